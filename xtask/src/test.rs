@@ -252,7 +252,8 @@ fn clients(workspace: &Workspace, shards: &str) -> Result<()> {
         .within(&workspace.root, CLIENTS)
         .env("FANFARE_SHARDS", shards)
         .env("FANFARE_BIN", workspace.built("debug", "fanfare")?)
-        .args(["--test", "--test-reporter=spec"])
+        // One file at a time: they share two cores with the servers and browsers that they start.
+        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
         .go()
 }
 

@@ -14,15 +14,31 @@ struct Tool {
     command: &'static str,
     /// Debian's name for what brings the command.
     package: &'static str,
+    /// A variable that may name another program to use in its place.
+    instead: Option<&'static str>,
     needed_by: &'static str,
 }
 
+const NPM_USERS: &str = "tests/clients and the peers of the bench";
+
 const TOOLS: &[Tool] = &[
-    Tool { command: "git", package: "git", needed_by: "the house checks" },
-    Tool { command: "node", package: "nodejs", needed_by: "tests/clients and the peers of the bench" },
-    Tool { command: "npm", package: "npm", needed_by: "tests/clients and the peers of the bench" },
-    Tool { command: "chromium", package: "chromium", needed_by: "the browser tests in tests/clients" },
+    Tool { command: "git", package: "git", instead: None, needed_by: "the house checks" },
+    Tool { command: "node", package: "nodejs", instead: None, needed_by: NPM_USERS },
+    Tool { command: "npm", package: "npm", instead: None, needed_by: NPM_USERS },
+    Tool {
+        command: "chromium",
+        package: "chromium",
+        instead: Some("CHROMIUM"),
+        needed_by: "the browser tests in tests/clients",
+    },
 ];
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        let instead = self.instead.and_then(std::env::var_os);
+        instead.map_or_else(|| found(self.command), |program| is_executable(Path::new(&program)))
+    }
+}
 
 /// `node --test` as the client tests use it.
 const NODE_MAJOR_MIN: u32 = 20;
@@ -30,7 +46,7 @@ const NODE_MAJOR_MIN: u32 = 20;
 /// Makes sure that each of `commands` (rows of [`TOOLS`]) can be run.
 pub(crate) fn require(workspace: &Workspace, commands: &[&str]) -> Result<()> {
     let missing: Vec<&Tool> =
-        TOOLS.iter().filter(|tool| commands.contains(&tool.command) && !found(tool.command)).collect();
+        TOOLS.iter().filter(|tool| commands.contains(&tool.command) && !tool.is_there()).collect();
     for tool in &missing {
         println!("{} is missing, needed by {}", tool.command, tool.needed_by);
     }
@@ -38,8 +54,10 @@ pub(crate) fn require(workspace: &Workspace, commands: &[&str]) -> Result<()> {
     if !packages.is_empty() {
         install(workspace, &packages)?;
     }
-    if let Some(tool) = missing.iter().find(|tool| !found(tool.command)) {
-        bail!("installed {}, but there is still no command `{}` in PATH", tool.package, tool.command);
+    if let Some(tool) = missing.iter().find(|tool| !tool.is_there()) {
+        let place =
+            tool.instead.map_or_else(|| "in PATH".to_owned(), |name| format!("in PATH, or where {name} points"));
+        bail!("installed {}, but there is still no command `{}` {place}", tool.package, tool.command);
     }
     if commands.contains(&"node") {
         check_node(&workspace.run("node").args(["--version"]).output()?)?;
