@@ -1,10 +1,15 @@
-//! The body of the fuzz target `websocket_decode`, and of the test that feeds it on every run.
+//! The bodies of the fuzz targets `websocket_decode` and `websocket_handshake`, and of the tests that feed them on every
+//! run.
 //!
-//! The property: however the bytes are cut, the decoder says the same, never panics, and never holds more than the limit
-//! and [`PARTIAL_BYTES`]. What it says survives being encoded and decoded again.
+//! [`decode`]: however the bytes are cut, the decoder says the same, never panics, and never holds more than the limit and
+//! its small fixed part. What it says survives being encoded and decoded again. [`handshake`]: no head panics us, and no
+//! value that we are given breaks out of a head that we write.
 
 use super::decode::PARTIAL_BYTES;
-use super::{CloseFrame, Decoder, Event, Limits, Opcode, ProtocolError, Role, put_close, put_frame};
+use super::{
+    CloseFrame, Decoder, Event, Limits, Opcode, ProtocolError, Role, accept, is_upgrade, put_close, put_frame, request,
+    verify,
+};
 
 /// An [`Event`] that owns what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,4 +110,55 @@ pub fn decode(data: &[u8]) {
         said.put(&mut again, (role == Role::Server).then_some([cut_a, cut_b, flags, limit]));
     }
     assert_eq!(decode_in_pieces(role, limits, &again, || 0), (said, None), "encoded and decoded again");
+}
+
+/// One round: lines `name:value`, after a first one that is the method. Both sides judge them, and write heads with them.
+pub fn handshake(data: &[u8]) {
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let method = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let headers: Vec<(String, &[u8])> = lines
+        .filter_map(|line| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            Some((String::from_utf8_lossy(&line[..colon]).into_owned(), &line[colon + 1..]))
+        })
+        .collect();
+    let pairs = || headers.iter().map(|(name, value)| (name.as_str(), *value));
+    let texts: Vec<String> = pairs().map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect();
+    let extra: Vec<(&str, &str)> = texts.iter().take(40).map(|text| ("X-Extra", text.as_str())).collect();
+    let mut room = [httparse::EMPTY_HEADER; 64];
+
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    match accept(&method, 1, pairs()) {
+        Ok(accepted) => {
+            assert!(is_upgrade(pairs()), "what is accepted was asked for");
+            let mut head = Vec::new();
+            accepted.respond(&mut head, accepted.protocols.first().copied(), &extra);
+            let mut response = httparse::Response::new(&mut room);
+            assert_eq!(response.parse(&head), Ok(httparse::Status::Complete(head.len())), "one whole head");
+            let fixed = 3 + usize::from(!accepted.protocols.is_empty());
+            assert_eq!(response.headers.len(), fixed + extra.len(), "no header was smuggled in");
+            let answered = response.headers.iter().map(|header| (header.name, header.value));
+            let sent = pairs().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+            let sent = String::from_utf8_lossy(sent.map(|(_, value)| value).unwrap_or_default()).into_owned();
+            let established = verify(101, answered, sent.trim_matches([' ', '\t']), &accepted.protocols);
+            assert_eq!(established.map(|it| it.protocol), Ok(accepted.protocols.first().copied()));
+        }
+        Err(refusal) => {
+            assert!(matches!(refusal.status(), 400 | 405 | 426));
+            assert!(refusal.to_string().bytes().all(|byte| !byte.is_ascii_control()), "safe to log");
+        }
+    }
+    if let Err(refusal) = verify(101, pairs(), key, &["chat"]) {
+        assert!(refusal.to_string().bytes().all(|byte| !byte.is_ascii_control()), "safe to log");
+    }
+
+    let mut head = Vec::new();
+    let path = format!("/{method}");
+    request(&mut head, texts.first().map_or("localhost", String::as_str), &path, key, &["chat"], &extra);
+    let mut room = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut room);
+    assert_eq!(parsed.parse(&head), Ok(httparse::Status::Complete(head.len())), "one whole head");
+    assert_eq!(parsed.headers.len(), 6 + extra.len(), "no header was smuggled in");
+    let sent = parsed.headers.iter().map(|header| (header.name, header.value)).filter(|(name, _)| *name != "X-Extra");
+    assert!(accept("GET", 1, sent).is_ok(), "our server accepts what our client asks");
 }

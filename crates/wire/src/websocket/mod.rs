@@ -8,6 +8,34 @@
 //! Left to the caller: answering pings and closes, timeouts, how many pings are too many, and reading after a close
 //! (the decoder ignores whatever follows a close or an error). Extensions are a seam: [`Accepted::extensions`] lists
 //! what was offered, [`put_frame_parts`] can set RSV1; no extension is implemented, so the decoder refuses RSV bits.
+//!
+//! ```
+//! use fanfare_wire::websocket::{Decoder, Event, Limits, Opcode, ProtocolError, Role, put_frame};
+//!
+//! /// Takes what was read, appends what to write. After an error, write a close with its code and hang up.
+//! fn echo(decoder: &mut Decoder, mut input: &mut [u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+//!     while let Some(event) = decoder.decode(&mut input)? {
+//!         match event {
+//!             Event::Text(text) => put_frame(out, Opcode::Text, text.as_bytes(), None),
+//!             Event::Binary(bytes) => put_frame(out, Opcode::Binary, bytes, None),
+//!             Event::Ping(payload) => put_frame(out, Opcode::Pong, payload, None),
+//!             Event::Pong(_) => {}
+//!             Event::Close(frame) => {
+//!                 let code = frame.map(|frame| frame.code.to_be_bytes());
+//!                 put_frame(out, Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]), None);
+//!             }
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! let mut decoder = Decoder::new(Role::Server, Limits { message_bytes_max: 65_536 });
+//! let (mut read, mut out) = (Vec::new(), Vec::new());
+//! put_frame(&mut read, Opcode::Text, b"hello", Some([1, 2, 3, 4]));
+//! echo(&mut decoder, &mut read, &mut out)?;
+//! assert_eq!(out, b"\x81\x05hello");
+//! # Ok::<(), ProtocolError>(())
+//! ```
 
 pub mod close;
 mod decode;

@@ -268,6 +268,35 @@ fn the_fuzz_body_holds_for_pseudo_random_input() {
     }
 }
 
+/// The handshake's fuzz body on every test run: a good request, its lines shuffled, repeated, and with bytes changed.
+#[test]
+fn the_handshakes_fuzz_body_holds_for_pseudo_random_input() {
+    let mut random = MaskSource::new(101);
+    let mut next = move |bound: usize| u32::from_ne_bytes(random.next_mask()) as usize % bound;
+    let good = [
+        "Upgrade: websocket",
+        "Connection: keep-alive, Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol: chat, fanfare.v1",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=\"1,5\"",
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "X: a\r",
+    ];
+    for round in 0..2000 {
+        let mut lines = good.to_vec();
+        for _ in 0..next(3) {
+            lines[next(8)] = good[next(8)];
+        }
+        let mut data = format!("GET\n{}", lines.join("\n")).into_bytes();
+        for _ in 0..round % 3 {
+            let at = next(data.len());
+            data[at] = next(256) as u8;
+        }
+        fuzz::handshake(&data);
+    }
+}
+
 fn said() -> impl Strategy<Value = Said> {
     let bytes = |len| proptest::collection::vec(any::<u8>(), len);
     prop_oneof![
