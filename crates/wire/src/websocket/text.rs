@@ -143,6 +143,35 @@ mod tests {
         }
     }
 
+    /// All strings of four bytes at the edges of UTF-8's ranges, byte by byte: the verdict after each byte is the one that
+    /// `std` gives on what has come so far. So nothing is refused late, and nothing too early.
+    #[test]
+    fn the_verdict_is_right_after_every_byte() {
+        const EDGES: [u8; 20] = *b"\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xed\xef\xf0\xf1\xf4\xf5\xff";
+        for mut index in 0..EDGES.len().pow(4) {
+            let bytes: [u8; 4] = std::array::from_fn(|_| {
+                let edge = EDGES[index % EDGES.len()];
+                index /= EDGES.len();
+                edge
+            });
+            let mut text = Text::default();
+            for (at, byte) in bytes.iter().enumerate() {
+                let verdict = text.push(std::slice::from_ref(byte), usize::MAX);
+                match std::str::from_utf8(&bytes[..=at]) {
+                    Ok(so_far) => assert!(verdict.is_ok() && text.finish().is_ok() && text.as_str() == so_far),
+                    Err(error) if error.error_len().is_none() => {
+                        assert_eq!(verdict, Ok(()), "{bytes:x?} after {at}");
+                        assert_eq!(text.finish(), Err(NotUtf8 { offset: error.valid_up_to() }));
+                    }
+                    Err(error) => {
+                        assert_eq!(verdict, Err(NotUtf8 { offset: error.valid_up_to() }), "{bytes:x?} after {at}");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_first_hopeless_byte_is_refused_before_the_rest_comes() {
         for (name, good, bad) in [
