@@ -45,7 +45,7 @@ pub fn serve(addr: SocketAddr, role: Role) -> io::Result<()> {
                 floor.flush(id);
             }
             if event.is_readable() {
-                floor.read(id);
+                floor.read(id, event.is_read_closed());
             }
         }
         floor.broadcast();
@@ -88,7 +88,7 @@ impl Floor {
         }
     }
 
-    fn read(&mut self, id: usize) {
+    fn read(&mut self, id: usize, ending: bool) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let gone = loop {
             let len = match conn.stream.read(&mut self.buf) {
@@ -101,8 +101,8 @@ impl Floor {
             if conn.take(&mut self.buf[..len], self.role, &mut self.cast).is_err() {
                 break true;
             }
-            if len < self.buf.len() {
-                break false;
+            if len < self.buf.len() && !ending {
+                break false; // emptied; but an end that came with the data has no edge of its own
             }
         };
         if gone {

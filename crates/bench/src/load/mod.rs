@@ -262,7 +262,7 @@ impl Load {
                 self.on_writable(event.token().0)?;
             }
             if event.is_readable() {
-                self.on_readable(event.token().0, handler)?;
+                self.on_readable(event.token().0, event.is_read_closed(), handler)?;
             }
             Ok(())
         });
@@ -294,7 +294,7 @@ impl Load {
         conn.send(&unsent)
     }
 
-    fn on_readable<H: Handler>(&mut self, id: usize, handler: &mut H) -> Result<(), LoadError> {
+    fn on_readable<H: Handler>(&mut self, id: usize, ending: bool, handler: &mut H) -> Result<(), LoadError> {
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
         if conn.state == State::Connecting {
             return Ok(());
@@ -313,8 +313,10 @@ impl Load {
                 conn.send(&self.out.bytes)?;
                 self.out.bytes.clear();
             }
-            if len < self.buf.len() {
-                return Ok(()); // a short read emptied the socket; what comes later is a new edge
+            // A short read emptied the socket and what comes later is a new edge, but an end that came with the data
+            // was announced by this one.
+            if len < self.buf.len() && !ending {
+                return Ok(());
             }
         }
         self.conns.remove(id); // closes the socket, which also takes it out of the poll
