@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use fanfare_bench::load::Wait;
 use fanfare_bench::peers::{Kind, Role, Roster};
-use fanfare_bench::report::Verdict;
+use fanfare_bench::report::{Machine, Verdict};
 use fanfare_bench::suite::{self, Settings, Suite};
 use fanfare_bench::{floor, server};
 
@@ -147,11 +147,15 @@ fn measure(suites: &[Suite], options: &Options) -> anyhow::Result<ExitCode> {
         peers: options.peers.clone(),
         own: own.clone(),
     };
+    let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
+    let load_before = server::load_average()?;
     server::pin(options.load_core).context("the load generator needs a core of its own")?;
-    let report = suite::run(suites, &roster, &settings(options), |suite, round, kind, samples| {
-        let values: Vec<String> = samples.iter().map(|sample| format!("{:.2}", sample.value)).collect();
+    let mut report = suite::run(suites, &roster, &settings(options), |suite, round, kind, samples| {
+        let values: Vec<String> =
+            samples.iter().map(|sample| format!("{:.2} {}", sample.value, sample.metric.unit())).collect();
         eprintln!("{} round {round} {kind:<9} {}", suite.name(), values.join("  "));
     })?;
+    report.machine = Some(Machine { cores, load_before, load_after: server::load_average()? });
     print!("{report}");
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&report.to_json()).context("cannot write the report as JSON")?;
@@ -173,6 +177,7 @@ fn settings(options: &Options) -> Settings {
         connects_in_flight: 32,
         idle_connections: options.idle_connections,
         idle_room: 50,
+        idle_quiet: Duration::from_secs(3),
         wait: options.wait,
         server_core: options.server_core,
     };
@@ -186,6 +191,7 @@ fn settings(options: &Options) -> Settings {
         phase: Duration::from_millis(200),
         connects: full.connects.min(200),
         idle_connections: full.idle_connections.min(500),
+        idle_quiet: Duration::ZERO,
         ..full
     }
 }

@@ -63,7 +63,8 @@ pub enum Verdict {
 }
 
 impl Metric {
-    fn unit(self) -> &'static str {
+    /// Of its values.
+    pub fn unit(self) -> &'static str {
         match self {
             Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu => "µs",
             Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
@@ -122,9 +123,22 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// How busy the machine was, all programs counted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Machine {
+    /// Cores that this program may use.
+    pub cores: usize,
+    /// Load average of the last minute when the measurement began: others only.
+    pub load_before: f64,
+    /// The same at its end; the measurement itself keeps about two cores busy.
+    pub load_after: f64,
+}
+
 /// All samples of a measurement.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// Where known.
+    pub machine: Option<Machine>,
     samples: BTreeMap<Metric, BTreeMap<Kind, Vec<f64>>>,
 }
 
@@ -201,12 +215,19 @@ impl Report {
                 json!({ "metric": metric.to_string(), "target": target.to_string(), "verdict": verdict })
             })
             .collect();
-        json!({ "metrics": metrics, "verdicts": verdicts })
+        json!({ "machine": self.machine, "metrics": metrics, "verdicts": verdicts })
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Machine { cores, load_before, load_after }) = self.machine {
+            writeln!(f, "{cores} cores, load average {load_before:.1} before and {load_after:.1} after")?;
+            if load_before > 0.5 || load_after > 2.5 {
+                writeln!(f, "others were at work: trust ratios of CPU time, not figures per second")?;
+            }
+            writeln!(f)?;
+        }
         for (&metric, of) in &self.samples {
             let rounds = of.values().map(Vec::len).max().unwrap_or(0);
             writeln!(f, "{metric} ({}; median [q1 - q3] of {rounds} rounds)", metric.unit())?;

@@ -63,6 +63,13 @@ pub struct Server {
     pub addr: SocketAddr,
 }
 
+/// The load average of the last minute.
+pub fn load_average() -> Result<f64, ServerError> {
+    let path = "/proc/loadavg";
+    let text = fs::read_to_string(path).map_err(io_error(format!("read {path}")))?;
+    text.split_whitespace().next().and_then(|average| average.parse().ok()).ok_or_else(|| proc_error(path))
+}
+
 const START_MAX: Duration = Duration::from_secs(15);
 
 impl Server {

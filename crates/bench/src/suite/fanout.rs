@@ -93,3 +93,116 @@ impl Handler for Room {
         (self.ledger.owed() as u64, "deliveries")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::load::check::DeliveryError;
+    use crate::load::{Wait, frame};
+
+    /// What a server does with publication `seq` for a subscriber: which publications it sends instead.
+    type Cheat = fn(subscriber: usize, seq: u64) -> Vec<u64>;
+
+    /// A server of two that is honest but for `cheat`. Ends when its clients do.
+    fn serve(cheat: Cheat) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        thread::spawn(move || {
+            let mut members: Vec<TcpStream> = (0..2).map(|_| upgraded(&listener)).collect();
+            let mut bytes = Vec::new();
+            let mut seq = 0;
+            loop {
+                while let Some((_, len)) = frame::decode(&bytes).expect("the publisher's frames") {
+                    bytes.drain(..len);
+                    for (subscriber, member) in members.iter_mut().enumerate() {
+                        let mut out = Vec::new();
+                        for seq in cheat(subscriber, seq) {
+                            let mut text = String::new();
+                            Dialect::Chat.message("u00000", &check::content(seq), &mut text);
+                            frame::encode(frame::TEXT, text.as_bytes(), &mut out);
+                        }
+                        if member.write_all(&out).is_err() {
+                            return; // the cheat was noticed
+                        }
+                    }
+                    seq += 1;
+                }
+                let mut buf = [0; 4096];
+                match members[PUBLISHER].read(&mut buf) {
+                    Ok(len @ 1..) => bytes.extend_from_slice(&buf[..len]),
+                    _ => return,
+                }
+            }
+        });
+        addr
+    }
+
+    fn upgraded(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            head.push(byte[0]);
+        }
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        stream.write_all(answer.as_bytes()).expect("a client that reads");
+        stream
+    }
+
+    fn publish_to(cheat: Cheat) -> Result<u64, LoadError> {
+        let mut load = Load::new(serve(cheat), Dialect::Chat, Wait::Sleep)?;
+        // One after the other, so that the server's order of them is ours.
+        join::join(&mut load, Kind::Floor, 1, 1)?;
+        load.open()?;
+        let mut room = Room {
+            ledger: Ledger::new(2),
+            dialect: Dialect::Chat,
+            user: join::user(PUBLISHER),
+            scratch: String::new(),
+            outgoing: Outgoing::default(),
+        };
+        room.publish_for(Duration::from_millis(20), 4, &mut load)?;
+        Ok(room.ledger.deliveries())
+    }
+
+    #[test]
+    fn an_honest_server_is_measured() {
+        assert!(publish_to(|_, seq| vec![seq]).expect("valid") >= 8);
+    }
+
+    #[test]
+    fn a_cheating_server_is_caught() {
+        let table: [(&str, Cheat, DeliveryError); 3] = [
+            (
+                "one delivery repeated",
+                |subscriber, seq| if (subscriber, seq) == (1, 2) { vec![2, 2] } else { vec![seq] },
+                DeliveryError::Repeated { subscriber: 1, got: 2, expected: 3 },
+            ),
+            (
+                "one delivery missing",
+                |subscriber, seq| if (subscriber, seq) == (1, 1) { vec![] } else { vec![seq] },
+                DeliveryError::Skipped { subscriber: 1, got: 2, expected: 1 },
+            ),
+            (
+                "two deliveries in the wrong order",
+                |subscriber, seq| match (subscriber, seq) {
+                    (0, 1) => vec![2],
+                    (0, 2) => vec![1],
+                    _ => vec![seq],
+                },
+                DeliveryError::Skipped { subscriber: 0, got: 2, expected: 1 },
+            ),
+        ];
+        for (name, cheat, expected) in table {
+            match publish_to(cheat) {
+                Err(LoadError::Delivery(error)) => assert_eq!(error, expected, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! the connections. What the kernel holds for a socket is the same for every server and is not in it. A server with a
 //! garbage collector gets some quiet seconds first, and its smallest reading counts.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{RoundError, Sample, Settings, join};
 use crate::load::{Handler, Load, LoadError, Outgoing};
@@ -12,15 +12,13 @@ use crate::peers::Kind;
 use crate::report::Metric;
 use crate::server::Server;
 
-const QUIET: Duration = Duration::from_secs(3);
-
 pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let before = server.memory_bytes()?;
     let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
     join::join(&mut load, kind, settings.idle_connections, settings.idle_room)?;
     let started = Instant::now();
     let mut after = server.memory_bytes()?;
-    while started.elapsed() < QUIET {
+    while started.elapsed() < settings.idle_quiet {
         load.turn(&mut Silent)?; // pings are answered meanwhile
         after = after.min(server.memory_bytes()?);
     }

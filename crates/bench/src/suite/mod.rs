@@ -57,6 +57,8 @@ pub struct Settings {
     pub idle_connections: usize,
     /// Members of each of their rooms.
     pub idle_room: usize,
+    /// How long they stay silent before the last reading.
+    pub idle_quiet: Duration,
     /// How the load generator waits.
     pub wait: Wait,
     /// The server's core.
