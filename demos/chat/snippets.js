@@ -6,26 +6,29 @@ const quote = value => JSON.stringify(value)
 
 /** Runs in any browser console: the room is joined, one message sent, and everything that comes back is printed. */
 export const browserSnippet = (url, room) => `const ws = new WebSocket(${quote(url)})
-const send = message => ws.send(JSON.stringify({ ...message, timestamp: Date.now() }))
+const me = { userId: "ada", username: "Ada" }
+const send = message => ws.send(JSON.stringify({ ...me, ...message }))
 
 ws.onmessage = event => console.log(JSON.parse(event.data))
 ws.onopen = () => {
-  send({ type: 'join', userId: 'ada', username: 'Ada', roomId: ${quote(room)} })
-  send({ type: 'message', userId: 'ada', username: 'Ada', content: 'Hello from code' })
+  send({ type: "join", roomId: ${quote(room)} })
+  send({ type: "message", content: "Hello from code" })
 }`
 
 /** A chat in the terminal: what others write is printed, each line typed is sent. Node.js 22 has WebSocket built in. */
 export const terminalSnippet = (url, room) => `cat > chat.mjs <<'END'
-import { createInterface } from 'node:readline'
+import { createInterface } from "node:readline"
 const ws = new WebSocket(${quote(url)})
-const send = message => ws.send(JSON.stringify({ userId: 'term', username: 'Terminal', timestamp: Date.now(), ...message }))
+const me = { userId: "term", username: "Terminal" }
+const send = message => ws.send(JSON.stringify({ ...me, ...message }))
 
-ws.onopen = () => send({ type: 'join', roomId: ${quote(room)} })
-ws.onmessage = ({ data }) => {
-  const { type, username, content } = JSON.parse(data)
-  if (type === 'message') console.log(username + ': ' + content)
+ws.onopen = () => send({ type: "join", roomId: ${quote(room)} })
+ws.onmessage = event => {
+  const { type, username, content } = JSON.parse(event.data)
+  if (type === "message") console.log(username + ": " + content)
 }
-createInterface({ input: process.stdin }).on('line', content => send({ type: 'message', content }))
+const lines = createInterface({ input: process.stdin })
+lines.on("line", content => send({ type: "message", content }))
 END
 node chat.mjs   # Node.js 22 or newer`
 
