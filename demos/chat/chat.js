@@ -251,7 +251,8 @@ function renderTyping() {
 
 function renderState() {
   // An open socket that has not let us in yet is, to whoever looks at it, still connecting.
-  view.renderState(state.name === 'open' && !isIn() ? { name: 'connecting' } : state, Date.now())
+  const shown = state.name === 'open' && !isIn() ? { name: 'connecting' } : state
+  view.renderState({ ...shown, offline: shown.name === 'waiting' && navigator.onLine === false }, Date.now())
 }
 
 function renderAll() {

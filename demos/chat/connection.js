@@ -4,7 +4,7 @@
 //
 //   { name: 'connecting' }            a socket is being opened
 //   { name: 'open' }                  frames can be sent
-//   { name: 'waiting', until, offline }   lost; the next try comes at `until` (ms, `Date.now()`'s clock)
+//   { name: 'waiting', until }        lost; the next try comes at `until` (ms, `Date.now()`'s clock)
 //   { name: 'refused', reason }       the server said not to come back; only `retry()` does
 //
 // It never gives up by itself and it never stampedes: the wait before try n is drawn evenly from 0 to
@@ -89,7 +89,7 @@ export class Connection {
     this.#attempt += 1
     // Even when the browser believes that it is offline: `onLine` is wrong on many a VPN and never right about localhost.
     this.#timer = setTimeout(() => this.retry(), wait)
-    this.#handlers.onState({ name: 'waiting', until: Date.now() + wait, offline: navigator.onLine === false })
+    this.#handlers.onState({ name: 'waiting', until: Date.now() + wait })
   }
 }
 
