@@ -1,0 +1,24 @@
+// Chromium, by playwright-core. In: CHROMIUM (default /usr/bin/chromium). Out: `launchBrowser()`, and `Watched` pages that
+// collect what a user's console would show, so that a test can demand that there was nothing.
+
+import { chromium } from 'playwright-core'
+
+export function launchBrowser() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    // Playwright gives it a user-data-dir of its own, removed afterwards. The rest keeps it from calling anybody.
+    args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  })
+}
+
+/** Complaints of a page that are not about a server that is deliberately away. */
+export function watch(page) {
+  const complaints = []
+  page.on('pageerror', error => complaints.push(`exception: ${error}`))
+  page.on('console', message => {
+    if (message.type() !== 'error' && message.type() !== 'warning') return
+    if (/^WebSocket connection to .* failed/.test(message.text())) return
+    complaints.push(`${message.type()}: ${message.text()}`)
+  })
+  return complaints
+}

@@ -1,0 +1,77 @@
+// Starts and stops the server under test.
+//
+// In: FANFARE_BIN (default ../../target/debug/fanfare), FANFARE_SHARDS (default 1). Out: `startServer()` → a running
+// `fanfare dev` on a free port of the loopback, known to listen because it said so; `restart()` brings it back on the
+// same port. Nothing here waits for a time to pass: the line "listening on http://…" and the process's exit are events.
+
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+
+const BIN = process.env.FANFARE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanfare', import.meta.url))
+const SHARDS = process.env.FANFARE_SHARDS ?? '1'
+const LISTENING = /listening on (http:\/\/[^\s]+)/
+
+export async function startServer(listen = '127.0.0.1:0') {
+  let run = await launch(listen)
+  return {
+    /** `http://127.0.0.1:PORT` */
+    get url() {
+      return run.url
+    },
+    get ws() {
+      return run.url.replace(/^http/, 'ws') + '/'
+    },
+    get port() {
+      return Number(new URL(run.url).port)
+    },
+    /** Everything the process has said since it was started: for the message of a failed test. */
+    get output() {
+      return run.output()
+    },
+    get isRunning() {
+      return run.child.exitCode === null && run.child.signalCode === null
+    },
+    async stop() {
+      await run.stop('SIGTERM')
+    },
+    /** As a crash would be: no drain, no goodbye. */
+    async kill() {
+      await run.stop('SIGKILL')
+    },
+    /** Starts again on the same port; `stop` or `kill` it first. */
+    async start() {
+      run = await launch(new URL(run.url).host)
+    },
+  }
+}
+
+function launch(listen) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(BIN, ['dev', '--listen', listen, '--shards', SHARDS], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const chunks = []
+    const output = () => Buffer.concat(chunks).toString()
+    const exited = new Promise(done => child.once('exit', (code, signal) => done({ code, signal })))
+    const stop = async signal => {
+      child.kill(signal)
+      return exited
+    }
+    let known = false
+    const listener = chunk => {
+      // The pipes are read to the end of the process's life: a full one would stop the server. Only the first 1 MiB is kept.
+      if (chunks.length < 256) chunks.push(chunk)
+      if (known) return
+      const match = LISTENING.exec(output())
+      if (match === null) return
+      known = true
+      resolve({ url: match[1].replace(/\/$/, ''), child, output, stop })
+    }
+    child.stdout.on('data', listener)
+    child.stderr.on('data', listener)
+    child.once('error', error => reject(new Error(`${BIN} cannot be started (set FANFARE_BIN): ${error.message}`)))
+    exited.then(({ code, signal }) => {
+      if (!known) reject(new Error(`${BIN} ended (${signal ?? `exit ${code}`}) before it listened:\n${output()}`))
+    })
+    // Whatever happens to the test, no server is left behind.
+    process.once('exit', () => child.kill('SIGKILL'))
+  })
+}
