@@ -162,6 +162,54 @@ describe('two people', options, () => {
   })
 })
 
+describe('a connection that breaks', options, () => {
+  test('is tried again at once when the browser says that it is online', async () => {
+    const page = await visit('Ada', freshRoom())
+    await server.kill()
+    await page.waitForSelector('#state[data-state="waiting"]')
+    await page.waitForFunction(() => {
+      const { dataset } = document.getElementById('state')
+      if (dataset.state !== 'waiting') return false // between two tries: look again
+      dispatchEvent(new Event('online'))
+      return dataset.state === 'connecting'
+    })
+    await server.start()
+    await connected(page)
+  })
+
+  test('is noticed by the missing copy when the server hangs; the message is not sent twice by itself', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    server.pause()
+    try {
+      await say(ada, 'into the silence')
+      await ada.waitForSelector('#outbox .unsure')
+      assert.equal(await ada.textContent('#outbox .unsure .bubble'), 'into the silence')
+      assert.notEqual(await ada.getAttribute('#state', 'data-state'), 'open')
+    } finally {
+      server.resume()
+    }
+    await connected(ada)
+    await ada.click('#outbox button:has-text("Send again")')
+    await sees(ada, 'into the silence')
+    assert.equal(await ada.$eval('#outbox', box => box.childElementCount), 0)
+  })
+
+  test('tells apart what was never sent and what may have arrived', async () => {
+    const ada = await visit('Ada', freshRoom())
+    server.pause()
+    await say(ada, 'may have arrived')
+    await ada.waitForSelector('#outbox .pending')
+    await server.kill()
+    await ada.waitForSelector('#outbox .unsure')
+    await say(ada, 'surely not')
+    await ada.waitForSelector('#outbox .queued')
+    await server.start()
+    await sees(ada, 'surely not')
+    assert.deepEqual(await ada.$$eval('#outbox .bubble', all => all.map(bubble => bubble.textContent)), ['may have arrived'])
+  })
+})
+
 describe('what comes from others', options, () => {
   test('is text and nothing else, in messages and in names', async () => {
     const room = freshRoom()

@@ -38,6 +38,13 @@ export async function startServer(listen = '127.0.0.1:0') {
     async kill() {
       await run.stop('SIGKILL')
     },
+    /** Stops answering without closing anything, as a hung machine does; `resume` ends it. */
+    pause() {
+      run.child.kill('SIGSTOP')
+    },
+    resume() {
+      run.child.kill('SIGCONT')
+    },
     /** Starts again on the same port; `stop` or `kill` it first. */
     async start() {
       run = await launch(new URL(run.url).host)
