@@ -2,6 +2,7 @@
 // them. Every page of every test must end without an error, a warning or a violation of its CSP in the console.
 
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { launchBrowser, watch } from './support/browser.mjs'
 import { ChatClient, freshRoom } from './support/chat.mjs'
@@ -445,7 +446,33 @@ describe('for everyone', options, () => {
     await raw.close()
   })
 
-  test('the snippet does what it says', async () => {
+  test('the snippet for the terminal chats both ways', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    await ada.click('#code-open')
+    const shell = await ada.textContent('#snippets section:nth-child(2) code')
+    const program = /<<'END'\n([^]*)\nEND\n/.exec(shell)[1]
+    // What the shell would do, without a file. Before version 22 Node.js has its WebSocket behind a flag.
+    const flags = 'WebSocket' in globalThis ? [] : ['--experimental-websocket', '--no-warnings']
+    const chat = spawn(process.execPath, [...flags, '--input-type=module', '--eval', program], { stdio: ['pipe', 'pipe', 'inherit'] })
+    try {
+      await ada.click('#code-close')
+      await hasPeople(ada, ['Ada', 'Terminal'])
+      chat.stdin.write('hello from the terminal\n')
+      await sees(ada, 'hello from the terminal')
+      await say(ada, 'hello terminal')
+      let printed = ''
+      for await (const chunk of chat.stdout) {
+        printed += chunk
+        if (printed.includes('Ada: hello terminal\n')) break
+      }
+      assert.match(printed, /^Ada: hello terminal$/m)
+    } finally {
+      chat.kill()
+    }
+  })
+
+  test('the snippet for the browser does what it says', async () => {
     const room = freshRoom()
     const ada = await visit('Ada', room)
     await ada.click('#code-open')
