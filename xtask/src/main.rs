@@ -1,2 +1,64 @@
-//! Placeholder.
-fn main() {}
+//! The habits of this repository, as commands: `cargo xtask …`.
+//!
+//! One module a habit. Every module prints the commands it runs, so that each can be run by hand. Nothing here decides
+//! anything about Fanfare itself. Exit status: 0 done, 1 a step failed or the command line is wrong.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod bench;
+mod fuzz;
+mod licences;
+mod run;
+mod sim;
+mod spdx;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--only NAME[,NAME]] [--keep-going] [--list]   sets up what is missing, runs every check and test
+  sim [--] [ARGS]                                     the simulation, optimised; ARGS go to fanfare-sim
+  bench [--] [ARGS]                                   builds the release binaries and measures them beside named peers
+  fuzz [NAME [SECONDS]]                               runs one fuzz target (60 s), or lists them
+";
+
+fn main() -> ExitCode {
+    match dispatch(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let Some((command, rest)) = args.split_first() else { bail!("no command\n\n{USAGE}") };
+    let workspace = Workspace::find()?;
+    match command.as_str() {
+        "test" => test::main(&workspace, rest),
+        "sim" => sim::run(&workspace, sim::Build::Optimised, passed_on(rest)),
+        "bench" => bench::main(&workspace, passed_on(rest)),
+        "fuzz" => fuzz::main(&workspace, rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("there is no command `{other}`\n\n{USAGE}"),
+    }
+}
+
+/// `cargo xtask sim -- --seeds 9` and `cargo xtask sim --seeds 9` mean the same.
+fn passed_on(args: &[String]) -> &[String] {
+    match args.split_first() {
+        Some((first, rest)) if first == "--" => rest,
+        _ => args,
+    }
+}

@@ -1,1 +1,43 @@
-//! Placeholder.
+//! The heart of Fanfare, without input or output: sessions, channels, history, presence, signals and limits.
+//!
+//! In: [`Input`]s (a connection opened, sent a command, closed; a message from another shard; an answer of the store; the
+//! hour has come). Out: [`Effects`] (deliver this to these connections, tell that shard, close, wake me at). A [`Shard`] is a
+//! plain state machine: it reads no clock, draws no random number that does not follow from its seed, and knows no socket,
+//! so that the server, the simulation and a unit test drive the very same code.
+//!
+//! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *front* (sessions and
+//! the edge side of channels) and the *homes* (order, history, presence of the channels that live on this shard).
+
+mod disconnect;
+mod effects;
+mod error;
+mod front;
+mod home;
+mod ids;
+mod limits;
+mod memory;
+mod name;
+mod outbox;
+mod peer;
+mod rng;
+mod rules;
+mod shard;
+mod store;
+mod vocabulary;
+mod wheel;
+
+pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
+pub use effects::{Effect, Effects, Recipients};
+pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
+pub use front::Opened;
+pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
+pub use limits::{ByteCount, Limits};
+pub use memory::MemoryStore;
+pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName};
+pub use outbox::{Appended, Outbox};
+pub use peer::PeerMessage;
+pub use rng::Rng;
+pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Who};
+pub use shard::{Input, Now, Shard, ShardConfig, Stats};
+pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Store};
+pub use vocabulary::*;

@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Bytes to frames to commands and back: the wire formats of Fanfare.
+//!
+//! In: bytes as a transport read them. Out: frames, messages, commands; and the way back. Everything here is pure: no
+//! sockets, clocks, threads or randomness of its own. Each module is one format, each opens with what it promises, and
+//! each comes with vectors, a round trip, cuts and a fuzz body.
+
+pub mod websocket;

@@ -1,0 +1,154 @@
+//! What the load generator says to a server, and what it recognises in the answers.
+//!
+//! Two dialects: the chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor) and the same chat as Socket.IO
+//! events. Answers are recognised, not parsed: the generator shares the machine with the server, so a look for one
+//! needle per frame is all it does. What matters, the content, is then checked byte by byte.
+
+use std::fmt::Write as _;
+
+use memchr::memmem;
+
+use super::check::CONTENT_LEN;
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// JSON messages with a `type`, one per WebSocket message.
+    Chat,
+    /// Socket.IO 5 in Engine.IO 4, websocket transport only.
+    SocketIo,
+}
+
+/// What a message from a server is, as far as the benchmark cares.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// A chat message with exactly our length of content.
+    Message(&'a [u8]),
+    /// Somebody joined.
+    Join,
+    /// The newcomer's welcome: its join is done.
+    RoomState,
+    /// Anything else.
+    Other,
+}
+
+impl Dialect {
+    /// The request target of the upgrade.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::Chat => "/",
+            Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
+        }
+    }
+
+    /// Appends a client's join.
+    pub fn join(self, user: &str, room: &str, out: &mut String) {
+        let head = match self {
+            Self::Chat => r#"{"type":"join","#,
+            Self::SocketIo => r#"42["join",{"#,
+        };
+        let tail = self.tail();
+        // Writing to a String cannot fail.
+        let _ = write!(out, r#"{head}"userId":"{user}","username":"{user}","roomId":"{room}","timestamp":0}}{tail}"#);
+    }
+
+    /// Appends a client's chat message. As long as what the server makes of it, so that the floor's frames, which carry
+    /// these bytes on, have the size of everybody's.
+    pub fn message(self, user: &str, content: &str, out: &mut String) {
+        let head = match self {
+            Self::Chat => r#"{"type":"message","#,
+            Self::SocketIo => r#"42["message",{"#,
+        };
+        let tail = self.tail();
+        let _ = write!(
+            out,
+            r#"{head}"userId":"{user}","username":"{user}","content":"{content}","timestamp":1700000000000}}{tail}"#
+        );
+    }
+
+    /// Appends what an echo server is to send back as it is.
+    pub fn echo(self, content: &str, out: &mut String) {
+        match self {
+            Self::Chat => out.push_str(content),
+            Self::SocketIo => {
+                let _ = write!(out, r#"42["echo","{content}"]"#);
+            }
+        }
+    }
+
+    /// Recognises a message from a server.
+    pub fn read(self, payload: &[u8]) -> Said<'_> {
+        const CONTENT: &[u8] = br#""content":""#;
+        match self {
+            Self::Chat if memmem::find(payload, br#""type":"message""#).is_some() => {}
+            Self::Chat if memmem::find(payload, br#""type":"join""#).is_some() => return Said::Join,
+            Self::Chat if memmem::find(payload, br#""type":"room_state""#).is_some() => return Said::RoomState,
+            Self::SocketIo if payload.starts_with(br#"42["message","#) => {}
+            Self::SocketIo if payload.starts_with(br#"42["join","#) => return Said::Join,
+            Self::SocketIo if payload.starts_with(br#"42["room_state","#) => return Said::RoomState,
+            _ => return Said::Other,
+        }
+        let Some(start) = memmem::find(payload, CONTENT).map(|at| at + CONTENT.len()) else { return Said::Other };
+        let end = start + CONTENT_LEN;
+        if payload.get(end) != Some(&b'"') {
+            return Said::Message(&payload[start..]); // of another length: the check will say that it is damaged
+        }
+        Said::Message(&payload[start..end])
+    }
+
+    fn tail(self) -> &'static str {
+        match self {
+            Self::Chat => "",
+            Self::SocketIo => "]",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    #[test]
+    fn what_it_says_it_also_recognises() {
+        for dialect in [Dialect::Chat, Dialect::SocketIo] {
+            let content = check::content(7);
+            let mut message = String::new();
+            dialect.message("u0", &content, &mut message);
+            assert_eq!(dialect.read(message.as_bytes()), Said::Message(content.as_bytes()), "{dialect:?}");
+            let mut join = String::new();
+            dialect.join("u0", "general", &mut join);
+            assert_eq!(dialect.read(join.as_bytes()), Said::Join, "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn answers_of_servers() {
+        let table = [
+            (Dialect::Chat, r#"{"type":"room_state","users":[],"timestamp":1}"#, Said::RoomState),
+            (Dialect::Chat, r#"{"type":"leave","userId":"a","username":"a","timestamp":1}"#, Said::Other),
+            (
+                Dialect::Chat,
+                r#"{"type":"message","content":"short","timestamp":1}"#,
+                Said::Message(b"short\",\"timestamp\":1}"),
+            ),
+            (Dialect::Chat, r#"{"type":"message","timestamp":1}"#, Said::Other),
+            (Dialect::SocketIo, r#"42["room_state",{"users":[],"timestamp":1}]"#, Said::RoomState),
+            (Dialect::SocketIo, "2", Said::Other),
+        ];
+        for (dialect, payload, said) in table {
+            assert_eq!(dialect.read(payload.as_bytes()), said, "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_publication_is_as_long_as_what_a_server_makes_of_it() {
+        let mut message = String::new();
+        Dialect::Chat.message("u0", &check::content(0), &mut message);
+        let stamped = format!(
+            r#"{{"type":"message","userId":"u0","username":"u0","content":"{}","timestamp":1790000000000}}"#,
+            check::content(0)
+        );
+        assert_eq!(message.len(), stamped.len());
+    }
+}

@@ -1,0 +1,418 @@
+//! The load generator: many client connections in one thread.
+//!
+//! In: sockets to open, bytes to send, and a [`Handler`] that is told what came. Out: handshakes done, Engine.IO
+//! greeted, pings answered, frames cut out and counted by the handler. It is cheap on purpose, since it shares the
+//! machine with what it measures: one edge-triggered poll, one read buffer for all connections, no allocation per frame.
+//! A run that makes no progress ends in [`LoadError::Stalled`] instead of hanging.
+
+pub mod check;
+pub mod dialect;
+pub mod frame;
+
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use thiserror::Error;
+
+use check::DeliveryError;
+use dialect::Dialect;
+use frame::FrameError;
+
+/// How the generator waits when nothing is there to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wait {
+    /// In the kernel. The server's writes then pay for waking us, as they would for any client on the same machine.
+    Sleep,
+    /// By polling. The server's writes wake nobody, which shows its own cost more sharply.
+    Spin,
+}
+
+/// Why a run ended early.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The system refused.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The server did not switch protocols.
+    #[error("connection {conn}: no WebSocket handshake, the answer begins {head:?}")]
+    Handshake {
+        /// Which connection.
+        conn: usize,
+        /// The first bytes of the answer.
+        head: String,
+    },
+    /// The server sent something that is not a frame for a client.
+    #[error("connection {conn}: {source}")]
+    Frame {
+        /// Which connection.
+        conn: usize,
+        /// What is wrong with it.
+        source: FrameError,
+    },
+    /// The server masked a frame (RFC 6455 §5.1 forbids it).
+    #[error("connection {conn}: a masked frame from a server")]
+    Masked {
+        /// Which connection.
+        conn: usize,
+    },
+    /// The server closed a connection that should have stayed.
+    #[error("connection {conn} was closed by the server")]
+    Closed {
+        /// Which connection.
+        conn: usize,
+    },
+    /// A delivery was repeated, missing, out of order or damaged.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// More of something came than the protocol allows.
+    #[error("{got} {what} came, {expected} are right")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many came.
+        got: u64,
+        /// How many should have.
+        expected: u64,
+    },
+    /// An echo is not what was sent.
+    #[error("connection {conn}: an echo of other bytes than those sent")]
+    WrongEcho {
+        /// Which connection.
+        conn: usize,
+    },
+    /// Nothing came for a long time, although something is owed.
+    #[error("nothing came for {waited:?}; still owed: {owed} {what}")]
+    Stalled {
+        /// How long it was silent.
+        waited: Duration,
+        /// How many are missing.
+        owed: u64,
+        /// Of what.
+        what: &'static str,
+    },
+}
+
+impl LoadError {
+    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+}
+
+/// What a suite does with what comes. Bytes put into `out` go to the same connection, after what is being read.
+pub trait Handler {
+    /// The connection can be used: upgraded, and in Socket.IO connected to the namespace.
+    fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError>;
+
+    /// A whole text or binary message, other than Engine.IO's own.
+    fn on_message(&mut self, conn: usize, payload: &[u8], out: &mut Outgoing) -> Result<(), LoadError>;
+
+    /// The connection is gone and its id may be used again. An error unless the suite expects it.
+    fn on_closed(&mut self, conn: usize) -> Result<(), LoadError> {
+        Err(LoadError::Closed { conn })
+    }
+
+    /// How many of what are still to come; the run goes on until it is zero.
+    fn owed(&self) -> (u64, &'static str);
+}
+
+/// Frames for one connection.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Appends a text message.
+    pub fn text(&mut self, payload: &str) {
+        frame::encode_masked(frame::TEXT, payload.as_bytes(), &mut self.bytes);
+    }
+
+    /// Appends the start of the closing handshake, code 1000.
+    pub fn close(&mut self) {
+        frame::encode_masked(frame::CLOSE, &1000u16.to_be_bytes(), &mut self.bytes);
+    }
+}
+
+/// The connections of one run.
+#[derive(Debug)]
+pub struct Load {
+    poll: Poll,
+    events: Events,
+    conns: Slab<Conn>,
+    addr: SocketAddr,
+    dialect: Dialect,
+    wait: Wait,
+    upgrade: Vec<u8>,
+    /// One for all: a connection's bytes are looked at here and kept only while a frame is partial.
+    buf: Vec<u8>,
+    out: Outgoing,
+    last_progress: Instant,
+}
+
+#[derive(Debug)]
+struct Conn {
+    stream: TcpStream,
+    state: State,
+    /// The beginning of a frame or head whose rest has not come.
+    partial: Vec<u8>,
+    /// What the socket would not take.
+    unsent: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Waiting for the socket to be connected.
+    Connecting,
+    /// Upgrade sent, waiting for the head of the answer.
+    Upgrading,
+    /// Socket.IO: waiting for the answer to our connect packet.
+    Greeting,
+    /// In use.
+    Open,
+}
+
+/// Larger reads gain nothing: a subscriber's share of eight publications is 1.7 KB.
+const READ_BYTES: usize = 64 * 1024;
+const EVENTS_PER_TURN: usize = 1024;
+/// Short enough to notice a stall, long enough to cost nothing.
+const NAP: Duration = Duration::from_millis(100);
+/// A server that says nothing for so long owes us something that will not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// RFC 6455 §1.3: the accept value of exactly this key.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+impl Load {
+    /// No connections yet.
+    pub fn new(addr: SocketAddr, dialect: Dialect, wait: Wait) -> Result<Self, LoadError> {
+        let upgrade = format!(
+            "GET {} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+             Sec-WebSocket-Version: 13\r\n\r\n",
+            dialect.target()
+        );
+        Ok(Self {
+            poll: Poll::new().map_err(LoadError::io("create a poll"))?,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            conns: Slab::new(),
+            addr,
+            dialect,
+            wait,
+            upgrade: upgrade.into_bytes(),
+            buf: vec![0; READ_BYTES],
+            out: Outgoing::default(),
+            last_progress: Instant::now(),
+        })
+    }
+
+    /// Starts one more connection; ids count from zero as long as none is closed.
+    pub fn open(&mut self) -> Result<usize, LoadError> {
+        let stream = TcpStream::connect(self.addr).map_err(LoadError::io("connect"))?;
+        let entry = self.conns.vacant_entry();
+        let id = entry.key();
+        let conn = entry.insert(Conn { stream, state: State::Connecting, partial: Vec::new(), unsent: Vec::new() });
+        self.poll
+            .registry()
+            .register(&mut conn.stream, Token(id), Interest::READABLE | Interest::WRITABLE)
+            .map_err(LoadError::io("register a connection"))?;
+        Ok(id)
+    }
+
+    /// Sends what `outgoing` holds and empties it.
+    pub fn send(&mut self, conn: usize, outgoing: &mut Outgoing) -> Result<(), LoadError> {
+        self.conns[conn].send(&outgoing.bytes)?;
+        outgoing.bytes.clear();
+        Ok(())
+    }
+
+    /// Takes turns until nothing is owed.
+    pub fn drive<H: Handler>(&mut self, handler: &mut H) -> Result<(), LoadError> {
+        while handler.owed().0 > 0 {
+            self.turn(handler)?;
+        }
+        Ok(())
+    }
+
+    /// Waits once and handles everything that is there.
+    pub fn turn<H: Handler>(&mut self, handler: &mut H) -> Result<(), LoadError> {
+        let timeout = match self.wait {
+            Wait::Sleep => NAP,
+            Wait::Spin => Duration::ZERO,
+        };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result.map_err(LoadError::io("poll"))?,
+        }
+        if self.events.is_empty() {
+            return self.nothing_came(handler);
+        }
+        self.last_progress = Instant::now();
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let result = events.iter().try_for_each(|event| {
+            if event.is_writable() {
+                self.on_writable(event.token().0)?;
+            }
+            if event.is_readable() {
+                self.on_readable(event.token().0, event.is_read_closed(), handler)?;
+            }
+            Ok(())
+        });
+        self.events = events;
+        result
+    }
+
+    fn nothing_came<H: Handler>(&self, handler: &H) -> Result<(), LoadError> {
+        let waited = self.last_progress.elapsed();
+        if waited < PATIENCE {
+            return Ok(());
+        }
+        let (owed, what) = handler.owed();
+        Err(LoadError::Stalled { waited, owed, what })
+    }
+
+    fn on_writable(&mut self, id: usize) -> Result<(), LoadError> {
+        // A connection that was closed earlier in this turn may still have an event.
+        let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
+        if conn.state == State::Connecting {
+            if let Some(source) = conn.stream.take_error().map_err(LoadError::io("ask a socket"))? {
+                return Err(LoadError::Io { doing: "connect", source });
+            }
+            conn.stream.set_nodelay(true).map_err(LoadError::io("set TCP_NODELAY"))?;
+            conn.state = State::Upgrading;
+            return conn.send(&self.upgrade);
+        }
+        let unsent = std::mem::take(&mut conn.unsent);
+        conn.send(&unsent)
+    }
+
+    fn on_readable<H: Handler>(&mut self, id: usize, ending: bool, handler: &mut H) -> Result<(), LoadError> {
+        let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
+        if conn.state == State::Connecting {
+            return Ok(());
+        }
+        loop {
+            let len = match conn.stream.read(&mut self.buf) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(source) => return Err(LoadError::Io { doing: "read", source }),
+            };
+            conn.take(id, &self.buf[..len], self.dialect, handler, &mut self.out)?;
+            if !self.out.bytes.is_empty() {
+                conn.send(&self.out.bytes)?;
+                self.out.bytes.clear();
+            }
+            // A short read emptied the socket and what comes later is a new edge, but an end that came with the data
+            // was announced by this one.
+            if len < self.buf.len() && !ending {
+                return Ok(());
+            }
+        }
+        self.conns.remove(id); // closes the socket, which also takes it out of the poll
+        handler.on_closed(id)
+    }
+}
+
+impl Conn {
+    fn take<H: Handler>(
+        &mut self,
+        id: usize,
+        bytes: &[u8],
+        dialect: Dialect,
+        handler: &mut H,
+        out: &mut Outgoing,
+    ) -> Result<(), LoadError> {
+        if self.partial.is_empty() {
+            let used = self.consume(id, bytes, dialect, handler, out)?;
+            self.partial.extend_from_slice(&bytes[used..]);
+        } else {
+            let mut joined = std::mem::take(&mut self.partial);
+            joined.extend_from_slice(bytes);
+            let used = self.consume(id, &joined, dialect, handler, out)?;
+            if used < joined.len() {
+                joined.drain(..used);
+                self.partial = joined;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles every whole frame and says how many bytes they took.
+    fn consume<H: Handler>(
+        &mut self,
+        id: usize,
+        bytes: &[u8],
+        dialect: Dialect,
+        handler: &mut H,
+        out: &mut Outgoing,
+    ) -> Result<usize, LoadError> {
+        let mut used = 0;
+        if self.state == State::Upgrading {
+            let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
+            check_upgraded(id, &bytes[..end])?;
+            used = end + 4;
+            if dialect == Dialect::SocketIo {
+                self.state = State::Greeting;
+            } else {
+                self.state = State::Open;
+                handler.on_ready(id, out)?;
+            }
+        }
+        while let Some((frame, len)) =
+            frame::decode(&bytes[used..]).map_err(|source| LoadError::Frame { conn: id, source })?
+        {
+            used += len;
+            if frame.mask.is_some() {
+                return Err(LoadError::Masked { conn: id });
+            }
+            match frame.opcode {
+                frame::PING => frame::encode_masked(frame::PONG, frame.payload, &mut out.bytes),
+                // Either the answer to our own, or we wait for the end of the stream all the same.
+                frame::PONG | frame::CLOSE => {}
+                _ => match (dialect, self.state, frame.payload.first()) {
+                    (Dialect::SocketIo, State::Greeting, Some(b'0')) => out.text("40"),
+                    (Dialect::SocketIo, State::Greeting, Some(b'4')) => {
+                        self.state = State::Open;
+                        handler.on_ready(id, out)?;
+                    }
+                    (Dialect::SocketIo, _, Some(b'2')) => out.text("3"),
+                    _ => handler.on_message(id, frame.payload, out)?,
+                },
+            }
+        }
+        Ok(used)
+    }
+
+    /// Writes now; what the socket does not take waits for it to be writable.
+    fn send(&mut self, mut bytes: &[u8]) -> Result<(), LoadError> {
+        while !bytes.is_empty() && self.unsent.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(len) => bytes = &bytes[len..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(LoadError::Io { doing: "write", source }),
+            }
+        }
+        self.unsent.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn check_upgraded(conn: usize, head: &[u8]) -> Result<(), LoadError> {
+    if head.starts_with(b"HTTP/1.1 101") && memchr::memmem::find(head, ACCEPT.as_bytes()).is_some() {
+        return Ok(());
+    }
+    let head = String::from_utf8_lossy(&head[..head.len().min(200)]).into_owned();
+    Err(LoadError::Handshake { conn, head })
+}

@@ -1,0 +1,162 @@
+//! Who takes part, and how each is started.
+//!
+//! Every server is an ordinary program that gets an address and serves one role on it. Fanfare's command line is given by
+//! the caller, so that a renamed flag needs no change here; the peers are the scripts in `crates/bench/peers`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::load::dialect::Dialect;
+
+/// A server that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum Kind {
+    /// Ourselves.
+    Fanfare,
+    /// The loop of [`crate::floor`].
+    Floor,
+    /// Bun's own WebSocket server.
+    Bun,
+    /// The `ws` package on Node.
+    Ws,
+    /// Socket.IO on Node.
+    SocketIo,
+}
+
+/// What a server is asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// The chat on `/`.
+    Chat,
+    /// Sends every message back.
+    Echo,
+}
+
+/// A program to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// A server cannot take part.
+#[derive(Debug, Error)]
+#[error("{kind} is not there: {} is missing\n\nhint: {hint}", path.display())]
+pub struct Absent {
+    kind: Kind,
+    path: PathBuf,
+    hint: &'static str,
+}
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub struct Roster {
+    /// The release binary `fanfare`.
+    pub fanfare: PathBuf,
+    /// Its arguments; `{addr}` stands for HOST:PORT.
+    pub fanfare_args: String,
+    /// The release build of the example `echo`, called with HOST:PORT.
+    pub fanfare_echo: PathBuf,
+    /// The folder of the scripts, with `node_modules` inside.
+    pub peers: PathBuf,
+    /// This program, which is also the floor.
+    pub own: PathBuf,
+}
+
+impl Kind {
+    /// How the load generator speaks to it.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::SocketIo => Dialect::SocketIo,
+            _ => Dialect::Chat,
+        }
+    }
+
+    /// Whether it knows rooms; the floor has only sockets.
+    pub fn joins(self) -> bool {
+        self != Self::Floor
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Fanfare => "fanfare",
+            Self::Floor => "floor",
+            Self::Bun => "bun",
+            Self::Ws => "ws",
+            Self::SocketIo => "socketio",
+        })
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Chat => "chat",
+            Self::Echo => "echo",
+        })
+    }
+}
+
+impl Roster {
+    /// Says before the first round who is missing, and how to get it.
+    pub fn check(&self, kinds: &[Kind], roles: &[Role]) -> Result<(), Absent> {
+        kinds.iter().try_for_each(|&kind| {
+            roles.iter().try_for_each(|&role| self.launch(kind, role, SocketAddr::from(([127, 0, 0, 1], 0))).map(drop))
+        })
+    }
+
+    /// The program that is `kind` in `role` on `addr`.
+    pub fn launch(&self, kind: Kind, role: Role, addr: SocketAddr) -> Result<Launch, Absent> {
+        const BUILD: &str = "cargo build --release --package fanfare-cli";
+        const BUILD_ECHO: &str = "cargo build --release --package fanfare --example echo";
+        const INSTALL: &str = "npm ci --prefix crates/bench/peers";
+        let need = |path: PathBuf, hint| match path.exists() {
+            true => Ok(path),
+            false => Err(Absent { kind, path, hint }),
+        };
+        let script = |package: &str, name: &str| {
+            need(self.peers.join("node_modules").join(package), INSTALL)?;
+            Ok(vec![self.peers.join(name).to_string_lossy().into_owned(), role.to_string(), addr.to_string()])
+        };
+        Ok(match (kind, role) {
+            (Kind::Fanfare, Role::Chat) => Launch {
+                program: need(self.fanfare.clone(), BUILD)?,
+                args: self
+                    .fanfare_args
+                    .split_whitespace()
+                    .map(|arg| arg.replace("{addr}", &addr.to_string()))
+                    .collect(),
+            },
+            (Kind::Fanfare, Role::Echo) => {
+                Launch { program: need(self.fanfare_echo.clone(), BUILD_ECHO)?, args: vec![addr.to_string()] }
+            }
+            (Kind::Floor, _) => {
+                Launch { program: self.own.clone(), args: vec!["floor".to_owned(), role.to_string(), addr.to_string()] }
+            }
+            (Kind::Bun, _) => Launch { program: need(bun(&self.peers), INSTALL)?, args: script("bun", "bun.js")? },
+            (Kind::Ws, _) => Launch { program: "node".into(), args: script("ws", "ws.js")? },
+            (Kind::SocketIo, _) => Launch { program: "node".into(), args: script("socket.io", "socketio.js")? },
+        })
+    }
+}
+
+/// Bun's executable. npm unpacks it in a package for the platform; where npm runs install scripts, that of `bun` moves it
+/// into `bun/bin`, and where it does not, a script that only complains lies there: so the first place comes first.
+fn bun(peers: &Path) -> PathBuf {
+    let modules = peers.join("node_modules");
+    ["@oven/bun-linux-x64/bin/bun", "@oven/bun-linux-aarch64/bin/bun"]
+        .iter()
+        .map(|name| modules.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| modules.join("bun/bin/bun.exe"))
+}

@@ -1,0 +1,315 @@
+//! The report: a table per metric, a verdict per target, and the same as JSON.
+//!
+//! A ratio is the median of the ratios of each round, not the ratio of the medians: servers of one round ran within
+//! seconds of each other, so what slowed the machine for a while cancels out. "Not above Bun" is judged by medians, where
+//! overlapping quartiles count as equal.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::peers::Kind;
+use crate::stats::Summary;
+use crate::suite::Sample;
+
+/// Something measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// The server's CPU time for one delivery.
+    FanoutCpu {
+        /// Publications in flight.
+        window: usize,
+    },
+    /// Deliveries per second of wall clock; the load generator may be what limits it.
+    FanoutRate {
+        /// Publications in flight.
+        window: usize,
+    },
+    /// Echoes per second.
+    EchoRate,
+    /// The server's CPU time for one echo.
+    EchoCpu,
+    /// Connections made and closed per second.
+    ConnectRate,
+    /// The server's CPU time for one of them.
+    ConnectCpu,
+    /// User memory of one joined, silent connection.
+    IdleMemory,
+}
+
+/// What Fanfare is to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// At most so many times the floor.
+    TimesFloor(f64),
+    /// Not worse than Bun.
+    LikeBun,
+    /// At most this value.
+    AtMost(f64),
+}
+
+/// Whether it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Yes.
+    Held,
+    /// The medians say no, but the quartiles overlap, which counts as equal.
+    Equal,
+    /// No.
+    Missed,
+}
+
+impl Metric {
+    /// Of its values.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu => "µs",
+            Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
+            Self::IdleMemory => "B",
+        }
+    }
+
+    fn more_is_better(self) -> bool {
+        self.unit() == "/s"
+    }
+
+    /// The targets of the project; throughput of a fan-out has none, since the generator limits it.
+    pub fn targets(self) -> &'static [Target] {
+        match self {
+            Self::FanoutCpu { window: 1 } => &[Target::TimesFloor(1.10), Target::LikeBun],
+            Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
+                &[Target::LikeBun]
+            }
+            Self::FanoutRate { .. } => &[],
+            Self::IdleMemory => &[Target::AtMost(2048.0)],
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FanoutCpu { window } => write!(f, "fan-out, window {window}: server CPU per delivery"),
+            Self::FanoutRate { window } => write!(f, "fan-out, window {window}: deliveries per second"),
+            Self::EchoRate => f.write_str("echo: echoes per second"),
+            Self::EchoCpu => f.write_str("echo: server CPU per echo"),
+            Self::ConnectRate => f.write_str("connect: connections made and closed per second"),
+            Self::ConnectCpu => f.write_str("connect: server CPU per connection made and closed"),
+            Self::IdleMemory => f.write_str("idle: user memory per joined connection"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimesFloor(times) => write!(f, "at most {times:.2} x the floor"),
+            Self::LikeBun => f.write_str("not worse than bun"),
+            Self::AtMost(max) => write!(f, "at most {max}"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Held => "held",
+            Self::Equal => "equal (quartiles overlap)",
+            Self::Missed => "MISSED",
+        })
+    }
+}
+
+/// How busy the machine was, all programs counted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Machine {
+    /// Cores that this program may use.
+    pub cores: usize,
+    /// Load average of the last minute when the measurement began: others only.
+    pub load_before: f64,
+    /// The same at its end; the measurement itself keeps about two cores busy.
+    pub load_after: f64,
+}
+
+/// All samples of a measurement.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Where known.
+    pub machine: Option<Machine>,
+    samples: BTreeMap<Metric, BTreeMap<Kind, Vec<f64>>>,
+}
+
+impl Report {
+    /// Adds a round's samples; every server's rounds in order.
+    pub fn add(&mut self, kind: Kind, samples: &[Sample]) {
+        for sample in samples {
+            self.samples.entry(sample.metric).or_default().entry(kind).or_default().push(sample.value);
+        }
+    }
+
+    fn summary(&self, metric: Metric, kind: Kind) -> Option<Summary> {
+        Summary::of(self.samples.get(&metric)?.get(&kind)?)
+    }
+
+    /// Of the rounds' ratios.
+    fn ratio(&self, metric: Metric, kind: Kind, to: Kind) -> Option<Summary> {
+        let of = self.samples.get(&metric)?;
+        let ratios: Vec<f64> = of.get(&kind)?.iter().zip(of.get(&to)?).map(|(ours, theirs)| ours / theirs).collect();
+        Summary::of(&ratios)
+    }
+
+    /// `None` if somebody needed did not take part.
+    pub fn verdict(&self, metric: Metric, target: Target) -> Option<Verdict> {
+        let ours = self.summary(metric, Kind::Fanfare)?;
+        let held = match target {
+            Target::TimesFloor(times) => self.ratio(metric, Kind::Fanfare, Kind::Floor)?.median <= times,
+            Target::AtMost(max) => ours.median <= max,
+            Target::LikeBun => {
+                let bun = self.summary(metric, Kind::Bun)?;
+                let better =
+                    if metric.more_is_better() { ours.median >= bun.median } else { ours.median <= bun.median };
+                if !better && ours.overlaps(&bun) {
+                    return Some(Verdict::Equal);
+                }
+                better
+            }
+        };
+        Some(if held { Verdict::Held } else { Verdict::Missed })
+    }
+
+    /// Every target that can be judged.
+    pub fn verdicts(&self) -> impl Iterator<Item = (Metric, Target, Verdict)> + '_ {
+        self.samples
+            .keys()
+            .flat_map(|&metric| metric.targets().iter().map(move |&target| (metric, target)))
+            .filter_map(|(metric, target)| Some((metric, target, self.verdict(metric, target)?)))
+    }
+
+    /// For programs: every sample, summary, ratio and verdict.
+    pub fn to_json(&self) -> serde_json::Value {
+        let metrics: Vec<_> = self
+            .samples
+            .iter()
+            .map(|(&metric, of)| {
+                let servers: Vec<_> = of
+                    .iter()
+                    .map(|(&kind, samples)| {
+                        json!({
+                            "server": kind,
+                            "samples": samples,
+                            "summary": Summary::of(samples),
+                            "to_floor": self.ratio(metric, kind, Kind::Floor),
+                            "to_bun": self.ratio(metric, kind, Kind::Bun),
+                        })
+                    })
+                    .collect();
+                json!({ "metric": metric.to_string(), "unit": metric.unit(), "servers": servers })
+            })
+            .collect();
+        let verdicts: Vec<_> = self
+            .verdicts()
+            .map(|(metric, target, verdict)| {
+                json!({ "metric": metric.to_string(), "target": target.to_string(), "verdict": verdict })
+            })
+            .collect();
+        json!({ "machine": self.machine, "metrics": metrics, "verdicts": verdicts })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Machine { cores, load_before, load_after }) = self.machine {
+            writeln!(f, "{cores} cores, load average {load_before:.1} before and {load_after:.1} after")?;
+            if load_before > 0.5 || load_after > 2.5 {
+                writeln!(f, "others were at work: trust ratios of CPU time, not figures per second")?;
+            }
+            writeln!(f)?;
+        }
+        for (&metric, of) in &self.samples {
+            let rounds = of.values().map(Vec::len).max().unwrap_or(0);
+            writeln!(f, "{metric} ({}; median [q1 - q3] of {rounds} rounds)", metric.unit())?;
+            writeln!(f, "  {:<9} {:>10}   {:<23} {:>8} {:>8}", "", "median", "[q1 - q3]", "x floor", "x bun")?;
+            for &kind in of.keys() {
+                let Some(Summary { q1, median, q3, .. }) = self.summary(metric, kind) else { continue };
+                let range = format!("[{} - {}]", value(q1), value(q3));
+                write!(f, "  {kind:<9} {:>10}   {range:<23}", value(median))?;
+                for to in [Kind::Floor, Kind::Bun] {
+                    match self.ratio(metric, kind, to) {
+                        Some(ratio) => write!(f, " {:>8.2}", ratio.median)?,
+                        None => write!(f, " {:>8}", "-")?,
+                    }
+                }
+                writeln!(f)?;
+            }
+            writeln!(f)?;
+        }
+        for (metric, target, verdict) in self.verdicts() {
+            writeln!(f, "{verdict:<26} {metric}: {target}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Three or four digits say all that such a measurement knows.
+fn value(value: f64) -> String {
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(metric: Metric, of: &[(Kind, &[f64])]) -> Report {
+        let mut report = Report::default();
+        for &(kind, values) in of {
+            for &value in values {
+                report.add(kind, &[Sample { metric, value }]);
+            }
+        }
+        report
+    }
+
+    #[test]
+    fn verdicts_against_bun() {
+        let table = [
+            ("less CPU", Metric::EchoCpu, [1.0, 2.0], [3.0, 4.0], Verdict::Held),
+            ("more CPU", Metric::EchoCpu, [5.0, 6.0], [3.0, 4.0], Verdict::Missed),
+            ("more CPU, overlapping", Metric::EchoCpu, [3.0, 5.0], [3.0, 4.0], Verdict::Equal),
+            ("more per second", Metric::EchoRate, [5.0, 6.0], [3.0, 4.0], Verdict::Held),
+            ("fewer per second", Metric::EchoRate, [1.0, 2.0], [3.0, 4.0], Verdict::Missed),
+            ("fewer per second, overlapping", Metric::EchoRate, [2.0, 4.0], [3.0, 4.0], Verdict::Equal),
+        ];
+        for (name, metric, ours, bun, expected) in table {
+            let report = report(metric, &[(Kind::Fanfare, &ours), (Kind::Bun, &bun)]);
+            assert_eq!(report.verdict(metric, Target::LikeBun), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_compared_round_by_round() {
+        let metric = Metric::FanoutCpu { window: 1 };
+        // The machine was half as fast in two of three rounds; each round says 1.05.
+        let report = report(metric, &[(Kind::Fanfare, &[4.2, 8.4, 8.4]), (Kind::Floor, &[4.0, 8.0, 8.0])]);
+        assert_eq!(report.verdict(metric, Target::TimesFloor(1.10)), Some(Verdict::Held));
+        assert_eq!(report.verdict(metric, Target::TimesFloor(1.04)), Some(Verdict::Missed));
+        assert_eq!(report.verdict(metric, Target::LikeBun), None, "bun did not take part");
+    }
+
+    #[test]
+    fn the_table() {
+        let metric = Metric::IdleMemory;
+        let report = report(metric, &[(Kind::Fanfare, &[1000.0, 1100.0, 1200.0]), (Kind::Floor, &[20.0, 20.0, 20.0])]);
+        let expected = "\
+idle: user memory per joined connection (B; median [q1 - q3] of 3 rounds)
+                median   [q1 - q3]                x floor    x bun
+  fanfare         1100   [1050 - 1150]              55.00        -
+  floor          20.00   [20.00 - 20.00]             1.00        -
+
+held                       idle: user memory per joined connection: at most 2048
+";
+        assert_eq!(report.to_string(), expected);
+    }
+}

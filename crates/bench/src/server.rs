@@ -1,0 +1,234 @@
+//! A server under measurement: a process on one core, its CPU time and its memory.
+//!
+//! Started by a [`Launch`], reachable when `start` returns, ended when dropped. CPU time is that of all its threads, in
+//! nanoseconds from the scheduler where the kernel tells them, else in ticks. Everything is read from `/proc`: Linux only.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use thiserror::Error;
+
+use crate::peers::Launch;
+
+/// Why a server could not be started or watched.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The system refused.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It ended, or never listened. What it printed may say why.
+    #[error("{program} does not serve on {addr}: {why}\n{printed}")]
+    NotServing {
+        /// What was started.
+        program: String,
+        /// Where it should be.
+        addr: SocketAddr,
+        /// `exit status …` or `no answer in …`.
+        why: String,
+        /// The end of its output.
+        printed: String,
+    },
+    /// `/proc` has something else than expected.
+    #[error("{path} is not understood")]
+    Proc {
+        /// The file.
+        path: String,
+    },
+}
+
+/// Pins this thread, and what it spawns from now on, to one core.
+pub fn pin(core: usize) -> Result<(), ServerError> {
+    let mut cpus = CpuSet::new();
+    cpus.set(core);
+    sched_setaffinity(None, &cpus).map_err(io_error(format!("run on core {core}")))
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// The load average of the last minute.
+pub fn load_average() -> Result<f64, ServerError> {
+    let path = "/proc/loadavg";
+    let text = fs::read_to_string(path).map_err(io_error(format!("read {path}")))?;
+    text.split_whitespace().next().and_then(|average| average.parse().ok()).ok_or_else(|| proc_error(path))
+}
+
+const START_MAX: Duration = Duration::from_secs(15);
+
+impl Server {
+    /// A free port of the loopback. Somebody else may take it before the server does; that shows as a failed start.
+    pub fn free_addr() -> Result<SocketAddr, ServerError> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io_error("find a free port"))?;
+        listener.local_addr().map_err(io_error("find a free port"))
+    }
+
+    /// Starts it on `core` and waits until it accepts connections.
+    pub fn start(launch: &Launch, addr: SocketAddr, core: usize) -> Result<Self, ServerError> {
+        let program = launch.program.display().to_string();
+        let log = std::env::temp_dir().join(format!("fanfare-bench-{}-{}.log", std::process::id(), addr.port()));
+        let output = fs::File::create(&log).map_err(io_error(format!("create {}", log.display())))?;
+        let errors = output.try_clone().map_err(io_error("share a file"))?;
+        // A child inherits the affinity of the thread that spawns it; so do the threads it starts before anybody could
+        // pin them from outside.
+        let ours = sched_getaffinity(None).map_err(io_error("ask for our core"))?;
+        pin(core)?;
+        let spawned = Command::new(&launch.program)
+            .args(&launch.args)
+            .env("NODE_ENV", "production")
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn();
+        sched_setaffinity(None, &ours).map_err(io_error("return to our core"))?;
+        let child = spawned.map_err(io_error(format!("start {program}")))?;
+        let mut server = Self { child, log, addr };
+        server.await_listening(&program)?;
+        Ok(server)
+    }
+
+    fn await_listening(&mut self, program: &str) -> Result<(), ServerError> {
+        let started = Instant::now();
+        let why = loop {
+            if let Some(status) = self.child.try_wait().map_err(io_error("ask for a child's state"))? {
+                break status.to_string();
+            }
+            if TcpStream::connect(self.addr).is_ok() {
+                return Ok(());
+            }
+            if started.elapsed() > START_MAX {
+                break format!("no answer in {START_MAX:?}");
+            }
+            sleep(Duration::from_millis(5));
+        };
+        let printed = fs::read_to_string(&self.log).unwrap_or_default();
+        let tail = printed.char_indices().rev().nth(1000).map_or(0, |(at, _)| at);
+        Err(ServerError::NotServing {
+            program: program.to_owned(),
+            addr: self.addr,
+            why,
+            printed: printed[tail..].to_owned(),
+        })
+    }
+
+    /// CPU time of all its threads so far, once it has come to rest: two equal readings, or 50 ms later whatever it is
+    /// then. A running thread's time is not up to date, and what follows the last delivery belongs to it as well.
+    pub fn cpu(&self) -> Result<Duration, ServerError> {
+        let started = Instant::now();
+        let mut last = self.cpu_now()?;
+        while started.elapsed() < Duration::from_millis(50) {
+            sleep(Duration::from_millis(5));
+            let now = self.cpu_now()?;
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+
+    /// The same at once, for when the server is to go on working.
+    pub fn cpu_now(&self) -> Result<Duration, ServerError> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut total = Duration::ZERO;
+        for task in fs::read_dir(&tasks).map_err(io_error(format!("read {tasks}")))? {
+            let path = task.map_err(io_error(format!("read {tasks}")))?.path().join("schedstat");
+            match fs::read_to_string(&path) {
+                Ok(text) => total += parse_schedstat(&text).ok_or_else(|| proc_error(path.display()))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.cpu_in_ticks(),
+                Err(source) => return Err(ServerError::Io { doing: format!("read {}", path.display()), source }),
+            }
+        }
+        Ok(total)
+    }
+
+    /// For kernels without `schedstat`.
+    fn cpu_in_ticks(&self) -> Result<Duration, ServerError> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
+        let ticks = parse_stat(&text).ok_or_else(|| proc_error(path))?;
+        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    }
+
+    /// Bytes of user memory that are its own: the proportional set size. Buffers of the kernel's sockets are not in it.
+    pub fn memory_bytes(&self) -> Result<u64, ServerError> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
+        parse_pss(&text).ok_or_else(|| proc_error(path))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it is already gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// Time on a CPU in ns, time waiting for one in ns, number of slices.
+fn parse_schedstat(text: &str) -> Option<Duration> {
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// proc_pid_stat(5): fields 14 and 15 are utime and stime. The name in field 2 may hold spaces and parentheses.
+fn parse_stat(text: &str) -> Option<u64> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let utime: u64 = fields.next()?.parse().ok()?;
+    let stime: u64 = fields.next()?.parse().ok()?;
+    Some(utime + stime)
+}
+
+fn parse_pss(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn io_error<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> ServerError {
+    let doing = doing.into();
+    move |source| ServerError::Io { doing, source: source.into() }
+}
+
+fn proc_error(path: impl ToString) -> ServerError {
+    ServerError::Proc { path: path.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_proc() {
+        assert_eq!(parse_schedstat("516328 33139 2\n"), Some(Duration::from_nanos(516_328)));
+        assert_eq!(parse_schedstat(""), None);
+        let stat = "42 (a ) b) S 1 42 42 0 -1 4194560 900 0 1 0 7 5 0 0 20 0 1 0 100 1 1";
+        assert_eq!(parse_stat(stat), Some(12));
+        let rollup = "55d-7ff ---p 00000000 00:00 0 [rollup]\nRss:   5000 kB\nPss:   4096 kB\nPss_Dirty: 10 kB\n";
+        assert_eq!(parse_pss(rollup), Some(4096 * 1024));
+    }
+
+    #[test]
+    fn our_own_process_can_be_read() {
+        let path = format!("/proc/{}/smaps_rollup", std::process::id());
+        let text = fs::read_to_string(path).expect("Linux");
+        assert!(parse_pss(&text).expect("understood") > 0);
+    }
+}

@@ -1,0 +1,208 @@
+//! Fan-out: one member of a room publishes, everybody in it, the publisher too, gets it.
+//!
+//! `window` publications are in flight: when everybody has one, the next is sent. With one in flight each delivery is a
+//! write of its own; with eight a server may write several at once. Measured is the server's CPU time from the first
+//! publication to rest after the last delivery, divided by the deliveries; each delivery is checked by the [`Ledger`].
+
+use std::time::{Duration, Instant};
+
+use super::{RoundError, Sample, Settings, join};
+use crate::load::check::{self, Ledger};
+use crate::load::dialect::{Dialect, Said};
+use crate::load::{Handler, Load, LoadError, Outgoing};
+use crate::peers::Kind;
+use crate::report::Metric;
+use crate::server::Server;
+
+const PUBLISHER: usize = 0;
+
+/// Before each measured phase, for a just-in-time compiler and for everybody's caches.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+pub(super) fn round(
+    windows: &[usize],
+    kind: Kind,
+    server: &Server,
+    settings: &Settings,
+) -> Result<Vec<Sample>, RoundError> {
+    let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
+    join::join(&mut load, kind, settings.subscribers, settings.subscribers)?;
+    let mut room = Room {
+        ledger: Ledger::new(settings.subscribers),
+        dialect: kind.dialect(),
+        user: join::user(PUBLISHER),
+        scratch: String::new(),
+        outgoing: Outgoing::default(),
+    };
+    let mut samples = Vec::new();
+    for &window in windows {
+        room.publish_for(WARM_UP, window, &mut load)?;
+        let (cpu, deliveries, started) = (server.cpu()?, room.ledger.deliveries(), Instant::now());
+        room.publish_for(settings.phase, window, &mut load)?;
+        let took = started.elapsed();
+        let deliveries = (room.ledger.deliveries() - deliveries) as f64;
+        let cpu = server.cpu()?.saturating_sub(cpu);
+        samples.push(Sample { metric: Metric::FanoutCpu { window }, value: cpu.as_secs_f64() * 1e6 / deliveries });
+        samples.push(Sample { metric: Metric::FanoutRate { window }, value: deliveries / took.as_secs_f64() });
+    }
+    Ok(samples)
+}
+
+struct Room {
+    ledger: Ledger,
+    dialect: Dialect,
+    user: String,
+    scratch: String,
+    outgoing: Outgoing,
+}
+
+impl Room {
+    /// Keeps `window` publications in flight for a time, then waits until everybody has the last.
+    fn publish_for(&mut self, time: Duration, window: usize, load: &mut Load) -> Result<(), LoadError> {
+        let started = Instant::now();
+        while started.elapsed() < time {
+            // What completed in one turn is replaced by one write, for every server alike.
+            while self.ledger.in_flight() < window {
+                let content = check::content(self.ledger.publish());
+                self.scratch.clear();
+                self.dialect.message(&self.user, &content, &mut self.scratch);
+                self.outgoing.text(&self.scratch);
+            }
+            let mut outgoing = std::mem::take(&mut self.outgoing);
+            load.send(PUBLISHER, &mut outgoing)?;
+            self.outgoing = outgoing;
+            load.turn(self)?;
+        }
+        load.drive(self)
+    }
+}
+
+impl Handler for Room {
+    fn on_ready(&mut self, _conn: usize, _out: &mut Outgoing) -> Result<(), LoadError> {
+        Ok(()) // all are
+    }
+
+    fn on_message(&mut self, conn: usize, payload: &[u8], _out: &mut Outgoing) -> Result<(), LoadError> {
+        if let Said::Message(content) = self.dialect.read(payload) {
+            self.ledger.deliver(conn, content)?;
+        }
+        Ok(())
+    }
+
+    fn owed(&self) -> (u64, &'static str) {
+        (self.ledger.owed() as u64, "deliveries")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::load::check::DeliveryError;
+    use crate::load::{Wait, frame};
+
+    /// What a server does with publication `seq` for a subscriber: which publications it sends instead.
+    type Cheat = fn(subscriber: usize, seq: u64) -> Vec<u64>;
+
+    /// A server of two that is honest but for `cheat`. Ends when its clients do.
+    fn serve(cheat: Cheat) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        thread::spawn(move || {
+            let mut members: Vec<TcpStream> = (0..2).map(|_| upgraded(&listener)).collect();
+            let mut bytes = Vec::new();
+            let mut seq = 0;
+            loop {
+                while let Some((_, len)) = frame::decode(&bytes).expect("the publisher's frames") {
+                    bytes.drain(..len);
+                    for (subscriber, member) in members.iter_mut().enumerate() {
+                        let mut out = Vec::new();
+                        for seq in cheat(subscriber, seq) {
+                            let mut text = String::new();
+                            Dialect::Chat.message("u00000", &check::content(seq), &mut text);
+                            frame::encode(frame::TEXT, text.as_bytes(), &mut out);
+                        }
+                        if member.write_all(&out).is_err() {
+                            return; // the cheat was noticed
+                        }
+                    }
+                    seq += 1;
+                }
+                let mut buf = [0; 4096];
+                match members[PUBLISHER].read(&mut buf) {
+                    Ok(len @ 1..) => bytes.extend_from_slice(&buf[..len]),
+                    _ => return,
+                }
+            }
+        });
+        addr
+    }
+
+    fn upgraded(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            head.push(byte[0]);
+        }
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        stream.write_all(answer.as_bytes()).expect("a client that reads");
+        stream
+    }
+
+    fn publish_to(cheat: Cheat) -> Result<u64, LoadError> {
+        let mut load = Load::new(serve(cheat), Dialect::Chat, Wait::Sleep)?;
+        // One after the other, so that the server's order of them is ours.
+        join::join(&mut load, Kind::Floor, 1, 1)?;
+        load.open()?;
+        let mut room = Room {
+            ledger: Ledger::new(2),
+            dialect: Dialect::Chat,
+            user: join::user(PUBLISHER),
+            scratch: String::new(),
+            outgoing: Outgoing::default(),
+        };
+        room.publish_for(Duration::from_millis(20), 4, &mut load)?;
+        Ok(room.ledger.deliveries())
+    }
+
+    #[test]
+    fn an_honest_server_is_measured() {
+        assert!(publish_to(|_, seq| vec![seq]).expect("valid") >= 8);
+    }
+
+    #[test]
+    fn a_cheating_server_is_caught() {
+        let table: [(&str, Cheat, DeliveryError); 3] = [
+            (
+                "one delivery repeated",
+                |subscriber, seq| if (subscriber, seq) == (1, 2) { vec![2, 2] } else { vec![seq] },
+                DeliveryError::Repeated { subscriber: 1, got: 2, expected: 3 },
+            ),
+            (
+                "one delivery missing",
+                |subscriber, seq| if (subscriber, seq) == (1, 1) { vec![] } else { vec![seq] },
+                DeliveryError::Skipped { subscriber: 1, got: 2, expected: 1 },
+            ),
+            (
+                "two deliveries in the wrong order",
+                |subscriber, seq| match (subscriber, seq) {
+                    (0, 1) => vec![2],
+                    (0, 2) => vec![1],
+                    _ => vec![seq],
+                },
+                DeliveryError::Skipped { subscriber: 0, got: 2, expected: 1 },
+            ),
+        ];
+        for (name, cheat, expected) in table {
+            match publish_to(cheat) {
+                Err(LoadError::Delivery(error)) => assert_eq!(error, expected, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Idle memory: what a connection that has joined and is silent costs the server.
+//!
+//! The process's own memory (Pss) after all have joined rooms of fifty, less what it had before the first, divided by
+//! the connections. What the kernel holds for a socket is the same for every server and is not in it. A server with a
+//! garbage collector gets some quiet seconds first, and its smallest reading counts.
+
+use std::time::Instant;
+
+use super::{RoundError, Sample, Settings, join};
+use crate::load::{Handler, Load, LoadError, Outgoing};
+use crate::peers::Kind;
+use crate::report::Metric;
+use crate::server::Server;
+
+pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+    let before = server.memory_bytes()?;
+    let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
+    join::join(&mut load, kind, settings.idle_connections, settings.idle_room)?;
+    let started = Instant::now();
+    let mut after = server.memory_bytes()?;
+    while started.elapsed() < settings.idle_quiet {
+        load.turn(&mut Silent)?; // pings are answered meanwhile
+        after = after.min(server.memory_bytes()?);
+    }
+    let value = after.saturating_sub(before) as f64 / settings.idle_connections as f64;
+    Ok(vec![Sample { metric: Metric::IdleMemory, value }])
+}
+
+/// Expects nothing, and that nobody is closed.
+struct Silent;
+
+impl Handler for Silent {
+    fn on_ready(&mut self, _conn: usize, _out: &mut Outgoing) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn on_message(&mut self, _conn: usize, _payload: &[u8], _out: &mut Outgoing) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn owed(&self) -> (u64, &'static str) {
+        (0, "messages")
+    }
+}

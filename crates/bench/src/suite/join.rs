@@ -1,0 +1,87 @@
+//! Fills rooms: opens connections and has each join, before anything is measured.
+//!
+//! Every join goes to all who are in the room, so a room of n costs n(n+1)/2 deliveries: the same for every server, since
+//! a chat cannot be joined in silence. It also warms the servers up. Few joins are under way together, and the step ends
+//! only when every newcomer has its `room_state` and every member has every join that it is owed: nothing is left to
+//! arrive during a measurement.
+
+use crate::load::dialect::{Dialect, Said};
+use crate::load::{Handler, Load, LoadError, Outgoing};
+use crate::peers::Kind;
+
+/// Joins under way together.
+const IN_FLIGHT: usize = 64;
+
+/// Opens `connections`, numbered from zero, into rooms of `room` members. The floor has no rooms: there it only opens.
+pub(super) fn join(load: &mut Load, kind: Kind, connections: usize, room: usize) -> Result<(), LoadError> {
+    let mut joiner =
+        Joiner { kind, dialect: kind.dialect(), room, joined: 0, of: connections, joins: 0, scratch: String::new() };
+    let mut opened = 0;
+    while joiner.owed().0 > 0 {
+        while opened < connections && opened - joiner.joined < IN_FLIGHT {
+            opened = load.open()? + 1;
+        }
+        load.turn(&mut joiner)?;
+    }
+    Ok(())
+}
+
+struct Joiner {
+    kind: Kind,
+    dialect: Dialect,
+    room: usize,
+    joined: usize,
+    of: usize,
+    /// Joins that reached anybody.
+    joins: u64,
+    scratch: String,
+}
+
+impl Joiner {
+    fn joins_due(&self) -> u64 {
+        let of_room = |members: usize| (members * (members + 1) / 2) as u64;
+        if !self.kind.joins() {
+            return 0;
+        }
+        (self.of / self.room) as u64 * of_room(self.room) + of_room(self.of % self.room)
+    }
+}
+
+impl Handler for Joiner {
+    fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError> {
+        if !self.kind.joins() {
+            self.joined += 1;
+            return Ok(());
+        }
+        self.scratch.clear();
+        let (user, room) = (user(conn), format!("bench-{}", conn / self.room));
+        self.dialect.join(&user, &room, &mut self.scratch);
+        out.text(&self.scratch);
+        Ok(())
+    }
+
+    fn on_message(&mut self, _conn: usize, payload: &[u8], _out: &mut Outgoing) -> Result<(), LoadError> {
+        match self.dialect.read(payload) {
+            Said::Join => self.joins += 1,
+            Said::RoomState => self.joined += 1,
+            Said::Message(_) | Said::Other => {}
+        }
+        let expected = self.joins_due();
+        if self.joins > expected {
+            return Err(LoadError::TooMany { what: "joins", got: self.joins, expected });
+        }
+        Ok(())
+    }
+
+    fn owed(&self) -> (u64, &'static str) {
+        match (self.of - self.joined) as u64 {
+            0 => (self.joins_due() - self.joins, "joins"),
+            newcomers => (newcomers, "newcomers' welcomes"),
+        }
+    }
+}
+
+/// The user of a connection; all of one length, so that all frames are.
+pub(super) fn user(conn: usize) -> String {
+    format!("u{conn:05}")
+}

@@ -1,0 +1,142 @@
+//! What the shell must do after an input, in order. Reused: drained before the next [`Shard::handle`](crate::Shard::handle).
+
+use crate::disconnect::Disconnect;
+use crate::ids::{ConnId, ShardId, WireId};
+use crate::peer::PeerMessage;
+use crate::vocabulary::{Push, Reply};
+
+/// A range of [`Effects::recipients`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipients {
+    start: u32,
+    end: u32,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Encode this once for the wire, and append it to the outbox of each recipient.
+    Push {
+        /// What to tell.
+        push: Push,
+        /// How to encode it.
+        wire: WireId,
+        /// To whom: see [`Effects::recipients`].
+        to: Recipients,
+    },
+    /// Encode this for one connection.
+    Reply {
+        /// Which.
+        conn: ConnId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Read no more of this connection: it has enough commands outstanding.
+    Hold(ConnId),
+    /// Go on reading this connection.
+    Resume(ConnId),
+    /// Say why, write what waits, and close. Nothing more is sent to this connection, and `Closed` is not expected for it.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        reason: Disconnect,
+    },
+    /// Carry this to another shard, after all earlier ones to it.
+    Tell {
+        /// Which.
+        shard: ShardId,
+        /// The message.
+        message: PeerMessage,
+    },
+}
+
+/// The list of effects.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+    ids: Vec<ConnId>,
+    wake_ms: Option<u64>,
+    again: bool,
+}
+
+impl Effects {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The effects in order; the list is empty afterwards, the recipients stay until [`clear`](Self::clear).
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Effect> {
+        self.list.drain(..)
+    }
+
+    /// Takes the list out, so that the shell can act while it still asks for recipients; give it back by [`put_back`](Self::put_back).
+    pub fn take_list(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.list)
+    }
+
+    /// Returns the emptied list for reuse.
+    pub fn put_back(&mut self, list: Vec<Effect>) {
+        debug_assert!(list.is_empty() && self.list.is_empty());
+        self.list = list;
+    }
+
+    /// The connections that a `Push` is for.
+    pub fn recipients(&self, to: Recipients) -> &[ConnId] {
+        &self.ids[to.start as usize..to.end as usize]
+    }
+
+    /// When `Input::Wake` is due, on the monotonic clock in ms.
+    pub fn wake_ms(&self) -> Option<u64> {
+        self.wake_ms
+    }
+
+    /// True when a fan-out has more to do: give others their turn, then call with `Input::Continue`.
+    pub fn again(&self) -> bool {
+        self.again
+    }
+
+    /// Forgets everything; called by the shell before the next input.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.ids.clear();
+        self.wake_ms = None;
+        self.again = false;
+    }
+
+    pub(crate) fn add(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    pub(crate) fn set_wake(&mut self, wake_ms: Option<u64>) {
+        self.wake_ms = wake_ms;
+    }
+
+    pub(crate) fn set_again(&mut self, again: bool) {
+        self.again = again;
+    }
+
+    pub(crate) fn push_one(&mut self, push: Push, wire: WireId, conn: ConnId) {
+        let start = self.mark();
+        self.recipient(conn);
+        self.push_from(start, push, wire);
+    }
+
+    /// Where the next recipient will stand.
+    pub(crate) fn mark(&self) -> u32 {
+        self.ids.len() as u32
+    }
+
+    pub(crate) fn recipient(&mut self, conn: ConnId) {
+        self.ids.push(conn);
+    }
+
+    /// Tells `push` to the recipients added since `start`; nothing where there are none.
+    pub(crate) fn push_from(&mut self, start: u32, push: Push, wire: WireId) {
+        let end = self.mark();
+        if start < end {
+            self.list.push(Effect::Push { push, wire, to: Recipients { start, end } });
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a command is refused with: one stable word, the same on WebSocket, HTTP and in SDKs.
+//!
+//! [`ERRORS`] is the table; the docs and the SDKs' constants are printed from it.
+
+use crate::name::ChannelName;
+use std::fmt;
+
+macro_rules! error_codes {
+    ($($variant:ident, $word:literal, $status:literal, $retryable:literal, $meaning:literal;)*) => {
+        /// Which error it is. The words are stable; new ones may come.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        /// Every error code, in the order of the documentation.
+        pub const ERRORS: &[ErrorRow] = &[
+            $(ErrorRow { code: ErrorCode::$variant, word: $word, status: $status, retryable: $retryable, meaning: $meaning },)*
+        ];
+    };
+}
+
+/// A row of [`ERRORS`].
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorRow {
+    /// The code.
+    pub code: ErrorCode,
+    /// Its word on every wire.
+    pub word: &'static str,
+    /// The HTTP status it answers with.
+    pub status: u16,
+    /// Whether the same command may succeed later, unchanged.
+    pub retryable: bool,
+    /// One sentence for the documentation.
+    pub meaning: &'static str,
+}
+
+error_codes! {
+    BadRequest, "bad_request", 400, false, "The message is not of the protocol: a field is missing, of another type or out of range.";
+    UnknownCommand, "unknown_command", 400, false, "There is no command of this type.";
+    NotConnected, "not_connected", 400, false, "The first command must be `connect`.";
+    AlreadyConnected, "already_connected", 400, false, "`connect` was sent twice on one connection.";
+    Unauthorized, "unauthorized", 401, false, "The token or key is missing, wrong or expired.";
+    Denied, "denied", 403, false, "A rule or a handler does not let this caller do that; `rule` names it.";
+    NoRule, "no_rule", 404, false, "No rule of the configuration matches the channel, so it cannot be used.";
+    NotFound, "not_found", 404, false, "The channel, client, method or publication does not exist.";
+    NotSubscribed, "not_subscribed", 409, false, "The command needs a live subscription to the channel.";
+    AlreadySubscribed, "already_subscribed", 409, false, "This connection is subscribed to the channel already.";
+    KeyConflict, "key_conflict", 409, false, "The idempotency key was used for another payload.";
+    TooLarge, "too_large", 413, false, "The message or a field of it exceeds a limit.";
+    LimitExceeded, "limit_exceeded", 429, false, "A limit on what may be held at once is reached.";
+    RateLimited, "rate_limited", 429, true, "Too many in too short a time; `retry_after` says when to come back.";
+    Internal, "internal", 500, true, "The server failed; its log has the reason.";
+    Timeout, "timeout", 504, true, "A handler did not answer in time; whether it acted is not known.";
+    Unknown, "unknown", 503, true, "The store did not say whether it took the publication; send it again with the same key.";
+    Unavailable, "unavailable", 503, true, "The store or a broker cannot be reached; nothing was taken.";
+}
+
+impl ErrorCode {
+    /// The code's row of the table.
+    pub fn row(self) -> &'static ErrorRow {
+        ERRORS.iter().find(|row| row.code == self).expect("the table holds every variant: one macro makes both")
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.row().word)
+    }
+}
+
+/// A refusal, with what a person asks next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// Which error.
+    pub code: ErrorCode,
+    /// One sentence with the limit, the value or the option.
+    pub message: Box<str>,
+    /// Milliseconds after which the same command may succeed.
+    pub retry_after_ms: Option<u64>,
+    /// The channel it is about.
+    pub channel: Option<ChannelName>,
+    /// The rule that decided, as its pattern.
+    pub rule: Option<Box<str>>,
+}
+
+impl Error {
+    /// An error of this code, with one sentence that says what was found and what is allowed.
+    pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
+        Error { code, message: message.into(), retry_after_ms: None, channel: None, rule: None }
+    }
+
+    /// The same, about `channel`.
+    #[must_use]
+    pub fn on(mut self, channel: &ChannelName) -> Self {
+        self.channel = Some(channel.clone());
+        self
+    }
+
+    /// The same, decided by the rule with this pattern.
+    #[must_use]
+    pub fn by_rule(mut self, pattern: &str) -> Self {
+        self.rule = Some(pattern.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,126 @@
+//! Questions on their way to a home, and to whom their answers belong.
+
+use super::session::SessionRef;
+use crate::ids::ConnId;
+use crate::peer::AskToken;
+use crate::vocabulary::{Connect, ReplyBody, Request, RequestId};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// How a command is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReplyTo {
+    /// It had no id: only an error is told.
+    Silent,
+    /// With its id.
+    Id(RequestId),
+    /// Without an id, and whatever it is: the subscriptions made by `connect`.
+    Bare,
+    /// As one of the answers in a `result`.
+    Gathered { gather: u32, at: u32 },
+}
+
+/// What an answer is for.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// A command that is answered by what comes.
+    Command {
+        session: SessionRef,
+        reply: ReplyTo,
+    },
+    Subscribe {
+        session: SessionRef,
+        sub: u32,
+        edge: u32,
+        reply: ReplyTo,
+    },
+    /// A directed signal: how many edges were asked, how many have answered.
+    Directed {
+        session: SessionRef,
+        reply: ReplyTo,
+        expected: Option<u32>,
+        answered: u32,
+        taken: bool,
+    },
+    /// A page for a subscriber that is behind.
+    Pull {
+        session: SessionRef,
+        sub: u32,
+    },
+    /// The whole presence for a subscriber that missed changes.
+    PresenceWhole {
+        session: SessionRef,
+        sub: u32,
+    },
+    /// A page for an edge that is behind.
+    EdgePull {
+        edge: u32,
+        life: u64,
+    },
+    /// The whole presence for an edge that left changes out.
+    EdgePresence {
+        edge: u32,
+        life: u64,
+    },
+    /// The session that a ticket names, of another shard.
+    Adopt(Box<Adopting>),
+}
+
+/// A connection whose session is being fetched; its commands wait.
+#[derive(Debug)]
+pub(crate) struct Adopting {
+    pub(crate) conn: ConnId,
+    pub(crate) reply: ReplyTo,
+    pub(crate) connect: Connect,
+    pub(crate) waiting: VecDeque<Request>,
+}
+
+/// The open questions of a shard. A token that was answered, or whose place was reused, finds nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Asks {
+    slab: Slab<(u32, Ask)>,
+    next_life: u32,
+    gathers: Slab<Gather>,
+}
+
+/// The answers of one `subscribe` to several channels.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    pub(crate) reply: ReplyTo,
+    bodies: Vec<Option<ReplyBody>>,
+    left: usize,
+}
+
+impl Asks {
+    pub(crate) fn insert(&mut self, ask: Ask) -> AskToken {
+        self.next_life = self.next_life.wrapping_add(1);
+        let index = self.slab.insert((self.next_life, ask)) as u32;
+        AskToken { index, life: self.next_life }
+    }
+
+    pub(crate) fn get(&mut self, token: AskToken) -> Option<&mut Ask> {
+        self.slab.get_mut(token.index as usize).filter(|(life, _)| *life == token.life).map(|(_, ask)| ask)
+    }
+
+    pub(crate) fn take(&mut self, token: AskToken) -> Option<Ask> {
+        self.get(token)?;
+        Some(self.slab.remove(token.index as usize).1)
+    }
+
+    pub(crate) fn gather(&mut self, reply: ReplyTo, count: usize) -> u32 {
+        self.gathers.insert(Gather { reply, bodies: vec![None; count], left: count }) as u32
+    }
+
+    /// Puts one answer in its place. The last one gives the whole.
+    pub(crate) fn gathered(&mut self, gather: u32, at: u32, body: ReplyBody) -> Option<(ReplyTo, Vec<ReplyBody>)> {
+        let entry = self.gathers.get_mut(gather as usize)?;
+        if entry.bodies[at as usize].replace(body).is_none() {
+            entry.left -= 1;
+        }
+        if entry.left > 0 {
+            return None;
+        }
+        let gather = self.gathers.remove(gather as usize);
+        Some((gather.reply, gather.bodies.into_iter().flatten().collect()))
+    }
+}

@@ -1,0 +1,239 @@
+//! What a session asks: each command is judged, counted, and sent to the home of its channel.
+
+use super::ask::{Ask, ReplyTo};
+use super::lane::Waiting;
+use super::session::SessionRef;
+use super::{Cx, Front};
+use crate::error::{Error, ErrorCode};
+use crate::ids::{ClientId, ConnId};
+use crate::name::ChannelName;
+use crate::peer::ToHome;
+use crate::rules::{Action, Rule};
+use crate::store::Entry;
+use crate::vocabulary::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
+use bytes::Bytes;
+use std::sync::Arc;
+
+impl Front {
+    /// A connection has sent a command.
+    pub(crate) fn command(&mut self, cx: &mut Cx<'_>, id: ConnId, request: Request) {
+        let Some(conn) = self.conn(id) else { return };
+        let (session, adopting) = (conn.session, conn.adopting);
+        let reply = request.id.clone().map_or(ReplyTo::Silent, ReplyTo::Id);
+        if let Command::Invalid(error) = request.command {
+            self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+            return self.count_bad(cx, id);
+        }
+        if let Some(Ask::Adopt(adopting)) = adopting.and_then(|token| self.asks.get(token)) {
+            if adopting.waiting.len() < cx.limits.outstanding_max {
+                return adopting.waiting.push_back(request);
+            }
+            let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
+            return self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+        }
+        match (session, request.command) {
+            (_, Command::Pong) => {}
+            (None, Command::Connect(connect)) => self.connect(cx, id, reply, *connect),
+            (Some(_), Command::Connect(_)) => {
+                let error = Error::new(ErrorCode::AlreadyConnected, "this connection has sent `connect` already");
+                self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+                self.count_bad(cx, id);
+            }
+            (None, _) => {
+                let error = Error::new(ErrorCode::NotConnected, "the first command must be `connect`");
+                self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+                self.count_bad(cx, id);
+            }
+            (Some(index), Command::Subscribe { subs, many }) => {
+                let at = self.sessions.reference(index);
+                self.subscribe_all(cx, at, reply, subs, many);
+            }
+            (Some(index), command) => {
+                let at = self.sessions.reference(index);
+                self.begin(cx, at);
+                self.channel_command(cx, at, reply, command);
+            }
+        }
+    }
+
+    fn subscribe_all(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, subs: Vec<SubOptions>, many: bool) {
+        if !many {
+            for options in subs {
+                self.subscribe(cx, at, reply.clone(), options, false);
+            }
+            return;
+        }
+        if subs.is_empty() {
+            let conn = self.sessions.get(at).and_then(|session| session.conn);
+            return self.reply(cx, conn, reply, ReplyBody::Many(Vec::new()));
+        }
+        let gather = self.asks.gather(reply, subs.len());
+        for (place, options) in subs.into_iter().enumerate() {
+            self.subscribe(cx, at, ReplyTo::Gathered { gather, at: place as u32 }, options, false);
+        }
+    }
+
+    /// A command about one channel. It is counted as outstanding already.
+    pub(super) fn channel_command(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, command: Command) {
+        let channel = match &command {
+            Command::Unsubscribe { channel }
+            | Command::History { channel, .. }
+            | Command::Presence { channel }
+            | Command::PresenceSet { channel, .. }
+            | Command::PresenceClear { channel } => channel,
+            Command::Publish(publish) => &publish.channel,
+            Command::Signal(signal) => &signal.channel,
+            Command::Connect(_) | Command::Subscribe { .. } | Command::Pong | Command::Invalid(_) => return,
+        };
+        if self.is_asking(at, channel) {
+            let channel = channel.clone();
+            if let Some(session) = self.sessions.get(at) {
+                session.extra().lanes.wait(&channel, Waiting::Command(command, reply));
+            }
+            return;
+        }
+        let result = match command {
+            Command::Unsubscribe { channel } => return self.unsubscribe(cx, at, reply, channel),
+            Command::Publish(publish) => self.publish(cx, at, &reply, *publish),
+            Command::Signal(signal) => self.send_signal(cx, at, &reply, *signal),
+            Command::PresenceSet { channel, data } => self.presence_set(cx, at, &reply, channel, data),
+            Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
+            Command::Presence { channel } => self.ask(cx, at, &reply, channel, |token| ToHome::Presence { token }),
+            Command::History { channel, query } => {
+                self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query })
+            }
+            Command::Connect(_) | Command::Subscribe { .. } | Command::Pong | Command::Invalid(_) => Ok(()),
+        };
+        if let Err(error) = result {
+            self.finish(cx, at, reply, ReplyBody::Error(error));
+        }
+    }
+
+    /// Whether the session may do this, and has not done too much of it lately.
+    fn may<'c>(
+        &mut self,
+        cx: &Cx<'c>,
+        at: SessionRef,
+        channel: &ChannelName,
+        action: Action,
+    ) -> Result<&'c Rule, Error> {
+        let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
+        let session = self.sessions.get(at).ok_or_else(gone)?;
+        let rules = cx.rules;
+        let rule = rules.judge(channel, action, session.user()).map_err(|denial| denial.into_error(channel))?;
+        if let Some((count_max, window_ms)) = rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal)) {
+            let now_ms = cx.now.mono_ms;
+            let rates = &mut session.extra().rates;
+            let place =
+                rates.iter().position(|(pattern, ..)| **pattern == *rule.pattern.as_str()).unwrap_or_else(|| {
+                    rates.push((rule.pattern.as_str().into(), now_ms, 0));
+                    rates.len() - 1
+                });
+            let (_, start, count) = &mut rates[place];
+            if now_ms >= *start + window_ms {
+                (*start, *count) = (now_ms, 0);
+            }
+            if *count >= count_max {
+                let message = format!("the rule {:?} allows {count_max} in {window_ms} ms", rule.pattern.as_str());
+                let mut error = Error::new(ErrorCode::RateLimited, message).on(channel).by_rule(rule.pattern.as_str());
+                error.retry_after_ms = Some(*start + window_ms - now_ms);
+                return Err(error);
+            }
+            *count += 1;
+        }
+        Ok(rule)
+    }
+
+    fn publish(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, publish: Publish) -> Result<(), Error> {
+        let len = publish.data.bytes().len();
+        let max = cx.limits.message_bytes_max;
+        if len > max {
+            let message = format!("data of {len} bytes exceeds the limit (message_bytes_max) of {max}");
+            return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
+        }
+        self.may(cx, at, &publish.channel, Action::Publish)?;
+        let from = self.sessions.get(at).map(|session| session.from());
+        let token = self.channel_ask(at, reply.clone());
+        let channel = publish.channel.clone();
+        let entry = Box::new(Entry { publish, from, audience: None, ts_ms: 0 });
+        self.tell_home(cx, &channel, ToHome::Publish { token, entry });
+        Ok(())
+    }
+
+    fn send_signal(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, signal: Signal) -> Result<(), Error> {
+        self.may(cx, at, &signal.channel, Action::Signal)?;
+        let Some(session) = self.sessions.get(at) else { return Ok(()) };
+        let from = session.from();
+        let ask = match signal.to {
+            None => Ask::Command { session: at, reply: reply.clone() },
+            Some(_) => Ask::Directed { session: at, reply: reply.clone(), expected: None, answered: 0, taken: false },
+        };
+        let token = self.asks.insert(ask);
+        let channel = signal.channel.clone();
+        let signal = Arc::new(SignalPush { signal, from, ts_ms: 0 });
+        self.tell_home(cx, &channel, ToHome::Signal { token, signal });
+        Ok(())
+    }
+
+    fn presence_set(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: &ReplyTo,
+        channel: ChannelName,
+        data: Bytes,
+    ) -> Result<(), Error> {
+        let max = cx.limits.presence_bytes_max;
+        if data.len() > max {
+            let message =
+                format!("presence data of {} bytes exceeds the limit (presence_bytes_max) of {max}", data.len());
+            return Err(Error::new(ErrorCode::TooLarge, message).on(&channel));
+        }
+        self.may(cx, at, &channel, Action::Enter)?;
+        let edge = self.edges.find(&channel);
+        let Some(session) = self.sessions.get(at) else { return Ok(()) };
+        let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) else {
+            let message = format!("entering {channel:?} needs a live subscription to it");
+            return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
+        };
+        session.subs[slot].entered = true;
+        let identity = session.identity.as_deref().cloned().unwrap_or_default();
+        let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.info, data };
+        let token = self.channel_ask(at, reply.clone());
+        self.tell_home(cx, &channel, ToHome::Enter { token, entry: Arc::new(entry) });
+        Ok(())
+    }
+
+    fn presence_clear(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: &ReplyTo,
+        channel: ChannelName,
+    ) -> Result<(), Error> {
+        let edge = self.edges.find(&channel);
+        let Some(session) = self.sessions.get(at) else { return Ok(()) };
+        let client: ClientId = session.client;
+        if let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) {
+            session.subs[slot].entered = false;
+        }
+        let token = self.channel_ask(at, reply.clone());
+        self.tell_home(cx, &channel, ToHome::Leave { token: Some(token), client });
+        Ok(())
+    }
+
+    /// A question that whoever may subscribe may ask.
+    fn ask(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: &ReplyTo,
+        channel: ChannelName,
+        message: impl FnOnce(crate::peer::AskToken) -> ToHome,
+    ) -> Result<(), Error> {
+        self.may(cx, at, &channel, Action::Subscribe)?;
+        let token = self.channel_ask(at, reply.clone());
+        self.tell_home(cx, &channel, message(token));
+        Ok(())
+    }
+}

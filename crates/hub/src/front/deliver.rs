@@ -1,0 +1,199 @@
+//! What homes say, and the fan-out of it to members.
+//!
+//! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their turn
+//! in between.
+
+use super::ask::{Ask, ReplyTo};
+use super::edge::Behind;
+use super::session::SessionRef;
+use super::{Cx, Front};
+use crate::error::{Error, ErrorCode};
+use crate::name::ChannelName;
+use crate::peer::{AskToken, PeerBody, ToEdge, ToHome};
+use crate::vocabulary::{Push, ReplyBody, SignalPush};
+use std::sync::Arc;
+
+impl Front {
+    /// The home of `channel` says something.
+    pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
+        match message {
+            ToEdge::Subscribed { token, result } => {
+                if let Some(Ask::Subscribe { session, sub, edge, reply }) = self.asks.take(token) {
+                    self.subscribed(cx, session, sub, edge, reply, result);
+                }
+            }
+            ToEdge::Published { token, result } => {
+                let body = result.map(|(position, duplicate)| ReplyBody::Published { position, duplicate });
+                self.answered(cx, token, body);
+            }
+            ToEdge::Done { token, result } => self.answered(cx, token, result.map(|()| ReplyBody::Done)),
+            ToEdge::History { token, result } => self.answered(cx, token, result.map(ReplyBody::History)),
+            ToEdge::Presence { token, snapshot } => match self.asks.take(token) {
+                Some(Ask::Command { session, reply }) => {
+                    self.finish(cx, session, reply, ReplyBody::Presence { channel, snapshot });
+                }
+                Some(Ask::PresenceWhole { session, sub }) => self.presence_whole(cx, session, sub, channel, snapshot),
+                Some(Ask::EdgePresence { edge, life }) => {
+                    if let Some(edge) = self.edges.edges.get_mut(edge as usize).filter(|e| e.life == life) {
+                        edge.presence_whole(Arc::new(snapshot));
+                    }
+                    self.run(cx, edge);
+                }
+                _ => {}
+            },
+            ToEdge::Pulled { token, result } => match self.asks.take(token) {
+                Some(Ask::Pull { session, sub }) => self.pulled(cx, session, sub, result),
+                Some(Ask::EdgePull { edge, life }) => self.edge_pulled(cx, edge, life, result),
+                _ => {}
+            },
+            ToEdge::SignalSent { token, expected } => {
+                if let Some(Ask::Directed { expected: slot, .. }) = self.asks.get(token) {
+                    *slot = Some(expected);
+                }
+                self.directed_progress(cx, token);
+            }
+            ToEdge::SignalTaken { token, taken: now } => {
+                if let Some(Ask::Directed { answered, taken, .. }) = self.asks.get(token) {
+                    *answered += 1;
+                    *taken |= now;
+                }
+                self.directed_progress(cx, token);
+            }
+            message => self.stream(cx, channel, message),
+        }
+    }
+
+    /// What concerns the channel as a whole, in the order in which the home said it.
+    fn stream(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
+        let Some(index) = self.edges.find(&channel) else {
+            if let ToEdge::Signal { answer: Some(to), .. } = message {
+                answer_directed(cx, &channel, to, false);
+            }
+            return;
+        };
+        let edge = &mut self.edges.edges[index as usize];
+        let waiting_max = cx.limits.fanout_waiting_max;
+        match message {
+            ToEdge::Deliver { epoch, publication } => {
+                if !edge.deliver(epoch, publication, waiting_max) {
+                    self.tell_home(cx, &channel, ToHome::Behind);
+                }
+            }
+            ToEdge::Skip { to } => edge.skip(to),
+            ToEdge::Signal { signal, answer: None } => {
+                if !edge.signal(signal, waiting_max) {
+                    self.signals_shed += 1;
+                }
+            }
+            ToEdge::Signal { signal, answer: Some(to) } => {
+                let taken = self.directed(cx, index, &signal);
+                answer_directed(cx, &channel, to, taken);
+            }
+            ToEdge::PresenceChange(push) => edge.presence(push, waiting_max),
+            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq),
+            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot),
+            ToEdge::Nudge if edge.behind == Behind::No => edge.behind = Behind::Yes,
+            _ => {}
+        }
+        self.run(cx, index);
+    }
+
+    /// Fans out what waits on an edge, as far as one slice goes.
+    pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let Some(edge) = self.edges.edges.get_mut(index as usize) else { return };
+        if edge.fan_out(&mut self.sessions, cx.effects, cx.limits.fanout_slice) == 0 && edge.has_work() {
+            if !self.edges.running.contains(&index) {
+                self.edges.running.push_back(index);
+            }
+            return;
+        }
+        if edge.behind == Behind::Yes {
+            if let Some(at) = edge.at {
+                edge.behind = Behind::Pulling;
+                let (channel, life) = (edge.name.clone(), edge.life);
+                let token = self.asks.insert(Ask::EdgePull { edge: index, life });
+                self.tell_home(cx, &channel, ToHome::Pull { token, at });
+            }
+        } else if edge.presence_stale {
+            edge.presence_stale = false;
+            let (channel, life) = (edge.name.clone(), edge.life);
+            let token = self.asks.insert(Ask::EdgePresence { edge: index, life });
+            self.tell_home(cx, &channel, ToHome::Presence { token });
+        }
+    }
+
+    /// Goes on with one fan-out that was interrupted and with one session that catches up. True while there are more.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Some(index) = self.edges.running.pop_front() {
+            self.run(cx, index);
+        }
+        if let Some(at) = self.pulls.pop_front() {
+            self.pull_next(cx, at);
+        }
+        self.has_more()
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        !self.edges.running.is_empty() || !self.pulls.is_empty()
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, token: AskToken, result: Result<ReplyBody, Error>) {
+        if let Some(Ask::Command { session, reply }) = self.asks.take(token) {
+            self.finish(cx, session, reply, result.unwrap_or_else(ReplyBody::Error));
+        }
+    }
+
+    /// Gives a directed signal to its receiver, if that is subscribed here.
+    fn directed(&mut self, cx: &mut Cx<'_>, edge: u32, signal: &Arc<SignalPush>) -> bool {
+        let client = signal.signal.to.and_then(|client| self.sessions.by_client.get(&client).copied());
+        let Some(index) = client else { return false };
+        let session = &mut self.sessions.slab[index as usize];
+        let subscribed = session.sub_on(edge).is_some_and(|slot| session.subs[slot].member.is_some());
+        let away = session.conn.is_none()
+            && session.extra.as_ref().is_some_and(|e| e.entered.contains(&signal.signal.channel));
+        match session.conn {
+            Some(conn) if subscribed && !session.full => {
+                cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
+            }
+            _ if subscribed || away => session.extra().mailbox.put(signal.clone(), cx.limits.signals_waiting_max),
+            _ => return false,
+        }
+        true
+    }
+
+    /// A directed signal is answered once somebody has it, or once everybody who was asked has not.
+    fn directed_progress(&mut self, cx: &mut Cx<'_>, token: AskToken) {
+        let Some(Ask::Directed { expected, answered, taken, .. }) = self.asks.get(token) else { return };
+        let (all, taken) = (expected.is_some_and(|expected| *answered >= expected), *taken);
+        if !all {
+            return;
+        }
+        let Some(Ask::Directed { session, reply, .. }) = self.asks.take(token) else { return };
+        let body = if taken {
+            ReplyBody::Done
+        } else {
+            ReplyBody::Error(Error::new(ErrorCode::NotFound, "`to` names no client that is subscribed to the channel"))
+        };
+        self.finish(cx, session, reply, body);
+    }
+
+    /// Sends what waited for a session that is back, or has room again.
+    pub(super) fn send_mailbox(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let Some(conn) = session.conn else { return };
+        let wire = session.wire;
+        let waiting = session.extra.as_mut().map(|e| e.mailbox.take()).unwrap_or_default();
+        for signal in waiting {
+            cx.effects.push_one(Push::Signal(signal), wire, conn);
+        }
+    }
+
+    pub(super) fn channel_ask(&mut self, session: SessionRef, reply: ReplyTo) -> AskToken {
+        self.asks.insert(Ask::Command { session, reply })
+    }
+}
+
+fn answer_directed(cx: &mut Cx<'_>, channel: &ChannelName, to: (crate::ids::ShardId, AskToken), taken: bool) {
+    let (shard, token) = to;
+    cx.out.push_back((shard, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
+}

@@ -1,0 +1,387 @@
+//! Edges: what this shard knows of a channel that its sessions follow. Members are grouped by wire, so that a publication
+//! is encoded once for each; a fan-out walks a dense array and can stop and go on.
+//!
+//! A member has `at`, the offset up to which it has the channel, and takes only what is newer: fan-outs that resume, pages
+//! and repeated deliveries cannot duplicate.
+
+use crate::effects::Effects;
+use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
+use crate::name::ChannelName;
+use crate::peer::Pulled;
+use crate::rng::Keyed;
+use crate::vocabulary::{PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
+use slab::Slab;
+use smallvec::SmallVec;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// All edges of a shard.
+#[derive(Debug)]
+pub(crate) struct Edges {
+    names: HashMap<ChannelName, u32, Keyed>,
+    pub(crate) edges: Slab<Edge>,
+    /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never older.
+    seq: u64,
+    /// Edges with a fan-out to go on with.
+    pub(crate) running: VecDeque<u32>,
+    hash: Keyed,
+    shards: u64,
+}
+
+/// One channel on this shard.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub(crate) name: ChannelName,
+    /// Tells one life of this place from the next.
+    pub(crate) life: u64,
+    /// `seq` of the last `Sub`.
+    pub(crate) seq: u64,
+    /// Where the stream from the home stands; unknown until the first answer.
+    pub(crate) at: Option<Position>,
+    /// Subscriptions that wait for the home.
+    pub(crate) pending: u32,
+    pub(crate) groups: SmallVec<[Group; 1]>,
+    /// A delivery was missed or dropped; what comes is ignored until a page has been pulled.
+    pub(crate) behind: Behind,
+    /// Presence changes were left out; the whole is asked for when the fan-out has caught up.
+    pub(crate) presence_stale: bool,
+    waiting: VecDeque<Item>,
+    cursor: Option<Cursor>,
+}
+
+/// Whether an edge takes deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    No,
+    /// It will pull when what waits has been fanned out.
+    Yes,
+    /// It has pulled and waits for the page.
+    Pulling,
+}
+
+/// The members that speak one wire.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) wire: WireId,
+    pub(crate) members: Vec<Member>,
+}
+
+/// One live subscription.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) conn: ConnId,
+    pub(crate) session: u32,
+    /// Its place among the session's subscriptions.
+    pub(crate) slot: u32,
+    pub(crate) at: u64,
+    /// Publications are not appended: it pulls them.
+    pub(crate) behind: bool,
+    /// Signals and presence are not appended: its outbox is full.
+    pub(crate) full: bool,
+    pub(crate) presence: bool,
+    pub(crate) signals: bool,
+}
+
+#[derive(Debug)]
+enum Item {
+    Publication(Arc<Publication>),
+    /// What lay before this place is lost; `reset` where it is of a new epoch.
+    Skip {
+        to: Position,
+        reset: bool,
+    },
+    Signal(Arc<SignalPush>),
+    Presence(Arc<PresencePush>),
+    PresenceCount {
+        count: u64,
+        seq: u64,
+    },
+    PresenceWhole(Arc<PresenceSnapshot>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    group: u32,
+    member: u32,
+}
+
+/// What the fan-out asks about a session, where the member alone does not tell.
+pub(crate) trait Audit {
+    /// Whether the publication is for this session, live.
+    fn wants(&self, session: u32, publication: &Publication) -> bool;
+    /// The session of this client, where it is on this shard.
+    fn session_of(&self, client: ClientId) -> Option<u32>;
+    /// The session's outbox is full: keep the latest of each (client, event).
+    fn keep(&mut self, session: u32, signal: &Arc<SignalPush>);
+    /// A presence change was not told.
+    fn presence_missed(&mut self, session: u32, slot: u32);
+    /// The subscription goes on in this epoch.
+    fn entered_epoch(&mut self, session: u32, slot: u32, epoch: Epoch);
+}
+
+impl Edges {
+    pub(crate) fn new(shards: usize, hash: Keyed) -> Self {
+        Edges {
+            names: HashMap::with_hasher(hash),
+            edges: Slab::new(),
+            seq: 0,
+            running: VecDeque::new(),
+            hash,
+            shards: shards as u64,
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    /// The shard on which a channel lives.
+    pub(crate) fn home_of(&self, name: &ChannelName) -> ShardId {
+        match self.shards {
+            1 => ShardId(0),
+            shards => ShardId((self.hash.hash_of(name.as_str()) % shards) as u16),
+        }
+    }
+
+    pub(crate) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    pub(crate) fn find_or_create(&mut self, name: &ChannelName) -> u32 {
+        if let Some(index) = self.find(name) {
+            return index;
+        }
+        let life = self.next_seq();
+        let index = self.edges.insert(Edge {
+            name: name.clone(),
+            life,
+            seq: 0,
+            at: None,
+            pending: 0,
+            groups: SmallVec::new(),
+            behind: Behind::No,
+            presence_stale: false,
+            waiting: VecDeque::new(),
+            cursor: None,
+        }) as u32;
+        self.names.insert(name.clone(), index);
+        index
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) {
+        let edge = self.edges.remove(index as usize);
+        self.names.remove(&edge.name);
+        self.running.retain(|&i| i != index);
+    }
+}
+
+impl Edge {
+    pub(crate) fn is_unused(&self) -> bool {
+        self.pending == 0 && self.groups.iter().all(|g| g.members.is_empty())
+    }
+
+    pub(crate) fn member(&mut self, wire: WireId, index: u32) -> &mut Member {
+        let group =
+            self.groups.iter_mut().find(|g| g.wire == wire).expect("a member's group exists as long as it does");
+        &mut group.members[index as usize]
+    }
+
+    /// Adds a member and tells its place.
+    pub(crate) fn add(&mut self, wire: WireId, member: Member) -> u32 {
+        let group = match self.groups.iter().position(|g| g.wire == wire) {
+            Some(at) => &mut self.groups[at],
+            None => {
+                self.groups.push(Group { wire, members: Vec::new() });
+                self.groups.last_mut().expect("just pushed")
+            }
+        };
+        group.members.push(member);
+        (group.members.len() - 1) as u32
+    }
+
+    /// Takes a member out. Returns the members that moved by it, with their new places: at most two.
+    pub(crate) fn take(&mut self, wire: WireId, index: u32) -> SmallVec<[(u32, Member); 2]> {
+        let mut moved = SmallVec::new();
+        let Some(at) = self.groups.iter().position(|g| g.wire == wire) else { return moved };
+        let members = &mut self.groups[at].members;
+        let mut hole = index as usize;
+        // A fan-out has told the members before its cursor and not those from it on. The hole is closed without letting one
+        // of the latter slip to the front, where it would be passed over.
+        if let Some(cursor) = self.cursor.as_mut().filter(|c| c.group as usize == at && hole < c.member as usize) {
+            cursor.member -= 1;
+            let last_told = cursor.member as usize;
+            members.swap(hole, last_told);
+            if hole != last_told {
+                moved.push((hole as u32, members[hole]));
+            }
+            hole = last_told;
+        }
+        members.swap_remove(hole);
+        if let Some(member) = members.get(hole) {
+            moved.push((hole as u32, *member));
+        }
+        if members.is_empty() {
+            *members = Vec::new();
+        }
+        moved
+    }
+
+    /// Takes a delivery in: the next one waits for its fan-out, an old one is ignored, after a hole the edge is behind.
+    /// False when the home must be told that nothing is taken any more.
+    pub(crate) fn deliver(&mut self, epoch: Epoch, publication: Arc<Publication>, waiting_max: usize) -> bool {
+        let Some(at) = &mut self.at else { return true }; // nobody is subscribed yet; the answer will tell the place
+        if self.behind != Behind::No || epoch != at.epoch || publication.offset <= at.offset {
+            return true;
+        }
+        if publication.prev != at.offset || self.waiting.len() >= waiting_max {
+            self.behind = Behind::Yes;
+            return false;
+        }
+        at.offset = publication.offset;
+        self.waiting.push_back(Item::Publication(publication));
+        true
+    }
+
+    /// The channel goes on at `to`; whatever the edge was waiting for is overtaken by it.
+    pub(crate) fn skip(&mut self, to: Position) {
+        let Some(at) = &mut self.at else { return };
+        let reset = at.epoch != to.epoch;
+        if self.behind == Behind::No && (reset || to.offset > at.offset) {
+            *at = to;
+            self.waiting.push_back(Item::Skip { to, reset });
+        }
+    }
+
+    /// A page that follows `at` has come. What the home could not give any more is told as a gap.
+    pub(crate) fn pulled(&mut self, pulled: Pulled) {
+        let Some(at) = &mut self.at else { return };
+        let reset = at.epoch != pulled.top.epoch;
+        if reset || !pulled.complete {
+            let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
+            *at = Position { epoch: pulled.top.epoch, offset };
+            self.waiting.push_back(Item::Skip { to: *at, reset });
+        }
+        let newer = pulled.publications.into_iter().filter(|p| p.offset > at.offset);
+        self.waiting.extend(newer.map(Item::Publication));
+        at.offset = at.offset.max(pulled.end);
+        self.behind = if at.offset >= pulled.top.offset { Behind::No } else { Behind::Yes };
+    }
+
+    /// Whoever is subscribed gets this signal, unless too much waits already: then it is shed.
+    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, waiting_max: usize) -> bool {
+        let room = self.waiting.len() < waiting_max;
+        if room {
+            self.waiting.push_back(Item::Signal(signal));
+        }
+        room
+    }
+
+    /// A change of presence; where too much waits already, the whole is asked for later in its place.
+    pub(crate) fn presence(&mut self, push: Arc<PresencePush>, waiting_max: usize) {
+        if self.waiting.len() < waiting_max && !self.presence_stale {
+            self.waiting.push_back(Item::Presence(push));
+        } else {
+            self.presence_stale = true;
+        }
+    }
+
+    pub(crate) fn presence_count(&mut self, count: u64, seq: u64) {
+        self.waiting.push_back(Item::PresenceCount { count, seq }); // at most one a second
+    }
+
+    pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>) {
+        self.presence_stale = false;
+        self.waiting.push_back(Item::PresenceWhole(snapshot));
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Appends up to `budget` deliveries of what waits. What is left of the budget is returned.
+    pub(crate) fn fan_out(&mut self, audit: &mut impl Audit, out: &mut Effects, mut budget: usize) -> usize {
+        while let Some(item) = self.waiting.front() {
+            let mut cursor = self.cursor.unwrap_or(Cursor { group: 0, member: 0 });
+            while let Some(group) = self.groups.get_mut(cursor.group as usize) {
+                let from = (cursor.member as usize).min(group.members.len());
+                let slice = &mut group.members[from..];
+                let slice_len = slice.len().min(budget);
+                let start = out.mark();
+                item.tell(&mut slice[..slice_len], audit, out);
+                budget -= slice_len;
+                out.push_from(start, item.push(&self.name), group.wire);
+                if slice_len < slice.len() {
+                    self.cursor = Some(Cursor { group: cursor.group, member: (from + slice_len) as u32 });
+                    return 0;
+                }
+                cursor = Cursor { group: cursor.group + 1, member: 0 };
+            }
+            self.cursor = None;
+            self.waiting.pop_front();
+        }
+        if self.waiting.capacity() > 64 {
+            self.waiting = VecDeque::new();
+        }
+        budget
+    }
+}
+
+impl Item {
+    /// Adds those of `members` that want this to the recipients.
+    fn tell(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
+        match self {
+            Item::Publication(publication) => {
+                let offset = publication.offset;
+                let narrow = publication.audience.is_some() || !publication.echo;
+                for member in members {
+                    if member.behind || member.at >= offset {
+                        continue;
+                    }
+                    member.at = offset;
+                    if !narrow || audit.wants(member.session, publication) {
+                        out.recipient(member.conn);
+                    }
+                }
+            }
+            Item::Skip { to, reset } => {
+                // Who is behind finds the loss by itself when it pulls.
+                for member in members.iter_mut().filter(|m| !m.behind && (*reset || m.at < to.offset)) {
+                    member.at = to.offset;
+                    audit.entered_epoch(member.session, member.slot, to.epoch);
+                    out.recipient(member.conn);
+                }
+            }
+            Item::Signal(signal) => {
+                let sender = signal.from.client.and_then(|client| audit.session_of(client));
+                for member in members {
+                    if !member.signals || Some(member.session) == sender {
+                        continue;
+                    }
+                    if member.full { audit.keep(member.session, signal) } else { out.recipient(member.conn) }
+                }
+            }
+            Item::Presence(_) | Item::PresenceCount { .. } | Item::PresenceWhole(_) => {
+                for member in members.iter().filter(|m| m.presence) {
+                    if member.full {
+                        audit.presence_missed(member.session, member.slot)
+                    } else {
+                        out.recipient(member.conn)
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(&self, channel: &ChannelName) -> Push {
+        let channel = channel.clone();
+        match self {
+            Item::Publication(publication) => Push::Message { channel, publication: publication.clone() },
+            Item::Skip { to, reset } => Push::Gap { channel, position: *to, reset: *reset },
+            Item::Signal(signal) => Push::Signal(signal.clone()),
+            Item::Presence(push) => Push::Presence(push.clone()),
+            Item::PresenceCount { count, seq } => Push::PresenceCount { channel, count: *count, seq: *seq },
+            Item::PresenceWhole(snapshot) => Push::PresenceSnapshot { channel, snapshot: snapshot.clone() },
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Signals for a client that is slow or away: the latest of each (channel, client, event); directed ones all, in order.
+
+use crate::vocabulary::SignalPush;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox(VecDeque<Arc<SignalPush>>);
+
+impl Mailbox {
+    /// Keeps a signal. Beyond `max` the oldest goes: signals are of the moment.
+    pub(crate) fn put(&mut self, signal: Arc<SignalPush>, max: usize) {
+        if signal.signal.to.is_none() {
+            let same = |old: &Arc<SignalPush>| {
+                old.signal.to.is_none()
+                    && old.from.client == signal.from.client
+                    && old.signal.event == signal.signal.event
+                    && old.signal.channel == signal.signal.channel
+            };
+            self.0.retain(|old| !same(old));
+        }
+        self.0.push_back(signal);
+        while self.0.len() > max {
+            self.0.pop_front();
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Arc<SignalPush>> {
+        std::mem::take(&mut self.0).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClientId;
+    use crate::name::ChannelName;
+    use crate::vocabulary::{From, Signal};
+    use bytes::Bytes;
+
+    fn signal(client: u64, event: &str, text: &'static str, to: Option<u64>) -> Arc<SignalPush> {
+        let channel = ChannelName::new("a").expect("valid");
+        let data = Bytes::from_static(text.as_bytes());
+        let signal = Signal { channel, event: event.into(), data, to: to.map(ClientId) };
+        Arc::new(SignalPush { signal, from: From { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
+    }
+
+    #[test]
+    fn the_latest_of_each_client_and_event_wins_and_directed_ones_stay() {
+        let mut mailbox = Mailbox::default();
+        for (client, event, text, to) in [
+            (1, "m", "1", None),
+            (1, "offer", "2", Some(9)),
+            (2, "m", "3", None),
+            (1, "m", "4", None),
+            (1, "offer", "5", Some(9)),
+        ] {
+            mailbox.put(signal(client, event, text, to), 64);
+        }
+        let texts: Vec<_> = mailbox.take().iter().map(|s| s.signal.data.clone()).collect();
+        assert_eq!(texts, ["2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn beyond_its_bound_the_oldest_goes() {
+        let mut mailbox = Mailbox::default();
+        for i in 0..10 {
+            mailbox.put(signal(i, "m", "1", Some(9)), 4);
+        }
+        let clients: Vec<_> = mailbox.take().iter().filter_map(|s| s.from.client).collect();
+        assert_eq!(clients, [6, 7, 8, 9].map(ClientId));
+    }
+}

@@ -1,0 +1,241 @@
+//! The front: sessions, their subscriptions, and the edge side of the channels they follow.
+//!
+//! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
+//! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
+//! (what homes say, fan-out), `pull` (who is behind catches up), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`.
+
+mod ask;
+mod command;
+mod connect;
+mod deliver;
+mod edge;
+mod lane;
+mod mailbox;
+mod pull;
+mod session;
+mod subscribe;
+
+use crate::disconnect::Disconnect;
+use crate::effects::{Effect, Effects};
+use crate::ids::{ConnId, ShardId, WireId};
+use crate::limits::Limits;
+use crate::name::ChannelName;
+use crate::peer::{PeerBody, ToHome};
+use crate::rng::{Keyed, Rng};
+use crate::rules::Rules;
+use crate::shard::{Now, Timer};
+use crate::vocabulary::{Push, Reply, ReplyBody};
+use crate::wheel::Wheel;
+use ask::{Asks, ReplyTo};
+use edge::Edges;
+pub(crate) use session::Identity;
+use session::{Conn, Heartbeat, SessionRef, Sessions};
+use std::collections::VecDeque;
+
+/// What the front needs of the shard around it.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) me: ShardId,
+    pub(crate) rules: &'a Rules,
+    pub(crate) limits: &'a Limits,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) wheel: &'a mut Wheel<Timer>,
+    /// Messages to shards, this one included.
+    pub(crate) out: &'a mut VecDeque<(ShardId, PeerBody)>,
+    pub(crate) effects: &'a mut Effects,
+}
+
+/// What the shell knows of a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Its wire format.
+    pub wire: WireId,
+    /// How long its session may outlive it, in ms; 0 ends both together.
+    pub grace_ms: u32,
+    /// Time between heartbeats, in ms.
+    pub heartbeat_ms: u32,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Front {
+    conns: Vec<Conn>,
+    sessions: Sessions,
+    edges: Edges,
+    asks: Asks,
+    /// Sessions that have room for the next page.
+    pulls: VecDeque<SessionRef>,
+    /// Signals that were shed because a fan-out had too much waiting.
+    pub(crate) signals_shed: u64,
+}
+
+impl Front {
+    pub(crate) fn new(shards: usize, hash: Keyed, limits: &Limits) -> Self {
+        Front {
+            conns: Vec::new(),
+            sessions: Sessions::new(hash, limits.signals_waiting_max),
+            edges: Edges::new(shards, hash),
+            asks: Asks::default(),
+            pulls: VecDeque::new(),
+            signals_shed: 0,
+        }
+    }
+
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.slab.len()
+    }
+
+    pub(crate) fn edge_count(&self) -> usize {
+        self.edges.edges.len()
+    }
+
+    pub(crate) fn opened(&mut self, cx: &mut Cx<'_>, conn: ConnId, opened: Opened) {
+        let index = conn.index as usize;
+        while self.conns.len() <= index {
+            self.conns.push(Conn::unused());
+        }
+        let Opened { wire, grace_ms, heartbeat_ms } = opened;
+        let heartbeat = Heartbeat { every_ms: heartbeat_ms, pinged: false, heard_ms: cx.now.mono_ms };
+        let generation = conn.generation;
+        self.conns[index] = Conn {
+            generation,
+            open: true,
+            wire,
+            session: None,
+            grace_ms,
+            heartbeat,
+            adopting: None,
+            held: false,
+            bad: (0, 0),
+        };
+        cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(conn));
+        cx.wheel.add(cx.now.mono_ms + u64::from(heartbeat_ms), Timer::Heartbeat(conn));
+    }
+
+    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(conn.index as usize).filter(|c| c.open && c.generation == conn.generation)
+    }
+
+    /// The peer gave a sign of life: any byte is one.
+    pub(crate) fn alive(&mut self, now: Now, conn: ConnId) {
+        if let Some(conn) = self.conn(conn) {
+            conn.heartbeat.heard_ms = now.mono_ms;
+            conn.heartbeat.pinged = false;
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let now_ms = cx.now.mono_ms;
+        let Some(conn) = self.conn(id) else { return };
+        let every_ms = u64::from(conn.heartbeat.every_ms);
+        if conn.held {
+            conn.heartbeat.heard_ms = now_ms; // we are the ones who do not listen
+        }
+        let due_ms = conn.heartbeat.heard_ms + every_ms;
+        if now_ms < due_ms {
+            cx.wheel.add(due_ms, Timer::Heartbeat(id));
+        } else if conn.heartbeat.pinged {
+            self.close(cx, id, Disconnect::HeartbeatTimeout);
+        } else {
+            conn.heartbeat.pinged = true;
+            let wire = conn.wire;
+            cx.effects.push_one(Push::Ping, wire, id);
+            cx.wheel.add(now_ms + every_ms, Timer::Heartbeat(id));
+        }
+    }
+
+    /// The server ends a connection.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: Disconnect) {
+        if self.conn(id).is_some() {
+            cx.effects.add(Effect::Close { conn: id, reason });
+            self.closed(cx, id, !reason.reconnect());
+        }
+    }
+
+    fn count_bad(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let minute = (cx.now.mono_ms / 60_000) as u32;
+        let Some(conn) = self.conn(id) else { return };
+        if conn.bad.1 != minute {
+            conn.bad = (0, minute);
+        }
+        conn.bad.0 += 1;
+        if conn.bad.0 > cx.limits.bad_requests_per_minute_max {
+            self.close(cx, id, Disconnect::Abuse);
+        }
+    }
+
+    /// Says something to the home of a channel.
+    fn tell_home(&self, cx: &mut Cx<'_>, channel: &ChannelName, message: ToHome) {
+        cx.out.push_back((self.edges.home_of(channel), PeerBody::Home(channel.clone(), message)));
+    }
+
+    /// Answers a command of a connection, in the form that it asked for.
+    fn reply(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, reply: ReplyTo, body: ReplyBody) {
+        let (reply, body) = match reply {
+            ReplyTo::Gathered { gather, at } => match self.asks.gathered(gather, at, body) {
+                Some((reply, bodies)) => (reply, ReplyBody::Many(bodies)),
+                None => return,
+            },
+            reply => (reply, body),
+        };
+        let Some(conn) = conn else { return };
+        let is_error = matches!(body, ReplyBody::Error(_));
+        let id = match reply {
+            ReplyTo::Silent if !is_error => return,
+            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } => None,
+            ReplyTo::Id(id) => Some(id),
+        };
+        cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });
+    }
+
+    /// A command of this session has been answered: one place is free.
+    fn finish(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, body: ReplyBody) {
+        let conn = match self.sessions.get(at) {
+            Some(session) => {
+                session.outstanding = session.outstanding.saturating_sub(1);
+                session.conn
+            }
+            None => None,
+        };
+        self.reply(cx, conn, reply, body);
+        if let Some(session) = self.sessions.get(at) {
+            let (outstanding, conn) = (session.outstanding, session.conn);
+            if let Some(id) = conn.filter(|_| outstanding < cx.limits.outstanding_max as u32) {
+                if let Some(conn) = self.conn(id).filter(|conn| conn.held) {
+                    conn.held = false;
+                    cx.effects.add(Effect::Resume(id));
+                }
+            }
+        }
+    }
+
+    /// A command of this session waits for an answer; with too many of them its connection is not read.
+    fn begin(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        session.outstanding += 1;
+        let (outstanding, conn) = (session.outstanding, session.conn);
+        if let Some(id) = conn.filter(|_| outstanding >= cx.limits.outstanding_max as u32) {
+            if let Some(conn) = self.conn(id).filter(|conn| !conn.held) {
+                conn.held = true;
+                cx.effects.add(Effect::Hold(id));
+            }
+        }
+    }
+}
+
+impl Conn {
+    fn unused() -> Self {
+        let heartbeat = Heartbeat { every_ms: 0, pinged: false, heard_ms: 0 };
+        Conn {
+            generation: 0,
+            open: false,
+            wire: WireId(0),
+            session: None,
+            grace_ms: 0,
+            heartbeat,
+            adopting: None,
+            held: false,
+            bad: (0, 0),
+        }
+    }
+}

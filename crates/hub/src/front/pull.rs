@@ -1,0 +1,179 @@
+//! Who is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same mechanism.
+
+use super::ask::Ask;
+use super::edge::Behind;
+use super::session::SessionRef;
+use super::{Cx, Front};
+use crate::disconnect::Disconnect;
+use crate::error::Error;
+use crate::ids::{ConnId, Position};
+use crate::name::ChannelName;
+use crate::peer::{Pulled, ToHome};
+use crate::rules::Slow;
+use crate::shard::Timer;
+use crate::vocabulary::{PresenceSnapshot, Push};
+use std::sync::Arc;
+
+/// How long after the store refused a page it is asked again.
+const RETRY_MS: u64 = 500;
+
+impl Front {
+    /// The connection's outbox is over its mark: its subscriptions are behind from here on.
+    pub(crate) fn full(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(index) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let session = &mut self.sessions.slab[index as usize];
+        session.full = true;
+        let wire = session.wire;
+        let mut disconnect = false;
+        for sub in &session.subs {
+            let edge = &mut self.edges.edges[sub.edge as usize];
+            disconnect |= cx.rules.of(&edge.name).is_some_and(|rule| rule.slow == Slow::Disconnect);
+            if let Some(place) = sub.member {
+                let member = edge.member(wire, place);
+                member.behind = true;
+                member.full = true;
+            }
+        }
+        if disconnect {
+            self.close(cx, id, Disconnect::Slow);
+        }
+    }
+
+    /// There is room again: signals that waited, then pages, one subscription after the other.
+    pub(crate) fn drained(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(index) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let at = self.sessions.reference(index);
+        let session = &mut self.sessions.slab[index as usize];
+        session.full = false;
+        let (wire, client_subs) = (session.wire, session.subs.len());
+        for slot in 0..client_subs {
+            let session = &mut self.sessions.slab[index as usize];
+            let sub = &mut session.subs[slot];
+            let (edge, id, stale) = (sub.edge, sub.id, std::mem::take(&mut sub.presence_stale));
+            let edge = &mut self.edges.edges[edge as usize];
+            if let Some(place) = sub.member {
+                edge.member(wire, place).full = false;
+            }
+            if stale {
+                let channel = edge.name.clone();
+                let token = self.asks.insert(Ask::PresenceWhole { session: at, sub: id });
+                self.tell_home(cx, &channel, ToHome::Presence { token });
+            }
+        }
+        self.send_mailbox(cx, at);
+        self.pull_next(cx, at);
+    }
+
+    pub(super) fn presence_whole(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        sub: u32,
+        channel: ChannelName,
+        snapshot: PresenceSnapshot,
+    ) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let Some(slot) = session.sub_of_id(sub) else { return };
+        if session.full {
+            session.subs[slot].presence_stale = true;
+        } else if let Some(conn) = session.conn {
+            let push = Push::PresenceSnapshot { channel, snapshot: Arc::new(snapshot) };
+            cx.effects.push_one(push, session.wire, conn);
+        }
+    }
+
+    /// Asks for the next page of a session's subscriptions that are behind; one page at a time.
+    pub(super) fn pull_next(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        if session.full || session.pulling.is_some() {
+            return;
+        }
+        let wire = session.wire;
+        let edges = &mut self.edges.edges;
+        let next = session.subs.iter().find_map(|sub| {
+            let edge = &mut edges[sub.edge as usize];
+            let member = *edge.member(wire, sub.member?);
+            member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: sub.epoch, offset: member.at }))
+        });
+        let Some((sub, channel, from)) = next else { return };
+        session.pulling = Some(sub);
+        let token = self.asks.insert(Ask::Pull { session: at, sub });
+        self.tell_home(cx, &channel, ToHome::Pull { token, at: from });
+    }
+
+    /// A page has come for a subscription that was behind.
+    pub(super) fn pulled(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: u32, result: Result<Pulled, Error>) {
+        let Some(session) = self.sessions.get(at) else { return };
+        if session.pulling != Some(sub) {
+            return;
+        }
+        session.pulling = None;
+        let pulled = match result {
+            Ok(pulled) => pulled,
+            Err(_) => {
+                // The store cannot be reached: the subscription stays behind and asks again.
+                let timer = Timer::Pull { session: at.index, life: at.life };
+                return cx.wheel.add(cx.now.mono_ms + RETRY_MS, timer);
+            }
+        };
+        let (client, wire) = (session.client, session.wire);
+        let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
+        let sub = &mut session.subs[slot];
+        let Some(place) = sub.member else { return };
+        let edge = &mut self.edges.edges[sub.edge as usize];
+        let channel = edge.name.clone();
+        let member = edge.member(wire, place);
+        let reset = sub.epoch != pulled.top.epoch;
+        if reset || !pulled.complete {
+            let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
+            member.at = offset;
+            sub.epoch = pulled.top.epoch;
+            let position = Position { epoch: sub.epoch, offset };
+            cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
+        }
+        for publication in pulled.publications {
+            if publication.offset <= member.at {
+                continue;
+            }
+            member.at = publication.offset;
+            // Behind or not, its own copy that was not wanted live is not wanted now: the client has been answered.
+            let own = !publication.echo && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
+            if publication.is_for(client) && !own {
+                cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
+            }
+        }
+        member.at = member.at.max(pulled.end);
+        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names.
+        member.behind = member.at < pulled.top.offset;
+        self.pull_later(at);
+    }
+
+    /// The next page is asked for in a later turn: the shell must have had the occasion to say that this one filled the outbox.
+    pub(super) fn pull_later(&mut self, at: SessionRef) {
+        self.pulls.push_back(at);
+    }
+
+    pub(super) fn edge_pulled(&mut self, cx: &mut Cx<'_>, index: u32, life: u64, result: Result<Pulled, Error>) {
+        let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|e| e.life == life) else { return };
+        match result {
+            Ok(pulled) => {
+                edge.pulled(pulled);
+                self.run(cx, index);
+            }
+            Err(_) => {
+                edge.behind = Behind::Yes;
+                cx.wheel.add(cx.now.mono_ms + RETRY_MS, Timer::EdgePull { edge: index, life });
+            }
+        }
+    }
+
+    pub(crate) fn retry_edge_pull(&mut self, cx: &mut Cx<'_>, index: u32, life: u64) {
+        if self.edges.edges.get(index as usize).is_some_and(|e| e.life == life) {
+            self.run(cx, index);
+        }
+    }
+
+    pub(crate) fn retry_pull(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        self.pull_next(cx, SessionRef { index, life });
+    }
+}

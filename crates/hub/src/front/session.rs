@@ -1,0 +1,205 @@
+//! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
+//!
+//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused:
+//! a [`SessionRef`] carries the life it meant, and an answer for another life is dropped.
+
+use super::edge::Audit;
+use super::lane::Lanes;
+use super::mailbox::Mailbox;
+use crate::ids::{ClientId, ConnId, Epoch, UserId, WireId};
+use crate::name::ChannelName;
+use crate::peer::AskToken;
+use crate::rng::Keyed;
+use crate::vocabulary::{Publication, SignalPush};
+use bytes::Bytes;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One connection, whether or not it has a session yet.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) generation: u32,
+    pub(crate) open: bool,
+    pub(crate) wire: WireId,
+    pub(crate) session: Option<u32>,
+    pub(crate) grace_ms: u32,
+    pub(crate) heartbeat: Heartbeat,
+    /// Its session is being fetched from another shard.
+    pub(crate) adopting: Option<AskToken>,
+    /// Not read at the moment, so silence proves nothing.
+    pub(crate) held: bool,
+    /// Invalid messages, and the minute they are counted in.
+    pub(crate) bad: (u32, u32),
+}
+
+/// When the peer was last heard, and whether it has been asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heartbeat {
+    pub(crate) every_ms: u32,
+    pub(crate) pinged: bool,
+    pub(crate) heard_ms: u64,
+}
+
+/// A session, as long as it is this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub(crate) index: u32,
+    pub(crate) life: u32,
+}
+
+/// Who a session is, where that was proven.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Identity {
+    pub(crate) user: Option<UserId>,
+    pub(crate) info: Option<Bytes>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) life: u32,
+    pub(crate) client: ClientId,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) wire: WireId,
+    /// Connections that this session has had: a timer of an earlier one is ignored.
+    pub(crate) incarnation: u32,
+    pub(crate) grace_ms: u32,
+    pub(crate) identity: Option<Box<Identity>>,
+    pub(crate) subs: SmallVec<[Sub; 1]>,
+    pub(crate) next_sub: u32,
+    /// Commands without an answer yet.
+    pub(crate) outstanding: u32,
+    /// The outbox is over its mark.
+    pub(crate) full: bool,
+    /// The subscription whose page is on its way: one at a time, so that catching up costs one page.
+    pub(crate) pulling: Option<u32>,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What few sessions have at a given moment.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    pub(crate) lanes: Lanes,
+    pub(crate) mailbox: Mailbox,
+    /// Channels whose presence outlives the connection by the grace.
+    pub(crate) entered: Vec<ChannelName>,
+    /// (rule's pattern, window's start, count) of rate limits.
+    pub(crate) rates: Vec<(Box<str>, u64, u32)>,
+}
+
+/// A subscription of a session.
+#[derive(Debug)]
+pub(crate) struct Sub {
+    pub(crate) id: u32,
+    pub(crate) edge: u32,
+    /// Its place among the edge's members; `None` while the home is asked.
+    pub(crate) member: Option<u32>,
+    /// The epoch of the member's offset.
+    pub(crate) epoch: Epoch,
+    pub(crate) presence: bool,
+    pub(crate) signals: bool,
+    pub(crate) entered: bool,
+    /// Presence changes were missed: the whole is asked for when there is room.
+    pub(crate) presence_stale: bool,
+}
+
+impl Session {
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_with(Box::default)
+    }
+
+    pub(crate) fn user(&self) -> Option<&UserId> {
+        self.identity.as_ref().and_then(|i| i.user.as_ref())
+    }
+
+    pub(crate) fn from(&self) -> crate::vocabulary::From {
+        crate::vocabulary::From { client: Some(self.client), user: self.user().cloned() }
+    }
+
+    pub(crate) fn sub_on(&self, edge: u32) -> Option<usize> {
+        self.subs.iter().position(|sub| sub.edge == edge)
+    }
+
+    pub(crate) fn sub_of_id(&self, id: u32) -> Option<usize> {
+        self.subs.iter().position(|sub| sub.id == id)
+    }
+}
+
+/// The sessions of a shard.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) slab: Slab<Session>,
+    pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
+    pub(crate) signals_waiting_max: usize,
+    next_life: u32,
+}
+
+impl Sessions {
+    pub(crate) fn new(hash: Keyed, signals_waiting_max: usize) -> Self {
+        Sessions { slab: Slab::new(), by_client: HashMap::with_hasher(hash), signals_waiting_max, next_life: 0 }
+    }
+
+    pub(crate) fn open(&mut self, client: ClientId, conn: ConnId, wire: WireId, grace_ms: u32) -> SessionRef {
+        self.next_life = self.next_life.wrapping_add(1);
+        let life = self.next_life;
+        let index = self.slab.insert(Session {
+            life,
+            client,
+            conn: Some(conn),
+            wire,
+            incarnation: 0,
+            grace_ms,
+            identity: None,
+            subs: SmallVec::new(),
+            next_sub: 0,
+            outstanding: 0,
+            full: false,
+            pulling: None,
+            extra: None,
+        }) as u32;
+        self.by_client.insert(client, index);
+        SessionRef { index, life }
+    }
+
+    pub(crate) fn get(&mut self, at: SessionRef) -> Option<&mut Session> {
+        self.slab.get_mut(at.index as usize).filter(|s| s.life == at.life)
+    }
+
+    pub(crate) fn reference(&self, index: u32) -> SessionRef {
+        SessionRef { index, life: self.slab[index as usize].life }
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Session {
+        let session = self.slab.remove(index as usize);
+        if self.by_client.get(&session.client) == Some(&index) {
+            self.by_client.remove(&session.client);
+        }
+        session
+    }
+}
+
+impl Audit for Sessions {
+    fn wants(&self, session: u32, publication: &Publication) -> bool {
+        let client = self.slab[session as usize].client;
+        let own = publication.from.as_ref().is_some_and(|from| from.client == Some(client));
+        publication.is_for(client) && (publication.echo || !own)
+    }
+
+    fn session_of(&self, client: ClientId) -> Option<u32> {
+        self.by_client.get(&client).copied()
+    }
+
+    fn keep(&mut self, session: u32, signal: &Arc<SignalPush>) {
+        let max = self.signals_waiting_max;
+        self.slab[session as usize].extra().mailbox.put(signal.clone(), max);
+    }
+
+    fn presence_missed(&mut self, session: u32, slot: u32) {
+        self.slab[session as usize].subs[slot as usize].presence_stale = true;
+    }
+
+    fn entered_epoch(&mut self, session: u32, slot: u32, epoch: Epoch) {
+        self.slab[session as usize].subs[slot as usize].epoch = epoch;
+    }
+}

@@ -1,0 +1,286 @@
+//! A subscription's life: asked of the home, live or catching up, ended.
+//!
+//! The home's answer comes in the same stream as its deliveries, so it tells exactly where the member starts. Every
+//! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
+
+use super::ask::{Ask, ReplyTo};
+use super::edge::Member;
+use super::lane::Waiting;
+use super::session::{SessionRef, Sub};
+use super::{Cx, Front};
+use crate::error::{Error, ErrorCode};
+use crate::ids::Epoch;
+use crate::name::ChannelName;
+use crate::peer::{Start, ToHome, Want};
+use crate::rules::Action;
+use crate::shard::Timer;
+use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed};
+
+impl Front {
+    /// `goes_on`: the client had entered the channel on an earlier connection, and still has.
+    pub(super) fn subscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: ReplyTo,
+        options: SubOptions,
+        goes_on: bool,
+    ) {
+        self.begin(cx, at);
+        if self.is_asking(at, &options.channel) {
+            let channel = options.channel.clone();
+            if let Some(session) = self.sessions.get(at) {
+                session.extra().lanes.wait(&channel, Waiting::Subscribe(options, reply));
+            }
+            return;
+        }
+        match self.try_subscribe(cx, at, &options) {
+            Ok(()) => {}
+            Err(error) => {
+                if goes_on {
+                    self.leave_presence(cx, at, &options.channel);
+                }
+                return self.finish(cx, at, reply, ReplyBody::Error(error));
+            }
+        }
+        let SubOptions { channel, since, recent, presence, signals } = options;
+        let edge = self.edges.find_or_create(&channel);
+        let Some(session) = self.sessions.get(at) else { return };
+        session.next_sub += 1;
+        let id = session.next_sub;
+        session.subs.push(Sub {
+            id,
+            edge,
+            member: None,
+            epoch: Epoch(0),
+            presence,
+            signals,
+            entered: goes_on,
+            presence_stale: false,
+        });
+        let token = self.asks.insert(Ask::Subscribe { session: at, sub: id, edge, reply });
+        let seq = self.edges.next_seq();
+        let entry = &mut self.edges.edges[edge as usize];
+        entry.pending += 1;
+        entry.seq = seq;
+        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want: Want { since, recent } });
+    }
+
+    fn try_subscribe(&mut self, cx: &Cx<'_>, at: SessionRef, options: &SubOptions) -> Result<(), Error> {
+        let channel = &options.channel;
+        let edge = self.edges.find(channel);
+        let Some(session) = self.sessions.get(at) else {
+            return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
+        };
+        cx.rules.judge(channel, Action::Subscribe, session.user()).map_err(|denial| denial.into_error(channel))?;
+        if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
+            let message = format!("this connection is subscribed to {channel:?} already");
+            return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
+        }
+        let max = cx.limits.subscriptions_max;
+        if session.subs.len() >= max {
+            let message = format!(
+                "this connection has {} subscriptions, the limit (subscriptions_max) is {max}",
+                session.subs.len()
+            );
+            return Err(Error::new(ErrorCode::LimitExceeded, message).on(channel));
+        }
+        Ok(())
+    }
+
+    /// True while a subscription of this session to the channel waits for the home.
+    pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
+        let Some(edge) = self.edges.find(channel) else { return false };
+        let Some(session) = self.sessions.get(at) else { return false };
+        session.sub_on(edge).is_some_and(|slot| session.subs[slot].member.is_none())
+    }
+
+    pub(super) fn subscribed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        sub: u32,
+        edge: u32,
+        reply: ReplyTo,
+        result: Result<Start, Error>,
+    ) {
+        let entry = &mut self.edges.edges[edge as usize];
+        entry.pending -= 1;
+        if let (Ok(start), None) = (&result, entry.at) {
+            entry.at = Some(start.top);
+        }
+        let channel = entry.name.clone();
+        let Some(slot) = self.sessions.get(at).and_then(|session| session.sub_of_id(sub)) else {
+            self.linger(cx, edge);
+            // Nobody waits any more; a place in a gathered answer is filled all the same.
+            let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done").on(&channel);
+            return self.reply(cx, None, reply, ReplyBody::Error(error));
+        };
+        match result {
+            Err(error) => {
+                self.take_sub(cx, at.index, slot);
+                self.leave_presence(cx, at, &channel);
+                self.finish(cx, at, reply, ReplyBody::Error(error));
+            }
+            Ok(start) => self.begin_membership(cx, at, slot, edge, reply, start),
+        }
+        self.drain_lane(cx, at, &channel);
+    }
+
+    fn begin_membership(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        slot: usize,
+        edge: u32,
+        reply: ReplyTo,
+        start: Start,
+    ) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let (client, full, wire) = (session.client, session.full, session.wire);
+        let Some(conn) = session.conn else { return };
+        let sub = &mut session.subs[slot];
+        let more = start.end < start.top.offset;
+        let member = Member {
+            conn,
+            session: at.index,
+            slot: slot as u32,
+            at: start.end,
+            behind: more || full,
+            full,
+            presence: sub.presence,
+            signals: sub.signals,
+        };
+        let place = self.edges.edges[edge as usize].add(wire, member);
+        sub.member = Some(place);
+        sub.epoch = start.top.epoch;
+        let subscribed = Subscribed {
+            channel: self.edges.edges[edge as usize].name.clone(),
+            position: crate::ids::Position { epoch: start.top.epoch, offset: start.end },
+            recovered: start.recovered,
+            publications: start.publications.into_iter().filter(|p| p.is_for(client)).collect(),
+            more,
+        };
+        self.finish(cx, at, reply, ReplyBody::Subscribed(Box::new(subscribed)));
+        if more {
+            self.pull_later(at);
+        }
+    }
+
+    /// The earlier command on this channel is decided: those behind it have their turn.
+    pub(super) fn drain_lane(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
+        while !self.is_asking(at, channel) {
+            let Some(session) = self.sessions.get(at) else { return };
+            let Some(waiting) = session.extra.as_mut().and_then(|e| e.lanes.next(channel)) else { return };
+            session.outstanding = session.outstanding.saturating_sub(1); // it is counted again by what it does now
+            match waiting {
+                Waiting::Subscribe(options, reply) => self.subscribe(cx, at, reply, options, false),
+                Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, channel: ChannelName) {
+        let slot = self.edges.find(&channel).and_then(|edge| self.sessions.get(at)?.sub_on(edge));
+        let Some(slot) = slot else {
+            let error =
+                Error::new(ErrorCode::NotSubscribed, format!("this connection is not subscribed to {channel:?}"));
+            return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
+        };
+        let entered = self.take_sub(cx, at.index, slot);
+        if entered {
+            self.leave_presence(cx, at, &channel);
+        }
+        self.finish(cx, at, reply, ReplyBody::Unsubscribed { channel });
+    }
+
+    /// The server ends a subscription: the rules have changed, or a denial came later.
+    pub(super) fn end_subscription(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize, error: Error) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let (conn, wire) = (session.conn, session.wire);
+        let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+        if self.take_sub(cx, at.index, slot) {
+            self.leave_presence(cx, at, &channel);
+        }
+        if let Some(conn) = conn {
+            cx.effects.push_one(Push::Unsubscribed { channel, error }, wire, conn);
+        }
+    }
+
+    fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
+        if let Some(session) = self.sessions.get(at) {
+            let client = session.client;
+            self.tell_home(cx, channel, ToHome::Leave { token: None, client });
+        }
+    }
+
+    /// Takes a subscription off its session and edge. True where the session had entered the channel.
+    pub(super) fn take_sub(&mut self, cx: &mut Cx<'_>, session: u32, slot: usize) -> bool {
+        let entry = &mut self.sessions.slab[session as usize];
+        let wire = entry.wire;
+        let sub = entry.subs.swap_remove(slot);
+        if entry.pulling == Some(sub.id) {
+            entry.pulling = None;
+        }
+        // The subscription that took the free slot: its member must know.
+        let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));
+        if let Some((edge, Some(member))) = moved {
+            self.edges.edges[edge as usize].member(wire, member).slot = slot as u32;
+        }
+        if let Some(member) = sub.member {
+            for (place, member) in self.edges.edges[sub.edge as usize].take(wire, member) {
+                self.sessions.slab[member.session as usize].subs[member.slot as usize].member = Some(place);
+            }
+        }
+        self.linger(cx, sub.edge);
+        sub.entered
+    }
+
+    /// Starts the clock of an edge that nobody uses.
+    pub(super) fn linger(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let edge = &self.edges.edges[index as usize];
+        if edge.is_unused() {
+            let timer = Timer::EdgeLinger { edge: index, seq: edge.seq };
+            cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, timer);
+        }
+    }
+
+    /// The time of an unused edge has come, unless somebody subscribed since.
+    pub(crate) fn lingered(&mut self, cx: &mut Cx<'_>, index: u32, seq: u64) {
+        let Some(edge) = self.edges.edges.get(index as usize) else { return };
+        if edge.is_unused() && edge.seq == seq {
+            let name = edge.name.clone();
+            self.edges.remove(index);
+            self.tell_home(cx, &name, ToHome::Release { seq });
+        }
+    }
+
+    /// The rules have changed: subscriptions that would be refused now are ended.
+    pub(crate) fn rejudge(&mut self, cx: &mut Cx<'_>) {
+        let sessions: Vec<u32> = self.sessions.slab.iter().map(|(index, _)| index as u32).collect();
+        for index in sessions {
+            let at = self.sessions.reference(index);
+            let mut slot = 0;
+            while let Some(sub) = self.sessions.slab[index as usize].subs.get(slot) {
+                let channel = self.edges.edges[sub.edge as usize].name.clone();
+                let user = self.sessions.slab[index as usize].user();
+                match cx.rules.judge(&channel, Action::Subscribe, user) {
+                    Ok(_) => slot += 1,
+                    Err(denial) => self.end_subscription(cx, at, slot, denial.into_error(&channel)),
+                }
+            }
+        }
+    }
+
+    /// Every connection is told that the server stops, and when to come back.
+    pub(crate) fn tell_all(&mut self, cx: &mut Cx<'_>, mut push: impl FnMut(&mut Cx<'_>) -> Push) {
+        for (index, conn) in self.conns.iter().enumerate().filter(|(_, c)| c.open) {
+            let id = crate::ids::ConnId { index: index as u32, generation: conn.generation };
+            let wire = conn.wire;
+            let push = push(cx);
+            let start = cx.effects.mark();
+            cx.effects.recipient(id);
+            cx.effects.push_from(start, push, wire);
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! Homes: the channels that this shard orders. Each keeps the channel's place, its presence and which shards want to hear.
+//!
+//! In: [`ToHome`] messages of edges (this shard's own among them) and answers of the store. Out: [`ToEdge`] messages, in
+//! the order that edges rely on: an answer that tells a place stands in the same stream as the deliveries after it. A home
+//! attaches to the store at its first use and detaches after a while without interest, presence or open questions.
+
+mod links;
+mod presence;
+
+use crate::error::{Error, ErrorCode};
+use crate::ids::{Epoch, OpToken, Position, ShardId};
+use crate::limits::Limits;
+use crate::name::ChannelName;
+use crate::peer::{AskToken, PeerBody, Pulled, Start, ToEdge, ToHome, Want};
+use crate::rng::Keyed;
+use crate::rules::{Retain, Rules};
+use crate::shard::{Now, Timer};
+use crate::store::{Answer, Entry, Op, Page, Range, Store};
+use crate::vocabulary::{History, HistoryFrom, Publication, start_of};
+use crate::wheel::Wheel;
+use links::Links;
+use presence::Presence;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// What a home needs of the shard around it.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) rules: &'a Rules,
+    pub(crate) limits: &'a Limits,
+    pub(crate) store: &'a mut dyn Store,
+    pub(crate) wheel: &'a mut Wheel<Timer>,
+    /// Messages to shards, this one included.
+    pub(crate) out: &'a mut VecDeque<(ShardId, PeerBody)>,
+}
+
+/// All homes of a shard.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    names: HashMap<ChannelName, u32, Keyed>,
+    homes: Slab<Home>,
+    ops: HashMap<OpToken, Pending, Keyed>,
+    next_op: u64,
+    links: Links,
+    /// Tells one life of a slab place from the next in timers.
+    next_life: u32,
+}
+
+#[derive(Debug)]
+struct Home {
+    name: ChannelName,
+    life: u32,
+    state: State,
+    retain: Retain,
+    interests: SmallVec<[Interest; 2]>,
+    presence: Option<Box<Presence>>,
+    /// Operations that the store has not answered.
+    pending: u32,
+    /// A hole was seen and is being read.
+    filling: bool,
+    /// The linger timer runs.
+    lingering: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The store was asked for the channel's place; what has come since waits in order.
+    Attaching(Vec<(ShardId, ToHome)>),
+    /// The place up to which the channel has been delivered.
+    Live(Position),
+}
+
+/// A shard that wants to hear, as the home sees it.
+#[derive(Debug)]
+struct Interest {
+    shard: ShardId,
+    /// The edge's numbering of `Sub` and `Release`: older ones are ignored.
+    seq: u64,
+    /// Deliveries are not sent until it has pulled up to the top.
+    behind: bool,
+}
+
+/// What an operation of the store was for.
+#[derive(Debug)]
+struct Pending {
+    home: u32,
+    life: u32,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Attach,
+    Detach,
+    Append {
+        shard: ShardId,
+        token: AskToken,
+    },
+    Sub {
+        shard: ShardId,
+        token: AskToken,
+        want: Want,
+    },
+    /// `recent` after a `since` that could not be honoured.
+    SubRecent {
+        shard: ShardId,
+        token: AskToken,
+        recovered: Option<bool>,
+    },
+    History {
+        shard: ShardId,
+        token: AskToken,
+    },
+    Pull {
+        shard: ShardId,
+        token: AskToken,
+        at: Position,
+    },
+    Fill,
+}
+
+impl Homes {
+    pub(crate) fn new(shards: usize, hash: Keyed) -> Self {
+        Homes {
+            names: HashMap::with_hasher(hash),
+            homes: Slab::new(),
+            ops: HashMap::with_hasher(hash),
+            next_op: 0,
+            links: Links::new(shards),
+            next_life: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// An edge says something about a channel that lives here.
+    pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, from: ShardId, name: ChannelName, message: ToHome) {
+        let index = match self.names.get(&name) {
+            Some(&index) => index,
+            // Nothing that was never used needs a home to be left.
+            None if matches!(message, ToHome::Release { .. } | ToHome::Leave { token: None, .. } | ToHome::Behind) => {
+                return;
+            }
+            None => self.create(cx, name),
+        };
+        match &mut self.homes[index as usize].state {
+            State::Attaching(waiting) => waiting.push((from, message)),
+            State::Live(_) => self.live(cx, index, from, message),
+        }
+    }
+
+    fn create(&mut self, cx: &mut Cx<'_>, name: ChannelName) -> u32 {
+        self.next_life = self.next_life.wrapping_add(1);
+        let retain = cx.rules.of(&name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
+        let index = self.homes.insert(Home {
+            name: name.clone(),
+            life: self.next_life,
+            state: State::Attaching(Vec::new()),
+            retain,
+            interests: SmallVec::new(),
+            presence: None,
+            pending: 0,
+            filling: false,
+            lingering: false,
+        }) as u32;
+        self.names.insert(name.clone(), index);
+        self.submit(cx, index, What::Attach, Op::Attach { channel: name });
+        index
+    }
+
+    /// The rules have changed: what is kept follows.
+    pub(crate) fn reload(&mut self, rules: &Rules) {
+        for (_, home) in &mut self.homes {
+            home.retain = rules.of(&home.name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
+        }
+    }
+
+    fn live(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
+        let home = &mut self.homes[index as usize];
+        match message {
+            ToHome::Sub { seq, token, want } => {
+                home.interest(from, seq);
+                self.subscribe(cx, index, from, token, want);
+            }
+            ToHome::Release { seq } => {
+                home.interests.retain(|i| i.shard != from || i.seq > seq);
+                self.links.forget(from, index, home.life);
+                self.linger(cx, index);
+            }
+            ToHome::Publish { token, entry } => self.append(cx, index, from, token, entry),
+            ToHome::Signal { token, signal } => self.signal(cx, index, from, token, signal),
+            ToHome::Enter { token, entry } => {
+                let result = self.enter(cx, index, entry);
+                self.answer(cx, index, from, ToEdge::Done { token, result });
+            }
+            ToHome::Leave { token, client } => {
+                self.leave(cx, index, client);
+                if let Some(token) = token {
+                    self.answer(cx, index, from, ToEdge::Done { token, result: Ok(()) });
+                }
+                self.linger(cx, index);
+            }
+            ToHome::Presence { token } => {
+                let snapshot = home.snapshot(cx);
+                self.answer(cx, index, from, ToEdge::Presence { token, snapshot });
+                self.linger(cx, index);
+            }
+            ToHome::History { token, query } => {
+                let range = match query.from {
+                    HistoryFrom::Newest => Range::Newest,
+                    HistoryFrom::Since(at) => Range::After(at),
+                    HistoryFrom::Before(at) => Range::Before(at),
+                };
+                let what = What::History { shard: from, token };
+                self.read(cx, index, what, range, query.limit as usize);
+            }
+            ToHome::Pull { token, at } => {
+                self.read(cx, index, What::Pull { shard: from, token, at }, Range::After(at), usize::MAX);
+            }
+            ToHome::Behind => {
+                if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
+                    interest.behind = true;
+                }
+            }
+        }
+    }
+
+    fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, want: Want) {
+        let top = self.homes[index as usize].top();
+        match want {
+            // Already at the top, as most who come back after a short cut: nothing to read.
+            Want { since: Some(at), .. } if at == top => {
+                let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            }
+            Want { since: Some(at), .. } => {
+                self.read(cx, index, What::Sub { shard, token, want }, Range::After(at), usize::MAX);
+            }
+            Want { since: None, recent: Some(n) } if n > 0 => {
+                let what = What::SubRecent { shard, token, recovered: None };
+                self.read(cx, index, what, Range::Newest, n as usize);
+            }
+            Want { .. } => {
+                let start = Start { top, end: top.offset, recovered: None, publications: Vec::new() };
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            }
+        }
+    }
+
+    fn append(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, mut entry: Box<Entry>) {
+        entry.ts_ms = cx.now.wall_ms;
+        let retain = self.homes[index as usize].retain;
+        self.submit(cx, index, What::Append { shard, token }, Op::Append { entry, retain });
+        self.linger(cx, index);
+    }
+
+    fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: What, range: Range, count_max: usize) {
+        let home = &self.homes[index as usize];
+        let bytes_max = cx.limits.page_bytes_max;
+        let op = Op::Read { channel: home.name.clone(), range, count_max, bytes_max, retain: home.retain };
+        self.submit(cx, index, what, op);
+    }
+
+    fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op) {
+        self.next_op += 1;
+        let token = OpToken(self.next_op);
+        let home = &mut self.homes[index as usize];
+        home.pending += 1;
+        let pending = Pending { home: index, life: home.life, what };
+        match cx.store.submit(cx.now, token, op) {
+            Some(answer) => self.answered(cx, pending, answer),
+            None => {
+                self.ops.insert(token, pending);
+            }
+        }
+    }
+
+    /// An outside store has answered. A second answer to one token is ignored.
+    pub(crate) fn store_answer(&mut self, cx: &mut Cx<'_>, token: OpToken, answer: Answer) {
+        if let Some(pending) = self.ops.remove(&token) {
+            self.answered(cx, pending, answer);
+        }
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
+        let Pending { home: index, life, what } = pending;
+        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+        home.pending -= 1;
+        if let Answer::EpochLost(top) = answer {
+            self.epoch_lost(cx, index, top);
+            return self.refused(cx, index, what, &Answer::Unknown);
+        }
+        match (what, answer) {
+            (What::Attach, Answer::Attached(top)) => self.attached(cx, index, top),
+            (What::Append { shard, token }, Answer::Appended { epoch, publication }) => {
+                // The publisher's answer precedes its own copy.
+                let position = Position { epoch, offset: publication.offset };
+                self.answer(cx, index, shard, ToEdge::Published { token, result: Ok((position, false)) });
+                self.accept(cx, index, epoch, publication);
+            }
+            (What::Append { shard, token }, Answer::Duplicate(position)) => {
+                self.answer(cx, index, shard, ToEdge::Published { token, result: Ok((position, true)) });
+            }
+            (What::Sub { shard, token, want }, Answer::Page(page)) => self.start(cx, index, shard, token, want, page),
+            (What::SubRecent { shard, token, recovered }, Answer::Page(page)) => {
+                let top = self.homes[index as usize].top();
+                let start = Start { top, end: page.end, recovered, publications: page.publications };
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            }
+            (What::Pull { shard, token, at }, Answer::Page(page)) => self.pulled(cx, index, shard, token, at, page),
+            (What::History { shard, token }, Answer::Page(page)) => {
+                let Page { publications, top, more, .. } = page;
+                let channel = self.homes[index as usize].name.clone();
+                let history = Box::new(History { channel, top, publications, more });
+                self.answer(cx, index, shard, ToEdge::History { token, result: Ok(history) });
+            }
+            (What::Fill, Answer::Page(page)) => self.fill(cx, index, page),
+            (What::Detach, _) => {}
+            (what, answer) => self.refused(cx, index, what, &answer),
+        }
+        self.linger(cx, index);
+    }
+
+    fn attached(&mut self, cx: &mut Cx<'_>, index: u32, top: Position) {
+        let home = &mut self.homes[index as usize];
+        if let State::Attaching(waiting) = std::mem::replace(&mut home.state, State::Live(top)) {
+            for (from, message) in waiting {
+                self.live(cx, index, from, message);
+            }
+        }
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, want: Want, page: Page) {
+        let top = self.homes[index as usize].top();
+        let start = match (page.complete, want.recent) {
+            (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
+            // What is asked for where `since` cannot be honoured is read in a second step, and told as not recovered.
+            (false, Some(n)) if n > 0 => {
+                let what = What::SubRecent { shard, token, recovered: Some(false) };
+                return self.read(cx, index, what, Range::Newest, n as usize);
+            }
+            (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },
+        };
+        self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+    }
+
+    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, at: Position, page: Page) {
+        let home = &mut self.homes[index as usize];
+        let top = home.top();
+        // A page can be past what was delivered so far, never short of what `more` does not announce.
+        let pulled = Pulled { top, end: page.end, complete: page.complete, publications: page.publications };
+        if at.epoch == top.epoch && page.end >= top.offset {
+            home.caught_up(shard);
+        }
+        self.answer(cx, index, shard, ToEdge::Pulled { token, result: Ok(pulled) });
+    }
+
+    /// A publication has its place: deliver it, if it is the next one.
+    fn accept(&mut self, cx: &mut Cx<'_>, index: u32, epoch: Epoch, publication: Arc<Publication>) {
+        let home = &mut self.homes[index as usize];
+        let State::Live(top) = &mut home.state else { return };
+        if epoch != top.epoch || publication.offset <= top.offset {
+            return; // of a numbering that is gone, or delivered already
+        }
+        if publication.prev == top.offset {
+            top.offset = publication.offset;
+            self.tell_interested(cx, index, |_| ToEdge::Deliver { epoch, publication: publication.clone() });
+        } else if !home.filling {
+            // A hole: the store has entries in between whose answers are still on the way, or will never come.
+            home.filling = true;
+            let after = Range::After(*top);
+            self.read(cx, index, What::Fill, after, usize::MAX);
+        }
+    }
+
+    fn fill(&mut self, cx: &mut Cx<'_>, index: u32, page: Page) {
+        let home = &mut self.homes[index as usize];
+        home.filling = false;
+        let State::Live(top) = &mut home.state else { return };
+        let start = page.publications.first().map_or(page.end, |p| p.prev);
+        if page.top.epoch != top.epoch {
+            return self.epoch_lost(cx, index, page.top);
+        }
+        if !page.complete && start > top.offset {
+            top.offset = start;
+            let to = *top;
+            self.tell_interested(cx, index, |_| ToEdge::Skip { to });
+        }
+        for publication in page.publications {
+            self.accept(cx, index, page.top.epoch, publication);
+        }
+        let home = &mut self.homes[index as usize];
+        if page.more && !home.filling {
+            home.filling = true;
+            let after = Range::After(home.top());
+            self.read(cx, index, What::Fill, after, usize::MAX);
+        }
+    }
+
+    fn epoch_lost(&mut self, cx: &mut Cx<'_>, index: u32, to: Position) {
+        match &mut self.homes[index as usize].state {
+            State::Attaching(_) => self.attached(cx, index, to),
+            State::Live(top) if *top == to => {}
+            State::Live(top) => {
+                *top = to;
+                self.tell_interested(cx, index, |_| ToEdge::Skip { to });
+            }
+        }
+    }
+
+    /// The store did not do it: whoever asked is told, in the words that say whether to try again.
+    fn refused(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: &Answer) {
+        let home = &mut self.homes[index as usize];
+        let error = |code, text: &str| Error::new(code, text).on(&home.name);
+        let error = match answer {
+            Answer::KeyConflict => {
+                error(ErrorCode::KeyConflict, "the key was used for another payload within the last minutes")
+            }
+            Answer::Unknown => error(ErrorCode::Unknown, "the store did not say whether it took this"),
+            _ => error(ErrorCode::Unavailable, "the store cannot be reached"),
+        };
+        match what {
+            What::Append { shard, token } => {
+                self.answer(cx, index, shard, ToEdge::Published { token, result: Err(error) })
+            }
+            What::Sub { shard, token, .. } | What::SubRecent { shard, token, .. } => {
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Err(error) });
+            }
+            What::History { shard, token } => {
+                self.answer(cx, index, shard, ToEdge::History { token, result: Err(error) });
+            }
+            What::Pull { shard, token, .. } => {
+                self.answer(cx, index, shard, ToEdge::Pulled { token, result: Err(error) })
+            }
+            What::Fill => {
+                home.filling = false;
+                cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Fill { home: index, life: home.life });
+            }
+            What::Attach => {
+                cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Attach { home: index, life: home.life })
+            }
+            What::Detach => {}
+        }
+    }
+
+    /// The store refused to attach a while ago: ask again. What waits goes on waiting, within each connection's admission.
+    pub(crate) fn retry_attach(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { return };
+        if matches!(home.state, State::Attaching(_)) {
+            let channel = home.name.clone();
+            self.submit(cx, index, What::Attach, Op::Attach { channel });
+        }
+    }
+
+    /// A hole could not be read a while ago: try again.
+    pub(crate) fn retry_fill(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+        if !home.filling {
+            home.filling = true;
+            let after = Range::After(home.top());
+            self.read(cx, index, What::Fill, after, usize::MAX);
+        }
+    }
+
+    /// Says something to every interested shard that is not behind; one whose link is full becomes behind.
+    fn tell_interested(&mut self, cx: &mut Cx<'_>, index: u32, message: impl Fn(ShardId) -> ToEdge) {
+        let home = &mut self.homes[index as usize];
+        for interest in &mut home.interests {
+            if interest.behind {
+                continue;
+            }
+            let message = message(interest.shard);
+            if !self.links.has_room(interest.shard, cx.limits.link_bytes_max) {
+                interest.behind = true;
+                self.links.wait(interest.shard, index, home.life);
+                continue;
+            }
+            self.links.sent(interest.shard, message.cost());
+            cx.out.push_back((interest.shard, PeerBody::Edge(home.name.clone(), message)));
+        }
+    }
+
+    /// Answers are always sent: their number is bounded by each connection's admission.
+    fn answer(&mut self, cx: &mut Cx<'_>, index: u32, to: ShardId, message: ToEdge) {
+        self.links.sent(to, message.cost());
+        cx.out.push_back((to, PeerBody::Edge(self.homes[index as usize].name.clone(), message)));
+    }
+
+    /// A shard has taken in so many bytes: those who waited for room are told to pull.
+    pub(crate) fn acknowledged(&mut self, cx: &mut Cx<'_>, from: ShardId, bytes: usize) {
+        self.links.acknowledged(from, bytes);
+        while self.links.has_room(from, cx.limits.link_bytes_max) {
+            let Some((index, life)) = self.links.next_waiting(from) else { break };
+            let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { continue };
+            if home.interests.iter().any(|i| i.shard == from && i.behind) {
+                self.answer(cx, index, from, ToEdge::Nudge);
+            }
+        }
+    }
+
+    /// Starts the clock of a home that nobody needs.
+    fn linger(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let home = &mut self.homes[index as usize];
+        if home.is_idle() && !home.lingering {
+            home.lingering = true;
+            cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::HomeLinger { home: index, life: home.life });
+        }
+    }
+
+    /// The time of a home that nobody needed has come: detach, unless somebody does by now.
+    pub(crate) fn lingered(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+        home.lingering = false;
+        if !home.is_idle() {
+            return;
+        }
+        let channel = home.name.clone();
+        self.submit(cx, index, What::Detach, Op::Detach { channel });
+        let home = self.homes.remove(index as usize);
+        self.names.remove(&home.name);
+    }
+}
+
+impl Home {
+    fn top(&self) -> Position {
+        match self.state {
+            State::Live(top) => top,
+            State::Attaching(_) => start_of(Epoch(0)),
+        }
+    }
+
+    fn interest(&mut self, shard: ShardId, seq: u64) {
+        match self.interests.iter_mut().find(|i| i.shard == shard) {
+            Some(interest) => interest.seq = interest.seq.max(seq),
+            None => self.interests.push(Interest { shard, seq, behind: false }),
+        }
+    }
+
+    fn caught_up(&mut self, shard: ShardId) {
+        if let Some(interest) = self.interests.iter_mut().find(|i| i.shard == shard) {
+            interest.behind = false;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        // An empty presence is dropped with its home and not before: who is subscribed compares with its `seq`.
+        let empty = self.presence.as_ref().is_none_or(|p| p.is_empty());
+        self.interests.is_empty() && self.pending == 0 && empty && matches!(self.state, State::Live(_))
+    }
+}

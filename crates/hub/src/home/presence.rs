@@ -1,0 +1,142 @@
+//! Who has entered a channel. Every change has the next `seq`; beyond a size only the count is told, once a second.
+
+use super::{Cx, Home, Homes};
+use crate::error::{Error, ErrorCode};
+use crate::ids::{ClientId, ShardId};
+use crate::peer::{AskToken, ToEdge};
+use crate::rng::Keyed;
+use crate::rules::PresenceMode;
+use crate::shard::Timer;
+use crate::vocabulary::{PresenceEntry, PresenceKind, PresencePush, PresenceSnapshot, SignalPush};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How long counts are collected before they are told.
+const COUNT_MS: u64 = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Presence {
+    seq: u64,
+    /// By client, with the `seq` of its join: snapshots list the longest present first.
+    entries: HashMap<ClientId, (u64, Arc<PresenceEntry>), Keyed>,
+    /// The count was told in place of names; names come back with a whole snapshot.
+    counting: bool,
+    count_due: bool,
+}
+
+impl Homes {
+    pub(super) fn enter(&mut self, cx: &mut Cx<'_>, index: u32, entry: Arc<PresenceEntry>) -> Result<(), Error> {
+        let hash = *self.names.hasher();
+        let home = &mut self.homes[index as usize];
+        if home.mode(cx) == PresenceMode::Off {
+            let rule = cx.rules.of(&home.name).map_or("", |rule| rule.pattern.as_str());
+            let message = format!("the rule {rule:?} says presence = false");
+            return Err(Error::new(ErrorCode::Denied, message).on(&home.name).by_rule(rule));
+        }
+        let presence = home.presence.get_or_insert_with(|| {
+            Box::new(Presence { seq: 0, entries: HashMap::with_hasher(hash), counting: false, count_due: false })
+        });
+        let kind = match presence.entries.get(&entry.client) {
+            Some((_, old)) if **old == *entry => return Ok(()), // entered again after a short cut: nobody need hear of it
+            Some(_) => PresenceKind::Update,
+            None => PresenceKind::Join,
+        };
+        presence.seq += 1;
+        let joined = presence.entries.get(&entry.client).map_or(presence.seq, |(joined, _)| *joined);
+        presence.entries.insert(entry.client, (joined, entry.clone()));
+        self.presence_changed(cx, index, kind, entry);
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, index: u32, client: ClientId) {
+        let home = &mut self.homes[index as usize];
+        let Some(presence) = &mut home.presence else { return };
+        let Some((_, entry)) = presence.entries.remove(&client) else { return };
+        presence.seq += 1;
+        self.presence_changed(cx, index, PresenceKind::Leave, entry);
+    }
+
+    fn presence_changed(&mut self, cx: &mut Cx<'_>, index: u32, kind: PresenceKind, entry: Arc<PresenceEntry>) {
+        let home = &mut self.homes[index as usize];
+        let mode = home.mode(cx);
+        let (life, channel) = (home.life, home.name.clone());
+        let Some(presence) = &mut home.presence else { return };
+        let names = mode == PresenceMode::Full && presence.entries.len() <= cx.limits.presence_entries_max;
+        if names && !presence.counting {
+            let push = Arc::new(PresencePush { channel, kind, entry, seq: presence.seq, ts_ms: cx.now.wall_ms });
+            return self.tell_interested(cx, index, |_| ToEdge::PresenceChange(push.clone()));
+        }
+        presence.counting = true;
+        if !presence.count_due {
+            presence.count_due = true;
+            cx.wheel.add(cx.now.mono_ms + COUNT_MS, Timer::PresenceCount { home: index, life });
+        }
+    }
+
+    /// A second of changes has been collected: tell how many there are, or who, where that has become few enough again.
+    pub(crate) fn presence_count(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+        let mode = home.mode(cx);
+        let Some(presence) = &mut home.presence else { return };
+        presence.count_due = false;
+        let (count, seq) = (presence.entries.len() as u64, presence.seq);
+        if mode == PresenceMode::Full && presence.entries.len() <= cx.limits.presence_entries_max {
+            presence.counting = false;
+            let snapshot = Arc::new(home.snapshot(cx));
+            self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
+        } else {
+            self.tell_interested(cx, index, |_| ToEdge::PresenceCount { count, seq });
+        }
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        from: ShardId,
+        token: AskToken,
+        signal: Arc<SignalPush>,
+    ) {
+        let mut signal = Arc::unwrap_or_clone(signal);
+        signal.ts_ms = cx.now.wall_ms;
+        let signal = Arc::new(signal);
+        if signal.signal.to.is_none() {
+            self.answer(cx, index, from, ToEdge::Done { token, result: Ok(()) });
+            self.tell_interested(cx, index, |_| ToEdge::Signal { signal: signal.clone(), answer: None });
+        } else {
+            // Directed: each edge says whether it has the receiver, so that one who left is an error and not silence.
+            let shards: Vec<ShardId> = self.homes[index as usize].interests.iter().map(|i| i.shard).collect();
+            self.answer(cx, index, from, ToEdge::SignalSent { token, expected: shards.len() as u32 });
+            for shard in shards {
+                self.answer(cx, index, shard, ToEdge::Signal { signal: signal.clone(), answer: Some((from, token)) });
+            }
+        }
+        self.linger(cx, index);
+    }
+}
+
+impl Presence {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Home {
+    fn mode(&self, cx: &Cx<'_>) -> PresenceMode {
+        cx.rules.of(&self.name).map_or(PresenceMode::Off, |rule| rule.presence)
+    }
+
+    pub(super) fn snapshot(&self, cx: &Cx<'_>) -> PresenceSnapshot {
+        let Some(presence) = &self.presence else {
+            return PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
+        };
+        let count = presence.entries.len();
+        let named = self.mode(cx) == PresenceMode::Full && count <= cx.limits.presence_entries_max;
+        let entries = named.then(|| {
+            let mut entries: Vec<_> = presence.entries.values().cloned().collect();
+            entries.sort_unstable_by_key(|(joined, _)| *joined);
+            entries.into_iter().map(|(_, entry)| entry).collect()
+        });
+        PresenceSnapshot { seq: presence.seq, count: count as u64, entries }
+    }
+}

@@ -1,0 +1,77 @@
+//! What one connection, one channel and one shard may make the server hold. Reaching a limit is an error with the limit and
+//! the value in it, or sheds by the rule named at the field; nothing grows beyond.
+
+/// A number of bytes.
+pub type ByteCount = usize;
+
+/// Every bound of the hub. The server fills it from the configuration.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// One command's payload, and so one publication's. Default 64 KiB.
+    pub message_bytes_max: ByteCount,
+    /// Bytes waiting for one connection before it is behind and pulls instead. Default 256 KiB.
+    pub outbox_bytes_max: ByteCount,
+    /// Subscriptions of one connection. Default 128.
+    pub subscriptions_max: usize,
+    /// Commands of one connection that wait for an answer; at this many the connection is not read. Default 32.
+    pub outstanding_max: usize,
+    /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
+    pub bad_requests_per_minute_max: u32,
+    /// Publications and their overhead kept as history on this shard. The oldest of the shard goes first. Default 256 MiB.
+    pub history_bytes_max: ByteCount,
+    /// One page of history or catch-up. Default 256 KiB.
+    pub page_bytes_max: ByteCount,
+    /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
+    pub link_bytes_max: ByteCount,
+    /// Publications of one channel that wait for a fan-out in progress before the edge pulls instead. Default 1024.
+    pub fanout_waiting_max: usize,
+    /// Appends of one fan-out before the next channel has its turn. Default 4096.
+    pub fanout_slice: usize,
+    /// Directed signals kept for a client that is away or slow; the oldest goes first. Default 64.
+    pub signals_waiting_max: usize,
+    /// Idempotency keys kept per channel; the oldest goes first. Default 1024.
+    pub keys_max: usize,
+    /// Entries of one channel's presence beyond which only the count is told. Default 1000.
+    pub presence_entries_max: usize,
+    /// Bytes of one presence entry's data. Default 4 KiB.
+    pub presence_bytes_max: ByteCount,
+    /// How long an idempotency key is remembered. Default 2 min.
+    pub key_ttl_ms: u64,
+    /// How long the epoch and top of a channel outlive its last use. Default 24 h.
+    pub metadata_ttl_ms: u64,
+    /// How long an edge or a home without use is kept. Default 1 s.
+    pub linger_ms: u64,
+    /// Time for the first valid `connect`. Default 5 s.
+    pub connect_timeout_ms: u64,
+    /// How long a session outlives its connection where nothing else is said. Default 10 s.
+    pub grace_ms: u64,
+    /// Default time between heartbeats of a connection. Default 25 s.
+    pub heartbeat_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            message_bytes_max: 64 << 10,
+            outbox_bytes_max: 256 << 10,
+            subscriptions_max: 128,
+            outstanding_max: 32,
+            bad_requests_per_minute_max: 100,
+            history_bytes_max: 256 << 20,
+            page_bytes_max: 256 << 10,
+            link_bytes_max: 4 << 20,
+            fanout_waiting_max: 1024,
+            fanout_slice: 4096,
+            signals_waiting_max: 64,
+            keys_max: 1024,
+            presence_entries_max: 1000,
+            presence_bytes_max: 4 << 10,
+            key_ttl_ms: 120_000,
+            metadata_ttl_ms: 24 * 3_600_000,
+            linger_ms: 1_000,
+            connect_timeout_ms: 5_000,
+            grace_ms: 10_000,
+            heartbeat_ms: 25_000,
+        }
+    }
+}

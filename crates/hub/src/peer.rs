@@ -1,0 +1,197 @@
+//! What shards say to each other. A shard speaks to itself in the same words, so one code path serves both.
+//!
+//! Messages from one shard to another arrive once and in order; that is all the hub asks of the carrier. Bytes on the way
+//! towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and pulls.
+
+use crate::error::Error;
+use crate::ids::{ClientId, Epoch, Position, ShardId};
+use crate::name::ChannelName;
+use crate::store::Entry;
+use crate::vocabulary::{
+    History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush,
+};
+use std::sync::Arc;
+
+/// A message from one shard to another. Opaque to whoever carries it.
+#[derive(Debug)]
+pub struct PeerMessage(pub(crate) PeerBody);
+
+/// Names a question of an edge; the answer carries it back. The home does not look into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct AskToken {
+    pub(crate) index: u32,
+    pub(crate) life: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum PeerBody {
+    /// From an edge to the home of the channel.
+    Home(ChannelName, ToHome),
+    /// From the home of the channel to an edge.
+    Edge(ChannelName, ToEdge),
+    /// So many bytes of `Edge` messages have been taken in.
+    Ack(usize),
+    /// A session of this client may be yours; its client has come back to me. Let go of it and tell me what it was.
+    Adopt { token: AskToken, client: ClientId },
+    /// The answer to `Adopt`.
+    Adopted { token: AskToken, session: Option<Box<Adopted>> },
+}
+
+/// What a session takes along to another shard.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) identity: crate::front::Identity,
+    pub(crate) incarnation: u32,
+    pub(crate) entered: Vec<ChannelName>,
+    pub(crate) mailbox: Vec<Arc<SignalPush>>,
+}
+
+/// What a subscriber wants to have before it is live.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want {
+    pub(crate) since: Option<Position>,
+    pub(crate) recent: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ToHome {
+    /// This edge is interested, and (with a token) asks for a subscriber's place. `seq` is the edge's own numbering.
+    Sub {
+        seq: u64,
+        token: AskToken,
+        want: Want,
+    },
+    /// This edge is not interested any more, unless it has said `Sub` with a later `seq`.
+    Release {
+        seq: u64,
+    },
+    Publish {
+        token: AskToken,
+        entry: Box<Entry>,
+    },
+    Signal {
+        token: AskToken,
+        signal: Arc<SignalPush>,
+    },
+    Enter {
+        token: AskToken,
+        entry: Arc<PresenceEntry>,
+    },
+    Leave {
+        token: Option<AskToken>,
+        client: ClientId,
+    },
+    Presence {
+        token: AskToken,
+    },
+    History {
+        token: AskToken,
+        query: HistoryQuery,
+    },
+    /// What follows this place? For one subscriber or for the edge itself.
+    Pull {
+        token: AskToken,
+        at: Position,
+    },
+    /// The edge dropped deliveries or missed one: it takes none until it has pulled.
+    Behind,
+}
+
+#[derive(Debug)]
+pub(crate) enum ToEdge {
+    Subscribed {
+        token: AskToken,
+        result: Result<Start, Error>,
+    },
+    Published {
+        token: AskToken,
+        result: Result<(Position, bool), Error>,
+    },
+    Presence {
+        token: AskToken,
+        snapshot: PresenceSnapshot,
+    },
+    History {
+        token: AskToken,
+        result: Result<Box<History>, Error>,
+    },
+    Pulled {
+        token: AskToken,
+        result: Result<Pulled, Error>,
+    },
+    /// Done; or why not.
+    Done {
+        token: AskToken,
+        result: Result<(), Error>,
+    },
+    /// `expected` edges have been asked for the receiver of a directed signal.
+    SignalSent {
+        token: AskToken,
+        expected: u32,
+    },
+    /// One of them: has it the receiver?
+    SignalTaken {
+        token: AskToken,
+        taken: bool,
+    },
+    Deliver {
+        epoch: Epoch,
+        publication: Arc<Publication>,
+    },
+    /// The channel goes on at this place; what lay between is lost.
+    Skip {
+        to: Position,
+    },
+    Signal {
+        signal: Arc<SignalPush>,
+        answer: Option<(ShardId, AskToken)>,
+    },
+    PresenceChange(Arc<PresencePush>),
+    PresenceCount {
+        count: u64,
+        seq: u64,
+    },
+    PresenceWhole(Arc<PresenceSnapshot>),
+    /// There is room again: pull.
+    Nudge,
+}
+
+/// Where a subscriber starts.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The place of the stream that this edge is sent, at this point of it.
+    pub(crate) top: Position,
+    /// The place after `publications`.
+    pub(crate) end: u64,
+    pub(crate) recovered: Option<bool>,
+    pub(crate) publications: Vec<Arc<Publication>>,
+}
+
+/// A page for one who is behind.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) top: Position,
+    pub(crate) end: u64,
+    /// False: what lay between the asked place and the first publication is lost.
+    pub(crate) complete: bool,
+    pub(crate) publications: Vec<Arc<Publication>>,
+}
+
+impl ToEdge {
+    /// Bytes that this message holds while it is on its way.
+    pub(crate) fn cost(&self) -> usize {
+        const BASE: usize = 128;
+        // From an edge to an edge: no home counts it, so it is not acknowledged either.
+        if matches!(self, ToEdge::SignalTaken { .. }) {
+            return 0;
+        }
+        BASE + match self {
+            ToEdge::Deliver { publication, .. } => publication.cost(),
+            ToEdge::Signal { signal, .. } => signal.signal.data.len(),
+            ToEdge::PresenceChange(push) => push.entry.data.len(),
+            ToEdge::Pulled { result: Ok(pulled), .. } => pulled.publications.iter().map(|p| p.cost()).sum(),
+            ToEdge::Subscribed { result: Ok(start), .. } => start.publications.iter().map(|p| p.cost()).sum(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The policy: one table of rules, of which the first that matches a channel's name governs it.
+//!
+//! In: a channel name, an action and a caller. Out: the rule, or a [`Denial`] that names the rule and the option that
+//! decided. A rule is chosen by the NAME alone: a capture such as `{user}` matches any segment and is compared with the
+//! caller afterwards, so that a difference is a denial and never falls through to a looser rule below.
+
+use crate::error::{Error, ErrorCode};
+use crate::ids::UserId;
+use crate::name::{ChannelName, is_forbidden};
+use std::fmt;
+
+/// A pattern over the segments of a name: `*` is one segment, `**` (last only) one or more, `{user}` the caller's user id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(Box<str>),
+    One,
+    Rest,
+    User,
+}
+
+/// Why a text is not a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// `**` matches the rest, so nothing can follow it.
+    #[error("`**` must be the last segment of {pattern:?}")]
+    RestNotLast {
+        /// The whole pattern.
+        pattern: Box<str>,
+    },
+    /// A capture other than `{user}`.
+    #[error("the only capture is {{user}}, found {found:?}")]
+    UnknownCapture {
+        /// The segment.
+        found: Box<str>,
+    },
+    /// A segment that no channel name could have.
+    #[error("segment {found:?} cannot occur in a channel name; `*` stands for a whole segment")]
+    Segment {
+        /// The segment.
+        found: Box<str>,
+    },
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// [`PatternError`] names the segment that is at fault.
+    pub fn new(text: &str) -> Result<Self, PatternError> {
+        let mut parts = Vec::new();
+        for segment in text.split(':') {
+            if parts.last() == Some(&Part::Rest) {
+                return Err(PatternError::RestNotLast { pattern: text.into() });
+            }
+            parts.push(match segment {
+                "*" => Part::One,
+                "**" => Part::Rest,
+                "{user}" => Part::User,
+                s if s.starts_with('{') && s.ends_with('}') => {
+                    return Err(PatternError::UnknownCapture { found: s.into() });
+                }
+                s if s.is_empty() || s.chars().any(is_forbidden) => {
+                    return Err(PatternError::Segment { found: s.into() });
+                }
+                s => Part::Literal(s.into()),
+            });
+        }
+        Ok(Pattern { text: text.into(), parts })
+    }
+
+    /// True when the name has this shape. Captures match any segment.
+    pub fn matches(&self, name: &str) -> bool {
+        let mut segments = name.split(':');
+        for part in &self.parts {
+            let Some(segment) = segments.next() else { return false };
+            match part {
+                Part::Rest => return true,
+                Part::Literal(text) if **text != *segment => return false,
+                Part::Literal(_) | Part::One | Part::User => {}
+            }
+        }
+        segments.next().is_none()
+    }
+
+    /// The segment of a matching `name` that a `{user}` capture stands for.
+    fn captured_user<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let at = self.parts.iter().position(|part| *part == Part::User)?;
+        name.split(':').nth(at)
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Who may do something. A rule holds a list of these and any of them suffices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody, known or not.
+    Anyone,
+    /// Every caller with a user.
+    Authenticated,
+    /// Whom this same rule lets subscribe.
+    Subscriber,
+    /// Only the application, through its API.
+    Server,
+    /// No client at all.
+    Nobody,
+}
+
+impl Who {
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Who::Anyone => "anyone",
+            Who::Authenticated => "authenticated",
+            Who::Subscriber => "subscriber",
+            Who::Server => "server",
+            Who::Nobody => "nobody",
+        }
+    }
+}
+
+/// How much of presence is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PresenceMode {
+    /// Nothing; entering is refused.
+    Off,
+    /// How many.
+    Count,
+    /// Who.
+    Full,
+}
+
+/// What happens to a subscriber that reads too slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    /// It is behind, and pulls what it missed as it drains.
+    Pull,
+    /// It is closed, and comes back.
+    Disconnect,
+}
+
+/// How much of a channel is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retain {
+    /// At most this many publications; 0 keeps none.
+    pub count: u32,
+    /// At most this many bytes of them.
+    pub bytes: usize,
+    /// At most for this long, in ms.
+    pub ttl_ms: u64,
+}
+
+impl Default for Retain {
+    /// 100 publications, 1 MB, 60 s: a short cut loses nothing on any transport.
+    fn default() -> Self {
+        Retain { count: 100, bytes: 1 << 20, ttl_ms: 60_000 }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Which channels it governs.
+    pub pattern: Pattern,
+    /// Who may subscribe and read history and presence.
+    pub subscribe: Vec<Who>,
+    /// Who may publish.
+    pub publish: Vec<Who>,
+    /// Who may signal.
+    pub signal: Vec<Who>,
+    /// Who may enter the presence.
+    pub enter: Vec<Who>,
+    /// What is kept.
+    pub history: Retain,
+    /// Whether presence is told.
+    pub presence: PresenceMode,
+    /// What happens to slow subscribers.
+    pub slow: Slow,
+    /// Publications and signals of one session: so many in so many ms. `None` is without limit.
+    pub rate: Option<(u32, u64)>,
+}
+
+impl Rule {
+    /// A rule that lets everybody do everything: what `fanfare dev` ships.
+    pub fn open(pattern: Pattern) -> Self {
+        Rule {
+            pattern,
+            subscribe: vec![Who::Anyone],
+            publish: vec![Who::Subscriber],
+            signal: vec![Who::Subscriber],
+            enter: vec![Who::Subscriber],
+            history: Retain::default(),
+            presence: PresenceMode::Full,
+            slow: Slow::Pull,
+            rate: None,
+        }
+    }
+
+    fn who(&self, action: Action) -> &[Who] {
+        match action {
+            Action::Subscribe => &self.subscribe,
+            Action::Publish => &self.publish,
+            Action::Signal => &self.signal,
+            Action::Enter => &self.enter,
+        }
+    }
+}
+
+/// What a caller wants to do with a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Subscribe, or read history and presence.
+    Subscribe,
+    /// Publish.
+    Publish,
+    /// Signal.
+    Signal,
+    /// Enter the presence.
+    Enter,
+}
+
+impl Action {
+    /// The option of a rule that decides it.
+    pub fn option(self) -> &'static str {
+        match self {
+            Action::Subscribe => "subscribe",
+            Action::Publish => "publish",
+            Action::Signal => "signal",
+            Action::Enter => "enter",
+        }
+    }
+}
+
+/// Why a caller may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// No rule matches the name.
+    NoRule,
+    /// The option of this rule does not list the caller.
+    Option {
+        /// The rule's pattern.
+        rule: Box<str>,
+        /// What was wanted.
+        action: Action,
+        /// What the option says.
+        allows: String,
+        /// Whether the caller has a user.
+        authenticated: bool,
+    },
+    /// The `{user}` of the name is not the caller.
+    Capture {
+        /// The rule's pattern.
+        rule: Box<str>,
+    },
+}
+
+impl Denial {
+    /// The error that the caller gets.
+    pub fn into_error(self, channel: &ChannelName) -> Error {
+        match self {
+            Denial::NoRule => Error::new(ErrorCode::NoRule, format!("no rule matches the channel {channel:?}")),
+            Denial::Option { rule, action, allows, authenticated } => {
+                let caller = if authenticated { "an authenticated" } else { "an anonymous" };
+                let option = action.option();
+                let message = format!("the rule {rule:?} says {option} = {allows}; {caller} caller is not among them");
+                Error::new(ErrorCode::Denied, message).by_rule(&rule)
+            }
+            Denial::Capture { rule } => Error::new(
+                ErrorCode::Denied,
+                format!("the rule {rule:?} is for the user that the name tells, and the caller is another"),
+            )
+            .by_rule(&rule),
+        }
+        .on(channel)
+    }
+}
+
+/// The table of rules, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Rules(Vec<Rule>);
+
+impl Rules {
+    /// The rules in the order in which they are tried.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Rules(rules)
+    }
+
+    /// The rule that governs the channel of this name.
+    pub fn of(&self, name: &str) -> Option<&Rule> {
+        self.0.iter().find(|rule| rule.pattern.matches(name))
+    }
+
+    /// Whether a caller with this user (or none) may do this.
+    ///
+    /// # Errors
+    /// [`Denial`] names the rule and the option.
+    pub fn judge(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<&Rule, Denial> {
+        let rule = self.of(name).ok_or(Denial::NoRule)?;
+        if let Some(captured) = rule.pattern.captured_user(name) {
+            // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
+            if user.is_none_or(|user| *user.0 != *captured) {
+                return Err(Denial::Capture { rule: rule.pattern.as_str().into() });
+            }
+        }
+        if allows(rule, action, user) {
+            return Ok(rule);
+        }
+        let words: Vec<String> = rule.who(action).iter().map(|who| format!("{:?}", who.word())).collect();
+        let allows = if words.len() == 1 { words[0].clone() } else { format!("[{}]", words.join(", ")) };
+        Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated: user.is_some() })
+    }
+}
+
+fn allows(rule: &Rule, action: Action, user: Option<&UserId>) -> bool {
+    rule.who(action).iter().any(|who| match who {
+        Who::Anyone => true,
+        Who::Authenticated => user.is_some(),
+        // `subscribe = "subscriber"` would ask itself; it lets nobody in.
+        Who::Subscriber => action != Action::Subscribe && allows(rule, Action::Subscribe, user),
+        Who::Server | Who::Nobody => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId(name.into())
+    }
+
+    #[test]
+    fn patterns_match_by_whole_segments() {
+        let rows: &[(&str, &str, bool)] = &[
+            ("chat:*", "chat:general", true),
+            ("chat:*", "chat", false),
+            ("chat:*", "chat:a:b", false),
+            ("chat:**", "chat:a:b", true),
+            ("chat:**", "chat", false),
+            ("**", "anything:at:all", true),
+            ("*", "one", true),
+            ("*", "one:two", false),
+            ("inbox:{user}", "inbox:ada", true),
+            ("a:*:c", "a:b:c", true),
+            ("a:*:c", "a:b:d", false),
+            ("chat", "chatter", false),
+        ];
+        for (pattern, name, expected) in rows {
+            assert_eq!(Pattern::new(pattern).expect("valid").matches(name), *expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn bad_patterns_name_the_segment() {
+        for text in ["**:a", "{id}", "chat-*", "", "a::b", "a b"] {
+            assert!(Pattern::new(text).is_err(), "{text:?} was taken as a pattern");
+        }
+    }
+
+    #[test]
+    fn a_capture_that_differs_denies_and_does_not_fall_through() {
+        let mut strict = Rule::open(Pattern::new("inbox:{user}").expect("valid"));
+        strict.publish = vec![Who::Server];
+        let rules = Rules::new(vec![strict, Rule::open(Pattern::new("**").expect("valid"))]);
+        assert!(rules.judge("inbox:ada", Action::Subscribe, Some(&user("ada"))).is_ok());
+        for other in [None, Some(user("bob")), Some(user("*"))] {
+            let denial = rules.judge("inbox:ada", Action::Subscribe, other.as_ref());
+            assert!(matches!(denial, Err(Denial::Capture { .. })), "{other:?}: {denial:?}");
+        }
+        let denial =
+            rules.judge("inbox:ada", Action::Publish, Some(&user("ada"))).expect_err("only the server publishes");
+        let channel = ChannelName::new("inbox:ada").expect("valid");
+        assert_eq!(
+            &*denial.into_error(&channel).message,
+            "the rule \"inbox:{user}\" says publish = \"server\"; an authenticated caller is not among them"
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! The shard: one core's part of the hub. It routes inputs to the front and the homes, and messages between them.
+//!
+//! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
+//! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call.
+
+use crate::disconnect::Disconnect;
+use crate::effects::{Effect, Effects};
+use crate::front::{self, Front, Opened};
+use crate::home::{self, Homes};
+use crate::ids::{ConnId, OpToken, ShardId};
+use crate::limits::Limits;
+use crate::peer::{PeerBody, PeerMessage};
+use crate::rng::{Keyed, Rng};
+use crate::rules::Rules;
+use crate::store::{Answer, Store};
+use crate::vocabulary::{Push, Request};
+use crate::wheel::Wheel;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Bytes taken in from a shard before it is told so.
+const ACK_BYTES: usize = 64 << 10;
+/// How often the store does its housekeeping.
+const TIDY_MS: u64 = 1_000;
+
+/// The time, passed in: no machine reads a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Milliseconds that only go forward.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970; may jump.
+    pub wall_ms: u64,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is there. Its id is new, or has a higher generation than the one before at its index.
+    Opened {
+        /// Its id.
+        conn: ConnId,
+        /// What it speaks, and its times.
+        opened: Opened,
+    },
+    /// A connection sent something that was decoded.
+    Command {
+        /// Which.
+        conn: ConnId,
+        /// What.
+        request: Request,
+    },
+    /// Bytes came from a connection, or it took some: it lives.
+    Alive(ConnId),
+    /// A connection's outbox went over its mark.
+    Full(ConnId),
+    /// It has drained.
+    Drained(ConnId),
+    /// A connection is gone.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// True when the client ended it on purpose: no grace is given.
+        finally: bool,
+    },
+    /// The shell found a reason to end a connection.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        reason: Disconnect,
+    },
+    /// Another shard says something.
+    Peer {
+        /// Which.
+        from: ShardId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// An outside store answers.
+    Answer {
+        /// The token of the operation.
+        token: OpToken,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The rules have changed.
+    Reload(Arc<Rules>),
+    /// The server stops: tell everybody to come back, spread over so many ms.
+    Drain {
+        /// The window, in ms.
+        window_ms: u64,
+    },
+    /// The instant of `Effects::wake_ms` has come.
+    Wake,
+    /// Go on with what was interrupted (`Effects::again`).
+    Continue,
+}
+
+/// What a timer is for. Checked when it fires: nothing cancels a timer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Timer {
+    Connect(ConnId),
+    Heartbeat(ConnId),
+    Grace { session: u32, life: u32, incarnation: u32 },
+    EdgeLinger { edge: u32, seq: u64 },
+    EdgePull { edge: u32, life: u64 },
+    Pull { session: u32, life: u32 },
+    HomeLinger { home: u32, life: u32 },
+    Attach { home: u32, life: u32 },
+    Fill { home: u32, life: u32 },
+    PresenceCount { home: u32, life: u32 },
+    Tidy,
+}
+
+/// How a shard is set up.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which shard this is.
+    pub me: ShardId,
+    /// How many there are.
+    pub shards: usize,
+    /// The policy.
+    pub rules: Arc<Rules>,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// Seeds ids; differs between shards and lives.
+    pub seed: u64,
+    /// Keys the placement of channels; the same on every shard of a node.
+    pub placement_key: u64,
+}
+
+/// Figures for the watchers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sessions, with and without connection.
+    pub sessions: usize,
+    /// Channels followed here.
+    pub edges: usize,
+    /// Channels that live here.
+    pub homes: usize,
+    /// Bytes of history.
+    pub history_bytes: usize,
+    /// Signals shed because too much waited.
+    pub signals_shed: u64,
+}
+
+/// See the module's description.
+pub struct Shard {
+    config: ShardConfig,
+    front: Front,
+    homes: Homes,
+    store: Box<dyn Store>,
+    rng: Rng,
+    wheel: Wheel<Timer>,
+    /// Messages on their way; those to this shard are taken in before `handle` returns.
+    out: VecDeque<(ShardId, PeerBody)>,
+    due: Vec<Timer>,
+    /// Bytes taken in from each shard since it was last told.
+    taken: Vec<usize>,
+}
+
+impl Shard {
+    /// A shard with nothing on it. `now` is the time of its birth.
+    pub fn new(config: ShardConfig, store: Box<dyn Store>, now: Now) -> Self {
+        let hash = Keyed(config.placement_key);
+        let mut wheel = Wheel::new(now.mono_ms);
+        wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
+        Shard {
+            front: Front::new(config.shards, hash, &config.limits),
+            homes: Homes::new(config.shards, hash),
+            store,
+            rng: Rng::new(config.seed),
+            wheel,
+            out: VecDeque::new(),
+            due: Vec::new(),
+            taken: vec![0; config.shards],
+            config,
+        }
+    }
+
+    /// Takes one input and adds what the shell must do to `effects`, which it has cleared.
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        self.input(now, input, effects);
+        self.deliver_local(now, effects);
+        effects.set_again(self.front.has_more());
+        effects.set_wake(self.wheel.next_ms());
+    }
+
+    /// Figures for the watchers.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            sessions: self.front.session_count(),
+            edges: self.front.edge_count(),
+            homes: self.homes.len(),
+            history_bytes: self.store.bytes_used(),
+            signals_shed: self.front.signals_shed,
+        }
+    }
+
+    fn input(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Opened { conn, opened } => self.front(now, effects, |front, cx| front.opened(cx, conn, opened)),
+            Input::Command { conn, request } => self.front(now, effects, |front, cx| front.command(cx, conn, request)),
+            Input::Alive(conn) => self.front.alive(now, conn),
+            Input::Full(conn) => self.front(now, effects, |front, cx| front.full(cx, conn)),
+            Input::Drained(conn) => self.front(now, effects, |front, cx| front.drained(cx, conn)),
+            Input::Closed { conn, finally } => self.front(now, effects, |front, cx| front.closed(cx, conn, finally)),
+            Input::Close { conn, reason } => self.front(now, effects, |front, cx| front.close(cx, conn, reason)),
+            Input::Peer { from, message } => self.peer(now, effects, from, message.0),
+            Input::Answer { token, answer } => self.homes(now, |homes, cx| homes.store_answer(cx, token, answer)),
+            Input::Reload(rules) => {
+                self.homes.reload(&rules);
+                self.config.rules = rules;
+                self.front(now, effects, |front, cx| front.rejudge(cx));
+            }
+            Input::Drain { window_ms } => self.front(now, effects, |front, cx| {
+                front.tell_all(cx, |cx| Push::Disconnect {
+                    reason: Disconnect::Shutdown,
+                    delay_ms: cx.rng.below(window_ms),
+                });
+            }),
+            Input::Wake => self.wake(now, effects),
+            Input::Continue => {
+                self.front(now, effects, |front, cx| front.go_on(cx));
+            }
+        }
+    }
+
+    fn peer(&mut self, now: Now, effects: &mut Effects, from: ShardId, body: PeerBody) {
+        match body {
+            PeerBody::Home(channel, message) => self.homes(now, |homes, cx| homes.handle(cx, from, channel, message)),
+            PeerBody::Edge(channel, message) => {
+                let taken = &mut self.taken[usize::from(from.0)];
+                *taken += message.cost();
+                if *taken >= ACK_BYTES || from == self.config.me {
+                    let bytes = std::mem::take(taken);
+                    if from == self.config.me {
+                        self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes));
+                    } else {
+                        self.out.push_back((from, PeerBody::Ack(bytes)));
+                    }
+                }
+                self.front(now, effects, |front, cx| front.handle(cx, channel, message));
+            }
+            PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
+            PeerBody::Adopt { token, client } => {
+                self.front(now, effects, |front, cx| front.adopt(cx, from, token, client))
+            }
+            PeerBody::Adopted { token, session } => {
+                self.front(now, effects, |front, cx| front.adopted(cx, token, session));
+            }
+        }
+    }
+
+    /// Takes in what this shard said to itself, and hands the rest to the shell.
+    fn deliver_local(&mut self, now: Now, effects: &mut Effects) {
+        while let Some((shard, body)) = self.out.pop_front() {
+            if shard == self.config.me {
+                self.peer(now, effects, shard, body);
+            } else {
+                effects.add(Effect::Tell { shard, message: PeerMessage(body) });
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Now, effects: &mut Effects) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.fire(now.mono_ms, &mut due);
+        for timer in due.drain(..) {
+            match timer {
+                Timer::Connect(conn) => self.front(now, effects, |front, cx| front.connect_timeout(cx, conn)),
+                Timer::Heartbeat(conn) => self.front(now, effects, |front, cx| front.heartbeat(cx, conn)),
+                Timer::Grace { session, life, incarnation } => {
+                    self.front(now, effects, |front, cx| front.grace_over(cx, session, life, incarnation));
+                }
+                Timer::EdgeLinger { edge, seq } => self.front(now, effects, |front, cx| front.lingered(cx, edge, seq)),
+                Timer::EdgePull { edge, life } => {
+                    self.front(now, effects, |front, cx| front.retry_edge_pull(cx, edge, life));
+                }
+                Timer::Pull { session, life } => {
+                    self.front(now, effects, |front, cx| front.retry_pull(cx, session, life));
+                }
+                Timer::HomeLinger { home, life } => self.homes(now, |homes, cx| homes.lingered(cx, home, life)),
+                Timer::Attach { home, life } => self.homes(now, |homes, cx| homes.retry_attach(cx, home, life)),
+                Timer::Fill { home, life } => self.homes(now, |homes, cx| homes.retry_fill(cx, home, life)),
+                Timer::PresenceCount { home, life } => {
+                    self.homes(now, |homes, cx| homes.presence_count(cx, home, life))
+                }
+                Timer::Tidy => {
+                    self.store.tidy(now);
+                    self.wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
+                }
+            }
+        }
+        self.due = due;
+    }
+
+    fn front<T>(
+        &mut self,
+        now: Now,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut Front, &mut front::Cx<'_>) -> T,
+    ) -> T {
+        let mut cx = front::Cx {
+            now,
+            me: self.config.me,
+            rules: &self.config.rules,
+            limits: &self.config.limits,
+            rng: &mut self.rng,
+            wheel: &mut self.wheel,
+            out: &mut self.out,
+            effects,
+        };
+        act(&mut self.front, &mut cx)
+    }
+
+    fn homes(&mut self, now: Now, act: impl FnOnce(&mut Homes, &mut home::Cx<'_>)) {
+        let mut cx = home::Cx {
+            now,
+            rules: &self.config.rules,
+            limits: &self.config.limits,
+            store: &mut *self.store,
+            wheel: &mut self.wheel,
+            out: &mut self.out,
+        };
+        act(&mut self.homes, &mut cx);
+    }
+}

@@ -1,0 +1,172 @@
+//! The seam to where channels live: one operation in, exactly one answer out.
+//!
+//! The memory store answers in place, at the cost of a call; an outside store returns `None` and its answer comes later as
+//! [`Input::Answer`](crate::Input::Answer). The simulation's faulty store delays, repeats and refuses.
+
+use crate::ids::{ClientId, Epoch, OpToken, Position};
+use crate::name::ChannelName;
+use crate::rules::Retain;
+use crate::shard::Now;
+use crate::vocabulary::{Audience, From, Publication, Publish};
+use std::sync::Arc;
+
+/// What is to become a publication. The store gives it its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What was published.
+    pub publish: Publish,
+    /// By whom.
+    pub from: Option<From>,
+    /// For whom, where not for all.
+    pub audience: Option<Box<Audience>>,
+    /// The server's time, in ms since 1970.
+    pub ts_ms: u64,
+}
+
+impl Entry {
+    /// The publication that stands at `offset`, after `prev`.
+    pub fn at(self, prev: u64, offset: u64) -> Publication {
+        let Publish { channel: _, data, event, key, echo } = self.publish;
+        Publication {
+            offset,
+            prev,
+            ts_ms: self.ts_ms,
+            data,
+            event,
+            key,
+            from: self.from,
+            audience: self.audience,
+            echo,
+        }
+    }
+
+    /// Whose keys these are: a key is scoped to (channel, user, else session, else the application).
+    pub fn key_scope(&self) -> KeyScope {
+        match &self.from {
+            Some(From { user: Some(user), .. }) => KeyScope::User(user.0.clone()),
+            Some(From { client: Some(client), .. }) => KeyScope::Client(*client),
+            _ => KeyScope::Application,
+        }
+    }
+}
+
+/// Within what an idempotency key is unique.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyScope {
+    /// All sessions of a user.
+    User(Arc<str>),
+    /// One session without a user.
+    Client(ClientId),
+    /// The application's API.
+    Application,
+}
+
+/// What the home asks of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// The channel is going to be used: tell its place. An unknown channel begins a new epoch.
+    Attach {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The channel is not used any more; its history and metadata live on for their times.
+    Detach {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Appends, in one step with the check of the key.
+    Append {
+        /// The entry, which names its channel.
+        entry: Box<Entry>,
+        /// What is kept of the channel.
+        retain: Retain,
+    },
+    /// Reads retained publications.
+    Read {
+        /// The channel.
+        channel: ChannelName,
+        /// Which ones.
+        range: Range,
+        /// At most this many publications.
+        count_max: usize,
+        /// At most this many bytes of them, but always one.
+        bytes_max: usize,
+        /// What is kept of the channel: what is older is not answered even where it is still held.
+        retain: Retain,
+    },
+    /// Drops every retained publication; epoch and top stay.
+    Purge {
+        /// The channel.
+        channel: ChannelName,
+    },
+}
+
+/// Which publications are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// After a place, oldest first.
+    After(Position),
+    /// The newest, oldest of them first.
+    Newest,
+    /// The last ones before a place, oldest of them first.
+    Before(Position),
+}
+
+/// Retained publications, with what they mean for one who was at the beginning of the range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The publications, in order.
+    pub publications: Vec<Arc<Publication>>,
+    /// The place after them: the last one's, or the top where nothing follows.
+    pub end: u64,
+    /// The channel's newest place.
+    pub top: Position,
+    /// True when nothing is missing between the asked place and the first of them. Always true for the other ranges.
+    pub complete: bool,
+    /// True when the range goes on beyond the page.
+    pub more: bool,
+}
+
+/// The answer to an [`Op`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Attach`: the channel's newest place.
+    Attached(Position),
+    /// To `Append`.
+    Appended {
+        /// The epoch it stands in.
+        epoch: Epoch,
+        /// It.
+        publication: Arc<Publication>,
+    },
+    /// To `Append`: the key was used for the same payload, which stands here.
+    Duplicate(Position),
+    /// To `Append`: the key was used for another payload.
+    KeyConflict,
+    /// To `Read`.
+    Page(Page),
+    /// To `Detach` and `Purge`.
+    Done,
+    /// Nothing was done, and nothing will be.
+    Unavailable,
+    /// Whether it was done is not known.
+    Unknown,
+    /// The store lost entries it had acknowledged and began a new epoch.
+    EpochLost(Position),
+}
+
+/// Where channels live.
+///
+/// An implementation must give an accepted `Append` a place that no other entry of the epoch ever had or will have, must
+/// check the key in the same step, and must begin a new epoch whenever it may have lost an acknowledged entry.
+pub trait Store {
+    /// Takes an operation. `Some` is its answer; after `None` the store has the operation, and its answer comes later as
+    /// [`Input::Answer`](crate::Input::Answer) under the same token, exactly once.
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer>;
+
+    /// Does a bounded piece of housekeeping: called about once a second.
+    fn tidy(&mut self, now: Now);
+
+    /// Bytes of retained publications, for the accounting.
+    fn bytes_used(&self) -> usize;
+}

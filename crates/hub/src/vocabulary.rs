@@ -1,0 +1,469 @@
+//! What is said: commands, replies and pushes, in no wire format. The same types serve every protocol.
+
+use crate::disconnect::Disconnect;
+use crate::error::Error;
+use crate::ids::{ClientId, Epoch, Position, UserId};
+use crate::name::ChannelName;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The longest `event` name, in bytes.
+pub const EVENT_BYTES_MAX: usize = 64;
+/// The longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 64;
+/// The longest text `id` of a command, in bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// The largest offset, numeric id and duration: what a JavaScript number holds exactly.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// A payload, kept as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// One valid JSON text without raw line breaks outside of strings (there are none inside of strings either).
+    Json(Bytes),
+    /// Any bytes; written as base64 where the wire is text.
+    Binary(Bytes),
+}
+
+impl Data {
+    /// The payload's bytes, whatever they mean.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Data::Json(bytes) | Data::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// Who published or signalled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct From {
+    /// The session, or `None` for the application.
+    pub client: Option<ClientId>,
+    /// Its user, from a token or hook.
+    pub user: Option<UserId>,
+}
+
+/// For whom a publication is, where that is fewer than all subscribers. Holds live, in history and in recovery alike.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Audience {
+    /// Only these clients, where not empty.
+    pub only: Vec<ClientId>,
+    /// Not these clients.
+    pub except: Vec<ClientId>,
+}
+
+impl Audience {
+    /// True when `client` is meant.
+    pub fn includes(&self, client: ClientId) -> bool {
+        (self.only.is_empty() || self.only.contains(&client)) && !self.except.contains(&client)
+    }
+}
+
+/// One entry of a channel. Shared by reference between shards, pages and fan-outs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Its place in the channel's epoch.
+    pub offset: u64,
+    /// The place before it: at `prev` this is the next one. Offsets need not be dense.
+    pub prev: u64,
+    /// The server's time of the append, in ms since 1970.
+    pub ts_ms: u64,
+    /// The payload.
+    pub data: Data,
+    /// Optional event name.
+    pub event: Option<Box<str>>,
+    /// The publisher's idempotency key.
+    pub key: Option<Box<str>>,
+    /// Who published.
+    pub from: Option<From>,
+    /// For whom, where not for all.
+    pub audience: Option<Box<Audience>>,
+    /// False when the publisher asked not to get its own copy live.
+    pub echo: bool,
+}
+
+impl Publication {
+    /// What it costs to keep, in bytes: payload, texts and an estimate of the overhead.
+    pub fn cost(&self) -> usize {
+        const OVERHEAD: usize = std::mem::size_of::<Publication>() + 64;
+        OVERHEAD
+            + self.data.bytes().len()
+            + self.event.as_deref().map_or(0, str::len)
+            + self.key.as_deref().map_or(0, str::len)
+    }
+
+    /// True when `client` is to have it in history and recovery (live, its own copy may be unwanted besides).
+    pub fn is_for(&self, client: ClientId) -> bool {
+        self.audience.as_deref().is_none_or(|a| a.includes(client))
+    }
+}
+
+/// The `id` of a command: its reply carries the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RequestId {
+    /// An integer 0..=2⁵³−1.
+    Number(u64),
+    /// A text of up to 64 bytes.
+    Text(Box<str>),
+}
+
+/// One command of a client. With an `id` it gets exactly one reply, without one at most an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The id, where a reply is wanted.
+    pub id: Option<RequestId>,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The first command of a connection.
+    Connect(Box<Connect>),
+    /// Subscribes to one or several channels; `many` decides the form of the reply.
+    Subscribe {
+        /// One entry a channel.
+        subs: Vec<SubOptions>,
+        /// True when the client sent a list: then one `result` holds all the answers.
+        many: bool,
+    },
+    /// Ends a subscription, and with it the presence in the channel.
+    Unsubscribe {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Appends to a channel.
+    Publish(Box<Publish>),
+    /// Asks for retained publications.
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// Which ones.
+        query: HistoryQuery,
+    },
+    /// Asks who is present.
+    Presence {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Sends a signal.
+    Signal(Box<Signal>),
+    /// Enters the channel, or changes one's entry.
+    PresenceSet {
+        /// The channel.
+        channel: ChannelName,
+        /// JSON that others see.
+        data: Bytes,
+    },
+    /// Leaves the presence of the channel and stays subscribed.
+    PresenceClear {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Answers a heartbeat.
+    Pong,
+    /// What could not be understood, so that it is answered and counted in its turn.
+    Invalid(Error),
+}
+
+/// What the transport and the authentication found about a caller, and what it wants to take up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Connect {
+    /// Who it is, where that was proven.
+    pub user: Option<UserId>,
+    /// Trusted facts about the caller, as JSON, shown in presence.
+    pub info: Option<Bytes>,
+    /// The session of an earlier connection, from a ticket whose seal was checked.
+    pub resume: Option<Resume>,
+    /// Subscriptions made in the same step.
+    pub subscribe: Vec<SubOptions>,
+}
+
+/// What a ticket says of the session that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// The shard that owned it when the ticket was made.
+    pub shard: crate::ids::ShardId,
+    /// Its client id.
+    pub client: ClientId,
+}
+
+/// How a channel is to be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubOptions {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Where the client was.
+    pub since: Option<Position>,
+    /// The newest n, where `since` is absent or cannot be honoured.
+    pub recent: Option<u32>,
+    /// Joins and leaves are wanted.
+    pub presence: bool,
+    /// Signals are wanted.
+    pub signals: bool,
+}
+
+impl SubOptions {
+    /// The defaults for `channel`: live publications and signals.
+    pub fn new(channel: ChannelName) -> Self {
+        SubOptions { channel, since: None, recent: None, presence: false, signals: true }
+    }
+}
+
+/// A publication that is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The payload.
+    pub data: Data,
+    /// Optional event name.
+    pub event: Option<Box<str>>,
+    /// Idempotency key.
+    pub key: Option<Box<str>>,
+    /// Whether the publisher wants its own copy live.
+    pub echo: bool,
+}
+
+/// Which retained publications are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Forwards or backwards, from where.
+    pub from: HistoryFrom,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Where a history query begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryFrom {
+    /// The newest ones.
+    Newest,
+    /// Those after a position, oldest first.
+    Since(Position),
+    /// The last ones before a position.
+    Before(Position),
+}
+
+/// Fire and forget, to who is subscribed now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// The channel.
+    pub channel: ChannelName,
+    /// What it is, e.g. `typing`.
+    pub event: Box<str>,
+    /// Its payload, JSON.
+    pub data: Bytes,
+    /// Only this client: then it is ordered and never coalesced.
+    pub to: Option<ClientId>,
+}
+
+/// A signal on its way, with who sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalPush {
+    /// What was sent.
+    pub signal: Signal,
+    /// The sender.
+    pub from: From,
+    /// When the home took it, in ms since 1970.
+    pub ts_ms: u64,
+}
+
+/// One who has entered a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceEntry {
+    /// The session.
+    pub client: ClientId,
+    /// Its user, trusted.
+    pub user: Option<UserId>,
+    /// Facts from the token or hook, trusted JSON.
+    pub info: Option<Bytes>,
+    /// What the client said of itself, JSON.
+    pub data: Bytes,
+}
+
+/// Who is present in a channel, at `seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceSnapshot {
+    /// The channel's presence number; pushes at or below it are contained.
+    pub seq: u64,
+    /// How many have entered.
+    pub count: u64,
+    /// Who, unless only the count is told.
+    pub entries: Option<Vec<Arc<PresenceEntry>>>,
+}
+
+/// How presence changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PresenceKind {
+    /// Entered.
+    Join,
+    /// Left, or was away for longer than the grace.
+    Leave,
+    /// Changed its data.
+    Update,
+}
+
+/// One change of a channel's presence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresencePush {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The change.
+    pub kind: PresenceKind,
+    /// Whose.
+    pub entry: Arc<PresenceEntry>,
+    /// The channel's presence number.
+    pub seq: u64,
+    /// The server's time, in ms since 1970.
+    pub ts_ms: u64,
+}
+
+/// The answer to a command, for one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The command's id; `None` where the protocol answers without one (the subscriptions made by `connect`).
+    pub id: Option<RequestId>,
+    /// What is answered.
+    pub body: ReplyBody,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyBody {
+    /// To `connect`.
+    Connected(Box<Connected>),
+    /// To `subscribe`.
+    Subscribed(Box<Subscribed>),
+    /// To `unsubscribe`.
+    Unsubscribed {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// To `publish`.
+    Published {
+        /// Where it stands.
+        position: Position,
+        /// True when the key had been used: it stands where the first one does.
+        duplicate: bool,
+    },
+    /// To `history`.
+    History(Box<History>),
+    /// To `presence`.
+    Presence {
+        /// The channel.
+        channel: ChannelName,
+        /// Who is there.
+        snapshot: PresenceSnapshot,
+    },
+    /// Done, and there is nothing to say.
+    Done,
+    /// To a `subscribe` of several channels: `subscribed` or `error` each, in the order asked.
+    Many(Vec<ReplyBody>),
+    /// Refused.
+    Error(Error),
+}
+
+/// The session that a connection now serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Its public id.
+    pub client: ClientId,
+    /// Its user.
+    pub user: Option<UserId>,
+    /// True when it is the session that the ticket named.
+    pub resumed: bool,
+    /// Milliseconds between heartbeats.
+    pub ping_ms: u64,
+}
+
+/// A subscription that is live, or will be after the pages that follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The place after `publications`.
+    pub position: Position,
+    /// With `since`: whether every retained publication after it follows.
+    pub recovered: Option<bool>,
+    /// The first page.
+    pub publications: Vec<Arc<Publication>>,
+    /// True when more pages follow as messages, before anything live.
+    pub more: bool,
+}
+
+/// A page of history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The channel's newest place.
+    pub top: Position,
+    /// The publications, oldest first.
+    pub publications: Vec<Arc<Publication>>,
+    /// True when the query would have found more.
+    pub more: bool,
+}
+
+/// What is told without having been asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Push {
+    /// A publication.
+    Message {
+        /// Its channel.
+        channel: ChannelName,
+        /// It.
+        publication: Arc<Publication>,
+    },
+    /// A signal.
+    Signal(Arc<SignalPush>),
+    /// Somebody entered, left or changed.
+    Presence(Arc<PresencePush>),
+    /// Presence is only counted here, or was missed: how many there are now.
+    PresenceCount {
+        /// The channel.
+        channel: ChannelName,
+        /// How many have entered.
+        count: u64,
+        /// The channel's presence number.
+        seq: u64,
+    },
+    /// Presence changes were missed while the client was behind: the whole again.
+    PresenceSnapshot {
+        /// The channel.
+        channel: ChannelName,
+        /// Who is there.
+        snapshot: Arc<PresenceSnapshot>,
+    },
+    /// Live from here; what lay before is lost.
+    Gap {
+        /// The channel.
+        channel: ChannelName,
+        /// Where it goes on.
+        position: Position,
+        /// True for a new epoch.
+        reset: bool,
+    },
+    /// The server ended the subscription.
+    Unsubscribed {
+        /// The channel.
+        channel: ChannelName,
+        /// Why.
+        error: Error,
+    },
+    /// Is anybody there?
+    Ping,
+    /// The connection ends.
+    Disconnect {
+        /// Why.
+        reason: Disconnect,
+        /// When to come back, in ms, where that makes sense.
+        delay_ms: u64,
+    },
+}
+
+/// Fresh start of a channel's numbering, as `subscribed` and `history` tell it.
+pub(crate) fn start_of(epoch: Epoch) -> Position {
+    Position { epoch, offset: 0 }
+}

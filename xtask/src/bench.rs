@@ -1,0 +1,21 @@
+//! `cargo xtask bench`: ourselves, a floor and named peers in one run, on the release binaries.
+//!
+//! The binary `fanfare` is built alone and first: built in one command with the load generator it would get the union of
+//! both crates' features, and what is measured would not be what `cargo build --release` gives to a user.
+
+use anyhow::Result;
+
+use crate::run::Run;
+use crate::tools;
+use crate::workspace::Workspace;
+
+const PEERS: &str = "crates/bench/peers";
+
+pub(crate) fn main(workspace: &Workspace, args: &[String]) -> Result<()> {
+    tools::require(workspace, &["node", "npm"])?;
+    workspace.cargo().args(["build", "--release", "--package", "fanfare-cli"]).go()?;
+    workspace.cargo().args(["build", "--release", "--package", "fanfare-bench"]).go()?;
+    workspace.cargo().args(["build", "--release", "--package", "fanfare", "--example", "echo"]).go()?;
+    tools::npm_ci(workspace, PEERS)?;
+    Run::new(workspace.built("release", "fanfare-bench")?).dir(&workspace.root).args(args).go()
+}

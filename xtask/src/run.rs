@@ -1,0 +1,106 @@
+//! Running another program: the command line is printed first, then the program's own output passes through.
+//!
+//! No program gets our standard input: CI has none, and a step that waits for a key would hang there.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) struct Run {
+    command: Command,
+    within: Option<String>,
+    env: Vec<String>,
+    words: Vec<String>,
+}
+
+impl Run {
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        let program = program.as_ref();
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        Self { command, within: None, env: Vec::new(), words: vec![quoted(program)] }
+    }
+
+    pub(crate) fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Like [`Run::dir`], for a folder below the root that has to be named when the command is shown.
+    pub(crate) fn within(mut self, root: &Path, folder: &str) -> Self {
+        self.within = Some(folder.to_owned());
+        self.dir(&root.join(folder))
+    }
+
+    pub(crate) fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        for arg in args {
+            let arg = arg.into();
+            self.words.push(quoted(&arg));
+            self.command.arg(arg);
+        }
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push(format!("{name}={}", quoted(value.as_ref())));
+        self.command.env(name, value);
+        self
+    }
+
+    /// The command line as a person would type it.
+    pub(crate) fn line(&self) -> String {
+        let enter = self.within.iter().flat_map(|folder| ["cd", folder.as_str(), "&&"]);
+        let words = self.env.iter().chain(&self.words).map(String::as_str);
+        enter.chain(words).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs to the end. A status other than 0 is an error.
+    pub(crate) fn go(mut self) -> Result<()> {
+        println!("$ {}", self.line());
+        let status = self.command.status().with_context(|| format!("cannot start `{}`", self.line()))?;
+        if !status.success() {
+            bail!("`{}` failed: {status}", self.line());
+        }
+        Ok(())
+    }
+
+    /// Runs without a word and returns what was printed; on failure the error holds what was said on standard error.
+    pub(crate) fn output(mut self) -> Result<String> {
+        let output = self.command.output().with_context(|| format!("cannot start `{}`", self.line()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`{}` failed: {}\n{}", self.line(), output.status, said.trim_end());
+        }
+        String::from_utf8(output.stdout)
+            .with_context(|| format!("`{}` printed something that is not UTF-8", self.line()))
+    }
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_can_be_pasted_into_a_shell() {
+        let run = Run::new("cargo").args(["test", "--test", "*"]).env("A", "1").env("B", "x y");
+        assert_eq!(run.line(), "A=1 B='x y' cargo test --test '*'");
+    }
+
+    #[test]
+    fn a_failure_is_an_error_that_names_the_command() {
+        let error = Run::new("false").go().unwrap_err().to_string();
+        assert!(error.starts_with("`false` failed: exit status"), "{error}");
+    }
+}

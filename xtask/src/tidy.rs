@@ -1,0 +1,40 @@
+//! House checks that no compiler makes: links, headers, layers, lock files, large binaries.
+//!
+//! In: the files git knows and `cargo metadata`. Out: every fault found, each with its file (and line), as one error.
+//! Each check is a pure function of a file's text, tested beside it; this module only reads and collects.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace::Workspace;
+
+mod files;
+mod layers;
+mod links;
+
+pub(crate) fn main(workspace: &Workspace) -> Result<()> {
+    let names = workspace.files()?;
+    let mut texts = BTreeMap::new();
+    let mut faults = Vec::new();
+    for name in &names {
+        let bytes = std::fs::read(workspace.path(name)).with_context(|| format!("cannot read {name}"))?;
+        faults.extend(files::binary(name, &bytes));
+        if let Ok(text) = String::from_utf8(bytes) {
+            texts.insert(name.as_str(), text);
+        }
+    }
+    for (name, text) in &texts {
+        faults.extend(files::header(name, text));
+        faults.extend(files::package_lock(name, text));
+        faults.extend(layers::source(name, text));
+        if let Some(note) = files::length(name, text) {
+            println!("note: {note}");
+        }
+    }
+    faults.extend(links::all(&texts, &names));
+    faults.extend(layers::dependencies(&workspace.metadata()?));
+    ensure!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
+    println!("{} files are tidy", names.len());
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! What the tests need besides Rust: finds it, installs it where that is ours to do, or says which command would.
+//!
+//! As root on Debian a missing package is installed (in containers and CI). Anywhere else nothing is changed: the error
+//! is the command to run. npm packages come from lock files only, and only when the lock has changed since.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::run::Run;
+use crate::workspace::Workspace;
+
+struct Tool {
+    command: &'static str,
+    /// Debian's name for what brings the command.
+    package: &'static str,
+    /// A variable that may name another program to use in its place.
+    instead: Option<&'static str>,
+    needed_by: &'static str,
+}
+
+const NPM_USERS: &str = "tests/clients and the peers of the bench";
+
+const TOOLS: &[Tool] = &[
+    Tool { command: "git", package: "git", instead: None, needed_by: "the house checks" },
+    Tool { command: "node", package: "nodejs", instead: None, needed_by: NPM_USERS },
+    Tool { command: "npm", package: "npm", instead: None, needed_by: NPM_USERS },
+    Tool {
+        command: "chromium",
+        package: "chromium",
+        instead: Some("CHROMIUM"),
+        needed_by: "the browser tests in tests/clients",
+    },
+];
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        let instead = self.instead.and_then(std::env::var_os);
+        instead.map_or_else(|| found(self.command), |program| is_executable(Path::new(&program)))
+    }
+}
+
+/// `node --test` as the client tests use it.
+const NODE_MAJOR_MIN: u32 = 20;
+
+/// Makes sure that each of `commands` (rows of [`TOOLS`]) can be run.
+pub(crate) fn require(workspace: &Workspace, commands: &[&str]) -> Result<()> {
+    let missing: Vec<&Tool> =
+        TOOLS.iter().filter(|tool| commands.contains(&tool.command) && !tool.is_there()).collect();
+    for tool in &missing {
+        println!("{} is missing, needed by {}", tool.command, tool.needed_by);
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    if !packages.is_empty() {
+        install(workspace, &packages)?;
+    }
+    if let Some(tool) = missing.iter().find(|tool| !tool.is_there()) {
+        let place =
+            tool.instead.map_or_else(|| "in PATH".to_owned(), |name| format!("in PATH, or where {name} points"));
+        bail!("installed {}, but there is still no command `{}` {place}", tool.package, tool.command);
+    }
+    if commands.contains(&"node") {
+        check_node(&workspace.run("node").args(["--version"]).output()?)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn found(command: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| is_executable(&dir.join(command)))
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file() || path.with_extension("exe").is_file() || path.with_extension("cmd").is_file()
+}
+
+fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let root = found("id") && workspace.run("id").args(["-u"]).output()?.trim() == "0";
+    if !(is_debian(&os_release) && root) {
+        bail!("{}", advice(packages, is_debian(&os_release), root, found));
+    }
+    // Once per run, and only when something is missing: the lists of a fresh image are empty or old.
+    workspace.run("apt-get").args(["update"]).go()?;
+    workspace
+        .run("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(packages)
+        .go()
+}
+
+/// Debian itself: some of its descendants ship Chromium as a snap, which does not run in a container.
+fn is_debian(os_release: &str) -> bool {
+    os_release.lines().any(|line| line == "ID=debian")
+}
+
+fn advice(packages: &[&str], debian: bool, root: bool, found: impl Fn(&str) -> bool) -> String {
+    const MANAGERS: [(&str, &str); 5] = [
+        ("apt-get", "apt-get update && SUDO apt-get install -y --no-install-recommends"),
+        ("dnf", "dnf install"),
+        ("pacman", "pacman -S"),
+        ("apk", "apk add"),
+        ("brew", "brew install"),
+    ];
+    let list = packages.join(" ");
+    let Some((manager, install)) = MANAGERS.iter().find(|(manager, _)| found(manager)) else {
+        return format!("install these first (Debian's names): {list}");
+    };
+    let sudo = if root || *manager == "brew" { "" } else { "sudo " };
+    let command = format!("{sudo}{} {list}", install.replace("SUDO ", sudo));
+    let names = if debian { "" } else { " (Debian's package names: yours may differ)" };
+    format!("something is missing; run this, then try again{names}:\n\n    {command}")
+}
+
+fn check_node(version: &str) -> Result<()> {
+    let version = version.trim();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    let major = major.with_context(|| format!("`node --version` printed `{version}`"))?;
+    ensure!(major >= NODE_MAJOR_MIN, "node {version} is too old: {NODE_MAJOR_MIN} or newer is needed");
+    Ok(())
+}
+
+/// `npm ci` in `dir`, unless what is installed came from this very lock file.
+pub(crate) fn npm_ci(workspace: &Workspace, dir: &str) -> Result<()> {
+    let folder = workspace.path(dir);
+    let lock_path = folder.join("package-lock.json");
+    let lock = std::fs::read(&lock_path).with_context(|| format!("cannot read {}", lock_path.display()))?;
+    if is_current(&folder, &lock) {
+        println!("{dir}: node_modules is up to date with package-lock.json");
+        return Ok(());
+    }
+    Run::new("npm").dir(&workspace.root).args(["ci", "--no-audit", "--no-fund", "--prefix", dir]).go()?;
+    // A lock without packages leaves no node_modules behind.
+    let stamp = stamp(&folder);
+    std::fs::create_dir_all(folder.join("node_modules"))?;
+    std::fs::write(&stamp, &lock).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// The stamp is a copy of the lock, written after npm succeeded. Times would not do: git gives a file that it checks out
+/// the time of the checkout, and an interrupted `npm ci` leaves a fresh node_modules that is not whole.
+fn is_current(folder: &Path, lock: &[u8]) -> bool {
+    std::fs::read(stamp(folder)).is_ok_and(|installed| installed == lock)
+}
+
+fn stamp(folder: &Path) -> PathBuf {
+    folder.join("node_modules/.installed-package-lock.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_a_command_to_paste() {
+        let only = |name: &'static str| move |command: &str| command == name;
+        let rows = [
+            (
+                "debian, not root",
+                true,
+                false,
+                "apt-get",
+                "sudo apt-get update && sudo apt-get install -y --no-install-recommends a b",
+            ),
+            (
+                "ubuntu, root",
+                false,
+                true,
+                "apt-get",
+                "    apt-get update && apt-get install -y --no-install-recommends a b",
+            ),
+            ("fedora", false, false, "dnf", "sudo dnf install a b"),
+            ("mac", false, false, "brew", "    brew install a b"),
+            ("unknown", false, false, "none", "install these first (Debian's names): a b"),
+        ];
+        for (name, debian, root, manager, expected) in rows {
+            let text = advice(&["a", "b"], debian, root, only(manager));
+            assert!(text.ends_with(expected), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn only_debian_itself_is_debian() {
+        assert!(is_debian("NAME=x\nID=debian\n"));
+        assert!(!is_debian("ID=ubuntu\nID_LIKE=debian\n"));
+        assert!(!is_debian(""));
+    }
+
+    #[test]
+    fn node_must_be_new_enough() {
+        check_node("v20.1.2\n").unwrap();
+        check_node("v22.0.0").unwrap();
+        assert_eq!(check_node("v18.9.0").unwrap_err().to_string(), "node v18.9.0 is too old: 20 or newer is needed");
+        assert!(check_node("what").is_err());
+    }
+
+    #[test]
+    fn every_step_needs_known_tools() {
+        for command in crate::test::STEPS.iter().flat_map(|step| step.needs) {
+            assert!(TOOLS.iter().any(|tool| tool.command == *command), "{command} has no row in TOOLS");
+        }
+    }
+}
