@@ -140,7 +140,7 @@ describe('two people', options, () => {
     assert.equal(await bob.textContent('#typing'), '', 'not to oneself')
     await bob.press('#message', 'Enter')
     await sees(ada, 'Hm')
-    assert.equal(await ada.textContent('#typing'), '')
+    await ada.waitForFunction(() => document.getElementById('typing').textContent === '')
     // And without a message it fades.
     await bob.type('#message', 'second thoughts')
     await ada.waitForFunction(() => document.getElementById('typing').textContent === 'Bob is typing…')
@@ -246,6 +246,20 @@ describe('what comes from others', options, () => {
     await ada.click('#newer')
     assert.ok(await ada.$eval('#scroller', box => box.scrollHeight - box.scrollTop - box.clientHeight < 2))
     await raw.close()
+  })
+})
+
+describe('a crowd', options, () => {
+  test('of 300 is counted, and the first 200 are shown', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    const crowd = []
+    for (let n = 0; n < 300; n++) crowd.push(await ChatClient.join(server.ws, `user${n}`, room))
+    await ada.waitForFunction(() => document.getElementById('people-count').textContent === '301')
+    assert.equal(await ada.$$eval('#people .avatar', all => all.length), 201, 'oneself and 200')
+    assert.equal(await ada.textContent('#people li:last-child'), 'and 100 more')
+    for (const client of crowd) client.socket.terminate()
+    await hasPeople(ada, ['Ada'])
   })
 })
 
