@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
 use fanfare_bench::peers::{Kind, Role, Roster};
-use fanfare_bench::report::{Machine, Verdict};
+use fanfare_bench::report::{Machine, Report, Verdict};
 use fanfare_bench::suite::{self, Settings, Suite};
 use fanfare_bench::{floor, server};
 
@@ -148,17 +148,21 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
     let load_before = server::load_average()?;
     server::pin(options.load_core).context("the load generator needs a core of its own")?;
-    let mut report = suite::run(&suites, &roster, &settings(options), |suite, round, kind, samples| {
+    let mut report = Report::default();
+    let run = suite::run(&suites, &roster, &settings(options), &mut report, |suite, round, kind, samples| {
         let values: Vec<String> =
             samples.iter().map(|sample| format!("{:.2} {}", sample.value, sample.metric.unit())).collect();
         eprintln!("{} round {round} {kind:<9} {}", suite.name(), values.join("  "));
-    })?;
+    });
     report.machine = Some(Machine { cores, load_before, load_after: server::load_average()? });
-    print!("{report}");
-    if let Some(path) = &options.json {
+    if !report.is_empty() {
+        print!("{report}");
+    }
+    if let Some(path) = options.json.as_ref().filter(|_| !report.is_empty()) {
         let text = serde_json::to_string_pretty(&report.to_json()).context("cannot write the report as JSON")?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    run?;
     let missed = report.verdicts().any(|(_, _, verdict)| verdict == Verdict::Missed);
     Ok(ExitCode::from(u8::from(missed && options.enforce)))
 }

@@ -153,6 +153,11 @@ impl Report {
         }
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     fn summary(&self, metric: Metric, kind: Kind) -> Option<Summary> {
         Summary::of(self.samples.get(&metric)?.get(&kind)?)
     }
