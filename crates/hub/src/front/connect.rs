@@ -232,6 +232,7 @@ impl Front {
 
     /// Takes a session off its connection: nothing is delivered to it, its presence stays.
     fn detach(&mut self, cx: &mut Cx<'_>, index: u32) {
+        self.sessions.renew(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = None;
         session.full = false;
