@@ -17,6 +17,8 @@ pub(crate) struct Stores {
     pub(crate) faults: StoreFaults,
     /// Answers on their way: (shard, in so many ms, token, answer).
     pub(crate) answers: Vec<(usize, u64, OpToken, Answer)>,
+    /// This store answers late now and then, also after the faults.
+    pub(crate) answers_late: bool,
     pub(crate) losses: u64,
     pub(crate) unknowns: u64,
     rng: Rng,
@@ -45,7 +47,17 @@ impl Stores {
             |_| Inner { memory: MemoryStore::new(limits, rng.next_u64()), channels: BTreeMap::new(), last_ms: 0 };
         let shards = (0..shards).map(inner).collect();
         let ledger = Ledger::default();
-        Rc::new(RefCell::new(Stores { ledger, faults, answers: Vec::new(), losses: 0, unknowns: 0, rng, shards }))
+        let answers_late = faults.late > 0;
+        Rc::new(RefCell::new(Stores {
+            ledger,
+            faults,
+            answers: Vec::new(),
+            answers_late,
+            losses: 0,
+            unknowns: 0,
+            rng,
+            shards,
+        }))
     }
 
     pub(crate) fn store(shared: &Rc<RefCell<Stores>>, shard: usize) -> Box<FaultyStore> {

@@ -596,24 +596,23 @@ impl World {
             return Ok(());
         };
         let silence_max_ms = 2 * self.plan.limits.heartbeat_ms + 500;
-        let mut act = self.clients[client].upkeep(now_ms, silence_max_ms);
-        if matches!(act, Act::Nothing) && !self.calm && self.clients[client].online {
-            let pad = self.plan.payload_max;
-            act = self.clients[client].act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad);
+        let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms)];
+        if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
             // Now and then somebody has much to say.
-            if self.rng.below(40) == 0 {
-                for _ in 0..self.rng.below(20) {
-                    let act = self.clients[client].act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad);
-                    if let Act::Send(request) = act {
-                        self.send(pipe, request);
-                    }
-                }
-            }
+            let many = if self.rng.below(40) == 0 { self.rng.below(20) } else { 1 };
+            let pad = self.plan.payload_max;
+            let actor = &mut self.clients[client];
+            acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad)));
         }
-        match act {
-            Act::Send(request) => self.send(pipe, request),
-            Act::Close { finally } => self.cut(pipe, finally),
-            Act::Nothing => {}
+        for act in acts {
+            match act {
+                Act::Send(request) => self.send(pipe, request),
+                Act::Close { finally } => {
+                    self.cut(pipe, finally);
+                    return Ok(());
+                }
+                Act::Nothing => {}
+            }
         }
         Ok(())
     }

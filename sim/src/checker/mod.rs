@@ -36,13 +36,16 @@ pub(crate) struct Checker {
 struct View {
     open: bool,
     client: Option<ClientId>,
+    /// It has a user: the scope of its keys outlives the session.
+    known: bool,
     subs: BTreeMap<ChannelName, Sub>,
     /// Subscriptions asked for by `connect`, whose answers carry no id.
     bare: BTreeMap<ChannelName, Want>,
     pending: BTreeMap<u64, Asked>,
     /// Publishes without answer: the id of each, by payload.
     publishes: BTreeMap<Vec<u8>, u64>,
-    last_published: BTreeMap<ChannelName, Position>,
+    /// Acknowledged publishes by the number of the command, which tells the order sent.
+    published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
     resumed_from: Option<ClientId>,
 }
 
@@ -51,6 +54,8 @@ struct Want {
     options: SubOptions,
     /// How many entries had been accepted anywhere when it was sent.
     order: u64,
+    /// The number of the command that asked for it.
+    sent: u64,
 }
 
 #[derive(Debug)]
@@ -90,11 +95,12 @@ impl Checker {
         let view = View {
             open: true,
             client: None,
+            known: false,
             subs: BTreeMap::new(),
             bare: BTreeMap::new(),
             pending: BTreeMap::new(),
             publishes: BTreeMap::new(),
-            last_published: BTreeMap::new(),
+            published: BTreeMap::new(),
             resumed_from: None,
         };
         self.views.insert(pipe, view);
@@ -110,13 +116,13 @@ impl Checker {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 for options in &connect.subscribe {
-                    view.bare.insert(options.channel.clone(), Want { options: options.clone(), order });
+                    view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
                 }
                 Asked::Connect
             }
-            Command::Subscribe { subs, .. } => {
-                Asked::Subscribe(subs.iter().map(|options| Want { options: options.clone(), order }).collect())
-            }
+            Command::Subscribe { subs, .. } => Asked::Subscribe(
+                subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
+            ),
             Command::Unsubscribe { channel } => {
                 self.presences.doubt(view.client, channel);
                 Asked::Unsubscribe(channel.clone())
@@ -126,7 +132,7 @@ impl Checker {
                 let attempt = self.attempts.entry(data.clone()).or_default();
                 attempt.tries += 1;
                 attempt.unknown += 1;
-                attempt.keyed |= publish.key.is_some();
+                attempt.keyed |= publish.key.is_some() && view.known;
                 view.publishes.insert(data.clone(), id);
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
@@ -214,6 +220,7 @@ impl Checker {
         match (asked, body) {
             (Asked::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
+                view.known = connected.user.is_some();
                 if connected.resumed != (view.resumed_from == Some(connected.client)) {
                     return Err(format!("`connected` says resumed = {} and names another client", connected.resumed));
                 }
@@ -292,12 +299,16 @@ impl Checker {
                 if *duplicate {
                     return Ok(());
                 }
-                if let Some(last) = view.last_published.get(channel) {
-                    if last.epoch == position.epoch && last.offset >= position.offset {
-                        return Err(format!("promise 9: {channel}: {position:?} was sent after {last:?}"));
+                let sent = view.published.entry(channel.clone()).or_default();
+                let before = sent.range(..id).next_back().map(|(_, at)| *at);
+                let after = sent.range(id..).next().map(|(_, at)| *at);
+                let pairs = [(before, Some(*position)), (Some(*position), after)];
+                for (earlier, later) in pairs.into_iter().filter_map(|(a, b)| Some((a?, b?))) {
+                    if earlier.epoch == later.epoch && earlier.offset >= later.offset {
+                        return Err(format!("promise 9: {channel}: sent first, {earlier:?} stands after {later:?}"));
                     }
                 }
-                view.last_published.insert(channel.clone(), *position);
+                sent.insert(id, *position);
             }
             ReplyBody::Error(error) => match error.code {
                 ErrorCode::Unknown | ErrorCode::Timeout | ErrorCode::Internal => {
@@ -467,7 +478,8 @@ impl Checker {
             return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
         }
         let own = view.client.is_some() && kept.client() == view.client;
-        if own && !publication.echo && kept.order > sub.want.order && view.last_published.get(channel) == Some(&at) {
+        let published = view.published.get(channel).and_then(|sent| sent.iter().find(|(_, place)| **place == at));
+        if own && !publication.echo && published.is_some_and(|(sent, _)| *sent > sub.want.sent) {
             return Err(format!("{channel}: one's own copy at {at:?}, unwanted and acknowledged on this connection"));
         }
         // An unkeyed payload is sent once: while its answer is still owed, the message is early.
@@ -482,8 +494,12 @@ impl Checker {
 
     /// Promise 2 and 3: nothing that is meant for this client lies between where it is and `before`.
     fn nothing_between(&self, view: &View, channel: &ChannelName, sub: &Sub, before: u64, stores: &Stores) -> Verdict {
-        let missed =
-            stores.ledger.between(channel, sub.at.epoch, sub.at.offset, before).iter().find(|k| required(view, sub, k));
+        let late = stores.answers_late;
+        let missed = stores
+            .ledger
+            .between(channel, sub.at.epoch, sub.at.offset, before)
+            .iter()
+            .find(|k| required(view, sub, k, late));
         match missed {
             None => Ok(()),
             Some(kept) => Err(format!(
@@ -589,10 +605,11 @@ impl Checker {
 }
 
 /// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.
-fn required(view: &View, sub: &Sub, kept: &Kept) -> bool {
+fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
     let own = view.client.is_some() && kept.client() == view.client;
     if !own || kept.publication.echo {
         return true;
     }
-    sub.recovered == Some(true) && kept.order <= sub.want.order
+    // Where the store answers late, its newest entry is news to the home, and live for whoever has just subscribed.
+    sub.recovered == Some(true) && kept.order <= sub.want.order && !late
 }
