@@ -8,6 +8,7 @@ use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::name::ChannelName;
 use crate::peer::Pulled;
+use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::vocabulary::{PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
 use slab::Slab;
@@ -335,7 +336,7 @@ impl Item {
                 let offset = publication.offset;
                 let narrow = publication.audience.is_some() || !publication.echo;
                 for member in members {
-                    if member.behind || member.at >= offset {
+                    if member.behind || (member.at >= offset && !planted(Planted::MemberTakesOld)) {
                         continue;
                     }
                     member.at = offset;

@@ -1,7 +1,8 @@
 //! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
 //!
-//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused:
-//! a [`SessionRef`] carries the life it meant, and an answer for another life is dropped.
+//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused,
+//! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
+//! a new life begins with each connection, and an answer for another life is dropped.
 
 use super::edge::Audit;
 use super::lane::Lanes;
@@ -42,7 +43,7 @@ pub(crate) struct Heartbeat {
     pub(crate) heard_ms: u64,
 }
 
-/// A session, as long as it is this one.
+/// A session on the connection that it has, as long as it is this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionRef {
     pub(crate) index: u32,
@@ -168,6 +169,12 @@ impl Sessions {
 
     pub(crate) fn reference(&self, index: u32) -> SessionRef {
         SessionRef { index, life: self.slab[index as usize].life }
+    }
+
+    /// The session goes on without the connection that it had: answers and pages that were for that one find nothing.
+    pub(crate) fn renew(&mut self, index: u32) {
+        self.next_life = self.next_life.wrapping_add(1);
+        self.slab[index as usize].life = self.next_life;
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Session {

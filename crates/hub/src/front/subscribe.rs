@@ -162,6 +162,9 @@ impl Front {
             more,
         };
         self.finish(cx, at, reply, ReplyBody::Subscribed(Box::new(subscribed)));
+        if !full {
+            self.send_mailbox_of(cx, at, edge);
+        }
         if more {
             self.pull_later(at);
         }
@@ -221,6 +224,10 @@ impl Front {
         let sub = entry.subs.swap_remove(slot);
         if entry.pulling == Some(sub.id) {
             entry.pulling = None;
+        }
+        if let Some(extra) = entry.extra.as_mut() {
+            let away = entry.conn.is_none() && sub.entered;
+            extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
         let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));
