@@ -159,7 +159,7 @@ impl Fanfare {
             let links = Links::new(me, batch_senders.clone());
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
-            let (ready, is_ready) = oneshot::channel();
+            let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = now_since(born);
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
@@ -170,7 +170,7 @@ impl Fanfare {
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
-            is_ready.blocking_recv().map_err(|_| ServeError::Shard)?;
+            is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
         Ok((controls, threads))
     }

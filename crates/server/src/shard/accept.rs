@@ -20,8 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 const HEADERS_MAX: usize = 100;
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The envelope that a message may have around its payload.
-const ENVELOPE_BYTES: usize = 8 << 10;
 /// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 256 << 10;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4).
@@ -243,8 +241,8 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    let envelope_max = shell.config.limits.message_bytes_max + ENVELOPE_BYTES;
-    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(envelope_max);
+    let default_max = shell.config.limits.message_bytes_max;
+    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(default_max);
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     drop(shell);

@@ -72,9 +72,15 @@ impl Shell {
                 break;
             }
             writes += 1;
-            let mut slices = [IoSlice::new(&[]); FRAMES];
-            let used = conn.outbox.slices(&mut slices);
-            match conn.socket.try_write_vectored(&slices[..used]) {
+            let written = match conn.outbox.single() {
+                Some(frame) => conn.socket.try_write(frame), // cheaper than a vector of one
+                None => {
+                    let mut slices = [IoSlice::new(&[]); FRAMES];
+                    let used = conn.outbox.slices(&mut slices);
+                    conn.socket.try_write_vectored(&slices[..used])
+                }
+            };
+            match written {
                 Ok(count) => drained |= conn.outbox.advance(count, mark),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     conn.blocked = true;

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ impl Links {
 }
 
 /// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: oneshot::Sender<()>) {
+pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
