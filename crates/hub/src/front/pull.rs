@@ -45,20 +45,30 @@ impl Front {
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
-        let (wire, client_subs) = (session.wire, session.subs.len());
-        for slot in 0..client_subs {
-            let session = &mut self.sessions.slab[index as usize];
-            let sub = &mut session.subs[slot];
-            let (edge, id, stale) = (sub.edge, sub.id, std::mem::take(&mut sub.presence_stale));
-            let edge = &mut self.edges.edges[edge as usize];
+        let wire = session.wire;
+        for sub in session.subs.iter().filter(|sub| sub.gathered.is_none()) {
             if let Some(place) = sub.member {
-                edge.member(wire, place).full = false;
+                self.edges.edges[sub.edge as usize].member(wire, place).full = false;
             }
-            if stale {
-                let channel = edge.name.clone();
-                let token = self.asks.insert(Ask::PresenceWhole { session: at, sub: id });
-                self.tell_home(cx, &channel, ToHome::Presence { token });
-            }
+        }
+        self.catch_up(cx, at);
+    }
+
+    /// What a session with room takes up again: signals that waited, presence that it missed, and the next page.
+    pub(super) fn catch_up(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        if session.full {
+            return;
+        }
+        let mut stale = Vec::new();
+        for sub in session.subs.iter_mut().filter(|sub| sub.presence_stale && sub.gathered.is_none()) {
+            sub.presence_stale = false;
+            stale.push((sub.id, sub.edge));
+        }
+        for (sub, edge) in stale {
+            let channel = self.edges.edges[edge as usize].name.clone();
+            let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
+            self.tell_home(cx, &channel, ToHome::Presence { token });
         }
         self.send_mailbox(cx, at);
         self.pull_next(cx, at);
@@ -90,7 +100,7 @@ impl Front {
         }
         let wire = session.wire;
         let edges = &mut self.edges.edges;
-        let next = session.subs.iter().find_map(|sub| {
+        let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
             let edge = &mut edges[sub.edge as usize];
             let member = *edge.member(wire, sub.member?);
             member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: sub.epoch, offset: member.at }))
