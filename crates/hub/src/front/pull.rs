@@ -130,6 +130,7 @@ impl Front {
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &mut session.subs[slot];
         let Some(place) = sub.member else { return };
+        let recover_to = if sub.epoch == pulled.top.epoch { sub.recover_to } else { 0 };
         let edge = &mut self.edges.edges[sub.edge as usize];
         let channel = edge.name.clone();
         let member = edge.member(wire, place);
@@ -146,15 +147,18 @@ impl Front {
                 continue;
             }
             member.at = publication.offset;
-            // Behind or not, its own copy that was not wanted live is not wanted now: the client has been answered.
-            let own = !publication.echo && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
+            // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then the answer
+            // may have been lost with the connection, and the copy with its key stands for it.
+            let unwanted = !publication.echo && publication.offset > recover_to;
+            let own = unwanted && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
             if publication.is_for(client) && !own {
                 cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
             }
         }
         member.at = member.at.max(pulled.end);
-        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names.
-        member.behind = member.at < pulled.top.offset;
+        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An outbox
+        // that went over its mark meanwhile takes none of it.
+        member.behind = member.full || member.at < pulled.top.offset;
         self.pull_later(at);
     }
 

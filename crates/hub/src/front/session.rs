@@ -101,6 +101,8 @@ pub(crate) struct Sub {
     pub(crate) presence: bool,
     pub(crate) signals: bool,
     pub(crate) entered: bool,
+    /// The top when it was answered: up to here, what follows is its recovery.
+    pub(crate) recover_to: u64,
     /// Its answer waits for those of the same `subscribe`: nothing is told before them.
     pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.

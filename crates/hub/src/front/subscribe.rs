@@ -56,6 +56,7 @@ impl Front {
             presence,
             signals,
             entered: goes_on,
+            recover_to: 0,
             gathered: None,
             presence_stale: false,
         });
@@ -159,6 +160,7 @@ impl Front {
         let place = self.edges.edges[edge as usize].add(wire, member);
         sub.member = Some(place);
         sub.epoch = start.top.epoch;
+        sub.recover_to = if start.recovered.is_some() { start.top.offset } else { 0 };
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
             position: Position { epoch: start.top.epoch, offset: start.end },
@@ -250,7 +252,10 @@ impl Front {
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
         if entry.pulling == Some(sub.id) {
+            // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
+            let at = SessionRef { index: session, life: entry.life };
+            self.pulls.push_back(at);
         }
         if let Some(extra) = entry.extra.as_mut() {
             let away = entry.conn.is_none() && sub.entered;
