@@ -112,7 +112,7 @@ impl Front {
                 edge.behind = Behind::Pulling;
                 let (channel, life) = (edge.name.clone(), edge.life);
                 let token = self.asks.insert(Ask::EdgePull { edge: index, life });
-                self.tell_home(cx, &channel, ToHome::Pull { token, at });
+                self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true });
             }
         } else if edge.presence_stale {
             edge.presence_stale = false;

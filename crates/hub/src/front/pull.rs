@@ -108,7 +108,7 @@ impl Front {
         let Some((sub, channel, from)) = next else { return };
         session.pulling = Some(sub);
         let token = self.asks.insert(Ask::Pull { session: at, sub });
-        self.tell_home(cx, &channel, ToHome::Pull { token, at: from });
+        self.tell_home(cx, &channel, ToHome::Pull { token, at: from, edge: false });
     }
 
     /// A page has come for a subscription that was behind.
