@@ -17,6 +17,8 @@ pub(crate) struct Stores {
     pub(crate) faults: StoreFaults,
     /// Answers on their way: (shard, in so many ms, token, answer).
     pub(crate) answers: Vec<(usize, u64, OpToken, Answer)>,
+    /// Answers overtake each other.
+    pub(crate) answers_disordered: bool,
     /// This store answers late now and then, also after the faults.
     pub(crate) answers_late: bool,
     pub(crate) losses: u64,
@@ -47,12 +49,13 @@ impl Stores {
             |_| Inner { memory: MemoryStore::new(limits, rng.next_u64()), channels: BTreeMap::new(), last_ms: 0 };
         let shards = (0..shards).map(inner).collect();
         let ledger = Ledger::default();
-        let answers_late = faults.late > 0;
+        let (answers_late, answers_disordered) = (faults.late > 0, faults.late > 0 && faults.disordered);
         Rc::new(RefCell::new(Stores {
             ledger,
             faults,
             answers: Vec::new(),
             answers_late,
+            answers_disordered,
             losses: 0,
             unknowns: 0,
             rng,

@@ -112,7 +112,7 @@ impl Front {
                 edge.behind = Behind::Pulling;
                 let (channel, life) = (edge.name.clone(), edge.life);
                 let token = self.asks.insert(Ask::EdgePull { edge: index, life });
-                self.tell_home(cx, &channel, ToHome::Pull { token, at });
+                self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true });
             }
         } else if edge.presence_stale {
             edge.presence_stale = false;
@@ -128,7 +128,7 @@ impl Front {
             self.run(cx, index);
         }
         if let Some(at) = self.pulls.pop_front() {
-            self.pull_next(cx, at);
+            self.catch_up(cx, at);
         }
         self.has_more()
     }
@@ -148,11 +148,13 @@ impl Front {
         let client = signal.signal.to.and_then(|client| self.sessions.by_client.get(&client).copied());
         let Some(index) = client else { return false };
         let session = &mut self.sessions.slab[index as usize];
-        let subscribed = session.sub_on(edge).is_some_and(|slot| session.subs[slot].member.is_some());
+        let subscribed = session.sub_on(edge).is_some_and(|slot| session.subs[slot].is_told());
         // Away, or back and about to be subscribed again: it is told then.
         let away = match session.conn {
             None => session.extra.as_ref().is_some_and(|e| e.entered.contains(&signal.signal.channel)),
-            Some(_) => session.sub_on(edge).is_some_and(|slot| session.subs[slot].entered),
+            Some(_) => session
+                .sub_on(edge)
+                .is_some_and(|slot| session.subs[slot].entered || session.subs[slot].member.is_some()),
         };
         match session.conn {
             Some(conn) if subscribed && !session.full => {
@@ -186,7 +188,7 @@ impl Front {
         if session.extra.as_ref().is_none_or(|extra| extra.mailbox.is_empty()) {
             return;
         }
-        let live: Vec<u32> = session.subs.iter().filter(|sub| sub.member.is_some()).map(|sub| sub.edge).collect();
+        let live: Vec<u32> = session.subs.iter().filter(|sub| sub.is_told()).map(|sub| sub.edge).collect();
         for edge in live {
             self.send_mailbox_of(cx, at, edge);
         }

@@ -296,6 +296,11 @@ impl Edge {
         self.waiting.push_back(Item::PresenceWhole(snapshot));
     }
 
+    /// True where nothing waits to be fanned out and nothing was missed: who is at its place has everything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.behind == Behind::No && self.waiting.is_empty()
+    }
+
     pub(crate) fn has_work(&self) -> bool {
         !self.waiting.is_empty()
     }

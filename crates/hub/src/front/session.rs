@@ -101,8 +101,19 @@ pub(crate) struct Sub {
     pub(crate) presence: bool,
     pub(crate) signals: bool,
     pub(crate) entered: bool,
+    /// The top when it was answered: up to here, what follows is its recovery.
+    pub(crate) recover_to: u64,
+    /// Its answer waits for those of the same `subscribe`: nothing is told before them.
+    pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.
     pub(crate) presence_stale: bool,
+}
+
+impl Sub {
+    /// True from the answer to the client on.
+    pub(crate) fn is_told(&self) -> bool {
+        self.member.is_some() && self.gathered.is_none()
+    }
 }
 
 impl Session {
