@@ -6,4 +6,5 @@
 
 pub mod json;
 pub mod native;
+pub mod ticket;
 pub mod websocket;

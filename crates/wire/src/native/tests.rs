@@ -268,7 +268,7 @@ fn refusals_name_field_limit_and_value() {
         ),
         (r#"{"type":"subscribe","channel":"c","channels":[]}"#.into(), BadRequest, "`channels` and `channel` stand in"),
         (
-            format!(r#"{{"type":"subscribe","channels":[{}]}}"#, vec!["{}"; 4].join(",")),
+            format!(r#"{{"type":"subscribe","channels":[{}]}}"#, ["{}"; 4].join(",")),
             LimitExceeded,
             "`channels` of 4 entries exceeds the limit of 3",
         ),
