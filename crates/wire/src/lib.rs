@@ -5,4 +5,7 @@
 //! each comes with vectors, a round trip, cuts and a fuzz body.
 
 pub mod chat;
+pub mod json;
+pub mod native;
+pub mod ticket;
 pub mod websocket;
