@@ -86,7 +86,7 @@ enum Event {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, events: usize) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
         let plan = Plan::draw(&mut rng);
         let now_ms = 1_000_000 + rng.below(1_000_000);
@@ -118,7 +118,7 @@ impl World {
         });
         let shards = shards.collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
-        let mut trace = Trace::new(traced);
+        let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
         World {
             rng,

@@ -26,8 +26,8 @@ pub(crate) struct Checker {
     /// By payload: what became of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,
-    /// Directed signals by (from, to): the numbers in the order sent.
-    directed: BTreeMap<(ClientId, ClientId), VecDeque<Vec<u8>>>,
+    /// Directed signals by (from, to, channel): their payloads in the order sent.
+    directed: BTreeMap<(ClientId, ClientId, ChannelName), VecDeque<Vec<u8>>>,
     pub(crate) counts: Counts,
 }
 
@@ -147,7 +147,8 @@ impl Checker {
             Command::Presence { channel } => Asked::Presence(channel.clone()),
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
-                    self.directed.entry((from, to)).or_default().push_back(signal.data.to_vec());
+                    let key = (from, to, signal.channel.clone());
+                    self.directed.entry(key).or_default().push_back(signal.data.to_vec());
                 }
                 Asked::Other
             }
@@ -526,7 +527,7 @@ impl Checker {
             Some(to) => {
                 self.counts.signals_directed += 1;
                 let Some(from) = signal.from.client else { return Ok(()) };
-                let sent = self.directed.entry((from, to)).or_default();
+                let sent = self.directed.entry((from, to, channel.clone())).or_default();
                 match sent.iter().position(|data| **data == *signal.signal.data) {
                     Some(at) => drop(sent.drain(..=at)),
                     None => {

@@ -174,7 +174,7 @@ impl Front {
         if let ReplyTo::Gathered { gather, at } = reply {
             if let Some((session, reply, bodies)) = self.asks.gathered(gather, at, body) {
                 self.reply(cx, conn, reply, ReplyBody::Many(bodies));
-                self.release_gathered(session, gather);
+                self.release_gathered(cx, session, gather);
             }
             return;
         }

@@ -90,11 +90,11 @@ impl Front {
         Ok(())
     }
 
-    /// True while a subscription of this session to the channel waits for the home.
+    /// True while a subscription of this session to the channel waits for the home, or for the answers told with its own.
     pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let Some(edge) = self.edges.find(channel) else { return false };
         let Some(session) = self.sessions.get(at) else { return false };
-        session.sub_on(edge).is_some_and(|slot| session.subs[slot].member.is_none())
+        session.sub_on(edge).is_some_and(|slot| !session.subs[slot].is_told())
     }
 
     pub(super) fn subscribed(
@@ -118,6 +118,14 @@ impl Front {
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done").on(&channel);
             return self.reply(cx, None, reply, ReplyBody::Error(error));
         };
+        // The rules may have changed since it was asked.
+        let result = result.and_then(|start| {
+            let user = self.sessions.get(at).and_then(|session| session.user());
+            match cx.rules.judge(&channel, Action::Subscribe, user) {
+                Ok(_) => Ok(start),
+                Err(denial) => Err(denial.into_error(&channel)),
+            }
+        });
         match result {
             Err(error) => {
                 self.take_sub(cx, at.index, slot);
@@ -178,12 +186,13 @@ impl Front {
     }
 
     /// The answers of one `subscribe` have been told together: its members, held back until now, take what has come since.
-    pub(super) fn release_gathered(&mut self, at: SessionRef, gather: u32) {
+    pub(super) fn release_gathered(&mut self, cx: &mut Cx<'_>, at: SessionRef, gather: u32) {
         let Some(session) = self.sessions.get(at) else { return };
         let (full, wire) = (session.full, session.wire);
-        let mut catch_up = false;
+        let (mut catch_up, mut released) = (false, Vec::new());
         for sub in session.subs.iter_mut().filter(|sub| sub.gathered == Some(gather)) {
             sub.gathered = None;
+            released.push(sub.id);
             let edge = &mut self.edges.edges[sub.edge as usize];
             let (is_quiet, top) = (edge.is_quiet(), edge.at);
             if let Some(place) = sub.member {
@@ -197,6 +206,13 @@ impl Front {
         if catch_up || session.extra.is_some() || session.subs.iter().any(|sub| sub.presence_stale) {
             self.pull_later(at);
         }
+        for id in released {
+            let Some(session) = self.sessions.get(at) else { return };
+            let Some(slot) = session.sub_of_id(id) else { continue };
+            let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+            self.judge_again(cx, at, slot);
+            self.drain_lane(cx, at, &channel);
+        }
     }
 
     /// The earlier command on this channel is decided: those behind it have their turn.
@@ -204,9 +220,11 @@ impl Front {
         while !self.is_asking(at, channel) {
             let Some(session) = self.sessions.get(at) else { return };
             let Some(waiting) = session.extra.as_mut().and_then(|e| e.lanes.next(channel)) else { return };
-            session.outstanding = session.outstanding.saturating_sub(1); // it is counted again by what it does now
             match waiting {
-                Waiting::Subscribe(options, reply) => self.subscribe(cx, at, reply, options, false),
+                Waiting::Subscribe(options, reply) => {
+                    session.outstanding = session.outstanding.saturating_sub(1); // `subscribe` counts it again
+                    self.subscribe(cx, at, reply, options, false);
+                }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
             }
         }
@@ -301,12 +319,23 @@ impl Front {
             let at = self.sessions.reference(index);
             let mut slot = 0;
             while let Some(sub) = self.sessions.slab[index as usize].subs.get(slot) {
-                let channel = self.edges.edges[sub.edge as usize].name.clone();
-                let user = self.sessions.slab[index as usize].user();
-                match cx.rules.judge(&channel, Action::Subscribe, user) {
-                    Ok(_) => slot += 1,
-                    Err(denial) => self.end_subscription(cx, at, slot, denial.into_error(&channel)),
+                // One that is not answered yet is judged again with its answer.
+                if !sub.is_told() || !self.judge_again(cx, at, slot) {
+                    slot += 1;
                 }
+            }
+        }
+    }
+
+    /// Ends a subscription that would be refused now. True where it did.
+    fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
+        let Some(session) = self.sessions.get(at) else { return false };
+        let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+        match cx.rules.judge(&channel, Action::Subscribe, session.user()) {
+            Ok(_) => false,
+            Err(denial) => {
+                self.end_subscription(cx, at, slot, denial.into_error(&channel));
+                true
             }
         }
     }
