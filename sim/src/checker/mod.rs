@@ -248,6 +248,7 @@ impl Checker {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
                 self.presences.left(view.client, &channel);
+                self.presences.unsubscribed(pipe, &channel);
             }
             (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 if view.subs.contains_key(&channel) {
@@ -452,6 +453,7 @@ impl Checker {
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                self.presences.unsubscribed(pipe, channel);
                 self.presences.left(view.client, channel);
             }
             Push::Ping | Push::Disconnect { .. } => {}

@@ -82,6 +82,10 @@ impl Presences {
         self.told.insert((pipe, channel.clone()), Told { follows, ..Told::default() });
     }
 
+    pub(super) fn unsubscribed(&mut self, pipe: usize, channel: &ChannelName) {
+        self.told.remove(&(pipe, channel.clone()));
+    }
+
     pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) {
         let told = self.told.entry((pipe, channel.clone())).or_default();
         told.asked = true;

@@ -75,6 +75,8 @@ pub(crate) struct Member {
     /// Its place among the session's subscriptions.
     pub(crate) slot: u32,
     pub(crate) at: u64,
+    /// The epoch of `at`. What waits of another one is not for it.
+    pub(crate) epoch: Epoch,
     /// Publications are not appended: it pulls them.
     pub(crate) behind: bool,
     /// Signals and presence are not appended: its outbox is full.
@@ -85,7 +87,7 @@ pub(crate) struct Member {
 
 #[derive(Debug)]
 enum Item {
-    Publication(Arc<Publication>),
+    Publication(Epoch, Arc<Publication>),
     /// What lay before this place is lost; `reset` where it is of a new epoch.
     Skip {
         to: Position,
@@ -114,10 +116,10 @@ pub(crate) trait Audit {
     fn session_of(&self, client: ClientId) -> Option<u32>;
     /// The session's outbox is full: keep the latest of each (client, event).
     fn keep(&mut self, session: u32, signal: &Arc<SignalPush>);
+    /// A member was made behind.
+    fn must_pull(&mut self, session: u32);
     /// A presence change was not told.
     fn presence_missed(&mut self, session: u32, slot: u32);
-    /// The subscription goes on in this epoch.
-    fn entered_epoch(&mut self, session: u32, slot: u32, epoch: Epoch);
 }
 
 impl Edges {
@@ -240,7 +242,7 @@ impl Edge {
             return false;
         }
         at.offset = publication.offset;
-        self.waiting.push_back(Item::Publication(publication));
+        self.waiting.push_back(Item::Publication(epoch, publication));
         true
     }
 
@@ -263,8 +265,9 @@ impl Edge {
             *at = Position { epoch: pulled.top.epoch, offset };
             self.waiting.push_back(Item::Skip { to: *at, reset });
         }
+        let epoch = at.epoch;
         let newer = pulled.publications.into_iter().filter(|p| p.offset > at.offset);
-        self.waiting.extend(newer.map(Item::Publication));
+        self.waiting.extend(newer.map(|publication| Item::Publication(epoch, publication)));
         at.offset = at.offset.max(pulled.end);
         self.behind = if at.offset >= pulled.top.offset { Behind::No } else { Behind::Yes };
     }
@@ -337,11 +340,12 @@ impl Item {
     /// Adds those of `members` that want this to the recipients.
     fn tell(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
         match self {
-            Item::Publication(publication) => {
-                let offset = publication.offset;
+            Item::Publication(epoch, publication) => {
+                let (epoch, offset) = (*epoch, publication.offset);
                 let narrow = publication.audience.is_some() || !publication.echo;
                 for member in members {
-                    if member.behind || (member.at >= offset && !planted(Planted::MemberTakesOld)) {
+                    let has_it = member.at >= offset && !planted(Planted::MemberTakesOld);
+                    if member.behind || has_it || member.epoch != epoch {
                         continue;
                     }
                     member.at = offset;
@@ -351,10 +355,15 @@ impl Item {
                 }
             }
             Item::Skip { to, reset } => {
-                // Who is behind finds the loss by itself when it pulls.
-                for member in members.iter_mut().filter(|m| !m.behind && (*reset || m.at < to.offset)) {
-                    member.at = to.offset;
-                    audit.entered_epoch(member.session, member.slot, to.epoch);
+                // Who is behind finds the loss by itself when it pulls; who has just come may be past it.
+                for member in members.iter_mut().filter(|m| !m.behind && (m.epoch != to.epoch || m.at < to.offset)) {
+                    if *reset == (member.epoch == to.epoch) {
+                        // It is in the new epoch already, where nothing that it still wants need be lost: it sees for itself.
+                        member.behind = true;
+                        audit.must_pull(member.session);
+                        continue;
+                    }
+                    (member.at, member.epoch) = (to.offset, to.epoch);
                     out.recipient(member.conn);
                 }
             }
@@ -382,7 +391,7 @@ impl Item {
     fn push(&self, channel: &ChannelName) -> Push {
         let channel = channel.clone();
         match self {
-            Item::Publication(publication) => Push::Message { channel, publication: publication.clone() },
+            Item::Publication(_, publication) => Push::Message { channel, publication: publication.clone() },
             Item::Skip { to, reset } => Push::Gap { channel, position: *to, reset: *reset },
             Item::Signal(signal) => Push::Signal(signal.clone()),
             Item::Presence(push) => Push::Presence(push.clone()),

@@ -103,7 +103,7 @@ impl Front {
         let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
             let edge = &mut edges[sub.edge as usize];
             let member = *edge.member(wire, sub.member?);
-            member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: sub.epoch, offset: member.at }))
+            member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: member.epoch, offset: member.at }))
         });
         let Some((sub, channel, from)) = next else { return };
         session.pulling = Some(sub);
@@ -130,16 +130,16 @@ impl Front {
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &mut session.subs[slot];
         let Some(place) = sub.member else { return };
-        let recover_to = if sub.epoch == pulled.top.epoch { sub.recover_to } else { 0 };
         let edge = &mut self.edges.edges[sub.edge as usize];
         let channel = edge.name.clone();
         let member = edge.member(wire, place);
-        let reset = sub.epoch != pulled.top.epoch;
+        let reset = member.epoch != pulled.top.epoch;
+        let recover_to = if reset { 0 } else { sub.recover_to };
         if reset || !pulled.complete {
             let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
-            member.at = offset;
-            sub.epoch = pulled.top.epoch;
-            let position = Position { epoch: sub.epoch, offset };
+            (member.at, member.epoch) = (offset, pulled.top.epoch);
+            sub.recover_to = recover_to;
+            let position = Position { epoch: member.epoch, offset };
             cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
         }
         for publication in pulled.publications {

@@ -7,7 +7,7 @@
 use super::edge::Audit;
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
-use crate::ids::{ClientId, ConnId, Epoch, UserId, WireId};
+use crate::ids::{ClientId, ConnId, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
 use crate::rng::Keyed;
@@ -96,8 +96,6 @@ pub(crate) struct Sub {
     pub(crate) edge: u32,
     /// Its place among the edge's members; `None` while the home is asked.
     pub(crate) member: Option<u32>,
-    /// The epoch of the member's offset.
-    pub(crate) epoch: Epoch,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
     pub(crate) entered: bool,
@@ -144,12 +142,20 @@ pub(crate) struct Sessions {
     pub(crate) slab: Slab<Session>,
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
     pub(crate) signals_waiting_max: usize,
+    /// Sessions that a fan-out has left behind: they are to pull.
+    pub(crate) left_behind: Vec<SessionRef>,
     next_life: u32,
 }
 
 impl Sessions {
     pub(crate) fn new(hash: Keyed, signals_waiting_max: usize) -> Self {
-        Sessions { slab: Slab::new(), by_client: HashMap::with_hasher(hash), signals_waiting_max, next_life: 0 }
+        Sessions {
+            slab: Slab::new(),
+            by_client: HashMap::with_hasher(hash),
+            signals_waiting_max,
+            left_behind: Vec::new(),
+            next_life: 0,
+        }
     }
 
     pub(crate) fn open(&mut self, client: ClientId, conn: ConnId, wire: WireId, grace_ms: u32) -> SessionRef {
@@ -213,11 +219,11 @@ impl Audit for Sessions {
         self.slab[session as usize].extra().mailbox.put(signal.clone(), max);
     }
 
-    fn presence_missed(&mut self, session: u32, slot: u32) {
-        self.slab[session as usize].subs[slot as usize].presence_stale = true;
+    fn must_pull(&mut self, session: u32) {
+        self.left_behind.push(self.reference(session));
     }
 
-    fn entered_epoch(&mut self, session: u32, slot: u32, epoch: Epoch) {
-        self.slab[session as usize].subs[slot as usize].epoch = epoch;
+    fn presence_missed(&mut self, session: u32, slot: u32) {
+        self.slab[session as usize].subs[slot as usize].presence_stale = true;
     }
 }

@@ -9,7 +9,7 @@ use super::lane::Waiting;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
-use crate::ids::{Epoch, Position};
+use crate::ids::Position;
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::rules::Action;
@@ -52,7 +52,6 @@ impl Front {
             id,
             edge,
             member: None,
-            epoch: Epoch(0),
             presence,
             signals,
             entered: goes_on,
@@ -160,6 +159,7 @@ impl Front {
             session: at.index,
             slot: slot as u32,
             at: start.end,
+            epoch: start.top.epoch,
             behind: more || waits,
             full: waits,
             presence: sub.presence,
@@ -167,7 +167,6 @@ impl Front {
         };
         let place = self.edges.edges[edge as usize].add(wire, member);
         sub.member = Some(place);
-        sub.epoch = start.top.epoch;
         sub.recover_to = if start.recovered.is_some() { start.top.offset } else { 0 };
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
@@ -198,7 +197,7 @@ impl Front {
             if let Some(place) = sub.member {
                 let member = edge.member(wire, place);
                 member.full = full;
-                let is_at_top = is_quiet && top == Some(Position { epoch: sub.epoch, offset: member.at });
+                let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
                 member.behind &= full || !is_at_top;
                 catch_up |= member.behind;
             }
