@@ -424,7 +424,7 @@ impl World {
         let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
         self.pipes.push(Pipe::new(shard, conn, client));
         self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
-        self.checker.opened(pipe);
+        self.checker.opened(pipe, shard);
         let opened = Opened {
             wire: WireId((client % 2) as u8),
             grace_ms: self.plan.limits.grace_ms as u32,

@@ -46,7 +46,10 @@ struct View {
     publishes: BTreeMap<Vec<u8>, u64>,
     /// Acknowledged publishes by the number of the command, which tells the order sent.
     published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
+    shard: usize,
     resumed_from: Option<ClientId>,
+    /// The ticket named another shard than the one connected to.
+    elsewhere: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +94,7 @@ struct Attempt {
 }
 
 impl Checker {
-    pub(crate) fn opened(&mut self, pipe: usize) {
+    pub(crate) fn opened(&mut self, pipe: usize, shard: usize) {
         let view = View {
             open: true,
             client: None,
@@ -101,7 +104,9 @@ impl Checker {
             pending: BTreeMap::new(),
             publishes: BTreeMap::new(),
             published: BTreeMap::new(),
+            shard,
             resumed_from: None,
+            elsewhere: false,
         };
         self.views.insert(pipe, view);
     }
@@ -115,6 +120,7 @@ impl Checker {
         let asked = match &request.command {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
+                view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 for options in &connect.subscribe {
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
                 }
@@ -226,7 +232,10 @@ impl Checker {
                     return Err(format!("`connected` says resumed = {} and names another client", connected.resumed));
                 }
                 match (connected.resumed, view.resumed_from) {
-                    (true, _) => self.counts.resumed += 1,
+                    (true, _) => {
+                        self.counts.resumed += 1;
+                        self.counts.adopted += u64::from(view.elsewhere);
+                    }
                     (false, Some(_)) => self.counts.not_resumed += 1,
                     _ => {}
                 }
