@@ -69,7 +69,7 @@ enum Event {
     Wake { shard: usize, at_ms: u64 },
     Continue { shard: usize },
     Inbox { shard: usize },
-    Answer { shard: usize, token: OpToken, answer: Answer },
+    Answer { shard: usize, told: Option<(OpToken, Answer)> },
     Up { pipe: usize },
     Flush { pipe: usize },
     Down { pipe: usize, bytes: Bytes },
@@ -247,7 +247,9 @@ impl World {
                     self.handle(shard, Input::Peer { from, message })?;
                 }
             }
-            Event::Answer { shard, token, answer } => {
+            Event::Answer { shard, told } => {
+                let told = told.or_else(|| self.stores.borrow_mut().next_answer(shard));
+                let Some((token, answer)) = told else { return Ok(()) };
                 self.trace.note(self.now_ms, || format!("store of shard {shard} answers {token:?}: {answer:?}"));
                 self.handle(shard, Input::Answer { token, answer })?;
             }
@@ -349,9 +351,9 @@ impl World {
             self.at(at_ms, Event::Wake { shard, at_ms });
         }
         let answers = std::mem::take(&mut self.stores.borrow_mut().answers);
-        for (shard, at_ms, token, answer) in answers {
+        for (shard, at_ms, told) in answers {
             self.counts.store_late += 1;
-            self.at(at_ms, Event::Answer { shard, token, answer });
+            self.at(at_ms, Event::Answer { shard, told });
         }
     }
 

@@ -130,7 +130,7 @@ impl Checker {
                 subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
             ),
             Command::Unsubscribe { channel } => {
-                self.presences.doubt(view.client, channel);
+                self.presences.doubt(view.client, channel, id);
                 Asked::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
@@ -143,11 +143,11 @@ impl Checker {
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data } => {
-                self.presences.doubt(view.client, channel);
+                self.presences.doubt(view.client, channel, id);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
-                self.presences.doubt(view.client, channel);
+                self.presences.doubt(view.client, channel, id);
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
@@ -244,7 +244,10 @@ impl Checker {
             }
             (Asked::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
                 for (want, body) in wants.into_iter().zip(bodies) {
-                    self.subscribe_answered(pipe, view, want, body, stores)?;
+                    // A refusal was decided in its turn and is told with the others, when much may have changed again.
+                    if !matches!(body, ReplyBody::Error(_)) {
+                        self.subscribe_answered(pipe, view, want, body, stores)?;
+                    }
                 }
             }
             (Asked::Subscribe(wants), body) if wants.len() == 1 => {
@@ -256,24 +259,26 @@ impl Checker {
                 if view.subs.remove(&channel).is_none() {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
-                self.presences.left(view.client, &channel);
+                self.presences.left(view.client, &channel, Some(id));
                 self.presences.unsubscribed(pipe, &channel);
             }
             (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 if view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
-                self.presences.left(view.client, &channel);
+                self.presences.left(view.client, &channel, Some(id));
             }
             (Asked::Publish { channel, data }, body) => {
                 return self.published(view, id, &channel, data, body, stores);
             }
             (Asked::PresenceSet { channel, data }, ReplyBody::Done) => {
-                self.presences.entered(view.client, &channel, data);
+                self.presences.entered(view.client, &channel, id, data);
             }
-            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => self.presences.refused(view.client, &channel),
-            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel),
-            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.refused(view.client, &channel),
+            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
+                self.presences.doubt(view.client, &channel, id)
+            }
+            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, Some(id)),
+            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, id),
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
             }
@@ -353,7 +358,7 @@ impl Checker {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
                 if !already {
-                    self.presences.left(view.client, &channel);
+                    self.presences.left(view.client, &channel, None);
                 }
                 return Ok(());
             }
@@ -463,7 +468,7 @@ impl Checker {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
                 self.presences.unsubscribed(pipe, channel);
-                self.presences.left(view.client, channel);
+                self.presences.left(view.client, channel, None);
             }
             Push::Ping | Push::Disconnect { .. } => {}
         }

@@ -438,10 +438,16 @@ impl Homes {
         self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
     }
 
-    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, edge: bool, page: Page) {
+    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, edge: bool, mut page: Page) {
         let home = &mut self.homes[index as usize];
         let top = home.top();
-        // A page can be past what was delivered so far, never short of what `more` does not announce. The edge goes live by
+        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not, or it would
+        // leave out what is still to be delivered to those who subscribe meanwhile.
+        if edge && page.top.epoch == top.epoch && page.end > top.offset {
+            page.publications.retain(|p| p.offset <= top.offset);
+            page.end = top.offset;
+        }
+        // The edge goes live by
         // the same comparison as here; a subscriber that has caught up says nothing about its edge.
         let caught_up = edge && page.end >= top.offset;
         let missed = caught_up && home.caught_up(shard);
