@@ -42,6 +42,8 @@ struct View {
     /// Subscriptions asked for by `connect`, whose answers carry no id.
     bare: BTreeMap<ChannelName, Want>,
     pending: BTreeMap<u64, Asked>,
+    /// The number of the last command sent.
+    sent: u64,
     /// Publishes without answer: the id of each, by payload.
     publishes: BTreeMap<Vec<u8>, u64>,
     /// Acknowledged publishes by the number of the command, which tells the order sent.
@@ -102,6 +104,7 @@ impl Checker {
             subs: BTreeMap::new(),
             bare: BTreeMap::new(),
             pending: BTreeMap::new(),
+            sent: 0,
             publishes: BTreeMap::new(),
             published: BTreeMap::new(),
             shard,
@@ -117,6 +120,7 @@ impl Checker {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
         let Some(RequestId::Number(id)) = request.id else { return };
+        view.sent = id;
         let asked = match &request.command {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
@@ -468,7 +472,8 @@ impl Checker {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
                 self.presences.unsubscribed(pipe, channel);
-                self.presences.left(view.client, channel, None);
+                // What was sent before the client knew came too late, or was undone by this.
+                self.presences.left(view.client, channel, Some(view.sent));
             }
             Push::Ping | Push::Disconnect { .. } => {}
         }

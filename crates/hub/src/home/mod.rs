@@ -340,6 +340,10 @@ impl Homes {
                 }
                 self.look_ahead(cx, index);
             }
+        } else if matches!(what, What::Fill) && asked_in != top.epoch {
+            // What follows a place of an earlier epoch: its being incomplete says nothing about this one.
+            home.filling = false;
+            self.look_ahead(cx, index);
         } else {
             self.told(cx, index, what, answer);
         }
