@@ -174,6 +174,15 @@ impl Checker {
         self.presences.closed(pipe, view.client, finally);
     }
 
+    /// The rules shut a channel: its subscriptions end, whether or not the clients hear of it.
+    pub(crate) fn shut(&mut self, channel: &ChannelName) {
+        for view in self.views.values() {
+            if let Some(client) = view.client {
+                self.presences.shut(client, channel, view.sent);
+            }
+        }
+    }
+
     /// A client has received a message.
     pub(crate) fn got(
         &mut self,

@@ -21,6 +21,16 @@ enum State {
     Maybe,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            State::Out => f.write_str("out"),
+            State::In(data) => write!(f, "in as {}", String::from_utf8_lossy(data)),
+            State::Maybe => f.write_str("maybe"),
+        }
+    }
+}
+
 /// What a connection was told about a channel's presence.
 #[derive(Debug, Default)]
 struct Told {
@@ -57,6 +67,12 @@ impl Presences {
 
     pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64, data: Vec<u8>) {
         self.set(client, channel, Some(id), State::In(data));
+    }
+
+    /// The rules end every subscription to a channel: whoever is cut off before hearing of it cannot know. What this session
+    /// had sent up to `sent` decides nothing any more.
+    pub(super) fn shut(&mut self, client: ClientId, channel: &ChannelName, sent: u64) {
+        self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }
 
     pub(super) fn connected(&mut self, pipe: usize, client: ClientId, resumed: bool, subscribes: &[ChannelName]) {
@@ -148,11 +164,13 @@ impl Presences {
             let ins = self.online.keys().filter(|client| matches!(state(**client), State::In(_))).count() as u64;
             let maybes = self.online.keys().filter(|client| state(**client) == State::Maybe).count() as u64;
             if told.count < ins || told.count > ins + maybes {
+                let expected: Vec<(ClientId, String)> =
+                    self.online.keys().map(|client| (*client, state(*client).to_string())).collect();
+                let names = told.names.as_ref().map(|names| names.keys().collect::<Vec<_>>());
                 return Err(format!(
-                    "promise 5: {channel}: {} present, while {ins} to {} have entered: {:?}",
+                    "promise 5: {channel}: {} present ({names:?}), while {ins} to {} have entered: {expected:?}",
                     told.count,
                     ins + maybes,
-                    told.names
                 ));
             }
             let Some(names) = &told.names else { continue };

@@ -48,6 +48,7 @@ pub(crate) struct Edge {
     pub(crate) presence_stale: bool,
     waiting: VecDeque<Item>,
     cursor: Option<Cursor>,
+    room: TurnRoom,
 }
 
 /// Whether an edge takes deliveries.
@@ -106,6 +107,25 @@ enum Item {
 struct Cursor {
     group: u32,
     member: u32,
+}
+
+/// How much has been given in one turn. The shell says that an outbox is full only after it: until then there is a page.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TurnRoom {
+    turn: u64,
+    given: usize,
+}
+
+impl TurnRoom {
+    /// Takes `bytes`; false where the turn's page has been used up before.
+    pub(crate) fn take(&mut self, turn: u64, bytes: usize, page_bytes: usize) -> bool {
+        if self.turn != turn {
+            *self = TurnRoom { turn, given: 0 };
+        }
+        let room = self.given < page_bytes;
+        self.given += if room { bytes } else { 0 };
+        room
+    }
 }
 
 /// What the fan-out asks about a session, where the member alone does not tell.
@@ -167,6 +187,7 @@ impl Edges {
             presence_stale: false,
             waiting: VecDeque::new(),
             cursor: None,
+            room: TurnRoom::default(),
         }) as u32;
         self.names.insert(name.clone(), index);
         index
@@ -308,9 +329,19 @@ impl Edge {
         !self.waiting.is_empty()
     }
 
-    /// Appends up to `budget` deliveries of what waits. What is left of the budget is returned.
-    pub(crate) fn fan_out(&mut self, audit: &mut impl Audit, out: &mut Effects, mut budget: usize) -> usize {
+    /// Appends up to `budget` deliveries of what waits, and about a page for each member in one turn. What is left of the
+    /// budget is returned; 0 also where the turn's page is used up.
+    pub(crate) fn fan_out(
+        &mut self,
+        audit: &mut impl Audit,
+        out: &mut Effects,
+        mut budget: usize,
+        (turn, page_bytes): (u64, usize),
+    ) -> usize {
         while let Some(item) = self.waiting.front() {
+            if self.cursor.is_none() && !self.room.take(turn, item.bytes(), page_bytes) {
+                return 0;
+            }
             let mut cursor = self.cursor.unwrap_or(Cursor { group: 0, member: 0 });
             while let Some(group) = self.groups.get_mut(cursor.group as usize) {
                 let from = (cursor.member as usize).min(group.members.len());
@@ -337,6 +368,16 @@ impl Edge {
 }
 
 impl Item {
+    fn bytes(&self) -> usize {
+        const OTHER: usize = 128;
+        match self {
+            Item::Publication(_, publication) => publication.cost(),
+            Item::Signal(signal) => OTHER + signal.signal.data.len(),
+            Item::Presence(push) => OTHER + push.entry.data.len(),
+            _ => OTHER,
+        }
+    }
+
     /// Adds those of `members` that want this to the recipients.
     fn tell(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
         match self {

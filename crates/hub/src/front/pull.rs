@@ -18,9 +18,14 @@ use std::sync::Arc;
 const RETRY_MS: u64 = 500;
 
 impl Front {
-    /// The connection's outbox is over its mark: its subscriptions are behind from here on.
+    /// The connection's outbox is over its mark: its subscriptions are behind from here on, and its commands wait, or their
+    /// answers would pile up without end.
     pub(crate) fn full(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let Some(index) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let Some(conn) = self.conn(id) else { return };
+        conn.full = true;
+        let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
+        let outstanding = self.sessions.slab[index as usize].outstanding;
+        self.hold_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
         let wire = session.wire;
@@ -41,8 +46,12 @@ impl Front {
 
     /// There is room again: signals that waited, then pages, one subscription after the other.
     pub(crate) fn drained(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let Some(index) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let Some(conn) = self.conn(id) else { return };
+        conn.full = false;
+        let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
         let at = self.sessions.reference(index);
+        let outstanding = self.sessions.slab[index as usize].outstanding;
+        self.hold_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         let wire = session.wire;

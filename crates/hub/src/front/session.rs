@@ -4,7 +4,7 @@
 //! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
 //! a new life begins with each connection, and an answer for another life is dropped.
 
-use super::edge::Audit;
+use super::edge::{Audit, TurnRoom};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
 use crate::ids::{ClientId, ConnId, UserId, WireId};
@@ -29,8 +29,10 @@ pub(crate) struct Conn {
     pub(crate) heartbeat: Heartbeat,
     /// Its session is being fetched from another shard.
     pub(crate) adopting: Option<AskToken>,
-    /// Not read at the moment, so silence proves nothing.
+    /// Not read at the moment.
     pub(crate) held: bool,
+    /// Its outbox is over its mark.
+    pub(crate) full: bool,
     /// Invalid messages, and the minute they are counted in.
     pub(crate) bad: (u32, u32),
 }
@@ -75,6 +77,8 @@ pub(crate) struct Session {
     pub(crate) full: bool,
     /// The subscription whose page is on its way: one at a time, so that catching up costs one page.
     pub(crate) pulling: Option<u32>,
+    /// Pages of its subscriptions in this turn.
+    pub(crate) room: TurnRoom,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
@@ -174,6 +178,7 @@ impl Sessions {
             outstanding: 0,
             full: false,
             pulling: None,
+            room: TurnRoom::default(),
             extra: None,
         }) as u32;
         self.by_client.insert(client, index);

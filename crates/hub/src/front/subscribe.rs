@@ -143,9 +143,15 @@ impl Front {
         slot: usize,
         edge: u32,
         reply: ReplyTo,
-        start: Start,
+        mut start: Start,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
+        // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first page.
+        let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
+        if bytes > 0 && (session.full || !session.room.take(cx.turn, bytes, cx.limits.page_bytes_max)) {
+            start.end = start.publications[0].prev;
+            start.publications.clear();
+        }
         let (client, full, wire) = (session.client, session.full, session.wire);
         let Some(conn) = session.conn else { return };
         let sub = &mut session.subs[slot];
