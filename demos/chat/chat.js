@@ -112,8 +112,7 @@ function receive(frame) {
   if (serverRoom !== roomId && !(joins.length === 1 && ownJoinSeen)) return
   const news = room.handle(frame, Date.now())
   if (news !== null) show(news)
-  renderPeople()
-  renderTyping()
+  renderListsSoon()
 }
 
 function show(news) {
@@ -243,6 +242,19 @@ function renderOutbox() {
 
 function renderPeople() {
   view.renderPeople(room.people(localeTag()), own, isIn())
+}
+
+let listsAreDue = false
+
+/** At most once a frame: in a room of thousands somebody comes or goes all the time. */
+function renderListsSoon() {
+  if (listsAreDue) return
+  listsAreDue = true
+  requestAnimationFrame(() => {
+    listsAreDue = false
+    renderPeople()
+    renderTyping()
+  })
 }
 
 function renderTyping() {

@@ -20,6 +20,9 @@ const STABLE_MS = 5_000
 /** The longest wait before try `attempt` (0, 1, 2…); the real one is drawn evenly below it. */
 export const retryCeiling = attempt => Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(attempt, 16))
 
+/** A peer that has not finished the handshake by now will not: the browser itself would wait for minutes. */
+const OPENING_MS = 15_000
+
 /** Close codes after which the same client would only be turned away again: policy, and Fanfare's 4500 to 4999. */
 const isFinal = code => code === 1008 || (code >= 4500 && code <= 4999)
 
@@ -49,7 +52,9 @@ export class Connection {
     this.#handlers.onState({ name: 'connecting' })
     const socket = new WebSocket(this.#url)
     this.#socket = socket
+    this.#timer = setTimeout(() => this.abandon(), OPENING_MS)
     socket.onopen = () => {
+      clearTimeout(this.#timer)
       this.#openedAt = Date.now()
       this.#handlers.onState({ name: 'open' })
     }
@@ -79,6 +84,7 @@ export class Connection {
 
   #lost(code, reason) {
     this.#socket = null
+    clearTimeout(this.#timer)
     if (isFinal(code)) {
       this.#handlers.onState({ name: 'refused', reason: reason || String(code) })
       return

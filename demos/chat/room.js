@@ -46,9 +46,8 @@ export class Room {
 
   /** Everybody else, in the order of their names. */
   people(locale) {
-    return [...this.#people]
-      .map(([userId, { username }]) => ({ userId, username }))
-      .sort((a, b) => a.username.localeCompare(b.username, locale))
+    const { compare } = new Intl.Collator(locale)
+    return [...this.#people].map(([userId, { username }]) => ({ userId, username })).sort((a, b) => compare(a.username, b.username))
   }
 
   typing(now) {

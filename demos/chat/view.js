@@ -8,6 +8,8 @@ import { hashOfRoom } from './room.js'
 import { localeTag, plural, t } from './strings.js'
 
 const LOG_MAX = 500
+/** Of more people the rest is a number. */
+const PEOPLE_SHOWN = 200
 /** Messages of one person within this time stand together under one name. */
 const TOGETHER_MS = 120_000
 
@@ -155,15 +157,16 @@ function button(text, onClick) {
 // --- people, rooms, typing, connection ---------------------------------------------------------------------------
 
 export function renderPeople(people, own, isIn) {
-  const rows = [{ ...own, isOwn: true }, ...people].map(({ userId, username, isOwn }) => {
+  const rows = [{ ...own, isOwn: true }, ...people.slice(0, PEOPLE_SHOWN)].map(({ userId, username, isOwn }) => {
     const row = make('li')
     row.append(avatar(userId, username), make('span', 'who', username))
     if (isOwn) row.append(make('span', 'you', t('you')))
     return row
   })
+  if (people.length > PEOPLE_SHOWN) rows.push(make('li', 'more', t('morePeople', { n: people.length - PEOPLE_SHOWN })))
   $('people').replaceChildren(...(isIn ? rows : []))
-  $('people-count').textContent = isIn ? String(rows.length) : '–'
-  $('bar-people').textContent = isIn ? plural('people', rows.length) : ''
+  $('people-count').textContent = isIn ? String(people.length + 1) : '–'
+  $('bar-people').textContent = isIn ? plural('people', people.length + 1) : ''
 }
 
 export function renderRooms(rooms, current) {

@@ -6,7 +6,7 @@ import net from 'node:net'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { ChatClient, freshRoom, stillChats } from './support/chat.mjs'
 import { CLOSE, CONTINUATION, frame, handshakeHead, KEY, PING, RawSocket, TEXT } from './support/raw.mjs'
-import { startServer } from './support/server.mjs'
+import { runServer, startServer } from './support/server.mjs'
 
 const options = { timeout: 120_000 }
 let server
@@ -30,6 +30,16 @@ afterEach(async () => {
 
 const upgraded = () => RawSocket.upgraded(server.port)
 const join = JSON.stringify({ type: 'join', userId: 'raw', username: 'raw', roomId: freshRoom() })
+
+/** Runs `action`, during which the server's greatest memory may grow by this much and no more. */
+async function withinMemory(bytesMax, action) {
+  const before = await server.peakBytes()
+  await action()
+  const grown = (await server.peakBytes()) - before
+  assert.ok(grown <= bytesMax, `the server grew by ${grown} bytes, ${bytesMax} are allowed`)
+}
+/** Some hundred times what one connection may hold (64 KiB coming in, 256 KiB going out), far below what is sent at it. */
+const MEMORY_MAX = 32 * 1024 * 1024
 
 async function answerTo(head) {
   const raw = await RawSocket.open(server.port)
@@ -159,7 +169,7 @@ describe('frames', options, () => {
     raw.socket.destroy()
   })
 
-  test('100 MB in fragments: 1009 long before the end', async () => {
+  test('100 MB in fragments: 1009 long before the end, and never in memory', () => withinMemory(MEMORY_MAX, async () => {
     const raw = await upgraded()
     const piece = 'x'.repeat(16_384)
     let code
@@ -171,7 +181,7 @@ describe('frames', options, () => {
     await raw.closed
     // The close frame may be overtaken by the reset that answers what we still sent: an end is what counts.
     assert.ok(code === 1009 || code === 'ended' || code === undefined, `1009, not ${code}`)
-  })
+  }))
 
   test('50,000 empty fragments are one message', async () => {
     const raw = await upgraded()
@@ -199,7 +209,7 @@ describe('abuse', options, () => {
     raw.socket.destroy()
   })
 
-  test('a peer that never reads does not hold up the room', async () => {
+  test('a peer that never reads does not hold up the room, nor fill the memory', () => withinMemory(MEMORY_MAX, async () => {
     const busy = freshRoom()
     const deaf = await upgraded()
     deaf.socket.pause()
@@ -217,7 +227,7 @@ describe('abuse', options, () => {
     }
     deaf.socket.destroy()
     await Promise.all([ada.close(), bob.close()])
-  })
+  }))
 
   test('one that only announces a message holds up nobody', async () => {
     const raw = await upgraded()
@@ -249,4 +259,11 @@ describe('abuse', options, () => {
     await stillChats(server.ws)
     for (const socket of sockets) socket.resetAndDestroy()
   })
+})
+
+test('a port in use: exit 1, one sentence and a hint', options, async () => {
+  const { code, stderr } = await runServer('dev', '--listen', new URL(server.url).host)
+  assert.equal(code, 1, stderr)
+  assert.match(stderr, new RegExp(String(server.port)), 'it names the port')
+  assert.match(stderr, /^hint: /m)
 })

@@ -204,6 +204,7 @@ describe('the connection', () => {
         mock.timers.tick(Math.ceil(until - before) + 1)
         assert.equal(FakeSocket.all.length, sockets + 1)
       }
+      last().open() // or its own clock would run on into the next round
     }
   })
 
@@ -250,6 +251,18 @@ describe('the connection', () => {
     connection.abandon()
     mock.timers.tick(60_000)
     assert.equal(FakeSocket.all.length, 3, 'one more, not two')
+  })
+
+  test('a handshake that hangs is given up', () => {
+    const connection = make(() => 1)
+    connection.retry()
+    mock.timers.tick(15_000)
+    assert.equal(states.at(-1).name, 'waiting')
+    mock.timers.tick(500)
+    assert.equal(FakeSocket.all.length, 2)
+    last().open()
+    mock.timers.tick(60_000)
+    assert.ok(connection.isOpen, 'one that opened is left alone')
   })
 
   for (const [code, comesBack] of [[1000, true], [1001, true], [1006, true], [1009, true], [1011, true], [1012, true], [4000, true], [4499, true], [1008, false], [4500, false], [4999, false]]) {

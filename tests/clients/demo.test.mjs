@@ -2,6 +2,7 @@
 // them. Every page of every test must end without an error, a warning or a violation of its CSP in the console.
 
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { launchBrowser, watch } from './support/browser.mjs'
 import { ChatClient, freshRoom } from './support/chat.mjs'
@@ -139,7 +140,7 @@ describe('two people', options, () => {
     assert.equal(await bob.textContent('#typing'), '', 'not to oneself')
     await bob.press('#message', 'Enter')
     await sees(ada, 'Hm')
-    assert.equal(await ada.textContent('#typing'), '')
+    await ada.waitForFunction(() => document.getElementById('typing').textContent === '')
     // And without a message it fades.
     await bob.type('#message', 'second thoughts')
     await ada.waitForFunction(() => document.getElementById('typing').textContent === 'Bob is typing…')
@@ -159,6 +160,54 @@ describe('two people', options, () => {
     const most = 1 + Math.floor((Date.now() - began) / 2_000) // the page says so every two seconds at most
     assert.ok(typing >= 1 && typing <= most, `${typing} typing frames, 1 to ${most} expected`)
     await raw.close()
+  })
+})
+
+describe('a connection that breaks', options, () => {
+  test('is tried again at once when the browser says that it is online', async () => {
+    const page = await visit('Ada', freshRoom())
+    await server.kill()
+    await page.waitForSelector('#state[data-state="waiting"]')
+    await page.waitForFunction(() => {
+      const { dataset } = document.getElementById('state')
+      if (dataset.state !== 'waiting') return false // between two tries: look again
+      dispatchEvent(new Event('online'))
+      return dataset.state === 'connecting'
+    })
+    await server.start()
+    await connected(page)
+  })
+
+  test('is noticed by the missing copy when the server hangs; the message is not sent twice by itself', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    server.pause()
+    try {
+      await say(ada, 'into the silence')
+      await ada.waitForSelector('#outbox .unsure')
+      assert.equal(await ada.textContent('#outbox .unsure .bubble'), 'into the silence')
+      assert.notEqual(await ada.getAttribute('#state', 'data-state'), 'open')
+    } finally {
+      server.resume()
+    }
+    await connected(ada)
+    await ada.click('#outbox button:has-text("Send again")')
+    await sees(ada, 'into the silence')
+    assert.equal(await ada.$eval('#outbox', box => box.childElementCount), 0)
+  })
+
+  test('tells apart what was never sent and what may have arrived', async () => {
+    const ada = await visit('Ada', freshRoom())
+    server.pause()
+    await say(ada, 'may have arrived')
+    await ada.waitForSelector('#outbox .pending')
+    await server.kill()
+    await ada.waitForSelector('#outbox .unsure')
+    await say(ada, 'surely not')
+    await ada.waitForSelector('#outbox .queued')
+    await server.start()
+    await sees(ada, 'surely not')
+    assert.deepEqual(await ada.$$eval('#outbox .bubble', all => all.map(bubble => bubble.textContent)), ['may have arrived'])
   })
 })
 
@@ -197,6 +246,20 @@ describe('what comes from others', options, () => {
     await ada.click('#newer')
     assert.ok(await ada.$eval('#scroller', box => box.scrollHeight - box.scrollTop - box.clientHeight < 2))
     await raw.close()
+  })
+})
+
+describe('a crowd', options, () => {
+  test('of 300 is counted, and the first 200 are shown', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    const crowd = []
+    for (let n = 0; n < 300; n++) crowd.push(await ChatClient.join(server.ws, `user${n}`, room))
+    await ada.waitForFunction(() => document.getElementById('people-count').textContent === '301')
+    assert.equal(await ada.$$eval('#people .avatar', all => all.length), 201, 'oneself and 200')
+    assert.equal(await ada.textContent('#people li:last-child'), 'and 100 more')
+    for (const client of crowd) client.socket.terminate()
+    await hasPeople(ada, ['Ada'])
   })
 })
 
@@ -397,7 +460,33 @@ describe('for everyone', options, () => {
     await raw.close()
   })
 
-  test('the snippet does what it says', async () => {
+  test('the snippet for the terminal chats both ways', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    await ada.click('#code-open')
+    const shell = await ada.textContent('#snippets section:nth-child(2) code')
+    const program = /<<'END'\n([^]*)\nEND\n/.exec(shell)[1]
+    // What the shell would do, without a file. Before version 22 Node.js has its WebSocket behind a flag.
+    const flags = 'WebSocket' in globalThis ? [] : ['--experimental-websocket', '--no-warnings']
+    const chat = spawn(process.execPath, [...flags, '--input-type=module', '--eval', program], { stdio: ['pipe', 'pipe', 'inherit'] })
+    try {
+      await ada.click('#code-close')
+      await hasPeople(ada, ['Ada', 'Terminal'])
+      chat.stdin.write('hello from the terminal\n')
+      await sees(ada, 'hello from the terminal')
+      await say(ada, 'hello terminal')
+      let printed = ''
+      for await (const chunk of chat.stdout) {
+        printed += chunk
+        if (printed.includes('Ada: hello terminal\n')) break
+      }
+      assert.match(printed, /^Ada: hello terminal$/m)
+    } finally {
+      chat.kill()
+    }
+  })
+
+  test('the snippet for the browser does what it says', async () => {
     const room = freshRoom()
     const ada = await visit('Ada', room)
     await ada.click('#code-open')

@@ -9,52 +9,43 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
 use fanfare_bench::peers::{Kind, Role, Roster};
-use fanfare_bench::report::{Machine, Verdict};
+use fanfare_bench::report::{Machine, Report, Verdict};
 use fanfare_bench::suite::{self, Settings, Suite};
 use fanfare_bench::{floor, server};
 
 /// Measures Fanfare beside a floor and named peers
 #[derive(Debug, Parser)]
-#[command(name = "fanfare-bench")]
+#[command(name = "fanfare-bench", args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// What to measure
+    #[arg(value_enum, default_values_t = [SuiteName::All])]
+    suites: Vec<SuiteName>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SuiteName {
+    /// Server CPU per delivery: one publisher, everybody in one room
+    Fanout,
+    /// Echoes per second and server CPU per echo
+    Echo,
+    /// Connections made and closed per second, and server CPU for each
+    Connect,
+    /// User memory per joined, silent connection
+    Idle,
+    /// All of the above
+    All,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Server CPU per delivery: one publisher, everybody in one room
-    Fanout {
-        /// Publications in flight; may be given several times
-        #[arg(long = "window", default_values_t = [1, 8])]
-        windows: Vec<usize>,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Echoes per second and server CPU per echo
-    Echo {
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Connections made and closed per second, and server CPU for each
-    Connect {
-        #[command(flatten)]
-        options: Options,
-    },
-    /// User memory per joined, silent connection
-    Idle {
-        #[command(flatten)]
-        options: Options,
-    },
-    /// All of the above
-    All {
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Serves as the floor (the other commands start it themselves)
+    /// Serves as the floor (a measurement starts it itself)
     #[command(hide = true)]
     Floor { role: Role, addr: SocketAddr },
 }
@@ -76,6 +67,9 @@ struct Options {
     /// Members of the room in fanout, the publisher included
     #[arg(long, default_value_t = 1000)]
     subscribers: usize,
+    /// Publications in flight in fanout; may be given several times
+    #[arg(long = "window", default_values_t = [1, 8])]
+    windows: Vec<usize>,
     /// Seconds that each measured phase of fanout and echo lasts
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
@@ -118,18 +112,12 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Floor { role, addr } => {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Floor { role, addr }) => {
             floor::serve(addr, role).context("the floor cannot serve").map(|()| ExitCode::SUCCESS)
         }
-        Command::Fanout { windows, options } => measure(&[Suite::Fanout { windows }], &options),
-        Command::Echo { options } => measure(&[Suite::Echo], &options),
-        Command::Connect { options } => measure(&[Suite::Connect], &options),
-        Command::Idle { options } => measure(&[Suite::Idle], &options),
-        Command::All { options } => {
-            let suites = [Suite::Fanout { windows: vec![1, 8] }, Suite::Echo, Suite::Connect, Suite::Idle];
-            measure(&suites, &options)
-        }
+        None => measure(&cli.suites, &cli.options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -137,7 +125,17 @@ fn main() -> ExitCode {
     })
 }
 
-fn measure(suites: &[Suite], options: &Options) -> anyhow::Result<ExitCode> {
+fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
+    let suites: Vec<Suite> = [
+        (SuiteName::Fanout, Suite::Fanout { windows: options.windows.clone() }),
+        (SuiteName::Echo, Suite::Echo),
+        (SuiteName::Connect, Suite::Connect),
+        (SuiteName::Idle, Suite::Idle),
+    ]
+    .into_iter()
+    .filter(|(name, _)| names.contains(name) || names.contains(&SuiteName::All))
+    .map(|(_, suite)| suite)
+    .collect();
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let beside = |name: &str| own.with_file_name(name);
     let roster = Roster {
@@ -150,17 +148,21 @@ fn measure(suites: &[Suite], options: &Options) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
     let load_before = server::load_average()?;
     server::pin(options.load_core).context("the load generator needs a core of its own")?;
-    let mut report = suite::run(suites, &roster, &settings(options), |suite, round, kind, samples| {
+    let mut report = Report::default();
+    let run = suite::run(&suites, &roster, &settings(options), &mut report, |suite, round, kind, samples| {
         let values: Vec<String> =
             samples.iter().map(|sample| format!("{:.2} {}", sample.value, sample.metric.unit())).collect();
         eprintln!("{} round {round} {kind:<9} {}", suite.name(), values.join("  "));
-    })?;
+    });
     report.machine = Some(Machine { cores, load_before, load_after: server::load_average()? });
-    print!("{report}");
-    if let Some(path) = &options.json {
+    if !report.is_empty() {
+        print!("{report}");
+    }
+    if let Some(path) = options.json.as_ref().filter(|_| !report.is_empty()) {
         let text = serde_json::to_string_pretty(&report.to_json()).context("cannot write the report as JSON")?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    run?;
     let missed = report.verdicts().any(|(_, _, verdict)| verdict == Verdict::Missed);
     Ok(ExitCode::from(u8::from(missed && options.enforce)))
 }

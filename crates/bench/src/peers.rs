@@ -19,7 +19,7 @@ use crate::load::dialect::Dialect;
 pub enum Kind {
     /// Ourselves.
     Fanfare,
-    /// The loop of [`crate::floor`].
+    /// A loop that only writes: what the kernel alone charges.
     Floor,
     /// Bun's own WebSocket server.
     Bun,

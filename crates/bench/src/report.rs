@@ -27,6 +27,8 @@ pub enum Metric {
         /// Publications in flight.
         window: usize,
     },
+    /// Payload of one delivery, to show that equal things are compared.
+    FanoutBytes,
     /// Echoes per second.
     EchoRate,
     /// The server's CPU time for one echo.
@@ -68,7 +70,7 @@ impl Metric {
         match self {
             Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu => "µs",
             Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
-            Self::IdleMemory => "B",
+            Self::FanoutBytes | Self::IdleMemory => "B",
         }
     }
 
@@ -76,14 +78,14 @@ impl Metric {
         self.unit() == "/s"
     }
 
-    /// The targets of the project; throughput of a fan-out has none, since the generator limits it.
+    /// The targets of the project; the throughput of a fan-out has none, since the generator limits it.
     pub fn targets(self) -> &'static [Target] {
         match self {
             Self::FanoutCpu { window: 1 } => &[Target::TimesFloor(1.10), Target::LikeBun],
             Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
                 &[Target::LikeBun]
             }
-            Self::FanoutRate { .. } => &[],
+            Self::FanoutRate { .. } | Self::FanoutBytes => &[],
             Self::IdleMemory => &[Target::AtMost(2048.0)],
         }
     }
@@ -94,6 +96,7 @@ impl fmt::Display for Metric {
         match self {
             Self::FanoutCpu { window } => write!(f, "fan-out, window {window}: server CPU per delivery"),
             Self::FanoutRate { window } => write!(f, "fan-out, window {window}: deliveries per second"),
+            Self::FanoutBytes => f.write_str("fan-out: payload of a delivery"),
             Self::EchoRate => f.write_str("echo: echoes per second"),
             Self::EchoCpu => f.write_str("echo: server CPU per echo"),
             Self::ConnectRate => f.write_str("connect: connections made and closed per second"),
@@ -148,6 +151,11 @@ impl Report {
         for sample in samples {
             self.samples.entry(sample.metric).or_default().entry(kind).or_default().push(sample.value);
         }
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
     }
 
     fn summary(&self, metric: Metric, kind: Kind) -> Option<Summary> {

@@ -117,14 +117,26 @@ impl Server {
             }
             sleep(Duration::from_millis(5));
         };
+        Err(ServerError::NotServing { program: program.to_owned(), addr: self.addr, why, printed: self.printed() })
+    }
+
+    /// If it is no longer there: how it ended, and the end of what it printed.
+    pub fn ended(&mut self) -> Option<String> {
+        // The last bytes of a connection may reach us before its process is quite gone.
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(500) {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(format!("{status}\n{}", self.printed()));
+            }
+            sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    fn printed(&self) -> String {
         let printed = fs::read_to_string(&self.log).unwrap_or_default();
         let tail = printed.char_indices().rev().nth(1000).map_or(0, |(at, _)| at);
-        Err(ServerError::NotServing {
-            program: program.to_owned(),
-            addr: self.addr,
-            why,
-            printed: printed[tail..].to_owned(),
-        })
+        printed[tail..].to_owned()
     }
 
     /// CPU time of all its threads so far, once it has come to rest: two equal readings, or 50 ms later whatever it is

@@ -18,7 +18,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` of no samples. Samples must be numbers: a NaN would sort last.
+    /// `None` if there are no samples. They must be numbers: a NaN would sort last.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);

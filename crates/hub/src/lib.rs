@@ -19,6 +19,8 @@ mod memory;
 mod name;
 mod outbox;
 mod peer;
+#[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
+mod planted;
 mod rng;
 mod rules;
 mod shard;
@@ -36,6 +38,8 @@ pub use memory::MemoryStore;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName};
 pub use outbox::{Appended, Outbox};
 pub use peer::PeerMessage;
+#[cfg(feature = "planted")]
+pub use planted::{PLANTED, Planted, choose as choose_planted};
 pub use rng::Rng;
 pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Who};
 pub use shard::{Input, Now, Shard, ShardConfig, Stats};

@@ -17,7 +17,8 @@ pub struct Limits {
     pub outstanding_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
-    /// Publications and their overhead kept as history on this shard. The oldest of the shard goes first. Default 256 MiB.
+    /// Publications and their overhead kept as history, in all; each shard has its share, and the oldest of it goes first.
+    /// Default 256 MiB.
     pub history_bytes_max: ByteCount,
     /// One page of history or catch-up. Default 256 KiB.
     pub page_bytes_max: ByteCount,
@@ -47,6 +48,14 @@ pub struct Limits {
     pub grace_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
     pub heartbeat_ms: u64,
+}
+
+impl Limits {
+    /// The limits of one of `shards` shards: what is for the whole node is shared out.
+    #[must_use]
+    pub fn for_one_of(&self, shards: usize) -> Limits {
+        Limits { history_bytes_max: self.history_bytes_max / shards.max(1), ..self.clone() }
+    }
 }
 
 impl Default for Limits {

@@ -88,10 +88,11 @@ pub(crate) enum ToHome {
         token: AskToken,
         query: HistoryQuery,
     },
-    /// What follows this place? For one subscriber or for the edge itself.
+    /// What follows this place? For one subscriber, or for the edge itself: then deliveries go on once it is at the top.
     Pull {
         token: AskToken,
         at: Position,
+        edge: bool,
     },
     /// The edge dropped deliveries or missed one: it takes none until it has pulled.
     Behind,
@@ -178,6 +179,11 @@ pub(crate) struct Pulled {
 }
 
 impl ToEdge {
+    /// True for what tells a change of presence.
+    pub(crate) fn is_presence(&self) -> bool {
+        matches!(self, ToEdge::PresenceChange(_) | ToEdge::PresenceCount { .. } | ToEdge::PresenceWhole(_))
+    }
+
     /// Bytes that this message holds while it is on its way.
     pub(crate) fn cost(&self) -> usize {
         const BASE: usize = 128;

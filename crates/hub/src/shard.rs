@@ -232,7 +232,9 @@ impl Shard {
             PeerBody::Edge(channel, message) => {
                 let taken = &mut self.taken[usize::from(from.0)];
                 *taken += message.cost();
-                if *taken >= ACK_BYTES || from == self.config.me {
+                // Often enough for a small link too: what is not acknowledged counts as on its way.
+                let ack_bytes = ACK_BYTES.min(self.config.limits.link_bytes_max / 4);
+                if *taken >= ack_bytes || from == self.config.me {
                     let bytes = std::mem::take(taken);
                     if from == self.config.me {
                         self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes));

@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Fanfare as a library: a realtime server to embed, or to run as the binary `fanfare`.
+//!
+//! In: connections. Out: what their channels carry. A node is a few shards, one to a core: each is a single-threaded
+//! runtime with its own listener, its own connections and its own part of the hub ([`fanfare_hub::Shard`]), so that the
+//! delivery path has no lock and no task to wake. The shells here own sockets and time, and decide nothing about channels.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), fanfare::ServeError> {
+//! use fanfare::{Chat, Fanfare};
+//!
+//! let server = Fanfare::builder().protocol("/", Chat::default()).build()?;
+//! server.serve("127.0.0.1:8080").await
+//! # }
+//! ```
+
+mod chat;
+mod config;
+mod http;
+mod listen;
+mod origin;
+mod protocol;
+mod server;
+mod shard;
+
+pub use chat::Chat;
+pub use config::Config;
+pub use fanfare_hub as hub;
+pub use origin::Origins;
+pub use protocol::{Conversation, Echo, Encoded, Message, Protocol, Turn};
+pub use server::{Builder, Fanfare, Running, ServeError};

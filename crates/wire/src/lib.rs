@@ -4,6 +4,7 @@
 //! sockets, clocks, threads or randomness of its own. Each module is one format, each opens with what it promises, and
 //! each comes with vectors, a round trip, cuts and a fuzz body.
 
+pub mod chat;
 pub mod json;
 pub mod native;
 pub mod ticket;

@@ -5,6 +5,7 @@
 // same port. Nothing here waits for a time to pass: the line "listening on http://…" and the process's exit are events.
 
 import { spawn } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 
 const BIN = process.env.FANFARE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanfare', import.meta.url))
@@ -31,6 +32,12 @@ export async function startServer(listen = '127.0.0.1:0') {
     get isRunning() {
       return run.child.exitCode === null && run.child.signalCode === null
     },
+    /** The most memory that the process has ever had resident; null where the system does not tell (it is Linux's word). */
+    async peakBytes() {
+      const status = await readFile(`/proc/${run.child.pid}/status`, 'utf8').catch(() => '')
+      const kib = /^VmHWM:\s+(\d+) kB$/m.exec(status)
+      return kib === null ? null : Number(kib[1]) * 1024
+    },
     async stop() {
       await run.stop('SIGTERM')
     },
@@ -38,11 +45,32 @@ export async function startServer(listen = '127.0.0.1:0') {
     async kill() {
       await run.stop('SIGKILL')
     },
+    /** Stops answering without closing anything, as a hung machine does; `resume` ends it. */
+    pause() {
+      run.child.kill('SIGSTOP')
+    },
+    resume() {
+      run.child.kill('SIGCONT')
+    },
     /** Starts again on the same port; `stop` or `kill` it first. */
     async start() {
       run = await launch(new URL(run.url).host)
     },
   }
+}
+
+/** Starts one that is expected to end by itself: its exit code and what it said. */
+export function runServer(...args) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(BIN, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    process.once('exit', () => child.kill('SIGKILL'))
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', chunk => (stdout += chunk))
+    child.stderr.on('data', chunk => (stderr += chunk))
+    child.once('error', reject)
+    child.once('close', code => resolve({ code, stdout, stderr }))
+  })
 }
 
 function launch(listen) {

@@ -31,6 +31,7 @@ pub(super) fn round(
         ledger: Ledger::new(settings.subscribers),
         dialect: kind.dialect(),
         user: join::user(PUBLISHER),
+        payload_len: 0,
         scratch: String::new(),
         outgoing: Outgoing::default(),
     };
@@ -45,6 +46,7 @@ pub(super) fn round(
         samples.push(Sample { metric: Metric::FanoutCpu { window }, value: cpu.as_secs_f64() * 1e6 / deliveries });
         samples.push(Sample { metric: Metric::FanoutRate { window }, value: deliveries / took.as_secs_f64() });
     }
+    samples.push(Sample { metric: Metric::FanoutBytes, value: room.payload_len as f64 });
     Ok(samples)
 }
 
@@ -52,6 +54,8 @@ struct Room {
     ledger: Ledger,
     dialect: Dialect,
     user: String,
+    /// Of the latest delivery; they differ only in digits.
+    payload_len: usize,
     scratch: String,
     outgoing: Outgoing,
 }
@@ -85,6 +89,7 @@ impl Handler for Room {
     fn on_message(&mut self, conn: usize, payload: &[u8], _out: &mut Outgoing) -> Result<(), LoadError> {
         if let Said::Message(content) = self.dialect.read(payload) {
             self.ledger.deliver(conn, content)?;
+            self.payload_len = payload.len();
         }
         Ok(())
     }
@@ -163,6 +168,7 @@ mod tests {
             ledger: Ledger::new(2),
             dialect: Dialect::Chat,
             user: join::user(PUBLISHER),
+            payload_len: 0,
             scratch: String::new(),
             outgoing: Outgoing::default(),
         };

@@ -106,6 +106,12 @@ pub enum RoundError {
     /// With the process.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The process ended in the middle, which explains whatever was seen first.
+    #[error("the server ended: {how}")]
+    Ended {
+        /// Its exit status and the end of its output.
+        how: String,
+    },
 }
 
 impl Suite {
@@ -144,33 +150,32 @@ impl Suite {
     }
 }
 
-/// Runs the suites one after the other. `progress` is told each sample as it comes.
+/// Runs the suites one after the other into `report`, which keeps what was measured if a later round is not valid.
+/// `progress` is told each sample as it comes.
 pub fn run(
     suites: &[Suite],
     roster: &Roster,
     settings: &Settings,
+    report: &mut Report,
     mut progress: impl FnMut(&Suite, usize, Kind, &[Sample]),
-) -> Result<Report, SuiteError> {
+) -> Result<(), SuiteError> {
     let roles: Vec<Role> = suites.iter().map(Suite::role).collect();
     roster.check(&settings.servers, &roles)?;
-    let mut report = Report::default();
     for suite in suites {
         for round in 0..suite.rounds(settings) {
             for turn in 0..settings.servers.len() {
                 let kind = settings.servers[(turn + round) % settings.servers.len()];
                 let addr = Server::free_addr()?;
                 let launch = roster.launch(kind, suite.role(), addr)?;
-                let server = Server::start(&launch, addr, settings.server_core)?;
-                let samples = suite.round(kind, &server, settings).map_err(|source| SuiteError::Round {
-                    suite: suite.name(),
-                    round: round + 1,
-                    kind,
-                    source: Box::new(source),
+                let mut server = Server::start(&launch, addr, settings.server_core)?;
+                let samples = suite.round(kind, &server, settings).map_err(|error| {
+                    let source = server.ended().map_or(error, |how| RoundError::Ended { how });
+                    SuiteError::Round { suite: suite.name(), round: round + 1, kind, source: Box::new(source) }
                 })?;
                 progress(suite, round + 1, kind, &samples);
                 report.add(kind, &samples);
             }
         }
     }
-    Ok(report)
+    Ok(())
 }

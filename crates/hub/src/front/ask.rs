@@ -86,6 +86,7 @@ pub(crate) struct Asks {
 /// The answers of one `subscribe` to several channels.
 #[derive(Debug)]
 pub(crate) struct Gather {
+    pub(crate) session: SessionRef,
     pub(crate) reply: ReplyTo,
     bodies: Vec<Option<ReplyBody>>,
     left: usize,
@@ -107,12 +108,17 @@ impl Asks {
         Some(self.slab.remove(token.index as usize).1)
     }
 
-    pub(crate) fn gather(&mut self, reply: ReplyTo, count: usize) -> u32 {
-        self.gathers.insert(Gather { reply, bodies: vec![None; count], left: count }) as u32
+    pub(crate) fn gather(&mut self, session: SessionRef, reply: ReplyTo, count: usize) -> u32 {
+        self.gathers.insert(Gather { session, reply, bodies: vec![None; count], left: count }) as u32
     }
 
     /// Puts one answer in its place. The last one gives the whole.
-    pub(crate) fn gathered(&mut self, gather: u32, at: u32, body: ReplyBody) -> Option<(ReplyTo, Vec<ReplyBody>)> {
+    pub(crate) fn gathered(
+        &mut self,
+        gather: u32,
+        at: u32,
+        body: ReplyBody,
+    ) -> Option<(SessionRef, ReplyTo, Vec<ReplyBody>)> {
         let entry = self.gathers.get_mut(gather as usize)?;
         if entry.bodies[at as usize].replace(body).is_none() {
             entry.left -= 1;
@@ -121,6 +127,6 @@ impl Asks {
             return None;
         }
         let gather = self.gathers.remove(gather as usize);
-        Some((gather.reply, gather.bodies.into_iter().flatten().collect()))
+        Some((gather.session, gather.reply, gather.bodies.into_iter().flatten().collect()))
     }
 }

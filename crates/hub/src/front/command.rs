@@ -67,7 +67,7 @@ impl Front {
             let conn = self.sessions.get(at).and_then(|session| session.conn);
             return self.reply(cx, conn, reply, ReplyBody::Many(Vec::new()));
         }
-        let gather = self.asks.gather(reply, subs.len());
+        let gather = self.asks.gather(at, reply, subs.len());
         for (place, options) in subs.into_iter().enumerate() {
             self.subscribe(cx, at, ReplyTo::Gathered { gather, at: place as u32 }, options, false);
         }

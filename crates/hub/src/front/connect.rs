@@ -73,18 +73,13 @@ impl Front {
             entered = adopted.entered;
             mailbox = adopted.mailbox;
         }
+        for signal in mailbox {
+            session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
+        }
         if let Some(conn) = self.conn(id) {
             conn.session = Some(at.index);
         }
         self.welcome(cx, id, at, reply, connect, resumed, entered);
-        let Some(session) = self.sessions.get(at) else { return };
-        if !mailbox.is_empty() {
-            let max = cx.limits.signals_waiting_max;
-            for signal in mailbox {
-                session.extra().mailbox.put(signal, max);
-            }
-            self.send_mailbox(cx, at);
-        }
     }
 
     fn resume_here(&mut self, cx: &mut Cx<'_>, id: ConnId, reply: ReplyTo, connect: Connect, index: u32) {
@@ -108,7 +103,6 @@ impl Front {
         }
         let entered = session.extra.as_mut().map(|e| std::mem::take(&mut e.entered)).unwrap_or_default();
         self.welcome(cx, id, at, reply, connect, true, entered);
-        self.send_mailbox(cx, at);
     }
 
     /// Answers `connect` and makes its subscriptions; presence goes on where the channel is subscribed to again.
@@ -130,6 +124,9 @@ impl Front {
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         for channel in &entered {
             if !connect.subscribe.iter().any(|options| options.channel == *channel) {
+                if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
+                    extra.mailbox.forget(channel, false);
+                }
                 self.tell_home(cx, channel, ToHome::Leave { token: None, client });
             }
         }
@@ -232,6 +229,7 @@ impl Front {
 
     /// Takes a session off its connection: nothing is delivered to it, its presence stays.
     fn detach(&mut self, cx: &mut Cx<'_>, index: u32) {
+        self.sessions.renew(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = None;
         session.full = false;

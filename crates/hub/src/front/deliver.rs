@@ -112,7 +112,7 @@ impl Front {
                 edge.behind = Behind::Pulling;
                 let (channel, life) = (edge.name.clone(), edge.life);
                 let token = self.asks.insert(Ask::EdgePull { edge: index, life });
-                self.tell_home(cx, &channel, ToHome::Pull { token, at });
+                self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true });
             }
         } else if edge.presence_stale {
             edge.presence_stale = false;
@@ -128,7 +128,7 @@ impl Front {
             self.run(cx, index);
         }
         if let Some(at) = self.pulls.pop_front() {
-            self.pull_next(cx, at);
+            self.catch_up(cx, at);
         }
         self.has_more()
     }
@@ -148,9 +148,14 @@ impl Front {
         let client = signal.signal.to.and_then(|client| self.sessions.by_client.get(&client).copied());
         let Some(index) = client else { return false };
         let session = &mut self.sessions.slab[index as usize];
-        let subscribed = session.sub_on(edge).is_some_and(|slot| session.subs[slot].member.is_some());
-        let away = session.conn.is_none()
-            && session.extra.as_ref().is_some_and(|e| e.entered.contains(&signal.signal.channel));
+        let subscribed = session.sub_on(edge).is_some_and(|slot| session.subs[slot].is_told());
+        // Away, or back and about to be subscribed again: it is told then.
+        let away = match session.conn {
+            None => session.extra.as_ref().is_some_and(|e| e.entered.contains(&signal.signal.channel)),
+            Some(_) => session
+                .sub_on(edge)
+                .is_some_and(|slot| session.subs[slot].entered || session.subs[slot].member.is_some()),
+        };
         match session.conn {
             Some(conn) if subscribed && !session.full => {
                 cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
@@ -177,14 +182,24 @@ impl Front {
         self.finish(cx, session, reply, body);
     }
 
-    /// Sends what waited for a session that is back, or has room again.
+    /// Sends the signals that waited for a session that has room again, on every channel that is live by now.
     pub(super) fn send_mailbox(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
-        let Some(conn) = session.conn else { return };
-        let wire = session.wire;
-        let waiting = session.extra.as_mut().map(|e| e.mailbox.take()).unwrap_or_default();
-        for signal in waiting {
-            cx.effects.push_one(Push::Signal(signal), wire, conn);
+        if session.extra.as_ref().is_none_or(|extra| extra.mailbox.is_empty()) {
+            return;
+        }
+        let live: Vec<u32> = session.subs.iter().filter(|sub| sub.is_told()).map(|sub| sub.edge).collect();
+        for edge in live {
+            self.send_mailbox_of(cx, at, edge);
+        }
+    }
+
+    /// Sends the signals that waited for one channel of a session, which is live.
+    pub(super) fn send_mailbox_of(&mut self, cx: &mut Cx<'_>, at: SessionRef, edge: u32) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let (Some(conn), Some(extra)) = (session.conn, session.extra.as_mut()) else { return };
+        for signal in extra.mailbox.take_of(&self.edges.edges[edge as usize].name) {
+            cx.effects.push_one(Push::Signal(signal), session.wire, conn);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::name::ChannelName;
 use crate::peer::Pulled;
+use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::vocabulary::{PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
 use slab::Slab;
@@ -295,6 +296,11 @@ impl Edge {
         self.waiting.push_back(Item::PresenceWhole(snapshot));
     }
 
+    /// True where nothing waits to be fanned out and nothing was missed: who is at its place has everything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.behind == Behind::No && self.waiting.is_empty()
+    }
+
     pub(crate) fn has_work(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -335,7 +341,7 @@ impl Item {
                 let offset = publication.offset;
                 let narrow = publication.audience.is_some() || !publication.echo;
                 for member in members {
-                    if member.behind || member.at >= offset {
+                    if member.behind || (member.at >= offset && !planted(Planted::MemberTakesOld)) {
                         continue;
                     }
                     member.at = offset;

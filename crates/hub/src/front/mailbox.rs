@@ -1,5 +1,8 @@
 //! Signals for a client that is slow or away: the latest of each (channel, client, event); directed ones all, in order.
+//!
+//! They are told only while the channel is subscribed: those for a client that is away wait until it has subscribed again.
 
+use crate::name::ChannelName;
 use crate::vocabulary::SignalPush;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +28,23 @@ impl Mailbox {
         }
     }
 
+    /// Lets go of what waits for this channel; directed signals stay where the client is only away.
+    pub(crate) fn forget(&mut self, channel: &ChannelName, away: bool) {
+        self.0.retain(|old| old.signal.channel != *channel || (away && old.signal.to.is_some()));
+    }
+
+    /// Takes out what waits for this channel.
+    pub(crate) fn take_of(&mut self, channel: &ChannelName) -> Vec<Arc<SignalPush>> {
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
+            self.0.drain(..).partition(|old| old.signal.channel == *channel);
+        self.0 = kept;
+        taken.into()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn take(&mut self) -> Vec<Arc<SignalPush>> {
         std::mem::take(&mut self.0).into()
     }
@@ -34,7 +54,6 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::ids::ClientId;
-    use crate::name::ChannelName;
     use crate::vocabulary::{From, Signal};
     use bytes::Bytes;
 

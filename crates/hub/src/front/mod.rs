@@ -171,13 +171,13 @@ impl Front {
 
     /// Answers a command of a connection, in the form that it asked for.
     fn reply(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, reply: ReplyTo, body: ReplyBody) {
-        let (reply, body) = match reply {
-            ReplyTo::Gathered { gather, at } => match self.asks.gathered(gather, at, body) {
-                Some((reply, bodies)) => (reply, ReplyBody::Many(bodies)),
-                None => return,
-            },
-            reply => (reply, body),
-        };
+        if let ReplyTo::Gathered { gather, at } = reply {
+            if let Some((session, reply, bodies)) = self.asks.gathered(gather, at, body) {
+                self.reply(cx, conn, reply, ReplyBody::Many(bodies));
+                self.release_gathered(session, gather);
+            }
+            return;
+        }
         let Some(conn) = conn else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {

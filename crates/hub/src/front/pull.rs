@@ -45,20 +45,30 @@ impl Front {
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
-        let (wire, client_subs) = (session.wire, session.subs.len());
-        for slot in 0..client_subs {
-            let session = &mut self.sessions.slab[index as usize];
-            let sub = &mut session.subs[slot];
-            let (edge, id, stale) = (sub.edge, sub.id, std::mem::take(&mut sub.presence_stale));
-            let edge = &mut self.edges.edges[edge as usize];
+        let wire = session.wire;
+        for sub in session.subs.iter().filter(|sub| sub.gathered.is_none()) {
             if let Some(place) = sub.member {
-                edge.member(wire, place).full = false;
+                self.edges.edges[sub.edge as usize].member(wire, place).full = false;
             }
-            if stale {
-                let channel = edge.name.clone();
-                let token = self.asks.insert(Ask::PresenceWhole { session: at, sub: id });
-                self.tell_home(cx, &channel, ToHome::Presence { token });
-            }
+        }
+        self.catch_up(cx, at);
+    }
+
+    /// What a session with room takes up again: signals that waited, presence that it missed, and the next page.
+    pub(super) fn catch_up(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        if session.full {
+            return;
+        }
+        let mut stale = Vec::new();
+        for sub in session.subs.iter_mut().filter(|sub| sub.presence_stale && sub.gathered.is_none()) {
+            sub.presence_stale = false;
+            stale.push((sub.id, sub.edge));
+        }
+        for (sub, edge) in stale {
+            let channel = self.edges.edges[edge as usize].name.clone();
+            let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
+            self.tell_home(cx, &channel, ToHome::Presence { token });
         }
         self.send_mailbox(cx, at);
         self.pull_next(cx, at);
@@ -90,7 +100,7 @@ impl Front {
         }
         let wire = session.wire;
         let edges = &mut self.edges.edges;
-        let next = session.subs.iter().find_map(|sub| {
+        let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
             let edge = &mut edges[sub.edge as usize];
             let member = *edge.member(wire, sub.member?);
             member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: sub.epoch, offset: member.at }))
@@ -98,7 +108,7 @@ impl Front {
         let Some((sub, channel, from)) = next else { return };
         session.pulling = Some(sub);
         let token = self.asks.insert(Ask::Pull { session: at, sub });
-        self.tell_home(cx, &channel, ToHome::Pull { token, at: from });
+        self.tell_home(cx, &channel, ToHome::Pull { token, at: from, edge: false });
     }
 
     /// A page has come for a subscription that was behind.
@@ -120,6 +130,7 @@ impl Front {
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &mut session.subs[slot];
         let Some(place) = sub.member else { return };
+        let recover_to = if sub.epoch == pulled.top.epoch { sub.recover_to } else { 0 };
         let edge = &mut self.edges.edges[sub.edge as usize];
         let channel = edge.name.clone();
         let member = edge.member(wire, place);
@@ -136,15 +147,18 @@ impl Front {
                 continue;
             }
             member.at = publication.offset;
-            // Behind or not, its own copy that was not wanted live is not wanted now: the client has been answered.
-            let own = !publication.echo && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
+            // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then the answer
+            // may have been lost with the connection, and the copy with its key stands for it.
+            let unwanted = !publication.echo && publication.offset > recover_to;
+            let own = unwanted && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
             if publication.is_for(client) && !own {
                 cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
             }
         }
         member.at = member.at.max(pulled.end);
-        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names.
-        member.behind = member.at < pulled.top.offset;
+        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An outbox
+        // that went over its mark meanwhile takes none of it.
+        member.behind = member.full || member.at < pulled.top.offset;
         self.pull_later(at);
     }
 

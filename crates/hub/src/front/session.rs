@@ -1,7 +1,8 @@
 //! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
 //!
-//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused:
-//! a [`SessionRef`] carries the life it meant, and an answer for another life is dropped.
+//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused,
+//! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
+//! a new life begins with each connection, and an answer for another life is dropped.
 
 use super::edge::Audit;
 use super::lane::Lanes;
@@ -42,7 +43,7 @@ pub(crate) struct Heartbeat {
     pub(crate) heard_ms: u64,
 }
 
-/// A session, as long as it is this one.
+/// A session on the connection that it has, as long as it is this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionRef {
     pub(crate) index: u32,
@@ -100,8 +101,19 @@ pub(crate) struct Sub {
     pub(crate) presence: bool,
     pub(crate) signals: bool,
     pub(crate) entered: bool,
+    /// The top when it was answered: up to here, what follows is its recovery.
+    pub(crate) recover_to: u64,
+    /// Its answer waits for those of the same `subscribe`: nothing is told before them.
+    pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.
     pub(crate) presence_stale: bool,
+}
+
+impl Sub {
+    /// True from the answer to the client on.
+    pub(crate) fn is_told(&self) -> bool {
+        self.member.is_some() && self.gathered.is_none()
+    }
 }
 
 impl Session {
@@ -168,6 +180,12 @@ impl Sessions {
 
     pub(crate) fn reference(&self, index: u32) -> SessionRef {
         SessionRef { index, life: self.slab[index as usize].life }
+    }
+
+    /// The session goes on without the connection that it had: answers and pages that were for that one find nothing.
+    pub(crate) fn renew(&mut self, index: u32) {
+        self.next_life = self.next_life.wrapping_add(1);
+        self.slab[index as usize].life = self.next_life;
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Session {

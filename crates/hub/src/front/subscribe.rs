@@ -9,7 +9,7 @@ use super::lane::Waiting;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Position};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::rules::Action;
@@ -56,6 +56,8 @@ impl Front {
             presence,
             signals,
             entered: goes_on,
+            recover_to: 0,
+            gathered: None,
             presence_stale: false,
         });
         let token = self.asks.insert(Ask::Subscribe { session: at, sub: id, edge, reply });
@@ -141,28 +143,58 @@ impl Front {
         let Some(conn) = session.conn else { return };
         let sub = &mut session.subs[slot];
         let more = start.end < start.top.offset;
+        if let ReplyTo::Gathered { gather, .. } = reply {
+            sub.gathered = Some(gather);
+        }
+        let waits = full || sub.gathered.is_some();
         let member = Member {
             conn,
             session: at.index,
             slot: slot as u32,
             at: start.end,
-            behind: more || full,
-            full,
+            behind: more || waits,
+            full: waits,
             presence: sub.presence,
             signals: sub.signals,
         };
         let place = self.edges.edges[edge as usize].add(wire, member);
         sub.member = Some(place);
         sub.epoch = start.top.epoch;
+        sub.recover_to = if start.recovered.is_some() { start.top.offset } else { 0 };
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
-            position: crate::ids::Position { epoch: start.top.epoch, offset: start.end },
+            position: Position { epoch: start.top.epoch, offset: start.end },
             recovered: start.recovered,
             publications: start.publications.into_iter().filter(|p| p.is_for(client)).collect(),
             more,
         };
         self.finish(cx, at, reply, ReplyBody::Subscribed(Box::new(subscribed)));
+        if !waits {
+            self.send_mailbox_of(cx, at, edge);
+        }
         if more {
+            self.pull_later(at);
+        }
+    }
+
+    /// The answers of one `subscribe` have been told together: its members, held back until now, take what has come since.
+    pub(super) fn release_gathered(&mut self, at: SessionRef, gather: u32) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let (full, wire) = (session.full, session.wire);
+        let mut catch_up = false;
+        for sub in session.subs.iter_mut().filter(|sub| sub.gathered == Some(gather)) {
+            sub.gathered = None;
+            let edge = &mut self.edges.edges[sub.edge as usize];
+            let (is_quiet, top) = (edge.is_quiet(), edge.at);
+            if let Some(place) = sub.member {
+                let member = edge.member(wire, place);
+                member.full = full;
+                let is_at_top = is_quiet && top == Some(Position { epoch: sub.epoch, offset: member.at });
+                member.behind &= full || !is_at_top;
+                catch_up |= member.behind;
+            }
+        }
+        if catch_up || session.extra.is_some() || session.subs.iter().any(|sub| sub.presence_stale) {
             self.pull_later(at);
         }
     }
@@ -220,7 +252,14 @@ impl Front {
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
         if entry.pulling == Some(sub.id) {
+            // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
+            let at = SessionRef { index: session, life: entry.life };
+            self.pulls.push_back(at);
+        }
+        if let Some(extra) = entry.extra.as_mut() {
+            let away = entry.conn.is_none() && sub.entered;
+            extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
         let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));

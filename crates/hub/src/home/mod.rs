@@ -80,6 +80,8 @@ struct Interest {
     seq: u64,
     /// Deliveries are not sent until it has pulled up to the top.
     behind: bool,
+    /// Presence changes were left out meanwhile: it gets the whole when it has caught up.
+    presence_missed: bool,
 }
 
 /// What an operation of the store was for.
@@ -116,7 +118,7 @@ enum What {
     Pull {
         shard: ShardId,
         token: AskToken,
-        at: Position,
+        edge: bool,
     },
     Fill,
 }
@@ -188,7 +190,9 @@ impl Homes {
             }
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
-                self.links.forget(from, index, home.life);
+                if home.interests.iter().all(|i| i.shard != from) {
+                    self.links.forget(from, index, home.life);
+                }
                 self.linger(cx, index);
             }
             ToHome::Publish { token, entry } => self.append(cx, index, from, token, entry),
@@ -218,8 +222,8 @@ impl Homes {
                 let what = What::History { shard: from, token };
                 self.read(cx, index, what, range, query.limit as usize);
             }
-            ToHome::Pull { token, at } => {
-                self.read(cx, index, What::Pull { shard: from, token, at }, Range::After(at), usize::MAX);
+            ToHome::Pull { token, at, edge } => {
+                self.read(cx, index, What::Pull { shard: from, token, edge }, Range::After(at), usize::MAX);
             }
             ToHome::Behind => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
@@ -311,7 +315,7 @@ impl Homes {
                 let start = Start { top, end: page.end, recovered, publications: page.publications };
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
             }
-            (What::Pull { shard, token, at }, Answer::Page(page)) => self.pulled(cx, index, shard, token, at, page),
+            (What::Pull { shard, token, edge }, Answer::Page(page)) => self.pulled(cx, index, shard, token, edge, page),
             (What::History { shard, token }, Answer::Page(page)) => {
                 let Page { publications, top, more, .. } = page;
                 let channel = self.homes[index as usize].name.clone();
@@ -348,15 +352,19 @@ impl Homes {
         self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
     }
 
-    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, at: Position, page: Page) {
+    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, edge: bool, page: Page) {
         let home = &mut self.homes[index as usize];
         let top = home.top();
-        // A page can be past what was delivered so far, never short of what `more` does not announce.
+        // A page can be past what was delivered so far, never short of what `more` does not announce. The edge goes live by
+        // the same comparison as here; a subscriber that has caught up says nothing about its edge.
+        let caught_up = edge && page.end >= top.offset;
+        let missed = caught_up && home.caught_up(shard);
         let pulled = Pulled { top, end: page.end, complete: page.complete, publications: page.publications };
-        if at.epoch == top.epoch && page.end >= top.offset {
-            home.caught_up(shard);
-        }
         self.answer(cx, index, shard, ToEdge::Pulled { token, result: Ok(pulled) });
+        if missed {
+            let snapshot = Arc::new(self.homes[index as usize].snapshot(cx));
+            self.answer(cx, index, shard, ToEdge::PresenceWhole(snapshot));
+        }
     }
 
     /// A publication has its place: deliver it, if it is the next one.
@@ -470,13 +478,13 @@ impl Homes {
     fn tell_interested(&mut self, cx: &mut Cx<'_>, index: u32, message: impl Fn(ShardId) -> ToEdge) {
         let home = &mut self.homes[index as usize];
         for interest in &mut home.interests {
-            if interest.behind {
-                continue;
-            }
             let message = message(interest.shard);
-            if !self.links.has_room(interest.shard, cx.limits.link_bytes_max) {
+            if !interest.behind && !self.links.has_room(interest.shard, cx.limits.link_bytes_max) {
                 interest.behind = true;
                 self.links.wait(interest.shard, index, home.life);
+            }
+            if interest.behind {
+                interest.presence_missed |= message.is_presence();
                 continue;
             }
             self.links.sent(interest.shard, message.cost());
@@ -536,14 +544,15 @@ impl Home {
     fn interest(&mut self, shard: ShardId, seq: u64) {
         match self.interests.iter_mut().find(|i| i.shard == shard) {
             Some(interest) => interest.seq = interest.seq.max(seq),
-            None => self.interests.push(Interest { shard, seq, behind: false }),
+            None => self.interests.push(Interest { shard, seq, behind: false, presence_missed: false }),
         }
     }
 
-    fn caught_up(&mut self, shard: ShardId) {
-        if let Some(interest) = self.interests.iter_mut().find(|i| i.shard == shard) {
-            interest.behind = false;
-        }
+    /// Deliveries to this shard go on. True where it missed presence changes meanwhile.
+    fn caught_up(&mut self, shard: ShardId) -> bool {
+        let Some(interest) = self.interests.iter_mut().find(|i| i.shard == shard) else { return false };
+        interest.behind = false;
+        std::mem::take(&mut interest.presence_missed)
     }
 
     fn is_idle(&self) -> bool {

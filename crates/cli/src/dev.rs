@@ -1,0 +1,133 @@
+//! `fanfare dev`: a server to try things with. Permissive rules, pages of any local port, loopback addresses, the demos.
+
+use crate::demos;
+use crate::failure::Failure;
+use fanfare::{Chat, Config, Fanfare, Origins, Running};
+use std::io::{ErrorKind, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use tokio::signal::unix::{SignalKind, signal};
+
+const PORT: u16 = 8080;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen; several times or with commas for several addresses [default: port 8080 of 127.0.0.1 and ::1]
+    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    listen: Vec<SocketAddr>,
+    /// How many shards, each a thread with its own connections [default: one for each core]
+    #[arg(long, env = "FANFARE__SHARDS", value_name = "N")]
+    shards: Option<usize>,
+    /// The key for the application's API [default: a new one at each start]
+    #[arg(long, env = "FANFARE__API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<String>,
+}
+
+/// Runs until SIGTERM or SIGINT; a second one ends it at once.
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    log_to_stderr();
+    raise_file_limit();
+    let mut config = Config { origins: Origins::Localhost, ..Config::default() };
+    if let Some(shards) = args.shards {
+        config.shards = shards;
+    }
+    let shards = config.shards;
+    let mut signals = watch_signals()?;
+    let running = start(config, args.listen)?;
+    let api_key = args.api_key.unwrap_or_else(random_key);
+    greet(&running, shards, &api_key);
+    signals.wait_for_one();
+    eprintln!("stopping: clients are told to come back; once more ends it at once");
+    signals.exit_at_the_next();
+    running.drain()?;
+    Ok(())
+}
+
+fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
+    let build = |config: Config| Fanfare::builder().config(config).protocol("/", Chat::default()).fallback(demos::router()).build();
+    if !listen.is_empty() {
+        return Ok(build(config)?.start(&listen)?);
+    }
+    let (v4, v6) = (SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), SocketAddr::from((Ipv6Addr::LOCALHOST, PORT)));
+    match build(config.clone())?.start(&[v4, v6]) {
+        // Not every machine and container has IPv6; nobody asked for it by name.
+        Err(fanfare::ServeError::Listen { address, source })
+            if address == v6 && (source.kind() == ErrorKind::AddrNotAvailable || source.kind() == ErrorKind::Unsupported || source.raw_os_error() == Some(97)) =>
+        {
+            Ok(build(config)?.start(&[v4])?)
+        }
+        started => Ok(started?),
+    }
+}
+
+fn greet(running: &Running, shards: usize, api_key: &str) {
+    let mut out = std::io::stderr().lock();
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(out, "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} shards");
+    for address in running.addresses() {
+        let _ = writeln!(out, "listening on http://{address}");
+    }
+    let _ = writeln!(out, "API key: {api_key}");
+    if let Some(address) = running.addresses().first() {
+        let _ = writeln!(out, "open http://localhost:{} in two windows: a chat", address.port()); // stderr may be closed: nothing to do about it
+    }
+}
+
+/// The handling of signals, ready before the server is, so that none ends the process without a word.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+fn watch_signals() -> Result<Signals, Failure> {
+    let failed = |error: std::io::Error| Failure { sentence: format!("cannot watch for signals: {error}"), hint: None, status: 2 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let guard = runtime.enter();
+    let terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    drop(guard);
+    Ok(Signals { runtime, terminate, interrupt })
+}
+
+impl Signals {
+    fn wait_for_one(&mut self) {
+        let Signals { runtime, terminate, interrupt } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+    }
+
+    /// From here on a signal ends the process where it stands.
+    fn exit_at_the_next(mut self) {
+        std::thread::spawn(move || {
+            self.wait_for_one();
+            std::process::exit(1);
+        });
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FANFARE__LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// As many connections as the system lets this process have: the usual soft limit is 1,024 files.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+fn random_key() -> String {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Err(_) => String::new(), // no randomness, no key: an empty one is never accepted
+    }
+}

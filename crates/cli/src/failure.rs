@@ -1,0 +1,45 @@
+//! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
+
+use fanfare::ServeError;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+/// An end that is told to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) sentence: String,
+    pub(crate) hint: Option<String>,
+    /// 1 the user can fix it, 2 we failed.
+    pub(crate) status: u8,
+}
+
+impl Failure {
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("error: {}", self.sentence);
+        if let Some(hint) = &self.hint {
+            eprintln!("\nhint: {hint}");
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        let hint = match &error {
+            ServeError::Listen { address, source } if source.kind() == ErrorKind::AddrInUse => Some(format!(
+                "something listens there already; choose another port with --listen {}:{}, or end the other program",
+                address.ip(),
+                address.port().saturating_add(1)
+            )),
+            ServeError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Some("ports below 1024 need a permission; choose a higher one with --listen".to_owned())
+            }
+            ServeError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
+                Some("this machine has no such address; 127.0.0.1 is always there, 0.0.0.0 is all of them".to_owned())
+            }
+            _ => None,
+        };
+        let ours = matches!(error, ServeError::Shard | ServeError::System { .. });
+        Failure { sentence: error.to_string(), hint, status: if ours { 2 } else { 1 } }
+    }
+}

@@ -1,0 +1,74 @@
+//! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
+
+use crate::protocol::{Conversation, Encoded, Message, Protocol, Turn};
+use fanfare_hub::{Connect, Now, Push, Reply};
+use fanfare_wire::chat::{self, Written};
+
+/// The mission's plain chat: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Chat {
+    heartbeat_ms: u32,
+}
+
+impl Default for Chat {
+    /// Heartbeats every 30 s.
+    fn default() -> Self {
+        Chat { heartbeat_ms: 30_000 }
+    }
+}
+
+impl Chat {
+    /// Pings so often; a client that gives no sign of life until the next one is closed.
+    #[must_use]
+    pub fn heartbeat_ms(self, heartbeat_ms: u32) -> Self {
+        Chat { heartbeat_ms }
+    }
+}
+
+impl Protocol for Chat {
+    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation> {
+        turn.requests.push(chat::Chat::open(Connect::default()));
+        Box::new(chat::Chat::default())
+    }
+
+    fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {
+        if *push == Push::Ping {
+            return Encoded::Ping;
+        }
+        encoded(chat::encode_push(push, now.wall_ms, out))
+    }
+
+    fn heartbeat_ms(&self) -> u32 {
+        self.heartbeat_ms
+    }
+}
+
+impl Conversation for chat::Chat {
+    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
+        let bytes = match message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes, // the mission's server reads them alike
+        };
+        if let Err(ignored) = self.decode(bytes, &mut turn.requests) {
+            crate::shard::log_ignored(&ignored);
+        }
+    }
+
+    fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
+        match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
+            Ok(written) => encoded(written),
+            Err(refused) => {
+                crate::shard::log_ignored(&refused);
+                Encoded::Nothing
+            }
+        }
+    }
+}
+
+fn encoded(written: Written) -> Encoded {
+    match written {
+        Written::Message => Encoded::Text,
+        Written::Nothing => Encoded::Nothing,
+        Written::Close(reason) => Encoded::Close(reason),
+    }
+}

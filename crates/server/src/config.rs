@@ -1,0 +1,43 @@
+//! The checked settings that a server is built with. The command line and the embedder fill it.
+
+use crate::origin::Origins;
+use fanfare_hub::{Limits, Pattern, Rule, Rules};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that a server may be told, with defaults that are safe on a development machine.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Shards, each a thread with its own listener. Default: one for each core that the process may use.
+    pub shards: usize,
+    /// The policy. Default: one rule, `**`, that lets everybody do everything.
+    pub rules: Arc<Rules>,
+    /// The bounds of connections, channels and memory.
+    pub limits: Limits,
+    /// Which pages of browsers may open connections. Default: those of the same host.
+    pub origins: Origins,
+    /// Time for a request's head to arrive whole. Default 10 s.
+    pub head_timeout: Duration,
+    /// The largest request head, in bytes. Default 16 KiB.
+    pub head_bytes_max: usize,
+    /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
+    pub close_timeout: Duration,
+    /// How long a stopping server spreads the return of its clients. Default 10 s.
+    pub drain_window: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
+        Config {
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            rules: Arc::new(Rules::new(vec![open])),
+            limits: Limits::default(),
+            origins: Origins::default(),
+            head_timeout: Duration::from_secs(10),
+            head_bytes_max: 16 << 10,
+            close_timeout: Duration::from_secs(3),
+            drain_window: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! HTTP: everything that is not a WebSocket upgrade at the beginning of a connection.
+//!
+//! In: a socket with the bytes that were read from it already. hyper serves HTTP/1.1 and HTTP/2 from there, over the
+//! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
+//! the socket is taken back from hyper and becomes a connection of the shard.
+
+use crate::shard::{Refused, Routes, Shared, UpgradeRequest, adopt};
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use fanfare_hub::WireId;
+use fanfare_wire::websocket::is_upgrade;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tower::ServiceExt as _;
+
+/// A socket whose first bytes have been read already.
+struct Rewound {
+    read: Bytes,
+    socket: TcpStream,
+}
+
+/// Runs what hyper spawns for HTTP/2 on the shard's own thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async {
+            future.await;
+        });
+    }
+}
+
+/// Serves a connection until it ends or is upgraded.
+pub(crate) async fn serve(shell: Shared, socket: TcpStream, read: Bytes, routes: Routes) {
+    let head_timeout = shell.borrow().config().head_timeout;
+    let service = service_fn(|request| answer(shell.clone(), routes.clone(), request));
+    let mut server = auto::Builder::new(Local);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
+    server.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(head_timeout);
+    let io = TokioIo::new(Rewound { read, socket });
+    if let Err(error) = server.serve_connection_with_upgrades(io, service).await {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let http1 = matches!(request.version(), http::Version::HTTP_10 | http::Version::HTTP_11);
+    if !http1 || !is_upgrade(headers.iter().copied()) {
+        return Ok(routes.pages.clone().oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}));
+    }
+    let upgrade = UpgradeRequest {
+        method: request.method().as_str(),
+        http_minor: u8::from(request.version() == http::Version::HTTP_11),
+        path: request.uri().path(),
+        headers: &headers,
+    };
+    let judged = routes.upgrade(&shell.borrow(), &upgrade);
+    let (wire, response) = match judged {
+        Err(refused) => return Ok(refused.into_response()),
+        Ok(granted) => {
+            let mut response = Response::builder()
+                .status(StatusCode::SWITCHING_PROTOCOLS)
+                .header(http::header::UPGRADE, "websocket")
+                .header(http::header::CONNECTION, "Upgrade")
+                .header(http::header::SEC_WEBSOCKET_ACCEPT, &granted.accepted.accept[..]);
+            if let Some(name) = granted.subprotocol {
+                response = response.header(http::header::SEC_WEBSOCKET_PROTOCOL, name);
+            }
+            (granted.wire, response.body(Body::empty()).expect("every part of this response is a valid header"))
+        }
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::task::spawn_local(async move {
+        match upgraded.await {
+            Ok(upgraded) => take_back(&shell, upgraded, wire),
+            Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
+        }
+    });
+    Ok(response)
+}
+
+/// Takes the socket back from hyper.
+fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
+    match upgraded.downcast::<TokioIo<Rewound>>() {
+        Ok(parts) => {
+            let Rewound { read, socket } = parts.io.into_inner();
+            let mut rest = parts.read_buf.to_vec();
+            rest.extend_from_slice(&read);
+            adopt(shell, socket, wire, rest);
+        }
+        Err(_) => tracing::error!("an upgraded connection was not one of ours"),
+    }
+}
+
+/// What no route takes.
+pub(crate) async fn not_found(uri: http::Uri) -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("nothing is at {:?}\n", uri.path()))
+}
+
+/// A status as the first line has it.
+pub(crate) fn status(code: u16) -> StatusLine {
+    StatusLine(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+/// Writes `404 Not Found`.
+pub(crate) struct StatusLine(StatusCode);
+
+impl std::fmt::Display for StatusLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0.as_str(), self.0.canonical_reason().unwrap_or(""))
+    }
+}
+
+impl Refused {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(format!("{}\n", self.reason)));
+        *response.status_mut() = status(self.status).0;
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        for (name, value) in self.headers {
+            headers.insert(http::HeaderName::from_static(lower(name)), http::HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// The names that a refusal can carry, as HTTP/2 and `HeaderName` write them.
+fn lower(name: &'static str) -> &'static str {
+    match name {
+        "Allow" => "allow",
+        "Upgrade" => "upgrade",
+        "Connection" => "connection",
+        "Sec-WebSocket-Version" => "sec-websocket-version",
+        other => other,
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, into);
+        }
+        let count = self.read.len().min(into.remaining());
+        into.put_slice(&self.read[..count]);
+        self.read.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

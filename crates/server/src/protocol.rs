@@ -1,0 +1,147 @@
+//! The seam for protocols: how messages become commands, and deliveries messages.
+//!
+//! A [`Protocol`] is chosen by path and subprotocol and shared by its connections; a [`Conversation`] is one connection's
+//! part of it. Both run on the shard's thread and must not block. What a publication looks like is asked of the protocol
+//! once for all receivers; what concerns one connection is asked of its conversation. [`Echo`] is the smallest protocol.
+
+use fanfare_hub::{Disconnect, Now, Push, Reply, Request};
+
+/// One whole message of a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// UTF-8 text.
+    Text(&'a str),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
+/// What encoding came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoded {
+    /// What was appended is a text message.
+    Text,
+    /// What was appended is a binary message.
+    Binary,
+    /// What was appended is the payload of the transport's own ping.
+    Ping,
+    /// This protocol has no words for it.
+    Nothing,
+    /// This protocol cannot say it to a client that stays: the connection ends.
+    Close(Disconnect),
+}
+
+/// What a conversation does with a message.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Commands for the hub, in order.
+    pub requests: Vec<Request>,
+    /// A message straight back: its bytes, if [`answered`](Self::answer) says so.
+    pub(crate) answer: Vec<u8>,
+    pub(crate) answers: Vec<(usize, bool)>,
+    pub(crate) close: Option<Disconnect>,
+}
+
+impl Turn {
+    /// Sends a message straight back to this connection.
+    pub fn answer(&mut self, message: Message<'_>) {
+        let (bytes, text) = match message {
+            Message::Text(text) => (text.as_bytes(), true),
+            Message::Binary(bytes) => (bytes, false),
+        };
+        self.answer.extend_from_slice(bytes);
+        self.answers.push((self.answer.len(), text));
+    }
+
+    /// Ends the connection after what was sent.
+    pub fn close(&mut self, reason: Disconnect) {
+        self.close = Some(reason);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.requests.clear();
+        self.answer.clear();
+        self.answers.clear();
+        self.close = None;
+    }
+}
+
+/// A language that clients speak over messages.
+pub trait Protocol: Send + Sync + 'static {
+    /// A connection has been upgraded: its part of the protocol begins. What it does at once goes into `turn`.
+    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation>;
+
+    /// Encodes a push for every connection that speaks this, appended to `out`, which is empty.
+    fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded;
+
+    /// The WebSocket subprotocol by which a client asks for it; `None` serves clients that ask for none.
+    fn subprotocol(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The largest message of a client, in bytes; `None` is the server's `message_bytes_max`.
+    fn message_bytes_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// How long a session outlives its connection, in ms; 0 ends both together.
+    fn grace_ms(&self) -> u32 {
+        0
+    }
+
+    /// Time between heartbeats, in ms.
+    fn heartbeat_ms(&self) -> u32 {
+        30_000
+    }
+}
+
+/// One connection's part of a protocol.
+pub trait Conversation {
+    /// A message has come. What it asks for, and what is answered at once, goes into `turn`.
+    fn message(&mut self, message: Message<'_>, turn: &mut Turn);
+
+    /// Encodes an answer of the hub, appended to `out`, which is empty.
+    fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
+}
+
+/// Sends every message back as it came.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Echo {
+    message_bytes_max: Option<usize>,
+}
+
+impl Echo {
+    /// An echo that takes messages of up to `bytes`.
+    #[must_use]
+    pub fn message_bytes_max(self, bytes: usize) -> Self {
+        Echo { message_bytes_max: Some(bytes) }
+    }
+}
+
+impl Protocol for Echo {
+    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation> {
+        turn.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
+        Box::new(*self)
+    }
+
+    fn encode_push(&self, push: &Push, _now: Now, _out: &mut Vec<u8>) -> Encoded {
+        match push {
+            Push::Ping => Encoded::Ping,
+            Push::Disconnect { reason, .. } => Encoded::Close(*reason),
+            _ => Encoded::Nothing,
+        }
+    }
+
+    fn message_bytes_max(&self) -> Option<usize> {
+        self.message_bytes_max
+    }
+}
+
+impl Conversation for Echo {
+    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
+        turn.answer(message);
+    }
+
+    fn encode_reply(&mut self, _reply: &Reply, _now: Now, _out: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}

@@ -1,0 +1,287 @@
+//! Taking connections in: the first request's head, and where it leads.
+//!
+//! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard;
+//! everything else goes to HTTP (`crate::http`) with the bytes as they came. A head that is too large, too slow or no HTTP
+//! is answered and closed.
+
+use super::read::{Reader, is_of_one_connection};
+use super::{Shared, Shell};
+use crate::http;
+use crate::protocol::Protocol;
+use bytes::Bytes;
+use fanfare_hub::WireId;
+use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// RFC 6585 §5 asks for a bound; `httparse` needs the room beforehand.
+const HEADERS_MAX: usize = 100;
+/// How long accepting pauses when the process has no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
+const FORGET_BYTES: usize = 256 << 10;
+/// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// Where requests lead. The same on every shard.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    /// Upgrades: by path, then by subprotocol.
+    pub(crate) upgrades: Arc<[(String, WireId, Arc<dyn Protocol>)]>,
+    /// Everything else.
+    pub(crate) pages: axum::Router,
+}
+
+/// What an upgrade request asks, whoever parsed it.
+pub(crate) struct UpgradeRequest<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) http_minor: u8,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// Why a request is not upgraded: a status, headers, and a sentence for a person.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+    pub(crate) reason: String,
+}
+
+/// An upgrade that was granted.
+pub(crate) struct Granted<'a> {
+    pub(crate) accepted: Accepted<'a>,
+    pub(crate) wire: WireId,
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+impl Routes {
+    /// Judges an upgrade request.
+    pub(crate) fn upgrade<'a>(&self, shell: &Shell, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+        let headers = request.headers.iter().copied();
+        let accepted = accept(request.method, request.http_minor, headers)?;
+        let offered: Vec<_> = self.upgrades.iter().filter(|(path, ..)| path == request.path).collect();
+        if offered.is_empty() {
+            let reason = format!("no protocol is spoken at {:?}", request.path);
+            return Err(Refused { status: 404, headers: &[], reason });
+        }
+        let header = |name: &str| {
+            let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+        };
+        if let Some(origin) = header("origin") {
+            if !shell.config.origins.allow(origin, header("host")) {
+                let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
+                return Err(Refused { status: 403, headers: &[], reason });
+            }
+        }
+        // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
+        let asked = accepted.protocols.iter().find_map(|name| offered.iter().find(|(.., p)| p.subprotocol() == Some(*name)));
+        let unnamed = || offered.iter().find(|(.., p)| p.subprotocol().is_none());
+        let Some((_, wire, protocol)) = asked.or_else(unnamed) else {
+            let spoken: Vec<_> = offered.iter().filter_map(|(.., p)| p.subprotocol()).collect();
+            let reason = format!("{:?} speaks only the subprotocols {spoken:?}", request.path);
+            return Err(Refused { status: 400, headers: &[], reason });
+        };
+        Ok(Granted { wire: *wire, subprotocol: asked.and(protocol.subprotocol()), accepted })
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused { status: refusal.status(), headers: refusal.headers(), reason: refusal.to_string() }
+    }
+}
+
+/// Accepts for the life of the shard.
+pub(super) async fn run(shell: Shared, listener: TcpListener, routes: Routes) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                tokio::task::spawn_local(begin(shell.clone(), socket, routes.clone()));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What became of the head.
+enum Head {
+    /// Upgraded: these bytes came after the head.
+    Upgraded(WireId, Vec<u8>),
+    /// For HTTP: everything that was read.
+    Http(Vec<u8>),
+    /// Answered like this, and over.
+    Refused(Refused),
+    /// The peer is gone.
+    Gone,
+}
+
+async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
+    let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
+    let head_timeout = shell.borrow().config.head_timeout;
+    let head = match tokio::time::timeout(head_timeout, read_head(&shell, &mut socket, &routes)).await {
+        Ok(head) => head,
+        Err(_) => {
+            let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
+            Head::Refused(Refused { status: 408, headers: &[], reason })
+        }
+    };
+    match head {
+        Head::Gone => {}
+        Head::Upgraded(wire, rest) => adopt(&shell, socket, wire, rest),
+        Head::Http(read) => {
+            tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes));
+        }
+        Head::Refused(refused) => refuse(&shell, socket, refused).await,
+    }
+}
+
+async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> Head {
+    let mut read = Vec::new();
+    loop {
+        if socket.readable().await.is_err() {
+            return Head::Gone;
+        }
+        let progress = {
+            let mut guard = shell.borrow_mut();
+            let shell = &mut *guard;
+            let room = if read.is_empty() { shell.buffer.len() } else { shell.buffer.len().min(4096) };
+            match socket.try_read(&mut shell.buffer[..room]) {
+                Ok(0) => return Head::Gone,
+                Ok(count) if read.is_empty() => {
+                    // Almost always the head comes whole: it is looked at where it was read.
+                    let buffer = std::mem::take(&mut shell.buffer);
+                    let progress = judge(shell, &buffer[..count], routes);
+                    if progress.is_none() || matches!(progress, Some(Progress::Http)) {
+                        read.extend_from_slice(&buffer[..count]);
+                    }
+                    let rest = match &progress {
+                        Some(Progress::Upgrade(_, _, len)) => buffer[*len..count].to_vec(),
+                        _ => Vec::new(),
+                    };
+                    shell.buffer = buffer;
+                    progress.map(|progress| (progress, rest))
+                }
+                Ok(count) => {
+                    read.extend_from_slice(&shell.buffer[..count]);
+                    judge(shell, &read, routes).map(|progress| {
+                        let rest = match &progress {
+                            Progress::Upgrade(_, _, len) => read[*len..].to_vec(),
+                            _ => Vec::new(),
+                        };
+                        (progress, rest)
+                    })
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+                Err(_) => return Head::Gone,
+            }
+        };
+        match progress {
+            None => {}
+            Some((Progress::Http, _)) => return Head::Http(read),
+            Some((Progress::Refuse(refused), _)) => return Head::Refused(refused),
+            Some((Progress::Upgrade(wire, answer, _), rest)) => {
+                return if socket.write_all(&answer).await.is_ok() { Head::Upgraded(wire, rest) } else { Head::Gone };
+            }
+        }
+    }
+}
+
+enum Progress {
+    Http,
+    Refuse(Refused),
+    /// The wire, the answer to write, the length of the head.
+    Upgrade(WireId, Vec<u8>, usize),
+}
+
+/// Looks at what was read of a head. `None`: it is not whole yet.
+fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
+    if read.starts_with(HTTP2_PREFACE) {
+        return Some(Progress::Http);
+    }
+    let max = shell.config.head_bytes_max;
+    let refuse = |status, reason: String| Some(Progress::Refuse(Refused { status, headers: &[], reason }));
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(read) {
+        Ok(httparse::Status::Complete(len)) if len <= max => {
+            let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
+            if !is_upgrade(headers.iter().copied()) {
+                return Some(Progress::Http);
+            }
+            let target = request.path.unwrap_or("/");
+            let path = target.split_once('?').map_or(target, |(path, _)| path);
+            let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
+            let request = UpgradeRequest { method, http_minor, path, headers: &headers };
+            match routes.upgrade(shell, &request) {
+                Ok(granted) => {
+                    let mut answer = Vec::with_capacity(160);
+                    granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
+                    Some(Progress::Upgrade(granted.wire, answer, len))
+                }
+                Err(refused) => Some(Progress::Refuse(refused)),
+            }
+        }
+        Ok(httparse::Status::Partial) if read.len() < max => None,
+        Ok(_) => refuse(431, format!("the request's head is longer than {max} bytes")),
+        Err(httparse::Error::TooManyHeaders) => refuse(431, format!("the request has more than {HEADERS_MAX} headers")),
+        Err(error) => refuse(400, format!("this is not HTTP/1.1: {error}")),
+    }
+}
+
+/// Makes a socket that has been upgraded a connection of this shard.
+pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<u8>) {
+    let (half, writer) = socket.into_split();
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    let default_max = shell.config.limits.message_bytes_max;
+    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(default_max);
+    let id = shell.open(now, writer, wire);
+    let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
+    drop(shell);
+    tokio::task::spawn_local(Reader { shell: shared.clone(), half, id, decoder, stash: rest }.run());
+}
+
+/// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
+async fn refuse(shell: &Shared, mut socket: TcpStream, refused: Refused) {
+    let timeout = shell.borrow().config.close_timeout;
+    let answer = refused.response();
+    let _ = tokio::time::timeout(timeout, async {
+        socket.write_all(answer.as_bytes()).await?;
+        socket.shutdown().await?;
+        let mut forgotten = 0;
+        let mut buffer = [0; 1024];
+        while forgotten < FORGET_BYTES {
+            match socket.read(&mut buffer).await? {
+                0 => break,
+                count => forgotten += count,
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    })
+    .await; // whether or not it was read: the connection is over
+}
+
+impl Refused {
+    fn response(&self) -> String {
+        use std::fmt::Write as _;
+        let status = http::status(self.status);
+        let mut head = format!("HTTP/1.1 {status}\r\n");
+        for (name, value) in self.headers {
+            let _ = write!(head, "{name}: {value}\r\n"); // writing to a String cannot fail
+        }
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
+            head.push_str("Connection: close\r\n");
+        }
+        let body = format!("{}\n", self.reason);
+        let _ = write!(head, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        head
+    }
+}

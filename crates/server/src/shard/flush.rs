@@ -1,0 +1,132 @@
+//! Writing: once a turn, each dirty connection with one vectored write.
+//!
+//! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
+//! written together, while a lone message is not delayed. After a slice of writes it lets the runtime look for new input.
+
+use super::{Shared, Shell, wake};
+use fanfare_hub::{ConnId, Input};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::task::Poll;
+
+/// Writes between two looks at what has come in: about a millisecond on loopback.
+const SLICE: usize = 256;
+/// Frames in one vectored write.
+const FRAMES: usize = 64;
+/// Writes to one connection in its turn; then the next has its own.
+const WRITES: usize = 8;
+
+/// Runs for the life of the shard: writes what is dirty, carries messages to other shards, goes on with the hub.
+pub(super) async fn run(shell: Shared) {
+    loop {
+        poll_fn(|cx| {
+            let mut shell = shell.borrow_mut();
+            if shell.dirty.is_empty() && !shell.again && !shell.links.waiting() {
+                shell.flusher = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        let more = {
+            let mut this = shell.borrow_mut();
+            this.links.send();
+            this.flush_slice(&shell);
+            if std::mem::take(&mut this.again) {
+                let now = this.now();
+                this.act(now, Input::Continue);
+            }
+            this.again || !this.dirty.is_empty()
+        };
+        if more {
+            tokio::task::yield_now().await; // goes on after the runtime has looked for input
+        }
+    }
+}
+
+impl Shell {
+    fn flush_slice(&mut self, shared: &Shared) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let slice = dirty.len().min(SLICE);
+        for index in dirty.drain(..slice) {
+            self.flush(shared, index);
+        }
+        // What became dirty meanwhile comes after what has waited longer.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// Writes what waits for a connection, as far as its socket takes it.
+    fn flush(&mut self, shared: &Shared, index: u32) {
+        let mark = self.config.limits.outbox_bytes_max;
+        let slot = &mut self.conns[index as usize];
+        let id = ConnId { index, generation: slot.generation };
+        let Some(conn) = slot.conn.as_mut() else { return };
+        conn.dirty = false;
+        let mut drained = false;
+        let mut writes = 0;
+        while !conn.outbox.is_empty() {
+            if writes == WRITES {
+                conn.dirty = true;
+                self.dirty.push(index);
+                break;
+            }
+            writes += 1;
+            let written = match conn.outbox.single() {
+                Some(frame) => conn.socket.try_write(frame), // cheaper than a vector of one
+                None => {
+                    let mut slices = [IoSlice::new(&[]); FRAMES];
+                    let used = conn.outbox.slices(&mut slices);
+                    conn.socket.try_write_vectored(&slices[..used])
+                }
+            };
+            match written {
+                Ok(count) => drained |= conn.outbox.advance(count, mark),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    conn.blocked = true;
+                    tokio::task::spawn_local(wait_writable(shared.clone(), id));
+                    break;
+                }
+                Err(_) => {
+                    let now = self.now();
+                    if let Some(conn) = self.conn(id) {
+                        wake(&mut conn.reader);
+                    }
+                    return self.lost(now, id, false);
+                }
+            }
+        }
+        let done = conn.closing && conn.outbox.is_empty();
+        if drained && !conn.closing {
+            let now = self.now();
+            self.act(now, Input::Drained(id));
+        }
+        if done {
+            self.remove(id); // ends our half of the connection; the reader waits for the other
+        }
+    }
+}
+
+/// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it.
+async fn wait_writable(shared: Shared, id: ConnId) {
+    loop {
+        let gone = poll_fn(|cx| {
+            let mut shell = shared.borrow_mut();
+            let Some(conn) = shell.conn(id) else { return Poll::Ready(true) };
+            conn.socket.as_ref().poll_write_ready(cx).map(|_| false)
+        })
+        .await;
+        if gone {
+            return;
+        }
+        let mut shell = shared.borrow_mut();
+        let Some(conn) = shell.conn(id) else { return };
+        conn.blocked = false;
+        shell.flush(&shared, id.index);
+        if shell.conn(id).is_none_or(|conn| !conn.blocked) {
+            return;
+        }
+        // `flush` has spawned the next of us.
+        return;
+    }
+}

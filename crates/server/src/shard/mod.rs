@@ -1,0 +1,359 @@
+//! One shard's shell: the table of its connections, and the loop that feeds the hub and does what it says.
+//!
+//! The shell owns sockets and time and decides nothing. `act` takes one input through the hub and does the effects: a push
+//! is encoded once for each wire and appended, shared, to the outbox of every receiver; the outboxes that have something
+//! are *dirty* and are written once a turn (`flush`). Everything here runs on one thread: no lock, and no task is woken to
+//! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
+
+mod accept;
+mod flush;
+mod peers;
+mod read;
+
+use crate::config::Config;
+use crate::protocol::{Conversation, Encoded, Message, Protocol, Turn};
+use bytes::Bytes;
+use fanfare_hub::{Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard, ShardId, WireId};
+use fanfare_wire::websocket::{self, Opcode};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::net::tcp::OwnedWriteHalf;
+
+pub(crate) use accept::{Refused, Routes, UpgradeRequest, adopt};
+pub(crate) use peers::{Batch, Control, Inbox, Links, run};
+
+/// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
+pub(crate) type Shared = Rc<RefCell<Shell>>;
+
+/// Bytes read at once; one buffer serves every connection of the shard.
+const READ_BYTES: usize = 64 << 10;
+
+pub(crate) struct Shell {
+    hub: Shard,
+    effects: Effects,
+    /// Inputs that came up while effects were done.
+    inputs: VecDeque<Input>,
+    protocols: Vec<Arc<dyn Protocol>>,
+    conns: Vec<Slot>,
+    free: Vec<u32>,
+    open: usize,
+    /// Connections with something to write.
+    dirty: Vec<u32>,
+    /// The hub was interrupted and wants to go on.
+    again: bool,
+    wake_ms: Option<u64>,
+    links: Links,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    turn: Turn,
+    born: Instant,
+    config: Arc<Config>,
+    draining: bool,
+    flusher: Option<Waker>,
+    timer: Option<Waker>,
+}
+
+struct Slot {
+    generation: u32,
+    conn: Option<Connection>,
+}
+
+/// What the shell holds of one connection. Its reader (`read`) holds the rest.
+struct Connection {
+    socket: OwnedWriteHalf,
+    outbox: Outbox,
+    conversation: Box<dyn Conversation>,
+    dirty: bool,
+    /// The socket took no more; a task waits until it does.
+    blocked: bool,
+    /// Not read: the hub has enough of it.
+    held: bool,
+    /// The goodbye is in the outbox; what comes now is not looked at.
+    closing: bool,
+    /// The reader, where it waits for something else than bytes.
+    reader: Option<Waker>,
+}
+
+impl Shell {
+    pub(crate) fn new(hub: Shard, config: Arc<Config>, protocols: Vec<Arc<dyn Protocol>>, links: Links, born: Instant) -> Self {
+        Shell {
+            hub,
+            effects: Effects::new(),
+            inputs: VecDeque::new(),
+            protocols,
+            conns: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            dirty: Vec::new(),
+            again: false,
+            wake_ms: None,
+            links,
+            buffer: vec![0; READ_BYTES],
+            scratch: Vec::new(),
+            turn: Turn::default(),
+            born,
+            config,
+            draining: false,
+            flusher: None,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        now_since(self.born)
+    }
+
+    /// Takes a connection in that has been upgraded to `wire`.
+    fn open(&mut self, now: Now, socket: OwnedWriteHalf, wire: WireId) -> ConnId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.conns.push(Slot { generation: 0, conn: None });
+            (self.conns.len() - 1) as u32
+        });
+        let protocol = self.protocols[usize::from(wire.0)].clone();
+        let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms() };
+        let mut turn = std::mem::take(&mut self.turn);
+        turn.clear();
+        let conversation = protocol.open(&mut turn);
+        let slot = &mut self.conns[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let id = ConnId { index, generation: slot.generation };
+        slot.conn = Some(Connection {
+            socket,
+            outbox: Outbox::default(),
+            conversation,
+            dirty: false,
+            blocked: false,
+            held: false,
+            closing: false,
+            reader: None,
+        });
+        self.open += 1;
+        self.act(now, Input::Opened { conn: id, opened });
+        self.take_turn(now, id, &mut turn);
+        self.turn = turn;
+        id
+    }
+
+    fn conn(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.conn.as_mut()
+    }
+
+    /// A whole message has come from a connection.
+    fn message(&mut self, now: Now, id: ConnId, message: Message<'_>) {
+        let mut turn = std::mem::take(&mut self.turn);
+        turn.clear();
+        if let Some(conn) = self.conn(id) {
+            conn.conversation.message(message, &mut turn);
+        }
+        self.take_turn(now, id, &mut turn);
+        self.turn = turn;
+    }
+
+    /// Does what a conversation asked for.
+    fn take_turn(&mut self, now: Now, id: ConnId, turn: &mut Turn) {
+        let mut start = 0;
+        for &(end, text) in &turn.answers {
+            let opcode = if text { Opcode::Text } else { Opcode::Binary };
+            self.append(id, websocket::frame(opcode, &turn.answer[start..end]));
+            start = end;
+        }
+        for request in turn.requests.drain(..) {
+            self.act(now, Input::Command { conn: id, request });
+        }
+        if let Some(reason) = turn.close {
+            self.act(now, Input::Close { conn: id, reason });
+        }
+        self.settle(now);
+    }
+
+    /// Takes an input through the hub, and whatever follows from it.
+    fn act(&mut self, now: Now, input: Input) {
+        self.step(now, input);
+        self.settle(now);
+    }
+
+    /// Takes in what came up while effects were done.
+    fn settle(&mut self, now: Now) {
+        while let Some(input) = self.inputs.pop_front() {
+            self.step(now, input);
+        }
+    }
+
+    fn step(&mut self, now: Now, input: Input) {
+        self.effects.clear();
+        self.hub.handle(now, input, &mut self.effects);
+        let mut list = self.effects.take_list();
+        for effect in list.drain(..) {
+            self.perform(now, effect);
+        }
+        self.effects.put_back(list);
+        if self.effects.again() && !self.again {
+            self.again = true;
+            wake(&mut self.flusher);
+        }
+        let wake_ms = self.effects.wake_ms();
+        if wake_ms.is_some() && (self.wake_ms.is_none() || wake_ms < self.wake_ms) {
+            wake(&mut self.timer);
+        }
+        self.wake_ms = wake_ms;
+    }
+
+    fn perform(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Push { push, wire, to } => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear();
+                let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
+                let effects = std::mem::take(&mut self.effects);
+                match frame(encoded, &scratch) {
+                    Ok(Some(frame)) => effects.recipients(to).iter().for_each(|&id| self.append(id, frame.clone())),
+                    Ok(None) => {}
+                    Err(reason) => {
+                        self.inputs.extend(effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason }));
+                    }
+                }
+                self.effects = effects;
+                self.scratch = scratch;
+            }
+            Effect::Reply { conn: id, reply } => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear();
+                if let Some(conn) = self.conn(id) {
+                    let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
+                    match frame(encoded, &scratch) {
+                        Ok(Some(frame)) => self.append(id, frame),
+                        Ok(None) => {}
+                        Err(reason) => self.inputs.push_back(Input::Close { conn: id, reason }),
+                    }
+                }
+                self.scratch = scratch;
+            }
+            Effect::Hold(id) => {
+                if let Some(conn) = self.conn(id) {
+                    conn.held = true;
+                }
+            }
+            Effect::Resume(id) => {
+                if let Some(conn) = self.conn(id) {
+                    conn.held = false;
+                    wake(&mut conn.reader);
+                }
+            }
+            Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
+            Effect::Tell { shard, message } => {
+                self.links.tell(shard, message);
+                wake(&mut self.flusher);
+            }
+        }
+    }
+
+    /// Appends a frame to a connection's outbox, to be written at the end of this turn.
+    fn append(&mut self, id: ConnId, frame: Bytes) {
+        let mark = self.config.limits.outbox_bytes_max;
+        let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else { return };
+        let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.closing) else { return };
+        if conn.outbox.push(frame, mark) == Appended::Full {
+            self.inputs.push_back(Input::Full(id));
+        }
+        if !conn.dirty && !conn.blocked {
+            conn.dirty = true;
+            self.dirty.push(id.index);
+            wake(&mut self.flusher);
+        }
+    }
+
+    /// Says goodbye: the close frame is the last thing that is written.
+    fn goodbye(&mut self, id: ConnId, code: u16, reason: &str) {
+        let mut bytes = Vec::new();
+        websocket::put_close(&mut bytes, code, reason, None);
+        self.append(id, bytes.into());
+        self.begin_closing(id);
+    }
+
+    /// Nothing more is written; the reader waits for the peer's end, for a while.
+    fn begin_closing(&mut self, id: ConnId) {
+        if let Some(conn) = self.conn(id) {
+            conn.closing = true;
+            conn.held = false;
+            wake(&mut conn.reader);
+        }
+    }
+
+    /// Forgets a connection: its socket is closed when its reader ends too.
+    fn remove(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation).and_then(|slot| slot.conn.take()) {
+            self.free.push(id.index);
+            self.open -= 1;
+            drop(conn);
+            if self.draining && self.open == 0 {
+                wake(&mut self.timer);
+            }
+        }
+    }
+
+    /// A connection's socket is gone.
+    fn lost(&mut self, now: Now, id: ConnId, finally: bool) {
+        if self.conn(id).is_some() {
+            self.remove(id);
+            self.act(now, Input::Closed { conn: id, finally });
+        }
+    }
+}
+
+/// The frame of what was encoded.
+fn frame(encoded: Encoded, payload: &[u8]) -> Result<Option<Bytes>, Disconnect> {
+    let opcode = match encoded {
+        Encoded::Text => Opcode::Text,
+        Encoded::Binary => Opcode::Binary,
+        Encoded::Ping => Opcode::Ping,
+        Encoded::Nothing => return Ok(None),
+        Encoded::Close(reason) => return Err(reason),
+    };
+    Ok(Some(websocket::frame(opcode, payload)))
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+/// The hub's time: milliseconds since the server was born, and since 1970.
+pub(crate) fn now_since(born: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    // The monotonic clock begins above zero, so that no deadline computed backwards falls below it.
+    Now { mono_ms: 1_000_000 + born.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
+}
+
+pub(crate) fn shard_id(index: usize) -> ShardId {
+    ShardId(u16::try_from(index).expect("the configuration allows at most 1024 shards"))
+}
+
+/// Logs a message that was ignored, at most a few a second, so that nobody can fill a disk with them.
+pub(crate) fn log_ignored(why: &dyn std::fmt::Display) {
+    thread_local! {
+        static WINDOW: RefCell<(Option<Instant>, u32)> = const { RefCell::new((None, 0)) };
+    }
+    const PER_SECOND: u32 = 5;
+    WINDOW.with_borrow_mut(|(start, count)| {
+        let now = Instant::now();
+        if start.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
+            if *count > PER_SECOND {
+                tracing::info!(count = *count - PER_SECOND, "more messages were ignored in the last second");
+            }
+            (*start, *count) = (Some(now), 0);
+        }
+        *count += 1;
+        if *count <= PER_SECOND {
+            tracing::info!(%why, "message ignored");
+        }
+    });
+}

@@ -1,0 +1,159 @@
+//! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
+
+use super::{Routes, Shared, Shell, accept, flush};
+use crate::config::Config;
+use fanfare_hub::{Input, PeerMessage, ShardId, Stats};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+
+/// What one shard had to say to another in one turn.
+pub(crate) struct Batch {
+    pub(crate) from: ShardId,
+    pub(crate) messages: Vec<PeerMessage>,
+}
+
+/// What the server asks of a shard.
+pub(crate) enum Control {
+    /// Stop accepting, send everybody away, and end when they have gone.
+    Drain,
+    /// How is it?
+    Stats(oneshot::Sender<(Stats, usize)>),
+}
+
+/// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
+pub(crate) struct Inbox {
+    pub(crate) batches: UnboundedReceiver<Batch>,
+    pub(crate) control: UnboundedReceiver<Control>,
+}
+
+/// The queues to the other shards, and what waits for the end of the turn.
+pub(crate) struct Links {
+    me: ShardId,
+    peers: Vec<UnboundedSender<Batch>>,
+    waiting: Vec<Vec<PeerMessage>>,
+    any: bool,
+}
+
+impl Links {
+    pub(crate) fn new(me: ShardId, peers: Vec<UnboundedSender<Batch>>) -> Self {
+        let waiting = peers.iter().map(|_| Vec::new()).collect();
+        Links { me, peers, waiting, any: false }
+    }
+
+    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage) {
+        self.waiting[usize::from(shard.0)].push(message);
+        self.any = true;
+    }
+
+    pub(super) fn waiting(&self) -> bool {
+        self.any
+    }
+
+    pub(super) fn send(&mut self) {
+        if !std::mem::take(&mut self.any) {
+            return;
+        }
+        for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| !waiting.is_empty()) {
+            let messages = std::mem::take(waiting);
+            let _ = peer.send(Batch { from: self.me, messages }); // a shard that has ended hears nothing, and need not
+        }
+    }
+}
+
+/// Runs a shard until it has been drained. `ready` is told when it accepts connections.
+pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a thread can have its runtime: it needs an epoll and an eventfd");
+    let shell: Shared = Rc::new(RefCell::new(shell));
+    runtime.block_on(async move {
+        let Inbox { batches, control } = inbox;
+        tokio::task::spawn_local(flush::run(shell.clone()));
+        tokio::task::spawn_local(timer(shell.clone()));
+        tokio::task::spawn_local(hear(shell.clone(), batches));
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok())
+            .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
+            .collect();
+        let _ = ready.send(()); // whoever started us may have given up
+        obey(&shell, control).await;
+        accepting.iter().for_each(|task| task.abort());
+        drain(&shell).await;
+    });
+}
+
+/// Takes in what other shards say.
+async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
+    while let Some(Batch { from, messages }) = batches.recv().await {
+        let mut shell = shell.borrow_mut();
+        let now = shell.now();
+        for message in messages {
+            shell.act(now, Input::Peer { from, message });
+        }
+    }
+}
+
+/// Wakes the hub when it has asked for it.
+async fn timer(shell: Shared) {
+    loop {
+        let wake_ms = shell.borrow().wake_ms;
+        let now_ms = shell.borrow().now().mono_ms;
+        let sleep = tokio::time::sleep(Duration::from_millis(wake_ms.map_or(u64::from(u32::MAX), |at| at.saturating_sub(now_ms))));
+        tokio::pin!(sleep);
+        let due = poll_fn(|cx| {
+            if sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            let mut shell = shell.borrow_mut();
+            if shell.wake_ms < wake_ms || wake_ms.is_none() && shell.wake_ms.is_some() {
+                return Poll::Ready(false); // something earlier has come up
+            }
+            shell.timer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        if due {
+            let mut shell = shell.borrow_mut();
+            let now = shell.now();
+            shell.act(now, Input::Wake);
+        }
+    }
+}
+
+/// Does what the server asks until it asks to drain.
+async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
+    while let Some(control) = control.recv().await {
+        match control {
+            Control::Stats(answer) => {
+                let shell = shell.borrow();
+                let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
+            }
+            Control::Drain => return,
+        }
+    }
+}
+
+/// Sends everybody away and waits until they have gone, or their time is up.
+async fn drain(shell: &Shared) {
+    let config: Arc<Config> = shell.borrow().config.clone();
+    {
+        let mut shell = shell.borrow_mut();
+        shell.draining = true;
+        let now = shell.now();
+        shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
+    }
+    let deadline = Instant::now() + config.close_timeout;
+    while shell.borrow().open > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

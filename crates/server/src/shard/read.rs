@@ -1,0 +1,209 @@
+//! One connection's reader: bytes, frames, messages, until an end.
+//!
+//! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
+//! connection is *held* it does not read; what it had read already waits in `stash`, at most one buffer full.
+
+use super::{Shared, Shell};
+use crate::protocol::Message;
+use fanfare_hub::{ConnId, Input, Now};
+use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
+
+pub(super) struct Reader {
+    pub(super) shell: Shared,
+    pub(super) half: OwnedReadHalf,
+    pub(super) id: ConnId,
+    pub(super) decoder: Decoder,
+    /// Read, and not looked at yet.
+    pub(super) stash: Vec<u8>,
+}
+
+/// What a turn of reading came to.
+enum Turn {
+    /// There may be more at once: others first.
+    More,
+    /// The connection is to be closed: our goodbye is on its way.
+    Closing,
+    /// The peer is gone.
+    Gone,
+}
+
+/// What looking at bytes came to: all of them, or so many.
+enum Looked {
+    All,
+    Held(usize),
+    Closing,
+}
+
+impl Reader {
+    pub(super) async fn run(mut self) {
+        loop {
+            match poll_fn(|cx| self.turn(cx)).await {
+                Turn::More => tokio::task::yield_now().await,
+                Turn::Closing => return self.end().await,
+                Turn::Gone => {
+                    let mut shell = self.shell.borrow_mut();
+                    let now = shell.now();
+                    return shell.lost(now, self.id, false);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let shared = self.shell.clone();
+        let mut shell = shared.borrow_mut();
+        let Some(conn) = shell.conn(self.id) else { return Poll::Ready(Turn::Closing) };
+        if conn.closing {
+            return Poll::Ready(Turn::Closing);
+        }
+        if conn.held {
+            conn.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if !self.stash.is_empty() {
+            let mut stash = std::mem::take(&mut self.stash);
+            let now = shell.now();
+            return match shell.look(now, self.id, &mut self.decoder, &mut stash) {
+                Looked::All => Poll::Ready(Turn::More),
+                Looked::Closing => Poll::Ready(Turn::Closing),
+                Looked::Held(seen) => {
+                    stash.drain(..seen);
+                    self.stash = stash;
+                    Poll::Ready(Turn::More)
+                }
+            };
+        }
+        let mut buffer = std::mem::take(&mut shell.buffer);
+        let turn = self.read(&mut shell, &mut buffer, cx);
+        shell.buffer = buffer;
+        turn
+    }
+
+    fn read(&mut self, shell: &mut Shell, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<Turn> {
+        loop {
+            let mut into = ReadBuf::new(buffer);
+            match Pin::new(&mut self.half).poll_read(cx, &mut into) {
+                Poll::Pending => {
+                    // The hub ends connections too: then the reader must hear of it.
+                    if let Some(conn) = shell.conn(self.id) {
+                        if conn.reader.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                            conn.reader = Some(cx.waker().clone());
+                        }
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
+                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(Turn::Gone),
+                Poll::Ready(Ok(())) => {}
+            }
+            let count = into.filled().len();
+            let now = shell.now();
+            match shell.look(now, self.id, &mut self.decoder, &mut buffer[..count]) {
+                Looked::All if count == buffer.len() => return Poll::Ready(Turn::More),
+                Looked::All => {}
+                Looked::Closing => return Poll::Ready(Turn::Closing),
+                Looked::Held(seen) => {
+                    self.stash = buffer[seen..count].to_vec();
+                    return Poll::Ready(Turn::More);
+                }
+            }
+        }
+    }
+
+    /// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
+    async fn end(mut self) {
+        let timeout = self.shell.borrow().config.close_timeout;
+        let drained = tokio::time::timeout(timeout, async {
+            poll_fn(|cx| {
+                let mut buffer = [0; 1024];
+                for _ in 0..64 {
+                    let mut into = ReadBuf::new(&mut buffer);
+                    match Pin::new(&mut self.half).poll_read(cx, &mut into) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(()),
+                        Poll::Ready(Ok(())) => {}
+                    }
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        })
+        .await;
+        if drained.is_err() {
+            // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
+            let _ = socket2::SockRef::from(self.half.as_ref()).set_linger(Some(std::time::Duration::ZERO)); // closing will do anyway
+        }
+        self.shell.borrow_mut().remove(self.id);
+    }
+}
+
+impl Shell {
+    /// Looks at bytes of a connection: each whole message is a turn of its conversation.
+    fn look(&mut self, now: Now, id: ConnId, decoder: &mut Decoder, bytes: &mut [u8]) -> Looked {
+        let len = bytes.len();
+        let mut rest = bytes;
+        self.act(now, Input::Alive(id));
+        loop {
+            let event = match decoder.decode(&mut rest) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Looked::All,
+                Err(error) => {
+                    tracing::debug!(%error, "the peer broke the WebSocket protocol");
+                    self.goodbye(id, error.close_code(), &error.to_string());
+                    self.act(now, Input::Closed { conn: id, finally: true });
+                    return Looked::Closing;
+                }
+            };
+            match event {
+                Event::Text(text) => self.message(now, id, Message::Text(text)),
+                Event::Binary(bytes) => self.message(now, id, Message::Binary(bytes)),
+                Event::Ping(payload) => self.pong(id, payload),
+                Event::Pong(_) => {}
+                Event::Close(frame) => {
+                    // RFC 6455 §5.5.1: a close is answered by a close, typically with the same code.
+                    let mut bytes = Vec::new();
+                    match &frame {
+                        Some(frame) => websocket::put_close(&mut bytes, frame.code, "", None),
+                        None => websocket::put_frame(&mut bytes, Opcode::Close, b"", None),
+                    }
+                    // 1001: the page was left, which a reload does too; it may come back at once.
+                    let finally = frame.is_some_and(|frame| frame.code == 1000);
+                    self.append(id, bytes.into());
+                    self.begin_closing(id);
+                    self.act(now, Input::Closed { conn: id, finally });
+                    return Looked::Closing;
+                }
+            }
+            match self.conn(id) {
+                None => return Looked::Closing,
+                Some(conn) if conn.closing => return Looked::Closing,
+                Some(conn) if conn.held => return Looked::Held(len - rest.len()),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Answers a ping. RFC 6455 §5.5.3: only the latest need be answered, so none is while the peer does not read.
+    fn pong(&mut self, id: ConnId, payload: &[u8]) {
+        let mark = self.config.limits.outbox_bytes_max;
+        if self.conn(id).is_some_and(|conn| conn.outbox.bytes() < mark / 2) {
+            self.append(id, websocket::frame(Opcode::Pong, payload));
+        }
+    }
+}
+
+/// True for the errors with which `accept` tells of a connection that is gone already.
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}

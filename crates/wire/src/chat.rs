@@ -1,0 +1,411 @@
+//! The chat protocol: what a plain `WebSocket` and JSON need to chat, the mission's first example.
+//!
+//! In: one text (or binary) message as JSON `{type: join|message|leave|typing, userId, username, content?, roomId?,
+//! timestamp}`, times in ms. Out: commands of the hub's vocabulary; and pushes and replies as such JSON. A chat keeps no
+//! state but its joined identity: room R is the channel `chat:R`, who is there is that channel's presence, typing is a
+//! signal. So clients of other protocols meet chat clients in the same channels.
+//!
+//! Whatever is not understood is an [`Ignored`] for the log, never fatal. A publication becomes a message by this order:
+//! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string `content`
+//! is the content, other data its JSON text.
+
+use base64::Engine as _;
+use bytes::Bytes;
+use fanfare_hub::{
+    ChannelName, Command, Connect, Data, Disconnect, InvalidName, PresenceEntry, PresenceKind, PresencePush, Publication,
+    Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions, UserId,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// The longest room, percent-encoded, in bytes.
+pub const ROOM_BYTES_MAX: usize = 200;
+/// The longest userId and username, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+/// The room of a `join` that names none.
+pub const ROOM_DEFAULT: &str = "general";
+const CHANNEL_PREFIX: &str = "chat:";
+const TYPING: &str = "typing";
+/// The id of the `presence` command whose answer is the `room_state`.
+const ROOM_STATE: RequestId = RequestId::Number(0);
+
+/// One connection's chat: who it joined as, if it has.
+#[derive(Debug, Default)]
+pub struct Chat {
+    /// The token's user, which no frame can overwrite.
+    user: Option<UserId>,
+    joined: Option<Box<Joined>>,
+}
+
+#[derive(Debug)]
+struct Joined {
+    channel: ChannelName,
+    user_id: Box<str>,
+    username: Box<str>,
+}
+
+/// Why a frame was ignored, for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ignored {
+    /// Not a JSON object with a string `type`, or a field of the wrong type.
+    #[error("not a chat message: {0}")]
+    Json(String),
+    /// Nothing that a chat knows.
+    #[error("unknown type {0:?}")]
+    UnknownType(String),
+    /// A field that this type needs.
+    #[error("{kind:?} needs a string {field:?}")]
+    Missing {
+        /// The message's type.
+        kind: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A name that is too long or empty.
+    #[error("{field:?} has {len} bytes, allowed are 1 to {NAME_BYTES_MAX}")]
+    Length {
+        /// The field.
+        field: &'static str,
+        /// What was found.
+        len: usize,
+    },
+    /// A room that no channel can be named after.
+    #[error("room: {0}")]
+    Room(InvalidName),
+    /// A room that is too long.
+    #[error("roomId has {len} bytes when percent-encoded, allowed are 1 to {ROOM_BYTES_MAX}")]
+    RoomLength {
+        /// What was found.
+        len: usize,
+    },
+    /// Anything but `join` before the first one.
+    #[error("{0:?} before join")]
+    NotJoined(&'static str),
+}
+
+/// A message to write, or the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// One message was appended.
+    Message,
+    /// The chat protocol has no words for it.
+    Nothing,
+    /// The chat protocol cannot tell this loss: the client is to be closed and joins again.
+    Close(Disconnect),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Incoming<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    user_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    username: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    room_id: Option<&'a RawValue>,
+}
+
+impl Chat {
+    /// The command that begins a chat: whoever opens the socket is connected.
+    pub fn open(connect: Connect) -> Request {
+        Request { id: Some(ROOM_STATE), command: Command::Connect(Box::new(connect)) }
+    }
+
+    /// Reads one message and appends what it asks for.
+    ///
+    /// # Errors
+    /// [`Ignored`], with nothing appended; the connection goes on.
+    pub fn decode(&mut self, message: &[u8], out: &mut Vec<Request>) -> Result<(), Ignored> {
+        let incoming: Incoming<'_> = serde_json::from_slice(message).map_err(|e| Ignored::Json(e.to_string()))?;
+        match &*incoming.kind {
+            "join" => self.join(&incoming, out),
+            "message" => {
+                let joined = self.joined.as_ref().ok_or(Ignored::NotJoined("message"))?;
+                let content = string("message", "content", incoming.content)?;
+                let data = joined.said(Some(content));
+                let channel = joined.channel.clone();
+                out.push(silent(Command::Publish(Box::new(Publish { channel, data, event: None, key: None, echo: true }))));
+                Ok(())
+            }
+            "typing" => {
+                let joined = self.joined.as_ref().ok_or(Ignored::NotJoined("typing"))?;
+                let content = incoming.content.map(|raw| string("typing", "content", Some(raw))).transpose()?;
+                let data = joined.said(content).bytes().clone();
+                let channel = joined.channel.clone();
+                out.push(silent(Command::Signal(Box::new(Signal { channel, event: TYPING.into(), data, to: None }))));
+                Ok(())
+            }
+            "leave" => {
+                let joined = self.joined.take().ok_or(Ignored::NotJoined("leave"))?;
+                out.push(silent(Command::Unsubscribe { channel: joined.channel }));
+                Ok(())
+            }
+            other => Err(Ignored::UnknownType(other.chars().take(64).collect())),
+        }
+    }
+
+    fn join(&mut self, incoming: &Incoming<'_>, out: &mut Vec<Request>) -> Result<(), Ignored> {
+        let user_id = name("userId", incoming.user_id.as_deref())?;
+        let username = name("username", incoming.username.as_deref())?;
+        let room: Cow<'_, str> = match incoming.room_id {
+            None => ROOM_DEFAULT.into(),
+            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Ignored::Missing { kind: "join", field: "roomId" })?,
+        };
+        let channel = channel_of(&room)?;
+        let user_id = self.user.as_ref().map_or(user_id, |user| (&*user.0).into());
+        let joined = Joined { channel: channel.clone(), user_id, username };
+        if let Some(old) = self.joined.take() {
+            out.push(silent(Command::Unsubscribe { channel: old.channel }));
+        }
+        let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
+        out.push(silent(Command::Subscribe { subs: vec![options], many: false }));
+        let data = joined.said(None).bytes().clone();
+        out.push(silent(Command::PresenceSet { channel: channel.clone(), data }));
+        out.push(Request { id: Some(ROOM_STATE), command: Command::Presence { channel } });
+        self.joined = Some(Box::new(joined));
+        Ok(())
+    }
+
+    /// Writes an answer. `wall_ms` is the server's time, in ms since 1970.
+    ///
+    /// # Errors
+    /// A refusal, for the log: the chat protocol does not tell it to the client.
+    pub fn encode_reply(&mut self, reply: &Reply, wall_ms: u64, out: &mut Vec<u8>) -> Result<Written, fanfare_hub::Error> {
+        match &reply.body {
+            ReplyBody::Connected(connected) => {
+                self.user = connected.user.clone();
+                Ok(Written::Nothing)
+            }
+            ReplyBody::Presence { channel, snapshot } => {
+                // The answer to an earlier join, of a room that was left again meanwhile, is of no use.
+                let Some(joined) = self.joined.as_ref().filter(|joined| joined.channel == *channel) else {
+                    return Ok(Written::Nothing);
+                };
+                room_state(&joined.user_id, snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
+                Ok(Written::Message)
+            }
+            ReplyBody::Error(error) => {
+                if self.joined.as_ref().is_some_and(|j| Some(&j.channel) == error.channel.as_ref() && is_about_joining(error)) {
+                    self.joined = None;
+                }
+                Err(error.clone())
+            }
+            _ => Ok(Written::Nothing),
+        }
+    }
+}
+
+/// True for refusals after which the client is not in the room, whatever it believes.
+fn is_about_joining(error: &fanfare_hub::Error) -> bool {
+    use fanfare_hub::ErrorCode as E;
+    matches!(error.code, E::NoRule | E::LimitExceeded) || (error.code == E::Denied && error.message.contains("subscribe"))
+}
+
+/// Writes a push, the same for every chat client. `wall_ms` is the server's time, in ms since 1970.
+pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
+    match push {
+        Push::Message { publication, .. } => message(publication, out),
+        Push::Signal(signal) if &*signal.signal.event == TYPING => typing(signal, out),
+        Push::Presence(push) => return presence(push, out),
+        Push::Gap { .. } => return Written::Close(Disconnect::Lost),
+        Push::Disconnect { reason, .. } => return Written::Close(*reason),
+        Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
+        Push::PresenceSnapshot { snapshot, .. } => {
+            // Presence changes were missed: the state of the room, as after a join.
+            room_state("", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
+        }
+        Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
+    }
+    Written::Message
+}
+
+/// The channel of a room: characters that a segment forbids, and `%`, are percent-encoded.
+///
+/// # Errors
+/// [`Ignored::RoomLength`] for an empty room or one that is too long.
+pub fn channel_of(room: &str) -> Result<ChannelName, Ignored> {
+    let mut name = String::with_capacity(CHANNEL_PREFIX.len() + room.len());
+    name.push_str(CHANNEL_PREFIX);
+    for c in room.chars() {
+        let mut bytes = [0; 4];
+        let text = c.encode_utf8(&mut bytes);
+        if c == ':' || c == '%' || ChannelName::new(&format!("x{c}")).is_err() {
+            for byte in text.bytes() {
+                let _ = write!(name, "%{byte:02X}"); // writing to a String cannot fail
+            }
+        } else {
+            name.push(c);
+        }
+        if name.len() > CHANNEL_PREFIX.len() + ROOM_BYTES_MAX {
+            return Err(Ignored::RoomLength { len: room.len() });
+        }
+    }
+    if room.is_empty() {
+        return Err(Ignored::RoomLength { len: 0 });
+    }
+    ChannelName::new(&name).map_err(Ignored::Room)
+}
+
+impl Joined {
+    /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as it came.
+    fn said(&self, content: Option<&RawValue>) -> Data {
+        let content_len = content.map_or(0, |c| c.get().len());
+        let mut out = Vec::with_capacity(content_len + self.user_id.len() + self.username.len() + 48);
+        out.push(b'{');
+        if let Some(content) = content {
+            out.extend_from_slice(b"\"content\":");
+            out.extend_from_slice(content.get().as_bytes());
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"userId\":");
+        put_string(&mut out, &self.user_id);
+        out.extend_from_slice(b",\"username\":");
+        put_string(&mut out, &self.username);
+        out.push(b'}');
+        Data::Json(Bytes::from(out))
+    }
+}
+
+fn silent(command: Command) -> Request {
+    Request { id: None, command }
+}
+
+fn string<'a>(kind: &'static str, field: &'static str, raw: Option<&'a RawValue>) -> Result<&'a RawValue, Ignored> {
+    // A raw value that begins like a string is one, but one with a lone surrogate could not be read by whoever gets it.
+    raw.filter(|raw| raw.get().starts_with('"') && (!raw.get().contains("\\u") || serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok()))
+        .ok_or(Ignored::Missing { kind, field })
+}
+
+fn name(field: &'static str, text: Option<&str>) -> Result<Box<str>, Ignored> {
+    let text = text.ok_or(Ignored::Missing { kind: "join", field })?;
+    if text.is_empty() || text.len() > NAME_BYTES_MAX {
+        return Err(Ignored::Length { field, len: text.len() });
+    }
+    Ok(text.into())
+}
+
+/// The fields of a publication's or an entry's data that a chat shows, as raw JSON.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    username: Option<&'a RawValue>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(json: &'a [u8]) -> Self {
+        if json.first() != Some(&b'{') {
+            return Shown::default();
+        }
+        let shown: Shown<'a> = serde_json::from_slice(json).unwrap_or_default();
+        let text = |raw: Option<&'a RawValue>| raw.filter(|raw| raw.get().starts_with('"'));
+        Shown { content: text(shown.content), user_id: text(shown.user_id), username: text(shown.username) }
+    }
+
+    /// `"userId":…,"username":…` of a sender.
+    fn put_names(&self, from: Option<&fanfare_hub::From>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"userId\":");
+        let start = out.len();
+        match (from.and_then(|from| from.user.as_ref()), self.user_id, from.and_then(|from| from.client)) {
+            (Some(user), ..) => put_string(out, &user.0),
+            (None, Some(user_id), _) => out.extend_from_slice(user_id.get().as_bytes()),
+            (None, None, Some(client)) => put_string(out, &client.to_string()),
+            (None, None, None) => out.extend_from_slice(b"\"server\""),
+        }
+        let end = out.len();
+        out.extend_from_slice(b",\"username\":");
+        match self.username {
+            Some(username) => out.extend_from_slice(username.get().as_bytes()),
+            None => out.extend_from_within(start..end),
+        }
+    }
+}
+
+fn message(publication: &Publication, out: &mut Vec<u8>) {
+    let shown = match &publication.data {
+        Data::Json(json) => Shown::of(json),
+        Data::Binary(_) => Shown::default(),
+    };
+    out.extend_from_slice(b"{\"type\":\"message\",");
+    shown.put_names(publication.from.as_ref(), out);
+    out.extend_from_slice(b",\"content\":");
+    match (&publication.data, shown.content) {
+        (_, Some(content)) => out.extend_from_slice(content.get().as_bytes()),
+        (Data::Json(json), None) if json.first() == Some(&b'"') => out.extend_from_slice(json),
+        (Data::Json(json), None) => put_string(out, &String::from_utf8_lossy(json)),
+        (Data::Binary(bytes), None) => put_string(out, &base64::engine::general_purpose::STANDARD.encode(bytes)),
+    }
+    put_time(out, publication.ts_ms);
+}
+
+fn typing(signal: &SignalPush, out: &mut Vec<u8>) {
+    let shown = Shown::of(&signal.signal.data);
+    out.extend_from_slice(b"{\"type\":\"typing\",");
+    shown.put_names(Some(&signal.from), out);
+    if let Some(content) = shown.content {
+        out.extend_from_slice(b",\"content\":");
+        out.extend_from_slice(content.get().as_bytes());
+    }
+    put_time(out, signal.ts_ms);
+}
+
+fn presence(push: &PresencePush, out: &mut Vec<u8>) -> Written {
+    let kind: &[u8] = match push.kind {
+        PresenceKind::Join => b"{\"type\":\"join\",",
+        PresenceKind::Leave => b"{\"type\":\"leave\",",
+        PresenceKind::Update => return Written::Nothing,
+    };
+    out.extend_from_slice(kind);
+    put_entry(&push.entry, out);
+    put_time(out, push.ts_ms);
+    Written::Message
+}
+
+fn room_state(own_user_id: &str, entries: &[std::sync::Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"room_state\",\"users\":[");
+    let mut first = true;
+    for entry in entries.iter().filter(|entry| !is_of(entry, own_user_id)) {
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        out.push(b'{');
+        put_entry(entry, out);
+        out.push(b'}');
+    }
+    out.push(b']');
+    put_time(out, wall_ms);
+}
+
+fn is_of(entry: &PresenceEntry, user_id: &str) -> bool {
+    match &entry.user {
+        Some(user) => *user.0 == *user_id,
+        None => Shown::of(&entry.data).user_id.is_some_and(|raw| {
+            serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok_and(|theirs| theirs == user_id)
+        }),
+    }
+}
+
+fn put_entry(entry: &PresenceEntry, out: &mut Vec<u8>) {
+    let from = fanfare_hub::From { client: Some(entry.client), user: entry.user.clone() };
+    Shown::of(&entry.data).put_names(Some(&from), out);
+}
+
+fn put_time(out: &mut Vec<u8>, ms: u64) {
+    let _ = write!(out, ",\"timestamp\":{ms}}}"); // writing to a Vec cannot fail
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing a string to a Vec cannot fail");
+}

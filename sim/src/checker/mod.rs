@@ -1,0 +1,617 @@
+//! The judge: an independent model of what was asked, accepted and delivered.
+//!
+//! It sees what each client sent and received, in the order in which it did, and what the stores accepted (`Ledger`). It
+//! knows nothing of the hub's states. Each rule names the promise of DESIGN.md, section 3, that it holds the hub to.
+
+mod presence;
+
+use crate::counts::Counts;
+use crate::frame::ToClient;
+use crate::ledger::Kept;
+use crate::store::Stores;
+use fanfare_hub::{
+    ChannelName, ClientId, Command, ErrorCode, Now, Position, Publication, Push, ReplyBody, Request, RequestId, Retain,
+    Rules, SignalPush, SubOptions, Subscribed,
+};
+use presence::Presences;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What a broken promise is told as.
+pub(crate) type Verdict = Result<(), String>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    views: BTreeMap<usize, View>,
+    /// By payload: what became of each publication.
+    attempts: BTreeMap<Vec<u8>, Attempt>,
+    presences: Presences,
+    /// Directed signals by (from, to): the numbers in the order sent.
+    directed: BTreeMap<(ClientId, ClientId), VecDeque<Vec<u8>>>,
+    pub(crate) counts: Counts,
+}
+
+/// One connection, as its client sees it.
+#[derive(Debug)]
+struct View {
+    open: bool,
+    client: Option<ClientId>,
+    /// It has a user: the scope of its keys outlives the session.
+    known: bool,
+    subs: BTreeMap<ChannelName, Sub>,
+    /// Subscriptions asked for by `connect`, whose answers carry no id.
+    bare: BTreeMap<ChannelName, Want>,
+    pending: BTreeMap<u64, Asked>,
+    /// Publishes without answer: the id of each, by payload.
+    publishes: BTreeMap<Vec<u8>, u64>,
+    /// Acknowledged publishes by the number of the command, which tells the order sent.
+    published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
+    resumed_from: Option<ClientId>,
+}
+
+#[derive(Debug, Clone)]
+struct Want {
+    options: SubOptions,
+    /// How many entries had been accepted anywhere when it was sent.
+    order: u64,
+    /// The number of the command that asked for it.
+    sent: u64,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Connect,
+    Subscribe(Vec<Want>),
+    Unsubscribe(ChannelName),
+    Publish { channel: ChannelName, data: Vec<u8> },
+    PresenceSet { channel: ChannelName, data: Vec<u8> },
+    PresenceClear(ChannelName),
+    Presence(ChannelName),
+    Other,
+}
+
+/// A live subscription.
+#[derive(Debug)]
+struct Sub {
+    at: Position,
+    want: Want,
+    recovered: Option<bool>,
+    presence: bool,
+    signals: bool,
+}
+
+#[derive(Debug, Default)]
+struct Attempt {
+    tries: u32,
+    acknowledged: Vec<(ChannelName, Position)>,
+    /// Tries whose outcome is not known.
+    unknown: u32,
+    refused: u32,
+    keyed: bool,
+}
+
+impl Checker {
+    pub(crate) fn opened(&mut self, pipe: usize) {
+        let view = View {
+            open: true,
+            client: None,
+            known: false,
+            subs: BTreeMap::new(),
+            bare: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            publishes: BTreeMap::new(),
+            published: BTreeMap::new(),
+            resumed_from: None,
+        };
+        self.views.insert(pipe, view);
+    }
+
+    /// A client has sent a command.
+    pub(crate) fn sent(&mut self, pipe: usize, request: &Request, stores: &Stores) {
+        self.counts.commands += 1;
+        let Some(view) = self.views.get_mut(&pipe) else { return };
+        let order = stores.ledger.order;
+        let Some(RequestId::Number(id)) = request.id else { return };
+        let asked = match &request.command {
+            Command::Connect(connect) => {
+                view.resumed_from = connect.resume.map(|resume| resume.client);
+                for options in &connect.subscribe {
+                    view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
+                }
+                Asked::Connect
+            }
+            Command::Subscribe { subs, .. } => Asked::Subscribe(
+                subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
+            ),
+            Command::Unsubscribe { channel } => {
+                self.presences.doubt(view.client, channel);
+                Asked::Unsubscribe(channel.clone())
+            }
+            Command::Publish(publish) => {
+                let data = publish.data.bytes().to_vec();
+                let attempt = self.attempts.entry(data.clone()).or_default();
+                attempt.tries += 1;
+                attempt.unknown += 1;
+                attempt.keyed |= publish.key.is_some() && view.known;
+                view.publishes.insert(data.clone(), id);
+                Asked::Publish { channel: publish.channel.clone(), data }
+            }
+            Command::PresenceSet { channel, data } => {
+                self.presences.doubt(view.client, channel);
+                Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
+            }
+            Command::PresenceClear { channel } => {
+                self.presences.doubt(view.client, channel);
+                Asked::PresenceClear(channel.clone())
+            }
+            Command::Presence { channel } => Asked::Presence(channel.clone()),
+            Command::Signal(signal) => {
+                if let (Some(from), Some(to)) = (view.client, signal.to) {
+                    self.directed.entry((from, to)).or_default().push_back(signal.data.to_vec());
+                }
+                Asked::Other
+            }
+            _ => Asked::Other,
+        };
+        view.pending.insert(id, asked);
+    }
+
+    /// The client considers this connection over.
+    pub(crate) fn closed(&mut self, pipe: usize, finally: bool) {
+        let Some(view) = self.views.get_mut(&pipe) else { return };
+        view.open = false;
+        self.presences.closed(pipe, view.client, finally);
+    }
+
+    /// A client has received a message.
+    pub(crate) fn got(
+        &mut self,
+        now: Now,
+        pipe: usize,
+        message: &ToClient,
+        stores: &mut Stores,
+        rules: &Rules,
+    ) -> Verdict {
+        let mut view = self.views.remove(&pipe).ok_or("a message for a connection that never was")?;
+        let verdict = match message {
+            ToClient::Push(push) => self.pushed(now, pipe, &mut view, push, stores, rules),
+            ToClient::Reply(reply) => {
+                let asked = match &reply.id {
+                    Some(RequestId::Number(id)) => Some(view.pending.remove(id).ok_or_else(|| {
+                        format!("an answer to {id}, which this connection never asked or has had answered: {reply:?}")
+                    })),
+                    _ => None,
+                };
+                match (asked.transpose(), &reply.id) {
+                    (Err(error), _) => Err(error),
+                    (Ok(Some(asked)), Some(RequestId::Number(id))) => {
+                        self.answered(pipe, &mut view, *id, asked, &reply.body, stores)
+                    }
+                    _ => self.answered_bare(pipe, &mut view, &reply.body, stores),
+                }
+            }
+        };
+        self.views.insert(pipe, view);
+        verdict
+    }
+
+    fn answered_bare(&mut self, pipe: usize, view: &mut View, body: &ReplyBody, stores: &Stores) -> Verdict {
+        let channel = match body {
+            ReplyBody::Subscribed(subscribed) => Some(&subscribed.channel),
+            ReplyBody::Error(error) => error.channel.as_ref(),
+            _ => None,
+        };
+        let channel = channel.ok_or_else(|| format!("an answer without id that is about no channel: {body:?}"))?;
+        match view.bare.remove(channel) {
+            Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
+            None => Err(format!("an answer without id for {channel}, which `connect` did not ask for: {body:?}")),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        pipe: usize,
+        view: &mut View,
+        id: u64,
+        asked: Asked,
+        body: &ReplyBody,
+        stores: &Stores,
+    ) -> Verdict {
+        match (asked, body) {
+            (Asked::Connect, ReplyBody::Connected(connected)) => {
+                view.client = Some(connected.client);
+                view.known = connected.user.is_some();
+                if connected.resumed != (view.resumed_from == Some(connected.client)) {
+                    return Err(format!("`connected` says resumed = {} and names another client", connected.resumed));
+                }
+                match (connected.resumed, view.resumed_from) {
+                    (true, _) => self.counts.resumed += 1,
+                    (false, Some(_)) => self.counts.not_resumed += 1,
+                    _ => {}
+                }
+                let subscribes: Vec<ChannelName> = view.bare.keys().cloned().collect();
+                self.presences.connected(pipe, connected.client, connected.resumed, &subscribes);
+            }
+            (Asked::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
+                for (want, body) in wants.into_iter().zip(bodies) {
+                    self.subscribe_answered(pipe, view, want, body, stores)?;
+                }
+            }
+            (Asked::Subscribe(wants), body) if wants.len() == 1 => {
+                for want in wants {
+                    self.subscribe_answered(pipe, view, want, body, stores)?;
+                }
+            }
+            (Asked::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
+                if view.subs.remove(&channel).is_none() {
+                    return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
+                }
+                self.presences.left(view.client, &channel);
+            }
+            (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
+                if view.subs.contains_key(&channel) {
+                    return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
+                }
+                self.presences.left(view.client, &channel);
+            }
+            (Asked::Publish { channel, data }, body) => {
+                return self.published(view, id, &channel, data, body, stores);
+            }
+            (Asked::PresenceSet { channel, data }, ReplyBody::Done) => {
+                self.presences.entered(view.client, &channel, data);
+            }
+            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => self.presences.refused(view.client, &channel),
+            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel),
+            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.refused(view.client, &channel),
+            (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
+                self.presences.snapshot(pipe, &channel, snapshot);
+            }
+            (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
+            (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
+        }
+        Ok(())
+    }
+
+    fn published(
+        &mut self,
+        view: &mut View,
+        id: u64,
+        channel: &ChannelName,
+        data: Vec<u8>,
+        body: &ReplyBody,
+        stores: &Stores,
+    ) -> Verdict {
+        if view.publishes.get(&data) == Some(&id) {
+            view.publishes.remove(&data);
+        }
+        let attempt = self.attempts.entry(data.clone()).or_default();
+        attempt.unknown -= 1;
+        match body {
+            ReplyBody::Published { position, duplicate } => {
+                self.counts.published += 1;
+                attempt.acknowledged.push((channel.clone(), *position));
+                let kept = stores.ledger.at(channel, *position).ok_or_else(|| {
+                    format!("promise 4: a publication was acknowledged at {channel} {position:?}, where there is none")
+                })?;
+                if **kept.publication.data.bytes() != *data {
+                    return Err(format!("promise 4: acknowledged at {channel} {position:?}, where another one stands"));
+                }
+                if *duplicate {
+                    return Ok(());
+                }
+                let sent = view.published.entry(channel.clone()).or_default();
+                let before = sent.range(..id).next_back().map(|(_, at)| *at);
+                let after = sent.range(id..).next().map(|(_, at)| *at);
+                let pairs = [(before, Some(*position)), (Some(*position), after)];
+                for (earlier, later) in pairs.into_iter().filter_map(|(a, b)| Some((a?, b?))) {
+                    if earlier.epoch == later.epoch && earlier.offset >= later.offset {
+                        return Err(format!("promise 9: {channel}: sent first, {earlier:?} stands after {later:?}"));
+                    }
+                }
+                sent.insert(id, *position);
+            }
+            ReplyBody::Error(error) => match error.code {
+                ErrorCode::Unknown | ErrorCode::Timeout | ErrorCode::Internal => {
+                    self.counts.unknown += 1;
+                    attempt.unknown += 1;
+                }
+                _ => {
+                    self.counts.refused += 1;
+                    attempt.refused += 1;
+                }
+            },
+            body => return Err(format!("`publish` was answered with {body:?}")),
+        }
+        Ok(())
+    }
+
+    fn subscribe_answered(
+        &mut self,
+        pipe: usize,
+        view: &mut View,
+        want: Want,
+        body: &ReplyBody,
+        stores: &Stores,
+    ) -> Verdict {
+        let channel = want.options.channel.clone();
+        let subscribed = match body {
+            ReplyBody::Subscribed(subscribed) => subscribed,
+            ReplyBody::Error(error) => {
+                let already = error.code == ErrorCode::AlreadySubscribed;
+                if already != view.subs.contains_key(&channel) {
+                    return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
+                }
+                if !already {
+                    self.presences.left(view.client, &channel);
+                }
+                return Ok(());
+            }
+            body => return Err(format!("`subscribe` was answered with {body:?}")),
+        };
+        if view.subs.contains_key(&channel) {
+            return Err(format!("promise 9: subscribed to {channel} twice"));
+        }
+        let Subscribed { position, recovered, publications, more, .. } = &**subscribed;
+        match recovered {
+            Some(true) => self.counts.recovered_true += 1,
+            Some(false) => self.counts.recovered_false += 1,
+            None => {}
+        }
+        self.counts.pages_more += u64::from(*more);
+        if recovered.is_some() != want.options.since.is_some() {
+            return Err(format!(
+                "`subscribed` to {channel}: recovered = {recovered:?} with since {:?}",
+                want.options.since
+            ));
+        }
+        // Where the first page begins: at `since` where that was honoured, else before its first publication.
+        let first = publications.first().map_or(position.offset, |p| p.offset - 1);
+        let from = match (recovered, want.options.since) {
+            (Some(true), Some(since)) if since.epoch != position.epoch => {
+                return Err(format!(
+                    "promise 2: recovered = true on {channel} across epochs, {since:?} to {position:?}"
+                ));
+            }
+            (Some(true), Some(since)) => since.offset,
+            _ => first,
+        };
+        let presence = want.options.presence;
+        let signals = want.options.signals;
+        let at = Position { epoch: position.epoch, offset: from };
+        let mut sub = Sub { at, want, recovered: *recovered, presence, signals };
+        for publication in publications {
+            self.message(view, &channel, &mut sub, publication, stores)?;
+        }
+        if position.offset < sub.at.offset {
+            return Err(format!("`subscribed` to {channel} names {position:?}, which lies before its page's end"));
+        }
+        self.nothing_between(view, &channel, &sub, position.offset + 1, stores)?;
+        sub.at = *position;
+        self.presences.subscribed(pipe, &channel, presence);
+        view.subs.insert(channel, sub);
+        Ok(())
+    }
+
+    fn pushed(
+        &mut self,
+        now: Now,
+        pipe: usize,
+        view: &mut View,
+        push: &Push,
+        stores: &mut Stores,
+        rules: &Rules,
+    ) -> Verdict {
+        let deaf = |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
+        match push {
+            Push::Message { channel, publication } => {
+                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let verdict = self.message(view, channel, &mut sub, publication, stores);
+                view.subs.insert(channel.clone(), sub);
+                return verdict;
+            }
+            Push::Gap { channel, position, reset } => {
+                let sub = view.subs.get_mut(channel).ok_or_else(|| deaf(channel))?;
+                let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
+                if *reset != (position.epoch != sub.at.epoch) {
+                    return Err(format!("{channel}: a gap from {:?} to {position:?} says reset = {reset}", sub.at));
+                }
+                if *reset {
+                    self.counts.resets += 1;
+                } else {
+                    self.counts.gaps += 1;
+                    if position.offset <= sub.at.offset {
+                        return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
+                    }
+                    let reach = stores.reach(now, channel, retain);
+                    if reach.is_some_and(|(from, top)| top.epoch == position.epoch && from <= sub.at.offset) {
+                        return Err(format!("{channel}: a gap from {:?} to {position:?}, and all is there", sub.at));
+                    }
+                }
+                sub.at = *position;
+            }
+            Push::Signal(signal) => return self.signal(view, signal),
+            Push::Presence(change) => {
+                self.counts.presence += 1;
+                let sub = view.subs.get(&change.channel).ok_or_else(|| deaf(&change.channel))?;
+                if !sub.presence {
+                    return Err(format!("{}: a presence change that was not asked for", change.channel));
+                }
+                self.presences.changed(pipe, change);
+            }
+            Push::PresenceCount { channel, count, seq } => {
+                self.counts.presence_counts += 1;
+                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
+                self.presences.counted(pipe, channel, *count, *seq);
+            }
+            Push::PresenceSnapshot { channel, snapshot } => {
+                self.counts.presence_whole += 1;
+                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
+                self.presences.snapshot(pipe, channel, snapshot);
+            }
+            Push::Unsubscribed { channel, .. } => {
+                self.counts.unsubscribed += 1;
+                view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                self.presences.left(view.client, channel);
+            }
+            Push::Ping | Push::Disconnect { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A publication reaches a subscription: at its place, as it was accepted, newer than all before, and none left out.
+    fn message(
+        &mut self,
+        view: &View,
+        channel: &ChannelName,
+        sub: &mut Sub,
+        publication: &Arc<Publication>,
+        stores: &Stores,
+    ) -> Verdict {
+        self.counts.messages += 1;
+        let at = Position { epoch: sub.at.epoch, offset: publication.offset };
+        if publication.offset <= sub.at.offset {
+            return Err(format!("promise 1: {channel}: offset {} after {:?}", publication.offset, sub.at));
+        }
+        let kept =
+            stores.ledger.at(channel, at).ok_or_else(|| format!("{channel}: delivered at {at:?}, where none is"))?;
+        if *kept.publication != **publication {
+            return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
+        }
+        let own = view.client.is_some() && kept.client() == view.client;
+        let published = view.published.get(channel).and_then(|sent| sent.iter().find(|(_, place)| **place == at));
+        if own && !publication.echo && published.is_some_and(|(sent, _)| *sent > sub.want.sent) {
+            return Err(format!("{channel}: one's own copy at {at:?}, unwanted and acknowledged on this connection"));
+        }
+        // An unkeyed payload is sent once: while its answer is still owed, the message is early.
+        let early = view.publishes.contains_key(&**publication.data.bytes())
+            && publication.key.is_none()
+            && !stores.answers_disordered;
+        if own && early && kept.order > sub.want.order {
+            return Err(format!("{channel}: one's own copy at {at:?} came before the answer"));
+        }
+        self.nothing_between(view, channel, sub, publication.offset, stores)?;
+        sub.at = at;
+        Ok(())
+    }
+
+    /// Promise 2 and 3: nothing that is meant for this client lies between where it is and `before`.
+    fn nothing_between(&self, view: &View, channel: &ChannelName, sub: &Sub, before: u64, stores: &Stores) -> Verdict {
+        let late = stores.answers_late;
+        let missed = stores
+            .ledger
+            .between(channel, sub.at.epoch, sub.at.offset, before)
+            .iter()
+            .find(|k| required(view, sub, k, late));
+        match missed {
+            None => Ok(()),
+            Some(kept) => Err(format!(
+                "promise 2: {channel}: from {:?} on to {before}, and {} was left out (recovered {:?})",
+                sub.at, kept.publication.offset, sub.recovered
+            )),
+        }
+    }
+
+    fn signal(&mut self, view: &View, signal: &SignalPush) -> Verdict {
+        self.counts.signals += 1;
+        let channel = &signal.signal.channel;
+        let Some(sub) = view.subs.get(channel) else {
+            return Err(format!("promise 7: {channel} is not subscribed, and yet came {signal:?}"));
+        };
+        match signal.signal.to {
+            None if !sub.signals => return Err(format!("{channel}: a signal that was not asked for")),
+            None if signal.from.client == view.client => return Err(format!("{channel}: one's own signal came back")),
+            Some(to) if Some(to) != view.client => {
+                return Err(format!("{channel}: a signal to {to} reached {:?}", view.client));
+            }
+            Some(to) => {
+                self.counts.signals_directed += 1;
+                let Some(from) = signal.from.client else { return Ok(()) };
+                let sent = self.directed.entry((from, to)).or_default();
+                match sent.iter().position(|data| **data == *signal.signal.data) {
+                    Some(at) => drop(sent.drain(..=at)),
+                    None => {
+                        return Err(format!(
+                            "{channel}: a directed signal twice, out of order or never sent: {signal:?}"
+                        ));
+                    }
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The world has been calm for long: everything that was promised must be true now.
+    pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules, channels: &[ChannelName]) -> Verdict {
+        for view in self.views.values().filter(|view| view.open) {
+            if let Some((id, asked)) = view.pending.iter().next() {
+                return Err(format!("command {id} of {:?} was never answered: {asked:?}", view.client));
+            }
+            if let Some(channel) = view.bare.keys().next() {
+                return Err(format!(
+                    "the subscription to {channel} in `connect` of {:?} was never answered",
+                    view.client
+                ));
+            }
+            for (channel, sub) in &view.subs {
+                let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
+                let Some((_, top)) = stores.reach(now, channel, retain) else { continue };
+                if top.epoch != sub.at.epoch {
+                    return Err(format!(
+                        "promise 3: {channel}: {:?} is at {:?}, the top is {top:?}",
+                        view.client, sub.at
+                    ));
+                }
+                self.nothing_between(view, channel, sub, u64::MAX, stores)
+                    .map_err(|missed| format!("promise 3: {:?} never reached the top: {missed}", view.client))?;
+            }
+        }
+        self.finish_attempts(stores)?;
+        self.presences.finish(channels)
+    }
+
+    fn finish_attempts(&self, stores: &Stores) -> Verdict {
+        let mut found: BTreeMap<(&[u8], u64), u32> = BTreeMap::new();
+        let mut anywhere: BTreeMap<&[u8], u32> = BTreeMap::new();
+        for (_, epoch, kept) in stores.ledger.all() {
+            *found.entry((kept.publication.data.bytes(), epoch.0)).or_default() += 1;
+            *anywhere.entry(kept.publication.data.bytes()).or_default() += 1;
+        }
+        if let Some(((data, _), times)) = found.iter().find(|((data, _), times)| {
+            **times > self.attempts.get(*data).map_or(0, |a| if a.keyed { 1 } else { a.tries })
+        }) {
+            return Err(format!("promise 4: {} stands {times} times", String::from_utf8_lossy(data)));
+        }
+        for (data, attempt) in &self.attempts {
+            let times = anywhere.get(data.as_slice()).copied().unwrap_or(0);
+            if attempt.acknowledged.is_empty() && attempt.unknown == 0 && times > 0 {
+                let data = String::from_utf8_lossy(data);
+                return Err(format!("promise 4: {data} was refused {} times and stands all the same", attempt.refused));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every open connection and its client, with what it is subscribed to.
+    pub(crate) fn subscribed(&self, pipe: usize) -> Vec<ChannelName> {
+        self.views.get(&pipe).map(|view| view.subs.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What followers were told of presence must be true by now; then everybody asks once more.
+    pub(crate) fn expect_presences(&mut self, channels: &[ChannelName]) -> Verdict {
+        self.presences.only_followers();
+        self.presences.finish(channels)?;
+        self.presences.forget_answers();
+        Ok(())
+    }
+}
+
+/// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.
+fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
+    let own = view.client.is_some() && kept.client() == view.client;
+    if !own || kept.publication.echo {
+        return true;
+    }
+    // Where the store answers late, its newest entry is news to the home, and live for whoever has just subscribed.
+    sub.recovered == Some(true) && kept.order <= sub.want.order && !late
+}

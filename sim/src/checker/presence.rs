@@ -1,0 +1,171 @@
+//! Promise 5: who is present, by what clients asked for and were answered; *maybe* where an answer is missing.
+
+use super::Verdict;
+use fanfare_hub::{ChannelName, ClientId, PresenceKind, PresencePush, PresenceSnapshot};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(super) struct Presences {
+    /// By session and channel.
+    truth: BTreeMap<(ClientId, ChannelName), State>,
+    /// The connection that a session has, while it has one.
+    online: BTreeMap<ClientId, usize>,
+    /// What connections were told, by connection and channel.
+    told: BTreeMap<(usize, ChannelName), Told>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Out,
+    In(Vec<u8>),
+    Maybe,
+}
+
+/// What a connection was told about a channel's presence.
+#[derive(Debug, Default)]
+struct Told {
+    seq: u64,
+    count: u64,
+    /// Names, once a snapshot has told them.
+    names: Option<BTreeMap<ClientId, Vec<u8>>>,
+    /// The subscription asked for changes.
+    follows: bool,
+    /// A `presence` of the last judgement was answered.
+    asked: bool,
+}
+
+impl Presences {
+    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, state: State) {
+        if let Some(client) = client {
+            self.truth.insert((client, channel.clone()), state);
+        }
+    }
+
+    /// A command is on its way that may change it.
+    pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName) {
+        self.set(client, channel, State::Maybe);
+    }
+
+    pub(super) fn refused(&mut self, client: Option<ClientId>, channel: &ChannelName) {
+        self.set(client, channel, State::Maybe);
+    }
+
+    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName) {
+        self.set(client, channel, State::Out);
+    }
+
+    pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, data: Vec<u8>) {
+        self.set(client, channel, State::In(data));
+    }
+
+    pub(super) fn connected(&mut self, pipe: usize, client: ClientId, resumed: bool, subscribes: &[ChannelName]) {
+        self.online.insert(client, pipe);
+        for ((of, channel), state) in &mut self.truth {
+            if *of == client && (!resumed || !subscribes.contains(channel)) {
+                *state = State::Out;
+            }
+        }
+    }
+
+    pub(super) fn closed(&mut self, pipe: usize, client: Option<ClientId>, finally: bool) {
+        let Some(client) = client else { return };
+        if self.online.get(&client) == Some(&pipe) {
+            self.online.remove(&client);
+        }
+        if finally {
+            // The goodbye may not arrive; either way nobody comes back under this name unless it is resumed.
+            self.truth.iter_mut().filter(|((of, _), _)| *of == client).for_each(|(_, state)| *state = State::Maybe);
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {
+        self.told.insert((pipe, channel.clone()), Told { follows, ..Told::default() });
+    }
+
+    pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) {
+        let told = self.told.entry((pipe, channel.clone())).or_default();
+        told.asked = true;
+        if snapshot.seq < told.seq {
+            return;
+        }
+        told.seq = snapshot.seq;
+        told.count = snapshot.count;
+        told.names =
+            snapshot.entries.as_ref().map(|entries| entries.iter().map(|e| (e.client, e.data.to_vec())).collect());
+    }
+
+    pub(super) fn changed(&mut self, pipe: usize, push: &PresencePush) {
+        let told = self.told.entry((pipe, push.channel.clone())).or_default();
+        if push.seq <= told.seq {
+            return;
+        }
+        let Some(names) = &mut told.names else { return };
+        told.seq = push.seq;
+        match push.kind {
+            PresenceKind::Join | PresenceKind::Update => names.insert(push.entry.client, push.entry.data.to_vec()),
+            PresenceKind::Leave => names.remove(&push.entry.client),
+        };
+        told.count = names.len() as u64;
+    }
+
+    pub(super) fn counted(&mut self, pipe: usize, channel: &ChannelName, count: u64, seq: u64) {
+        let told = self.told.entry((pipe, channel.clone())).or_default();
+        if seq > told.seq {
+            told.seq = seq;
+            told.count = count;
+            told.names = None;
+        }
+    }
+
+    /// Only who follows the changes and has once been told the whole is judged.
+    pub(super) fn only_followers(&mut self) {
+        self.told.values_mut().for_each(|told| told.asked = told.follows && told.names.is_some());
+    }
+
+    /// From here on `presence` is asked for once more by everybody; what was told by then stays beside it.
+    pub(super) fn forget_answers(&mut self) {
+        self.told.values_mut().for_each(|told| told.asked = false);
+    }
+
+    /// Everybody who is told of a channel must be told the truth.
+    pub(super) fn finish(&self, channels: &[ChannelName]) -> Verdict {
+        for ((pipe, channel), told) in &self.told {
+            if !channels.contains(channel) || !told.asked || !self.online.values().any(|online| online == pipe) {
+                continue;
+            }
+            let state = |client: ClientId| match self.online.contains_key(&client) {
+                true => self.truth.get(&(client, channel.clone())).cloned().unwrap_or(State::Out),
+                false => State::Out,
+            };
+            let ins = self.online.keys().filter(|client| matches!(state(**client), State::In(_))).count() as u64;
+            let maybes = self.online.keys().filter(|client| state(**client) == State::Maybe).count() as u64;
+            if told.count < ins || told.count > ins + maybes {
+                return Err(format!(
+                    "promise 5: {channel}: {} present, while {ins} to {} have entered: {:?}",
+                    told.count,
+                    ins + maybes,
+                    told.names
+                ));
+            }
+            let Some(names) = &told.names else { continue };
+            for (client, data) in names {
+                match state(*client) {
+                    State::Out => return Err(format!("promise 5: {channel}: {client} is present and should not be")),
+                    State::In(entered) if entered != *data => {
+                        let (found, meant) = (String::from_utf8_lossy(data), String::from_utf8_lossy(&entered));
+                        return Err(format!(
+                            "promise 5: {channel}: {client} is present as {found}, entered as {meant}"
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(missing) =
+                self.online.keys().find(|c| matches!(state(**c), State::In(_)) && !names.contains_key(c))
+            {
+                return Err(format!("promise 5: {channel}: {missing} has entered and is not present"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,369 @@
+//! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and forgets
+//! nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
+
+use crate::frame::ToClient;
+use bytes::Bytes;
+use fanfare_hub::{
+    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Publish,
+    Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+};
+use std::collections::BTreeMap;
+
+/// What a client does of its own accord.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Send(Request),
+    /// It ends the connection; `finally` when it says goodbye.
+    Close {
+        finally: bool,
+    },
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) number: usize,
+    pub(crate) pipe: Option<usize>,
+    pub(crate) online: bool,
+    pub(crate) shard: usize,
+    user: Option<UserId>,
+    pub(crate) id: Option<ClientId>,
+    ticket: Option<Resume>,
+    pub(crate) retry_ms: u64,
+    pub(crate) heard_ms: u64,
+    pub(crate) wanted: BTreeMap<ChannelName, Wanted>,
+    pending: BTreeMap<u64, Asked>,
+    next_id: u64,
+    peers: Vec<ClientId>,
+    /// Publications whose outcome is not known: (channel, key, payload), to be sent again with the same key.
+    again: Vec<Publish>,
+}
+
+/// A channel that the client wants to follow.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) state: SubState,
+    since: Option<Position>,
+    presence: bool,
+    recent: Option<u32>,
+    retry_ms: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum SubState {
+    #[default]
+    Idle,
+    Asking,
+    Live,
+}
+
+#[derive(Debug, Clone)]
+enum Asked {
+    Connect,
+    Subscribe(Vec<ChannelName>),
+    Unsubscribe(ChannelName),
+    Publish(Box<Publish>),
+    Other,
+}
+
+/// What all clients share: numbers for payloads.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) next: u64,
+}
+
+impl Numbers {
+    fn payload(&mut self, rng: &mut Rng, pad_max: u64) -> Bytes {
+        self.next += 1;
+        let pad = rng.below(pad_max) as usize;
+        Bytes::from(format!("{{\"n\":{},\"pad\":\"{}\"}}", self.next, "x".repeat(pad)))
+    }
+}
+
+impl Client {
+    pub(crate) fn new(number: usize, rng: &mut Rng) -> Self {
+        let user = (rng.below(3) > 0).then(|| UserId(format!("user{}", rng.below(4)).into()));
+        Client {
+            number,
+            pipe: None,
+            online: false,
+            shard: 0,
+            user,
+            id: None,
+            ticket: None,
+            retry_ms: rng.below(300),
+            heard_ms: 0,
+            wanted: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_id: 0,
+            peers: Vec::new(),
+            again: Vec::new(),
+        }
+    }
+
+    /// The first command of a new connection.
+    pub(crate) fn connect(&mut self, rng: &mut Rng) -> Request {
+        self.pending.clear();
+        self.online = false;
+        let mut subscribe = Vec::new();
+        for (channel, wanted) in &mut self.wanted {
+            if rng.below(8) > 0 {
+                wanted.state = SubState::Asking;
+                subscribe.push(options(channel, wanted));
+            } else {
+                wanted.state = SubState::Idle;
+            }
+        }
+        let info = (rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
+        let user = self.user.clone();
+        let connect = Connect { user, info, resume: self.ticket, subscribe };
+        self.request(Command::Connect(Box::new(connect)), Asked::Connect)
+    }
+
+    fn request(&mut self, command: Command, asked: Asked) -> Request {
+        self.next_id += 1;
+        self.pending.insert(self.next_id, asked);
+        Request { id: Some(RequestId::Number(self.next_id)), command }
+    }
+
+    /// The connection is gone: what was live is to be taken up again.
+    pub(crate) fn closed(&mut self, now_ms: u64, rng: &mut Rng) {
+        self.pipe = None;
+        self.online = false;
+        let away_max_ms = if rng.below(6) == 0 { 4_000 } else { 400 };
+        self.retry_ms = now_ms + 20 + rng.below(away_max_ms);
+        for wanted in self.wanted.values_mut() {
+            wanted.state = SubState::Idle;
+        }
+        for asked in std::mem::take(&mut self.pending).into_values() {
+            if let Asked::Publish(publish) = asked {
+                if publish.key.is_some() && self.again.len() < 8 {
+                    self.again.push(*publish);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn got(&mut self, now_ms: u64, message: &ToClient) -> Option<Request> {
+        self.heard_ms = now_ms;
+        match message {
+            ToClient::Push(push) => return self.pushed(now_ms, push),
+            ToClient::Reply(reply) => {
+                let asked = match &reply.id {
+                    Some(RequestId::Number(id)) => self.pending.remove(id),
+                    _ => None,
+                };
+                match asked {
+                    Some(Asked::Subscribe(channels)) => {
+                        let bodies = match &reply.body {
+                            ReplyBody::Many(bodies) => bodies.as_slice(),
+                            body => std::slice::from_ref(body),
+                        };
+                        for (channel, body) in channels.iter().zip(bodies) {
+                            self.subscribed(now_ms, channel, body);
+                        }
+                    }
+                    Some(asked) => self.answered(asked, &reply.body),
+                    None => {
+                        let channel = match &reply.body {
+                            ReplyBody::Subscribed(subscribed) => Some(subscribed.channel.clone()),
+                            ReplyBody::Error(error) => error.channel.clone(),
+                            _ => None,
+                        };
+                        if let Some(channel) = channel {
+                            self.subscribed(now_ms, &channel, &reply.body);
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn answered(&mut self, asked: Asked, body: &ReplyBody) {
+        match (asked, body) {
+            (Asked::Connect, ReplyBody::Connected(connected)) => {
+                let Connected { client, .. } = **connected;
+                self.online = true;
+                self.id = Some(client);
+                self.ticket = Some(Resume { shard: ShardId(self.shard as u16), client });
+            }
+            (Asked::Publish(publish), ReplyBody::Error(error)) => {
+                let again = matches!(error.code, ErrorCode::Unknown | ErrorCode::Unavailable);
+                if again && publish.key.is_some() && self.again.len() < 8 {
+                    self.again.push(*publish);
+                }
+            }
+            (Asked::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
+                self.wanted.remove(&channel);
+            }
+            _ => {}
+        }
+    }
+
+    fn subscribed(&mut self, now_ms: u64, channel: &ChannelName, body: &ReplyBody) {
+        let Some(wanted) = self.wanted.get_mut(channel) else { return };
+        match body {
+            ReplyBody::Subscribed(subscribed) => {
+                wanted.state = SubState::Live;
+                wanted.since = Some(subscribed.position);
+            }
+            ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed => {}
+            _ => {
+                wanted.state = SubState::Idle;
+                wanted.retry_ms = now_ms + 300;
+            }
+        }
+    }
+
+    fn pushed(&mut self, now_ms: u64, push: &Push) -> Option<Request> {
+        match push {
+            Push::Ping => return Some(Request { id: None, command: Command::Pong }),
+            Push::Message { channel, publication } => {
+                if let Some(from) = publication.from.as_ref().and_then(|from| from.client) {
+                    self.meet(from);
+                }
+                if let Some(since) = self.wanted.get_mut(channel).and_then(|wanted| wanted.since.as_mut()) {
+                    since.offset = since.offset.max(publication.offset);
+                }
+            }
+            Push::Gap { channel, position, .. } => {
+                if let Some(wanted) = self.wanted.get_mut(channel) {
+                    wanted.since = Some(*position);
+                }
+            }
+            Push::Unsubscribed { channel, .. } => {
+                if let Some(wanted) = self.wanted.get_mut(channel) {
+                    wanted.state = SubState::Idle;
+                    wanted.retry_ms = now_ms + 300;
+                }
+            }
+            Push::Signal(signal) => {
+                if let Some(from) = signal.from.client {
+                    self.meet(from);
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn meet(&mut self, client: ClientId) {
+        if !self.peers.contains(&client) {
+            self.peers.push(client);
+            if self.peers.len() > 6 {
+                self.peers.remove(0);
+            }
+        }
+    }
+
+    /// What must be done whatever the mood: come back, take up subscriptions, give up a silent connection.
+    pub(crate) fn upkeep(&mut self, now_ms: u64, silence_max_ms: u64) -> Act {
+        if self.pipe.is_some() && now_ms > self.heard_ms + silence_max_ms {
+            return Act::Close { finally: false };
+        }
+        if !self.online {
+            return Act::Nothing;
+        }
+        let idle =
+            |(_, wanted): &(&ChannelName, &mut Wanted)| wanted.state == SubState::Idle && now_ms >= wanted.retry_ms;
+        if let Some((channel, wanted)) = self.wanted.iter_mut().find(idle) {
+            wanted.state = SubState::Asking;
+            let (channel, options) = (channel.clone(), options(channel, wanted));
+            let command = Command::Subscribe { subs: vec![options], many: false };
+            return Act::Send(self.request(command, Asked::Subscribe(vec![channel])));
+        }
+        Act::Nothing
+    }
+
+    /// One free act of a client that is online.
+    pub(crate) fn act(&mut self, rng: &mut Rng, channels: &[ChannelName], numbers: &mut Numbers, pad: u64) -> Act {
+        let channel = channels[rng.below(channels.len() as u64) as usize].clone();
+        let known = self.wanted.get(&channel).map(|wanted| wanted.state);
+        match rng.below(32) {
+            0..=3 if known.is_none() => {
+                let presence = rng.below(2) == 0;
+                let recent = (rng.below(3) == 0).then(|| 1 + rng.below(20) as u32);
+                let mut all = vec![channel];
+                if rng.below(3) == 0 {
+                    let more = |c: &&ChannelName| **c != all[0] && !self.wanted.contains_key(*c);
+                    let more: Vec<ChannelName> = channels.iter().filter(more).cloned().collect();
+                    all.extend(more);
+                }
+                let mut subs = Vec::new();
+                for channel in &all {
+                    let wanted = Wanted { state: SubState::Asking, presence, recent, ..Wanted::default() };
+                    subs.push(options(channel, &wanted));
+                    self.wanted.insert(channel.clone(), wanted);
+                }
+                let many = subs.len() > 1 || rng.below(4) == 0;
+                Act::Send(self.request(Command::Subscribe { subs, many }, Asked::Subscribe(all)))
+            }
+            4 if known.is_some() => {
+                // Not wanted from here on, even where it was still being asked for: the commands are ordered.
+                self.wanted.remove(&channel);
+                Act::Send(self.request(Command::Unsubscribe { channel: channel.clone() }, Asked::Unsubscribe(channel)))
+            }
+            5..=18 => {
+                let publish = match self.again.pop() {
+                    Some(again) => again,
+                    None => {
+                        let data = Data::Json(numbers.payload(rng, pad));
+                        let key = (rng.below(3) == 0).then(|| format!("k{}", numbers.next).into());
+                        Publish { channel, data, event: None, key, echo: rng.below(4) > 0 }
+                    }
+                };
+                Act::Send(self.publish(publish))
+            }
+            19 | 20 => {
+                Act::Send(self.request(Command::PresenceSet { channel, data: numbers.payload(rng, 10) }, Asked::Other))
+            }
+            21 => Act::Send(self.request(Command::PresenceClear { channel }, Asked::Other)),
+            22 | 23 => Act::Send(self.request(Command::Presence { channel }, Asked::Other)),
+            24 => {
+                let since = self.wanted.get(&channel).and_then(|wanted| wanted.since);
+                let from = match (rng.below(3), since) {
+                    (0, Some(since)) => HistoryFrom::Since(since),
+                    (1, Some(since)) => HistoryFrom::Before(since),
+                    _ => HistoryFrom::Newest,
+                };
+                let query = HistoryQuery { from, limit: rng.below(30) as u32 };
+                Act::Send(self.request(Command::History { channel, query }, Asked::Other))
+            }
+            25..=28 => {
+                let to = match (rng.below(2), self.peers.len() as u64) {
+                    (0, peers) if peers > 0 => Some(self.peers[rng.below(peers) as usize]),
+                    _ => None,
+                };
+                let event = ["move", "typing"][rng.below(2) as usize].into();
+                let signal = Signal { channel, event, data: numbers.payload(rng, 30), to };
+                Act::Send(self.request(Command::Signal(Box::new(signal)), Asked::Other))
+            }
+            29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
+            _ => Act::Nothing,
+        }
+    }
+
+    pub(crate) fn publish(&mut self, publish: Publish) -> Request {
+        let asked = Asked::Publish(Box::new(publish.clone()));
+        self.request(Command::Publish(Box::new(publish)), asked)
+    }
+
+    /// Asks who is present, for the last judgement.
+    pub(crate) fn ask_presence(&mut self, channel: &ChannelName) -> Request {
+        self.request(Command::Presence { channel: channel.clone() }, Asked::Other)
+    }
+
+    pub(crate) fn last_publish(&mut self, channel: &ChannelName, rng: &mut Rng, numbers: &mut Numbers) -> Request {
+        let data = Data::Json(numbers.payload(rng, 10));
+        self.publish(Publish { channel: channel.clone(), data, event: None, key: None, echo: true })
+    }
+}
+
+fn options(channel: &ChannelName, wanted: &Wanted) -> SubOptions {
+    let mut options = SubOptions::new(channel.clone());
+    options.since = wanted.since;
+    options.recent = wanted.recent;
+    options.presence = wanted.presence;
+    options
+}

@@ -1,0 +1,57 @@
+//! What happened in a batch of runs. A check that never had anything to check is no check: a count that stays zero over a
+//! large batch fails it.
+
+macro_rules! counts {
+    ($($field:ident, $meaning:literal;)*) => {
+        /// How often each thing happened.
+        #[derive(Debug, Default, Clone)]
+        pub(crate) struct Counts {
+            $(#[doc = $meaning] pub(crate) $field: u64,)*
+        }
+
+        impl Counts {
+            pub(crate) fn add(&mut self, other: &Counts) {
+                $(self.$field += other.$field;)*
+            }
+
+            /// (name, meaning, count) of each.
+            pub(crate) fn rows(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($field), $meaning, self.$field),)*]
+            }
+        }
+    };
+}
+
+counts! {
+    commands, "commands that clients sent";
+    messages, "publications that clients received";
+    published, "publications that were acknowledged";
+    unknown, "publications of which nobody knew whether they were taken";
+    refused, "publications that were refused";
+    recovered_true, "subscriptions told that nothing is missing";
+    recovered_false, "subscriptions told that something may be missing";
+    pages_more, "subscriptions whose recovery took more than one page";
+    gaps, "losses told within an epoch";
+    resets, "losses told by a new epoch";
+    signals, "signals that clients received";
+    signals_directed, "directed signals that clients received";
+    presence, "changes of presence that clients received";
+    presence_whole, "whole presences told after a loss";
+    presence_counts, "counts of presence told";
+    resumed, "sessions resumed";
+    adopted, "sessions resumed on another shard";
+    not_resumed, "sessions that could not be resumed";
+    unsubscribed, "subscriptions that the server ended";
+    full, "outboxes over their mark";
+    drained, "outboxes drained again";
+    held, "connections that were not read for a while";
+    moved, "connections that a newer one replaced";
+    slow, "connections closed for slowness";
+    timeouts, "connections closed for silence";
+    continued, "fan-outs or catch-ups that were interrupted and went on";
+    store_late, "answers of the store that came later";
+    store_losses, "losses of a store";
+    store_unknown, "operations whose outcome the store did not tell";
+    clock_steps, "steps of the wall clock";
+    shard_stalls, "shards that stood still";
+}

@@ -1,0 +1,71 @@
+//! What the stores have truly accepted: the authority that every delivery and every answer is compared with.
+//!
+//! The stores write it at the step in which they accept an entry; nothing that the hub says goes into it.
+
+use fanfare_hub::{ChannelName, ClientId, Epoch, Position, Publication};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    channels: BTreeMap<ChannelName, Vec<Life>>,
+    /// Counts all entries of all channels: tells which came before which.
+    pub(crate) order: u64,
+}
+
+/// One epoch of a channel.
+#[derive(Debug)]
+struct Life {
+    epoch: Epoch,
+    entries: Vec<Kept>,
+}
+
+/// An accepted entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) publication: Arc<Publication>,
+    pub(crate) order: u64,
+}
+
+impl Kept {
+    pub(crate) fn client(&self) -> Option<ClientId> {
+        self.publication.from.as_ref().and_then(|from| from.client)
+    }
+}
+
+impl Ledger {
+    pub(crate) fn accepted(&mut self, channel: &ChannelName, epoch: Epoch, publication: Arc<Publication>) {
+        self.order += 1;
+        let kept = Kept { publication, order: self.order };
+        let lives = self.channels.entry(channel.clone()).or_default();
+        match lives.iter_mut().find(|life| life.epoch == epoch) {
+            Some(life) => life.entries.push(kept),
+            None => lives.push(Life { epoch, entries: vec![kept] }),
+        }
+    }
+
+    fn life(&self, channel: &ChannelName, epoch: Epoch) -> &[Kept] {
+        let lives = self.channels.get(channel).map_or(&[][..], Vec::as_slice);
+        lives.iter().find(|life| life.epoch == epoch).map_or(&[], |life| &life.entries)
+    }
+
+    pub(crate) fn at(&self, channel: &ChannelName, at: Position) -> Option<&Kept> {
+        let life = self.life(channel, at.epoch);
+        life.binary_search_by_key(&at.offset, |kept| kept.publication.offset).ok().map(|i| &life[i])
+    }
+
+    /// The entries with `after < offset < before`.
+    pub(crate) fn between(&self, channel: &ChannelName, epoch: Epoch, after: u64, before: u64) -> &[Kept] {
+        let life = self.life(channel, epoch);
+        let from = life.partition_point(|kept| kept.publication.offset <= after);
+        let to = life.partition_point(|kept| kept.publication.offset < before);
+        &life[from..to.max(from)]
+    }
+
+    /// Every accepted entry, epoch by epoch.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&ChannelName, Epoch, &Kept)> {
+        self.channels.iter().flat_map(|(channel, lives)| {
+            lives.iter().flat_map(move |life| life.entries.iter().map(move |kept| (channel, life.epoch, kept)))
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! `fanfare-sim`: the hub, its stores, a network and clients in one thread and virtual time, each run from one seed.
+//!
+//! Faults first, then everything heals, then the promises of DESIGN.md section 3 must hold. A failure prints its seed, the
+//! commit and the last 50 events, and the same seed shows it again. To see that the judge is awake, bugs are planted in the
+//! hub by name and must be found. How to read the output: docs/simulation.md.
+
+mod checker;
+mod client;
+mod counts;
+mod frame;
+mod ledger;
+mod pipe;
+mod plan;
+mod run;
+mod store;
+mod trace;
+mod world;
+
+use clap::Parser;
+use run::{Batch, Failure};
+use std::process::ExitCode;
+
+/// Seeds within which a planted bug must be found.
+const PLANTED_SEEDS: u64 = 400;
+/// From this many seeds on every count must be above zero, and planted bugs are looked for too.
+const LARGE_BATCH: u64 = 50;
+
+/// Runs the simulation.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// Run this seed only; with --seeds the first of them.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run with this planted bug, or with each of `all`, and demand that it is found.
+    #[arg(long)]
+    planted: Option<String>,
+    /// List the planted bugs and what they break.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let given_seeds = std::env::args().any(|arg| arg == "--seeds" || arg.starts_with("--seeds="));
+    let options = Options::parse();
+    run::quiet_panics();
+    if options.list {
+        for (_, name, breaks) in run::planted("all") {
+            println!("{name}: {breaks}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let first = options.seed.unwrap_or(1);
+    if let Some(name) = &options.planted {
+        let seeds = if given_seeds { options.seeds } else { PLANTED_SEEDS };
+        return finish(hunt(name, first, seeds));
+    }
+    let seeds = if options.seed.is_some() && !given_seeds { 1 } else { options.seeds };
+    let batch = run::batch(first, seeds);
+    let mut failed = batch.failures.len() as u64;
+    report(&batch);
+    if seeds >= LARGE_BATCH {
+        for (name, meaning, _) in batch.counts.rows().iter().filter(|(.., count)| *count == 0) {
+            println!("nothing to judge: {name} ({meaning}) is zero over {seeds} seeds");
+            failed += 1;
+        }
+        if batch.failures.is_empty() {
+            failed += hunt("all", first, PLANTED_SEEDS).1;
+        }
+    }
+    finish((batch.passed, failed))
+}
+
+/// Looks for planted bugs: how many were found, how many were not.
+fn hunt(name: &str, first: u64, seeds: u64) -> (u64, u64) {
+    let bugs = run::planted(name);
+    if bugs.is_empty() {
+        println!("no planted bug is called {name:?}; --list shows them");
+        return (0, 1);
+    }
+    let (mut found, mut missed) = (0, 0);
+    for (bug, name, breaks) in bugs {
+        match run::hunt(bug, first, seeds) {
+            Some(Failure { seed, what, .. }) => {
+                found += 1;
+                let line = what.lines().next().unwrap_or_default();
+                println!("planted {name}: found by seed {seed}: {line}");
+            }
+            None => {
+                missed += 1;
+                println!("planted {name}: NOT found within {seeds} seeds from {first} on ({breaks})");
+            }
+        }
+    }
+    (found, missed)
+}
+
+fn report(batch: &Batch) {
+    for failure in batch.failures.iter().take(3) {
+        println!("seed {} at commit {}: {}", failure.seed, commit(), failure.what);
+        println!("the last {} events:", failure.events.len());
+        for event in &failure.events {
+            println!("  {event}");
+        }
+        println!("again: cargo xtask sim --seed {}", failure.seed);
+    }
+    if batch.failures.len() > 3 {
+        let seeds: Vec<String> = batch.failures.iter().skip(3).take(40).map(|f| f.seed.to_string()).collect();
+        println!("failed as well: {}", seeds.join(" "));
+    }
+    let counts: Vec<String> = batch.counts.rows().iter().map(|(name, _, count)| format!("{name} {count}")).collect();
+    println!("seen: {}", counts.join(", "));
+}
+
+/// The commit of the tree that the program runs in, as far as git knows.
+fn commit() -> String {
+    let output = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    match output {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn finish((passed, failed): (u64, u64)) -> ExitCode {
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}

@@ -1,0 +1,144 @@
+//! What a seed draws: how large the world is, which bounds it has, and which faults happen in it.
+//!
+//! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults, because
+//! a world in which everything fails at once never gets far enough to break anything subtle.
+
+use fanfare_hub::{ChannelName, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) shards: usize,
+    pub(crate) clients: usize,
+    pub(crate) channels: Vec<ChannelName>,
+    pub(crate) limits: Limits,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) faults: Faults,
+    /// How long faults happen.
+    pub(crate) chaos_ms: u64,
+    /// Milliseconds between two acts of a client, on average.
+    pub(crate) pace_ms: u64,
+    /// Bytes that the network holds of one connection.
+    pub(crate) window: usize,
+    /// The largest payload.
+    pub(crate) payload_max: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults {
+    pub(crate) cuts: bool,
+    pub(crate) half_open: bool,
+    pub(crate) stalls: bool,
+    pub(crate) shard_stalls: bool,
+    pub(crate) clock_steps: bool,
+    pub(crate) reloads: bool,
+    pub(crate) store: StoreFaults,
+}
+
+/// In parts of a thousand, for each operation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoreFaults {
+    pub(crate) late: u64,
+    pub(crate) unavailable: u64,
+    pub(crate) unknown: u64,
+    pub(crate) twice: u64,
+    /// Answers overtake each other.
+    pub(crate) disordered: bool,
+    /// Acknowledged entries are lost now and then, with a new epoch.
+    pub(crate) loses: bool,
+}
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let mut one_in = |n: u64| rng.below(n) == 0;
+        let any_store = one_in(2);
+        let mut faults = Faults {
+            cuts: one_in(2),
+            half_open: one_in(4),
+            stalls: one_in(2),
+            shard_stalls: one_in(3),
+            clock_steps: one_in(4),
+            reloads: one_in(6),
+            store: StoreFaults::default(),
+        };
+        if any_store {
+            faults.store = StoreFaults {
+                late: if one_in(2) { 400 } else { 20 },
+                unavailable: if one_in(3) { 60 } else { 0 },
+                unknown: if one_in(3) { 60 } else { 0 },
+                twice: if one_in(4) { 100 } else { 0 },
+                disordered: one_in(2),
+                loses: one_in(3),
+            };
+        }
+        let channels = (0..1 + rng.below(4)).filter_map(|i| {
+            let kind = if i == 3 { "few" } else { ["chat", "chat", "short", "count"][rng.below(4) as usize] };
+            ChannelName::new(&format!("{kind}:{i}")).ok()
+        });
+        Plan {
+            channels: channels.collect(),
+            shards: 1 + rng.below(3) as usize,
+            clients: 2 + rng.below(6) as usize,
+            limits: limits(rng),
+            rules: rules(rng.below(8) == 0),
+            faults,
+            chaos_ms: 4_000 + rng.below(16_000),
+            pace_ms: 60 + rng.below(200),
+            window: 256 + rng.below(4096) as usize,
+            payload_max: [20, 200, 900][rng.below(3) as usize],
+        }
+    }
+
+    /// The rules, with one channel's subscribers shut out where a reload wants that.
+    pub(crate) fn rules(&self, shut: Option<&ChannelName>) -> Rules {
+        let closed = shut.and_then(|name| Pattern::new(name.as_str()).ok()).map(|pattern| Rule {
+            subscribe: Vec::new(),
+            history: self.rule_of(shut).map_or(Retain::default(), |rule| rule.history),
+            ..Rule::open(pattern)
+        });
+        Rules::new(closed.into_iter().chain(self.rules.iter().cloned()).collect())
+    }
+
+    fn rule_of(&self, name: Option<&ChannelName>) -> Option<&Rule> {
+        self.rules.iter().find(|rule| name.is_some_and(|name| rule.pattern.matches(name)))
+    }
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    Limits {
+        message_bytes_max: 4096,
+        outbox_bytes_max: 1500 + rng.below(6000) as usize,
+        subscriptions_max: 8,
+        outstanding_max: 4 + rng.below(8) as usize,
+        history_bytes_max: if rng.below(4) == 0 { 12_000 } else { 1 << 20 },
+        page_bytes_max: 1200 + rng.below(3000) as usize,
+        link_bytes_max: if rng.below(2) == 0 { 2000 + rng.below(4000) as usize } else { 1 << 20 },
+        fanout_waiting_max: 2 + rng.below(30) as usize,
+        fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
+        signals_waiting_max: 8,
+        presence_entries_max: if rng.below(3) == 0 { 3 } else { 1000 },
+        linger_ms: 100 + rng.below(900),
+        grace_ms: 2_000,
+        heartbeat_ms: 3_000,
+        connect_timeout_ms: 2_000,
+        ..Limits::default()
+    }
+}
+
+fn rules(disconnect: bool) -> Vec<Rule> {
+    let rule = |pattern: &str, history: Retain| Rule {
+        history,
+        ..Rule::open(Pattern::new(pattern).expect("a pattern of this file"))
+    };
+    let mut few = rule("few:*", Retain { count: 0, bytes: 0, ttl_ms: 0 });
+    if disconnect {
+        few.slow = Slow::Disconnect;
+    }
+    let mut count = rule("count:*", Retain { count: 40, ..Retain::default() });
+    count.presence = PresenceMode::Count;
+    vec![
+        rule("chat:*", Retain { count: 100, ..Retain::default() }),
+        rule("short:*", Retain { count: 5, bytes: 1 << 20, ttl_ms: 10_000 }),
+        count,
+        few,
+    ]
+}

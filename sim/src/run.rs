@@ -1,0 +1,136 @@
+//! Runs seeds, one after the other or on several threads, and tells what was found.
+
+use crate::counts::Counts;
+use crate::world::World;
+use fanfare_hub::{PLANTED, Planted, choose_planted};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A broken promise.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) seed: u64,
+    pub(crate) what: String,
+    /// The last events before it.
+    pub(crate) events: Vec<String>,
+}
+
+/// What a batch of seeds came to.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) passed: u64,
+    pub(crate) failures: Vec<Failure>,
+    pub(crate) counts: Counts,
+}
+
+/// How many failures are told with their events.
+const FAILURES_MAX: usize = 5;
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// A panic is told with its seed and events, like any other failure, and not by the default hook.
+pub(crate) fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        PANIC.with(|panic| *panic.borrow_mut() = Some(text));
+    }));
+}
+
+/// Runs one seed. On failure it is run again with a trace: a seed is a history, so the second run is the first one.
+pub(crate) fn one(seed: u64) -> Result<Counts, Failure> {
+    let what = match attempt(seed, false) {
+        (Ok(()), counts, _) => return Ok(counts),
+        (Err(what), ..) => what,
+    };
+    let (again, _, events) = attempt(seed, true);
+    let what = match again {
+        Err(again) if again == what => what,
+        again => format!("{what}\n(the run with a trace was another one: {again:?}: the world is not deterministic)"),
+    };
+    Err(Failure { seed, what, events })
+}
+
+fn attempt(seed: u64, traced: bool) -> (Result<(), String>, Counts, Vec<String>) {
+    let mut world = World::new(seed, traced);
+    let verdict = catch_unwind(AssertUnwindSafe(|| world.run()))
+        .unwrap_or_else(|_| Err(PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_else(|| "panic".to_owned())));
+    let (counts, events) = world.into_report();
+    (verdict, counts, events)
+}
+
+/// Runs `count` seeds from `first` on, on every core. Seeds are given out one by one; the sum does not depend on the order.
+pub(crate) fn batch(first: u64, count: u64) -> Batch {
+    let (next, found) = (AtomicU64::new(0), Mutex::new(Batch::default()));
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                return;
+            }
+            let result = one(first + at);
+            let Ok(mut found) = found.lock() else { return };
+            match result {
+                Ok(counts) => {
+                    found.passed += 1;
+                    found.counts.add(&counts);
+                }
+                Err(failure) => {
+                    if found.failures.len() < FAILURES_MAX {
+                        eprintln!("seed {} failed: {}", failure.seed, failure.what);
+                    }
+                    found.failures.push(failure);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads() {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut found = found.into_inner().unwrap_or_default();
+    found.failures.sort_by_key(|failure| failure.seed);
+    found
+}
+
+/// The first of `seeds` seeds that finds a planted bug, and how.
+pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
+    let (next, found) = (AtomicU64::new(0), Mutex::new(None::<Failure>));
+    let work = || {
+        choose_planted(Some(bug));
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= seeds || found.lock().map_or(true, |found| found.is_some()) {
+                break;
+            }
+            if let (Err(what), _, events) = attempt(first + at, false) {
+                let Ok(mut found) = found.lock() else { break };
+                if found.as_ref().is_none_or(|earlier| earlier.seed > first + at) {
+                    *found = Some(Failure { seed: first + at, what, events });
+                }
+            }
+        }
+        choose_planted(None);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads() {
+            scope.spawn(work);
+        }
+        work();
+    });
+    found.into_inner().unwrap_or_default()
+}
+
+/// The planted bugs of this name, or all of them.
+pub(crate) fn planted(name: &str) -> Vec<(Planted, &'static str, &'static str)> {
+    PLANTED.iter().copied().filter(|(_, known, _)| name == "all" || known.eq_ignore_ascii_case(name)).collect()
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

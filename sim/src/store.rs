@@ -1,0 +1,173 @@
+//! A store that fails: it answers late, out of order or twice, refuses, does not know, and loses what it had taken.
+//!
+//! It keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets one answer
+//! (a second one must be ignored), a lost entry means a new epoch. The memory store does the keeping.
+
+use crate::ledger::Ledger;
+use crate::plan::StoreFaults;
+use fanfare_hub::{Answer, ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Range, Retain, Rng, Store};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// All that the shards' stores share with the world around them.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    pub(crate) ledger: Ledger,
+    pub(crate) faults: StoreFaults,
+    /// Answers on their way: (shard, in so many ms, token, answer).
+    pub(crate) answers: Vec<(usize, u64, OpToken, Answer)>,
+    /// Answers overtake each other.
+    pub(crate) answers_disordered: bool,
+    /// This store answers late now and then, also after the faults.
+    pub(crate) answers_late: bool,
+    pub(crate) losses: u64,
+    pub(crate) unknowns: u64,
+    rng: Rng,
+    shards: Vec<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    memory: MemoryStore,
+    /// Channels that have been used, and whether their loss is still to be told.
+    channels: BTreeMap<ChannelName, bool>,
+    /// When the last answer in order will be there.
+    last_ms: u64,
+}
+
+/// One shard's store.
+#[derive(Debug)]
+pub(crate) struct FaultyStore {
+    shard: usize,
+    shared: Rc<RefCell<Stores>>,
+}
+
+impl Stores {
+    pub(crate) fn new(shards: usize, limits: &Limits, faults: StoreFaults, mut rng: Rng) -> Rc<RefCell<Stores>> {
+        let inner =
+            |_| Inner { memory: MemoryStore::new(limits, rng.next_u64()), channels: BTreeMap::new(), last_ms: 0 };
+        let shards = (0..shards).map(inner).collect();
+        let ledger = Ledger::default();
+        let (answers_late, answers_disordered) = (faults.late > 0, faults.late > 0 && faults.disordered);
+        Rc::new(RefCell::new(Stores {
+            ledger,
+            faults,
+            answers: Vec::new(),
+            answers_late,
+            answers_disordered,
+            losses: 0,
+            unknowns: 0,
+            rng,
+            shards,
+        }))
+    }
+
+    pub(crate) fn store(shared: &Rc<RefCell<Stores>>, shard: usize) -> Box<FaultyStore> {
+        Box::new(FaultyStore { shard, shared: shared.clone() })
+    }
+
+    /// The store of a shard loses everything; its channels begin new epochs.
+    pub(crate) fn lose(&mut self, shard: usize, limits: &Limits) {
+        self.losses += 1;
+        let seed = self.rng.next_u64();
+        let inner = &mut self.shards[shard];
+        inner.memory = MemoryStore::new(limits, seed);
+        inner.channels.values_mut().for_each(|untold| *untold = true);
+    }
+
+    /// The channel's oldest place that one could go on from without a loss, and its top, as the store has them now.
+    pub(crate) fn reach(&mut self, now: Now, channel: &ChannelName, retain: Retain) -> Option<(u64, Position)> {
+        let inner = self.shards.iter_mut().find(|inner| inner.channels.contains_key(channel))?;
+        let mut read = |range| {
+            let op = Op::Read { channel: channel.clone(), range, count_max: 1, bytes_max: 1, retain };
+            match inner.memory.submit(now, OpToken(0), op) {
+                Some(Answer::Page(page)) => Some(page),
+                _ => None,
+            }
+        };
+        let top = read(Range::Newest)?.top;
+        let oldest = read(Range::After(Position { epoch: top.epoch, offset: 0 }))?;
+        Some((oldest.publications.first().map_or(top.offset, |p| p.prev), top))
+    }
+
+    pub(crate) fn bytes_used(&self, shard: usize) -> usize {
+        self.shards[shard].memory.bytes_used()
+    }
+
+    fn chance(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && self.rng.below(1000) < per_mille
+    }
+
+    fn execute(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> Answer {
+        let channel = channel_of(&op).clone();
+        let answer = self.shards[shard].memory.submit(now, token, op).unwrap_or(Answer::Unavailable);
+        if let Answer::Appended { epoch, publication } = &answer {
+            self.ledger.accepted(&channel, *epoch, publication.clone());
+        }
+        answer
+    }
+
+    fn decide(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> Answer {
+        let channel = channel_of(&op).clone();
+        let untold = self.shards[shard].channels.entry(channel.clone()).or_insert(false);
+        if std::mem::take(untold) && !matches!(op, Op::Detach { .. } | Op::Attach { .. }) {
+            // Told in words, or by the epoch in the answer: a store may do either.
+            if self.rng.below(2) == 0 {
+                let attach = self.execute(shard, now, token, Op::Attach { channel });
+                return if let Answer::Attached(top) = attach { Answer::EpochLost(top) } else { attach };
+            }
+        }
+        let StoreFaults { unavailable, unknown, .. } = self.faults;
+        if self.chance(unavailable) {
+            return Answer::Unavailable;
+        }
+        if self.chance(unknown) {
+            self.unknowns += 1;
+            if self.rng.below(2) == 0 {
+                self.execute(shard, now, token, op);
+            }
+            return Answer::Unknown;
+        }
+        self.execute(shard, now, token, op)
+    }
+}
+
+impl Store for FaultyStore {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+        let shared = &mut *self.shared.borrow_mut();
+        let answer = shared.decide(self.shard, now, token, op);
+        let StoreFaults { late, twice, disordered, .. } = shared.faults;
+        let last_ms = shared.shards[self.shard].last_ms;
+        let in_order = !disordered && last_ms > now.mono_ms;
+        if !in_order && !shared.chance(late) {
+            return Some(answer);
+        }
+        let far = if shared.rng.below(10) == 0 { 2_000 } else { 60 };
+        let mut at_ms = now.mono_ms + 1 + shared.rng.below(far);
+        if !disordered {
+            at_ms = at_ms.max(last_ms);
+            shared.shards[self.shard].last_ms = at_ms;
+        }
+        if shared.chance(twice) {
+            shared.answers.push((self.shard, at_ms + shared.rng.below(50), token, answer.clone()));
+        }
+        shared.answers.push((self.shard, at_ms, token, answer));
+        None
+    }
+
+    fn tidy(&mut self, now: Now) {
+        self.shared.borrow_mut().shards[self.shard].memory.tidy(now);
+    }
+
+    fn bytes_used(&self) -> usize {
+        self.shared.borrow().bytes_used(self.shard)
+    }
+}
+
+fn channel_of(op: &Op) -> &ChannelName {
+    match op {
+        Op::Append { entry, .. } => &entry.publish.channel,
+        Op::Attach { channel } | Op::Detach { channel } | Op::Read { channel, .. } | Op::Purge { channel } => channel,
+    }
+}
