@@ -1,5 +1,8 @@
 //! The shell over real sockets, against the real hub: what a program sees of it.
 
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use fanfare_client::core::{CallError, EndReason, Event, State};

@@ -176,7 +176,10 @@ mod tests {
             Claims { user: Some(UserId("".into())), grants: Some(Bytes::new()), ..claims() },
         ] {
             let text = seal(&claims, KEY);
-            assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text} fits a URL");
+            assert!(
+                text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+                "{text} fits a URL"
+            );
             assert_eq!(open(&text, KEY, 1_999), Ok(claims));
         }
     }

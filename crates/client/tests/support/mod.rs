@@ -1,8 +1,8 @@
 //! A small server in the test's process: the real hub, one shard of it, and the real codecs, over real sockets. What it lacks
 //! is everything that makes a server fast or safe. It can be cut off, and counts connections.
 
-// Clippy allows it in tests, but does not see that a test's helpers are of the test.
-#![allow(clippy::unwrap_used)]
+// Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
+#![allow(clippy::unwrap_used, dead_code)]
 
 use fanfare_hub::{
     ConnId, Connect, Disconnect, Effect, Effects, Input, Limits, MemoryStore, Now, Opened, Pattern, Push, Reply,
@@ -281,4 +281,53 @@ fn ticket_of(reply: &Reply) -> String {
     let (client, user) = (connected.client, connected.user.clone());
     let claims = Claims { node: 0, shard: ShardId(0), client, user, issued_ms: 0, expires_ms: 1 << 50, grants: None };
     ticket::seal(&claims, KEY)
+}
+
+/// A client that knows nothing: texts go out, texts come in.
+pub(crate) struct Peer {
+    stream: TcpStream,
+    decoder: Decoder,
+    texts: std::collections::VecDeque<String>,
+}
+
+impl Peer {
+    pub(crate) async fn connect(server: &Server, protocol: &str) -> Self {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let key = websocket::client_key([7; 16]);
+        let mut head = Vec::new();
+        websocket::request(&mut head, "localhost", "/v1/ws", &key, &[protocol], &[]);
+        stream.write_all(&head).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+        let decoder = Decoder::new(Role::Client, websocket::Limits { message_bytes_max: 1 << 20 });
+        Peer { stream, decoder, texts: Default::default() }
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        let mut frame = Vec::new();
+        websocket::put_frame(&mut frame, Opcode::Text, text.as_bytes(), Some([1, 2, 3, 4]));
+        // A connection that was closed meanwhile shows that to the next read.
+        let _ = self.stream.write_all(&frame).await;
+    }
+
+    /// The next message, without waiting for ever.
+    pub(crate) async fn next(&mut self) -> String {
+        let mut buffer = vec![0; 16 << 10];
+        while self.texts.is_empty() {
+            let read = tokio::time::timeout(Duration::from_secs(30), self.stream.read(&mut buffer)).await;
+            let len = read.expect("a message comes").unwrap();
+            assert!(len > 0, "the server hung up");
+            let mut input = &mut buffer[..len];
+            while let Some(event) = self.decoder.decode(&mut input).unwrap() {
+                if let Event::Text(text) = event {
+                    self.texts.push_back(text.to_owned());
+                }
+            }
+        }
+        self.texts.pop_front().unwrap()
+    }
 }
