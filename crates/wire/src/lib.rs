@@ -9,3 +9,6 @@ pub mod json;
 pub mod native;
 pub mod ticket;
 pub mod websocket;
+
+#[cfg(test)]
+mod docs;

@@ -210,10 +210,8 @@ impl Subscriptions {
                     _ => {}
                 }
             }
-            (Purpose::PresenceSync { channel, life }, ServerMessage::Presence(presence)) => {
-                if self.find(&channel, life).is_some() {
-                    self.presence(ServerMessage::Presence(presence), out);
-                }
+            (Purpose::PresenceSync { channel, life }, message) if self.find(&channel, life).is_some() => {
+                self.presence(message, out);
             }
             (Purpose::Enter { channel, life, call }, message) => {
                 let result = match message {
