@@ -37,6 +37,9 @@ struct Options {
     /// Run with this planted bug, or with each of `all`, and demand that it is found.
     #[arg(long)]
     planted: Option<String>,
+    /// How many of the last events a failure shows.
+    #[arg(long, default_value_t = 50)]
+    events: usize,
     /// List the planted bugs and what they break.
     #[arg(long)]
     list: bool,
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
         return finish(hunt(name, first, seeds));
     }
     let seeds = if options.seed.is_some() && !given_seeds { 1 } else { options.seeds };
-    let batch = run::batch(first, seeds);
+    let batch = run::batch(first, seeds, options.events.max(1));
     let mut failed = batch.failures.len() as u64;
     report(&batch);
     if seeds >= LARGE_BATCH {

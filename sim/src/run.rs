@@ -41,21 +41,21 @@ pub(crate) fn quiet_panics() {
 }
 
 /// Runs one seed. On failure it is run again with a trace: a seed is a history, so the second run is the first one.
-pub(crate) fn one(seed: u64) -> Result<Counts, Failure> {
-    let what = match attempt(seed, false) {
+pub(crate) fn one(seed: u64, events: usize) -> Result<Counts, Failure> {
+    let what = match attempt(seed, 0) {
         (Ok(()), counts, _) => return Ok(counts),
         (Err(what), ..) => what,
     };
-    let (again, _, events) = attempt(seed, true);
+    let (again, _, last) = attempt(seed, events);
     let what = match again {
         Err(again) if again == what => what,
         again => format!("{what}\n(the run with a trace was another one: {again:?}: the world is not deterministic)"),
     };
-    Err(Failure { seed, what, events })
+    Err(Failure { seed, what, events: last })
 }
 
-fn attempt(seed: u64, traced: bool) -> (Result<(), String>, Counts, Vec<String>) {
-    let mut world = World::new(seed, traced);
+fn attempt(seed: u64, events: usize) -> (Result<(), String>, Counts, Vec<String>) {
+    let mut world = World::new(seed, events);
     let verdict = catch_unwind(AssertUnwindSafe(|| world.run()))
         .unwrap_or_else(|_| Err(PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_else(|| "panic".to_owned())));
     let (counts, events) = world.into_report();
@@ -63,7 +63,7 @@ fn attempt(seed: u64, traced: bool) -> (Result<(), String>, Counts, Vec<String>)
 }
 
 /// Runs `count` seeds from `first` on, on every core. Seeds are given out one by one; the sum does not depend on the order.
-pub(crate) fn batch(first: u64, count: u64) -> Batch {
+pub(crate) fn batch(first: u64, count: u64, events: usize) -> Batch {
     let (next, found) = (AtomicU64::new(0), Mutex::new(Batch::default()));
     let work = || {
         loop {
@@ -71,7 +71,7 @@ pub(crate) fn batch(first: u64, count: u64) -> Batch {
             if at >= count {
                 return;
             }
-            let result = one(first + at);
+            let result = one(first + at, events);
             let Ok(mut found) = found.lock() else { return };
             match result {
                 Ok(counts) => {
@@ -108,7 +108,7 @@ pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
             if at >= seeds || found.lock().map_or(true, |found| found.is_some()) {
                 break;
             }
-            if let (Err(what), _, events) = attempt(first + at, false) {
+            if let (Err(what), _, events) = attempt(first + at, 0) {
                 let Ok(mut found) = found.lock() else { break };
                 if found.as_ref().is_none_or(|earlier| earlier.seed > first + at) {
                     *found = Some(Failure { seed: first + at, what, events });

@@ -7,7 +7,7 @@ use crate::ledger::Ledger;
 use crate::plan::StoreFaults;
 use fanfare_hub::{Answer, ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Range, Retain, Rng, Store};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// All that the shards' stores share with the world around them.
@@ -15,8 +15,8 @@ use std::rc::Rc;
 pub(crate) struct Stores {
     pub(crate) ledger: Ledger,
     pub(crate) faults: StoreFaults,
-    /// Answers on their way: (shard, in so many ms, token, answer).
-    pub(crate) answers: Vec<(usize, u64, OpToken, Answer)>,
+    /// Answers on their way: (shard, when, answer); without one, the next of those that come in order.
+    pub(crate) answers: Vec<(usize, u64, Option<(OpToken, Answer)>)>,
     /// Answers overtake each other.
     pub(crate) answers_disordered: bool,
     /// This store answers late now and then, also after the faults.
@@ -32,7 +32,8 @@ struct Inner {
     memory: MemoryStore,
     /// Channels that have been used, and whether their loss is still to be told.
     channels: BTreeMap<ChannelName, bool>,
-    /// When the last answer in order will be there.
+    /// Answers that come in order, and when the last of them will be there.
+    queue: VecDeque<(OpToken, Answer)>,
     last_ms: u64,
 }
 
@@ -45,8 +46,12 @@ pub(crate) struct FaultyStore {
 
 impl Stores {
     pub(crate) fn new(shards: usize, limits: &Limits, faults: StoreFaults, mut rng: Rng) -> Rc<RefCell<Stores>> {
-        let inner =
-            |_| Inner { memory: MemoryStore::new(limits, rng.next_u64()), channels: BTreeMap::new(), last_ms: 0 };
+        let inner = |_| Inner {
+            memory: MemoryStore::new(limits, rng.next_u64()),
+            channels: BTreeMap::new(),
+            queue: VecDeque::new(),
+            last_ms: 0,
+        };
         let shards = (0..shards).map(inner).collect();
         let ledger = Ledger::default();
         let (answers_late, answers_disordered) = (faults.late > 0, faults.late > 0 && faults.disordered);
@@ -89,6 +94,11 @@ impl Stores {
         let top = read(Range::Newest)?.top;
         let oldest = read(Range::After(Position { epoch: top.epoch, offset: 0 }))?;
         Some((oldest.publications.first().map_or(top.offset, |p| p.prev), top))
+    }
+
+    /// The next of the answers that come in order.
+    pub(crate) fn next_answer(&mut self, shard: usize) -> Option<(OpToken, Answer)> {
+        self.shards[shard].queue.pop_front()
     }
 
     pub(crate) fn bytes_used(&self, shard: usize) -> usize {
@@ -138,21 +148,25 @@ impl Store for FaultyStore {
         let shared = &mut *self.shared.borrow_mut();
         let answer = shared.decide(self.shard, now, token, op);
         let StoreFaults { late, twice, disordered, .. } = shared.faults;
-        let last_ms = shared.shards[self.shard].last_ms;
-        let in_order = !disordered && last_ms > now.mono_ms;
+        let in_order = !shared.shards[self.shard].queue.is_empty();
         if !in_order && !shared.chance(late) {
             return Some(answer);
         }
         let far = if shared.rng.below(10) == 0 { 2_000 } else { 60 };
         let mut at_ms = now.mono_ms + 1 + shared.rng.below(far);
-        if !disordered {
-            at_ms = at_ms.max(last_ms);
-            shared.shards[self.shard].last_ms = at_ms;
-        }
         if shared.chance(twice) {
-            shared.answers.push((self.shard, at_ms + shared.rng.below(50), token, answer.clone()));
+            let once_more = at_ms + 2_000 + shared.rng.below(50);
+            shared.answers.push((self.shard, once_more, Some((token, answer.clone()))));
         }
-        shared.answers.push((self.shard, at_ms, token, answer));
+        if disordered {
+            shared.answers.push((self.shard, at_ms, Some((token, answer))));
+        } else {
+            let inner = &mut shared.shards[self.shard];
+            at_ms = at_ms.max(inner.last_ms);
+            inner.last_ms = at_ms;
+            inner.queue.push_back((token, answer));
+            shared.answers.push((self.shard, at_ms, None));
+        }
         None
     }
 

@@ -2,26 +2,24 @@
 
 use std::collections::VecDeque;
 
-/// How many events are told.
-const KEPT: usize = 50;
-
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    on: bool,
+    /// How many events are told; 0 for none.
+    kept: usize,
     lines: VecDeque<String>,
 }
 
 impl Trace {
-    pub(crate) fn new(on: bool) -> Self {
-        Trace { on, lines: VecDeque::new() }
+    pub(crate) fn new(kept: usize) -> Self {
+        Trace { kept, lines: VecDeque::new() }
     }
 
     /// Notes an event. `text` is only made where the trace is on.
     pub(crate) fn note(&mut self, now_ms: u64, text: impl FnOnce() -> String) {
-        if !self.on {
+        if self.kept == 0 {
             return;
         }
-        if self.lines.len() == KEPT {
+        if self.lines.len() == self.kept {
             self.lines.pop_front();
         }
         let mut line = format!("{now_ms:>7} ms  {}", text());

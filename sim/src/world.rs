@@ -69,7 +69,7 @@ enum Event {
     Wake { shard: usize, at_ms: u64 },
     Continue { shard: usize },
     Inbox { shard: usize },
-    Answer { shard: usize, token: OpToken, answer: Answer },
+    Answer { shard: usize, told: Option<(OpToken, Answer)> },
     Up { pipe: usize },
     Flush { pipe: usize },
     Down { pipe: usize, bytes: Bytes },
@@ -86,7 +86,7 @@ enum Event {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, events: usize) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
         let plan = Plan::draw(&mut rng);
         let now_ms = 1_000_000 + rng.below(1_000_000);
@@ -118,7 +118,7 @@ impl World {
         });
         let shards = shards.collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
-        let mut trace = Trace::new(traced);
+        let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
         World {
             rng,
@@ -247,7 +247,9 @@ impl World {
                     self.handle(shard, Input::Peer { from, message })?;
                 }
             }
-            Event::Answer { shard, token, answer } => {
+            Event::Answer { shard, told } => {
+                let told = told.or_else(|| self.stores.borrow_mut().next_answer(shard));
+                let Some((token, answer)) = told else { return Ok(()) };
                 self.trace.note(self.now_ms, || format!("store of shard {shard} answers {token:?}: {answer:?}"));
                 self.handle(shard, Input::Answer { token, answer })?;
             }
@@ -349,9 +351,9 @@ impl World {
             self.at(at_ms, Event::Wake { shard, at_ms });
         }
         let answers = std::mem::take(&mut self.stores.borrow_mut().answers);
-        for (shard, at_ms, token, answer) in answers {
+        for (shard, at_ms, told) in answers {
             self.counts.store_late += 1;
-            self.at(at_ms, Event::Answer { shard, token, answer });
+            self.at(at_ms, Event::Answer { shard, told });
         }
     }
 
@@ -424,7 +426,7 @@ impl World {
         let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
         self.pipes.push(Pipe::new(shard, conn, client));
         self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
-        self.checker.opened(pipe);
+        self.checker.opened(pipe, shard);
         let opened = Opened {
             wire: WireId((client % 2) as u8),
             grace_ms: self.plan.limits.grace_ms as u32,
@@ -696,6 +698,9 @@ impl World {
 
     fn reload(&mut self, shut: Option<ChannelName>) -> Verdict {
         self.trace.note(self.now_ms, || format!("the rules shut {shut:?}"));
+        if let Some(channel) = &shut {
+            self.checker.shut(channel);
+        }
         self.rules = Arc::new(self.plan.rules(shut.as_ref()));
         for shard in 0..self.shards.len() {
             self.handle(shard, Input::Reload(self.rules.clone()))?;

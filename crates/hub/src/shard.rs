@@ -157,6 +157,8 @@ pub struct Shard {
     due: Vec<Timer>,
     /// Bytes taken in from each shard since it was last told.
     taken: Vec<usize>,
+    /// Counts the inputs: what is appended within one of them is bounded, as the shell can say `Full` only after it.
+    turn: u64,
 }
 
 impl Shard {
@@ -174,12 +176,14 @@ impl Shard {
             out: VecDeque::new(),
             due: Vec::new(),
             taken: vec![0; config.shards],
+            turn: 0,
             config,
         }
     }
 
     /// Takes one input and adds what the shell must do to `effects`, which it has cleared.
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        self.turn += 1;
         self.input(now, input, effects);
         self.deliver_local(now, effects);
         effects.set_again(self.front.has_more());
@@ -305,6 +309,7 @@ impl Shard {
     ) -> T {
         let mut cx = front::Cx {
             now,
+            turn: self.turn,
             me: self.config.me,
             rules: &self.config.rules,
             limits: &self.config.limits,

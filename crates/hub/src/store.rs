@@ -157,6 +157,7 @@ pub enum Answer {
 
 /// Where channels live.
 ///
+/// Operations on one channel take effect in the order in which they are submitted; their answers may come in any order.
 /// An implementation must give an accepted `Append` a place that no other entry of the epoch ever had or will have, must
 /// check the key in the same step, and must begin a new epoch whenever it may have lost an acknowledged entry.
 pub trait Store {

@@ -26,8 +26,8 @@ pub(crate) struct Checker {
     /// By payload: what became of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,
-    /// Directed signals by (from, to): the numbers in the order sent.
-    directed: BTreeMap<(ClientId, ClientId), VecDeque<Vec<u8>>>,
+    /// Directed signals by (from, to, channel): their payloads in the order sent.
+    directed: BTreeMap<(ClientId, ClientId, ChannelName), VecDeque<Vec<u8>>>,
     pub(crate) counts: Counts,
 }
 
@@ -42,11 +42,16 @@ struct View {
     /// Subscriptions asked for by `connect`, whose answers carry no id.
     bare: BTreeMap<ChannelName, Want>,
     pending: BTreeMap<u64, Asked>,
+    /// The number of the last command sent.
+    sent: u64,
     /// Publishes without answer: the id of each, by payload.
     publishes: BTreeMap<Vec<u8>, u64>,
     /// Acknowledged publishes by the number of the command, which tells the order sent.
     published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
+    shard: usize,
     resumed_from: Option<ClientId>,
+    /// The ticket named another shard than the one connected to.
+    elsewhere: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +96,7 @@ struct Attempt {
 }
 
 impl Checker {
-    pub(crate) fn opened(&mut self, pipe: usize) {
+    pub(crate) fn opened(&mut self, pipe: usize, shard: usize) {
         let view = View {
             open: true,
             client: None,
@@ -99,9 +104,12 @@ impl Checker {
             subs: BTreeMap::new(),
             bare: BTreeMap::new(),
             pending: BTreeMap::new(),
+            sent: 0,
             publishes: BTreeMap::new(),
             published: BTreeMap::new(),
+            shard,
             resumed_from: None,
+            elsewhere: false,
         };
         self.views.insert(pipe, view);
     }
@@ -112,9 +120,11 @@ impl Checker {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
         let Some(RequestId::Number(id)) = request.id else { return };
+        view.sent = id;
         let asked = match &request.command {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
+                view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 for options in &connect.subscribe {
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
                 }
@@ -124,7 +134,7 @@ impl Checker {
                 subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
             ),
             Command::Unsubscribe { channel } => {
-                self.presences.doubt(view.client, channel);
+                self.presences.doubt(view.client, channel, id);
                 Asked::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
@@ -137,17 +147,18 @@ impl Checker {
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data } => {
-                self.presences.doubt(view.client, channel);
+                self.presences.doubt(view.client, channel, id);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
-                self.presences.doubt(view.client, channel);
+                self.presences.doubt(view.client, channel, id);
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
-                    self.directed.entry((from, to)).or_default().push_back(signal.data.to_vec());
+                    let key = (from, to, signal.channel.clone());
+                    self.directed.entry(key).or_default().push_back(signal.data.to_vec());
                 }
                 Asked::Other
             }
@@ -161,6 +172,15 @@ impl Checker {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         view.open = false;
         self.presences.closed(pipe, view.client, finally);
+    }
+
+    /// The rules shut a channel: its subscriptions end, whether or not the clients hear of it.
+    pub(crate) fn shut(&mut self, channel: &ChannelName) {
+        for view in self.views.values() {
+            if let Some(client) = view.client {
+                self.presences.shut(client, channel, view.sent);
+            }
+        }
     }
 
     /// A client has received a message.
@@ -225,7 +245,10 @@ impl Checker {
                     return Err(format!("`connected` says resumed = {} and names another client", connected.resumed));
                 }
                 match (connected.resumed, view.resumed_from) {
-                    (true, _) => self.counts.resumed += 1,
+                    (true, _) => {
+                        self.counts.resumed += 1;
+                        self.counts.adopted += u64::from(view.elsewhere);
+                    }
                     (false, Some(_)) => self.counts.not_resumed += 1,
                     _ => {}
                 }
@@ -234,7 +257,10 @@ impl Checker {
             }
             (Asked::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
                 for (want, body) in wants.into_iter().zip(bodies) {
-                    self.subscribe_answered(pipe, view, want, body, stores)?;
+                    // A refusal was decided in its turn and is told with the others, when much may have changed again.
+                    if !matches!(body, ReplyBody::Error(_)) {
+                        self.subscribe_answered(pipe, view, want, body, stores)?;
+                    }
                 }
             }
             (Asked::Subscribe(wants), body) if wants.len() == 1 => {
@@ -246,23 +272,26 @@ impl Checker {
                 if view.subs.remove(&channel).is_none() {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
-                self.presences.left(view.client, &channel);
+                self.presences.left(view.client, &channel, Some(id));
+                self.presences.unsubscribed(pipe, &channel);
             }
             (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 if view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
-                self.presences.left(view.client, &channel);
+                self.presences.left(view.client, &channel, Some(id));
             }
             (Asked::Publish { channel, data }, body) => {
                 return self.published(view, id, &channel, data, body, stores);
             }
             (Asked::PresenceSet { channel, data }, ReplyBody::Done) => {
-                self.presences.entered(view.client, &channel, data);
+                self.presences.entered(view.client, &channel, id, data);
             }
-            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => self.presences.refused(view.client, &channel),
-            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel),
-            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.refused(view.client, &channel),
+            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
+                self.presences.doubt(view.client, &channel, id)
+            }
+            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, Some(id)),
+            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, id),
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
             }
@@ -342,7 +371,7 @@ impl Checker {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
                 if !already {
-                    self.presences.left(view.client, &channel);
+                    self.presences.left(view.client, &channel, None);
                 }
                 return Ok(());
             }
@@ -451,7 +480,9 @@ impl Checker {
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
-                self.presences.left(view.client, channel);
+                self.presences.unsubscribed(pipe, channel);
+                // What was sent before the client knew came too late, or was undone by this.
+                self.presences.left(view.client, channel, Some(view.sent));
             }
             Push::Ping | Push::Disconnect { .. } => {}
         }
@@ -526,7 +557,7 @@ impl Checker {
             Some(to) => {
                 self.counts.signals_directed += 1;
                 let Some(from) = signal.from.client else { return Ok(()) };
-                let sent = self.directed.entry((from, to)).or_default();
+                let sent = self.directed.entry((from, to, channel.clone())).or_default();
                 match sent.iter().position(|data| **data == *signal.signal.data) {
                     Some(at) => drop(sent.drain(..=at)),
                     None => {

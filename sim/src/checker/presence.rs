@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
 pub(super) struct Presences {
-    /// By session and channel.
-    truth: BTreeMap<(ClientId, ChannelName), State>,
+    /// By session and channel, with the number of the command that decided it.
+    truth: BTreeMap<(ClientId, ChannelName), (u64, State)>,
     /// The connection that a session has, while it has one.
     online: BTreeMap<ClientId, usize>,
     /// What connections were told, by connection and channel.
@@ -19,6 +19,16 @@ enum State {
     Out,
     In(Vec<u8>),
     Maybe,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            State::Out => f.write_str("out"),
+            State::In(data) => write!(f, "in as {}", String::from_utf8_lossy(data)),
+            State::Maybe => f.write_str("maybe"),
+        }
+    }
 }
 
 /// What a connection was told about a channel's presence.
@@ -35,32 +45,39 @@ struct Told {
 }
 
 impl Presences {
-    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, state: State) {
-        if let Some(client) = client {
-            self.truth.insert((client, channel.clone()), state);
+    /// `id` is the command's that decided it, where one did. Answers may overtake each other, what they tell of may not: an
+    /// earlier command changes nothing after a later one.
+    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, id: Option<u64>, state: State) {
+        let Some(client) = client else { return };
+        let entry = self.truth.entry((client, channel.clone())).or_insert((0, State::Out));
+        let id = id.unwrap_or(entry.0);
+        if id >= entry.0 {
+            *entry = (id, state);
         }
     }
 
-    /// A command is on its way that may change it.
-    pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName) {
-        self.set(client, channel, State::Maybe);
+    /// A command is on its way that may change it, or was refused, which may have changed it.
+    pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64) {
+        self.set(client, channel, Some(id), State::Maybe);
     }
 
-    pub(super) fn refused(&mut self, client: Option<ClientId>, channel: &ChannelName) {
-        self.set(client, channel, State::Maybe);
+    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName, id: Option<u64>) {
+        self.set(client, channel, id, State::Out);
     }
 
-    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName) {
-        self.set(client, channel, State::Out);
+    pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64, data: Vec<u8>) {
+        self.set(client, channel, Some(id), State::In(data));
     }
 
-    pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, data: Vec<u8>) {
-        self.set(client, channel, State::In(data));
+    /// The rules end every subscription to a channel: whoever is cut off before hearing of it cannot know. What this session
+    /// had sent up to `sent` decides nothing any more.
+    pub(super) fn shut(&mut self, client: ClientId, channel: &ChannelName, sent: u64) {
+        self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }
 
     pub(super) fn connected(&mut self, pipe: usize, client: ClientId, resumed: bool, subscribes: &[ChannelName]) {
         self.online.insert(client, pipe);
-        for ((of, channel), state) in &mut self.truth {
+        for ((of, channel), (_, state)) in &mut self.truth {
             if *of == client && (!resumed || !subscribes.contains(channel)) {
                 *state = State::Out;
             }
@@ -74,12 +91,19 @@ impl Presences {
         }
         if finally {
             // The goodbye may not arrive; either way nobody comes back under this name unless it is resumed.
-            self.truth.iter_mut().filter(|((of, _), _)| *of == client).for_each(|(_, state)| *state = State::Maybe);
+            self.truth
+                .iter_mut()
+                .filter(|((of, _), _)| *of == client)
+                .for_each(|(_, (_, state))| *state = State::Maybe);
         }
     }
 
     pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {
         self.told.insert((pipe, channel.clone()), Told { follows, ..Told::default() });
+    }
+
+    pub(super) fn unsubscribed(&mut self, pipe: usize, channel: &ChannelName) {
+        self.told.remove(&(pipe, channel.clone()));
     }
 
     pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) {
@@ -134,17 +158,19 @@ impl Presences {
                 continue;
             }
             let state = |client: ClientId| match self.online.contains_key(&client) {
-                true => self.truth.get(&(client, channel.clone())).cloned().unwrap_or(State::Out),
+                true => self.truth.get(&(client, channel.clone())).map_or(State::Out, |(_, state)| state.clone()),
                 false => State::Out,
             };
             let ins = self.online.keys().filter(|client| matches!(state(**client), State::In(_))).count() as u64;
             let maybes = self.online.keys().filter(|client| state(**client) == State::Maybe).count() as u64;
             if told.count < ins || told.count > ins + maybes {
+                let expected: Vec<(ClientId, String)> =
+                    self.online.keys().map(|client| (*client, state(*client).to_string())).collect();
+                let names = told.names.as_ref().map(|names| names.keys().collect::<Vec<_>>());
                 return Err(format!(
-                    "promise 5: {channel}: {} present, while {ins} to {} have entered: {:?}",
+                    "promise 5: {channel}: {} present ({names:?}), while {ins} to {} have entered: {expected:?}",
                     told.count,
                     ins + maybes,
-                    told.names
                 ));
             }
             let Some(names) = &told.names else { continue };

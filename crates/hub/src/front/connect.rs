@@ -52,7 +52,7 @@ impl Front {
         adopted: Option<(ClientId, Adopted)>,
     ) {
         let Some(conn) = self.conn(id) else { return };
-        let (wire, grace_ms) = (conn.wire, conn.grace_ms);
+        let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
         let resumed = adopted.is_some();
         let (client, adopted) = match adopted {
             Some((client, adopted)) => (client, Some(adopted)),
@@ -60,6 +60,7 @@ impl Front {
         };
         let at = self.sessions.open(client, id, wire, grace_ms);
         let session = self.sessions.get(at).expect("just opened");
+        session.full = full;
         if connect.user.is_some() || connect.info.is_some() {
             session.identity = Some(Box::new(Identity { user: connect.user.clone(), info: connect.info.clone() }));
         }
@@ -90,10 +91,11 @@ impl Front {
         }
         let Some(conn) = self.conn(id) else { return };
         conn.session = Some(index);
-        let (wire, grace_ms) = (conn.wire, conn.grace_ms);
+        let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = Some(id);
+        session.full = full;
         session.wire = wire;
         session.grace_ms = grace_ms;
         session.incarnation += 1;

@@ -101,7 +101,10 @@ impl Front {
     /// Fans out what waits on an edge, as far as one slice goes.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
         let Some(edge) = self.edges.edges.get_mut(index as usize) else { return };
-        if edge.fan_out(&mut self.sessions, cx.effects, cx.limits.fanout_slice) == 0 && edge.has_work() {
+        let (slice, page) = (cx.limits.fanout_slice, (cx.turn, cx.limits.page_bytes_max));
+        let left = edge.fan_out(&mut self.sessions, cx.effects, slice, page);
+        self.pulls.extend(self.sessions.left_behind.drain(..));
+        if left == 0 && edge.has_work() {
             if !self.edges.running.contains(&index) {
                 self.edges.running.push_back(index);
             }

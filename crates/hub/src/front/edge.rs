@@ -48,6 +48,7 @@ pub(crate) struct Edge {
     pub(crate) presence_stale: bool,
     waiting: VecDeque<Item>,
     cursor: Option<Cursor>,
+    room: TurnRoom,
 }
 
 /// Whether an edge takes deliveries.
@@ -75,6 +76,8 @@ pub(crate) struct Member {
     /// Its place among the session's subscriptions.
     pub(crate) slot: u32,
     pub(crate) at: u64,
+    /// The epoch of `at`. What waits of another one is not for it.
+    pub(crate) epoch: Epoch,
     /// Publications are not appended: it pulls them.
     pub(crate) behind: bool,
     /// Signals and presence are not appended: its outbox is full.
@@ -85,7 +88,7 @@ pub(crate) struct Member {
 
 #[derive(Debug)]
 enum Item {
-    Publication(Arc<Publication>),
+    Publication(Epoch, Arc<Publication>),
     /// What lay before this place is lost; `reset` where it is of a new epoch.
     Skip {
         to: Position,
@@ -106,6 +109,25 @@ struct Cursor {
     member: u32,
 }
 
+/// How much has been given in one turn. The shell says that an outbox is full only after it: until then there is a page.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TurnRoom {
+    turn: u64,
+    given: usize,
+}
+
+impl TurnRoom {
+    /// Takes `bytes`; false where the turn's page has been used up before.
+    pub(crate) fn take(&mut self, turn: u64, bytes: usize, page_bytes: usize) -> bool {
+        if self.turn != turn {
+            *self = TurnRoom { turn, given: 0 };
+        }
+        let room = self.given < page_bytes;
+        self.given += if room { bytes } else { 0 };
+        room
+    }
+}
+
 /// What the fan-out asks about a session, where the member alone does not tell.
 pub(crate) trait Audit {
     /// Whether the publication is for this session, live.
@@ -114,10 +136,10 @@ pub(crate) trait Audit {
     fn session_of(&self, client: ClientId) -> Option<u32>;
     /// The session's outbox is full: keep the latest of each (client, event).
     fn keep(&mut self, session: u32, signal: &Arc<SignalPush>);
+    /// A member was made behind.
+    fn must_pull(&mut self, session: u32);
     /// A presence change was not told.
     fn presence_missed(&mut self, session: u32, slot: u32);
-    /// The subscription goes on in this epoch.
-    fn entered_epoch(&mut self, session: u32, slot: u32, epoch: Epoch);
 }
 
 impl Edges {
@@ -165,6 +187,7 @@ impl Edges {
             presence_stale: false,
             waiting: VecDeque::new(),
             cursor: None,
+            room: TurnRoom::default(),
         }) as u32;
         self.names.insert(name.clone(), index);
         index
@@ -240,7 +263,7 @@ impl Edge {
             return false;
         }
         at.offset = publication.offset;
-        self.waiting.push_back(Item::Publication(publication));
+        self.waiting.push_back(Item::Publication(epoch, publication));
         true
     }
 
@@ -263,8 +286,9 @@ impl Edge {
             *at = Position { epoch: pulled.top.epoch, offset };
             self.waiting.push_back(Item::Skip { to: *at, reset });
         }
+        let epoch = at.epoch;
         let newer = pulled.publications.into_iter().filter(|p| p.offset > at.offset);
-        self.waiting.extend(newer.map(Item::Publication));
+        self.waiting.extend(newer.map(|publication| Item::Publication(epoch, publication)));
         at.offset = at.offset.max(pulled.end);
         self.behind = if at.offset >= pulled.top.offset { Behind::No } else { Behind::Yes };
     }
@@ -305,9 +329,19 @@ impl Edge {
         !self.waiting.is_empty()
     }
 
-    /// Appends up to `budget` deliveries of what waits. What is left of the budget is returned.
-    pub(crate) fn fan_out(&mut self, audit: &mut impl Audit, out: &mut Effects, mut budget: usize) -> usize {
+    /// Appends up to `budget` deliveries of what waits, and about a page for each member in one turn. What is left of the
+    /// budget is returned; 0 also where the turn's page is used up.
+    pub(crate) fn fan_out(
+        &mut self,
+        audit: &mut impl Audit,
+        out: &mut Effects,
+        mut budget: usize,
+        (turn, page_bytes): (u64, usize),
+    ) -> usize {
         while let Some(item) = self.waiting.front() {
+            if self.cursor.is_none() && !self.room.take(turn, item.bytes(), page_bytes) {
+                return 0;
+            }
             let mut cursor = self.cursor.unwrap_or(Cursor { group: 0, member: 0 });
             while let Some(group) = self.groups.get_mut(cursor.group as usize) {
                 let from = (cursor.member as usize).min(group.members.len());
@@ -334,14 +368,25 @@ impl Edge {
 }
 
 impl Item {
+    fn bytes(&self) -> usize {
+        const OTHER: usize = 128;
+        match self {
+            Item::Publication(_, publication) => publication.cost(),
+            Item::Signal(signal) => OTHER + signal.signal.data.len(),
+            Item::Presence(push) => OTHER + push.entry.data.len(),
+            _ => OTHER,
+        }
+    }
+
     /// Adds those of `members` that want this to the recipients.
     fn tell(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
         match self {
-            Item::Publication(publication) => {
-                let offset = publication.offset;
+            Item::Publication(epoch, publication) => {
+                let (epoch, offset) = (*epoch, publication.offset);
                 let narrow = publication.audience.is_some() || !publication.echo;
                 for member in members {
-                    if member.behind || (member.at >= offset && !planted(Planted::MemberTakesOld)) {
+                    let has_it = member.at >= offset && !planted(Planted::MemberTakesOld);
+                    if member.behind || has_it || member.epoch != epoch {
                         continue;
                     }
                     member.at = offset;
@@ -351,10 +396,15 @@ impl Item {
                 }
             }
             Item::Skip { to, reset } => {
-                // Who is behind finds the loss by itself when it pulls.
-                for member in members.iter_mut().filter(|m| !m.behind && (*reset || m.at < to.offset)) {
-                    member.at = to.offset;
-                    audit.entered_epoch(member.session, member.slot, to.epoch);
+                // Who is behind finds the loss by itself when it pulls; who has just come may be past it.
+                for member in members.iter_mut().filter(|m| !m.behind && (m.epoch != to.epoch || m.at < to.offset)) {
+                    if *reset == (member.epoch == to.epoch) {
+                        // It is in the new epoch already, where nothing that it still wants need be lost: it sees for itself.
+                        member.behind = true;
+                        audit.must_pull(member.session);
+                        continue;
+                    }
+                    (member.at, member.epoch) = (to.offset, to.epoch);
                     out.recipient(member.conn);
                 }
             }
@@ -382,7 +432,7 @@ impl Item {
     fn push(&self, channel: &ChannelName) -> Push {
         let channel = channel.clone();
         match self {
-            Item::Publication(publication) => Push::Message { channel, publication: publication.clone() },
+            Item::Publication(_, publication) => Push::Message { channel, publication: publication.clone() },
             Item::Skip { to, reset } => Push::Gap { channel, position: *to, reset: *reset },
             Item::Signal(signal) => Push::Signal(signal.clone()),
             Item::Presence(push) => Push::Presence(push.clone()),

@@ -35,6 +35,8 @@ use std::collections::VecDeque;
 /// What the front needs of the shard around it.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
+    /// Which input this is.
+    pub(crate) turn: u64,
     pub(crate) me: ShardId,
     pub(crate) rules: &'a Rules,
     pub(crate) limits: &'a Limits,
@@ -106,6 +108,7 @@ impl Front {
             heartbeat,
             adopting: None,
             held: false,
+            full: false,
             bad: (0, 0),
         };
         cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(conn));
@@ -128,8 +131,9 @@ impl Front {
         let now_ms = cx.now.mono_ms;
         let Some(conn) = self.conn(id) else { return };
         let every_ms = u64::from(conn.heartbeat.every_ms);
-        if conn.held {
-            conn.heartbeat.heard_ms = now_ms; // we are the ones who do not listen
+        // We are the ones who do not listen. But whoever takes nothing of a full outbox is not waiting for us.
+        if conn.held && !conn.full {
+            conn.heartbeat.heard_ms = now_ms;
         }
         let due_ms = conn.heartbeat.heard_ms + every_ms;
         if now_ms < due_ms {
@@ -174,7 +178,7 @@ impl Front {
         if let ReplyTo::Gathered { gather, at } = reply {
             if let Some((session, reply, bodies)) = self.asks.gathered(gather, at, body) {
                 self.reply(cx, conn, reply, ReplyBody::Many(bodies));
-                self.release_gathered(session, gather);
+                self.release_gathered(cx, session, gather);
             }
             return;
         }
@@ -200,25 +204,25 @@ impl Front {
         self.reply(cx, conn, reply, body);
         if let Some(session) = self.sessions.get(at) {
             let (outstanding, conn) = (session.outstanding, session.conn);
-            if let Some(id) = conn.filter(|_| outstanding < cx.limits.outstanding_max as u32) {
-                if let Some(conn) = self.conn(id).filter(|conn| conn.held) {
-                    conn.held = false;
-                    cx.effects.add(Effect::Resume(id));
-                }
-            }
+            self.hold_or_resume(cx, conn, outstanding);
         }
     }
 
-    /// A command of this session waits for an answer; with too many of them its connection is not read.
+    /// A command of this session waits for an answer.
     fn begin(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         session.outstanding += 1;
         let (outstanding, conn) = (session.outstanding, session.conn);
-        if let Some(id) = conn.filter(|_| outstanding >= cx.limits.outstanding_max as u32) {
-            if let Some(conn) = self.conn(id).filter(|conn| !conn.held) {
-                conn.held = true;
-                cx.effects.add(Effect::Hold(id));
-            }
+        self.hold_or_resume(cx, conn, outstanding);
+    }
+
+    /// A connection is read while it has not too many commands outstanding and room for their answers.
+    fn hold_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
+        let outstanding_max = cx.limits.outstanding_max as u32;
+        let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
+        let hold = conn.full || outstanding >= outstanding_max;
+        if std::mem::replace(&mut conn.held, hold) != hold {
+            cx.effects.add(if hold { Effect::Hold(id) } else { Effect::Resume(id) });
         }
     }
 }
@@ -235,6 +239,7 @@ impl Conn {
             heartbeat,
             adopting: None,
             held: false,
+            full: false,
             bad: (0, 0),
         }
     }

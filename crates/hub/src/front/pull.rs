@@ -18,9 +18,14 @@ use std::sync::Arc;
 const RETRY_MS: u64 = 500;
 
 impl Front {
-    /// The connection's outbox is over its mark: its subscriptions are behind from here on.
+    /// The connection's outbox is over its mark: its subscriptions are behind from here on, and its commands wait, or their
+    /// answers would pile up without end.
     pub(crate) fn full(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let Some(index) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let Some(conn) = self.conn(id) else { return };
+        conn.full = true;
+        let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
+        let outstanding = self.sessions.slab[index as usize].outstanding;
+        self.hold_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
         let wire = session.wire;
@@ -41,8 +46,12 @@ impl Front {
 
     /// There is room again: signals that waited, then pages, one subscription after the other.
     pub(crate) fn drained(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let Some(index) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let Some(conn) = self.conn(id) else { return };
+        conn.full = false;
+        let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
         let at = self.sessions.reference(index);
+        let outstanding = self.sessions.slab[index as usize].outstanding;
+        self.hold_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         let wire = session.wire;
@@ -103,7 +112,7 @@ impl Front {
         let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
             let edge = &mut edges[sub.edge as usize];
             let member = *edge.member(wire, sub.member?);
-            member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: sub.epoch, offset: member.at }))
+            member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: member.epoch, offset: member.at }))
         });
         let Some((sub, channel, from)) = next else { return };
         session.pulling = Some(sub);
@@ -130,16 +139,16 @@ impl Front {
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &mut session.subs[slot];
         let Some(place) = sub.member else { return };
-        let recover_to = if sub.epoch == pulled.top.epoch { sub.recover_to } else { 0 };
         let edge = &mut self.edges.edges[sub.edge as usize];
         let channel = edge.name.clone();
         let member = edge.member(wire, place);
-        let reset = sub.epoch != pulled.top.epoch;
+        let reset = member.epoch != pulled.top.epoch;
+        let recover_to = if reset { 0 } else { sub.recover_to };
         if reset || !pulled.complete {
             let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
-            member.at = offset;
-            sub.epoch = pulled.top.epoch;
-            let position = Position { epoch: sub.epoch, offset };
+            (member.at, member.epoch) = (offset, pulled.top.epoch);
+            sub.recover_to = recover_to;
+            let position = Position { epoch: member.epoch, offset };
             cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
         }
         for publication in pulled.publications {

@@ -4,10 +4,10 @@
 //! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
 //! a new life begins with each connection, and an answer for another life is dropped.
 
-use super::edge::Audit;
+use super::edge::{Audit, TurnRoom};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
-use crate::ids::{ClientId, ConnId, Epoch, UserId, WireId};
+use crate::ids::{ClientId, ConnId, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
 use crate::rng::Keyed;
@@ -29,8 +29,10 @@ pub(crate) struct Conn {
     pub(crate) heartbeat: Heartbeat,
     /// Its session is being fetched from another shard.
     pub(crate) adopting: Option<AskToken>,
-    /// Not read at the moment, so silence proves nothing.
+    /// Not read at the moment.
     pub(crate) held: bool,
+    /// Its outbox is over its mark.
+    pub(crate) full: bool,
     /// Invalid messages, and the minute they are counted in.
     pub(crate) bad: (u32, u32),
 }
@@ -75,6 +77,8 @@ pub(crate) struct Session {
     pub(crate) full: bool,
     /// The subscription whose page is on its way: one at a time, so that catching up costs one page.
     pub(crate) pulling: Option<u32>,
+    /// Pages of its subscriptions in this turn.
+    pub(crate) room: TurnRoom,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
@@ -96,8 +100,6 @@ pub(crate) struct Sub {
     pub(crate) edge: u32,
     /// Its place among the edge's members; `None` while the home is asked.
     pub(crate) member: Option<u32>,
-    /// The epoch of the member's offset.
-    pub(crate) epoch: Epoch,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
     pub(crate) entered: bool,
@@ -144,12 +146,20 @@ pub(crate) struct Sessions {
     pub(crate) slab: Slab<Session>,
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
     pub(crate) signals_waiting_max: usize,
+    /// Sessions that a fan-out has left behind: they are to pull.
+    pub(crate) left_behind: Vec<SessionRef>,
     next_life: u32,
 }
 
 impl Sessions {
     pub(crate) fn new(hash: Keyed, signals_waiting_max: usize) -> Self {
-        Sessions { slab: Slab::new(), by_client: HashMap::with_hasher(hash), signals_waiting_max, next_life: 0 }
+        Sessions {
+            slab: Slab::new(),
+            by_client: HashMap::with_hasher(hash),
+            signals_waiting_max,
+            left_behind: Vec::new(),
+            next_life: 0,
+        }
     }
 
     pub(crate) fn open(&mut self, client: ClientId, conn: ConnId, wire: WireId, grace_ms: u32) -> SessionRef {
@@ -168,6 +178,7 @@ impl Sessions {
             outstanding: 0,
             full: false,
             pulling: None,
+            room: TurnRoom::default(),
             extra: None,
         }) as u32;
         self.by_client.insert(client, index);
@@ -213,11 +224,11 @@ impl Audit for Sessions {
         self.slab[session as usize].extra().mailbox.put(signal.clone(), max);
     }
 
-    fn presence_missed(&mut self, session: u32, slot: u32) {
-        self.slab[session as usize].subs[slot as usize].presence_stale = true;
+    fn must_pull(&mut self, session: u32) {
+        self.left_behind.push(self.reference(session));
     }
 
-    fn entered_epoch(&mut self, session: u32, slot: u32, epoch: Epoch) {
-        self.slab[session as usize].subs[slot as usize].epoch = epoch;
+    fn presence_missed(&mut self, session: u32, slot: u32) {
+        self.slab[session as usize].subs[slot as usize].presence_stale = true;
     }
 }

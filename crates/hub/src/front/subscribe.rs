@@ -9,7 +9,7 @@ use super::lane::Waiting;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
-use crate::ids::{Epoch, Position};
+use crate::ids::Position;
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::rules::Action;
@@ -52,7 +52,6 @@ impl Front {
             id,
             edge,
             member: None,
-            epoch: Epoch(0),
             presence,
             signals,
             entered: goes_on,
@@ -90,11 +89,11 @@ impl Front {
         Ok(())
     }
 
-    /// True while a subscription of this session to the channel waits for the home.
+    /// True while a subscription of this session to the channel waits for the home, or for the answers told with its own.
     pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let Some(edge) = self.edges.find(channel) else { return false };
         let Some(session) = self.sessions.get(at) else { return false };
-        session.sub_on(edge).is_some_and(|slot| session.subs[slot].member.is_none())
+        session.sub_on(edge).is_some_and(|slot| !session.subs[slot].is_told())
     }
 
     pub(super) fn subscribed(
@@ -118,6 +117,14 @@ impl Front {
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done").on(&channel);
             return self.reply(cx, None, reply, ReplyBody::Error(error));
         };
+        // The rules may have changed since it was asked.
+        let result = result.and_then(|start| {
+            let user = self.sessions.get(at).and_then(|session| session.user());
+            match cx.rules.judge(&channel, Action::Subscribe, user) {
+                Ok(_) => Ok(start),
+                Err(denial) => Err(denial.into_error(&channel)),
+            }
+        });
         match result {
             Err(error) => {
                 self.take_sub(cx, at.index, slot);
@@ -136,9 +143,15 @@ impl Front {
         slot: usize,
         edge: u32,
         reply: ReplyTo,
-        start: Start,
+        mut start: Start,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
+        // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first page.
+        let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
+        if bytes > 0 && (session.full || !session.room.take(cx.turn, bytes, cx.limits.page_bytes_max)) {
+            start.end = start.publications[0].prev;
+            start.publications.clear();
+        }
         let (client, full, wire) = (session.client, session.full, session.wire);
         let Some(conn) = session.conn else { return };
         let sub = &mut session.subs[slot];
@@ -152,6 +165,7 @@ impl Front {
             session: at.index,
             slot: slot as u32,
             at: start.end,
+            epoch: start.top.epoch,
             behind: more || waits,
             full: waits,
             presence: sub.presence,
@@ -159,7 +173,6 @@ impl Front {
         };
         let place = self.edges.edges[edge as usize].add(wire, member);
         sub.member = Some(place);
-        sub.epoch = start.top.epoch;
         sub.recover_to = if start.recovered.is_some() { start.top.offset } else { 0 };
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
@@ -178,24 +191,32 @@ impl Front {
     }
 
     /// The answers of one `subscribe` have been told together: its members, held back until now, take what has come since.
-    pub(super) fn release_gathered(&mut self, at: SessionRef, gather: u32) {
+    pub(super) fn release_gathered(&mut self, cx: &mut Cx<'_>, at: SessionRef, gather: u32) {
         let Some(session) = self.sessions.get(at) else { return };
         let (full, wire) = (session.full, session.wire);
-        let mut catch_up = false;
+        let (mut catch_up, mut released) = (false, Vec::new());
         for sub in session.subs.iter_mut().filter(|sub| sub.gathered == Some(gather)) {
             sub.gathered = None;
+            released.push(sub.id);
             let edge = &mut self.edges.edges[sub.edge as usize];
             let (is_quiet, top) = (edge.is_quiet(), edge.at);
             if let Some(place) = sub.member {
                 let member = edge.member(wire, place);
                 member.full = full;
-                let is_at_top = is_quiet && top == Some(Position { epoch: sub.epoch, offset: member.at });
+                let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
                 member.behind &= full || !is_at_top;
                 catch_up |= member.behind;
             }
         }
         if catch_up || session.extra.is_some() || session.subs.iter().any(|sub| sub.presence_stale) {
             self.pull_later(at);
+        }
+        for id in released {
+            let Some(session) = self.sessions.get(at) else { return };
+            let Some(slot) = session.sub_of_id(id) else { continue };
+            let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+            self.judge_again(cx, at, slot);
+            self.drain_lane(cx, at, &channel);
         }
     }
 
@@ -204,9 +225,11 @@ impl Front {
         while !self.is_asking(at, channel) {
             let Some(session) = self.sessions.get(at) else { return };
             let Some(waiting) = session.extra.as_mut().and_then(|e| e.lanes.next(channel)) else { return };
-            session.outstanding = session.outstanding.saturating_sub(1); // it is counted again by what it does now
             match waiting {
-                Waiting::Subscribe(options, reply) => self.subscribe(cx, at, reply, options, false),
+                Waiting::Subscribe(options, reply) => {
+                    session.outstanding = session.outstanding.saturating_sub(1); // `subscribe` counts it again
+                    self.subscribe(cx, at, reply, options, false);
+                }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
             }
         }
@@ -301,12 +324,23 @@ impl Front {
             let at = self.sessions.reference(index);
             let mut slot = 0;
             while let Some(sub) = self.sessions.slab[index as usize].subs.get(slot) {
-                let channel = self.edges.edges[sub.edge as usize].name.clone();
-                let user = self.sessions.slab[index as usize].user();
-                match cx.rules.judge(&channel, Action::Subscribe, user) {
-                    Ok(_) => slot += 1,
-                    Err(denial) => self.end_subscription(cx, at, slot, denial.into_error(&channel)),
+                // One that is not answered yet is judged again with its answer.
+                if !sub.is_told() || !self.judge_again(cx, at, slot) {
+                    slot += 1;
                 }
+            }
+        }
+    }
+
+    /// Ends a subscription that would be refused now. True where it did.
+    fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
+        let Some(session) = self.sessions.get(at) else { return false };
+        let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+        match cx.rules.judge(&channel, Action::Subscribe, session.user()) {
+            Ok(_) => false,
+            Err(denial) => {
+                self.end_subscription(cx, at, slot, denial.into_error(&channel));
+                true
             }
         }
     }

@@ -58,8 +58,10 @@ struct Home {
     presence: Option<Box<Presence>>,
     /// Operations that the store has not answered.
     pending: u32,
-    /// A hole was seen and is being read.
+    /// What follows the top is being read: a hole was seen, or the store may hold more than it told.
     filling: bool,
+    /// There was reason to read it again meanwhile.
+    ahead: bool,
     /// The linger timer runs.
     lingering: bool,
 }
@@ -89,6 +91,11 @@ struct Interest {
 struct Pending {
     home: u32,
     life: u32,
+    /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only where the
+    /// home has not moved since: answers may overtake each other.
+    epoch: Epoch,
+    /// It was asked for the second time.
+    again: bool,
     what: What,
 }
 
@@ -110,14 +117,18 @@ enum What {
         shard: ShardId,
         token: AskToken,
         recovered: Option<bool>,
+        count: usize,
     },
     History {
         shard: ShardId,
         token: AskToken,
+        range: Range,
+        count: usize,
     },
     Pull {
         shard: ShardId,
         token: AskToken,
+        at: Position,
         edge: bool,
     },
     Fill,
@@ -167,6 +178,7 @@ impl Homes {
             presence: None,
             pending: 0,
             filling: false,
+            ahead: false,
             lingering: false,
         }) as u32;
         self.names.insert(name.clone(), index);
@@ -219,11 +231,11 @@ impl Homes {
                     HistoryFrom::Since(at) => Range::After(at),
                     HistoryFrom::Before(at) => Range::Before(at),
                 };
-                let what = What::History { shard: from, token };
-                self.read(cx, index, what, range, query.limit as usize);
+                let count = query.limit as usize;
+                self.read(cx, index, What::History { shard: from, token, range, count }, range, count);
             }
             ToHome::Pull { token, at, edge } => {
-                self.read(cx, index, What::Pull { shard: from, token, edge }, Range::After(at), usize::MAX);
+                self.read(cx, index, What::Pull { shard: from, token, at, edge }, Range::After(at), usize::MAX);
             }
             ToHome::Behind => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
@@ -245,7 +257,7 @@ impl Homes {
                 self.read(cx, index, What::Sub { shard, token, want }, Range::After(at), usize::MAX);
             }
             Want { since: None, recent: Some(n) } if n > 0 => {
-                let what = What::SubRecent { shard, token, recovered: None };
+                let what = What::SubRecent { shard, token, recovered: None, count: n as usize };
                 self.read(cx, index, what, Range::Newest, n as usize);
             }
             Want { .. } => {
@@ -270,11 +282,15 @@ impl Homes {
     }
 
     fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op) {
+        self.submit_as(cx, index, what, op, false);
+    }
+
+    fn submit_as(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op, again: bool) {
         self.next_op += 1;
         let token = OpToken(self.next_op);
         let home = &mut self.homes[index as usize];
         home.pending += 1;
-        let pending = Pending { home: index, life: home.life, what };
+        let pending = Pending { home: index, life: home.life, epoch: home.top().epoch, again, what };
         match cx.store.submit(cx.now, token, op) {
             Some(answer) => self.answered(cx, pending, answer),
             None => {
@@ -291,13 +307,79 @@ impl Homes {
     }
 
     fn answered(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
-        let Pending { home: index, life, what } = pending;
+        let Pending { home: index, life, epoch: asked_in, again, what } = pending;
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         home.pending -= 1;
-        if let Answer::EpochLost(top) = answer {
-            self.epoch_lost(cx, index, top);
-            return self.refused(cx, index, what, &Answer::Unknown);
+        let top = home.top();
+        let told = match &answer {
+            Answer::EpochLost(to) => Some(*to),
+            Answer::Page(page) => Some(page.top),
+            Answer::Appended { epoch, publication } => Some(Position { epoch: *epoch, offset: publication.prev }),
+            _ => None,
+        };
+        let lost = matches!(answer, Answer::EpochLost(_));
+        if let Some(to) = told.filter(|to| home.is_live() && (lost || to.epoch != top.epoch)) {
+            // The publisher's answer precedes its own copy, and a loss before it.
+            if let (What::Append { shard, token }, Answer::Appended { epoch, publication }) = (&what, &answer) {
+                let position = Position { epoch: *epoch, offset: publication.offset };
+                self.answer(cx, index, *shard, ToEdge::Published { token: *token, result: Ok((position, false)) });
+            }
+            if asked_in == top.epoch && to.epoch != top.epoch {
+                self.epoch_lost(cx, index, to);
+                if let Answer::Appended { epoch, publication } = answer {
+                    self.accept(cx, index, epoch, publication);
+                } else if !lost {
+                    self.told(cx, index, what, answer);
+                } else {
+                    self.ask_again(cx, index, what, again);
+                }
+            } else {
+                // Asked in an earlier epoch: whether it tells of the past or of the future is not to be known from it.
+                if !matches!(answer, Answer::Appended { .. }) {
+                    self.ask_again(cx, index, what, again);
+                }
+                self.look_ahead(cx, index);
+            }
+        } else if matches!(what, What::Fill) && asked_in != top.epoch {
+            // What follows a place of an earlier epoch: its being incomplete says nothing about this one.
+            home.filling = false;
+            self.look_ahead(cx, index);
+        } else {
+            self.told(cx, index, what, answer);
         }
+        self.linger(cx, index);
+    }
+
+    /// An answer that told nothing but that an epoch was lost: what was only read is read again, once.
+    fn ask_again(&mut self, cx: &mut Cx<'_>, index: u32, what: What, again: bool) {
+        let home = &self.homes[index as usize];
+        let (range, count_max) = match &what {
+            _ if again => return self.refused(cx, index, what, &Answer::Unavailable),
+            What::Sub { want: Want { since: Some(at), .. }, .. } => (Range::After(*at), usize::MAX),
+            What::SubRecent { count, .. } => (Range::Newest, *count),
+            What::History { range, count, .. } => (*range, *count),
+            What::Pull { at, .. } => (Range::After(*at), usize::MAX),
+            What::Fill => (Range::After(home.top()), usize::MAX),
+            _ => return self.refused(cx, index, what, &Answer::Unknown),
+        };
+        let bytes_max = cx.limits.page_bytes_max;
+        let op = Op::Read { channel: home.name.clone(), range, count_max, bytes_max, retain: home.retain };
+        self.submit_as(cx, index, what, op, true);
+    }
+
+    /// The store may hold more than it told: read what follows the top.
+    fn look_ahead(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let home = &mut self.homes[index as usize];
+        if std::mem::replace(&mut home.filling, true) {
+            home.ahead = true;
+            return;
+        }
+        let after = Range::After(home.top());
+        self.read(cx, index, What::Fill, after, usize::MAX);
+    }
+
+    /// An answer in the epoch that the home is in.
+    fn told(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: Answer) {
         match (what, answer) {
             (What::Attach, Answer::Attached(top)) => self.attached(cx, index, top),
             (What::Append { shard, token }, Answer::Appended { epoch, publication }) => {
@@ -310,13 +392,15 @@ impl Homes {
                 self.answer(cx, index, shard, ToEdge::Published { token, result: Ok((position, true)) });
             }
             (What::Sub { shard, token, want }, Answer::Page(page)) => self.start(cx, index, shard, token, want, page),
-            (What::SubRecent { shard, token, recovered }, Answer::Page(page)) => {
+            (What::SubRecent { shard, token, recovered, .. }, Answer::Page(page)) => {
                 let top = self.homes[index as usize].top();
                 let start = Start { top, end: page.end, recovered, publications: page.publications };
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
             }
-            (What::Pull { shard, token, edge }, Answer::Page(page)) => self.pulled(cx, index, shard, token, edge, page),
-            (What::History { shard, token }, Answer::Page(page)) => {
+            (What::Pull { shard, token, edge, .. }, Answer::Page(page)) => {
+                self.pulled(cx, index, shard, token, edge, page)
+            }
+            (What::History { shard, token, .. }, Answer::Page(page)) => {
                 let Page { publications, top, more, .. } = page;
                 let channel = self.homes[index as usize].name.clone();
                 let history = Box::new(History { channel, top, publications, more });
@@ -324,9 +408,15 @@ impl Homes {
             }
             (What::Fill, Answer::Page(page)) => self.fill(cx, index, page),
             (What::Detach, _) => {}
-            (what, answer) => self.refused(cx, index, what, &answer),
+            (What::Attach, Answer::EpochLost(top)) => self.attached(cx, index, top),
+            (what, answer) => {
+                let maybe_appended = matches!((&what, &answer), (What::Append { .. }, Answer::Unknown));
+                self.refused(cx, index, what, &answer);
+                if maybe_appended {
+                    self.look_ahead(cx, index);
+                }
+            }
         }
-        self.linger(cx, index);
     }
 
     fn attached(&mut self, cx: &mut Cx<'_>, index: u32, top: Position) {
@@ -344,7 +434,7 @@ impl Homes {
             (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
             // What is asked for where `since` cannot be honoured is read in a second step, and told as not recovered.
             (false, Some(n)) if n > 0 => {
-                let what = What::SubRecent { shard, token, recovered: Some(false) };
+                let what = What::SubRecent { shard, token, recovered: Some(false), count: n as usize };
                 return self.read(cx, index, what, Range::Newest, n as usize);
             }
             (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },
@@ -352,10 +442,16 @@ impl Homes {
         self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
     }
 
-    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, edge: bool, page: Page) {
+    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, edge: bool, mut page: Page) {
         let home = &mut self.homes[index as usize];
         let top = home.top();
-        // A page can be past what was delivered so far, never short of what `more` does not announce. The edge goes live by
+        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not, or it would
+        // leave out what is still to be delivered to those who subscribe meanwhile.
+        if edge && page.top.epoch == top.epoch && page.end > top.offset {
+            page.publications.retain(|p| p.offset <= top.offset);
+            page.end = top.offset;
+        }
+        // The edge goes live by
         // the same comparison as here; a subscriber that has caught up says nothing about its edge.
         let caught_up = edge && page.end >= top.offset;
         let missed = caught_up && home.caught_up(shard);
@@ -377,22 +473,17 @@ impl Homes {
         if publication.prev == top.offset {
             top.offset = publication.offset;
             self.tell_interested(cx, index, |_| ToEdge::Deliver { epoch, publication: publication.clone() });
-        } else if !home.filling {
+        } else {
             // A hole: the store has entries in between whose answers are still on the way, or will never come.
-            home.filling = true;
-            let after = Range::After(*top);
-            self.read(cx, index, What::Fill, after, usize::MAX);
+            self.look_ahead(cx, index);
         }
     }
 
+    /// What follows the top has been read, in the home's own epoch.
     fn fill(&mut self, cx: &mut Cx<'_>, index: u32, page: Page) {
         let home = &mut self.homes[index as usize];
-        home.filling = false;
         let State::Live(top) = &mut home.state else { return };
-        let start = page.publications.first().map_or(page.end, |p| p.prev);
-        if page.top.epoch != top.epoch {
-            return self.epoch_lost(cx, index, page.top);
-        }
+        let (before, start) = (*top, page.publications.first().map_or(page.end, |p| p.prev));
         if !page.complete && start > top.offset {
             top.offset = start;
             let to = *top;
@@ -402,17 +493,24 @@ impl Homes {
             self.accept(cx, index, page.top.epoch, publication);
         }
         let home = &mut self.homes[index as usize];
-        if page.more && !home.filling {
-            home.filling = true;
-            let after = Range::After(home.top());
-            self.read(cx, index, What::Fill, after, usize::MAX);
+        home.filling = false;
+        let again = std::mem::take(&mut home.ahead) || page.more;
+        if again && home.top() != before {
+            self.look_ahead(cx, index);
+        } else if again {
+            self.fill_later(cx, index);
         }
+    }
+
+    fn fill_later(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let life = self.homes[index as usize].life;
+        cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Fill { home: index, life });
     }
 
     fn epoch_lost(&mut self, cx: &mut Cx<'_>, index: u32, to: Position) {
         match &mut self.homes[index as usize].state {
             State::Attaching(_) => self.attached(cx, index, to),
-            State::Live(top) if *top == to => {}
+            State::Live(top) if top.epoch == to.epoch => {}
             State::Live(top) => {
                 *top = to;
                 self.tell_interested(cx, index, |_| ToEdge::Skip { to });
@@ -438,7 +536,7 @@ impl Homes {
             What::Sub { shard, token, .. } | What::SubRecent { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Err(error) });
             }
-            What::History { shard, token } => {
+            What::History { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::History { token, result: Err(error) });
             }
             What::Pull { shard, token, .. } => {
@@ -446,7 +544,7 @@ impl Homes {
             }
             What::Fill => {
                 home.filling = false;
-                cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Fill { home: index, life: home.life });
+                self.fill_later(cx, index);
             }
             What::Attach => {
                 cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Attach { home: index, life: home.life })
@@ -466,11 +564,8 @@ impl Homes {
 
     /// A hole could not be read a while ago: try again.
     pub(crate) fn retry_fill(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
-        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
-        if !home.filling {
-            home.filling = true;
-            let after = Range::After(home.top());
-            self.read(cx, index, What::Fill, after, usize::MAX);
+        if self.homes.get(index as usize).is_some_and(|home| home.life == life) {
+            self.look_ahead(cx, index);
         }
     }
 
@@ -534,6 +629,10 @@ impl Homes {
 }
 
 impl Home {
+    fn is_live(&self) -> bool {
+        matches!(self.state, State::Live(_))
+    }
+
     fn top(&self) -> Position {
         match self.state {
             State::Live(top) => top,

@@ -78,7 +78,8 @@ impl Routes {
             }
         }
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
-        let asked = accepted.protocols.iter().find_map(|name| offered.iter().find(|(.., p)| p.subprotocol() == Some(*name)));
+        let asked =
+            accepted.protocols.iter().find_map(|name| offered.iter().find(|(.., p)| p.subprotocol() == Some(*name)));
         let unnamed = || offered.iter().find(|(.., p)| p.subprotocol().is_none());
         let Some((_, wire, protocol)) = asked.or_else(unnamed) else {
             let spoken: Vec<_> = offered.iter().filter_map(|(.., p)| p.subprotocol()).collect();
@@ -139,7 +140,7 @@ async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
         Head::Http(read) => {
             tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes));
         }
-        Head::Refused(refused) => refuse(&shell, socket, refused).await,
+        Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
     }
 }
 
@@ -246,7 +247,7 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     drop(shell);
-    tokio::task::spawn_local(Reader { shell: shared.clone(), half, id, decoder, stash: rest }.run());
+    tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });
 }
 
 /// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
