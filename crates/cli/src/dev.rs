@@ -43,7 +43,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
-    let build = |config: Config| Fanfare::builder().config(config).protocol("/", Chat::default()).fallback(demos::router()).build();
+    let build = |config: Config| {
+        Fanfare::builder().config(config).protocol("/", Chat::default()).fallback(demos::router()).build()
+    };
     if !listen.is_empty() {
         return Ok(build(config)?.start(&listen)?);
     }
@@ -51,7 +53,10 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     match build(config.clone())?.start(&[v4, v6]) {
         // Not every machine and container has IPv6; nobody asked for it by name.
         Err(fanfare::ServeError::Listen { address, source })
-            if address == v6 && (source.kind() == ErrorKind::AddrNotAvailable || source.kind() == ErrorKind::Unsupported || source.raw_os_error() == Some(97)) =>
+            if address == v6
+                && (source.kind() == ErrorKind::AddrNotAvailable
+                    || source.kind() == ErrorKind::Unsupported
+                    || source.raw_os_error() == Some(97)) =>
         {
             Ok(build(config)?.start(&[v4])?)
         }
@@ -62,7 +67,10 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
 fn greet(running: &Running, shards: usize, api_key: &str) {
     let mut out = std::io::stderr().lock();
     let version = env!("CARGO_PKG_VERSION");
-    let _ = writeln!(out, "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} shards");
+    let _ = writeln!(
+        out,
+        "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} shards"
+    );
     for address in running.addresses() {
         let _ = writeln!(out, "listening on http://{address}");
     }
@@ -80,7 +88,11 @@ struct Signals {
 }
 
 fn watch_signals() -> Result<Signals, Failure> {
-    let failed = |error: std::io::Error| Failure { sentence: format!("cannot watch for signals: {error}"), hint: None, status: 2 };
+    let failed = |error: std::io::Error| Failure {
+        sentence: format!("cannot watch for signals: {error}"),
+        hint: None,
+        status: 2,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let guard = runtime.enter();
     let terminate = signal(SignalKind::terminate()).map_err(failed)?;

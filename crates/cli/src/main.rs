@@ -14,7 +14,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "fanfare", version, about = "Realtime messages between an application and everyone who is looking at it, now")]
+#[command(
+    name = "fanfare",
+    version,
+    about = "Realtime messages between an application and everyone who is looking at it, now"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

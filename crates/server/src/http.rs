@@ -54,7 +54,8 @@ pub(crate) async fn serve(shell: Shared, socket: TcpStream, read: Bytes, routes:
 }
 
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let headers: Vec<(&str, &[u8])> =
+        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let http1 = matches!(request.version(), http::Version::HTTP_10 | http::Version::HTTP_11);
     if !http1 || !is_upgrade(headers.iter().copied()) {
         return Ok(routes.pages.clone().oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}));
@@ -163,7 +164,11 @@ impl AsyncWrite for Rewound {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write_vectored(cx, bytes)
     }
 

@@ -78,7 +78,7 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
-    /// The largest message of a client, in bytes; `None` is the server's `message_bytes_max`, with room for its envelope.
+    /// The largest message of a client, in bytes; `None` is the server's `message_bytes_max`.
     fn message_bytes_max(&self) -> Option<usize> {
         None
     }

@@ -146,11 +146,14 @@ impl Fanfare {
         let born = Instant::now();
         let placement_key = random()?;
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
-        let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| {
-            (path.clone(), WireId(wire as u8), protocol.clone())
-        });
+        let upgrades = self
+            .protocols
+            .iter()
+            .enumerate()
+            .map(|(wire, (path, protocol))| (path.clone(), WireId(wire as u8), protocol.clone()));
         let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
-        let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) = (0..shards).map(|_| unbounded_channel()).unzip();
+        let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
+            (0..shards).map(|_| unbounded_channel()).unzip();
         let (mut controls, mut threads) = (Vec::new(), Vec::new());
         for (index, (listeners, batches)) in listeners.into_iter().zip(batch_receivers).enumerate() {
             let (sender, control) = unbounded_channel();
@@ -159,18 +162,25 @@ impl Fanfare {
             let links = Links::new(me, batch_senders.clone());
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
-            let (ready, is_ready) = oneshot::channel();
+            let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = now_since(born);
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
                 let store = Box::new(MemoryStore::new(&limits, seeds.0));
-                let shard = ShardConfig { me, shards: config.shards, rules: config.rules.clone(), limits, seed: seeds.1, placement_key };
+                let shard = ShardConfig {
+                    me,
+                    shards: config.shards,
+                    rules: config.rules.clone(),
+                    limits,
+                    seed: seeds.1,
+                    placement_key,
+                };
                 let shell = Shell::new(Shard::new(shard, store, now), config, protocols, links, born);
                 shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
-            is_ready.blocking_recv().map_err(|_| ServeError::Shard)?;
+            is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
         Ok((controls, threads))
     }
@@ -196,11 +206,14 @@ impl Builder {
     /// # Errors
     /// [`ServeError::OutOfRange`] and [`ServeError::Ambiguous`] name what does not fit.
     pub fn build(self) -> Result<Fanfare, ServeError> {
-        let in_range = |option, found, max| if (1..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, max }) };
+        let in_range = |option, found, max| {
+            if (1..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, max }) }
+        };
         in_range("shards", self.config.shards, SHARDS_MAX)?;
         in_range("protocols", self.protocols.len(), PROTOCOLS_MAX)?;
         for (place, (path, protocol)) in self.protocols.iter().enumerate() {
-            let same = |(other, p): &(String, Arc<dyn Protocol>)| other == path && p.subprotocol() == protocol.subprotocol();
+            let same =
+                |(other, p): &(String, Arc<dyn Protocol>)| other == path && p.subprotocol() == protocol.subprotocol();
             if self.protocols[..place].iter().any(same) {
                 return Err(ServeError::Ambiguous { path: path.clone(), subprotocol: protocol.subprotocol() });
             }
@@ -264,6 +277,7 @@ impl Running {
 
 fn random() -> Result<u64, ServeError> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| ServeError::System { what: "random number", source: io::Error::other(e.to_string()) })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|e| ServeError::System { what: "random number", source: io::Error::other(e.to_string()) })?;
     Ok(u64::from_ne_bytes(bytes))
 }

@@ -12,8 +12,8 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, Command, Connect, Data, Disconnect, InvalidName, PresenceEntry, PresenceKind, PresencePush, Publication,
-    Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions, UserId,
+    ChannelName, Command, Connect, Data, Disconnect, InvalidName, PresenceEntry, PresenceKind, PresencePush,
+    Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions, UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -132,7 +132,13 @@ impl Chat {
                 let content = string("message", "content", incoming.content)?;
                 let data = joined.said(Some(content));
                 let channel = joined.channel.clone();
-                out.push(silent(Command::Publish(Box::new(Publish { channel, data, event: None, key: None, echo: true }))));
+                out.push(silent(Command::Publish(Box::new(Publish {
+                    channel,
+                    data,
+                    event: None,
+                    key: None,
+                    echo: true,
+                }))));
                 Ok(())
             }
             "typing" => {
@@ -157,7 +163,9 @@ impl Chat {
         let username = name("username", incoming.username.as_deref())?;
         let room: Cow<'_, str> = match incoming.room_id {
             None => ROOM_DEFAULT.into(),
-            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Ignored::Missing { kind: "join", field: "roomId" })?,
+            Some(raw) => {
+                serde_json::from_str(raw.get()).map_err(|_| Ignored::Missing { kind: "join", field: "roomId" })?
+            }
         };
         let channel = channel_of(&room)?;
         let user_id = self.user.as_ref().map_or(user_id, |user| (&*user.0).into());
@@ -178,7 +186,12 @@ impl Chat {
     ///
     /// # Errors
     /// A refusal, for the log: the chat protocol does not tell it to the client.
-    pub fn encode_reply(&mut self, reply: &Reply, wall_ms: u64, out: &mut Vec<u8>) -> Result<Written, fanfare_hub::Error> {
+    pub fn encode_reply(
+        &mut self,
+        reply: &Reply,
+        wall_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Written, fanfare_hub::Error> {
         match &reply.body {
             ReplyBody::Connected(connected) => {
                 self.user = connected.user.clone();
@@ -193,7 +206,11 @@ impl Chat {
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
-                if self.joined.as_ref().is_some_and(|j| Some(&j.channel) == error.channel.as_ref() && is_about_joining(error)) {
+                if self
+                    .joined
+                    .as_ref()
+                    .is_some_and(|j| Some(&j.channel) == error.channel.as_ref() && is_about_joining(error))
+                {
                     self.joined = None;
                 }
                 Err(error.clone())
@@ -206,7 +223,8 @@ impl Chat {
 /// True for refusals after which the client is not in the room, whatever it believes.
 fn is_about_joining(error: &fanfare_hub::Error) -> bool {
     use fanfare_hub::ErrorCode as E;
-    matches!(error.code, E::NoRule | E::LimitExceeded) || (error.code == E::Denied && error.message.contains("subscribe"))
+    matches!(error.code, E::NoRule | E::LimitExceeded)
+        || (error.code == E::Denied && error.message.contains("subscribe"))
 }
 
 /// Writes a push, the same for every chat client. `wall_ms` is the server's time, in ms since 1970.
@@ -280,8 +298,11 @@ fn silent(command: Command) -> Request {
 
 fn string<'a>(kind: &'static str, field: &'static str, raw: Option<&'a RawValue>) -> Result<&'a RawValue, Ignored> {
     // A raw value that begins like a string is one, but one with a lone surrogate could not be read by whoever gets it.
-    raw.filter(|raw| raw.get().starts_with('"') && (!raw.get().contains("\\u") || serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok()))
-        .ok_or(Ignored::Missing { kind, field })
+    raw.filter(|raw| {
+        raw.get().starts_with('"')
+            && (!raw.get().contains("\\u") || serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok())
+    })
+    .ok_or(Ignored::Missing { kind, field })
 }
 
 fn name(field: &'static str, text: Option<&str>) -> Result<Box<str>, Ignored> {
@@ -391,9 +412,9 @@ fn room_state(own_user_id: &str, entries: &[std::sync::Arc<PresenceEntry>], wall
 fn is_of(entry: &PresenceEntry, user_id: &str) -> bool {
     match &entry.user {
         Some(user) => *user.0 == *user_id,
-        None => Shown::of(&entry.data).user_id.is_some_and(|raw| {
-            serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok_and(|theirs| theirs == user_id)
-        }),
+        None => Shown::of(&entry.data)
+            .user_id
+            .is_some_and(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok_and(|theirs| theirs == user_id)),
     }
 }
 

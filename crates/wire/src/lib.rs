@@ -5,4 +5,10 @@
 //! each comes with vectors, a round trip, cuts and a fuzz body.
 
 pub mod chat;
+pub mod json;
+pub mod native;
+pub mod ticket;
 pub mod websocket;
+
+#[cfg(test)]
+mod docs;

@@ -20,8 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 const HEADERS_MAX: usize = 100;
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The envelope that a message may have around its payload.
-const ENVELOPE_BYTES: usize = 8 << 10;
 /// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 256 << 10;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4).
@@ -80,7 +78,8 @@ impl Routes {
             }
         }
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
-        let asked = accepted.protocols.iter().find_map(|name| offered.iter().find(|(.., p)| p.subprotocol() == Some(*name)));
+        let asked =
+            accepted.protocols.iter().find_map(|name| offered.iter().find(|(.., p)| p.subprotocol() == Some(*name)));
         let unnamed = || offered.iter().find(|(.., p)| p.subprotocol().is_none());
         let Some((_, wire, protocol)) = asked.or_else(unnamed) else {
             let spoken: Vec<_> = offered.iter().filter_map(|(.., p)| p.subprotocol()).collect();
@@ -141,7 +140,7 @@ async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
         Head::Http(read) => {
             tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes));
         }
-        Head::Refused(refused) => refuse(&shell, socket, refused).await,
+        Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
     }
 }
 
@@ -243,12 +242,12 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    let envelope_max = shell.config.limits.message_bytes_max + ENVELOPE_BYTES;
-    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(envelope_max);
+    let default_max = shell.config.limits.message_bytes_max;
+    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(default_max);
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     drop(shell);
-    tokio::task::spawn_local(Reader { shell: shared.clone(), half, id, decoder, stash: rest }.run());
+    tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });
 }
 
 /// Answers a request that leads nowhere, and closes when the peer has had the time to read it.

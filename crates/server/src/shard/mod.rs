@@ -6,6 +6,7 @@
 //! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
 
 mod accept;
+mod corked;
 mod flush;
 mod peers;
 mod read;
@@ -22,6 +23,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::tcp::OwnedWriteHalf;
+
+use corked::Corked;
 
 pub(crate) use accept::{Refused, Routes, UpgradeRequest, adopt};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
@@ -41,6 +44,8 @@ pub(crate) struct Shell {
     conns: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
+    /// What goes to the outboxes before anything else does.
+    corked: Corked,
     /// Connections with something to write.
     dirty: Vec<u32>,
     /// The hub was interrupted and wants to go on.
@@ -79,7 +84,13 @@ struct Connection {
 }
 
 impl Shell {
-    pub(crate) fn new(hub: Shard, config: Arc<Config>, protocols: Vec<Arc<dyn Protocol>>, links: Links, born: Instant) -> Self {
+    pub(crate) fn new(
+        hub: Shard,
+        config: Arc<Config>,
+        protocols: Vec<Arc<dyn Protocol>>,
+        links: Links,
+        born: Instant,
+    ) -> Self {
         Shell {
             hub,
             effects: Effects::new(),
@@ -88,6 +99,7 @@ impl Shell {
             conns: Vec::new(),
             free: Vec::new(),
             open: 0,
+            corked: Corked::default(),
             dirty: Vec::new(),
             again: false,
             wake_ms: None,
@@ -213,8 +225,8 @@ impl Shell {
                 scratch.clear();
                 let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
                 let effects = std::mem::take(&mut self.effects);
-                match frame(encoded, &scratch) {
-                    Ok(Some(frame)) => effects.recipients(to).iter().for_each(|&id| self.append(id, frame.clone())),
+                match opcode(encoded) {
+                    Ok(Some(opcode)) => self.push(effects.recipients(to), opcode, &scratch),
                     Ok(None) => {}
                     Err(reason) => {
                         self.inputs.extend(effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason }));
@@ -228,8 +240,8 @@ impl Shell {
                 scratch.clear();
                 if let Some(conn) = self.conn(id) {
                     let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
-                    match frame(encoded, &scratch) {
-                        Ok(Some(frame)) => self.append(id, frame),
+                    match opcode(encoded) {
+                        Ok(Some(opcode)) => self.append(id, websocket::frame(opcode, &scratch)),
                         Ok(None) => {}
                         Err(reason) => self.inputs.push_back(Input::Close { conn: id, reason }),
                     }
@@ -257,8 +269,15 @@ impl Shell {
 
     /// Appends a frame to a connection's outbox, to be written at the end of this turn.
     fn append(&mut self, id: ConnId, frame: Bytes) {
+        self.uncork();
+        self.append_uncorked(id, frame);
+    }
+
+    fn append_uncorked(&mut self, id: ConnId, frame: Bytes) {
         let mark = self.config.limits.outbox_bytes_max;
-        let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else { return };
+        let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
+            return;
+        };
         let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.closing) else { return };
         if conn.outbox.push(frame, mark) == Appended::Full {
             self.inputs.push_back(Input::Full(id));
@@ -289,7 +308,12 @@ impl Shell {
 
     /// Forgets a connection: its socket is closed when its reader ends too.
     fn remove(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation).and_then(|slot| slot.conn.take()) {
+        if let Some(conn) = self
+            .conns
+            .get_mut(id.index as usize)
+            .filter(|slot| slot.generation == id.generation)
+            .and_then(|slot| slot.conn.take())
+        {
             self.free.push(id.index);
             self.open -= 1;
             drop(conn);
@@ -308,16 +332,15 @@ impl Shell {
     }
 }
 
-/// The frame of what was encoded.
-fn frame(encoded: Encoded, payload: &[u8]) -> Result<Option<Bytes>, Disconnect> {
-    let opcode = match encoded {
-        Encoded::Text => Opcode::Text,
-        Encoded::Binary => Opcode::Binary,
-        Encoded::Ping => Opcode::Ping,
-        Encoded::Nothing => return Ok(None),
-        Encoded::Close(reason) => return Err(reason),
-    };
-    Ok(Some(websocket::frame(opcode, payload)))
+/// The kind of frame for what was encoded, if any.
+fn opcode(encoded: Encoded) -> Result<Option<Opcode>, Disconnect> {
+    match encoded {
+        Encoded::Text => Ok(Some(Opcode::Text)),
+        Encoded::Binary => Ok(Some(Opcode::Binary)),
+        Encoded::Ping => Ok(Some(Opcode::Ping)),
+        Encoded::Nothing => Ok(None),
+        Encoded::Close(reason) => Err(reason),
+    }
 }
 
 fn wake(waker: &mut Option<Waker>) {

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -68,7 +69,7 @@ impl Links {
 }
 
 /// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: oneshot::Sender<()>) {
+pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -107,7 +108,9 @@ async fn timer(shell: Shared) {
     loop {
         let wake_ms = shell.borrow().wake_ms;
         let now_ms = shell.borrow().now().mono_ms;
-        let sleep = tokio::time::sleep(Duration::from_millis(wake_ms.map_or(u64::from(u32::MAX), |at| at.saturating_sub(now_ms))));
+        let sleep = tokio::time::sleep(Duration::from_millis(
+            wake_ms.map_or(u64::from(u32::MAX), |at| at.saturating_sub(now_ms)),
+        ));
         tokio::pin!(sleep);
         let due = poll_fn(|cx| {
             if sleep.as_mut().poll(cx).is_ready() {

@@ -7,16 +7,19 @@ use super::{Shared, Shell};
 use crate::protocol::Message;
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
+use socket2::SockRef;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
 pub(super) struct Reader {
     pub(super) shell: Shared,
-    pub(super) half: OwnedReadHalf,
+    /// Taken when the end begins.
+    pub(super) half: Option<OwnedReadHalf>,
     pub(super) id: ConnId,
     pub(super) decoder: Decoder,
     /// Read, and not looked at yet.
@@ -40,21 +43,32 @@ enum Looked {
     Closing,
 }
 
-impl Reader {
-    pub(super) async fn run(mut self) {
-        loop {
-            match poll_fn(|cx| self.turn(cx)).await {
-                Turn::More => tokio::task::yield_now().await,
-                Turn::Closing => return self.end().await,
-                Turn::Gone => {
-                    let mut shell = self.shell.borrow_mut();
-                    let now = shell.now();
-                    return shell.lost(now, self.id, false);
+/// Written by hand: as an `async fn` it would hold itself twice, and the room for its end all its life, for every connection.
+impl Future for Reader {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match std::task::ready!(self.turn(cx)) {
+            Turn::More => {
+                cx.waker().wake_by_ref(); // goes to the end of the queue
+                return Poll::Pending;
+            }
+            Turn::Closing => {
+                if let Some(half) = self.half.take() {
+                    tokio::task::spawn_local(end(self.shell.clone(), half, self.id));
                 }
             }
+            Turn::Gone => {
+                let mut shell = self.shell.borrow_mut();
+                let now = shell.now();
+                shell.lost(now, self.id, false);
+            }
         }
+        Poll::Ready(())
     }
+}
 
+impl Reader {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let shared = self.shell.clone();
         let mut shell = shared.borrow_mut();
@@ -88,7 +102,8 @@ impl Reader {
     fn read(&mut self, shell: &mut Shell, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
             let mut into = ReadBuf::new(buffer);
-            match Pin::new(&mut self.half).poll_read(cx, &mut into) {
+            let Some(half) = &mut self.half else { return Poll::Ready(Turn::Gone) };
+            match Pin::new(half).poll_read(cx, &mut into) {
                 Poll::Pending => {
                     // The hub ends connections too: then the reader must hear of it.
                     if let Some(conn) = shell.conn(self.id) {
@@ -115,34 +130,30 @@ impl Reader {
             }
         }
     }
+}
 
-    /// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
-    async fn end(mut self) {
-        let timeout = self.shell.borrow().config.close_timeout;
-        let drained = tokio::time::timeout(timeout, async {
-            poll_fn(|cx| {
-                let mut buffer = [0; 1024];
-                for _ in 0..64 {
-                    let mut into = ReadBuf::new(&mut buffer);
-                    match Pin::new(&mut self.half).poll_read(cx, &mut into) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Err(_)) => return Poll::Ready(()),
-                        Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(()),
-                        Poll::Ready(Ok(())) => {}
-                    }
-                }
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            })
-            .await;
-        })
-        .await;
-        if drained.is_err() {
-            // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
-            let _ = socket2::SockRef::from(self.half.as_ref()).set_linger(Some(std::time::Duration::ZERO)); // closing will do anyway
+/// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
+async fn end(shell: Shared, mut half: OwnedReadHalf, id: ConnId) {
+    let timeout = shell.borrow().config.close_timeout;
+    let ended = poll_fn(|cx| {
+        let mut buffer = [0; 1024];
+        for _ in 0..64 {
+            let mut into = ReadBuf::new(&mut buffer);
+            match Pin::new(&mut half).poll_read(cx, &mut into) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
         }
-        self.shell.borrow_mut().remove(self.id);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    if tokio::time::timeout(timeout, ended).await.is_err() {
+        // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
+        let _ = SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO)); // where that fails, closing will do
     }
+    shell.borrow_mut().remove(id);
 }
 
 impl Shell {

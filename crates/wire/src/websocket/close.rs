@@ -1,7 +1,10 @@
 //! Close codes: the one table of what they mean and whether to come back.
 //!
-//! RFC 6455 §7.4 and the IANA registry, then Fanfare's own: 4000-4499 come back, 4500-4999 do not. Documentation and SDK
-//! constants are printed from [`CLOSE_CODES`]; what is not in it follows the rule of its range ([`reconnect`]).
+//! RFC 6455 §7.4 and the IANA registry are in [`CLOSE_CODES`]; Fanfare's own are the hub's [`DISCONNECTS`]: 4000-4499 come
+//! back, 4500-4999 do not. Documentation and SDK constants are printed from both; what is in neither follows the rule of
+//! its range ([`reconnect`]).
+
+use fanfare_hub::{DISCONNECTS, DisconnectRow};
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,7 @@ const fn row(code: u16, name: &'static str, reconnect: bool, meaning: &'static s
     CloseCode { code, name, meaning, reconnect }
 }
 
-/// Every code that has a name, ascending.
+/// Every code below 4000 that has a name, ascending.
 pub const CLOSE_CODES: &[CloseCode] = &[
     row(1000, "normal", true, "the purpose is fulfilled"),
     row(1001, "going_away", true, "the server goes down, or the page was left"),
@@ -46,14 +49,6 @@ pub const CLOSE_CODES: &[CloseCode] = &[
     row(3000, "unauthorized", false, "not authenticated (IANA)"),
     row(3003, "forbidden", false, "not permitted (IANA)"),
     row(3008, "timeout", true, "the peer took too long (IANA)"),
-    row(4000, "draining", true, "the server is being stopped; another one, or its successor, will answer"),
-    row(4001, "silent", true, "no sign of life within the heartbeat's time"),
-    row(4002, "behind", true, "the client read too slowly and its protocol cannot catch up: join again"),
-    row(4003, "expired", true, "the token ran out: come back with a new one"),
-    row(4500, "denied", false, "the server refuses this client"),
-    row(4501, "banned", false, "an administrator ended this session"),
-    row(4502, "replaced", false, "the session went on over another connection"),
-    row(4503, "bad_command", false, "the client does not speak the protocol it asked for"),
 ];
 
 /// Whether a peer may send this code in a close frame (§7.4.1, §7.4.2 and the IANA registry).
@@ -70,9 +65,16 @@ pub fn reconnect(code: u16) -> bool {
     find(code).map_or(!matches!(code, 4500..=4999), |row| row.reconnect)
 }
 
-/// The row of a code that has a name.
-pub fn find(code: u16) -> Option<&'static CloseCode> {
-    CLOSE_CODES.binary_search_by_key(&code, |row| row.code).ok().and_then(|index| CLOSE_CODES.get(index))
+/// The row of a code that has a name, Fanfare's own included.
+pub fn find(code: u16) -> Option<CloseCode> {
+    let ours = |row: &DisconnectRow| CloseCode {
+        code: row.code,
+        name: row.word,
+        meaning: row.meaning,
+        reconnect: row.reason.reconnect(),
+    };
+    let row = CLOSE_CODES.iter().find(|row| row.code == code).copied();
+    row.or_else(|| DISCONNECTS.iter().find(|row| row.code == code).map(ours))
 }
 
 #[cfg(test)]
@@ -81,9 +83,14 @@ mod tests {
 
     #[test]
     fn rows_ascend_and_names_are_unique() {
-        assert!(CLOSE_CODES.is_sorted_by(|a, b| a.code < b.code));
-        let names: std::collections::HashSet<_> = CLOSE_CODES.iter().map(|row| row.name).collect();
-        assert_eq!(names.len(), CLOSE_CODES.len());
+        let codes: Vec<u16> =
+            CLOSE_CODES.iter().map(|row| row.code).chain(DISCONNECTS.iter().map(|row| row.code)).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+        assert!(CLOSE_CODES.iter().all(|row| row.code < 4000) && DISCONNECTS.iter().all(|row| row.code >= 4000));
+        // IANA's 3000 and our 4502 are both `unauthorized`: to a program the same word, to come back the same rule.
+        let rows: Vec<CloseCode> = codes.into_iter().filter(|code| *code != 3000).filter_map(find).collect();
+        let names: std::collections::HashSet<_> = rows.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), rows.len());
     }
 
     #[test]

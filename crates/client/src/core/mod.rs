@@ -1,0 +1,466 @@
+//! The client as a machine: no socket, no clock, no randomness of its own.
+//!
+//! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives what to do, in order, until `None`; then
+//! sleep until [`Core::wake_ms`] or the next input. The machine is a router over five smaller ones: link (one connection's
+//! life), backoff, requests, subscriptions, publishes. What it promises:
+//!
+//! - every call is answered exactly once;
+//! - within a subscription offsets rise, and what could not be had is told as [`Event::Gap`] before anything newer;
+//! - a publication is sent again, with its key, until it is answered, given up, or could stand twice;
+//! - a connection on which nothing is heard for two heartbeats is left.
+//!
+//! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `Refused` or `Closed`; after [`Output::Close`] it
+//! tells nothing more of that transport; time never goes back. What comes out of turn is ignored.
+//!
+//! ```
+//! use fanfare_client::core::{Call, CallId, Config, Core, Input, Output};
+//! use fanfare_client::Subscribe;
+//!
+//! let mut core = Core::new(Config::default(), 42);
+//! core.handle(0, Input::Call(CallId(1), Call::Subscribe(Box::new(Subscribe::new("chat:general")))));
+//! core.handle(0, Input::Start);
+//! let mut outputs = std::iter::from_fn(|| core.poll_output());
+//! assert!(outputs.any(|output| output == Output::Connect));
+//! drop(outputs);
+//! core.handle(5, Input::Opened);
+//! let sent = std::iter::from_fn(|| core.poll_output()).find_map(|output| match output {
+//!     Output::Send(text) => Some(text),
+//!     _ => None,
+//! });
+//! assert_eq!(sent.as_deref(), Some(r#"{"type":"connect","id":1,"subscribe":[{"channel":"chat:general"}]}"#));
+//! ```
+
+mod backoff;
+mod out;
+mod publishes;
+mod requests;
+mod subscriptions;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use types::{Answer, Call, CallError, CallId, Config, EndReason, Event, Input, Output, State};
+
+use backoff::Backoff;
+use fanfare_hub::{Data, RequestId, Rng};
+use fanfare_wire::native::client::{self, ClientCommand, Connected, ServerMessage};
+use fanfare_wire::websocket::close;
+use out::Out;
+use publishes::{Publishes, Scope};
+use requests::{Purpose, Requests, answer_of};
+use std::sync::Arc;
+use subscriptions::{Online, Subscriptions};
+
+/// The client.
+#[derive(Debug)]
+pub struct Core {
+    config: Config,
+    rng: Rng,
+    link: Link,
+    backoff: Backoff,
+    session: Session,
+    requests: Requests,
+    subscriptions: Subscriptions,
+    publishes: Publishes,
+    out: Out,
+}
+
+/// One connection's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Link {
+    /// Not begun.
+    Idle,
+    /// For the next attempt.
+    Waiting { until_ms: u64 },
+    /// For the transport.
+    Opening { deadline_ms: u64 },
+    /// For the answer to `connect`.
+    Greeting { deadline_ms: u64, id: u64 },
+    /// `silence_ms` is how long the server may say nothing; 0: for ever.
+    Online { since_ms: u64, heard_ms: u64, silence_ms: u64 },
+    /// Until [`Input::Start`].
+    Ended(EndReason),
+}
+
+/// Who the server says we are, over all connections.
+#[derive(Debug, Default)]
+struct Session {
+    ticket: Option<Box<str>>,
+    client: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+}
+
+impl Session {
+    /// Where our idempotency keys hold.
+    fn scope(&self) -> Option<Scope> {
+        let user = self.user.clone().map(Scope::User);
+        user.or_else(|| self.client.clone().map(Scope::Client))
+    }
+}
+
+impl Core {
+    /// A client that has not begun. `seed` decides its waits and keys: no two clients may have the same.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Core {
+            backoff: Backoff::new(config.backoff_min_ms, config.backoff_max_ms),
+            rng: Rng::new(seed),
+            link: Link::Idle,
+            session: Session::default(),
+            requests: Requests::default(),
+            subscriptions: Subscriptions::default(),
+            publishes: Publishes::default(),
+            out: Out::default(),
+            config,
+        }
+    }
+
+    /// Takes one input. Then poll the outputs.
+    pub fn handle(&mut self, now_ms: u64, input: Input<'_>) {
+        match (input, &self.link) {
+            (Input::Start, Link::Idle | Link::Ended(_)) => self.open(now_ms),
+            (Input::Opened, Link::Opening { .. }) => self.greet(now_ms),
+            (Input::Refused(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
+            (Input::Closed(code), Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. }) => match code {
+                Some(code) if !close::reconnect(code) => {
+                    let reason = close::find(code).map_or("closed", |row| row.name).into();
+                    self.end(EndReason::Disconnected { code, reason });
+                }
+                _ => self.lost(now_ms, None),
+            },
+            (Input::Text(text), Link::Greeting { .. } | Link::Online { .. }) => self.text(now_ms, text),
+            // The way out of an end that was the old token's.
+            (Input::Call(call, Call::Refresh(token)), Link::Ended(_)) => {
+                self.config.token = Some(token);
+                self.out.answer(call, Ok(Answer::Done));
+            }
+            (Input::Call(call, _), Link::Ended(reason)) => {
+                let error = CallError::Ended(reason.clone());
+                self.out.answer(call, Err(error));
+            }
+            (Input::Call(id, call), _) => self.call(now_ms, id, call),
+            (Input::Pause { channel, before }, _) => {
+                let connected = self.is_connected();
+                self.subscriptions.pause(&channel, before, connected, &mut self.out);
+            }
+            (Input::Resume(channel), _) => self.subscriptions.resume(&channel),
+            (Input::Wake, _) => self.wake(now_ms),
+            (Input::Stop, Link::Ended(_)) => {}
+            (Input::Stop, link) => {
+                if matches!(link, Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. }) {
+                    self.out.put(Output::Close(1000));
+                }
+                self.end(EndReason::Stopped);
+            }
+            // Out of turn: a transport that we have left already.
+            (Input::Start | Input::Opened | Input::Refused(_) | Input::Closed(_) | Input::Text(_), _) => {}
+        }
+        self.pump(now_ms);
+    }
+
+    /// The next thing to do. Call until `None` after each [`handle`](Self::handle).
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When [`Input::Wake`] is due, on the clock of [`handle`](Self::handle).
+    pub fn wake_ms(&self) -> Option<u64> {
+        let link = match &self.link {
+            Link::Idle | Link::Ended(_) => return None,
+            Link::Waiting { until_ms } => Some(*until_ms),
+            Link::Opening { deadline_ms } | Link::Greeting { deadline_ms, .. } => Some(*deadline_ms),
+            Link::Online { silence_ms: 0, .. } => None,
+            Link::Online { heard_ms, silence_ms, .. } => Some(heard_ms + silence_ms),
+        };
+        let subscriptions = self.subscriptions.wake_ms().filter(|_| self.is_online());
+        let publishes = self.publishes.wake_ms(self.is_online());
+        [link, subscriptions, publishes, self.requests.wake_ms()].into_iter().flatten().min()
+    }
+
+    /// One's own public id, once known.
+    pub fn client(&self) -> Option<&Arc<str>> {
+        self.session.client.as_ref()
+    }
+
+    /// True while commands can be sent.
+    pub fn is_online(&self) -> bool {
+        matches!(self.link, Link::Online { .. })
+    }
+
+    /// `connect` is sent: what follows it takes effect after it.
+    fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Greeting { .. } | Link::Online { .. })
+    }
+
+    fn open(&mut self, now_ms: u64) {
+        self.link = Link::Opening { deadline_ms: now_ms + self.config.connect_timeout_ms };
+        self.out.state(State::Connecting);
+        self.out.put(Output::Connect);
+    }
+
+    fn greet(&mut self, now_ms: u64) {
+        let deadline_ms = now_ms + self.config.connect_timeout_ms;
+        let id = self.out.next_id();
+        let subscribe = self.subscriptions.connect(deadline_ms);
+        let (token, ticket) = (self.config.token.clone(), self.session.ticket.clone());
+        self.out.send(Some(id), ClientCommand::Connect { token, ticket, subscribe });
+        self.link = Link::Greeting { deadline_ms, id };
+    }
+
+    /// The connection is of no more use; another one is made after a while.
+    fn lost(&mut self, now_ms: u64, asked_ms: Option<u64>) {
+        if let Link::Online { since_ms, .. } = self.link {
+            self.backoff.lasted(now_ms - since_ms);
+        }
+        let until_ms = now_ms + self.backoff.next_ms(&mut self.rng, asked_ms);
+        self.link = Link::Waiting { until_ms };
+        let asked = self.requests.offline(&mut self.out);
+        self.subscriptions.offline(asked, &mut self.out);
+        self.publishes.offline();
+        self.out.state(State::Waiting { until_ms, failures: self.backoff.failures() });
+    }
+
+    /// We leave the connection by ourselves.
+    fn leave(&mut self, now_ms: u64, code: u16) {
+        self.out.put(Output::Close(code));
+        self.lost(now_ms, None);
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        self.link = Link::Ended(reason.clone());
+        let error = CallError::Ended(reason.clone());
+        self.requests.end(&mut self.out, &error);
+        self.publishes.end(&mut self.out, &error);
+        self.subscriptions.end(&mut self.out, &error);
+        self.session = Session::default();
+        self.out.state(State::Ended(reason));
+    }
+
+    fn text(&mut self, now_ms: u64, text: &str) {
+        if let Link::Online { heard_ms, .. } = &mut self.link {
+            *heard_ms = now_ms;
+        }
+        let mut messages = Vec::new();
+        let decoded = client::decode(text, &mut messages);
+        for message in messages {
+            match self.link {
+                Link::Greeting { id, .. } => self.greeted(now_ms, id, message),
+                Link::Online { .. } => self.message(now_ms, message),
+                // One of them ended the connection.
+                _ => return,
+            }
+        }
+        // A server that cannot be understood is left; another one, or its next version, may be.
+        if decoded.is_err() && matches!(self.link, Link::Greeting { .. } | Link::Online { .. }) {
+            self.leave(now_ms, 1002);
+        }
+    }
+
+    fn greeted(&mut self, now_ms: u64, id: u64, message: ServerMessage) {
+        match message {
+            ServerMessage::Connected(connected) => self.online(now_ms, *connected),
+            ServerMessage::Error(error) if error.id == Some(RequestId::Number(id)) => {
+                self.out.put(Output::Close(1000));
+                if error.retryable {
+                    self.lost(now_ms, error.retry_after_ms);
+                } else {
+                    self.end(EndReason::Refused(error));
+                }
+            }
+            ServerMessage::Disconnect { code, reason, retry, delay_ms } => {
+                self.disconnected(now_ms, code, reason, retry, delay_ms);
+            }
+            ServerMessage::Ping => self.out.send(None, ClientCommand::Pong),
+            _ => {}
+        }
+    }
+
+    fn online(&mut self, now_ms: u64, connected: Connected) {
+        let silence_ms = connected.ping_ms.saturating_mul(2);
+        self.link = Link::Online { since_ms: now_ms, heard_ms: now_ms, silence_ms };
+        let Connected { client, user, ticket, .. } = connected.clone();
+        self.session = Session { ticket, client: Some(client), user };
+        if let Some(scope) = self.session.scope() {
+            self.publishes.online(&scope, &mut self.out);
+        }
+        self.requests.online(&mut self.out);
+        self.out.state(State::Online(Box::new(connected)));
+    }
+
+    fn disconnected(&mut self, now_ms: u64, code: u16, reason: Box<str>, retry: bool, delay_ms: u64) {
+        self.out.put(Output::Close(1000));
+        if retry {
+            // A delay of nothing is not a wish: our own jitter is better than all at once.
+            self.lost(now_ms, Some(delay_ms).filter(|delay_ms| *delay_ms > 0));
+        } else {
+            self.end(EndReason::Disconnected { code, reason });
+        }
+    }
+
+    /// The branches of one `match` are the machine; straight-line work is the smaller machines'.
+    fn message(&mut self, now_ms: u64, message: ServerMessage) {
+        let Core { config, rng, session, requests, subscriptions, publishes, out, .. } = self;
+        let Some(client) = &session.client else { return };
+        let at = Online { now_ms, config, client };
+        if let Some(id) = id_of(&message) {
+            let RequestId::Number(id) = *id else { return };
+            let Err(message) = publishes.answered(now_ms, rng, id, message, out) else { return };
+            return match requests.take(id) {
+                Some(Purpose::Call { call, .. }) => out.answer(call, answer_of(message)),
+                Some(purpose) => subscriptions.answered(at, rng, purpose, message, requests, out),
+                None => {}
+            };
+        }
+        match message {
+            ServerMessage::Message { channel, publication } => subscriptions.message(&channel, *publication, out),
+            ServerMessage::Gap { channel, position, reset } => subscriptions.gap(&channel, position, reset, out),
+            ServerMessage::Ping => out.send(None, ClientCommand::Pong),
+            ServerMessage::Ticket { ticket } => session.ticket = Some(ticket),
+            ServerMessage::Unsubscribed(push) => subscriptions.unsubscribed(now_ms, rng, *push, out),
+            ServerMessage::Disconnect { code, reason, retry, delay_ms } => {
+                self.disconnected(now_ms, code, reason, retry, delay_ms);
+            }
+            message @ (ServerMessage::Subscribed(_) | ServerMessage::Error(_)) => {
+                if let Some(error) = subscriptions.answered_bare(at, rng, message, requests, out) {
+                    out.put(Output::Error(error));
+                }
+            }
+            message @ (ServerMessage::Presence(_)
+            | ServerMessage::PresenceChange(_)
+            | ServerMessage::PresenceCount { .. }
+            | ServerMessage::Signal(_)) => subscriptions.presence(message, out),
+            // Without an id these answer nothing of ours; and a newer server may say more than we know.
+            ServerMessage::Connected(_)
+            | ServerMessage::Published { .. }
+            | ServerMessage::History(_)
+            | ServerMessage::Result { .. }
+            | ServerMessage::Unknown { .. } => {}
+        }
+    }
+
+    fn call(&mut self, now_ms: u64, id: CallId, call: Call) {
+        if let Some(error) = bad_payload(&call) {
+            return self.out.answer(id, Err(error));
+        }
+        let (online, connected) = (self.is_online(), self.is_connected());
+        let max = self.config.waiting_max;
+        let waits = !matches!(call, Call::Unsubscribe(_) | Call::Signal { to: None, .. });
+        if waits && self.requests.len() + self.publishes.len() >= max {
+            return self.out.answer(id, Err(CallError::TooMany { max }));
+        }
+        let Core { config, rng, session, requests, subscriptions, publishes, out, .. } = self;
+        let deadline_ms = now_ms + config.request_timeout_ms;
+        let mut ask = |out: &mut Out, repeat, command| {
+            requests.ask(out, online, deadline_ms, Purpose::Call { call: id, repeat }, command);
+        };
+        match call {
+            Call::Subscribe(options) => subscriptions.add(id, *options, out),
+            Call::Unsubscribe(channel) => {
+                subscriptions.remove(&channel, connected, out);
+                out.answer(id, Ok(Answer::Done));
+            }
+            Call::Publish(publish) => publishes.add(now_ms, config, rng, id, *publish),
+            Call::Signal { .. } if !online => out.answer(id, Err(CallError::Offline)),
+            Call::Signal { channel, event, data, to } => {
+                let directed = to.is_some();
+                let command = ClientCommand::Signal { channel, event, data, to };
+                if directed {
+                    ask(out, false, command);
+                } else {
+                    out.send(None, command);
+                    out.answer(id, Ok(Answer::Done));
+                }
+            }
+            Call::PresenceSet { channel, data } => {
+                let client = session.client.as_ref().filter(|_| online);
+                let at = client.map(|client| Online { now_ms, config, client });
+                subscriptions.presence_set(at, id, channel, data, requests, out);
+            }
+            Call::PresenceClear(channel) => {
+                if subscriptions.presence_clear(&channel, out) {
+                    ask(out, true, ClientCommand::PresenceClear { channel });
+                } else {
+                    out.answer(id, Ok(Answer::Done));
+                }
+            }
+            Call::Presence(channel) => ask(out, true, ClientCommand::Presence { channel }),
+            Call::History { channel, from, limit } => {
+                ask(out, true, ClientCommand::History { channel, from, limit });
+            }
+            Call::Rpc { method, data } => ask(out, false, ClientCommand::Rpc { method, data }),
+            Call::Refresh(token) => {
+                config.token = Some(token.clone());
+                if online {
+                    ask(out, false, ClientCommand::Refresh { token });
+                } else {
+                    out.answer(id, Ok(Answer::Done));
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, now_ms: u64) {
+        match self.link {
+            Link::Waiting { until_ms } if until_ms <= now_ms => self.open(now_ms),
+            Link::Opening { deadline_ms } if deadline_ms <= now_ms => self.leave(now_ms, 1000),
+            Link::Greeting { deadline_ms, .. } if deadline_ms <= now_ms => self.leave(now_ms, 1000),
+            Link::Online { heard_ms, silence_ms, .. } if silence_ms > 0 && heard_ms + silence_ms <= now_ms => {
+                self.leave(now_ms, 1000);
+            }
+            _ => {}
+        }
+        let after_ms = self.config.request_timeout_ms;
+        let mut lost_touch = self.is_online() && self.subscriptions.is_overdue(now_ms);
+        for purpose in self.requests.expired(now_ms) {
+            match purpose {
+                Purpose::Call { call, .. } | Purpose::Enter { call: Some(call), .. } => {
+                    self.out.answer(call, Err(CallError::TimedOut { after_ms }));
+                }
+                // Whether the server delivers is not known: only a new connection makes that sure.
+                Purpose::Subscribe { .. } => lost_touch = true,
+                Purpose::PresenceSync { .. } | Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
+            }
+        }
+        self.publishes.wake(now_ms, &self.config, &mut self.out);
+        if lost_touch && self.is_online() {
+            self.leave(now_ms, 1000);
+        }
+    }
+
+    /// Sends what has become possible.
+    fn pump(&mut self, now_ms: u64) {
+        let (true, Some(client), Some(scope)) = (self.is_online(), &self.session.client, self.session.scope()) else {
+            return;
+        };
+        let at = Online { now_ms, config: &self.config, client };
+        self.subscriptions.pump(at, &mut self.requests, &mut self.out);
+        self.publishes.pump(now_ms, &self.config, &scope, &mut self.out);
+    }
+}
+
+fn id_of(message: &ServerMessage) -> Option<&RequestId> {
+    match message {
+        ServerMessage::Connected(it) => it.id.as_ref(),
+        ServerMessage::Subscribed(it) => it.id.as_ref(),
+        ServerMessage::Unsubscribed(it) => it.id.as_ref(),
+        ServerMessage::History(it) => it.id.as_ref(),
+        ServerMessage::Presence(it) => it.id.as_ref(),
+        ServerMessage::Error(it) => it.id.as_ref(),
+        ServerMessage::Published { id, .. } | ServerMessage::Result { id, .. } => id.as_ref(),
+        _ => None,
+    }
+}
+
+/// Payloads are spliced into messages as they are: one that is no JSON would spoil what stands around it.
+fn bad_payload(call: &Call) -> Option<CallError> {
+    let json = match call {
+        Call::Publish(publish) => match &publish.data {
+            Data::Json(json) => json,
+            Data::Binary(_) => return None,
+        },
+        Call::Signal { data, .. } | Call::PresenceSet { data, .. } | Call::Rpc { data, .. } => data,
+        _ => return None,
+    };
+    let checked = serde_json::from_slice::<&serde_json::value::RawValue>(json);
+    checked.err().map(|error| CallError::NotJson { problem: error.to_string().into() })
+}

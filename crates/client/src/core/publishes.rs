@@ -1,0 +1,171 @@
+//! Publications on their way: each is sent with its key until it is answered, so that it stands in its channel at most once
+//! and its caller learns where.
+//!
+//! A key means something within one user, or within one session where there is no user. When the next connection is
+//! neither's, what had been sent before cannot be sent again without the danger of a second copy: its caller is told
+//! [`CallError::Unknown`]. In flight at most `in_flight_max`, first come first sent; one that has to wait for a retry does not
+//! hold up the others, so the order between them is kept only while nothing fails.
+
+use super::out::Out;
+use super::types::{Answer, CallError, CallId, Config};
+use fanfare_hub::Rng;
+use fanfare_wire::native::client::{ClientCommand, ErrorReply, Publish, ServerMessage};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Within what a key is unique: a user's, else a session's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    User(Arc<str>),
+    Client(Arc<str>),
+}
+
+#[derive(Debug)]
+enum State {
+    /// To be sent as soon as there is room.
+    Queued,
+    /// Sent under this request id.
+    Flying { id: u64, deadline_ms: u64 },
+    /// The server could not take it now.
+    Resting { until_ms: u64 },
+}
+
+#[derive(Debug)]
+struct Entry {
+    call: CallId,
+    publish: Publish,
+    state: State,
+    /// Where the key holds, once it was sent.
+    scope: Option<Scope>,
+    give_up_ms: u64,
+    retries: u32,
+}
+
+/// All that are not answered, in the order of asking.
+#[derive(Debug, Default)]
+pub(super) struct Publishes {
+    entries: BTreeMap<u64, Entry>,
+    last: u64,
+}
+
+impl Publishes {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes one on. Without a key it gets a random one of 128 bits.
+    pub(super) fn add(&mut self, now_ms: u64, config: &Config, rng: &mut Rng, call: CallId, mut publish: Publish) {
+        publish.key.get_or_insert_with(|| format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into());
+        self.last += 1;
+        let give_up_ms = now_ms + config.publish_give_up_ms;
+        let entry = Entry { call, publish, state: State::Queued, scope: None, give_up_ms, retries: 0 };
+        self.entries.insert(self.last, entry);
+    }
+
+    /// Sends what may be sent.
+    pub(super) fn pump(&mut self, now_ms: u64, config: &Config, scope: &Scope, out: &mut Out) {
+        let flying = self.entries.values().filter(|entry| matches!(entry.state, State::Flying { .. })).count();
+        let room = config.in_flight_max.saturating_sub(flying);
+        let ready = |state: &State| match state {
+            State::Queued => true,
+            State::Resting { until_ms } => *until_ms <= now_ms,
+            State::Flying { .. } => false,
+        };
+        for entry in self.entries.values_mut().filter(|entry| ready(&entry.state)).take(room) {
+            let id = out.next_id();
+            out.send(Some(id), ClientCommand::Publish(Box::new(entry.publish.clone())));
+            entry.state = State::Flying { id, deadline_ms: now_ms + config.request_timeout_ms };
+            entry.scope = Some(scope.clone());
+        }
+    }
+
+    /// Takes an answer, or gives it back when it is not for one of these.
+    pub(super) fn answered(
+        &mut self,
+        now_ms: u64,
+        rng: &mut Rng,
+        id: u64,
+        message: ServerMessage,
+        out: &mut Out,
+    ) -> Result<(), ServerMessage> {
+        let is_it = |entry: &Entry| matches!(entry.state, State::Flying { id: flying, .. } if flying == id);
+        let Some((&place, entry)) = self.entries.iter_mut().find(|(_, entry)| is_it(entry)) else {
+            return Err(message);
+        };
+        let result = match message {
+            ServerMessage::Published { position, .. } => Ok(Answer::Published(position)),
+            ServerMessage::Error(error) if error.retryable => {
+                entry.state = State::Resting { until_ms: now_ms + rest_ms(entry.retries, &error, rng) };
+                entry.retries += 1;
+                return Ok(());
+            }
+            ServerMessage::Error(error) => Err(CallError::Refused(error)),
+            _ => Err(CallError::WrongAnswer),
+        };
+        out.answer(entry.call, result);
+        self.entries.remove(&place);
+        Ok(())
+    }
+
+    /// The connection is there, as somebody.
+    pub(super) fn online(&mut self, scope: &Scope, out: &mut Out) {
+        self.entries.retain(|_, entry| {
+            let same = entry.scope.as_ref().is_none_or(|sent_as| sent_as == scope);
+            if !same {
+                out.answer(entry.call, Err(CallError::Unknown));
+            }
+            same
+        });
+    }
+
+    /// The connection is gone: the answers to what flies will not come.
+    pub(super) fn offline(&mut self) {
+        for entry in self.entries.values_mut().filter(|entry| matches!(entry.state, State::Flying { .. })) {
+            entry.state = State::Queued;
+        }
+    }
+
+    /// Gives up what is too old, and sends again what was not answered.
+    pub(super) fn wake(&mut self, now_ms: u64, config: &Config, out: &mut Out) {
+        self.entries.retain(|_, entry| {
+            if let State::Flying { deadline_ms, .. } = entry.state
+                && deadline_ms <= now_ms
+            {
+                entry.state = State::Queued;
+            }
+            if entry.give_up_ms > now_ms {
+                return true;
+            }
+            let timed_out = CallError::TimedOut { after_ms: config.publish_give_up_ms };
+            out.answer(entry.call, Err(if entry.scope.is_some() { CallError::Unknown } else { timed_out }));
+            false
+        });
+    }
+
+    /// When [`wake`](Self::wake) or [`pump`](Self::pump) has something to do.
+    pub(super) fn wake_ms(&self, online: bool) -> Option<u64> {
+        self.entries
+            .values()
+            .map(|entry| match entry.state {
+                State::Flying { deadline_ms, .. } => deadline_ms.min(entry.give_up_ms),
+                State::Resting { until_ms } if online => until_ms.min(entry.give_up_ms),
+                _ => entry.give_up_ms,
+            })
+            .min()
+    }
+
+    /// The client has ended.
+    pub(super) fn end(&mut self, out: &mut Out, error: &CallError) {
+        for entry in std::mem::take(&mut self.entries).into_values() {
+            let error = if entry.scope.is_some() { CallError::Unknown } else { error.clone() };
+            out.answer(entry.call, Err(error));
+        }
+    }
+}
+
+/// How long to wait before the same is tried again: what the server asks for, else doubling from half a second to eight,
+/// jittered.
+pub(super) fn rest_ms(retries: u32, error: &ErrorReply, rng: &mut Rng) -> u64 {
+    let ceiling = 500_u64 << retries.min(4);
+    error.retry_after_ms.unwrap_or(0) + ceiling / 2 + rng.below(ceiling / 2 + 1)
+}

@@ -1,0 +1,486 @@
+//! The channels that are followed: each goes on, over every connection, from the place that was told last.
+//!
+//! Within one subscription offsets rise; a publication at or below the place is not told again. Where the server cannot
+//! give everything since the place, the application gets a [`Event::Gap`] before anything newer. Presence is asked for anew
+//! whenever the subscription becomes live, and changes at or below its number are not told.
+
+use super::out::Out;
+use super::publishes::rest_ms;
+use super::requests::{Purpose, Requests, refused};
+use super::types::{Answer, CallError, CallId, Config, Event};
+use bytes::Bytes;
+use fanfare_hub::{ERRORS, Rng};
+use fanfare_wire::native::client::{
+    ClientCommand, ErrorReply, Position, Publication, ServerMessage, Subscribe, Subscribed, Unsubscribed,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not on the server, and to be asked for.
+    Detached,
+    /// Asked for by `connect`, whose subscriptions are answered without an id.
+    Bare { deadline_ms: u64 },
+    /// Asked for by a command.
+    Asking,
+    /// The server could not do it now.
+    Resting { until_ms: u64 },
+    /// Events come.
+    Live,
+    /// Whoever takes the events could not keep up.
+    Paused,
+}
+
+/// An entry in the channel's presence, which the application wants to stand there.
+#[derive(Debug)]
+struct Entered {
+    data: Bytes,
+    /// Waits to hear that it stands.
+    call: Option<CallId>,
+    /// The session it was set for.
+    as_client: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    /// Tells this subscription from earlier ones to the same channel.
+    life: u64,
+    options: Subscribe,
+    state: State,
+    position: Option<Position>,
+    /// The first answer is waited for.
+    call: Option<CallId>,
+    entered: Option<Entered>,
+    /// The entry was given up while the server could not be told; a session that is taken up again still has it.
+    clear: bool,
+    presence_seq: Option<u64>,
+    retries: u32,
+}
+
+/// All of them, by channel.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    all: BTreeMap<Arc<str>, Subscription>,
+    last_life: u64,
+}
+
+/// What the subscriptions need to know of the connection while it is online.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Online<'a> {
+    pub(super) now_ms: u64,
+    pub(super) config: &'a Config,
+    /// One's own id.
+    pub(super) client: &'a Arc<str>,
+}
+
+impl Online<'_> {
+    fn deadline_ms(self) -> u64 {
+        self.now_ms + self.config.request_timeout_ms
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn add(&mut self, call: CallId, mut options: Subscribe, out: &mut Out) {
+        let channel = options.channel.clone();
+        if self.all.contains_key(&channel) {
+            return out.answer(call, Err(CallError::AlreadySubscribed { channel }));
+        }
+        self.last_life += 1;
+        let subscription = Subscription {
+            life: self.last_life,
+            position: options.since.take(),
+            options,
+            state: State::Detached,
+            call: Some(call),
+            entered: None,
+            clear: false,
+            presence_seq: None,
+            retries: 0,
+        };
+        self.all.insert(channel, subscription);
+    }
+
+    /// Forgets the channel, and tells the server so where it may know of it.
+    pub(super) fn remove(&mut self, channel: &Arc<str>, connected: bool, out: &mut Out) {
+        let Some(subscription) = self.all.remove(channel) else { return };
+        let error = CallError::NotSubscribed { channel: channel.clone() };
+        subscription.fail(out, &error);
+        if connected && subscription.is_known_there() {
+            let id = out.next_id();
+            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+        }
+    }
+
+    pub(super) fn pause(&mut self, channel: &Arc<str>, before: Option<Position>, connected: bool, out: &mut Out) {
+        let Some(subscription) = self.all.get_mut(channel) else { return };
+        if connected && subscription.is_known_there() {
+            let id = out.next_id();
+            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+        }
+        self.last_life += 1;
+        subscription.life = self.last_life;
+        subscription.state = State::Paused;
+        subscription.position = before;
+        subscription.presence_seq = None;
+        if let Some(entered) = &mut subscription.entered {
+            entered.as_client = None;
+        }
+    }
+
+    pub(super) fn resume(&mut self, channel: &Arc<str>) {
+        if let Some(subscription) = self.all.get_mut(channel)
+            && subscription.state == State::Paused
+        {
+            subscription.state = State::Detached;
+        }
+    }
+
+    /// What `connect` is to subscribe to, in the same step.
+    pub(super) fn connect(&mut self, deadline_ms: u64) -> Vec<Subscribe> {
+        let wanted = self.all.values_mut().filter(|subscription| subscription.state != State::Paused);
+        wanted
+            .map(|subscription| {
+                subscription.state = State::Bare { deadline_ms };
+                subscription.ask()
+            })
+            .collect()
+    }
+
+    /// Asks for what is due, and enters where that is due.
+    pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
+        for (channel, subscription) in &mut self.all {
+            match subscription.state {
+                State::Detached => {}
+                State::Resting { until_ms } if until_ms <= at.now_ms => {}
+                _ => continue,
+            }
+            subscription.state = State::Asking;
+            let purpose = Purpose::Subscribe { channel: channel.clone(), life: subscription.life };
+            let command = ClientCommand::Subscribe(Box::new(subscription.ask()));
+            requests.ask(out, true, at.deadline_ms(), purpose, command);
+        }
+    }
+
+    /// The connection is gone; `asked` is what was asked over it and will not be answered.
+    pub(super) fn offline(&mut self, asked: Vec<Purpose>, out: &mut Out) {
+        for purpose in asked {
+            let Purpose::Enter { channel, life, call: Some(call) } = purpose else { continue };
+            match self.find(&channel, life).map(|subscription| subscription.entered.as_mut()) {
+                Some(Some(entered)) => {
+                    entered.as_client = None;
+                    // They come in the order of asking, so an earlier one was overtaken.
+                    if let Some(earlier) = entered.call.replace(call) {
+                        out.answer(earlier, Ok(Answer::Done));
+                    }
+                }
+                Some(None) => out.answer(call, Ok(Answer::Done)),
+                None => out.answer(call, Err(CallError::NotSubscribed { channel })),
+            }
+        }
+        for subscription in self.all.values_mut().filter(|subscription| subscription.state != State::Paused) {
+            subscription.state = State::Detached;
+            subscription.presence_seq = None;
+        }
+    }
+
+    fn find(&mut self, channel: &str, life: u64) -> Option<&mut Subscription> {
+        self.all.get_mut(channel).filter(|subscription| subscription.life == life)
+    }
+
+    /// An answer to what `subscribe`, [`Purpose::PresenceSync`] or [`Purpose::Enter`] asked.
+    pub(super) fn answered(
+        &mut self,
+        at: Online<'_>,
+        rng: &mut Rng,
+        purpose: Purpose,
+        message: ServerMessage,
+        requests: &mut Requests,
+        out: &mut Out,
+    ) {
+        match (purpose, message) {
+            (Purpose::Subscribe { channel, life }, message) => {
+                let asking = |subscription: &&mut Subscription| subscription.state == State::Asking;
+                if self.find(&channel, life).filter(asking).is_none() {
+                    return;
+                }
+                match message {
+                    ServerMessage::Subscribed(subscribed) => self.live(at, *subscribed, false, requests, out),
+                    ServerMessage::Error(error) => self.failed(at.now_ms, rng, &channel, error, out),
+                    _ => {}
+                }
+            }
+            (Purpose::PresenceSync { channel, life }, message) if self.find(&channel, life).is_some() => {
+                self.presence(message, out);
+            }
+            (Purpose::Enter { channel, life, call }, message) => {
+                let result = match message {
+                    ServerMessage::Result { .. } => Ok(Answer::Done),
+                    ServerMessage::Error(error) => Err(CallError::Refused(error)),
+                    _ => Err(CallError::WrongAnswer),
+                };
+                if result.is_err()
+                    && let Some(subscription) = self.find(&channel, life)
+                    && subscription.entered.as_ref().is_some_and(|entered| entered.call.is_none())
+                {
+                    subscription.entered = None;
+                }
+                if let Some(call) = call {
+                    out.answer(call, result);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `subscribed` or `error` without an id, to what `connect` asked. Gives back an error that is for nobody here.
+    pub(super) fn answered_bare(
+        &mut self,
+        at: Online<'_>,
+        rng: &mut Rng,
+        message: ServerMessage,
+        requests: &mut Requests,
+        out: &mut Out,
+    ) -> Option<Box<ErrorReply>> {
+        let is_bare = |all: &BTreeMap<Arc<str>, Subscription>, channel: &str| {
+            all.get(channel).is_some_and(|subscription| matches!(subscription.state, State::Bare { .. }))
+        };
+        match message {
+            ServerMessage::Subscribed(subscribed) if is_bare(&self.all, &subscribed.channel) => {
+                self.live(at, *subscribed, true, requests, out);
+            }
+            ServerMessage::Error(error) => match error.channel.clone() {
+                Some(channel) if is_bare(&self.all, &channel) => self.failed(at.now_ms, rng, &channel, error, out),
+                _ => return Some(error),
+            },
+            _ => {}
+        }
+        None
+    }
+
+    fn live(&mut self, at: Online<'_>, subscribed: Subscribed, bare: bool, requests: &mut Requests, out: &mut Out) {
+        let Subscribed { id: _, channel, position, recovered, publications, more: _ } = subscribed;
+        let Some(subscription) = self.all.get_mut(&channel) else { return };
+        subscription.state = State::Live;
+        subscription.retries = 0;
+        let before = subscription.position.take();
+        if let Some(call) = subscription.call.take() {
+            out.answer(call, Ok(Answer::Subscribed { position: position.clone(), recovered }));
+        }
+        // What the server cannot vouch for is a gap, also where it should have said so and did not.
+        let whole = match &before {
+            None => true,
+            Some(before) => recovered == Some(true) && before.epoch == position.epoch,
+        };
+        out.event(&channel, Event::Live { position: position.clone(), recovered }, before.clone());
+        let mut place = before.clone().filter(|_| whole);
+        if !whole {
+            let reset = before.as_ref().is_some_and(|before| before.epoch != position.epoch);
+            out.event(&channel, Event::Gap { position: position.clone(), reset }, before);
+        }
+        for publication in publications {
+            tell(&channel, &position.epoch, &mut place, publication, out);
+        }
+        subscription.position = Some(position);
+
+        let life = subscription.life;
+        if subscription.options.presence {
+            let purpose = Purpose::PresenceSync { channel: channel.clone(), life };
+            requests.ask(out, true, at.deadline_ms(), purpose, ClientCommand::Presence { channel: channel.clone() });
+        }
+        if std::mem::take(&mut subscription.clear) && bare {
+            let command = ClientCommand::PresenceClear { channel: channel.clone() };
+            requests.ask(out, true, at.deadline_ms(), Purpose::Ignored, command);
+        }
+        // The entry of a session that goes on stands still, but only where the subscription went on with it.
+        if let Some(entered) = &mut subscription.entered
+            && (!bare || entered.call.is_some() || entered.as_client.as_ref() != Some(at.client))
+        {
+            entered.enter(at, &channel, life, requests, out);
+        }
+    }
+
+    fn failed(&mut self, now_ms: u64, rng: &mut Rng, channel: &Arc<str>, error: Box<ErrorReply>, out: &mut Out) {
+        let Some(subscription) = self.all.get_mut(channel) else { return };
+        if error.retryable {
+            subscription.state = State::Resting { until_ms: now_ms + rest_ms(subscription.retries, &error, rng) };
+            subscription.retries += 1;
+            return;
+        }
+        self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
+    }
+
+    fn end_one(&mut self, channel: &Arc<str>, code: Box<str>, message: Box<str>, error: &CallError, out: &mut Out) {
+        let Some(subscription) = self.all.remove(channel) else { return };
+        if subscription.call.is_none() {
+            out.event(channel, Event::Ended { code, message }, subscription.position.clone());
+        }
+        subscription.fail(out, error);
+    }
+
+    /// The server ended a subscription. Where that is only for now, it is asked for again.
+    pub(super) fn unsubscribed(&mut self, now_ms: u64, rng: &mut Rng, push: Unsubscribed, out: &mut Out) {
+        let Unsubscribed { channel, code, message, .. } = push;
+        let Some(subscription) = self.all.get_mut(&channel).filter(|s| s.state == State::Live) else { return };
+        let message = message.unwrap_or_default();
+        if ERRORS.iter().any(|row| row.word == &*code && row.retryable) {
+            subscription.state = State::Resting { until_ms: now_ms + 500 + rng.below(1500) };
+            subscription.presence_seq = None;
+            if let Some(entered) = &mut subscription.entered {
+                entered.as_client = None;
+            }
+            return;
+        }
+        let error = refused(code.clone(), message.clone(), &channel);
+        self.end_one(&channel, code, message, &error, out);
+    }
+
+    pub(super) fn message(&mut self, channel: &Arc<str>, publication: Publication, out: &mut Out) {
+        let Some(subscription) = self.live_one(channel) else { return };
+        let Some(epoch) = subscription.position.as_ref().map(|position| position.epoch.clone()) else { return };
+        tell(channel, &epoch, &mut subscription.position, publication, out);
+    }
+
+    pub(super) fn gap(&mut self, channel: &Arc<str>, position: Position, reset: bool, out: &mut Out) {
+        let Some(subscription) = self.live_one(channel) else { return };
+        let before = subscription.position.replace(position.clone());
+        out.event(channel, Event::Gap { position, reset }, before);
+    }
+
+    /// Signals and presence.
+    pub(super) fn presence(&mut self, message: ServerMessage, out: &mut Out) {
+        let (ServerMessage::Presence(_)
+        | ServerMessage::PresenceChange(_)
+        | ServerMessage::PresenceCount { .. }
+        | ServerMessage::Signal(_)) = &message
+        else {
+            return;
+        };
+        let (channel, seq) = match &message {
+            ServerMessage::Presence(presence) => (presence.channel.clone(), Some(presence.seq)),
+            ServerMessage::PresenceChange(change) => (change.channel.clone(), Some(change.seq)),
+            ServerMessage::PresenceCount { channel, seq, .. } => (channel.clone(), Some(*seq)),
+            ServerMessage::Signal(signal) => (signal.channel.clone(), None),
+            _ => return,
+        };
+        let Some(subscription) = self.live_one(&channel) else { return };
+        let known = subscription.presence_seq;
+        let news = match &message {
+            ServerMessage::Presence(_) => known.is_none_or(|known| seq >= Some(known)),
+            // Before the first snapshot, a change is contained in it: they come in one order.
+            ServerMessage::PresenceChange(_) | ServerMessage::PresenceCount { .. } => known.is_some() && seq > known,
+            _ => true,
+        };
+        if !news {
+            return;
+        }
+        subscription.presence_seq = seq.or(known);
+        let event = match message {
+            ServerMessage::Presence(presence) => Event::Presence(presence),
+            ServerMessage::PresenceChange(change) => Event::PresenceChange(change),
+            ServerMessage::PresenceCount { count, .. } => Event::PresenceCount { count },
+            ServerMessage::Signal(signal) => Event::Signal(signal),
+            _ => return,
+        };
+        let before = subscription.position.clone();
+        out.event(&channel, event, before);
+    }
+
+    fn live_one(&mut self, channel: &str) -> Option<&mut Subscription> {
+        self.all.get_mut(channel).filter(|subscription| subscription.state == State::Live)
+    }
+
+    /// The application enters a channel. `at` while online.
+    pub(super) fn presence_set(
+        &mut self,
+        at: Option<Online<'_>>,
+        call: CallId,
+        channel: Arc<str>,
+        data: Bytes,
+        requests: &mut Requests,
+        out: &mut Out,
+    ) {
+        let Some(subscription) = self.all.get_mut(&channel) else {
+            return out.answer(call, Err(CallError::NotSubscribed { channel }));
+        };
+        // An earlier entry that still waits is overtaken: it would have stood for no time at all.
+        if let Some(earlier) = subscription.entered.take().and_then(|entered| entered.call) {
+            out.answer(earlier, Ok(Answer::Done));
+        }
+        subscription.clear = false;
+        let mut entered = Entered { data, call: Some(call), as_client: None };
+        if let (State::Live, Some(at)) = (subscription.state, at) {
+            entered.enter(at, &channel, subscription.life, requests, out);
+        }
+        subscription.entered = Some(entered);
+    }
+
+    /// The application leaves it. True when the server must be told.
+    pub(super) fn presence_clear(&mut self, channel: &str, out: &mut Out) -> bool {
+        let Some(subscription) = self.all.get_mut(channel) else { return false };
+        if let Some(earlier) = subscription.entered.take().and_then(|entered| entered.call) {
+            out.answer(earlier, Ok(Answer::Done));
+        }
+        subscription.clear = subscription.state != State::Live;
+        !subscription.clear
+    }
+
+    /// True when something that `connect` asked was not answered in time.
+    pub(super) fn is_overdue(&self, now_ms: u64) -> bool {
+        self.all.values().any(|s| matches!(s.state, State::Bare { deadline_ms } if deadline_ms <= now_ms))
+    }
+
+    pub(super) fn wake_ms(&self) -> Option<u64> {
+        let due = |subscription: &Subscription| match subscription.state {
+            State::Bare { deadline_ms } => Some(deadline_ms),
+            State::Resting { until_ms } => Some(until_ms),
+            _ => None,
+        };
+        self.all.values().filter_map(due).min()
+    }
+
+    /// The client has ended.
+    pub(super) fn end(&mut self, out: &mut Out, error: &CallError) {
+        for subscription in std::mem::take(&mut self.all).into_values() {
+            subscription.fail(out, error);
+        }
+    }
+}
+
+impl Subscription {
+    /// The options for the server, from the place that was told last.
+    fn ask(&self) -> Subscribe {
+        Subscribe { since: self.position.clone(), ..self.options.clone() }
+    }
+
+    fn is_known_there(&self) -> bool {
+        matches!(self.state, State::Bare { .. } | State::Asking | State::Live)
+    }
+
+    /// Answers those who wait for it.
+    fn fail(&self, out: &mut Out, error: &CallError) {
+        let entering = self.entered.as_ref().and_then(|entered| entered.call);
+        for call in self.call.into_iter().chain(entering) {
+            out.answer(call, Err(error.clone()));
+        }
+    }
+}
+
+impl Entered {
+    fn enter(&mut self, at: Online<'_>, channel: &Arc<str>, life: u64, requests: &mut Requests, out: &mut Out) {
+        self.as_client = Some(at.client.clone());
+        let purpose = Purpose::Enter { channel: channel.clone(), life, call: self.call.take() };
+        let command = ClientCommand::PresenceSet { channel: channel.clone(), data: self.data.clone() };
+        requests.ask(out, true, at.deadline_ms(), purpose, command);
+    }
+}
+
+/// Tells a publication that is newer than `place`, and moves it there.
+fn tell(channel: &Arc<str>, epoch: &Arc<str>, place: &mut Option<Position>, publication: Publication, out: &mut Out) {
+    if place.as_ref().is_some_and(|place| publication.offset <= place.offset) {
+        return;
+    }
+    let position = Position { epoch: epoch.clone(), offset: publication.offset };
+    let before = place.replace(position.clone());
+    out.event(channel, Event::Message { publication: Box::new(publication), position }, before);
+}

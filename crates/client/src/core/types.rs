@@ -1,0 +1,315 @@
+//! What goes into the core and comes out of it.
+
+use bytes::Bytes;
+use fanfare_wire::native::client::{
+    Connected, ErrorReply, History, HistoryFrom, Position, Presence, PresenceChange, Publication, Publish, Signal,
+    Subscribe,
+};
+use std::sync::Arc;
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Shown with every `connect`.
+    pub token: Option<Box<str>>,
+    /// The first wait before coming back is drawn from 0 to this; it doubles. Default 500 ms.
+    pub backoff_min_ms: u64,
+    /// No wait is longer. Default 30 s.
+    pub backoff_max_ms: u64,
+    /// For the transport, and for the answer to `connect`, each. Default 10 s.
+    pub connect_timeout_ms: u64,
+    /// For the answer to a command on a live connection. Default 10 s.
+    pub request_timeout_ms: u64,
+    /// A publication that was not answered for so long is given up. Keep it below the 2 min for which the server knows a
+    /// key: a later retry could publish twice. Default 90 s.
+    pub publish_give_up_ms: u64,
+    /// Publications sent and not answered. Default 16, half of what a server admits.
+    pub in_flight_max: usize,
+    /// Commands waiting for a connection or an answer; more are refused. Default 1024.
+    pub waiting_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            token: None,
+            backoff_min_ms: 500,
+            backoff_max_ms: 30_000,
+            connect_timeout_ms: 10_000,
+            request_timeout_ms: 10_000,
+            publish_give_up_ms: 90_000,
+            in_flight_max: 16,
+            waiting_max: 1024,
+        }
+    }
+}
+
+/// Names a call until it is answered. Chosen by the caller; it must not be in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// One input.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Begin, or begin again after an end.
+    Start,
+    /// The transport that was asked for is there.
+    Opened,
+    /// It could not be had, for a reason that no retry will change.
+    Refused(Box<str>),
+    /// It could not be had, or is gone. With the close code, where there was one.
+    Closed(Option<u16>),
+    /// One whole text message of the server.
+    Text(&'a str),
+    /// The application asks for something. It is answered exactly once, by [`Output::Answer`].
+    Call(CallId, Call),
+    /// Whoever takes this subscription's events cannot keep up; `before` is of the first event that found no room
+    /// ([`Output::Channel`]). The subscription ends on the server and is kept here.
+    Pause {
+        /// The channel.
+        channel: Arc<str>,
+        /// From where to go on.
+        before: Option<Position>,
+    },
+    /// There is room again: it goes on from where it was paused.
+    Resume(Arc<str>),
+    /// The instant of [`Core::wake_ms`](super::Core::wake_ms) has come.
+    Wake,
+    /// End for good.
+    Stop,
+}
+
+/// What an application can ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// Follows a channel, through every reconnect, until it is unsubscribed or the server ends it.
+    Subscribe(Box<Subscribe>),
+    /// Stops following it; its events end at once.
+    Unsubscribe(Arc<str>),
+    /// Appends to a channel, retried until it is answered. Without a key it gets one.
+    Publish(Box<Publish>),
+    /// Sends a signal now, or not at all.
+    Signal {
+        /// The channel.
+        channel: Arc<str>,
+        /// What it is.
+        event: Box<str>,
+        /// JSON.
+        data: Bytes,
+        /// Only this client.
+        to: Option<Arc<str>>,
+    },
+    /// Enters a channel that is subscribed to, or changes the entry; renewed after every reconnect.
+    PresenceSet {
+        /// The channel.
+        channel: Arc<str>,
+        /// JSON.
+        data: Bytes,
+    },
+    /// Leaves it.
+    PresenceClear(Arc<str>),
+    /// Who is present?
+    Presence(Arc<str>),
+    /// What was published?
+    History {
+        /// The channel.
+        channel: Arc<str>,
+        /// From where.
+        from: HistoryFrom,
+        /// At most so many.
+        limit: Option<u32>,
+    },
+    /// Calls a method of the application. Never repeated.
+    Rpc {
+        /// Its name.
+        method: Box<str>,
+        /// JSON.
+        data: Bytes,
+    },
+    /// A new token, for this connection and later ones.
+    Refresh(Box<str>),
+}
+
+/// The answer to a call that went well.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The subscription is live.
+    Subscribed {
+        /// The place after what was retained.
+        position: Position,
+        /// With `since`: whether everything after it follows.
+        recovered: Option<bool>,
+    },
+    /// It stands there.
+    Published(Position),
+    /// Who is present.
+    Presence(Box<Presence>),
+    /// What was published.
+    History(Box<History>),
+    /// What the method answered; `null` where it was nothing.
+    Data(Bytes),
+    /// Done.
+    Done,
+}
+
+/// Why a call did not go well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The server refused.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(Box<ErrorReply>),
+    /// There is no connection, and this is not worth keeping.
+    #[error("there is no connection now")]
+    Offline,
+    /// No answer came in time.
+    #[error("no answer within {after_ms} ms")]
+    TimedOut {
+        /// The limit.
+        after_ms: u64,
+    },
+    /// It was sent, and whether it took effect cannot be known any more.
+    #[error("it was sent and the answer was lost: it may have taken effect or not")]
+    Unknown,
+    /// Too many calls wait already.
+    #[error("{max} calls are waiting already, the limit (waiting_max)")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// The payload is no JSON.
+    #[error("the payload is not JSON: {problem}")]
+    NotJson {
+        /// What, and where.
+        problem: Box<str>,
+    },
+    /// A channel is subscribed to once.
+    #[error("{channel} is subscribed to already")]
+    AlreadySubscribed {
+        /// The channel.
+        channel: Arc<str>,
+    },
+    /// This needs a subscription.
+    #[error("{channel} is not subscribed to")]
+    NotSubscribed {
+        /// The channel.
+        channel: Arc<str>,
+    },
+    /// The client has ended.
+    #[error("the client has ended: {0}")]
+    Ended(EndReason),
+    /// The server answered with something else than was asked for.
+    #[error("the server's answer is not of the kind that was asked for")]
+    WrongAnswer,
+}
+
+/// Why a client does not come back by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The application wanted it.
+    #[error("stopped")]
+    Stopped,
+    /// The server said so.
+    #[error("disconnected by the server: {reason} ({code})")]
+    Disconnected {
+        /// The close code.
+        code: u16,
+        /// Its word.
+        reason: Box<str>,
+    },
+    /// The server refused `connect`.
+    #[error("the server refused to connect: {}: {}", .0.code, .0.message)]
+    Refused(Box<ErrorReply>),
+    /// The transport refused.
+    #[error("no connection can be had: {0}")]
+    NoTransport(Box<str>),
+}
+
+/// Where the connection stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// A transport is being opened, or `connect` is not answered yet.
+    Connecting,
+    /// All is well.
+    Online(Box<Connected>),
+    /// The connection failed or was lost; the next attempt is at this time.
+    Waiting {
+        /// On the clock that [`Core::handle`](super::Core::handle) is given.
+        until_ms: u64,
+        /// Attempts that failed since the last good connection.
+        failures: u32,
+    },
+    /// It is over.
+    Ended(EndReason),
+}
+
+/// What happens in a channel that is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It is live (again).
+    Live {
+        /// The place up to which everything that is still to come of the past has been or will be told.
+        position: Position,
+        /// Whether everything since the last place was kept; `None` the first time without `since`.
+        recovered: Option<bool>,
+    },
+    /// A publication. Offsets rise.
+    Message {
+        /// It.
+        publication: Box<Publication>,
+        /// Its place: keep it, to go on from there in another life.
+        position: Position,
+    },
+    /// A signal.
+    Signal(Box<Signal>),
+    /// Who is present: replaces what was known.
+    Presence(Box<Presence>),
+    /// Somebody entered, left or changed.
+    PresenceChange(Box<PresenceChange>),
+    /// How many are present, where only that is told.
+    PresenceCount {
+        /// How many.
+        count: u64,
+    },
+    /// Publications may have been missed: what an application keeps of the channel is to be loaded anew.
+    Gap {
+        /// Where it goes on.
+        position: Position,
+        /// True when the channel began a new epoch.
+        reset: bool,
+    },
+    /// The server ended the subscription; nothing more comes.
+    Ended {
+        /// An error's word.
+        code: Box<str>,
+        /// Why, for people.
+        message: Box<str>,
+    },
+}
+
+/// What the caller has to do, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Open a transport, then tell [`Input::Opened`], [`Input::Refused`] or [`Input::Closed`].
+    Connect,
+    /// Write one text message.
+    Send(String),
+    /// Close the transport with this code, or give up opening it, and say nothing more of it.
+    Close(u16),
+    /// The answer to a call.
+    Answer(CallId, Result<Answer, CallError>),
+    /// Something happened in a channel.
+    Channel {
+        /// Which.
+        channel: Arc<str>,
+        /// What.
+        event: Event,
+        /// The place of the subscription before it, for [`Input::Pause`].
+        before: Option<Position>,
+    },
+    /// The connection's state has changed.
+    State(State),
+    /// The server found an error in something that wanted no answer.
+    Error(Box<ErrorReply>),
+}

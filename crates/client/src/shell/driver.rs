@@ -1,0 +1,278 @@
+//! The task that owns the connection and the clock: a list of steps that decides nothing. It ends when the client has ended
+//! and nobody can call any more.
+
+use super::subscription::{Feed, Subscription};
+use super::transport::{OpenError, Read, Socket};
+use super::url::Url;
+use super::{Command, Status};
+use crate::core::{Answer, Call, CallError, CallId, Core, Input, Output, State};
+use fanfare_hub::Rng;
+use std::collections::HashMap;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// With so much unwritten no more calls are taken.
+const BACKLOG_BYTES_MAX: usize = 1 << 20;
+
+/// Who waits for the answer to a call.
+enum Waiter {
+    Plain(oneshot::Sender<Result<Answer, CallError>>),
+    Subscribe { channel: Arc<str>, reply: oneshot::Sender<Result<Subscription, CallError>> },
+}
+
+enum Transport {
+    None,
+    Opening(Pin<Box<dyn Future<Output = Result<Socket, OpenError>> + Send>>),
+    Open(Box<Socket>),
+}
+
+/// What woke the task.
+enum Turn {
+    Command(Option<Command>),
+    Opened(Result<Socket, OpenError>),
+    Ready,
+    Wake,
+}
+
+pub(super) struct Driver {
+    core: Core,
+    url: Url,
+    rng: Rng,
+    start: Instant,
+    transport: Transport,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// For the subscriptions that are handed out. Weak: the task itself must not keep itself alive.
+    sender: mpsc::WeakUnboundedSender<Command>,
+    status: watch::Sender<Status>,
+    calls: HashMap<CallId, Waiter>,
+    last_call: u64,
+    feeds: HashMap<Arc<str>, Feed>,
+    last_feed: u64,
+}
+
+impl Driver {
+    pub(super) fn new(
+        core: Core,
+        url: Url,
+        seed: u64,
+        (commands, sender): (mpsc::UnboundedReceiver<Command>, mpsc::WeakUnboundedSender<Command>),
+        status: watch::Sender<Status>,
+    ) -> Self {
+        Driver {
+            core,
+            url,
+            rng: Rng::new(seed),
+            start: Instant::now(),
+            transport: Transport::None,
+            commands,
+            sender,
+            status,
+            calls: HashMap::new(),
+            last_call: 0,
+            feeds: HashMap::new(),
+            last_feed: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.tell(Input::Start);
+        loop {
+            match self.turn().await {
+                Turn::Command(Some(command)) => self.command(command),
+                Turn::Command(None) => return self.tell(Input::Stop),
+                Turn::Opened(Ok(socket)) => {
+                    self.transport = Transport::Open(Box::new(socket));
+                    self.tell(Input::Opened);
+                }
+                Turn::Opened(Err(error)) => {
+                    self.transport = Transport::None;
+                    let (problem, refused) = match error {
+                        OpenError::Failed(problem) => (problem, false),
+                        OpenError::Refused(problem) => (problem, true),
+                    };
+                    self.status.send_modify(|status| status.problem = Some(problem.as_str().into()));
+                    self.tell(if refused { Input::Refused(problem.into()) } else { Input::Closed(None) });
+                }
+                Turn::Ready => self.exchange(),
+                Turn::Wake => self.tell(Input::Wake),
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Turn {
+        let wake_at = self.core.wake_ms().map(|wake_ms| self.start + Duration::from_millis(wake_ms));
+        let backlog = match &self.transport {
+            Transport::Open(socket) => socket.backlog(),
+            _ => 0,
+        };
+        let transport = async {
+            match &mut self.transport {
+                Transport::None => pending().await,
+                Transport::Opening(opening) => Turn::Opened(opening.await),
+                Transport::Open(socket) => {
+                    // An error shows itself to the read that follows.
+                    let _ = socket.ready().await;
+                    Turn::Ready
+                }
+            }
+        };
+        let wake = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            turn = transport => turn,
+            command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Turn::Command(command),
+            () = wake => Turn::Wake,
+        }
+    }
+
+    fn tell(&mut self, input: Input<'_>) {
+        let now_ms = self.start.elapsed().as_millis() as u64;
+        self.core.handle(now_ms, input);
+        while let Some(output) = self.core.poll_output() {
+            self.act(now_ms, output);
+        }
+        let failed = match &mut self.transport {
+            Transport::Open(socket) => socket.flush().is_err(),
+            _ => false,
+        };
+        if failed {
+            self.transport = Transport::None;
+            self.tell(Input::Closed(None));
+        }
+    }
+
+    fn act(&mut self, now_ms: u64, output: Output) {
+        match output {
+            Output::Connect => {
+                let opening = Socket::open(self.url.clone(), self.rng.next_u64());
+                self.transport = Transport::Opening(Box::pin(opening));
+            }
+            Output::Send(text) => {
+                if let Transport::Open(socket) = &mut self.transport {
+                    socket.send(&text);
+                }
+            }
+            Output::Close(code) => {
+                if let Transport::Open(socket) = std::mem::replace(&mut self.transport, Transport::None) {
+                    socket.close(code);
+                }
+            }
+            Output::Answer(call, result) => self.answer(call, result),
+            Output::Channel { channel, event, before } => {
+                if let Some(feed) = self.feeds.get_mut(&channel) {
+                    if !feed.offer(event) {
+                        self.core.handle(now_ms, Input::Pause { channel: channel.clone(), before });
+                        if feed.is_drained() {
+                            self.core.handle(now_ms, Input::Resume(channel.clone()));
+                        }
+                    }
+                    if feed.is_ended() {
+                        self.feeds.remove(&channel);
+                    }
+                }
+            }
+            Output::State(state) => {
+                if let State::Ended(reason) = &state {
+                    for (_, mut feed) in self.feeds.drain() {
+                        feed.end("ended".into(), reason.to_string().into());
+                    }
+                }
+                self.status.send_modify(|status| {
+                    if matches!(state, State::Online(_)) {
+                        status.problem = None;
+                    }
+                    status.state = state;
+                });
+            }
+            Output::Error(error) => {
+                self.status.send_modify(|status| status.problem = Some(error.message.clone()));
+            }
+        }
+    }
+
+    fn answer(&mut self, call: CallId, result: Result<Answer, CallError>) {
+        match self.calls.remove(&call) {
+            // Whoever asked may have stopped waiting.
+            Some(Waiter::Plain(reply)) => drop(reply.send(result)),
+            Some(Waiter::Subscribe { channel, reply }) => {
+                let Some(sender) = self.sender.upgrade() else { return };
+                let subscription = result.map(|_| {
+                    self.last_feed += 1;
+                    let (feed, subscription) = Feed::open(self.last_feed, channel.clone(), sender);
+                    self.feeds.insert(channel, feed);
+                    subscription
+                });
+                drop(reply.send(subscription));
+            }
+            None => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Call { call, reply } => self.call(call, Waiter::Plain(reply)),
+            Command::Subscribe { options, reply } => {
+                let channel = options.channel.clone();
+                self.call(Call::Subscribe(options), Waiter::Subscribe { channel, reply });
+            }
+            Command::Unsubscribe { channel, feed } => {
+                // Not where the channel has been subscribed to anew since.
+                if self.feeds.get(&channel).is_some_and(|it| it.id() == feed) {
+                    self.feeds.remove(&channel);
+                    self.last_call += 1;
+                    self.tell(Input::Call(CallId(self.last_call), Call::Unsubscribe(channel)));
+                }
+            }
+            Command::Resume { channel, feed } => {
+                if self.feeds.get(&channel).is_some_and(|it| it.id() == feed) {
+                    self.tell(Input::Resume(channel));
+                }
+            }
+            Command::Start => self.tell(Input::Start),
+            Command::Stop => self.tell(Input::Stop),
+        }
+    }
+
+    fn call(&mut self, call: Call, waiter: Waiter) {
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        self.calls.insert(id, waiter);
+        self.tell(Input::Call(id, call));
+    }
+
+    /// Writes and reads once.
+    fn exchange(&mut self) {
+        let Transport::Open(socket) = &mut self.transport else { return };
+        let mut texts = Vec::new();
+        let read = socket.read(|text| texts.push(text.to_owned()));
+        for text in texts {
+            self.tell(Input::Text(&text));
+        }
+        if let Read::Over(code) = read
+            && let Transport::Open(socket) = std::mem::replace(&mut self.transport, Transport::None)
+        {
+            socket.finish();
+            self.tell(Input::Closed(code));
+        } else {
+            self.tell_nothing();
+        }
+    }
+
+    /// Only the writing of [`tell`](Self::tell).
+    fn tell_nothing(&mut self) {
+        if let Transport::Open(socket) = &mut self.transport
+            && socket.flush().is_err()
+        {
+            self.transport = Transport::None;
+            self.tell(Input::Closed(None));
+        }
+    }
+}

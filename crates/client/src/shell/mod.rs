@@ -1,0 +1,350 @@
+//! The client over tokio: handles that call, a task that owns the connection.
+
+mod driver;
+mod subscription;
+mod transport;
+mod url;
+
+pub use subscription::{QUEUE_MAX, Subscription};
+pub use url::UrlError;
+
+use crate::core::{Answer, Call, CallError, Config, Core, EndReason, State};
+use crate::{Data, History, HistoryFrom, Position, Presence, Publish, Subscribe};
+use bytes::Bytes;
+use driver::Driver;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use url::Url;
+
+/// A handle to one connection. Clones share it; it ends when the last handle and the last [`Subscription`] are gone.
+///
+/// Calls made while there is no connection wait for one, up to their time limits; signals do not wait.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use fanfare_client::{Client, core::Event};
+///
+/// let client = Client::connect("ws://localhost:8080").await?;
+/// let mut chat = client.subscribe("chat:general").await?;
+/// client.publish("chat:general", "hello").await?;
+/// while let Some(event) = chat.next().await {
+///     if let Event::Message { publication, .. } = event {
+///         println!("{}", String::from_utf8_lossy(publication.data.bytes()));
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::UnboundedSender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+/// What the handles tell the task. Unbounded: each waits for its answer or is one of a subscription, and what waits longer
+/// is bounded by [`Config::waiting_max`].
+#[derive(Debug)]
+enum Command {
+    Call { call: Call, reply: oneshot::Sender<Result<Answer, CallError>> },
+    Subscribe { options: Box<Subscribe>, reply: oneshot::Sender<Result<Subscription, CallError>> },
+    Unsubscribe { channel: Arc<str>, feed: u64 },
+    Resume { channel: Arc<str>, feed: u64 },
+    Start,
+    Stop,
+}
+
+/// How the connection is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// Where it stands.
+    pub state: State,
+    /// What went wrong last, until it is online again: a refused connection, an error of the server that nobody waited for.
+    pub problem: Option<Box<str>>,
+}
+
+/// Why there is no client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL is not one.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The first attempt failed.
+    #[error("cannot connect: {problem}")]
+    Failed {
+        /// What happened.
+        problem: Box<str>,
+    },
+    /// It was refused.
+    #[error(transparent)]
+    Ended(EndReason),
+    /// The operating system has no random numbers.
+    #[error("no random numbers: {problem}")]
+    Randomness {
+        /// What it says.
+        problem: Box<str>,
+    },
+}
+
+/// Why a call with a typed payload went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RpcError {
+    /// The call itself.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What was to be sent has no JSON form, or what came is not of the type.
+    #[error("the payload does not fit its type: {0}")]
+    Payload(#[from] serde_json::Error),
+}
+
+/// Settings of a client that is to be.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    url: String,
+    config: Config,
+}
+
+impl Builder {
+    /// Who we are, by the application's word.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<Box<str>>) -> Self {
+        self.config.token = Some(token.into());
+        self
+    }
+
+    /// Times and limits.
+    #[must_use]
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Begins, and returns at once: attempts go on until one succeeds.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`] and [`ConnectError::Randomness`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(self) -> Result<Client, ConnectError> {
+        let url = Url::parse(&self.url)?;
+        let random =
+            || getrandom::u64().map_err(|error| ConnectError::Randomness { problem: error.to_string().into() });
+        let core = Core::new(self.config, random()?);
+        let (commands, received) = mpsc::unbounded_channel();
+        let (sender, status) = watch::channel(Status { state: State::Connecting, problem: None });
+        let driver = Driver::new(core, url, random()?, (received, commands.downgrade()), sender);
+        tokio::spawn(driver.run());
+        Ok(Client { commands, status })
+    }
+
+    /// Begins, and waits for the first attempt.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; after it nothing goes on in the background.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let client = self.start()?;
+        let mut status = client.status.clone();
+        loop {
+            let Status { state, problem } = status.borrow_and_update().clone();
+            match state {
+                State::Online(_) => return Ok(client),
+                State::Ended(reason) => return Err(ConnectError::Ended(reason)),
+                State::Waiting { .. } => {
+                    let problem = problem.unwrap_or_else(|| "the connection was lost before it was ready".into());
+                    return Err(ConnectError::Failed { problem });
+                }
+                State::Connecting => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(ConnectError::Ended(EndReason::Stopped));
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Settings for a server at `ws://host[:port][/path]`; the path is `/v1/ws` where there is none.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder { url: url.into(), config: Config::default() }
+    }
+
+    /// A client without a token, once its first connection stands.
+    ///
+    /// # Errors
+    /// See [`Builder::connect`].
+    pub async fn connect(url: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder(url).connect().await
+    }
+
+    /// How the connection is now, and, by `changed()`, when it changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Follows a channel from now on.
+    ///
+    /// # Errors
+    /// [`CallError`]; a refusal by the server is [`CallError::Refused`].
+    pub async fn subscribe(&self, channel: &str) -> Result<Subscription, CallError> {
+        self.subscribe_with(Subscribe::new(channel)).await
+    }
+
+    /// Follows a channel, from a place, with presence, and so on.
+    ///
+    /// # Errors
+    /// See [`subscribe`](Self::subscribe).
+    pub async fn subscribe_with(&self, options: Subscribe) -> Result<Subscription, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Subscribe { options: Box::new(options), reply })?;
+        answer.await.unwrap_or(Err(STOPPED))
+    }
+
+    /// Publishes what `data` is as JSON, and tells where it stands. Retried until it is known to stand, at most once.
+    ///
+    /// # Errors
+    /// [`RpcError::Payload`] where `data` has no JSON form; [`CallError::Unknown`] where it may stand or not.
+    pub async fn publish<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Result<Position, RpcError> {
+        let data = Data::Json(json(data)?);
+        let publish = Publish { channel: channel.into(), data, event: None, key: None, echo: true };
+        Ok(self.publish_with(publish).await?)
+    }
+
+    /// Publishes with an event's name, a key of your own, binary data, or without one's own copy.
+    ///
+    /// # Errors
+    /// [`CallError`], see [`publish`](Self::publish).
+    pub async fn publish_with(&self, publish: Publish) -> Result<Position, CallError> {
+        match self.call(Call::Publish(Box::new(publish))).await? {
+            Answer::Published(position) => Ok(position),
+            _ => Err(CallError::WrongAnswer),
+        }
+    }
+
+    /// Sends a signal to all who are subscribed; done once it is on its way.
+    ///
+    /// # Errors
+    /// [`CallError::Offline`] where there is no connection now.
+    pub async fn signal<T: Serialize + ?Sized>(&self, channel: &str, event: &str, data: &T) -> Result<(), RpcError> {
+        let (channel, event, data) = (channel.into(), event.into(), json(data)?);
+        self.done(Call::Signal { channel, event, data, to: None }).await
+    }
+
+    /// Sends a signal to one client; done once the server has taken it.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with `not_found` where that client is gone.
+    pub async fn signal_to<T: Serialize + ?Sized>(
+        &self,
+        channel: &str,
+        to: &str,
+        event: &str,
+        data: &T,
+    ) -> Result<(), RpcError> {
+        let (channel, event, data) = (channel.into(), event.into(), json(data)?);
+        self.done(Call::Signal { channel, event, data, to: Some(to.into()) }).await
+    }
+
+    /// Enters the presence of a channel that is subscribed to, or changes the entry; it is renewed after every reconnect.
+    ///
+    /// # Errors
+    /// [`CallError::NotSubscribed`], [`CallError::Refused`].
+    pub async fn presence_set<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Result<(), RpcError> {
+        let (channel, data) = (channel.into(), json(data)?);
+        self.done(Call::PresenceSet { channel, data }).await
+    }
+
+    /// Leaves the presence of a channel.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn presence_clear(&self, channel: &str) -> Result<(), RpcError> {
+        self.done(Call::PresenceClear(channel.into())).await
+    }
+
+    /// Who is present in a channel.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn presence(&self, channel: &str) -> Result<Presence, CallError> {
+        match self.call(Call::Presence(channel.into())).await? {
+            Answer::Presence(presence) => Ok(*presence),
+            _ => Err(CallError::WrongAnswer),
+        }
+    }
+
+    /// What was published in a channel, at most `limit` (the server's default is 100, its limit 1000).
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn history(&self, channel: &str, from: HistoryFrom, limit: Option<u32>) -> Result<History, CallError> {
+        match self.call(Call::History { channel: channel.into(), from, limit }).await? {
+            Answer::History(history) => Ok(*history),
+            _ => Err(CallError::WrongAnswer),
+        }
+    }
+
+    /// Calls a method of the application. Never repeated: [`CallError::Unknown`] where the answer was lost.
+    ///
+    /// # Errors
+    /// [`RpcError::Payload`] where the answer is not of type `R`.
+    pub async fn rpc<T: Serialize + ?Sized, R: DeserializeOwned>(&self, method: &str, data: &T) -> Result<R, RpcError> {
+        let data = match self.call(Call::Rpc { method: method.into(), data: json(data)? }).await? {
+            Answer::Data(data) => data,
+            Answer::Done => Bytes::from_static(b"null"),
+            _ => return Err(CallError::WrongAnswer.into()),
+        };
+        Ok(serde_json::from_slice(&data)?)
+    }
+
+    /// Shows a new token, on this connection and on later ones. Also taken when the client has ended: then
+    /// [`restart`](Self::restart).
+    ///
+    /// # Errors
+    /// [`CallError::Refused`].
+    pub async fn refresh(&self, token: &str) -> Result<(), RpcError> {
+        self.done(Call::Refresh(token.into())).await
+    }
+
+    /// Begins anew after the client has ended; nothing while it has not.
+    pub fn restart(&self) {
+        drop(self.send(Command::Start));
+    }
+
+    /// Ends the client for all its handles, and returns once it has ended. Calls that wait are answered.
+    pub async fn close(&self) {
+        let mut status = self.status.clone();
+        if self.send(Command::Stop).is_ok() {
+            // An error means that it is gone.
+            drop(status.wait_for(|status| matches!(status.state, State::Ended(_))).await);
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), CallError> {
+        self.commands.send(command).map_err(|_| STOPPED)
+    }
+
+    async fn call(&self, call: Call) -> Result<Answer, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Call { call, reply })?;
+        answer.await.unwrap_or(Err(STOPPED))
+    }
+
+    async fn done(&self, call: Call) -> Result<(), RpcError> {
+        self.call(call).await?;
+        Ok(())
+    }
+}
+
+/// The task is gone.
+const STOPPED: CallError = CallError::Ended(EndReason::Stopped);
+
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, serde_json::Error> {
+    serde_json::to_vec(value).map(Bytes::from)
+}

@@ -1,0 +1,220 @@
+//! The shell over real sockets, against the real hub: what a program sees of it.
+
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use fanfare_client::core::{CallError, EndReason, Event, State};
+use fanfare_client::{
+    Client, ConnectError, Data, HistoryFrom, PresenceKind, Publish, RpcError, Subscribe, Subscription,
+};
+use std::sync::atomic::Ordering;
+use support::Server;
+
+/// No wait longer than this: a test that hangs is to fail. It decides nothing else.
+const LONG: std::time::Duration = std::time::Duration::from_secs(30);
+
+async fn event(subscription: &mut Subscription) -> Event {
+    tokio::time::timeout(LONG, subscription.next()).await.expect("an event").expect("the subscription goes on")
+}
+
+/// The payload of the next publication; whatever comes before it must not be a gap.
+async fn data(subscription: &mut Subscription) -> String {
+    loop {
+        match event(subscription).await {
+            Event::Message { publication, .. } => return String::from_utf8(publication.data.bytes().to_vec()).unwrap(),
+            end @ (Event::Gap { .. } | Event::Ended { .. }) => panic!("nothing was lost: {end:?}"),
+            _ => {}
+        }
+    }
+}
+
+async fn fast(server: &Server, token: Option<&str>) -> Client {
+    let mut builder = Client::builder(server.url()).config(|config| config.backoff_min_ms = 10);
+    if let Some(token) = token {
+        builder = builder.token(token);
+    }
+    builder.connect().await.unwrap()
+}
+
+async fn reaches(client: &Client, wanted: impl FnMut(&fanfare_client::Status) -> bool) {
+    tokio::time::timeout(LONG, client.status().wait_for(wanted)).await.expect("the state is reached").unwrap();
+}
+
+#[tokio::test]
+async fn two_clients_talk() {
+    let server = Server::start().await;
+    let (ada, bob) = (fast(&server, Some("ada")).await, fast(&server, None).await);
+    let mut chat = bob.subscribe("chat:general").await.unwrap();
+    assert_eq!(chat.channel(), "chat:general");
+    let position = ada.publish("chat:general", "hello").await.unwrap();
+    let Event::Live { .. } = event(&mut chat).await else { panic!("first it is live") };
+    let Event::Message { publication, position: told } = event(&mut chat).await else { panic!("then it tells") };
+    assert_eq!((publication.data, told), (Data::Json(b"\"hello\""[..].into()), position));
+    assert_eq!(publication.from.unwrap().user.as_deref(), Some("ada"));
+
+    ada.signal("chat:general", "typing", &true).await.unwrap();
+    let Event::Signal(signal) = event(&mut chat).await else { panic!("a signal") };
+    assert_eq!((&*signal.event, &signal.data[..]), ("typing", &b"true"[..]));
+
+    let history = ada.history("chat:general", HistoryFrom::Newest, None).await.unwrap();
+    assert_eq!(history.publications.len(), 1);
+    let answer: Vec<u32> = ada.rpc("echo", &[1, 2]).await.unwrap();
+    assert_eq!(answer, [1, 2]);
+    ada.refresh("ada").await.unwrap();
+
+    let Err(CallError::AlreadySubscribed { .. }) = bob.subscribe("chat:general").await else { panic!() };
+    let Err(CallError::Refused(error)) = bob.subscribe("no:rule:here").await else { panic!() };
+    assert_eq!(&*error.code, "no_rule");
+    let Err(CallError::Refused(error)) = bob.subscribe("a b").await else { panic!() };
+    assert_eq!(&*error.code, "bad_request");
+}
+
+#[tokio::test]
+async fn presence_comes_and_goes() {
+    let server = Server::start().await;
+    let (ada, bob) = (fast(&server, None).await, fast(&server, None).await);
+    let mut room = bob.subscribe_with(Subscribe { presence: true, ..Subscribe::new("room") }).await.unwrap();
+    let Event::Live { .. } = event(&mut room).await else { panic!() };
+    let Event::Presence(presence) = event(&mut room).await else { panic!("nobody is there yet") };
+    assert_eq!(presence.count, 0);
+    let adas = ada.subscribe("room").await.unwrap();
+    ada.presence_set("room", "Ada").await.unwrap();
+    assert_eq!(ada.presence("room").await.unwrap().count, 1);
+    drop(adas);
+    for wanted in [PresenceKind::Join, PresenceKind::Leave] {
+        let Event::PresenceChange(change) = event(&mut room).await else { panic!() };
+        assert_eq!(change.kind, wanted);
+    }
+    let Err(RpcError::Call(CallError::NotSubscribed { .. })) = ada.presence_set("room", "Ada").await else { panic!() };
+}
+
+/// Whoever is cut off while others publish has every message once, in order, and keeps its session.
+#[tokio::test]
+async fn a_cut_loses_and_repeats_nothing() {
+    let server = Server::start().await;
+    let (ada, bob) = (fast(&server, Some("ada")).await, fast(&server, None).await);
+    let mut chat = bob.subscribe("chat").await.unwrap();
+    let publisher = {
+        let ada = ada.clone();
+        tokio::spawn(async move {
+            for n in 0..300 {
+                ada.publish("chat", &n).await.unwrap();
+            }
+        })
+    };
+    for n in 0..300 {
+        assert_eq!(data(&mut chat).await, n.to_string());
+        if n % 50 == 25 {
+            server.cut_all();
+        }
+    }
+    publisher.await.unwrap();
+    assert!(server.accepted.load(Ordering::SeqCst) > 2, "there were cuts, and returns");
+}
+
+/// A reader that does not read is paused, holds nobody up, and has everything in the end that history still holds.
+#[tokio::test]
+async fn a_slow_reader_catches_up() {
+    let server = Server::start().await;
+    let client = fast(&server, None).await;
+    let mut slow = client.subscribe("chat").await.unwrap();
+    let published = fanfare_client::QUEUE_MAX + 50;
+    for n in 0..published {
+        client.publish("chat", &n).await.unwrap();
+    }
+    for n in 0..published {
+        assert_eq!(data(&mut slow).await, n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_subscription_unsubscribes_and_a_new_one_begins() {
+    let server = Server::start().await;
+    let client = fast(&server, None).await;
+    let first = client.subscribe("chat").await.unwrap();
+    drop(first);
+    let mut second = client.subscribe("chat").await.unwrap();
+    client.publish("chat", &1).await.unwrap();
+    assert_eq!(data(&mut second).await, "1");
+}
+
+#[tokio::test]
+async fn keys_hold_over_connections_and_echo_can_be_refused() {
+    let server = Server::start().await;
+    let client = fast(&server, Some("ada")).await;
+    let mut chat = client.subscribe("chat").await.unwrap();
+    let publish = |data: &'static str, echo| Publish {
+        channel: "chat".into(),
+        data: Data::Json(data.into()),
+        event: None,
+        key: Some(data.into()),
+        echo,
+    };
+    let first = client.publish_with(publish("1", true)).await.unwrap();
+    server.cut_all();
+    assert_eq!(client.publish_with(publish("1", true)).await.unwrap(), first, "the key was used");
+    client.publish_with(publish("2", false)).await.unwrap();
+    client.publish_with(publish("3", true)).await.unwrap();
+    assert_eq!((data(&mut chat).await, data(&mut chat).await), ("1".to_owned(), "3".to_owned()));
+}
+
+#[tokio::test]
+async fn a_kick_is_the_end_until_restarted() {
+    let server = Server::start().await;
+    let client = fast(&server, None).await;
+    let mut chat = client.subscribe("chat").await.unwrap();
+    server.kick_all();
+    reaches(&client, |status| matches!(status.state, State::Ended(EndReason::Disconnected { code: 4503, .. }))).await;
+    let mut last = None;
+    while let Some(event) = chat.next().await {
+        last = Some(event);
+    }
+    assert!(matches!(last, Some(Event::Ended { .. })));
+    let Err(RpcError::Call(CallError::Ended(_))) = client.publish("chat", &1).await else { panic!() };
+    client.restart();
+    reaches(&client, |status| matches!(status.state, State::Online(_))).await;
+    client.publish("other", &1).await.map(drop).unwrap();
+}
+
+#[tokio::test]
+async fn closing_is_for_all_handles() {
+    let server = Server::start().await;
+    let client = fast(&server, None).await;
+    client.clone().close().await;
+    assert!(matches!(client.status().borrow().state, State::Ended(EndReason::Stopped)));
+    let Err(CallError::Ended(EndReason::Stopped)) = client.subscribe("chat").await else { panic!() };
+}
+
+#[tokio::test]
+async fn a_first_attempt_that_fails_says_why() {
+    // A port that was free a moment ago.
+    let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = Client::connect(format!("ws://{address}")).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::Failed { problem } if problem.contains("refused")), "{error}");
+    assert!(matches!(Client::connect("wss://localhost").await, Err(ConnectError::Url(_))));
+}
+
+/// An HTTP server that knows no WebSocket is not asked again.
+#[tokio::test]
+async fn a_server_that_speaks_something_else_is_left_alone() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for (answer, ends) in [
+        ("HTTP/1.1 404 Not Found\r\n\r\n", true),
+        ("SSH-2.0-OpenSSH\r\n", true),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", false),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_buf(&mut Vec::new()).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        });
+        let error = Client::connect(url).await.unwrap_err();
+        assert_eq!(matches!(error, ConnectError::Ended(EndReason::NoTransport(_))), ends, "{answer:?}: {error}");
+        drop(server.await.unwrap());
+    }
+}

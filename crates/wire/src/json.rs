@@ -1,0 +1,107 @@
+//! Payloads: JSON that is passed on as it came, and what has to be true of it before that is safe.
+//!
+//! In: one JSON value whose grammar serde_json has checked. Out: the same bytes, nested at most [`DEPTH_MAX`] deep and on one
+//! line: raw CR and LF between tokens become spaces, since a line break in a payload would end an NDJSON record or an SSE
+//! field. Inside of strings there are none: JSON forbids raw control characters there. Copies only where it changes
+//! something. Everything else stays as it came, lone surrogates (`"\ud800"`) and `1e9999` included: both are JSON.
+
+use std::borrow::Cow;
+
+/// How deep a payload may be nested. serde_json's raw values have no limit of their own, and receivers recurse.
+pub const DEPTH_MAX: usize = 64;
+
+/// The payload is nested deeper than [`DEPTH_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nested {depth} levels deep exceeds the limit of {DEPTH_MAX}")]
+pub struct TooDeep {
+    /// How deep it is, all of it.
+    pub depth: usize,
+}
+
+/// Judges one valid JSON value and puts it on one line.
+///
+/// # Errors
+/// [`TooDeep`] says how deep it is.
+pub fn payload(json: &[u8]) -> Result<Cow<'_, [u8]>, TooDeep> {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut changed: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while let Some(&byte) = json.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(json, at + 1);
+                continue;
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'\r' | b'\n' => changed.get_or_insert_with(|| json.to_vec())[at] = b' ',
+            _ => {}
+        }
+        at += 1;
+    }
+    if deepest > DEPTH_MAX {
+        return Err(TooDeep { depth: deepest });
+    }
+    Ok(changed.map_or(Cow::Borrowed(json), Cow::Owned))
+}
+
+/// The place after the quote that ends the string whose content begins at `at`.
+fn string_end(json: &[u8], mut at: usize) -> usize {
+    while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if json[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    json.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        "[".repeat(depth) + &"]".repeat(depth)
+    }
+
+    #[test]
+    fn line_breaks_become_spaces_and_nothing_else_changes() {
+        let rows: &[(&str, &str)] = &[
+            ("1", "1"),
+            ("{\n\"a\":\r\n[1,\n2]}", "{ \"a\":  [1, 2]}"),
+            (r#""a\nb""#, r#""a\nb""#),
+            ("[\"\\\\\",\n\"\\\"\",\n1]", "[\"\\\\\", \"\\\"\", 1]"),
+            (r#""\ud800""#, r#""\ud800""#),
+            ("1e9999", "1e9999"),
+            ("\t[ ]", "\t[ ]"),
+        ];
+        for (json, expected) in rows {
+            let got = payload(json.as_bytes()).unwrap();
+            assert_eq!(std::str::from_utf8(&got).unwrap(), *expected, "{json:?}");
+            assert_eq!(matches!(got, Cow::Borrowed(_)), json == expected, "{json:?} is copied only where it changes");
+        }
+    }
+
+    #[test]
+    fn sixty_four_levels_are_the_limit() {
+        assert!(payload(nested(64).as_bytes()).is_ok());
+        assert_eq!(payload(nested(65).as_bytes()), Err(TooDeep { depth: 65 }));
+        assert_eq!(payload(nested(200_000).as_bytes()), Err(TooDeep { depth: 200_000 }));
+        assert!(payload(format!("[{}]", vec!["[]"; 100].join(",")).as_bytes()).is_ok(), "siblings are not depth");
+        assert!(
+            payload(format!("\"{}\\\"{}\"", "[".repeat(100), "{".repeat(100)).as_bytes()).is_ok(),
+            "nor are strings"
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_panics_nobody() {
+        for json in ["", "\"", "\"\\", "\"\\\"", "]]]]", "}{", "\\"] {
+            let _ = payload(json.as_bytes());
+        }
+    }
+}

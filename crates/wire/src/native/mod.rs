@@ -1,0 +1,128 @@
+//! The native protocol, version 1: JSON objects with a `type`, one per text frame, readable in a browser's network tab.
+//!
+//! The server's side: [`decode`] takes a text and appends [`Decoded`] commands, never failing as a whole: what cannot be
+//! understood is a [`Command::Invalid`](fanfare_hub::Command::Invalid) with the `id` where it could be read, so that the hub
+//! answers and counts it in its turn. [`encode_reply`] and [`encode_push`] append one JSON object, on one line; payloads are
+//! spliced in as they came, never parsed and written anew. The client's side is in [`client`], with owned types in which
+//! epochs and client ids are opaque texts, as they are to a client.
+//!
+//! Nothing here allocates more than a small multiple of the text that it is given: the caller bounds that. Unknown fields are
+//! ignored, `null` counts as absent except for a payload, a field that stands twice is refused. Wire: docs/protocol.md.
+//!
+//! ```
+//! use fanfare_hub::{Command, RequestId};
+//! use fanfare_wire::native::{Decoded, Limits, decode};
+//!
+//! let mut commands = Vec::new();
+//! decode(r#"{"type":"publish","id":1,"channel":"chat:general","data":{"text":"hello"}}"#, &Limits::default(), &mut commands);
+//! let Some(Decoded::Request(request)) = commands.pop() else { panic!("a publish is the hub's") };
+//! assert_eq!(request.id, Some(RequestId::Number(1)));
+//! assert!(matches!(request.command, Command::Publish(publish) if &publish.data.bytes()[..] == br#"{"text":"hello"}"#));
+//! ```
+
+pub mod client;
+mod decode;
+mod encode;
+#[doc(hidden)]
+pub mod fuzz;
+mod object;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::decode;
+pub use encode::{
+    ConnectedExtras, ConnectedLimits, PING, encode_publication, encode_push, encode_reply, encode_result, encode_ticket,
+};
+
+use bytes::Bytes;
+use fanfare_hub::{Request, RequestId, SubOptions};
+
+/// The WebSocket subprotocol, and `connected.protocol`.
+pub const PROTOCOL: &str = "fanfare.v1";
+/// Commands in one array.
+pub const COMMANDS_MAX: usize = 32;
+/// Publications that one `history` may ask for.
+pub const HISTORY_LIMIT_MAX: u32 = 1000;
+/// What a `history` without `limit` asks for.
+pub const HISTORY_LIMIT_DEFAULT: u32 = 100;
+/// Bytes of a text that stands for an epoch.
+pub const EPOCH_BYTES_MAX: usize = 32;
+/// Bytes of an RPC method's name.
+pub const METHOD_BYTES_MAX: usize = 64;
+
+/// What one command may hold. Every other bound is a constant of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one payload, as JSON or after base64. Default 64 KiB, as the hub's.
+    pub message_bytes_max: usize,
+    /// Channels in one `subscribe` or `connect`. Default 128, as the hub's.
+    pub subscriptions_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        fanfare_hub::Limits::default().into()
+    }
+}
+
+impl From<fanfare_hub::Limits> for Limits {
+    fn from(limits: fanfare_hub::Limits) -> Self {
+        Limits { message_bytes_max: limits.message_bytes_max, subscriptions_max: limits.subscriptions_max }
+    }
+}
+
+/// One command, sorted by who has to act on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded {
+    /// The hub's. Never [`Command::Connect`](fanfare_hub::Command::Connect).
+    Request(Request),
+    /// The server checks token and ticket, and makes the hub's `Connect` of them.
+    Connect {
+        /// Where a reply is wanted.
+        id: Option<RequestId>,
+        /// Who the client is, unchecked.
+        token: Option<Box<str>>,
+        /// The session it comes from, unchecked.
+        ticket: Option<Box<str>>,
+        /// Subscriptions made in the same step.
+        subscribe: Vec<SubOptions>,
+    },
+    /// The server checks the new token.
+    Refresh {
+        /// Where a reply is wanted.
+        id: Option<RequestId>,
+        /// Unchecked.
+        token: Box<str>,
+    },
+    /// The server calls the method; it answers by [`encode_result`] or an error.
+    Rpc {
+        /// Where a reply is wanted.
+        id: Option<RequestId>,
+        /// 1 to 64 bytes without control characters, quotes and backslashes.
+        method: Box<str>,
+        /// JSON; `null` where the client sent none.
+        data: Bytes,
+    },
+}
+
+/// How deliveries of a subscription may be gathered. Checked and not acted upon yet: the hub's options have no place for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// At most so many messages, 1 to 1000.
+    pub size: u32,
+    /// Waiting at most so many ms, 0 to 10,000.
+    pub delay_ms: u32,
+}
+
+/// What is to happen when the client reads too slowly. Checked and not acted upon yet, as [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    /// It catches up.
+    Pull,
+    /// It gets the newest of each event only.
+    Latest,
+    /// It is closed, and comes back.
+    Disconnect,
+}

@@ -1,0 +1,849 @@
+//! The checks of STYLE.md 5 for the native protocol: vectors both ways, round trips, malformed texts, and the fuzz body. (There
+//! are no cuts: a message comes whole.)
+
+use super::client::{self, ServerMessage};
+use super::fuzz::{position_of, request_of};
+use super::*;
+use bytes::Bytes;
+use fanfare_hub::{
+    ChannelName, ClientId, Command, Connected, Data, Disconnect, Epoch, Error, ErrorCode, From, History, HistoryFrom,
+    HistoryQuery, Position, PresenceEntry, PresenceKind, PresencePush, PresenceSnapshot, Publication, Publish, Push,
+    Reply, ReplyBody, Signal, SignalPush, Subscribed, UserId,
+};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const EPOCH: Epoch = Epoch(0xe);
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::new(text).unwrap()
+}
+
+fn at(offset: u64) -> Position {
+    Position { epoch: EPOCH, offset }
+}
+
+fn json(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn id(number: u64) -> Option<RequestId> {
+    Some(RequestId::Number(number))
+}
+
+fn all(text: &str) -> Vec<Decoded> {
+    let mut out = Vec::new();
+    decode(text, &Limits { message_bytes_max: 100, subscriptions_max: 3 }, &mut out);
+    out
+}
+
+fn one(text: &str) -> Decoded {
+    let mut out = all(text);
+    assert_eq!(out.len(), 1, "{text}");
+    out.remove(0)
+}
+
+fn refusal(text: &str) -> (Option<RequestId>, Error) {
+    match one(text) {
+        Decoded::Request(Request { id, command: Command::Invalid(error) }) => (id, error),
+        other => panic!("{text} was understood as {other:?}"),
+    }
+}
+
+fn hub(id: Option<RequestId>, command: Command) -> Decoded {
+    Decoded::Request(Request { id, command })
+}
+
+/// Every command, as a client writes it and as the hub gets it. What the client writes of the second is the first again.
+fn commands() -> Vec<(&'static str, Decoded)> {
+    let publish = |data, event: Option<&str>, key: Option<&str>, echo| {
+        let (event, key) = (event.map(Into::into), key.map(Into::into));
+        Command::Publish(Box::new(Publish { channel: name("c"), data, event, key, echo }))
+    };
+    let history = |from, limit| Command::History { channel: name("c"), query: HistoryQuery { from, limit } };
+    let signal = |data, to| Signal { channel: name("c"), event: "typing".into(), data, to };
+    let followed =
+        SubOptions { channel: name("a"), since: Some(at(7)), recent: Some(5), presence: true, signals: false };
+    let connect = |id, token: Option<&str>, ticket: Option<&str>, subscribe| Decoded::Connect {
+        id,
+        token: token.map(Into::into),
+        ticket: ticket.map(Into::into),
+        subscribe,
+    };
+    vec![
+        (r#"{"type":"connect"}"#, connect(None, None, None, vec![])),
+        (
+            r#"{"type":"connect","id":1,"token":"t","ticket":"k","subscribe":[{"channel":"a"}]}"#,
+            connect(id(1), Some("t"), Some("k"), vec![SubOptions::new(name("a"))]),
+        ),
+        (
+            r#"{"type":"subscribe","id":"x","channel":"a"}"#,
+            hub(
+                Some(RequestId::Text("x".into())),
+                Command::Subscribe { subs: vec![SubOptions::new(name("a"))], many: false },
+            ),
+        ),
+        (
+            r#"{"type":"subscribe","channels":[{"channel":"b"},{"channel":"a","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false}]}"#,
+            hub(None, Command::Subscribe { subs: vec![SubOptions::new(name("b")), followed], many: true }),
+        ),
+        (r#"{"type":"subscribe","channels":[]}"#, hub(None, Command::Subscribe { subs: vec![], many: true })),
+        (r#"{"type":"unsubscribe","id":2,"channel":"c"}"#, hub(id(2), Command::Unsubscribe { channel: name("c") })),
+        (
+            r#"{"type":"publish","id":3,"channel":"c","data":{"b":1,"a":[1.0]},"event":"e","key":"k","echo":false}"#,
+            hub(id(3), publish(Data::Json(json(r#"{"b":1,"a":[1.0]}"#)), Some("e"), Some("k"), false)),
+        ),
+        (
+            r#"{"type":"publish","channel":"c","data":null}"#,
+            hub(None, publish(Data::Json(json("null")), None, None, true)),
+        ),
+        (
+            r#"{"type":"publish","channel":"c","data64":"AP8="}"#,
+            hub(None, publish(Data::Binary(Bytes::from_static(&[0, 255])), None, None, true)),
+        ),
+        (
+            r#"{"type":"history","id":9007199254740991,"channel":"c","limit":100}"#,
+            hub(id(NUMBER_MAX), history(HistoryFrom::Newest, 100)),
+        ),
+        (
+            r#"{"type":"history","channel":"c","since":{"epoch":"000000000000000e","offset":0},"limit":1000}"#,
+            hub(None, history(HistoryFrom::Since(at(0)), 1000)),
+        ),
+        (
+            r#"{"type":"history","channel":"c","before":{"epoch":"000000000000000e","offset":9007199254740991},"limit":1}"#,
+            hub(None, history(HistoryFrom::Before(at(NUMBER_MAX)), 1)),
+        ),
+        (r#"{"type":"presence","id":0,"channel":"聊天"}"#, hub(id(0), Command::Presence { channel: name("聊天") })),
+        (
+            r#"{"type":"signal","channel":"c","event":"typing","data":true,"to":"00000000000000ff"}"#,
+            hub(None, Command::Signal(Box::new(signal(json("true"), Some(ClientId(255)))))),
+        ),
+        (
+            r#"{"type":"signal","channel":"c","event":"typing","data":null}"#,
+            hub(None, Command::Signal(Box::new(signal(json("null"), None)))),
+        ),
+        (
+            r#"{"type":"presence_set","channel":"c","data":{"name":"Ada"}}"#,
+            hub(None, Command::PresenceSet { channel: name("c"), data: json(r#"{"name":"Ada"}"#) }),
+        ),
+        (r#"{"type":"presence_clear","channel":"c"}"#, hub(None, Command::PresenceClear { channel: name("c") })),
+        (r#"{"type":"refresh","id":4,"token":"t"}"#, Decoded::Refresh { id: id(4), token: "t".into() }),
+        (
+            r#"{"type":"rpc","id":5,"method":"quote","data":[1]}"#,
+            Decoded::Rpc { id: id(5), method: "quote".into(), data: json("[1]") },
+        ),
+        (r#"{"type":"pong"}"#, hub(None, Command::Pong)),
+    ]
+}
+
+use fanfare_hub::NUMBER_MAX;
+
+#[test]
+fn commands_are_read_and_written() {
+    for (text, decoded) in commands() {
+        assert_eq!(one(text), decoded, "{text}");
+        let mut out = Vec::new();
+        client::encode(&mut out, &request_of(&decoded));
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+}
+
+#[test]
+fn an_array_is_its_commands_in_order() {
+    let (texts, decoded): (Vec<_>, Vec<_>) = commands().into_iter().unzip();
+    assert_eq!(all(&format!(" [{}]\n", texts.join(" ,\r\n"))), decoded);
+    assert_eq!(all("[]"), []);
+}
+
+/// What the same command may look like besides.
+#[test]
+fn readers_are_lenient_where_nothing_is_ambiguous() {
+    let rows: &[(&str, &str)] = &[
+        (r#" { "type" : "pong" , "x":{"type":1},"x":2 } "#, r#"{"type":"pong"}"#),
+        (r#"{"\u0074ype":"po\u006eg"}"#, r#"{"type":"pong"}"#),
+        (r#"{"type":"unsubscribe","id":null,"channel":"\u804a"}"#, r#"{"type":"unsubscribe","channel":"聊"}"#),
+        (
+            r#"{"type":"publish","channel":"c","data64":"AP8","key":null}"#,
+            r#"{"type":"publish","channel":"c","data64":"AP8="}"#,
+        ),
+        (r#"{"type":"history","channel":"c"}"#, r#"{"type":"history","channel":"c","limit":100}"#),
+        (
+            r#"{"type":"signal","channel":"c","event":"e"}"#,
+            r#"{"type":"signal","channel":"c","event":"e","data":null}"#,
+        ),
+        (r#"{"type":"presence_set","channel":"c"}"#, r#"{"type":"presence_set","channel":"c","data":null}"#),
+        (r#"{"type":"rpc","method":"m"}"#, r#"{"type":"rpc","method":"m","data":null}"#),
+        (
+            r#"{"type":"subscribe","channel":"c","slow":"latest","batch":{"size":10,"delay":50},"channels":null}"#,
+            r#"{"type":"subscribe","channel":"c"}"#,
+        ),
+        (
+            "{\"type\":\"publish\",\"channel\":\"c\",\"data\":[1,\r\n2]}",
+            r#"{"type":"publish","channel":"c","data":[1,  2]}"#,
+        ),
+    ];
+    for (text, same) in rows {
+        assert_eq!(one(text), one(same), "{text}");
+    }
+    // Another server's epoch is another epoch, not an error.
+    let text = r#"{"type":"history","channel":"c","since":{"epoch":"never ours","offset":1}}"#;
+    let Decoded::Request(Request { command: Command::History { query, .. }, .. }) = one(text) else { panic!() };
+    assert_eq!(query.from, HistoryFrom::Since(Position { epoch: Epoch(0), offset: 1 }));
+}
+
+/// JSON that serde_json's own values would refuse is passed on as it came.
+#[test]
+fn payloads_are_kept_as_they_came() {
+    for data in [r#""\ud800""#, "1e9999", "-0", "0.10", r#"{"a":1,"a":2}"#, r#""\u0000\/""#, &nested(64)] {
+        let text = format!(r#"{{"type":"publish","channel":"c","data":{data}}}"#);
+        let Decoded::Request(Request { command: Command::Publish(publish), .. }) = all_of(&text).remove(0) else {
+            panic!("{text}")
+        };
+        assert_eq!(publish.data, Data::Json(Bytes::copy_from_slice(data.as_bytes())));
+    }
+}
+
+fn nested(depth: usize) -> String {
+    "[".repeat(depth) + &"]".repeat(depth)
+}
+
+/// With room for large payloads.
+fn all_of(text: &str) -> Vec<Decoded> {
+    let mut out = Vec::new();
+    decode(text, &Limits::default(), &mut out);
+    out
+}
+
+#[test]
+fn refusals_name_field_limit_and_value() {
+    use ErrorCode::*;
+    let long = "x".repeat(65);
+    let epoch = "e".repeat(33);
+    let channel = "c".repeat(256);
+    let data = "1".repeat(101);
+    let data64 = "A".repeat(136);
+    let deep = nested(65);
+    let rows: Vec<(String, ErrorCode, &str)> = vec![
+        // The message.
+        ("".into(), BadRequest, "the message is not JSON: EOF"),
+        ("{".into(), BadRequest, "the message is not JSON: EOF"),
+        ("nonsense".into(), BadRequest, "the message is not JSON"),
+        ("7".into(), BadRequest, "the message is not an object: invalid type: integer `7`, expected a JSON object"),
+        ("\"pong\"".into(), BadRequest, "the message is not an object"),
+        (r#"{"type":"pong"} {}"#.into(), BadRequest, "the message is not JSON: trailing characters"),
+        (r#"{"\ud800":1}"#.into(), BadRequest, "the message is not JSON"),
+        ("[1,".into(), BadRequest, "the message is not JSON"),
+        (nested(100_000), BadRequest, "the message is not an object"),
+        (format!("[{}]", vec!["{}"; 33].join(",")), TooLarge, "an array of 33 commands exceeds the limit of 32"),
+        ("{}".into(), BadRequest, "`type` is missing"),
+        (r#"{"type":null}"#.into(), BadRequest, "`type` is missing"),
+        (r#"{"type":7}"#.into(), BadRequest, "`type` must be a text, not 7"),
+        (r#"{"type":"shout"}"#.into(), UnknownCommand, "there is no command of type \"shout\""),
+        // Twice.
+        (r#"{"type":"pong","type":"pong"}"#.into(), BadRequest, "`type` stands twice in one object"),
+        (r#"{"type":"pong","\u0074ype":"pong"}"#.into(), BadRequest, "`type` stands twice in one object"),
+        (
+            r#"{"type":"history","channel":"c","since":{"epoch":"","offset":1,"offset":2}}"#.into(),
+            BadRequest,
+            "`since.offset` stands twice in one object",
+        ),
+        // Channels.
+        (r#"{"type":"unsubscribe"}"#.into(), BadRequest, "`channel` is missing"),
+        (r#"{"type":"presence","channel":["c"]}"#.into(), BadRequest, "`channel` must be a text, not an array"),
+        (r#"{"type":"presence","channel":"\ud800"}"#.into(), BadRequest, "`channel` is not Unicode text"),
+        (
+            r#"{"type":"presence","channel":"a:*"}"#.into(),
+            BadRequest,
+            "`channel` is no channel name: a channel name cannot hold '*'",
+        ),
+        (format!(r#"{{"type":"presence","channel":"{channel}"}}"#), TooLarge, "of 256 bytes exceeds the limit of 255"),
+        // Subscribe.
+        (r#"{"type":"subscribe"}"#.into(), BadRequest, "`channel` is missing"),
+        (r#"{"type":"subscribe","channels":{}}"#.into(), BadRequest, "`channels` must be an array, not an object"),
+        (r#"{"type":"subscribe","channels":["c"]}"#.into(), BadRequest, "`channels[0]` must be an object, not \"c\""),
+        (
+            r#"{"type":"subscribe","channels":[{"channel":"c"},{}]}"#.into(),
+            BadRequest,
+            "`channels[1].channel` is missing",
+        ),
+        (r#"{"type":"subscribe","channel":"c","channels":[]}"#.into(), BadRequest, "`channels` and `channel` stand in"),
+        (
+            format!(r#"{{"type":"subscribe","channels":[{}]}}"#, ["{}"; 4].join(",")),
+            LimitExceeded,
+            "`channels` of 4 entries exceeds the limit of 3",
+        ),
+        (r#"{"type":"subscribe","channel":"c","since":7}"#.into(), BadRequest, "`since` must be an object, not 7"),
+        (r#"{"type":"subscribe","channel":"c","since":{"offset":7}}"#.into(), BadRequest, "`since.epoch` is missing"),
+        (
+            r#"{"type":"subscribe","channel":"c","since":{"epoch":7,"offset":7}}"#.into(),
+            BadRequest,
+            "`since.epoch` must be a text, not 7",
+        ),
+        (
+            format!(r#"{{"type":"subscribe","channel":"c","since":{{"epoch":"{epoch}","offset":7}}}}"#),
+            TooLarge,
+            "`since.epoch` of 33 bytes exceeds the limit of 32",
+        ),
+        (r#"{"type":"subscribe","channel":"c","since":{"epoch":""}}"#.into(), BadRequest, "`since.offset` is missing"),
+        (
+            r#"{"type":"subscribe","channel":"c","recent":-1}"#.into(),
+            BadRequest,
+            "`recent` must be an integer from 0 to",
+        ),
+        (
+            r#"{"type":"subscribe","channel":"c","recent":4294967296}"#.into(),
+            BadRequest,
+            "`recent` must be an integer from 0 to 4294967295, not 4294967296",
+        ),
+        (
+            r#"{"type":"subscribe","channel":"c","presence":1}"#.into(),
+            BadRequest,
+            "`presence` must be true or false, not 1",
+        ),
+        (r#"{"type":"subscribe","channel":"c","signals":"no"}"#.into(), BadRequest, "`signals` must be true or false"),
+        (
+            r#"{"type":"subscribe","channel":"c","slow":"down"}"#.into(),
+            BadRequest,
+            r#"`slow` must be "pull", "latest" or "disconnect", not "down""#,
+        ),
+        (
+            r#"{"type":"subscribe","channel":"c","batch":{"size":0}}"#.into(),
+            BadRequest,
+            "`batch.size` must be an integer from 1 to 1000, not 0",
+        ),
+        (
+            r#"{"type":"subscribe","channel":"c","batch":{"delay":10001}}"#.into(),
+            BadRequest,
+            "`batch.delay` must be an integer from 0 to 10000, not 10001",
+        ),
+        (
+            r#"{"type":"subscribe","channel":"c","batch":true}"#.into(),
+            BadRequest,
+            "`batch` must be an object, not true",
+        ),
+        // Connect, refresh.
+        (r#"{"type":"connect","token":1}"#.into(), BadRequest, "`token` must be a text, not 1"),
+        (r#"{"type":"connect","ticket":{}}"#.into(), BadRequest, "`ticket` must be a text, not an object"),
+        (r#"{"type":"connect","subscribe":"c"}"#.into(), BadRequest, "`subscribe` must be an array, not \"c\""),
+        (
+            r#"{"type":"connect","subscribe":[{"channel":"c","since":{"epoch":"","offset":-1}}]}"#.into(),
+            BadRequest,
+            "`subscribe[0].since.offset` must be an integer from 0 to 9007199254740991, not -1",
+        ),
+        (r#"{"type":"refresh"}"#.into(), BadRequest, "`token` is missing"),
+        // Publish.
+        (r#"{"type":"publish","channel":"c"}"#.into(), BadRequest, "`data` is missing, and `data64` too"),
+        (r#"{"type":"publish","channel":"c","data":1,"data64":""}"#.into(), BadRequest, "`data` and `data64` stand in"),
+        (r#"{"type":"publish","channel":"c","data64":7}"#.into(), BadRequest, "`data64` must be a text, not 7"),
+        (r#"{"type":"publish","channel":"c","data64":"*"}"#.into(), BadRequest, "`data64` is not base64"),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data":{data}}}"#),
+            TooLarge,
+            "`data` of 101 bytes exceeds the limit of 100",
+        ),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data64":"{data64}"}}"#),
+            TooLarge,
+            "`data64` of 102 bytes exceeds the limit of 100",
+        ),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data64":"{}"}}"#, data64.repeat(9)),
+            TooLarge,
+            "exceeds the limit of 100",
+        ),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data":{deep}}}"#).replace("100", "1"),
+            TooLarge,
+            "`data` nested 65 levels",
+        ),
+        (
+            r#"{"type":"publish","channel":"c","data":1,"event":""}"#.into(),
+            BadRequest,
+            "`event` of 0 bytes is too short",
+        ),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data":1,"event":"{long}"}}"#),
+            TooLarge,
+            "`event` of 65 bytes exceeds the limit of 64",
+        ),
+        (
+            r#"{"type":"publish","channel":"c","data":1,"event":"a\nb"}"#.into(),
+            BadRequest,
+            r"`event` cannot hold '\n' (at byte 1)",
+        ),
+        (r#"{"type":"publish","channel":"c","data":1,"event":"a\"b"}"#.into(), BadRequest, "`event` cannot hold '\"'"),
+        (r#"{"type":"publish","channel":"c","data":1,"event":"a\\b"}"#.into(), BadRequest, r"`event` cannot hold '\\'"),
+        (r#"{"type":"publish","channel":"c","data":1,"key":""}"#.into(), BadRequest, "`key` of 0 bytes is too short"),
+        (r#"{"type":"publish","channel":"c","data":1,"key":1}"#.into(), BadRequest, "`key` must be a text, not 1"),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data":1,"key":"{long}"}}"#),
+            TooLarge,
+            "`key` of 65 bytes exceeds the limit of 64",
+        ),
+        (
+            r#"{"type":"publish","channel":"c","data":1,"echo":0}"#.into(),
+            BadRequest,
+            "`echo` must be true or false, not 0",
+        ),
+        // History.
+        (
+            r#"{"type":"history","channel":"c","limit":0}"#.into(),
+            BadRequest,
+            "`limit` must be an integer from 1 to 1000, not 0",
+        ),
+        (
+            r#"{"type":"history","channel":"c","limit":1001}"#.into(),
+            BadRequest,
+            "`limit` must be an integer from 1 to 1000, not 1001",
+        ),
+        (
+            r#"{"type":"history","channel":"c","limit":1.0}"#.into(),
+            BadRequest,
+            "`limit` must be an integer from 1 to 1000, not 1.0",
+        ),
+        (
+            r#"{"type":"history","channel":"c","since":{"epoch":"","offset":1},"before":{"epoch":"","offset":1}}"#
+                .into(),
+            BadRequest,
+            "`since` and `before` stand in one `history`",
+        ),
+        // Signal, rpc.
+        (r#"{"type":"signal","channel":"c"}"#.into(), BadRequest, "`event` is missing"),
+        (r#"{"type":"signal","channel":"c","event":"e","to":"me"}"#.into(), BadRequest, "`to` must be a client's id"),
+        (format!(r#"{{"type":"signal","channel":"c","event":"e","data":{data}}}"#), TooLarge, "`data` of 101 bytes"),
+        (format!(r#"{{"type":"presence_set","channel":"c","data":{data}}}"#), TooLarge, "`data` of 101 bytes"),
+        (r#"{"type":"rpc"}"#.into(), BadRequest, "`method` is missing"),
+        (r#"{"type":"rpc","method":""}"#.into(), BadRequest, "`method` of 0 bytes is too short"),
+        (
+            format!(r#"{{"type":"rpc","method":"m","data":{data}}}"#),
+            TooLarge,
+            "`data` of 101 bytes exceeds the limit of 100",
+        ),
+    ];
+    for (text, code, message) in rows {
+        // 130 brackets are over the small limit of the others.
+        let refused = if text.contains("[[[[") { all_of(&text).remove(0) } else { one(&text) };
+        let Decoded::Request(Request { command: Command::Invalid(error), .. }) = refused else {
+            panic!("{text} was understood")
+        };
+        assert!(error.message.contains(message), "{text:.200}\n{:?} does not contain {message:?}", error.message);
+        assert_eq!(error.code, code, "{text:.200}");
+        assert!(error.message.len() < 300, "{}", error.message);
+    }
+}
+
+#[test]
+fn offsets_are_what_a_javascript_number_holds() {
+    for offset in ["-1", "-0", "0.5", "1.0", "1e3", "9007199254740992", "1e9999", "\"1\"", "[]", "18446744073709551616"]
+    {
+        let text = format!(r#"{{"type":"history","id":1,"channel":"c","since":{{"epoch":"","offset":{offset}}}}}"#);
+        let (id_found, error) = refusal(&text);
+        assert_eq!(id_found, id(1));
+        let expected = "`since.offset` must be an integer from 0 to 9007199254740991, not ";
+        assert!(error.message.starts_with(expected), "{}", error.message);
+    }
+}
+
+#[test]
+fn ids_are_bounded_and_found() {
+    for wrong in ["-1", "1.5", "9007199254740992", "true", "{}", &format!("\"{}\"", "x".repeat(65)), "1e9999"] {
+        let (id, error) = refusal(&format!(r#"{{"type":"pong","id":{wrong}}}"#));
+        assert_eq!(id, None);
+        assert!(error.message.starts_with("`id` "), "{}", error.message);
+    }
+    let long = "x".repeat(64);
+    let (found, _) = refusal(&format!(r#"{{"type":"shout","id":"{long}"}}"#));
+    assert_eq!(found, Some(RequestId::Text(long.into())));
+    let (found, error) = refusal(r#"{"type":"publish","id":9,"channel":"c"}"#);
+    assert_eq!((found, error.channel), (id(9), Some(name("c"))), "the channel is told where it could be read");
+    assert_eq!(refusal(r#"{"type":"pong","id":8,"type":"pong"}"#).0, id(8), "a duplicate elsewhere does not hide it");
+}
+
+#[test]
+fn a_bad_element_spoils_only_itself() {
+    let found = all(r#"[{"type":"pong"},7,{"type":"shout","id":1},{"type":"presence","id":2,"channel":"c"}]"#);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found[0], hub(None, Command::Pong));
+    assert!(matches!(&found[1], Decoded::Request(Request { id: None, command: Command::Invalid(_) })));
+    assert!(
+        matches!(&found[2], Decoded::Request(Request { id: Some(_), command: Command::Invalid(e) }) if e.code == ErrorCode::UnknownCommand)
+    );
+    assert_eq!(found[3], hub(id(2), Command::Presence { channel: name("c") }));
+}
+
+fn publication(offset: u64) -> Publication {
+    Publication {
+        offset,
+        prev: offset - 1,
+        ts_ms: 1_700_000_000_000,
+        data: Data::Json(json(r#"{"text":"hi"}"#)),
+        event: None,
+        key: None,
+        from: None,
+        audience: None,
+        echo: true,
+    }
+}
+
+fn entry(info: Option<Bytes>) -> Arc<PresenceEntry> {
+    Arc::new(PresenceEntry { client: ClientId(1), user: Some(UserId("ada".into())), info, data: json("{}") })
+}
+
+/// Every reply and push as text. What the client reads of it is shown by the next test.
+#[test]
+fn replies_are_written_as_documented() {
+    let extras = ConnectedExtras {
+        ticket: "tick\"et",
+        features: &["rpc"],
+        limits: ConnectedLimits { message_bytes: 65536, subscriptions: 128, presence_bytes: 4096 },
+    };
+    let connected = |user: Option<&str>, resumed| {
+        let user = user.map(|user| UserId(user.into()));
+        ReplyBody::Connected(Box::new(Connected { client: ClientId(255), user, resumed, ping_ms: 25_000 }))
+    };
+    let mut refused = Error::new(ErrorCode::RateLimited, "slowly, \"Ada\"\n").on(&name("c")).by_rule("c:*");
+    refused.retry_after_ms = Some(1500);
+    let subscribed = |recovered, publications, more| {
+        ReplyBody::Subscribed(Box::new(Subscribed {
+            channel: name("c"),
+            position: at(2),
+            recovered,
+            publications,
+            more,
+        }))
+    };
+    let snapshot = |entries| PresenceSnapshot { seq: 4, count: 1, entries };
+    let full = Publication {
+        data: Data::Binary(Bytes::from_static(&[0, 255])),
+        event: Some("e".into()),
+        key: Some("k".into()),
+        from: Some(From { client: Some(ClientId(1)), user: Some(UserId("ada".into())) }),
+        ..publication(2)
+    };
+    let rows: Vec<(Option<RequestId>, ReplyBody, &str)> = vec![
+        (
+            id(1),
+            connected(Some("ada"), true),
+            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"commands":32,"history":1000}}"#,
+        ),
+        (
+            None,
+            subscribed(None, vec![], false),
+            r#"{"type":"subscribed","channel":"c","epoch":"000000000000000e","offset":2,"publications":[]}"#,
+        ),
+        (
+            id(2),
+            subscribed(Some(true), vec![Arc::new(publication(1)), Arc::new(full)], true),
+            r#"{"type":"subscribed","id":2,"channel":"c","epoch":"000000000000000e","offset":2,"recovered":true,"publications":[{"offset":1,"data":{"text":"hi"},"ts":1700000000000},{"offset":2,"data64":"AP8=","event":"e","key":"k","from":{"client":"0000000000000001","user":"ada"},"ts":1700000000000}],"more":true}"#,
+        ),
+        (
+            Some(RequestId::Text("a\"b".into())),
+            ReplyBody::Unsubscribed { channel: name("c") },
+            r#"{"type":"unsubscribed","id":"a\"b","channel":"c","code":"requested"}"#,
+        ),
+        (
+            id(3),
+            ReplyBody::Published { position: at(9), duplicate: false },
+            r#"{"type":"published","id":3,"epoch":"000000000000000e","offset":9}"#,
+        ),
+        (
+            id(3),
+            ReplyBody::Published { position: at(9), duplicate: true },
+            r#"{"type":"published","id":3,"epoch":"000000000000000e","offset":9,"duplicate":true}"#,
+        ),
+        (
+            id(4),
+            ReplyBody::History(Box::new(History {
+                channel: name("c"),
+                top: at(3),
+                publications: vec![Arc::new(publication(3))],
+                more: true,
+            })),
+            r#"{"type":"history","id":4,"channel":"c","epoch":"000000000000000e","offset":3,"publications":[{"offset":3,"data":{"text":"hi"},"ts":1700000000000}],"more":true}"#,
+        ),
+        (
+            id(5),
+            ReplyBody::Presence { channel: name("c"), snapshot: snapshot(Some(vec![entry(Some(json("[1]")))])) },
+            r#"{"type":"presence","id":5,"channel":"c","seq":4,"count":1,"entries":[{"client":"0000000000000001","user":"ada","info":[1],"data":{}}]}"#,
+        ),
+        (
+            id(5),
+            ReplyBody::Presence { channel: name("c"), snapshot: snapshot(None) },
+            r#"{"type":"presence","id":5,"channel":"c","seq":4,"count":1}"#,
+        ),
+        (id(6), ReplyBody::Done, r#"{"type":"result","id":6}"#),
+        (
+            id(7),
+            ReplyBody::Many(vec![
+                subscribed(None, vec![], false),
+                ReplyBody::Error(Error::new(ErrorCode::NoRule, "no")),
+            ]),
+            r#"{"type":"result","id":7,"data":[{"type":"subscribed","channel":"c","epoch":"000000000000000e","offset":2,"publications":[]},{"type":"error","code":"no_rule","message":"no","retryable":false}]}"#,
+        ),
+        (
+            id(8),
+            ReplyBody::Error(refused),
+            r#"{"type":"error","id":8,"code":"rate_limited","message":"slowly, \"Ada\"\n","retryable":true,"retry_after":1500,"channel":"c","rule":"c:*"}"#,
+        ),
+    ];
+    for (id, body, text) in rows {
+        let mut out = Vec::new();
+        encode_reply(&mut out, &Reply { id, body }, Some(&extras));
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+    let mut out = Vec::new();
+    encode_reply(&mut out, &Reply { id: None, body: connected(None, false) }, None);
+    let text = r#"{"type":"connected","client":"00000000000000ff","session_resumed":false,"ping":25000,"protocol":"fanfare.v1"}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), text);
+}
+
+fn pushes() -> Vec<(Push, &'static str)> {
+    let (channel, position) = (name("c"), at(5));
+    let from = From { client: Some(ClientId(1)), user: None };
+    let signal = Signal { channel: name("c"), event: "typing".into(), data: json("true"), to: Some(ClientId(2)) };
+    let presence = |kind, info| {
+        Push::Presence(Arc::new(PresencePush { channel: name("c"), kind, entry: entry(info), seq: 3, ts_ms: 1 }))
+    };
+    let snapshot = Arc::new(PresenceSnapshot { seq: 4, count: 1, entries: Some(vec![entry(None)]) });
+    let denied = Error::new(ErrorCode::Denied, "no longer").by_rule("c");
+    vec![
+        (
+            Push::Message { channel: channel.clone(), publication: Arc::new(publication(5)) },
+            r#"{"type":"message","channel":"c","offset":5,"data":{"text":"hi"},"ts":1700000000000}"#,
+        ),
+        (
+            Push::Signal(Arc::new(SignalPush { signal, from, ts_ms: 1 })),
+            r#"{"type":"signal","channel":"c","event":"typing","data":true,"from":{"client":"0000000000000001"}}"#,
+        ),
+        (
+            presence(PresenceKind::Join, Some(json("7"))),
+            r#"{"type":"join","channel":"c","client":"0000000000000001","user":"ada","info":7,"data":{},"seq":3}"#,
+        ),
+        (
+            presence(PresenceKind::Leave, None),
+            r#"{"type":"leave","channel":"c","client":"0000000000000001","user":"ada","data":{},"seq":3}"#,
+        ),
+        (
+            presence(PresenceKind::Update, None),
+            r#"{"type":"presence_update","channel":"c","client":"0000000000000001","user":"ada","data":{},"seq":3}"#,
+        ),
+        (
+            Push::PresenceCount { channel: channel.clone(), count: 2000, seq: 9 },
+            r#"{"type":"presence_update","channel":"c","count":2000,"seq":9}"#,
+        ),
+        (
+            Push::PresenceSnapshot { channel: channel.clone(), snapshot },
+            r#"{"type":"presence","channel":"c","seq":4,"count":1,"entries":[{"client":"0000000000000001","user":"ada","data":{}}]}"#,
+        ),
+        (
+            Push::Gap { channel: channel.clone(), position, reset: false },
+            r#"{"type":"gap","channel":"c","epoch":"000000000000000e","offset":5}"#,
+        ),
+        (
+            Push::Gap { channel: channel.clone(), position, reset: true },
+            r#"{"type":"gap","channel":"c","epoch":"000000000000000e","offset":5,"reset":true}"#,
+        ),
+        (
+            Push::Unsubscribed { channel, error: denied },
+            r#"{"type":"unsubscribed","channel":"c","code":"denied","message":"no longer","rule":"c"}"#,
+        ),
+        (Push::Ping, r#"{"type":"ping"}"#),
+        (
+            Push::Disconnect { reason: Disconnect::Shutdown, delay_ms: 1234 },
+            r#"{"type":"disconnect","code":4000,"reason":"shutdown","retry":true,"delay":1234}"#,
+        ),
+        (
+            Push::Disconnect { reason: Disconnect::Kicked, delay_ms: 0 },
+            r#"{"type":"disconnect","code":4503,"reason":"kicked","retry":false,"delay":0}"#,
+        ),
+    ]
+}
+
+#[test]
+fn pushes_are_written_as_documented() {
+    for (push, text) in pushes() {
+        let mut out = Vec::new();
+        encode_push(&mut out, &push);
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+    let mut out = Vec::new();
+    encode_ticket(&mut out, "new");
+    encode_result(&mut out, id(1).as_ref(), Some(b"{\"a\": 1}"));
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        r#"{"type":"ticket","ticket":"new"}{"type":"result","id":1,"data":{"a": 1}}"#
+    );
+}
+
+fn heard(text: &str) -> ServerMessage {
+    let mut out = Vec::new();
+    client::decode(text, &mut out).unwrap();
+    assert_eq!(out.len(), 1, "{text}");
+    out.remove(0)
+}
+
+/// What the client understands of what the server writes: field by field, so that both ends are held to the same words.
+#[test]
+fn the_client_reads_what_the_server_writes() {
+    let texts: Vec<String> = pushes().into_iter().map(|(_, text)| text.to_owned()).collect();
+    let mut all = Vec::new();
+    client::decode(&format!("[{}]", texts.join(",")), &mut all).unwrap();
+    let who = |info| client::PresenceEntry {
+        client: "0000000000000001".into(),
+        user: Some("ada".into()),
+        info,
+        data: Some(json("{}")),
+    };
+    let change = |kind, info| {
+        ServerMessage::PresenceChange(Box::new(client::PresenceChange {
+            channel: "c".into(),
+            kind,
+            entry: who(info),
+            seq: 3,
+        }))
+    };
+    let disconnect = |code, reason: &str, retry, delay_ms| ServerMessage::Disconnect {
+        code,
+        reason: reason.into(),
+        retry,
+        delay_ms,
+    };
+    let gap = |reset| ServerMessage::Gap { channel: "c".into(), position: position_of(at(5)), reset };
+    let publication = client::Publication {
+        offset: 5,
+        data: Data::Json(json(r#"{"text":"hi"}"#)),
+        event: None,
+        key: None,
+        from: None,
+        ts_ms: 1_700_000_000_000,
+    };
+    assert_eq!(
+        all,
+        [
+            ServerMessage::Message { channel: "c".into(), publication: Box::new(publication) },
+            ServerMessage::Signal(Box::new(client::Signal {
+                channel: "c".into(),
+                event: "typing".into(),
+                data: json("true"),
+                from: client::From { client: Some("0000000000000001".into()), user: None },
+            })),
+            change(PresenceKind::Join, Some(json("7"))),
+            change(PresenceKind::Leave, None),
+            change(PresenceKind::Update, None),
+            ServerMessage::PresenceCount { channel: "c".into(), count: 2000, seq: 9 },
+            ServerMessage::Presence(Box::new(client::Presence {
+                id: None,
+                channel: "c".into(),
+                seq: 4,
+                count: 1,
+                entries: Some(vec![who(None)]),
+            })),
+            gap(false),
+            gap(true),
+            ServerMessage::Unsubscribed(Box::new(client::Unsubscribed {
+                id: None,
+                channel: "c".into(),
+                code: "denied".into(),
+                message: Some("no longer".into()),
+                rule: Some("c".into()),
+            })),
+            ServerMessage::Ping,
+            disconnect(4000, "shutdown", true, 1234),
+            disconnect(4503, "kicked", false, 0),
+        ]
+    );
+
+    let text = r#"{"type":"connected","id":1,"client":"me","session_resumed":true,"ticket":"t","ping":9,"protocol":"fanfare.v1","features":["rpc",7],"limits":{"message_bytes":5,"new":{}}}"#;
+    let ServerMessage::Connected(connected) = heard(text) else { panic!() };
+    assert_eq!((&*connected.client, connected.session_resumed, connected.ping_ms), ("me", true, 9));
+    assert_eq!((connected.features.as_slice(), connected.limits.message_bytes), (&["rpc".into()][..], Some(5)));
+
+    let text = r#"{"type":"subscribed","id":"x","channel":"c","epoch":"?","offset":2,"recovered":false,"publications":[{"offset":2,"data64":"AP8=","key":"k","from":{"user":"u"},"ts":3}],"more":true}"#;
+    let ServerMessage::Subscribed(subscribed) = heard(text) else { panic!() };
+    assert_eq!((subscribed.recovered, subscribed.more, &*subscribed.position.epoch), (Some(false), true, "?"));
+    assert_eq!(subscribed.publications[0].data, Data::Binary(Bytes::from_static(&[0, 255])));
+    assert_eq!(subscribed.publications[0].from.as_ref().unwrap().user.as_deref(), Some("u"));
+
+    let text = r#"{"type":"error","id":8,"code":"new_word","message":"m","retryable":true,"retry_after":5}"#;
+    let ServerMessage::Error(error) = heard(text) else { panic!() };
+    assert_eq!((&*error.code, error.retryable, error.retry_after_ms), ("new_word", true, Some(5)));
+
+    let ServerMessage::Result { data: Some(data), .. } =
+        heard(r#"{"type":"result","id":1,"data":[{"type":"ping"},{"type":"ticket","ticket":"t"}]}"#)
+    else {
+        panic!()
+    };
+    assert_eq!(client::decode_many(&data).unwrap().len(), 2);
+    assert_eq!(heard(r#"{"type":"result","data":null}"#), ServerMessage::Result { id: None, data: Some(json("null")) });
+    assert_eq!(heard(r#"{"type":"weather","sun":true}"#), ServerMessage::Unknown { kind: "weather".into() });
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_is_told_apart() {
+    for text in [
+        "",
+        "[",
+        "7",
+        "{}",
+        r#"{"type":"message","channel":"c","offset":1}"#,
+        r#"{"type":"published","epoch":"e","offset":-1}"#,
+    ] {
+        assert!(client::decode(text, &mut Vec::new()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_fuzz_body_holds_on_what_we_know() {
+    for (text, _) in commands() {
+        fuzz::decode(text.as_bytes());
+        for cut in 0..text.len() {
+            fuzz::decode(&text.as_bytes()[..cut]);
+        }
+    }
+    for (_, text) in pushes() {
+        fuzz::decode(text.as_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_fuzz_body_holds_on_noise(text in r#"\PC{0,60}|[\[\]{}",:\\ 0-9a-z]{0,80}"#) {
+        fuzz::decode(text.as_bytes());
+    }
+
+    /// A known command with one field replaced by something else.
+    #[test]
+    fn the_fuzz_body_holds_on_near_misses(which in 0..20_usize, at in 0..40_usize, value in r#"null|-?[0-9]{1,20}|"[a-z\\u0d8]{0,70}"|\{\}|\[\]|true"#) {
+        let rows = commands();
+        let (text, _) = &rows[which % rows.len()];
+        let colons: Vec<_> = text.match_indices(':').collect();
+        let (start, _) = colons[at % colons.len()];
+        let end = text[start..].find([',', '}']).map_or(text.len(), |end| start + end);
+        fuzz::decode(format!("{}:{value}{}", &text[..start], &text[end..]).as_bytes());
+    }
+
+    #[test]
+    fn whatever_is_published_comes_out_as_it_went_in(
+        data in proptest::collection::vec(any::<u8>(), 0..100),
+        key in r#"\PC{1,16}"#,
+        event in r#"[^\p{Cc}"\\]{1,16}"#,
+        user in proptest::option::of(r#"(?s).{0,10}"#),
+    ) {
+        let command = client::ClientCommand::Publish(Box::new(client::Publish {
+            channel: "c".into(), data: Data::Binary(data.clone().into()), event: Some(event.clone().into()), key: Some(key.clone().into()), echo: true,
+        }));
+        let mut text = Vec::new();
+        client::encode(&mut text, &client::ClientRequest { id: id(1), command });
+        let Decoded::Request(Request { command: Command::Publish(publish), .. }) = all_of(std::str::from_utf8(&text).unwrap()).remove(0) else { panic!() };
+        let from = user.clone().map(|user| From { client: None, user: Some(UserId(user.as_str().into())) });
+        let stored = Publication { data: publish.data, event: publish.event, key: publish.key, from, ..publication(1) };
+        let mut text = Vec::new();
+        encode_push(&mut text, &Push::Message { channel: name("c"), publication: Arc::new(stored) });
+        let ServerMessage::Message { publication, .. } = heard(std::str::from_utf8(&text).unwrap()) else { panic!() };
+        prop_assert_eq!(publication.data.bytes(), &data);
+        prop_assert_eq!(publication.key.as_deref(), Some(&*key));
+        prop_assert_eq!(publication.event.as_deref(), Some(&*event));
+        let published_by = publication.from.and_then(|from| from.user);
+        prop_assert_eq!(published_by.as_deref(), user.as_deref());
+    }
+}
