@@ -2,7 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Chat, Config, Fanfare, Origins, Running};
+use fanfare::{Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
 fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     let build = |config: Config| {
-        Fanfare::builder().config(config).protocol("/", Chat::default()).fallback(demos::router()).build()
+        Fanfare::builder()
+            .config(config)
+            .protocol("/", Chat::default())
+            .protocol("/v1/ws", Native::default())
+            .fallback(demos::router())
+            .build()
     };
     if !listen.is_empty() {
         return Ok(build(config)?.start(&listen)?);

@@ -143,11 +143,10 @@ impl Front {
         let channel = edge.name.clone();
         let member = edge.member(wire, place);
         let reset = member.epoch != pulled.top.epoch;
-        let recover_to = if reset { 0 } else { sub.recover_to };
+        let recover_to = if sub.recover_to.epoch == pulled.top.epoch { sub.recover_to.offset } else { 0 };
         if reset || !pulled.complete {
             let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
             (member.at, member.epoch) = (offset, pulled.top.epoch);
-            sub.recover_to = recover_to;
             let position = Position { epoch: member.epoch, offset };
             cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
         }

@@ -7,7 +7,7 @@
 use super::edge::{Audit, TurnRoom};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
-use crate::ids::{ClientId, ConnId, UserId, WireId};
+use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
 use crate::rng::Keyed;
@@ -104,7 +104,7 @@ pub(crate) struct Sub {
     pub(crate) signals: bool,
     pub(crate) entered: bool,
     /// The top when it was answered: up to here, what follows is its recovery.
-    pub(crate) recover_to: u64,
+    pub(crate) recover_to: Position,
     /// Its answer waits for those of the same `subscribe`: nothing is told before them.
     pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.

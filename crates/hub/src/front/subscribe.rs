@@ -9,12 +9,12 @@ use super::lane::Waiting;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
-use crate::ids::Position;
+use crate::ids::{Epoch, Position};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::rules::Action;
 use crate::shard::Timer;
-use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed};
+use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 
 impl Front {
     /// `goes_on`: the client had entered the channel on an earlier connection, and still has.
@@ -55,7 +55,7 @@ impl Front {
             presence,
             signals,
             entered: goes_on,
-            recover_to: 0,
+            recover_to: start_of(Epoch(0)),
             gathered: None,
             presence_stale: false,
         });
@@ -115,7 +115,8 @@ impl Front {
             self.linger(cx, edge);
             // Nobody waits any more; a place in a gathered answer is filled all the same.
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done").on(&channel);
-            return self.reply(cx, None, reply, ReplyBody::Error(error));
+            self.reply(cx, None, reply, ReplyBody::Error(error));
+            return self.run(cx, edge);
         };
         // The rules may have changed since it was asked.
         let result = result.and_then(|start| {
@@ -134,6 +135,7 @@ impl Front {
             Ok(start) => self.begin_membership(cx, at, slot, edge, reply, start),
         }
         self.drain_lane(cx, at, &channel);
+        self.run(cx, edge); // a nudge may have come before the place from which to pull
     }
 
     fn begin_membership(
@@ -173,7 +175,9 @@ impl Front {
         };
         let place = self.edges.edges[edge as usize].add(wire, member);
         sub.member = Some(place);
-        sub.recover_to = if start.recovered.is_some() { start.top.offset } else { 0 };
+        if start.recovered.is_some() {
+            sub.recover_to = start.top;
+        }
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
             position: Position { epoch: start.top.epoch, offset: start.end },
