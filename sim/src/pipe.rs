@@ -22,6 +22,8 @@ pub(crate) struct Pipe {
     /// The server does not read.
     pub(crate) held: bool,
     pub(crate) flushing: bool,
+    /// The hub knows that the outbox is over its mark: bytes of publications, and answers, appended since.
+    pub(crate) full: Option<(usize, usize)>,
     /// Bytes that the network holds for the client.
     pub(crate) in_flight: usize,
     pub(crate) down_last_ms: u64,
@@ -47,6 +49,7 @@ impl Pipe {
             stalled: false,
             held: false,
             flushing: false,
+            full: None,
             in_flight: 0,
             down_last_ms: 0,
             up_last_ms: 0,

@@ -64,7 +64,7 @@ impl Plan {
             faults.store = StoreFaults {
                 late: if one_in(2) { 400 } else { 20 },
                 unavailable: if one_in(3) { 60 } else { 0 },
-                unknown: if one_in(3) { 60 } else { 0 },
+                unknown: if one_in(3) { [40, 300][usize::from(one_in(2))] } else { 0 },
                 twice: if one_in(4) { 100 } else { 0 },
                 disordered: one_in(2),
                 loses: one_in(3),
@@ -111,7 +111,7 @@ fn limits(rng: &mut Rng) -> Limits {
         outstanding_max: 4 + rng.below(8) as usize,
         history_bytes_max: if rng.below(4) == 0 { 12_000 } else { 1 << 20 },
         page_bytes_max: 1200 + rng.below(3000) as usize,
-        link_bytes_max: if rng.below(2) == 0 { 2000 + rng.below(4000) as usize } else { 1 << 20 },
+        link_bytes_max: if rng.below(2) == 0 { 700 + rng.below(4000) as usize } else { 1 << 20 },
         fanout_waiting_max: 2 + rng.below(30) as usize,
         fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
         signals_waiting_max: 8,

@@ -14,7 +14,7 @@ use crate::store::Stores;
 use crate::trace::Trace;
 use bytes::Bytes;
 use fanfare_hub::{
-    Answer, Appended, ChannelName, ConnId, Disconnect, Effect, Effects, Input, Now, OpToken, Opened, PeerMessage,
+    Answer, Appended, ChannelName, ConnId, Disconnect, Effect, Effects, Input, Now, OpToken, Opened, PeerMessage, Push,
     Request, Rng, Rules, Shard, ShardConfig, ShardId, WireId,
 };
 use std::cell::RefCell;
@@ -284,7 +284,11 @@ impl World {
             let mut effects = std::mem::take(&mut self.shards[shard].effects);
             effects.clear();
             let now = self.now();
+            let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
             self.shards[shard].shard.handle(now, input, &mut effects);
+            if let Some(pipe) = full.and_then(|conn| self.pipe_of(shard, conn)) {
+                self.pipes[pipe].full = Some((0, 0));
+            }
             let mut list = effects.take_list();
             for effect in list.drain(..) {
                 self.effect(shard, effect, &effects, &mut inputs);
@@ -301,14 +305,21 @@ impl World {
             Effect::Push { push, to, .. } => {
                 let recipients = effects.recipients(to);
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
+                let counts = matches!(push, Push::Message { .. });
                 let frame = self.frames.encode(ToClient::Push(push));
                 for conn in recipients {
+                    if let Some((bytes, _)) = self.full_of(shard, *conn).filter(|_| counts) {
+                        *bytes += frame.len();
+                    }
                     self.append(shard, *conn, frame.clone(), inputs);
                 }
             }
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
                 let frame = self.frames.encode(ToClient::Reply(reply));
+                if let Some((_, answers)) = self.full_of(shard, conn) {
+                    *answers += 1;
+                }
                 self.append(shard, conn, frame, inputs);
             }
             Effect::Hold(conn) => {
@@ -369,6 +380,11 @@ impl World {
         self.flush_later(index);
     }
 
+    fn full_of(&mut self, shard: usize, conn: ConnId) -> Option<&mut (usize, usize)> {
+        let pipe = self.pipe_of(shard, conn)?;
+        self.pipes[pipe].full.as_mut()
+    }
+
     fn pipe_of(&self, shard: usize, conn: ConnId) -> Option<usize> {
         let (generation, pipe) = *self.shards[shard].conns.get(conn.index as usize)?;
         pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
@@ -382,11 +398,22 @@ impl World {
             return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));
         }
         for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
-            // The page that was on its way, and the answers to the commands that had been read.
-            let answers = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
-            let max = limits.outbox_bytes_max + 2 * limits.page_bytes_max + answers * pipe.frame_max;
+            // A turn gives a page of each channel, and an answer to each command that had been read.
+            let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
+            let pages = 1 + self.plan.channels.len();
+            let max = limits.outbox_bytes_max + pages * limits.page_bytes_max + frames * pipe.frame_max;
             if pipe.outbox.bytes() > max {
                 return Err(format!("promise 6: {} bytes wait for pipe {index}, {max} may", pipe.outbox.bytes()));
+            }
+            // From when the hub knows that it is full: the page that was on its way, and what had been asked before.
+            let Some((bytes, answers)) = pipe.full else { continue };
+            let (bytes_max, answers_max) =
+                (limits.page_bytes_max + pipe.frame_max, limits.outstanding_max + limits.subscriptions_max);
+            if bytes > bytes_max || answers > answers_max {
+                return Err(format!(
+                    "promise 6: pipe {index} was full, and then came {bytes} bytes of publications ({bytes_max} may) and \
+                     {answers} answers ({answers_max} may)"
+                ));
             }
         }
         Ok(())
@@ -492,6 +519,7 @@ impl World {
             self.handle(shard, Input::Alive(conn))?;
             if drained {
                 self.counts.drained += 1;
+                self.pipes[index].full = None;
                 self.trace.note(self.now_ms, || format!("pipe {index} has drained"));
                 self.handle(shard, Input::Drained(conn))?;
             }
@@ -667,7 +695,7 @@ impl World {
             (2 | 3, Some(pipe)) if faults.stalls && !self.pipes[pipe].stalled => {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is not read for a while"));
                 self.pipes[pipe].stalled = true;
-                let long = 100 + self.rng.below(3_000);
+                let long = 100 + self.rng.below(5_000);
                 self.after(long, Event::Mend { pipe });
             }
             (4, _) if faults.shard_stalls => {

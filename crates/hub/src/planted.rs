@@ -33,7 +33,7 @@ rows! {
     CursorIgnored, "A member that leaves during a fan-out lets another one slip past the cursor.";
     MovedSlotUntold, "A subscription that moves within its session does not tell its member.";
     GatheredIsLive, "The members of one subscribe are live before all of it is answered.";
-    MailboxKept, "Signals that wait outlive the subscription that they wait for.";
+    SignalBeforeSubscribed, "A directed signal is told to a client whose subscription is not answered yet.";
     StaleAnswer, "Commands of an earlier connection are answered on the one that resumed the session.";
     PresenceUnrepaired, "An edge that was behind does not get the presence that it missed.";
     PresenceResumed, "Presence goes on after a resume that did not subscribe to the channel again.";

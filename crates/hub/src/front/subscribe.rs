@@ -293,9 +293,7 @@ impl Front {
         }
         if let Some(extra) = entry.extra.as_mut() {
             let away = entry.conn.is_none() && sub.entered;
-            if !planted(Planted::MailboxKept) {
-                extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
-            }
+            extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
         let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));
