@@ -29,6 +29,8 @@ pub(crate) struct Faults {
     pub(crate) half_open: bool,
     pub(crate) stalls: bool,
     pub(crate) shard_stalls: bool,
+    /// Messages between shards take long.
+    pub(crate) slow_links: bool,
     pub(crate) clock_steps: bool,
     pub(crate) reloads: bool,
     pub(crate) store: StoreFaults,
@@ -56,6 +58,7 @@ impl Plan {
             half_open: one_in(4),
             stalls: one_in(2),
             shard_stalls: one_in(3),
+            slow_links: one_in(3),
             clock_steps: one_in(4),
             reloads: one_in(6),
             store: StoreFaults::default(),
