@@ -12,8 +12,8 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, Command, Connect, Data, Disconnect, InvalidName, PresenceEntry, PresenceKind, PresencePush, Publication,
-    Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions, UserId,
+    ChannelName, Command, Connect, Data, Disconnect, InvalidName, PresenceEntry, PresenceKind, PresencePush,
+    Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions, UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -124,6 +124,10 @@ impl Chat {
     /// # Errors
     /// [`Ignored`], with nothing appended; the connection goes on.
     pub fn decode(&mut self, message: &[u8], out: &mut Vec<Request>) -> Result<(), Ignored> {
+        // serde would take an array for the fields in their order, and would quote all of a string in its error.
+        if message.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Ignored::Json("it is no JSON object".into()));
+        }
         let incoming: Incoming<'_> = serde_json::from_slice(message).map_err(|e| Ignored::Json(e.to_string()))?;
         match &*incoming.kind {
             "join" => self.join(&incoming, out),
@@ -132,7 +136,13 @@ impl Chat {
                 let content = string("message", "content", incoming.content)?;
                 let data = joined.said(Some(content));
                 let channel = joined.channel.clone();
-                out.push(silent(Command::Publish(Box::new(Publish { channel, data, event: None, key: None, echo: true }))));
+                out.push(silent(Command::Publish(Box::new(Publish {
+                    channel,
+                    data,
+                    event: None,
+                    key: None,
+                    echo: true,
+                }))));
                 Ok(())
             }
             "typing" => {
@@ -157,7 +167,9 @@ impl Chat {
         let username = name("username", incoming.username.as_deref())?;
         let room: Cow<'_, str> = match incoming.room_id {
             None => ROOM_DEFAULT.into(),
-            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Ignored::Missing { kind: "join", field: "roomId" })?,
+            Some(raw) => {
+                serde_json::from_str(raw.get()).map_err(|_| Ignored::Missing { kind: "join", field: "roomId" })?
+            }
         };
         let channel = channel_of(&room)?;
         let user_id = self.user.as_ref().map_or(user_id, |user| (&*user.0).into());
@@ -178,7 +190,12 @@ impl Chat {
     ///
     /// # Errors
     /// A refusal, for the log: the chat protocol does not tell it to the client.
-    pub fn encode_reply(&mut self, reply: &Reply, wall_ms: u64, out: &mut Vec<u8>) -> Result<Written, fanfare_hub::Error> {
+    pub fn encode_reply(
+        &mut self,
+        reply: &Reply,
+        wall_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Written, fanfare_hub::Error> {
         match &reply.body {
             ReplyBody::Connected(connected) => {
                 self.user = connected.user.clone();
@@ -193,7 +210,11 @@ impl Chat {
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
-                if self.joined.as_ref().is_some_and(|j| Some(&j.channel) == error.channel.as_ref() && is_about_joining(error)) {
+                if self
+                    .joined
+                    .as_ref()
+                    .is_some_and(|j| Some(&j.channel) == error.channel.as_ref() && is_about_joining(error))
+                {
                     self.joined = None;
                 }
                 Err(error.clone())
@@ -206,7 +227,8 @@ impl Chat {
 /// True for refusals after which the client is not in the room, whatever it believes.
 fn is_about_joining(error: &fanfare_hub::Error) -> bool {
     use fanfare_hub::ErrorCode as E;
-    matches!(error.code, E::NoRule | E::LimitExceeded) || (error.code == E::Denied && error.message.contains("subscribe"))
+    matches!(error.code, E::NoRule | E::LimitExceeded)
+        || (error.code == E::Denied && error.message.contains("subscribe"))
 }
 
 /// Writes a push, the same for every chat client. `wall_ms` is the server's time, in ms since 1970.
@@ -232,24 +254,27 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
 /// # Errors
 /// [`Ignored::RoomLength`] for an empty room or one that is too long.
 pub fn channel_of(room: &str) -> Result<ChannelName, Ignored> {
-    let mut name = String::with_capacity(CHANNEL_PREFIX.len() + room.len());
-    name.push_str(CHANNEL_PREFIX);
+    let mut name = String::from(CHANNEL_PREFIX);
+    let mut len = 0;
     for c in room.chars() {
         let mut bytes = [0; 4];
         let text = c.encode_utf8(&mut bytes);
-        if c == ':' || c == '%' || ChannelName::new(&format!("x{c}")).is_err() {
+        let escaped =
+            c == ':' || c == '%' || ChannelName::new(text).is_err_and(|e| !matches!(e, InvalidName::Reserved { .. }));
+        len += if escaped { 3 * text.len() } else { text.len() };
+        if len > ROOM_BYTES_MAX {
+            continue; // a room is no longer than a message: it is measured to its end, for the error
+        }
+        if escaped {
             for byte in text.bytes() {
                 let _ = write!(name, "%{byte:02X}"); // writing to a String cannot fail
             }
         } else {
             name.push(c);
         }
-        if name.len() > CHANNEL_PREFIX.len() + ROOM_BYTES_MAX {
-            return Err(Ignored::RoomLength { len: room.len() });
-        }
     }
-    if room.is_empty() {
-        return Err(Ignored::RoomLength { len: 0 });
+    if !(1..=ROOM_BYTES_MAX).contains(&len) {
+        return Err(Ignored::RoomLength { len });
     }
     ChannelName::new(&name).map_err(Ignored::Room)
 }
@@ -280,8 +305,11 @@ fn silent(command: Command) -> Request {
 
 fn string<'a>(kind: &'static str, field: &'static str, raw: Option<&'a RawValue>) -> Result<&'a RawValue, Ignored> {
     // A raw value that begins like a string is one, but one with a lone surrogate could not be read by whoever gets it.
-    raw.filter(|raw| raw.get().starts_with('"') && (!raw.get().contains("\\u") || serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok()))
-        .ok_or(Ignored::Missing { kind, field })
+    raw.filter(|raw| {
+        raw.get().starts_with('"')
+            && (!raw.get().contains("\\u") || serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok())
+    })
+    .ok_or(Ignored::Missing { kind, field })
 }
 
 fn name(field: &'static str, text: Option<&str>) -> Result<Box<str>, Ignored> {
@@ -306,7 +334,7 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(json: &'a [u8]) -> Self {
-        if json.first() != Some(&b'{') {
+        if json.trim_ascii_start().first() != Some(&b'{') {
             return Shown::default();
         }
         let shown: Shown<'a> = serde_json::from_slice(json).unwrap_or_default();
@@ -343,8 +371,11 @@ fn message(publication: &Publication, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"content\":");
     match (&publication.data, shown.content) {
         (_, Some(content)) => out.extend_from_slice(content.get().as_bytes()),
-        (Data::Json(json), None) if json.first() == Some(&b'"') => out.extend_from_slice(json),
-        (Data::Json(json), None) => put_string(out, &String::from_utf8_lossy(json)),
+        (Data::Json(json), None) => match serde_json::from_slice::<&RawValue>(json) {
+            Ok(raw) if raw.get().starts_with('"') => out.extend_from_slice(raw.get().as_bytes()),
+            // `Data::Json` of an embedder is what it promises, or it is shown as text: never broken JSON for a whole room.
+            _ => put_string(out, &String::from_utf8_lossy(json)),
+        },
         (Data::Binary(bytes), None) => put_string(out, &base64::engine::general_purpose::STANDARD.encode(bytes)),
     }
     put_time(out, publication.ts_ms);
@@ -391,9 +422,9 @@ fn room_state(own_user_id: &str, entries: &[std::sync::Arc<PresenceEntry>], wall
 fn is_of(entry: &PresenceEntry, user_id: &str) -> bool {
     match &entry.user {
         Some(user) => *user.0 == *user_id,
-        None => Shown::of(&entry.data).user_id.is_some_and(|raw| {
-            serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok_and(|theirs| theirs == user_id)
-        }),
+        None => Shown::of(&entry.data)
+            .user_id
+            .is_some_and(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok_and(|theirs| theirs == user_id)),
     }
 }
 
