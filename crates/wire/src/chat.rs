@@ -21,6 +21,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+mod tests;
+
 /// The longest room, percent-encoded, in bytes.
 pub const ROOM_BYTES_MAX: usize = 200;
 /// The longest userId and username, in bytes.
