@@ -92,7 +92,7 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
 
 /// Takes the socket back from hyper.
 fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
-    match upgraded.downcast::<TokioIo<Rewound>>() {
+    match auto::upgrade::downcast::<TokioIo<Rewound>>(upgraded) {
         Ok(parts) => {
             let Rewound { read, socket } = parts.io.into_inner();
             let mut rest = parts.read_buf.to_vec();
