@@ -206,6 +206,9 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     if read.starts_with(HTTP2_PREFACE) {
         return Some(Progress::Http);
     }
+    if HTTP2_PREFACE.starts_with(read) {
+        return None; // cut before its end it would be a request line with an unknown version
+    }
     let max = shell.config.head_bytes_max;
     let refuse = |status, reason: String| Some(Progress::Refuse(Refused { status, headers: &[], reason }));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -216,7 +219,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
             if !is_upgrade(headers.iter().copied()) {
                 return Some(Progress::Http);
             }
-            let target = request.path.unwrap_or("/");
+            let target = origin_form(request.path.unwrap_or("/"));
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
             let request = UpgradeRequest { method, http_minor, path, headers: &headers };
@@ -233,6 +236,14 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
         Ok(_) => refuse(431, format!("the request's head is longer than {max} bytes")),
         Err(httparse::Error::TooManyHeaders) => refuse(431, format!("the request has more than {HEADERS_MAX} headers")),
         Err(error) => refuse(400, format!("this is not HTTP/1.1: {error}")),
+    }
+}
+
+/// The path and query of a request's target, which may be a whole address too (RFC 9112 §3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => target,
     }
 }
 
