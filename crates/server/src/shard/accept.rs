@@ -69,10 +69,10 @@ impl Routes {
         }
         let header = |name: &str| {
             let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+            found.map(|(_, value)| String::from_utf8_lossy(value)) // an origin that is no text is still one
         };
         if let Some(origin) = header("origin") {
-            if !shell.config.origins.allow(origin, header("host")) {
+            if !shell.config.origins.allow(&origin, header("host").as_deref()) {
                 let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
                 return Err(Refused { status: 403, headers: &[], reason });
             }
