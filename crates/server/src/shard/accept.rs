@@ -9,7 +9,7 @@ use super::{Shared, Shell};
 use crate::http;
 use crate::protocol::Protocol;
 use bytes::Bytes;
-use fanfare_hub::WireId;
+use fanfare_hub::{Disconnect, Input, WireId};
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,6 +256,10 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(default_max);
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
+    shell.readers += 1;
+    if shell.draining {
+        shell.act(now, Input::Close { conn: id, reason: Disconnect::Shutdown }); // it came too late to be told with the others
+    }
     drop(shell);
     tokio::task::spawn_local(Reader { shell: shared.clone(), half, id, decoder, stash: rest }.run());
 }

@@ -41,6 +41,8 @@ pub(crate) struct Shell {
     conns: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
+    /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
+    readers: usize,
     /// Connections with something to write.
     dirty: Vec<u32>,
     /// The hub was interrupted and wants to go on.
@@ -88,6 +90,7 @@ impl Shell {
             conns: Vec::new(),
             free: Vec::new(),
             open: 0,
+            readers: 0,
             dirty: Vec::new(),
             again: false,
             wake_ms: None,
@@ -289,13 +292,10 @@ impl Shell {
 
     /// Forgets a connection: its socket is closed when its reader ends too.
     fn remove(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation).and_then(|slot| slot.conn.take()) {
+        if let Some(mut conn) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation).and_then(|slot| slot.conn.take()) {
             self.free.push(id.index);
             self.open -= 1;
-            drop(conn);
-            if self.draining && self.open == 0 {
-                wake(&mut self.timer);
-            }
+            wake(&mut conn.reader);
         }
     }
 

@@ -45,14 +45,15 @@ impl Reader {
         loop {
             match poll_fn(|cx| self.turn(cx)).await {
                 Turn::More => tokio::task::yield_now().await,
-                Turn::Closing => return self.end().await,
+                Turn::Closing => break self.end().await,
                 Turn::Gone => {
                     let mut shell = self.shell.borrow_mut();
                     let now = shell.now();
-                    return shell.lost(now, self.id, false);
+                    break shell.lost(now, self.id, false);
                 }
             }
         }
+        self.shell.borrow_mut().readers -= 1;
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -117,7 +118,7 @@ impl Reader {
     }
 
     /// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
-    async fn end(mut self) {
+    async fn end(&mut self) {
         let timeout = self.shell.borrow().config.close_timeout;
         let drained = tokio::time::timeout(timeout, async {
             poll_fn(|cx| {
@@ -133,6 +134,15 @@ impl Reader {
                 }
                 cx.waker().wake_by_ref();
                 Poll::Pending
+            })
+            .await;
+            // The peer says no more, which is no sign that it does not listen: the flusher writes the rest and removes it.
+            poll_fn(|cx| match self.shell.borrow_mut().conn(self.id) {
+                Some(conn) => {
+                    conn.reader = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                None => Poll::Ready(()),
             })
             .await;
         })
