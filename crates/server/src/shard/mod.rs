@@ -31,6 +31,9 @@ pub(crate) type Shared = Rc<RefCell<Shell>>;
 
 /// Bytes read at once; one buffer serves every connection of the shard.
 const READ_BYTES: usize = 64 << 10;
+/// So many times `outbox_bytes_max` may wait before the connection is not read. Pushes stop at once the mark is reached and a
+/// page follows; only answers to what the peer itself sends go beyond, so this slows down who asks and does not listen.
+const CHOKED_MARKS: usize = 4;
 
 pub(crate) struct Shell {
     hub: Shard,
@@ -74,6 +77,8 @@ struct Connection {
     blocked: bool,
     /// Not read: the hub has enough of it.
     held: bool,
+    /// Not read: it is answered faster than it reads.
+    choked: bool,
     /// The goodbye is in the outbox; what comes now is not looked at.
     closing: bool,
     /// The reader, where it waits for something else than bytes.
@@ -135,6 +140,7 @@ impl Shell {
             dirty: false,
             blocked: false,
             held: false,
+            choked: false,
             closing: false,
             reader: None,
         });
@@ -266,6 +272,7 @@ impl Shell {
         if conn.outbox.push(frame, mark) == Appended::Full {
             self.inputs.push_back(Input::Full(id));
         }
+        conn.choked |= conn.outbox.bytes() > mark.saturating_mul(CHOKED_MARKS);
         if !conn.dirty && !conn.blocked {
             conn.dirty = true;
             self.dirty.push(id.index);
@@ -286,6 +293,7 @@ impl Shell {
         if let Some(conn) = self.conn(id) {
             conn.closing = true;
             conn.held = false;
+            conn.choked = false;
             wake(&mut conn.reader);
         }
     }

@@ -1,7 +1,7 @@
 //! One connection's reader: bytes, frames, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
-//! connection is *held* it does not read; what it had read already waits in `stash`, at most one buffer full.
+//! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
 
 use super::{Shared, Shell};
 use crate::protocol::Message;
@@ -63,7 +63,7 @@ impl Reader {
         if conn.closing {
             return Poll::Ready(Turn::Closing);
         }
-        if conn.held {
+        if conn.held || conn.choked {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -195,7 +195,7 @@ impl Shell {
             match self.conn(id) {
                 None => return Looked::Closing,
                 Some(conn) if conn.closing => return Looked::Closing,
-                Some(conn) if conn.held => return Looked::Held(len - rest.len()),
+                Some(conn) if conn.held || conn.choked => return Looked::Held(len - rest.len()),
                 Some(_) => {}
             }
         }
