@@ -9,7 +9,7 @@ use super::{Shared, Shell};
 use crate::http;
 use crate::protocol::Protocol;
 use bytes::Bytes;
-use fanfare_hub::WireId;
+use fanfare_hub::{Disconnect, Input, WireId};
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,10 +76,10 @@ impl Routes {
         }
         let header = |name: &str| {
             let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+            found.map(|(_, value)| String::from_utf8_lossy(value)) // an origin that is no text is still one
         };
         if let Some(origin) = header("origin")
-            && !shell.config.origins.allow(origin, header("host"))
+            && !shell.config.origins.allow(&origin, header("host").as_deref())
         {
             let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
             return Err(Refused { status: 403, headers: &[], reason });
@@ -219,6 +219,9 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     if read.starts_with(HTTP2_PREFACE) {
         return Some(Progress::Http);
     }
+    if HTTP2_PREFACE.starts_with(read) {
+        return None; // cut before its end it would be a request line with an unknown version
+    }
     let max = shell.config.head_bytes_max;
     let refuse = |status, reason: String| Some(Progress::Refuse(Refused { status, headers: &[], reason }));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -229,7 +232,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
             if !is_upgrade(headers.iter().copied()) {
                 return Some(Progress::Http);
             }
-            let target = request.path.unwrap_or("/");
+            let target = origin_form(request.path.unwrap_or("/"));
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
             let request = UpgradeRequest { method, http_minor, path, headers: &headers };
@@ -249,6 +252,14 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     }
 }
 
+/// The path and query of a request's target, which may be a whole address too (RFC 9112 §3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => target,
+    }
+}
+
 /// Makes a socket that has been upgraded a connection of this shard.
 pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<u8>) {
     let (half, writer) = socket.into_split();
@@ -257,6 +268,10 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max(&shell.config.limits);
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
+    shell.readers += 1;
+    if shell.draining {
+        shell.act(now, Input::Close { conn: id, reason: Disconnect::Shutdown }); // it came too late to be told with the others
+    }
     drop(shell);
     tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });
 }

@@ -64,9 +64,10 @@ impl Shell {
         let mark = self.config.limits.outbox_bytes_max;
         let slot = &mut self.conns[index as usize];
         let id = ConnId { index, generation: slot.generation };
-        let Some(conn) = slot.conn.as_mut() else { return };
+        // Blocked: this place was dirty for a connection that is gone, and its successor has a waiter.
+        let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.blocked) else { return };
         conn.dirty = false;
-        let mut drained = false;
+        let (mut drained, mut wrote) = (false, false);
         let mut writes = 0;
         while !conn.outbox.is_empty() {
             if writes == WRITES {
@@ -76,7 +77,10 @@ impl Shell {
             }
             writes += 1;
             match conn.write() {
-                Ok(count) => drained |= conn.outbox.advance(count, mark),
+                Ok(count) => {
+                    wrote = true;
+                    drained |= conn.outbox.advance(count, mark);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     conn.blocked = true;
                     tokio::task::spawn_local(wait_writable(shared.clone(), id));
@@ -91,8 +95,19 @@ impl Shell {
                 }
             }
         }
-        let done = conn.closing && conn.outbox.is_empty();
-        if drained && !conn.closing {
+        let listens = conn.choked && wrote;
+        if conn.choked && conn.outbox.bytes() <= mark {
+            conn.choked = false;
+            wake(&mut conn.reader);
+        }
+        let closing = conn.closing;
+        let done = closing && conn.outbox.is_empty();
+        if listens {
+            // It is not read at the moment, so its taking what we write is the only sign of life that it can give.
+            let now = self.now();
+            self.act(now, Input::Alive(id));
+        }
+        if drained && !closing {
             let now = self.now();
             self.act(now, Input::Drained(id));
         }

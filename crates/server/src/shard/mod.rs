@@ -34,6 +34,9 @@ pub(crate) type Shared = Rc<RefCell<Shell>>;
 
 /// Bytes read at once; one buffer serves every connection of the shard.
 const READ_BYTES: usize = 64 << 10;
+/// So many times `outbox_bytes_max` may wait before the connection is not read. Pushes stop at once the mark is reached and a
+/// page follows; only answers to what the peer itself sends go beyond, so this slows down who asks and does not listen.
+const CHOKED_MARKS: usize = 4;
 
 pub(crate) struct Shell {
     hub: Shard,
@@ -47,6 +50,8 @@ pub(crate) struct Shell {
     open: usize,
     /// What goes to the outboxes before anything else does.
     corked: Corked,
+    /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
+    readers: usize,
     /// Connections with something to write.
     dirty: Vec<u32>,
     /// The hub was interrupted and wants to go on.
@@ -78,6 +83,8 @@ struct Connection {
     blocked: bool,
     /// Not read: the hub has enough of it.
     held: bool,
+    /// Not read: it is answered faster than it reads.
+    choked: bool,
     /// The goodbye is in the outbox; what comes now is not looked at.
     closing: bool,
     /// The reader, where it waits for something else than bytes.
@@ -103,6 +110,7 @@ impl Shell {
             free: Vec::new(),
             open: 0,
             corked: Corked::default(),
+            readers: 0,
             dirty: Vec::new(),
             again: false,
             wake_ms: None,
@@ -147,6 +155,7 @@ impl Shell {
             dirty: false,
             blocked: false,
             held: false,
+            choked: false,
             closing: false,
             reader: None,
         });
@@ -291,6 +300,7 @@ impl Shell {
         if conn.outbox.push(frame, mark) == Appended::Full {
             self.inputs.push_back(Input::Full(id));
         }
+        conn.choked |= conn.outbox.bytes() > mark.saturating_mul(CHOKED_MARKS);
         if !conn.dirty && !conn.blocked {
             conn.dirty = true;
             self.dirty.push(id.index);
@@ -311,13 +321,14 @@ impl Shell {
         if let Some(conn) = self.conn(id) {
             conn.closing = true;
             conn.held = false;
+            conn.choked = false;
             wake(&mut conn.reader);
         }
     }
 
     /// Forgets a connection: its socket is closed when its reader ends too.
     fn remove(&mut self, id: ConnId) {
-        if let Some(conn) = self
+        if let Some(mut conn) = self
             .conns
             .get_mut(id.index as usize)
             .filter(|slot| slot.generation == id.generation)
@@ -325,10 +336,7 @@ impl Shell {
         {
             self.free.push(id.index);
             self.open -= 1;
-            drop(conn);
-            if self.draining && self.open == 0 {
-                wake(&mut self.timer);
-            }
+            wake(&mut conn.reader);
         }
     }
 

@@ -155,7 +155,7 @@ async fn drain(shell: &Shared) {
         shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
     }
     let deadline = Instant::now() + config.close_timeout;
-    while shell.borrow().open > 0 && Instant::now() < deadline {
+    while shell.borrow().readers > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
