@@ -136,10 +136,11 @@ impl Client {
             wanted.state = SubState::Idle;
         }
         for asked in std::mem::take(&mut self.pending).into_values() {
-            if let Asked::Publish(publish) = asked {
-                if publish.key.is_some() && self.again.len() < 8 {
-                    self.again.push(*publish);
-                }
+            if let Asked::Publish(publish) = asked
+                && publish.key.is_some()
+                && self.again.len() < 8
+            {
+                self.again.push(*publish);
             }
         }
     }

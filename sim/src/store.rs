@@ -10,13 +10,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+/// An answer on its way: the shard's index, when it arrives, and what (`None`: never).
+pub(crate) type Due = (usize, u64, Option<(OpToken, Answer)>);
+
 /// All that the shards' stores share with the world around them.
 #[derive(Debug)]
 pub(crate) struct Stores {
     pub(crate) ledger: Ledger,
     pub(crate) faults: StoreFaults,
     /// Answers on their way: (shard, when, answer); without one, the next of those that come in order.
-    pub(crate) answers: Vec<(usize, u64, Option<(OpToken, Answer)>)>,
+    pub(crate) answers: Vec<Due>,
     /// Answers overtake each other.
     pub(crate) answers_disordered: bool,
     /// This store answers late now and then, also after the faults.

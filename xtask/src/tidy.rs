@@ -24,10 +24,11 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
             texts.insert(name.as_str(), text);
         }
     }
+    let tests = layers::test_modules(&texts);
     for (name, text) in &texts {
         faults.extend(files::header(name, text));
         faults.extend(files::package_lock(name, text));
-        faults.extend(layers::source(name, text));
+        faults.extend(layers::source(name, text, &tests));
         if let Some(note) = files::length(name, text) {
             println!("note: {note}");
         }

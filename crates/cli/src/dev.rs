@@ -2,7 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Chat, Config, Fanfare, Origins, Running};
+use fanfare::{Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
 fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     let build = |config: Config| {
-        Fanfare::builder().config(config).protocol("/", Chat::default()).fallback(demos::router()).build()
+        Fanfare::builder()
+            .config(config)
+            .protocol("/", Chat::default())
+            .protocol("/v1/ws", Native::default())
+            .fallback(demos::router())
+            .build()
     };
     if !listen.is_empty() {
         return Ok(build(config)?.start(&listen)?);
@@ -65,19 +70,20 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
 }
 
 fn greet(running: &Running, shards: usize, api_key: &str) {
-    let mut out = std::io::stderr().lock();
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = writeln!(
-        out,
-        "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} shards"
+    use std::fmt::Write as _;
+    let (version, noun) = (env!("CARGO_PKG_VERSION"), if shards == 1 { "shard" } else { "shards" });
+    let mut text = format!(
+        "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} {noun}\n"
     );
     for address in running.addresses() {
-        let _ = writeln!(out, "listening on http://{address}");
+        let _ = writeln!(text, "listening on http://{address}"); // writing to a String cannot fail
     }
-    let _ = writeln!(out, "API key: {api_key}");
+    let _ = writeln!(text, "API key: {api_key}");
     if let Some(address) = running.addresses().first() {
-        let _ = writeln!(out, "open http://localhost:{} in two windows: a chat", address.port()); // stderr may be closed: nothing to do about it
+        let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
+    // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The handling of signals, ready before the server is, so that none ends the process without a word.

@@ -1,6 +1,6 @@
 //! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
 
-use crate::protocol::{Conversation, Encoded, Message, Protocol, Turn};
+use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use fanfare_hub::{Connect, Now, Push, Reply};
 use fanfare_wire::chat::{self, Written};
 
@@ -26,7 +26,7 @@ impl Chat {
 }
 
 impl Protocol for Chat {
-    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(chat::Chat::open(Connect::default()));
         Box::new(chat::Chat::default())
     }

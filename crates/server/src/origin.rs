@@ -3,9 +3,10 @@
 //! A browser names the page's origin in every handshake; other clients send none and are not concerned.
 
 /// The origins that are let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origins {
     /// Only pages that this same host served.
+    #[default]
     SameHost,
     /// The same host, and pages of any port of this machine: for development.
     Localhost,
@@ -13,12 +14,6 @@ pub enum Origins {
     List(Vec<String>),
     /// Any page.
     Any,
-}
-
-impl Default for Origins {
-    fn default() -> Self {
-        Origins::SameHost
-    }
 }
 
 impl Origins {

@@ -4,7 +4,8 @@
 //! part of it. Both run on the shard's thread and must not block. What a publication looks like is asked of the protocol
 //! once for all receivers; what concerns one connection is asked of its conversation. [`Echo`] is the smallest protocol.
 
-use fanfare_hub::{Disconnect, Now, Push, Reply, Request};
+use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
+use std::sync::Arc;
 
 /// One whole message of a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Encoded {
     Binary,
     /// What was appended is the payload of the transport's own ping.
     Ping,
+    /// What was appended is a text message, and the last one: then the connection ends.
+    Last(Disconnect),
     /// This protocol has no words for it.
     Nothing,
     /// This protocol cannot say it to a client that stays: the connection ends.
@@ -33,6 +36,8 @@ pub enum Encoded {
 /// What a conversation does with a message.
 #[derive(Debug, Default)]
 pub struct Turn {
+    /// The time of this turn.
+    pub now: Now,
     /// Commands for the hub, in order.
     pub requests: Vec<Request>,
     /// A message straight back: its bytes, if [`answered`](Self::answer) says so.
@@ -57,7 +62,8 @@ impl Turn {
         self.close = Some(reason);
     }
 
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn begin(&mut self, now: Now) {
+        self.now = now;
         self.requests.clear();
         self.answer.clear();
         self.answers.clear();
@@ -65,10 +71,49 @@ impl Turn {
     }
 }
 
+/// Where a conversation takes place: the node with its secret and limits, and the shard of the connection.
+#[derive(Clone)]
+pub struct Place {
+    node: Arc<Node>,
+    shard: ShardId,
+}
+
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) secret: [u8; 32],
+    pub(crate) limits: Limits,
+}
+
+impl Place {
+    pub(crate) fn new(node: Arc<Node>, shard: ShardId) -> Self {
+        Place { node, shard }
+    }
+
+    /// Tells this node's life from others, and from its own earlier ones.
+    pub fn node(&self) -> u64 {
+        self.node.id
+    }
+
+    /// The shard that holds the connection.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The key of the node's seals.
+    pub fn secret(&self) -> &[u8] {
+        &self.node.secret
+    }
+
+    /// The node's bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.node.limits
+    }
+}
+
 /// A language that clients speak over messages.
 pub trait Protocol: Send + Sync + 'static {
     /// A connection has been upgraded: its part of the protocol begins. What it does at once goes into `turn`.
-    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation>;
+    fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation>;
 
     /// Encodes a push for every connection that speaks this, appended to `out`, which is empty.
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded;
@@ -78,9 +123,9 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
-    /// The largest message of a client, in bytes; `None` is the server's `message_bytes_max`.
-    fn message_bytes_max(&self) -> Option<usize> {
-        None
+    /// The largest message of a client, in bytes. Default: the server's `message_bytes_max`.
+    fn message_bytes_max(&self, limits: &Limits) -> usize {
+        limits.message_bytes_max
     }
 
     /// How long a session outlives its connection, in ms; 0 ends both together.
@@ -118,7 +163,7 @@ impl Echo {
 }
 
 impl Protocol for Echo {
-    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
         Box::new(*self)
     }
@@ -131,8 +176,8 @@ impl Protocol for Echo {
         }
     }
 
-    fn message_bytes_max(&self) -> Option<usize> {
-        self.message_bytes_max
+    fn message_bytes_max(&self, limits: &Limits) -> usize {
+        self.message_bytes_max.unwrap_or(limits.message_bytes_max)
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::http;
 use crate::listen::listen;
-use crate::protocol::Protocol;
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, now_since, shard_id};
+use crate::protocol::{Node, Place, Protocol};
+use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, now_since, shard_id};
 use fanfare_hub::{MemoryStore, Shard, ShardConfig, Stats, WireId};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -146,11 +146,14 @@ impl Fanfare {
         let born = Instant::now();
         let placement_key = random()?;
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
-        let upgrades = self
-            .protocols
-            .iter()
-            .enumerate()
-            .map(|(wire, (path, protocol))| (path.clone(), WireId(wire as u8), protocol.clone()));
+        let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
+            path: path.clone(),
+            wire: WireId(wire as u8),
+            protocol: protocol.clone(),
+        });
+        let mut secret = [0; 32];
+        fill_random(&mut secret)?;
+        let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
         let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
@@ -160,6 +163,7 @@ impl Fanfare {
             controls.push(sender);
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
+            let place = Place::new(node.clone(), me);
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
@@ -175,7 +179,7 @@ impl Fanfare {
                     seed: seeds.1,
                     placement_key,
                 };
-                let shell = Shell::new(Shard::new(shard, store, now), config, protocols, links, born);
+                let shell = Shell::new(Shard::new(shard, store, now), config, protocols, place, links, born);
                 shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
@@ -277,7 +281,14 @@ impl Running {
 
 fn random() -> Result<u64, ServeError> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| ServeError::System { what: "random number", source: io::Error::other(e.to_string()) })?;
+    fill_random(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+fn fill_random(bytes: &mut [u8]) -> Result<(), ServeError> {
+    let failed = |error: getrandom::Error| ServeError::System {
+        what: "random number",
+        source: io::Error::other(error.to_string()),
+    };
+    getrandom::fill(bytes).map_err(failed)
 }

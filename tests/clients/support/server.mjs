@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url'
 
 const BIN = process.env.FANFARE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanfare', import.meta.url))
 const SHARDS = process.env.FANFARE_SHARDS ?? '1'
-const LISTENING = /listening on (http:\/\/[^\s]+)/
+// To the end of the line: what has come so far may stop within the port.
+const LISTENING = /listening on (http:\/\/\S+)\n/
 
 export async function startServer(listen = '127.0.0.1:0') {
   let run = await launch(listen)

@@ -76,15 +76,15 @@ impl Front {
         let waiting_max = cx.limits.fanout_waiting_max;
         match message {
             ToEdge::Deliver { epoch, publication } => {
-                if !edge.deliver(epoch, publication, waiting_max) {
+                let taken = edge.deliver(epoch, publication, waiting_max);
+                if !taken {
                     self.tell_home(cx, &channel, ToHome::Behind);
                 }
             }
             ToEdge::Skip { to } => edge.skip(to),
             ToEdge::Signal { signal, answer: None } => {
-                if !edge.signal(signal, waiting_max) {
-                    self.signals_shed += 1;
-                }
+                let kept = edge.signal(signal, waiting_max);
+                self.signals_shed += u64::from(!kept);
             }
             ToEdge::Signal { signal, answer: Some(to) } => {
                 let taken = self.directed(cx, index, &signal);

@@ -29,9 +29,16 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 #[derive(Clone)]
 pub(crate) struct Routes {
     /// Upgrades: by path, then by subprotocol.
-    pub(crate) upgrades: Arc<[(String, WireId, Arc<dyn Protocol>)]>,
+    pub(crate) upgrades: Arc<[Upgrade]>,
     /// Everything else.
     pub(crate) pages: axum::Router,
+}
+
+/// A protocol, and where it is spoken.
+pub(crate) struct Upgrade {
+    pub(crate) path: String,
+    pub(crate) wire: WireId,
+    pub(crate) protocol: Arc<dyn Protocol>,
 }
 
 /// What an upgrade request asks, whoever parsed it.
@@ -62,7 +69,7 @@ impl Routes {
     pub(crate) fn upgrade<'a>(&self, shell: &Shell, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         let headers = request.headers.iter().copied();
         let accepted = accept(request.method, request.http_minor, headers)?;
-        let offered: Vec<_> = self.upgrades.iter().filter(|(path, ..)| path == request.path).collect();
+        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == request.path).collect();
         if offered.is_empty() {
             let reason = format!("no protocol is spoken at {:?}", request.path);
             return Err(Refused { status: 404, headers: &[], reason });
@@ -71,22 +78,22 @@ impl Routes {
             let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
             found.and_then(|(_, value)| std::str::from_utf8(value).ok())
         };
-        if let Some(origin) = header("origin") {
-            if !shell.config.origins.allow(origin, header("host")) {
-                let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
-                return Err(Refused { status: 403, headers: &[], reason });
-            }
+        if let Some(origin) = header("origin")
+            && !shell.config.origins.allow(origin, header("host"))
+        {
+            let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
+            return Err(Refused { status: 403, headers: &[], reason });
         }
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
-        let asked =
-            accepted.protocols.iter().find_map(|name| offered.iter().find(|(.., p)| p.subprotocol() == Some(*name)));
-        let unnamed = || offered.iter().find(|(.., p)| p.subprotocol().is_none());
-        let Some((_, wire, protocol)) = asked.or_else(unnamed) else {
-            let spoken: Vec<_> = offered.iter().filter_map(|(.., p)| p.subprotocol()).collect();
+        let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
+        let asked = accepted.protocols.iter().find_map(|name| named(name));
+        let unnamed = || offered.iter().find(|upgrade| upgrade.protocol.subprotocol().is_none());
+        let Some(upgrade) = asked.or_else(unnamed) else {
+            let spoken: Vec<_> = offered.iter().filter_map(|upgrade| upgrade.protocol.subprotocol()).collect();
             let reason = format!("{:?} speaks only the subprotocols {spoken:?}", request.path);
             return Err(Refused { status: 400, headers: &[], reason });
         };
-        Ok(Granted { wire: *wire, subprotocol: asked.and(protocol.subprotocol()), accepted })
+        Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
     }
 }
 
@@ -127,8 +134,13 @@ enum Head {
 async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
     let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
     let head_timeout = shell.borrow().config.head_timeout;
-    let head = match tokio::time::timeout(head_timeout, read_head(&shell, &mut socket, &routes)).await {
+    let mut read = Vec::new();
+    let reading = read_head(&shell, &mut socket, &routes, &mut read);
+    let head = match tokio::time::timeout(head_timeout, reading).await {
         Ok(head) => head,
+        // Browsers open connections ahead of need. One that has not said a word is closed without one: an answer to no
+        // request would be taken for the answer to the next.
+        Err(_) if read.is_empty() => Head::Gone,
         Err(_) => {
             let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
             Head::Refused(Refused { status: 408, headers: &[], reason })
@@ -144,8 +156,8 @@ async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
     }
 }
 
-async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> Head {
-    let mut read = Vec::new();
+/// Reads until the head is whole; `read` holds what was read, as long as it leads nowhere else.
+async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes, read: &mut Vec<u8>) -> Head {
     loop {
         if socket.readable().await.is_err() {
             return Head::Gone;
@@ -172,7 +184,7 @@ async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> H
                 }
                 Ok(count) => {
                     read.extend_from_slice(&shell.buffer[..count]);
-                    judge(shell, &read, routes).map(|progress| {
+                    judge(shell, read, routes).map(|progress| {
                         let rest = match &progress {
                             Progress::Upgrade(_, _, len) => read[*len..].to_vec(),
                             _ => Vec::new(),
@@ -186,7 +198,7 @@ async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> H
         };
         match progress {
             None => {}
-            Some((Progress::Http, _)) => return Head::Http(read),
+            Some((Progress::Http, _)) => return Head::Http(std::mem::take(read)),
             Some((Progress::Refuse(refused), _)) => return Head::Refused(refused),
             Some((Progress::Upgrade(wire, answer, _), rest)) => {
                 return if socket.write_all(&answer).await.is_ok() { Head::Upgraded(wire, rest) } else { Head::Gone };
@@ -242,8 +254,7 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    let default_max = shell.config.limits.message_bytes_max;
-    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max().unwrap_or(default_max);
+    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max(&shell.config.limits);
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     drop(shell);

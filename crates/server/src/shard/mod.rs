@@ -12,7 +12,7 @@ mod peers;
 mod read;
 
 use crate::config::Config;
-use crate::protocol::{Conversation, Encoded, Message, Protocol, Turn};
+use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
 use fanfare_hub::{Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard, ShardId, WireId};
 use fanfare_wire::websocket::{self, Opcode};
@@ -26,7 +26,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use corked::Corked;
 
-pub(crate) use accept::{Refused, Routes, UpgradeRequest, adopt};
+pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
@@ -41,6 +41,7 @@ pub(crate) struct Shell {
     /// Inputs that came up while effects were done.
     inputs: VecDeque<Input>,
     protocols: Vec<Arc<dyn Protocol>>,
+    place: Place,
     conns: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
@@ -88,6 +89,7 @@ impl Shell {
         hub: Shard,
         config: Arc<Config>,
         protocols: Vec<Arc<dyn Protocol>>,
+        place: Place,
         links: Links,
         born: Instant,
     ) -> Self {
@@ -96,6 +98,7 @@ impl Shell {
             effects: Effects::new(),
             inputs: VecDeque::new(),
             protocols,
+            place,
             conns: Vec::new(),
             free: Vec::new(),
             open: 0,
@@ -132,8 +135,8 @@ impl Shell {
         let protocol = self.protocols[usize::from(wire.0)].clone();
         let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms() };
         let mut turn = std::mem::take(&mut self.turn);
-        turn.clear();
-        let conversation = protocol.open(&mut turn);
+        turn.begin(now);
+        let conversation = protocol.open(&self.place, &mut turn);
         let slot = &mut self.conns[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let id = ConnId { index, generation: slot.generation };
@@ -161,7 +164,7 @@ impl Shell {
     /// A whole message has come from a connection.
     fn message(&mut self, now: Now, id: ConnId, message: Message<'_>) {
         let mut turn = std::mem::take(&mut self.turn);
-        turn.clear();
+        turn.begin(now);
         if let Some(conn) = self.conn(id) {
             conn.conversation.message(message, &mut turn);
         }
@@ -226,7 +229,13 @@ impl Shell {
                 let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
                 let effects = std::mem::take(&mut self.effects);
                 match opcode(encoded) {
-                    Ok(Some(opcode)) => self.push(effects.recipients(to), opcode, &scratch),
+                    Ok(Some(opcode)) => {
+                        self.push(effects.recipients(to), opcode, &scratch);
+                        if let Encoded::Last(reason) = encoded {
+                            let ends = effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason });
+                            self.inputs.extend(ends);
+                        }
+                    }
                     Ok(None) => {}
                     Err(reason) => {
                         self.inputs.extend(effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason }));
@@ -335,7 +344,7 @@ impl Shell {
 /// The kind of frame for what was encoded, if any.
 fn opcode(encoded: Encoded) -> Result<Option<Opcode>, Disconnect> {
     match encoded {
-        Encoded::Text => Ok(Some(Opcode::Text)),
+        Encoded::Text | Encoded::Last(_) => Ok(Some(Opcode::Text)),
         Encoded::Binary => Ok(Some(Opcode::Binary)),
         Encoded::Ping => Ok(Some(Opcode::Ping)),
         Encoded::Nothing => Ok(None),

@@ -106,10 +106,10 @@ impl Reader {
             match Pin::new(half).poll_read(cx, &mut into) {
                 Poll::Pending => {
                     // The hub ends connections too: then the reader must hear of it.
-                    if let Some(conn) = shell.conn(self.id) {
-                        if conn.reader.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                            conn.reader = Some(cx.waker().clone());
-                        }
+                    if let Some(conn) = shell.conn(self.id)
+                        && conn.reader.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()))
+                    {
+                        conn.reader = Some(cx.waker().clone());
                     }
                     return Poll::Pending;
                 }

@@ -63,12 +63,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        fanfare_hub::Limits::default().into()
+        (&fanfare_hub::Limits::default()).into()
     }
 }
 
-impl From<fanfare_hub::Limits> for Limits {
-    fn from(limits: fanfare_hub::Limits) -> Self {
+impl From<&fanfare_hub::Limits> for Limits {
+    fn from(limits: &fanfare_hub::Limits) -> Self {
         Limits { message_bytes_max: limits.message_bytes_max, subscriptions_max: limits.subscriptions_max }
     }
 }

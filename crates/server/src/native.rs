@@ -1,0 +1,185 @@
+//! The native protocol on the protocol seam: `fanfare_wire::native` over WebSocket, one conversation a connection.
+//!
+//! Here is what the hub cannot do, having no keys: tickets are sealed and opened, and pushed anew at half their life.
+
+use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use fanfare_hub::{
+    ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Push, Reply, ReplyBody, Request, RequestId, Resume,
+    SubOptions, UserId,
+};
+use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
+use fanfare_wire::ticket::{self, Claims};
+
+/// How long a ticket is good for.
+const TICKET_MS: u64 = 3_600_000;
+/// What surrounds a payload in a message.
+const ENVELOPE_BYTES: usize = 8 << 10;
+
+/// The native protocol: channels with history, recovery, presence and signals.
+#[derive(Debug, Clone, Copy)]
+pub struct Native {
+    heartbeat_ms: u32,
+    grace_ms: u32,
+}
+
+impl Default for Native {
+    /// Heartbeats every 25 s; a session outlives its connection by 10 s.
+    fn default() -> Self {
+        Native { heartbeat_ms: 25_000, grace_ms: 10_000 }
+    }
+}
+
+impl Native {
+    /// Pings so often; a client that gives no sign of life until the next one is closed.
+    #[must_use]
+    pub fn heartbeat_ms(self, heartbeat_ms: u32) -> Self {
+        Native { heartbeat_ms, ..self }
+    }
+
+    /// How long a session outlives its connection.
+    #[must_use]
+    pub fn grace_ms(self, grace_ms: u32) -> Self {
+        Native { grace_ms, ..self }
+    }
+}
+
+impl Protocol for Native {
+    fn open(&self, place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
+        Box::new(Talk { place: place.clone(), session: None })
+    }
+
+    fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {
+        native::encode_push(out, push);
+        match push {
+            Push::Disconnect { reason, .. } => Encoded::Last(*reason),
+            _ => Encoded::Text,
+        }
+    }
+
+    fn subprotocol(&self) -> Option<&'static str> {
+        Some(native::PROTOCOL)
+    }
+
+    fn message_bytes_max(&self, limits: &Limits) -> usize {
+        limits.message_bytes_max.div_ceil(3) * 4 + ENVELOPE_BYTES // a payload may come as base64
+    }
+
+    fn grace_ms(&self) -> u32 {
+        self.grace_ms
+    }
+
+    fn heartbeat_ms(&self) -> u32 {
+        self.heartbeat_ms
+    }
+}
+
+/// One connection.
+struct Talk {
+    place: Place,
+    session: Option<Box<Ticketed>>,
+}
+
+/// What a ticket is made of, and when the last one was.
+struct Ticketed {
+    client: ClientId,
+    user: Option<UserId>,
+    issued_ms: u64,
+}
+
+impl Conversation for Talk {
+    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
+        let Message::Text(text) = message else {
+            let problem = "this protocol is spoken in text frames; payloads that are binary go as data64";
+            return turn.requests.push(invalid(None, Error::new(ErrorCode::BadRequest, problem)));
+        };
+        let mut decoded = Vec::new();
+        native::decode(text, &native::Limits::from(self.place.limits()), &mut decoded);
+        for command in decoded {
+            let request = match command {
+                Decoded::Request(request) => request,
+                Decoded::Connect { id, token, ticket, subscribe } => {
+                    self.connect(turn.now, id, token, ticket, subscribe)
+                }
+                Decoded::Refresh { id, .. } => invalid(id, no_tokens()),
+                Decoded::Rpc { id, method, .. } => {
+                    invalid(id, Error::new(ErrorCode::NotFound, format!("no method is called {method:?}")))
+                }
+            };
+            turn.requests.push(request);
+        }
+        let place = &self.place;
+        if let Some(session) = self.session.as_mut().filter(|s| turn.now.wall_ms >= s.issued_ms + TICKET_MS / 2) {
+            let mut out = Vec::new();
+            native::encode_ticket(&mut out, &session.seal(place, turn.now));
+            turn.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+        }
+    }
+
+    fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
+        if let ReplyBody::Connected(connected) = &reply.body {
+            let mut session = Ticketed { client: connected.client, user: connected.user.clone(), issued_ms: 0 };
+            let ticket = session.seal(&self.place, now);
+            let limits = ConnectedLimits::from(self.place.limits());
+            let extras = ConnectedExtras { ticket: &ticket, features: &[], limits };
+            native::encode_reply(out, reply, Some(&extras));
+            self.session = Some(Box::new(session));
+        } else {
+            native::encode_reply(out, reply, None);
+        }
+        Encoded::Text
+    }
+}
+
+impl Talk {
+    fn connect(
+        &self,
+        now: Now,
+        id: Option<RequestId>,
+        token: Option<Box<str>>,
+        ticket: Option<Box<str>>,
+        subscribe: Vec<SubOptions>,
+    ) -> Request {
+        if token.is_some() {
+            return invalid(id, no_tokens());
+        }
+        // A ticket that is not honoured costs its client no more than a new session.
+        let claims = ticket.and_then(|text| {
+            let opened = ticket::open(&text, self.place.secret(), now.wall_ms);
+            opened.inspect_err(|error| tracing::debug!(%error, "a ticket was not honoured")).ok()
+        });
+        let claims = claims.filter(|claims| claims.node == self.place.node());
+        let resume: Option<Resume> = claims.as_ref().map(Claims::resume);
+        let user = claims.and_then(|claims| claims.user);
+        Request { id, command: Command::Connect(Box::new(Connect { user, info: None, resume, subscribe })) }
+    }
+}
+
+impl Ticketed {
+    fn seal(&mut self, place: &Place, now: Now) -> String {
+        self.issued_ms = now.wall_ms;
+        let claims = Claims {
+            node: place.node(),
+            shard: place.shard(),
+            client: self.client,
+            user: self.user.clone(),
+            issued_ms: now.wall_ms,
+            expires_ms: now.wall_ms + TICKET_MS,
+            grants: None,
+        };
+        ticket::seal(&claims, place.secret())
+    }
+}
+
+fn invalid(id: Option<RequestId>, error: Error) -> Request {
+    Request { id, command: Command::Invalid(error) }
+}
+
+fn no_tokens() -> Error {
+    Error::new(ErrorCode::Unauthorized, "this server has no keys to check a token with; connect without one")
+}
+
+impl std::fmt::Debug for Talk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Talk").finish_non_exhaustive()
+    }
+}
