@@ -26,7 +26,9 @@ impl Front {
         }
         if let Some(Ask::Adopt(adopting)) = adopting.and_then(|token| self.asks.get(token)) {
             if adopting.waiting.len() < cx.limits.outstanding_max {
-                return adopting.waiting.push_back(request);
+                adopting.waiting.push_back(request);
+                let waiting = adopting.waiting.len() as u32;
+                return self.hold_or_resume(cx, Some(id), waiting);
             }
             let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
             return self.reply(cx, Some(id), reply, ReplyBody::Error(error));
@@ -161,6 +163,12 @@ impl Front {
     }
 
     fn send_signal(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, signal: Signal) -> Result<(), Error> {
+        let len = signal.data.len();
+        let max = cx.limits.message_bytes_max;
+        if len > max {
+            let message = format!("data of {len} bytes exceeds the limit (message_bytes_max) of {max}");
+            return Err(Error::new(ErrorCode::TooLarge, message).on(&signal.channel));
+        }
         self.may(cx, at, &signal.channel, Action::Signal)?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let from = session.from();

@@ -22,10 +22,18 @@ use std::collections::VecDeque;
 impl Front {
     pub(super) fn connect(&mut self, cx: &mut Cx<'_>, conn: ConnId, reply: ReplyTo, connect: Connect) {
         match connect.resume {
-            Some(Resume { shard, client }) if shard == cx.me => match self.sessions.by_client.get(&client) {
-                Some(&index) if self.may_resume(index, &connect) => self.resume_here(cx, conn, reply, connect, index),
-                _ => self.start_session(cx, conn, reply, connect, None),
-            },
+            // Here, whatever the ticket says: it may have come over by an earlier resume whose answer was lost.
+            Some(Resume { client, .. }) if self.sessions.by_client.contains_key(&client) => {
+                match self.sessions.by_client.get(&client) {
+                    Some(&index) if self.may_resume(index, &connect) => {
+                        self.resume_here(cx, conn, reply, connect, index)
+                    }
+                    _ => self.start_session(cx, conn, reply, connect, None),
+                }
+            }
+            Some(Resume { shard, .. }) if shard == cx.me || !self.edges.is_shard(shard) => {
+                self.start_session(cx, conn, reply, connect, None);
+            }
             Some(Resume { shard, client }) => {
                 let adopting = Adopting { conn, reply, connect, waiting: VecDeque::new() };
                 let token = self.asks.insert(Ask::Adopt(Box::new(adopting)));
@@ -192,6 +200,9 @@ impl Front {
         for request in waiting {
             self.command(cx, id, request);
         }
+        let session = self.conn(id).and_then(|conn| conn.session);
+        let outstanding = session.map_or(0, |index| self.sessions.slab[index as usize].outstanding);
+        self.hold_or_resume(cx, Some(id), outstanding);
     }
 
     fn keep_orphan(&mut self, cx: &mut Cx<'_>, client: ClientId, adopted: Adopted) {

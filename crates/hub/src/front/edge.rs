@@ -166,6 +166,11 @@ impl Edges {
         }
     }
 
+    /// Tickets may be older than the number of shards.
+    pub(crate) fn is_shard(&self, shard: ShardId) -> bool {
+        u64::from(shard.0) < self.shards
+    }
+
     pub(crate) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq

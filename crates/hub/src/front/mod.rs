@@ -218,7 +218,7 @@ impl Front {
     }
 
     /// A connection is read while it has not too many commands outstanding and room for their answers.
-    fn hold_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
+    pub(super) fn hold_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
         let hold = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;

@@ -1,0 +1,188 @@
+//! Commands: their order, their limits, and what is refused with which word.
+
+mod common;
+use common::*;
+use fanfare_hub::*;
+
+#[test]
+fn the_first_command_is_connect_and_there_is_one_of_it() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let peer = net.open(0);
+        assert_eq!(error_code(&net.ask(peer, publish("chat:a", "1"))), ErrorCode::NotConnected);
+        assert!(matches!(net.ask(peer, Command::Connect(Box::default())), ReplyBody::Connected(_)));
+        assert_eq!(error_code(&net.ask(peer, Command::Connect(Box::default()))), ErrorCode::AlreadyConnected);
+        assert_eq!(net.peers[peer].closed, None);
+    }
+}
+
+#[test]
+fn who_does_not_connect_in_time_is_closed() {
+    let mut net = Net::new(1);
+    let (silent, connected) = (net.open(0), net.connect(0));
+    net.pass(5_200);
+    assert_eq!(net.peers[silent].closed, Some(Disconnect::NotConnected));
+    assert_eq!(net.peers[connected].closed, None);
+}
+
+#[test]
+fn who_does_not_answer_heartbeats_is_closed_and_may_come_back() {
+    let mut net = Net::new(1);
+    let peer = net.connect(0);
+    net.pass(26_000);
+    assert!(net.take(peer).contains(&Told::Push(Push::Ping)));
+    net.all_alive();
+    net.pass(26_000);
+    assert_eq!(net.peers[peer].closed, None, "it gave a sign of life");
+    net.pass(26_000);
+    assert_eq!(net.peers[peer].closed, Some(Disconnect::HeartbeatTimeout));
+    let again = net.resume(peer, 0, vec![]);
+    assert_eq!(net.client(again), net.client(peer));
+}
+
+#[test]
+fn too_many_invalid_messages_are_abuse() {
+    let mut net = Net::new(1);
+    let peer = net.connect(0);
+    for count in 1..=100 {
+        net.send(peer, Command::Invalid(Error::new(ErrorCode::BadRequest, "no")));
+        assert_eq!(net.peers[peer].closed, None, "after {count}");
+    }
+    net.send(peer, Command::Invalid(Error::new(ErrorCode::BadRequest, "no")));
+    assert_eq!(net.peers[peer].closed, Some(Disconnect::Abuse));
+}
+
+#[test]
+fn commands_on_a_channel_wait_behind_its_pending_subscription_and_others_do_not() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let peer = net.connect(0);
+    net.subscribe_late(peer, "chat:b");
+    let subscribe = |name| Command::Subscribe { subs: vec![SubOptions::new(channel(name))], many: false };
+    let sub = net.send(peer, subscribe("chat:a"));
+    let published = net.send(peer, publish("chat:a", "1"));
+    let entered = net.send(peer, enter("chat:a", "1"));
+    let left = net.send(peer, unsubscribe("chat:a"));
+    let again = net.send(peer, subscribe("chat:a"));
+    let other = net.send(peer, enter("chat:b", "1"));
+    assert_eq!(net.answer_to(peer, other), Some(ReplyBody::Done), "another channel does not wait");
+    for id in [sub, published, entered, left, again] {
+        assert_eq!(net.answer_to(peer, id), None, "{id}");
+    }
+    net.answer_all();
+    assert!(matches!(net.answer_to(peer, sub), Some(ReplyBody::Subscribed(_))));
+    assert!(matches!(net.answer_to(peer, published), Some(ReplyBody::Published { .. })));
+    assert_eq!(net.answer_to(peer, entered), Some(ReplyBody::Done));
+    assert!(matches!(net.answer_to(peer, left), Some(ReplyBody::Unsubscribed { .. })));
+    assert!(matches!(net.answer_to(peer, again), Some(ReplyBody::Subscribed(_))));
+}
+
+#[test]
+fn nothing_is_delivered_before_the_answers_of_one_subscribe_are_told_together() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let subs: Vec<SubOptions> = (0..8).map(|i| SubOptions::new(channel(&format!("chat:{i}")))).collect();
+        let id = net.send_only(bob, Command::Subscribe { subs, many: true });
+        for i in 0..8 {
+            net.send_only(ada, publish(&format!("chat:{i}"), "1"));
+        }
+        net.settle();
+        let told = net.take(bob);
+        let answer = told.iter().position(|t| matches!(t, Told::Reply(r) if r.id == Some(RequestId::Number(id))));
+        let first = told.iter().position(|t| matches!(t, Told::Push(Push::Message { .. }))).unwrap_or(told.len());
+        assert!(answer.is_some_and(|answer| answer < first), "{told:?}");
+    }
+}
+
+#[test]
+fn a_connection_with_too_much_outstanding_is_not_read_until_it_is_answered() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let peer = net.connect(0);
+    for count in 1..=32 {
+        assert!(!net.peers[peer].held, "after {count}");
+        net.send(peer, publish("chat:a", "1"));
+    }
+    assert!(net.peers[peer].held);
+    net.answer_all();
+    assert!(!net.peers[peer].held);
+    assert_eq!(net.peers[peer].told.iter().filter(|t| matches!(t, Told::Reply(_))).count(), 33);
+}
+
+#[test]
+fn the_next_subscription_over_the_limit_is_refused_with_the_limit() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let peer = net.connect(0);
+        for i in 0..128 {
+            net.subscribe(peer, &format!("chat:{i}"));
+        }
+        let one_more = Command::Subscribe { subs: vec![SubOptions::new(channel("chat:x"))], many: false };
+        let ReplyBody::Error(error) = net.ask(peer, one_more) else { panic!() };
+        assert_eq!(error.code, ErrorCode::LimitExceeded);
+        assert!(error.message.contains("128"), "{error}");
+        net.send(peer, unsubscribe("chat:0"));
+        net.subscribe(peer, "chat:x");
+    }
+}
+
+#[test]
+fn a_reload_ends_the_subscriptions_that_it_denies_and_no_others() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        for peer in [ada, bob] {
+            net.subscribe(peer, "chat:a");
+            net.subscribe(peer, "news:a");
+        }
+        let mut closed = open_rule("chat:*");
+        closed.subscribe = vec![Who::Nobody];
+        net.reload(Rules::new(vec![closed, open_rule("news:*")]));
+        for peer in [ada, bob] {
+            let told = net.take(peer);
+            let ended: Vec<_> = told.iter().filter(|t| matches!(t, Told::Push(Push::Unsubscribed { .. }))).collect();
+            assert_eq!(ended.len(), 1, "{told:?}");
+        }
+        net.send(ada, publish("chat:a", "1"));
+        net.publish(ada, "news:a", "2");
+        assert_eq!(net.take_messages(bob), ["2"]);
+    }
+}
+
+#[test]
+fn a_reload_that_denies_a_subscription_still_being_asked_for_answers_it() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let peer = net.connect(0);
+    let sub = net.send(peer, Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false });
+    let behind = net.send(peer, enter("chat:a", "1"));
+    net.reload(Rules::new(vec![open_rule("news:*")]));
+    net.answer_all();
+    assert_eq!(net.answer_to(peer, sub).map(|body| error_code(&body)), Some(ErrorCode::NoRule));
+    assert_eq!(net.answer_to(peer, behind).map(|body| error_code(&body)), Some(ErrorCode::NoRule));
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_the_limit_and_the_size() {
+    let limits = Limits { message_bytes_max: 10, presence_bytes_max: 5, ..Limits::default() };
+    let mut net = Net::with(1, limits, open_rules());
+    let peer = net.connect(0);
+    net.subscribe(peer, "chat:a");
+    for (command, words) in [
+        (publish("chat:a", "12345678901"), ["11", "10"]),
+        (enter("chat:a", "123456"), ["6", "5"]),
+        (signal("chat:a", "x", "12345678901", None), ["11", "10"]),
+    ] {
+        let ReplyBody::Error(error) = net.ask(peer, command) else { panic!() };
+        assert_eq!(error.code, ErrorCode::TooLarge);
+        assert!(words.iter().all(|word| error.message.contains(word)), "{error}");
+    }
+}
+
+#[test]
+fn a_ticket_of_a_shard_that_does_not_exist_begins_a_new_session() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let resume = Some(Resume { shard: ShardId(99), client: ClientId(5) });
+        let peer = net.connect_as(0, Connect { resume, ..Connect::default() });
+        assert_ne!(net.client(peer), ClientId(5));
+    }
+}

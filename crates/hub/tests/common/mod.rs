@@ -1,0 +1,487 @@
+//! A small shell for scenario tests: shards in one thread, a clock that the test moves, connections that remember what
+//! they were told. It does what the contract of `Shard` asks and decides nothing; nothing waits and nothing sleeps.
+//!
+//! Tests run with one and with three shards, or with `FANFARE_SHARDS` of them.
+
+#![allow(dead_code, unreachable_pub)] // each test file is a crate of its own and uses its part
+
+use bytes::Bytes;
+use fanfare_hub::*;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How many shards to test with.
+pub fn shard_counts() -> Vec<usize> {
+    match std::env::var("FANFARE_SHARDS").ok().and_then(|text| text.parse().ok()) {
+        Some(count) => vec![count],
+        None => vec![1, 3],
+    }
+}
+
+/// What a connection was told, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    Reply(Reply),
+    Push(Push),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Peer {
+    pub shard: usize,
+    pub conn: ConnId,
+    pub told: Vec<Told>,
+    pub closed: Option<Disconnect>,
+    pub held: bool,
+    /// False: its outbox fills.
+    pub reads: bool,
+    outbox: Outbox,
+    next_id: u64,
+    pub client: Option<ClientId>,
+}
+
+/// Answers of a store that does not answer in place.
+pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, Answer)>>>;
+
+/// The shards and everything around them.
+pub struct Net {
+    pub shards: Vec<Shard>,
+    pub limits: Arc<Limits>,
+    pub now: Now,
+    pub peers: Vec<Peer>,
+    effects: Effects,
+    inbox: VecDeque<(usize, ShardId, PeerMessage)>,
+    again: Vec<bool>,
+    /// Fan-outs go on only when the test says so.
+    pub paused: bool,
+    pub late: LateAnswers,
+}
+
+/// A store whose answers come when the test says so, in order.
+struct LateStore {
+    shard: usize,
+    memory: MemoryStore,
+    late: LateAnswers,
+}
+
+impl Store for LateStore {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+        let answer = self.memory.submit(now, token, op)?;
+        self.late.borrow_mut().push_back((self.shard, token, answer));
+        None
+    }
+
+    fn tidy(&mut self, now: Now) {
+        self.memory.tidy(now);
+    }
+
+    fn bytes_used(&self) -> usize {
+        self.memory.bytes_used()
+    }
+}
+
+pub fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).expect("a valid name")
+}
+
+pub fn open_rules() -> Rules {
+    Rules::new(vec![open_rule("**")])
+}
+
+pub fn open_rule(pattern: &str) -> Rule {
+    Rule::open(Pattern::new(pattern).expect("a valid pattern"))
+}
+
+impl Net {
+    pub fn new(shards: usize) -> Net {
+        Net::with(shards, Limits::default(), open_rules())
+    }
+
+    pub fn with(shards: usize, limits: Limits, rules: Rules) -> Net {
+        Net::build(shards, limits, rules, false)
+    }
+
+    /// With a store that answers when [`answer_all`](Self::answer_all) is called.
+    pub fn with_late_store(shards: usize, limits: Limits) -> Net {
+        Net::build(shards, limits, open_rules(), true)
+    }
+
+    fn build(count: usize, limits: Limits, rules: Rules, is_late: bool) -> Net {
+        let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
+        let (limits, rules) = (Arc::new(limits), Arc::new(rules));
+        let late = LateAnswers::default();
+        let shards = (0..count).map(|me| {
+            let memory = MemoryStore::new(&limits, 100 + me as u64);
+            let store: Box<dyn Store> = match is_late {
+                true => Box::new(LateStore { shard: me, memory, late: late.clone() }),
+                false => Box::new(memory),
+            };
+            let config = ShardConfig {
+                me: ShardId(me as u16),
+                shards: count,
+                rules: rules.clone(),
+                limits: limits.clone(),
+                seed: me as u64,
+                placement_key: 7,
+            };
+            Shard::new(config, store, now)
+        });
+        Net {
+            shards: shards.collect(),
+            now,
+            peers: Vec::new(),
+            effects: Effects::new(),
+            inbox: VecDeque::new(),
+            again: vec![false; count],
+            paused: false,
+            late,
+            limits,
+        }
+    }
+
+    /// Opens a connection to a shard, without a session.
+    pub fn open(&mut self, shard: usize) -> usize {
+        let shard = shard % self.shards.len();
+        let conn = ConnId { index: self.peers.len() as u32, generation: 1 };
+        let outbox = Outbox::default();
+        let told = Vec::new();
+        let peer = Peer { shard, conn, told, closed: None, held: false, reads: true, outbox, next_id: 0, client: None };
+        self.peers.push(peer);
+        let (grace_ms, heartbeat_ms) = (self.limits.grace_ms as u32, self.limits.heartbeat_ms as u32);
+        self.input(shard, Input::Opened { conn, opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms } });
+        self.peers.len() - 1
+    }
+
+    /// Opens a connection and connects it.
+    pub fn connect(&mut self, shard: usize) -> usize {
+        self.connect_as(shard, Connect::default())
+    }
+
+    pub fn connect_as(&mut self, shard: usize, connect: Connect) -> usize {
+        let peer = self.open(shard);
+        match self.ask(peer, Command::Connect(Box::new(connect))) {
+            ReplyBody::Connected(connected) => self.peers[peer].client = Some(connected.client),
+            other => panic!("not connected but {other:?}"),
+        }
+        peer
+    }
+
+    /// Comes back as the client that `peer` was.
+    pub fn resume(&mut self, peer: usize, shard: usize, subscribe: Vec<SubOptions>) -> usize {
+        let was = ShardId(self.peers[peer].shard as u16);
+        let resume = Some(Resume { shard: was, client: self.client(peer) });
+        self.connect_as(shard, Connect { resume, subscribe, ..Connect::default() })
+    }
+
+    pub fn client(&self, peer: usize) -> ClientId {
+        self.peers[peer].client.expect("connected")
+    }
+
+    /// Sends a command and settles; its id.
+    pub fn send(&mut self, peer: usize, command: Command) -> u64 {
+        let id = self.send_only(peer, command);
+        self.settle();
+        id
+    }
+
+    /// Sends a command; what other shards make of it waits for [`settle`](Self::settle).
+    pub fn send_only(&mut self, peer: usize, command: Command) -> u64 {
+        self.peers[peer].next_id += 1;
+        let id = self.peers[peer].next_id;
+        let Peer { shard, conn, .. } = self.peers[peer];
+        let request = Request { id: Some(RequestId::Number(id)), command };
+        self.input(shard, Input::Command { conn, request });
+        id
+    }
+
+    /// Sends a command and gives its answer.
+    pub fn ask(&mut self, peer: usize, command: Command) -> ReplyBody {
+        let id = self.send(peer, command);
+        self.answer_to(peer, id).unwrap_or_else(|| panic!("no answer to {id}; told: {:?}", self.peers[peer].told))
+    }
+
+    /// The answer to a command, once there is one.
+    pub fn answer_to(&self, peer: usize, id: u64) -> Option<ReplyBody> {
+        self.peers[peer].told.iter().find_map(|told| match told {
+            Told::Reply(reply) if reply.id == Some(RequestId::Number(id)) => Some(reply.body.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn subscribe(&mut self, peer: usize, name: &str) -> Subscribed {
+        self.subscribe_with(peer, SubOptions::new(channel(name)))
+    }
+
+    pub fn subscribe_with(&mut self, peer: usize, options: SubOptions) -> Subscribed {
+        match self.ask(peer, Command::Subscribe { subs: vec![options], many: false }) {
+            ReplyBody::Subscribed(subscribed) => *subscribed,
+            other => panic!("not subscribed but {other:?}"),
+        }
+    }
+
+    pub fn publish(&mut self, peer: usize, name: &str, json: &str) -> Position {
+        match self.ask(peer, publish(name, json)) {
+            ReplyBody::Published { position, .. } => position,
+            other => panic!("not published but {other:?}"),
+        }
+    }
+
+    /// Publishes `numbers` as payloads.
+    pub fn publish_all(&mut self, peer: usize, name: &str, numbers: std::ops::RangeInclusive<u32>) {
+        for number in numbers {
+            self.publish(peer, name, &number.to_string());
+        }
+    }
+
+    /// Takes away and returns what was told.
+    pub fn take(&mut self, peer: usize) -> Vec<Told> {
+        std::mem::take(&mut self.peers[peer].told)
+    }
+
+    /// The payloads of the messages that were told, which are taken away with everything else.
+    pub fn take_messages(&mut self, peer: usize) -> Vec<String> {
+        messages(&self.take(peer))
+    }
+
+    /// The client is gone without a word.
+    pub fn cut(&mut self, peer: usize) {
+        let Peer { shard, conn, .. } = self.peers[peer];
+        self.input(shard, Input::Closed { conn, finally: false });
+        self.settle();
+    }
+
+    /// A stalled client reads again, everything.
+    pub fn read_again(&mut self, peer: usize) {
+        self.peers[peer].reads = true;
+        while self.drain(peer) {
+            self.settle();
+        }
+    }
+
+    /// Everybody is given a new table of rules.
+    pub fn reload(&mut self, rules: Rules) {
+        let rules = Arc::new(rules);
+        for shard in 0..self.shards.len() {
+            self.input(shard, Input::Reload(rules.clone()));
+        }
+        self.settle();
+    }
+
+    /// Lets time pass, with every timer at its time.
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now.mono_ms + ms;
+        while self.now.mono_ms < end {
+            let step = 128.min(end - self.now.mono_ms);
+            self.now.mono_ms += step;
+            self.now.wall_ms += step;
+            for shard in 0..self.shards.len() {
+                self.input(shard, Input::Wake);
+            }
+            self.settle();
+        }
+    }
+
+    /// Everybody gives a sign of life, as clients that answer heartbeats do.
+    pub fn all_alive(&mut self) {
+        for peer in 0..self.peers.len() {
+            let Peer { shard, conn, .. } = self.peers[peer];
+            self.input(shard, Input::Alive(conn));
+        }
+    }
+
+    /// The late store gives the answers that it owes by now, and those that are asked for in consequence.
+    pub fn answer_all(&mut self) {
+        self.settle();
+        loop {
+            let Some((shard, token, answer)) = self.late.borrow_mut().pop_front() else { break };
+            self.input(shard, Input::Answer { token, answer });
+            self.settle();
+        }
+    }
+
+    /// Carries messages between shards and goes on with fan-outs until nothing is left to do.
+    pub fn settle(&mut self) {
+        loop {
+            if let Some((shard, from, message)) = self.inbox.pop_front() {
+                self.input(shard, Input::Peer { from, message });
+            } else if let Some(peer) = (0..self.peers.len()).find(|p| self.peers[*p].reads && self.has_output(*p)) {
+                self.drain(peer);
+            } else if let Some(shard) = self.again.iter().position(|again| *again).filter(|_| !self.paused) {
+                self.input(shard, Input::Continue);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// One slice of what was interrupted, on every shard.
+    pub fn go_on_once(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.input(shard, Input::Continue);
+        }
+    }
+
+    fn has_output(&self, peer: usize) -> bool {
+        !self.peers[peer].outbox.is_empty()
+    }
+
+    fn drain(&mut self, peer: usize) -> bool {
+        let outbox_max = self.limits.outbox_bytes_max;
+        let Peer { shard, conn, ref mut outbox, .. } = self.peers[peer];
+        let bytes = outbox.bytes();
+        if outbox.advance(bytes, outbox_max) {
+            self.input(shard, Input::Drained(conn));
+        }
+        bytes > 0
+    }
+
+    /// One input, and what the hub says must be done.
+    pub fn input(&mut self, shard: usize, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut effects = std::mem::take(&mut self.effects);
+            effects.clear();
+            self.shards[shard].handle(self.now, input, &mut effects);
+            let mut list = effects.take_list();
+            for effect in list.drain(..) {
+                self.effect(shard, effect, &effects, &mut inputs);
+            }
+            effects.put_back(list);
+            self.again[shard] = effects.again();
+            self.effects = effects;
+        }
+    }
+
+    fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) {
+        match effect {
+            Effect::Push { push, to, .. } => {
+                for conn in effects.recipients(to).to_vec() {
+                    let bytes = match &push {
+                        Push::Message { publication, .. } => publication.data.bytes().len() + 60,
+                        _ => 60,
+                    };
+                    self.tell(conn, Told::Push(push.clone()), bytes, inputs);
+                }
+            }
+            Effect::Reply { conn, reply } => self.tell(conn, Told::Reply(reply), 100, inputs),
+            Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
+            Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
+            Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
+            Effect::Tell { shard: to, message } => {
+                self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));
+            }
+        }
+    }
+
+    fn tell(&mut self, conn: ConnId, told: Told, bytes: usize, inputs: &mut VecDeque<Input>) {
+        let peer = &mut self.peers[conn.index as usize];
+        assert!(peer.closed.is_none(), "{told:?} for a connection that was closed");
+        peer.told.push(told);
+        if peer.outbox.push(Bytes::from(vec![0; bytes]), self.limits.outbox_bytes_max) == Appended::Full {
+            inputs.push_back(Input::Full(conn));
+        }
+    }
+
+    /// Bytes that wait for a connection.
+    pub fn waiting_bytes(&self, peer: usize) -> usize {
+        self.peers[peer].outbox.bytes()
+    }
+}
+
+pub fn publish(name: &str, json: &str) -> Command {
+    Command::Publish(Box::new(Publish {
+        channel: channel(name),
+        data: Data::Json(Bytes::from(json.to_owned())),
+        event: None,
+        key: None,
+        echo: true,
+    }))
+}
+
+pub fn unsubscribe(name: &str) -> Command {
+    Command::Unsubscribe { channel: channel(name) }
+}
+
+pub fn signal(name: &str, event: &str, json: &str, to: Option<ClientId>) -> Command {
+    let data = Bytes::from(json.to_owned());
+    Command::Signal(Box::new(Signal { channel: channel(name), event: event.into(), data, to }))
+}
+
+pub fn enter(name: &str, json: &str) -> Command {
+    Command::PresenceSet { channel: channel(name), data: Bytes::from(json.to_owned()) }
+}
+
+pub fn since(name: &str, at: Position) -> SubOptions {
+    SubOptions { since: Some(at), ..SubOptions::new(channel(name)) }
+}
+
+/// A subscription that follows presence.
+pub fn with_presence(name: &str) -> SubOptions {
+    SubOptions { presence: true, ..SubOptions::new(channel(name)) }
+}
+
+pub fn texts(publications: &[Arc<Publication>]) -> Vec<String> {
+    publications.iter().map(|p| String::from_utf8_lossy(p.data.bytes()).into_owned()).collect()
+}
+
+pub fn messages(told: &[Told]) -> Vec<String> {
+    told.iter()
+        .filter_map(|told| match told {
+            Told::Push(Push::Message { publication, .. }) => Some(publication.clone()),
+            _ => None,
+        })
+        .map(|p| String::from_utf8_lossy(p.data.bytes()).into_owned())
+        .collect()
+}
+
+pub fn signals(told: &[Told]) -> Vec<String> {
+    told.iter()
+        .filter_map(|told| match told {
+            Told::Push(Push::Signal(push)) => Some(String::from_utf8_lossy(&push.signal.data).into_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+pub fn gaps(told: &[Told]) -> Vec<(u64, bool)> {
+    told.iter()
+        .filter_map(|told| match told {
+            Told::Push(Push::Gap { position, reset, .. }) => Some((position.offset, *reset)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Changes of presence, as (kind, client).
+pub fn presence_changes(told: &[Told]) -> Vec<(PresenceKind, ClientId)> {
+    told.iter()
+        .filter_map(|told| match told {
+            Told::Push(Push::Presence(push)) => Some((push.kind, push.entry.client)),
+            _ => None,
+        })
+        .collect()
+}
+
+pub fn error_code(body: &ReplyBody) -> ErrorCode {
+    match body {
+        ReplyBody::Error(error) => error.code,
+        other => panic!("no error but {other:?}"),
+    }
+}
+
+/// Numbers as the payloads that [`Net::publish_all`] makes of them.
+pub fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+impl Net {
+    /// Subscribes where the store answers late, and waits for it.
+    pub fn subscribe_late(&mut self, peer: usize, name: &str) {
+        let options = SubOptions::new(channel(name));
+        let id = self.send(peer, Command::Subscribe { subs: vec![options], many: false });
+        self.answer_all();
+        assert!(matches!(self.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
+    }
+}

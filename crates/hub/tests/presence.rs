@@ -1,0 +1,248 @@
+//! Presence, signals and sessions that come back: who is there, who hears of it, and what a resumed session keeps.
+
+mod common;
+use common::*;
+use fanfare_hub::*;
+
+fn presence(net: &mut Net, peer: usize, name: &str) -> (u64, Option<Vec<ClientId>>) {
+    match net.ask(peer, Command::Presence { channel: channel(name) }) {
+        ReplyBody::Presence { snapshot, .. } => {
+            (snapshot.count, snapshot.entries.map(|entries| entries.iter().map(|e| e.client).collect()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn entering_changing_and_leaving_is_told_to_who_wants_it() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe_with(bob, with_presence("chat:a"));
+        for (command, kind) in [
+            (enter("chat:a", "1"), PresenceKind::Join),
+            (enter("chat:a", "2"), PresenceKind::Update),
+            (Command::PresenceClear { channel: channel("chat:a") }, PresenceKind::Leave),
+        ] {
+            net.take(bob);
+            assert_eq!(net.ask(ada, command), ReplyBody::Done);
+            assert_eq!(presence_changes(&net.take(bob)), [(kind, net.client(ada))]);
+        }
+        assert_eq!(presence_changes(&net.take(ada)), [], "ada did not ask for it");
+        let outside = net.connect(2);
+        assert_eq!(error_code(&net.ask(outside, enter("chat:a", "1"))), ErrorCode::NotSubscribed);
+    }
+}
+
+#[test]
+fn presence_outlives_a_short_cut_and_ends_with_the_grace() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe_with(bob, with_presence("chat:a"));
+        net.ask(ada, enter("chat:a", "1"));
+        net.cut(ada);
+        net.pass(9_000);
+        assert_eq!(presence(&mut net, bob, "chat:a").0, 1);
+        net.take(bob);
+        net.pass(1_200);
+        assert_eq!(presence_changes(&net.take(bob)), [(PresenceKind::Leave, net.client(ada))]);
+    }
+}
+
+#[test]
+fn a_resumed_session_stays_present_where_it_subscribes_again_on_whichever_shard() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            let mut net = Net::new(shards);
+            let (ada, bob) = (net.connect(0), net.connect(1));
+            for name in ["chat:a", "chat:b"] {
+                net.subscribe(ada, name);
+                net.subscribe_with(bob, with_presence(name));
+                net.ask(ada, enter(name, "1"));
+            }
+            net.cut(ada);
+            net.take(bob);
+            let again = net.resume(ada, landing, vec![SubOptions::new(channel("chat:a"))]);
+            assert_eq!(net.client(again), net.client(ada));
+            assert_eq!(presence_changes(&net.take(bob)), [(PresenceKind::Leave, net.client(ada))], "chat:b is left");
+            net.pass(15_000);
+            assert_eq!(presence(&mut net, bob, "chat:a").1, Some(vec![net.client(ada)]), "the old grace means nothing");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_taken_up_elsewhere_closes_its_old_connection() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = net.connect(0);
+        net.subscribe(ada, "chat:a");
+        let again = net.resume(ada, 1, vec![]);
+        assert_eq!(net.peers[ada].closed, Some(Disconnect::Moved));
+        assert_eq!(net.client(again), net.client(ada));
+        let third = net.resume(again, 2, vec![]);
+        assert_eq!(net.peers[again].closed, Some(Disconnect::Moved));
+        assert_eq!(net.client(third), net.client(ada));
+    }
+}
+
+#[test]
+fn answers_to_an_earlier_connection_do_not_reach_the_one_that_resumed_it() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let ada = net.connect(0);
+    net.send(ada, publish("chat:a", "1"));
+    net.cut(ada);
+    let again = net.resume(ada, 0, vec![]);
+    net.take(again);
+    net.answer_all();
+    assert_eq!(net.take(again), []);
+}
+
+#[test]
+fn beyond_a_size_only_the_count_is_told_and_names_come_back() {
+    for shards in shard_counts() {
+        let limits = Limits { presence_entries_max: 3, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let watcher = net.connect(0);
+        net.subscribe_with(watcher, with_presence("chat:a"));
+        let crowd: Vec<usize> = (0..5).map(|i| net.connect(i)).collect();
+        for peer in &crowd {
+            net.subscribe(*peer, "chat:a");
+            net.ask(*peer, enter("chat:a", "1"));
+        }
+        assert_eq!(presence_changes(&net.take(watcher)).len(), 3);
+        net.pass(1_200);
+        let told = net.take(watcher);
+        assert!(
+            matches!(told.last(), Some(Told::Push(Push::PresenceCount { count: 5, .. }))),
+            "the count once a second: {told:?}"
+        );
+        assert_eq!(presence(&mut net, watcher, "chat:a"), (5, None));
+        for peer in &crowd[..3] {
+            net.ask(*peer, Command::PresenceClear { channel: channel("chat:a") });
+        }
+        net.take(watcher);
+        net.pass(1_200);
+        let told = net.take(watcher);
+        let Some(Told::Push(Push::PresenceSnapshot { snapshot, .. })) = told.last() else { panic!("{told:?}") };
+        assert_eq!((snapshot.count, snapshot.entries.as_ref().map(Vec::len)), (2, Some(2)));
+    }
+}
+
+#[test]
+fn presence_missed_while_full_comes_as_a_whole() {
+    for shards in shard_counts() {
+        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe_with(bob, with_presence("chat:a"));
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=20);
+        net.ask(ada, enter("chat:a", "1"));
+        net.take(bob);
+        net.read_again(bob);
+        let told = net.take(bob);
+        let whole = told.iter().find_map(|told| match told {
+            Told::Push(Push::PresenceSnapshot { snapshot, .. }) => Some(snapshot.count),
+            _ => None,
+        });
+        assert_eq!((whole, presence_changes(&told)), (Some(1), vec![]));
+    }
+}
+
+#[test]
+fn a_signal_reaches_everybody_but_its_sender() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob, eve) = (net.connect(0), net.connect(1), net.connect(2));
+        net.subscribe(ada, "chat:a");
+        net.subscribe(bob, "chat:a");
+        let quiet = SubOptions { signals: false, ..SubOptions::new(channel("chat:a")) };
+        net.subscribe_with(eve, quiet);
+        assert_eq!(net.ask(ada, signal("chat:a", "typing", "1", None)), ReplyBody::Done);
+        assert_eq!(signals(&net.take(bob)), ["1"]);
+        assert_eq!(signals(&net.take(ada)), [""; 0]);
+        assert_eq!(signals(&net.take(eve)), [""; 0], "she does not want them");
+    }
+}
+
+#[test]
+fn under_backlog_the_latest_signal_of_each_client_and_event_wins() {
+    for shards in shard_counts() {
+        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=20);
+        net.take(bob);
+        for number in 1..=5 {
+            net.send(ada, signal("chat:a", "mouse", &number.to_string(), None));
+            net.send(ada, signal("chat:a", "offer", &format!("1{number}"), Some(net.client(bob))));
+        }
+        assert_eq!(signals(&net.take(bob)), [""; 0]);
+        net.read_again(bob);
+        let mut got = signals(&net.take(bob));
+        got.retain(|text| text.len() == 2);
+        assert_eq!(got, ["11", "12", "13", "14", "15"], "directed ones are ordered and all there");
+    }
+}
+
+#[test]
+fn waiting_signals_of_the_moment_are_coalesced() {
+    for shards in shard_counts() {
+        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=20);
+        for number in 1..=5 {
+            net.send(ada, signal("chat:a", "mouse", &number.to_string(), None));
+        }
+        net.take(bob);
+        net.read_again(bob);
+        assert_eq!(signals(&net.take(bob)), ["5"]);
+    }
+}
+
+#[test]
+fn a_directed_signal_reaches_its_client_or_is_answered_not_found() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob, eve) = (net.connect(0), net.connect(1), net.connect(2));
+        for peer in [ada, bob, eve] {
+            net.subscribe(peer, "chat:a");
+        }
+        let to_bob = signal("chat:a", "offer", "1", Some(net.client(bob)));
+        assert_eq!(net.ask(ada, to_bob.clone()), ReplyBody::Done);
+        assert_eq!((signals(&net.take(bob)), signals(&net.take(eve))), (vec!["1".to_owned()], vec![]));
+        net.send(bob, unsubscribe("chat:a"));
+        assert_eq!(error_code(&net.ask(ada, to_bob)), ErrorCode::NotFound);
+        assert_eq!(error_code(&net.ask(ada, signal("chat:a", "offer", "1", Some(ClientId(1))))), ErrorCode::NotFound);
+    }
+}
+
+#[test]
+fn a_directed_signal_for_one_who_is_away_waits_until_it_has_subscribed_again() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            let mut net = Net::new(shards);
+            let (ada, bob) = (net.connect(0), net.connect(1));
+            net.subscribe(ada, "chat:a");
+            net.subscribe(bob, "chat:a");
+            net.ask(bob, enter("chat:a", "1"));
+            net.cut(bob);
+            assert_eq!(net.ask(ada, signal("chat:a", "offer", "1", Some(net.client(bob)))), ReplyBody::Done);
+            let again = net.resume(bob, landing, vec![SubOptions::new(channel("chat:a"))]);
+            let told = net.take(again);
+            let place = |wanted: fn(&Told) -> bool| told.iter().position(wanted).expect("told");
+            let subscribed = place(|told| matches!(told, Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
+            assert!(subscribed < place(|told| matches!(told, Told::Push(Push::Signal(_)))), "{told:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Publishing, subscribing and recovering: what a subscriber gets, in which order, and what it is told of a loss.
+
+mod common;
+use common::*;
+use fanfare_hub::*;
+
+#[test]
+fn the_answer_precedes_ones_own_copy_and_everybody_gets_it() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe(bob, "chat:a");
+        net.take(ada);
+        net.send(ada, publish("chat:a", "1"));
+        let told = net.take(ada);
+        assert!(matches!(told[0], Told::Reply(Reply { body: ReplyBody::Published { .. }, .. })), "{told:?}");
+        assert_eq!(messages(&told), ["1"]);
+        assert_eq!(net.take_messages(bob), ["1"]);
+    }
+}
+
+#[test]
+fn nothing_is_delivered_after_unsubscribing_and_subscribing_again_begins_anew() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let first = net.subscribe(bob, "chat:a").position;
+        net.publish(ada, "chat:a", "1");
+        assert!(matches!(net.ask(bob, unsubscribe("chat:a")), ReplyBody::Unsubscribed { .. }));
+        net.take(bob);
+        net.publish(ada, "chat:a", "2");
+        assert_eq!(net.take_messages(bob), [""; 0]);
+        let again = net.subscribe(bob, "chat:a").position;
+        assert_eq!((again.epoch, again.offset), (first.epoch, 2));
+        net.publish(ada, "chat:a", "3");
+        assert_eq!(net.take_messages(bob), ["3"]);
+        assert_eq!(error_code(&net.ask(ada, unsubscribe("chat:a"))), ErrorCode::NotSubscribed);
+    }
+}
+
+#[test]
+fn who_comes_back_gets_exactly_what_was_missed() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let at = net.subscribe(bob, "chat:a").position;
+        net.publish(ada, "chat:a", "1");
+        net.cut(bob);
+        net.publish_all(ada, "chat:a", 2..=4);
+        let bob = net.connect(2);
+        let subscribed = net.subscribe_with(bob, since("chat:a", Position { offset: 1, ..at }));
+        assert_eq!((subscribed.recovered, texts(&subscribed.publications)), (Some(true), numbers(2..=4)));
+        assert_eq!((subscribed.position.offset, subscribed.more), (4, false));
+        net.publish(ada, "chat:a", "5");
+        assert_eq!(net.take_messages(bob), ["5"]);
+    }
+}
+
+#[test]
+fn a_loss_is_never_called_recovered() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.history.count = 3;
+        let mut net = Net::with(shards, Limits::default(), Rules::new(vec![rule]));
+        let ada = net.connect(0);
+        net.publish_all(ada, "chat:a", 1..=10);
+        let top = net.publish(ada, "chat:a", "11");
+        let ask = |net: &mut Net, at| {
+            let peer = net.connect(1);
+            let subscribed = net.subscribe_with(peer, since("chat:a", at));
+            (subscribed.recovered, subscribed.position, texts(&subscribed.publications))
+        };
+        let at = |offset| Position { offset, ..top };
+        assert_eq!(ask(&mut net, at(8)), (Some(true), top, numbers(9..=11)));
+        assert_eq!(ask(&mut net, at(7)), (Some(false), top, vec![]), "the eighth is gone");
+        assert_eq!(ask(&mut net, at(11)), (Some(true), top, vec![]));
+        assert_eq!(ask(&mut net, at(12)), (Some(false), top, vec![]), "a place ahead of the top means loss");
+        let other = Position { epoch: Epoch(1), offset: 11 };
+        assert_eq!(ask(&mut net, other), (Some(false), top, vec![]), "equal offsets of another epoch mean nothing");
+    }
+}
+
+#[test]
+fn recent_applies_where_since_is_absent_or_cannot_be_honoured() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = net.connect(0);
+        net.publish_all(ada, "chat:a", 1..=4);
+        let top = net.publish(ada, "chat:a", "5");
+        let mut ask = |since| {
+            let peer = net.connect(1);
+            let options = SubOptions { since, recent: Some(2), ..SubOptions::new(channel("chat:a")) };
+            let subscribed = net.subscribe_with(peer, options);
+            assert_eq!(subscribed.position, top);
+            (subscribed.recovered, texts(&subscribed.publications))
+        };
+        assert_eq!(ask(None), (None, numbers(4..=5)));
+        assert_eq!(ask(Some(Position { epoch: Epoch(1), offset: 0 })), (Some(false), numbers(4..=5)));
+        assert_eq!(ask(Some(Position { offset: 2, ..top })), (Some(true), numbers(3..=5)));
+        assert_eq!(ask(Some(top)), (Some(true), vec![]));
+    }
+}
+
+#[test]
+fn a_long_recovery_comes_in_pages_and_then_live() {
+    for shards in shard_counts() {
+        let limits = Limits { page_bytes_max: 1_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let ada = net.connect(0);
+        let epoch = net.publish(ada, "chat:a", "1").epoch;
+        net.publish_all(ada, "chat:a", 2..=40);
+        let bob = net.connect(1);
+        let subscribed = net.subscribe_with(bob, since("chat:a", Position { epoch, offset: 0 }));
+        assert!(subscribed.more, "{} publications fitted", subscribed.publications.len());
+        let mut got = texts(&subscribed.publications);
+        net.publish(ada, "chat:a", "41");
+        let told = net.take(bob);
+        assert_eq!(gaps(&told), []);
+        got.extend(messages(&told));
+        assert_eq!(got, numbers(1..=41));
+    }
+}
+
+#[test]
+fn a_key_publishes_once_and_tells_another_payload_from_a_repetition() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        let keyed = |json: &str| match publish("chat:a", json) {
+            Command::Publish(publish) => Command::Publish(Box::new(Publish { key: Some("k".into()), ..*publish })),
+            other => other,
+        };
+        let ReplyBody::Published { position, duplicate: false } = net.ask(ada, keyed("1")) else { panic!() };
+        assert_eq!(net.ask(ada, keyed("1")), ReplyBody::Published { position, duplicate: true });
+        assert_eq!(error_code(&net.ask(ada, keyed("2"))), ErrorCode::KeyConflict);
+        assert!(
+            matches!(net.ask(bob, keyed("1")), ReplyBody::Published { duplicate: false, .. }),
+            "keys are one's own"
+        );
+        assert_eq!(net.take_messages(bob), ["1", "1"]);
+    }
+}
+
+#[test]
+fn ones_own_copy_that_was_not_wanted_is_skipped_live_and_recovered() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let at = net.subscribe(ada, "chat:a").position;
+        net.subscribe(bob, "chat:a");
+        let Command::Publish(silent) = publish("chat:a", "1") else { panic!() };
+        net.ask(ada, Command::Publish(Box::new(Publish { echo: false, ..*silent })));
+        assert_eq!(net.take_messages(ada), [""; 0]);
+        assert_eq!(net.take_messages(bob), ["1"]);
+        net.cut(ada);
+        let ada = net.resume(ada, 2, vec![since("chat:a", at)]);
+        let told = net.take(ada);
+        let Some(Told::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. })) = told.last() else {
+            panic!("{told:?}")
+        };
+        assert_eq!((subscribed.recovered, texts(&subscribed.publications)), (Some(true), numbers(1..=1)));
+    }
+}
+
+#[test]
+fn history_is_read_forwards_and_backwards() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = net.connect(0);
+        net.publish_all(ada, "chat:a", 1..=5);
+        let top = net.publish(ada, "chat:a", "6");
+        let mut ask = |from, limit| {
+            let command = Command::History { channel: channel("chat:a"), query: HistoryQuery { from, limit } };
+            match net.ask(ada, command) {
+                ReplyBody::History(history) => (texts(&history.publications), history.more, history.top),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(ask(HistoryFrom::Newest, 2), (numbers(5..=6), true, top));
+        assert_eq!(ask(HistoryFrom::Since(Position { offset: 4, ..top }), 9), (numbers(5..=6), false, top));
+        assert_eq!(ask(HistoryFrom::Before(Position { offset: 3, ..top }), 9), (numbers(1..=2), false, top));
+    }
+}

@@ -1,0 +1,172 @@
+//! Slow readers and large channels: nobody waits for them, they lose nothing that is kept, and a loss is told.
+
+mod common;
+use common::*;
+use fanfare_hub::*;
+
+fn small() -> Limits {
+    Limits { outbox_bytes_max: 2_000, page_bytes_max: 1_500, ..Limits::default() }
+}
+
+#[test]
+fn a_slow_reader_is_behind_pulls_and_misses_nothing() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, small(), open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=90);
+        let waiting = net.waiting_bytes(bob);
+        assert!(waiting < 2_000 + 1_500, "{waiting} bytes wait for one who does not read");
+        net.read_again(bob);
+        net.publish(ada, "chat:a", "91");
+        let told = net.take(bob);
+        assert_eq!((messages(&told), gaps(&told)), (numbers(1..=91), vec![]));
+    }
+}
+
+#[test]
+fn what_the_history_lost_is_told_as_a_gap_before_anything_newer() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.history.count = 5;
+        let mut net = Net::with(shards, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=100);
+        net.read_again(bob);
+        let told = net.take(bob);
+        assert_eq!(gaps(&told), [(95, false)]);
+        let gap = told.iter().position(|told| matches!(told, Told::Push(Push::Gap { .. }))).expect("a gap");
+        let before = messages(&told[..gap]);
+        assert_eq!(before, numbers(1..=before.len() as u32));
+        assert_eq!(messages(&told[gap..]), numbers(96..=100));
+    }
+}
+
+#[test]
+fn a_rule_can_end_slow_connections_instead() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.slow = Slow::Disconnect;
+        let mut net = Net::with(shards, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=60);
+        assert_eq!(net.peers[bob].closed, Some(Disconnect::Slow));
+    }
+}
+
+#[test]
+fn who_reads_no_answers_is_not_read() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, small(), open_rules());
+        let ada = net.connect(0);
+        net.peers[ada].reads = false;
+        for _ in 0..30 {
+            if !net.peers[ada].held {
+                net.send(ada, Command::Presence { channel: channel("chat:a") });
+            }
+        }
+        assert!(net.peers[ada].held, "answers pile up: {} bytes", net.waiting_bytes(ada));
+        net.read_again(ada);
+        assert!(!net.peers[ada].held);
+    }
+}
+
+#[test]
+fn a_pull_passes_on_when_its_subscription_ends() {
+    let mut net = Net::with_late_store(1, Limits { page_bytes_max: 500, ..Limits::default() });
+    let ada = net.connect(0);
+    for name in ["chat:a", "chat:b"] {
+        for number in 1..=20 {
+            net.send(ada, publish(name, &number.to_string()));
+            net.answer_all();
+        }
+    }
+    let bob = net.connect(0);
+    for name in ["chat:a", "chat:b"] {
+        let options = SubOptions { recent: Some(1), ..SubOptions::new(channel(name)) };
+        let id = net.send(bob, Command::Subscribe { subs: vec![options], many: false });
+        net.answer_all();
+        let Some(ReplyBody::Subscribed(subscribed)) = net.answer_to(bob, id) else { panic!() };
+        net.send(bob, unsubscribe(name));
+        let at = Position { offset: 0, ..subscribed.position };
+        net.send(bob, Command::Subscribe { subs: vec![since(name, at)], many: false });
+    }
+    // Both first pages come, and the first pull is on its way when its subscription ends.
+    let mut pages: Vec<_> = net.late.borrow_mut().drain(..).collect();
+    for (shard, token, answer) in pages.drain(..) {
+        net.input(shard, Input::Answer { token, answer });
+    }
+    net.settle();
+    assert_eq!(net.late.borrow().len(), 1, "one page at a time");
+    net.take(bob);
+    net.send(bob, unsubscribe("chat:a"));
+    net.answer_all();
+    assert_eq!(net.take_messages(bob).last().map(String::as_str), Some("20"), "the other channel catches up");
+}
+
+#[test]
+fn a_fan_out_in_slices_misses_and_doubles_nobody_while_members_come_and_go() {
+    for shards in shard_counts() {
+        let limits = Limits { fanout_slice: 7, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let ada = net.connect(0);
+        let mut members: Vec<usize> = (0..100).map(|i| net.connect(i)).collect();
+        for member in &members {
+            net.subscribe(*member, "chat:a");
+        }
+        let mut left = Vec::new();
+        for number in 1..=10u32 {
+            net.paused = true;
+            net.send(ada, publish("chat:a", &number.to_string()));
+            for step in 0..6 {
+                net.go_on_once();
+                // Someone from the front, the middle and the end leaves, and someone new comes, while it runs.
+                let leaver = members.swap_remove((step * 37 + number as usize * 11) % members.len());
+                net.send(leaver, unsubscribe("chat:a"));
+                left.push(leaver);
+                let newcomer = net.connect(step);
+                net.subscribe(newcomer, "chat:a");
+                members.push(newcomer);
+            }
+            net.paused = false;
+            net.settle();
+        }
+        for member in members {
+            let told = net.take(member);
+            let got: Vec<u32> = messages(&told).iter().map(|text| text.parse().expect("a number")).collect();
+            let subscribed = told.iter().find_map(|told| match told {
+                Told::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(subscribed.position.offset),
+                _ => None,
+            });
+            let first = subscribed.expect("subscribed") as u32 + 1;
+            assert_eq!(got, (first..=10).collect::<Vec<_>>(), "member {member}");
+        }
+        for leaver in left {
+            let got = net.take_messages(leaver);
+            assert!(got.windows(2).all(|w| w[0].parse::<u32>().ok() < w[1].parse().ok()), "{leaver}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn a_narrow_link_between_shards_delays_and_loses_nothing() {
+    let limits = Limits { link_bytes_max: 900, ..Limits::default() };
+    let mut net = Net::with(3, limits, open_rules());
+    let ada = net.connect(0);
+    let members: Vec<usize> = (0..6).map(|i| net.connect(i)).collect();
+    for member in &members {
+        net.subscribe(*member, "chat:a");
+    }
+    for number in 1..=50 {
+        net.send_only(ada, publish("chat:a", &number.to_string()));
+    }
+    net.settle();
+    for member in members {
+        assert_eq!(net.take_messages(member), numbers(1..=50), "member {member}");
+    }
+}
