@@ -22,6 +22,8 @@ pub(crate) struct Pipe {
     /// The server does not read.
     pub(crate) held: bool,
     pub(crate) flushing: bool,
+    /// The hub knows that the outbox is over its mark: what it has appended since.
+    pub(crate) full: Option<SinceFull>,
     /// Bytes that the network holds for the client.
     pub(crate) in_flight: usize,
     pub(crate) down_last_ms: u64,
@@ -47,6 +49,7 @@ impl Pipe {
             stalled: false,
             held: false,
             flushing: false,
+            full: None,
             in_flight: 0,
             down_last_ms: 0,
             up_last_ms: 0,
@@ -77,4 +80,13 @@ impl Pipe {
         }
         self.up.pop_front().map(|(_, request)| request)
     }
+}
+
+/// What was appended to an outbox that the hub knew to be full.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct SinceFull {
+    /// Turns in which there were publications, and the last of them.
+    pub(crate) turns: usize,
+    pub(crate) last_turn: u64,
+    pub(crate) answers: usize,
 }

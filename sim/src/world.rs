@@ -8,13 +8,13 @@ use crate::checker::{Checker, Verdict};
 use crate::client::{Act, Client, Numbers};
 use crate::counts::Counts;
 use crate::frame::{Frames, ToClient};
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, SinceFull};
 use crate::plan::Plan;
 use crate::store::Stores;
 use crate::trace::Trace;
 use bytes::Bytes;
 use fanfare_hub::{
-    Answer, Appended, ChannelName, ConnId, Disconnect, Effect, Effects, Input, Now, OpToken, Opened, PeerMessage,
+    Answer, Appended, ChannelName, ConnId, Disconnect, Effect, Effects, Input, Now, OpToken, Opened, PeerMessage, Push,
     Request, Rng, Rules, Shard, ShardConfig, ShardId, WireId,
 };
 use std::cell::RefCell;
@@ -49,6 +49,8 @@ pub(crate) struct World {
     counts: Counts,
     trace: Trace,
     calm: bool,
+    /// Counts the inputs of all shards.
+    turn: u64,
 }
 
 /// A shard and what its shell keeps for it.
@@ -139,6 +141,7 @@ impl World {
             counts: Counts::default(),
             trace,
             calm: false,
+            turn: 0,
             plan,
         }
     }
@@ -284,7 +287,12 @@ impl World {
             let mut effects = std::mem::take(&mut self.shards[shard].effects);
             effects.clear();
             let now = self.now();
+            self.turn += 1;
+            let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
             self.shards[shard].shard.handle(now, input, &mut effects);
+            if let Some(pipe) = full.and_then(|conn| self.pipe_of(shard, conn)) {
+                self.pipes[pipe].full = Some(SinceFull::default());
+            }
             let mut list = effects.take_list();
             for effect in list.drain(..) {
                 self.effect(shard, effect, &effects, &mut inputs);
@@ -301,14 +309,23 @@ impl World {
             Effect::Push { push, to, .. } => {
                 let recipients = effects.recipients(to);
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
+                let counts = matches!(push, Push::Message { .. });
                 let frame = self.frames.encode(ToClient::Push(push));
                 for conn in recipients {
+                    let turn = self.turn;
+                    if let Some(since) = self.full_of(shard, *conn).filter(|_| counts) {
+                        since.turns += usize::from(since.last_turn != turn);
+                        since.last_turn = turn;
+                    }
                     self.append(shard, *conn, frame.clone(), inputs);
                 }
             }
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
                 let frame = self.frames.encode(ToClient::Reply(reply));
+                if let Some(since) = self.full_of(shard, conn) {
+                    since.answers += 1;
+                }
                 self.append(shard, conn, frame, inputs);
             }
             Effect::Hold(conn) => {
@@ -327,8 +344,9 @@ impl World {
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);
-                if !self.calm && self.rng.below(30) == 0 {
-                    late += self.rng.below(80);
+                let (one_in, late_max_ms) = if self.plan.faults.slow_links { (6, 200) } else { (30, 80) };
+                if !self.calm && self.rng.below(one_in) == 0 {
+                    late += self.rng.below(late_max_ms);
                 }
                 let core = &mut self.shards[to];
                 core.inbox.push_back((ShardId(shard as u16), message));
@@ -342,7 +360,8 @@ impl World {
     fn after_handle(&mut self, shard: usize, effects: &Effects) {
         if effects.again() && !self.shards[shard].continuing {
             self.shards[shard].continuing = true;
-            let later = self.rng.below(3);
+            let busy = !self.calm && self.rng.below(10) == 0;
+            let later = self.rng.below(if busy { 60 } else { 3 });
             self.after(later, Event::Continue { shard });
         }
         let wake_ms = effects.wake_ms().map(|at| at.max(self.now_ms));
@@ -369,6 +388,11 @@ impl World {
         self.flush_later(index);
     }
 
+    fn full_of(&mut self, shard: usize, conn: ConnId) -> Option<&mut SinceFull> {
+        let pipe = self.pipe_of(shard, conn)?;
+        self.pipes[pipe].full.as_mut()
+    }
+
     fn pipe_of(&self, shard: usize, conn: ConnId) -> Option<usize> {
         let (generation, pipe) = *self.shards[shard].conns.get(conn.index as usize)?;
         pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
@@ -382,11 +406,21 @@ impl World {
             return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));
         }
         for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
-            // The page that was on its way, and the answers to the commands that had been read.
-            let answers = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
-            let max = limits.outbox_bytes_max + 2 * limits.page_bytes_max + answers * pipe.frame_max;
+            // A turn gives a page of each channel, and an answer to each command that had been read.
+            let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
+            let pages = 1 + self.plan.channels.len();
+            let max = limits.outbox_bytes_max + pages * limits.page_bytes_max + frames * pipe.frame_max;
             if pipe.outbox.bytes() > max {
                 return Err(format!("promise 6: {} bytes wait for pipe {index}, {max} may", pipe.outbox.bytes()));
+            }
+            // From when the hub knows that it is full: the page that was on its way, and what had been asked before.
+            let Some(SinceFull { turns, answers, .. }) = pipe.full else { continue };
+            let answers_max = limits.outstanding_max + limits.subscriptions_max;
+            if turns > 1 || answers > answers_max {
+                return Err(format!(
+                    "promise 6: pipe {index} was full, and then came publications in {turns} turns (1 may) and \
+                     {answers} answers ({answers_max} may)"
+                ));
             }
         }
         Ok(())
@@ -492,6 +526,7 @@ impl World {
             self.handle(shard, Input::Alive(conn))?;
             if drained {
                 self.counts.drained += 1;
+                self.pipes[index].full = None;
                 self.trace.note(self.now_ms, || format!("pipe {index} has drained"));
                 self.handle(shard, Input::Drained(conn))?;
             }
@@ -667,7 +702,7 @@ impl World {
             (2 | 3, Some(pipe)) if faults.stalls && !self.pipes[pipe].stalled => {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is not read for a while"));
                 self.pipes[pipe].stalled = true;
-                let long = 100 + self.rng.below(3_000);
+                let long = 100 + self.rng.below(5_000);
                 self.after(long, Event::Mend { pipe });
             }
             (4, _) if faults.shard_stalls => {

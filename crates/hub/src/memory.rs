@@ -8,6 +8,7 @@
 use crate::ids::{Epoch, OpToken, Position};
 use crate::limits::Limits;
 use crate::name::ChannelName;
+use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
 use crate::shard::Now;
@@ -122,6 +123,7 @@ impl MemoryStore {
             let keys = log.keys.get_or_insert_with(|| Box::new(Keys::new(hash)));
             keys.forget(oldest_ms, self.keys_max.saturating_sub(1));
             match keys.seen.get(&key) {
+                _ if planted(Planted::KeyUnchecked) => {}
                 Some(seen) if seen.content == content => {
                     return Answer::Duplicate(Position { epoch: log.epoch, offset: seen.offset });
                 }
@@ -154,7 +156,7 @@ impl MemoryStore {
         self.retained += 1;
         self.bytes_used += cost;
         self.drop_front(index, over);
-        while self.bytes_used > self.bytes_max {
+        while self.bytes_used > self.bytes_max && !planted(Planted::HistoryUnbounded) {
             let Some((index, epoch, offset)) = self.order.pop_front() else { break };
             let holds = |log: &Log| log.epoch.0 == epoch && log.entries.front().is_some_and(|p| p.offset == offset);
             if self.logs.get(index as usize).is_some_and(holds) {
@@ -275,8 +277,11 @@ impl Log {
 
     fn page(&self, range: Range, count_max: usize, bytes_max: usize) -> Page {
         let (from, complete, forward) = match range {
-            Range::After(at) if at.epoch != self.epoch || at.offset > self.top => (self.entries.len(), false, true),
-            Range::After(at) => (self.first_after(at.offset), at.offset >= self.floor, true),
+            Range::After(at) if self.is_foreign(at) || at.offset > self.top => (self.entries.len(), false, true),
+            Range::After(at) => {
+                let late = u64::from(planted(Planted::FloorOffByOne));
+                (self.first_after(at.offset), at.offset + late >= self.floor, true)
+            }
             Range::Newest => (self.entries.len(), true, false),
             Range::Before(at) if at.epoch != self.epoch => (0, true, false),
             Range::Before(at) => (self.first_after(at.offset.saturating_sub(1)), true, false),
@@ -297,6 +302,10 @@ impl Log {
         let more = if forward { from + publications.len() < self.entries.len() } else { publications.len() < from };
         let end = if more && forward { publications.last().map_or(self.top, |p| p.offset) } else { self.top };
         Page { publications, end, top: self.top(), complete, more }
+    }
+
+    fn is_foreign(&self, at: Position) -> bool {
+        at.epoch != self.epoch && !planted(Planted::EpochNotCompared)
     }
 
     /// Index of the first retained publication whose offset is above `offset`.

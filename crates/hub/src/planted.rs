@@ -19,6 +19,32 @@ macro_rules! rows {
 
 rows! {
     MemberTakesOld, "A member takes a delivery that it has already: the comparison with its place is missing.";
+    MemberTakesOtherEpoch, "A member takes a delivery of another epoch: the comparison of the epochs is missing.";
+    FullMemberLive, "A page that arrives after the outbox has filled makes the member live again.";
+    PullNotPassedOn, "A subscription ends while its page is on its way, and the session's others are not pulled.";
+    SubscriberEndsEdgePull, "A subscriber that has caught up makes the home take the whole edge for live.";
+    NudgeForgotten, "A shard whose link was full is not told when there is room again.";
+    NudgeBeforePlace, "An edge that was nudged before it had a place never pulls.";
+    ReleaseWhilePending, "An edge is given up while a subscription still waits for the home.";
+    EpochNotCompared, "A place of another epoch is recovered as if it were of this one.";
+    FloorOffByOne, "A history that begins one entry too late counts as complete.";
+    GapToEnd, "A gap is told up to the end of the page that follows it.";
+    CopyBeforeReply, "The home delivers a publication before it answers its publisher.";
+    CursorIgnored, "A member that leaves during a fan-out lets another one slip past the cursor.";
+    MovedSlotUntold, "A subscription that moves within its session does not tell its member.";
+    GatheredIsLive, "The members of one subscribe are live before all of it is answered.";
+    SignalBeforeSubscribed, "A directed signal is told to a client whose subscription is not answered yet.";
+    StaleAnswer, "Commands of an earlier connection are answered on the one that resumed the session.";
+    PresenceUnrepaired, "An edge that was behind does not get the presence that it missed.";
+    PresenceResumed, "Presence goes on after a resume that did not subscribe to the channel again.";
+    PresenceAfterUnsubscribe, "Unsubscribing does not end the presence.";
+    UnknownNotRead, "After an append of unknown outcome the home does not look what became of it.";
+    HoleForgotten, "A hole seen while another is filled is forgotten.";
+    EdgeRunsAhead, "An edge that pulls runs ahead of what its home has delivered.";
+    FullIsRead, "A connection is read although its outbox is full.";
+    KeyUnchecked, "A key that was used is taken for a new one.";
+    HistoryUnbounded, "The history of a shard grows beyond its bound.";
+    DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 
 #[cfg(feature = "planted")]

@@ -93,7 +93,8 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
 
 /// Takes the socket back from hyper.
 fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
-    match upgraded.downcast::<TokioIo<Rewound>>() {
+    // Not hyper's own downcast: the server that tells HTTP/1 from 2 wraps the socket once more.
+    match auto::upgrade::downcast::<TokioIo<Rewound>>(upgraded) {
         Ok(parts) => {
             let Rewound { read, socket } = parts.io.into_inner();
             let mut rest = parts.read_buf.to_vec();

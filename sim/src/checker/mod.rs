@@ -451,9 +451,17 @@ impl Checker {
                     if position.offset <= sub.at.offset {
                         return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
                     }
-                    let reach = stores.reach(now, channel, retain);
-                    if reach.is_some_and(|(from, top)| top.epoch == position.epoch && from <= sub.at.offset) {
-                        return Err(format!("{channel}: a gap from {:?} to {position:?}, and all is there", sub.at));
+                    // A history only ever loses its beginning: what is there now was there when the gap was told.
+                    if let Some((floor, top)) = stores.reach(now, channel, retain) {
+                        let after = floor.max(sub.at.offset);
+                        let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
+                        let is_there = top.epoch == position.epoch && (floor <= sub.at.offset || !over.is_empty());
+                        if is_there {
+                            let from = sub.at;
+                            return Err(format!(
+                                "promise 2: {channel}: a gap from {from:?} to {position:?}, where all after {floor} is there"
+                            ));
+                        }
                     }
                 }
                 sub.at = *position;
@@ -481,8 +489,12 @@ impl Checker {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
                 self.presences.unsubscribed(pipe, channel);
-                // What was sent before the client knew came too late, or was undone by this.
-                self.presences.left(view.client, channel, Some(view.sent));
+                // What was sent before the client knew came too late, or was undone by this; unless it had subscribed anew.
+                let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
+                match view.pending.values().any(enters) {
+                    true => self.presences.doubt(view.client, channel, view.sent + 1),
+                    false => self.presences.left(view.client, channel, Some(view.sent)),
+                }
             }
             Push::Ping | Push::Disconnect { .. } => {}
         }

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ConnId, ShardId};
 use crate::name::ChannelName;
 use crate::peer::{Adopted, AskToken, PeerBody, ToHome};
+use crate::planted::{Planted, planted};
 use crate::shard::Timer;
 use crate::vocabulary::{Connect, Connected, ReplyBody, Resume};
 use std::collections::VecDeque;
@@ -125,7 +126,8 @@ impl Front {
         let connected = Connected { client, user, resumed, ping_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         for channel in &entered {
-            if !connect.subscribe.iter().any(|options| options.channel == *channel) {
+            let goes_on = connect.subscribe.iter().any(|options| options.channel == *channel);
+            if !goes_on && !planted(Planted::PresenceResumed) {
                 if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
                     extra.mailbox.forget(channel, false);
                 }
@@ -231,7 +233,9 @@ impl Front {
 
     /// Takes a session off its connection: nothing is delivered to it, its presence stays.
     fn detach(&mut self, cx: &mut Cx<'_>, index: u32) {
-        self.sessions.renew(index);
+        if !planted(Planted::StaleAnswer) {
+            self.sessions.renew(index);
+        }
         let session = &mut self.sessions.slab[index as usize];
         session.conn = None;
         session.full = false;

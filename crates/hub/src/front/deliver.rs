@@ -10,6 +10,7 @@ use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, ToEdge, ToHome};
+use crate::planted::{Planted, planted};
 use crate::vocabulary::{Push, ReplyBody, SignalPush};
 use std::sync::Arc;
 
@@ -160,7 +161,7 @@ impl Front {
                 .is_some_and(|slot| session.subs[slot].entered || session.subs[slot].member.is_some()),
         };
         match session.conn {
-            Some(conn) if subscribed && !session.full => {
+            Some(conn) if (subscribed || (away && planted(Planted::SignalBeforeSubscribed))) && !session.full => {
                 cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
             }
             _ if subscribed || away => session.extra().mailbox.put(signal.clone(), cx.limits.signals_waiting_max),

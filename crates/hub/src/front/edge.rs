@@ -202,7 +202,7 @@ impl Edges {
 
 impl Edge {
     pub(crate) fn is_unused(&self) -> bool {
-        self.pending == 0 && self.groups.iter().all(|g| g.members.is_empty())
+        (self.pending == 0 || planted(Planted::ReleaseWhilePending)) && self.groups.iter().all(|g| g.members.is_empty())
     }
 
     pub(crate) fn member(&mut self, wire: WireId, index: u32) -> &mut Member {
@@ -232,7 +232,9 @@ impl Edge {
         let mut hole = index as usize;
         // A fan-out has told the members before its cursor and not those from it on. The hole is closed without letting one
         // of the latter slip to the front, where it would be passed over.
-        if let Some(cursor) = self.cursor.as_mut().filter(|c| c.group as usize == at && hole < c.member as usize) {
+        let told =
+            |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize && !planted(Planted::CursorIgnored);
+        if let Some(cursor) = self.cursor.as_mut().filter(told) {
             cursor.member -= 1;
             let last_told = cursor.member as usize;
             members.swap(hole, last_told);
@@ -386,7 +388,8 @@ impl Item {
                 let narrow = publication.audience.is_some() || !publication.echo;
                 for member in members {
                     let has_it = member.at >= offset && !planted(Planted::MemberTakesOld);
-                    if member.behind || has_it || member.epoch != epoch {
+                    let other = member.epoch != epoch && !planted(Planted::MemberTakesOtherEpoch);
+                    if member.behind || has_it || other {
                         continue;
                     }
                     member.at = offset;

@@ -21,6 +21,7 @@ use crate::ids::{ConnId, ShardId, WireId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, ToHome};
+use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::shard::{Now, Timer};
@@ -220,7 +221,7 @@ impl Front {
     fn hold_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
-        let hold = conn.full || outstanding >= outstanding_max;
+        let hold = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;
         if std::mem::replace(&mut conn.held, hold) != hold {
             cx.effects.add(if hold { Effect::Hold(id) } else { Effect::Resume(id) });
         }

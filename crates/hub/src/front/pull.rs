@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::ids::{ConnId, Position};
 use crate::name::ChannelName;
 use crate::peer::{Pulled, ToHome};
+use crate::planted::{Planted, planted};
 use crate::rules::Slow;
 use crate::shard::Timer;
 use crate::vocabulary::{PresenceSnapshot, Push};
@@ -60,7 +61,9 @@ impl Front {
                 self.edges.edges[sub.edge as usize].member(wire, place).full = false;
             }
         }
-        self.catch_up(cx, at);
+        if !planted(Planted::DrainedForgotten) {
+            self.catch_up(cx, at);
+        }
     }
 
     /// What a session with room takes up again: signals that waited, presence that it missed, and the next page.
@@ -145,7 +148,10 @@ impl Front {
         let reset = member.epoch != pulled.top.epoch;
         let recover_to = if sub.recover_to.epoch == pulled.top.epoch { sub.recover_to.offset } else { 0 };
         if reset || !pulled.complete {
-            let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
+            let mut offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
+            if planted(Planted::GapToEnd) {
+                offset = pulled.end;
+            }
             (member.at, member.epoch) = (offset, pulled.top.epoch);
             let position = Position { epoch: member.epoch, offset };
             cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
@@ -166,7 +172,7 @@ impl Front {
         member.at = member.at.max(pulled.end);
         // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An outbox
         // that went over its mark meanwhile takes none of it.
-        member.behind = member.full || member.at < pulled.top.offset;
+        member.behind = (member.full && !planted(Planted::FullMemberLive)) || member.at < pulled.top.offset;
         self.pull_later(at);
     }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
+use crate::planted::{Planted, planted};
 use crate::rules::Action;
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
@@ -135,6 +136,9 @@ impl Front {
             Ok(start) => self.begin_membership(cx, at, slot, edge, reply, start),
         }
         self.drain_lane(cx, at, &channel);
+        if planted(Planted::NudgeBeforePlace) {
+            return;
+        }
         self.run(cx, edge); // a nudge may have come before the place from which to pull
     }
 
@@ -158,7 +162,8 @@ impl Front {
         let Some(conn) = session.conn else { return };
         let sub = &mut session.subs[slot];
         let more = start.end < start.top.offset;
-        if let ReplyTo::Gathered { gather, .. } = reply {
+        if let (ReplyTo::Gathered { gather, .. }, false) = (&reply, planted(Planted::GatheredIsLive)) {
+            let gather = *gather;
             sub.gathered = Some(gather);
         }
         let waits = full || sub.gathered.is_some();
@@ -247,7 +252,7 @@ impl Front {
             return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
         };
         let entered = self.take_sub(cx, at.index, slot);
-        if entered {
+        if entered && !planted(Planted::PresenceAfterUnsubscribe) {
             self.leave_presence(cx, at, &channel);
         }
         self.finish(cx, at, reply, ReplyBody::Unsubscribed { channel });
@@ -282,7 +287,9 @@ impl Front {
             // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
             let at = SessionRef { index: session, life: entry.life };
-            self.pulls.push_back(at);
+            if !planted(Planted::PullNotPassedOn) {
+                self.pulls.push_back(at);
+            }
         }
         if let Some(extra) = entry.extra.as_mut() {
             let away = entry.conn.is_none() && sub.entered;
@@ -290,7 +297,7 @@ impl Front {
         }
         // The subscription that took the free slot: its member must know.
         let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));
-        if let Some((edge, Some(member))) = moved {
+        if let Some((edge, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
             self.edges.edges[edge as usize].member(wire, member).slot = slot as u32;
         }
         if let Some(member) = sub.member {

@@ -12,6 +12,7 @@ use crate::ids::{Epoch, OpToken, Position, ShardId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, Pulled, Start, ToEdge, ToHome, Want};
+use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::shard::{Now, Timer};
@@ -371,7 +372,7 @@ impl Homes {
     fn look_ahead(&mut self, cx: &mut Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         if std::mem::replace(&mut home.filling, true) {
-            home.ahead = true;
+            home.ahead = !planted(Planted::HoleForgotten);
             return;
         }
         let after = Range::After(home.top());
@@ -385,6 +386,9 @@ impl Homes {
             (What::Append { shard, token }, Answer::Appended { epoch, publication }) => {
                 // The publisher's answer precedes its own copy.
                 let position = Position { epoch, offset: publication.offset };
+                if planted(Planted::CopyBeforeReply) {
+                    self.accept(cx, index, epoch, publication.clone());
+                }
                 self.answer(cx, index, shard, ToEdge::Published { token, result: Ok((position, false)) });
                 self.accept(cx, index, epoch, publication);
             }
@@ -412,7 +416,7 @@ impl Homes {
             (what, answer) => {
                 let maybe_appended = matches!((&what, &answer), (What::Append { .. }, Answer::Unknown));
                 self.refused(cx, index, what, &answer);
-                if maybe_appended {
+                if maybe_appended && !planted(Planted::UnknownNotRead) {
                     self.look_ahead(cx, index);
                 }
             }
@@ -447,13 +451,13 @@ impl Homes {
         let top = home.top();
         // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not, or it would
         // leave out what is still to be delivered to those who subscribe meanwhile.
-        if edge && page.top.epoch == top.epoch && page.end > top.offset {
+        if edge && !planted(Planted::EdgeRunsAhead) && page.top.epoch == top.epoch && page.end > top.offset {
             page.publications.retain(|p| p.offset <= top.offset);
             page.end = top.offset;
         }
         // The edge goes live by
         // the same comparison as here; a subscriber that has caught up says nothing about its edge.
-        let caught_up = edge && page.end >= top.offset;
+        let caught_up = (edge || planted(Planted::SubscriberEndsEdgePull)) && page.end >= top.offset;
         let missed = caught_up && home.caught_up(shard);
         let pulled = Pulled { top, end: page.end, complete: page.complete, publications: page.publications };
         self.answer(cx, index, shard, ToEdge::Pulled { token, result: Ok(pulled) });
@@ -579,7 +583,7 @@ impl Homes {
                 self.links.wait(interest.shard, index, home.life);
             }
             if interest.behind {
-                interest.presence_missed |= message.is_presence();
+                interest.presence_missed |= message.is_presence() && !planted(Planted::PresenceUnrepaired);
                 continue;
             }
             self.links.sent(interest.shard, message.cost());
@@ -599,7 +603,8 @@ impl Homes {
         while self.links.has_room(from, cx.limits.link_bytes_max) {
             let Some((index, life)) = self.links.next_waiting(from) else { break };
             let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { continue };
-            if home.interests.iter().any(|i| i.shard == from && i.behind) {
+            let behind = home.interests.iter().any(|i| i.shard == from && i.behind);
+            if behind && !planted(Planted::NudgeForgotten) {
                 self.answer(cx, index, from, ToEdge::Nudge);
             }
         }

@@ -134,8 +134,13 @@ enum Head {
 async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
     let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
     let head_timeout = shell.borrow().config.head_timeout;
-    let head = match tokio::time::timeout(head_timeout, read_head(&shell, &mut socket, &routes)).await {
+    let mut read = Vec::new();
+    let reading = read_head(&shell, &mut socket, &routes, &mut read);
+    let head = match tokio::time::timeout(head_timeout, reading).await {
         Ok(head) => head,
+        // Browsers open connections ahead of need. One that has not said a word is closed without one: an answer to no
+        // request would be taken for the answer to the next.
+        Err(_) if read.is_empty() => Head::Gone,
         Err(_) => {
             let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
             Head::Refused(Refused { status: 408, headers: &[], reason })
@@ -151,8 +156,8 @@ async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
     }
 }
 
-async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> Head {
-    let mut read = Vec::new();
+/// Reads until the head is whole; `read` holds what was read, as long as it leads nowhere else.
+async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes, read: &mut Vec<u8>) -> Head {
     loop {
         if socket.readable().await.is_err() {
             return Head::Gone;
@@ -179,7 +184,7 @@ async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> H
                 }
                 Ok(count) => {
                     read.extend_from_slice(&shell.buffer[..count]);
-                    judge(shell, &read, routes).map(|progress| {
+                    judge(shell, read, routes).map(|progress| {
                         let rest = match &progress {
                             Progress::Upgrade(_, _, len) => read[*len..].to_vec(),
                             _ => Vec::new(),
@@ -193,7 +198,7 @@ async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes) -> H
         };
         match progress {
             None => {}
-            Some((Progress::Http, _)) => return Head::Http(read),
+            Some((Progress::Http, _)) => return Head::Http(std::mem::take(read)),
             Some((Progress::Refuse(refused), _)) => return Head::Refused(refused),
             Some((Progress::Upgrade(wire, answer, _), rest)) => {
                 return if socket.write_all(&answer).await.is_ok() { Head::Upgraded(wire, rest) } else { Head::Gone };
