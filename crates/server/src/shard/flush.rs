@@ -3,7 +3,7 @@
 //! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
 //! written together, while a lone message is not delayed. After a slice of writes it lets the runtime look for new input.
 
-use super::{Connection, Shared, Shell, wake};
+use super::{Connection, Shared, Shell, WholeOrNothing, wake};
 use fanfare_hub::{ConnId, Input};
 use socket2::SockRef;
 use std::future::poll_fn;
@@ -30,6 +30,7 @@ pub(super) async fn run(shell: Shared) {
         })
         .await;
         let more = {
+            let _whole = WholeOrNothing;
             let mut this = shell.borrow_mut();
             this.links.send();
             this.write_corked(SLICE);

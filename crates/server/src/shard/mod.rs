@@ -200,6 +200,7 @@ impl Shell {
 
     /// Takes an input through the hub, and whatever follows from it.
     fn act(&mut self, now: Now, input: Input) {
+        let _whole = WholeOrNothing;
         self.step(now, input);
         self.settle(now);
     }
@@ -345,6 +346,21 @@ impl Shell {
         if self.conn(id).is_some() {
             self.remove(id);
             self.act(now, Input::Closed { conn: id, finally });
+        }
+    }
+}
+
+/// Stands where the shard's state is changed, and ends the process when a panic passes by.
+///
+/// The runtime would catch the panic and end that one task. What it left half done is shared by all connections of the
+/// shard: they would hang while the others go on, and nobody would restart a node that answers its health check.
+struct WholeOrNothing;
+
+impl Drop for WholeOrNothing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard panicked: the process ends, so that it is started again");
+            std::process::abort();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
 //! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
 
-use super::{Shared, Shell};
+use super::{Shared, Shell, WholeOrNothing};
 use crate::protocol::Message;
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
@@ -48,6 +48,7 @@ impl Future for Reader {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _whole = WholeOrNothing;
         match std::task::ready!(self.turn(cx)) {
             Turn::More => {
                 cx.waker().wake_by_ref(); // goes to the end of the queue
@@ -193,7 +194,8 @@ impl Shell {
             match event {
                 Event::Text(text) => self.message(now, id, Message::Text(text)),
                 Event::Binary(bytes) => self.message(now, id, Message::Binary(bytes)),
-                Event::Ping(payload) => self.pong(id, payload),
+                // RFC 6455 §5.5.2. A flood of them chokes the reader, so no more pongs wait than a peer's own reading allows.
+                Event::Ping(payload) => self.append(id, websocket::frame(Opcode::Pong, payload)),
                 Event::Pong(_) => {}
                 Event::Close(frame) => {
                     // RFC 6455 §5.5.1: a close is answered by a close, typically with the same code.
@@ -216,14 +218,6 @@ impl Shell {
                 Some(conn) if conn.held || conn.choked => return Looked::Held(len - rest.len()),
                 Some(_) => {}
             }
-        }
-    }
-
-    /// Answers a ping. RFC 6455 §5.5.3: only the latest need be answered, so none is while the peer does not read.
-    fn pong(&mut self, id: ConnId, payload: &[u8]) {
-        let mark = self.config.limits.outbox_bytes_max;
-        if self.conn(id).is_some_and(|conn| conn.outbox.bytes() < mark / 2) {
-            self.append(id, websocket::frame(Opcode::Pong, payload));
         }
     }
 }
