@@ -3,7 +3,7 @@
 //! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
 //! written together, while a lone message is not delayed. After a slice of writes it lets the runtime look for new input.
 
-use super::{Shared, Shell, wake};
+use super::{Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -18,6 +18,7 @@ const WRITES: usize = 8;
 
 /// Runs for the life of the shard: writes what is dirty, carries messages to other shards, goes on with the hub.
 pub(super) async fn run(shell: Shared) {
+    let _fatal = Fatal;
     loop {
         poll_fn(|cx| {
             let mut shell = shell.borrow_mut();
@@ -124,6 +125,7 @@ impl Shell {
 
 /// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it.
 async fn wait_writable(shared: Shared, id: ConnId) {
+    let _fatal = Fatal;
     loop {
         let gone = poll_fn(|cx| {
             let mut shell = shared.borrow_mut();

@@ -3,7 +3,7 @@
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
 //! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
 
-use super::{Shared, Shell};
+use super::{Fatal, Shared, Shell};
 use crate::protocol::Message;
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
@@ -42,6 +42,7 @@ enum Looked {
 
 impl Reader {
     pub(super) async fn run(mut self) {
+        let _fatal = Fatal;
         loop {
             match poll_fn(|cx| self.turn(cx)).await {
                 Turn::More => tokio::task::yield_now().await,
