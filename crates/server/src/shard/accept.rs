@@ -5,7 +5,7 @@
 //! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Shared, Shell};
+use super::{Fatal, Shared, Shell};
 use crate::http;
 use crate::protocol::Protocol;
 use bytes::Bytes;
@@ -105,6 +105,7 @@ impl From<Refusal> for Refused {
 
 /// Accepts for the life of the shard.
 pub(super) async fn run(shell: Shared, listener: TcpListener, routes: Routes) {
+    let _fatal = Fatal;
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
@@ -132,6 +133,7 @@ enum Head {
 }
 
 async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
+    let _fatal = Fatal;
     let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
     let head_timeout = shell.borrow().config.head_timeout;
     let mut read = Vec::new();
@@ -262,6 +264,7 @@ fn origin_form(target: &str) -> &str {
 
 /// Makes a socket that has been upgraded a connection of this shard.
 pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<u8>) {
+    let _fatal = Fatal;
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();

@@ -3,7 +3,7 @@
 //! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
 //! written together, while a lone message is not delayed. After a slice of writes it lets the runtime look for new input.
 
-use super::{Connection, Shared, Shell, WholeOrNothing, wake};
+use super::{Connection, Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
 use socket2::SockRef;
 use std::future::poll_fn;
@@ -19,6 +19,7 @@ const WRITES: usize = 8;
 
 /// Runs for the life of the shard: writes what is dirty, carries messages to other shards, goes on with the hub.
 pub(super) async fn run(shell: Shared) {
+    let _fatal = Fatal;
     loop {
         poll_fn(|cx| {
             let mut shell = shell.borrow_mut();
@@ -30,7 +31,6 @@ pub(super) async fn run(shell: Shared) {
         })
         .await;
         let more = {
-            let _whole = WholeOrNothing;
             let mut this = shell.borrow_mut();
             this.links.send();
             this.write_corked(SLICE);
@@ -144,6 +144,7 @@ impl Connection {
 
 /// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it.
 async fn wait_writable(shared: Shared, id: ConnId) {
+    let _fatal = Fatal;
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
         let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };

@@ -200,7 +200,6 @@ impl Shell {
 
     /// Takes an input through the hub, and whatever follows from it.
     fn act(&mut self, now: Now, input: Input) {
-        let _whole = WholeOrNothing;
         self.step(now, input);
         self.settle(now);
     }
@@ -350,21 +349,6 @@ impl Shell {
     }
 }
 
-/// Stands where the shard's state is changed, and ends the process when a panic passes by.
-///
-/// The runtime would catch the panic and end that one task. What it left half done is shared by all connections of the
-/// shard: they would hang while the others go on, and nobody would restart a node that answers its health check.
-struct WholeOrNothing;
-
-impl Drop for WholeOrNothing {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a shard panicked: the process ends, so that it is started again");
-            std::process::abort();
-        }
-    }
-}
-
 /// The kind of frame for what was encoded, if any.
 fn opcode(encoded: Encoded) -> Result<Option<Opcode>, Disconnect> {
     match encoded {
@@ -393,23 +377,69 @@ pub(crate) fn shard_id(index: usize) -> ShardId {
     ShardId(u16::try_from(index).expect("the configuration allows at most 1024 shards"))
 }
 
+/// Ends the process when a task of the shard panics. tokio would catch the panic and go on: without the shared read buffer,
+/// say, which the task had taken, so that every connection of the shard would be found closed. Half a node is worse than none.
+pub(crate) struct Fatal;
+
+impl Drop for Fatal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard panicked; its state cannot be trusted, so the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 /// Logs a message that was ignored, at most a few a second, so that nobody can fill a disk with them.
 pub(crate) fn log_ignored(why: &dyn std::fmt::Display) {
     thread_local! {
-        static WINDOW: RefCell<(Option<Instant>, u32)> = const { RefCell::new((None, 0)) };
+        static WINDOW: RefCell<LogWindow> = const { RefCell::new(LogWindow { start: None, count: 0 }) };
     }
+    let (log, left_out) = WINDOW.with_borrow_mut(|window| window.admit(Instant::now()));
+    if left_out > 0 {
+        tracing::info!(count = left_out, "more messages were ignored before");
+    }
+    if log {
+        tracing::info!(%why, "message ignored");
+    }
+}
+
+/// What was logged in the current second.
+struct LogWindow {
+    start: Option<Instant>,
+    count: u32,
+}
+
+impl LogWindow {
     const PER_SECOND: u32 = 5;
-    WINDOW.with_borrow_mut(|(start, count)| {
-        let now = Instant::now();
-        if start.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
-            if *count > PER_SECOND {
-                tracing::info!(count = *count - PER_SECOND, "more messages were ignored in the last second");
-            }
-            (*start, *count) = (Some(now), 0);
+
+    /// Whether to log one more, and how many were left out in the window that this one ends.
+    fn admit(&mut self, now: Instant) -> (bool, u32) {
+        let mut left_out = 0;
+        if self.start.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
+            left_out = self.count.saturating_sub(Self::PER_SECOND);
+            (self.start, self.count) = (Some(now), 0);
         }
-        *count += 1;
-        if *count <= PER_SECOND {
-            tracing::info!(%why, "message ignored");
-        }
-    });
+        self.count = self.count.saturating_add(1);
+        (self.count <= Self::PER_SECOND, left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_logs_five_and_the_next_tells_how_many_were_left_out() {
+        let mut window = LogWindow { start: None, count: 0 };
+        let born = Instant::now();
+        let at = |ms| born + Duration::from_millis(ms);
+        let logged = (0..1_000).filter(|&ms| window.admit(at(ms)).0).count();
+        assert_eq!(logged, 5);
+        assert_eq!(window.admit(at(1_000)), (true, 995));
+        assert_eq!(window.admit(at(1_001)), (true, 0));
+        assert_eq!(window.admit(at(5_000)), (true, 0), "nothing was left out of a quiet second");
+        window.count = u32::MAX;
+        assert_eq!(window.admit(at(5_001)), (false, 0), "the count does not wrap around");
+    }
 }

@@ -3,7 +3,7 @@
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
 //! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
 
-use super::{Shared, Shell, WholeOrNothing};
+use super::{Fatal, Shared, Shell};
 use crate::protocol::Message;
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
@@ -48,7 +48,7 @@ impl Future for Reader {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let _whole = WholeOrNothing;
+        let _fatal = Fatal;
         match std::task::ready!(self.turn(cx)) {
             Turn::More => {
                 cx.waker().wake_by_ref(); // goes to the end of the queue
@@ -138,6 +138,7 @@ impl Reader {
 
 /// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
 async fn end(shell: Shared, mut half: OwnedReadHalf, id: ConnId) {
+    let _fatal = Fatal;
     let timeout = shell.borrow().config.close_timeout;
     let ended = async {
         poll_fn(|cx| {
