@@ -1,6 +1,9 @@
 //! The shell under load and under nonsense, with the smallest protocol on it: large messages, many at once, peers that do not
 //! read, and bytes that mean nothing.
 
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use fanfare::hub::Limits;

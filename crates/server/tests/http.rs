@@ -1,9 +1,12 @@
 //! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no difference whether
 //! an upgrade is the connection's first request or a later one.
 
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
-use fanfare::{Config, Conversation, Echo, Encoded, Fanfare, Protocol, Turn};
+use fanfare::{Config, Conversation, Echo, Encoded, Fanfare, Place, Protocol, Turn};
 use fanfare_hub::{Now, Push};
 use fanfare_wire::websocket::Opcode;
 use std::io::{Read, Write};
@@ -15,8 +18,8 @@ use support::{Client, Frame, Response, Server, config, connect, frame, join, pat
 struct Named(&'static str);
 
 impl Protocol for Named {
-    fn open(&self, turn: &mut Turn) -> Box<dyn Conversation> {
-        Echo::default().open(turn)
+    fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
+        Echo::default().open(place, turn)
     }
 
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {
