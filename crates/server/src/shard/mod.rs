@@ -225,9 +225,7 @@ impl Shell {
                 match frame(encoded, &scratch) {
                     Ok(Some(frame)) => effects.recipients(to).iter().for_each(|&id| self.append(id, frame.clone())),
                     Ok(None) => {}
-                    Err(reason) => {
-                        self.inputs.extend(effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason }));
-                    }
+                    Err(reason) => effects.recipients(to).iter().for_each(|&id| self.part(id, reason)),
                 }
                 self.effects = effects;
                 self.scratch = scratch;
@@ -240,7 +238,7 @@ impl Shell {
                     match frame(encoded, &scratch) {
                         Ok(Some(frame)) => self.append(id, frame),
                         Ok(None) => {}
-                        Err(reason) => self.inputs.push_back(Input::Close { conn: id, reason }),
+                        Err(reason) => self.part(id, reason),
                     }
                 }
                 self.scratch = scratch;
@@ -278,6 +276,13 @@ impl Shell {
             self.dirty.push(id.index);
             wake(&mut self.flusher);
         }
+    }
+
+    /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page
+    /// after a gap say, the peer must see nothing, or it would have missed something in silence.
+    fn part(&mut self, id: ConnId, reason: Disconnect) {
+        self.goodbye(id, reason.code(), reason.row().word);
+        self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
 
     /// Says goodbye: the close frame is the last thing that is written.
