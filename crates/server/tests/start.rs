@@ -55,6 +55,7 @@ fn two_servers_in_one_process_do_not_hear_each_other() {
         assert_eq!(bo.until("message")["content"], format!("b{n}"));
     }
     assert_eq!(one.open(), (1, 1), "with {} shards", shards());
+    ada.close();
     one.drain();
     bo.say("still here");
     assert_eq!(bo.until("message")["content"], "still here");

@@ -241,14 +241,11 @@ impl Shell {
                     Ok(Some(opcode)) => {
                         self.push(effects.recipients(to), opcode, &scratch);
                         if let Encoded::Last(reason) = encoded {
-                            let ends = effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason });
-                            self.inputs.extend(ends);
+                            effects.recipients(to).iter().for_each(|&id| self.part(id, reason));
                         }
                     }
                     Ok(None) => {}
-                    Err(reason) => {
-                        self.inputs.extend(effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason }));
-                    }
+                    Err(reason) => effects.recipients(to).iter().for_each(|&id| self.part(id, reason)),
                 }
                 self.effects = effects;
                 self.scratch = scratch;
@@ -261,7 +258,7 @@ impl Shell {
                     match opcode(encoded) {
                         Ok(Some(opcode)) => self.append(id, websocket::frame(opcode, &scratch)),
                         Ok(None) => {}
-                        Err(reason) => self.inputs.push_back(Input::Close { conn: id, reason }),
+                        Err(reason) => self.part(id, reason),
                     }
                 }
                 self.scratch = scratch;
@@ -306,6 +303,13 @@ impl Shell {
             self.dirty.push(id.index);
             wake(&mut self.flusher);
         }
+    }
+
+    /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page
+    /// after a gap say, the peer must see nothing, or it would have missed something in silence.
+    fn part(&mut self, id: ConnId, reason: Disconnect) {
+        self.goodbye(id, reason.code(), reason.row().word);
+        self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
 
     /// Says goodbye: the close frame is the last thing that is written.
