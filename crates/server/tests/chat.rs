@@ -1,6 +1,8 @@
 //! Chats over real sockets: who hears what, in which order, and how a connection ends: by its own close, by silence, by
 //! reading too slowly, by the server's end.
 
+#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+
 mod support;
 
 use fanfare::hub::Limits;

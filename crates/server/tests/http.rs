@@ -1,10 +1,12 @@
 //! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no difference whether
 //! an upgrade is the connection's first request or a later one.
 
+#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+
 mod support;
 
+use fanfare::hub::{Now, Push};
 use fanfare::{Config, Conversation, Echo, Encoded, Fanfare, Protocol, Turn};
-use fanfare_hub::{Now, Push};
 use fanfare_wire::websocket::Opcode;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -140,7 +142,10 @@ fn what_is_sent_with_the_head_is_not_lost() {
 #[test]
 fn heads_may_come_in_single_bytes() {
     let server = server();
-    for head in [&upgrade(server.address, "/echo", &[], &[])[..], b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
+    for head in [
+        &upgrade(server.address, "/echo", &[], &[])[..],
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
         let mut socket = connect(server.address);
         for byte in head {
             socket.write_all(&[*byte]).unwrap();

@@ -8,7 +8,9 @@
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
 use fanfare::{Builder, Chat, Config, Echo, Fanfare, Running};
-use fanfare_wire::websocket::{Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request};
+use fanfare_wire::websocket::{
+    Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request,
+};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -135,11 +137,19 @@ pub struct Response {
 
 impl Response {
     pub fn status(&self) -> u16 {
-        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {}", self.head))
+        self.head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status: {}", self.head))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().filter_map(|line| line.split_once(": ")).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v)
     }
 }
 
