@@ -6,6 +6,7 @@
 //! another order than the hub's.
 
 use super::Shell;
+use super::flush::Slice;
 use bytes::Bytes;
 use fanfare_hub::ConnId;
 use fanfare_wire::websocket::{self, Opcode};
@@ -77,16 +78,18 @@ impl Shell {
         self.corked = corked;
     }
 
-    /// Writes what is corked to up to `count` receivers.
-    pub(super) fn write_corked(&mut self, count: usize) {
+    /// Writes what is corked to as many receivers as the slice allows.
+    pub(super) fn write_corked(&mut self, slice: &mut Slice) {
         if self.corked.is_empty() {
             return;
         }
         let mut corked = std::mem::take(&mut self.corked);
         let (frames, from) = corked.begin();
-        let to = corked.receivers.len().min(from + count);
-        for &id in &corked.receivers[from..to] {
-            self.write_through(id, &frames);
+        let mut to = from;
+        while to < corked.receivers.len() && !slice.is_spent() {
+            self.write_through(corked.receivers[to], &frames);
+            slice.spend(frames.len());
+            to += 1;
         }
         if to < corked.receivers.len() {
             corked.writing = Some((frames, to));
