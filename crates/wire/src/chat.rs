@@ -21,6 +21,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+mod tests;
+
 /// The longest room, percent-encoded, in bytes.
 pub const ROOM_BYTES_MAX: usize = 200;
 /// The longest userId and username, in bytes.
@@ -124,6 +129,10 @@ impl Chat {
     /// # Errors
     /// [`Ignored`], with nothing appended; the connection goes on.
     pub fn decode(&mut self, message: &[u8], out: &mut Vec<Request>) -> Result<(), Ignored> {
+        // serde would take an array for the fields in their order, and would quote all of a string in its error.
+        if message.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Ignored::Json("it is no JSON object".into()));
+        }
         let incoming: Incoming<'_> = serde_json::from_slice(message).map_err(|e| Ignored::Json(e.to_string()))?;
         match &*incoming.kind {
             "join" => self.join(&incoming, out),
@@ -250,24 +259,27 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
 /// # Errors
 /// [`Ignored::RoomLength`] for an empty room or one that is too long.
 pub fn channel_of(room: &str) -> Result<ChannelName, Ignored> {
-    let mut name = String::with_capacity(CHANNEL_PREFIX.len() + room.len());
-    name.push_str(CHANNEL_PREFIX);
+    let mut name = String::from(CHANNEL_PREFIX);
+    let mut len = 0;
     for c in room.chars() {
         let mut bytes = [0; 4];
         let text = c.encode_utf8(&mut bytes);
-        if c == ':' || c == '%' || ChannelName::new(&format!("x{c}")).is_err() {
+        let escaped =
+            c == ':' || c == '%' || ChannelName::new(text).is_err_and(|e| !matches!(e, InvalidName::Reserved { .. }));
+        len += if escaped { 3 * text.len() } else { text.len() };
+        if len > ROOM_BYTES_MAX {
+            continue; // a room is no longer than a message: it is measured to its end, for the error
+        }
+        if escaped {
             for byte in text.bytes() {
                 let _ = write!(name, "%{byte:02X}"); // writing to a String cannot fail
             }
         } else {
             name.push(c);
         }
-        if name.len() > CHANNEL_PREFIX.len() + ROOM_BYTES_MAX {
-            return Err(Ignored::RoomLength { len: room.len() });
-        }
     }
-    if room.is_empty() {
-        return Err(Ignored::RoomLength { len: 0 });
+    if !(1..=ROOM_BYTES_MAX).contains(&len) {
+        return Err(Ignored::RoomLength { len });
     }
     ChannelName::new(&name).map_err(Ignored::Room)
 }
@@ -327,7 +339,7 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(json: &'a [u8]) -> Self {
-        if json.first() != Some(&b'{') {
+        if json.trim_ascii_start().first() != Some(&b'{') {
             return Shown::default();
         }
         let shown: Shown<'a> = serde_json::from_slice(json).unwrap_or_default();
@@ -364,8 +376,11 @@ fn message(publication: &Publication, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"content\":");
     match (&publication.data, shown.content) {
         (_, Some(content)) => out.extend_from_slice(content.get().as_bytes()),
-        (Data::Json(json), None) if json.first() == Some(&b'"') => out.extend_from_slice(json),
-        (Data::Json(json), None) => put_string(out, &String::from_utf8_lossy(json)),
+        (Data::Json(json), None) => match serde_json::from_slice::<&RawValue>(json) {
+            Ok(raw) if raw.get().starts_with('"') => out.extend_from_slice(raw.get().as_bytes()),
+            // `Data::Json` of an embedder is what it promises, or it is shown as text: never broken JSON for a whole room.
+            _ => put_string(out, &String::from_utf8_lossy(json)),
+        },
         (Data::Binary(bytes), None) => put_string(out, &base64::engine::general_purpose::STANDARD.encode(bytes)),
     }
     put_time(out, publication.ts_ms);

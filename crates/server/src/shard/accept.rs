@@ -5,11 +5,11 @@
 //! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Shared, Shell};
+use super::{Fatal, Shared, Shell};
 use crate::http;
 use crate::protocol::Protocol;
 use bytes::Bytes;
-use fanfare_hub::WireId;
+use fanfare_hub::{Disconnect, Input, WireId};
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,10 +76,10 @@ impl Routes {
         }
         let header = |name: &str| {
             let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+            found.map(|(_, value)| String::from_utf8_lossy(value)) // an origin that is no text is still one
         };
         if let Some(origin) = header("origin")
-            && !shell.config.origins.allow(origin, header("host"))
+            && !shell.config.origins.allow(&origin, header("host").as_deref())
         {
             let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
             return Err(Refused { status: 403, headers: &[], reason });
@@ -105,6 +105,7 @@ impl From<Refusal> for Refused {
 
 /// Accepts for the life of the shard.
 pub(super) async fn run(shell: Shared, listener: TcpListener, routes: Routes) {
+    let _fatal = Fatal;
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
@@ -132,15 +133,13 @@ enum Head {
 }
 
 async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
+    let _fatal = Fatal;
     let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
     let head_timeout = shell.borrow().config.head_timeout;
     let mut read = Vec::new();
     let reading = read_head(&shell, &mut socket, &routes, &mut read);
     let head = match tokio::time::timeout(head_timeout, reading).await {
         Ok(head) => head,
-        // Browsers open connections ahead of need. One that has not said a word is closed without one: an answer to no
-        // request would be taken for the answer to the next.
-        Err(_) if read.is_empty() => Head::Gone,
         Err(_) => {
             let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
             Head::Refused(Refused { status: 408, headers: &[], reason })
@@ -219,6 +218,9 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     if read.starts_with(HTTP2_PREFACE) {
         return Some(Progress::Http);
     }
+    if HTTP2_PREFACE.starts_with(read) {
+        return None; // cut before its end it would be a request line with an unknown version
+    }
     let max = shell.config.head_bytes_max;
     let refuse = |status, reason: String| Some(Progress::Refuse(Refused { status, headers: &[], reason }));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -229,7 +231,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
             if !is_upgrade(headers.iter().copied()) {
                 return Some(Progress::Http);
             }
-            let target = request.path.unwrap_or("/");
+            let target = origin_form(request.path.unwrap_or("/"));
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
             let request = UpgradeRequest { method, http_minor, path, headers: &headers };
@@ -249,14 +251,27 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     }
 }
 
+/// The path and query of a request's target, which may be a whole address too (RFC 9112 §3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => target,
+    }
+}
+
 /// Makes a socket that has been upgraded a connection of this shard.
 pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<u8>) {
+    let _fatal = Fatal;
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();
     let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max(&shell.config.limits);
     let id = shell.open(now, writer, wire);
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
+    shell.readers += 1;
+    if shell.draining {
+        shell.act(now, Input::Close { conn: id, reason: Disconnect::Shutdown }); // it came too late to be told with the others
+    }
     drop(shell);
     tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });
 }

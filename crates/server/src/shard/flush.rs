@@ -3,7 +3,7 @@
 //! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
 //! written together, while a lone message is not delayed. After a slice of writes it lets the runtime look for new input.
 
-use super::{Connection, Shared, Shell, wake};
+use super::{Connection, Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
 use socket2::SockRef;
 use std::future::poll_fn;
@@ -19,6 +19,7 @@ const WRITES: usize = 8;
 
 /// Runs for the life of the shard: writes what is dirty, carries messages to other shards, goes on with the hub.
 pub(super) async fn run(shell: Shared) {
+    let _fatal = Fatal;
     loop {
         poll_fn(|cx| {
             let mut shell = shell.borrow_mut();
@@ -64,9 +65,10 @@ impl Shell {
         let mark = self.config.limits.outbox_bytes_max;
         let slot = &mut self.conns[index as usize];
         let id = ConnId { index, generation: slot.generation };
-        let Some(conn) = slot.conn.as_mut() else { return };
+        // Blocked: this place was dirty for a connection that is gone, and its successor has a waiter.
+        let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.blocked) else { return };
         conn.dirty = false;
-        let mut drained = false;
+        let (mut drained, mut wrote) = (false, false);
         let mut writes = 0;
         while !conn.outbox.is_empty() {
             if writes == WRITES {
@@ -76,7 +78,10 @@ impl Shell {
             }
             writes += 1;
             match conn.write() {
-                Ok(count) => drained |= conn.outbox.advance(count, mark),
+                Ok(count) => {
+                    wrote = true;
+                    drained |= conn.outbox.advance(count, mark);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     conn.blocked = true;
                     tokio::task::spawn_local(wait_writable(shared.clone(), id));
@@ -91,8 +96,19 @@ impl Shell {
                 }
             }
         }
-        let done = conn.closing && conn.outbox.is_empty();
-        if drained && !conn.closing {
+        let listens = conn.choked && wrote;
+        if conn.choked && conn.outbox.bytes() <= mark {
+            conn.choked = false;
+            wake(&mut conn.reader);
+        }
+        let closing = conn.closing;
+        let done = closing && conn.outbox.is_empty();
+        if listens {
+            // It is not read at the moment, so its taking what we write is the only sign of life that it can give.
+            let now = self.now();
+            self.act(now, Input::Alive(id));
+        }
+        if drained && !closing {
             let now = self.now();
             self.act(now, Input::Drained(id));
         }
@@ -128,6 +144,7 @@ impl Connection {
 
 /// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it.
 async fn wait_writable(shared: Shared, id: ConnId) {
+    let _fatal = Fatal;
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
         let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };

@@ -34,6 +34,9 @@ pub(crate) type Shared = Rc<RefCell<Shell>>;
 
 /// Bytes read at once; one buffer serves every connection of the shard.
 const READ_BYTES: usize = 64 << 10;
+/// So many times `outbox_bytes_max` may wait before the connection is not read. Pushes stop at once the mark is reached and a
+/// page follows; only answers to what the peer itself sends go beyond, so this slows down who asks and does not listen.
+const CHOKED_MARKS: usize = 4;
 
 pub(crate) struct Shell {
     hub: Shard,
@@ -47,6 +50,8 @@ pub(crate) struct Shell {
     open: usize,
     /// What goes to the outboxes before anything else does.
     corked: Corked,
+    /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
+    readers: usize,
     /// Connections with something to write.
     dirty: Vec<u32>,
     /// The hub was interrupted and wants to go on.
@@ -78,6 +83,8 @@ struct Connection {
     blocked: bool,
     /// Not read: the hub has enough of it.
     held: bool,
+    /// Not read: it is answered faster than it reads.
+    choked: bool,
     /// The goodbye is in the outbox; what comes now is not looked at.
     closing: bool,
     /// The reader, where it waits for something else than bytes.
@@ -103,6 +110,7 @@ impl Shell {
             free: Vec::new(),
             open: 0,
             corked: Corked::default(),
+            readers: 0,
             dirty: Vec::new(),
             again: false,
             wake_ms: None,
@@ -147,6 +155,7 @@ impl Shell {
             dirty: false,
             blocked: false,
             held: false,
+            choked: false,
             closing: false,
             reader: None,
         });
@@ -232,14 +241,11 @@ impl Shell {
                     Ok(Some(opcode)) => {
                         self.push(effects.recipients(to), opcode, &scratch);
                         if let Encoded::Last(reason) = encoded {
-                            let ends = effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason });
-                            self.inputs.extend(ends);
+                            effects.recipients(to).iter().for_each(|&id| self.part(id, reason));
                         }
                     }
                     Ok(None) => {}
-                    Err(reason) => {
-                        self.inputs.extend(effects.recipients(to).iter().map(|&conn| Input::Close { conn, reason }));
-                    }
+                    Err(reason) => effects.recipients(to).iter().for_each(|&id| self.part(id, reason)),
                 }
                 self.effects = effects;
                 self.scratch = scratch;
@@ -252,7 +258,7 @@ impl Shell {
                     match opcode(encoded) {
                         Ok(Some(opcode)) => self.append(id, websocket::frame(opcode, &scratch)),
                         Ok(None) => {}
-                        Err(reason) => self.inputs.push_back(Input::Close { conn: id, reason }),
+                        Err(reason) => self.part(id, reason),
                     }
                 }
                 self.scratch = scratch;
@@ -291,11 +297,19 @@ impl Shell {
         if conn.outbox.push(frame, mark) == Appended::Full {
             self.inputs.push_back(Input::Full(id));
         }
+        conn.choked |= conn.outbox.bytes() > mark.saturating_mul(CHOKED_MARKS);
         if !conn.dirty && !conn.blocked {
             conn.dirty = true;
             self.dirty.push(id.index);
             wake(&mut self.flusher);
         }
+    }
+
+    /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page
+    /// after a gap say, the peer must see nothing, or it would have missed something in silence.
+    fn part(&mut self, id: ConnId, reason: Disconnect) {
+        self.goodbye(id, reason.code(), reason.row().word);
+        self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
 
     /// Says goodbye: the close frame is the last thing that is written.
@@ -311,13 +325,14 @@ impl Shell {
         if let Some(conn) = self.conn(id) {
             conn.closing = true;
             conn.held = false;
+            conn.choked = false;
             wake(&mut conn.reader);
         }
     }
 
     /// Forgets a connection: its socket is closed when its reader ends too.
     fn remove(&mut self, id: ConnId) {
-        if let Some(conn) = self
+        if let Some(mut conn) = self
             .conns
             .get_mut(id.index as usize)
             .filter(|slot| slot.generation == id.generation)
@@ -325,10 +340,7 @@ impl Shell {
         {
             self.free.push(id.index);
             self.open -= 1;
-            drop(conn);
-            if self.draining && self.open == 0 {
-                wake(&mut self.timer);
-            }
+            wake(&mut conn.reader);
         }
     }
 
@@ -369,23 +381,69 @@ pub(crate) fn shard_id(index: usize) -> ShardId {
     ShardId(u16::try_from(index).expect("the configuration allows at most 1024 shards"))
 }
 
+/// Ends the process when a task of the shard panics. tokio would catch the panic and go on: without the shared read buffer,
+/// say, which the task had taken, so that every connection of the shard would be found closed. Half a node is worse than none.
+pub(crate) struct Fatal;
+
+impl Drop for Fatal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard panicked; its state cannot be trusted, so the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 /// Logs a message that was ignored, at most a few a second, so that nobody can fill a disk with them.
 pub(crate) fn log_ignored(why: &dyn std::fmt::Display) {
     thread_local! {
-        static WINDOW: RefCell<(Option<Instant>, u32)> = const { RefCell::new((None, 0)) };
+        static WINDOW: RefCell<LogWindow> = const { RefCell::new(LogWindow { start: None, count: 0 }) };
     }
+    let (log, left_out) = WINDOW.with_borrow_mut(|window| window.admit(Instant::now()));
+    if left_out > 0 {
+        tracing::info!(count = left_out, "more messages were ignored before");
+    }
+    if log {
+        tracing::info!(%why, "message ignored");
+    }
+}
+
+/// What was logged in the current second.
+struct LogWindow {
+    start: Option<Instant>,
+    count: u32,
+}
+
+impl LogWindow {
     const PER_SECOND: u32 = 5;
-    WINDOW.with_borrow_mut(|(start, count)| {
-        let now = Instant::now();
-        if start.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
-            if *count > PER_SECOND {
-                tracing::info!(count = *count - PER_SECOND, "more messages were ignored in the last second");
-            }
-            (*start, *count) = (Some(now), 0);
+
+    /// Whether to log one more, and how many were left out in the window that this one ends.
+    fn admit(&mut self, now: Instant) -> (bool, u32) {
+        let mut left_out = 0;
+        if self.start.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
+            left_out = self.count.saturating_sub(Self::PER_SECOND);
+            (self.start, self.count) = (Some(now), 0);
         }
-        *count += 1;
-        if *count <= PER_SECOND {
-            tracing::info!(%why, "message ignored");
-        }
-    });
+        self.count = self.count.saturating_add(1);
+        (self.count <= Self::PER_SECOND, left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_logs_five_and_the_next_tells_how_many_were_left_out() {
+        let mut window = LogWindow { start: None, count: 0 };
+        let born = Instant::now();
+        let at = |ms| born + Duration::from_millis(ms);
+        let logged = (0..1_000).filter(|&ms| window.admit(at(ms)).0).count();
+        assert_eq!(logged, 5);
+        assert_eq!(window.admit(at(1_000)), (true, 995));
+        assert_eq!(window.admit(at(1_001)), (true, 0));
+        assert_eq!(window.admit(at(5_000)), (true, 0), "nothing was left out of a quiet second");
+        window.count = u32::MAX;
+        assert_eq!(window.admit(at(5_001)), (false, 0), "the count does not wrap around");
+    }
 }

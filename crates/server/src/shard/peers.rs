@@ -1,6 +1,6 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::{Routes, Shared, Shell, accept, flush};
+use super::{Fatal, Routes, Shared, Shell, accept, flush};
 use crate::config::Config;
 use fanfare_hub::{Input, PeerMessage, ShardId, Stats};
 use std::cell::RefCell;
@@ -74,6 +74,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
         .expect("a thread can have its runtime: it needs an epoll and an eventfd");
+    let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
         let Inbox { batches, control } = inbox;
@@ -94,6 +95,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
 
 /// Takes in what other shards say.
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
+    let _fatal = Fatal;
     while let Some(Batch { from, messages }) = batches.recv().await {
         let mut shell = shell.borrow_mut();
         let now = shell.now();
@@ -105,6 +107,7 @@ async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
 
 /// Wakes the hub when it has asked for it.
 async fn timer(shell: Shared) {
+    let _fatal = Fatal;
     loop {
         let wake_ms = shell.borrow().wake_ms;
         let now_ms = shell.borrow().now().mono_ms;
@@ -155,7 +158,7 @@ async fn drain(shell: &Shared) {
         shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
     }
     let deadline = Instant::now() + config.close_timeout;
-    while shell.borrow().open > 0 && Instant::now() < deadline {
+    while shell.borrow().readers > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

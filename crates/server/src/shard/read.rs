@@ -1,9 +1,9 @@
 //! One connection's reader: bytes, frames, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
-//! connection is *held* it does not read; what it had read already waits in `stash`, at most one buffer full.
+//! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
 
-use super::{Shared, Shell};
+use super::{Fatal, Shared, Shell};
 use crate::protocol::Message;
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
@@ -48,6 +48,7 @@ impl Future for Reader {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _fatal = Fatal;
         match std::task::ready!(self.turn(cx)) {
             Turn::More => {
                 cx.waker().wake_by_ref(); // goes to the end of the queue
@@ -64,6 +65,9 @@ impl Future for Reader {
                 shell.lost(now, self.id, false);
             }
         }
+        if self.half.is_some() {
+            self.shell.borrow_mut().readers -= 1; // else the end counts on
+        }
         Poll::Ready(())
     }
 }
@@ -76,7 +80,7 @@ impl Reader {
         if conn.closing {
             return Poll::Ready(Turn::Closing);
         }
-        if conn.held {
+        if conn.held || conn.choked {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -134,26 +138,41 @@ impl Reader {
 
 /// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
 async fn end(shell: Shared, mut half: OwnedReadHalf, id: ConnId) {
+    let _fatal = Fatal;
     let timeout = shell.borrow().config.close_timeout;
-    let ended = poll_fn(|cx| {
-        let mut buffer = [0; 1024];
-        for _ in 0..64 {
-            let mut into = ReadBuf::new(&mut buffer);
-            match Pin::new(&mut half).poll_read(cx, &mut into) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
+    let ended = async {
+        poll_fn(|cx| {
+            let mut buffer = [0; 1024];
+            for _ in 0..64 {
+                let mut into = ReadBuf::new(&mut buffer);
+                match Pin::new(&mut half).poll_read(cx, &mut into) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(()),
+                    Poll::Ready(Ok(())) => {}
+                }
             }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    });
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        // The peer says no more, which is no sign that it does not listen: the flusher writes the rest and removes it.
+        poll_fn(|cx| match shell.borrow_mut().conn(id) {
+            Some(conn) => {
+                conn.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        })
+        .await;
+    };
     if tokio::time::timeout(timeout, ended).await.is_err() {
         // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
         let _ = SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO)); // where that fails, closing will do
     }
-    shell.borrow_mut().remove(id);
+    let mut shell = shell.borrow_mut();
+    shell.remove(id);
+    shell.readers -= 1;
 }
 
 impl Shell {
@@ -176,7 +195,8 @@ impl Shell {
             match event {
                 Event::Text(text) => self.message(now, id, Message::Text(text)),
                 Event::Binary(bytes) => self.message(now, id, Message::Binary(bytes)),
-                Event::Ping(payload) => self.pong(id, payload),
+                // RFC 6455 §5.5.2. A flood of them chokes the reader, so no more pongs wait than a peer's own reading allows.
+                Event::Ping(payload) => self.append(id, websocket::frame(Opcode::Pong, payload)),
                 Event::Pong(_) => {}
                 Event::Close(frame) => {
                     // RFC 6455 §5.5.1: a close is answered by a close, typically with the same code.
@@ -196,17 +216,9 @@ impl Shell {
             match self.conn(id) {
                 None => return Looked::Closing,
                 Some(conn) if conn.closing => return Looked::Closing,
-                Some(conn) if conn.held => return Looked::Held(len - rest.len()),
+                Some(conn) if conn.held || conn.choked => return Looked::Held(len - rest.len()),
                 Some(_) => {}
             }
-        }
-    }
-
-    /// Answers a ping. RFC 6455 §5.5.3: only the latest need be answered, so none is while the peer does not read.
-    fn pong(&mut self, id: ConnId, payload: &[u8]) {
-        let mark = self.config.limits.outbox_bytes_max;
-        if self.conn(id).is_some_and(|conn| conn.outbox.bytes() < mark / 2) {
-            self.append(id, websocket::frame(Opcode::Pong, payload));
         }
     }
 }

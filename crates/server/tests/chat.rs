@@ -1,0 +1,268 @@
+//! Chats over real sockets: who hears what, in which order, and how a connection ends: by its own close, by silence, by
+//! reading too slowly, by the server's end.
+
+#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+
+mod support;
+
+use fanfare::hub::Limits;
+use fanfare::{Chat, Config, Fanfare};
+use fanfare_wire::websocket::Opcode;
+use socket2::{Domain, Socket, Type};
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+use support::{Client, Frame, Server, config, frame, join, patient, rules, say, shards};
+
+/// A server whose chats ping so often.
+fn with_heartbeat(heartbeat_ms: u32) -> Server {
+    let close_timeout = Duration::from_millis(100);
+    let config = Config { close_timeout, ..config() };
+    Server::of(Fanfare::builder().config(config).protocol("/", Chat::default().heartbeat_ms(heartbeat_ms)))
+}
+
+#[test]
+fn a_room_hears_who_comes_speaks_types_and_goes() {
+    let server = Server::start(config());
+    let mut ada = Client::join(server.address, "ada", "r");
+    let mut other = Client::join(server.address, "eve", "elsewhere");
+    let mut bo = Client::open(server.address, "/");
+    bo.text(&join("bo", "r"));
+    let state = bo.until("room_state");
+    assert_eq!(state["users"], serde_json::json!([{"userId": "ada", "username": "ada"}]));
+    let came = ada.until("join");
+    let came = if came["userId"] == "ada" { ada.until("join") } else { came }; // whether one hears of oneself is not the question
+    assert_eq!((&came["userId"], &came["username"]), (&"bo".into(), &"bo".into()));
+    bo.text(r#"{"type":"typing"}"#);
+    assert_eq!(ada.until("typing")["userId"], "bo");
+    bo.say("hello");
+    for client in [&mut ada, &mut bo] {
+        let said = client.until("message");
+        assert_eq!((&said["userId"], &said["content"]), (&"bo".into(), &"hello".into()));
+        assert!(said["timestamp"].is_u64());
+    }
+    bo.send(Opcode::Binary, say("in binary").as_bytes());
+    assert_eq!(ada.until("message")["content"], "in binary");
+    bo.text(r#"{"type":"leave"}"#);
+    assert_eq!(ada.until("leave")["userId"], "bo");
+    bo.say("nobody hears me");
+    bo.text("not even this: {");
+    bo.text(&join("bo", "r"));
+    assert_eq!(ada.until("join")["userId"], "bo");
+    drop(bo);
+    assert_eq!(ada.until("leave")["userId"], "bo", "a connection that is just gone");
+    other.say("and nothing of all this");
+    let heard = other.until("message");
+    assert_eq!(heard["content"], "and nothing of all this");
+}
+
+#[test]
+fn who_does_not_answer_pings_is_closed_and_the_others_hear_it() {
+    let server = with_heartbeat(300);
+    let mut ada = Client::join(server.address, "ada", "r");
+    let mut silent = Client::join(server.address, "silent", "r");
+    // Ada answers: by the time the silent one has been found out, she has been pinged as often and is still there.
+    let mut pings = 0;
+    loop {
+        match ada.next() {
+            Frame::Ping(payload) => {
+                pings += 1;
+                ada.send(Opcode::Pong, &payload);
+            }
+            Frame::Text(text) if text.contains("\"leave\"") => {
+                assert!(text.contains("silent"), "{text}");
+                break;
+            }
+            Frame::Text(_) => {}
+            other => panic!("{other:?} came to a peer that answers"),
+        }
+    }
+    assert!(pings > 0, "nothing pinged the one that answers");
+    let mut pinged = false;
+    loop {
+        match silent.next() {
+            Frame::Ping(_) => pinged = true,
+            Frame::Text(_) => {}
+            Frame::Close(code, _) => break assert_eq!(code, Some(4001)),
+            other => panic!("{other:?} came in place of a close"),
+        }
+    }
+    assert!(pinged, "closed without having been asked");
+    ada.say("still here");
+    let heard = std::iter::from_fn(|| Some(ada.next())).find(|frame| matches!(frame, Frame::Text(_)));
+    assert!(matches!(&heard, Some(Frame::Text(text)) if text.contains("still here")), "{heard:?}");
+}
+
+/// A socket with small buffers, so that it takes the least that the kernel lets it take.
+fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    patient(socket.into())
+}
+
+/// More than the buffers of both kernels' ends can hold.
+const FLOOD: usize = 500;
+
+fn flood_of(n: usize) -> String {
+    format!("{n} {}", "x".repeat(32 << 10))
+}
+
+#[test]
+fn a_half_open_peer_with_full_buffers_is_found_out_too() {
+    let server = with_heartbeat(1_000);
+    let mut dead = Client::upgraded(narrow(server.address), server.address, "/", b"");
+    dead.text(&join("dead", "r"));
+    dead.until("room_state");
+    let mut ada = Client::join(server.address, "ada", "r");
+    let (mut said, mut heard, mut left) = (0, 0, false);
+    while !left || heard < FLOOD {
+        if said == heard && said < FLOOD {
+            ada.say(&flood_of(said));
+            said += 1;
+        }
+        match ada.next() {
+            Frame::Ping(payload) => ada.send(Opcode::Pong, &payload),
+            Frame::Text(text) => {
+                heard += usize::from(text.starts_with(r#"{"type":"message""#));
+                left |= text.starts_with(r#"{"type":"leave""#) && text.contains("dead");
+            }
+            other => panic!("{other:?} came to a peer that reads"),
+        }
+    }
+    ada.close();
+    drop(dead);
+}
+
+#[test]
+fn a_slow_reader_harms_nobody_and_never_misses_a_message_in_silence() {
+    let limits = Limits { outbox_bytes_max: 64 << 10, ..Limits::default() };
+    let server = Server::start(Config { limits, ..config() });
+    let mut slow = Client::upgraded(narrow(server.address), server.address, "/", b"");
+    slow.text(&join("slow", "r"));
+    slow.until("room_state");
+    let mut readers: Vec<_> = (0..4).map(|n| Client::join(server.address, &format!("reader{n}"), "r")).collect();
+    // Each message is read by all the others before the next: who keeps up gets everything, whatever the machine.
+    for n in 0..FLOOD {
+        let content = flood_of(n);
+        readers[n % 4].say(&content);
+        for reader in &mut readers {
+            assert_eq!(reader.until("message")["content"], content);
+        }
+    }
+    let mut next = 0;
+    loop {
+        match slow.next() {
+            Frame::Text(text) if text.starts_with(r#"{"type":"message""#) => {
+                assert!(text.contains(&format!("\"content\":\"{next} x")), "{next} was missed in silence");
+                next += 1;
+            }
+            Frame::Text(_) => {}
+            Frame::Close(code, reason) => break assert_eq!((code, &*reason), (Some(4003), "lost")),
+            other => panic!("{other:?} came to the slow reader after {next} messages"),
+        }
+    }
+    assert!(next < FLOOD, "the buffers took all of it: nothing was tested");
+}
+
+#[test]
+fn twenty_thousand_messages_in_one_write_come_in_order() {
+    const MESSAGES: usize = 20_000;
+    let server = Server::start(Config { rules: rules(30_000), ..config() });
+    let mut readers: Vec<_> = (0..4).map(|n| Client::join(server.address, &format!("reader{n}"), "r")).collect();
+    let mut all = Vec::new();
+    for n in 0..MESSAGES {
+        all.extend_from_slice(&frame(Opcode::Text, say(&n.to_string()).as_bytes()));
+    }
+    let mut socket = readers[0].socket.try_clone().unwrap();
+    let writing = std::thread::spawn(move || socket.write_all(&all).unwrap());
+    let reading: Vec<_> = readers
+        .drain(..)
+        .map(|mut reader| {
+            std::thread::spawn(move || {
+                for n in 0..MESSAGES {
+                    assert_eq!(reader.until("message")["content"], n.to_string());
+                }
+            })
+        })
+        .collect();
+    writing.join().unwrap();
+    reading.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+#[test]
+fn places_of_connections_are_used_again_and_nobody_gets_what_was_for_another() {
+    let server = Server::start(config());
+    let mut watcher = Client::join(server.address, "watcher", "r");
+    for n in 0..1_000 {
+        let mut client = Client::join(server.address, &format!("c{n}"), "r");
+        client.say(&format!("from {n}"));
+        assert_eq!(client.until("message")["content"], format!("from {n}"), "and nothing of an earlier one");
+        match n % 3 {
+            0 => client.close(),
+            1 => drop(client),
+            _ => client.socket.shutdown(Shutdown::Write).unwrap(),
+        }
+        assert_eq!(watcher.until("message")["content"], format!("from {n}"));
+        assert_eq!(watcher.until("leave")["userId"], format!("c{n}"));
+    }
+    assert_eq!(server.open(), (1, 1));
+    watcher.close();
+    assert_eq!(server.open(), (0, 0));
+}
+
+#[test]
+fn drain_says_when_it_ends_and_leaves_the_port() {
+    let server = Server::start(config());
+    let address = server.address;
+    let mut clients: Vec<_> = (0..20).map(|n| Client::join(address, &format!("c{n}"), "r")).collect();
+    // One does not read, and has bytes on their way: its goodbye must not be lost by a reset.
+    for client in &mut clients {
+        client.socket.write_all(&frame(Opcode::Text, say("on its way").as_bytes()).repeat(100)).unwrap();
+    }
+    let draining = std::thread::spawn(move || server.drain());
+    for client in &mut clients {
+        assert_eq!(client.closed(), Some(4000));
+        client.send(Opcode::Close, &4000_u16.to_be_bytes());
+        client.socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.next(), Frame::End);
+    }
+    draining.join().unwrap();
+    assert!(TcpStream::connect(address).is_err(), "it still listens");
+    let builder = || Fanfare::builder().config(config()).protocol("/", support::patient_chat());
+    let again = Server::at(address, builder());
+    let mut ada = Client::join(address, "ada", "r");
+    ada.say("again");
+    assert_eq!(ada.until("message")["content"], "again");
+    assert_eq!(again.open(), (1, 1), "with {} shards", shards());
+}
+
+#[test]
+fn drain_does_not_wait_for_who_never_ends() {
+    let server = Server::start(Config { close_timeout: Duration::from_millis(200), ..config() });
+    let mut stubborn = Client::join(server.address, "stubborn", "r");
+    server.drain(); // returns, though the client has not answered
+    assert_eq!(stubborn.closed(), Some(4000));
+}
+
+#[test]
+fn a_server_that_is_dropped_drains() {
+    let server = Server::start(config());
+    let mut ada = Client::join(server.address, "ada", "r");
+    drop(server);
+    assert_eq!(ada.closed(), Some(4000));
+}
+
+#[test]
+fn a_close_is_answered_though_the_peer_has_ended_its_half() {
+    let server = Server::start(config());
+    for _ in 0..200 {
+        let mut bytes = frame(Opcode::Text, join("ada", "r").as_bytes());
+        bytes.extend_from_slice(&frame(Opcode::Close, &1001_u16.to_be_bytes()));
+        let mut client = Client::open(server.address, "/");
+        client.socket.write_all(&bytes).unwrap();
+        client.socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.closed(), Some(1001));
+        assert_eq!(client.next(), Frame::End);
+    }
+}

@@ -1,0 +1,238 @@
+//! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no difference whether
+//! an upgrade is the connection's first request or a later one.
+
+#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+
+mod support;
+
+use fanfare::hub::{Now, Push};
+use fanfare::{Config, Conversation, Echo, Encoded, Fanfare, Place, Protocol, Turn};
+use fanfare_wire::websocket::Opcode;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+use support::{Client, Frame, Response, Server, config, connect, frame, join, patient_chat, response, say, upgrade};
+
+/// An echo by a name.
+struct Named(&'static str);
+
+impl Protocol for Named {
+    fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
+        Echo::default().open(place, turn)
+    }
+
+    fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {
+        Echo::default().encode_push(push, now, out)
+    }
+
+    fn subprotocol(&self) -> Option<&'static str> {
+        Some(self.0)
+    }
+}
+
+fn server() -> Server {
+    let builder = Fanfare::builder().config(config()).protocol("/", patient_chat()).protocol("/echo", Echo::default());
+    Server::of(builder.protocol("/named", Named("a.v1")).protocol("/named", Named("b.v1")).protocol("/", Named("a.v1")))
+}
+
+/// Asks on a fresh connection; `kept_alive` after another request on it.
+fn ask(server: &Server, request: &[u8], kept_alive: bool) -> (TcpStream, Response) {
+    let mut socket = connect(server.address);
+    if kept_alive {
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let health = response(&mut socket);
+        assert_eq!((health.status(), &*health.body), (200, "ok\n"));
+    }
+    socket.write_all(request).unwrap();
+    let answer = response(&mut socket);
+    (socket, answer)
+}
+
+#[test]
+fn upgrades_are_refused_alike_first_and_later() {
+    let server = server();
+    let good = |path: &str, protocols: &[&str], headers: &[(&str, &str)]| {
+        String::from_utf8(upgrade(server.address, path, protocols, headers)).unwrap()
+    };
+    let plain = good("/", &[], &[]);
+    let header = |name: &str, value: &str| good("/", &[], &[(name, value)]);
+    #[rustfmt::skip]
+    let rows: &[(&str, String, u16, &str)] = &[
+        ("no such path", good("/nowhere?x=1", &[], &[]), 404, "\"/nowhere\""),
+        ("POST", plain.replace("GET ", "POST "), 405, "POST"),
+        ("version 8", plain.replace("Version: 13", "Version: 8"), 426, "must be 13, this request has 8"),
+        ("no version", plain.replace("Sec-WebSocket-Version: 13\r\n", ""), 426, "none"),
+        ("no Connection", plain.replace("Connection: Upgrade\r\n", ""), 426, "does a proxy drop them"),
+        ("no key", plain.replace("Sec-WebSocket-Key", "X-Key"), 400, "no Sec-WebSocket-Key"),
+        ("a short key", plain.replace("Key: ", "Key: A"), 400, "24 characters"),
+        ("a page of another host", header("Origin", "https://evil.example"), 403, "`origins`"),
+        ("a page of nowhere", header("Origin", "null"), 403, "`origins`"),
+        ("a subprotocol that is not spoken", good("/named", &["c.v1"], &[]), 400, "a.v1"),
+        ("no subprotocol where there must be one", good("/named", &[], &[]), 400, "b.v1"),
+    ];
+    for (name, request, status, words) in rows {
+        for kept_alive in [false, true] {
+            let (_, answer) = ask(&server, request.as_bytes(), kept_alive);
+            assert_eq!(answer.status(), *status, "{name}, kept alive: {kept_alive}: {}", answer.body);
+            assert!(answer.body.contains(words), "{name}, kept alive: {kept_alive}: {}", answer.body);
+            if *status == 426 {
+                assert_eq!(answer.header("sec-websocket-version"), Some("13"), "{name}");
+            }
+            if *status == 405 {
+                assert_eq!(answer.header("allow"), Some("GET"), "{name}");
+            }
+        }
+    }
+    let mut bytes = plain.clone().into_bytes();
+    bytes.splice(plain.len() - 2.., *b"Origin: http://\xFF\xFE\r\n\r\n");
+    assert_eq!(ask(&server, &bytes, false).1.status(), 403, "an origin that is no text is no way around the check");
+}
+
+#[test]
+fn upgrades_are_granted_alike_first_and_later() {
+    let server = server();
+    let own = format!("http://{}", server.address);
+    let whole = format!("{own}/echo");
+    let rows: &[(&str, Vec<u8>, Option<&str>)] = &[
+        ("plain", upgrade(server.address, "/echo", &[], &[]), None),
+        ("with a query", upgrade(server.address, "/echo?a=/b", &[], &[]), None),
+        ("the whole address", upgrade(server.address, &whole, &[], &[]), None),
+        ("a page of this host", upgrade(server.address, "/echo", &[], &[("Origin", &own)]), None),
+        ("asked and spoken", upgrade(server.address, "/named", &["c.v1", "b.v1", "a.v1"], &[]), Some("b.v1")),
+        ("asked and not spoken, where one without a name is", upgrade(server.address, "/echo", &["c.v1"], &[]), None),
+    ];
+    for (name, request, subprotocol) in rows {
+        for kept_alive in [false, true] {
+            let (socket, answer) = ask(&server, request, kept_alive);
+            assert_eq!(answer.status(), 101, "{name}, kept alive: {kept_alive}: {}", answer.body);
+            assert_eq!(answer.header("sec-websocket-protocol"), *subprotocol, "{name}, kept alive: {kept_alive}");
+
+            let mut client = Client::of(socket);
+            client.text("hello");
+            assert_eq!(client.next(), Frame::Text("hello".into()), "{name}, kept alive: {kept_alive}");
+            client.close();
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_with_the_head_is_not_lost() {
+    let server = server();
+    let mut more = frame(Opcode::Text, join("ada", "r").as_bytes());
+    for content in ["one", "two", "three"] {
+        more.extend_from_slice(&frame(Opcode::Text, say(content).as_bytes()));
+    }
+    for kept_alive in [false, true] {
+        for cut in [0, 1, more.len() / 2, more.len()] {
+            let mut socket = connect(server.address);
+            if kept_alive {
+                socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                assert_eq!(response(&mut socket).status(), 200);
+            }
+            let mut client = Client::upgraded(socket, server.address, "/", &more[..cut]);
+            client.socket.write_all(&more[cut..]).unwrap();
+            for content in ["one", "two", "three"] {
+                assert_eq!(client.until("message")["content"], content, "kept alive: {kept_alive}, cut: {cut}");
+            }
+            client.close();
+        }
+    }
+}
+
+#[test]
+fn heads_may_come_in_single_bytes() {
+    let server = server();
+    for head in [
+        &upgrade(server.address, "/echo", &[], &[])[..],
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut socket = connect(server.address);
+        for byte in head {
+            socket.write_all(&[*byte]).unwrap();
+        }
+        assert!(matches!(response(&mut socket).status(), 101 | 200));
+    }
+}
+
+#[test]
+fn heads_that_lead_nowhere() {
+    let server = server();
+    let many: String = (0..101).map(|n| format!("X-{n}: y\r\n")).collect();
+    #[rustfmt::skip]
+    let rows: &[(&str, String, u16)] = &[
+        ("garbage", "hello\r\n\r\n".into(), 400),
+        ("TLS", "\x16\x03\x01\x02\0\x01\0\x01\x7f\x03\x03".into(), 400),
+        ("another version", "GET / HTTP/3.0\r\n\r\n".into(), 400),
+        ("a space in a name", "GET / HTTP/1.1\r\nA b: c\r\n\r\n".into(), 400),
+        ("too long", format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(17 << 10)), 431),
+        ("too long without an end", format!("GET /{}", "y".repeat(16 << 10)), 431),
+        ("too many headers", format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
+        ("nothing there", "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), 404),
+    ];
+    for (name, head, status) in rows {
+        let mut socket = connect(server.address);
+        socket.write_all(head.as_bytes()).unwrap();
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), *status, "{name}: {}", answer.body);
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{name}: and it ends");
+    }
+    let bounds = Config { head_bytes_max: 200, ..config() };
+    let server = Server::start(bounds);
+    let (_, answer) = ask(&server, format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(200)).as_bytes(), false);
+    assert_eq!(answer.status(), 431);
+    assert!(answer.body.contains("200 bytes"), "{}", answer.body);
+}
+
+#[test]
+fn a_head_that_does_not_come_whole_in_time_is_answered_408() {
+    let server = Server::start(Config { head_timeout: Duration::from_millis(100), ..config() });
+    for part in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n", "PRI * HTTP/2"] {
+        let mut socket = connect(server.address);
+        socket.write_all(part.as_bytes()).unwrap();
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 408, "{part:?}");
+        assert!(answer.body.contains("0.1 s"), "{part:?}: {}", answer.body);
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{part:?}: and it ends");
+    }
+    assert_eq!(ask(&server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", false).1.status(), 200);
+}
+
+#[test]
+fn a_connection_may_come_and_go_without_a_word() {
+    let server = server();
+    for _ in 0..50 {
+        drop(connect(server.address));
+        connect(server.address).shutdown(Shutdown::Write).unwrap();
+    }
+    assert_eq!(server.open(), (0, 0));
+}
+
+#[test]
+fn http2_with_prior_knowledge_is_served_however_it_is_cut() {
+    let server = server();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
+    // HPACK: GET, http, then `:path` and `:authority` as literals.
+    let block = [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 1], b"x"].concat();
+    sent.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS, stream 1
+    sent.extend_from_slice(&block);
+    for step in [1, 12, 16, sent.len()] {
+        let mut socket = connect(server.address);
+        for part in sent.chunks(step) {
+            socket.write_all(part).unwrap();
+        }
+        let (mut status, mut body) = (None, Vec::new());
+        while body != b"ok\n" {
+            let mut head = [0; 9];
+            socket.read_exact(&mut head).expect("a frame of HTTP/2");
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            socket.read_exact(&mut payload).expect("its payload");
+            match head[3] {
+                0 => body.extend_from_slice(&payload),
+                1 => status = payload.first().copied(),
+                _ => {}
+            }
+        }
+        assert_eq!(status, Some(0x88), "HPACK for 200, step {step}");
+    }
+}

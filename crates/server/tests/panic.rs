@@ -1,0 +1,61 @@
+//! A shard that panics ends the process: no half-dead node.
+//!
+//! The test runs itself once more as a child, whose server speaks a protocol that panics at its first message.
+
+use fanfare::hub::{Now, Push, Reply};
+use fanfare::{Conversation, Encoded, Fanfare, Message, Place, Protocol, Turn};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+const CHILD: &str = "FANFARE_TEST_PANIC";
+const SIGABRT: i32 = 6;
+
+struct Explosive;
+
+impl Protocol for Explosive {
+    fn open(&self, _place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
+        Box::new(Explosive)
+    }
+
+    fn encode_push(&self, _push: &Push, _now: Now, _out: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}
+
+impl Conversation for Explosive {
+    fn message(&mut self, message: Message<'_>, _turn: &mut Turn) {
+        panic!("a bug in a protocol, met by {message:?}");
+    }
+
+    fn encode_reply(&mut self, _reply: &Reply, _now: Now, _out: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}
+
+#[test]
+fn a_panic_on_a_shard_ends_the_process() {
+    if std::env::var_os(CHILD).is_some() {
+        return send_one_message();
+    }
+    let test = std::env::current_exe().expect("this test has a path");
+    let child = Command::new(test).args(["--exact", "a_panic_on_a_shard_ends_the_process"]).env(CHILD, "1").output();
+    let child = child.expect("this test can be run again");
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.signal(), Some(SIGABRT), "{}\n{said}", child.status);
+}
+
+/// The child's part: returns only where the process outlives the panic.
+fn send_one_message() {
+    let server = Fanfare::builder().protocol("/", Explosive).build().expect("a valid server");
+    let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+    let mut socket = TcpStream::connect(running.addresses()[0]).expect("it accepts");
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(&message)).expect("it is read");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero"); // only a process that lives on reaches it
+    let _ = socket.read_to_end(&mut Vec::new()); // until the end of the connection, whichever way
+}
