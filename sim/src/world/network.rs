@@ -110,14 +110,18 @@ impl World {
         if room == 0 || pipe.outbox.is_empty() {
             return Ok(());
         }
-        let (shard, conn, open) = (pipe.shard, pipe.conn, pipe.server_open);
+        let (shard, conn, open, held) = (pipe.shard, pipe.conn, pipe.server_open, pipe.held);
         let (bytes, drained) = pipe.write(room, outbox_max);
         pipe.in_flight += bytes.len();
         pipe.down_last_ms = pipe.down_last_ms.max(self.now_ms + late);
         let at_ms = pipe.down_last_ms;
         self.at(at_ms, Event::Down { pipe: index, bytes });
         if open {
-            self.handle(shard, Input::Alive(conn))?;
+            // A write goes into a buffer of the network, whether or not anybody is there: a sign of life only where no other
+            // can be seen.
+            if held {
+                self.handle(shard, Input::Alive(conn))?;
+            }
             if drained {
                 self.counts.drained += 1;
                 self.pipes[index].full = None;
