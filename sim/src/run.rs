@@ -158,3 +158,24 @@ pub(crate) fn planted(name: &str) -> Vec<(Planted, &'static str, &'static str)> 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_history() {
+        for seed in 1..=10 {
+            let run = || one(seed, 50).map(|counts| counts.rows()).map_err(|failure| failure.what);
+            let (first, second) = (run(), run());
+            assert!(first.is_ok(), "seed {seed}: {first:?}");
+            assert_eq!(first, second, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_bug_exists_only_on_the_thread_that_chose_it() {
+        assert!(hunt(Planted::CopyBeforeReply, 1, 1).is_some());
+        assert!(one(1, 50).is_ok());
+    }
+}
