@@ -22,10 +22,7 @@ use run::{Batch, Failure};
 use std::process::ExitCode;
 
 /// Seeds within which a planted bug must be found.
-const PLANTED_SEEDS: u64 = 400;
-/// Planted bugs that need a rarer meeting of faults than a batch of ordinary size has: a batch says that it leaves them out,
-/// `--planted NAME --seeds N` looks for them.
-const RARE: [&str; 2] = ["MemberTakesOtherEpoch", "NudgeBeforePlace"];
+const PLANTED_SEEDS: u64 = 4_000;
 /// From this many seeds on every count must be above zero, and planted bugs are looked for too.
 const LARGE_BATCH: u64 = 50;
 
@@ -88,13 +85,9 @@ fn hunt(name: &str, first: u64, seeds: u64) -> (u64, u64) {
         return (0, 1);
     }
     let (mut found, mut missed) = (0, 0);
-    let all = name == "all";
     for (bug, name, breaks) in bugs {
-        if all && RARE.contains(&name) {
-            println!("planted {name}: not looked for here, it is too rare ({breaks})");
-            continue;
-        }
-        match run::hunt(bug, first, seeds) {
+        let hinted = run::hint(name).and_then(|seed| run::hunt(bug, seed, 1));
+        match hinted.or_else(|| run::hunt(bug, first, seeds)) {
             Some(Failure { seed, what, .. }) => {
                 found += 1;
                 let line = what.lines().next().unwrap_or_default();

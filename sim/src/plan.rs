@@ -79,7 +79,7 @@ impl Plan {
             let kind = if i == 3 { "few" } else { ["chat", "chat", "short", "count"][rng.below(4) as usize] };
             ChannelName::new(&format!("{kind}:{i}")).ok()
         });
-        Plan {
+        let mut plan = Plan {
             channels: channels.collect(),
             shards: 1 + rng.below(3) as usize,
             clients: 2 + rng.below(4) as usize,
@@ -91,7 +91,17 @@ impl Plan {
             pace_ms: 60 + rng.below(200),
             window: 256 + rng.below(4096) as usize,
             payload_max: [20, 200, 900][rng.below(3) as usize],
+        };
+        // Some worlds are all about narrow and slow links between shards, and edges that come and go.
+        if rng.below(5) == 0 {
+            plan.shards = 2 + rng.below(2) as usize;
+            plan.limits.link_bytes_max = 300 + rng.below(900) as usize;
+            plan.limits.linger_ms = 60;
+            plan.faults.slow_links = true;
+            plan.faults.store.loses = false;
+            plan.channels.truncate(2);
         }
+        plan
     }
 
     /// The rules, with one channel's subscribers shut out where a reload wants that.

@@ -151,12 +151,14 @@ impl Store for FaultyStore {
         let shared = &mut *self.shared.borrow_mut();
         let answer = shared.decide(self.shard, now, token, op);
         let StoreFaults { late, twice, disordered, .. } = shared.faults;
-        let in_order = !shared.shards[self.shard].queue.is_empty();
-        if !in_order && !shared.chance(late) {
+        // What must not overtake waits behind what is late, and no longer.
+        let waits = !shared.shards[self.shard].queue.is_empty();
+        let is_late = shared.chance(late);
+        if !waits && !is_late {
             return Some(answer);
         }
         let far = if shared.rng.below(10) == 0 { 2_000 } else { 60 };
-        let mut at_ms = now.mono_ms + 1 + shared.rng.below(far);
+        let mut at_ms = now.mono_ms + if is_late { 1 + shared.rng.below(far) } else { 0 };
         if shared.chance(twice) {
             let once_more = at_ms + 2_000 + shared.rng.below(50);
             shared.answers.push((self.shard, once_more, Some((token, answer.clone()))));

@@ -1,6 +1,8 @@
 //! What shards say to each other. A shard speaks to itself in the same words, so one code path serves both.
 //!
-//! Messages from one shard to another arrive once and in order; that is all the hub asks of the carrier. Bytes on the way
+//! Messages from one shard to another arrive once and in order, and after whatever had been sent before them to the same
+//! shard by anybody that their sender had heard of, as one queue into each shard keeps it (else the presence of a session
+//! that moves could be left before it is entered). That is all the hub asks of the carrier. Bytes on the way
 //! towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and pulls.
 
 use crate::error::Error;

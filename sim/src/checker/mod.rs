@@ -179,6 +179,10 @@ impl Checker {
     pub(crate) fn closed(&mut self, pipe: usize, finally: bool) {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         view.open = false;
+        // A subscription that was refused unheard has ended the presence that was to go on with it.
+        for channel in view.bare.keys() {
+            self.presences.doubt(view.client, channel, view.sent);
+        }
         self.presences.closed(pipe, view.client, finally);
     }
 

@@ -223,8 +223,11 @@ impl Front {
         for id in released {
             let Some(session) = self.sessions.get(at) else { return };
             let Some(slot) = session.sub_of_id(id) else { continue };
-            let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
-            self.judge_again(cx, at, slot);
+            let edge = session.subs[slot].edge;
+            let channel = self.edges.edges[edge as usize].name.clone();
+            if !self.judge_again(cx, at, slot) && !full {
+                self.send_mailbox_of(cx, at, edge); // before any that comes now: directed ones are ordered
+            }
             self.drain_lane(cx, at, &channel);
         }
     }

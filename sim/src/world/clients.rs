@@ -1,0 +1,123 @@
+//! What clients do: those of the simulation, and those that are the real client core under an application.
+
+use super::{Event, Verdict, World};
+use crate::client::Act;
+use fanfare_client::core::{Input as CoreInput, Output as CoreOutput};
+
+impl World {
+    pub(super) fn tick(&mut self, client: usize) -> Verdict {
+        let pace = self.plan.pace_ms;
+        let next = 1 + self.rng.below(if self.calm { 400 } else { 2 * pace });
+        self.after(next, Event::Tick { client });
+        if client >= self.clients.len() {
+            return self.tick_core(client);
+        }
+        let now_ms = self.now_ms;
+        let Some(pipe) = self.clients[client].pipe else {
+            if now_ms >= self.clients[client].retry_ms {
+                let shard = self.rng.below(self.shards.len() as u64) as usize;
+                return self.open(client, shard);
+            }
+            return Ok(());
+        };
+        let silence_max_ms = 2 * self.plan.limits.heartbeat_ms + 500;
+        let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms)];
+        if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
+            // Now and then somebody has much to say.
+            let many = if self.rng.below(40) == 0 { self.rng.below(20) } else { 1 };
+            let pad = self.plan.payload_max;
+            let actor = &mut self.clients[client];
+            acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad)));
+        }
+        for act in acts {
+            match act {
+                Act::Send(request) => self.send(pipe, request)?,
+                Act::Close { finally } => {
+                    return self.cut(pipe, finally);
+                }
+                Act::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Epochs that were lost without a word are found with the next operation: there is one on every channel.
+    pub(super) fn last_publish(&mut self) -> Verdict {
+        if self.stores.borrow().losses == 0 && self.rng.below(2) == 0 {
+            return Ok(());
+        }
+        let Some(client) = self.clients.iter().position(|client| client.online) else { return Ok(()) };
+        let Some(pipe) = self.clients[client].pipe else { return Ok(()) };
+        for channel in self.plan.channels.clone() {
+            let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
+            self.send(pipe, request)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn last_question(&mut self) -> Verdict {
+        self.checker.expect_presences(&self.plan.channels)?;
+        for client in 0..self.clients.len() {
+            let Some(pipe) = self.clients[client].pipe.filter(|_| self.clients[client].online) else { continue };
+            for channel in self.checker.subscribed(pipe) {
+                let request = self.clients[client].ask_presence(&channel);
+                self.send(pipe, request)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the real client core does.
+impl World {
+    pub(super) fn tick_core(&mut self, client: usize) -> Verdict {
+        let index = client - self.plan.clients;
+        if !self.cores[index].is_started {
+            self.cores[index].is_started = true;
+            return self.core(client, CoreInput::Start);
+        }
+        if !self.calm {
+            let pad = self.plan.payload_max;
+            self.cores[index].act(self.now_ms, &mut self.rng, &self.plan.channels, &mut self.numbers, pad);
+        }
+        self.core_outputs(client)
+    }
+
+    pub(super) fn core(&mut self, client: usize, input: CoreInput<'_>) -> Verdict {
+        self.cores[client - self.plan.clients].core.handle(self.now_ms, input);
+        self.core_outputs(client)
+    }
+
+    pub(super) fn core_outputs(&mut self, client: usize) -> Verdict {
+        let index = client - self.plan.clients;
+        while let Some(output) = self.cores[index].core.poll_output() {
+            let pipe = self.cores[index].pipe;
+            match (output, pipe) {
+                (CoreOutput::Connect, _) => {
+                    let shard = self.rng.below(self.shards.len() as u64) as usize;
+                    self.open(client, shard)?;
+                }
+                (CoreOutput::Send(text), Some(pipe)) => self.send_text(pipe, &text)?,
+                (CoreOutput::Close(code), Some(pipe)) => {
+                    self.trace.note(self.now_ms, || format!("client {client} leaves pipe {pipe} with {code}"));
+                    self.cores[index].pipe = None;
+                    self.server_hears_end(pipe, false);
+                    self.client_closed(pipe, false, None)?;
+                }
+                (CoreOutput::Send(_) | CoreOutput::Close(_), None) => {}
+                (output, _) => {
+                    self.trace.note(self.now_ms, || format!("client {client} tells its application {output:?}"));
+                    self.cores[index].told(output, &self.stores.borrow())?;
+                }
+            }
+        }
+        if let Some(at_ms) = self.cores[index].core.wake_ms() {
+            let at_ms = at_ms.max(self.now_ms + 1);
+            if self.cores[index].wake_ms.is_none_or(|set| at_ms < set || set <= self.now_ms) {
+                self.cores[index].wake_ms = Some(at_ms);
+                self.at(at_ms, Event::CoreWake { client });
+            }
+        }
+        Ok(())
+    }
+}

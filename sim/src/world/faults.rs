@@ -1,0 +1,81 @@
+//! What goes wrong, and how it heals.
+
+use super::{Event, Verdict, World};
+use fanfare_hub::{ChannelName, Input};
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn fault(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let next = 50 + self.rng.below(900);
+        self.after(next, Event::Fault);
+        let faults = self.plan.faults.clone();
+        let open: Vec<usize> = (0..self.pipes.len()).filter(|p| self.pipes[*p].client_open).collect();
+        let pipe = (!open.is_empty()).then(|| open[self.rng.below(open.len() as u64) as usize]);
+        let shard = self.rng.below(self.shards.len() as u64) as usize;
+        match (self.rng.below(8), pipe) {
+            (0, Some(pipe)) if faults.cuts => self.cut(pipe, false)?,
+            (1, Some(pipe)) if faults.half_open => {
+                self.trace.note(self.now_ms, || format!("pipe {pipe} is half open from here on"));
+                self.pipes[pipe].half_open = true;
+            }
+            (2 | 3, Some(pipe)) if faults.stalls && !self.pipes[pipe].stalled => {
+                self.trace.note(self.now_ms, || format!("pipe {pipe} is not read for a while"));
+                self.pipes[pipe].stalled = true;
+                let long = 100 + self.rng.below(5_000);
+                self.after(long, Event::Mend { pipe });
+            }
+            (4, _) if faults.shard_stalls => {
+                self.counts.shard_stalls += 1;
+                let long = self.rng.below(400);
+                self.trace.note(self.now_ms, || format!("shard {shard} stands still for {long} ms"));
+                self.shards[shard].stalled_until_ms = self.now_ms + long;
+            }
+            (5, _) if faults.clock_steps => {
+                self.counts.clock_steps += 1;
+                let step = self.rng.below(120_000);
+                self.wall_ms = if self.rng.below(2) == 0 { self.wall_ms + step } else { self.wall_ms - step };
+            }
+            (6, _) if faults.store.loses => {
+                self.trace.note(self.now_ms, || format!("the store of shard {shard} loses everything"));
+                self.stores.borrow_mut().lose(shard, &self.plan.limits);
+            }
+            (7, _) if faults.reloads => {
+                let channel = self.plan.channels[self.rng.below(self.plan.channels.len() as u64) as usize].clone();
+                self.reload(Some(channel))?;
+                let long = 100 + self.rng.below(1_500);
+                self.after(long, Event::Reopen);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn reload(&mut self, shut: Option<ChannelName>) -> Verdict {
+        self.trace.note(self.now_ms, || format!("the rules shut {shut:?}"));
+        if let Some(channel) = &shut {
+            self.checker.shut(channel);
+        }
+        self.rules = Arc::new(self.plan.rules(shut.as_ref()));
+        for shard in 0..self.shards.len() {
+            self.handle(shard, Input::Reload(self.rules.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// The last fault is over. A half-open connection stays what it is until somebody notices.
+    pub(super) fn heal(&mut self) -> Verdict {
+        self.trace.note(self.now_ms, || "everything heals".to_owned());
+        self.calm = true;
+        self.stores.borrow_mut().faults = Default::default();
+        for pipe in 0..self.pipes.len() {
+            self.mend(pipe)?;
+        }
+        for core in &mut self.shards {
+            core.stalled_until_ms = 0;
+        }
+        self.reload(None)
+    }
+}

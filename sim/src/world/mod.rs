@@ -1,0 +1,478 @@
+//! The world of one seed: shards, network, stores and clients in one thread, and a clock that only goes on when all is quiet.
+//!
+//! It is the shell of the hub: it takes each list of effects in order, encodes a push once, appends it to the outboxes,
+//! carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from the seed, so a
+//! seed is a history. Story: faults happen for a while, then everything heals, and all promises must come true.
+
+mod clients;
+mod faults;
+mod network;
+
+use crate::checker::{Checker, Verdict};
+use crate::client::{Client, Numbers};
+use crate::core_client::CoreClient;
+use crate::counts::Counts;
+use crate::pipe::{Pipe, SinceFull};
+use crate::plan::Plan;
+use crate::store::Stores;
+use crate::trace::Trace;
+use crate::wire::{self, ToClient};
+use bytes::Bytes;
+use fanfare_client::core::Input as CoreInput;
+use fanfare_hub::{
+    Answer, Appended, ConnId, Effect, Effects, Input, Now, OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig,
+    ShardId,
+};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Virtual milliseconds between the last fault and the judgement: silent connections are found (two heartbeats), graces
+/// end, and then the 15 s of promise 3.
+const CALM_MS: u64 = 27_000;
+/// A run that takes more steps than this does not come to rest.
+const STEPS_MAX: u64 = 2_000_000;
+
+pub(crate) struct World {
+    plan: Plan,
+    rng: Rng,
+    now_ms: u64,
+    wall_ms: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    seq: u64,
+    shards: Vec<Core>,
+    pipes: Vec<Pipe>,
+    clients: Vec<Client>,
+    stores: Rc<RefCell<Stores>>,
+    /// Clients that are the real core; numbered after the others.
+    cores: Vec<CoreClient>,
+    numbers: Numbers,
+    checker: Checker,
+    rules: Arc<Rules>,
+    counts: Counts,
+    trace: Trace,
+    calm: bool,
+    /// Counts the inputs of all shards.
+    turn: u64,
+}
+
+/// A shard and what its shell keeps for it.
+struct Core {
+    shard: Shard,
+    effects: Effects,
+    inbox: VecDeque<(ShardId, PeerMessage)>,
+    inbox_last_ms: u64,
+    wake_ms: Option<u64>,
+    continuing: bool,
+    stalled_until_ms: u64,
+    /// Pipe of each connection index, with the generation that it stands for.
+    conns: Vec<(u32, Option<usize>)>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Wake { shard: usize, at_ms: u64 },
+    Continue { shard: usize },
+    Inbox { shard: usize },
+    Answer { shard: usize, told: Option<(OpToken, Answer)> },
+    Up { pipe: usize },
+    Flush { pipe: usize },
+    Down { pipe: usize, bytes: Bytes },
+    ServerCloses { pipe: usize, finally: bool },
+    ClientCloses { pipe: usize },
+    CoreOpened { pipe: usize },
+    CoreWake { client: usize },
+    Tick { client: usize },
+    Fault,
+    Mend { pipe: usize },
+    Reopen,
+    Heal,
+    LastPublish,
+    LastQuestion,
+    End,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, events: usize) -> Self {
+        let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
+        let plan = Plan::draw(&mut rng);
+        let now_ms = 1_000_000 + rng.below(1_000_000);
+        let wall_ms = 1_700_000_000_000;
+        let now = Now { mono_ms: now_ms, wall_ms };
+        let stores = Stores::new(plan.shards, &plan.limits, plan.faults.store, Rng::new(rng.next_u64()));
+        let rules = Arc::new(plan.rules(None));
+        let limits = Arc::new(plan.limits.clone());
+        let placement_key = rng.next_u64();
+        let shards = (0..plan.shards).map(|me| {
+            let config = ShardConfig {
+                me: ShardId(me as u16),
+                shards: plan.shards,
+                rules: rules.clone(),
+                limits: limits.clone(),
+                seed: rng.next_u64(),
+                placement_key,
+            };
+            Core {
+                shard: Shard::new(config, Stores::store(&stores, me), now),
+                effects: Effects::new(),
+                inbox: VecDeque::new(),
+                inbox_last_ms: 0,
+                wake_ms: None,
+                continuing: false,
+                stalled_until_ms: 0,
+                conns: Vec::new(),
+            }
+        });
+        let shards = shards.collect();
+        let cores = (0..plan.cores).map(|number| CoreClient::new(number, &mut rng)).collect();
+        let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
+        let mut trace = Trace::new(events);
+        trace.note(now_ms, || format!("{plan:?}"));
+        World {
+            rng,
+            now_ms,
+            wall_ms,
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            seq: 0,
+            shards,
+            pipes: Vec::new(),
+            clients,
+            stores,
+            cores,
+            numbers: Numbers::default(),
+            checker: Checker::default(),
+            rules,
+            counts: Counts::default(),
+            trace,
+            calm: false,
+            turn: 0,
+            plan,
+        }
+    }
+
+    /// Runs the whole story. The error says which promise was broken.
+    pub(crate) fn run(&mut self) -> Verdict {
+        let chaos_ms = self.plan.chaos_ms;
+        for client in 0..self.clients.len() + self.cores.len() {
+            let after = self.rng.below(200);
+            self.after(after, Event::Tick { client });
+        }
+        for shard in 0..self.shards.len() {
+            self.after(0, Event::Wake { shard, at_ms: self.now_ms });
+            self.shards[shard].wake_ms = Some(self.now_ms);
+        }
+        self.after(500, Event::Fault);
+        self.after(chaos_ms, Event::Heal);
+        self.after(chaos_ms + CALM_MS - 15_000, Event::LastPublish);
+        self.after(chaos_ms + CALM_MS - 2_000, Event::LastQuestion);
+        self.after(chaos_ms + CALM_MS, Event::End);
+        for _ in 0..STEPS_MAX {
+            let Some(Reverse((at_ms, _, slot))) = self.queue.pop() else {
+                return Err("nothing happens any more".into());
+            };
+            self.wall_ms += at_ms - self.now_ms;
+            self.now_ms = at_ms;
+            let Some(event) = self.events[slot].take() else { continue };
+            self.free.push(slot);
+            if matches!(event, Event::End) {
+                return self.judge();
+            }
+            self.step(event)?;
+        }
+        Err(format!("the world does not come to rest: {STEPS_MAX} steps"))
+    }
+
+    /// What the run was, for the report.
+    pub(crate) fn into_report(mut self) -> (Counts, Vec<String>) {
+        self.counts.add(&self.checker.counts);
+        for core in &self.cores {
+            self.counts.core_messages += core.messages;
+            self.counts.core_gaps += core.gaps;
+        }
+        let stores = self.stores.borrow();
+        self.counts.store_losses = stores.losses;
+        self.counts.store_unknown = stores.unknowns;
+        (self.counts.clone(), self.trace.into_lines())
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, wall_ms: self.wall_ms }
+    }
+
+    fn after(&mut self, ms: u64, event: Event) {
+        self.at(self.now_ms + ms, event);
+    }
+
+    fn at(&mut self, at_ms: u64, event: Event) {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.events[slot] = Some(event);
+                slot
+            }
+            None => {
+                self.events.push(Some(event));
+                self.events.len() - 1
+            }
+        };
+        self.seq += 1;
+        self.queue.push(Reverse((at_ms, self.seq, slot)));
+    }
+
+    /// Postpones an event of a shard that stands still. True where it was postponed.
+    fn stands_still(&mut self, shard: usize) -> Option<u64> {
+        let until = self.shards[shard].stalled_until_ms;
+        (until > self.now_ms).then_some(until)
+    }
+
+    fn step(&mut self, event: Event) -> Verdict {
+        let shard = match &event {
+            Event::Wake { shard, .. }
+            | Event::Continue { shard }
+            | Event::Inbox { shard }
+            | Event::Answer { shard, .. } => Some(*shard),
+            Event::Up { pipe } | Event::Flush { pipe } | Event::ServerCloses { pipe, .. } => {
+                Some(self.pipes[*pipe].shard)
+            }
+            _ => None,
+        };
+        if let Some(until) = shard.and_then(|shard| self.stands_still(shard)) {
+            self.at(until, event);
+            return Ok(());
+        }
+        match event {
+            Event::Wake { shard, at_ms } => {
+                if self.shards[shard].wake_ms == Some(at_ms) {
+                    self.shards[shard].wake_ms = None;
+                    self.handle(shard, Input::Wake)?;
+                }
+            }
+            Event::Continue { shard } => {
+                self.shards[shard].continuing = false;
+                self.counts.continued += 1;
+                self.handle(shard, Input::Continue)?;
+            }
+            Event::Inbox { shard } => {
+                if let Some((from, message)) = self.shards[shard].inbox.pop_front() {
+                    let (now_ms, to) = (self.now_ms, shard);
+                    self.trace.note(now_ms, || format!("shard {} → {to}: {message:?}", from.0));
+                    self.handle(shard, Input::Peer { from, message })?;
+                }
+            }
+            Event::Answer { shard, told } => {
+                let told = told.or_else(|| self.stores.borrow_mut().next_answer(shard));
+                let Some((token, answer)) = told else { return Ok(()) };
+                self.trace.note(self.now_ms, || format!("store of shard {shard} answers {token:?}: {answer:?}"));
+                self.handle(shard, Input::Answer { token, answer })?;
+            }
+            Event::Up { pipe } => self.read(pipe)?,
+            Event::Flush { pipe } => self.flush(pipe)?,
+            Event::Down { pipe, bytes } => self.down(pipe, bytes)?,
+            Event::ServerCloses { pipe, finally } => {
+                let Pipe { shard, conn, server_open, .. } = self.pipes[pipe];
+                if server_open {
+                    self.pipes[pipe].server_open = false;
+                    self.trace.note(self.now_ms, || format!("server sees the end of pipe {pipe} (finally: {finally})"));
+                    self.handle(shard, Input::Closed { conn, finally })?;
+                }
+            }
+            Event::ClientCloses { pipe } => self.client_closed(pipe, false, None)?,
+            Event::CoreOpened { pipe } => {
+                if self.pipes[pipe].client_open {
+                    self.core(self.pipes[pipe].client, CoreInput::Opened)?;
+                }
+            }
+            Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
+            Event::Tick { client } => self.tick(client)?,
+            Event::Fault => self.fault()?,
+            Event::Mend { pipe } => self.mend(pipe)?,
+            Event::Reopen => self.reload(None)?,
+            Event::Heal => self.heal()?,
+            Event::LastPublish => self.last_publish()?,
+            Event::LastQuestion => self.last_question()?,
+            Event::End => {}
+        }
+        Ok(())
+    }
+
+    /// The shell: one input, then whatever the hub says must be done, in order.
+    fn handle(&mut self, shard: usize, input: Input) -> Verdict {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut effects = std::mem::take(&mut self.shards[shard].effects);
+            effects.clear();
+            let now = self.now();
+            self.turn += 1;
+            let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
+            self.shards[shard].shard.handle(now, input, &mut effects);
+            if let Some(pipe) = full.and_then(|conn| self.pipe_of(shard, conn)) {
+                self.pipes[pipe].full = Some(SinceFull::default());
+            }
+            let mut list = effects.take_list();
+            for effect in list.drain(..) {
+                self.effect(shard, effect, &effects, &mut inputs);
+            }
+            effects.put_back(list);
+            self.after_handle(shard, &effects);
+            self.shards[shard].effects = effects;
+        }
+        self.bounds(shard)
+    }
+
+    fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) {
+        match effect {
+            Effect::Push { push, to, .. } => {
+                let recipients = effects.recipients(to);
+                self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
+                let counts = matches!(push, Push::Message { .. });
+                let message = Rc::new(ToClient::Push(push));
+                let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
+                for conn in recipients {
+                    let turn = self.turn;
+                    if let Some(since) = self.full_of(shard, *conn).filter(|_| counts) {
+                        since.turns += usize::from(since.last_turn != turn);
+                        since.last_turn = turn;
+                    }
+                    self.append(shard, *conn, &message, frame.clone(), inputs);
+                }
+            }
+            Effect::Reply { conn, reply } => {
+                self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
+                let message = Rc::new(ToClient::Reply(reply));
+                let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
+                if let Some(since) = self.full_of(shard, conn) {
+                    since.answers += 1;
+                }
+                self.append(shard, conn, &message, frame, inputs);
+            }
+            Effect::Hold(conn) => {
+                self.counts.held += 1;
+                if let Some(pipe) = self.pipe_of(shard, conn) {
+                    self.pipes[pipe].held = true;
+                }
+            }
+            Effect::Resume(conn) => {
+                if let Some(pipe) = self.pipe_of(shard, conn) {
+                    self.pipes[pipe].held = false;
+                    self.after(0, Event::Up { pipe });
+                }
+            }
+            Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Tell { shard: to, message } => {
+                let to = usize::from(to.0);
+                let mut late = self.rng.below(3);
+                let (one_in, late_max_ms) = if self.plan.faults.slow_links { (6, 200) } else { (30, 80) };
+                if !self.calm && self.rng.below(one_in) == 0 {
+                    late += self.rng.below(late_max_ms);
+                }
+                let core = &mut self.shards[to];
+                core.inbox.push_back((ShardId(shard as u16), message));
+                core.inbox_last_ms = core.inbox_last_ms.max(self.now_ms + late);
+                let at_ms = core.inbox_last_ms;
+                self.at(at_ms, Event::Inbox { shard: to });
+            }
+        }
+    }
+
+    fn after_handle(&mut self, shard: usize, effects: &Effects) {
+        if effects.again() && !self.shards[shard].continuing {
+            self.shards[shard].continuing = true;
+            let busy = !self.calm && self.rng.below(10) == 0;
+            let later = self.rng.below(if busy { 60 } else { 3 });
+            self.after(later, Event::Continue { shard });
+        }
+        let wake_ms = effects.wake_ms().map(|at| at.max(self.now_ms));
+        if let Some(at_ms) = wake_ms.filter(|at| self.shards[shard].wake_ms.is_none_or(|set| *at < set)) {
+            self.shards[shard].wake_ms = Some(at_ms);
+            self.at(at_ms, Event::Wake { shard, at_ms });
+        }
+        let answers = std::mem::take(&mut self.stores.borrow_mut().answers);
+        for (shard, at_ms, told) in answers {
+            self.counts.store_late += 1;
+            self.at(at_ms, Event::Answer { shard, told });
+        }
+    }
+
+    fn append(
+        &mut self,
+        shard: usize,
+        conn: ConnId,
+        message: &Rc<ToClient>,
+        frame: Bytes,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        let Some(index) = self.pipe_of(shard, conn) else { return };
+        let pipe = &mut self.pipes[index];
+        pipe.frame_max = pipe.frame_max.max(frame.len());
+        pipe.said.push_back(message.clone());
+        if pipe.outbox.push(frame, self.plan.limits.outbox_bytes_max) == Appended::Full {
+            self.counts.full += 1;
+            self.trace.note(self.now_ms, || format!("pipe {index} is full"));
+            inputs.push_back(Input::Full(conn));
+        }
+        self.flush_later(index);
+    }
+
+    fn full_of(&mut self, shard: usize, conn: ConnId) -> Option<&mut SinceFull> {
+        let pipe = self.pipe_of(shard, conn)?;
+        self.pipes[pipe].full.as_mut()
+    }
+
+    fn pipe_of(&self, shard: usize, conn: ConnId) -> Option<usize> {
+        let (generation, pipe) = *self.shards[shard].conns.get(conn.index as usize)?;
+        pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
+    }
+
+    /// Promise 6: what is accounted stays within its bound.
+    fn bounds(&self, shard: usize) -> Verdict {
+        let limits = &self.plan.limits;
+        let used = self.stores.borrow().bytes_used(shard);
+        if used > limits.history_bytes_max {
+            return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));
+        }
+        for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
+            // A turn gives a page of each channel, and an answer to each command that had been read.
+            let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
+            let pages = 1 + self.plan.channels.len();
+            let max = limits.outbox_bytes_max + pages * limits.page_bytes_max + frames * pipe.frame_max;
+            if pipe.outbox.bytes() > max {
+                return Err(format!("promise 6: {} bytes wait for pipe {index}, {max} may", pipe.outbox.bytes()));
+            }
+            // From when the hub knows that it is full: the page that was on its way, and what had been asked before.
+            let Some(SinceFull { turns, answers, .. }) = pipe.full else { continue };
+            let answers_max = limits.outstanding_max + limits.subscriptions_max;
+            if turns > 1 || answers > answers_max {
+                return Err(format!(
+                    "promise 6: pipe {index} was full, and then came publications in {turns} turns (1 may) and \
+                     {answers} answers ({answers_max} may)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self) -> Verdict {
+        let now = self.now();
+        let online = self.clients.iter().filter(|client| client.online).count();
+        if online < self.clients.len() {
+            return Err(format!("promise 3: {online} of {} clients are online", self.clients.len()));
+        }
+        for client in &self.clients {
+            let Some(pipe) = client.pipe else { continue };
+            let live = self.checker.subscribed(pipe);
+            if let Some(wanted) = client.wanted.keys().find(|channel| !live.contains(channel)) {
+                return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
+            }
+        }
+        let rules = self.rules.clone();
+        for core in &self.cores {
+            core.finish(now, &mut self.stores.borrow_mut(), &rules)?;
+        }
+        self.checker.finish(now, &mut self.stores.borrow_mut(), &rules, &self.plan.channels)
+    }
+}

@@ -1,0 +1,263 @@
+//! What the network does: connections, frames that are cut, bytes that wait, ends of which each side hears in its own time.
+
+use super::{Event, Verdict, World};
+use crate::pipe::{Heard, Pipe};
+use crate::wire::{self, ToClient};
+use bytes::Bytes;
+use fanfare_client::core::Input as CoreInput;
+use fanfare_hub::{Command, ConnId, Disconnect, Input, Opened, Push, Reply, ReplyBody, Request, WireId};
+use std::rc::Rc;
+
+impl World {
+    pub(super) fn open(&mut self, client: usize, shard: usize) -> Verdict {
+        let index =
+            self.shards[shard].conns.iter().position(|(_, pipe)| pipe.is_none_or(|p| !self.pipes[p].server_open));
+        let core = &mut self.shards[shard];
+        let index = index.unwrap_or_else(|| {
+            core.conns.push((0, None));
+            core.conns.len() - 1
+        });
+        let pipe = self.pipes.len();
+        core.conns[index].0 += 1;
+        core.conns[index].1 = Some(pipe);
+        let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
+        self.pipes.push(Pipe::new(shard, conn, client));
+        self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
+        self.checker.opened(pipe, shard);
+        let opened = Opened {
+            wire: WireId((client % 2) as u8),
+            grace_ms: self.plan.limits.grace_ms as u32,
+            heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
+        };
+        self.handle(shard, Input::Opened { conn, opened })?;
+        if client >= self.clients.len() {
+            let core = &mut self.cores[client - self.plan.clients];
+            core.pipe = Some(pipe);
+            let late = 1 + self.rng.below(20);
+            self.after(late, Event::CoreOpened { pipe });
+            return Ok(());
+        }
+        let connector = &mut self.clients[client];
+        connector.pipe = Some(pipe);
+        connector.shard = shard;
+        connector.heard_ms = self.now_ms;
+        let request = connector.connect(&mut self.rng);
+        self.send(pipe, request)
+    }
+
+    /// A command in the hub's words, written as a client does. The server must read it as it was meant.
+    pub(super) fn send(&mut self, index: usize, request: Request) -> Verdict {
+        let client = &self.clients[self.pipes[index].client];
+        let with_info = matches!(&request.command, Command::Connect(connect) if connect.info.is_some());
+        let text =
+            wire::write_command(&request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
+        let read = wire::read_commands(&text, self.wall_ms, &self.plan.limits)?;
+        let is_connect = matches!(request.command, Command::Connect(_));
+        if !is_connect && read != [request.clone()] {
+            return Err(format!("wire: {request:?} was read as {read:?}"));
+        }
+        self.send_text(index, &text)
+    }
+
+    pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
+        self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
+        for request in wire::read_commands(text, self.wall_ms, &self.plan.limits)? {
+            self.checker.sent(index, &request, &self.stores.borrow());
+        }
+        let pipe = &mut self.pipes[index];
+        if pipe.half_open || !pipe.server_open {
+            return Ok(());
+        }
+        let mut frame = wire::frame_up(text, self.rng.next_u64());
+        // Now and then a frame arrives in two pieces, the second of them never where the connection ends in between.
+        let cut = if self.rng.below(8) == 0 { self.rng.below(frame.len() as u64) as usize } else { 0 };
+        let rest = frame.split_off(cut);
+        for piece in [frame, rest].into_iter().filter(|piece| !piece.is_empty()) {
+            let late = 1 + self.rng.below(12);
+            let pipe = &mut self.pipes[index];
+            pipe.up_last_ms = pipe.up_last_ms.max(self.now_ms + late);
+            let at_ms = pipe.up_last_ms;
+            pipe.up.push_back((at_ms, piece));
+            self.at(at_ms, Event::Up { pipe: index });
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, pipe: usize) -> Verdict {
+        let Pipe { shard, conn, server_open, .. } = self.pipes[pipe];
+        if server_open && !self.pipes[pipe].held {
+            self.handle(shard, Input::Alive(conn))?;
+        }
+        while let Some(request) = self.pipes[pipe].read(self.now_ms, self.wall_ms, &self.plan.limits)? {
+            self.handle(shard, Input::Command { conn, request })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush_later(&mut self, pipe: usize) {
+        if !std::mem::replace(&mut self.pipes[pipe].flushing, true) {
+            let later = self.rng.below(2);
+            self.after(later, Event::Flush { pipe });
+        }
+    }
+
+    pub(super) fn flush(&mut self, index: usize) -> Verdict {
+        let (window, outbox_max) = (self.plan.window, self.plan.limits.outbox_bytes_max);
+        let late = 1 + self.rng.below(10);
+        let pipe = &mut self.pipes[index];
+        pipe.flushing = false;
+        let room = window.saturating_sub(pipe.in_flight);
+        if room == 0 || pipe.outbox.is_empty() {
+            return Ok(());
+        }
+        let (shard, conn, open, held) = (pipe.shard, pipe.conn, pipe.server_open, pipe.held);
+        let (bytes, drained) = pipe.write(room, outbox_max);
+        pipe.in_flight += bytes.len();
+        pipe.down_last_ms = pipe.down_last_ms.max(self.now_ms + late);
+        let at_ms = pipe.down_last_ms;
+        self.at(at_ms, Event::Down { pipe: index, bytes });
+        if open {
+            // A write goes into a buffer of the network, whether or not anybody is there: a sign of life only where no other
+            // can be seen.
+            if held {
+                self.handle(shard, Input::Alive(conn))?;
+            }
+            if drained {
+                self.counts.drained += 1;
+                self.pipes[index].full = None;
+                self.trace.note(self.now_ms, || format!("pipe {index} has drained"));
+                self.handle(shard, Input::Drained(conn))?;
+            }
+        }
+        if !self.pipes[index].outbox.is_empty() {
+            self.flush_later(index);
+        }
+        Ok(())
+    }
+
+    pub(super) fn down(&mut self, index: usize, bytes: Bytes) -> Verdict {
+        let pipe = &mut self.pipes[index];
+        if pipe.half_open {
+            return Ok(()); // never acknowledged: the window stays full
+        }
+        if pipe.stalled {
+            pipe.waiting.push(bytes);
+            return Ok(());
+        }
+        pipe.in_flight -= bytes.len();
+        self.flush_later(index);
+        if !self.pipes[index].client_open {
+            return Ok(());
+        }
+        for heard in self.pipes[index].hear(&bytes)? {
+            match heard {
+                Heard::Text(text) => self.hear(index, &text)?,
+                Heard::Close(code) => {
+                    self.trace.note(self.now_ms, || format!("pipe {index} is closed with {code:?}"));
+                    self.client_closed(index, false, code)?;
+                }
+            }
+            if !self.pipes[index].client_open {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client reads one text: it must be what the hub said, and may be said.
+    pub(super) fn hear(&mut self, index: usize, text: &str) -> Verdict {
+        let client = self.pipes[index].client;
+        let said = self.pipes[index].said.pop_front().ok_or("wire: a text that nobody said")?;
+        let read = wire::read_message(text)?;
+        if !wire::agrees(&read, &said) {
+            return Err(format!("wire: {said:?} was read as {read:?}"));
+        }
+        self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {text}"));
+        let (now, rules) = (self.now(), self.rules.clone());
+        self.checker.got(now, index, &said, &mut self.stores.borrow_mut(), &rules)?;
+        if client >= self.clients.len() {
+            if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &*said {
+                self.cores[client - self.plan.clients].known_as(connected.client);
+            }
+            return self.core(client, CoreInput::Text(text));
+        }
+        if let Some(sealed) = wire::ticket_in(&read) {
+            self.clients[client].sealed = Some(sealed);
+        }
+        match self.clients[client].got(self.now_ms, &said) {
+            Some(answer) => self.send(index, answer),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) {
+        let Some(index) = self.pipe_of(shard, conn) else { return };
+        self.trace.note(self.now_ms, || format!("shard {shard} closes pipe {index}: {reason}"));
+        match reason {
+            Disconnect::Moved => self.counts.moved += 1,
+            Disconnect::Slow => self.counts.slow += 1,
+            Disconnect::HeartbeatTimeout => self.counts.timeouts += 1,
+            _ => {}
+        }
+        // Say why, write what waits, and close: the farewell stands behind everything else.
+        let farewell = Rc::new(ToClient::Push(Push::Disconnect { reason, delay_ms: 0 }));
+        let frame = wire::encode(&farewell, shard, self.wall_ms, &self.plan.limits);
+        let pipe = &mut self.pipes[index];
+        pipe.said.push_back(farewell);
+        pipe.outbox.push(frame, usize::MAX);
+        pipe.outbox.push(wire::encode_close(reason), usize::MAX);
+        pipe.server_open = false;
+        self.flush_later(index);
+        let pipe = &mut self.pipes[index];
+        if !pipe.half_open && !pipe.stalled {
+            let at_ms = pipe.down_last_ms.max(self.now_ms) + 200;
+            self.at(at_ms, Event::ClientCloses { pipe: index });
+        }
+    }
+
+    pub(super) fn client_closed(&mut self, index: usize, finally: bool, code: Option<u16>) -> Verdict {
+        let pipe = &mut self.pipes[index];
+        if !std::mem::take(&mut pipe.client_open) {
+            return Ok(());
+        }
+        let client = pipe.client;
+        self.trace.note(self.now_ms, || format!("client {client} is done with pipe {index}"));
+        self.checker.closed(index, finally);
+        if client >= self.clients.len() {
+            if self.cores[client - self.plan.clients].pipe == Some(index) {
+                self.cores[client - self.plan.clients].pipe = None;
+                return self.core(client, CoreInput::Closed(code));
+            }
+        } else if self.clients[client].pipe == Some(index) {
+            self.clients[client].closed(self.now_ms, &mut self.rng);
+        }
+        Ok(())
+    }
+
+    /// Both ends are told that the connection is gone, each in its own time.
+    pub(super) fn cut(&mut self, pipe: usize, finally: bool) -> Verdict {
+        self.server_hears_end(pipe, finally);
+        self.client_closed(pipe, finally, None)
+    }
+
+    pub(super) fn server_hears_end(&mut self, pipe: usize, finally: bool) {
+        if !self.pipes[pipe].half_open {
+            let late_max_ms = if self.rng.below(4) == 0 { 1_500 } else { 30 };
+            let late = self.rng.below(late_max_ms);
+            self.after(late, Event::ServerCloses { pipe, finally });
+        }
+    }
+
+    pub(super) fn mend(&mut self, index: usize) -> Verdict {
+        if !std::mem::take(&mut self.pipes[index].stalled) {
+            return Ok(());
+        }
+        for bytes in std::mem::take(&mut self.pipes[index].waiting) {
+            self.down(index, bytes)?;
+        }
+        if !self.pipes[index].server_open {
+            self.after(20, Event::ClientCloses { pipe: index });
+        }
+        Ok(())
+    }
+}
