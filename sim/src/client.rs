@@ -1,7 +1,7 @@
 //! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and forgets
 //! nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
 
-use crate::frame::ToClient;
+use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Publish,
@@ -26,7 +26,9 @@ pub(crate) struct Client {
     pub(crate) pipe: Option<usize>,
     pub(crate) online: bool,
     pub(crate) shard: usize,
-    user: Option<UserId>,
+    pub(crate) user: Option<UserId>,
+    /// As the server sealed it.
+    pub(crate) sealed: Option<Box<str>>,
     pub(crate) id: Option<ClientId>,
     ticket: Option<Resume>,
     pub(crate) retry_ms: u64,
@@ -73,7 +75,7 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    fn payload(&mut self, rng: &mut Rng, pad_max: u64) -> Bytes {
+    pub(crate) fn payload(&mut self, rng: &mut Rng, pad_max: u64) -> Bytes {
         self.next += 1;
         let pad = rng.below(pad_max) as usize;
         Bytes::from(format!("{{\"n\":{},\"pad\":\"{}\"}}", self.next, "x".repeat(pad)))
@@ -89,6 +91,7 @@ impl Client {
             online: false,
             shard: 0,
             user,
+            sealed: None,
             id: None,
             ticket: None,
             retry_ms: rng.below(300),
@@ -114,7 +117,7 @@ impl Client {
                 wanted.state = SubState::Idle;
             }
         }
-        let info = (rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
+        let info = (self.user.is_some() && rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
         let user = self.user.clone();
         let connect = Connect { user, info, resume: self.ticket, subscribe };
         self.request(Command::Connect(Box::new(connect)), Asked::Connect)
@@ -328,7 +331,7 @@ impl Client {
                     (1, Some(since)) => HistoryFrom::Before(since),
                     _ => HistoryFrom::Newest,
                 };
-                let query = HistoryQuery { from, limit: rng.below(30) as u32 };
+                let query = HistoryQuery { from, limit: 1 + rng.below(30) as u32 };
                 Act::Send(self.request(Command::History { channel, query }, Asked::Other))
             }
             25..=28 => {

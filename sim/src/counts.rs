@@ -38,6 +38,8 @@ counts! {
     presence, "changes of presence that clients received";
     presence_whole, "whole presences told after a loss";
     presence_counts, "counts of presence told";
+    core_messages, "publications that the client core told its application";
+    core_gaps, "losses that the client core told its application";
     resumed, "sessions resumed";
     adopted, "sessions resumed on another shard";
     not_resumed, "sessions that could not be resumed";

@@ -6,14 +6,15 @@
 
 mod checker;
 mod client;
+mod core_client;
 mod counts;
-mod frame;
 mod ledger;
 mod pipe;
 mod plan;
 mod run;
 mod store;
 mod trace;
+mod wire;
 mod world;
 
 use clap::Parser;

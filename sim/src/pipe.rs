@@ -1,9 +1,15 @@
-//! One connection as the network has it: the server's outbox, bytes on the way, commands on the way, and what is broken.
+//! One connection as the network has it: the server's outbox, bytes on the way in both directions, and what is broken.
 
+use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{ConnId, Outbox, Request};
+use fanfare_wire::websocket::{Decoder, Event, Limits, Role};
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
+
+/// Longer than any message of a simulated world.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -11,6 +17,8 @@ pub(crate) struct Pipe {
     pub(crate) conn: ConnId,
     pub(crate) client: usize,
     pub(crate) outbox: Outbox,
+    /// What stands in the outbox and on the way, in the hub's own words.
+    pub(crate) said: VecDeque<Rc<ToClient>>,
     /// The server has it open.
     pub(crate) server_open: bool,
     /// The client has it open.
@@ -28,21 +36,44 @@ pub(crate) struct Pipe {
     pub(crate) in_flight: usize,
     pub(crate) down_last_ms: u64,
     pub(crate) up_last_ms: u64,
-    pub(crate) up: VecDeque<(u64, Request)>,
-    pub(crate) arrived: BytesMut,
+    /// Pieces of frames on their way to the server.
+    pub(crate) up: VecDeque<(u64, Vec<u8>)>,
+    /// Bytes that have arrived and were not looked at, and commands out of a text that are not taken yet.
+    unread: BytesMut,
+    commands: VecDeque<Request>,
+    server_decoder: Decoder,
+    client_decoder: Decoder,
     /// What a stalled client will read once it reads again.
     pub(crate) waiting: Vec<Bytes>,
     /// The largest frame appended so far: an outbox may overshoot by some of them.
     pub(crate) frame_max: usize,
 }
 
+/// What was appended to an outbox that the hub knew to be full.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct SinceFull {
+    /// Turns in which there were publications, and the last of them.
+    pub(crate) turns: usize,
+    pub(crate) last_turn: u64,
+    pub(crate) answers: usize,
+}
+
+/// What a client finds in the bytes that have arrived.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Text(String),
+    Close(Option<u16>),
+}
+
 impl Pipe {
     pub(crate) fn new(shard: usize, conn: ConnId, client: usize) -> Self {
+        let decoder = |role| Decoder::new(role, Limits { message_bytes_max: MESSAGE_BYTES_MAX });
         Pipe {
             shard,
             conn,
             client,
             outbox: Outbox::default(),
+            said: VecDeque::new(),
             server_open: true,
             client_open: true,
             half_open: false,
@@ -54,7 +85,10 @@ impl Pipe {
             down_last_ms: 0,
             up_last_ms: 0,
             up: VecDeque::new(),
-            arrived: BytesMut::new(),
+            unread: BytesMut::new(),
+            commands: VecDeque::new(),
+            server_decoder: decoder(Role::Server),
+            client_decoder: decoder(Role::Client),
             waiting: Vec::new(),
             frame_max: 0,
         }
@@ -73,20 +107,49 @@ impl Pipe {
         (bytes.freeze(), drained)
     }
 
-    /// The next command that has arrived, unless the server does not read.
-    pub(crate) fn read(&mut self, now_ms: u64) -> Option<Request> {
-        if self.held || !self.server_open || self.up.front().is_none_or(|(at_ms, _)| *at_ms > now_ms) {
-            return None;
+    /// The next command that the server reads, unless it does not read now: nothing is decoded ahead of what is taken.
+    pub(crate) fn read(
+        &mut self,
+        now_ms: u64,
+        wall_ms: u64,
+        limits: &fanfare_hub::Limits,
+    ) -> Result<Option<Request>, String> {
+        while let Some((_, piece)) = self.up.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            self.unread.extend_from_slice(&piece);
         }
-        self.up.pop_front().map(|(_, request)| request)
+        if self.held || !self.server_open {
+            return Ok(None);
+        }
+        if let Some(request) = self.commands.pop_front() {
+            return Ok(Some(request));
+        }
+        let mut input = &mut self.unread[..];
+        let before = input.len();
+        let text = match self.server_decoder.decode(&mut input) {
+            Ok(Some(Event::Text(text))) => Some(text.to_owned()),
+            Ok(None) => None,
+            other => return Err(format!("the server reads {other:?}")),
+        };
+        let taken = before - input.len();
+        let _ = self.unread.split_to(taken);
+        if let Some(text) = text {
+            self.commands.extend(wire::read_commands(&text, wall_ms, limits)?);
+        }
+        Ok(self.commands.pop_front())
     }
-}
 
-/// What was appended to an outbox that the hub knew to be full.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct SinceFull {
-    /// Turns in which there were publications, and the last of them.
-    pub(crate) turns: usize,
-    pub(crate) last_turn: u64,
-    pub(crate) answers: usize,
+    /// What the client finds in these bytes, message by message.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, String> {
+        let mut bytes = bytes.to_vec();
+        let mut input = &mut bytes[..];
+        let mut heard = Vec::new();
+        loop {
+            match self.client_decoder.decode(&mut input) {
+                Ok(Some(Event::Text(text))) => heard.push(Heard::Text(text.to_owned())),
+                Ok(Some(Event::Close(frame))) => heard.push(Heard::Close(frame.map(|frame| frame.code))),
+                Ok(None) => return Ok(heard),
+                other => return Err(format!("the client reads {other:?}")),
+            }
+        }
+    }
 }

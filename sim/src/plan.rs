@@ -9,6 +9,8 @@ use fanfare_hub::{ChannelName, Limits, Pattern, PresenceMode, Retain, Rng, Rule,
 pub(crate) struct Plan {
     pub(crate) shards: usize,
     pub(crate) clients: usize,
+    /// Clients that are the real client core.
+    pub(crate) cores: usize,
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
@@ -80,7 +82,8 @@ impl Plan {
         Plan {
             channels: channels.collect(),
             shards: 1 + rng.below(3) as usize,
-            clients: 2 + rng.below(6) as usize,
+            clients: 2 + rng.below(4) as usize,
+            cores: rng.below(4) as usize,
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
             faults,

@@ -6,16 +6,18 @@
 
 use crate::checker::{Checker, Verdict};
 use crate::client::{Act, Client, Numbers};
+use crate::core_client::CoreClient;
 use crate::counts::Counts;
-use crate::frame::{Frames, ToClient};
-use crate::pipe::{Pipe, SinceFull};
+use crate::pipe::{Heard, Pipe, SinceFull};
 use crate::plan::Plan;
 use crate::store::Stores;
 use crate::trace::Trace;
+use crate::wire::{self, ToClient};
 use bytes::Bytes;
+use fanfare_client::core::{Input as CoreInput, Output as CoreOutput};
 use fanfare_hub::{
-    Answer, Appended, ChannelName, ConnId, Disconnect, Effect, Effects, Input, Now, OpToken, Opened, PeerMessage, Push,
-    Request, Rng, Rules, Shard, ShardConfig, ShardId, WireId,
+    Answer, Appended, ChannelName, Command, ConnId, Disconnect, Effect, Effects, Input, Now, OpToken, Opened,
+    PeerMessage, Push, Reply, ReplyBody, Request, Rng, Rules, Shard, ShardConfig, ShardId, WireId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -42,7 +44,8 @@ pub(crate) struct World {
     pipes: Vec<Pipe>,
     clients: Vec<Client>,
     stores: Rc<RefCell<Stores>>,
-    frames: Frames,
+    /// Clients that are the real core; numbered after the others.
+    cores: Vec<CoreClient>,
     numbers: Numbers,
     checker: Checker,
     rules: Arc<Rules>,
@@ -77,6 +80,8 @@ enum Event {
     Down { pipe: usize, bytes: Bytes },
     ServerCloses { pipe: usize, finally: bool },
     ClientCloses { pipe: usize },
+    CoreOpened { pipe: usize },
+    CoreWake { client: usize },
     Tick { client: usize },
     Fault,
     Mend { pipe: usize },
@@ -119,6 +124,7 @@ impl World {
             }
         });
         let shards = shards.collect();
+        let cores = (0..plan.cores).map(|number| CoreClient::new(number, &mut rng)).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
         let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
@@ -134,7 +140,7 @@ impl World {
             pipes: Vec::new(),
             clients,
             stores,
-            frames: Frames::default(),
+            cores,
             numbers: Numbers::default(),
             checker: Checker::default(),
             rules,
@@ -149,7 +155,7 @@ impl World {
     /// Runs the whole story. The error says which promise was broken.
     pub(crate) fn run(&mut self) -> Verdict {
         let chaos_ms = self.plan.chaos_ms;
-        for client in 0..self.clients.len() {
+        for client in 0..self.clients.len() + self.cores.len() {
             let after = self.rng.below(200);
             self.after(after, Event::Tick { client });
         }
@@ -181,6 +187,10 @@ impl World {
     /// What the run was, for the report.
     pub(crate) fn into_report(mut self) -> (Counts, Vec<String>) {
         self.counts.add(&self.checker.counts);
+        for core in &self.cores {
+            self.counts.core_messages += core.messages;
+            self.counts.core_gaps += core.gaps;
+        }
         let stores = self.stores.borrow();
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
@@ -267,7 +277,13 @@ impl World {
                     self.handle(shard, Input::Closed { conn, finally })?;
                 }
             }
-            Event::ClientCloses { pipe } => self.client_closed(pipe, false),
+            Event::ClientCloses { pipe } => self.client_closed(pipe, false, None)?,
+            Event::CoreOpened { pipe } => {
+                if self.pipes[pipe].client_open {
+                    self.core(self.pipes[pipe].client, CoreInput::Opened)?;
+                }
+            }
+            Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
             Event::Tick { client } => self.tick(client)?,
             Event::Fault => self.fault()?,
             Event::Mend { pipe } => self.mend(pipe)?,
@@ -310,23 +326,25 @@ impl World {
                 let recipients = effects.recipients(to);
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
                 let counts = matches!(push, Push::Message { .. });
-                let frame = self.frames.encode(ToClient::Push(push));
+                let message = Rc::new(ToClient::Push(push));
+                let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 for conn in recipients {
                     let turn = self.turn;
                     if let Some(since) = self.full_of(shard, *conn).filter(|_| counts) {
                         since.turns += usize::from(since.last_turn != turn);
                         since.last_turn = turn;
                     }
-                    self.append(shard, *conn, frame.clone(), inputs);
+                    self.append(shard, *conn, &message, frame.clone(), inputs);
                 }
             }
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
-                let frame = self.frames.encode(ToClient::Reply(reply));
+                let message = Rc::new(ToClient::Reply(reply));
+                let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 if let Some(since) = self.full_of(shard, conn) {
                     since.answers += 1;
                 }
-                self.append(shard, conn, frame, inputs);
+                self.append(shard, conn, &message, frame, inputs);
             }
             Effect::Hold(conn) => {
                 self.counts.held += 1;
@@ -376,10 +394,18 @@ impl World {
         }
     }
 
-    fn append(&mut self, shard: usize, conn: ConnId, frame: Bytes, inputs: &mut VecDeque<Input>) {
+    fn append(
+        &mut self,
+        shard: usize,
+        conn: ConnId,
+        message: &Rc<ToClient>,
+        frame: Bytes,
+        inputs: &mut VecDeque<Input>,
+    ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
         let pipe = &mut self.pipes[index];
         pipe.frame_max = pipe.frame_max.max(frame.len());
+        pipe.said.push_back(message.clone());
         if pipe.outbox.push(frame, self.plan.limits.outbox_bytes_max) == Appended::Full {
             self.counts.full += 1;
             self.trace.note(self.now_ms, || format!("pipe {index} is full"));
@@ -440,6 +466,9 @@ impl World {
             }
         }
         let rules = self.rules.clone();
+        for core in &self.cores {
+            core.finish(now, &mut self.stores.borrow_mut(), &rules)?;
+        }
         self.checker.finish(now, &mut self.stores.borrow_mut(), &rules, &self.plan.channels)
     }
 }
@@ -467,34 +496,65 @@ impl World {
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
         };
         self.handle(shard, Input::Opened { conn, opened })?;
+        if client >= self.clients.len() {
+            let core = &mut self.cores[client - self.plan.clients];
+            core.pipe = Some(pipe);
+            let late = 1 + self.rng.below(20);
+            self.after(late, Event::CoreOpened { pipe });
+            return Ok(());
+        }
         let connector = &mut self.clients[client];
         connector.pipe = Some(pipe);
         connector.shard = shard;
         connector.heard_ms = self.now_ms;
         let request = connector.connect(&mut self.rng);
-        self.send(pipe, request);
+        self.send(pipe, request)
+    }
+
+    /// A command in the hub's words, written as a client does. The server must read it as it was meant.
+    fn send(&mut self, index: usize, request: Request) -> Verdict {
+        let client = &self.clients[self.pipes[index].client];
+        let with_info = matches!(&request.command, Command::Connect(connect) if connect.info.is_some());
+        let text =
+            wire::write_command(&request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
+        let read = wire::read_commands(&text, self.wall_ms, &self.plan.limits)?;
+        let is_connect = matches!(request.command, Command::Connect(_));
+        if !is_connect && read != [request.clone()] {
+            return Err(format!("wire: {request:?} was read as {read:?}"));
+        }
+        self.send_text(index, &text)
+    }
+
+    fn send_text(&mut self, index: usize, text: &str) -> Verdict {
+        self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
+        for request in wire::read_commands(text, self.wall_ms, &self.plan.limits)? {
+            self.checker.sent(index, &request, &self.stores.borrow());
+        }
+        let pipe = &mut self.pipes[index];
+        if pipe.half_open || !pipe.server_open {
+            return Ok(());
+        }
+        let mut frame = wire::frame_up(text, self.rng.next_u64());
+        // Now and then a frame arrives in two pieces, the second of them never where the connection ends in between.
+        let cut = if self.rng.below(8) == 0 { self.rng.below(frame.len() as u64) as usize } else { 0 };
+        let rest = frame.split_off(cut);
+        for piece in [frame, rest].into_iter().filter(|piece| !piece.is_empty()) {
+            let late = 1 + self.rng.below(12);
+            let pipe = &mut self.pipes[index];
+            pipe.up_last_ms = pipe.up_last_ms.max(self.now_ms + late);
+            let at_ms = pipe.up_last_ms;
+            pipe.up.push_back((at_ms, piece));
+            self.at(at_ms, Event::Up { pipe: index });
+        }
         Ok(())
     }
 
-    fn send(&mut self, index: usize, request: Request) {
-        self.trace
-            .note(self.now_ms, || format!("client {} sends on pipe {index}: {request:?}", self.pipes[index].client));
-        self.checker.sent(index, &request, &self.stores.borrow());
-        let late = 1 + self.rng.below(12);
-        let pipe = &mut self.pipes[index];
-        if pipe.half_open || !pipe.server_open {
-            return;
-        }
-        pipe.up_last_ms = pipe.up_last_ms.max(self.now_ms + late);
-        let at_ms = pipe.up_last_ms;
-        pipe.up.push_back((at_ms, request));
-        self.at(at_ms, Event::Up { pipe: index });
-    }
-
     fn read(&mut self, pipe: usize) -> Verdict {
-        while let Some(request) = self.pipes[pipe].read(self.now_ms) {
-            let Pipe { shard, conn, .. } = self.pipes[pipe];
+        let Pipe { shard, conn, server_open, .. } = self.pipes[pipe];
+        if server_open && !self.pipes[pipe].held {
             self.handle(shard, Input::Alive(conn))?;
+        }
+        while let Some(request) = self.pipes[pipe].read(self.now_ms, self.wall_ms, &self.plan.limits)? {
             self.handle(shard, Input::Command { conn, request })?;
         }
         Ok(())
@@ -547,19 +607,49 @@ impl World {
             return Ok(());
         }
         pipe.in_flight -= bytes.len();
-        pipe.arrived.extend_from_slice(&bytes);
-        let client = pipe.client;
         self.flush_later(index);
-        while self.pipes[index].client_open {
-            let Some(message) = self.frames.decode(&mut self.pipes[index].arrived) else { break };
-            self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {message:?}"));
-            let (now, rules) = (self.now(), self.rules.clone());
-            self.checker.got(now, index, &message, &mut self.stores.borrow_mut(), &rules)?;
-            if let Some(answer) = self.clients[client].got(self.now_ms, &message) {
-                self.send(index, answer);
+        if !self.pipes[index].client_open {
+            return Ok(());
+        }
+        for heard in self.pipes[index].hear(&bytes)? {
+            match heard {
+                Heard::Text(text) => self.hear(index, &text)?,
+                Heard::Close(code) => {
+                    self.trace.note(self.now_ms, || format!("pipe {index} is closed with {code:?}"));
+                    self.client_closed(index, false, code)?;
+                }
+            }
+            if !self.pipes[index].client_open {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// A client reads one text: it must be what the hub said, and may be said.
+    fn hear(&mut self, index: usize, text: &str) -> Verdict {
+        let client = self.pipes[index].client;
+        let said = self.pipes[index].said.pop_front().ok_or("wire: a text that nobody said")?;
+        let read = wire::read_message(text)?;
+        if !wire::agrees(&read, &said) {
+            return Err(format!("wire: {said:?} was read as {read:?}"));
+        }
+        self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {text}"));
+        let (now, rules) = (self.now(), self.rules.clone());
+        self.checker.got(now, index, &said, &mut self.stores.borrow_mut(), &rules)?;
+        if client >= self.clients.len() {
+            if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &*said {
+                self.cores[client - self.plan.clients].known_as(connected.client);
+            }
+            return self.core(client, CoreInput::Text(text));
+        }
+        if let Some(sealed) = wire::ticket_in(&read) {
+            self.clients[client].sealed = Some(sealed);
+        }
+        match self.clients[client].got(self.now_ms, &said) {
+            Some(answer) => self.send(index, answer),
+            None => Ok(()),
+        }
     }
 
     fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) {
@@ -571,35 +661,51 @@ impl World {
             Disconnect::HeartbeatTimeout => self.counts.timeouts += 1,
             _ => {}
         }
+        // Say why, write what waits, and close: the farewell stands behind everything else.
+        let farewell = Rc::new(ToClient::Push(Push::Disconnect { reason, delay_ms: 0 }));
+        let frame = wire::encode(&farewell, shard, self.wall_ms, &self.plan.limits);
         let pipe = &mut self.pipes[index];
+        pipe.said.push_back(farewell);
+        pipe.outbox.push(frame, usize::MAX);
+        pipe.outbox.push(wire::encode_close(reason), usize::MAX);
         pipe.server_open = false;
+        self.flush_later(index);
+        let pipe = &mut self.pipes[index];
         if !pipe.half_open && !pipe.stalled {
-            let at_ms = pipe.down_last_ms.max(self.now_ms) + 15;
+            let at_ms = pipe.down_last_ms.max(self.now_ms) + 200;
             self.at(at_ms, Event::ClientCloses { pipe: index });
         }
     }
 
-    fn client_closed(&mut self, index: usize, finally: bool) {
+    fn client_closed(&mut self, index: usize, finally: bool, code: Option<u16>) -> Verdict {
         let pipe = &mut self.pipes[index];
         if !std::mem::take(&mut pipe.client_open) {
-            return;
+            return Ok(());
         }
         let client = pipe.client;
         self.trace.note(self.now_ms, || format!("client {client} is done with pipe {index}"));
         self.checker.closed(index, finally);
-        if self.clients[client].pipe == Some(index) {
+        if client >= self.clients.len() {
+            if self.cores[client - self.plan.clients].pipe == Some(index) {
+                self.cores[client - self.plan.clients].pipe = None;
+                return self.core(client, CoreInput::Closed(code));
+            }
+        } else if self.clients[client].pipe == Some(index) {
             self.clients[client].closed(self.now_ms, &mut self.rng);
         }
+        Ok(())
     }
 
     /// Both ends are told that the connection is gone, each in its own time.
-    fn cut(&mut self, pipe: usize, finally: bool) {
-        self.client_closed(pipe, finally);
+    fn cut(&mut self, pipe: usize, finally: bool) -> Verdict {
+        self.server_hears_end(pipe, finally);
+        self.client_closed(pipe, finally, None)
+    }
+
+    fn server_hears_end(&mut self, pipe: usize, finally: bool) {
         if !self.pipes[pipe].half_open {
-            let late = {
-                let late_max_ms = if self.rng.below(4) == 0 { 1_500 } else { 30 };
-                self.rng.below(late_max_ms)
-            };
+            let late_max_ms = if self.rng.below(4) == 0 { 1_500 } else { 30 };
+            let late = self.rng.below(late_max_ms);
             self.after(late, Event::ServerCloses { pipe, finally });
         }
     }
@@ -624,6 +730,9 @@ impl World {
         let pace = self.plan.pace_ms;
         let next = 1 + self.rng.below(if self.calm { 400 } else { 2 * pace });
         self.after(next, Event::Tick { client });
+        if client >= self.clients.len() {
+            return self.tick_core(client);
+        }
         let now_ms = self.now_ms;
         let Some(pipe) = self.clients[client].pipe else {
             if now_ms >= self.clients[client].retry_ms {
@@ -643,10 +752,9 @@ impl World {
         }
         for act in acts {
             match act {
-                Act::Send(request) => self.send(pipe, request),
+                Act::Send(request) => self.send(pipe, request)?,
                 Act::Close { finally } => {
-                    self.cut(pipe, finally);
-                    return Ok(());
+                    return self.cut(pipe, finally);
                 }
                 Act::Nothing => {}
             }
@@ -663,7 +771,7 @@ impl World {
         let Some(pipe) = self.clients[client].pipe else { return Ok(()) };
         for channel in self.plan.channels.clone() {
             let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
-            self.send(pipe, request);
+            self.send(pipe, request)?;
         }
         Ok(())
     }
@@ -674,7 +782,61 @@ impl World {
             let Some(pipe) = self.clients[client].pipe.filter(|_| self.clients[client].online) else { continue };
             for channel in self.checker.subscribed(pipe) {
                 let request = self.clients[client].ask_presence(&channel);
-                self.send(pipe, request);
+                self.send(pipe, request)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the real client core does.
+impl World {
+    fn tick_core(&mut self, client: usize) -> Verdict {
+        let index = client - self.plan.clients;
+        if !self.cores[index].is_started {
+            self.cores[index].is_started = true;
+            return self.core(client, CoreInput::Start);
+        }
+        if !self.calm {
+            let pad = self.plan.payload_max;
+            self.cores[index].act(self.now_ms, &mut self.rng, &self.plan.channels, &mut self.numbers, pad);
+        }
+        self.core_outputs(client)
+    }
+
+    fn core(&mut self, client: usize, input: CoreInput<'_>) -> Verdict {
+        self.cores[client - self.plan.clients].core.handle(self.now_ms, input);
+        self.core_outputs(client)
+    }
+
+    fn core_outputs(&mut self, client: usize) -> Verdict {
+        let index = client - self.plan.clients;
+        while let Some(output) = self.cores[index].core.poll_output() {
+            let pipe = self.cores[index].pipe;
+            match (output, pipe) {
+                (CoreOutput::Connect, _) => {
+                    let shard = self.rng.below(self.shards.len() as u64) as usize;
+                    self.open(client, shard)?;
+                }
+                (CoreOutput::Send(text), Some(pipe)) => self.send_text(pipe, &text)?,
+                (CoreOutput::Close(code), Some(pipe)) => {
+                    self.trace.note(self.now_ms, || format!("client {client} leaves pipe {pipe} with {code}"));
+                    self.cores[index].pipe = None;
+                    self.server_hears_end(pipe, false);
+                    self.client_closed(pipe, false, None)?;
+                }
+                (CoreOutput::Send(_) | CoreOutput::Close(_), None) => {}
+                (output, _) => {
+                    self.trace.note(self.now_ms, || format!("client {client} tells its application {output:?}"));
+                    self.cores[index].told(output, &self.stores.borrow())?;
+                }
+            }
+        }
+        if let Some(at_ms) = self.cores[index].core.wake_ms() {
+            let at_ms = at_ms.max(self.now_ms + 1);
+            if self.cores[index].wake_ms.is_none_or(|set| at_ms < set || set <= self.now_ms) {
+                self.cores[index].wake_ms = Some(at_ms);
+                self.at(at_ms, Event::CoreWake { client });
             }
         }
         Ok(())
@@ -694,7 +856,7 @@ impl World {
         let pipe = (!open.is_empty()).then(|| open[self.rng.below(open.len() as u64) as usize]);
         let shard = self.rng.below(self.shards.len() as u64) as usize;
         match (self.rng.below(8), pipe) {
-            (0, Some(pipe)) if faults.cuts => self.cut(pipe, false),
+            (0, Some(pipe)) if faults.cuts => self.cut(pipe, false)?,
             (1, Some(pipe)) if faults.half_open => {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is half open from here on"));
                 self.pipes[pipe].half_open = true;

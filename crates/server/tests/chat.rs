@@ -1,8 +1,7 @@
 //! Chats over real sockets: who hears what, in which order, and how a connection ends: by its own close, by silence, by
 //! reading too slowly, by the server's end.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
 
 mod support;
 

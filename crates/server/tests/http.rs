@@ -1,13 +1,12 @@
 //! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no difference whether
 //! an upgrade is the connection's first request or a later one.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
 
 mod support;
 
+use fanfare::hub::{Now, Push};
 use fanfare::{Config, Conversation, Echo, Encoded, Fanfare, Place, Protocol, Turn};
-use fanfare_hub::{Now, Push};
 use fanfare_wire::websocket::Opcode;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

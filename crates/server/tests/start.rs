@@ -1,8 +1,9 @@
-//! What a server refuses to be built from, and that servers do not know of each other.
+//! What a server refuses to be built from, that servers do not know of each other, and what ends one.
 
 mod support;
 
-use fanfare::{Chat, Config, Echo, Fanfare, ServeError};
+use fanfare::hub::{Now, Push, Reply};
+use fanfare::{Chat, Config, Conversation, Echo, Encoded, Fanfare, Message, Place, Protocol, ServeError, Turn};
 use support::{Client, Server, config, shards};
 
 #[test]
@@ -59,4 +60,47 @@ fn two_servers_in_one_process_do_not_hear_each_other() {
     one.drain();
     bo.say("still here");
     assert_eq!(bo.until("message")["content"], "still here");
+}
+
+/// Fails as soon as it hears something.
+struct Faulty;
+
+impl Protocol for Faulty {
+    fn open(&self, _: &Place, _: &mut Turn) -> Box<dyn Conversation> {
+        Box::new(Faulty)
+    }
+
+    fn encode_push(&self, _: &Push, _: Now, _: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}
+
+impl Conversation for Faulty {
+    fn message(&mut self, _: Message<'_>, _: &mut Turn) {
+        panic!("a fault of a protocol, on purpose");
+    }
+
+    fn encode_reply(&mut self, _: &Reply, _: Now, _: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}
+
+/// Half a node is worse than none. The process that ends is this test's own child: the same test, told so by its environment.
+#[cfg(unix)]
+#[test]
+fn a_panic_on_a_shard_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+
+    const CHILD: &str = "FANFARE_TEST_PANIC";
+    const NAME: &str = "a_panic_on_a_shard_ends_the_process";
+    if std::env::var_os(CHILD).is_some() {
+        let server = Server::of(Fanfare::builder().config(config()).protocol("/", Faulty));
+        let mut client = Client::open(server.address, "/");
+        client.text("hello");
+        panic!("the process goes on, and this came: {:?}", client.next());
+    }
+    let program = std::env::current_exe().expect("a test knows its program");
+    let child = std::process::Command::new(program).args(["--exact", NAME]).env(CHILD, "1").output().expect("it runs");
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.signal(), Some(6), "ended by SIGABRT: {said}");
 }

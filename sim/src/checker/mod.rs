@@ -6,15 +6,15 @@
 mod presence;
 
 use crate::counts::Counts;
-use crate::frame::ToClient;
 use crate::ledger::Kept;
 use crate::store::Stores;
+use crate::wire::ToClient;
 use fanfare_hub::{
     ChannelName, ClientId, Command, ErrorCode, Now, Position, Publication, Push, ReplyBody, Request, RequestId, Retain,
     Rules, SignalPush, SubOptions, Subscribed,
 };
 use presence::Presences;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What a broken promise is told as.
@@ -41,6 +41,8 @@ struct View {
     subs: BTreeMap<ChannelName, Sub>,
     /// Subscriptions asked for by `connect`, whose answers carry no id.
     bare: BTreeMap<ChannelName, Want>,
+    /// Channels on which something was sent without an id: it is answered by an error at most.
+    silent: BTreeSet<ChannelName>,
     pending: BTreeMap<u64, Asked>,
     /// The number of the last command sent.
     sent: u64,
@@ -103,6 +105,7 @@ impl Checker {
             known: false,
             subs: BTreeMap::new(),
             bare: BTreeMap::new(),
+            silent: BTreeSet::new(),
             pending: BTreeMap::new(),
             sent: 0,
             publishes: BTreeMap::new(),
@@ -119,7 +122,12 @@ impl Checker {
         self.counts.commands += 1;
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
-        let Some(RequestId::Number(id)) = request.id else { return };
+        let Some(RequestId::Number(id)) = request.id else {
+            if let Command::Signal(signal) = &request.command {
+                view.silent.insert(signal.channel.clone());
+            }
+            return;
+        };
         view.sent = id;
         let asked = match &request.command {
             Command::Connect(connect) => {
@@ -224,6 +232,7 @@ impl Checker {
         let channel = channel.ok_or_else(|| format!("an answer without id that is about no channel: {body:?}"))?;
         match view.bare.remove(channel) {
             Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
+            None if matches!(body, ReplyBody::Error(_)) && view.silent.contains(channel) => Ok(()),
             None => Err(format!("an answer without id for {channel}, which `connect` did not ask for: {body:?}")),
         }
     }

@@ -140,9 +140,6 @@ async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
     let reading = read_head(&shell, &mut socket, &routes, &mut read);
     let head = match tokio::time::timeout(head_timeout, reading).await {
         Ok(head) => head,
-        // Browsers open connections ahead of need. One that has not said a word is closed without one: an answer to no
-        // request would be taken for the answer to the next.
-        Err(_) if read.is_empty() => Head::Gone,
         Err(_) => {
             let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
             Head::Refused(Refused { status: 408, headers: &[], reason })

@@ -1,0 +1,242 @@
+//! The real client core in a simulated world, with a small application that watches what it is told.
+//!
+//! The application holds the core to what it promises: every call is answered once; within a subscription offsets rise;
+//! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
+
+use crate::client::Numbers;
+use crate::store::Stores;
+use bytes::Bytes;
+use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output};
+use fanfare_client::{HistoryFrom, Position, Publish, Subscribe};
+use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Now, Retain, Rng, Rules};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(crate) struct CoreClient {
+    pub(crate) core: Core,
+    pub(crate) pipe: Option<usize>,
+    pub(crate) is_started: bool,
+    pub(crate) wake_ms: Option<u64>,
+    /// The ids that this client has had: its own publications are under them.
+    ids: Vec<ClientId>,
+    channels: BTreeMap<Arc<str>, Followed>,
+    calls: BTreeMap<CallId, Asked>,
+    next_call: u64,
+    pub(crate) gaps: u64,
+    pub(crate) messages: u64,
+}
+
+/// A channel that the application follows.
+#[derive(Debug, Default)]
+struct Followed {
+    is_live: bool,
+    at: Option<Position>,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Subscribe(Arc<str>),
+    Publish(Arc<str>, Bytes),
+    Other,
+}
+
+impl CoreClient {
+    pub(crate) fn new(number: usize, rng: &mut Rng) -> Self {
+        let user = (rng.below(3) > 0).then(|| format!("core{number}").into());
+        let config = Config {
+            token: user,
+            backoff_min_ms: 100,
+            backoff_max_ms: 2_000,
+            connect_timeout_ms: 3_000,
+            request_timeout_ms: 4_000,
+            publish_give_up_ms: 20_000,
+            in_flight_max: 4,
+            waiting_max: 64,
+        };
+        CoreClient {
+            core: Core::new(config, rng.next_u64()),
+            pipe: None,
+            is_started: false,
+            wake_ms: None,
+            ids: Vec::new(),
+            channels: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            gaps: 0,
+            messages: 0,
+        }
+    }
+
+    fn call(&mut self, now_ms: u64, asked: Asked, call: Call) {
+        self.next_call += 1;
+        let id = CallId(self.next_call);
+        self.calls.insert(id, asked);
+        self.core.handle(now_ms, Input::Call(id, call));
+    }
+
+    /// One free act of the application.
+    pub(crate) fn act(
+        &mut self,
+        now_ms: u64,
+        rng: &mut Rng,
+        channels: &[ChannelName],
+        numbers: &mut Numbers,
+        pad: u64,
+    ) {
+        let channel: Arc<str> = channels[rng.below(channels.len() as u64) as usize].as_str().into();
+        let is_known = self.channels.contains_key(&channel);
+        match rng.below(32) {
+            0..=5 if !is_known => {
+                self.channels.insert(channel.clone(), Followed::default());
+                let mut options = Subscribe::new(channel.clone());
+                options.presence = rng.below(2) == 0;
+                self.call(now_ms, Asked::Subscribe(channel), Call::Subscribe(Box::new(options)));
+            }
+            6 if is_known => {
+                self.channels.remove(&channel);
+                self.call(now_ms, Asked::Other, Call::Unsubscribe(channel));
+            }
+            7..=16 => {
+                let data = numbers.payload(rng, pad);
+                let echo = rng.below(4) > 0;
+                let publish =
+                    Publish { channel: channel.clone(), data: Data::Json(data.clone()), event: None, key: None, echo };
+                self.call(now_ms, Asked::Publish(channel, data), Call::Publish(Box::new(publish)));
+            }
+            17 | 18 if is_known => {
+                let data = numbers.payload(rng, 10);
+                self.call(now_ms, Asked::Other, Call::PresenceSet { channel, data });
+            }
+            19 => self.call(now_ms, Asked::Other, Call::PresenceClear(channel)),
+            20 => self.call(now_ms, Asked::Other, Call::Presence(channel)),
+            21 => {
+                let call = Call::History { channel, from: HistoryFrom::Newest, limit: Some(1 + rng.below(20) as u32) };
+                self.call(now_ms, Asked::Other, call);
+            }
+            22 | 23 => {
+                let data = numbers.payload(rng, 30);
+                let call = Call::Signal { channel, event: "move".into(), data, to: None };
+                self.call(now_ms, Asked::Other, call);
+            }
+            _ => {}
+        }
+    }
+
+    /// A server's `client` in `connected`.
+    pub(crate) fn known_as(&mut self, client: ClientId) {
+        self.ids.push(client);
+    }
+
+    /// What the core tells its application.
+    pub(crate) fn told(&mut self, output: Output, stores: &Stores) -> Result<(), String> {
+        match output {
+            Output::Answer(id, answer) => {
+                let asked =
+                    self.calls.remove(&id).ok_or_else(|| format!("core: {id:?} was answered twice: {answer:?}"))?;
+                self.answered(asked, answer, stores)
+            }
+            Output::Channel { channel, event, .. } => self.happened(&channel, event, stores),
+            _ => Ok(()),
+        }
+    }
+
+    fn answered(&mut self, asked: Asked, answer: Result<Answer, CallError>, stores: &Stores) -> Result<(), String> {
+        match (asked, answer) {
+            (Asked::Subscribe(channel), Err(error)) => {
+                if !matches!(error, CallError::AlreadySubscribed { .. }) {
+                    self.channels.remove(&channel);
+                }
+            }
+            (Asked::Publish(channel, data), Ok(Answer::Published(at))) => {
+                let stands = name(&channel).and_then(|name| stores.ledger.at(&name, hub_position(&at)).cloned());
+                if stands.is_none_or(|kept| *kept.publication.data.bytes() != data) {
+                    return Err(format!("core: published to {channel} at {at:?}, where something else stands"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, channel: &Arc<str>, event: Event, stores: &Stores) -> Result<(), String> {
+        let CoreClient { channels, ids, messages, gaps, .. } = self;
+        let Some(followed) = channels.get_mut(channel) else {
+            return Err(format!("core: {channel} is not followed, and yet: {event:?}"));
+        };
+        match event {
+            Event::Live { position, .. } => {
+                followed.is_live = true;
+                followed.at.get_or_insert(position);
+            }
+            Event::Gap { position, .. } => {
+                *gaps += 1;
+                followed.at = Some(position);
+            }
+            Event::Message { publication, position } => {
+                *messages += 1;
+                let at = followed.at.as_ref().ok_or_else(|| format!("core: {channel}: a message before `Live`"))?;
+                if at.epoch != position.epoch || at.offset >= publication.offset {
+                    return Err(format!("core: {channel}: {position:?} told after {at:?}"));
+                }
+                nothing_missed(channel, ids, at, publication.offset, stores)?;
+                followed.at = Some(position);
+            }
+            Event::Ended { .. } => {
+                channels.remove(channel);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// All has been calm for long.
+    pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules) -> Result<(), String> {
+        if !self.core.is_online() {
+            return Err("promise 3: a core client is not online".to_owned());
+        }
+        if let Some((id, asked)) = self.calls.iter().next() {
+            return Err(format!("core: {id:?} was never answered: {asked:?}"));
+        }
+        for (channel, followed) in &self.channels {
+            let Some(name) = name(channel) else { continue };
+            let retain = rules.of(&name).map_or(Retain::default(), |rule| rule.history);
+            let (true, Some(at)) = (followed.is_live, &followed.at) else {
+                return Err(format!("promise 3: core: {channel} never became live"));
+            };
+            if let Some((_, top)) = stores.reach(now, &name, retain) {
+                if top.epoch != hub_position(at).epoch {
+                    return Err(format!("promise 3: core: {channel} is at {at:?}, the top is {top:?}"));
+                }
+                nothing_missed(channel, &self.ids, at, u64::MAX, stores)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(channel: &str) -> Option<ChannelName> {
+    ChannelName::new(channel).ok()
+}
+
+fn hub_position(at: &Position) -> fanfare_hub::Position {
+    fanfare_hub::Position { epoch: Epoch::from_wire(&at.epoch), offset: at.offset }
+}
+
+/// Between `at` and `before` there is nothing but one's own publications that were not wanted.
+fn nothing_missed(channel: &str, ids: &[ClientId], at: &Position, before: u64, stores: &Stores) -> Result<(), String> {
+    let Some(name) = name(channel) else { return Ok(()) };
+    let is_own = |client: Option<ClientId>| client.is_some_and(|client| ids.contains(&client));
+    let missed = stores
+        .ledger
+        .between(&name, hub_position(at).epoch, at.offset, before)
+        .iter()
+        .find(|kept| kept.publication.echo || !is_own(kept.client()));
+    match missed {
+        None => Ok(()),
+        Some(kept) => Err(format!(
+            "promise 2: core: {channel}: from {at:?} to {before}, and {} was left out",
+            kept.publication.offset
+        )),
+    }
+}

@@ -1,0 +1,290 @@
+//! The real wire: what both ends say becomes the bytes of WebSocket frames that hold the native protocol, and back.
+//!
+//! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text that a
+//! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
+
+use fanfare_hub::{
+    ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Publication, Push, Reply, ReplyBody, Request,
+    ShardId, SubOptions, UserId,
+};
+use fanfare_wire::native::client::{self as native_client, ClientCommand, ClientRequest, ServerMessage};
+use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
+use fanfare_wire::ticket;
+use fanfare_wire::websocket::{self, Opcode};
+use std::sync::Arc;
+
+/// One message of the server.
+#[derive(Debug, Clone)]
+pub(crate) enum ToClient {
+    Push(Push),
+    Reply(Reply),
+}
+
+/// What the server of this world seals its tickets with.
+const KEY: &[u8] = b"the key of a simulated server, 32";
+/// How long a ticket is good for.
+const TICKET_MS: u64 = 3_600_000;
+/// What a token ends with where its user has trusted facts.
+const WITH_INFO: &str = "+info";
+
+/// A message of the server as one frame.
+pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fanfare_hub::Limits) -> bytes::Bytes {
+    let mut text = Vec::new();
+    match message {
+        ToClient::Push(push) => native::encode_push(&mut text, push),
+        ToClient::Reply(reply) => {
+            let sealed = match &reply.body {
+                ReplyBody::Connected(connected) => {
+                    let claims = ticket::Claims {
+                        node: 1,
+                        shard: ShardId(shard as u16),
+                        client: connected.client,
+                        user: connected.user.clone(),
+                        issued_ms: wall_ms,
+                        expires_ms: wall_ms + TICKET_MS,
+                        grants: None,
+                    };
+                    ticket::seal(&claims, KEY)
+                }
+                _ => String::new(),
+            };
+            let limits = ConnectedLimits::from(limits);
+            native::encode_reply(&mut text, reply, Some(&ConnectedExtras { ticket: &sealed, features: &[], limits }));
+        }
+    }
+    websocket::frame(Opcode::Text, &text)
+}
+
+/// A close frame of the server.
+pub(crate) fn encode_close(reason: fanfare_hub::Disconnect) -> bytes::Bytes {
+    let mut frame = Vec::new();
+    websocket::put_close(&mut frame, reason.code(), reason.row().word, None);
+    frame.into()
+}
+
+/// A text of a client as one masked frame.
+pub(crate) fn frame_up(text: &str, mask: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    websocket::put_frame(&mut frame, Opcode::Text, text.as_bytes(), Some((mask as u32).to_le_bytes()));
+    frame
+}
+
+/// The token of a user of this world. The server believes it.
+pub(crate) fn token_of(user: Option<&UserId>, info: bool) -> Option<Box<str>> {
+    user.map(|user| format!("{user}{}", if info { WITH_INFO } else { "" }).into())
+}
+
+/// What the server reads in a text: commands for the hub, with token and ticket checked.
+pub(crate) fn read_commands(text: &str, wall_ms: u64, limits: &fanfare_hub::Limits) -> Result<Vec<Request>, String> {
+    let mut decoded = Vec::new();
+    native::decode(text, &limits.into(), &mut decoded);
+    decoded.into_iter().map(|one| request_of(one, wall_ms)).collect()
+}
+
+fn request_of(decoded: Decoded, wall_ms: u64) -> Result<Request, String> {
+    match decoded {
+        Decoded::Request(Request { command: Command::Invalid(error), .. }) => {
+            Err(format!("the server does not understand a command: {error}"))
+        }
+        Decoded::Request(request) => Ok(request),
+        Decoded::Connect { id, token, ticket, subscribe } => {
+            let resume = ticket.and_then(|text| ticket::open(&text, KEY, wall_ms).ok()).map(|claims| claims.resume());
+            let user = token.as_deref().map(|token| UserId(token.trim_end_matches(WITH_INFO).into()));
+            let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
+            Ok(Request { id, command: Command::Connect(Box::new(Connect { user, info, resume, subscribe })) })
+        }
+        other => Err(format!("the simulation's clients do not send {other:?}")),
+    }
+}
+
+/// A command of the hub's vocabulary as a client writes it.
+pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: Option<Box<str>>) -> String {
+    let channel = |name: &ChannelName| -> Arc<str> { name.as_str().into() };
+    let command = match &request.command {
+        Command::Connect(connect) => {
+            let subscribe = connect.subscribe.iter().map(subscribe_of).collect();
+            ClientCommand::Connect { token, ticket, subscribe }
+        }
+        Command::Subscribe { subs, many: true } => {
+            ClientCommand::SubscribeMany(subs.iter().map(subscribe_of).collect())
+        }
+        Command::Subscribe { subs, many: false } => ClientCommand::Subscribe(Box::new(subscribe_of(&subs[0]))),
+        Command::Unsubscribe { channel: name } => ClientCommand::Unsubscribe { channel: channel(name) },
+        Command::Publish(publish) => ClientCommand::Publish(Box::new(native_client::Publish {
+            channel: channel(&publish.channel),
+            data: publish.data.clone(),
+            event: publish.event.clone(),
+            key: publish.key.clone(),
+            echo: publish.echo,
+        })),
+        Command::History { channel: name, query } => ClientCommand::History {
+            channel: channel(name),
+            from: match query.from {
+                HistoryFrom::Newest => native_client::HistoryFrom::Newest,
+                HistoryFrom::Since(at) => native_client::HistoryFrom::Since(position_of(at)),
+                HistoryFrom::Before(at) => native_client::HistoryFrom::Before(position_of(at)),
+            },
+            limit: Some(query.limit),
+        },
+        Command::Presence { channel: name } => ClientCommand::Presence { channel: channel(name) },
+        Command::Signal(signal) => ClientCommand::Signal {
+            channel: channel(&signal.channel),
+            event: signal.event.clone(),
+            data: signal.data.clone(),
+            to: signal.to.map(|to| to.to_string().into()),
+        },
+        Command::PresenceSet { channel: name, data } => {
+            ClientCommand::PresenceSet { channel: channel(name), data: data.clone() }
+        }
+        Command::PresenceClear { channel: name } => ClientCommand::PresenceClear { channel: channel(name) },
+        Command::Pong | Command::Invalid(_) => ClientCommand::Pong,
+    };
+    let mut text = Vec::new();
+    native_client::encode(&mut text, &ClientRequest { id: request.id.clone(), command });
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn position_of(at: Position) -> native_client::Position {
+    native_client::Position { epoch: at.epoch.to_string().into(), offset: at.offset }
+}
+
+fn subscribe_of(options: &SubOptions) -> native_client::Subscribe {
+    native_client::Subscribe {
+        channel: options.channel.as_str().into(),
+        since: options.since.map(position_of),
+        recent: options.recent,
+        presence: options.presence,
+        signals: options.signals,
+    }
+}
+
+/// What a client reads in a text of the server.
+pub(crate) fn read_message(text: &str) -> Result<ServerMessage, String> {
+    let mut messages = Vec::new();
+    native_client::decode(text, &mut messages).map_err(|error| format!("the client cannot read {text}: {error}"))?;
+    match messages.len() {
+        1 => messages.pop().ok_or_else(String::new),
+        count => Err(format!("{count} messages in one text: {text}")),
+    }
+}
+
+/// The ticket in `connected`.
+pub(crate) fn ticket_in(message: &ServerMessage) -> Option<Box<str>> {
+    match message {
+        ServerMessage::Connected(connected) => connected.ticket.clone(),
+        _ => None,
+    }
+}
+
+/// True where what a client read is what the hub said.
+pub(crate) fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
+    match (read, said) {
+        (
+            ServerMessage::Message { channel, publication },
+            ToClient::Push(Push::Message { channel: of, publication: p }),
+        ) => same(channel, of) && same_publication(publication, p),
+        (
+            ServerMessage::Gap { channel, position, reset },
+            ToClient::Push(Push::Gap { channel: of, position: at, reset: r }),
+        ) => same(channel, of) && *position == position_of(*at) && reset == r,
+        (ServerMessage::Signal(signal), ToClient::Push(Push::Signal(push))) => {
+            same(&signal.channel, &push.signal.channel)
+                && signal.event == push.signal.event
+                && signal.data == push.signal.data
+                && same_client(signal.from.client.as_deref(), push.from.client)
+        }
+        (ServerMessage::PresenceChange(change), ToClient::Push(Push::Presence(push))) => {
+            (change.kind, change.seq) == (push.kind, push.seq)
+                && same_client(Some(&change.entry.client), Some(push.entry.client))
+                && change.entry.info == push.entry.info
+        }
+        (
+            ServerMessage::PresenceCount { channel, count, seq },
+            ToClient::Push(Push::PresenceCount { channel: of, count: c, seq: s }),
+        ) => same(channel, of) && (count, seq) == (c, s),
+        (ServerMessage::Presence(presence), ToClient::Push(Push::PresenceSnapshot { snapshot, .. })) => {
+            presence.id.is_none() && (presence.seq, presence.count) == (snapshot.seq, snapshot.count)
+        }
+        (ServerMessage::Unsubscribed(ended), ToClient::Push(Push::Unsubscribed { channel, error })) => {
+            ended.id.is_none() && same(&ended.channel, channel) && *ended.code == *error.code.row().word
+        }
+        (ServerMessage::Ping, ToClient::Push(Push::Ping)) => true,
+        (ServerMessage::Disconnect { code, .. }, ToClient::Push(Push::Disconnect { reason, .. })) => {
+            *code == reason.code()
+        }
+        (read, ToClient::Reply(reply)) => agrees_reply(read, reply),
+        _ => false,
+    }
+}
+
+fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
+    match (read, &reply.body) {
+        (ServerMessage::Connected(read), ReplyBody::Connected(said)) => {
+            read.id == reply.id
+                && same_client(Some(&read.client), Some(said.client))
+                && read.session_resumed == said.resumed
+                && read.user.as_deref() == said.user.as_ref().map(|user| &*user.0)
+        }
+        (ServerMessage::Subscribed(read), ReplyBody::Subscribed(said)) => {
+            read.id == reply.id
+                && same(&read.channel, &said.channel)
+                && read.position == position_of(said.position)
+                && (read.recovered, read.more) == (said.recovered, said.more)
+                && same_publications(&read.publications, &said.publications)
+        }
+        (ServerMessage::Unsubscribed(read), ReplyBody::Unsubscribed { channel }) => {
+            read.id == reply.id && same(&read.channel, channel)
+        }
+        (ServerMessage::Published { id, position, duplicate }, ReplyBody::Published { position: at, duplicate: d }) => {
+            *id == reply.id && *position == position_of(*at) && duplicate == d
+        }
+        (ServerMessage::History(read), ReplyBody::History(said)) => {
+            read.id == reply.id
+                && read.top == position_of(said.top)
+                && read.more == said.more
+                && same_publications(&read.publications, &said.publications)
+        }
+        (ServerMessage::Presence(read), ReplyBody::Presence { snapshot, .. }) => {
+            read.id == reply.id
+                && (read.seq, read.count) == (snapshot.seq, snapshot.count)
+                && read.entries.as_ref().map(Vec::len) == snapshot.entries.as_ref().map(Vec::len)
+        }
+        (ServerMessage::Result { id, data: None }, ReplyBody::Done) => *id == reply.id,
+        (ServerMessage::Result { id, data: Some(data) }, ReplyBody::Many(bodies)) => {
+            let parts = native_client::decode_many(data).unwrap_or_default();
+            let part = |body: &ReplyBody| Reply { id: None, body: body.clone() };
+            *id == reply.id
+                && parts.len() == bodies.len()
+                && parts.iter().zip(bodies).all(|(read, body)| agrees_reply(read, &part(body)))
+        }
+        (ServerMessage::Error(read), ReplyBody::Error(said)) => {
+            read.id == reply.id
+                && *read.code == *said.code.row().word
+                && read.channel.as_deref() == said.channel.as_deref()
+        }
+        _ => false,
+    }
+}
+
+fn same(read: &str, said: &ChannelName) -> bool {
+    *read == **said
+}
+
+fn same_client(read: Option<&str>, said: Option<ClientId>) -> bool {
+    read.map(str::parse) == said.map(Ok)
+}
+
+fn same_publication(read: &native_client::Publication, said: &Publication) -> bool {
+    read.offset == said.offset
+        && read.data == said.data
+        && (read.event.as_deref(), read.key.as_deref()) == (said.event.as_deref(), said.key.as_deref())
+        && read.ts_ms == said.ts_ms
+        && same_client(
+            read.from.as_ref().and_then(|from| from.client.as_deref()),
+            said.from.as_ref().and_then(|from| from.client),
+        )
+}
+
+fn same_publications(read: &[native_client::Publication], said: &[Arc<Publication>]) -> bool {
+    read.len() == said.len() && read.iter().zip(said).all(|(read, said)| same_publication(read, said))
+}
