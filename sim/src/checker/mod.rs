@@ -1,7 +1,7 @@
 //! The judge: an independent model of what was asked, accepted and delivered.
 //!
 //! It sees what each client sent and received, in the order in which it did, and what the stores accepted (`Ledger`). It
-//! knows nothing of the hub's states. Each rule names the promise of DESIGN.md, section 3, that it holds the hub to.
+//! knows nothing of the hub's states. Each rule names the promise of ARCHITECTURE.md that it holds the hub to.
 
 mod presence;
 
