@@ -133,6 +133,10 @@ impl Checker {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
+                if let Some(resume) = connect.resume {
+                    let subscribes: Vec<&ChannelName> = connect.subscribe.iter().map(|sub| &sub.channel).collect();
+                    self.presences.connecting(resume.client, &subscribes);
+                }
                 for options in &connect.subscribe {
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
                 }
