@@ -129,6 +129,8 @@ impl Checker {
             return;
         };
         view.sent = id;
+        // Before the answer to `connect` it speaks for the session that it takes up.
+        let client = view.client.or(view.resumed_from);
         let asked = match &request.command {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
@@ -146,7 +148,7 @@ impl Checker {
                 subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
             ),
             Command::Unsubscribe { channel } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
@@ -159,11 +161,11 @@ impl Checker {
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
