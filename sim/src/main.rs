@@ -14,6 +14,7 @@ mod plan;
 mod run;
 mod store;
 mod trace;
+mod watch;
 mod wire;
 mod world;
 

@@ -187,7 +187,7 @@ impl Shard {
         self.input(now, input, effects);
         self.deliver_local(now, effects);
         effects.set_again(self.front.has_more());
-        effects.set_wake(self.wheel.next_ms());
+        effects.set_wake([self.wheel.next_ms(), self.front.next_batch_ms()].into_iter().flatten().min());
     }
 
     /// Figures for the watchers.
@@ -299,6 +299,7 @@ impl Shard {
             }
         }
         self.due = due;
+        self.front(now, effects, |front, cx| front.tell_batches(cx));
     }
 
     fn front<T>(

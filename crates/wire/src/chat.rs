@@ -242,7 +242,8 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Message { publication, .. } => message(publication, out),
         Push::Signal(signal) if &*signal.signal.event == TYPING => typing(signal, out),
         Push::Presence(push) => return presence(push, out),
-        Push::Gap { .. } => return Written::Close(Disconnect::Lost),
+        // No chat asks for batches; one that came all the same could not be told as one message.
+        Push::Gap { .. } | Push::Messages { .. } => return Written::Close(Disconnect::Lost),
         Push::Disconnect { reason, .. } => return Written::Close(*reason),
         Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
         Push::PresenceSnapshot { snapshot, .. } => {

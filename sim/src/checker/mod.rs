@@ -11,7 +11,7 @@ use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     ChannelName, ClientId, Command, ErrorCode, Now, Position, Publication, Push, ReplyBody, Request, RequestId, Retain,
-    Rules, SignalPush, SubOptions, Subscribed,
+    Rules, SignalPush, Slow, SubOptions, Subscribed,
 };
 use presence::Presences;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -386,6 +386,7 @@ impl Checker {
             ReplyBody::Subscribed(subscribed) => subscribed,
             ReplyBody::Error(error) => {
                 let already = error.code == ErrorCode::AlreadySubscribed;
+                self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
                 if already != view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
@@ -457,6 +458,13 @@ impl Checker {
                 view.subs.insert(channel.clone(), sub);
                 return verdict;
             }
+            Push::Messages { channel, publications } => {
+                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let mut each = publications.iter();
+                let verdict = each.try_for_each(|p| self.message(view, channel, &mut sub, p, stores));
+                view.subs.insert(channel.clone(), sub);
+                return verdict;
+            }
             Push::Gap { channel, position, reset } => {
                 let sub = view.subs.get_mut(channel).ok_or_else(|| deaf(channel))?;
                 let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
@@ -469,6 +477,12 @@ impl Checker {
                     self.counts.gaps += 1;
                     if position.offset <= sub.at.offset {
                         return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
+                    }
+                    let rule = rules.of(channel).map_or(Slow::Pull, |rule| rule.slow);
+                    if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
+                        self.counts.passed_over += 1;
+                        sub.at = *position;
+                        return Ok(());
                     }
                     // A history only ever loses its beginning: what is there now was there when the gap was told.
                     if let Some((floor, top)) = stores.reach(now, channel, retain) {

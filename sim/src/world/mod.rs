@@ -16,6 +16,7 @@ use crate::pipe::{Pipe, SinceFull};
 use crate::plan::Plan;
 use crate::store::Stores;
 use crate::trace::Trace;
+use crate::watch::Said;
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
@@ -99,7 +100,8 @@ enum Event {
 impl World {
     pub(crate) fn new(seed: u64, events: usize) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
-        let plan = Plan::draw(&mut rng);
+        let mut plan = Plan::draw(&mut rng);
+        plan.draw_habits(Rng::new(seed ^ 0x6861_6269_7473));
         let now_ms = 1_000_000 + rng.below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
@@ -310,30 +312,42 @@ impl World {
             self.turn += 1;
             let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
             self.shards[shard].shard.handle(now, input, &mut effects);
-            if let Some(pipe) = full.and_then(|conn| self.pipe_of(shard, conn)) {
+            let full = full.and_then(|conn| self.pipe_of(shard, conn));
+            if let Some(pipe) = full {
                 self.pipes[pipe].full = Some(SinceFull::default());
+                self.pipes[pipe].watch.full();
             }
             let mut list = effects.take_list();
             for effect in list.drain(..) {
-                self.effect(shard, effect, &effects, &mut inputs);
+                self.effect(shard, effect, &effects, &mut inputs)?;
             }
             effects.put_back(list);
+            if let Some(pipe) = full.filter(|pipe| self.pipes[*pipe].server_open && self.pipes[*pipe].watch.must_close()) {
+                return Err(format!("pipe {pipe} is slow and follows a channel that disconnects for it"));
+            }
             self.after_handle(shard, &effects);
             self.shards[shard].effects = effects;
         }
         self.bounds(shard)
     }
 
-    fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) {
+    fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) -> Verdict {
         match effect {
             Effect::Push { push, to, .. } => {
                 let recipients = effects.recipients(to);
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
-                let counts = matches!(push, Push::Message { .. });
+                let counts = matches!(push, Push::Message { .. } | Push::Messages { .. });
                 let message = Rc::new(ToClient::Push(push));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 for conn in recipients {
                     let turn = self.turn;
+                    if let Some(pipe) = self.pipe_of(shard, *conn) {
+                        let (said, pipe) = (self.said(pipe), &mut self.pipes[pipe]);
+                        if let ToClient::Push(push) = &*message {
+                            let batch = pipe.watch.pushed(push, said, &self.stores.borrow().ledger)?;
+                            self.counts.batches += u64::from(batch);
+                        }
+                    }
                     if let Some(since) = self.full_of(shard, *conn).filter(|_| counts) {
                         since.turns += usize::from(since.last_turn != turn);
                         since.last_turn = turn;
@@ -343,6 +357,10 @@ impl World {
             }
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
+                if let Some(pipe) = self.pipe_of(shard, conn) {
+                    let said = self.said(pipe);
+                    self.pipes[pipe].watch.replied(&reply.body, said, &self.plan)?;
+                }
                 let message = Rc::new(ToClient::Reply(reply));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 if let Some(since) = self.full_of(shard, conn) {
@@ -377,6 +395,12 @@ impl World {
                 self.at(at_ms, Event::Inbox { shard: to });
             }
         }
+        Ok(())
+    }
+
+    fn said(&self, pipe: usize) -> Said {
+        let (client, page_bytes_max) = (self.pipes[pipe].client, self.plan.limits.page_bytes_max);
+        Said { now_ms: self.now_ms, turn: self.turn, client, page_bytes_max }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {

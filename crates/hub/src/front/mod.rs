@@ -2,9 +2,10 @@
 //!
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
-//! (what homes say, fan-out), `pull` (who is behind catches up), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`.
+//! (what homes say, fan-out), `pull` (who is behind catches up), over the tables `session`, `edge`, `batch`, `ask`, `lane`, `mailbox`.
 
 mod ask;
+mod batch;
 mod command;
 mod connect;
 mod deliver;
@@ -28,6 +29,7 @@ use crate::shard::{Now, Timer};
 use crate::vocabulary::{Push, Reply, ReplyBody};
 use crate::wheel::Wheel;
 use ask::{Asks, ReplyTo};
+use batch::Reminders;
 use edge::Edges;
 pub(crate) use session::Identity;
 use session::{Conn, Heartbeat, SessionRef, Sessions};
@@ -68,6 +70,8 @@ pub(crate) struct Front {
     asks: Asks,
     /// Sessions that have room for the next page.
     pulls: VecDeque<SessionRef>,
+    /// Batches to look at.
+    reminders: Reminders,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
 }
@@ -80,6 +84,7 @@ impl Front {
             edges: Edges::new(shards, hash),
             asks: Asks::default(),
             pulls: VecDeque::new(),
+            reminders: Reminders::default(),
             signals_shed: 0,
         }
     }

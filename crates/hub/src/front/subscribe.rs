@@ -4,6 +4,7 @@
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::ask::{Ask, ReplyTo};
+use super::batch;
 use super::edge::Member;
 use super::lane::Waiting;
 use super::session::{SessionRef, Sub};
@@ -13,7 +14,7 @@ use crate::ids::{Epoch, Position};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::Action;
+use crate::rules::{Action, Slow};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 
@@ -44,7 +45,7 @@ impl Front {
                 return self.finish(cx, at, reply, ReplyBody::Error(error));
             }
         }
-        let SubOptions { channel, since, recent, presence, signals } = options;
+        let SubOptions { channel, since, recent, presence, signals, batch, slow } = options;
         let edge = self.edges.find_or_create(&channel);
         let Some(session) = self.sessions.get(at) else { return };
         session.next_sub += 1;
@@ -59,6 +60,9 @@ impl Front {
             recover_to: start_of(Epoch(0)),
             gathered: None,
             presence_stale: false,
+            batch: batch::rounded(batch, cx.limits),
+            slow,
+            passes_over: false,
         });
         let token = self.asks.insert(Ask::Subscribe { session: at, sub: id, edge, reply });
         let seq = self.edges.next_seq();
@@ -74,7 +78,17 @@ impl Front {
         let Some(session) = self.sessions.get(at) else {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
-        cx.rules.judge(channel, Action::Subscribe, session.user()).map_err(|denial| denial.into_error(channel))?;
+        let rule = cx.rules.judge(channel, Action::Subscribe, session.user());
+        let rule = rule.map_err(|denial| denial.into_error(channel))?;
+        if let Some(slow) = options.slow.filter(|slow| *slow < rule.slow && !planted(Planted::SlowUnchecked)) {
+            let (pattern, of_rule) = (rule.pattern.as_str(), rule.slow.word());
+            let message = format!(
+                "the rule {pattern:?} says slow = {of_rule:?}: a subscriber may choose that or what asks less of the server \
+                 (\"pull\", then \"latest\", then \"disconnect\"), not {:?}",
+                slow.word()
+            );
+            return Err(Error::new(ErrorCode::BadRequest, message).on(channel).by_rule(pattern));
+        }
         if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
@@ -178,8 +192,10 @@ impl Front {
             presence: sub.presence,
             signals: sub.signals,
         };
-        let place = self.edges.edges[edge as usize].add(wire, member);
+        let place = self.edges.edges[edge as usize].add(sub.variant(wire), member);
         sub.member = Some(place);
+        // On a connection that is slow already: what it misses from here on is passed over like what it would miss later.
+        sub.passes_over = full && !more && sub.slow(cx.rules.of(&self.edges.edges[edge as usize].name)) == Slow::Latest;
         if start.recovered.is_some() {
             sub.recover_to = start.top;
         }
@@ -210,7 +226,7 @@ impl Front {
             let edge = &mut self.edges.edges[sub.edge as usize];
             let (is_quiet, top) = (edge.is_quiet(), edge.at);
             if let Some(place) = sub.member {
-                let member = edge.member(wire, place);
+                let member = edge.member(sub.variant(wire), place);
                 member.full = full;
                 let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
                 member.behind &= full || !is_at_top;
@@ -299,12 +315,12 @@ impl Front {
             extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
-        let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));
-        if let Some((edge, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
-            self.edges.edges[edge as usize].member(wire, member).slot = slot as u32;
+        let moved = entry.subs.get(slot).map(|s| (s.edge, s.variant(wire), s.member));
+        if let Some((edge, variant, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
+            self.edges.edges[edge as usize].member(variant, member).slot = slot as u32;
         }
         if let Some(member) = sub.member {
-            for (place, member) in self.edges.edges[sub.edge as usize].take(wire, member) {
+            for (place, member) in self.edges.edges[sub.edge as usize].take(sub.variant(wire), member) {
                 self.sessions.slab[member.session as usize].subs[member.slot as usize].member = Some(place);
             }
         }

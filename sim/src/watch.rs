@@ -1,0 +1,177 @@
+//! What a shard tells one connection, judged in the moment in which it does: how slow readers are treated, and how batches are
+//! gathered. The judge at the other end (`checker`) sees what arrives, but not when it was said and what was known then.
+
+use crate::ledger::Ledger;
+use crate::plan::{Habit, Plan};
+use fanfare_hub::{ChannelName, Position, Publication, Push, ReplyBody, Slow, Subscribed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The live subscriptions of a connection, as the shard has told of them.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(BTreeMap<ChannelName, Live>);
+
+#[derive(Debug)]
+struct Live {
+    habit: Habit,
+    slow: Slow,
+    at: Position,
+    /// It is at the top, or was before it was slow: what it misses from here on it misses because it is slow.
+    complete: bool,
+    /// It wants only the latest, and has missed something: the turn in which it is told what is newest, once that has come.
+    owed: Option<Option<u64>>,
+    /// Deliveries are gathered from a beginning that is known.
+    in_step: bool,
+    /// A batch that was told too early, unless a gap follows.
+    early: Option<String>,
+}
+
+/// When and where something is said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said {
+    pub(crate) now_ms: u64,
+    pub(crate) turn: u64,
+    pub(crate) client: usize,
+    pub(crate) page_bytes_max: usize,
+}
+
+impl Watch {
+    /// An answer is given.
+    pub(crate) fn replied(&mut self, body: &ReplyBody, said: Said, plan: &Plan) -> Result<(), String> {
+        match body {
+            ReplyBody::Subscribed(subscribed) => self.subscribed(subscribed, said, plan),
+            ReplyBody::Many(bodies) => {
+                for body in bodies {
+                    self.replied(body, said, plan)?;
+                    if let ReplyBody::Subscribed(subscribed) = body {
+                        // It was held back until the others were answered, and pulls what has come since.
+                        self.0.get_mut(&subscribed.channel).into_iter().for_each(|live| live.complete = false);
+                    }
+                }
+                Ok(())
+            }
+            ReplyBody::Unsubscribed { channel } => {
+                self.0.remove(channel);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn subscribed(&mut self, subscribed: &Subscribed, said: Said, plan: &Plan) -> Result<(), String> {
+        let Subscribed { channel, position, more, .. } = subscribed;
+        let (habit, rule) = (plan.habit(said.client, channel), plan.slow(channel));
+        if habit.slow.is_some_and(|choice| choice < rule) {
+            return Err(format!("{channel}: subscribed with slow = {:?}, where the rule says {rule:?}", habit.slow));
+        }
+        let slow = habit.slow.unwrap_or(rule);
+        let (complete, in_step) = (!more, false);
+        let live = Live { habit, slow, at: *position, complete, owed: None, in_step, early: None };
+        self.0.insert(channel.clone(), live);
+        Ok(())
+    }
+
+    /// True where a connection whose outbox goes over its mark must be closed for it.
+    pub(crate) fn must_close(&self) -> bool {
+        self.0.values().any(|live| live.slow == Slow::Disconnect)
+    }
+
+    /// The outbox is over its mark.
+    pub(crate) fn full(&mut self) {
+        for live in self.0.values_mut() {
+            live.owed = None;
+            live.in_step = false;
+            live.complete &= live.habit.batch.is_none();
+        }
+    }
+
+    /// The outbox has drained. `exact`: what a store accepts, its shard knows at once, and so do all subscribers.
+    pub(crate) fn drained(&mut self, exact: bool, ledger: &Ledger) {
+        for (channel, live) in self.0.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
+            let missed = ledger.between(channel, live.at.epoch, live.at.offset, u64::MAX);
+            if exact && missed.iter().any(|kept| kept.publication.echo) {
+                live.owed = Some(None);
+            }
+        }
+    }
+
+    /// Something is told. Returns true for a batch.
+    pub(crate) fn pushed(&mut self, push: &Push, said: Said, ledger: &Ledger) -> Result<bool, String> {
+        match push {
+            Push::Message { channel, publication } => {
+                self.published(channel, std::slice::from_ref(publication), said, ledger)?;
+            }
+            Push::Messages { channel, publications } => {
+                self.published(channel, publications, said, ledger)?;
+                return Ok(true);
+            }
+            Push::Gap { channel, position, .. } => {
+                if let Some(live) = self.0.get_mut(channel) {
+                    live.at = *position;
+                    live.in_step = false;
+                    live.early = None;
+                    live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
+                }
+            }
+            Push::Unsubscribed { channel, .. } => {
+                self.0.remove(channel);
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn published(
+        &mut self,
+        channel: &ChannelName,
+        publications: &[Arc<Publication>],
+        said: Said,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
+        let Some(live) = self.0.get_mut(channel) else { return Ok(()) }; // the checker finds that it is deaf
+        let Some(last) = publications.last() else { return Err(format!("{channel}: an empty batch")) };
+        let size = live.habit.batch.map_or(1, |batch| batch.size as usize);
+        if publications.len() > size {
+            return Err(format!("{channel}: {} publications in a batch of {size}", publications.len()));
+        }
+        live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
+        if live.owed.is_some() {
+            let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX).len();
+            if newer > 0 || publications.len() > 1 {
+                let at = last.offset;
+                return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));
+            }
+        }
+        if let Some(early) = live.early.take() {
+            return Err(early);
+        }
+        if let (Some(batch), true) = (live.habit.batch, live.in_step) {
+            // What was gathered last may not be for this client.
+            let after = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
+            let unwanted = after.iter().take_while(|kept| !kept.publication.echo).last();
+            let end = unwanted.map_or(last.offset, |kept| kept.publication.offset);
+            let gathered = ledger.between(channel, live.at.epoch, live.at.offset, end + 1);
+            let bytes: usize = gathered.iter().map(|kept| kept.publication.cost()).sum();
+            let waited_ms = gathered.first().map_or(u64::MAX, |kept| said.now_ms - kept.at_ms);
+            let whole = gathered.len() >= size || bytes >= said.page_bytes_max;
+            if !whole && waited_ms < u64::from(batch.delay_ms) {
+                let len = publications.len();
+                live.early = Some(format!(
+                    "{channel}: a batch of {len} is told after {waited_ms} ms, where {size} or {} ms are wanted",
+                    batch.delay_ms
+                ));
+            }
+        }
+        // The first one after a beginning may be the end of a batch that others had begun.
+        live.in_step = live.complete;
+        live.at.offset = last.offset;
+        Ok(())
+    }
+}
+
+impl Live {
+    /// What is owed is told in one turn; what comes in later ones is another matter.
+    fn owed_in(told: Option<u64>, turn: u64) -> Option<u64> {
+        told.is_none_or(|told| told == turn).then_some(turn)
+    }
+}
