@@ -12,6 +12,8 @@ mod disconnect;
 mod effects;
 mod error;
 mod front;
+#[doc(hidden)]
+pub mod fuzz;
 mod home;
 mod ids;
 mod limits;

@@ -70,8 +70,18 @@ impl Front {
             return self.reply(cx, conn, reply, ReplyBody::Many(Vec::new()));
         }
         let gather = self.asks.gather(at, reply, subs.len());
+        let names: Vec<ChannelName> = subs.iter().map(|options| options.channel.clone()).collect();
         for (place, options) in subs.into_iter().enumerate() {
-            self.subscribe(cx, at, ReplyTo::Gathered { gather, at: place as u32 }, options, false);
+            let reply = ReplyTo::Gathered { gather, at: place as u32 };
+            // The second would wait until the first is told, and that is told together with the second.
+            if names[..place].contains(&options.channel) {
+                let message = format!("{:?} stands twice in one `subscribe`", options.channel);
+                let error = Error::new(ErrorCode::BadRequest, message).on(&options.channel);
+                self.begin(cx, at);
+                self.finish(cx, at, reply, ReplyBody::Error(error));
+                continue;
+            }
+            self.subscribe(cx, at, reply, options, false);
         }
     }
 
