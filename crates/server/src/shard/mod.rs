@@ -25,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::net::tcp::OwnedWriteHalf;
 
 use corked::Corked;
+use flush::Dirty;
 
 pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
@@ -53,7 +54,7 @@ pub(crate) struct Shell {
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
     /// Connections with something to write.
-    dirty: Vec<u32>,
+    dirty: Dirty,
     /// The hub was interrupted and wants to go on.
     again: bool,
     wake_ms: Option<u64>,
@@ -111,7 +112,7 @@ impl Shell {
             open: 0,
             corked: Corked::default(),
             readers: 0,
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
             again: false,
             wake_ms: None,
             links,
