@@ -502,10 +502,10 @@ fn pushed(conn: &mut Conn, push: &Push) {
             assert!(*reset || position.offset > at.offset, "{channel}: a gap back from {at:?} to {position:?}");
             *at = *position;
         }
-        Push::Signal(signal) => drop(subscription(conn, &signal.signal.channel)),
-        Push::Presence(push) => drop(subscription(conn, &push.channel)),
+        Push::Signal(signal) => _ = subscription(conn, &signal.signal.channel),
+        Push::Presence(push) => _ = subscription(conn, &push.channel),
         Push::PresenceCount { channel, .. } | Push::PresenceSnapshot { channel, .. } => {
-            drop(subscription(conn, channel));
+            _ = subscription(conn, channel);
         }
         Push::Unsubscribed { channel, .. } => {
             assert!(conn.subs.remove(channel).is_some(), "{channel} was not subscribed");
