@@ -8,11 +8,13 @@
 //! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *front* (sessions and
 //! the edge side of channels) and the *homes* (order, history, presence of the channels that live on this shard).
 
+mod app;
 mod disconnect;
 mod effects;
 mod error;
 mod front;
 mod home;
+mod hook;
 mod ids;
 mod limits;
 mod memory;
@@ -28,10 +30,12 @@ mod store;
 mod vocabulary;
 mod wheel;
 
+pub use app::{AppAnswer, AppCommand, AppToken, ChannelInfo, NodeInfo, Whom};
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
 pub use front::Opened;
+pub use hook::{Caller, HookAnswer, HookToken, Hooks, Identified, Question};
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;

@@ -3,10 +3,12 @@
 //! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
 //! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call.
 
+use crate::app::{AppCommand, AppToken};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
 use crate::front::{self, Front, Opened};
 use crate::home::{self, Homes};
+use crate::hook::{HookAnswer, HookToken};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
 use crate::peer::{PeerBody, PeerMessage};
@@ -82,6 +84,20 @@ pub enum Input {
         token: OpToken,
         /// The answer.
         answer: Answer,
+    },
+    /// The application asks something; [`Effect::Answer`] comes exactly once, under the same token.
+    App {
+        /// Chosen by the shell, and not in use.
+        token: AppToken,
+        /// What.
+        command: AppCommand,
+    },
+    /// The application answers a question of the hub. One that comes too late finds nothing.
+    HookAnswer {
+        /// The question's.
+        token: HookToken,
+        /// The answer.
+        answer: Box<HookAnswer>,
     },
     /// The rules have changed.
     Reload(Arc<Rules>),
@@ -212,6 +228,8 @@ impl Shard {
             Input::Close { conn, reason } => self.front(now, effects, |front, cx| front.close(cx, conn, reason)),
             Input::Peer { from, message } => self.peer(now, effects, from, message.0),
             Input::Answer { token, answer } => self.homes(now, |homes, cx| homes.store_answer(cx, token, answer)),
+            Input::App { token, command } => self.front(now, effects, |front, cx| front.app(cx, token, command)),
+            Input::HookAnswer { .. } => {}
             Input::Reload(rules) => {
                 self.homes.reload(&rules);
                 self.config.rules = rules;

@@ -15,6 +15,7 @@
 
 mod chat;
 mod config;
+mod handle;
 mod http;
 mod listen;
 mod native;
@@ -26,6 +27,7 @@ mod shard;
 pub use chat::Chat;
 pub use config::Config;
 pub use fanfare_hub as hub;
+pub use handle::Handle;
 pub use native::Native;
 pub use origin::Origins;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};

@@ -1,6 +1,7 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
 use crate::config::Config;
+use crate::handle::Handle;
 use crate::http;
 use crate::listen::listen;
 use crate::protocol::{Node, Place, Protocol};
@@ -11,7 +12,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 /// The most shards that a node may have.
@@ -80,6 +81,8 @@ pub struct Builder {
 
 /// A server that has been built and does not run yet.
 pub struct Fanfare {
+    handle: Handle,
+    inboxes: Vec<UnboundedReceiver<Control>>,
     config: Arc<Config>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     pages: axum::Router,
@@ -96,6 +99,11 @@ impl Fanfare {
     /// Begins a server without any protocol.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -133,15 +141,12 @@ impl Fanfare {
                 listeners[shard].push(listener);
             }
         }
-        let (controls, threads) = self.start_shards(listeners)?;
+        let controls = self.handle.controls().to_vec();
+        let threads = self.start_shards(listeners)?;
         Ok(Running { addresses: bound, controls, threads })
     }
 
-    #[allow(clippy::type_complexity)] // the two halves of `Running`
-    fn start_shards(
-        self,
-        listeners: Vec<Vec<TcpListener>>,
-    ) -> Result<(Vec<UnboundedSender<Control>>, Vec<JoinHandle<()>>), ServeError> {
+    fn start_shards(self, listeners: Vec<Vec<TcpListener>>) -> Result<Vec<JoinHandle<()>>, ServeError> {
         let shards = self.config.shards;
         let born = Instant::now();
         let placement_key = random()?;
@@ -157,10 +162,9 @@ impl Fanfare {
         let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
-        let (mut controls, mut threads) = (Vec::new(), Vec::new());
-        for (index, (listeners, batches)) in listeners.into_iter().zip(batch_receivers).enumerate() {
-            let (sender, control) = unbounded_channel();
-            controls.push(sender);
+        let mut threads = Vec::new();
+        let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
+        for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
@@ -186,7 +190,7 @@ impl Fanfare {
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
             is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
-        Ok((controls, threads))
+        Ok(threads)
     }
 }
 
@@ -224,7 +228,9 @@ impl Builder {
         }
         let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
         let pages = self.pages.fallback(http::not_found).merge(health);
-        Ok(Fanfare { config: Arc::new(self.config), protocols: self.protocols, pages })
+        let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
+        let handle = Handle::new(controls);
+        Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
     }
 
     /// Serves what no protocol takes from here: any axum router.

@@ -363,6 +363,7 @@ impl World {
                 }
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Answer { .. } | Effect::Ask { .. } => {}
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);

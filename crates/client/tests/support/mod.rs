@@ -263,7 +263,7 @@ impl Hub {
                 self.write(u64::from(conn.index), &out);
                 self.conns.remove(&u64::from(conn.index));
             }
-            Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } => {}
+            Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } | Effect::Answer { .. } | Effect::Ask { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Questions on their way to a home, and to whom their answers belong.
 
 use super::session::SessionRef;
+use crate::app::AppToken;
 use crate::ids::ConnId;
 use crate::peer::AskToken;
 use crate::vocabulary::{Connect, ReplyBody, Request, RequestId};
@@ -28,6 +29,8 @@ pub(crate) enum Ask {
         session: SessionRef,
         reply: ReplyTo,
     },
+    /// A command of the application that is answered by what comes.
+    App(AppToken),
     Subscribe {
         session: SessionRef,
         sub: u32,

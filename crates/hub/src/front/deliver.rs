@@ -3,6 +3,7 @@
 //! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their turn
 //! in between.
 
+use super::app::answer_app;
 use super::ask::{Ask, ReplyTo};
 use super::edge::Behind;
 use super::session::SessionRef;
@@ -142,8 +143,12 @@ impl Front {
     }
 
     fn answered(&mut self, cx: &mut Cx<'_>, token: AskToken, result: Result<ReplyBody, Error>) {
-        if let Some(Ask::Command { session, reply }) = self.asks.take(token) {
-            self.finish(cx, session, reply, result.unwrap_or_else(ReplyBody::Error));
+        match self.asks.take(token) {
+            Some(Ask::Command { session, reply }) => {
+                self.finish(cx, session, reply, result.unwrap_or_else(ReplyBody::Error));
+            }
+            Some(Ask::App(token)) => answer_app(cx, token, result),
+            _ => {}
         }
     }
 

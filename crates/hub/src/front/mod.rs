@@ -4,6 +4,7 @@
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
 //! (what homes say, fan-out), `pull` (who is behind catches up), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`.
 
+mod app;
 mod ask;
 mod command;
 mod connect;

@@ -369,6 +369,7 @@ impl Net {
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
+            Effect::Answer { .. } | Effect::Ask { .. } => {}
             Effect::Tell { shard: to, message } => {
                 self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));
             }

@@ -14,8 +14,12 @@ mod read;
 use crate::config::Config;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
-use fanfare_hub::{Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard, ShardId, WireId};
+use fanfare_hub::{
+    AppAnswer, AppCommand, AppToken, Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard,
+    ShardId, WireId,
+};
 use fanfare_wire::websocket::{self, Opcode};
+use slab::Slab;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::oneshot;
 
 use corked::Corked;
 
@@ -57,6 +62,8 @@ pub(crate) struct Shell {
     /// The hub was interrupted and wants to go on.
     again: bool,
     wake_ms: Option<u64>,
+    /// Commands of the application that wait for their answers.
+    asked: Slab<oneshot::Sender<AppAnswer>>,
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -114,6 +121,7 @@ impl Shell {
             dirty: Vec::new(),
             again: false,
             wake_ms: None,
+            asked: Slab::new(),
             links,
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
@@ -198,6 +206,12 @@ impl Shell {
         self.settle(now);
     }
 
+    /// The application asks something.
+    fn ask(&mut self, now: Now, command: AppCommand, answer: oneshot::Sender<AppAnswer>) {
+        let token = AppToken(self.asked.insert(answer) as u64);
+        self.act(now, Input::App { token, command });
+    }
+
     /// Takes an input through the hub, and whatever follows from it.
     fn act(&mut self, now: Now, input: Input) {
         self.step(now, input);
@@ -275,6 +289,12 @@ impl Shell {
                 }
             }
             Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
+            Effect::Answer { token, answer } => {
+                if let Some(asked) = self.asked.try_remove(token.0 as usize) {
+                    let _ = asked.send(answer); // whoever asked need not wait for it
+                }
+            }
+            Effect::Ask { .. } => {}
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);

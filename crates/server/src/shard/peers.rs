@@ -2,7 +2,7 @@
 
 use super::{Fatal, Routes, Shared, Shell, accept, flush};
 use crate::config::Config;
-use fanfare_hub::{Input, PeerMessage, ShardId, Stats};
+use fanfare_hub::{AppAnswer, AppCommand, Input, PeerMessage, ShardId, Stats};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::TcpListener;
@@ -24,6 +24,8 @@ pub(crate) struct Batch {
 pub(crate) enum Control {
     /// Stop accepting, send everybody away, and end when they have gone.
     Drain,
+    /// A command of the application, and where its answer goes.
+    App(AppCommand, oneshot::Sender<AppAnswer>),
     /// How is it?
     Stats(oneshot::Sender<(Stats, usize)>),
 }
@@ -142,6 +144,11 @@ async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
             Control::Stats(answer) => {
                 let shell = shell.borrow();
                 let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
+            }
+            Control::App(command, answer) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.ask(now, command, answer);
             }
             Control::Drain => return,
         }
