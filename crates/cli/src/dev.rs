@@ -26,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     log_to_stderr();
     raise_file_limit();
-    let mut config = Config { origins: Origins::Localhost, ..Config::default() };
+    let mut config = Config { origins: Origins::Localhost, ..Config::open() };
     if let Some(shards) = args.shards {
         config.shards = shards;
     }
@@ -44,7 +44,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
 fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     let build = |config: Config| {
-        Fanfare::builder()
+        Fanfare::builder(())
             .config(config)
             .protocol("/", Chat::default())
             .protocol("/v1/ws", Native::default())

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Config {
     /// Shards, each a thread with its own listener. Default: one for each core that the process may use.
     pub shards: usize,
-    /// The policy. Default: one rule, `**`, that lets everybody do everything.
+    /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
@@ -22,21 +22,31 @@ pub struct Config {
     pub head_bytes_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,
+    /// Time for a handler to answer. Default 5 s.
+    pub handler_timeout: Duration,
     /// How long a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
 }
 
+impl Config {
+    /// The defaults with one rule, `**`, that lets everybody do everything: to try things, not to serve strangers.
+    pub fn open() -> Self {
+        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
+        Config { rules: Arc::new(Rules::new(vec![open])), ..Config::default() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
         Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
-            rules: Arc::new(Rules::new(vec![open])),
+            rules: Arc::default(),
             limits: Limits::default(),
             origins: Origins::default(),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
             close_timeout: Duration::from_secs(3),
+            handler_timeout: Duration::from_secs(5),
             drain_window: Duration::from_secs(10),
         }
     }

@@ -8,13 +8,14 @@
 //! # async fn run() -> Result<(), fanfare::ServeError> {
 //! use fanfare::{Chat, Fanfare};
 //!
-//! let server = Fanfare::builder().protocol("/", Chat::default()).build()?;
+//! let server = Fanfare::builder(()).channel("**", |c| c.open()).protocol("/", Chat::default()).build()?;
 //! server.serve("127.0.0.1:8080").await
 //! # }
 //! ```
 
 mod chat;
 mod config;
+mod embed;
 mod handle;
 mod http;
 mod listen;
@@ -24,9 +25,16 @@ mod protocol;
 mod server;
 mod shard;
 
+pub use axum::Json;
+pub use axum::extract::{FromRef, State};
 pub use chat::Chat;
 pub use config::Config;
+pub use embed::{
+    Answers, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method, OnConnect,
+    OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
+};
 pub use fanfare_hub as hub;
+pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
 pub use handle::Handle;
 pub use native::Native;
 pub use origin::Origins;

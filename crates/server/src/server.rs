@@ -1,12 +1,16 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
 use crate::config::Config;
+use crate::embed::{
+    ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, erase,
+};
 use crate::handle::Handle;
 use crate::http;
 use crate::listen::listen;
+use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, now_since, shard_id};
-use fanfare_hub::{MemoryStore, Shard, ShardConfig, Stats, WireId};
+use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -17,7 +21,9 @@ use tokio::sync::oneshot;
 
 /// The most shards that a node may have.
 const SHARDS_MAX: usize = 1024;
-/// The most protocols that a server may speak.
+/// Where the native protocol is spoken, unless the builder puts another one of its own there.
+const NATIVE_PATH: &str = "/v1/ws";
+/// The most protocols that a server may speak, besides the native one.
 const PROTOCOLS_MAX: usize = 255;
 
 /// Why a server did not start, or did not stop well.
@@ -41,15 +47,36 @@ pub enum ServeError {
         source: io::Error,
     },
     /// A number outside of what is possible.
-    #[error("{option} = {found} is not between 1 and {max}")]
+    #[error("{option} = {found} is not between {min} and {max}")]
     OutOfRange {
         /// The option.
         option: &'static str,
         /// What was given.
         found: usize,
+        /// The least.
+        min: usize,
         /// The most.
         max: usize,
     },
+    /// A pattern of a rule or handler is none.
+    #[error("{pattern:?} is no pattern of channels: {source}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// A handler was given twice.
+    #[error("there are two {kind} handlers for {name:?}")]
+    TwoHandlers {
+        /// The builder's method.
+        kind: &'static str,
+        /// The pattern or method name; empty where there is only one of its kind.
+        name: String,
+    },
+    /// The server has handlers and was started outside of a runtime that could run them.
+    #[error("handlers need a tokio runtime with its time driver: start the server from within one")]
+    NoRuntime,
     /// Two protocols at one path answer to the same subprotocol.
     #[error("two protocols at {path:?} have the subprotocol {subprotocol:?}")]
     Ambiguous {
@@ -71,16 +98,22 @@ pub enum ServeError {
     Shard,
 }
 
-/// Collects what a server is to be.
-#[derive(Default)]
-pub struct Builder {
+/// Collects what a server is to be. `S` is the application's state, which handlers take by [`State`](crate::State);
+/// nothing is generic after [`build`](Self::build).
+pub struct Builder<S = ()> {
+    state: S,
     config: Config,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     pages: axum::Router,
+    channels: Vec<Rule>,
+    handlers: Handlers,
+    /// The first thing that was wrong: `build` tells it, so that the calls can be chained.
+    wrong: Option<ServeError>,
 }
 
 /// A server that has been built and does not run yet.
 pub struct Fanfare {
+    pub(crate) handlers: Arc<Handlers>,
     handle: Handle,
     inboxes: Vec<UnboundedReceiver<Control>>,
     config: Arc<Config>,
@@ -96,9 +129,18 @@ pub struct Running {
 }
 
 impl Fanfare {
-    /// Begins a server without any protocol.
-    pub fn builder() -> Builder {
-        Builder::default()
+    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()` where
+    /// there is nothing to share.
+    pub fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
+        Builder {
+            state,
+            config: Config::default(),
+            protocols: Vec::new(),
+            pages: axum::Router::new(),
+            channels: Vec::new(),
+            handlers: Handlers::default(),
+            wrong: None,
+        }
     }
 
     /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
@@ -160,6 +202,7 @@ impl Fanfare {
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
         let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
+        let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let mut threads = Vec::new();
@@ -168,6 +211,13 @@ impl Fanfare {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
+            let dispatcher = runtime.clone().map(|runtime| Dispatcher {
+                handlers: self.handlers.clone(),
+                runtime,
+                handle: self.handle.clone(),
+                deadline: self.config.handler_timeout,
+                back: self.handle.controls()[index].clone(),
+            });
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
@@ -183,7 +233,8 @@ impl Fanfare {
                     seed: seeds.1,
                     placement_key,
                 };
-                let shell = Shell::new(Shard::new(shard, store, now), config, protocols, place, links, born);
+                let shell =
+                    Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, born);
                 shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
@@ -194,7 +245,7 @@ impl Fanfare {
     }
 }
 
-impl Builder {
+impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// Takes these settings in place of the defaults.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -202,23 +253,132 @@ impl Builder {
         self
     }
 
-    /// Speaks `protocol` to WebSockets that are opened at `path`.
+    /// Speaks `protocol` to WebSockets that are opened at `path`. The native protocol is spoken at `/v1/ws` in any case;
+    /// give [`Native`] with other times for that path to replace it.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
         self.protocols.push((path.to_owned(), Arc::new(protocol)));
         self
     }
 
+    /// Adds a rule for the channels of a pattern, after those of the configuration and of earlier calls: the first that
+    /// matches a name governs it. A rule of the configuration with the same pattern takes this one's place, so that an
+    /// operator can change what the code says.
+    ///
+    /// ```
+    /// use fanfare::{Fanfare, Who::*, mins};
+    ///
+    /// let server = Fanfare::builder(())
+    ///     .channel("chat:*", |c| c.subscribe(Anyone).publish(Subscriber).history(100, mins(10)).presence(true))
+    ///     .channel("inbox:{user}", |c| c.subscribe(Authenticated).publish(Server));
+    /// ```
+    #[must_use]
+    pub fn channel(mut self, pattern: &str, rule: impl FnOnce(ChannelRule) -> ChannelRule) -> Self {
+        match ChannelRule::new(pattern) {
+            Ok(new) => self.channels.push(rule(new).into_rule()),
+            Err(source) => self.fail(ServeError::Pattern { pattern: pattern.to_owned(), source }),
+        }
+        self
+    }
+
+    /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a newer
+    /// one. Without such a handler everybody is anonymous, and a token is refused.
+    #[must_use]
+    pub fn on_connect<Args>(mut self, handler: impl Handler<OnConnect, S, Args>) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.connect.replace(handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "on_connect", name: String::new() });
+        }
+        self
+    }
+
+    /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or lets the
+    /// caller in anyway. Of several handlers the first whose pattern matches is asked.
+    #[must_use]
+    pub fn on_subscribe<Args>(mut self, pattern: &str, handler: impl Handler<OnSubscribe, S, Args>) -> Self {
+        match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
+            Ok(pattern) => self.handlers.subscribe.push((pattern, erase(handler, &self.state))),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Asks `handler` whether a caller may publish this to a channel of this pattern, where its rule names `hook` or lets
+    /// the caller publish anyway. The publication that it returns is the one that is published. What the application
+    /// publishes itself is not asked about.
+    #[must_use]
+    pub fn on_publish<Args>(mut self, pattern: &str, handler: impl Handler<OnPublish, S, Args>) -> Self {
+        match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
+            Ok(pattern) => self.handlers.publish.push((pattern, erase(handler, &self.state))),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Answers calls of `method`.
+    #[must_use]
+    pub fn rpc<Args>(mut self, method: &str, handler: impl Handler<OnRpc, S, Args>) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.rpc.insert(method.into(), handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "rpc", name: method.to_owned() });
+        }
+        self
+    }
+
+    /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has not
+    /// come back in time.
+    #[must_use]
+    pub fn on_disconnect<Args>(mut self, handler: impl Handler<OnDisconnect, S, Args>) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.disconnect.replace(handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "on_disconnect", name: String::new() });
+        }
+        self
+    }
+
+    fn handled(
+        &self,
+        pattern: &str,
+        kind: &'static str,
+        handlers: impl FnOnce(&Handlers) -> &Vec<(Pattern, Erased)>,
+    ) -> Result<Pattern, ServeError> {
+        let parsed = Pattern::new(pattern);
+        let parsed = parsed.map_err(|source| ServeError::Pattern { pattern: pattern.to_owned(), source })?;
+        if handlers(&self.handlers).iter().any(|(other, _)| *other == parsed) {
+            return Err(ServeError::TwoHandlers { kind, name: pattern.to_owned() });
+        }
+        Ok(parsed)
+    }
+
+    fn fail(&mut self, error: ServeError) {
+        self.wrong.get_or_insert(error);
+    }
+
     /// Checks the whole.
     ///
     /// # Errors
-    /// [`ServeError::OutOfRange`] and [`ServeError::Ambiguous`] name what does not fit.
-    pub fn build(self) -> Result<Fanfare, ServeError> {
-        let in_range = |option, found, max| {
-            if (1..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, max }) }
+    /// [`ServeError`] names what does not fit: the first of several.
+    pub fn build(mut self) -> Result<Fanfare, ServeError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        let mut rules: Vec<Rule> = self.config.rules.iter().cloned().collect();
+        rules.extend(
+            self.channels.into_iter().filter(|rule| self.config.rules.iter().all(|r| r.pattern != rule.pattern)),
+        );
+        self.config.rules = Arc::new(Rules::new(rules));
+        let in_range = |option, found, min, max| {
+            if (min..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, min, max }) }
         };
-        in_range("shards", self.config.shards, SHARDS_MAX)?;
-        in_range("protocols", self.protocols.len(), PROTOCOLS_MAX)?;
+        in_range("shards", self.config.shards, 1, SHARDS_MAX)?;
+        in_range("protocols", self.protocols.len(), 0, PROTOCOLS_MAX)?;
+        let native = Native::default();
+        let is_native = |(path, protocol): &(String, Arc<dyn Protocol>)| {
+            path == NATIVE_PATH && protocol.subprotocol() == native.subprotocol()
+        };
+        if !self.protocols.iter().any(is_native) {
+            self.protocols.push((NATIVE_PATH.to_owned(), Arc::new(native)));
+        }
         for (place, (path, protocol)) in self.protocols.iter().enumerate() {
             let same =
                 |(other, p): &(String, Arc<dyn Protocol>)| other == path && p.subprotocol() == protocol.subprotocol();
@@ -230,7 +390,8 @@ impl Builder {
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls);
-        Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
+        let handlers = Arc::new(self.handlers);
+        Ok(Fanfare { handlers, handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -283,6 +444,14 @@ impl Running {
         }
         result
     }
+}
+
+/// The runtime that this is called on, if it can run handlers.
+fn runtime_of_handlers() -> Result<tokio::runtime::Handle, ServeError> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
+    // tokio tells of a missing time driver only by a panic; without one no deadline could be kept.
+    let has_time = std::panic::catch_unwind(|| drop(tokio::time::sleep(std::time::Duration::ZERO))).is_ok();
+    if has_time { Ok(runtime) } else { Err(ServeError::NoRuntime) }
 }
 
 fn random() -> Result<u64, ServeError> {

@@ -213,7 +213,8 @@ mod tests {
         let shard = ShardConfig { me, shards: 1, rules, limits: limits.clone(), seed: 2, placement_key: 3 };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
         let hub = Shard::new(shard, store, now_since(born));
-        let shell = Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), born);
+        let shell =
+            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, born);
         Rc::new(RefCell::new(shell))
     }
 

@@ -12,11 +12,12 @@ mod peers;
 mod read;
 
 use crate::config::Config;
+use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, AppCommand, AppToken, Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard,
-    ShardId, WireId,
+    AppAnswer, AppCommand, AppToken, Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer,
+    Input, Now, Opened, Outbox, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
@@ -64,6 +65,8 @@ pub(crate) struct Shell {
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
     asked: Slab<oneshot::Sender<AppAnswer>>,
+    /// Where questions of the hub go; `None` where there is no handler to answer them.
+    dispatcher: Option<Dispatcher>,
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -105,6 +108,7 @@ impl Shell {
         protocols: Vec<Arc<dyn Protocol>>,
         place: Place,
         links: Links,
+        dispatcher: Option<Dispatcher>,
         born: Instant,
     ) -> Self {
         Shell {
@@ -122,6 +126,7 @@ impl Shell {
             again: false,
             wake_ms: None,
             asked: Slab::new(),
+            dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
@@ -294,7 +299,14 @@ impl Shell {
                     let _ = asked.send(answer); // whoever asked need not wait for it
                 }
             }
-            Effect::Ask { .. } => {}
+            Effect::Ask { token, question } => match &self.dispatcher {
+                Some(dispatcher) => dispatcher.ask(token, *question),
+                None => {
+                    let error = Error::new(ErrorCode::Denied, "the rule asks a hook, and this server has no handlers");
+                    let answer = Box::new(HookAnswer::Refused(error));
+                    self.inputs.push_back(Input::HookAnswer { token, answer });
+                }
+            },
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);

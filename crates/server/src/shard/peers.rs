@@ -2,7 +2,7 @@
 
 use super::{Fatal, Routes, Shared, Shell, accept, flush};
 use crate::config::Config;
-use fanfare_hub::{AppAnswer, AppCommand, Input, PeerMessage, ShardId, Stats};
+use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::TcpListener;
@@ -26,6 +26,8 @@ pub(crate) enum Control {
     Drain,
     /// A command of the application, and where its answer goes.
     App(AppCommand, oneshot::Sender<AppAnswer>),
+    /// The answer to a question of the hub.
+    HookAnswer(HookToken, Box<HookAnswer>),
     /// How is it?
     Stats(oneshot::Sender<(Stats, usize)>),
 }
@@ -149,6 +151,11 @@ async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
                 shell.ask(now, command, answer);
+            }
+            Control::HookAnswer(token, answer) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::HookAnswer { token, answer });
             }
             Control::Drain => return,
         }
