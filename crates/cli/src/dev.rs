@@ -2,7 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Chat, Config, Fanfare, Native, Origins, Running};
+use fanfare::{Address, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,8 +12,8 @@ const PORT: u16 = 8080;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; several times or with commas for several addresses [default: port 8080 of 127.0.0.1 and ::1]
-    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT|unix:PATH", value_delimiter = ',')]
+    listen: Vec<Address>,
     /// How many shards, each a thread with its own connections [default: one for each core]
     #[arg(long, env = "FANFARE__SHARDS", value_name = "N")]
     shards: Option<usize>,
@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
+fn start(config: Config, listen: Vec<Address>) -> Result<Running, Failure> {
     let build = |config: Config| {
         Fanfare::builder(())
             .config(config)
@@ -58,7 +58,7 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     match build(config.clone())?.start(&[v4, v6]) {
         // Not every machine and container has IPv6; nobody asked for it by name.
         Err(fanfare::ServeError::Listen { address, source })
-            if address == v6
+            if address == Address::Tcp(v6)
                 && (source.kind() == ErrorKind::AddrNotAvailable
                     || source.kind() == ErrorKind::Unsupported
                     || source.raw_os_error() == Some(97)) =>
@@ -76,10 +76,11 @@ fn greet(running: &Running, shards: usize, api_key: &str) {
         "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} {noun}\n"
     );
     for address in running.addresses() {
-        let _ = writeln!(text, "listening on http://{address}"); // writing to a String cannot fail
+        let scheme = if matches!(address, Address::Tcp(_)) { "http://" } else { "" };
+        let _ = writeln!(text, "listening on {scheme}{address}"); // writing to a String cannot fail
     }
     let _ = writeln!(text, "API key: {api_key}");
-    if let Some(address) = running.addresses().first() {
+    if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.

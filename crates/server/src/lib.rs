@@ -23,6 +23,7 @@ mod native;
 mod origin;
 mod protocol;
 mod server;
+mod service;
 mod shard;
 
 pub use axum::Json;
@@ -36,7 +37,9 @@ pub use embed::{
 pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
 pub use handle::Handle;
+pub use listen::{Address, InvalidAddress};
 pub use native::Native;
 pub use origin::Origins;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
+pub use service::FanfareService;

@@ -6,13 +6,13 @@ use crate::embed::{
 };
 use crate::handle::Handle;
 use crate::http;
-use crate::listen::listen;
+use crate::listen::{Address, Listener, SocketFile, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
+use crate::service::FanfareService;
 use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, now_since, shard_id};
 use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -32,7 +32,7 @@ const PROTOCOLS_MAX: usize = 255;
 pub enum ServeError {
     /// The address is not one.
     #[error("cannot resolve the address {address:?}: {source}")]
-    Address {
+    Resolve {
         /// As it was given.
         address: String,
         /// Why.
@@ -42,7 +42,7 @@ pub enum ServeError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         source: io::Error,
     },
@@ -123,7 +123,8 @@ pub struct Fanfare {
 
 /// A server that runs.
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    _files: Vec<SocketFile>,
     controls: Vec<UnboundedSender<Control>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -155,13 +156,18 @@ impl Fanfare {
         self
     }
 
-    /// Starts on these addresses and runs until a shard fails.
+    /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, or `unix:PATH`.
     ///
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
     pub async fn serve(self, address: &str) -> Result<(), ServeError> {
-        let resolve = |source| ServeError::Address { address: address.to_owned(), source };
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
+        let addresses = match address.parse::<Address>() {
+            Ok(address) => vec![address],
+            Err(_) => {
+                let resolve = |source| ServeError::Resolve { address: address.to_owned(), source };
+                tokio::net::lookup_host(address).await.map_err(resolve)?.map(Address::Tcp).collect()
+            }
+        };
         let running = self.start(&addresses)?;
         tokio::task::spawn_blocking(move || running.join()).await.unwrap_or(Err(ServeError::Shard))
     }
@@ -170,25 +176,40 @@ impl Fanfare {
     ///
     /// # Errors
     /// [`ServeError::Listen`] names the address that could not be had; nothing runs then.
-    pub fn start(self, addresses: &[SocketAddr]) -> Result<Running, ServeError> {
+    pub fn start<A: Clone + Into<Address>>(self, addresses: &[A]) -> Result<Running, ServeError> {
         let shards = self.config.shards;
-        let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for &address in addresses {
-            let refused = |source| ServeError::Listen { address, source };
-            for (shard, listener) in listen(address, shards).map_err(refused)?.into_iter().enumerate() {
-                if shard == 0 {
-                    bound.push(listener.local_addr().map_err(refused)?);
-                }
-                listeners[shard].push(listener);
+        let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        let (mut bound, mut files) = (Vec::new(), Vec::new());
+        for address in addresses {
+            let address = address.clone().into();
+            let opened = listen(&address, shards).map_err(|source| ServeError::Listen { address, source })?;
+            bound.push(opened.address);
+            files.extend(opened.file);
+            for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
+                listeners.push(listener);
             }
         }
         let controls = self.handle.controls().to_vec();
-        let threads = self.start_shards(listeners)?;
-        Ok(Running { addresses: bound, controls, threads })
+        let threads = self.start_shards(listeners)?.1;
+        Ok(Running { addresses: bound, controls, threads, _files: files })
     }
 
-    fn start_shards(self, listeners: Vec<Vec<TcpListener>>) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
+    /// What that costs beside [`serve`](Self::serve): see [`FanfareService`].
+    ///
+    /// # Errors
+    /// [`ServeError`] when the shards cannot start.
+    pub fn into_service(self) -> Result<(FanfareService, Running), ServeError> {
+        let controls = self.handle.controls().to_vec();
+        let config = self.config.clone();
+        let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
+        let (routes, threads) = self.start_shards(no_listeners)?;
+        let service = FanfareService::new(routes, config, controls.clone());
+        Ok((service, Running { addresses: Vec::new(), controls, threads, _files: Vec::new() }))
+    }
+
+    #[allow(clippy::type_complexity)] // what the two ways to start need of it
+    fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Vec<JoinHandle<()>>), ServeError> {
         let shards = self.config.shards;
         let born = Instant::now();
         let placement_key = random()?;
@@ -201,7 +222,7 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
+        let routes = Routes { upgrades: upgrades.collect(), pages: self.pages.clone() };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
@@ -219,7 +240,7 @@ impl Fanfare {
                 back: self.handle.controls()[index].clone(),
             });
             let seeds = (random()?, random()?);
-            let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = now_since(born);
@@ -235,13 +256,13 @@ impl Fanfare {
                 };
                 let shell =
                     Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, born);
-                shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
             is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
-        Ok(threads)
+        Ok((routes, threads))
     }
 }
 
@@ -404,8 +425,16 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
 
 impl Running {
     /// Where it listens, with the ports that were chosen.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// The first TCP address, with the port that was chosen.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        })
     }
 
     /// Stops accepting, sends everybody away with a word of when to come back, and waits until they have gone.

@@ -18,7 +18,7 @@ fn serve() -> (Running, String) {
     let server =
         Fanfare::builder(()).config(config).protocol("/v1/ws", Native::default()).build().expect("a valid server");
     let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
-    let url = format!("ws://{}/v1/ws", running.addresses()[0]);
+    let url = format!("ws://{}/v1/ws", running.tcp_address().expect("TCP"));
     (running, url)
 }
 

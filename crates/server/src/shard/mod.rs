@@ -10,6 +10,7 @@ mod corked;
 mod flush;
 mod peers;
 mod read;
+mod socket;
 
 use crate::config::Config;
 use crate::embed::Dispatcher;
@@ -27,13 +28,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
 use corked::Corked;
+use socket::WriteHalf;
 
-pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
+pub(crate) use socket::{LooseSocket, Socket};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
 pub(crate) type Shared = Rc<RefCell<Shell>>;
@@ -85,7 +87,7 @@ struct Slot {
 
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
-    socket: OwnedWriteHalf,
+    socket: WriteHalf,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
     dirty: bool,
@@ -148,7 +150,7 @@ impl Shell {
     }
 
     /// Takes a connection in that has been upgraded to `wire`.
-    fn open(&mut self, now: Now, socket: OwnedWriteHalf, wire: WireId) -> ConnId {
+    fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32

@@ -1,11 +1,11 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::{Fatal, Routes, Shared, Shell, accept, flush};
+use super::{Fatal, LooseSocket, Routes, Shared, Shell, accept, flush};
 use crate::config::Config;
-use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats};
+use crate::listen::Listener;
+use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -28,6 +28,8 @@ pub(crate) enum Control {
     App(AppCommand, oneshot::Sender<AppAnswer>),
     /// The answer to a question of the hub.
     HookAnswer(HookToken, Box<HookAnswer>),
+    /// A socket that was upgraded elsewhere, with what came after the head.
+    Adopt(LooseSocket, WireId, Vec<u8>),
     /// How is it?
     Stats(oneshot::Sender<(Stats, usize)>),
 }
@@ -73,7 +75,7 @@ impl Links {
 }
 
 /// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
+pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -87,7 +89,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
         tokio::task::spawn_local(hear(shell.clone(), batches));
         let accepting: Vec<_> = listeners
             .into_iter()
-            .filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok())
+            .filter_map(|listener| accept::Accepting::new(listener).ok())
             .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
             .collect();
         let _ = ready.send(()); // whoever started us may have given up
@@ -157,6 +159,7 @@ async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
             }
+            Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Drain => return,
         }
     }

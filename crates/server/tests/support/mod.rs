@@ -60,7 +60,7 @@ impl Server {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let running = builder.build().expect("good settings").start(&[address]).expect("a free port");
-        let address = running.addresses()[0];
+        let address = running.tcp_address().expect("TCP");
         Server { running: Some(running), address }
     }
 
