@@ -4,7 +4,7 @@ use crate::demos;
 use crate::failure::Failure;
 use fanfare::{Address, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PORT: u16 = 8080;
@@ -54,11 +54,11 @@ fn start(config: Config, listen: Vec<Address>) -> Result<Running, Failure> {
     if !listen.is_empty() {
         return Ok(build(config)?.start(&listen)?);
     }
-    let (v4, v6) = (SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), SocketAddr::from((Ipv6Addr::LOCALHOST, PORT)));
-    match build(config.clone())?.start(&[v4, v6]) {
+    let (v4, v6) = (loopback(Ipv4Addr::LOCALHOST), loopback(Ipv6Addr::LOCALHOST));
+    match build(config.clone())?.start(&[v4.clone(), v6.clone()]) {
         // Not every machine and container has IPv6; nobody asked for it by name.
         Err(fanfare::ServeError::Listen { address, source })
-            if address == Address::Tcp(v6)
+            if address == v6
                 && (source.kind() == ErrorKind::AddrNotAvailable
                     || source.kind() == ErrorKind::Unsupported
                     || source.raw_os_error() == Some(97)) =>
@@ -67,6 +67,10 @@ fn start(config: Config, listen: Vec<Address>) -> Result<Running, Failure> {
         }
         started => Ok(started?),
     }
+}
+
+fn loopback(ip: impl Into<IpAddr>) -> Address {
+    Address::Tcp(SocketAddr::new(ip.into(), PORT))
 }
 
 fn greet(running: &Running, shards: usize, api_key: &str) {

@@ -14,6 +14,7 @@
 //! ```
 
 mod chat;
+mod clock;
 mod config;
 mod embed;
 mod handle;
@@ -25,6 +26,7 @@ mod protocol;
 mod server;
 mod service;
 mod shard;
+mod testing;
 
 pub use axum::Json;
 pub use axum::extract::{FromRef, State};
@@ -43,3 +45,4 @@ pub use origin::Origins;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;
+pub use testing::{TestClient, TestServer};

@@ -1,5 +1,6 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::{
     ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, erase,
@@ -10,12 +11,11 @@ use crate::listen::{Address, Listener, SocketFile, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::service::FanfareService;
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, now_since, shard_id};
+use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, shard_id};
 use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -116,6 +116,7 @@ pub struct Fanfare {
     pub(crate) handlers: Arc<Handlers>,
     handle: Handle,
     inboxes: Vec<UnboundedReceiver<Control>>,
+    clock: Clock,
     config: Arc<Config>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     pages: axum::Router,
@@ -142,6 +143,18 @@ impl Fanfare {
             handlers: Handlers::default(),
             wrong: None,
         }
+    }
+
+    /// For a test: time goes on only when it says so. One shard, as then its clock is the only one.
+    pub(crate) fn on_manual_clock(&mut self) {
+        self.clock = Clock::manual();
+        self.inboxes.truncate(1);
+        self.handle = Handle::new(self.handle.controls()[..1].to_vec());
+        self.config = Arc::new(Config { shards: 1, ..(*self.config).clone() });
+    }
+
+    pub(crate) fn protocols(&self) -> &[(String, Arc<dyn Protocol>)] {
+        &self.protocols
     }
 
     /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
@@ -176,13 +189,13 @@ impl Fanfare {
     ///
     /// # Errors
     /// [`ServeError::Listen`] names the address that could not be had; nothing runs then.
-    pub fn start<A: Clone + Into<Address>>(self, addresses: &[A]) -> Result<Running, ServeError> {
+    pub fn start(self, addresses: &[Address]) -> Result<Running, ServeError> {
         let shards = self.config.shards;
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let (mut bound, mut files) = (Vec::new(), Vec::new());
         for address in addresses {
-            let address = address.clone().into();
-            let opened = listen(&address, shards).map_err(|source| ServeError::Listen { address, source })?;
+            let refused = |source| ServeError::Listen { address: address.clone(), source };
+            let opened = listen(address, shards).map_err(refused)?;
             bound.push(opened.address);
             files.extend(opened.file);
             for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
@@ -211,7 +224,6 @@ impl Fanfare {
     #[allow(clippy::type_complexity)] // what the two ways to start need of it
     fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Vec<JoinHandle<()>>), ServeError> {
         let shards = self.config.shards;
-        let born = Instant::now();
         let placement_key = random()?;
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
@@ -241,9 +253,10 @@ impl Fanfare {
             });
             let seeds = (random()?, random()?);
             let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let clock = self.clock.clone();
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
-                let now = now_since(born);
+                let now = clock.now();
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
                 let store = Box::new(MemoryStore::new(&limits, seeds.0));
                 let shard = ShardConfig {
@@ -255,7 +268,7 @@ impl Fanfare {
                     placement_key,
                 };
                 let shell =
-                    Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, born);
+                    Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, clock);
                 shard::run(shell, listeners, shard_routes, Inbox { batches, control }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
@@ -412,7 +425,15 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls);
         let handlers = Arc::new(self.handlers);
-        Ok(Fanfare { handlers, handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
+        Ok(Fanfare {
+            handlers,
+            handle,
+            inboxes,
+            clock: Clock::system(),
+            config: Arc::new(self.config),
+            protocols: self.protocols,
+            pages,
+        })
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -458,6 +479,13 @@ impl Running {
             }
         }
         all
+    }
+
+    /// Tells the shards to end, and does not wait for it.
+    pub(crate) fn abandon(self) {
+        for control in &self.controls {
+            let _ = control.send(Control::Drain); // one that has failed needs no telling
+        }
     }
 
     /// Waits until every shard has ended.

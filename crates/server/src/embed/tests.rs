@@ -154,6 +154,6 @@ fn what_is_wrong_with_a_builder_is_told_by_build() {
         "there are two on_publish handlers for \"a:*\""
     );
     let builder = Fanfare::builder(()).protocol("/", crate::Echo::default()).on_subscribe("**", ok);
-    let refused = builder.build().expect("valid").start(&[] as &[crate::Address]).err().expect("no runtime is here");
+    let refused = builder.build().expect("valid").start(&[]).err().expect("no runtime is here");
     assert!(matches!(refused, crate::ServeError::NoRuntime), "{refused}");
 }

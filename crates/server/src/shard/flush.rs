@@ -193,27 +193,27 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::config::Config;
     use crate::protocol::{Echo, Node, Place};
-    use crate::shard::{Links, Socket, now_since, shard_id};
+    use crate::shard::{Links, Socket, shard_id};
     use bytes::Bytes;
     use fanfare_hub::{Limits, MemoryStore, Shard, ShardConfig, WireId};
     use std::cell::RefCell;
     use std::rc::Rc;
     use std::sync::Arc;
-    use std::time::Instant;
     use tokio::net::{TcpListener, TcpStream};
 
     fn shell() -> Shared {
-        let (config, born, me) = (Arc::new(Config::default()), Instant::now(), shard_id(0));
+        let (config, clock, me) = (Arc::new(Config::default()), Clock::system(), shard_id(0));
         let limits = Arc::new(Limits::default());
         let store = Box::new(MemoryStore::new(&limits, 1));
         let rules = config.rules.clone();
         let shard = ShardConfig { me, shards: 1, rules, limits: limits.clone(), seed: 2, placement_key: 3 };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
-        let hub = Shard::new(shard, store, now_since(born));
+        let hub = Shard::new(shard, store, clock.now());
         let shell =
-            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, born);
+            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
         Rc::new(RefCell::new(shell))
     }
 

@@ -12,6 +12,7 @@ mod peers;
 mod read;
 mod socket;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
@@ -27,7 +28,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use corked::Corked;
@@ -73,7 +74,7 @@ pub(crate) struct Shell {
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     turn: Turn,
-    born: Instant,
+    clock: Clock,
     config: Arc<Config>,
     draining: bool,
     flusher: Option<Waker>,
@@ -111,7 +112,7 @@ impl Shell {
         place: Place,
         links: Links,
         dispatcher: Option<Dispatcher>,
-        born: Instant,
+        clock: Clock,
     ) -> Self {
         Shell {
             hub,
@@ -133,7 +134,7 @@ impl Shell {
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
             turn: Turn::default(),
-            born,
+            clock,
             config,
             draining: false,
             flusher: None,
@@ -146,7 +147,7 @@ impl Shell {
     }
 
     pub(crate) fn now(&self) -> Now {
-        now_since(self.born)
+        self.clock.now()
     }
 
     /// Takes a connection in that has been upgraded to `wire`.
@@ -402,13 +403,6 @@ fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
     }
-}
-
-/// The hub's time: milliseconds since the server was born, and since 1970.
-pub(crate) fn now_since(born: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // The monotonic clock begins above zero, so that no deadline computed backwards falls below it.
-    Now { mono_ms: 1_000_000 + born.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
 }
 
 pub(crate) fn shard_id(index: usize) -> ShardId {

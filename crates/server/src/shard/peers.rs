@@ -30,6 +30,8 @@ pub(crate) enum Control {
     HookAnswer(HookToken, Box<HookAnswer>),
     /// A socket that was upgraded elsewhere, with what came after the head.
     Adopt(LooseSocket, WireId, Vec<u8>),
+    /// Move the manual clock so many ms on, and say when what fell due is done.
+    Advance(u64, oneshot::Sender<()>),
     /// How is it?
     Stats(oneshot::Sender<(Stats, usize)>),
 }
@@ -85,7 +87,9 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
     runtime.block_on(async move {
         let Inbox { batches, control } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
-        tokio::task::spawn_local(timer(shell.clone()));
+        if !shell.borrow().clock.is_manual() {
+            tokio::task::spawn_local(timer(shell.clone()));
+        }
         tokio::task::spawn_local(hear(shell.clone(), batches));
         let accepting: Vec<_> = listeners
             .into_iter()
@@ -160,6 +164,17 @@ async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
                 shell.act(now, Input::HookAnswer { token, answer });
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
+            Control::Advance(ms, done) => {
+                let mut shell = shell.borrow_mut();
+                let target_ms = shell.now().mono_ms.saturating_add(ms);
+                while let Some(due_ms) = shell.wake_ms.filter(|&due_ms| due_ms <= target_ms) {
+                    shell.clock.set(due_ms);
+                    let now = shell.now();
+                    shell.act(now, Input::Wake);
+                }
+                shell.clock.set(target_ms);
+                let _ = done.send(()); // a test that does not wait for it
+            }
             Control::Drain => return,
         }
     }
