@@ -179,6 +179,7 @@ impl Fanfare {
                     me,
                     shards: config.shards,
                     rules: config.rules.clone(),
+                    hooks: Arc::default(),
                     limits,
                     seed: seeds.1,
                     placement_key,

@@ -294,7 +294,7 @@ impl Shell {
                     let _ = asked.send(answer); // whoever asked need not wait for it
                 }
             }
-            Effect::Ask { .. } => {}
+            Effect::Ask { .. } | Effect::Notice(_) => {}
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);
