@@ -22,8 +22,6 @@ pub struct Config {
     pub head_bytes_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,
-    /// Time for a handler to answer. Default 5 s.
-    pub handler_timeout: Duration,
     /// How long a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
 }
@@ -46,7 +44,6 @@ impl Default for Config {
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
             close_timeout: Duration::from_secs(3),
-            handler_timeout: Duration::from_secs(5),
             drain_window: Duration::from_secs(10),
         }
     }

@@ -3,7 +3,8 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::{
-    ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, erase,
+    ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
+    TOLD_AT_ONCE, erase,
 };
 use crate::handle::Handle;
 use crate::http;
@@ -16,8 +17,9 @@ use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardC
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// The most shards that a node may have.
 const SHARDS_MAX: usize = 1024;
@@ -238,6 +240,8 @@ impl Fanfare {
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
+        let hooks = Arc::new(self.handlers.hooks());
+        let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
         let mut threads = Vec::new();
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
@@ -248,12 +252,13 @@ impl Fanfare {
                 handlers: self.handlers.clone(),
                 runtime,
                 handle: self.handle.clone(),
-                deadline: self.config.handler_timeout,
+                deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
+                turns: turns.clone(),
                 back: self.handle.controls()[index].clone(),
             });
             let seeds = (random()?, random()?);
             let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
-            let clock = self.clock.clone();
+            let (clock, hooks) = (self.clock.clone(), hooks.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = clock.now();
@@ -263,6 +268,7 @@ impl Fanfare {
                     me,
                     shards: config.shards,
                     rules: config.rules.clone(),
+                    hooks,
                     limits,
                     seed: seeds.1,
                     placement_key,
@@ -507,7 +513,7 @@ impl Running {
 fn runtime_of_handlers() -> Result<tokio::runtime::Handle, ServeError> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
     // tokio tells of a missing time driver only by a panic; without one no deadline could be kept.
-    let has_time = std::panic::catch_unwind(|| drop(tokio::time::sleep(std::time::Duration::ZERO))).is_ok();
+    let has_time = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
     if has_time { Ok(runtime) } else { Err(ServeError::NoRuntime) }
 }
 

@@ -7,12 +7,12 @@
 use super::edge::{Audit, TurnRoom};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
+use crate::hook::Caller;
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
 use crate::rng::Keyed;
-use crate::vocabulary::{Publication, SignalPush};
-use bytes::Bytes;
+use crate::vocabulary::{Proof, Publication, SignalPush};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ pub(crate) struct Conn {
     pub(crate) session: Option<u32>,
     pub(crate) grace_ms: u32,
     pub(crate) heartbeat: Heartbeat,
-    /// Its session is being fetched from another shard.
+    /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
     pub(crate) adopting: Option<AskToken>,
     /// Not read at the moment.
     pub(crate) held: bool,
@@ -56,7 +56,9 @@ pub(crate) struct SessionRef {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
     pub(crate) user: Option<UserId>,
-    pub(crate) info: Option<Bytes>,
+    pub(crate) proof: Proof,
+    /// Counts what was set for `expires_ms`: an earlier timer is ignored.
+    pub(crate) watch: u32,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,8 @@ pub(crate) struct Extra {
     pub(crate) entered: Vec<ChannelName>,
     /// (rule's pattern, window's start, count) of rate limits.
     pub(crate) rates: Vec<(Box<str>, u64, u32)>,
+    /// Refreshes: how many were asked about, and which of them holds.
+    pub(crate) refreshes: (u32, u32),
 }
 
 /// A subscription of a session.
@@ -98,7 +102,9 @@ pub(crate) struct Extra {
 pub(crate) struct Sub {
     pub(crate) id: u32,
     pub(crate) edge: u32,
-    /// Its place among the edge's members; `None` while the home is asked.
+    /// What let it in.
+    pub(crate) by: LetIn,
+    /// Its place among the edge's members; `None` while the application or the home is asked.
     pub(crate) member: Option<u32>,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
@@ -109,6 +115,17 @@ pub(crate) struct Sub {
     pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.
     pub(crate) presence_stale: bool,
+}
+
+/// What let a subscription in, and so what can end it when rules or tokens change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LetIn {
+    /// Its rule alone.
+    Rule,
+    /// The application was asked besides.
+    Hook,
+    /// The application made or granted it: whatever the rule says.
+    Grant,
 }
 
 impl Sub {
@@ -125,6 +142,20 @@ impl Session {
 
     pub(crate) fn user(&self) -> Option<&UserId> {
         self.identity.as_ref().and_then(|i| i.user.as_ref())
+    }
+
+    /// What was proven of it besides its user.
+    pub(crate) fn proof(&self) -> Proof {
+        self.identity.as_ref().map(|i| i.proof.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn is_granted(&self, channel: &ChannelName) -> bool {
+        self.identity.as_ref().is_some_and(|i| i.proof.granted.contains(channel))
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        let info = self.identity.as_ref().and_then(|i| i.proof.info.clone());
+        Caller { client: Some(self.client), user: self.user().cloned(), info }
     }
 
     pub(crate) fn from(&self) -> crate::vocabulary::From {

@@ -57,6 +57,10 @@ pub struct Net {
     /// Fan-outs go on only when the test says so.
     pub paused: bool,
     pub late: LateAnswers,
+    /// What the application was asked and has not answered, by shard, in order.
+    pub questions: VecDeque<(usize, HookToken, Question)>,
+    /// What it was told.
+    pub notices: Vec<Notice>,
 }
 
 /// A store whose answers come when the test says so, in order.
@@ -100,17 +104,22 @@ impl Net {
     }
 
     pub fn with(shards: usize, limits: Limits, rules: Rules) -> Net {
-        Net::build(shards, limits, rules, false)
+        Net::build(shards, limits, rules, Hooks::default(), false)
     }
 
     /// With a store that answers when [`answer_all`](Self::answer_all) is called.
     pub fn with_late_store(shards: usize, limits: Limits) -> Net {
-        Net::build(shards, limits, open_rules(), true)
+        Net::build(shards, limits, open_rules(), Hooks::default(), true)
     }
 
-    fn build(count: usize, limits: Limits, rules: Rules, is_late: bool) -> Net {
+    /// With an application that is asked these, and answers when the test does.
+    pub fn with_hooks(shards: usize, limits: Limits, rules: Rules, hooks: Hooks) -> Net {
+        Net::build(shards, limits, rules, hooks, false)
+    }
+
+    fn build(count: usize, limits: Limits, rules: Rules, hooks: Hooks, is_late: bool) -> Net {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
-        let (limits, rules) = (Arc::new(limits), Arc::new(rules));
+        let (limits, rules, hooks) = (Arc::new(limits), Arc::new(rules), Arc::new(hooks));
         let late = LateAnswers::default();
         let shards = (0..count).map(|me| {
             let memory = MemoryStore::new(&limits, 100 + me as u64);
@@ -122,6 +131,7 @@ impl Net {
                 me: ShardId(me as u16),
                 shards: count,
                 rules: rules.clone(),
+                hooks: hooks.clone(),
                 limits: limits.clone(),
                 seed: me as u64,
                 placement_key: 7,
@@ -137,6 +147,8 @@ impl Net {
             again: vec![false; count],
             paused: false,
             late,
+            questions: VecDeque::new(),
+            notices: Vec::new(),
             limits,
         }
     }
@@ -369,7 +381,9 @@ impl Net {
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
-            Effect::Answer { .. } | Effect::Ask { .. } => {}
+            Effect::Answer { .. } => {}
+            Effect::Ask { token, question } => self.questions.push_back((shard, token, *question)),
+            Effect::Notice(notice) => self.notices.push(*notice),
             Effect::Tell { shard: to, message } => {
                 self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));
             }
@@ -383,6 +397,24 @@ impl Net {
         if peer.outbox.push(Bytes::from(vec![0; bytes]), self.limits.outbox_bytes_max) == Appended::Full {
             inputs.push_back(Input::Full(conn));
         }
+    }
+
+    /// The question that was asked first and is not answered.
+    pub fn asked(&mut self) -> (usize, HookToken, Question) {
+        self.questions.pop_front().expect("the application is asked something")
+    }
+
+    /// The application answers what it was asked first, and everything settles. The question.
+    pub fn answer(&mut self, answer: HookAnswer) -> Question {
+        let (shard, token, question) = self.asked();
+        self.answer_as(shard, token, answer);
+        question
+    }
+
+    /// The application answers this question.
+    pub fn answer_as(&mut self, shard: usize, token: HookToken, answer: HookAnswer) {
+        self.input(shard, Input::HookAnswer { token, answer: Box::new(answer) });
+        self.settle();
     }
 
     /// Bytes that wait for a connection.

@@ -4,7 +4,7 @@ use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
 use crate::handle::Handle;
 use crate::shard::Control;
-use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Pattern, Question};
+use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
 use futures_util::FutureExt as _;
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// The handlers of an application, by what they are for. Of several patterns the first that matches has the say.
@@ -72,7 +73,7 @@ impl Handlers {
                 .rpc
                 .get(method)
                 .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no method is called {:?}", shortened(method)))),
-            Subject::Ended => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
+            Subject::Ended(_) => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
         }
     }
 
@@ -106,6 +107,9 @@ impl Handlers {
     }
 }
 
+/// News that are told at once.
+pub(crate) const TOLD_AT_ONCE: usize = 256;
+
 /// Carries a shard's questions to the handlers, and their answers back.
 #[derive(Clone)]
 pub(crate) struct Dispatcher {
@@ -114,6 +118,8 @@ pub(crate) struct Dispatcher {
     pub(crate) runtime: runtime::Handle,
     pub(crate) handle: Handle,
     pub(crate) deadline: Duration,
+    /// For what the hub does not bound.
+    pub(crate) turns: Arc<Semaphore>,
     /// To the shard that asks. What waits there is bounded by the questions that the hub has out.
     pub(crate) back: UnboundedSender<Control>,
 }
@@ -126,6 +132,18 @@ impl Dispatcher {
         self.runtime.spawn(async move {
             let answer = handlers.answer(call, deadline).await;
             let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended asks nobody
+        });
+    }
+
+    /// Tells a handler what has happened. Returns at once. The hub bounds questions and not news: when all sessions end
+    /// together, so many are told of at once and the others wait, each as one small task.
+    pub(crate) fn tell(&self, notice: Notice) {
+        let Notice::SessionEnded { caller, why } = notice;
+        let call = Call { caller, subject: Subject::Ended(why), handle: self.handle.clone() };
+        let (handlers, deadline, turns) = (self.handlers.clone(), self.deadline, self.turns.clone());
+        self.runtime.spawn(async move {
+            let _turn = turns.acquire().await; // never closed
+            handlers.answer(call, deadline).await; // it has no more to say than that it is done
         });
     }
 }
@@ -149,7 +167,7 @@ fn name(subject: &Subject) -> &str {
         Subject::Subscribe(_) => "on_subscribe",
         Subject::Publish(_) => "on_publish",
         Subject::Rpc { method, .. } => method,
-        Subject::Ended => "on_disconnect",
+        Subject::Ended(_) => "on_disconnect",
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`Publish`](crate::hub::Publish) | publish | the whole publication; returning it publishes it |
 //! | [`Json<T>`](crate::Json) | publish, rpc | the payload, decoded |
 //! | [`Method`] | rpc | the method's name |
+//! | [`Ended`](crate::hub::Ended) | disconnect | why the session ended |
 
 use super::answer::Refusal;
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
@@ -18,7 +19,7 @@ use crate::handle::Handle;
 use axum::Json;
 use axum::extract::{FromRef, State};
 use bytes::Bytes;
-use fanfare_hub::{Caller, ChannelName, ClientId, Data, Publish, SubOptions, UserId};
+use fanfare_hub::{Caller, ChannelName, ClientId, Data, Ended, Publish, SubOptions, UserId};
 use serde::de::DeserializeOwned;
 
 /// One question with everything that extractors take from.
@@ -52,7 +53,7 @@ pub enum Subject {
         data: Bytes,
     },
     /// The end of a session.
-    Ended,
+    Ended(Ended),
 }
 
 /// A value that a handler of the kind `K` can ask for, in an application with the state `S`.
@@ -258,10 +259,12 @@ impl<S> FromCall<OnRpc, S> for Method {
     }
 }
 
-/// Why the session ended.
-impl<S> FromCall<OnDisconnect, S> for Subject {
+impl<S> FromCall<OnDisconnect, S> for Ended {
     fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
-        Ok(call.subject.clone())
+        match &call.subject {
+            Subject::Ended(why) => Ok(*why),
+            _ => Err(misplaced()),
+        }
     }
 }
 

@@ -209,7 +209,15 @@ mod tests {
         let limits = Arc::new(Limits::default());
         let store = Box::new(MemoryStore::new(&limits, 1));
         let rules = config.rules.clone();
-        let shard = ShardConfig { me, shards: 1, rules, limits: limits.clone(), seed: 2, placement_key: 3 };
+        let shard = ShardConfig {
+            me,
+            shards: 1,
+            rules,
+            hooks: Arc::default(),
+            limits: limits.clone(),
+            seed: 2,
+            placement_key: 3,
+        };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
         let hub = Shard::new(shard, store, clock.now());
         let shell =

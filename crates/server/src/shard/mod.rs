@@ -310,6 +310,11 @@ impl Shell {
                     self.inputs.push_back(Input::HookAnswer { token, answer });
                 }
             },
+            Effect::Notice(notice) => {
+                if let Some(dispatcher) = &self.dispatcher {
+                    dispatcher.tell(*notice);
+                }
+            }
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);
