@@ -149,7 +149,7 @@ impl Fanfare {
     fn start_shards(self, listeners: Vec<Vec<TcpListener>>) -> Result<Vec<JoinHandle<()>>, ServeError> {
         let shards = self.config.shards;
         let born = Instant::now();
-        let placement_key = random()?;
+        let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
             path: path.clone(),
@@ -163,6 +163,7 @@ impl Fanfare {
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let mut threads = Vec::new();
+        let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
@@ -170,6 +171,7 @@ impl Fanfare {
             let place = Place::new(node.clone(), me);
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let alive = alive.clone();
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = now_since(born);
@@ -184,7 +186,7 @@ impl Fanfare {
                     placement_key,
                 };
                 let shell = Shell::new(Shard::new(shard, store, now), config, protocols, place, links, born);
-                shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
+                shard::run(shell, listeners, routes, Inbox { batches, control, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
@@ -229,7 +231,7 @@ impl Builder {
         let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
-        let handle = Handle::new(controls);
+        let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
         Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
     }
 
