@@ -38,7 +38,7 @@ pub use embed::{
 };
 pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
-pub use handle::Handle;
+pub use handle::{Handle, Published};
 pub use listen::{Address, InvalidAddress};
 pub use native::Native;
 pub use origin::Origins;

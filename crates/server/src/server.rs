@@ -151,7 +151,7 @@ impl Fanfare {
     pub(crate) fn on_manual_clock(&mut self) {
         self.clock = Clock::manual();
         self.inboxes.truncate(1);
-        self.handle = Handle::new(self.handle.controls()[..1].to_vec());
+        self.handle = self.handle.of_one_shard();
         self.config = Arc::new(Config { shards: 1, ..(*self.config).clone() });
     }
 
@@ -226,7 +226,7 @@ impl Fanfare {
     #[allow(clippy::type_complexity)] // what the two ways to start need of it
     fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Vec<JoinHandle<()>>), ServeError> {
         let shards = self.config.shards;
-        let placement_key = random()?;
+        let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
             path: path.clone(),
@@ -243,6 +243,7 @@ impl Fanfare {
         let hooks = Arc::new(self.handlers.hooks());
         let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
         let mut threads = Vec::new();
+        let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
@@ -258,7 +259,7 @@ impl Fanfare {
             });
             let seeds = (random()?, random()?);
             let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
-            let (clock, hooks) = (self.clock.clone(), hooks.clone());
+            let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = clock.now();
@@ -275,7 +276,7 @@ impl Fanfare {
                 };
                 let shell =
                     Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, clock);
-                shard::run(shell, listeners, shard_routes, Inbox { batches, control }, ready);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
@@ -429,7 +430,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
-        let handle = Handle::new(controls);
+        let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
         let handlers = Arc::new(self.handlers);
         Ok(Fanfare {
             handlers,

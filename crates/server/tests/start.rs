@@ -31,11 +31,11 @@ fn two_protocols_of_one_name_at_one_path_are_refused() {
 fn an_address_in_use_is_named() {
     let first = Server::start(config());
     let second = Fanfare::builder(()).config(config()).protocol("/", Chat::default()).build().expect("good settings");
-    let refused = second.start(&[first.address]).err().expect("the port is taken");
+    let refused = second.start(&[first.address.into()]).err().expect("the port is taken");
     assert!(refused.to_string().contains(&first.address.to_string()), "{refused}");
     let more = Fanfare::builder(()).config(config()).protocol("/", Chat::default()).build().expect("good settings");
     let free = "127.0.0.1:0".parse().expect("an address");
-    assert!(more.start(&[free, first.address]).is_err(), "all of the addresses or none");
+    assert!(more.start(&[free, first.address.into()]).is_err(), "all of the addresses or none");
 }
 
 #[test]

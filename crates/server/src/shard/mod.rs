@@ -6,6 +6,7 @@
 //! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
 
 mod accept;
+mod app;
 mod corked;
 mod flush;
 mod peers;
@@ -18,8 +19,8 @@ use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, AppCommand, AppToken, Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer,
-    Input, Now, Opened, Outbox, Shard, ShardId, WireId,
+    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Shard,
+    ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
@@ -29,12 +30,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 use corked::Corked;
 use socket::WriteHalf;
 
 pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use app::Asking;
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 pub(crate) use socket::{LooseSocket, Socket};
 
@@ -67,7 +68,7 @@ pub(crate) struct Shell {
     again: bool,
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
-    asked: Slab<oneshot::Sender<AppAnswer>>,
+    asked: Slab<app::Asked>,
     /// Where questions of the hub go; `None` where there is no handler to answer them.
     dispatcher: Option<Dispatcher>,
     links: Links,
@@ -214,12 +215,6 @@ impl Shell {
         self.settle(now);
     }
 
-    /// The application asks something.
-    fn ask(&mut self, now: Now, command: AppCommand, answer: oneshot::Sender<AppAnswer>) {
-        let token = AppToken(self.asked.insert(answer) as u64);
-        self.act(now, Input::App { token, command });
-    }
-
     /// Takes an input through the hub, and whatever follows from it.
     fn act(&mut self, now: Now, input: Input) {
         self.step(now, input);
@@ -297,11 +292,7 @@ impl Shell {
                 }
             }
             Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
-            Effect::Answer { token, answer } => {
-                if let Some(asked) = self.asked.try_remove(token.0 as usize) {
-                    let _ = asked.send(answer); // whoever asked need not wait for it
-                }
-            }
+            Effect::Answer { token, answer } => self.answered(token, answer),
             Effect::Ask { token, question } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question),
                 None => {

@@ -59,7 +59,7 @@ impl Server {
         // RUST_LOG=debug shows what the server thought of a test that fails; the second test of a binary finds it set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let running = builder.build().expect("good settings").start(&[address]).expect("a free port");
+        let running = builder.build().expect("good settings").start(&[address.into()]).expect("a free port");
         let address = running.tcp_address().expect("TCP");
         Server { running: Some(running), address }
     }
