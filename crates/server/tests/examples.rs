@@ -119,7 +119,7 @@ fn the_chat_lets_in_who_is_known_and_keeps_its_manners() {
     let join = |token: &str| {
         let mut client = chat.client();
         client.send(json!({"type": "connect", "token": token}));
-        client.send(json!({"type": "subscribe", "channel": "chat:general", "recent": 10, "presence": true}));
+        client.send(json!({"type": "subscribe", "id": 1, "channel": "chat:general", "recent": 10, "presence": true}));
         client.receive_of("subscribed");
         client
     };
