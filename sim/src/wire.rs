@@ -208,6 +208,13 @@ pub(crate) fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
         (ServerMessage::Presence(presence), ToClient::Push(Push::PresenceSnapshot { snapshot, .. })) => {
             presence.id.is_none() && (presence.seq, presence.count) == (snapshot.seq, snapshot.count)
         }
+        (ServerMessage::Subscribed(read), ToClient::Push(Push::Subscribed(said))) => {
+            read.id.is_none()
+                && same(&read.channel, &said.channel)
+                && read.position == position_of(said.position)
+                && (read.recovered, read.more) == (said.recovered, said.more)
+                && same_publications(&read.publications, &said.publications)
+        }
         (ServerMessage::Unsubscribed(ended), ToClient::Push(Push::Unsubscribed { channel, error })) => {
             ended.id.is_none() && same(&ended.channel, channel) && *ended.code == *error.code.row().word
         }
