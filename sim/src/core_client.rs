@@ -46,6 +46,7 @@ impl CoreClient {
         let user = (rng.below(3) > 0).then(|| format!("core{number}").into());
         let config = Config {
             token: user,
+            token_provider: false,
             backoff_min_ms: 100,
             backoff_max_ms: 2_000,
             connect_timeout_ms: 3_000,

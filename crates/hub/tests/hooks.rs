@@ -1,5 +1,8 @@
 //! Hooks: what the application is asked, what follows from its answers, and what does not wait for them.
 
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use bytes::Bytes;
 use common::*;
