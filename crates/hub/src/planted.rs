@@ -44,6 +44,9 @@ rows! {
     FullIsRead, "A connection is read although its outbox is full.";
     KeyUnchecked, "A key that was used is taken for a new one.";
     HistoryUnbounded, "The history of a shard grows beyond its bound.";
+    LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
+    TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
+    EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 
