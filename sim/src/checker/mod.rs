@@ -135,11 +135,17 @@ impl Checker {
             return;
         };
         view.sent = id;
+        // Before the answer to `connect` it speaks for the session that it takes up.
+        let client = view.client.or(view.resumed_from);
         let asked = match &request.command {
             Command::Connect(connect) => {
                 view.shown = connect.token.as_deref().map(user_of);
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
+                if let Some(resume) = connect.resume {
+                    let subscribes: Vec<&ChannelName> = connect.subscribe.iter().map(|sub| &sub.channel).collect();
+                    self.presences.connecting(resume.client, &subscribes);
+                }
                 for options in &connect.subscribe {
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
                 }
@@ -149,7 +155,7 @@ impl Checker {
                 subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
             ),
             Command::Unsubscribe { channel } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
@@ -162,11 +168,11 @@ impl Checker {
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
