@@ -18,6 +18,8 @@ struct Live {
     at: Position,
     /// It is at the top, or was before it was slow: what it misses from here on it misses because it is slow.
     complete: bool,
+    /// The outbox has been over its mark since: it may be catching up.
+    was_full: bool,
     /// It wants only the latest, and has missed something: the turn in which it is told what is newest, once that has come.
     owed: Option<Option<u64>>,
     /// Deliveries are gathered from a beginning that is known.
@@ -39,7 +41,9 @@ impl Watch {
     /// An answer is given.
     pub(crate) fn replied(&mut self, body: &ReplyBody, said: Said, plan: &Plan) -> Result<(), String> {
         match body {
-            ReplyBody::Subscribed(subscribed) => self.subscribed(subscribed, said, plan),
+            ReplyBody::Subscribed(subscribed) => {
+                self.subscribed(subscribed, plan.habit(said.client, &subscribed.channel), plan)
+            }
             ReplyBody::Many(bodies) => {
                 for body in bodies {
                     self.replied(body, said, plan)?;
@@ -58,31 +62,27 @@ impl Watch {
         }
     }
 
-    fn subscribed(&mut self, subscribed: &Subscribed, said: Said, plan: &Plan) -> Result<(), String> {
+    fn subscribed(&mut self, subscribed: &Subscribed, habit: Habit, plan: &Plan) -> Result<(), String> {
         let Subscribed { channel, position, more, .. } = subscribed;
-        let (habit, rule) = (plan.habit(said.client, channel), plan.slow(channel));
+        let rule = plan.slow(channel);
         if habit.slow.is_some_and(|choice| choice < rule) {
             return Err(format!("{channel}: subscribed with slow = {:?}, where the rule says {rule:?}", habit.slow));
         }
         let slow = habit.slow.unwrap_or(rule);
-        let (complete, in_step) = (!more, false);
-        let live = Live { habit, slow, at: *position, complete, owed: None, in_step, early: None };
+        let (at, complete) = (*position, !more);
+        let live = Live { habit, slow, at, complete, was_full: false, owed: None, in_step: false, early: None };
         self.0.insert(channel.clone(), live);
         Ok(())
     }
 
-    /// True where a connection whose outbox goes over its mark must be closed for it.
-    pub(crate) fn must_close(&self) -> bool {
-        self.0.values().any(|live| live.slow == Slow::Disconnect)
-    }
-
-    /// The outbox is over its mark.
-    pub(crate) fn full(&mut self) {
+    /// The outbox is over its mark. True where the connection must be closed for it: one of its channels wants that, and it was
+    /// not catching up.
+    pub(crate) fn full(&mut self) -> bool {
+        let catches_up = self.0.values().any(|live| !live.complete || live.was_full);
         for live in self.0.values_mut() {
-            live.owed = None;
-            live.in_step = false;
-            live.complete &= live.habit.batch.is_none();
+            (live.owed, live.in_step, live.was_full) = (None, false, true);
         }
+        !catches_up && self.0.values().any(|live| live.slow == Slow::Disconnect)
     }
 
     /// The outbox has drained. `exact`: what a store accepts, its shard knows at once, and so do all subscribers.
@@ -96,7 +96,7 @@ impl Watch {
     }
 
     /// Something is told. Returns true for a batch.
-    pub(crate) fn pushed(&mut self, push: &Push, said: Said, ledger: &Ledger) -> Result<bool, String> {
+    pub(crate) fn pushed(&mut self, push: &Push, said: Said, plan: &Plan, ledger: &Ledger) -> Result<bool, String> {
         match push {
             Push::Message { channel, publication } => {
                 self.published(channel, std::slice::from_ref(publication), said, ledger)?;
@@ -113,6 +113,8 @@ impl Watch {
                     live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
                 }
             }
+            // The application's doing: it asked for nothing in particular.
+            Push::Subscribed(subscribed) => self.subscribed(subscribed, Habit::default(), plan)?,
             Push::Unsubscribed { channel, .. } => {
                 self.0.remove(channel);
             }
@@ -163,7 +165,7 @@ impl Watch {
             }
         }
         // The first one after a beginning may be the end of a batch that others had begun.
-        live.in_step = live.complete;
+        live.in_step = live.complete && !live.was_full;
         live.at.offset = last.offset;
         Ok(())
     }

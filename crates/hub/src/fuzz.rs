@@ -2,16 +2,17 @@
 //!
 //! One to three shards, a store that answers in place or whenever the bytes say so, connections that read or do not, and a
 //! small alphabet of channels and commands, so that what is drawn meets. Whatever the order, nothing panics; what was closed is
-//! told nothing; a command with an id has one answer; nothing of a channel is told outside of a subscription or out of order;
+//! told nothing; a command with an id, and one of the application, has one answer; nothing of a channel is told outside of a subscription or out of order;
 //! and what is accounted stays within its bounds. In the end everything is carried, answered and read, and then every
 //! command must have its answer. The contract of [`Shard`](crate::Shard) is kept: what a shell cannot do is not tried.
 //! (The simulation judges much more, but only what its clients do; this looks where they never go.)
 
 use crate::{
-    Answer, Appended, Batch, ChannelName, ClientId, Command, Connect, ConnId, Data, Disconnect, Effect, Effects, Error,
-    ErrorCode, HistoryFrom, HistoryQuery, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, Pattern,
-    PeerMessage, Position, Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard,
-    ShardConfig, ShardId, Signal, Slow, Store, SubOptions, UserId, WireId, Who,
+    Answer, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data,
+    Disconnect, Effect, Effects, Error, ErrorCode, HistoryFrom, HistoryQuery, HookAnswer, HookToken, Hooks, Identified,
+    Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, Pattern, PeerMessage, Position, Publication, Publish,
+    Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard, ShardConfig, ShardId, Signal,
+    Slow, Store, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -103,6 +104,10 @@ struct World {
     inboxes: Vec<VecDeque<(ShardId, PeerMessage)>>,
     again: Vec<bool>,
     owed: Owed,
+    /// Commands of the application without an answer.
+    app: BTreeMap<u64, AppCommand>,
+    /// Questions that the application has not answered.
+    asked: Vec<(usize, HookToken, Question)>,
     clients: Vec<ClientId>,
     places: Vec<Position>,
     next_id: u64,
@@ -128,6 +133,21 @@ impl World {
             ..Limits::default()
         });
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
+        let which = bytes.byte();
+        let patterns = |bit: u8| -> Vec<Pattern> {
+            let text = ["a", "**"][usize::from(which >> bit) & 1];
+            (which >> (bit + 1) & 1 == 1)
+                .then(|| Pattern::new(text).expect("a pattern of this file"))
+                .into_iter()
+                .collect()
+        };
+        let hooks = Arc::new(Hooks {
+            connect: which & 1 == 1,
+            subscribe: patterns(1),
+            publish: patterns(3),
+            rpc: which & 64 == 64,
+            disconnect: which & 128 == 128,
+        });
         let (owed, rules) = (Owed::default(), Arc::new(rules(0)));
         let shards = (0..count).map(|me| {
             let memory = MemoryStore::new(&limits, 7 + me as u64);
@@ -136,8 +156,8 @@ impl World {
                 false => Box::new(memory),
             };
             let (rules, limits) = (rules.clone(), limits.clone());
-            let me = ShardId(me as u16);
-            Shard::new(ShardConfig { me, shards: count, rules, limits, seed: u64::from(me.0), placement_key: 5 }, store, now)
+            let (me, seed, placement_key, hooks) = (ShardId(me as u16), me as u64, 5, hooks.clone());
+            Shard::new(ShardConfig { me, shards: count, rules, limits, hooks, seed, placement_key }, store, now)
         });
         World {
             now,
@@ -147,6 +167,8 @@ impl World {
             inboxes: (0..count).map(|_| VecDeque::new()).collect(),
             again: vec![false; count],
             owed,
+            app: BTreeMap::new(),
+            asked: Vec::new(),
             clients: Vec::new(),
             places: Vec::new(),
             next_id: 0,
@@ -155,7 +177,7 @@ impl World {
 
     fn step(&mut self, bytes: &mut Take<'_>) {
         let shard = bytes.below(self.shards.len());
-        match bytes.below(24) {
+        match bytes.below(28) {
             0 | 1 => self.open(shard, bytes),
             2..=12 => self.command(shard, bytes),
             13 | 14 => {
@@ -179,8 +201,78 @@ impl World {
                 (0..self.shards.len()).for_each(|shard| self.input(shard, Input::Reload(rules.clone())));
             }
             23 if bytes.below(8) == 0 => self.input(shard, Input::Drain { window_ms: u64::from(bytes.byte()) }),
+            24 | 25 => self.ask(shard, bytes),
+            26 | 27 if !self.asked.is_empty() => {
+                let at = bytes.below(self.asked.len());
+                let how = bytes.byte();
+                self.answer_question(at, how);
+            }
             _ => {}
         }
+    }
+
+    /// The application asks.
+    fn ask(&mut self, shard: usize, bytes: &mut Take<'_>) {
+        let whom = match bytes.of(&self.clients).filter(|_| bytes.flag()) {
+            Some(client) => Whom::Client(client),
+            None => Whom::user(["u1", "u2"][bytes.below(2)]),
+        };
+        let channel = channel(bytes);
+        let json = Bytes::from(format!("\"{}\"", "y".repeat(usize::from(bytes.byte()))));
+        let command = match bytes.below(11) {
+            0..=2 => {
+                let key = bytes.flag().then(|| "k".into());
+                let publish = Publish { channel, data: Data::Json(json), event: None, key, echo: true };
+                let only: Vec<ClientId> = bytes.of(&self.clients).into_iter().collect();
+                let audience = bytes.flag().then(|| Box::new(Audience { only, except: Vec::new() }));
+                AppCommand::Publish { publish: Box::new(publish), audience, by: None }
+            }
+            3 => {
+                let to = bytes.of(&self.clients).filter(|_| bytes.flag());
+                AppCommand::Signal(Box::new(Signal { channel, event: "e".into(), data: json, to }))
+            }
+            4 => AppCommand::HistoryRemove { channel },
+            5 => AppCommand::Presence { channel },
+            6 => AppCommand::Channels { pattern: None, after: None, limit: bytes.byte().into() },
+            7 => AppCommand::Subscribe { whom, options: Box::new(self.options(bytes)) },
+            8 => AppCommand::Unsubscribe { whom, channel },
+            9 => {
+                let reason = [Disconnect::Kicked, Disconnect::Overloaded][bytes.below(2)];
+                AppCommand::Disconnect { whom, reason }
+            }
+            _ => AppCommand::Info,
+        };
+        self.next_id += 1;
+        self.app.insert(self.next_id, command.clone());
+        self.input(shard, Input::App { token: AppToken(self.next_id), command });
+    }
+
+    /// The application answers, as it should or not.
+    fn answer_question(&mut self, at: usize, how: u8) {
+        let (shard, token, question) = self.asked.swap_remove(at);
+        let refused = || HookAnswer::Refused(Error::new(ErrorCode::Denied, "no"));
+        let answer = match question {
+            _ if how & 7 == 7 => refused(),
+            _ if how & 7 == 6 => HookAnswer::Allowed,
+            Question::Connect { .. } | Question::Refresh { .. } => {
+                let granted = usize::from(how >> 3) % 3;
+                HookAnswer::Identity(Identified {
+                    user: (how & 8 == 8).then(|| UserId(["u1", "u2"][usize::from(how >> 4) & 1].into())),
+                    info: None,
+                    expires_ms: (how & 64 == 64).then(|| self.now.wall_ms + u64::from(how) * 20),
+                    subscribe: CHANNELS[..granted].iter().filter_map(|name| ChannelName::new(name).ok()).collect(),
+                })
+            }
+            Question::Subscribe { .. } => HookAnswer::Allowed,
+            Question::Publish { mut publish, .. } => {
+                if how & 8 == 8 {
+                    publish.data = Data::Json(Bytes::from_static(b"\"edited\""));
+                }
+                HookAnswer::Publish(publish)
+            }
+            Question::Rpc { data, .. } => HookAnswer::Result(data),
+        };
+        self.input(shard, Input::HookAnswer { token, answer: Box::new(answer) });
     }
 
     fn open(&mut self, shard: usize, bytes: &mut Take<'_>) {
@@ -211,7 +303,8 @@ impl World {
         let client = bytes.of(&self.clients).filter(|_| bytes.below(3) > 0);
         let resume = client.map(|client| Resume { shard: ShardId(bytes.below(5) as u16), client });
         let subscribe = (0..bytes.below(3)).map(|_| self.options(bytes)).collect();
-        Command::Connect(Box::new(Connect { user, info: None, resume, subscribe }))
+        let token = (bytes.below(4) == 0).then(|| "token".into());
+        Command::Connect(Box::new(Connect { token, user, resume, subscribe, ..Connect::default() }))
     }
 
     fn options(&self, bytes: &mut Take<'_>) -> SubOptions {
@@ -220,7 +313,8 @@ impl World {
         if let Some(since) = since.as_mut().filter(|_| flags & 2 == 2) {
             since.offset = u64::from(bytes.byte());
         }
-        let batch = (flags & 4 == 4).then(|| Batch { size: bytes.byte().into(), delay_ms: u32::from(bytes.byte()) * 4 });
+        let batch =
+            (flags & 4 == 4).then(|| Batch { size: bytes.byte().into(), delay_ms: u32::from(bytes.byte()) * 4 });
         let slow = (flags & 8 == 8).then(|| Slow::ALL[bytes.below(3)]);
         let recent = (flags & 16 == 16).then(|| bytes.byte().into());
         let (presence, signals) = (flags & 32 == 32, flags & 64 == 0);
@@ -230,7 +324,9 @@ impl World {
     fn command(&mut self, shard: usize, bytes: &mut Take<'_>) {
         let index = bytes.below(CONNECTIONS);
         let json = |bytes: &mut Take<'_>| Bytes::from(format!("\"{}\"", "x".repeat(usize::from(bytes.byte()))));
-        let command = match bytes.below(16) {
+        let command = match bytes.below(18) {
+            16 => Command::Rpc { method: "m".into(), data: json(bytes) },
+            17 => Command::Refresh { token: "newer".into() },
             0 => self.connect(bytes),
             1 | 2 => Command::Subscribe { subs: vec![self.options(bytes)], many: false },
             3 => {
@@ -369,6 +465,7 @@ impl World {
                 assert!(turns < 100_000, "it does not come to rest");
             }
         }
+        assert!(self.app.is_empty(), "the application was never answered: {:?}", self.app);
         for (shard, conns) in self.conns.iter().enumerate() {
             for conn in conns.iter().filter_map(|(_, conn)| conn.as_ref()) {
                 assert!(conn.pending.is_empty(), "shard {shard}, {:?}: never answered: {:?}", conn.id, conn.pending);
@@ -395,6 +492,10 @@ impl World {
                 self.input(shard, Input::Continue);
                 return true;
             }
+        }
+        if !self.asked.is_empty() {
+            self.answer_question(0, 0);
+            return true;
         }
         let next = self.owed.borrow_mut().pop_if(|_| true);
         let Some((shard, token, answer)) = next else { return false };
@@ -450,6 +551,12 @@ impl World {
                 assert!(self.conn(shard, id).is_some(), "closed twice");
                 self.conns[shard][id.index as usize].1 = None;
             }
+            Effect::Answer { token, answer } => {
+                let asked = self.app.remove(&token.0);
+                assert!(asked.is_some(), "the application has not asked this, or had its answer: {answer:?}");
+            }
+            Effect::Ask { token, question } => self.asked.push((shard, token, *question)),
+            Effect::Notice(_) => {}
             Effect::Tell { shard: to, message } => {
                 self.inboxes[usize::from(to.0)].push_back((ShardId(shard as u16), message));
             }
@@ -507,6 +614,7 @@ fn pushed(conn: &mut Conn, push: &Push) {
         Push::PresenceCount { channel, .. } | Push::PresenceSnapshot { channel, .. } => {
             _ = subscription(conn, channel);
         }
+        Push::Subscribed(subscribed) => replied(conn, &ReplyBody::Subscribed(subscribed.clone())),
         Push::Unsubscribed { channel, .. } => {
             assert!(conn.subs.remove(channel).is_some(), "{channel} was not subscribed");
         }

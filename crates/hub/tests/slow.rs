@@ -132,7 +132,9 @@ fn a_subscriber_chooses_what_asks_no_more_of_the_server_than_its_rule() {
         let (ada, bob) = (net.connect(0), net.connect(0));
         let body = net.ask(bob, Command::Subscribe { subs: vec![with_slow(choice)], many: false });
         if choice < of_rule {
-            let ReplyBody::Error(error) = body else { panic!("{choice:?} was allowed where the rule says {of_rule:?}") };
+            let ReplyBody::Error(error) = body else {
+                panic!("{choice:?} was allowed where the rule says {of_rule:?}")
+            };
             assert_eq!((error.code, error.rule.as_deref()), (ErrorCode::BadRequest, Some("chat:*")));
             assert!(error.message.contains(of_rule.word()) && error.message.contains(choice.word()), "{error}");
             continue;
@@ -143,6 +145,30 @@ fn a_subscriber_chooses_what_asks_no_more_of_the_server_than_its_rule() {
         }
         let closed = (choice == Disconnect).then_some(fanfare_hub::Disconnect::Slow);
         assert_eq!(net.peers[bob].closed, closed, "{choice:?} where the rule says {of_rule:?}");
+    }
+}
+
+/// Its own pages fill the outbox of one who recovers more than that holds: ended for it, it would never arrive.
+#[test]
+fn who_catches_up_is_not_ended_as_slow() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.slow = Slow::Disconnect;
+        let mut net = Net::with(shards, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let start = net.subscribe(bob, "chat:a").position;
+        net.cut(bob);
+        net.publish_all(ada, "chat:a", 1..=80);
+        let bob = net.connect(1);
+        net.peers[bob].reads = false;
+        let first = net.subscribe_with(bob, since("chat:a", start));
+        let mut told = texts(&first.publications);
+        net.read_again(bob);
+        told.extend(net.take_messages(bob));
+        assert_eq!((told, net.peers[bob].closed), (numbers(1..=80), None));
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 81..=140);
+        assert_eq!(net.peers[bob].closed, Some(Disconnect::Slow), "live, it has to keep up");
     }
 }
 

@@ -31,19 +31,21 @@ impl Front {
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
         let wire = session.wire;
-        let mut disconnect = false;
+        // Who still catches up is not slow: its own pages fill the outbox, and ended for that it would never arrive.
+        let (mut disconnect, mut catches_up) = (false, session.pulling.is_some());
         for sub in &mut session.subs {
             let edge = &mut self.edges.edges[sub.edge as usize];
             let slow = sub.slow(cx.rules.of(&edge.name));
             disconnect |= slow == Slow::Disconnect;
             if let Some(place) = sub.member {
                 let member = edge.member(sub.variant(wire), place);
-                sub.passes_over |= slow == Slow::Latest;
+                sub.passes_over |= slow == Slow::Latest && !member.behind;
+                catches_up |= member.behind;
                 member.behind = true;
                 member.full = true;
             }
         }
-        if disconnect {
+        if disconnect && !catches_up {
             self.close(cx, id, Disconnect::Slow);
         }
     }

@@ -6,8 +6,8 @@ use super::{
 };
 use bytes::Bytes;
 use fanfare_hub::{
-    Batch, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX, NUMBER_MAX, Position,
-    Publish, Request, RequestId, Signal, Slow, SubOptions,
+    Batch, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX, NUMBER_MAX,
+    Position, Publish, Request, RequestId, Signal, Slow, SubOptions,
 };
 
 /// The payload of a signal or call that came without.
@@ -69,20 +69,19 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
     let options = |object: &Object<'_>| sub_options(object, limits);
     let command = match &*kind {
         "connect" => {
-            let subscribe =
-                object.objects(Field::Subscribe, limits.subscriptions_max, options)?.unwrap_or_default();
+            let subscribe = object.objects(Field::Subscribe, limits.subscriptions_max, options)?.unwrap_or_default();
             let token = object.text(Field::Token, usize::MAX)?.map(Into::into);
             let ticket = object.text(Field::Ticket, usize::MAX)?.map(Into::into);
             return Ok(Decoded::Connect { id, token, ticket, subscribe });
         }
         "refresh" => {
             let token = object.needed_text(Field::Token, usize::MAX)?.into();
-            return Ok(Decoded::Refresh { id, token });
+            Command::Refresh { token }
         }
         "rpc" => {
             let method = object.needed_label(Field::Method, METHOD_BYTES_MAX)?;
             let data = object.payload(Field::Data, data_max)?.unwrap_or(NULL);
-            return Ok(Decoded::Rpc { id, method, data });
+            Command::Rpc { method, data }
         }
         "subscribe" => match object.objects(Field::Channels, limits.subscriptions_max, options)? {
             None => Command::Subscribe { subs: vec![options(object)?], many: false },

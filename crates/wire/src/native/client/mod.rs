@@ -133,7 +133,15 @@ pub struct Subscribe {
 impl Subscribe {
     /// The defaults for `channel`: live publications and signals.
     pub fn new(channel: impl Into<Arc<str>>) -> Self {
-        Subscribe { channel: channel.into(), since: None, recent: None, presence: false, signals: true, batch: None, slow: None }
+        Subscribe {
+            channel: channel.into(),
+            since: None,
+            recent: None,
+            presence: false,
+            signals: true,
+            batch: None,
+            slow: None,
+        }
     }
 }
 
@@ -191,6 +199,8 @@ pub enum ServerMessage {
         id: Option<RequestId>,
         /// JSON, where there is something to say.
         data: Option<Bytes>,
+        /// To `refresh`: how many ms the token is good for.
+        expires_ms: Option<u64>,
     },
     /// Refused.
     Error(Box<ErrorReply>),
@@ -261,6 +271,8 @@ pub struct Connected {
     pub session_resumed: bool,
     /// What to come back with.
     pub ticket: Option<Box<str>>,
+    /// How many ms the token is good for; `None` is without end.
+    pub expires_ms: Option<u64>,
     /// Milliseconds between heartbeats.
     pub ping_ms: u64,
     /// E.g. `fanfare.v1`.
