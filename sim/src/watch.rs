@@ -89,7 +89,7 @@ impl Watch {
     pub(crate) fn drained(&mut self, exact: bool, ledger: &Ledger) {
         for (channel, live) in self.0.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
             let missed = ledger.between(channel, live.at.epoch, live.at.offset, u64::MAX);
-            if exact && missed.iter().any(|kept| kept.publication.echo) {
+            if exact && missed.iter().any(|kept| !kept.publication.is_narrow()) {
                 live.owed = Some(None);
             }
         }
@@ -150,7 +150,7 @@ impl Watch {
         if let (Some(batch), true) = (live.habit.batch, live.in_step) {
             // What was gathered last may not be for this client.
             let after = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
-            let unwanted = after.iter().take_while(|kept| !kept.publication.echo).last();
+            let unwanted = after.iter().take_while(|kept| kept.publication.is_narrow()).last();
             let end = unwanted.map_or(last.offset, |kept| kept.publication.offset);
             let gathered = ledger.between(channel, live.at.epoch, live.at.offset, end + 1);
             let bytes: usize = gathered.iter().map(|kept| kept.publication.cost()).sum();
