@@ -33,20 +33,22 @@ struct Live {
 pub(crate) struct Said {
     pub(crate) now_ms: u64,
     pub(crate) turn: u64,
-    pub(crate) client: usize,
     pub(crate) page_bytes_max: usize,
 }
 
 impl Watch {
-    /// An answer is given.
-    pub(crate) fn replied(&mut self, body: &ReplyBody, said: Said, plan: &Plan) -> Result<(), String> {
+    /// An answer is given. `asked`: how the client asked to follow a channel, where that is what is answered.
+    pub(crate) fn replied(
+        &mut self,
+        body: &ReplyBody,
+        plan: &Plan,
+        asked: &impl Fn(&ChannelName) -> Habit,
+    ) -> Result<(), String> {
         match body {
-            ReplyBody::Subscribed(subscribed) => {
-                self.subscribed(subscribed, plan.habit(said.client, &subscribed.channel), plan)
-            }
+            ReplyBody::Subscribed(subscribed) => self.subscribed(subscribed, asked(&subscribed.channel), plan),
             ReplyBody::Many(bodies) => {
                 for body in bodies {
-                    self.replied(body, said, plan)?;
+                    self.replied(body, plan, asked)?;
                     if let ReplyBody::Subscribed(subscribed) = body {
                         // It was held back until the others were answered, and pulls what has come since.
                         self.0.get_mut(&subscribed.channel).into_iter().for_each(|live| live.complete = false);

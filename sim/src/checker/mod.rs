@@ -8,6 +8,7 @@ mod presence;
 use crate::application::{plain, user_of};
 use crate::counts::Counts;
 use crate::ledger::Kept;
+use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
@@ -278,6 +279,19 @@ impl Checker {
             *subscribers.entry(channel.clone()).or_default() += 1;
         }
         (subscribers, open.count() as u64)
+    }
+
+    /// How a client asked to follow the channel that is answered under this id.
+    pub(crate) fn habit(&self, pipe: usize, id: Option<&RequestId>, channel: &ChannelName) -> Habit {
+        let view = self.views.get(&pipe);
+        let want = view.and_then(|view| match id {
+            Some(RequestId::Number(id)) => match view.pending.get(id)? {
+                Asked::Subscribe(wants) => wants.iter().find(|want| want.options.channel == *channel),
+                _ => None,
+            },
+            _ => view.bare.get(channel),
+        });
+        want.map(|want| Habit { batch: want.options.batch, slow: want.options.slow }).unwrap_or_default()
     }
 
     /// A client has received a message.

@@ -24,8 +24,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, AppAnswer, AppToken, Appended, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken,
-    PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
+    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
+    OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -378,7 +378,7 @@ impl World {
                 for conn in recipients {
                     let turn = self.turn;
                     if let Some(pipe) = self.pipe_of(shard, *conn) {
-                        let (said, pipe) = (self.said(pipe), &mut self.pipes[pipe]);
+                        let (said, pipe) = (self.said(), &mut self.pipes[pipe]);
                         if let ToClient::Push(push) = &*message {
                             let batch = pipe.watch.pushed(push, said, &self.plan, &self.stores.borrow().ledger)?;
                             self.counts.batches += u64::from(batch);
@@ -394,8 +394,8 @@ impl World {
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
                 if let Some(pipe) = self.pipe_of(shard, conn) {
-                    let said = self.said(pipe);
-                    self.pipes[pipe].watch.replied(&reply.body, said, &self.plan)?;
+                    let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
+                    self.pipes[pipe].watch.replied(&reply.body, &self.plan, &asked)?;
                 }
                 let message = Rc::new(ToClient::Reply(reply));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
@@ -449,9 +449,8 @@ impl World {
         Ok(())
     }
 
-    fn said(&self, pipe: usize) -> Said {
-        let (client, page_bytes_max) = (self.pipes[pipe].client, self.plan.limits.page_bytes_max);
-        Said { now_ms: self.now_ms, turn: self.turn, client, page_bytes_max }
+    fn said(&self) -> Said {
+        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max: self.plan.limits.page_bytes_max }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {

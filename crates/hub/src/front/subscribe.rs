@@ -132,11 +132,11 @@ impl Front {
             LetIn::Rule
         };
         judge(cx, channel, by, session.user())?;
-        may_choose(cx, options)?;
         if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
         }
+        may_choose(cx, options)?;
         let max = cx.limits.subscriptions_max;
         if session.subs.len() >= max {
             let message = format!(
