@@ -5,6 +5,7 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::shard::{Granted, Refused, Routes, Shared, Socket, UpgradeRequest, adopt};
+use crate::watch::request;
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
@@ -134,6 +135,9 @@ pub(crate) fn refused_response(refused: Refused) -> Response<Body> {
     *response.status_mut() = status(refused.status).0;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Some(id) = &refused.id {
+        headers.insert(request::HEADER, id.value());
+    }
     for (name, value) in refused.headers {
         headers.insert(http::HeaderName::from_static(lower(name)), http::HeaderValue::from_static(value));
     }

@@ -27,6 +27,7 @@ mod server;
 mod service;
 mod shard;
 mod testing;
+mod watch;
 
 pub use axum::Json;
 pub use axum::extract::{FromRef, State};
@@ -46,3 +47,6 @@ pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;
 pub use testing::{TestClient, TestServer};
+pub use watch::AdminOn;
+pub use watch::logs::{LogError, LogFormat, Logs};
+pub use watch::request::RequestId;
