@@ -274,6 +274,7 @@ impl Fanfare {
                 handlers: self.handlers.clone(),
                 runtime,
                 handle: self.handle.clone(),
+                clock: self.clock.clone(),
                 deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
                 turns: turns.clone(),
                 watch: watch.clone(),

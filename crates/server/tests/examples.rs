@@ -112,14 +112,14 @@ impl Client {
 
 #[test]
 fn the_chat_lets_in_who_is_known_and_keeps_its_manners() {
-    let chat = Example::run("chat");
+    let chat = Example::run("chat_server");
     let mut stranger = chat.client();
     stranger.send(json!({"type": "connect", "id": 1, "token": "ada:guess"}));
     assert_eq!(stranger.receive()["code"], "unauthorized");
     let join = |token: &str| {
         let mut client = chat.client();
         client.send(json!({"type": "connect", "token": token}));
-        client.send(json!({"type": "subscribe", "channel": "chat:general", "recent": 10, "presence": true}));
+        client.send(json!({"type": "subscribe", "id": 1, "channel": "chat:general", "recent": 10, "presence": true}));
         client.receive_of("subscribed");
         client
     };

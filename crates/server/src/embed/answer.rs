@@ -108,7 +108,11 @@ impl From<Refusal> for HookAnswer {
 /// let ada = Identity::user("ada").info(&serde_json::json!({"name": "Ada"})).expires_in(Duration::from_secs(3600));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity(Identified);
+pub struct Identity {
+    identified: Identified,
+    /// From the answer on, by the server's clock.
+    expires_in: Option<Duration>,
+}
 
 impl Identity {
     /// Somebody of whom nothing is known, and who may do what rules let `anyone` do.
@@ -118,7 +122,8 @@ impl Identity {
 
     /// This user.
     pub fn user(id: impl AsRef<str>) -> Self {
-        Identity(Identified { user: Some(UserId(id.as_ref().into())), ..Identified::default() })
+        let identified = Identified { user: Some(UserId(id.as_ref().into())), ..Identified::default() };
+        Identity { identified, expires_in: None }
     }
 
     /// Facts about the caller that others see in presence. A value that is no JSON (a map with keys that are no texts, say)
@@ -126,7 +131,7 @@ impl Identity {
     #[must_use]
     pub fn info(mut self, info: &impl Serialize) -> Self {
         match serde_json::to_vec(info) {
-            Ok(json) => self.0.info = Some(Bytes::from(json)),
+            Ok(json) => self.identified.info = Some(Bytes::from(json)),
             Err(error) => tracing::error!(%error, "the info of an identity cannot be written as JSON"),
         }
         self
@@ -136,20 +141,22 @@ impl Identity {
     #[must_use]
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.0.expires_ms = Some(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+        self.expires_in = None;
+        self.identified.expires_ms = Some(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
     /// Ends the session after this time, unless the client has brought a newer token.
     #[must_use]
-    pub fn expires_in(self, time: Duration) -> Self {
-        self.expires_at(SystemTime::now() + time)
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires_in = Some(time);
+        self
     }
 
     /// Subscribes the session to a channel without having been asked.
     #[must_use]
     pub fn subscribe(mut self, channel: ChannelName) -> Self {
-        self.0.subscribe.push(channel);
+        self.identified.subscribe.push(channel);
         self
     }
 }
@@ -179,9 +186,16 @@ impl From<Option<UserId>> for Identity {
 }
 
 impl<T: Into<Identity>> Answers<OnConnect> for Result<T, Refusal> {
-    fn answer(self, _call: &Call) -> HookAnswer {
+    fn answer(self, call: &Call) -> HookAnswer {
         match self {
-            Ok(identity) => HookAnswer::Identity(identity.into().0),
+            Ok(identity) => {
+                let Identity { mut identified, expires_in } = identity.into();
+                if let Some(time) = expires_in {
+                    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    identified.expires_ms = Some(call.clock.now().wall_ms.saturating_add(ms));
+                }
+                HookAnswer::Identity(identified)
+            }
             Err(refusal) => refusal.into(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
+use crate::clock::Clock;
 use crate::handle::Handle;
 use crate::shard::Control;
 use crate::watch::{Watch, logs};
@@ -122,6 +123,7 @@ pub(crate) struct Dispatcher {
     /// Where handlers run.
     pub(crate) runtime: runtime::Handle,
     pub(crate) handle: Handle,
+    pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
     /// For what the hub does not bound.
     pub(crate) turns: Arc<Semaphore>,
@@ -133,7 +135,7 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     /// Has a question answered. Returns at once.
     pub(crate) fn ask(&self, token: HookToken, question: Question) {
-        let call = call(question, self.handle.clone());
+        let call = call(question, self.handle.clone(), self.clock.clone());
         let (handlers, deadline, back) = (self.handlers.clone(), self.deadline, self.back.clone());
         let watch = self.watch.clone();
         self.runtime.spawn(async move {
@@ -148,7 +150,8 @@ impl Dispatcher {
     /// together, so many are told of at once and the others wait, each as one small task.
     pub(crate) fn tell(&self, notice: Notice) {
         let Notice::SessionEnded { caller, why } = notice;
-        let call = Call { caller, subject: Subject::Ended(why), handle: self.handle.clone() };
+        let call =
+            Call { caller, subject: Subject::Ended(why), handle: self.handle.clone(), clock: self.clock.clone() };
         let (handlers, deadline, turns) = (self.handlers.clone(), self.deadline, self.turns.clone());
         let watch = self.watch.clone();
         self.runtime.spawn(async move {
@@ -161,7 +164,7 @@ impl Dispatcher {
 }
 
 /// The call that a handler gets for a question.
-pub(crate) fn call(question: Question, handle: Handle) -> Call {
+pub(crate) fn call(question: Question, handle: Handle, clock: Clock) -> Call {
     let nobody = Caller { client: None, user: None, info: None };
     let (caller, subject) = match question {
         Question::Connect { token } => (nobody, Subject::Connect { token: token.map(Token::new) }),
@@ -170,7 +173,7 @@ pub(crate) fn call(question: Question, handle: Handle) -> Call {
         Question::Publish { caller, publish } => (caller, Subject::Publish(publish)),
         Question::Rpc { caller, method, data } => (caller, Subject::Rpc { method, data }),
     };
-    Call { caller, subject, handle }
+    Call { caller, subject, handle, clock }
 }
 
 fn name(subject: &Subject) -> &str {

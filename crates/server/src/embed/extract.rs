@@ -15,6 +15,7 @@
 
 use super::answer::Refusal;
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use crate::clock::Clock;
 use crate::handle::Handle;
 use axum::Json;
 use axum::extract::{FromRef, State};
@@ -30,6 +31,7 @@ pub struct Call {
     /// What it is about.
     pub subject: Subject,
     pub(crate) handle: Handle,
+    pub(crate) clock: Clock,
 }
 
 /// What a question is about.

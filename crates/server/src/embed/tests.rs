@@ -69,7 +69,7 @@ fn publish(channel: &str, json: &'static str) -> Question {
 }
 
 async fn ask(question: Question) -> HookAnswer {
-    let call = call(question, Handle::new(Vec::new(), 0, 1));
+    let call = call(question, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
     handlers().answer(call, Duration::from_secs(5)).await
 }
 

@@ -1,14 +1,14 @@
 //! A chat server in a page of code: names that are proven, rooms with history and presence, a filter, and a method.
 //!
-//! `cargo run -p fanfare --example chat`, then in a browser's console, in two windows:
+//! `cargo run -p fanfare --example chat_server`, then in a browser's console, in two windows:
 //!
 //! ```js
 //! const ws = new WebSocket('ws://localhost:8080/v1/ws', 'fanfare.v1')
 //! ws.onmessage = e => console.log(e.data)
 //! ws.onopen = () => {
-//!   ws.send('{"type":"connect","token":"ada:wonderland"}')
-//!   ws.send('{"type":"subscribe","channel":"chat:general","recent":10,"presence":true}')
-//!   ws.send('{"type":"publish","channel":"chat:general","data":{"text":"hello"}}')
+//!   ws.send('{"type":"connect","id":1,"token":"ada:wonderland"}')
+//!   ws.send('{"type":"subscribe","id":2,"channel":"chat:general","recent":10,"presence":true}')
+//!   ws.send('{"type":"publish","id":3,"channel":"chat:general","data":{"text":"hello"}}')
 //! }
 //! ```
 
