@@ -2,7 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Chat, Config, Fanfare, Native, Origins, Running};
+use fanfare::{ApiKey, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,9 +31,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         config.shards = shards;
     }
     let shards = config.shards;
+    let api_key = args.api_key.unwrap_or_else(random_key);
+    config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
+        sentence: error.to_string(),
+        hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
+        status: 1,
+    })?);
     let mut signals = watch_signals()?;
     let running = start(config, args.listen)?;
-    let api_key = args.api_key.unwrap_or_else(random_key);
     greet(&running, shards, &api_key);
     signals.wait_for_one();
     eprintln!("stopping: clients are told to come back; once more ends it at once");
@@ -79,11 +84,23 @@ fn greet(running: &Running, shards: usize, api_key: &str) {
         let _ = writeln!(text, "listening on http://{address}"); // writing to a String cannot fail
     }
     let _ = writeln!(text, "API key: {api_key}");
-    if let Some(address) = running.addresses().first() {
+    if let Some(&address) = running.addresses().first() {
+        let _ = writeln!(text, "publish:\n{}", curl(address, api_key));
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// A line to paste into a shell: everybody in the demo's first room sees it.
+fn curl(address: SocketAddr, api_key: &str) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
+        _ => address.to_string(),
+    };
+    let key = api_key.replace('\'', "'\\''");
+    let body = r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#;
+    format!("  curl http://{host}/api/v1/publish -H 'Authorization: Bearer {key}' -d '{body}'")
 }
 
 /// The handling of signals, ready before the server is, so that none ends the process without a word.

@@ -26,12 +26,15 @@ impl Handle {
 
     /// Asks one thing, in the vocabulary of the hub.
     pub async fn ask(&self, command: AppCommand) -> AppAnswer {
+        let gone = |_| AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"));
+        self.begin(command).await.unwrap_or_else(gone)
+    }
+
+    /// Asks one thing; where nobody is left to answer, what comes is the end.
+    pub(crate) fn begin(&self, command: AppCommand) -> oneshot::Receiver<AppAnswer> {
         let (answer, answered) = oneshot::channel();
-        let gone = || AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"));
-        if self.controls[0].send(Control::App(command, answer)).is_err() {
-            return gone();
-        }
-        answered.await.unwrap_or_else(|_| gone())
+        let _ = self.controls[0].send(Control::App(command, answer)); // a shard that has ended drops it
+        answered
     }
 }
 

@@ -10,17 +10,21 @@ use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
 use fanfare_wire::websocket::is_upgrade;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
+
+/// What is read, and forgotten, of the body of a request that was refused.
+const FORGET_BYTES: usize = 1 << 20;
 
 /// A socket whose first bytes have been read already.
 struct Rewound {
@@ -54,6 +58,16 @@ pub(crate) async fn serve(shell: Shared, socket: TcpStream, read: Bytes, routes:
 }
 
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if let Some(api) = routes.api.as_ref().filter(|api| api.is_at(request.uri().path())) {
+        let (head, mut body) = request.into_parts();
+        let response = api.answer(&shell, &head, &mut body).await;
+        // Who was told to go on with the body only when it is wanted sends none.
+        if !body.is_end_stream() && !head.headers.contains_key(http::header::EXPECT) {
+            let timeout = shell.borrow().config().close_timeout;
+            tokio::task::spawn_local(tokio::time::timeout(timeout, forget(body)));
+        }
+        return Ok(response);
+    }
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let http1 = matches!(request.version(), http::Version::HTTP_10 | http::Version::HTTP_11);
@@ -89,6 +103,17 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
         }
     });
     Ok(response)
+}
+
+/// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for ever.
+async fn forget(mut body: Incoming) {
+    let mut forgotten = 0;
+    while forgotten < FORGET_BYTES {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            Some(Ok(frame)) => forgotten += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
+    }
 }
 
 /// Takes the socket back from hyper.

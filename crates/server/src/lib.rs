@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod api;
 mod chat;
 mod config;
 mod handle;
@@ -24,9 +25,11 @@ mod protocol;
 mod server;
 mod shard;
 
+pub use api::{Api, ApiKey, ApiKeyError};
 pub use chat::Chat;
 pub use config::Config;
 pub use fanfare_hub as hub;
+pub use fanfare_wire::native::app::Kind as ApiCommand;
 pub use handle::Handle;
 pub use native::Native;
 pub use origin::Origins;

@@ -1,5 +1,6 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
+use crate::api::{Api, Endpoint};
 use crate::config::Config;
 use crate::handle::Handle;
 use crate::http;
@@ -58,6 +59,14 @@ pub enum ServeError {
         /// The subprotocol.
         subprotocol: Option<&'static str>,
     },
+    /// Two API keys are the same text, so that nobody could say which of them was meant.
+    #[error("the API keys {first:?} and {second:?} are the same text")]
+    SameApiKey {
+        /// The name of one.
+        first: String,
+        /// The name of the other.
+        second: String,
+    },
     /// The operating system gave no thread or no randomness.
     #[error("the operating system refused a {what}: {source}")]
     System {
@@ -85,6 +94,7 @@ pub struct Fanfare {
     inboxes: Vec<UnboundedReceiver<Control>>,
     config: Arc<Config>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
+    api: Option<Arc<Endpoint>>,
     pages: axum::Router,
 }
 
@@ -104,6 +114,11 @@ impl Fanfare {
     /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// The HTTP API, to be mounted elsewhere too; `None` without keys. The server's own listeners serve it anyway.
+    pub fn api(&self) -> Option<Api> {
+        self.api.clone().map(|endpoint| Api::new(endpoint, self.handle()))
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -159,7 +174,7 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
+        let routes = Routes { upgrades: upgrades.collect(), api: self.api, pages: self.pages };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let mut threads = Vec::new();
@@ -230,7 +245,8 @@ impl Builder {
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls);
-        Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
+        let api = endpoint(&self.config)?;
+        Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, api, pages })
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -283,6 +299,19 @@ impl Running {
         }
         result
     }
+}
+
+fn endpoint(config: &Config) -> Result<Option<Arc<Endpoint>>, ServeError> {
+    if config.api_keys.is_empty() {
+        return Ok(None);
+    }
+    let mut salt = [0; 32];
+    fill_random(&mut salt)?;
+    let endpoint = Endpoint::new(&config.api_keys, (&config.limits).into(), config.head_timeout, salt);
+    if let Some((first, second)) = endpoint.same_keys() {
+        return Err(ServeError::SameApiKey { first: first.to_owned(), second: second.to_owned() });
+    }
+    Ok(Some(Arc::new(endpoint)))
 }
 
 fn random() -> Result<u64, ServeError> {

@@ -212,6 +212,13 @@ impl Shell {
         self.act(now, Input::App { token, command });
     }
 
+    /// The same for who is on the shard's thread and not in one of its own tasks.
+    pub(crate) fn ask_now(&mut self, command: AppCommand, answer: oneshot::Sender<AppAnswer>) {
+        let _fatal = Fatal;
+        let now = self.now();
+        self.ask(now, command, answer);
+    }
+
     /// Takes an input through the hub, and whatever follows from it.
     fn act(&mut self, now: Now, input: Input) {
         self.step(now, input);

@@ -36,11 +36,12 @@ macro_rules! fields {
 }
 
 fields! {
-    Batch "batch", Before "before", Channel "channel", Channels "channels", Client "client", Code "code", Count "count",
-    Data "data", Data64 "data64", Delay "delay", Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch",
-    Event "event", Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits",
-    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Ping "ping",
-    Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
+    After "after", Audience "audience", Batch "batch", Before "before", Channel "channel", Channels "channels",
+    Client "client", Code "code", Commands "commands", Count "count", Data "data", Data64 "data64", Delay "delay",
+    Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
+    Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits", Match "match",
+    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only",
+    Ping "ping", Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
     Reason "reason", Recent "recent", Recovered "recovered", Reset "reset", Retry "retry", RetryAfter "retry_after",
     Retryable "retryable", Rule "rule", Seq "seq", SessionResumed "session_resumed", Signals "signals", Since "since",
     Size "size", Slow "slow", Subscribe "subscribe", Subscriptions "subscriptions", Ticket "ticket", To "to",
@@ -79,11 +80,11 @@ impl Fault {
         Fault { code: ErrorCode::LimitExceeded, field: field.name().to_owned(), problem: problem.into() }
     }
 
-    fn missing(field: Field) -> Self {
+    pub(super) fn missing(field: Field) -> Self {
         Self::bad(field, "is missing")
     }
 
-    fn must_be(field: Field, what: impl fmt::Display, found: &str) -> Self {
+    pub(super) fn must_be(field: Field, what: impl fmt::Display, found: &str) -> Self {
         Self::bad(field, format!("must be {what}, not {}", Shown(found)))
     }
 

@@ -1,0 +1,83 @@
+//! Refusals: a status, the native protocol's error as the body, and the header that the status asks for.
+
+use super::json;
+use axum::body::Body;
+use fanfare_hub::{Error, ErrorCode};
+use fanfare_wire::native::app::{Kind, encode_error};
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+
+/// Why a request gets no answer of the hub.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: Error,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl From<Error> for Refusal {
+    /// The status is the one in the table of errors. "Too many" and "not now" say when to come back (RFC 9110 §10.2.3, in
+    /// seconds), at the least in one: the hub knows better only where a rate was exceeded.
+    fn from(error: Error) -> Self {
+        let status = StatusCode::from_u16(error.code.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
+        let header = retry.then(|| (RETRY_AFTER, HeaderValue::from(seconds)));
+        Refusal { status, error, header }
+    }
+}
+
+impl Refusal {
+    /// A refusal whose status says more than its code: HTTP has statuses for what the native protocol cannot ask.
+    pub(super) fn of(status: StatusCode, code: ErrorCode, message: impl Into<Box<str>>) -> Self {
+        Refusal { status, error: Error::new(code, message), header: None }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    pub(super) fn no_command(path: &str) -> Self {
+        let path = &path[..path.floor_char_boundary(80)];
+        let words: Vec<&str> = Kind::ALL.iter().map(|kind| kind.word()).collect();
+        let message = format!("nothing is at {path:?}; there is POST /api/v1/ with {}", words.join(", "));
+        Self::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
+    }
+
+    pub(super) fn method(found: &Method, path: &str, allowed: &'static str) -> Self {
+        let found = found.as_str();
+        let message = format!("{path} is asked by {allowed}, not by {}", &found[..found.len().min(20)]);
+        let refusal = Self::of(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message);
+        refusal.with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// RFC 6750 §3: without a key no error is named, with a wrong one it is.
+    pub(super) fn unauthorized(error: Option<&'static str>) -> Self {
+        let (message, challenge) = match error {
+            None => ("show one API key: `Authorization: Bearer KEY`", "Bearer realm=\"fanfare\""),
+            Some(_) => ("there is no such API key", "Bearer realm=\"fanfare\", error=\"invalid_token\""),
+        };
+        let refusal = Refusal::from(Error::new(ErrorCode::Unauthorized, message));
+        refusal.with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut out = Vec::new();
+        encode_error(&mut out, &self.error);
+        let mut response = json(out);
+        *response.status_mut() = self.status;
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
