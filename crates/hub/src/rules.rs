@@ -89,6 +89,19 @@ impl Pattern {
         segments.next().is_none()
     }
 
+    /// What every matching name begins with.
+    pub(crate) fn prefix(&self) -> String {
+        let mut prefix = String::new();
+        for (place, part) in self.parts.iter().enumerate() {
+            let Part::Literal(text) = part else { break };
+            prefix.push_str(text);
+            if place + 1 < self.parts.len() {
+                prefix.push(':');
+            }
+        }
+        prefix
+    }
+
     /// The segment of a matching `name` that a `{user}` capture stands for.
     fn captured_user<'n>(&self, name: &'n str) -> Option<&'n str> {
         let at = self.parts.iter().position(|part| *part == Part::User)?;

@@ -68,17 +68,18 @@ impl Front {
             None => (ClientId(cx.rng.next_u64()), None),
         };
         let at = self.sessions.open(client, id, wire, grace_ms);
+        let mut identity = Identity { user: connect.user.clone(), info: connect.info.clone() };
         let session = self.sessions.get(at).expect("just opened");
         session.full = full;
-        if connect.user.is_some() || connect.info.is_some() {
-            session.identity = Some(Box::new(Identity { user: connect.user.clone(), info: connect.info.clone() }));
-        }
         let mut entered = Vec::new();
         let mut mailbox = Vec::new();
         if let Some(adopted) = adopted {
             session.incarnation = adopted.incarnation;
-            if session.identity.is_none() && adopted.identity != Identity::default() {
-                session.identity = Some(Box::new(adopted.identity));
+            if identity == Identity::default() {
+                identity = adopted.identity;
+            }
+            if !adopted.granted.is_empty() {
+                session.extra().granted = adopted.granted;
             }
             entered = adopted.entered;
             mailbox = adopted.mailbox;
@@ -86,6 +87,7 @@ impl Front {
         for signal in mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
+        self.sessions.identify(at.index, identity);
         if let Some(conn) = self.conn(id) {
             conn.session = Some(at.index);
         }
@@ -104,14 +106,16 @@ impl Front {
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = Some(id);
+        self.sessions.connected += 1;
         session.full = full;
         session.wire = wire;
         session.grace_ms = grace_ms;
         session.incarnation += 1;
         if connect.info.is_some() {
             let user = session.user().cloned();
-            session.identity = Some(Box::new(Identity { user, info: connect.info.clone() }));
+            self.sessions.identify(index, Identity { user, info: connect.info.clone() });
         }
+        let session = &mut self.sessions.slab[index as usize];
         let entered = session.extra.as_mut().map(|e| std::mem::take(&mut e.entered)).unwrap_or_default();
         self.welcome(cx, id, at, reply, connect, true, entered);
     }
@@ -133,6 +137,9 @@ impl Front {
         let (client, user) = (session.client, session.user().cloned());
         let connected = Connected { client, user, resumed, ping_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
+        if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
+            extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
+        }
         for channel in &entered {
             let goes_on = connect.subscribe.iter().any(|options| options.channel == *channel);
             if !goes_on && !planted(Planted::PresenceResumed) {
@@ -156,13 +163,15 @@ impl Front {
                 self.forget_conn(old);
                 self.detach(cx, index);
             }
-            let session = self.sessions.remove(index);
+            let (session, identity) = self.sessions.remove(index);
+            self.sessions.moved.left(cx.now.mono_ms, client, identity.user.clone(), from);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
             Box::new(Adopted {
-                identity: session.identity.map(|i| *i).unwrap_or_default(),
+                identity,
                 incarnation: session.incarnation + 1,
                 entered: extra.entered,
+                granted: extra.granted,
                 mailbox: mailbox.take(),
             })
         });
@@ -174,6 +183,9 @@ impl Front {
         let Some(Ask::Adopt(adopting)) = self.asks.take(token) else { return };
         let Adopting { conn: id, reply, connect, waiting } = *adopting;
         let client = connect.resume.map(|resume| resume.client);
+        if let Some(client) = client {
+            self.sessions.moved.arrived(client);
+        }
         let gone = self.conn(id).is_none();
         if gone {
             // The client is away again. What was fetched lives out its grace here, under no connection.
@@ -208,11 +220,12 @@ impl Front {
     fn keep_orphan(&mut self, cx: &mut Cx<'_>, client: ClientId, adopted: Adopted) {
         let nowhere = ConnId { index: u32::MAX, generation: 0 };
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), 0);
+        self.sessions.disconnect(at.index);
+        self.sessions.identify(at.index, adopted.identity);
         let session = self.sessions.get(at).expect("just opened");
-        session.conn = None;
         session.incarnation = adopted.incarnation;
-        session.identity = Some(Box::new(adopted.identity));
         session.extra().entered = adopted.entered;
+        session.extra().granted = adopted.granted;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
@@ -247,8 +260,8 @@ impl Front {
         if !planted(Planted::StaleAnswer) {
             self.sessions.renew(index);
         }
+        self.sessions.disconnect(index);
         let session = &mut self.sessions.slab[index as usize];
-        session.conn = None;
         session.full = false;
         session.pulling = None;
         session.outstanding = 0;
@@ -268,7 +281,7 @@ impl Front {
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
-            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
+            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply) | Waiting::End(reply)) = waiting;
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
             self.reply(cx, None, reply, ReplyBody::Error(error));
         }
@@ -283,8 +296,8 @@ impl Front {
     }
 
     /// The session ends, and its presence with it.
-    fn end(&mut self, cx: &mut Cx<'_>, index: u32) {
-        let session = self.sessions.remove(index);
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let (session, _) = self.sessions.remove(index);
         for channel in session.extra.map(|e| e.entered).unwrap_or_default() {
             self.tell_home(cx, &channel, ToHome::Leave { token: None, client: session.client });
         }

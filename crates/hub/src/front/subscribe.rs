@@ -6,14 +6,14 @@
 use super::ask::{Ask, ReplyTo};
 use super::edge::Member;
 use super::lane::Waiting;
-use super::session::{SessionRef, Sub};
+use super::session::{Session, SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::Action;
+use crate::rules::{Action, Denial};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 
@@ -65,7 +65,10 @@ impl Front {
         let entry = &mut self.edges.edges[edge as usize];
         entry.pending += 1;
         entry.seq = seq;
-        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want: Want { since, recent } });
+        entry.told = entry.count();
+        let members = entry.told;
+        self.sessions.subscriptions += 1;
+        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want: Want { since, recent }, members });
     }
 
     fn try_subscribe(&mut self, cx: &Cx<'_>, at: SessionRef, options: &SubOptions) -> Result<(), Error> {
@@ -74,7 +77,7 @@ impl Front {
         let Some(session) = self.sessions.get(at) else {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
-        cx.rules.judge(channel, Action::Subscribe, session.user()).map_err(|denial| denial.into_error(channel))?;
+        may_subscribe(cx, session, channel)?;
         if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
@@ -114,18 +117,16 @@ impl Front {
         let channel = entry.name.clone();
         let Some(slot) = self.sessions.get(at).and_then(|session| session.sub_of_id(sub)) else {
             self.linger(cx, edge);
+            self.recount(cx, edge);
             // Nobody waits any more; a place in a gathered answer is filled all the same.
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done").on(&channel);
             self.reply(cx, None, reply, ReplyBody::Error(error));
             return self.run(cx, edge);
         };
         // The rules may have changed since it was asked.
-        let result = result.and_then(|start| {
-            let user = self.sessions.get(at).and_then(|session| session.user());
-            match cx.rules.judge(&channel, Action::Subscribe, user) {
-                Ok(_) => Ok(start),
-                Err(denial) => Err(denial.into_error(&channel)),
-            }
+        let result = result.and_then(|start| match self.sessions.get(at) {
+            Some(session) => may_subscribe(cx, session, &channel).map(|()| start),
+            None => Ok(start),
         });
         match result {
             Err(error) => {
@@ -243,6 +244,7 @@ impl Front {
                     self.subscribe(cx, at, reply, options, false);
                 }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
+                Waiting::End(reply) => self.end_for_app(cx, at, channel, reply),
             }
         }
     }
@@ -255,6 +257,9 @@ impl Front {
             return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
         };
         let entered = self.take_sub(cx, at.index, slot);
+        if let Some(session) = self.sessions.get(at) {
+            session.revoke(&channel);
+        }
         if entered && !planted(Planted::PresenceAfterUnsubscribe) {
             self.leave_presence(cx, at, &channel);
         }
@@ -266,6 +271,7 @@ impl Front {
         let Some(session) = self.sessions.get(at) else { return };
         let (conn, wire) = (session.conn, session.wire);
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+        session.revoke(&channel);
         if self.take_sub(cx, at.index, slot) {
             self.leave_presence(cx, at, &channel);
         }
@@ -274,7 +280,7 @@ impl Front {
         }
     }
 
-    fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
+    pub(super) fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
         if let Some(session) = self.sessions.get(at) {
             let client = session.client;
             self.tell_home(cx, channel, ToHome::Leave { token: None, client });
@@ -286,6 +292,7 @@ impl Front {
         let entry = &mut self.sessions.slab[session as usize];
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
+        self.sessions.subscriptions -= 1;
         if entry.pulling == Some(sub.id) {
             // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
@@ -309,7 +316,35 @@ impl Front {
             }
         }
         self.linger(cx, sub.edge);
+        self.recount(cx, sub.edge);
         sub.entered
+    }
+
+    /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens until then.
+    fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let edge = &mut self.edges.edges[index as usize];
+        if edge.recounted || edge.count() == edge.told {
+            return;
+        }
+        edge.recounted = true;
+        if self.edges.recounts.is_empty() {
+            cx.wheel.add(cx.now.mono_ms, Timer::Members); // at the wheel's next tick
+        }
+        self.edges.recounts.push((index, edge.life));
+    }
+
+    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects the last.
+    pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
+        for (index, life) in std::mem::take(&mut self.edges.recounts) {
+            let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) else {
+                continue;
+            };
+            edge.recounted = false;
+            let (members, name) = (edge.count(), edge.name.clone());
+            if std::mem::replace(&mut edge.told, members) != members && !planted(Planted::MembersUntold) {
+                self.tell_home(cx, &name, ToHome::Members(members));
+            }
+        }
     }
 
     /// Starts the clock of an edge that nobody uses.
@@ -350,10 +385,10 @@ impl Front {
     fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
         let Some(session) = self.sessions.get(at) else { return false };
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
-        match cx.rules.judge(&channel, Action::Subscribe, session.user()) {
-            Ok(_) => false,
-            Err(denial) => {
-                self.end_subscription(cx, at, slot, denial.into_error(&channel));
+        match may_subscribe(cx, session, &channel) {
+            Ok(()) => false,
+            Err(error) => {
+                self.end_subscription(cx, at, slot, error);
                 true
             }
         }
@@ -369,5 +404,14 @@ impl Front {
             cx.effects.recipient(id);
             cx.effects.push_from(start, push, wire);
         }
+    }
+}
+
+/// Whether a session may follow a channel: a rule lets it, or the application has subscribed it to a channel that has a rule.
+fn may_subscribe(cx: &Cx<'_>, session: &Session, channel: &ChannelName) -> Result<(), Error> {
+    match cx.rules.judge(channel, Action::Subscribe, session.user()) {
+        Ok(_) => Ok(()),
+        Err(denial) if denial != Denial::NoRule && session.is_granted(channel) => Ok(()),
+        Err(denial) => Err(denial.into_error(channel)),
     }
 }

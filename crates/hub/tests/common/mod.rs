@@ -57,6 +57,9 @@ pub struct Net {
     /// Fan-outs go on only when the test says so.
     pub paused: bool,
     pub late: LateAnswers,
+    /// What the application was answered, by token.
+    pub answers: Vec<(AppToken, AppAnswer)>,
+    next_token: u64,
 }
 
 /// A store whose answers come when the test says so, in order.
@@ -137,8 +140,31 @@ impl Net {
             again: vec![false; count],
             paused: false,
             late,
+            answers: Vec::new(),
+            next_token: 0,
             limits,
         }
+    }
+
+    /// The application asks something on a shard; what other shards make of it waits for [`settle`](Self::settle).
+    pub fn app_only(&mut self, shard: usize, command: AppCommand) -> AppToken {
+        self.next_token += 1;
+        let token = AppToken(self.next_token);
+        let shard = shard % self.shards.len();
+        self.input(shard, Input::App { token, command });
+        token
+    }
+
+    /// The answer to a command of the application, once there is one.
+    pub fn app_answer(&self, token: AppToken) -> Option<AppAnswer> {
+        self.answers.iter().find(|(of, _)| *of == token).map(|(_, answer)| answer.clone())
+    }
+
+    /// The application asks something on a shard and is answered.
+    pub fn app(&mut self, shard: usize, command: AppCommand) -> AppAnswer {
+        let token = self.app_only(shard, command);
+        self.settle();
+        self.app_answer(token).unwrap_or_else(|| panic!("no answer to {token:?}"))
     }
 
     /// Opens a connection to a shard, without a session.
@@ -301,6 +327,12 @@ impl Net {
         }
     }
 
+    /// Carries one of the messages that are on their way between shards: by its place among them, first come first.
+    pub fn carry(&mut self, place: usize) {
+        let (shard, from, message) = self.inbox.remove(place).expect("a message is on its way");
+        self.input(shard, Input::Peer { from, message });
+    }
+
     /// Carries messages between shards and goes on with fan-outs until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
@@ -369,7 +401,11 @@ impl Net {
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
-            Effect::Answer { .. } | Effect::Ask { .. } => {}
+            Effect::Answer { token, answer } => {
+                assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
+                self.answers.push((token, answer));
+            }
+            Effect::Ask { .. } => {}
             Effect::Tell { shard: to, message } => {
                 self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));
             }
