@@ -10,7 +10,12 @@
 
 mod body;
 mod keys;
+mod openapi;
 mod refusal;
+mod table;
+
+#[cfg(test)]
+mod tests;
 
 pub use keys::{ApiKey, ApiKeyError};
 
@@ -26,12 +31,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use keys::Keys;
 use refusal::Refusal;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Every address of the API begins so.
 const PREFIX: &str = "/api/";
+/// Where the OpenAPI document is.
+const DOCUMENT: &str = "/api/openapi.json";
 const COMMANDS_PREFIX: &str = "/api/v1/";
 
 /// Whom a command is asked of.
@@ -60,11 +67,12 @@ pub(crate) struct Endpoint {
     keys: Keys,
     limits: Limits,
     body_timeout: Duration,
+    document: OnceLock<Bytes>,
 }
 
 impl Endpoint {
     pub(crate) fn new(keys: &[ApiKey], limits: Limits, body_timeout: Duration, salt: [u8; 32]) -> Self {
-        Endpoint { keys: Keys::new(keys, salt), limits, body_timeout }
+        Endpoint { keys: Keys::new(keys, salt), limits, body_timeout, document: OnceLock::new() }
     }
 
     /// Two of its keys that are the same text, by name.
@@ -97,6 +105,9 @@ impl Endpoint {
         B::Error: std::fmt::Display,
     {
         let path = head.uri.path();
+        if path == DOCUMENT {
+            return self.document(&head.method);
+        }
         let kind = path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).ok_or_else(|| Refusal::no_command(path))?;
         if head.method != Method::POST {
             return Err(Refusal::method(&head.method, path, "POST"));
@@ -137,6 +148,17 @@ impl Endpoint {
             }
         }
         Ok(json(out))
+    }
+
+    /// What the API is, for programs. Whoever may reach the port may read it: it says no more than the documentation.
+    fn document(&self, method: &Method) -> Result<Response<Body>, Refusal> {
+        if method != Method::GET && method != Method::HEAD {
+            return Err(Refusal::method(method, DOCUMENT, "GET, HEAD"));
+        }
+        let print = || Bytes::from(openapi::document().to_string());
+        let mut response = Response::new(Body::from(self.document.get_or_init(print).clone()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
     }
 
     /// The key that was shown, if it is one. Missing and wrong are told apart: the caller knows which it did.

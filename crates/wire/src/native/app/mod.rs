@@ -33,7 +33,7 @@ pub const BROADCAST_CHANNELS_MAX: usize = 1000;
 /// Clients that an audience may name, in each of its lists.
 pub const AUDIENCE_CLIENTS_MAX: usize = 1000;
 /// Channels that one page of `channels` may hold.
-pub const CHANNELS_LIMIT_MAX: u32 = 1000;
+pub const CHANNELS_LIMIT_MAX: u32 = fanfare_hub::CHANNELS_MAX;
 /// What a `channels` without `limit` asks for.
 pub const CHANNELS_LIMIT_DEFAULT: u32 = 100;
 /// Bytes of a user's id.
