@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod api;
 mod bench;
 mod fuzz;
 mod licences;

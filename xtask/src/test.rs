@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::Run;
 use crate::sim;
 use crate::workspace::Workspace;
-use crate::{licences, tidy, tools};
+use crate::{api, licences, tidy, tools};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -87,6 +87,16 @@ pub(crate) const STEPS: &[Step] = &[
         run: |workspace| {
             build(workspace)?;
             sim::run(workspace, sim::Build::Debug, &["--seeds".to_owned(), SIM_SEEDS.to_owned()])
+        },
+    },
+    Step {
+        name: "api",
+        about: "schemathesis against the HTTP API, about a minute",
+        needs: &["python3"],
+        folders: &[api::FOLDER],
+        run: |workspace| {
+            build(workspace)?;
+            api::run(workspace)
         },
     },
     Step {

@@ -88,13 +88,15 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error
     if all.next().is_some() {
         return Err(bad("stands twice"));
     }
-    let text = value.to_str().map_err(|_| bad("holds something else than visible ASCII characters"))?;
-    match text.strip_prefix('"') {
-        None => Ok(Some(text)),
-        Some(rest) => match rest.strip_suffix('"') {
-            Some(inner) if !inner.contains(['"', '\\']) => Ok(Some(inner)),
-            _ => Err(bad("begins as a text in quotes and is none")),
-        },
+    let bytes = value.as_bytes();
+    let inner = match bytes {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => bytes,
+    };
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    match std::str::from_utf8(inner) {
+        Ok(text) if inner.iter().all(plain) => Ok(Some(text)),
+        _ => Err(bad("may hold visible ASCII characters and spaces, no backslashes, and quotes only around the whole")),
     }
 }
 

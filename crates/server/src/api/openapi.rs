@@ -95,13 +95,19 @@ fn operation(command: &Command) -> Value {
             "name": "Idempotency-Key",
             "in": "header",
             "description": "The same as `key` in the body; where both stand they must be equal.",
-            "schema": { "type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX, "pattern": "^[!#-~]+$" },
+            "schema": { "type": "string", "pattern": header_pattern() },
         }]);
     }
     operation
 }
 
-pub(super) fn may_be_empty(kind: Kind) -> bool {
+/// Plain or in quotes; a header's value neither begins nor ends with a space.
+fn header_pattern() -> String {
+    let (seen, any) = (r"[!#-\[\]-~]", r"[ !#-\[\]-~]");
+    format!("^({seen}({any}{{0,{}}}{seen})?|\"{any}{{1,{KEY_BYTES_MAX}}}\")$", KEY_BYTES_MAX - 2)
+}
+
+fn may_be_empty(kind: Kind) -> bool {
     matches!(kind, Kind::Channels | Kind::Info)
 }
 
@@ -188,7 +194,10 @@ fn object(fields: &[Field], about: &str, in_request: bool) -> Value {
 
 fn schema(shape: Shape, or_null: bool) -> Value {
     let text = |min: usize, max: usize, pattern: Option<String>| {
-        let mut schema = json!({ "type": "string", "minLength": min });
+        let mut schema = json!({ "type": "string" });
+        if min > 0 {
+            schema["minLength"] = min.into();
+        }
         if max < usize::MAX {
             schema["maxLength"] = max.into();
         }

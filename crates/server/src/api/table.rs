@@ -76,7 +76,7 @@ const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Fiel
 }
 
 const ANY_NUMBER: Shape = Shape::Number { min: 0, max: NUMBER_MAX };
-const ANY_TEXT: Shape = Shape::Text { min: 1, max: usize::MAX };
+const ANY_TEXT: Shape = Shape::Text { min: 0, max: usize::MAX };
 const KEY: Shape = Shape::Text { min: 1, max: KEY_BYTES_MAX };
 const USER: Shape = Shape::Text { min: 1, max: USER_BYTES_MAX };
 
@@ -202,7 +202,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Publish the same to several channels",
         about: "Each channel is answered for itself, in the order given; one that is refused spoils only itself.",
         fields: &[
-            field("channels", Shape::List { of: &Shape::Channel, min: 1, max: BROADCAST_CHANNELS_MAX }, "The channels"),
+            field("channels", Shape::List { of: &ANY_TEXT, min: 1, max: BROADCAST_CHANNELS_MAX }, "The channels"),
             DATA,
             DATA64,
             EVENT,

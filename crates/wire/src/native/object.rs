@@ -176,11 +176,16 @@ impl<'a> Object<'a> {
         self.text(field, len_max)?.ok_or_else(|| Fault::missing(field))
     }
 
-    /// An integer in plain digits.
+    /// An integer: digits, and perhaps a fraction of zeros, which some languages write and JSON Schema counts as one. No
+    /// exponent and no sign.
     pub(super) fn number(&self, field: Field, min: u64, max: u64) -> Result<Option<u64>, Fault> {
         let Some(raw) = self.get(field) else { return Ok(None) };
-        let digits = raw.bytes().all(|byte| byte.is_ascii_digit());
-        match raw.parse() {
+        let whole = match raw.split_once('.') {
+            Some((whole, fraction)) if fraction.bytes().all(|byte| byte == b'0') => whole,
+            _ => raw,
+        };
+        let digits = whole.bytes().all(|byte| byte.is_ascii_digit());
+        match whole.parse() {
             Ok(number) if digits && (min..=max).contains(&number) => Ok(Some(number)),
             _ => Err(Fault::must_be(field, format_args!("an integer from {min} to {max}"), raw)),
         }

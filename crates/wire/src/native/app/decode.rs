@@ -117,12 +117,14 @@ fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Resul
     let mut content = content(object, limits.message_bytes_max)?;
     content.key = key(content.key, caller.key)?;
     let audience = audience(object)?;
+    // An entry that is no text spoils the list that it stands in, a text that is no name only itself.
+    let within = |index| move |fault: Fault| fault.within(Field::Channels, Some(index));
     let one = |(index, raw): (usize, &str)| {
-        let channel = texts_item(raw).and_then(|name| channel_name(&name));
-        let channel = channel.map_err(|fault| fault.within(Field::Channels, Some(index)).into_error())?;
-        Ok(publish(content.clone().to(channel), audience.clone(), caller))
+        let name = texts_item(raw).map_err(within(index))?;
+        let channel = channel_name(&name).map_err(|fault| within(index)(fault).into_error());
+        Ok(channel.map(|channel| publish(content.clone().to(channel), audience.clone(), caller)))
     };
-    Ok(Asked::Many(items.into_iter().enumerate().map(one).collect()))
+    Ok(Asked::Many(items.into_iter().enumerate().map(one).collect::<Result<_, Fault>>()?))
 }
 
 /// The raw items of an array that must be there and hold at least one.
