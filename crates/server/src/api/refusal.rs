@@ -81,3 +81,26 @@ impl Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::ERRORS;
+
+    #[test]
+    fn every_error_of_the_hub_has_its_status_and_says_when_to_come_back_where_that_helps() {
+        for row in ERRORS {
+            for (retry_after_ms, seconds) in
+                [(None, 1), (Some(0), 1), (Some(1000), 1), (Some(1001), 2), (Some(60_000), 60)]
+            {
+                let mut error = Error::new(row.code, "why");
+                error.retry_after_ms = retry_after_ms;
+                let response = Refusal::from(error).into_response();
+                assert_eq!(response.status().as_u16(), row.status, "{}", row.word);
+                let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+                let expected = matches!(row.status, 429 | 503).then(|| format!("{seconds}"));
+                assert_eq!(retry, expected, "{} {retry_after_ms:?}", row.word);
+            }
+        }
+    }
+}
