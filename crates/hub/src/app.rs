@@ -28,6 +28,19 @@ pub enum Whom {
     User(UserId),
 }
 
+impl Whom {
+    /// Every session of the user with this name.
+    pub fn user(name: &str) -> Whom {
+        Whom::User(UserId(name.into()))
+    }
+}
+
+impl std::convert::From<ClientId> for Whom {
+    fn from(client: ClientId) -> Whom {
+        Whom::Client(client)
+    }
+}
+
 /// What the application asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppCommand {

@@ -319,7 +319,7 @@ fn sessions_are_subscribed_by_user_and_told_so() {
             assert_eq!(first.expect("told").publications.len(), 1);
             assert_eq!(messages(&told), ["1"]);
         }
-        assert_eq!(net.take_messages(bob), numbers(1..=0));
+        assert!(net.take_messages(bob).is_empty());
         assert_eq!(net.app(0, command), AppAnswer::Concerned(3), "who is subscribed already counts too");
         net.reload(Rules::new(vec![closed.clone()]));
         net.app(0, publish_app("chat:a", "2"));

@@ -4,6 +4,7 @@
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
+use crate::api::Here;
 use crate::shard::{Refused, Routes, Shared, UpgradeRequest, adopt};
 use axum::body::Body;
 use bytes::{Buf, Bytes};
@@ -60,7 +61,7 @@ pub(crate) async fn serve(shell: Shared, socket: TcpStream, read: Bytes, routes:
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     if let Some(api) = routes.api.as_ref().filter(|api| api.is_at(request.uri().path())) {
         let (head, mut body) = request.into_parts();
-        let response = api.answer(&shell, &head, &mut body).await;
+        let response = api.answer(&Here { shell: &shell, handle: api.handle() }, &head, &mut body).await;
         // Who was told to go on with the body only when it is wanted sends none.
         if !body.is_end_stream() && !head.headers.contains_key(http::header::EXPECT) {
             let timeout = shell.borrow().config().close_timeout;

@@ -30,7 +30,7 @@ pub use chat::Chat;
 pub use config::Config;
 pub use fanfare_hub as hub;
 pub use fanfare_wire::native::app::Kind as ApiCommand;
-pub use handle::Handle;
+pub use handle::{Handle, Published};
 pub use native::Native;
 pub use origin::Origins;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};

@@ -118,7 +118,7 @@ impl Fanfare {
 
     /// The HTTP API, to be mounted elsewhere too; `None` without keys. The server's own listeners serve it anyway.
     pub fn api(&self) -> Option<Api> {
-        self.api.clone().map(|endpoint| Api::new(endpoint, self.handle()))
+        self.api.clone().map(Api::new)
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -164,7 +164,7 @@ impl Fanfare {
     fn start_shards(self, listeners: Vec<Vec<TcpListener>>) -> Result<Vec<JoinHandle<()>>, ServeError> {
         let shards = self.config.shards;
         let born = Instant::now();
-        let placement_key = random()?;
+        let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
             path: path.clone(),
@@ -178,6 +178,7 @@ impl Fanfare {
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let mut threads = Vec::new();
+        let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
@@ -185,6 +186,7 @@ impl Fanfare {
             let place = Place::new(node.clone(), me);
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let alive = alive.clone();
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
                 let now = now_since(born);
@@ -199,7 +201,7 @@ impl Fanfare {
                     placement_key,
                 };
                 let shell = Shell::new(Shard::new(shard, store, now), config, protocols, place, links, born);
-                shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
+                shard::run(shell, listeners, routes, Inbox { batches, control, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
@@ -244,8 +246,8 @@ impl Builder {
         let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
-        let handle = Handle::new(controls);
-        let api = endpoint(&self.config)?;
+        let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
+        let api = endpoint(&self.config, &handle)?;
         Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, api, pages })
     }
 
@@ -301,13 +303,13 @@ impl Running {
     }
 }
 
-fn endpoint(config: &Config) -> Result<Option<Arc<Endpoint>>, ServeError> {
+fn endpoint(config: &Config, handle: &Handle) -> Result<Option<Arc<Endpoint>>, ServeError> {
     if config.api_keys.is_empty() {
         return Ok(None);
     }
     let mut salt = [0; 32];
     fill_random(&mut salt)?;
-    let endpoint = Endpoint::new(&config.api_keys, (&config.limits).into(), config.head_timeout, salt);
+    let endpoint = Endpoint::new(handle.clone(), &config.api_keys, (&config.limits).into(), config.head_timeout, salt);
     if let Some((first, second)) = endpoint.same_keys() {
         return Err(ServeError::SameApiKey { first: first.to_owned(), second: second.to_owned() });
     }

@@ -20,7 +20,7 @@ mod tests;
 pub use keys::{ApiKey, ApiKeyError};
 
 use crate::handle::Handle;
-use crate::shard::Shared;
+use crate::shard::{Shared, ask_here};
 use axum::body::Body;
 use bytes::Bytes;
 use fanfare_hub::{AppAnswer, AppCommand, Error, ErrorCode};
@@ -33,7 +33,6 @@ use keys::Keys;
 use refusal::Refusal;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Every address of the API begins so.
 const PREFIX: &str = "/api/";
@@ -41,29 +40,38 @@ const PREFIX: &str = "/api/";
 const DOCUMENT: &str = "/api/openapi.json";
 const COMMANDS_PREFIX: &str = "/api/v1/";
 
-/// Whom a command is asked of.
+/// How commands get to the hub.
 pub(crate) trait Ask {
-    /// Begins; the answer comes later, or the sender is dropped where there is nobody left to answer.
-    fn begin(&self, command: AppCommand) -> oneshot::Receiver<AppAnswer>;
+    fn one(&self, command: AppCommand) -> impl Future<Output = AppAnswer>;
 }
 
 impl Ask for Handle {
-    fn begin(&self, command: AppCommand) -> oneshot::Receiver<AppAnswer> {
-        Handle::begin(self, command)
+    async fn one(&self, command: AppCommand) -> AppAnswer {
+        self.ask(command).await
     }
 }
 
-/// The shard on whose thread this runs. With a store in memory and the channel's home here the answer is there at once.
-impl Ask for Shared {
-    fn begin(&self, command: AppCommand) -> oneshot::Receiver<AppAnswer> {
-        let (answer, answered) = oneshot::channel();
-        self.borrow_mut().ask_now(command, answer);
-        answered
+/// For requests that are served on a shard's own thread. What that shard can take is asked in place, without a queue and
+/// another task; with a store in memory the answer is there at once. All else goes to the shard that it is about.
+pub(crate) struct Here<'a> {
+    pub(crate) shell: &'a Shared,
+    pub(crate) handle: &'a Handle,
+}
+
+impl Ask for Here<'_> {
+    async fn one(&self, command: AppCommand) -> AppAnswer {
+        let here = self.shell.borrow().shard();
+        let is_here = command.channel().is_none() || self.handle.shard_of(&command) == here;
+        match self.handle.try_room(here).filter(|_| is_here) {
+            Some(room) => ask_here(self.shell, command, room).await.unwrap_or_else(|_| stopped()),
+            None => self.handle.ask(command).await,
+        }
     }
 }
 
 /// What answers requests: keys and limits. The same on every shard.
 pub(crate) struct Endpoint {
+    handle: Handle,
     keys: Keys,
     limits: Limits,
     body_timeout: Duration,
@@ -71,8 +79,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(keys: &[ApiKey], limits: Limits, body_timeout: Duration, salt: [u8; 32]) -> Self {
-        Endpoint { keys: Keys::new(keys, salt), limits, body_timeout, document: OnceLock::new() }
+    pub(crate) fn new(handle: Handle, keys: &[ApiKey], limits: Limits, body_timeout: Duration, salt: [u8; 32]) -> Self {
+        Endpoint { handle, keys: Keys::new(keys, salt), limits, body_timeout, document: OnceLock::new() }
     }
 
     /// Two of its keys that are the same text, by name.
@@ -83,6 +91,10 @@ impl Endpoint {
     /// True for what it answers.
     pub(crate) fn is_at(&self, path: &str) -> bool {
         path.starts_with(PREFIX)
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Answers a request. What is left of `body` has not been read.
@@ -123,31 +135,32 @@ impl Endpoint {
         match decode(kind, &read, &caller, &self.limits)? {
             Asked::One(command) => {
                 key.may(&command)?;
-                let answer = answered(ask.begin(command)).await;
+                let answer = ask.one(command).await;
                 if let AppAnswer::Error(error) = answer {
                     return Err(error.into());
                 }
                 encode_answer(&mut out, &answer);
             }
-            Asked::Many(commands) => {
-                // All are asked before the first answer is waited for: they take effect in their order all the same, for
-                // what goes to one home goes there in the order asked.
-                let begin = |command: Result<AppCommand, Error>| {
-                    let command = command.and_then(|command| key.may(&command).map(|()| command));
-                    command.map(|command| ask.begin(command))
-                };
-                let begun: Vec<_> = commands.into_iter().map(begin).collect();
-                let mut answers = Vec::with_capacity(begun.len());
-                for asked in begun {
-                    answers.push(match asked {
-                        Ok(receiver) => answered(receiver).await,
-                        Err(error) => AppAnswer::Error(error),
-                    });
-                }
-                encode_results(&mut out, &answers);
-            }
+            Asked::Many(commands) => encode_results(&mut out, &self.many(key, commands).await),
         }
         Ok(json(out))
+    }
+
+    /// Asks what may be asked, in one message to each shard, and puts the answers where the refusals left room.
+    async fn many(&self, key: &ApiKey, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut asked = Vec::with_capacity(commands.len());
+        for command in commands {
+            match command.and_then(|command| key.may(&command).map(|()| command)) {
+                Ok(command) => {
+                    asked.push(command);
+                    answers.push(None);
+                }
+                Err(error) => answers.push(Some(AppAnswer::Error(error))),
+            }
+        }
+        let mut rest = self.handle.ask_all(asked).await.into_iter();
+        answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
     }
 
     /// What the API is, for programs. Whoever may reach the port may read it: it says no more than the documentation.
@@ -177,8 +190,8 @@ impl Endpoint {
     }
 }
 
-async fn answered(receiver: oneshot::Receiver<AppAnswer>) -> AppAnswer {
-    receiver.await.unwrap_or_else(|_| AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped")))
+fn stopped() -> AppAnswer {
+    AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"))
 }
 
 fn json(mut body: Vec<u8>) -> Response<Body> {
@@ -194,19 +207,18 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
 #[derive(Clone)]
 pub struct Api {
     endpoint: Arc<Endpoint>,
-    handle: Handle,
 }
 
 impl Api {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, handle: Handle) -> Self {
-        Api { endpoint, handle }
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Api { endpoint }
     }
 
     /// Answers every path below `/api/`.
     pub fn router(self) -> axum::Router {
         let serve = async move |request: Request<Body>| {
             let (head, mut body) = request.into_parts();
-            self.endpoint.answer(&self.handle, &head, &mut body).await
+            self.endpoint.answer(&self.endpoint.handle, &head, &mut body).await
         };
         axum::Router::new().fallback(serve)
     }

@@ -6,6 +6,7 @@
 //! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
 
 mod accept;
+mod app;
 mod corked;
 mod flush;
 mod peers;
@@ -14,10 +15,7 @@ mod read;
 use crate::config::Config;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
-use fanfare_hub::{
-    AppAnswer, AppCommand, AppToken, Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard,
-    ShardId, WireId,
-};
+use fanfare_hub::{Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard, ShardId, WireId};
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
 use std::cell::RefCell;
@@ -27,11 +25,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::oneshot;
 
 use corked::Corked;
 
 pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use app::{Asking, ask_here};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
@@ -63,7 +61,7 @@ pub(crate) struct Shell {
     again: bool,
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
-    asked: Slab<oneshot::Sender<AppAnswer>>,
+    asked: Slab<app::Asked>,
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -206,19 +204,6 @@ impl Shell {
         self.settle(now);
     }
 
-    /// The application asks something.
-    fn ask(&mut self, now: Now, command: AppCommand, answer: oneshot::Sender<AppAnswer>) {
-        let token = AppToken(self.asked.insert(answer) as u64);
-        self.act(now, Input::App { token, command });
-    }
-
-    /// The same for who is on the shard's thread and not in one of its own tasks.
-    pub(crate) fn ask_now(&mut self, command: AppCommand, answer: oneshot::Sender<AppAnswer>) {
-        let _fatal = Fatal;
-        let now = self.now();
-        self.ask(now, command, answer);
-    }
-
     /// Takes an input through the hub, and whatever follows from it.
     fn act(&mut self, now: Now, input: Input) {
         self.step(now, input);
@@ -296,11 +281,7 @@ impl Shell {
                 }
             }
             Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
-            Effect::Answer { token, answer } => {
-                if let Some(asked) = self.asked.try_remove(token.0 as usize) {
-                    let _ = asked.send(answer); // whoever asked need not wait for it
-                }
-            }
+            Effect::Answer { token, answer } => self.answered(token, answer),
             Effect::Ask { .. } => {}
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
