@@ -102,14 +102,14 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "clients",
         about: "real clients from npm and Chromium, server with one shard",
-        needs: &["git", "node", "npm", "chromium"],
+        needs: &["git", "node", "npm", "chromium", "curl"],
         folders: &[CLIENTS],
         run: |workspace| clients(workspace, "1"),
     },
     Step {
         name: "clients-shards",
         about: "the same with three shards",
-        needs: &["git", "node", "npm", "chromium"],
+        needs: &["git", "node", "npm", "chromium", "curl"],
         folders: &[CLIENTS],
         run: |workspace| clients(workspace, "3"),
     },

@@ -28,6 +28,7 @@ const TOOLS: &[Tool] = &[
     Tool { command: "git", package: "git", instead: None, needed_by: "the house checks" },
     Tool { command: "node", package: "nodejs", instead: None, needed_by: NPM_USERS },
     Tool { command: "npm", package: "npm", instead: None, needed_by: NPM_USERS },
+    Tool { command: "curl", package: "curl", instead: None, needed_by: "the lines of the README, which tests run" },
     Tool {
         command: "python3",
         package: PYTHON_PACKAGE,

@@ -7,9 +7,12 @@ use fanfare_wire::native::app::{Kind, encode_error};
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
-/// Why a request gets no answer of the hub.
+/// Why a request gets no answer of the hub. Boxed: it is rare, and what it stands beside in results is small.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Refusal(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     error: Error,
     header: Option<(HeaderName, HeaderValue)>,
@@ -23,18 +26,18 @@ impl From<Error> for Refusal {
         let retry = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
         let header = retry.then(|| (RETRY_AFTER, HeaderValue::from(seconds)));
-        Refusal { status, error, header }
+        Refusal(Box::new(Parts { status, error, header }))
     }
 }
 
 impl Refusal {
     /// A refusal whose status says more than its code: HTTP has statuses for what the native protocol cannot ask.
     pub(super) fn of(status: StatusCode, code: ErrorCode, message: impl Into<Box<str>>) -> Self {
-        Refusal { status, error: Error::new(code, message), header: None }
+        Refusal(Box::new(Parts { status, error: Error::new(code, message), header: None }))
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
 
@@ -63,19 +66,20 @@ impl Refusal {
     }
 
     pub(super) fn status(&self) -> u16 {
-        self.status.as_u16()
+        self.0.status.as_u16()
     }
 
     pub(super) fn error(&self) -> &Error {
-        &self.error
+        &self.0.error
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
         let mut out = Vec::new();
-        encode_error(&mut out, &self.error);
+        let Parts { status, error, header } = *self.0;
+        encode_error(&mut out, &error);
         let mut response = json(out);
-        *response.status_mut() = self.status;
-        if let Some((name, value)) = self.header {
+        *response.status_mut() = status;
+        if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
         response

@@ -111,7 +111,7 @@ impl fmt::Display for Fault {
 }
 
 /// A raw value for people: short ones as they are, long ones cut.
-struct Shown<'a>(&'a str);
+pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::native::Limits;
 use crate::native::decode::{content, history, signal, sub_options};
-use crate::native::object::{Fault, Field, Items, Object};
+use crate::native::object::{Fault, Field, Items, Object, Shown};
 use fanfare_hub::{
     AppCommand, Audience, ChannelName, ClientId, Disconnect, Error, ErrorCode, InvalidName, KEY_BYTES_MAX, Pattern,
     Publish, UserId, Whom,
@@ -141,7 +141,7 @@ fn items<'a>(object: &Object<'a>, field: Field, count_max: usize) -> Result<Vec<
 
 /// One text of an array.
 fn texts_item(raw: &str) -> Result<String, Fault> {
-    let problem = |_| Fault::whole(ErrorCode::BadRequest, format!("must be a text, not {}", shown(raw)));
+    let problem = |_| Fault::whole(ErrorCode::BadRequest, format!("must be a text, not {}", Shown(raw)));
     serde_json::from_str(raw).map_err(problem)
 }
 

@@ -16,6 +16,8 @@
 
 mod decode;
 mod encode;
+#[doc(hidden)]
+pub mod fuzz;
 
 #[cfg(test)]
 mod tests;
