@@ -29,7 +29,7 @@ fn server() -> Server {
 }
 
 fn start(config: Config) -> Server {
-    let builder = Fanfare::builder().config(config).protocol("/", patient_chat());
+    let builder = Fanfare::builder(()).config(config).protocol("/", patient_chat());
     Server::of(builder.protocol("/v1/ws", Native::default().heartbeat_ms(600_000)))
 }
 
@@ -447,7 +447,7 @@ fn without_keys_there_is_no_api() {
 fn two_keys_with_one_text_are_a_mistake_and_one_name_for_two_is_none() {
     let keys = |names: [&str; 2], secrets: [&str; 2]| {
         let key = |at: usize| ApiKey::new(names[at], secrets[at]).unwrap();
-        Fanfare::builder()
+        Fanfare::builder(())
             .config(Config { api_keys: vec![key(0), key(1)], ..config() })
             .protocol("/", patient_chat())
             .build()
@@ -471,7 +471,7 @@ fn the_document_is_served() {
 #[test]
 fn the_router_asks_through_a_handle() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let fanfare = Fanfare::builder().config(keyed(config())).protocol("/", patient_chat()).build().unwrap();
+    let fanfare = Fanfare::builder(()).config(keyed(config())).protocol("/", patient_chat()).build().unwrap();
     let router = fanfare.api().expect("there are keys").router();
     let running = fanfare.start(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let request = || {
@@ -484,6 +484,20 @@ fn the_router_asks_through_a_handle() {
     let answer = ask();
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
+}
+
+/// Within another server, as a service of its own.
+#[test]
+fn the_service_within_another_server_has_it_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let builder = Fanfare::builder(()).config(Config { shards: support::shards(), ..Config::open() });
+    let fanfare = builder.api_key(ApiKey::new("backend", ALL).unwrap()).protocol("/", patient_chat()).build().unwrap();
+    let (service, running) = runtime.block_on(async { fanfare.into_service() }).unwrap();
+    let request = http::Request::post("/api/v1/publish").header("authorization", format!("Bearer {ALL}"));
+    let request = request.body(axum::body::Body::from(r#"{"channel":"a","data":1}"#)).unwrap();
+    let answer = runtime.block_on(tower::ServiceExt::oneshot(service, request)).unwrap();
+    assert_eq!(answer.status(), 200);
+    running.drain().unwrap();
 }
 
 /// One connection, one request after the other, and several sent at once.

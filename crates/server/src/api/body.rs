@@ -21,6 +21,8 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The room that the names of a `broadcast` need: a thousand names of the longest kind.
 const NAMES_BYTES_MAX: usize = 320 << 10;
+/// What is read, and forgotten, of the body of a request that was refused.
+const FORGET_BYTES: usize = 1 << 20;
 /// curl's type where `-d` stands alone.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -143,6 +145,20 @@ where
         Err(_) => {
             let message = format!("the body was not there within {} s", timeout.as_secs_f32());
             Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, message))
+        }
+    }
+}
+
+/// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for ever.
+pub(super) async fn forget<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut forgotten = 0;
+    while forgotten < FORGET_BYTES {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            Some(Ok(frame)) => forgotten += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
         }
     }
 }

@@ -5,8 +5,9 @@
 //! what the hub says. Out: one JSON object; of a refusal the native protocol's `{code, message, retryable, …}`, whose status
 //! is the one in the table of errors. No CORS headers: this is for servers, a browser would have to show the key to everybody.
 //!
-//! A request that arrives at the server's own listeners asks the hub of the shard that it arrived on, in place. A router that
-//! the embedder mounts elsewhere ([`Api::router`]) asks through a [`Handle`].
+//! The hub is asked through a [`Handle`], wherever the request arrived: on a listener of the server's own, in a service within
+//! another server, or by a router that the embedder mounts by itself ([`Api::router`]). (A way past the handle's queue, for
+//! requests on the thread of the very shard that they are about, was tried: it saved nothing that could be measured.)
 
 mod body;
 mod keys;
@@ -20,13 +21,12 @@ mod tests;
 pub use keys::{ApiKey, ApiKeyError};
 
 use crate::handle::Handle;
-use crate::shard::{Shared, ask_here};
 use axum::body::Body;
 use bytes::Bytes;
 use fanfare_hub::{AppAnswer, AppCommand, Error, ErrorCode};
 use fanfare_wire::native::Limits;
 use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, encode_results};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use keys::Keys;
@@ -39,35 +39,6 @@ const PREFIX: &str = "/api/";
 /// Where the OpenAPI document is.
 const DOCUMENT: &str = "/api/openapi.json";
 const COMMANDS_PREFIX: &str = "/api/v1/";
-
-/// How commands get to the hub.
-pub(crate) trait Ask {
-    fn one(&self, command: AppCommand) -> impl Future<Output = AppAnswer>;
-}
-
-impl Ask for Handle {
-    async fn one(&self, command: AppCommand) -> AppAnswer {
-        self.ask(command).await
-    }
-}
-
-/// For requests that are served on a shard's own thread. What that shard can take is asked in place, without a queue and
-/// another task; with a store in memory the answer is there at once. All else goes to the shard that it is about.
-pub(crate) struct Here<'a> {
-    pub(crate) shell: &'a Shared,
-    pub(crate) handle: &'a Handle,
-}
-
-impl Ask for Here<'_> {
-    async fn one(&self, command: AppCommand) -> AppAnswer {
-        let here = self.shell.borrow().shard();
-        let is_here = command.channel().is_none() || self.handle.shard_of(&command) == here;
-        match self.handle.try_room(here).filter(|_| is_here) {
-            Some(room) => ask_here(self.shell, command, room).await.unwrap_or_else(|_| stopped()),
-            None => self.handle.ask(command).await,
-        }
-    }
-}
 
 /// What answers requests: keys and limits. The same on every shard.
 pub(crate) struct Endpoint {
@@ -93,26 +64,26 @@ impl Endpoint {
         path.starts_with(PREFIX)
     }
 
-    pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    /// Answers a request. What is left of `body` has not been read.
-    pub(crate) async fn answer<A, B>(&self, ask: &A, head: &Parts, body: &mut B) -> Response<Body>
+    /// Answers a request.
+    pub(crate) async fn serve<B>(&self, request: Request<B>) -> Response<Body>
     where
-        A: Ask,
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display,
     {
-        self.served(ask, head, body).await.unwrap_or_else(|refusal| {
+        let (head, mut body) = request.into_parts();
+        let answer = self.answer(&head, &mut body).await.unwrap_or_else(|refusal| {
             tracing::debug!(path = head.uri.path(), status = refusal.status(), error = %refusal.error(), "refused");
             refusal.into_response()
-        })
+        });
+        // Who was told to go on with the body only when it is wanted sends none.
+        if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+            tokio::spawn(tokio::time::timeout(self.body_timeout, body::forget(body)));
+        }
+        answer
     }
 
-    async fn served<A, B>(&self, ask: &A, head: &Parts, body: &mut B) -> Result<Response<Body>, Refusal>
+    async fn answer<B>(&self, head: &Parts, body: &mut B) -> Result<Response<Body>, Refusal>
     where
-        A: Ask,
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
@@ -135,7 +106,7 @@ impl Endpoint {
         match decode(kind, &read, &caller, &self.limits)? {
             Asked::One(command) => {
                 key.may(&command)?;
-                let answer = ask.one(command).await;
+                let answer = self.handle.ask(command).await;
                 if let AppAnswer::Error(error) = answer {
                     return Err(error.into());
                 }
@@ -216,10 +187,7 @@ impl Api {
 
     /// Answers every path below `/api/`.
     pub fn router(self) -> axum::Router {
-        let serve = async move |request: Request<Body>| {
-            let (head, mut body) = request.into_parts();
-            self.endpoint.answer(&self.endpoint.handle, &head, &mut body).await
-        };
+        let serve = async move |request: Request<Body>| self.endpoint.serve(request).await;
         axum::Router::new().fallback(serve)
     }
 }

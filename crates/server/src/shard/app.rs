@@ -3,7 +3,7 @@
 //! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so what waits in
 //! the queue and in the hub together is bounded. After a slice of a batch the runtime looks for other work, and writes.
 
-use super::{Fatal, Shared, Shell};
+use super::{Shared, Shell};
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -57,33 +57,12 @@ pub(super) async fn take(shared: &Shared, asking: Asking) {
     }
 }
 
-/// The same for who is on the shard's own thread and asks one thing: no queue, and no task to wake. Where the store answers
-/// in place, so does this.
-pub(crate) fn ask_here(
-    shared: &Shared,
-    command: AppCommand,
-    room: OwnedSemaphorePermit,
-) -> oneshot::Receiver<AppAnswer> {
-    let _fatal = Fatal; // it runs in a task of somebody else's making
-    let (reply, answered) = oneshot::channel();
-    let mut shell = shared.borrow_mut();
-    let now = shell.now();
-    let slot = shell.asked.insert(Asked::One(reply, room));
-    shell.ask(now, token(slot, 0), command);
-    answered
-}
-
 /// A place in a batch. The hub gives it back as it was.
 fn token(slot: usize, place: usize) -> AppToken {
     AppToken((slot as u64) << 32 | place as u64)
 }
 
 impl Shell {
-    /// Its place among the shards.
-    pub(crate) fn shard(&self) -> usize {
-        usize::from(self.place.shard().0)
-    }
-
     fn ask_slice(&mut self, slot: usize, commands: &mut impl Iterator<Item = (usize, AppCommand)>) {
         let now = self.now();
         for (place, command) in commands.take(SLICE) {

@@ -39,7 +39,7 @@ fields! {
     After "after", Audience "audience", Batch "batch", Before "before", Channel "channel", Channels "channels",
     Client "client", Code "code", Commands "commands", Count "count", Data "data", Data64 "data64", Delay "delay",
     Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
-    Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits", Match "match",
+    Expires "expires",     Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits", Match "match",
     Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only",
     Ping "ping", Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
     Reason "reason", Recent "recent", Recovered "recovered", Reset "reset", Retry "retry", RetryAfter "retry_after",
