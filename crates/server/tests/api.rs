@@ -15,13 +15,15 @@ use std::time::Duration;
 use support::{Client, Response, Server, config, connect, patient_chat, response, upgrade};
 
 const ALL: &str = "key-for-all";
+const WORKER: &str = "key-of-another-name";
 const READER: &str = "key-for-a-reader";
 
 fn keyed(config: Config) -> Config {
     let patterns = [Pattern::new("chat:*").unwrap()];
     let commands = [ApiCommand::Presence, ApiCommand::Channels, ApiCommand::History];
     let reader = ApiKey::new("reader", READER).unwrap().only_commands(commands).only_channels(patterns);
-    Config { api_keys: vec![ApiKey::new("backend", ALL).unwrap(), reader], ..config }
+    let worker = ApiKey::new("worker", WORKER).unwrap();
+    Config { api_keys: vec![ApiKey::new("backend", ALL).unwrap(), reader, worker], ..config }
 }
 
 fn server() -> Server {
@@ -277,6 +279,9 @@ fn a_key_makes_a_publication_stand_once() {
             (&json!(true), &json!(1), &answers[0]["epoch"])
         );
     }
+    // Another caller's key is another one.
+    let other = send(&server, &post("publish", &with_key(WORKER), r#"{"channel":"a","data":1,"key":"k"}"#));
+    assert_eq!(serde_json::from_str::<Value>(&other.body).unwrap()["offset"], 2);
     // A broadcast's key is one in each channel.
     let body = json!({"channels": ["a", "b"], "data": 1, "key": "k"});
     let results = done(&server, "broadcast", &body)["results"].clone();
