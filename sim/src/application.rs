@@ -10,7 +10,7 @@ use fanfare_hub::{
     Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Question,
     Reply, ReplyBody, Rng, UserId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a publication begins with that the application has changed.
 const EDITED: &[u8] = b"{\"edited\":true,";
@@ -26,6 +26,8 @@ pub(crate) struct Application {
     last: u64,
     /// The last question about a subscription, and whether leave was given.
     leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
+    /// Channels to which it has subscribed somebody itself: leave that it did not give in an answer.
+    granted: BTreeSet<ChannelName>,
     /// The session of each pipe.
     clients: BTreeMap<usize, ClientId>,
     /// Every session that began, and whether its end was told.
@@ -54,6 +56,7 @@ impl Application {
             calm_from: None,
             last: 0,
             leave: BTreeMap::new(),
+            granted: BTreeSet::new(),
             clients: BTreeMap::new(),
             sessions: BTreeMap::new(),
             broken: None,
@@ -158,8 +161,13 @@ impl Application {
         }
     }
 
+    /// It subscribes sessions to a channel by itself.
+    pub(crate) fn grants(&mut self, channel: &ChannelName) {
+        self.granted.insert(channel.clone());
+    }
+
     fn subscribed(&mut self, pipe: usize, channel: &ChannelName) {
-        if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) {
+        if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) || self.granted.contains(channel) {
             return;
         }
         let client = self.clients.get(&pipe).copied();

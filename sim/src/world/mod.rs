@@ -529,7 +529,8 @@ impl World {
             self.app.finish(&subscribers, connected)?;
         }
         self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
-        for (channel, _, kept) in self.stores.borrow().ledger.all() {
+        // What the application publishes itself it is not asked about.
+        for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {
             self.application.check_kept(channel, kept.publication.data.bytes())?;
         }
         let rules = self.rules.clone();
