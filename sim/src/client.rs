@@ -5,8 +5,8 @@ use crate::app::CLOSED;
 use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Publish,
-    Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Proof,
+    Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
 };
 use std::collections::BTreeMap;
 
@@ -120,7 +120,8 @@ impl Client {
         }
         let info = (self.user.is_some() && rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
         let user = self.user.clone();
-        let connect = Connect { user, info, resume: self.ticket, subscribe };
+        let proof = Proof { info, ..Proof::default() };
+        let connect = Connect { token: None, user, proof, resume: self.ticket, subscribe };
         self.request(Command::Connect(Box::new(connect)), Asked::Connect)
     }
 
@@ -361,6 +362,19 @@ impl Client {
             29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
             _ => Act::Nothing,
         }
+    }
+
+    /// Calls a method.
+    pub(crate) fn call(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Act {
+        let command = Command::Rpc { method: "echo".into(), data: numbers.payload(rng, 40) };
+        Act::Send(self.request(command, Asked::Other))
+    }
+
+    /// Shows a newer token, now and then of somebody else.
+    pub(crate) fn refresh(&mut self, rng: &mut Rng) -> Act {
+        let own = self.user.as_ref().filter(|_| rng.below(4) > 0).map(|user| user.to_string());
+        let token = own.unwrap_or_else(|| "somebody else".to_owned()).into();
+        Act::Send(self.request(Command::Refresh { token }, Asked::Other))
     }
 
     pub(crate) fn publish(&mut self, publish: Publish) -> Request {

@@ -2,7 +2,7 @@
 
 use crate::app::{AppAnswer, AppToken};
 use crate::disconnect::Disconnect;
-use crate::hook::{HookToken, Question};
+use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::peer::PeerMessage;
 use crate::vocabulary::{Push, Reply};
@@ -58,6 +58,8 @@ pub enum Effect {
         /// What.
         question: Box<Question>,
     },
+    /// Tell the application; no answer is expected.
+    Notice(Box<Notice>),
     /// Carry this to another shard, after all earlier ones to it.
     Tell {
         /// Which.

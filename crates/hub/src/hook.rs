@@ -3,8 +3,14 @@
 //! Out: a [`Question`] under a token of the hub's ([`Effect::Ask`](crate::Effect::Ask)). In: one [`HookAnswer`] under the
 //! same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all is said by
 //! [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes later finds nothing.
-//! While a question about a channel is out, later commands of the same session on that channel wait behind it.
+//! While a question about a channel is out, later commands of the same session on that channel wait behind it; when its
+//! connection ends, what was asked for it is not done. At most `Limits::questions_max` are out at once: beyond them the command
+//! is `unavailable`.
+//!
+//! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session ends,
+//! unless a `refresh` has brought a newer token of the same user.
 
+use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, UserId};
 use crate::name::ChannelName;
@@ -92,7 +98,8 @@ pub enum HookAnswer {
     Identity(Identified),
     /// To `Subscribe`: it may.
     Allowed,
-    /// To `Publish`: publish this, on the channel that was asked about.
+    /// To `Publish`: publish this, on the channel that was asked about. JSON must be valid and without raw line breaks. The
+    /// client's idempotency key stays: an edit that differs from one attempt to the next makes the second a `key_conflict`.
     Publish(Box<Publish>),
     /// To `Rpc`: the result, JSON.
     Result(Bytes),
@@ -105,10 +112,34 @@ pub enum HookAnswer {
 pub struct Identified {
     /// Its user; `None` is an anonymous caller.
     pub user: Option<UserId>,
-    /// Trusted facts, as JSON, shown in presence.
+    /// Trusted facts, as JSON, shown in presence. At most `Limits::presence_bytes_max`.
     pub info: Option<Bytes>,
     /// Until when, in ms since 1970: then the connection is closed unless a newer token came. `None` is without end.
     pub expires_ms: Option<u64>,
-    /// Channels to subscribe to without having been asked.
+    /// Channels that it is subscribed to without having asked, and may subscribe to whatever their rules say. It may again on
+    /// later connections by its ticket; a newer answer replaces the list, and ends what is no more on it.
     pub subscribe: Vec<ChannelName>,
+}
+
+/// What the application is told without being asked for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A session has ended for good: not for each cut, which it may outlive.
+    SessionEnded {
+        /// Whose.
+        caller: Caller,
+        /// Why.
+        why: Ended,
+    },
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its client said goodbye.
+    Left,
+    /// Its client was cut off and did not come back in time.
+    Lost,
+    /// The server closed it, and it may not come back.
+    Closed(Disconnect),
 }

@@ -36,7 +36,7 @@ pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
 pub use front::Opened;
-pub use hook::{Caller, HookAnswer, HookToken, Hooks, Identified, Question};
+pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;

@@ -47,6 +47,10 @@ pub struct Limits {
     pub linger_ms: u64,
     /// Time for the first valid `connect`. Default 5 s.
     pub connect_timeout_ms: u64,
+    /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. Default 1024.
+    pub questions_max: usize,
+    /// Time for the answer to one. Default 5 s.
+    pub hook_timeout_ms: u64,
     /// How long a session outlives its connection where nothing else is said. Default 10 s.
     pub grace_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
@@ -83,6 +87,8 @@ impl Default for Limits {
             metadata_ttl_ms: 24 * 3_600_000,
             linger_ms: 1_000,
             connect_timeout_ms: 5_000,
+            questions_max: 1024,
+            hook_timeout_ms: 5_000,
             grace_ms: 10_000,
             heartbeat_ms: 25_000,
         }

@@ -314,6 +314,11 @@ impl Rules {
         Rules(rules)
     }
 
+    /// The rules in the order in which they are tried.
+    pub fn iter(&self) -> std::slice::Iter<'_, Rule> {
+        self.0.iter()
+    }
+
     /// The rule that governs the channel of this name.
     pub fn of(&self, name: &str) -> Option<&Rule> {
         self.0.iter().find(|rule| rule.pattern.matches(name))

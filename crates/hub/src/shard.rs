@@ -8,7 +8,7 @@ use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
 use crate::front::{self, Front, Opened};
 use crate::home::{self, Homes};
-use crate::hook::{HookAnswer, HookToken};
+use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
 use crate::peer::{AskToken, PeerBody, PeerMessage};
@@ -118,6 +118,8 @@ pub(crate) enum Timer {
     Connect(ConnId),
     Heartbeat(ConnId),
     Grace { session: u32, life: u32, incarnation: u32 },
+    Expiry { session: u32, life: u32, watch: u32 },
+    Question(HookToken),
     EdgeLinger { edge: u32, seq: u64 },
     EdgePull { edge: u32, life: u64 },
     Pull { session: u32, life: u32 },
@@ -138,6 +140,8 @@ pub struct ShardConfig {
     pub shards: usize,
     /// The policy.
     pub rules: Arc<Rules>,
+    /// What the application is asked.
+    pub hooks: Arc<Hooks>,
     /// The bounds.
     pub limits: Arc<Limits>,
     /// Seeds ids; differs between shards and lives.
@@ -159,6 +163,8 @@ pub struct Stats {
     pub history_bytes: usize,
     /// Signals shed because too much waited.
     pub signals_shed: u64,
+    /// Questions to the application without an answer yet.
+    pub questions: usize,
 }
 
 /// See the module's description.
@@ -215,6 +221,7 @@ impl Shard {
             homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
             signals_shed: self.front.signals_shed,
+            questions: self.front.question_count(),
         }
     }
 
@@ -230,7 +237,9 @@ impl Shard {
             Input::Peer { from, message } => self.peer(now, effects, from, message.0),
             Input::Answer { token, answer } => self.homes(now, |homes, cx| homes.store_answer(cx, token, answer)),
             Input::App { token, command } => self.front(now, effects, |front, cx| front.app(cx, token, command)),
-            Input::HookAnswer { .. } => {}
+            Input::HookAnswer { token, answer } => {
+                self.front(now, effects, |front, cx| front.hook_answer(cx, token, *answer));
+            }
             Input::Reload(rules) => {
                 self.homes.reload(&rules);
                 self.config.rules = rules;
@@ -318,6 +327,10 @@ impl Shard {
                 Timer::Grace { session, life, incarnation } => {
                     self.front(now, effects, |front, cx| front.grace_over(cx, session, life, incarnation));
                 }
+                Timer::Expiry { session, life, watch } => {
+                    self.front(now, effects, |front, cx| front.expired(cx, session, life, watch));
+                }
+                Timer::Question(token) => self.front(now, effects, |front, cx| front.hook_timeout(cx, token)),
                 Timer::EdgeLinger { edge, seq } => self.front(now, effects, |front, cx| front.lingered(cx, edge, seq)),
                 Timer::EdgePull { edge, life } => {
                     self.front(now, effects, |front, cx| front.retry_edge_pull(cx, edge, life));
@@ -353,6 +366,7 @@ impl Shard {
             turn: self.turn,
             me: self.config.me,
             rules: &self.config.rules,
+            hooks: &self.config.hooks,
             limits: &self.config.limits,
             rng: &mut self.rng,
             wheel: &mut self.wheel,

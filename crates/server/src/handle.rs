@@ -29,9 +29,9 @@ const RETRY_AFTER_MS: u64 = 100;
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// use fanfare::hub::{Disconnect, Whom};
-/// use fanfare::{Fanfare, Native};
+/// use fanfare::Fanfare;
 ///
-/// let server = Fanfare::builder().protocol("/v1/ws", Native::default()).build()?;
+/// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?;
 /// let hub = server.handle();
 /// tokio::spawn(async move {
 ///     let published = hub.publish("chat:general", "hello").await?;
@@ -70,6 +70,11 @@ impl Handle {
         let rooms = controls.iter().map(|_| Arc::new(Semaphore::new(room_max))).collect();
         let placement = Placement::new(placement_key, controls.len());
         Handle { controls: controls.into(), rooms, room_max, placement, placement_key }
+    }
+
+    /// For a server of its first shard alone.
+    pub(crate) fn of_one_shard(&self) -> Self {
+        Handle::new(self.controls[..1].to_vec(), self.placement_key, self.room_max)
     }
 
     pub(crate) fn controls(&self) -> &[UnboundedSender<Control>] {

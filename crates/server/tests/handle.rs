@@ -13,14 +13,14 @@ use support::{config, patient_chat, shards};
 const LONG: Duration = Duration::from_secs(60);
 
 fn builder(config: Config) -> Builder {
-    Fanfare::builder().config(config).protocol("/v1/ws", Native::default()).protocol("/", patient_chat())
+    Fanfare::builder(()).config(config).protocol("/v1/ws", Native::default()).protocol("/", patient_chat())
 }
 
 fn serve() -> (Running, Handle, String) {
     let server = builder(config()).build().expect("a valid server");
     let handle = server.handle();
     let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
-    let url = format!("ws://{}/v1/ws", running.addresses()[0]);
+    let url = format!("ws://{}/v1/ws", running.tcp_address().expect("TCP"));
     (running, handle, url)
 }
 
@@ -181,7 +181,7 @@ async fn who_finds_no_room_is_refused_or_waits() {
 #[tokio::test]
 async fn a_server_that_drains_answers_until_it_has_ended() {
     let (running, hub, _) = serve();
-    let address = running.addresses()[0];
+    let address = running.tcp_address().expect("TCP");
     let mut clients: Vec<_> = (0..4).map(|n| support::Client::join(address, &n.to_string(), "r")).collect();
     let drained = tokio::task::spawn_blocking(move || running.drain());
     for client in &mut clients {

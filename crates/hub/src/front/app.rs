@@ -11,6 +11,7 @@ use super::{Cx, Front};
 use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
+use crate::hook::Ended;
 use crate::ids::{ClientId, ConnId, ShardId};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, ToHome};
@@ -229,7 +230,7 @@ impl Front {
                         1
                     }
                     None if !reason.reconnect() && !planted(Planted::AwayKept) => {
-                        self.end(cx, index);
+                        self.end(cx, index, Ended::Closed(*reason));
                         1
                     }
                     None => 0,

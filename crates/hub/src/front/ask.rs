@@ -1,9 +1,10 @@
-//! Questions on their way to a home, and to whom their answers belong.
+//! Questions on their way to a home or to the application, and to whom their answers belong.
 
 use super::session::SessionRef;
 use crate::app::{AppAnswer, AppToken};
 use crate::ids::{ConnId, ShardId};
-use crate::peer::AskToken;
+use crate::name::ChannelName;
+use crate::peer::{AskToken, Want};
 use crate::vocabulary::{Connect, ReplyBody, Request, RequestId};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -95,15 +96,50 @@ pub(crate) enum Ask {
         life: u64,
     },
     /// The session that a ticket names, of another shard.
-    Adopt(Box<Adopting>),
+    Adopt(Box<Connecting>),
+    /// The application.
+    Hook(Box<Hooked>),
 }
 
-/// A connection whose session is being fetched; its commands wait.
+/// What the application was asked about.
 #[derive(Debug)]
-pub(crate) struct Adopting {
+pub(crate) enum Hooked {
+    Connect(Box<Connecting>),
+    /// The session's refresh of this number.
+    Refresh {
+        session: SessionRef,
+        reply: ReplyTo,
+        number: u32,
+    },
+    Subscribe {
+        session: SessionRef,
+        sub: u32,
+        edge: u32,
+        reply: ReplyTo,
+        want: Want,
+    },
+    /// The lane of the channel is held meanwhile.
+    Publish {
+        session: SessionRef,
+        reply: ReplyTo,
+        channel: ChannelName,
+        key: Option<Box<str>>,
+    },
+    Rpc {
+        session: SessionRef,
+        reply: ReplyTo,
+    },
+}
+
+/// A connection whose `connect` is not answered: the application is asked who it is, or its session is being fetched. Its
+/// commands wait.
+#[derive(Debug)]
+pub(crate) struct Connecting {
     pub(crate) conn: ConnId,
     pub(crate) reply: ReplyTo,
     pub(crate) connect: Connect,
+    /// The application has said who it is: `connect` holds that.
+    pub(crate) identified: bool,
     pub(crate) waiting: VecDeque<Request>,
 }
 
@@ -113,6 +149,8 @@ pub(crate) struct Asks {
     slab: Slab<(u32, Ask)>,
     next_life: u32,
     gathers: Slab<Gather>,
+    /// How many of them are the application's.
+    pub(crate) hooked: usize,
 }
 
 /// The answers of one `subscribe` to several channels.
@@ -139,6 +177,18 @@ impl Asks {
 
     pub(crate) fn get(&mut self, token: AskToken) -> Option<&mut Ask> {
         self.slab.get_mut(token.index as usize).filter(|(life, _)| *life == token.life).map(|(_, ask)| ask)
+    }
+
+    /// The connection whose `connect` this question is about.
+    pub(crate) fn connecting(&mut self, token: AskToken) -> Option<&mut Connecting> {
+        match self.get(token)? {
+            Ask::Adopt(connecting) => Some(connecting),
+            Ask::Hook(hooked) => match &mut **hooked {
+                Hooked::Connect(connecting) => Some(connecting),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     pub(crate) fn take(&mut self, token: AskToken) -> Option<Ask> {

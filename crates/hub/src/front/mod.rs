@@ -2,8 +2,8 @@
 //!
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
-//! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), over the tables
-//! `session`, `edge`, `ask`, `lane`, `mailbox`, `moved`.
+//! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
+//! asked), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`, `moved`.
 
 mod app;
 mod ask;
@@ -15,11 +15,13 @@ mod lane;
 mod mailbox;
 mod moved;
 mod pull;
+mod question;
 mod session;
 mod subscribe;
 
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
+use crate::hook::{Ended, Hooks};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
@@ -44,6 +46,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) turn: u64,
     pub(crate) me: ShardId,
     pub(crate) rules: &'a Rules,
+    pub(crate) hooks: &'a Hooks,
     pub(crate) limits: &'a Limits,
     pub(crate) rng: &'a mut Rng,
     pub(crate) wheel: &'a mut Wheel<Timer>,
@@ -176,7 +179,10 @@ impl Front {
     pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: Disconnect) {
         if self.conn(id).is_some() {
             cx.effects.add(Effect::Close { conn: id, reason });
-            self.closed(cx, id, !reason.reconnect());
+            // No ticket outlives the token: nobody could take up the session of one that expired.
+            let finally = !reason.reconnect() || reason == Disconnect::Expired;
+            let why = finally.then_some(Ended::Closed(reason));
+            self.over(cx, id, why);
         }
     }
 
@@ -241,6 +247,17 @@ impl Front {
         session.outstanding += 1;
         let (outstanding, conn) = (session.outstanding, session.conn);
         self.hold_or_resume(cx, conn, outstanding);
+    }
+
+    /// The same, for whatever the connection has outstanding now.
+    fn hold_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let outstanding = match (conn.session, conn.adopting) {
+            (Some(index), _) => self.sessions.slab[index as usize].outstanding,
+            (None, Some(token)) => self.asks.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32),
+            (None, None) => 0,
+        };
+        self.hold_or_resume(cx, Some(id), outstanding);
     }
 
     /// A connection is read while it has not too many commands outstanding and room for their answers.

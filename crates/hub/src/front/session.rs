@@ -8,12 +8,12 @@ use super::edge::{Audit, TurnRoom};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
 use super::moved::Moved;
+use crate::hook::Caller;
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
 use crate::rng::Keyed;
-use crate::vocabulary::{Publication, SignalPush};
-use bytes::Bytes;
+use crate::vocabulary::{Proof, Publication, SignalPush};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(crate) struct Conn {
     pub(crate) session: Option<u32>,
     pub(crate) grace_ms: u32,
     pub(crate) heartbeat: Heartbeat,
-    /// Its session is being fetched from another shard.
+    /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
     pub(crate) adopting: Option<AskToken>,
     /// Not read at the moment.
     pub(crate) held: bool,
@@ -57,7 +57,9 @@ pub(crate) struct SessionRef {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
     pub(crate) user: Option<UserId>,
-    pub(crate) info: Option<Bytes>,
+    pub(crate) proof: Proof,
+    /// Counts what was set for `expires_ms`: an earlier timer is ignored.
+    pub(crate) watch: u32,
 }
 
 /// An identity, with the session's place among those of its user.
@@ -102,6 +104,8 @@ pub(crate) struct Extra {
     pub(crate) granted: Vec<ChannelName>,
     /// (rule's pattern, window's start, count) of rate limits.
     pub(crate) rates: Vec<(Box<str>, u64, u32)>,
+    /// Refreshes: how many were asked about, and which of them holds.
+    pub(crate) refreshes: (u32, u32),
 }
 
 /// A subscription of a session.
@@ -109,7 +113,9 @@ pub(crate) struct Extra {
 pub(crate) struct Sub {
     pub(crate) id: u32,
     pub(crate) edge: u32,
-    /// Its place among the edge's members; `None` while the home is asked.
+    /// What let it in.
+    pub(crate) by: LetIn,
+    /// Its place among the edge's members; `None` while the application or the home is asked.
     pub(crate) member: Option<u32>,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
@@ -120,6 +126,17 @@ pub(crate) struct Sub {
     pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.
     pub(crate) presence_stale: bool,
+}
+
+/// What let a subscription in, and so what can end it when rules or tokens change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LetIn {
+    /// Its rule alone.
+    Rule,
+    /// The application was asked besides.
+    Hook,
+    /// The application made or granted it: whatever the rule says.
+    Grant,
 }
 
 impl Sub {
@@ -142,14 +159,30 @@ impl Session {
         self.identity().and_then(|identity| identity.user.as_ref())
     }
 
+    pub(crate) fn identity_mut(&mut self) -> Option<&mut Identity> {
+        self.identity.as_mut().map(|known| &mut known.identity)
+    }
+
+    /// True where the application has subscribed it, by a command or by what it said of who this is.
     pub(crate) fn is_granted(&self, channel: &ChannelName) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.granted.contains(channel))
+            || self.identity().is_some_and(|identity| identity.proof.granted.contains(channel))
     }
 
     pub(crate) fn revoke(&mut self, channel: &ChannelName) {
         if let Some(extra) = &mut self.extra {
             extra.granted.retain(|granted| granted != channel);
         }
+    }
+
+    /// What was proven of it besides its user.
+    pub(crate) fn proof(&self) -> Proof {
+        self.identity().map(|identity| identity.proof.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        let info = self.identity().and_then(|identity| identity.proof.info.clone());
+        Caller { client: Some(self.client), user: self.user().cloned(), info }
     }
 
     pub(crate) fn from(&self) -> crate::vocabulary::From {

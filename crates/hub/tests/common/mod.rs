@@ -57,6 +57,10 @@ pub struct Net {
     /// Fan-outs go on only when the test says so.
     pub paused: bool,
     pub late: LateAnswers,
+    /// What the application was asked and has not answered, by shard, in order.
+    pub questions: VecDeque<(usize, HookToken, Question)>,
+    /// What it was told.
+    pub notices: Vec<Notice>,
     /// What the application was answered, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
     next_token: u64,
@@ -103,17 +107,22 @@ impl Net {
     }
 
     pub fn with(shards: usize, limits: Limits, rules: Rules) -> Net {
-        Net::build(shards, limits, rules, false)
+        Net::build(shards, limits, rules, Hooks::default(), false)
     }
 
     /// With a store that answers when [`answer_all`](Self::answer_all) is called.
     pub fn with_late_store(shards: usize, limits: Limits) -> Net {
-        Net::build(shards, limits, open_rules(), true)
+        Net::build(shards, limits, open_rules(), Hooks::default(), true)
     }
 
-    fn build(count: usize, limits: Limits, rules: Rules, is_late: bool) -> Net {
+    /// With an application that is asked these, and answers when the test does.
+    pub fn with_hooks(shards: usize, limits: Limits, rules: Rules, hooks: Hooks) -> Net {
+        Net::build(shards, limits, rules, hooks, false)
+    }
+
+    fn build(count: usize, limits: Limits, rules: Rules, hooks: Hooks, is_late: bool) -> Net {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
-        let (limits, rules) = (Arc::new(limits), Arc::new(rules));
+        let (limits, rules, hooks) = (Arc::new(limits), Arc::new(rules), Arc::new(hooks));
         let late = LateAnswers::default();
         let shards = (0..count).map(|me| {
             let memory = MemoryStore::new(&limits, 100 + me as u64);
@@ -125,6 +134,7 @@ impl Net {
                 me: ShardId(me as u16),
                 shards: count,
                 rules: rules.clone(),
+                hooks: hooks.clone(),
                 limits: limits.clone(),
                 seed: me as u64,
                 placement_key: 7,
@@ -140,6 +150,8 @@ impl Net {
             again: vec![false; count],
             paused: false,
             late,
+            questions: VecDeque::new(),
+            notices: Vec::new(),
             answers: Vec::new(),
             next_token: 0,
             limits,
@@ -405,7 +417,8 @@ impl Net {
                 assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
                 self.answers.push((token, answer));
             }
-            Effect::Ask { .. } => {}
+            Effect::Ask { token, question } => self.questions.push_back((shard, token, *question)),
+            Effect::Notice(notice) => self.notices.push(*notice),
             Effect::Tell { shard: to, message } => {
                 self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));
             }
@@ -419,6 +432,24 @@ impl Net {
         if peer.outbox.push(Bytes::from(vec![0; bytes]), self.limits.outbox_bytes_max) == Appended::Full {
             inputs.push_back(Input::Full(conn));
         }
+    }
+
+    /// The question that was asked first and is not answered.
+    pub fn asked(&mut self) -> (usize, HookToken, Question) {
+        self.questions.pop_front().expect("the application is asked something")
+    }
+
+    /// The application answers what it was asked first, and everything settles. The question.
+    pub fn answer(&mut self, answer: HookAnswer) -> Question {
+        let (shard, token, question) = self.asked();
+        self.answer_as(shard, token, answer);
+        question
+    }
+
+    /// The application answers this question.
+    pub fn answer_as(&mut self, shard: usize, token: HookToken, answer: HookAnswer) {
+        self.input(shard, Input::HookAnswer { token, answer: Box::new(answer) });
+        self.settle();
     }
 
     /// Bytes that wait for a connection.

@@ -1,11 +1,11 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::{Asking, Fatal, Routes, Shared, Shell, accept, app, flush};
+use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::config::Config;
-use fanfare_hub::{Input, PeerMessage, ShardId, Stats};
+use crate::listen::Listener;
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -26,6 +26,12 @@ pub(crate) enum Control {
     Drain,
     /// Commands of the application, and where their answers go.
     App(Asking),
+    /// The answer to a question of the hub.
+    HookAnswer(HookToken, Box<HookAnswer>),
+    /// A socket that was upgraded elsewhere, with what came after the head.
+    Adopt(LooseSocket, WireId, Vec<u8>),
+    /// Move the manual clock so many ms on, and say when what fell due is done.
+    Advance(u64, oneshot::Sender<()>),
     /// How is it?
     Stats(oneshot::Sender<(Stats, usize)>),
 }
@@ -73,7 +79,7 @@ impl Links {
 }
 
 /// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
+pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -83,11 +89,13 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
     runtime.block_on(async move {
         let Inbox { batches, mut control, alive } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
-        tokio::task::spawn_local(timer(shell.clone()));
+        if !shell.borrow().clock.is_manual() {
+            tokio::task::spawn_local(timer(shell.clone()));
+        }
         tokio::task::spawn_local(hear(shell.clone(), batches));
         let accepting: Vec<_> = listeners
             .into_iter()
-            .filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok())
+            .filter_map(|listener| accept::Accepting::new(listener).ok())
             .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
             .collect();
         let _ = ready.send(()); // whoever started us may have given up
@@ -152,6 +160,23 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
                 let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
             }
             Control::App(asking) => app::take(shell, asking).await,
+            Control::HookAnswer(token, answer) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::HookAnswer { token, answer });
+            }
+            Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
+            Control::Advance(ms, done) => {
+                let mut shell = shell.borrow_mut();
+                let target_ms = shell.now().mono_ms.saturating_add(ms);
+                while let Some(due_ms) = shell.wake_ms.filter(|&due_ms| due_ms <= target_ms) {
+                    shell.clock.set(due_ms);
+                    let now = shell.now();
+                    shell.act(now, Input::Wake);
+                }
+                shell.clock.set(target_ms);
+                let _ = done.send(()); // a test that does not wait for it
+            }
             Control::Drain => return,
         }
     }
