@@ -56,6 +56,11 @@ pub enum Metric {
         /// Whether one more subscriber does not read.
         stuck: bool,
     },
+    /// The server's CPU time for one of these deliveries.
+    DeliveryCpu {
+        /// Whether one more subscriber does not read.
+        stuck: bool,
+    },
     /// User memory that the server needs more, at most, since one subscriber stopped reading.
     StuckMemory,
     /// From the first connect of all to the last publication that somebody missed.
@@ -109,7 +114,7 @@ impl Metric {
     /// Of its values.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu => "µs",
+            Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu | Self::DeliveryCpu { .. } => "µs",
             Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
             Self::FanoutBytes { .. }
             | Self::IdleMemory
@@ -136,10 +141,20 @@ impl Metric {
             Self::FanoutRate { .. } | Self::FanoutBytes { .. } => &[],
             Self::IdleMemory | Self::SubscribedMemory { published: 0 } => &[Target::AtMost(2048.0)],
             Self::SubscribedMemory { .. } => &[Target::AtMost(2560.0)],
-            Self::DeliveryP99 { stuck: true } => &[Target::LikeWithout],
+            Self::DeliveryP99 { stuck: true } | Self::DeliveryCpu { stuck: true } => &[Target::LikeWithout],
             // An outbox and a page of 256 KiB each, and as much again for how an allocator rounds.
             Self::StuckMemory => &[Target::AtMost(1024.0)],
-            Self::DeliveryP99 { stuck: false } | Self::StormTime | Self::StormCpu | Self::ChannelMemory { .. } => &[],
+            Self::DeliveryP99 { .. } | Self::DeliveryCpu { .. } => &[],
+            Self::StormTime | Self::StormCpu | Self::ChannelMemory { .. } => &[],
+        }
+    }
+
+    /// The same without a subscriber that does not read.
+    fn without(self) -> Option<Self> {
+        match self {
+            Self::DeliveryP99 { .. } => Some(Self::DeliveryP99 { stuck: false }),
+            Self::DeliveryCpu { .. } => Some(Self::DeliveryCpu { stuck: false }),
+            _ => None,
         }
     }
 
@@ -173,6 +188,8 @@ impl fmt::Display for Metric {
             }
             Self::DeliveryP99 { stuck: false } => f.write_str("slow: p99 of a delivery, all read"),
             Self::DeliveryP99 { stuck: true } => f.write_str("slow: p99 of a delivery, one more does not read"),
+            Self::DeliveryCpu { stuck: false } => f.write_str("slow: server CPU per delivery, all read"),
+            Self::DeliveryCpu { stuck: true } => f.write_str("slow: server CPU per delivery, one more does not read"),
             Self::StuckMemory => f.write_str("slow: user memory held for the one that does not read"),
             Self::StormTime => f.write_str("storm: until all have recovered"),
             Self::StormCpu => f.write_str("storm: server CPU until all have recovered"),
@@ -267,7 +284,7 @@ impl Report {
             Target::LikeBun | Target::LikeWithout => {
                 let other = match target {
                     Target::LikeBun => self.summary(metric, Kind::Bun)?,
-                    _ => self.summary(Metric::DeliveryP99 { stuck: false }, Kind::Fanfare)?,
+                    _ => self.summary(metric.without()?, Kind::Fanfare)?,
                 };
                 let better =
                     if metric.more_is_better() { ours.median >= other.median } else { ours.median <= other.median };

@@ -32,15 +32,13 @@ pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<
     let mut samples = Vec::new();
     for _ in 0..settings.slow_turns {
         audience.flood(settings.slow_flood, &mut load)?;
-        let value = audience.p99_for(settings.phase, &mut load)?;
-        samples.push(Sample { metric: Metric::DeliveryP99 { stuck: false }, value });
+        audience.measure(false, server, settings.phase, &mut load, &mut samples)?;
 
         let before = server.memory_bytes()?;
         audience.add_stuck(&mut load)?;
         audience.flood(settings.slow_flood, &mut load)?;
         let flooded = server.memory_bytes()?;
-        let value = audience.p99_for(settings.phase, &mut load)?;
-        samples.push(Sample { metric: Metric::DeliveryP99 { stuck: true }, value });
+        audience.measure(true, server, settings.phase, &mut load, &mut samples)?;
         let held = server.memory_bytes()?.max(flooded).saturating_sub(before);
         samples.push(Sample { metric: Metric::StuckMemory, value: held as f64 / 1024.0 });
         audience.release_stuck(&mut load)?;
@@ -101,6 +99,23 @@ impl Audience {
             load.turn(self)?;
         }
         load.drive(self)
+    }
+
+    fn measure(
+        &mut self,
+        stuck: bool,
+        server: &Server,
+        time: Duration,
+        load: &mut Load,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), RoundError> {
+        let (cpu, deliveries) = (server.cpu()?, self.ledger.deliveries());
+        let value = self.p99_for(time, load)?;
+        samples.push(Sample { metric: Metric::DeliveryP99 { stuck }, value });
+        let cpu = server.cpu()?.saturating_sub(cpu);
+        let value = cpu.as_secs_f64() * 1e6 / (self.ledger.deliveries() - deliveries) as f64;
+        samples.push(Sample { metric: Metric::DeliveryCpu { stuck }, value });
+        Ok(())
     }
 
     /// Publishes at a steady pace for a time. The 99th percentile of all deliveries, in ms.

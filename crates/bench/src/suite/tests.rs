@@ -67,8 +67,8 @@ fn native_idle() {
 
 #[test]
 fn slow() {
-    let p99 = |stuck| Metric::DeliveryP99 { stuck };
-    assert_eq!(measured(&Suite::Slow, 1), [p99(false), p99(true), Metric::StuckMemory]);
+    let turn = |stuck| [Metric::DeliveryP99 { stuck }, Metric::DeliveryCpu { stuck }];
+    assert_eq!(measured(&Suite::Slow, 1), [&turn(false)[..], &turn(true)[..], &[Metric::StuckMemory]].concat());
 }
 
 #[test]
