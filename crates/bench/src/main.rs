@@ -217,7 +217,7 @@ fn settings(options: &Options) -> Settings {
         idle_room: 50,
         idle_quiet: Duration::from_secs(3),
         idle_publications: options.idle_publications,
-        slow_turns: 3,
+        slow_turns: 2,
         slow_flood: 2000,
         storm_clients: options.storm_clients,
         storm_missed: 50,

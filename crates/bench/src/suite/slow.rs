@@ -211,3 +211,31 @@ impl Handler for Audience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stuck_one_must_get_every_offset_or_be_told_of_a_gap() {
+        let message = |offset: u64| {
+            let mut text = String::new();
+            native::message("bench-0", offset, &check::content(offset - 1), &mut text);
+            text
+        };
+        let gap = |offset: u64| format!(r#"{{"type":"gap","channel":"bench-0","epoch":"e","offset":{offset}}}"#);
+        let table = [
+            ("in order", vec![message(4), message(5)], Some((5, 0))),
+            ("a gap that was told", vec![message(4), gap(9), message(10)], Some((10, 1))),
+            ("a gap that was not", vec![message(4), message(10)], None),
+            ("one again", vec![message(4), message(4)], None),
+            ("a gap backwards", vec![message(4), gap(4)], None),
+            ("one from before the gap", vec![gap(9), message(9)], None),
+        ];
+        for (name, said, expected) in table {
+            let mut stuck = Stuck { conn: 0, subscribed: true, at: 3, gaps: 0, reading: true };
+            let heard = said.iter().try_for_each(|text| stuck.hear(text.as_bytes()));
+            assert_eq!(heard.is_ok().then_some((stuck.at, stuck.gaps)), expected, "{name}");
+        }
+    }
+}

@@ -217,3 +217,92 @@ impl Handler for Crowd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that had two of five publications when it was cut, on connection 0.
+    fn returning() -> Crowd {
+        let mut crowd = Crowd::new(1);
+        crowd.who.push(Some(0));
+        crowd.published = 5;
+        crowd.have = 2;
+        crowd.clients[0] = Client { conn: 0, ticket: "t".into(), epoch: "e".into(), at: 2, live: false };
+        crowd
+    }
+
+    fn connected(resumed: bool) -> String {
+        format!(r#"{{"type":"connected","id":0,"session_resumed":{resumed},"ticket":"t2"}}"#)
+    }
+
+    fn subscribed(epoch: &str, top: u64, recovered: bool, offsets: &[u64]) -> String {
+        let entry = |offset: &u64| {
+            format!(r#"{{"offset":{offset},"data":{{"text":"{}"}},"ts":1}}"#, check::content(offset - 1))
+        };
+        let entries: Vec<_> = offsets.iter().map(entry).collect();
+        format!(
+            r#"{{"type":"subscribed","channel":"bench-0","epoch":"{epoch}","offset":{top},"recovered":{recovered},"publications":[{}]}}"#,
+            entries.join(",")
+        )
+    }
+
+    fn message(offset: u64) -> String {
+        let mut text = String::new();
+        native::message("bench-0", offset, &check::content(offset - 1), &mut text);
+        text
+    }
+
+    fn hear(crowd: &mut Crowd, said: &[String]) -> Result<(), LoadError> {
+        said.iter().try_for_each(|text| crowd.on_message(0, text.as_bytes(), &mut Outgoing::default()))
+    }
+
+    #[test]
+    fn who_has_everything_once_and_in_order_owes_nothing() {
+        let tables = [
+            vec![connected(true), subscribed("e", 5, true, &[3, 4, 5])],
+            vec![connected(true), subscribed("e", 4, true, &[3, 4]), message(5)],
+        ];
+        for said in tables {
+            let mut crowd = returning();
+            assert_eq!(crowd.owed(), (1, "subscriptions"));
+            hear(&mut crowd, &said).expect("valid");
+            assert_eq!(crowd.owed(), (0, "publications"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn who_misses_one_is_waited_for() {
+        let mut crowd = returning();
+        hear(&mut crowd, &[connected(true), subscribed("e", 4, true, &[3, 4])]).expect("valid so far");
+        assert_eq!(crowd.owed(), (1, "publications"));
+    }
+
+    #[test]
+    fn every_way_to_recover_badly_is_an_error() {
+        let table = [
+            ("another session", vec![connected(false)]),
+            ("not recovered", vec![connected(true), subscribed("e", 5, false, &[])]),
+            ("another epoch", vec![connected(true), subscribed("f", 5, true, &[3, 4, 5])]),
+            ("one missing", vec![connected(true), subscribed("e", 5, true, &[3, 5])]),
+            ("the first missing", vec![connected(true), subscribed("e", 5, true, &[4, 5])]),
+            ("the last missing", vec![connected(true), subscribed("e", 5, true, &[3, 4])]),
+            ("one again", vec![connected(true), subscribed("e", 5, true, &[3, 4, 4, 5])]),
+            ("one that it had", vec![connected(true), subscribed("e", 5, true, &[2, 3, 4, 5])]),
+            ("one that nobody published", vec![connected(true), subscribed("e", 6, true, &[3, 4, 5, 6])]),
+            ("again, live", vec![connected(true), subscribed("e", 5, true, &[3, 4, 5]), message(5)]),
+            ("before it is subscribed", vec![connected(true), message(3)]),
+            (
+                "told of a gap",
+                vec![
+                    connected(true),
+                    subscribed("e", 4, true, &[3, 4]),
+                    r#"{"type":"gap","channel":"bench-0","epoch":"e","offset":5}"#.to_owned(),
+                ],
+            ),
+        ];
+        for (name, said) in table {
+            assert!(hear(&mut returning(), &said).is_err(), "{name}");
+        }
+    }
+}
