@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
     pub(crate) faults: Faults,
+    /// There is an application that publishes, subscribes others and sends them away.
+    pub(crate) app: bool,
     /// How long faults happen.
     pub(crate) chaos_ms: u64,
     /// Milliseconds between two acts of a client, on average.
@@ -87,6 +89,7 @@ impl Plan {
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
             faults,
+            app: rng.below(2) == 0,
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),
             window: 256 + rng.below(4096) as usize,
@@ -151,7 +154,10 @@ fn rules(disconnect: bool) -> Vec<Rule> {
     }
     let mut count = rule("count:*", Retain { count: 40, ..Retain::default() });
     count.presence = PresenceMode::Count;
+    let mut closed = rule("app:*", Retain::default());
+    closed.subscribe = Vec::new();
     vec![
+        closed,
         rule("chat:*", Retain { count: 100, ..Retain::default() }),
         rule("short:*", Retain { count: 5, bytes: 1 << 20, ttl_ms: 10_000 }),
         count,

@@ -59,6 +59,30 @@ fn a_rule_can_end_slow_connections_instead() {
     }
 }
 
+/// Its own pages fill the outbox of one who recovers more than that holds: ended for it, it would never arrive.
+#[test]
+fn who_catches_up_is_not_ended_as_slow() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.slow = Slow::Disconnect;
+        let mut net = Net::with(shards, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let start = net.subscribe(bob, "chat:a").position;
+        net.cut(bob);
+        net.publish_all(ada, "chat:a", 1..=80);
+        let bob = net.connect(1);
+        net.peers[bob].reads = false;
+        let first = net.subscribe_with(bob, since("chat:a", start));
+        let mut told = texts(&first.publications);
+        net.read_again(bob);
+        told.extend(net.take_messages(bob));
+        assert_eq!((told, net.peers[bob].closed), (numbers(1..=80), None));
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 81..=140);
+        assert_eq!(net.peers[bob].closed, Some(Disconnect::Slow), "live, it has to keep up");
+    }
+}
+
 #[test]
 fn who_reads_no_answers_is_not_read() {
     for shards in shard_counts() {

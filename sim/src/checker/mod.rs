@@ -10,8 +10,8 @@ use crate::ledger::Kept;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, ErrorCode, Now, Position, Publication, Push, ReplyBody, Request, RequestId, Retain,
-    Rules, SignalPush, SubOptions, Subscribed,
+    AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, Now, Position, Publication, Publish, Push,
+    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, SubOptions, Subscribed,
 };
 use presence::Presences;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,6 +74,7 @@ enum Asked {
     PresenceSet { channel: ChannelName, data: Vec<u8> },
     PresenceClear(ChannelName),
     Presence(ChannelName),
+    History(ChannelName),
     Other,
 }
 
@@ -129,10 +130,16 @@ impl Checker {
             return;
         };
         view.sent = id;
+        // Before the answer to `connect` it speaks for the session that it takes up.
+        let client = view.client.or(view.resumed_from);
         let asked = match &request.command {
             Command::Connect(connect) => {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
+                if let Some(resume) = connect.resume {
+                    let subscribes: Vec<&ChannelName> = connect.subscribe.iter().map(|sub| &sub.channel).collect();
+                    self.presences.connecting(resume.client, &subscribes);
+                }
                 for options in &connect.subscribe {
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
                 }
@@ -142,7 +149,7 @@ impl Checker {
                 subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
             ),
             Command::Unsubscribe { channel } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
@@ -155,14 +162,15 @@ impl Checker {
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
-                self.presences.doubt(view.client, channel, id);
+                self.presences.doubt(client, channel, id);
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
+            Command::History { channel, .. } => Asked::History(channel.clone()),
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
@@ -193,6 +201,74 @@ impl Checker {
                 self.presences.shut(client, channel, view.sent);
             }
         }
+    }
+
+    /// The application ends the subscriptions of these sessions.
+    pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>) {
+        for view in self.views.values() {
+            if let Some(client) = view.client.filter(|client| clients.contains(client)) {
+                self.presences.shut(client, channel, view.sent);
+            }
+        }
+    }
+
+    /// The application publishes.
+    pub(crate) fn app_publishes(&mut self, data: &[u8]) {
+        let attempt = self.attempts.entry(data.to_vec()).or_default();
+        attempt.tries += 1;
+        attempt.unknown += 1;
+    }
+
+    /// The application was told what became of a publication.
+    pub(crate) fn app_published(&mut self, publish: &Publish, answer: &AppAnswer, stores: &Stores) -> Verdict {
+        let Publish { channel, data, .. } = publish;
+        let attempt = self.attempts.entry(data.bytes().to_vec()).or_default();
+        attempt.unknown -= 1;
+        match answer {
+            AppAnswer::Published { position, .. } => {
+                attempt.acknowledged.push((channel.clone(), *position));
+                let stands = stores.ledger.at(channel, *position);
+                if stands.is_none_or(|kept| kept.publication.data != *data) {
+                    return Err(format!("promise 4: acknowledged at {channel} {position:?}, where it does not stand"));
+                }
+            }
+            AppAnswer::Error(error) => match error.code {
+                ErrorCode::Unknown | ErrorCode::Timeout | ErrorCode::Internal => attempt.unknown += 1,
+                _ => attempt.refused += 1,
+            },
+            other => return Err(format!("app: a publication was answered with {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// A page of history, for a client or (`None`) the application: what stands there, as far as it is for the reader.
+    pub(crate) fn history(
+        &self,
+        client: Option<ClientId>,
+        channel: &ChannelName,
+        history: &History,
+        stores: &Stores,
+    ) -> Verdict {
+        for publication in &history.publications {
+            let at = Position { epoch: history.top.epoch, offset: publication.offset };
+            if stores.ledger.at(channel, at).is_none_or(|kept| kept.publication != *publication) {
+                return Err(format!("{channel}: history tells {publication:?} at {at:?}, where it does not stand"));
+            }
+            if client.is_some_and(|client| !publication.is_for(client)) {
+                return Err(format!("{channel}: history tells {client:?} what is not for it: {publication:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many open connections are subscribed to each channel, and how many there are.
+    pub(crate) fn subscribers(&self) -> (BTreeMap<ChannelName, u64>, u64) {
+        let mut subscribers = BTreeMap::new();
+        let open = self.views.values().filter(|view| view.open && view.client.is_some());
+        for channel in open.clone().flat_map(|view| view.subs.keys()) {
+            *subscribers.entry(channel.clone()).or_default() += 1;
+        }
+        (subscribers, open.count() as u64)
     }
 
     /// A client has received a message.
@@ -307,6 +383,9 @@ impl Checker {
             (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, id),
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
+            }
+            (Asked::History(channel), ReplyBody::History(history)) => {
+                return self.history(view.client, &channel, history, stores);
             }
             (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
             (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
@@ -498,6 +577,13 @@ impl Checker {
                 view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
                 self.presences.snapshot(pipe, channel, snapshot);
             }
+            Push::Subscribed(subscribed) => {
+                self.counts.by_server += 1;
+                let options = SubOptions::new(subscribed.channel.clone());
+                let want = Want { options, order: stores.ledger.order, sent: view.sent };
+                let body = ReplyBody::Subscribed(subscribed.clone());
+                return self.subscribe_answered(pipe, view, want, &body, stores);
+            }
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
@@ -533,6 +619,10 @@ impl Checker {
         if *kept.publication != **publication {
             return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
         }
+        if view.client.is_some_and(|client| !publication.is_for(client)) {
+            return Err(format!("{channel}: {:?} was told what is not for it: {publication:?}", view.client));
+        }
+        self.counts.audiences += u64::from(publication.audience.is_some());
         let own = view.client.is_some() && kept.client() == view.client;
         let published = view.published.get(channel).and_then(|sent| sent.iter().find(|(_, place)| **place == at));
         if own && !publication.echo && published.is_some_and(|(sent, _)| *sent > sub.want.sent) {
@@ -664,6 +754,9 @@ impl Checker {
 
 /// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.
 fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
+    if view.client.is_some_and(|client| !kept.publication.is_for(client)) {
+        return false;
+    }
     let own = view.client.is_some() && kept.client() == view.client;
     if !own || kept.publication.echo {
         return true;

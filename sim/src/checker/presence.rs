@@ -75,6 +75,16 @@ impl Presences {
         self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }
 
+    /// A session is taken up without some of its channels, which its application left while it was away. That ends its
+    /// presence there, and the answer may be lost: a later connection that has them again does not bring it back.
+    pub(super) fn connecting(&mut self, client: ClientId, subscribes: &[&ChannelName]) {
+        for ((of, channel), (_, state)) in &mut self.truth {
+            if *of == client && *state != State::Out && !subscribes.contains(&channel) {
+                *state = State::Maybe;
+            }
+        }
+    }
+
     pub(super) fn connected(&mut self, pipe: usize, client: ClientId, resumed: bool, subscribes: &[ChannelName]) {
         self.online.insert(client, pipe);
         for ((of, channel), (_, state)) in &mut self.truth {

@@ -4,10 +4,12 @@
 //! carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from the seed, so a
 //! seed is a history. Story: faults happen for a while, then everything heals, and all promises must come true.
 
+mod app;
 mod clients;
 mod faults;
 mod network;
 
+use crate::app::App;
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
@@ -20,8 +22,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, Appended, ConnId, Effect, Effects, Input, Now, OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig,
-    ShardId,
+    Answer, AppAnswer, AppToken, Appended, ConnId, Effect, Effects, Input, Now, OpToken, PeerMessage, Push, Rng, Rules,
+    Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -52,6 +54,8 @@ pub(crate) struct World {
     cores: Vec<CoreClient>,
     numbers: Numbers,
     checker: Checker,
+    app: App,
+    app_answers: Vec<(AppToken, AppAnswer)>,
     rules: Arc<Rules>,
     counts: Counts,
     trace: Trace,
@@ -87,6 +91,7 @@ enum Event {
     CoreOpened { pipe: usize },
     CoreWake { client: usize },
     Tick { client: usize },
+    App,
     Fault,
     Mend { pipe: usize },
     Reopen,
@@ -112,6 +117,7 @@ impl World {
                 me: ShardId(me as u16),
                 shards: plan.shards,
                 rules: rules.clone(),
+                hooks: Arc::default(),
                 limits: limits.clone(),
                 seed: rng.next_u64(),
                 placement_key,
@@ -147,6 +153,8 @@ impl World {
             cores,
             numbers: Numbers::default(),
             checker: Checker::default(),
+            app: App::default(),
+            app_answers: Vec::new(),
             rules,
             counts: Counts::default(),
             trace,
@@ -166,6 +174,9 @@ impl World {
         for shard in 0..self.shards.len() {
             self.after(0, Event::Wake { shard, at_ms: self.now_ms });
             self.shards[shard].wake_ms = Some(self.now_ms);
+        }
+        if self.plan.app {
+            self.after(300, Event::App);
         }
         self.after(500, Event::Fault);
         self.after(chaos_ms, Event::Heal);
@@ -289,6 +300,7 @@ impl World {
             }
             Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
             Event::Tick { client } => self.tick(client)?,
+            Event::App => self.app_tick()?,
             Event::Fault => self.fault()?,
             Event::Mend { pipe } => self.mend(pipe)?,
             Event::Reopen => self.reload(None)?,
@@ -321,6 +333,7 @@ impl World {
             self.after_handle(shard, &effects);
             self.shards[shard].effects = effects;
         }
+        self.app_answers()?;
         self.bounds(shard)
     }
 
@@ -363,6 +376,8 @@ impl World {
                 }
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
+            Effect::Ask { .. } | Effect::Notice(_) => {}
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);
@@ -407,6 +422,7 @@ impl World {
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
+        self.app.overhears(index, message);
         let pipe = &mut self.pipes[index];
         pipe.frame_max = pipe.frame_max.max(frame.len());
         pipe.said.push_back(message.clone());
@@ -468,6 +484,10 @@ impl World {
             if let Some(wanted) = client.wanted.keys().find(|channel| !live.contains(channel)) {
                 return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
             }
+        }
+        if self.plan.app {
+            let (subscribers, connected) = self.checker.subscribers();
+            self.app.finish(&subscribers, connected)?;
         }
         let rules = self.rules.clone();
         for core in &self.cores {

@@ -35,15 +35,16 @@ fn settings() -> Settings {
 
 /// The metrics that a round has samples of. Its own checks decide whether there are any: offsets, contents, recoveries.
 fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
-    let config = fanfare::Config { shards, ..fanfare::Config::default() };
-    let running = fanfare::Fanfare::builder()
+    let config = fanfare::Config { shards, ..fanfare::Config::open() };
+    let running = fanfare::Fanfare::builder(())
         .config(config)
         .protocol("/v1/ws", fanfare::Native::default())
         .build()
         .expect("a valid server")
         .start(&["127.0.0.1:0".parse().expect("an address")])
         .expect("a free port");
-    let server = Server::attached(std::process::id(), running.addresses()[0]);
+    let addr = running.addresses()[0].to_string().parse().expect("an address of TCP");
+    let server = Server::attached(std::process::id(), addr);
     let samples = suite.round(Kind::Fanfare, &server, &settings()).expect("a valid round");
     assert!(samples.iter().all(|sample| sample.value.is_finite()), "{samples:?}");
     samples.into_iter().map(|sample| sample.metric).collect()

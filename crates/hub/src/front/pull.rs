@@ -30,17 +30,19 @@ impl Front {
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
         let wire = session.wire;
-        let mut disconnect = false;
+        // Who still catches up is not slow: its own pages fill the outbox, and ended for that it would never arrive.
+        let (mut disconnect, mut catches_up) = (false, session.pulling.is_some());
         for sub in &session.subs {
             let edge = &mut self.edges.edges[sub.edge as usize];
             disconnect |= cx.rules.of(&edge.name).is_some_and(|rule| rule.slow == Slow::Disconnect);
             if let Some(place) = sub.member {
                 let member = edge.member(wire, place);
+                catches_up |= member.behind;
                 member.behind = true;
                 member.full = true;
             }
         }
-        if disconnect {
+        if disconnect && !catches_up {
             self.close(cx, id, Disconnect::Slow);
         }
     }

@@ -12,7 +12,6 @@ use super::flush::Slice;
 use bytes::Bytes;
 use fanfare_hub::ConnId;
 use fanfare_wire::websocket::{self, Opcode};
-use socket2::SockRef;
 
 /// Beyond this a cork is pulled: what is copied once more is small, and outboxes overshoot their mark by this at most.
 const BYTES_MAX: usize = 16 << 10;
@@ -162,7 +161,7 @@ impl Shell {
         if conn.blocked || !conn.outbox.is_empty() {
             return self.append_uncorked(id, frames.clone());
         }
-        match SockRef::from(conn.socket.as_ref()).send(frames) {
+        match conn.socket.socket().send(frames) {
             Ok(written) if written == frames.len() => {}
             Ok(written) => self.append_uncorked(id, frames.slice(written..)),
             // Full, or gone: the ordinary way finds out which, when the cork is off.
@@ -175,6 +174,7 @@ impl Shell {
 mod tests {
     use super::super::tests::shell;
     use super::*;
+    use crate::shard::Socket;
     use fanfare_hub::WireId;
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
@@ -190,7 +190,7 @@ mod tests {
             let (shared, mut peers, mut ids) = (shell(), Vec::new(), Vec::new());
             for _ in 0..COUNT {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = near.expect("a listener").into_split();
+                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
                 peers.push(far.expect("a connection").0);
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();

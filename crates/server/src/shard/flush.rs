@@ -5,7 +5,6 @@
 
 use super::{Connection, Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
-use socket2::SockRef;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::task::Poll;
@@ -151,7 +150,7 @@ impl Connection {
     /// Writes what the socket takes at once, past the runtime's bookkeeping: readiness is asked for only after a refusal.
     /// (Bench `fanout`, window 1: that bookkeeping is a cache miss and 4 % of the CPU of a delivery.)
     fn write(&self) -> io::Result<usize> {
-        let socket = SockRef::from(self.socket.as_ref());
+        let socket = self.socket.socket();
         let mut slices = [IoSlice::new(&[]); FRAMES];
         let written = match self.outbox.single() {
             Some(frame) => socket.send(frame), // cheaper than a vector of one
@@ -178,7 +177,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
         let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };
-        conn.socket.as_ref().poll_write_ready(cx).map(|_| ()) // an error shows at the next write
+        conn.socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
     })
     .await;
     let mut shell = shared.borrow_mut();
@@ -195,6 +194,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 mod tests {
     use super::super::tests::shell;
     use super::*;
+    use crate::shard::Socket;
     use bytes::Bytes;
     use fanfare_hub::WireId;
     use tokio::net::{TcpListener, TcpStream};
@@ -209,7 +209,7 @@ mod tests {
             let frame = Bytes::from(vec![b'x'; frame_bytes]);
             for _ in 0..count {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = near.expect("a listener").into_split();
+                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
                 peers.push(far.expect("a connection"));
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
