@@ -364,6 +364,19 @@ impl Client {
         }
     }
 
+    /// Calls a method.
+    pub(crate) fn call(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Act {
+        let command = Command::Rpc { method: "echo".into(), data: numbers.payload(rng, 40) };
+        Act::Send(self.request(command, Asked::Other))
+    }
+
+    /// Shows a newer token, now and then of somebody else.
+    pub(crate) fn refresh(&mut self, rng: &mut Rng) -> Act {
+        let own = self.user.as_ref().filter(|_| rng.below(4) > 0).map(|user| user.to_string());
+        let token = own.unwrap_or_else(|| "somebody else".to_owned()).into();
+        Act::Send(self.request(Command::Refresh { token }, Asked::Other))
+    }
+
     pub(crate) fn publish(&mut self, publish: Publish) -> Request {
         let asked = Asked::Publish(Box::new(publish.clone()));
         self.request(Command::Publish(Box::new(publish)), asked)

@@ -3,6 +3,7 @@
 //! The application holds the core to what it promises: every call is answered once; within a subscription offsets rise;
 //! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
 
+use crate::application::plain;
 use crate::client::Numbers;
 use crate::ledger::Kept;
 use crate::store::Stores;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct CoreClient {
     pub(crate) core: Core,
+    /// Its user's.
+    pub(crate) token: Option<Box<str>>,
     pub(crate) pipe: Option<usize>,
     pub(crate) is_started: bool,
     pub(crate) wake_ms: Option<u64>,
@@ -41,14 +44,18 @@ struct Followed {
 enum Asked {
     Subscribe(Arc<str>),
     Publish(Arc<str>, Bytes),
+    Rpc(Bytes),
     Other,
 }
 
 impl CoreClient {
-    pub(crate) fn new(number: usize, rng: &mut Rng) -> Self {
-        let user = (rng.below(3) > 0).then(|| format!("core{number}").into());
+    /// `asks`: the application is asked about tokens, and gives them.
+    pub(crate) fn new(number: usize, rng: &mut Rng, asks: bool) -> Self {
+        let token: Option<Box<str>> = (rng.below(3) > 0).then(|| format!("core{number}").into());
+        let token_provider = asks && token.is_some();
         let config = Config {
-            token: user,
+            token: token.clone().filter(|_| !token_provider),
+            token_provider,
             backoff_min_ms: 100,
             backoff_max_ms: 2_000,
             connect_timeout_ms: 3_000,
@@ -59,6 +66,7 @@ impl CoreClient {
         };
         CoreClient {
             core: Core::new(config, rng.next_u64()),
+            token,
             pipe: None,
             is_started: false,
             wake_ms: None,
@@ -126,6 +134,12 @@ impl CoreClient {
         }
     }
 
+    /// Calls a method.
+    pub(crate) fn ask_method(&mut self, now_ms: u64, numbers: &mut Numbers, rng: &mut Rng) {
+        let data = numbers.payload(rng, 20);
+        self.call(now_ms, Asked::Rpc(data.clone()), Call::Rpc { method: "echo".into(), data });
+    }
+
     /// A server's `client` in `connected`.
     pub(crate) fn known_as(&mut self, client: ClientId) {
         self.ids.push(client);
@@ -157,9 +171,12 @@ impl CoreClient {
             }
             (Asked::Publish(channel, data), Ok(Answer::Published(at))) => {
                 let stands = name(&channel).and_then(|name| stores.ledger.at(&name, hub_position(&at)).cloned());
-                if stands.is_none_or(|kept| *kept.publication.data.bytes() != data) {
+                if stands.is_none_or(|kept| plain(kept.publication.data.bytes()) != data) {
                     return Err(format!("core: published to {channel} at {at:?}, where something else stands"));
                 }
+            }
+            (Asked::Rpc(data), Ok(answer)) if answer != Answer::Data(data.clone()) => {
+                return Err(format!("core: a call with {data:?} was answered with {answer:?}"));
             }
             _ => {}
         }

@@ -61,6 +61,14 @@ counts! {
     store_late, "answers of the store that came later";
     store_losses, "losses of a store";
     store_unknown, "operations whose outcome the store did not tell";
+    hook_asked, "questions to the application";
+    hook_late, "answers of the application that came too late";
+    hook_missing, "answers of the application that never came";
+    hook_denied, "refusals of the application";
+    hook_edited, "publications that the application changed";
+    hook_expired, "connections closed because a token had expired";
+    refreshed, "tokens refreshed";
+    rpc, "calls that were answered with a result";
     clock_steps, "steps of the wall clock";
     shard_stalls, "shards that stood still";
 }

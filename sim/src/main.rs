@@ -5,6 +5,7 @@
 //! hub by name and must be found. How to read the output: docs/simulation.md.
 
 mod app;
+mod application;
 mod checker;
 mod client;
 mod core_client;

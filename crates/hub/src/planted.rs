@@ -50,6 +50,9 @@ rows! {
     GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
     EndUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
     HistoryForAll, "History tells a client of publications that are for others.";
+    LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
+    TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
+    EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

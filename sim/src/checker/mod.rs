@@ -5,13 +5,14 @@
 
 mod presence;
 
+use crate::application::{plain, user_of};
 use crate::counts::Counts;
 use crate::ledger::Kept;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, Now, Position, Publication, Publish, Push,
-    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, SubOptions, Subscribed,
+    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, SubOptions, Subscribed, UserId,
 };
 use presence::Presences;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,6 +55,8 @@ struct View {
     resumed_from: Option<ClientId>,
     /// The ticket named another shard than the one connected to.
     elsewhere: bool,
+    /// Whose token was shown.
+    shown: Option<UserId>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ enum Asked {
     PresenceClear(ChannelName),
     Presence(ChannelName),
     History(ChannelName),
+    Rpc(Vec<u8>),
+    Refresh(UserId),
     Other,
 }
 
@@ -114,6 +119,7 @@ impl Checker {
             shard,
             resumed_from: None,
             elsewhere: false,
+            shown: None,
         };
         self.views.insert(pipe, view);
     }
@@ -134,6 +140,7 @@ impl Checker {
         let client = view.client.or(view.resumed_from);
         let asked = match &request.command {
             Command::Connect(connect) => {
+                view.shown = connect.token.as_deref().map(user_of);
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 if let Some(resume) = connect.resume {
@@ -178,6 +185,8 @@ impl Checker {
                 }
                 Asked::Other
             }
+            Command::Rpc { data, .. } => Asked::Rpc(data.to_vec()),
+            Command::Refresh { token } => Asked::Refresh(user_of(token)),
             _ => Asked::Other,
         };
         view.pending.insert(id, asked);
@@ -330,6 +339,10 @@ impl Checker {
             (Asked::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
                 view.known = connected.user.is_some();
+                if view.shown.is_some() && view.shown != connected.user {
+                    return Err(format!("hooks: {:?} showed its token and is {:?}", view.shown, connected.user));
+                }
+                view.shown = connected.user.clone();
                 if connected.resumed != (view.resumed_from == Some(connected.client)) {
                     return Err(format!("`connected` says resumed = {} and names another client", connected.resumed));
                 }
@@ -387,6 +400,10 @@ impl Checker {
             (Asked::History(channel), ReplyBody::History(history)) => {
                 return self.history(view.client, &channel, history, stores);
             }
+            (Asked::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
+            (Asked::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
+                self.counts.refreshed += 1;
+            }
             (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
             (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
         }
@@ -414,7 +431,7 @@ impl Checker {
                 let kept = stores.ledger.at(channel, *position).ok_or_else(|| {
                     format!("promise 4: a publication was acknowledged at {channel} {position:?}, where there is none")
                 })?;
-                if **kept.publication.data.bytes() != *data {
+                if plain(kept.publication.data.bytes()) != data {
                     return Err(format!("promise 4: acknowledged at {channel} {position:?}, where another one stands"));
                 }
                 if *duplicate {
@@ -629,7 +646,7 @@ impl Checker {
             return Err(format!("{channel}: one's own copy at {at:?}, unwanted and acknowledged on this connection"));
         }
         // An unkeyed payload is sent once: while its answer is still owed, the message is early.
-        let early = view.publishes.contains_key(&**publication.data.bytes())
+        let early = view.publishes.contains_key(&plain(publication.data.bytes()))
             && publication.key.is_none()
             && !stores.answers_disordered;
         if own && early && kept.order > sub.want.order {
@@ -717,14 +734,15 @@ impl Checker {
     }
 
     fn finish_attempts(&self, stores: &Stores) -> Verdict {
-        let mut found: BTreeMap<(&[u8], u64), u32> = BTreeMap::new();
-        let mut anywhere: BTreeMap<&[u8], u32> = BTreeMap::new();
+        let mut found: BTreeMap<(Vec<u8>, u64), u32> = BTreeMap::new();
+        let mut anywhere: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
         for (_, epoch, kept) in stores.ledger.all() {
-            *found.entry((kept.publication.data.bytes(), epoch.0)).or_default() += 1;
-            *anywhere.entry(kept.publication.data.bytes()).or_default() += 1;
+            let data = plain(kept.publication.data.bytes());
+            *found.entry((data.clone(), epoch.0)).or_default() += 1;
+            *anywhere.entry(data).or_default() += 1;
         }
         if let Some(((data, _), times)) = found.iter().find(|((data, _), times)| {
-            **times > self.attempts.get(*data).map_or(0, |a| if a.keyed { 1 } else { a.tries })
+            **times > self.attempts.get(data).map_or(0, |a| if a.keyed { 1 } else { a.tries })
         }) {
             return Err(format!("promise 4: {} stands {times} times", String::from_utf8_lossy(data)));
         }

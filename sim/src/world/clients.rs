@@ -28,6 +28,12 @@ impl World {
             let pad = self.plan.payload_max;
             let actor = &mut self.clients[client];
             acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad)));
+            if self.plan.hooks.hooks.rpc && self.rng.below(12) == 0 {
+                acts.push(actor.call(&mut self.rng, &mut self.numbers));
+            }
+            if self.plan.hooks.hooks.connect && self.rng.below(20) == 0 {
+                acts.push(actor.refresh(&mut self.rng));
+            }
         }
         for act in acts {
             match act {
@@ -81,6 +87,9 @@ impl World {
         }
         if !self.calm {
             let pad = self.plan.payload_max;
+            if self.plan.hooks.hooks.rpc && self.rng.below(20) == 0 {
+                self.cores[index].ask_method(self.now_ms, &mut self.numbers, &mut self.rng);
+            }
             self.cores[index].act(self.now_ms, &mut self.rng, &self.plan.channels, &mut self.numbers, pad);
         }
         self.core_outputs(client)
@@ -91,6 +100,13 @@ impl World {
         self.core_outputs(client)
     }
 
+    /// The application of a core client was asked for a token; now and then it has none.
+    pub(super) fn core_token(&mut self, client: usize) -> Verdict {
+        let token = self.cores[client - self.plan.clients].token.clone();
+        let token = token.filter(|_| self.calm || self.rng.below(6) > 0);
+        self.core(client, CoreInput::Token(token))
+    }
+
     pub(super) fn core_outputs(&mut self, client: usize) -> Verdict {
         let index = client - self.plan.clients;
         while let Some(output) = self.cores[index].core.poll_output() {
@@ -99,6 +115,10 @@ impl World {
                 (CoreOutput::Connect, _) => {
                     let shard = self.rng.below(self.shards.len() as u64) as usize;
                     self.open(client, shard)?;
+                }
+                (CoreOutput::Token, _) => {
+                    let late = self.rng.below(300);
+                    self.after(late, Event::CoreToken { client });
                 }
                 (CoreOutput::Send(text), Some(pipe)) => self.send_text(pipe, &text)?,
                 (CoreOutput::Close(code), Some(pipe)) => {

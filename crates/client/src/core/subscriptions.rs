@@ -11,7 +11,7 @@ use super::publishes::rest_ms;
 use super::requests::{Purpose, Requests, refused};
 use super::types::{Answer, CallError, CallId, Config, Event};
 use bytes::Bytes;
-use fanfare_hub::{ERRORS, Rng};
+use fanfare_hub::{ERRORS, ErrorCode, Rng};
 use fanfare_wire::native::client::{
     ClientCommand, ErrorReply, Position, Publication, ServerMessage, Subscribe, Subscribed, Unsubscribed,
 };
@@ -337,6 +337,13 @@ impl Subscriptions {
         if error.retryable {
             subscription.state = State::Resting { until_ms: now_ms + rest_ms(subscription.retries, &error, rng) };
             subscription.retries += 1;
+            return;
+        }
+        // By the server, of its own accord: from here on it is the application's.
+        if *error.code == *ErrorCode::AlreadySubscribed.row().word {
+            let id = out.next_id();
+            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+            subscription.state = State::Detached;
             return;
         }
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);

@@ -4,7 +4,7 @@
 use super::subscription::{Feed, Subscription};
 use super::transport::{OpenError, Read, Socket};
 use super::url::Url;
-use super::{Command, Status};
+use super::{Command, Fetching, Status, Tokens};
 use crate::core::{Answer, Call, CallError, CallId, Core, Event, Input, Output, State};
 use fanfare_hub::Rng;
 use std::collections::{BTreeSet, HashMap};
@@ -35,6 +35,7 @@ enum Turn {
     Command(Option<Command>),
     Opened(Result<Socket, OpenError>),
     Ready,
+    Token(Option<Box<str>>),
     Wake,
 }
 
@@ -44,6 +45,9 @@ pub(super) struct Driver {
     rng: Rng,
     start: Instant,
     transport: Transport,
+    tokens: Option<Tokens>,
+    /// The application's answer to the question for a token.
+    token: Option<Fetching>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// For the subscriptions that are handed out. Weak: the task itself must not keep itself alive.
     sender: mpsc::WeakUnboundedSender<Command>,
@@ -63,6 +67,7 @@ impl Driver {
         core: Core,
         url: Url,
         seed: u64,
+        tokens: Option<Tokens>,
         (commands, sender): (mpsc::UnboundedReceiver<Command>, mpsc::WeakUnboundedSender<Command>),
         status: watch::Sender<Status>,
     ) -> Self {
@@ -72,6 +77,8 @@ impl Driver {
             rng: Rng::new(seed),
             start: Instant::now(),
             transport: Transport::None,
+            tokens,
+            token: None,
             commands,
             sender,
             status,
@@ -104,6 +111,10 @@ impl Driver {
                     self.tell(if refused { Input::Refused(problem.into()) } else { Input::Closed(None) });
                 }
                 Turn::Ready => self.exchange(),
+                Turn::Token(token) => {
+                    self.token = None;
+                    self.tell(Input::Token(token));
+                }
                 Turn::Wake => self.tell(Input::Wake),
             }
         }
@@ -132,8 +143,15 @@ impl Driver {
                 None => pending().await,
             }
         };
+        let token = async {
+            match &mut self.token {
+                Some(token) => token.await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             turn = transport => turn,
+            token = token => Turn::Token(token),
             command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Turn::Command(command),
             () = wake => Turn::Wake,
         }
@@ -161,6 +179,8 @@ impl Driver {
                 let opening = Socket::open(self.url.clone(), self.rng.next_u64());
                 self.transport = Transport::Opening(Box::pin(opening));
             }
+            // Without a provider the core does not ask.
+            Output::Token => self.token = self.tokens.as_ref().map(|tokens| tokens()),
             Output::Send(text) => {
                 if let Transport::Open(socket) = &mut self.transport {
                     socket.send(&text);
