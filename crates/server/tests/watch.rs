@@ -287,5 +287,5 @@ fn every_request_has_an_id_which_is_the_callers_where_it_is_sane() {
 
     let after = scrape(server.address);
     assert_eq!(after.get("fanfare_http_requests_total{status=\"2xx\"}"), 4.0);
-    assert_eq!(after.get("fanfare_http_requests_total{status=\"4xx\"}"), 1.0);
+    assert_eq!(after.get("fanfare_http_requests_total{status=\"4xx\"}"), 3.0);
 }

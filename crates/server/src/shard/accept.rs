@@ -6,11 +6,12 @@
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket};
+use crate::api::Endpoint;
 use crate::http;
 use crate::listen::Listener;
 use crate::protocol::Protocol;
-use crate::watch::logs;
 use crate::watch::request::RequestId;
+use crate::watch::{Watch, logs};
 use bytes::Bytes;
 use fanfare_hub::{Disconnect, Input, WireId};
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
@@ -34,6 +35,10 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 pub(crate) struct Routes {
     /// Upgrades: by path, then by subprotocol.
     pub(crate) upgrades: Arc<[Upgrade]>,
+    /// The application's API, where there are keys for it.
+    pub(crate) api: Option<Arc<Endpoint>>,
+    /// Where requests are counted.
+    pub(crate) watch: Arc<Watch>,
     /// Everything else.
     pub(crate) pages: axum::Router,
 }
@@ -75,6 +80,7 @@ impl Routes {
     pub(crate) fn upgrade<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         self.grant(config, request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
+            self.watch.requests.answered(refused.status);
             logs::upgrade_refused(&id, request.path, refused.status, &refused.reason);
             Refused { id: Some(id), ..refused }
         })

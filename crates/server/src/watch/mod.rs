@@ -97,6 +97,12 @@ pub(crate) struct RequestCounts {
     pub(crate) seconds: SharedHistogram,
 }
 
+impl RequestCounts {
+    pub(crate) fn answered(&self, status: u16) {
+        self.by_class[usize::from(status / 100).min(5)].fetch_add(1, Relaxed);
+    }
+}
+
 impl Watch {
     pub(crate) fn new(shards: &[UnboundedSender<Control>], protocols: Vec<&'static str>) -> Arc<Self> {
         Arc::new(Watch {

@@ -2,14 +2,10 @@
 //! the request that handlers see, and in every line that is logged on the way.
 
 use super::{Watch, logs};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use tracing::Instrument as _;
 
@@ -68,9 +64,13 @@ fn is_sane(value: &[u8]) -> bool {
     (1..=BYTES_MAX).contains(&value.len()) && value.iter().all(sane)
 }
 
-/// Around all pages: gives the id, counts, and logs the request when it has been answered. The query is never logged: it may
-/// hold a token.
-pub(crate) async fn identify(State(watch): State<Arc<Watch>>, mut request: Request, next: Next) -> Response {
+/// Around all that is served: gives the id, counts, and logs the request when it has been answered. The query is never
+/// logged: it may hold a token.
+pub(crate) async fn identified<B>(
+    watch: &Watch,
+    mut request: Request<B>,
+    serve: impl AsyncFnOnce(Request<B>) -> Response<Body>,
+) -> Response<Body> {
     let id = RequestId::of(request.headers());
     let begin = Instant::now();
     let method = request.method().clone();
@@ -78,12 +78,12 @@ pub(crate) async fn identify(State(watch): State<Arc<Watch>>, mut request: Reque
     request.headers_mut().insert(HEADER, id.0.clone());
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", request_id = id.as_str());
-    let mut response = next.run(request).instrument(span).await;
-    let (status, took) = (response.status(), begin.elapsed());
-    watch.requests.by_class[usize::from(status.as_u16() / 100).min(5)].fetch_add(1, Relaxed);
+    let mut response = serve(request).instrument(span).await;
+    let (status, took) = (response.status().as_u16(), begin.elapsed());
+    watch.requests.answered(status);
     watch.requests.seconds.observe(took);
     response.headers_mut().insert(HEADER, id.0.clone());
-    logs::request(&id, method.as_str(), &path, status.as_u16(), took);
+    logs::request(&id, method.as_str(), &path, status, took);
     response
 }
 
