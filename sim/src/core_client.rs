@@ -190,9 +190,9 @@ impl CoreClient {
             return Err(format!("core: {channel} is not followed, and yet: {event:?}"));
         };
         match event {
-            Event::Live { position, .. } => {
+            Event::Live { position, recovered } => {
                 followed.is_live = true;
-                followed.is_new = followed.at.is_none();
+                followed.is_new = recovered != Some(true);
                 followed.at.get_or_insert(position);
             }
             Event::Gap { position, .. } => {

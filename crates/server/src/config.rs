@@ -1,6 +1,8 @@
 //! The checked settings that a server is built with. The command line and the embedder fill it.
 
+use crate::api::ApiKey;
 use crate::origin::Origins;
+use crate::watch::AdminOn;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,8 @@ pub struct Config {
     pub shards: usize,
     /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
+    /// Who may use the HTTP API, `/api/`. Default: nobody; then there is none.
+    pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
     /// Which pages of browsers may open connections. Default: those of the same host.
@@ -24,6 +28,8 @@ pub struct Config {
     pub close_timeout: Duration,
     /// How long a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere but `/healthz` on the main port.
+    pub admin: AdminOn,
 }
 
 impl Config {
@@ -39,12 +45,14 @@ impl Default for Config {
         Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             rules: Arc::default(),
+            api_keys: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
             close_timeout: Duration::from_secs(3),
             drain_window: Duration::from_secs(10),
+            admin: AdminOn::Off,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod api;
 mod chat;
 mod clock;
 mod config;
@@ -27,7 +28,9 @@ mod server;
 mod service;
 mod shard;
 mod testing;
+mod watch;
 
+pub use api::{Api, ApiKey, ApiKeyError};
 pub use axum::Json;
 pub use axum::extract::{FromRef, State};
 pub use chat::Chat;
@@ -38,6 +41,7 @@ pub use embed::{
 };
 pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
+pub use fanfare_wire::native::app::Kind as ApiCommand;
 pub use handle::{Handle, Published};
 pub use listen::{Address, InvalidAddress};
 pub use native::Native;
@@ -46,3 +50,6 @@ pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;
 pub use testing::{TestClient, TestServer};
+pub use watch::AdminOn;
+pub use watch::logs::{LogError, LogFormat, Logs};
+pub use watch::request::RequestId;

@@ -13,6 +13,7 @@ use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::vocabulary::{Batch, PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
+use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -263,6 +264,9 @@ impl Edge {
                 self.groups.last_mut().expect("just pushed")
             }
         };
+        if group.members.is_empty() {
+            group.members.reserve_exact(1); // very many channels have one member; a Vec would begin with room for four
+        }
         group.members.push(member);
         (group.members.len() - 1) as u32
     }
@@ -425,6 +429,7 @@ impl Edge {
             if self.cursor.is_none() && !self.room.take(turn.number, item.bytes(), turn.page_bytes) {
                 return 0;
             }
+            let mut begins = self.cursor.is_none().then(|| out.mark());
             let first = Cursor { group: item.first_group(), member: 0 };
             let mut cursor = self.cursor.unwrap_or(first);
             while let Some(group) = self.groups.get_mut(cursor.group as usize) {
@@ -442,6 +447,9 @@ impl Edge {
                 let slice_len = slice.len().min(budget);
                 item.tell(&mut slice[..slice_len], audit, out, (&self.name, group.variant.wire));
                 budget -= slice_len;
+                if begins.take_if(|mark| out.mark() > *mark).is_some() {
+                    item.begins(&self.name, out);
+                }
                 if slice_len < slice.len() {
                     self.cursor = Some(Cursor { group: cursor.group, member: (from + slice_len) as u32 });
                     return 0;
@@ -473,6 +481,18 @@ impl Item {
             Item::Signal(signal) => OTHER + signal.signal.data.len(),
             Item::Presence(push) => OTHER + push.entry.data.len(),
             _ => OTHER,
+        }
+    }
+
+    /// For the watchers: the first members are told of this. (A batch has waited because its members wanted that.)
+    fn begins(&self, channel: &ChannelName, out: &mut Effects) {
+        match self {
+            Item::Publication(_, publication) => out.begun(publication.ts_ms),
+            Item::Skip { reset, .. } => {
+                let what = Noted::Gap { channel: channel.clone(), reset: *reset };
+                out.note(Note { client: None, user: None, what }); // it concerns all of them
+            }
+            _ => {}
         }
     }
 

@@ -16,6 +16,7 @@ use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
 use crate::vocabulary::{Batch, Proof, Publication, SignalPush};
+use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -207,6 +208,10 @@ impl Session {
 
     pub(crate) fn from(&self) -> crate::vocabulary::From {
         crate::vocabulary::From { client: Some(self.client), user: self.user().cloned() }
+    }
+
+    pub(crate) fn note(&self, what: Noted) -> Note {
+        Note { client: Some(self.client), user: self.user().cloned(), what }
     }
 
     pub(crate) fn sub_on(&self, edge: u32) -> Option<usize> {
