@@ -283,7 +283,7 @@ mod tests {
             let (shared, mut peers) = (shell(), Vec::new());
             let open = async || {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = near.expect("a listener").into_split();
+                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
                 (shell.open(now, writer, WireId(0)), far.expect("a connection"))
