@@ -4,8 +4,8 @@
 use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Publish,
-    Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Proof,
+    Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
 };
 use std::collections::BTreeMap;
 
@@ -119,7 +119,8 @@ impl Client {
         }
         let info = (self.user.is_some() && rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
         let user = self.user.clone();
-        let connect = Connect { user, info, resume: self.ticket, subscribe };
+        let proof = Proof { info, ..Proof::default() };
+        let connect = Connect { token: None, user, proof, resume: self.ticket, subscribe };
         self.request(Command::Connect(Box::new(connect)), Asked::Connect)
     }
 

@@ -4,8 +4,8 @@
 //! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
 
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Publication, Push, Reply, ReplyBody, Request,
-    ShardId, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
+    Request, ShardId, SubOptions, UserId,
 };
 use fanfare_wire::native::client::{self as native_client, ClientCommand, ClientRequest, ServerMessage};
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
@@ -42,7 +42,7 @@ pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fa
                         user: connected.user.clone(),
                         issued_ms: wall_ms,
                         expires_ms: wall_ms + TICKET_MS,
-                        grants: None,
+                        proof: connected.proof.clone(),
                     };
                     ticket::seal(&claims, KEY)
                 }
@@ -91,9 +91,10 @@ fn request_of(decoded: Decoded, wall_ms: u64) -> Result<Request, String> {
             let resume = ticket.and_then(|text| ticket::open(&text, KEY, wall_ms).ok()).map(|claims| claims.resume());
             let user = token.as_deref().map(|token| UserId(token.trim_end_matches(WITH_INFO).into()));
             let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
-            Ok(Request { id, command: Command::Connect(Box::new(Connect { user, info, resume, subscribe })) })
+            let proof = Proof { info, ..Proof::default() };
+            let connect = Connect { token: None, user, proof, resume, subscribe };
+            Ok(Request { id, command: Command::Connect(Box::new(connect)) })
         }
-        other => Err(format!("the simulation's clients do not send {other:?}")),
     }
 }
 
@@ -137,6 +138,8 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
             ClientCommand::PresenceSet { channel: channel(name), data: data.clone() }
         }
         Command::PresenceClear { channel: name } => ClientCommand::PresenceClear { channel: channel(name) },
+        Command::Rpc { method, data } => ClientCommand::Rpc { method: method.clone(), data: data.clone() },
+        Command::Refresh { token } => ClientCommand::Refresh { token: token.clone() },
         Command::Pong | Command::Invalid(_) => ClientCommand::Pong,
     };
     let mut text = Vec::new();
@@ -249,8 +252,8 @@ fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
                 && (read.seq, read.count) == (snapshot.seq, snapshot.count)
                 && read.entries.as_ref().map(Vec::len) == snapshot.entries.as_ref().map(Vec::len)
         }
-        (ServerMessage::Result { id, data: None }, ReplyBody::Done) => *id == reply.id,
-        (ServerMessage::Result { id, data: Some(data) }, ReplyBody::Many(bodies)) => {
+        (ServerMessage::Result { id, data: None, .. }, ReplyBody::Done) => *id == reply.id,
+        (ServerMessage::Result { id, data: Some(data), .. }, ReplyBody::Many(bodies)) => {
             let parts = native_client::decode_many(data).unwrap_or_default();
             let part = |body: &ReplyBody| Reply { id: None, body: body.clone() };
             *id == reply.id

@@ -44,6 +44,9 @@ rows! {
     FullIsRead, "A connection is read although its outbox is full.";
     KeyUnchecked, "A key that was used is taken for a new one.";
     HistoryUnbounded, "The history of a shard grows beyond its bound.";
+    MembersUntold, "The home is not told that subscriptions have ended.";
+    MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
+    AwayKept, "A session without connection outlives its disconnection by the application.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

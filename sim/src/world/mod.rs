@@ -112,6 +112,7 @@ impl World {
                 me: ShardId(me as u16),
                 shards: plan.shards,
                 rules: rules.clone(),
+                hooks: Arc::default(),
                 limits: limits.clone(),
                 seed: rng.next_u64(),
                 placement_key,
@@ -363,6 +364,7 @@ impl World {
                 }
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Answer { .. } | Effect::Ask { .. } | Effect::Notice(_) => {}
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);

@@ -48,7 +48,7 @@ impl World {
     /// A command in the hub's words, written as a client does. The server must read it as it was meant.
     pub(super) fn send(&mut self, index: usize, request: Request) -> Verdict {
         let client = &self.clients[self.pipes[index].client];
-        let with_info = matches!(&request.command, Command::Connect(connect) if connect.info.is_some());
+        let with_info = matches!(&request.command, Command::Connect(connect) if connect.proof.info.is_some());
         let text =
             wire::write_command(&request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
         let read = wire::read_commands(&text, self.wall_ms, &self.plan.limits)?;

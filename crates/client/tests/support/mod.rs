@@ -5,13 +5,14 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use fanfare_hub::{
-    ConnId, Connect, Disconnect, Effect, Effects, Input, Limits, MemoryStore, Now, Opened, Pattern, Push, Reply,
-    ReplyBody, Request, Rule, Rules, Shard, ShardConfig, ShardId, UserId, WireId,
+    Command, ConnId, Connect, Disconnect, Effect, Effects, HookAnswer, Hooks, Identified, Input, Limits, MemoryStore,
+    Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard, ShardConfig, ShardId, UserId,
+    WireId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded, PROTOCOL};
 use fanfare_wire::ticket::{self, Claims};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode, Role};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,6 +137,8 @@ struct Hub {
     start: Instant,
     conns: HashMap<u64, (ConnId, mpsc::UnboundedSender<Vec<u8>>)>,
     wake_ms: Option<u64>,
+    /// What came up while effects were done.
+    inputs: VecDeque<Input>,
 }
 
 impl Hub {
@@ -152,12 +155,13 @@ impl Hub {
             me: ShardId(0),
             shards: 1,
             rules: Arc::new(Rules::new(rules.into())),
+            hooks: Arc::new(Hooks { connect: true, rpc: true, ..Hooks::default() }),
             limits: Arc::new(limits),
             seed: 1,
             placement_key: 1,
         };
         let shard = Shard::new(config, store, Now::default());
-        Hub { shard, start: Instant::now(), conns: HashMap::new(), wake_ms: None }
+        Hub { shard, start: Instant::now(), conns: HashMap::new(), wake_ms: None, inputs: VecDeque::new() }
     }
 
     async fn run(mut self, mut received: mpsc::UnboundedReceiver<FromSocket>) {
@@ -186,7 +190,7 @@ impl Hub {
                 let mut commands = Vec::new();
                 native::decode(&text, &native::Limits::default(), &mut commands);
                 for decoded in commands {
-                    self.decoded(number, conn, decoded);
+                    self.decoded(conn, decoded);
                 }
             }
             FromSocket::Closed(number) => {
@@ -208,36 +212,34 @@ impl Hub {
         }
     }
 
-    fn decoded(&mut self, number: u64, conn: ConnId, decoded: Decoded) {
-        let mut out = Vec::new();
-        match decoded {
-            Decoded::Request(request) => return self.tell(Input::Command { conn, request }),
+    fn decoded(&mut self, conn: ConnId, decoded: Decoded) {
+        let request = match decoded {
+            Decoded::Request(request) => request,
             Decoded::Connect { id, token, ticket, subscribe } => {
-                let user = token.map(|token| UserId(Arc::from(&*token)));
                 let claims = ticket.and_then(|ticket| ticket::open(&ticket, KEY, 1).ok());
-                let connect = Connect { user, info: None, resume: claims.map(|claims| claims.resume()), subscribe };
-                let command = fanfare_hub::Command::Connect(Box::new(connect));
-                return self.tell(Input::Command { conn, request: Request { id, command } });
+                let resume = claims.as_ref().map(Claims::resume);
+                let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
+                let connect = Connect { token, user, proof, resume, subscribe };
+                Request { id, command: Command::Connect(Box::new(connect)) }
             }
-            Decoded::Refresh { id, .. } => native::encode_result(&mut out, id.as_ref(), None),
-            // The one method there is answers with what it was asked.
-            Decoded::Rpc { id, data, .. } => native::encode_result(&mut out, id.as_ref(), Some(&data)),
-        }
-        self.write(number, &out);
+        };
+        self.tell(Input::Command { conn, request });
     }
 
     fn tell(&mut self, input: Input) {
         let elapsed = self.start.elapsed().as_millis() as u64;
         let now = Now { mono_ms: elapsed, wall_ms: 1_700_000_000_000 + elapsed };
         let mut effects = Effects::new();
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        self.inputs.push_back(input);
+        while let Some(input) = self.inputs.pop_front() {
             effects.clear();
             self.shard.handle(now, input, &mut effects);
             for effect in effects.take_list() {
                 self.act(effect, &effects);
             }
-            next = effects.again().then_some(Input::Continue);
+            if effects.again() && self.inputs.is_empty() {
+                self.inputs.push_back(Input::Continue);
+            }
         }
         self.wake_ms = effects.wake_ms();
     }
@@ -263,7 +265,11 @@ impl Hub {
                 self.write(u64::from(conn.index), &out);
                 self.conns.remove(&u64::from(conn.index));
             }
-            Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } => {}
+            Effect::Ask { token, question } => {
+                let answer = Box::new(application(&question));
+                self.inputs.push_back(Input::HookAnswer { token, answer });
+            }
+            Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } | Effect::Answer { .. } | Effect::Notice(_) => {}
         }
     }
 
@@ -276,10 +282,24 @@ impl Hub {
     }
 }
 
+/// The application: a token is its user's name, and the one method there is answers with what it was asked.
+fn application(question: &Question) -> HookAnswer {
+    match question {
+        Question::Connect { token: None } => HookAnswer::Identity(Identified::default()),
+        Question::Connect { token: Some(token) } | Question::Refresh { token, .. } => {
+            HookAnswer::Identity(Identified { user: Some(UserId(Arc::from(&**token))), ..Identified::default() })
+        }
+        Question::Subscribe { .. } => HookAnswer::Allowed,
+        Question::Publish { publish, .. } => HookAnswer::Publish(publish.clone()),
+        Question::Rpc { data, .. } => HookAnswer::Result(data.clone()),
+    }
+}
+
 fn ticket_of(reply: &Reply) -> String {
     let ReplyBody::Connected(connected) = &reply.body else { return String::new() };
     let (client, user) = (connected.client, connected.user.clone());
-    let claims = Claims { node: 0, shard: ShardId(0), client, user, issued_ms: 0, expires_ms: 1 << 50, grants: None };
+    let proof = connected.proof.clone();
+    let claims = Claims { node: 0, shard: ShardId(0), client, user, issued_ms: 0, expires_ms: 1 << 50, proof };
     ticket::seal(&claims, KEY)
 }
 
@@ -287,7 +307,7 @@ fn ticket_of(reply: &Reply) -> String {
 pub(crate) struct Peer {
     stream: TcpStream,
     decoder: Decoder,
-    texts: std::collections::VecDeque<String>,
+    texts: VecDeque<String>,
 }
 
 impl Peer {

@@ -1,7 +1,8 @@
 //! What a session asks: each command is judged, counted, and sent to the home of its channel.
 
-use super::ask::{Ask, ReplyTo};
+use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
+use super::question::asks;
 use super::session::SessionRef;
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
@@ -24,10 +25,13 @@ impl Front {
             self.reply(cx, Some(id), reply, ReplyBody::Error(error));
             return self.count_bad(cx, id);
         }
-        if let Some(Ask::Adopt(adopting)) = adopting.and_then(|token| self.asks.get(token)) {
-            if adopting.waiting.len() < cx.limits.outstanding_max {
-                adopting.waiting.push_back(request);
-                let waiting = adopting.waiting.len() as u32;
+        if let Some(connecting) = adopting.and_then(|token| self.asks.connecting(token)) {
+            if matches!(request.command, Command::Pong) {
+                return;
+            }
+            if connecting.waiting.len() < cx.limits.outstanding_max {
+                connecting.waiting.push_back(request);
+                let waiting = connecting.waiting.len() as u32;
                 return self.hold_or_resume(cx, Some(id), waiting);
             }
             let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
@@ -53,7 +57,11 @@ impl Front {
             (Some(index), command) => {
                 let at = self.sessions.reference(index);
                 self.begin(cx, at);
-                self.channel_command(cx, at, reply, command);
+                match command {
+                    Command::Rpc { method, data } => self.rpc(cx, at, reply, method, data),
+                    Command::Refresh { token } => self.refresh(cx, at, reply, token),
+                    command => self.channel_command(cx, at, reply, command),
+                }
             }
         }
     }
@@ -85,7 +93,12 @@ impl Front {
             | Command::PresenceClear { channel } => channel,
             Command::Publish(publish) => &publish.channel,
             Command::Signal(signal) => &signal.channel,
-            Command::Connect(_) | Command::Subscribe { .. } | Command::Pong | Command::Invalid(_) => return,
+            Command::Connect(_)
+            | Command::Subscribe { .. }
+            | Command::Rpc { .. }
+            | Command::Refresh { .. }
+            | Command::Pong
+            | Command::Invalid(_) => return,
         };
         if self.is_asking(at, channel) {
             let channel = channel.clone();
@@ -104,7 +117,12 @@ impl Front {
             Command::History { channel, query } => {
                 self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query })
             }
-            Command::Connect(_) | Command::Subscribe { .. } | Command::Pong | Command::Invalid(_) => Ok(()),
+            Command::Connect(_)
+            | Command::Subscribe { .. }
+            | Command::Rpc { .. }
+            | Command::Refresh { .. }
+            | Command::Pong
+            | Command::Invalid(_) => Ok(()),
         };
         if let Err(error) = result {
             self.finish(cx, at, reply, ReplyBody::Error(error));
@@ -122,7 +140,15 @@ impl Front {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
         let rules = cx.rules;
-        let rule = rules.judge(channel, action, session.user()).map_err(|denial| denial.into_error(channel))?;
+        let rule = match rules.judge(channel, action, session.user()) {
+            Ok(rule) => rule,
+            Err(denial) => {
+                match rules.of(channel).filter(|_| action == Action::Subscribe && session.is_granted(channel)) {
+                    Some(rule) => rule,
+                    None => return Err(denial.into_error(channel)),
+                }
+            }
+        };
         if let Some((count_max, window_ms)) = rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal)) {
             let now_ms = cx.now.mono_ms;
             let rates = &mut session.extra().rates;
@@ -154,12 +180,20 @@ impl Front {
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
         self.may(cx, at, &publish.channel, Action::Publish)?;
-        let from = self.sessions.get(at).map(|session| session.from());
-        let token = self.channel_ask(at, reply.clone());
-        let channel = publish.channel.clone();
-        let entry = Box::new(Entry { publish, from, audience: None, ts_ms: 0 });
-        self.tell_home(cx, &channel, ToHome::Publish { token, entry });
+        if asks(&cx.hooks.publish, &publish.channel) {
+            return self.ask_publish(cx, at, reply, publish);
+        }
+        self.publish_allowed(cx, at, reply.clone(), publish);
         Ok(())
+    }
+
+    /// The publication goes to the home.
+    pub(super) fn publish_allowed(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, publish: Publish) {
+        let from = self.sessions.get(at).map(|session| session.from());
+        let token = self.channel_ask(at, reply);
+        let channel = publish.channel.clone();
+        let entry = Box::new(Entry { publish, from, by: None, audience: None, ts_ms: 0 });
+        self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 
     fn send_signal(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, signal: Signal) -> Result<(), Error> {
@@ -174,7 +208,7 @@ impl Front {
         let from = session.from();
         let ask = match signal.to {
             None => Ask::Command { session: at, reply: reply.clone() },
-            Some(_) => Ask::Directed { session: at, reply: reply.clone(), expected: None, answered: 0, taken: false },
+            Some(_) => Ask::directed(Asker::Session { session: at, reply: reply.clone() }),
         };
         let token = self.asks.insert(ask);
         let channel = signal.channel.clone();
@@ -205,8 +239,8 @@ impl Front {
             return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
         };
         session.subs[slot].entered = true;
-        let identity = session.identity.as_deref().cloned().unwrap_or_default();
-        let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.info, data };
+        let identity = session.identity().cloned().unwrap_or_default();
+        let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.proof.info, data };
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, ToHome::Enter { token, entry: Arc::new(entry) });
         Ok(())

@@ -3,7 +3,7 @@
 
 use super::fuzz::{assert_json, message_of};
 use super::*;
-use fanfare_hub::{ClientId, Connected, Epoch, Error, ErrorCode, From, Position, PresenceSnapshot, Subscribed};
+use fanfare_hub::{ClientId, Connected, Epoch, Error, ErrorCode, From, Position, PresenceSnapshot, Proof, Subscribed};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -276,7 +276,14 @@ fn a_join_that_is_ignored_leaves_the_earlier_one() {
 #[test]
 fn a_proven_user_stands_above_what_the_client_calls_itself() {
     let mut chat = Chat::default();
-    let connected = Connected { client: ClientId(1), user: user("ada"), resumed: false, ping_ms: 1 };
+    let connected = Connected {
+        client: ClientId(1),
+        user: user("ada"),
+        resumed: false,
+        ping_ms: 1,
+        proof: Proof::default(),
+        expires_in_ms: None,
+    };
     let reply = Reply { id: Some(ROOM_STATE), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
     let asked = asks(&mut chat, r#"{"type":"join","userId":"eve","username":"Ada"}"#);

@@ -80,12 +80,12 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
         }
         "refresh" => {
             let token = object.needed_text(Field::Token, usize::MAX)?.into();
-            return Ok(Decoded::Refresh { id, token });
+            Command::Refresh { token }
         }
         "rpc" => {
             let method = object.needed_label(Field::Method, METHOD_BYTES_MAX)?;
             let data = object.payload(Field::Data, data_max)?.unwrap_or(NULL);
-            return Ok(Decoded::Rpc { id, method, data });
+            Command::Rpc { method, data }
         }
         "subscribe" => match object.objects(Field::Channels, limits.subscriptions_max, sub_options)? {
             None => Command::Subscribe { subs: vec![sub_options(object)?], many: false },

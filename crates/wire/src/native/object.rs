@@ -37,7 +37,7 @@ macro_rules! fields {
 
 fields! {
     Batch "batch", Before "before", Channel "channel", Channels "channels", Client "client", Code "code", Count "count",
-    Data "data", Data64 "data64", Delay "delay", Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch",
+    Data "data", Data64 "data64", Delay "delay", Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Expires "expires",
     Event "event", Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits",
     Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Ping "ping",
     Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",

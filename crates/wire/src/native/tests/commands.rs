@@ -100,10 +100,10 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
             hub(None, Command::PresenceSet { channel: name("c"), data: json(r#"{"name":"Ada"}"#) }),
         ),
         (r#"{"type":"presence_clear","channel":"c"}"#, hub(None, Command::PresenceClear { channel: name("c") })),
-        (r#"{"type":"refresh","id":4,"token":"t"}"#, Decoded::Refresh { id: id(4), token: "t".into() }),
+        (r#"{"type":"refresh","id":4,"token":"t"}"#, hub(id(4), Command::Refresh { token: "t".into() })),
         (
             r#"{"type":"rpc","id":5,"method":"quote","data":[1]}"#,
-            Decoded::Rpc { id: id(5), method: "quote".into(), data: json("[1]") },
+            hub(id(5), Command::Rpc { method: "quote".into(), data: json("[1]") }),
         ),
         (r#"{"type":"pong"}"#, hub(None, Command::Pong)),
     ]
