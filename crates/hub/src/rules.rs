@@ -17,7 +17,7 @@ pub struct Pattern {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Literal(Box<str>),
     One,
     Rest,
@@ -106,6 +106,10 @@ impl Pattern {
     fn captures_are(&self, name: &str, user: Option<&UserId>) -> bool {
         let mut captured = self.parts.iter().zip(name.split(':')).filter(|(part, _)| **part == Part::User);
         captured.all(|(_, segment)| user.is_some_and(|user| *user.0 == *segment))
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// The pattern as it was written.

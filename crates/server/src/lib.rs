@@ -25,6 +25,7 @@ mod origin;
 mod protocol;
 mod server;
 mod service;
+pub mod settings;
 mod shard;
 mod testing;
 
