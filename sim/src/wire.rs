@@ -3,6 +3,7 @@
 //! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text that a
 //! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
 
+use crate::application::{WITH_INFO, user_of};
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
     Request, ShardId, SubOptions, UserId,
@@ -24,8 +25,6 @@ pub(crate) enum ToClient {
 const KEY: &[u8] = b"the key of a simulated server, 32";
 /// How long a ticket is good for.
 const TICKET_MS: u64 = 3_600_000;
-/// What a token ends with where its user has trusted facts.
-const WITH_INFO: &str = "+info";
 
 /// A message of the server as one frame.
 pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fanfare_hub::Limits) -> bytes::Bytes {
@@ -41,7 +40,7 @@ pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fa
                         client: connected.client,
                         user: connected.user.clone(),
                         issued_ms: wall_ms,
-                        expires_ms: wall_ms + TICKET_MS,
+                        expires_ms: connected.proof.expires_ms.unwrap_or(u64::MAX).min(wall_ms + TICKET_MS),
                         proof: connected.proof.clone(),
                     };
                     ticket::seal(&claims, KEY)
@@ -74,22 +73,37 @@ pub(crate) fn token_of(user: Option<&UserId>, info: bool) -> Option<Box<str>> {
     user.map(|user| format!("{user}{}", if info { WITH_INFO } else { "" }).into())
 }
 
-/// What the server reads in a text: commands for the hub, with token and ticket checked.
-pub(crate) fn read_commands(text: &str, wall_ms: u64, limits: &fanfare_hub::Limits) -> Result<Vec<Request>, String> {
-    let mut decoded = Vec::new();
-    native::decode(text, &limits.into(), &mut decoded);
-    decoded.into_iter().map(|one| request_of(one, wall_ms)).collect()
+/// How the server reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) wall_ms: u64,
+    pub(crate) limits: &'a fanfare_hub::Limits,
+    /// The application is asked about tokens; else the shell believes them.
+    pub(crate) asks: bool,
 }
 
-fn request_of(decoded: Decoded, wall_ms: u64) -> Result<Request, String> {
+/// What the server reads in a text: commands for the hub, with the ticket opened.
+pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Request>, String> {
+    let mut decoded = Vec::new();
+    native::decode(text, &reading.limits.into(), &mut decoded);
+    decoded.into_iter().map(|one| request_of(one, reading)).collect()
+}
+
+fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String> {
     match decoded {
         Decoded::Request(Request { command: Command::Invalid(error), .. }) => {
             Err(format!("the server does not understand a command: {error}"))
         }
         Decoded::Request(request) => Ok(request),
         Decoded::Connect { id, token, ticket, subscribe } => {
-            let resume = ticket.and_then(|text| ticket::open(&text, KEY, wall_ms).ok()).map(|claims| claims.resume());
-            let user = token.as_deref().map(|token| UserId(token.trim_end_matches(WITH_INFO).into()));
+            let claims = ticket.and_then(|text| ticket::open(&text, KEY, reading.wall_ms).ok());
+            let resume = claims.as_ref().map(ticket::Claims::resume);
+            if reading.asks {
+                let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
+                let connect = Connect { token, user, proof, resume, subscribe };
+                return Ok(Request { id, command: Command::Connect(Box::new(connect)) });
+            }
+            let user = token.as_deref().map(user_of);
             let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
             let proof = Proof { info, ..Proof::default() };
             let connect = Connect { token: None, user, proof, resume, subscribe };
@@ -208,6 +222,13 @@ pub(crate) fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
         (ServerMessage::Presence(presence), ToClient::Push(Push::PresenceSnapshot { snapshot, .. })) => {
             presence.id.is_none() && (presence.seq, presence.count) == (snapshot.seq, snapshot.count)
         }
+        (ServerMessage::Subscribed(read), ToClient::Push(Push::Subscribed(said))) => {
+            read.id.is_none()
+                && same(&read.channel, &said.channel)
+                && read.position == position_of(said.position)
+                && (read.recovered, read.more) == (said.recovered, said.more)
+                && same_publications(&read.publications, &said.publications)
+        }
         (ServerMessage::Unsubscribed(ended), ToClient::Push(Push::Unsubscribed { channel, error })) => {
             ended.id.is_none() && same(&ended.channel, channel) && *ended.code == *error.code.row().word
         }
@@ -259,6 +280,12 @@ fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
             *id == reply.id
                 && parts.len() == bodies.len()
                 && parts.iter().zip(bodies).all(|(read, body)| agrees_reply(read, &part(body)))
+        }
+        (ServerMessage::Result { id, data: Some(data), .. }, ReplyBody::Result(said)) => {
+            *id == reply.id && data == said
+        }
+        (ServerMessage::Result { id, data: None, expires_ms }, ReplyBody::Refreshed { expires_in_ms, .. }) => {
+            *id == reply.id && expires_ms == expires_in_ms
         }
         (ServerMessage::Error(read), ReplyBody::Error(said)) => {
             read.id == reply.id

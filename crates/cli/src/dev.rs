@@ -4,8 +4,8 @@ use crate::demos;
 use crate::failure::Failure;
 use crate::flags::{SettingFlags, refused, warn};
 use crate::run::{self, Plan};
-use fanfare::Running;
 use fanfare::settings::Settings;
+use fanfare::{Address, ApiKey, Running};
 use std::fmt::Write as _;
 
 /// An older name than `FANFARE__API_KEYS__DEV`, and shorter.
@@ -26,9 +26,14 @@ pub(crate) struct Args {
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let load = || args.flags.load(args.config.as_deref(), &[KEY_VARIABLE]);
-    let settings = load().map_err(|problems| refused(&problems))?;
+    let mut settings = load().map_err(|problems| refused(&problems))?;
     warn(&settings);
     let api_key = args.api_key.clone().unwrap_or_else(random_key);
+    settings.config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
+        sentence: error.to_string(),
+        hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
+        status: 1,
+    })?);
     run::run(Plan {
         settings,
         pages: Some(demos::router()),
@@ -48,7 +53,23 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
     if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
+    if let Some(address) = running.addresses().first() {
+        let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
+    }
     text
+}
+
+/// A line to paste into a shell: everybody in the demo's first room sees it.
+fn curl(address: &Address, api_key: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let place = match address {
+        Address::Tcp(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
+    };
+    let key = quoted(&format!("Authorization: Bearer {api_key}"));
+    let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
+    format!("curl {place}/api/v1/publish -H {key} -d {body}")
 }
 
 fn random_key() -> String {
@@ -56,5 +77,28 @@ fn random_key() -> String {
     match getrandom::fill(&mut bytes) {
         Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         Err(_) => String::new(), // no randomness, no key: an empty one is never accepted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_paste_says_where_and_is_quoted_for_a_shell() {
+        let rows = [
+            ("127.0.0.1:8080", "k", "curl http://127.0.0.1:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            ("[::1]:8080", "k", "curl http://[::1]:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            ("0.0.0.0:1", "it's", r"curl http://localhost:1/api/v1/publish -H 'Authorization: Bearer it'\''s' -d "),
+            (
+                "unix:/a b",
+                "k",
+                "curl --unix-socket '/a b' http://localhost/api/v1/publish -H 'Authorization: Bearer k' -d ",
+            ),
+        ];
+        for (address, key, start) in rows {
+            let line = curl(&address.parse().expect("an address"), key);
+            assert!(line.starts_with(start) && line.ends_with("}}'"), "{address}: {line}");
+        }
     }
 }

@@ -5,9 +5,9 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use fanfare_hub::{
-    Command, ConnId, Connect, Disconnect, Effect, Effects, HookAnswer, Hooks, Identified, Input, Limits, MemoryStore,
-    Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard, ShardConfig, ShardId, UserId,
-    WireId,
+    Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Hooks, Identified, Input,
+    Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard,
+    ShardConfig, ShardId, UserId, WireId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded, PROTOCOL};
 use fanfare_wire::ticket::{self, Claims};
@@ -155,7 +155,13 @@ impl Hub {
             me: ShardId(0),
             shards: 1,
             rules: Arc::new(Rules::new(rules.into())),
-            hooks: Arc::new(Hooks { connect: true, rpc: true, ..Hooks::default() }),
+            hooks: Arc::new(Hooks {
+                connect: true,
+                subscribe: vec![Pattern::new("doc:closed").unwrap()],
+                publish: vec![Pattern::new("doc:*").unwrap()],
+                rpc: true,
+                disconnect: false,
+            }),
             limits: Arc::new(limits),
             seed: 1,
             placement_key: 1,
@@ -235,7 +241,7 @@ impl Hub {
             effects.clear();
             self.shard.handle(now, input, &mut effects);
             for effect in effects.take_list() {
-                self.act(effect, &effects);
+                self.act(now, effect, &effects);
             }
             if effects.again() && self.inputs.is_empty() {
                 self.inputs.push_back(Input::Continue);
@@ -244,7 +250,7 @@ impl Hub {
         self.wake_ms = effects.wake_ms();
     }
 
-    fn act(&mut self, effect: Effect, effects: &Effects) {
+    fn act(&mut self, now: Now, effect: Effect, effects: &Effects) {
         let mut out = Vec::new();
         match effect {
             Effect::Push { push, to, .. } => {
@@ -266,7 +272,7 @@ impl Hub {
                 self.conns.remove(&u64::from(conn.index));
             }
             Effect::Ask { token, question } => {
-                let answer = Box::new(application(&question));
+                let answer = Box::new(application(now, &question));
                 self.inputs.push_back(Input::HookAnswer { token, answer });
             }
             Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } | Effect::Answer { .. } | Effect::Notice(_) => {}
@@ -282,16 +288,28 @@ impl Hub {
     }
 }
 
-/// The application: a token is its user's name, and the one method there is answers with what it was asked.
-fn application(question: &Question) -> HookAnswer {
+/// The application. A token is its user's name, and `for` how many ms after it; `wrong` is none. Nobody may publish `null` or
+/// enter the channel `doc:closed`, and the one method there is, `echo`, answers with what it was asked.
+fn application(now: Now, question: &Question) -> HookAnswer {
+    let refused = |code, message: &str| HookAnswer::Refused(Error::new(code, message));
     match question {
         Question::Connect { token: None } => HookAnswer::Identity(Identified::default()),
         Question::Connect { token: Some(token) } | Question::Refresh { token, .. } => {
-            HookAnswer::Identity(Identified { user: Some(UserId(Arc::from(&**token))), ..Identified::default() })
+            let (user, ms) = token.split_once(" for ").unwrap_or((token, ""));
+            if user == "wrong" {
+                return refused(ErrorCode::Unauthorized, "the token is not one of ours");
+            }
+            let user = Some(UserId(Arc::from(user)));
+            let expires_ms = ms.parse::<u64>().ok().map(|ms| now.wall_ms + ms);
+            HookAnswer::Identity(Identified { user, expires_ms, ..Identified::default() })
         }
-        Question::Subscribe { .. } => HookAnswer::Allowed,
+        Question::Subscribe { .. } => refused(ErrorCode::Denied, "members only"),
+        Question::Publish { publish, .. } if &publish.data.bytes()[..] == b"null" => {
+            refused(ErrorCode::Denied, "say something")
+        }
         Question::Publish { publish, .. } => HookAnswer::Publish(publish.clone()),
-        Question::Rpc { data, .. } => HookAnswer::Result(data.clone()),
+        Question::Rpc { data, method, .. } if &**method == "echo" => HookAnswer::Result(data.clone()),
+        Question::Rpc { .. } => refused(ErrorCode::NotFound, "there is one method, echo"),
     }
 }
 

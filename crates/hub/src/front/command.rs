@@ -3,13 +3,13 @@
 use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
 use super::question::asks;
-use super::session::SessionRef;
+use super::session::{Session, SessionRef};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ConnId};
 use crate::name::ChannelName;
 use crate::peer::ToHome;
-use crate::rules::{Action, Rule};
+use crate::rules::{Action, Rule, Who};
 use crate::store::Entry;
 use crate::vocabulary::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use bytes::Bytes;
@@ -149,6 +149,18 @@ impl Front {
                 }
             }
         };
+        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the proof of it.
+        if asks(&cx.hooks.subscribe, channel)
+            && (action == Action::Subscribe || only_as_subscriber(rule, action, session))
+            && !session.is_granted(channel)
+        {
+            let edge = self.edges.find(channel);
+            if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
+                let message = format!("the application decides who may subscribe to {channel:?}: subscribe first");
+                let error = Error::new(ErrorCode::NotSubscribed, message).on(channel);
+                return Err(error.by_rule(rule.pattern.as_str()));
+            }
+        }
         if let Some((count_max, window_ms)) = rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal)) {
             let now_ms = cx.now.mono_ms;
             let rates = &mut session.extra().rates;
@@ -278,4 +290,19 @@ impl Front {
         self.tell_home(cx, &channel, message(token));
         Ok(())
     }
+}
+
+/// True where a rule lets this session in only because it lets it subscribe.
+fn only_as_subscriber(rule: &Rule, action: Action, session: &Session) -> bool {
+    let who = match action {
+        Action::Subscribe => return false,
+        Action::Publish => &rule.publish,
+        Action::Signal => &rule.signal,
+        Action::Enter => &rule.enter,
+    };
+    !who.iter().any(|who| match who {
+        Who::Anyone => true,
+        Who::Authenticated => session.user().is_some(),
+        _ => false,
+    })
 }

@@ -1,7 +1,8 @@
 //! `[api_keys]`: the named keys with which an application uses the HTTP API.
 //!
 //! `name = "key"` may do everything; a table says less: `name = { key_file = "…", commands = ["publish"], channels = ["chat:*"]
-//! }`. A key is never printed, neither in a problem nor by `Debug`.
+//! }`. Several keys in a list are one caller: so a key is replaced by a new one while both work. A key is never printed,
+//! neither in a problem nor by `Debug`.
 
 use super::channels::read_pattern;
 use super::kind::{kind_of, texts};
@@ -9,12 +10,15 @@ use super::nearest;
 use super::problem::{Problem, Severity, Source};
 use super::units::Wrong;
 use super::written::{Field, Raw, Written};
+use crate::api::ApiKey;
 use fanfare_hub::Pattern;
+use fanfare_wire::native::app::Kind;
 use std::fmt;
 use std::path::Path;
 
 /// The shortest key: shorter ones are guessed.
 const KEY_CHARS_MIN: usize = 16;
+const KEY_CHARS_MAX: usize = 1024;
 const OPTIONS: [&str; 4] = ["key", "key_file", "commands", "channels"];
 
 /// A text that is never printed.
@@ -39,30 +43,36 @@ impl fmt::Debug for Secret {
 pub struct NamedKey {
     /// Its name, for logs and errors.
     pub name: String,
-    /// The key itself.
-    pub key: Secret,
+    /// The key itself, or several of which each will do.
+    pub keys: Vec<Secret>,
     /// The commands it may give; `None` for all.
-    pub commands: Option<Vec<String>>,
+    pub commands: Option<Vec<Kind>>,
     /// The channels it may name; `None` for all.
     pub channels: Option<Vec<Pattern>>,
     /// Where it was written.
     pub at: Source,
 }
 
-/// The commands of the HTTP API.
-pub const COMMANDS: [&str; 11] = [
-    "publish",
-    "signal",
-    "history",
-    "history_remove",
-    "presence",
-    "channels",
-    "subscribe",
-    "unsubscribe",
-    "disconnect",
-    "info",
-    "batch",
-];
+impl NamedKey {
+    /// As the server takes them.
+    pub(super) fn api_keys(&self) -> impl Iterator<Item = ApiKey> {
+        self.keys.iter().filter_map(|key| {
+            let mut key = ApiKey::new(&self.name, key.expose()).ok()?; // what it refuses has been refused here
+            if let Some(commands) = &self.commands {
+                key = key.only_commands(commands.iter().copied());
+            }
+            if let Some(channels) = &self.channels {
+                key = key.only_channels(channels.iter().cloned());
+            }
+            Some(key)
+        })
+    }
+}
+
+/// The words for commands that a key can be restricted to. `broadcast` goes by `publish`, a `batch` by what is in it.
+pub(super) fn command_words() -> impl Iterator<Item = &'static str> + Clone {
+    Kind::ALL.iter().filter(|kind| !kind.is_many()).map(|kind| kind.word())
+}
 
 /// Reads one entry; `folder` is what a `key_file` is relative to.
 pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKey, Problem> {
@@ -73,7 +83,7 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
         value: shown,
         problem: wrong.problem,
         allowed: match option {
-            Some("commands") => COMMANDS.join(", "),
+            Some("commands") => command_words().collect::<Vec<_>>().join(", "),
             Some("channels") => "a list of patterns, like [\"chat:*\"]".to_owned(),
             Some("key_file") => "the path of a file that holds the key alone".to_owned(),
             Some("key") | None => format!(
@@ -91,34 +101,26 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
         };
         return Err(refuse(None, &value.at, None, wrong));
     }
-    let mut named = NamedKey {
-        name: name.to_owned(),
-        key: Secret("".into()),
-        commands: None,
-        channels: None,
-        at: value.at.clone(),
-    };
+    let at = value.at.clone();
+    let mut named = NamedKey { name: name.to_owned(), keys: Vec::new(), commands: None, channels: None, at };
     let fields = match &value.raw {
-        Raw::Text(text) => {
-            named.key = secret(text).map_err(|wrong| refuse(None, &value.at, None, wrong))?;
+        Raw::Table(fields) => fields,
+        _ => {
+            named.keys = secrets(value).map_err(|wrong| refuse(None, &value.at, None, wrong))?;
             return Ok(named);
         }
-        Raw::Table(fields) => fields,
-        _ => return Err(refuse(None, &value.at, None, kind_of(value, "write the key in quotes"))),
     };
     let mut sources = 0;
     for Field { key, at, value } in fields {
         let (shown, result) = match key.as_str() {
-            "key" => match &value.raw {
-                Raw::Text(text) => (None, secret(text).map(|key| named.key = key)),
-                _ => (None, Err(kind_of(value, "write the key in quotes"))),
-            },
-            "key_file" => match &value.raw {
-                Raw::Text(path) => {
-                    (Some(value.shown.clone()), from_file(&folder.join(path)).map(|key| named.key = key))
-                }
-                _ => (Some(value.shown.clone()), Err(kind_of(value, "write the path in quotes"))),
-            },
+            "key" => (None, secrets(value).map(|keys| named.keys = keys)),
+            "key_file" => {
+                let read = match &value.raw {
+                    Raw::Text(path) => from_file(&folder.join(path)),
+                    _ => Err(kind_of(value, "write the path in quotes")),
+                };
+                (Some(value.shown.clone()), read.map(|key| named.keys = vec![key]))
+            }
             "commands" => (Some(value.shown.clone()), commands(value).map(|list| named.commands = Some(list))),
             "channels" => (Some(value.shown.clone()), patterns(value).map(|list| named.channels = Some(list))),
             unknown => {
@@ -138,12 +140,32 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
     Err(refuse(None, &value.at, None, Wrong { problem: wrong.to_owned(), hint }))
 }
 
+/// One key, or a list of them.
+fn secrets(value: &Written) -> Result<Vec<Secret>, Wrong> {
+    let one = |value: &Written| match &value.raw {
+        Raw::Text(text) => secret(text),
+        _ => Err(kind_of(value, "write the key in quotes")),
+    };
+    match &value.raw {
+        Raw::List(list) if list.is_empty() => Err(Wrong {
+            problem: "the list is empty".to_owned(),
+            hint: "take the name out, or give it a key".to_owned(),
+        }),
+        Raw::List(list) => list.iter().map(one).collect(),
+        _ => Ok(vec![one(value)?]),
+    }
+}
+
 fn secret(text: &str) -> Result<Secret, Wrong> {
     let hint = || "make one with: openssl rand -hex 16".to_owned();
     if let Some(at) = text.chars().position(|c| !c.is_ascii_graphic()) {
         return Err(Wrong { problem: format!("its character {} is not visible ASCII", at + 1), hint: hint() });
     }
     let len = text.chars().count();
+    if len > KEY_CHARS_MAX {
+        let problem = format!("a key of {len} characters is more than a header should hold, {KEY_CHARS_MAX}");
+        return Err(Wrong { problem, hint: hint() });
+    }
     if len < KEY_CHARS_MIN {
         return Err(Wrong { problem: format!("a key of {len} characters is too short"), hint: hint() });
     }
@@ -160,23 +182,30 @@ fn from_file(path: &Path) -> Result<Secret, Wrong> {
         .map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })
 }
 
-fn commands(value: &Written) -> Result<Vec<String>, Wrong> {
+fn commands(value: &Written) -> Result<Vec<Kind>, Wrong> {
     let list = texts(value)?;
-    match list.iter().find(|command| !COMMANDS.contains(&command.as_str())) {
-        Some(unknown) => Err(Wrong {
-            problem: format!("{unknown:?} is no command of the API"),
-            hint: if unknown == "broadcast" {
-                "`publish` includes broadcast".to_owned()
-            } else {
-                nearest::hint(unknown, COMMANDS)
-            },
-        }),
-        None if list.is_empty() => Err(Wrong {
+    if list.is_empty() {
+        return Err(Wrong {
             problem: "the key could do nothing".to_owned(),
             hint: "leave it out for every command".to_owned(),
-        }),
-        None => Ok(list),
+        });
     }
+    let one = |text: &String| match Kind::find(text) {
+        Some(Kind::Broadcast) => Err(Wrong {
+            problem: "\"broadcast\" is no word of its own here".to_owned(),
+            hint: "`publish` includes it".to_owned(),
+        }),
+        Some(Kind::Batch) => Err(Wrong {
+            problem: "\"batch\" is no word of its own here".to_owned(),
+            hint: "a batch may hold what its commands may; take it out".to_owned(),
+        }),
+        Some(kind) => Ok(kind),
+        None => Err(Wrong {
+            problem: format!("{text:?} is no command of the API"),
+            hint: nearest::hint(text, command_words()),
+        }),
+    };
+    list.iter().map(one).collect()
 }
 
 fn patterns(value: &Written) -> Result<Vec<Pattern>, Wrong> {

@@ -18,7 +18,7 @@ mod units;
 mod written;
 
 pub use channels::{RULE_OPTIONS, RuleOption, RulePlace, show_rule};
-pub use keys::{COMMANDS, NamedKey, Secret};
+pub use keys::{NamedKey, Secret};
 pub use problem::{Problem, Problems, Severity, Source};
 pub use reference::{commented_file, manual, reference_page};
 pub use table::{SECTIONS, SETTINGS, Setting};
@@ -143,6 +143,7 @@ impl Settings {
             return Err(Problems(problems));
         }
         settings.warnings.append(&mut problems);
+        settings.config.api_keys = settings.api_keys.iter().flat_map(NamedKey::api_keys).collect();
         Ok(settings)
     }
 
@@ -171,7 +172,7 @@ impl Settings {
         let differ = |setting: &&Setting| self.shown(setting) != running.shown(setting);
         let mut keys: Vec<&'static str> = SETTINGS.iter().filter(differ).map(|setting| setting.key).collect();
         let all = |settings: &Settings| {
-            let one = |key: &NamedKey| (key.name.clone(), key.key.clone(), key.commands.clone(), key.channels.clone());
+            let one = |key: &NamedKey| (key.name.clone(), key.keys.clone(), key.commands.clone(), key.channels.clone());
             settings.api_keys.iter().map(one).collect::<Vec<_>>()
         };
         if all(self) != all(running) {
@@ -266,7 +267,8 @@ impl Loading {
             Ok(key) => {
                 let keys = &mut self.settings.api_keys;
                 keys.retain(|other| other.name != key.name);
-                if let Some(other) = keys.iter().find(|other| other.key == key.key) {
+                let is_same = |other: &&NamedKey| other.keys.iter().any(|other| key.keys.contains(other));
+                if let Some(other) = keys.iter().find(is_same) {
                     self.problems.push(Problem {
                         severity: Severity::Error,
                         at: key.at.clone(),

@@ -4,7 +4,7 @@
 
 use super::Settings;
 use super::channels::RULE_OPTIONS;
-use super::keys::COMMANDS;
+use super::keys::command_words;
 use super::table::{LATER, SECTIONS, SETTINGS, Setting};
 use std::fmt::Write as _;
 
@@ -34,7 +34,8 @@ pub fn reference_page() -> String {
         let row = [cell(option.default), cell(option.allowed), cell(&squeezed(option.doc))].join(" | ");
         let _ = writeln!(page, "| `{}` | {row} |", option.key);
     }
-    let _ = write!(page, "{}", PAGE_KEYS.replace("COMMANDS", &format!("`{}`", COMMANDS.join("`, `"))));
+    let commands = format!("`{}`", command_words().collect::<Vec<_>>().join("`, `"));
+    let _ = write!(page, "{}", PAGE_KEYS.replace("COMMANDS", &commands));
     page.push_str("\n## What comes later\n\nThese are known and refused, so that nobody takes them for working:\n\n");
     for (key, what) in LATER {
         let _ = writeln!(page, "- `{key}`: {what}");
@@ -220,7 +221,7 @@ news    = { key_file = "/run/secrets/news", commands = ["publish"], channels = [
 
 | option | what it is |
 |---|---|
-| `key` | the key: at least 16 visible ASCII characters |
+| `key` | the key: at least 16 visible ASCII characters. A list of keys is one caller: so a key is replaced while both work |
 | `key_file` | a file that holds it; a relative path begins at the configuration's own folder |
 | `commands` | what it may do; without it, everything. Any of COMMANDS |
 | `channels` | patterns of the channels it may name; without it, every channel |

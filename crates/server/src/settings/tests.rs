@@ -78,6 +78,24 @@ fn every_setting_has_a_section_a_doc_and_names_of_its_own() {
     }
 }
 
+/// A bound that nobody can set is one that the table has forgotten.
+#[test]
+fn every_limit_of_the_hub_is_a_setting() {
+    let elsewhere = [
+        ("grace", "session.grace"),
+        ("connect_timeout", "session.connect_timeout"),
+        ("heartbeat", "heartbeat.interval"),
+    ];
+    let shown = format!("{:?}", fanfare_hub::Limits::default());
+    let fields = shown.split(['{', ',']).skip(1).filter_map(|field| field.split_once(':')).map(|(name, _)| name.trim());
+    for field in fields {
+        let name = field.trim_end_matches("_ms");
+        let other = elsewhere.iter().find(|(of, _)| *of == name).map(|(_, key)| (*key).to_owned());
+        let key = other.unwrap_or_else(|| format!("limits.{name}"));
+        assert!(Setting::of(&key).is_some(), "{field} of Limits has no setting {key}");
+    }
+}
+
 #[test]
 fn variables_of_the_environment_stand_in_strings() {
     let environment = variables(&[("PORT", "9000"), ("COUNT", "7")]);
@@ -123,7 +141,8 @@ fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
     let settings = Settings::load(Sources { environment, file: Some((path, file.to_owned())), ..sources("") });
     std::fs::remove_dir_all(&folder).expect("removed");
     let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
-    let keys: Vec<(&str, &str)> = settings.api_keys.iter().map(|key| (key.name.as_str(), key.key.expose())).collect();
+    let keys: Vec<(&str, &str)> =
+        settings.api_keys.iter().map(|key| (key.name.as_str(), key.keys[0].expose())).collect();
     assert_eq!(
         keys,
         [("a", "of-the-text-0123456789"), ("b", "of-the-file-0123456789"), ("c", "of-the-environment-01")]
