@@ -4,7 +4,7 @@ use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flus
 use crate::config::Config;
 use crate::listen::Listener;
 use crate::watch::counters::Figures;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -35,6 +35,8 @@ pub(crate) enum Control {
     Adopt(LooseSocket, WireId, Vec<u8>),
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
+    /// The rules have changed.
+    Reload(Arc<Rules>),
     /// How is it?
     Stats(oneshot::Sender<Figures>),
 }
@@ -168,6 +170,11 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
+            }
+            Control::Reload(rules) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::Reload(rules));
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {
