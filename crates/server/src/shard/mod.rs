@@ -14,7 +14,9 @@ mod read;
 use crate::config::Config;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
-use fanfare_hub::{Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard, ShardId, WireId};
+use fanfare_hub::{
+    Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Push, Shard, ShardId, WireId,
+};
 use fanfare_wire::websocket::{self, Opcode};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -75,6 +77,7 @@ struct Slot {
 
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
+    wire: WireId,
     socket: OwnedWriteHalf,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
@@ -149,6 +152,7 @@ impl Shell {
         slot.generation = slot.generation.wrapping_add(1);
         let id = ConnId { index, generation: slot.generation };
         slot.conn = Some(Connection {
+            wire,
             socket,
             outbox: Outbox::default(),
             conversation,
@@ -274,7 +278,10 @@ impl Shell {
                     wake(&mut conn.reader);
                 }
             }
-            Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
+            Effect::Close { conn: id, reason } => {
+                self.last_word(now, id, reason);
+                self.goodbye(id, reason.code(), reason.row().word);
+            }
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);
@@ -303,6 +310,19 @@ impl Shell {
             self.dirty.push(id.index);
             wake(&mut self.flusher);
         }
+    }
+
+    /// Says why a connection ends in its protocol's own words, where it has any for that; the close code says it to the others.
+    fn last_word(&mut self, now: Now, id: ConnId, reason: Disconnect) {
+        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let push = Push::Disconnect { reason, delay_ms: 0 };
+        let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
+        if let Ok(Some(opcode)) = opcode(encoded) {
+            self.append(id, websocket::frame(opcode, &scratch));
+        }
+        self.scratch = scratch;
     }
 
     /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page
