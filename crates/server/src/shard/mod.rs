@@ -241,15 +241,22 @@ impl Shell {
                 scratch.clear();
                 let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
                 let effects = std::mem::take(&mut self.effects);
+                let mut recipients = effects.recipients(to);
+                let takers;
+                if matches!(push, Push::Presence(_) | Push::PresenceSnapshot { .. }) {
+                    takers = self.takers(recipients, &push);
+                    recipients = &takers;
+                }
                 match opcode(encoded) {
+                    _ if recipients.is_empty() => {}
                     Ok(Some(opcode)) => {
-                        self.push(effects.recipients(to), opcode, &scratch);
+                        self.push(recipients, opcode, &scratch);
                         if let Encoded::Last(reason) = encoded {
-                            effects.recipients(to).iter().for_each(|&id| self.part(id, reason));
+                            recipients.iter().for_each(|&id| self.part(id, reason));
                         }
                     }
                     Ok(None) => {}
-                    Err(reason) => effects.recipients(to).iter().for_each(|&id| self.part(id, reason)),
+                    Err(reason) => recipients.iter().for_each(|&id| self.part(id, reason)),
                 }
                 self.effects = effects;
                 self.scratch = scratch;
@@ -287,6 +294,12 @@ impl Shell {
                 wake(&mut self.flusher);
             }
         }
+    }
+
+    /// Those of `all` whose conversation takes a push of presence.
+    fn takers(&mut self, all: &[ConnId], push: &Push) -> Vec<ConnId> {
+        let mut takes = |id| self.conn(id).is_some_and(|conn| conn.conversation.takes_presence(push));
+        all.iter().copied().filter(|&id| takes(id)).collect()
     }
 
     /// Appends a frame to a connection's outbox, to be written at the end of this turn.
