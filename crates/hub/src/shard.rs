@@ -190,6 +190,12 @@ impl Shard {
         effects.set_wake(self.wheel.next_ms());
     }
 
+    /// True where no command waits for its answer and everybody who keeps up has been given what has come to this shard: what
+    /// a server waits for, once it takes in no more commands, before it sends its clients away.
+    pub fn is_settled(&self) -> bool {
+        self.front.is_settled()
+    }
+
     /// Figures for the watchers.
     pub fn stats(&self) -> Stats {
         Stats {

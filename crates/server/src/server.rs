@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::http;
 use crate::listen::listen;
 use crate::protocol::{Node, Place, Protocol};
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, now_since, shard_id};
+use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Routes, Shell, Upgrade, now_since, shard_id};
 use fanfare_hub::{MemoryStore, Shard, ShardConfig, Stats, WireId};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -158,12 +158,14 @@ impl Fanfare {
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let (mut controls, mut threads) = (Vec::new(), Vec::new());
+        let meeting = Meeting::of(shards);
         for (index, (listeners, batches)) in listeners.into_iter().zip(batch_receivers).enumerate() {
             let (sender, control) = unbounded_channel();
             controls.push(sender);
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
+            let meeting = meeting.clone();
             let seeds = (random()?, random()?);
             let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
@@ -180,7 +182,7 @@ impl Fanfare {
                     placement_key,
                 };
                 let shell = Shell::new(Shard::new(shard, store, now), config, protocols, place, links, born);
-                shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
+                shard::run(shell, listeners, routes, Inbox { batches, control, meeting }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
@@ -241,7 +243,8 @@ impl Running {
         &self.addresses
     }
 
-    /// Stops accepting, sends everybody away with a word of when to come back, and waits until they have gone.
+    /// Stops accepting and listening, answers what was asked and delivers it, sends everybody away with a word of when to come
+    /// back, and waits until they have gone. What was acknowledged has been sent to all who were connected then.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.

@@ -13,6 +13,7 @@ mod lane;
 mod mailbox;
 mod pull;
 mod session;
+mod settle;
 mod subscribe;
 
 use crate::disconnect::Disconnect;

@@ -9,7 +9,7 @@ use super::{Fatal, Shared, Shell};
 use crate::http;
 use crate::protocol::Protocol;
 use bytes::Bytes;
-use fanfare_hub::{Disconnect, Input, WireId};
+use fanfare_hub::WireId;
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
 use std::sync::Arc;
 use std::time::Duration;
@@ -270,7 +270,7 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     shell.readers += 1;
     if shell.draining {
-        shell.act(now, Input::Close { conn: id, reason: Disconnect::Shutdown }); // it came too late to be told with the others
+        shell.send_away(now); // it came too late to be told with the others
     }
     drop(shell);
     tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });

@@ -7,6 +7,7 @@
 
 mod accept;
 mod corked;
+mod drain;
 mod flush;
 mod peers;
 mod read;
@@ -29,6 +30,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use corked::Corked;
 
 pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use drain::Meeting;
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
@@ -65,7 +67,12 @@ pub(crate) struct Shell {
     turn: Turn,
     born: Instant,
     config: Arc<Config>,
+    /// No more commands are taken in: the server is about to end.
+    deaf: bool,
+    /// Everybody was sent away.
     draining: bool,
+    /// Marks that other shards have sent ([`Batch`]).
+    marks: usize,
     flusher: Option<Waker>,
     timer: Option<Waker>,
 }
@@ -123,7 +130,9 @@ impl Shell {
             turn: Turn::default(),
             born,
             config,
+            deaf: false,
             draining: false,
+            marks: 0,
             flusher: None,
             timer: None,
         }

@@ -1,20 +1,20 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
+use super::drain::{Meeting, drain};
 use super::{Fatal, Routes, Shared, Shell, accept, flush};
-use crate::config::Config;
 use fanfare_hub::{Input, PeerMessage, ShardId, Stats};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-/// What one shard had to say to another in one turn.
+/// What one shard had to say to another in one turn. Without any message it is a mark: whoever takes it in has taken in all
+/// that was said before.
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
@@ -32,6 +32,8 @@ pub(crate) enum Control {
 pub(crate) struct Inbox {
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
+    /// Where the shards of the node wait for each other when they end.
+    pub(crate) meeting: Meeting,
 }
 
 /// The queues to the other shards, and what waits for the end of the turn.
@@ -51,6 +53,15 @@ impl Links {
     pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage) {
         self.waiting[usize::from(shard.0)].push(message);
         self.any = true;
+    }
+
+    /// Sends what waits, and a mark behind it, to each of the others.
+    pub(super) fn mark(&mut self) {
+        self.send();
+        for peer in self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0)).map(|(_, p)| p)
+        {
+            let _ = peer.send(Batch { from: self.me, messages: Vec::new() }); // as in `send`
+        }
     }
 
     pub(super) fn waiting(&self) -> bool {
@@ -77,7 +88,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
-        let Inbox { batches, control } = inbox;
+        let Inbox { batches, control, meeting } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
         tokio::task::spawn_local(timer(shell.clone()));
         tokio::task::spawn_local(hear(shell.clone(), batches));
@@ -89,7 +100,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
         let _ = ready.send(()); // whoever started us may have given up
         obey(&shell, control).await;
         accepting.iter().for_each(|task| task.abort());
-        drain(&shell).await;
+        drain(&shell, &meeting).await;
     });
 }
 
@@ -99,6 +110,7 @@ async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     while let Some(Batch { from, messages }) = batches.recv().await {
         let mut shell = shell.borrow_mut();
         let now = shell.now();
+        shell.marks += usize::from(messages.is_empty());
         for message in messages {
             shell.act(now, Input::Peer { from, message });
         }
@@ -145,20 +157,5 @@ async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
             }
             Control::Drain => return,
         }
-    }
-}
-
-/// Sends everybody away and waits until they have gone, or their time is up.
-async fn drain(shell: &Shared) {
-    let config: Arc<Config> = shell.borrow().config.clone();
-    {
-        let mut shell = shell.borrow_mut();
-        shell.draining = true;
-        let now = shell.now();
-        shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
-    }
-    let deadline = Instant::now() + config.close_timeout;
-    while shell.borrow().readers > 0 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
