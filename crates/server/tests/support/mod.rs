@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
 pub mod native;
+pub mod proxy;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
 use fanfare::{Builder, Chat, Config, Echo, Fanfare, Running};
