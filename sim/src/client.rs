@@ -1,11 +1,12 @@
 //! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and forgets
 //! nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
 
+use crate::app::CLOSED;
 use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Publish,
-    Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Proof,
+    Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
 };
 use std::collections::BTreeMap;
 
@@ -119,7 +120,8 @@ impl Client {
         }
         let info = (self.user.is_some() && rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
         let user = self.user.clone();
-        let connect = Connect { user, info, resume: self.ticket, subscribe };
+        let proof = Proof { info, ..Proof::default() };
+        let connect = Connect { token: None, user, proof, resume: self.ticket, subscribe };
         self.request(Command::Connect(Box::new(connect)), Asked::Connect)
     }
 
@@ -213,6 +215,10 @@ impl Client {
                 wanted.since = Some(subscribed.position);
             }
             ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed => {}
+            // The application has not said so any more.
+            ReplyBody::Error(error) if error.code == ErrorCode::Denied && **channel == *CLOSED => {
+                self.wanted.remove(channel);
+            }
             _ => {
                 wanted.state = SubState::Idle;
                 wanted.retry_ms = now_ms + 300;
@@ -236,6 +242,16 @@ impl Client {
                     wanted.since = Some(*position);
                 }
             }
+            Push::Subscribed(subscribed) => {
+                // Where we have said meanwhile that we leave, that ends it.
+                let leaves = |asked: &Asked| matches!(asked, Asked::Unsubscribe(of) if *of == subscribed.channel);
+                if !self.pending.values().any(leaves) {
+                    let wanted = self.wanted.entry(subscribed.channel.clone()).or_default();
+                    wanted.state = SubState::Live;
+                    wanted.since = Some(subscribed.position);
+                }
+            }
+            Push::Unsubscribed { channel, .. } if **channel == *CLOSED => drop(self.wanted.remove(channel)),
             Push::Unsubscribed { channel, .. } => {
                 if let Some(wanted) = self.wanted.get_mut(channel) {
                     wanted.state = SubState::Idle;
@@ -346,6 +362,19 @@ impl Client {
             29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
             _ => Act::Nothing,
         }
+    }
+
+    /// Calls a method.
+    pub(crate) fn call(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Act {
+        let command = Command::Rpc { method: "echo".into(), data: numbers.payload(rng, 40) };
+        Act::Send(self.request(command, Asked::Other))
+    }
+
+    /// Shows a newer token, now and then of somebody else.
+    pub(crate) fn refresh(&mut self, rng: &mut Rng) -> Act {
+        let own = self.user.as_ref().filter(|_| rng.below(4) > 0).map(|user| user.to_string());
+        let token = own.unwrap_or_else(|| "somebody else".to_owned()).into();
+        Act::Send(self.request(Command::Refresh { token }, Asked::Other))
     }
 
     pub(crate) fn publish(&mut self, publish: Publish) -> Request {

@@ -24,6 +24,13 @@ macro_rules! counts {
 
 counts! {
     commands, "commands that clients sent";
+    app_commands, "commands of the application";
+    app_subscribed, "sessions that the application subscribed";
+    app_unsubscribed, "subscriptions that the application ended";
+    app_disconnected, "sessions that the application sent away";
+    app_purged, "histories that the application removed";
+    audiences, "publications for some that were delivered";
+    by_server, "subscriptions that clients were told of without having asked";
     messages, "publications that clients received";
     published, "publications that were acknowledged";
     unknown, "publications of which nobody knew whether they were taken";
@@ -54,6 +61,14 @@ counts! {
     store_late, "answers of the store that came later";
     store_losses, "losses of a store";
     store_unknown, "operations whose outcome the store did not tell";
+    hook_asked, "questions to the application";
+    hook_late, "answers of the application that came too late";
+    hook_missing, "answers of the application that never came";
+    hook_denied, "refusals of the application";
+    hook_edited, "publications that the application changed";
+    hook_expired, "connections closed because a token had expired";
+    refreshed, "tokens refreshed";
+    rpc, "calls that were answered with a result";
     clock_steps, "steps of the wall clock";
     shard_stalls, "shards that stood still";
 }

@@ -108,12 +108,7 @@ impl Pipe {
     }
 
     /// The next command that the server reads, unless it does not read now: nothing is decoded ahead of what is taken.
-    pub(crate) fn read(
-        &mut self,
-        now_ms: u64,
-        wall_ms: u64,
-        limits: &fanfare_hub::Limits,
-    ) -> Result<Option<Request>, String> {
+    pub(crate) fn read(&mut self, now_ms: u64, reading: wire::Reading<'_>) -> Result<Option<Request>, String> {
         while let Some((_, piece)) = self.up.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
             self.unread.extend_from_slice(&piece);
         }
@@ -133,7 +128,7 @@ impl Pipe {
         let taken = before - input.len();
         let _ = self.unread.split_to(taken);
         if let Some(text) = text {
-            self.commands.extend(wire::read_commands(&text, wall_ms, limits)?);
+            self.commands.extend(wire::read_commands(&text, reading)?);
         }
         Ok(self.commands.pop_front())
     }

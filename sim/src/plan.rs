@@ -3,7 +3,7 @@
 //! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults, because
 //! a world in which everything fails at once never gets far enough to break anything subtle.
 
-use fanfare_hub::{ChannelName, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow};
+use fanfare_hub::{ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -15,6 +15,10 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
     pub(crate) faults: Faults,
+    /// There is an application that publishes, subscribes others and sends them away.
+    pub(crate) app: bool,
+    /// What the application is asked, and how it answers.
+    pub(crate) hooks: HookPlan,
     /// How long faults happen.
     pub(crate) chaos_ms: u64,
     /// Milliseconds between two acts of a client, on average.
@@ -36,6 +40,22 @@ pub(crate) struct Faults {
     pub(crate) clock_steps: bool,
     pub(crate) reloads: bool,
     pub(crate) store: StoreFaults,
+}
+
+/// How the application answers; in parts of a thousand of the questions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HookPlan {
+    pub(crate) hooks: Hooks,
+    /// It takes its time.
+    pub(crate) slow: u64,
+    /// It answers when nobody waits any more.
+    pub(crate) late: u64,
+    /// It does not answer.
+    pub(crate) missing: u64,
+    /// It says no, where that does not follow from the payload.
+    pub(crate) denies: u64,
+    /// Its identities have an end.
+    pub(crate) expires: bool,
 }
 
 /// In parts of a thousand, for each operation.
@@ -87,6 +107,8 @@ impl Plan {
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
             faults,
+            app: rng.below(2) == 0,
+            hooks: HookPlan::default(),
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),
             window: 256 + rng.below(4096) as usize,
@@ -102,6 +124,41 @@ impl Plan {
             plan.channels.truncate(2);
         }
         plan
+    }
+
+    /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before there were
+    /// any, and so are the seeds that are known to find something.
+    pub(crate) fn draw_hooks(&mut self, rng: &mut Rng) {
+        if rng.below(3) > 0 {
+            return;
+        }
+        let mut kinds = |among: &[&str]| -> Vec<Pattern> {
+            among.iter().filter(|_| rng.below(2) == 0).filter_map(|text| Pattern::new(text).ok()).collect()
+        };
+        let subscribe = kinds(&["chat:*", "short:*", "count:*", "few:*"]);
+        let publish = kinds(&["chat:*", "chat:*", "short:*", "count:*", "few:*"]);
+        let hooks = Hooks {
+            connect: rng.below(2) == 0,
+            subscribe,
+            publish,
+            rpc: rng.below(3) > 0,
+            disconnect: rng.below(2) == 0,
+        };
+        self.hooks = HookPlan {
+            hooks,
+            slow: [0, 100, 500][rng.below(3) as usize],
+            late: [0, 30, 100][rng.below(3) as usize],
+            missing: [0, 20, 60][rng.below(3) as usize],
+            denies: [0, 50, 200][rng.below(3) as usize],
+            // A clock that steps ends a token at any time, also after everything has healed.
+            expires: !self.faults.clock_steps && rng.below(2) == 0,
+        };
+        self.limits.hook_timeout_ms = 400 + rng.below(1_200);
+        self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
+        // Who is asked about may not be subscribed yet, and publishes all the same: there is more to judge.
+        for rule in &mut self.rules {
+            rule.publish = vec![Who::Anyone];
+        }
     }
 
     /// The rules, with one channel's subscribers shut out where a reload wants that.
@@ -151,7 +208,10 @@ fn rules(disconnect: bool) -> Vec<Rule> {
     }
     let mut count = rule("count:*", Retain { count: 40, ..Retain::default() });
     count.presence = PresenceMode::Count;
+    let mut closed = rule("app:*", Retain::default());
+    closed.subscribe = Vec::new();
     vec![
+        closed,
         rule("chat:*", Retain { count: 100, ..Retain::default() }),
         rule("short:*", Retain { count: 5, bytes: 1 << 20, ttl_ms: 10_000 }),
         count,

@@ -3,9 +3,10 @@
 //! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text that a
 //! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
 
+use crate::application::{WITH_INFO, user_of};
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Publication, Push, Reply, ReplyBody, Request,
-    ShardId, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
+    Request, ShardId, SubOptions, UserId,
 };
 use fanfare_wire::native::client::{self as native_client, ClientCommand, ClientRequest, ServerMessage};
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
@@ -24,8 +25,6 @@ pub(crate) enum ToClient {
 const KEY: &[u8] = b"the key of a simulated server, 32";
 /// How long a ticket is good for.
 const TICKET_MS: u64 = 3_600_000;
-/// What a token ends with where its user has trusted facts.
-const WITH_INFO: &str = "+info";
 
 /// A message of the server as one frame.
 pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fanfare_hub::Limits) -> bytes::Bytes {
@@ -41,8 +40,8 @@ pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fa
                         client: connected.client,
                         user: connected.user.clone(),
                         issued_ms: wall_ms,
-                        expires_ms: wall_ms + TICKET_MS,
-                        grants: None,
+                        expires_ms: connected.proof.expires_ms.unwrap_or(u64::MAX).min(wall_ms + TICKET_MS),
+                        proof: connected.proof.clone(),
                     };
                     ticket::seal(&claims, KEY)
                 }
@@ -74,26 +73,42 @@ pub(crate) fn token_of(user: Option<&UserId>, info: bool) -> Option<Box<str>> {
     user.map(|user| format!("{user}{}", if info { WITH_INFO } else { "" }).into())
 }
 
-/// What the server reads in a text: commands for the hub, with token and ticket checked.
-pub(crate) fn read_commands(text: &str, wall_ms: u64, limits: &fanfare_hub::Limits) -> Result<Vec<Request>, String> {
-    let mut decoded = Vec::new();
-    native::decode(text, &limits.into(), &mut decoded);
-    decoded.into_iter().map(|one| request_of(one, wall_ms)).collect()
+/// How the server reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) wall_ms: u64,
+    pub(crate) limits: &'a fanfare_hub::Limits,
+    /// The application is asked about tokens; else the shell believes them.
+    pub(crate) asks: bool,
 }
 
-fn request_of(decoded: Decoded, wall_ms: u64) -> Result<Request, String> {
+/// What the server reads in a text: commands for the hub, with the ticket opened.
+pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Request>, String> {
+    let mut decoded = Vec::new();
+    native::decode(text, &reading.limits.into(), &mut decoded);
+    decoded.into_iter().map(|one| request_of(one, reading)).collect()
+}
+
+fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String> {
     match decoded {
         Decoded::Request(Request { command: Command::Invalid(error), .. }) => {
             Err(format!("the server does not understand a command: {error}"))
         }
         Decoded::Request(request) => Ok(request),
         Decoded::Connect { id, token, ticket, subscribe } => {
-            let resume = ticket.and_then(|text| ticket::open(&text, KEY, wall_ms).ok()).map(|claims| claims.resume());
-            let user = token.as_deref().map(|token| UserId(token.trim_end_matches(WITH_INFO).into()));
+            let claims = ticket.and_then(|text| ticket::open(&text, KEY, reading.wall_ms).ok());
+            let resume = claims.as_ref().map(ticket::Claims::resume);
+            if reading.asks {
+                let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
+                let connect = Connect { token, user, proof, resume, subscribe };
+                return Ok(Request { id, command: Command::Connect(Box::new(connect)) });
+            }
+            let user = token.as_deref().map(user_of);
             let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
-            Ok(Request { id, command: Command::Connect(Box::new(Connect { user, info, resume, subscribe })) })
+            let proof = Proof { info, ..Proof::default() };
+            let connect = Connect { token: None, user, proof, resume, subscribe };
+            Ok(Request { id, command: Command::Connect(Box::new(connect)) })
         }
-        other => Err(format!("the simulation's clients do not send {other:?}")),
     }
 }
 
@@ -137,6 +152,8 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
             ClientCommand::PresenceSet { channel: channel(name), data: data.clone() }
         }
         Command::PresenceClear { channel: name } => ClientCommand::PresenceClear { channel: channel(name) },
+        Command::Rpc { method, data } => ClientCommand::Rpc { method: method.clone(), data: data.clone() },
+        Command::Refresh { token } => ClientCommand::Refresh { token: token.clone() },
         Command::Pong | Command::Invalid(_) => ClientCommand::Pong,
     };
     let mut text = Vec::new();
@@ -205,6 +222,13 @@ pub(crate) fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
         (ServerMessage::Presence(presence), ToClient::Push(Push::PresenceSnapshot { snapshot, .. })) => {
             presence.id.is_none() && (presence.seq, presence.count) == (snapshot.seq, snapshot.count)
         }
+        (ServerMessage::Subscribed(read), ToClient::Push(Push::Subscribed(said))) => {
+            read.id.is_none()
+                && same(&read.channel, &said.channel)
+                && read.position == position_of(said.position)
+                && (read.recovered, read.more) == (said.recovered, said.more)
+                && same_publications(&read.publications, &said.publications)
+        }
         (ServerMessage::Unsubscribed(ended), ToClient::Push(Push::Unsubscribed { channel, error })) => {
             ended.id.is_none() && same(&ended.channel, channel) && *ended.code == *error.code.row().word
         }
@@ -249,13 +273,19 @@ fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
                 && (read.seq, read.count) == (snapshot.seq, snapshot.count)
                 && read.entries.as_ref().map(Vec::len) == snapshot.entries.as_ref().map(Vec::len)
         }
-        (ServerMessage::Result { id, data: None }, ReplyBody::Done) => *id == reply.id,
-        (ServerMessage::Result { id, data: Some(data) }, ReplyBody::Many(bodies)) => {
+        (ServerMessage::Result { id, data: None, .. }, ReplyBody::Done) => *id == reply.id,
+        (ServerMessage::Result { id, data: Some(data), .. }, ReplyBody::Many(bodies)) => {
             let parts = native_client::decode_many(data).unwrap_or_default();
             let part = |body: &ReplyBody| Reply { id: None, body: body.clone() };
             *id == reply.id
                 && parts.len() == bodies.len()
                 && parts.iter().zip(bodies).all(|(read, body)| agrees_reply(read, &part(body)))
+        }
+        (ServerMessage::Result { id, data: Some(data), .. }, ReplyBody::Result(said)) => {
+            *id == reply.id && data == said
+        }
+        (ServerMessage::Result { id, data: None, expires_ms }, ReplyBody::Refreshed { expires_in_ms, .. }) => {
+            *id == reply.id && expires_ms == expires_in_ms
         }
         (ServerMessage::Error(read), ReplyBody::Error(said)) => {
             read.id == reply.id

@@ -2,9 +2,9 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Chat, Config, Fanfare, Native, Origins, Running};
+use fanfare::{Address, ApiKey, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PORT: u16 = 8080;
@@ -12,8 +12,8 @@ const PORT: u16 = 8080;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; several times or with commas for several addresses [default: port 8080 of 127.0.0.1 and ::1]
-    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT|unix:PATH", value_delimiter = ',')]
+    listen: Vec<Address>,
     /// How many shards, each a thread with its own connections [default: one for each core]
     #[arg(long, env = "FANFARE__SHARDS", value_name = "N")]
     shards: Option<usize>,
@@ -26,14 +26,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     log_to_stderr();
     raise_file_limit();
-    let mut config = Config { origins: Origins::Localhost, ..Config::default() };
+    let mut config = Config { origins: Origins::Localhost, ..Config::open() };
     if let Some(shards) = args.shards {
         config.shards = shards;
     }
     let shards = config.shards;
+    let api_key = args.api_key.unwrap_or_else(random_key);
+    config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
+        sentence: error.to_string(),
+        hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
+        status: 1,
+    })?);
     let mut signals = watch_signals()?;
     let running = start(config, args.listen)?;
-    let api_key = args.api_key.unwrap_or_else(random_key);
     greet(&running, shards, &api_key);
     signals.wait_for_one();
     eprintln!("stopping: clients are told to come back; once more ends it at once");
@@ -42,9 +47,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
+fn start(config: Config, listen: Vec<Address>) -> Result<Running, Failure> {
     let build = |config: Config| {
-        Fanfare::builder()
+        Fanfare::builder(())
             .config(config)
             .protocol("/", Chat::default())
             .protocol("/v1/ws", Native::default())
@@ -54,8 +59,8 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     if !listen.is_empty() {
         return Ok(build(config)?.start(&listen)?);
     }
-    let (v4, v6) = (SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), SocketAddr::from((Ipv6Addr::LOCALHOST, PORT)));
-    match build(config.clone())?.start(&[v4, v6]) {
+    let (v4, v6) = (loopback(Ipv4Addr::LOCALHOST), loopback(Ipv6Addr::LOCALHOST));
+    match build(config.clone())?.start(&[v4.clone(), v6.clone()]) {
         // Not every machine and container has IPv6; nobody asked for it by name.
         Err(fanfare::ServeError::Listen { address, source })
             if address == v6
@@ -69,6 +74,10 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     }
 }
 
+fn loopback(ip: impl Into<IpAddr>) -> Address {
+    Address::Tcp(SocketAddr::new(ip.into(), PORT))
+}
+
 fn greet(running: &Running, shards: usize, api_key: &str) {
     use std::fmt::Write as _;
     let (version, noun) = (env!("CARGO_PKG_VERSION"), if shards == 1 { "shard" } else { "shards" });
@@ -76,14 +85,31 @@ fn greet(running: &Running, shards: usize, api_key: &str) {
         "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} {noun}\n"
     );
     for address in running.addresses() {
-        let _ = writeln!(text, "listening on http://{address}"); // writing to a String cannot fail
+        let scheme = if matches!(address, Address::Tcp(_)) { "http://" } else { "" };
+        let _ = writeln!(text, "listening on {scheme}{address}"); // writing to a String cannot fail
     }
     let _ = writeln!(text, "API key: {api_key}");
-    if let Some(address) = running.addresses().first() {
+    if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
+    }
+    if let Some(address) = running.addresses().first() {
+        let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// A line to paste into a shell: everybody in the demo's first room sees it.
+fn curl(address: &Address, api_key: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let place = match address {
+        Address::Tcp(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
+    };
+    let key = quoted(&format!("Authorization: Bearer {api_key}"));
+    let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
+    format!("curl {place}/api/v1/publish -H {key} -d {body}")
 }
 
 /// The handling of signals, ready before the server is, so that none ends the process without a word.
@@ -147,5 +173,28 @@ fn random_key() -> String {
     match getrandom::fill(&mut bytes) {
         Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         Err(_) => String::new(), // no randomness, no key: an empty one is never accepted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_paste_says_where_and_is_quoted_for_a_shell() {
+        let rows = [
+            ("127.0.0.1:8080", "k", "curl http://127.0.0.1:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            ("[::1]:8080", "k", "curl http://[::1]:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            ("0.0.0.0:1", "it's", r"curl http://localhost:1/api/v1/publish -H 'Authorization: Bearer it'\''s' -d "),
+            (
+                "unix:/a b",
+                "k",
+                "curl --unix-socket '/a b' http://localhost/api/v1/publish -H 'Authorization: Bearer k' -d ",
+            ),
+        ];
+        for (address, key, start) in rows {
+            let line = curl(&address.parse().expect("an address"), key);
+            assert!(line.starts_with(start) && line.ends_with("}}'"), "{address}: {line}");
+        }
     }
 }

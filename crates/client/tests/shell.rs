@@ -218,3 +218,33 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
         drop(server.await.unwrap());
     }
 }
+
+#[tokio::test]
+async fn tokens_come_from_the_application_and_are_renewed() {
+    let server = Server::start().await;
+    let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
+    let given = std::sync::Mutex::new(vec!["ada", "ada for 1000", "wrong"]);
+    let provider = move || {
+        asked.send(()).unwrap();
+        let token = given.lock().unwrap().pop();
+        async move { token }
+    };
+    let builder = || Client::builder(server.url()).config(|config| config.backoff_min_ms = 10);
+    let Err(ConnectError::Ended(EndReason::Refused(error))) = builder().token("wrong").connect().await else {
+        panic!()
+    };
+    assert_eq!(&*error.code, "unauthorized");
+    let client = builder().token_provider(provider).start().unwrap();
+    reaches(&client, |status| matches!(status.state, State::Ended(_))).await; // one that was just given is refused
+    client.restart();
+    reaches(&client, |status| matches!(status.state, State::Online(_))).await;
+    for _ in 0..3 {
+        tokio::time::timeout(LONG, questions.recv()).await.expect("it is asked again before the end").unwrap();
+    }
+    reaches(&client, |status| matches!(status.state, State::Online(_))).await;
+    let answer: u32 = client.rpc("echo", &7).await.unwrap();
+    assert_eq!(answer, 7);
+    assert!(questions.try_recv().is_err(), "a token without end is not renewed");
+    let Err(RpcError::Call(CallError::Refused(error))) = client.rpc::<_, u32>("shout", &7).await else { panic!() };
+    assert_eq!(&*error.code, "not_found");
+}

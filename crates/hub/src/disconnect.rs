@@ -42,6 +42,7 @@ disconnects! {
     Overloaded, 4004, "overloaded", "The server reached its limit of connections or memory.";
     Internal, 4005, "internal", "The server failed while it served this connection.";
     Moved, 4006, "moved", "The session was taken up by another connection.";
+    Expired, 4007, "expired", "The token's time is up and no newer one was shown; come back with one.";
     NotConnected, 4500, "not_connected", "No valid `connect` came within the time for it.";
     Abuse, 4501, "abuse", "Too many invalid messages.";
     Unauthorized, 4502, "unauthorized", "The token is missing, wrong, expired or revoked.";

@@ -1,6 +1,8 @@
 //! What the shell must do after an input, in order. Reused: drained before the next [`Shard::handle`](crate::Shard::handle).
 
+use crate::app::{AppAnswer, AppToken};
 use crate::disconnect::Disconnect;
+use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::peer::PeerMessage;
 use crate::vocabulary::{Push, Reply};
@@ -42,6 +44,22 @@ pub enum Effect {
         /// Why.
         reason: Disconnect,
     },
+    /// Tell the application what became of its command.
+    Answer {
+        /// Which.
+        token: AppToken,
+        /// The answer.
+        answer: AppAnswer,
+    },
+    /// Ask the application; its answer comes back as `Input::HookAnswer` under the same token.
+    Ask {
+        /// Which question.
+        token: HookToken,
+        /// What.
+        question: Box<Question>,
+    },
+    /// Tell the application; no answer is expected.
+    Notice(Box<Notice>),
     /// Carry this to another shard, after all earlier ones to it.
     Tell {
         /// Which.

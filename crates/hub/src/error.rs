@@ -54,7 +54,7 @@ error_codes! {
     Internal, "internal", 500, true, "The server failed; its log has the reason.";
     Timeout, "timeout", 504, true, "A handler did not answer in time; whether it acted is not known.";
     Unknown, "unknown", 503, true, "The store did not say whether it took the publication; send it again with the same key.";
-    Unavailable, "unavailable", 503, true, "The store or a broker cannot be reached; nothing was taken.";
+    Unavailable, "unavailable", 503, true, "The store, a broker or the application cannot take it now; nothing was done.";
 }
 
 impl ErrorCode {

@@ -8,17 +8,20 @@
 //! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *front* (sessions and
 //! the edge side of channels) and the *homes* (order, history, presence of the channels that live on this shard).
 
+mod app;
 mod disconnect;
 mod effects;
 mod error;
 mod front;
 mod home;
+mod hook;
 mod ids;
 mod limits;
 mod memory;
 mod name;
 mod outbox;
 mod peer;
+mod placement;
 #[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
 mod planted;
 mod rng;
@@ -28,16 +31,19 @@ mod store;
 mod vocabulary;
 mod wheel;
 
+pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom};
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
 pub use front::Opened;
+pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName};
 pub use outbox::{Appended, Outbox};
 pub use peer::PeerMessage;
+pub use placement::Placement;
 #[cfg(feature = "planted")]
 pub use planted::{PLANTED, Planted, choose as choose_planted};
 pub use rng::Rng;

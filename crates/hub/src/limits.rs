@@ -15,6 +15,9 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Commands of one connection that wait for an answer; at this many the connection is not read. Default 32.
     pub outstanding_max: usize,
+    /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as `unavailable`.
+    /// Default 1024.
+    pub app_outstanding_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
     /// Publications and their overhead kept as history, in all; each shard has its share, and the oldest of it goes first.
@@ -44,6 +47,10 @@ pub struct Limits {
     pub linger_ms: u64,
     /// Time for the first valid `connect`. Default 5 s.
     pub connect_timeout_ms: u64,
+    /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. Default 1024.
+    pub questions_max: usize,
+    /// Time for the answer to one. Default 5 s.
+    pub hook_timeout_ms: u64,
     /// How long a session outlives its connection where nothing else is said. Default 10 s.
     pub grace_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
@@ -65,6 +72,7 @@ impl Default for Limits {
             outbox_bytes_max: 256 << 10,
             subscriptions_max: 128,
             outstanding_max: 32,
+            app_outstanding_max: 1024,
             bad_requests_per_minute_max: 100,
             history_bytes_max: 256 << 20,
             page_bytes_max: 256 << 10,
@@ -79,6 +87,8 @@ impl Default for Limits {
             metadata_ttl_ms: 24 * 3_600_000,
             linger_ms: 1_000,
             connect_timeout_ms: 5_000,
+            questions_max: 1024,
+            hook_timeout_ms: 5_000,
             grace_ms: 10_000,
             heartbeat_ms: 25_000,
         }

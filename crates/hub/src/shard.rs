@@ -3,13 +3,15 @@
 //! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
 //! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call.
 
+use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
 use crate::front::{self, Front, Opened};
 use crate::home::{self, Homes};
+use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
-use crate::peer::{PeerBody, PeerMessage};
+use crate::peer::{AskToken, PeerBody, PeerMessage};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::store::{Answer, Store};
@@ -83,6 +85,20 @@ pub enum Input {
         /// The answer.
         answer: Answer,
     },
+    /// The application asks something; [`Effect::Answer`] comes exactly once, under the same token.
+    App {
+        /// Chosen by the shell, and not in use.
+        token: AppToken,
+        /// What.
+        command: AppCommand,
+    },
+    /// The application answers a question of the hub. One that comes too late finds nothing.
+    HookAnswer {
+        /// The question's.
+        token: HookToken,
+        /// The answer.
+        answer: Box<HookAnswer>,
+    },
     /// The rules have changed.
     Reload(Arc<Rules>),
     /// The server stops: tell everybody to come back, spread over so many ms.
@@ -102,6 +118,8 @@ pub(crate) enum Timer {
     Connect(ConnId),
     Heartbeat(ConnId),
     Grace { session: u32, life: u32, incarnation: u32 },
+    Expiry { session: u32, life: u32, watch: u32 },
+    Question(HookToken),
     EdgeLinger { edge: u32, seq: u64 },
     EdgePull { edge: u32, life: u64 },
     Pull { session: u32, life: u32 },
@@ -109,6 +127,7 @@ pub(crate) enum Timer {
     Attach { home: u32, life: u32 },
     Fill { home: u32, life: u32 },
     PresenceCount { home: u32, life: u32 },
+    Members,
     Tidy,
 }
 
@@ -121,6 +140,8 @@ pub struct ShardConfig {
     pub shards: usize,
     /// The policy.
     pub rules: Arc<Rules>,
+    /// What the application is asked.
+    pub hooks: Arc<Hooks>,
     /// The bounds.
     pub limits: Arc<Limits>,
     /// Seeds ids; differs between shards and lives.
@@ -142,6 +163,8 @@ pub struct Stats {
     pub history_bytes: usize,
     /// Signals shed because too much waited.
     pub signals_shed: u64,
+    /// Questions to the application without an answer yet.
+    pub questions: usize,
 }
 
 /// See the module's description.
@@ -204,6 +227,7 @@ impl Shard {
             homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
             signals_shed: self.front.signals_shed,
+            questions: self.front.question_count(),
         }
     }
 
@@ -218,6 +242,10 @@ impl Shard {
             Input::Close { conn, reason } => self.front(now, effects, |front, cx| front.close(cx, conn, reason)),
             Input::Peer { from, message } => self.peer(now, effects, from, message.0),
             Input::Answer { token, answer } => self.homes(now, |homes, cx| homes.store_answer(cx, token, answer)),
+            Input::App { token, command } => self.front(now, effects, |front, cx| front.app(cx, token, command)),
+            Input::HookAnswer { token, answer } => {
+                self.front(now, effects, |front, cx| front.hook_answer(cx, token, *answer));
+            }
             Input::Reload(rules) => {
                 self.homes.reload(&rules);
                 self.config.rules = rules;
@@ -261,7 +289,27 @@ impl Shard {
             PeerBody::Adopted { token, session } => {
                 self.front(now, effects, |front, cx| front.adopted(cx, token, session));
             }
+            PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
+            PeerBody::AppPart { token, part } => self.front(now, effects, |front, cx| front.tallied(cx, token, part)),
         }
+    }
+
+    /// This shard's part of what the application asks of all.
+    fn app_part(&mut self, now: Now, effects: &mut Effects, from: ShardId, token: AskToken, command: Arc<AppCommand>) {
+        let part = match &*command {
+            AppCommand::Channels { pattern, after, limit } => {
+                self.homes.page(pattern.as_ref(), after.as_ref(), *limit as usize)
+            }
+            AppCommand::Info => AppAnswer::Info(Box::new(NodeInfo {
+                sessions: self.front.session_count() as u64,
+                connected: self.front.connected_count() as u64,
+                subscriptions: self.front.subscription_count() as u64,
+                channels: self.homes.len() as u64,
+                history_bytes: self.store.bytes_used() as u64,
+            })),
+            _ => return self.front(now, effects, |front, cx| front.app_sessions(cx, from, token, command)),
+        };
+        self.out.push_back((from, PeerBody::AppPart { token, part }));
     }
 
     /// Takes in what this shard said to itself, and hands the rest to the shell.
@@ -285,6 +333,10 @@ impl Shard {
                 Timer::Grace { session, life, incarnation } => {
                     self.front(now, effects, |front, cx| front.grace_over(cx, session, life, incarnation));
                 }
+                Timer::Expiry { session, life, watch } => {
+                    self.front(now, effects, |front, cx| front.expired(cx, session, life, watch));
+                }
+                Timer::Question(token) => self.front(now, effects, |front, cx| front.hook_timeout(cx, token)),
                 Timer::EdgeLinger { edge, seq } => self.front(now, effects, |front, cx| front.lingered(cx, edge, seq)),
                 Timer::EdgePull { edge, life } => {
                     self.front(now, effects, |front, cx| front.retry_edge_pull(cx, edge, life));
@@ -298,8 +350,10 @@ impl Shard {
                 Timer::PresenceCount { home, life } => {
                     self.homes(now, |homes, cx| homes.presence_count(cx, home, life))
                 }
+                Timer::Members => self.front(now, effects, |front, cx| front.tell_members(cx)),
                 Timer::Tidy => {
                     self.store.tidy(now);
+                    self.front.tidy(now);
                     self.wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
                 }
             }
@@ -318,6 +372,7 @@ impl Shard {
             turn: self.turn,
             me: self.config.me,
             rules: &self.config.rules,
+            hooks: &self.config.hooks,
             limits: &self.config.limits,
             rng: &mut self.rng,
             wheel: &mut self.wheel,

@@ -16,6 +16,13 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The largest offset, numeric id and duration: what a JavaScript number holds exactly.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
+/// True for what may be the name of an event: 1 to [`EVENT_BYTES_MAX`] bytes without control characters, quotes and backslashes,
+/// so that every wire can write it as it is.
+pub fn is_event(text: &str) -> bool {
+    let forbidden = |c: char| c.is_control() || matches!(c, '"' | '\\');
+    (1..=EVENT_BYTES_MAX).contains(&text.len()) && !text.contains(forbidden)
+}
+
 /// A payload, kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
@@ -161,6 +168,18 @@ pub enum Command {
         /// The channel.
         channel: ChannelName,
     },
+    /// Calls a method of the application.
+    Rpc {
+        /// Which.
+        method: Box<str>,
+        /// With what: JSON.
+        data: Bytes,
+    },
+    /// Shows a newer token of the same user.
+    Refresh {
+        /// As the client sent it; never logged.
+        token: Box<str>,
+    },
     /// Answers a heartbeat.
     Pong,
     /// What could not be understood, so that it is answered and counted in its turn.
@@ -170,11 +189,14 @@ pub enum Command {
 /// What the transport and the authentication found about a caller, and what it wants to take up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Connect {
+    /// A token, unchecked: the application is asked about it. Never logged.
+    pub token: Option<Box<str>>,
     /// Who it is, where that was proven.
     pub user: Option<UserId>,
-    /// Trusted facts about the caller, as JSON, shown in presence.
-    pub info: Option<Bytes>,
-    /// The session of an earlier connection, from a ticket whose seal was checked.
+    /// What else was.
+    pub proof: Proof,
+    /// The session of an earlier connection, from a ticket whose seal was checked. With it and no token nobody is asked: a
+    /// ticket proves what the token did, and never for longer.
     pub resume: Option<Resume>,
     /// Subscriptions made in the same step.
     pub subscribe: Vec<SubOptions>,
@@ -357,6 +379,15 @@ pub enum ReplyBody {
         /// Who is there.
         snapshot: PresenceSnapshot,
     },
+    /// To `rpc`: JSON.
+    Result(Bytes),
+    /// To `refresh`.
+    Refreshed {
+        /// What is proven from here on, for the ticket.
+        proof: Box<Proof>,
+        /// How many ms that holds from now on; `None` is without end.
+        expires_in_ms: Option<u64>,
+    },
     /// Done, and there is nothing to say.
     Done,
     /// To a `subscribe` of several channels: `subscribed` or `error` each, in the order asked.
@@ -376,6 +407,28 @@ pub struct Connected {
     pub resumed: bool,
     /// Milliseconds between heartbeats.
     pub ping_ms: u64,
+    /// What else was proven, for the ticket.
+    pub proof: Proof,
+    /// How many ms that holds from now on; `None` is without end.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// What was proven of a caller besides its user: a ticket carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proof {
+    /// Trusted facts about the caller, as JSON, shown in presence.
+    pub info: Option<Bytes>,
+    /// Until when it holds, in ms since 1970; `None` is without end.
+    pub expires_ms: Option<u64>,
+    /// Channels that it may subscribe to whatever their rules say.
+    pub granted: Vec<ChannelName>,
+}
+
+impl Proof {
+    /// How many ms it holds at this time.
+    pub(crate) fn expires_in_ms(&self, wall_ms: u64) -> Option<u64> {
+        self.expires_ms.map(|at| at.saturating_sub(wall_ms))
+    }
 }
 
 /// A subscription that is live, or will be after the pages that follow.
@@ -445,6 +498,8 @@ pub enum Push {
         /// True for a new epoch.
         reset: bool,
     },
+    /// The application subscribed the session to a channel.
+    Subscribed(Box<Subscribed>),
     /// The server ended the subscription.
     Unsubscribed {
         /// The channel.

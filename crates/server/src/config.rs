@@ -1,5 +1,6 @@
 //! The checked settings that a server is built with. The command line and the embedder fill it.
 
+use crate::api::ApiKey;
 use crate::origin::Origins;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::sync::Arc;
@@ -10,8 +11,10 @@ use std::time::Duration;
 pub struct Config {
     /// Shards, each a thread with its own listener. Default: one for each core that the process may use.
     pub shards: usize,
-    /// The policy. Default: one rule, `**`, that lets everybody do everything.
+    /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
+    /// Who may use the HTTP API, `/api/`. Default: nobody; then there is none.
+    pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
     /// Which pages of browsers may open connections. Default: those of the same host.
@@ -26,12 +29,20 @@ pub struct Config {
     pub drain_window: Duration,
 }
 
+impl Config {
+    /// The defaults with one rule, `**`, that lets everybody do everything: to try things, not to serve strangers.
+    pub fn open() -> Self {
+        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
+        Config { rules: Arc::new(Rules::new(vec![open])), ..Config::default() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
         Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
-            rules: Arc::new(Rules::new(vec![open])),
+            rules: Arc::default(),
+            api_keys: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
             head_timeout: Duration::from_secs(10),

@@ -4,8 +4,8 @@
 
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use fanfare_hub::{
-    ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Push, Reply, ReplyBody, Request, RequestId, Resume,
-    SubOptions, UserId,
+    ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Proof, Push, Reply, ReplyBody, Request, RequestId,
+    Resume, SubOptions, UserId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
 use fanfare_wire::ticket::{self, Claims};
@@ -83,7 +83,9 @@ struct Talk {
 struct Ticketed {
     client: ClientId,
     user: Option<UserId>,
+    proof: Proof,
     issued_ms: u64,
+    expires_ms: u64,
 }
 
 impl Conversation for Talk {
@@ -95,20 +97,15 @@ impl Conversation for Talk {
         let mut decoded = Vec::new();
         native::decode(text, &native::Limits::from(self.place.limits()), &mut decoded);
         for command in decoded {
-            let request = match command {
+            turn.requests.push(match command {
                 Decoded::Request(request) => request,
                 Decoded::Connect { id, token, ticket, subscribe } => {
                     self.connect(turn.now, id, token, ticket, subscribe)
                 }
-                Decoded::Refresh { id, .. } => invalid(id, no_tokens()),
-                Decoded::Rpc { id, method, .. } => {
-                    invalid(id, Error::new(ErrorCode::NotFound, format!("no method is called {method:?}")))
-                }
-            };
-            turn.requests.push(request);
+            });
         }
         let place = &self.place;
-        if let Some(session) = self.session.as_mut().filter(|s| turn.now.wall_ms >= s.issued_ms + TICKET_MS / 2) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.is_due(turn.now)) {
             let mut out = Vec::new();
             native::encode_ticket(&mut out, &session.seal(place, turn.now));
             turn.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
@@ -116,16 +113,24 @@ impl Conversation for Talk {
     }
 
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
-        if let ReplyBody::Connected(connected) = &reply.body {
-            let mut session = Ticketed { client: connected.client, user: connected.user.clone(), issued_ms: 0 };
-            let ticket = session.seal(&self.place, now);
-            let limits = ConnectedLimits::from(self.place.limits());
-            let extras = ConnectedExtras { ticket: &ticket, features: &[], limits };
-            native::encode_reply(out, reply, Some(&extras));
-            self.session = Some(Box::new(session));
-        } else {
-            native::encode_reply(out, reply, None);
+        match (&reply.body, &mut self.session) {
+            (ReplyBody::Connected(connected), _) => {
+                let (client, user, proof) = (connected.client, connected.user.clone(), connected.proof.clone());
+                let mut session = Ticketed { client, user, proof, issued_ms: 0, expires_ms: 0 };
+                let ticket = session.seal(&self.place, now);
+                let limits = ConnectedLimits::from(self.place.limits());
+                let extras = ConnectedExtras { ticket: &ticket, features: &[], limits };
+                native::encode_reply(out, reply, Some(&extras));
+                self.session = Some(Box::new(session));
+                return Encoded::Text;
+            }
+            (ReplyBody::Refreshed { proof, .. }, Some(session)) => {
+                session.proof = (**proof).clone();
+                session.expires_ms = 0; // the ticket that is out proves less, or more: the next turn brings another
+            }
+            _ => {}
         }
+        native::encode_reply(out, reply, None);
         Encoded::Text
     }
 }
@@ -139,9 +144,6 @@ impl Talk {
         ticket: Option<Box<str>>,
         subscribe: Vec<SubOptions>,
     ) -> Request {
-        if token.is_some() {
-            return invalid(id, no_tokens());
-        }
         // A ticket that is not honoured costs its client no more than a new session.
         let claims = ticket.and_then(|text| {
             let opened = ticket::open(&text, self.place.secret(), now.wall_ms);
@@ -149,22 +151,34 @@ impl Talk {
         });
         let claims = claims.filter(|claims| claims.node == self.place.node());
         let resume: Option<Resume> = claims.as_ref().map(Claims::resume);
-        let user = claims.and_then(|claims| claims.user);
-        Request { id, command: Command::Connect(Box::new(Connect { user, info: None, resume, subscribe })) }
+        let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
+        Request { id, command: Command::Connect(Box::new(Connect { token, user, proof, resume, subscribe })) }
     }
 }
 
 impl Ticketed {
+    /// Half its life is over, and a new one would live longer.
+    fn is_due(&self, now: Now) -> bool {
+        let half_ms = self.issued_ms + self.expires_ms.saturating_sub(self.issued_ms) / 2;
+        now.wall_ms >= half_ms && self.end(now) > self.expires_ms
+    }
+
+    /// Until when a ticket of now is good: never for longer than the token behind it.
+    fn end(&self, now: Now) -> u64 {
+        self.proof.expires_ms.unwrap_or(u64::MAX).min(now.wall_ms + TICKET_MS)
+    }
+
     fn seal(&mut self, place: &Place, now: Now) -> String {
         self.issued_ms = now.wall_ms;
+        self.expires_ms = self.end(now);
         let claims = Claims {
             node: place.node(),
             shard: place.shard(),
             client: self.client,
             user: self.user.clone(),
             issued_ms: now.wall_ms,
-            expires_ms: now.wall_ms + TICKET_MS,
-            grants: None,
+            expires_ms: self.expires_ms,
+            proof: self.proof.clone(),
         };
         ticket::seal(&claims, place.secret())
     }
@@ -172,10 +186,6 @@ impl Ticketed {
 
 fn invalid(id: Option<RequestId>, error: Error) -> Request {
     Request { id, command: Command::Invalid(error) }
-}
-
-fn no_tokens() -> Error {
-    Error::new(ErrorCode::Unauthorized, "this server has no keys to check a token with; connect without one")
 }
 
 impl std::fmt::Debug for Talk {

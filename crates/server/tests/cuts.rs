@@ -17,7 +17,7 @@ const SEEDS: std::ops::Range<u64> = 0..6;
 fn serve(heartbeat_ms: u32) -> Server {
     let native = Native::default().heartbeat_ms(heartbeat_ms).grace_ms(600_000);
     Server::of(
-        Fanfare::builder().config(fanfare::Config { rules: rules(100_000), ..config() }).protocol("/v1/ws", native),
+        Fanfare::builder(()).config(fanfare::Config { rules: rules(100_000), ..config() }).protocol("/v1/ws", native),
     )
 }
 

@@ -105,7 +105,7 @@ fn what_is_acknowledged_was_heard_by_all_and_what_was_taken_in_is_answered() {
 
 fn serve(address: SocketAddr) -> Running {
     let config = Config { rules: rules(10_000), drain_window: Duration::from_millis(400), ..config() };
-    support::native::builder(config).build().expect("good settings").start(&[address]).expect("a free port")
+    support::native::builder(config).build().expect("good settings").start(&[address.into()]).expect("a free port")
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -136,7 +136,7 @@ async fn next_number(subscription: &mut Subscription, gaps: &mut u64) -> u64 {
 #[tokio::test(flavor = "current_thread")]
 async fn clients_go_over_to_the_successor_and_miss_nothing() {
     let running = serve("127.0.0.1:0".parse().expect("an address"));
-    let address = running.addresses()[0];
+    let address = running.tcp_address().expect("TCP");
     let url = format!("ws://{address}/v1/ws");
     let quick = || RealClient::builder(&url).config(|config| config.backoff_min_ms = 20);
     let (mut clients, mut subscriptions) = (Vec::new(), Vec::new());

@@ -20,7 +20,7 @@ fn the_transcripts_of_the_documentation_are_true_of_the_real_server() {
     assert!(replayed.len() >= 8 && left_out.len() <= 5, "{} of them, without {}", replayed.len(), left_out.len());
     // The heartbeat of `Native::default()`, which the page shows; no transcript takes that long.
     let server =
-        Server::of(fanfare::Fanfare::builder().config(config()).protocol("/v1/ws", fanfare::Native::default()));
+        Server::of(fanfare::Fanfare::builder(()).config(config()).protocol("/v1/ws", fanfare::Native::default()));
     for (number, lines) in replayed {
         let mut peers: BTreeMap<&str, Client> = BTreeMap::new();
         let mut words = HashMap::new();

@@ -9,6 +9,9 @@
 //! `room_state`, who comes after is told by a `join`, nobody by both, whichever of the two is first ([`Chat::takes`]). A publication becomes a message by this order:
 //! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string `content`
 //! is the content, other data its JSON text.
+//!
+//! The application can subscribe a chat client to more channels than its room: their messages come like those of the room.
+//! One that it takes out of a room is closed with `kicked`, for there is no word for that either.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -298,12 +301,16 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Presence(push) => return presence(push, out),
         Push::Gap { .. } => return Written::Close(Disconnect::Lost),
         Push::Disconnect { reason, .. } => return Written::Close(*reason),
+        // Rooms are channels with this prefix: another one was the server's to give, and is the server's to take.
+        Push::Unsubscribed { channel, .. } if !channel.starts_with(CHANNEL_PREFIX) => return Written::Nothing,
         Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
         Push::PresenceSnapshot { snapshot, .. } => {
             // Presence changes were missed: the state of the room, as after a join.
             room_state("", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
-        Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
+        // The application has subscribed the client to a channel besides its room: what comes from there is a message like
+        // others, and there is no word for the beginning.
+        Push::Subscribed(_) | Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
     }
     Written::Message
 }

@@ -6,16 +6,17 @@
 //! ticket that cannot be read costs its client no more than a new session.
 //!
 //! Form: base64url without padding of `version(1) node(8) shard(2) client(8) issued(8) expires(8) user(len 4, bytes)
-//! grants(len 4, bytes) seal(32)`, integers big-endian, the length 2³²−1 for "none".
+//! until(8) info(len 4, bytes) granted(len 4, names with line feeds between) seal(32)`, integers big-endian, the length 2³²−1
+//! and the time 2⁶⁴−1 for "none".
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use fanfare_hub::{ClientId, Resume, ShardId, UserId};
+use fanfare_hub::{ChannelName, ClientId, Proof, Resume, ShardId, UserId};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SEAL_BYTES: usize = 32;
 /// The length that stands for absence: no text of that length can be in memory twice.
 const NONE: u32 = u32::MAX;
@@ -37,8 +38,8 @@ pub struct Claims {
     pub issued_ms: u64,
     /// From when on it is worthless, in ms since 1970. Never later than the end of the token that stood behind it.
     pub expires_ms: u64,
-    /// What the token allowed, as JSON. Carried, not yet looked at.
-    pub grants: Option<Bytes>,
+    /// What the token proved besides the user.
+    pub proof: Proof,
 }
 
 impl Claims {
@@ -79,7 +80,11 @@ pub fn seal(claims: &Claims, key: &[u8]) -> String {
     bytes.extend_from_slice(&claims.issued_ms.to_be_bytes());
     bytes.extend_from_slice(&claims.expires_ms.to_be_bytes());
     put_optional(&mut bytes, claims.user.as_ref().map(|user| user.0.as_bytes()));
-    put_optional(&mut bytes, claims.grants.as_deref());
+    let Proof { info, expires_ms, granted } = &claims.proof;
+    bytes.extend_from_slice(&expires_ms.unwrap_or(u64::MAX).to_be_bytes());
+    put_optional(&mut bytes, info.as_deref());
+    let names: Vec<&str> = granted.iter().map(|name| name.as_str()).collect();
+    put_optional(&mut bytes, (!names.is_empty()).then(|| names.join("\n")).as_deref().map(str::as_bytes));
     let tag = mac(key, &bytes).finalize().into_bytes();
     bytes.extend_from_slice(&tag);
     URL_SAFE_NO_PAD.encode(bytes)
@@ -128,9 +133,20 @@ fn read(mut body: &[u8]) -> Option<Claims> {
             None => None,
             Some(user) => Some(UserId(std::str::from_utf8(user).ok()?.into())),
         },
-        grants: take_optional(&mut body)?.map(Bytes::copy_from_slice),
+        proof: Proof {
+            expires_ms: Some(u64::from_be_bytes(take(&mut body)?)).filter(|&at| at != u64::MAX),
+            info: take_optional(&mut body)?.map(Bytes::copy_from_slice),
+            granted: match take_optional(&mut body)? {
+                None => Vec::new(),
+                Some(names) => names_of(names)?,
+            },
+        },
     };
     body.is_empty().then_some(claims)
+}
+
+fn names_of(bytes: &[u8]) -> Option<Vec<ChannelName>> {
+    std::str::from_utf8(bytes).ok()?.split('\n').map(|name| ChannelName::new(name).ok()).collect()
 }
 
 fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
@@ -164,7 +180,11 @@ mod tests {
             user: Some(UserId("阿达".into())),
             issued_ms: 1_000,
             expires_ms: 2_000,
-            grants: Some(Bytes::from_static(b"[]")),
+            proof: Proof {
+                info: Some(Bytes::from_static(b"[]")),
+                expires_ms: Some(3_000),
+                granted: ["a", "聊天:b"].map(|name| ChannelName::new(name).unwrap()).into(),
+            },
         }
     }
 
@@ -172,8 +192,12 @@ mod tests {
     fn what_is_sealed_is_opened() {
         for claims in [
             claims(),
-            Claims { user: None, grants: None, ..claims() },
-            Claims { user: Some(UserId("".into())), grants: Some(Bytes::new()), ..claims() },
+            Claims { user: None, proof: Proof::default(), ..claims() },
+            Claims {
+                user: Some(UserId("".into())),
+                proof: Proof { info: Some(Bytes::new()), ..Proof::default() },
+                ..claims()
+            },
         ] {
             let text = seal(&claims, KEY);
             assert!(
@@ -187,10 +211,10 @@ mod tests {
     /// The form, written out: a change of it must be a change of the version.
     #[test]
     fn the_form_is_pinned() {
-        let text = seal(&Claims { user: None, grants: None, ..claims() }, KEY);
-        let body = "AQAAAAAAAAAHAAMBI0VniavN7wAAAAAAAAPoAAAAAAAAB9D__________";
+        let text = seal(&Claims { user: None, proof: Proof::default(), ..claims() }, KEY);
+        let body = "AgAAAAAAAAAHAAMBI0VniavN7wAAAAAAAAPoAAAAAAAAB9D__________________________";
         assert!(text.starts_with(&body[..body.len() - 1]), "{text}");
-        assert_eq!(text.len(), 100, "{text}");
+        assert_eq!(text.len(), 116, "{text}");
     }
 
     #[test]

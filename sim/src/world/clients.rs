@@ -2,7 +2,7 @@
 
 use super::{Event, Verdict, World};
 use crate::client::Act;
-use fanfare_client::core::{Input as CoreInput, Output as CoreOutput};
+use fanfare_client::core::{Input as CoreInput, Output as CoreOutput, State as CoreState};
 
 impl World {
     pub(super) fn tick(&mut self, client: usize) -> Verdict {
@@ -28,6 +28,12 @@ impl World {
             let pad = self.plan.payload_max;
             let actor = &mut self.clients[client];
             acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad)));
+            if self.plan.hooks.hooks.rpc && self.rng.below(12) == 0 {
+                acts.push(actor.call(&mut self.rng, &mut self.numbers));
+            }
+            if self.plan.hooks.hooks.connect && self.rng.below(20) == 0 {
+                acts.push(actor.refresh(&mut self.rng));
+            }
         }
         for act in acts {
             match act {
@@ -52,11 +58,14 @@ impl World {
             let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
             self.send(pipe, request)?;
         }
-        Ok(())
+        if self.plan.app { self.last_app_publish() } else { Ok(()) }
     }
 
     pub(super) fn last_question(&mut self) -> Verdict {
         self.checker.expect_presences(&self.plan.channels)?;
+        if self.plan.app {
+            self.last_app_questions()?;
+        }
         for client in 0..self.clients.len() {
             let Some(pipe) = self.clients[client].pipe.filter(|_| self.clients[client].online) else { continue };
             for channel in self.checker.subscribed(pipe) {
@@ -78,6 +87,9 @@ impl World {
         }
         if !self.calm {
             let pad = self.plan.payload_max;
+            if self.plan.hooks.hooks.rpc && self.rng.below(20) == 0 {
+                self.cores[index].ask_method(self.now_ms, &mut self.numbers, &mut self.rng);
+            }
             self.cores[index].act(self.now_ms, &mut self.rng, &self.plan.channels, &mut self.numbers, pad);
         }
         self.core_outputs(client)
@@ -86,6 +98,13 @@ impl World {
     pub(super) fn core(&mut self, client: usize, input: CoreInput<'_>) -> Verdict {
         self.cores[client - self.plan.clients].core.handle(self.now_ms, input);
         self.core_outputs(client)
+    }
+
+    /// The application of a core client was asked for a token; now and then it has none.
+    pub(super) fn core_token(&mut self, client: usize) -> Verdict {
+        let token = self.cores[client - self.plan.clients].token.clone();
+        let token = token.filter(|_| self.calm || self.rng.below(6) > 0);
+        self.core(client, CoreInput::Token(token))
     }
 
     pub(super) fn core_outputs(&mut self, client: usize) -> Verdict {
@@ -97,6 +116,10 @@ impl World {
                     let shard = self.rng.below(self.shards.len() as u64) as usize;
                     self.open(client, shard)?;
                 }
+                (CoreOutput::Token, _) => {
+                    let late = self.rng.below(300);
+                    self.after(late, Event::CoreToken { client });
+                }
                 (CoreOutput::Send(text), Some(pipe)) => self.send_text(pipe, &text)?,
                 (CoreOutput::Close(code), Some(pipe)) => {
                     self.trace.note(self.now_ms, || format!("client {client} leaves pipe {pipe} with {code}"));
@@ -106,6 +129,10 @@ impl World {
                 }
                 (CoreOutput::Send(_) | CoreOutput::Close(_), None) => {}
                 (output, _) => {
+                    // One that was sent away begins anew: the application wants it to go on.
+                    if matches!(output, CoreOutput::State(CoreState::Ended(_))) {
+                        self.cores[index].is_started = false;
+                    }
                     self.trace.note(self.now_ms, || format!("client {client} tells its application {output:?}"));
                     self.cores[index].told(output, &self.stores.borrow())?;
                 }

@@ -4,10 +4,13 @@
 //! carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from the seed, so a
 //! seed is a history. Story: faults happen for a while, then everything heals, and all promises must come true.
 
+mod app;
 mod clients;
 mod faults;
 mod network;
 
+use crate::app::App;
+use crate::application::{Answering, Application};
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
@@ -20,8 +23,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, Appended, ConnId, Effect, Effects, Input, Now, OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig,
-    ShardId,
+    Answer, AppAnswer, AppToken, Appended, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken,
+    PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -52,6 +55,9 @@ pub(crate) struct World {
     cores: Vec<CoreClient>,
     numbers: Numbers,
     checker: Checker,
+    app: App,
+    app_answers: Vec<(AppToken, AppAnswer)>,
+    application: Application,
     rules: Arc<Rules>,
     counts: Counts,
     trace: Trace,
@@ -79,6 +85,8 @@ enum Event {
     Continue { shard: usize },
     Inbox { shard: usize },
     Answer { shard: usize, told: Option<(OpToken, Answer)> },
+    Hook { shard: usize, token: HookToken, number: u64, answer: Box<HookAnswer> },
+    CoreToken { client: usize },
     Up { pipe: usize },
     Flush { pipe: usize },
     Down { pipe: usize, bytes: Bytes },
@@ -87,6 +95,7 @@ enum Event {
     CoreOpened { pipe: usize },
     CoreWake { client: usize },
     Tick { client: usize },
+    App,
     Fault,
     Mend { pipe: usize },
     Reopen,
@@ -99,19 +108,22 @@ enum Event {
 impl World {
     pub(crate) fn new(seed: u64, events: usize) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
-        let plan = Plan::draw(&mut rng);
+        let mut plan = Plan::draw(&mut rng);
+        let mut hook_rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x4007);
+        plan.draw_hooks(&mut hook_rng);
         let now_ms = 1_000_000 + rng.below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
         let stores = Stores::new(plan.shards, &plan.limits, plan.faults.store, Rng::new(rng.next_u64()));
         let rules = Arc::new(plan.rules(None));
-        let limits = Arc::new(plan.limits.clone());
+        let (limits, hooks) = (Arc::new(plan.limits.clone()), Arc::new(plan.hooks.hooks.clone()));
         let placement_key = rng.next_u64();
         let shards = (0..plan.shards).map(|me| {
             let config = ShardConfig {
                 me: ShardId(me as u16),
                 shards: plan.shards,
                 rules: rules.clone(),
+                hooks: hooks.clone(),
                 limits: limits.clone(),
                 seed: rng.next_u64(),
                 placement_key,
@@ -128,7 +140,8 @@ impl World {
             }
         });
         let shards = shards.collect();
-        let cores = (0..plan.cores).map(|number| CoreClient::new(number, &mut rng)).collect();
+        let asks = plan.hooks.hooks.connect;
+        let cores = (0..plan.cores).map(|number| CoreClient::new(number, &mut rng, asks)).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
         let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
@@ -147,6 +160,9 @@ impl World {
             cores,
             numbers: Numbers::default(),
             checker: Checker::default(),
+            app: App::default(),
+            app_answers: Vec::new(),
+            application: Application::new(plan.hooks.clone(), hook_rng),
             rules,
             counts: Counts::default(),
             trace,
@@ -166,6 +182,9 @@ impl World {
         for shard in 0..self.shards.len() {
             self.after(0, Event::Wake { shard, at_ms: self.now_ms });
             self.shards[shard].wake_ms = Some(self.now_ms);
+        }
+        if self.plan.app {
+            self.after(300, Event::App);
         }
         self.after(500, Event::Fault);
         self.after(chaos_ms, Event::Heal);
@@ -195,6 +214,11 @@ impl World {
             self.counts.core_messages += core.messages;
             self.counts.core_gaps += core.gaps;
         }
+        self.counts.hook_asked += self.application.asked;
+        self.counts.hook_late += self.application.late;
+        self.counts.hook_missing += self.application.missing;
+        self.counts.hook_denied += self.application.denied;
+        self.counts.hook_edited += self.application.edited;
         let stores = self.stores.borrow();
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
@@ -235,7 +259,8 @@ impl World {
             Event::Wake { shard, .. }
             | Event::Continue { shard }
             | Event::Inbox { shard }
-            | Event::Answer { shard, .. } => Some(*shard),
+            | Event::Answer { shard, .. }
+            | Event::Hook { shard, .. } => Some(*shard),
             Event::Up { pipe } | Event::Flush { pipe } | Event::ServerCloses { pipe, .. } => {
                 Some(self.pipes[*pipe].shard)
             }
@@ -270,6 +295,13 @@ impl World {
                 self.trace.note(self.now_ms, || format!("store of shard {shard} answers {token:?}: {answer:?}"));
                 self.handle(shard, Input::Answer { token, answer })?;
             }
+            Event::Hook { shard, token, number, answer } => {
+                self.trace
+                    .note(self.now_ms, || format!("the application answers {token:?} of shard {shard}: {answer:?}"));
+                self.application.answers(number, &answer);
+                self.handle(shard, Input::HookAnswer { token, answer })?;
+            }
+            Event::CoreToken { client } => self.core_token(client)?,
             Event::Up { pipe } => self.read(pipe)?,
             Event::Flush { pipe } => self.flush(pipe)?,
             Event::Down { pipe, bytes } => self.down(pipe, bytes)?,
@@ -289,6 +321,7 @@ impl World {
             }
             Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
             Event::Tick { client } => self.tick(client)?,
+            Event::App => self.app_tick()?,
             Event::Fault => self.fault()?,
             Event::Mend { pipe } => self.mend(pipe)?,
             Event::Reopen => self.reload(None)?,
@@ -321,6 +354,7 @@ impl World {
             self.after_handle(shard, &effects);
             self.shards[shard].effects = effects;
         }
+        self.app_answers()?;
         self.bounds(shard)
     }
 
@@ -348,6 +382,9 @@ impl World {
                 if let Some(since) = self.full_of(shard, conn) {
                     since.answers += 1;
                 }
+                if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
+                    self.application.said(pipe, reply);
+                }
                 self.append(shard, conn, &message, frame, inputs);
             }
             Effect::Hold(conn) => {
@@ -363,6 +400,18 @@ impl World {
                 }
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
+            Effect::Ask { token, question } => {
+                self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
+                let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
+                if let Some(Answering { number, answer, after_ms }) = answering {
+                    self.after(after_ms, Event::Hook { shard, token, number, answer });
+                }
+            }
+            Effect::Notice(notice) => {
+                self.trace.note(self.now_ms, || format!("shard {shard} tells the application {notice:?}"));
+                self.application.told(&notice);
+            }
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);
@@ -407,6 +456,7 @@ impl World {
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
+        self.app.overhears(index, message);
         let pipe = &mut self.pipes[index];
         pipe.frame_max = pipe.frame_max.max(frame.len());
         pipe.said.push_back(message.clone());
@@ -429,7 +479,12 @@ impl World {
     }
 
     /// Promise 6: what is accounted stays within its bound.
-    fn bounds(&self, shard: usize) -> Verdict {
+    fn bounds(&mut self, shard: usize) -> Verdict {
+        self.application.broken()?;
+        let questions = self.shards[shard].shard.stats().questions;
+        if questions > self.plan.limits.questions_max {
+            return Err(format!("promise 6: {questions} questions, the limit is {}", self.plan.limits.questions_max));
+        }
         let limits = &self.plan.limits;
         let used = self.stores.borrow().bytes_used(shard);
         if used > limits.history_bytes_max {
@@ -468,6 +523,15 @@ impl World {
             if let Some(wanted) = client.wanted.keys().find(|channel| !live.contains(channel)) {
                 return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
             }
+        }
+        if self.plan.app {
+            let (subscribers, connected) = self.checker.subscribers();
+            self.app.finish(&subscribers, connected)?;
+        }
+        self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
+        // What the application publishes itself it is not asked about.
+        for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {
+            self.application.check_kept(channel, kept.publication.data.bytes())?;
         }
         let rules = self.rules.clone();
         for core in &self.cores {

@@ -48,10 +48,10 @@ impl World {
     /// A command in the hub's words, written as a client does. The server must read it as it was meant.
     pub(super) fn send(&mut self, index: usize, request: Request) -> Verdict {
         let client = &self.clients[self.pipes[index].client];
-        let with_info = matches!(&request.command, Command::Connect(connect) if connect.info.is_some());
+        let with_info = matches!(&request.command, Command::Connect(connect) if connect.proof.info.is_some());
         let text =
             wire::write_command(&request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
-        let read = wire::read_commands(&text, self.wall_ms, &self.plan.limits)?;
+        let read = wire::read_commands(&text, self.reading())?;
         let is_connect = matches!(request.command, Command::Connect(_));
         if !is_connect && read != [request.clone()] {
             return Err(format!("wire: {request:?} was read as {read:?}"));
@@ -61,7 +61,7 @@ impl World {
 
     pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
         self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
-        for request in wire::read_commands(text, self.wall_ms, &self.plan.limits)? {
+        for request in wire::read_commands(text, self.reading())? {
             self.checker.sent(index, &request, &self.stores.borrow());
         }
         let pipe = &mut self.pipes[index];
@@ -88,10 +88,22 @@ impl World {
         if server_open && !self.pipes[pipe].held {
             self.handle(shard, Input::Alive(conn))?;
         }
-        while let Some(request) = self.pipes[pipe].read(self.now_ms, self.wall_ms, &self.plan.limits)? {
+        while let Some(request) = self.next_command(pipe)? {
             self.handle(shard, Input::Command { conn, request })?;
         }
         Ok(())
+    }
+
+    /// How the server reads at this time.
+    fn reading(&self) -> wire::Reading<'_> {
+        let asks = self.plan.hooks.hooks.connect;
+        wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks }
+    }
+
+    fn next_command(&mut self, pipe: usize) -> Result<Option<Request>, String> {
+        let asks = self.plan.hooks.hooks.connect;
+        let reading = wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks };
+        self.pipes[pipe].read(self.now_ms, reading)
     }
 
     pub(super) fn flush_later(&mut self, pipe: usize) {
@@ -197,6 +209,7 @@ impl World {
             Disconnect::Moved => self.counts.moved += 1,
             Disconnect::Slow => self.counts.slow += 1,
             Disconnect::HeartbeatTimeout => self.counts.timeouts += 1,
+            Disconnect::Expired => self.counts.hook_expired += 1,
             _ => {}
         }
         // Say why, write what waits, and close: the farewell stands behind everything else.

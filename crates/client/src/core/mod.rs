@@ -1,8 +1,8 @@
 //! The client as a machine: no socket, no clock, no randomness of its own.
 //!
 //! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives what to do, in order, until `None`; then
-//! sleep until [`Core::wake_ms`] or the next input. The machine is a router over five smaller ones: link (one connection's
-//! life), backoff, requests, subscriptions, publishes. What it promises:
+//! sleep until [`Core::wake_ms`] or the next input. The machine is a router over smaller ones: link (one connection's
+//! life), backoff, tokens, requests, subscriptions, publishes. What it promises:
 //!
 //! - every call is answered exactly once;
 //! - within a subscription offsets rise, and what could not be had is told as [`Event::Gap`] before anything newer;
@@ -35,6 +35,7 @@ mod out;
 mod publishes;
 mod requests;
 mod subscriptions;
+mod tokens;
 mod types;
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ mod tests;
 pub use types::{Answer, Call, CallError, CallId, Config, EndReason, Event, Input, Output, State};
 
 use backoff::Backoff;
-use fanfare_hub::{Data, RequestId, Rng};
+use fanfare_hub::{Data, Disconnect, RequestId, Rng};
 use fanfare_wire::native::client::{self, ClientCommand, Connected, ServerMessage};
 use fanfare_wire::websocket::close;
 use out::Out;
@@ -51,6 +52,7 @@ use publishes::{Publishes, Scope};
 use requests::{Purpose, Requests, answer_of};
 use std::sync::Arc;
 use subscriptions::{Online, Subscriptions};
+use tokens::Tokens;
 
 /// The client.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub struct Core {
     rng: Rng,
     link: Link,
     backoff: Backoff,
+    tokens: Tokens,
     session: Session,
     requests: Requests,
     subscriptions: Subscriptions,
@@ -73,6 +76,8 @@ enum Link {
     Idle,
     /// For the next attempt.
     Waiting { until_ms: u64 },
+    /// For a token.
+    Fetching { deadline_ms: u64 },
     /// For the transport.
     Opening { deadline_ms: u64 },
     /// For the answer to `connect`.
@@ -106,6 +111,7 @@ impl Core {
             backoff: Backoff::new(config.backoff_min_ms, config.backoff_max_ms),
             rng: Rng::new(seed),
             link: Link::Idle,
+            tokens: Tokens::default(),
             session: Session::default(),
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
@@ -122,6 +128,7 @@ impl Core {
             (Input::Opened, Link::Opening { .. }) => self.greet(now_ms),
             (Input::Refused(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
             (Input::Closed(code), Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. }) => match code {
+                Some(code) if self.wants_token(code) => self.lost(now_ms, None),
                 Some(code) if !close::reconnect(code) => {
                     let reason = close::find(code).map_or("closed", |row| row.name).into();
                     self.end(EndReason::Disconnected { code, reason });
@@ -132,6 +139,7 @@ impl Core {
             // The way out of an end that was the old token's.
             (Input::Call(call, Call::Refresh(token)), Link::Ended(_)) => {
                 self.config.token = Some(token);
+                self.tokens.given(now_ms, true);
                 self.out.answer(call, Ok(Answer::Done));
             }
             (Input::Call(call, _), Link::Ended(reason)) => {
@@ -139,6 +147,7 @@ impl Core {
                 self.out.answer(call, Err(error));
             }
             (Input::Call(id, call), _) => self.call(now_ms, id, call),
+            (Input::Token(token), _) => self.token(now_ms, token),
             (Input::Pause { channel, before }, _) => {
                 let connected = self.is_connected();
                 self.subscriptions.pause(&channel, before, connected, &mut self.out);
@@ -168,13 +177,16 @@ impl Core {
         let link = match &self.link {
             Link::Idle | Link::Ended(_) => return None,
             Link::Waiting { until_ms } => Some(*until_ms),
-            Link::Opening { deadline_ms } | Link::Greeting { deadline_ms, .. } => Some(*deadline_ms),
+            Link::Fetching { deadline_ms } | Link::Opening { deadline_ms } | Link::Greeting { deadline_ms, .. } => {
+                Some(*deadline_ms)
+            }
             Link::Online { silence_ms: 0, .. } => None,
             Link::Online { heard_ms, silence_ms, .. } => Some(heard_ms + silence_ms),
         };
         let subscriptions = self.subscriptions.wake_ms().filter(|_| self.is_online());
         let publishes = self.publishes.wake_ms(self.is_online());
-        [link, subscriptions, publishes, self.requests.wake_ms()].into_iter().flatten().min()
+        let token = self.tokens.renew_ms().filter(|_| self.config.token_provider && self.is_online());
+        [link, subscriptions, publishes, token, self.requests.wake_ms()].into_iter().flatten().min()
     }
 
     /// One's own public id, once known.
@@ -193,9 +205,58 @@ impl Core {
     }
 
     fn open(&mut self, now_ms: u64) {
-        self.link = Link::Opening { deadline_ms: now_ms + self.config.connect_timeout_ms };
         self.out.state(State::Connecting);
+        let deadline_ms = now_ms + self.config.connect_timeout_ms;
+        if self.config.token_provider && self.tokens.is_stale(now_ms, self.config.token.as_deref()) {
+            self.link = Link::Fetching { deadline_ms };
+            if self.tokens.ask() {
+                self.out.put(Output::Token);
+            }
+            return;
+        }
+        self.link = Link::Opening { deadline_ms };
         self.out.put(Output::Connect);
+    }
+
+    /// The application has a token, or has none now.
+    fn token(&mut self, now_ms: u64, token: Option<Box<str>>) {
+        self.tokens.given(now_ms, token.is_some());
+        if let Some(token) = &token {
+            self.config.token = Some(token.clone());
+        }
+        match (&self.link, token) {
+            (Link::Fetching { .. }, Some(_)) => {
+                self.link = Link::Opening { deadline_ms: now_ms + self.config.connect_timeout_ms };
+                self.out.put(Output::Connect);
+            }
+            (Link::Fetching { .. }, None) => self.lost(now_ms, None),
+            (Link::Online { .. }, Some(token)) => {
+                let deadline_ms = now_ms + self.config.request_timeout_ms;
+                let command = ClientCommand::Refresh { token };
+                self.requests.ask(&mut self.out, true, deadline_ms, Purpose::Refresh, command);
+            }
+            _ => {}
+        }
+    }
+
+    /// What became of a token that was shown on a live connection.
+    fn refreshed(&mut self, now_ms: u64, message: ServerMessage) {
+        match message {
+            ServerMessage::Result { expires_ms, .. } => self.tokens.accepted(now_ms, expires_ms),
+            ServerMessage::Error(error) => {
+                if error.retryable {
+                    self.tokens.later(now_ms);
+                }
+                self.out.put(Output::Error(error));
+            }
+            _ => {}
+        }
+    }
+
+    /// True where a connection ended because of its token, and the application can give another one.
+    fn wants_token(&mut self, code: u16) -> bool {
+        let is_token = [Disconnect::Expired, Disconnect::Unauthorized].iter().any(|reason| reason.code() == code);
+        is_token && self.config.token_provider && self.tokens.refused()
     }
 
     fn greet(&mut self, now_ms: u64) {
@@ -261,7 +322,8 @@ impl Core {
             ServerMessage::Connected(connected) => self.online(now_ms, *connected),
             ServerMessage::Error(error) if error.id == Some(RequestId::Number(id)) => {
                 self.out.put(Output::Close(1000));
-                if error.retryable {
+                let another = &*error.code == "unauthorized" && self.config.token_provider && self.tokens.refused();
+                if error.retryable || another {
                     self.lost(now_ms, error.retry_after_ms);
                 } else {
                     self.end(EndReason::Refused(error));
@@ -278,7 +340,8 @@ impl Core {
     fn online(&mut self, now_ms: u64, connected: Connected) {
         let silence_ms = connected.ping_ms.saturating_mul(2);
         self.link = Link::Online { since_ms: now_ms, heard_ms: now_ms, silence_ms };
-        let Connected { client, user, ticket, .. } = connected.clone();
+        let Connected { client, user, ticket, expires_ms, .. } = connected.clone();
+        self.tokens.accepted(now_ms, expires_ms);
         self.session = Session { ticket, client: Some(client), user };
         if let Some(scope) = self.session.scope() {
             self.publishes.online(&scope, &mut self.out);
@@ -289,7 +352,7 @@ impl Core {
 
     fn disconnected(&mut self, now_ms: u64, code: u16, reason: Box<str>, retry: bool, delay_ms: u64) {
         self.out.put(Output::Close(1000));
-        if retry {
+        if self.wants_token(code) || retry {
             // A delay of nothing is not a wish: our own jitter is better than all at once.
             self.lost(now_ms, Some(delay_ms).filter(|delay_ms| *delay_ms > 0));
         } else {
@@ -304,9 +367,16 @@ impl Core {
         let at = Online { now_ms, config, client };
         if let Some(id) = id_of(&message) {
             let RequestId::Number(id) = *id else { return };
+            subscriptions.left(id);
             let Err(message) = publishes.answered(now_ms, rng, id, message, out) else { return };
             return match requests.take(id) {
-                Some(Purpose::Call { call, .. }) => out.answer(call, answer_of(message)),
+                Some(Purpose::Call { call, .. }) => {
+                    if let ServerMessage::Result { expires_ms: Some(ms), .. } = message {
+                        self.tokens.accepted(now_ms, Some(ms)); // a refresh of the application's own
+                    }
+                    out.answer(call, answer_of(message));
+                }
+                Some(Purpose::Refresh) => self.refreshed(now_ms, message),
                 Some(purpose) => subscriptions.answered(at, rng, purpose, message, requests, out),
                 None => {}
             };
@@ -348,7 +418,7 @@ impl Core {
         if waits && self.requests.len() + self.publishes.len() >= max {
             return self.out.answer(id, Err(CallError::TooMany { max }));
         }
-        let Core { config, rng, session, requests, subscriptions, publishes, out, .. } = self;
+        let Core { config, rng, tokens, session, requests, subscriptions, publishes, out, .. } = self;
         let deadline_ms = now_ms + config.request_timeout_ms;
         let mut ask = |out: &mut Out, repeat, command| {
             requests.ask(out, online, deadline_ms, Purpose::Call { call: id, repeat }, command);
@@ -390,6 +460,7 @@ impl Core {
             Call::Rpc { method, data } => ask(out, false, ClientCommand::Rpc { method, data }),
             Call::Refresh(token) => {
                 config.token = Some(token.clone());
+                tokens.given(now_ms, true);
                 if online {
                     ask(out, false, ClientCommand::Refresh { token });
                 } else {
@@ -402,12 +473,17 @@ impl Core {
     fn wake(&mut self, now_ms: u64) {
         match self.link {
             Link::Waiting { until_ms } if until_ms <= now_ms => self.open(now_ms),
+            Link::Fetching { deadline_ms } if deadline_ms <= now_ms => self.lost(now_ms, None),
             Link::Opening { deadline_ms } if deadline_ms <= now_ms => self.leave(now_ms, 1000),
             Link::Greeting { deadline_ms, .. } if deadline_ms <= now_ms => self.leave(now_ms, 1000),
             Link::Online { heard_ms, silence_ms, .. } if silence_ms > 0 && heard_ms + silence_ms <= now_ms => {
                 self.leave(now_ms, 1000);
             }
             _ => {}
+        }
+        if self.config.token_provider && self.is_online() && self.tokens.renew_ms().is_some_and(|at| at <= now_ms) {
+            self.tokens.ask();
+            self.out.put(Output::Token);
         }
         let after_ms = self.config.request_timeout_ms;
         let mut lost_touch = self.is_online() && self.subscriptions.is_overdue(now_ms);
@@ -418,6 +494,7 @@ impl Core {
                 }
                 // Whether the server delivers is not known: only a new connection makes that sure.
                 Purpose::Subscribe { .. } => lost_touch = true,
+                Purpose::Refresh => self.tokens.later(now_ms),
                 Purpose::PresenceSync { .. } | Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
             }
         }

@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     PresenceSync { channel: Arc<str>, life: u64 },
     /// An entry that the application set; `call` waits for it.
     Enter { channel: Arc<str>, life: u64, call: Option<CallId> },
+    /// A token that the application gave when it was asked.
+    Refresh,
     /// Nobody waits.
     Ignored,
 }

@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub struct Config {
     /// Shown with every `connect`.
     pub token: Option<Box<str>>,
+    /// The application gives tokens when it is asked, by [`Output::Token`]: before the first connection where there is none yet,
+    /// in time before one expires, and when one is refused. Default false.
+    pub token_provider: bool,
     /// The first wait before coming back is drawn from 0 to this; it doubles. Default 500 ms.
     pub backoff_min_ms: u64,
     /// No wait is longer. Default 30 s.
@@ -33,6 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             token: None,
+            token_provider: false,
             backoff_min_ms: 500,
             backoff_max_ms: 30_000,
             connect_timeout_ms: 10_000,
@@ -61,6 +65,8 @@ pub enum Input<'a> {
     Closed(Option<u16>),
     /// One whole text message of the server.
     Text(&'a str),
+    /// The answer to [`Output::Token`]; `None` where there is none to be had now.
+    Token(Option<Box<str>>),
     /// The application asks for something. It is answered exactly once, by [`Output::Answer`].
     Call(CallId, Call),
     /// Whoever takes this subscription's events cannot keep up; `before` is of the first event that found no room
@@ -293,13 +299,16 @@ pub enum Event {
 pub enum Output {
     /// Open a transport, then tell [`Input::Opened`], [`Input::Refused`] or [`Input::Closed`].
     Connect,
+    /// Get a new token, then tell [`Input::Token`].
+    Token,
     /// Write one text message.
     Send(String),
     /// Close the transport with this code, or give up opening it, and say nothing more of it.
     Close(u16),
     /// The answer to a call.
     Answer(CallId, Result<Answer, CallError>),
-    /// Something happened in a channel.
+    /// Something happened in a channel: one that was subscribed to, or one that the server subscribed us to by itself, which
+    /// begins with [`Event::Live`]. [`Call::Unsubscribe`] ends either.
     Channel {
         /// Which.
         channel: Arc<str>,

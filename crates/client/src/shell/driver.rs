@@ -4,10 +4,10 @@
 use super::subscription::{Feed, Subscription};
 use super::transport::{OpenError, Read, Socket};
 use super::url::Url;
-use super::{Command, Status};
-use crate::core::{Answer, Call, CallError, CallId, Core, Input, Output, State};
+use super::{Command, Fetching, Status, Tokens};
+use crate::core::{Answer, Call, CallError, CallId, Core, Event, Input, Output, State};
 use fanfare_hub::Rng;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ enum Turn {
     Command(Option<Command>),
     Opened(Result<Socket, OpenError>),
     Ready,
+    Token(Option<Box<str>>),
     Wake,
 }
 
@@ -44,6 +45,9 @@ pub(super) struct Driver {
     rng: Rng,
     start: Instant,
     transport: Transport,
+    tokens: Option<Tokens>,
+    /// The application's answer to the question for a token.
+    token: Option<Fetching>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// For the subscriptions that are handed out. Weak: the task itself must not keep itself alive.
     sender: mpsc::WeakUnboundedSender<Command>,
@@ -52,6 +56,10 @@ pub(super) struct Driver {
     last_call: u64,
     feeds: HashMap<Arc<str>, Feed>,
     last_feed: u64,
+    /// Who takes the subscriptions that the server made.
+    incoming: Option<mpsc::UnboundedSender<Subscription>>,
+    /// Those that nobody has taken.
+    unclaimed: BTreeSet<Arc<str>>,
 }
 
 impl Driver {
@@ -59,6 +67,7 @@ impl Driver {
         core: Core,
         url: Url,
         seed: u64,
+        tokens: Option<Tokens>,
         (commands, sender): (mpsc::UnboundedReceiver<Command>, mpsc::WeakUnboundedSender<Command>),
         status: watch::Sender<Status>,
     ) -> Self {
@@ -68,6 +77,8 @@ impl Driver {
             rng: Rng::new(seed),
             start: Instant::now(),
             transport: Transport::None,
+            tokens,
+            token: None,
             commands,
             sender,
             status,
@@ -75,6 +86,8 @@ impl Driver {
             last_call: 0,
             feeds: HashMap::new(),
             last_feed: 0,
+            incoming: None,
+            unclaimed: BTreeSet::new(),
         }
     }
 
@@ -98,6 +111,10 @@ impl Driver {
                     self.tell(if refused { Input::Refused(problem.into()) } else { Input::Closed(None) });
                 }
                 Turn::Ready => self.exchange(),
+                Turn::Token(token) => {
+                    self.token = None;
+                    self.tell(Input::Token(token));
+                }
                 Turn::Wake => self.tell(Input::Wake),
             }
         }
@@ -126,8 +143,15 @@ impl Driver {
                 None => pending().await,
             }
         };
+        let token = async {
+            match &mut self.token {
+                Some(token) => token.await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             turn = transport => turn,
+            token = token => Turn::Token(token),
             command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Turn::Command(command),
             () = wake => Turn::Wake,
         }
@@ -155,6 +179,8 @@ impl Driver {
                 let opening = Socket::open(self.url.clone(), self.rng.next_u64());
                 self.transport = Transport::Opening(Box::pin(opening));
             }
+            // Without a provider the core does not ask.
+            Output::Token => self.token = self.tokens.as_ref().map(|tokens| tokens()),
             Output::Send(text) => {
                 if let Transport::Open(socket) = &mut self.transport {
                     socket.send(&text);
@@ -167,6 +193,14 @@ impl Driver {
             }
             Output::Answer(call, result) => self.answer(call, result),
             Output::Channel { channel, event, before } => {
+                if !self.feeds.contains_key(&channel) {
+                    match &event {
+                        Event::Live { .. } => drop(self.unclaimed.insert(channel.clone())),
+                        Event::Ended { .. } => drop(self.unclaimed.remove(&channel)),
+                        _ => {}
+                    }
+                    self.hand_out();
+                }
                 if let Some(feed) = self.feeds.get_mut(&channel) {
                     if !feed.offer(event) {
                         self.core.handle(now_ms, Input::Pause { channel: channel.clone(), before });
@@ -207,6 +241,7 @@ impl Driver {
                 let subscription = result.map(|_| {
                     self.last_feed += 1;
                     let (feed, subscription) = Feed::open(self.last_feed, channel.clone(), sender);
+                    self.unclaimed.remove(&channel);
                     self.feeds.insert(channel, feed);
                     subscription
                 });
@@ -236,8 +271,24 @@ impl Driver {
                     self.tell(Input::Resume(channel));
                 }
             }
+            Command::Incoming(incoming) => {
+                self.incoming = Some(incoming);
+                self.hand_out();
+            }
             Command::Start => self.tell(Input::Start),
             Command::Stop => self.tell(Input::Stop),
+        }
+    }
+
+    /// Gives the subscriptions that the server made to whoever takes them.
+    fn hand_out(&mut self) {
+        let (Some(incoming), Some(commands)) = (&self.incoming, self.sender.upgrade()) else { return };
+        while let Some(channel) = self.unclaimed.first().filter(|_| !incoming.is_closed()).cloned() {
+            self.last_feed += 1;
+            let (feed, subscription) = Feed::open(self.last_feed, channel.clone(), commands.clone());
+            self.feeds.insert(channel.clone(), feed);
+            self.unclaimed.remove(&channel);
+            drop(incoming.send(subscription)); // closed at this moment: it unsubscribes as it is dropped
         }
     }
 

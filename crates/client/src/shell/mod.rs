@@ -5,7 +5,7 @@ mod subscription;
 mod transport;
 mod url;
 
-pub use subscription::{QUEUE_MAX, Subscription};
+pub use subscription::{Incoming, QUEUE_MAX, Subscription};
 pub use url::UrlError;
 
 use crate::core::{Answer, Call, CallError, Config, Core, EndReason, State};
@@ -14,6 +14,8 @@ use bytes::Bytes;
 use driver::Driver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use url::Url;
@@ -51,6 +53,7 @@ enum Command {
     Subscribe { options: Box<Subscribe>, reply: oneshot::Sender<Result<Subscription, CallError>> },
     Unsubscribe { channel: Arc<str>, feed: u64 },
     Resume { channel: Arc<str>, feed: u64 },
+    Incoming(mpsc::UnboundedSender<Subscription>),
     Start,
     Stop,
 }
@@ -101,10 +104,22 @@ pub enum RpcError {
 }
 
 /// Settings of a client that is to be.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Builder {
     url: String,
     config: Config,
+    tokens: Option<Tokens>,
+}
+
+/// Where new tokens come from.
+type Tokens = Arc<dyn Fn() -> Fetching + Send + Sync>;
+/// One of them on its way.
+type Fetching = Pin<Box<dyn Future<Output = Option<Box<str>>> + Send>>;
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("url", &self.url).finish_non_exhaustive() // a token is not for logs
+    }
 }
 
 impl Builder {
@@ -112,6 +127,33 @@ impl Builder {
     #[must_use]
     pub fn token(mut self, token: impl Into<Box<str>>) -> Self {
         self.config.token = Some(token.into());
+        self
+    }
+
+    /// Where tokens come from: asked for one before the first connection, unless [`token`](Self::token) gave it, in time before
+    /// it expires, and when it is refused. `None` is "not now": it is asked again after a while.
+    ///
+    /// ```no_run
+    /// # async fn fetch_token() -> Option<String> { None }
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = fanfare_client::Client::builder("ws://localhost:8080")
+    ///     .token_provider(|| async { fetch_token().await })
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn token_provider<F, T>(mut self, provider: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<T>> + Send + 'static,
+        T: Into<Box<str>>,
+    {
+        self.config.token_provider = true;
+        self.tokens = Some(Arc::new(move || {
+            let token = provider();
+            Box::pin(async move { token.await.map(Into::into) })
+        }));
         self
     }
 
@@ -136,7 +178,7 @@ impl Builder {
         let core = Core::new(self.config, random()?);
         let (commands, received) = mpsc::unbounded_channel();
         let (sender, status) = watch::channel(Status { state: State::Connecting, problem: None });
-        let driver = Driver::new(core, url, random()?, (received, commands.downgrade()), sender);
+        let driver = Driver::new(core, url, random()?, self.tokens, (received, commands.downgrade()), sender);
         tokio::spawn(driver.run());
         Ok(Client { commands, status })
     }
@@ -172,7 +214,7 @@ impl Builder {
 impl Client {
     /// Settings for a server at `ws://host[:port][/path]`; the path is `/v1/ws` where there is none.
     pub fn builder(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), config: Config::default() }
+        Builder { url: url.into(), config: Config::default(), tokens: None }
     }
 
     /// A client without a token, once its first connection stands.
@@ -204,6 +246,18 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Subscribe { options: Box::new(options), reply })?;
         answer.await.unwrap_or(Err(STOPPED))
+    }
+
+    /// The channels that the server subscribes us to by itself, those of before too; what happened in them until now is not
+    /// told. A later call takes over from an earlier one. Dropping a [`Subscription`] unsubscribes; where nobody takes them
+    /// they go on, and nobody hears of it.
+    ///
+    /// # Errors
+    /// [`CallError::Ended`].
+    pub fn incoming(&self) -> Result<Incoming, CallError> {
+        let (sender, subscriptions) = mpsc::unbounded_channel();
+        self.send(Command::Incoming(sender))?;
+        Ok(Incoming { subscriptions })
     }
 
     /// Publishes what `data` is as JSON, and tells where it stands. Retried until it is known to stand, at most once.

@@ -7,13 +7,14 @@
 pub(crate) mod transcript;
 
 use fanfare_hub::{
-    ConnId, Connect, Disconnect, Effect, Effects, Input, Limits, MemoryStore, Now, Opened, Pattern, Push, Reply,
-    ReplyBody, Request, Rule, Rules, Shard, ShardConfig, ShardId, UserId, WireId,
+    Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Hooks, Identified, Input,
+    Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard,
+    ShardConfig, ShardId, UserId, WireId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded, PROTOCOL};
 use fanfare_wire::ticket::{self, Claims};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode, Role};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -138,6 +139,8 @@ struct Hub {
     start: Instant,
     conns: HashMap<u64, (ConnId, mpsc::UnboundedSender<Vec<u8>>)>,
     wake_ms: Option<u64>,
+    /// What came up while effects were done.
+    inputs: VecDeque<Input>,
 }
 
 impl Hub {
@@ -154,12 +157,19 @@ impl Hub {
             me: ShardId(0),
             shards: 1,
             rules: Arc::new(Rules::new(rules.into())),
+            hooks: Arc::new(Hooks {
+                connect: true,
+                subscribe: vec![Pattern::new("doc:closed").unwrap()],
+                publish: vec![Pattern::new("doc:*").unwrap()],
+                rpc: true,
+                disconnect: false,
+            }),
             limits: Arc::new(limits),
             seed: 1,
             placement_key: 1,
         };
         let shard = Shard::new(config, store, Now::default());
-        Hub { shard, start: Instant::now(), conns: HashMap::new(), wake_ms: None }
+        Hub { shard, start: Instant::now(), conns: HashMap::new(), wake_ms: None, inputs: VecDeque::new() }
     }
 
     async fn run(mut self, mut received: mpsc::UnboundedReceiver<FromSocket>) {
@@ -188,7 +198,7 @@ impl Hub {
                 let mut commands = Vec::new();
                 native::decode(&text, &native::Limits::default(), &mut commands);
                 for decoded in commands {
-                    self.decoded(number, conn, decoded);
+                    self.decoded(conn, decoded);
                 }
             }
             FromSocket::Closed(number) => {
@@ -210,41 +220,39 @@ impl Hub {
         }
     }
 
-    fn decoded(&mut self, number: u64, conn: ConnId, decoded: Decoded) {
-        let mut out = Vec::new();
-        match decoded {
-            Decoded::Request(request) => return self.tell(Input::Command { conn, request }),
+    fn decoded(&mut self, conn: ConnId, decoded: Decoded) {
+        let request = match decoded {
+            Decoded::Request(request) => request,
             Decoded::Connect { id, token, ticket, subscribe } => {
-                let user = token.map(|token| UserId(Arc::from(&*token)));
                 let claims = ticket.and_then(|ticket| ticket::open(&ticket, KEY, 1).ok());
-                let connect = Connect { user, info: None, resume: claims.map(|claims| claims.resume()), subscribe };
-                let command = fanfare_hub::Command::Connect(Box::new(connect));
-                return self.tell(Input::Command { conn, request: Request { id, command } });
+                let resume = claims.as_ref().map(Claims::resume);
+                let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
+                let connect = Connect { token, user, proof, resume, subscribe };
+                Request { id, command: Command::Connect(Box::new(connect)) }
             }
-            Decoded::Refresh { id, .. } => native::encode_result(&mut out, id.as_ref(), None),
-            // The one method there is answers with what it was asked.
-            Decoded::Rpc { id, data, .. } => native::encode_result(&mut out, id.as_ref(), Some(&data)),
-        }
-        self.write(number, &out);
+        };
+        self.tell(Input::Command { conn, request });
     }
 
     fn tell(&mut self, input: Input) {
         let elapsed = self.start.elapsed().as_millis() as u64;
         let now = Now { mono_ms: elapsed, wall_ms: 1_700_000_000_000 + elapsed };
         let mut effects = Effects::new();
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        self.inputs.push_back(input);
+        while let Some(input) = self.inputs.pop_front() {
             effects.clear();
             self.shard.handle(now, input, &mut effects);
             for effect in effects.take_list() {
-                self.act(effect, &effects);
+                self.act(now, effect, &effects);
             }
-            next = effects.again().then_some(Input::Continue);
+            if effects.again() && self.inputs.is_empty() {
+                self.inputs.push_back(Input::Continue);
+            }
         }
         self.wake_ms = effects.wake_ms();
     }
 
-    fn act(&mut self, effect: Effect, effects: &Effects) {
+    fn act(&mut self, now: Now, effect: Effect, effects: &Effects) {
         let mut out = Vec::new();
         match effect {
             Effect::Push { push, to, .. } => {
@@ -265,7 +273,11 @@ impl Hub {
                 self.write(u64::from(conn.index), &out);
                 self.conns.remove(&u64::from(conn.index));
             }
-            Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } => {}
+            Effect::Ask { token, question } => {
+                let answer = Box::new(application(now, &question));
+                self.inputs.push_back(Input::HookAnswer { token, answer });
+            }
+            Effect::Hold(_) | Effect::Resume(_) | Effect::Tell { .. } | Effect::Answer { .. } | Effect::Notice(_) => {}
         }
     }
 
@@ -278,10 +290,36 @@ impl Hub {
     }
 }
 
+/// The application. A token is its user's name, and `for` how many ms after it; `wrong` is none. Nobody may publish `null` or
+/// enter the channel `doc:closed`, and the one method there is, `echo`, answers with what it was asked.
+fn application(now: Now, question: &Question) -> HookAnswer {
+    let refused = |code, message: &str| HookAnswer::Refused(Error::new(code, message));
+    match question {
+        Question::Connect { token: None } => HookAnswer::Identity(Identified::default()),
+        Question::Connect { token: Some(token) } | Question::Refresh { token, .. } => {
+            let (user, ms) = token.split_once(" for ").unwrap_or((token, ""));
+            if user == "wrong" {
+                return refused(ErrorCode::Unauthorized, "the token is not one of ours");
+            }
+            let user = Some(UserId(Arc::from(user)));
+            let expires_ms = ms.parse::<u64>().ok().map(|ms| now.wall_ms + ms);
+            HookAnswer::Identity(Identified { user, expires_ms, ..Identified::default() })
+        }
+        Question::Subscribe { .. } => refused(ErrorCode::Denied, "members only"),
+        Question::Publish { publish, .. } if &publish.data.bytes()[..] == b"null" => {
+            refused(ErrorCode::Denied, "say something")
+        }
+        Question::Publish { publish, .. } => HookAnswer::Publish(publish.clone()),
+        Question::Rpc { data, method, .. } if &**method == "echo" => HookAnswer::Result(data.clone()),
+        Question::Rpc { .. } => refused(ErrorCode::NotFound, "there is one method, echo"),
+    }
+}
+
 fn ticket_of(reply: &Reply) -> String {
     let ReplyBody::Connected(connected) = &reply.body else { return String::new() };
     let (client, user) = (connected.client, connected.user.clone());
-    let claims = Claims { node: 0, shard: ShardId(0), client, user, issued_ms: 0, expires_ms: 1 << 50, grants: None };
+    let proof = connected.proof.clone();
+    let claims = Claims { node: 0, shard: ShardId(0), client, user, issued_ms: 0, expires_ms: 1 << 50, proof };
     ticket::seal(&claims, KEY)
 }
 
@@ -289,7 +327,7 @@ fn ticket_of(reply: &Reply) -> String {
 pub(crate) struct Peer {
     stream: TcpStream,
     decoder: Decoder,
-    texts: std::collections::VecDeque<String>,
+    texts: VecDeque<String>,
 }
 
 impl Peer {

@@ -1,8 +1,10 @@
-//! Questions on their way to a home, and to whom their answers belong.
+//! Questions on their way to a home or to the application, and to whom their answers belong.
 
 use super::session::SessionRef;
-use crate::ids::ConnId;
-use crate::peer::AskToken;
+use crate::app::{AppAnswer, AppToken};
+use crate::ids::{ConnId, ShardId};
+use crate::name::ChannelName;
+use crate::peer::{AskToken, Want};
 use crate::vocabulary::{Connect, ReplyBody, Request, RequestId};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -18,6 +20,34 @@ pub(crate) enum ReplyTo {
     Bare,
     /// As one of the answers in a `result`.
     Gathered { gather: u32, at: u32 },
+    /// The application asked for it: the client is told by a push, and the outcome counted.
+    Counted(AskToken),
+}
+
+/// Who asked, where both a session and the application can.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    Session { session: SessionRef, reply: ReplyTo },
+    App(AppToken),
+}
+
+/// The parts of an answer to the application that are still to come, and what those so far add up to.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) to: TallyTo,
+    pub(crate) left: usize,
+    pub(crate) sum: AppAnswer,
+    /// The most entries of a list.
+    pub(crate) limit: usize,
+}
+
+/// Whose a tally is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TallyTo {
+    /// The application's: the parts are of shards.
+    App(AppToken),
+    /// A shard's that asked for a part: the parts of that are of sessions.
+    Shard(ShardId, AskToken),
 }
 
 /// What an answer is for.
@@ -28,6 +58,10 @@ pub(crate) enum Ask {
         session: SessionRef,
         reply: ReplyTo,
     },
+    /// A command of the application that is answered by what comes.
+    App(AppToken),
+    /// One that is answered by what comes from several.
+    Tally(Box<Tally>),
     Subscribe {
         session: SessionRef,
         sub: u32,
@@ -36,8 +70,7 @@ pub(crate) enum Ask {
     },
     /// A directed signal: how many edges were asked, how many have answered.
     Directed {
-        session: SessionRef,
-        reply: ReplyTo,
+        asker: Asker,
         expected: Option<u32>,
         answered: u32,
         taken: bool,
@@ -63,15 +96,50 @@ pub(crate) enum Ask {
         life: u64,
     },
     /// The session that a ticket names, of another shard.
-    Adopt(Box<Adopting>),
+    Adopt(Box<Connecting>),
+    /// The application.
+    Hook(Box<Hooked>),
 }
 
-/// A connection whose session is being fetched; its commands wait.
+/// What the application was asked about.
 #[derive(Debug)]
-pub(crate) struct Adopting {
+pub(crate) enum Hooked {
+    Connect(Box<Connecting>),
+    /// The session's refresh of this number.
+    Refresh {
+        session: SessionRef,
+        reply: ReplyTo,
+        number: u32,
+    },
+    Subscribe {
+        session: SessionRef,
+        sub: u32,
+        edge: u32,
+        reply: ReplyTo,
+        want: Want,
+    },
+    /// The lane of the channel is held meanwhile.
+    Publish {
+        session: SessionRef,
+        reply: ReplyTo,
+        channel: ChannelName,
+        key: Option<Box<str>>,
+    },
+    Rpc {
+        session: SessionRef,
+        reply: ReplyTo,
+    },
+}
+
+/// A connection whose `connect` is not answered: the application is asked who it is, or its session is being fetched. Its
+/// commands wait.
+#[derive(Debug)]
+pub(crate) struct Connecting {
     pub(crate) conn: ConnId,
     pub(crate) reply: ReplyTo,
     pub(crate) connect: Connect,
+    /// The application has said who it is: `connect` holds that.
+    pub(crate) identified: bool,
     pub(crate) waiting: VecDeque<Request>,
 }
 
@@ -81,6 +149,8 @@ pub(crate) struct Asks {
     slab: Slab<(u32, Ask)>,
     next_life: u32,
     gathers: Slab<Gather>,
+    /// How many of them are the application's.
+    pub(crate) hooked: usize,
 }
 
 /// The answers of one `subscribe` to several channels.
@@ -92,6 +162,12 @@ pub(crate) struct Gather {
     left: usize,
 }
 
+impl Ask {
+    pub(crate) fn directed(asker: Asker) -> Ask {
+        Ask::Directed { asker, expected: None, answered: 0, taken: false }
+    }
+}
+
 impl Asks {
     pub(crate) fn insert(&mut self, ask: Ask) -> AskToken {
         self.next_life = self.next_life.wrapping_add(1);
@@ -101,6 +177,18 @@ impl Asks {
 
     pub(crate) fn get(&mut self, token: AskToken) -> Option<&mut Ask> {
         self.slab.get_mut(token.index as usize).filter(|(life, _)| *life == token.life).map(|(_, ask)| ask)
+    }
+
+    /// The connection whose `connect` this question is about.
+    pub(crate) fn connecting(&mut self, token: AskToken) -> Option<&mut Connecting> {
+        match self.get(token)? {
+            Ask::Adopt(connecting) => Some(connecting),
+            Ask::Hook(hooked) => match &mut **hooked {
+                Hooked::Connect(connecting) => Some(connecting),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     pub(crate) fn take(&mut self, token: AskToken) -> Option<Ask> {

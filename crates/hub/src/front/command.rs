@@ -1,14 +1,15 @@
 //! What a session asks: each command is judged, counted, and sent to the home of its channel.
 
-use super::ask::{Ask, ReplyTo};
+use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
-use super::session::SessionRef;
+use super::question::asks;
+use super::session::{Session, SessionRef};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ConnId};
 use crate::name::ChannelName;
 use crate::peer::ToHome;
-use crate::rules::{Action, Rule};
+use crate::rules::{Action, Rule, Who};
 use crate::store::Entry;
 use crate::vocabulary::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use bytes::Bytes;
@@ -24,10 +25,13 @@ impl Front {
             self.reply(cx, Some(id), reply, ReplyBody::Error(error));
             return self.count_bad(cx, id);
         }
-        if let Some(Ask::Adopt(adopting)) = adopting.and_then(|token| self.asks.get(token)) {
-            if adopting.waiting.len() < cx.limits.outstanding_max {
-                adopting.waiting.push_back(request);
-                let waiting = adopting.waiting.len() as u32;
+        if let Some(connecting) = adopting.and_then(|token| self.asks.connecting(token)) {
+            if matches!(request.command, Command::Pong) {
+                return;
+            }
+            if connecting.waiting.len() < cx.limits.outstanding_max {
+                connecting.waiting.push_back(request);
+                let waiting = connecting.waiting.len() as u32;
                 return self.hold_or_resume(cx, Some(id), waiting);
             }
             let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
@@ -53,7 +57,11 @@ impl Front {
             (Some(index), command) => {
                 let at = self.sessions.reference(index);
                 self.begin(cx, at);
-                self.channel_command(cx, at, reply, command);
+                match command {
+                    Command::Rpc { method, data } => self.rpc(cx, at, reply, method, data),
+                    Command::Refresh { token } => self.refresh(cx, at, reply, token),
+                    command => self.channel_command(cx, at, reply, command),
+                }
             }
         }
     }
@@ -96,7 +104,12 @@ impl Front {
             | Command::PresenceClear { channel } => channel,
             Command::Publish(publish) => &publish.channel,
             Command::Signal(signal) => &signal.channel,
-            Command::Connect(_) | Command::Subscribe { .. } | Command::Pong | Command::Invalid(_) => return,
+            Command::Connect(_)
+            | Command::Subscribe { .. }
+            | Command::Rpc { .. }
+            | Command::Refresh { .. }
+            | Command::Pong
+            | Command::Invalid(_) => return,
         };
         if self.is_asking(at, channel) {
             let channel = channel.clone();
@@ -115,7 +128,12 @@ impl Front {
             Command::History { channel, query } => {
                 self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query })
             }
-            Command::Connect(_) | Command::Subscribe { .. } | Command::Pong | Command::Invalid(_) => Ok(()),
+            Command::Connect(_)
+            | Command::Subscribe { .. }
+            | Command::Rpc { .. }
+            | Command::Refresh { .. }
+            | Command::Pong
+            | Command::Invalid(_) => Ok(()),
         };
         if let Err(error) = result {
             self.finish(cx, at, reply, ReplyBody::Error(error));
@@ -133,7 +151,27 @@ impl Front {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
         let rules = cx.rules;
-        let rule = rules.judge(channel, action, session.user()).map_err(|denial| denial.into_error(channel))?;
+        let rule = match rules.judge(channel, action, session.user()) {
+            Ok(rule) => rule,
+            Err(denial) => {
+                match rules.of(channel).filter(|_| action == Action::Subscribe && session.is_granted(channel)) {
+                    Some(rule) => rule,
+                    None => return Err(denial.into_error(channel)),
+                }
+            }
+        };
+        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the proof of it.
+        if asks(&cx.hooks.subscribe, channel)
+            && (action == Action::Subscribe || only_as_subscriber(rule, action, session))
+            && !session.is_granted(channel)
+        {
+            let edge = self.edges.find(channel);
+            if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
+                let message = format!("the application decides who may subscribe to {channel:?}: subscribe first");
+                let error = Error::new(ErrorCode::NotSubscribed, message).on(channel);
+                return Err(error.by_rule(rule.pattern.as_str()));
+            }
+        }
         if let Some((count_max, window_ms)) = rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal)) {
             let now_ms = cx.now.mono_ms;
             let rates = &mut session.extra().rates;
@@ -165,12 +203,20 @@ impl Front {
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
         self.may(cx, at, &publish.channel, Action::Publish)?;
-        let from = self.sessions.get(at).map(|session| session.from());
-        let token = self.channel_ask(at, reply.clone());
-        let channel = publish.channel.clone();
-        let entry = Box::new(Entry { publish, from, audience: None, ts_ms: 0 });
-        self.tell_home(cx, &channel, ToHome::Publish { token, entry });
+        if asks(&cx.hooks.publish, &publish.channel) {
+            return self.ask_publish(cx, at, reply, publish);
+        }
+        self.publish_allowed(cx, at, reply.clone(), publish);
         Ok(())
+    }
+
+    /// The publication goes to the home.
+    pub(super) fn publish_allowed(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, publish: Publish) {
+        let from = self.sessions.get(at).map(|session| session.from());
+        let token = self.channel_ask(at, reply);
+        let channel = publish.channel.clone();
+        let entry = Box::new(Entry { publish, from, by: None, audience: None, ts_ms: 0 });
+        self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 
     fn send_signal(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, signal: Signal) -> Result<(), Error> {
@@ -185,7 +231,7 @@ impl Front {
         let from = session.from();
         let ask = match signal.to {
             None => Ask::Command { session: at, reply: reply.clone() },
-            Some(_) => Ask::Directed { session: at, reply: reply.clone(), expected: None, answered: 0, taken: false },
+            Some(_) => Ask::directed(Asker::Session { session: at, reply: reply.clone() }),
         };
         let token = self.asks.insert(ask);
         let channel = signal.channel.clone();
@@ -215,8 +261,8 @@ impl Front {
             return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
         };
         session.subs[slot].entered = true;
-        let identity = session.identity.as_deref().cloned().unwrap_or_default();
-        let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.info, data };
+        let identity = session.identity().cloned().unwrap_or_default();
+        let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.proof.info, data };
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, ToHome::Enter { token, entry: Arc::new(entry) });
         Ok(())
@@ -254,4 +300,19 @@ impl Front {
         self.tell_home(cx, &channel, message(token));
         Ok(())
     }
+}
+
+/// True where a rule lets this session in only because it lets it subscribe.
+fn only_as_subscriber(rule: &Rule, action: Action, session: &Session) -> bool {
+    let who = match action {
+        Action::Subscribe => return false,
+        Action::Publish => &rule.publish,
+        Action::Signal => &rule.signal,
+        Action::Enter => &rule.enter,
+    };
+    !who.iter().any(|who| match who {
+        Who::Anyone => true,
+        Who::Authenticated => session.user().is_some(),
+        _ => false,
+    })
 }

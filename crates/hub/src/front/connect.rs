@@ -4,62 +4,64 @@
 //! and what the old shard held (identity, presence, waiting signals) comes along. The presence of channels that the client
 //! does not subscribe to again is cleared.
 
-use super::ask::{Adopting, Ask, ReplyTo};
+use super::ask::{Ask, Connecting, ReplyTo};
 use super::lane::{Lanes, Waiting};
+use super::question::no_tokens;
 use super::session::{Identity, SessionRef};
 use super::{Cx, Front};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
-use crate::ids::{ClientId, ConnId, ShardId};
+use crate::hook::{Caller, Ended, Notice};
+use crate::ids::{ClientId, ConnId, ShardId, UserId};
 use crate::name::ChannelName;
 use crate::peer::{Adopted, AskToken, PeerBody, ToHome};
 use crate::planted::{Planted, planted};
 use crate::shard::Timer;
-use crate::vocabulary::{Connect, Connected, ReplyBody, Resume};
+use crate::vocabulary::{Connect, Connected, Proof, ReplyBody, Resume};
 use std::collections::VecDeque;
 
 impl Front {
     pub(super) fn connect(&mut self, cx: &mut Cx<'_>, conn: ConnId, reply: ReplyTo, connect: Connect) {
-        match connect.resume {
+        if connect.token.is_some() && !cx.hooks.connect {
+            self.reply(cx, Some(conn), reply, ReplyBody::Error(no_tokens()));
+            return self.count_bad(cx, conn);
+        }
+        // A ticket proves what the token behind it did.
+        let ask = cx.hooks.connect && (connect.token.is_some() || connect.resume.is_none());
+        let connecting = Connecting { conn, reply, connect, identified: false, waiting: VecDeque::new() };
+        if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
+    }
+
+    /// Who it is is known: the session that its ticket names, or a new one.
+    pub(super) fn take_up(&mut self, cx: &mut Cx<'_>, connecting: Connecting) {
+        match connecting.connect.resume {
             // Here, whatever the ticket says: it may have come over by an earlier resume whose answer was lost.
             Some(Resume { client, .. }) if self.sessions.by_client.contains_key(&client) => {
                 match self.sessions.by_client.get(&client) {
-                    Some(&index) if self.may_resume(index, &connect) => {
-                        self.resume_here(cx, conn, reply, connect, index)
-                    }
-                    _ => self.start_session(cx, conn, reply, connect, None),
+                    Some(&index) if self.may_resume(index, &connecting) => self.resume_here(cx, connecting, index),
+                    _ => self.start_session(cx, connecting, None),
                 }
             }
-            Some(Resume { shard, .. }) if shard == cx.me || !self.edges.is_shard(shard) => {
-                self.start_session(cx, conn, reply, connect, None);
-            }
-            Some(Resume { shard, client }) => {
-                let adopting = Adopting { conn, reply, connect, waiting: VecDeque::new() };
-                let token = self.asks.insert(Ask::Adopt(Box::new(adopting)));
-                if let Some(conn) = self.conn(conn) {
+            Some(Resume { shard, client }) if shard != cx.me && self.edges.is_shard(shard) => {
+                let id = connecting.conn;
+                let token = self.asks.insert(Ask::Adopt(Box::new(connecting)));
+                if let Some(conn) = self.conn(id) {
                     conn.adopting = Some(token);
                 }
                 cx.out.push_back((shard, PeerBody::Adopt { token, client }));
             }
-            None => self.start_session(cx, conn, reply, connect, None),
+            _ => self.start_session(cx, connecting, None),
         }
     }
 
     /// A ticket names a session, a token a user: they must be of the same one.
-    fn may_resume(&self, index: u32, connect: &Connect) -> bool {
-        let session = &self.sessions.slab[index as usize];
-        connect.user.is_none() || connect.user.as_ref() == session.user()
+    fn may_resume(&self, index: u32, connecting: &Connecting) -> bool {
+        is_same_user(connecting, self.sessions.slab[index as usize].user())
     }
 
-    fn start_session(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: ConnId,
-        reply: ReplyTo,
-        connect: Connect,
-        adopted: Option<(ClientId, Adopted)>,
-    ) {
+    fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
+        let id = connecting.conn;
         let Some(conn) = self.conn(id) else { return };
         let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
         let resumed = adopted.is_some();
@@ -68,17 +70,16 @@ impl Front {
             None => (ClientId(cx.rng.next_u64()), None),
         };
         let at = self.sessions.open(client, id, wire, grace_ms);
+        let mut identity = identity_of(&mut connecting, resumed);
         let session = self.sessions.get(at).expect("just opened");
         session.full = full;
-        if connect.user.is_some() || connect.info.is_some() {
-            session.identity = Some(Box::new(Identity { user: connect.user.clone(), info: connect.info.clone() }));
-        }
         let mut entered = Vec::new();
         let mut mailbox = Vec::new();
         if let Some(adopted) = adopted {
             session.incarnation = adopted.incarnation;
-            if session.identity.is_none() && adopted.identity != Identity::default() {
-                session.identity = Some(Box::new(adopted.identity));
+            identity.get_or_insert(adopted.identity);
+            if !adopted.granted.is_empty() {
+                session.extra().granted = adopted.granted;
             }
             entered = adopted.entered;
             mailbox = adopted.mailbox;
@@ -86,53 +87,59 @@ impl Front {
         for signal in mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
+        self.sessions.identify(at.index, identity.unwrap_or_default());
         if let Some(conn) = self.conn(id) {
             conn.session = Some(at.index);
         }
-        self.welcome(cx, id, at, reply, connect, resumed, entered);
+        self.welcome(cx, at, connecting, resumed, entered);
     }
 
-    fn resume_here(&mut self, cx: &mut Cx<'_>, id: ConnId, reply: ReplyTo, connect: Connect, index: u32) {
+    fn resume_here(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, index: u32) {
         if let Some(old) = self.sessions.slab[index as usize].conn {
             cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
             self.forget_conn(old);
             self.detach(cx, index);
         }
+        let id = connecting.conn;
         let Some(conn) = self.conn(id) else { return };
         conn.session = Some(index);
         let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = Some(id);
+        self.sessions.connected += 1;
         session.full = full;
         session.wire = wire;
         session.grace_ms = grace_ms;
         session.incarnation += 1;
-        if connect.info.is_some() {
-            let user = session.user().cloned();
-            session.identity = Some(Box::new(Identity { user, info: connect.info.clone() }));
+        if let Some(identity) = identity_of(&mut connecting, true) {
+            self.sessions.identify(index, identity);
         }
+        let session = &mut self.sessions.slab[index as usize];
         let entered = session.extra.as_mut().map(|e| std::mem::take(&mut e.entered)).unwrap_or_default();
-        self.welcome(cx, id, at, reply, connect, true, entered);
+        self.welcome(cx, at, connecting, true, entered);
     }
 
     /// Answers `connect` and makes its subscriptions; presence goes on where the channel is subscribed to again.
-    #[allow(clippy::too_many_arguments)] // each is a different part of one answer; a struct would only rename them
     fn welcome(
         &mut self,
         cx: &mut Cx<'_>,
-        id: ConnId,
         at: SessionRef,
-        reply: ReplyTo,
-        connect: Connect,
+        connecting: Connecting,
         resumed: bool,
         entered: Vec<ChannelName>,
     ) {
+        let Connecting { conn: id, reply, connect, waiting, .. } = connecting;
         let ping_ms = self.conn(id).map_or(0, |conn| u64::from(conn.heartbeat.every_ms));
         let Some(session) = self.sessions.get(at) else { return };
-        let (client, user) = (session.client, session.user().cloned());
-        let connected = Connected { client, user, resumed, ping_ms };
+        let (client, user, proof) = (session.client, session.user().cloned(), session.proof());
+        let expires_in_ms = proof.expires_in_ms(cx.now.wall_ms);
+        let connected = Connected { client, user, resumed, ping_ms, proof, expires_in_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
+        self.watch_expiry(cx, at);
+        if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
+            extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
+        }
         for channel in &entered {
             let goes_on = connect.subscribe.iter().any(|options| options.channel == *channel);
             if !goes_on && !planted(Planted::PresenceResumed) {
@@ -146,6 +153,10 @@ impl Front {
             let goes_on = entered.contains(&options.channel);
             self.subscribe(cx, at, ReplyTo::Bare, options, goes_on);
         }
+        for request in waiting {
+            self.command(cx, id, request);
+        }
+        self.hold_as_due(cx, id);
     }
 
     /// Another shard asks for a session of ours whose client has come back there.
@@ -156,13 +167,15 @@ impl Front {
                 self.forget_conn(old);
                 self.detach(cx, index);
             }
-            let session = self.sessions.remove(index);
+            let (session, identity) = self.sessions.remove(index);
+            self.sessions.moved.left(cx.now.mono_ms, client, identity.user.clone(), from);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
             Box::new(Adopted {
-                identity: session.identity.map(|i| *i).unwrap_or_default(),
+                identity,
                 incarnation: session.incarnation + 1,
                 entered: extra.entered,
+                granted: extra.granted,
                 mailbox: mailbox.take(),
             })
         });
@@ -171,48 +184,44 @@ impl Front {
 
     /// The answer to our `Adopt`: the connection has a session, the old one or a new one, and its commands go on.
     pub(crate) fn adopted(&mut self, cx: &mut Cx<'_>, token: AskToken, session: Option<Box<Adopted>>) {
-        let Some(Ask::Adopt(adopting)) = self.asks.take(token) else { return };
-        let Adopting { conn: id, reply, connect, waiting } = *adopting;
-        let client = connect.resume.map(|resume| resume.client);
-        let gone = self.conn(id).is_none();
-        if gone {
+        let Some(Ask::Adopt(connecting)) = self.asks.take(token) else { return };
+        let id = connecting.conn;
+        let client = connecting.connect.resume.map(|resume| resume.client);
+        if let Some(client) = client {
+            self.sessions.moved.arrived(client);
+        }
+        let Some(conn) = self.conn(id) else {
             // The client is away again. What was fetched lives out its grace here, under no connection.
             if let (Some(session), Some(client)) = (session, client) {
                 self.keep_orphan(cx, client, *session);
             }
             return;
-        }
-        if let Some(conn) = self.conn(id) {
-            conn.adopting = None;
-        }
-        let same_user = |s: &Adopted| connect.user.is_none() || connect.user == s.identity.user;
+        };
+        conn.adopting = None;
         let adopted = match (client, session) {
-            (Some(client), Some(session)) if same_user(&session) => Some((client, *session)),
+            (Some(client), Some(session)) if is_same_user(&connecting, session.identity.user.as_ref()) => {
+                Some((client, *session))
+            }
             (Some(client), Some(session)) => {
-                for channel in &session.entered {
-                    self.tell_home(cx, channel, ToHome::Leave { token: None, client });
-                }
+                let Adopted { identity, entered, .. } = *session;
+                let caller = Caller { client: Some(client), user: identity.user, info: identity.proof.info };
+                self.ended(cx, caller, Ended::Lost, entered);
                 None
             }
             _ => None,
         };
-        self.start_session(cx, id, reply, connect, adopted);
-        for request in waiting {
-            self.command(cx, id, request);
-        }
-        let session = self.conn(id).and_then(|conn| conn.session);
-        let outstanding = session.map_or(0, |index| self.sessions.slab[index as usize].outstanding);
-        self.hold_or_resume(cx, Some(id), outstanding);
+        self.start_session(cx, *connecting, adopted);
     }
 
     fn keep_orphan(&mut self, cx: &mut Cx<'_>, client: ClientId, adopted: Adopted) {
         let nowhere = ConnId { index: u32::MAX, generation: 0 };
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), 0);
+        self.sessions.disconnect(at.index);
+        self.sessions.identify(at.index, adopted.identity);
         let session = self.sessions.get(at).expect("just opened");
-        session.conn = None;
         session.incarnation = adopted.incarnation;
-        session.identity = Some(Box::new(adopted.identity));
         session.extra().entered = adopted.entered;
+        session.extra().granted = adopted.granted;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
@@ -229,14 +238,19 @@ impl Front {
 
     /// A connection is gone. `finally` when its client will not come back: then no grace is given.
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_>, id: ConnId, finally: bool) {
+        self.over(cx, id, finally.then_some(Ended::Left));
+    }
+
+    /// A connection is over. `why` its session is too, where it is.
+    pub(super) fn over(&mut self, cx: &mut Cx<'_>, id: ConnId, why: Option<Ended>) {
         let Some(conn) = self.conn(id) else { return };
         let (session, grace_ms) = (conn.session, conn.grace_ms);
         self.forget_conn(id);
         let Some(index) = session else { return };
         self.detach(cx, index);
         let session = &mut self.sessions.slab[index as usize];
-        if grace_ms == 0 || finally {
-            return self.end(cx, index);
+        if grace_ms == 0 || why.is_some() {
+            return self.end(cx, index, why.unwrap_or(Ended::Lost));
         }
         let timer = Timer::Grace { session: index, life: session.life, incarnation: session.incarnation };
         cx.wheel.add(cx.now.mono_ms + u64::from(grace_ms), timer);
@@ -247,8 +261,8 @@ impl Front {
         if !planted(Planted::StaleAnswer) {
             self.sessions.renew(index);
         }
+        self.sessions.disconnect(index);
         let session = &mut self.sessions.slab[index as usize];
-        session.conn = None;
         session.full = false;
         session.pulling = None;
         session.outstanding = 0;
@@ -268,7 +282,10 @@ impl Front {
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
-            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
+            if planted(Planted::EndUnanswered) && matches!(waiting, Waiting::End(_)) {
+                continue;
+            }
+            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply) | Waiting::End(reply)) = waiting;
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
             self.reply(cx, None, reply, ReplyBody::Error(error));
         }
@@ -278,15 +295,25 @@ impl Front {
     pub(crate) fn grace_over(&mut self, cx: &mut Cx<'_>, index: u32, life: u32, incarnation: u32) {
         let at = SessionRef { index, life };
         if self.sessions.get(at).is_some_and(|s| s.conn.is_none() && s.incarnation == incarnation) {
-            self.end(cx, at.index);
+            self.end(cx, at.index, Ended::Lost);
         }
     }
 
     /// The session ends, and its presence with it.
-    fn end(&mut self, cx: &mut Cx<'_>, index: u32) {
-        let session = self.sessions.remove(index);
-        for channel in session.extra.map(|e| e.entered).unwrap_or_default() {
-            self.tell_home(cx, &channel, ToHome::Leave { token: None, client: session.client });
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, index: u32, why: Ended) {
+        let (session, identity) = self.sessions.remove(index);
+        let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };
+        self.ended(cx, caller, why, session.extra.map(|e| e.entered).unwrap_or_default());
+    }
+
+    fn ended(&mut self, cx: &mut Cx<'_>, caller: Caller, why: Ended, entered: Vec<ChannelName>) {
+        for channel in entered {
+            if let Some(client) = caller.client {
+                self.tell_home(cx, &channel, ToHome::Leave { token: None, client });
+            }
+        }
+        if cx.hooks.disconnect {
+            cx.effects.add(Effect::Notice(Box::new(Notice::SessionEnded { caller, why })));
         }
     }
 
@@ -296,4 +323,17 @@ impl Front {
             self.close(cx, id, Disconnect::NotConnected);
         }
     }
+}
+
+/// What a connection proves of its client, where that stands before what the session knows. `resumed`: a ticket alone says
+/// nothing that its session would not know better.
+fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
+    let Connect { user, proof, .. } = &mut connecting.connect;
+    let replaces = connecting.identified || (!resumed && (user.is_some() || *proof != Proof::default()));
+    replaces.then(|| Identity { user: user.take(), proof: std::mem::take(proof), watch: 0 })
+}
+
+fn is_same_user(connecting: &Connecting, user: Option<&UserId>) -> bool {
+    let shown = connecting.connect.user.as_ref();
+    shown == user || (shown.is_none() && !connecting.identified)
 }

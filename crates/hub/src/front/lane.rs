@@ -11,30 +11,71 @@ use std::collections::VecDeque;
 pub(crate) enum Waiting {
     Subscribe(SubOptions, ReplyTo),
     Command(Command, ReplyTo),
+    /// The application ends the subscription.
+    End(ReplyTo),
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Lanes(Vec<(ChannelName, VecDeque<Waiting>)>);
+pub(crate) struct Lanes(Vec<Lane>);
+
+#[derive(Debug)]
+struct Lane {
+    channel: ChannelName,
+    /// The application is asked about a publication: what comes waits until it has answered. (A subscription that is being
+    /// decided says so itself.)
+    held: bool,
+    waiting: VecDeque<Waiting>,
+}
 
 impl Lanes {
     pub(crate) fn wait(&mut self, channel: &ChannelName, waiting: Waiting) {
-        match self.0.iter_mut().find(|(name, _)| name == channel) {
-            Some((_, lane)) => lane.push_back(waiting),
-            None => self.0.push((channel.clone(), VecDeque::from([waiting]))),
+        self.lane(channel).waiting.push_back(waiting);
+    }
+
+    /// What comes on this channel waits.
+    pub(crate) fn hold(&mut self, channel: &ChannelName) {
+        self.lane(channel).held = true;
+    }
+
+    /// What waits may go on.
+    pub(crate) fn release(&mut self, channel: &ChannelName) {
+        if let Some(at) = self.find(channel) {
+            self.0[at].held = false;
+            self.tidy(at);
         }
+    }
+
+    pub(crate) fn is_held(&self, channel: &ChannelName) -> bool {
+        self.find(channel).is_some_and(|at| self.0[at].held)
     }
 
     /// Everything that waits, lane by lane.
     pub(crate) fn into_waiting(self) -> impl Iterator<Item = Waiting> {
-        self.0.into_iter().flat_map(|(_, lane)| lane)
+        self.0.into_iter().flat_map(|lane| lane.waiting)
     }
 
     pub(crate) fn next(&mut self, channel: &ChannelName) -> Option<Waiting> {
-        let at = self.0.iter().position(|(name, _)| name == channel)?;
-        let next = self.0[at].1.pop_front();
-        if self.0[at].1.is_empty() {
+        let at = self.find(channel)?;
+        let next = self.0[at].waiting.pop_front();
+        self.tidy(at);
+        next
+    }
+
+    fn find(&self, channel: &ChannelName) -> Option<usize> {
+        self.0.iter().position(|lane| lane.channel == *channel)
+    }
+
+    fn lane(&mut self, channel: &ChannelName) -> &mut Lane {
+        let at = self.find(channel).unwrap_or_else(|| {
+            self.0.push(Lane { channel: channel.clone(), held: false, waiting: VecDeque::new() });
+            self.0.len() - 1
+        });
+        &mut self.0[at]
+    }
+
+    fn tidy(&mut self, at: usize) {
+        if self.0[at].waiting.is_empty() && !self.0[at].held {
             self.0.swap_remove(at);
         }
-        next
     }
 }

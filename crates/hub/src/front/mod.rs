@@ -2,8 +2,10 @@
 //!
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
-//! (what homes say, fan-out), `pull` (who is behind catches up), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`.
+//! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
+//! asked), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`, `moved`.
 
+mod app;
 mod ask;
 mod command;
 mod connect;
@@ -11,13 +13,16 @@ mod deliver;
 mod edge;
 mod lane;
 mod mailbox;
+mod moved;
 mod pull;
+mod question;
 mod session;
 mod settle;
 mod subscribe;
 
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
+use crate::hook::{Ended, Hooks};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
@@ -28,6 +33,7 @@ use crate::rules::Rules;
 use crate::shard::{Now, Timer};
 use crate::vocabulary::{Push, Reply, ReplyBody};
 use crate::wheel::Wheel;
+use app::Work;
 use ask::{Asks, ReplyTo};
 use edge::Edges;
 pub(crate) use session::Identity;
@@ -41,6 +47,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) turn: u64,
     pub(crate) me: ShardId,
     pub(crate) rules: &'a Rules,
+    pub(crate) hooks: &'a Hooks,
     pub(crate) limits: &'a Limits,
     pub(crate) rng: &'a mut Rng,
     pub(crate) wheel: &'a mut Wheel<Timer>,
@@ -69,6 +76,10 @@ pub(crate) struct Front {
     asks: Asks,
     /// Sessions that have room for the next page.
     pulls: VecDeque<SessionRef>,
+    /// What the application asked of many sessions, and has been done for some of them.
+    works: VecDeque<Work>,
+    /// Commands of the application without an answer.
+    app_outstanding: usize,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
 }
@@ -81,12 +92,27 @@ impl Front {
             edges: Edges::new(shards, hash),
             asks: Asks::default(),
             pulls: VecDeque::new(),
+            works: VecDeque::new(),
+            app_outstanding: 0,
             signals_shed: 0,
         }
     }
 
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.slab.len()
+    }
+
+    pub(crate) fn connected_count(&self) -> usize {
+        self.sessions.connected
+    }
+
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.sessions.subscriptions
+    }
+
+    /// Called about once a second.
+    pub(crate) fn tidy(&mut self, now: Now) {
+        self.sessions.moved.tidy(now.mono_ms);
     }
 
     pub(crate) fn edge_count(&self) -> usize {
@@ -154,7 +180,10 @@ impl Front {
     pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: Disconnect) {
         if self.conn(id).is_some() {
             cx.effects.add(Effect::Close { conn: id, reason });
-            self.closed(cx, id, !reason.reconnect());
+            // No ticket outlives the token: nobody could take up the session of one that expired.
+            let finally = !reason.reconnect() || reason == Disconnect::Expired;
+            let why = finally.then_some(Ended::Closed(reason));
+            self.over(cx, id, why);
         }
     }
 
@@ -184,11 +213,14 @@ impl Front {
             }
             return;
         }
+        if let ReplyTo::Counted(tally) = reply {
+            return self.counted(cx, conn, tally, body);
+        }
         let Some(conn) = conn else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,
-            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } => None,
+            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } | ReplyTo::Counted(_) => None,
             ReplyTo::Id(id) => Some(id),
         };
         cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });
@@ -216,6 +248,17 @@ impl Front {
         session.outstanding += 1;
         let (outstanding, conn) = (session.outstanding, session.conn);
         self.hold_or_resume(cx, conn, outstanding);
+    }
+
+    /// The same, for whatever the connection has outstanding now.
+    fn hold_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let outstanding = match (conn.session, conn.adopting) {
+            (Some(index), _) => self.sessions.slab[index as usize].outstanding,
+            (None, Some(token)) => self.asks.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32),
+            (None, None) => 0,
+        };
+        self.hold_or_resume(cx, Some(id), outstanding);
     }
 
     /// A connection is read while it has not too many commands outstanding and room for their answers.

@@ -1,19 +1,21 @@
-//! A subscription's life: asked of the home, live or catching up, ended.
+//! A subscription's life: asked of the application where it wants that, asked of the home, live or catching up, ended.
 //!
 //! The home's answer comes in the same stream as its deliveries, so it tells exactly where the member starts. Every
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
-use super::ask::{Ask, ReplyTo};
+use super::ask::{Ask, Hooked, ReplyTo};
 use super::edge::Member;
 use super::lane::Waiting;
-use super::session::{SessionRef, Sub};
+use super::question::asks;
+use super::session::{LetIn, SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
-use crate::ids::{Epoch, Position};
+use crate::hook::Question;
+use crate::ids::{Epoch, Position, UserId};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::Action;
+use crate::rules::{Action, Denial};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 
@@ -35,46 +37,97 @@ impl Front {
             }
             return;
         }
-        match self.try_subscribe(cx, at, &options) {
-            Ok(()) => {}
+        let by = match self.try_subscribe(cx, at, &options) {
+            Ok(by) => by,
             Err(error) => {
                 if goes_on {
                     self.leave_presence(cx, at, &options.channel);
                 }
                 return self.finish(cx, at, reply, ReplyBody::Error(error));
             }
-        }
-        let SubOptions { channel, since, recent, presence, signals } = options;
-        let edge = self.edges.find_or_create(&channel);
+        };
+        let edge = self.edges.find_or_create(&options.channel);
         let Some(session) = self.sessions.get(at) else { return };
         session.next_sub += 1;
         let id = session.next_sub;
         session.subs.push(Sub {
             id,
             edge,
+            by,
             member: None,
-            presence,
-            signals,
+            presence: options.presence,
+            signals: options.signals,
             entered: goes_on,
             recover_to: start_of(Epoch(0)),
             gathered: None,
             presence_stale: false,
         });
-        let token = self.asks.insert(Ask::Subscribe { session: at, sub: id, edge, reply });
-        let seq = self.edges.next_seq();
-        let entry = &mut self.edges.edges[edge as usize];
-        entry.pending += 1;
-        entry.seq = seq;
-        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want: Want { since, recent } });
+        let want = Want { since: options.since, recent: options.recent };
+        let caller = (by == LetIn::Hook).then(|| session.caller());
+        self.edges.edges[edge as usize].pending += 1;
+        self.sessions.subscriptions += 1;
+        if let Some(caller) = caller {
+            let hooked = Hooked::Subscribe { session: at, sub: id, edge, reply, want };
+            self.question(cx, hooked, Question::Subscribe { caller, options: Box::new(options) });
+        } else {
+            self.ask_place(cx, at, (id, edge), reply, want);
+        }
     }
 
-    fn try_subscribe(&mut self, cx: &Cx<'_>, at: SessionRef, options: &SubOptions) -> Result<(), Error> {
+    fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: (u32, u32), reply: ReplyTo, want: Want) {
+        let (sub, edge) = sub;
+        let token = self.asks.insert(Ask::Subscribe { session: at, sub, edge, reply });
+        let seq = self.edges.next_seq();
+        let entry = &mut self.edges.edges[edge as usize];
+        entry.seq = seq;
+        entry.told = entry.count();
+        let (channel, members) = (entry.name.clone(), entry.told);
+        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want, members });
+    }
+
+    /// The application has said whether it may. `sub` is its id and its edge, which it holds.
+    pub(super) fn authorised(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        sub: (u32, u32),
+        reply: ReplyTo,
+        want: Want,
+        result: Result<(), Error>,
+    ) {
+        let (id, edge) = sub;
+        let slot = self.sessions.get(at).and_then(|session| session.sub_of_id(id));
+        let gone = || Error::new(ErrorCode::Unavailable, "the subscription ended before this was done");
+        let result = result.and_then(|()| slot.map(|_| ()).ok_or_else(gone));
+        let Err(error) = result else { return self.ask_place(cx, at, sub, reply, want) };
+        let entry = &mut self.edges.edges[edge as usize];
+        entry.pending -= 1;
+        let channel = entry.name.clone();
+        self.recount(cx, edge);
+        match slot {
+            Some(slot) if self.take_sub(cx, at.index, slot) => self.leave_presence(cx, at, &channel),
+            Some(_) => {}
+            None => self.linger(cx, edge),
+        }
+        self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
+        self.drain_lane(cx, at, &channel);
+    }
+
+    /// What lets it in, or why nothing does.
+    fn try_subscribe(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: &SubOptions) -> Result<LetIn, Error> {
         let channel = &options.channel;
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
-        cx.rules.judge(channel, Action::Subscribe, session.user()).map_err(|denial| denial.into_error(channel))?;
+        let by = if session.is_granted(channel) {
+            LetIn::Grant
+        } else if asks(&cx.hooks.subscribe, channel) {
+            LetIn::Hook
+        } else {
+            LetIn::Rule
+        };
+        judge(cx, channel, by, session.user())?;
         if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
@@ -87,13 +140,21 @@ impl Front {
             );
             return Err(Error::new(ErrorCode::LimitExceeded, message).on(channel));
         }
-        Ok(())
+        if by == LetIn::Hook {
+            self.may_ask(cx).map_err(|error| error.on(channel))?;
+        }
+        Ok(by)
     }
 
-    /// True while a subscription of this session to the channel waits for the home, or for the answers told with its own.
+    /// True while a subscription of this session to the channel waits for the application, the home, or the answers told with
+    /// its own; and while the application is asked about a publication.
     pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
-        let Some(edge) = self.edges.find(channel) else { return false };
+        let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else { return false };
+        if session.extra.as_ref().is_some_and(|extra| extra.lanes.is_held(channel)) {
+            return true;
+        }
+        let Some(edge) = edge else { return false };
         session.sub_on(edge).is_some_and(|slot| !session.subs[slot].is_told())
     }
 
@@ -114,18 +175,17 @@ impl Front {
         let channel = entry.name.clone();
         let Some(slot) = self.sessions.get(at).and_then(|session| session.sub_of_id(sub)) else {
             self.linger(cx, edge);
-            // Nobody waits any more; a place in a gathered answer is filled all the same.
-            let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done").on(&channel);
-            self.reply(cx, None, reply, ReplyBody::Error(error));
+            self.recount(cx, edge);
+            // Mostly nobody waits any more; a place in a gathered answer is filled all the same.
+            let error = Error::new(ErrorCode::Unavailable, "the subscription ended before this was done").on(&channel);
+            self.finish(cx, at, reply, ReplyBody::Error(error));
+            self.drain_lane(cx, at, &channel);
             return self.run(cx, edge);
         };
         // The rules may have changed since it was asked.
         let result = result.and_then(|start| {
-            let user = self.sessions.get(at).and_then(|session| session.user());
-            match cx.rules.judge(&channel, Action::Subscribe, user) {
-                Ok(_) => Ok(start),
-                Err(denial) => Err(denial.into_error(&channel)),
-            }
+            let Some(session) = self.sessions.get(at) else { return Ok(start) };
+            judge(cx, &channel, session.subs[slot].by, session.user()).map(|()| start)
         });
         match result {
             Err(error) => {
@@ -243,6 +303,7 @@ impl Front {
                     self.subscribe(cx, at, reply, options, false);
                 }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
+                Waiting::End(reply) => self.end_for_app(cx, at, channel, reply),
             }
         }
     }
@@ -255,6 +316,9 @@ impl Front {
             return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
         };
         let entered = self.take_sub(cx, at.index, slot);
+        if let Some(session) = self.sessions.get(at) {
+            session.revoke(&channel);
+        }
         if entered && !planted(Planted::PresenceAfterUnsubscribe) {
             self.leave_presence(cx, at, &channel);
         }
@@ -266,6 +330,7 @@ impl Front {
         let Some(session) = self.sessions.get(at) else { return };
         let (conn, wire) = (session.conn, session.wire);
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+        session.revoke(&channel);
         if self.take_sub(cx, at.index, slot) {
             self.leave_presence(cx, at, &channel);
         }
@@ -274,7 +339,7 @@ impl Front {
         }
     }
 
-    fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
+    pub(super) fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
         if let Some(session) = self.sessions.get(at) {
             let client = session.client;
             self.tell_home(cx, channel, ToHome::Leave { token: None, client });
@@ -286,6 +351,7 @@ impl Front {
         let entry = &mut self.sessions.slab[session as usize];
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
+        self.sessions.subscriptions -= 1;
         if entry.pulling == Some(sub.id) {
             // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
@@ -309,7 +375,35 @@ impl Front {
             }
         }
         self.linger(cx, sub.edge);
+        self.recount(cx, sub.edge);
         sub.entered
+    }
+
+    /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens until then.
+    fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let edge = &mut self.edges.edges[index as usize];
+        if edge.recounted || edge.count() == edge.told {
+            return;
+        }
+        edge.recounted = true;
+        if self.edges.recounts.is_empty() {
+            cx.wheel.add(cx.now.mono_ms, Timer::Members); // at the wheel's next tick
+        }
+        self.edges.recounts.push((index, edge.life));
+    }
+
+    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects the last.
+    pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
+        for (index, life) in std::mem::take(&mut self.edges.recounts) {
+            let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) else {
+                continue;
+            };
+            edge.recounted = false;
+            let (members, name) = (edge.count(), edge.name.clone());
+            if std::mem::replace(&mut edge.told, members) != members && !planted(Planted::MembersUntold) {
+                self.tell_home(cx, &name, ToHome::Members(members));
+            }
+        }
     }
 
     /// Starts the clock of an edge that nobody uses.
@@ -347,13 +441,13 @@ impl Front {
     }
 
     /// Ends a subscription that would be refused now. True where it did.
-    fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
+    pub(super) fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
         let Some(session) = self.sessions.get(at) else { return false };
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
-        match cx.rules.judge(&channel, Action::Subscribe, session.user()) {
-            Ok(_) => false,
-            Err(denial) => {
-                self.end_subscription(cx, at, slot, denial.into_error(&channel));
+        match judge(cx, &channel, session.subs[slot].by, session.user()) {
+            Ok(()) => false,
+            Err(error) => {
+                self.end_subscription(cx, at, slot, error);
                 true
             }
         }
@@ -370,4 +464,14 @@ impl Front {
             cx.effects.push_from(start, push, wire);
         }
     }
+}
+
+/// Whether a subscription that was let in this way may be. Of what the application granted only a rule is needed, which says
+/// what is kept.
+fn judge(cx: &Cx<'_>, channel: &ChannelName, by: LetIn, user: Option<&UserId>) -> Result<(), Error> {
+    let judged = match by {
+        LetIn::Rule | LetIn::Hook => cx.rules.judge(channel, Action::Subscribe, user),
+        LetIn::Grant => cx.rules.of(channel).ok_or(Denial::NoRule),
+    };
+    judged.map(|_| ()).map_err(|denial| denial.into_error(channel))
 }

@@ -57,6 +57,13 @@ pub struct Net {
     /// Fan-outs go on only when the test says so.
     pub paused: bool,
     pub late: LateAnswers,
+    /// What the application was asked and has not answered, by shard, in order.
+    pub questions: VecDeque<(usize, HookToken, Question)>,
+    /// What it was told.
+    pub notices: Vec<Notice>,
+    /// What the application was answered, by token.
+    pub answers: Vec<(AppToken, AppAnswer)>,
+    next_token: u64,
 }
 
 /// A store whose answers come when the test says so, in order.
@@ -100,17 +107,22 @@ impl Net {
     }
 
     pub fn with(shards: usize, limits: Limits, rules: Rules) -> Net {
-        Net::build(shards, limits, rules, false)
+        Net::build(shards, limits, rules, Hooks::default(), false)
     }
 
     /// With a store that answers when [`answer_all`](Self::answer_all) is called.
     pub fn with_late_store(shards: usize, limits: Limits) -> Net {
-        Net::build(shards, limits, open_rules(), true)
+        Net::build(shards, limits, open_rules(), Hooks::default(), true)
     }
 
-    fn build(count: usize, limits: Limits, rules: Rules, is_late: bool) -> Net {
+    /// With an application that is asked these, and answers when the test does.
+    pub fn with_hooks(shards: usize, limits: Limits, rules: Rules, hooks: Hooks) -> Net {
+        Net::build(shards, limits, rules, hooks, false)
+    }
+
+    fn build(count: usize, limits: Limits, rules: Rules, hooks: Hooks, is_late: bool) -> Net {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
-        let (limits, rules) = (Arc::new(limits), Arc::new(rules));
+        let (limits, rules, hooks) = (Arc::new(limits), Arc::new(rules), Arc::new(hooks));
         let late = LateAnswers::default();
         let shards = (0..count).map(|me| {
             let memory = MemoryStore::new(&limits, 100 + me as u64);
@@ -122,6 +134,7 @@ impl Net {
                 me: ShardId(me as u16),
                 shards: count,
                 rules: rules.clone(),
+                hooks: hooks.clone(),
                 limits: limits.clone(),
                 seed: me as u64,
                 placement_key: 7,
@@ -137,8 +150,33 @@ impl Net {
             again: vec![false; count],
             paused: false,
             late,
+            questions: VecDeque::new(),
+            notices: Vec::new(),
+            answers: Vec::new(),
+            next_token: 0,
             limits,
         }
+    }
+
+    /// The application asks something on a shard; what other shards make of it waits for [`settle`](Self::settle).
+    pub fn app_only(&mut self, shard: usize, command: AppCommand) -> AppToken {
+        self.next_token += 1;
+        let token = AppToken(self.next_token);
+        let shard = shard % self.shards.len();
+        self.input(shard, Input::App { token, command });
+        token
+    }
+
+    /// The answer to a command of the application, once there is one.
+    pub fn app_answer(&self, token: AppToken) -> Option<AppAnswer> {
+        self.answers.iter().find(|(of, _)| *of == token).map(|(_, answer)| answer.clone())
+    }
+
+    /// The application asks something on a shard and is answered.
+    pub fn app(&mut self, shard: usize, command: AppCommand) -> AppAnswer {
+        let token = self.app_only(shard, command);
+        self.settle();
+        self.app_answer(token).unwrap_or_else(|| panic!("no answer to {token:?}"))
     }
 
     /// Opens a connection to a shard, without a session.
@@ -301,6 +339,12 @@ impl Net {
         }
     }
 
+    /// Carries one of the messages that are on their way between shards: by its place among them, first come first.
+    pub fn carry(&mut self, place: usize) {
+        let (shard, from, message) = self.inbox.remove(place).expect("a message is on its way");
+        self.input(shard, Input::Peer { from, message });
+    }
+
     /// Carries messages between shards and goes on with fan-outs until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
@@ -369,6 +413,12 @@ impl Net {
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
+            Effect::Answer { token, answer } => {
+                assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
+                self.answers.push((token, answer));
+            }
+            Effect::Ask { token, question } => self.questions.push_back((shard, token, *question)),
+            Effect::Notice(notice) => self.notices.push(*notice),
             Effect::Tell { shard: to, message } => {
                 self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));
             }
@@ -382,6 +432,24 @@ impl Net {
         if peer.outbox.push(Bytes::from(vec![0; bytes]), self.limits.outbox_bytes_max) == Appended::Full {
             inputs.push_back(Input::Full(conn));
         }
+    }
+
+    /// The question that was asked first and is not answered.
+    pub fn asked(&mut self) -> (usize, HookToken, Question) {
+        self.questions.pop_front().expect("the application is asked something")
+    }
+
+    /// The application answers what it was asked first, and everything settles. The question.
+    pub fn answer(&mut self, answer: HookAnswer) -> Question {
+        let (shard, token, question) = self.asked();
+        self.answer_as(shard, token, answer);
+        question
+    }
+
+    /// The application answers this question.
+    pub fn answer_as(&mut self, shard: usize, token: HookToken, answer: HookAnswer) {
+        self.input(shard, Input::HookAnswer { token, answer: Box::new(answer) });
+        self.settle();
     }
 
     /// Bytes that wait for a connection.

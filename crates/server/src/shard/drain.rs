@@ -7,10 +7,10 @@
 //! 2. *answered*: what was taken in has its answer, so all homes have done their part;
 //! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs: every
 //!    delivery has arrived, and is fanned out;
-//! 4. *told*: behind all that, everybody gets the word of when to come back, spread over the window, and then the close.
 //!
-//! Then the shard waits until its connections have gone. Steps 1 to 3 take milliseconds; whoever is too slow for them, a
-//! reader that does not read or a shard that hangs, is given `close_timeout`, and the end another one.
+//! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and the shard
+//! waits until its connections have gone, and those of the others. The steps take milliseconds; a handler that is asked, or
+//! a shard that hangs, is given its deadline or `close_timeout`, and the end another one.
 
 use super::{Shared, Shell};
 use crate::config::Config;
@@ -29,11 +29,10 @@ enum Step {
     Deaf,
     Answered,
     Marked,
-    Told,
 }
 
 impl Step {
-    const COUNT: usize = Step::Told as usize + 1;
+    const COUNT: usize = Step::Marked as usize + 1;
 }
 
 /// Where the shards of a node wait for each other.
@@ -60,11 +59,12 @@ impl Meeting {
 }
 
 /// See the module's description. The listeners are closed already.
-pub(super) async fn drain(shell: &Shared, meeting: &Meeting) {
+pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) {
     let config: Arc<Config> = shell.borrow().config.clone();
-    let deadline = Instant::now() + config.close_timeout;
-    if timeout_at(deadline, settle(shell, meeting)).await.is_err() {
-        tracing::warn!("not all that was asked could be answered and delivered within {:?}", config.close_timeout);
+    // A handler that is asked may take its time.
+    let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
+    if timeout_at(Instant::now() + patience, settle(shell, meeting)).await.is_err() {
+        tracing::warn!("not all that was asked could be answered and delivered within {patience:?}");
     }
     {
         let mut shell = shell.borrow_mut();
@@ -74,8 +74,13 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting) {
         shell.send_away(now);
     }
     let deadline = Instant::now() + config.close_timeout;
-    let _ = timeout_at(deadline, meeting.wait(Step::Told)).await; // the channels that live here are needed until then
     while shell.borrow().readers > 0 && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
+    let others = Arc::downgrade(&alive);
+    drop(alive);
+    while others.strong_count() > 0 {
         sleep(LOOK).await;
     }
 }

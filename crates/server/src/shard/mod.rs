@@ -6,32 +6,40 @@
 //! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
 
 mod accept;
+mod app;
 mod corked;
 mod drain;
 mod flush;
 mod peers;
 mod read;
+mod socket;
 
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Push, Shard, ShardId, WireId,
+    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Push,
+    Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
+use slab::Slab;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::net::tcp::OwnedWriteHalf;
+use std::time::{Duration, Instant};
 
 use corked::Corked;
+use socket::WriteHalf;
 
-pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use app::Asking;
 pub(crate) use drain::Meeting;
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
+pub(crate) use socket::{LooseSocket, Socket};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
 pub(crate) type Shared = Rc<RefCell<Shell>>;
@@ -61,11 +69,15 @@ pub(crate) struct Shell {
     /// The hub was interrupted and wants to go on.
     again: bool,
     wake_ms: Option<u64>,
+    /// Commands of the application that wait for their answers.
+    asked: Slab<app::Asked>,
+    /// Where questions of the hub go; `None` where there is no handler to answer them.
+    dispatcher: Option<Dispatcher>,
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     turn: Turn,
-    born: Instant,
+    clock: Clock,
     config: Arc<Config>,
     /// No more commands are taken in: the server is about to end.
     deaf: bool,
@@ -85,7 +97,7 @@ struct Slot {
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
     wire: WireId,
-    socket: OwnedWriteHalf,
+    socket: WriteHalf,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
     dirty: bool,
@@ -108,7 +120,8 @@ impl Shell {
         protocols: Vec<Arc<dyn Protocol>>,
         place: Place,
         links: Links,
-        born: Instant,
+        dispatcher: Option<Dispatcher>,
+        clock: Clock,
     ) -> Self {
         Shell {
             hub,
@@ -124,11 +137,13 @@ impl Shell {
             dirty: Vec::new(),
             again: false,
             wake_ms: None,
+            asked: Slab::new(),
+            dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
             turn: Turn::default(),
-            born,
+            clock,
             config,
             deaf: false,
             draining: false,
@@ -143,11 +158,11 @@ impl Shell {
     }
 
     pub(crate) fn now(&self) -> Now {
-        now_since(self.born)
+        self.clock.now()
     }
 
     /// Takes a connection in that has been upgraded to `wire`.
-    fn open(&mut self, now: Now, socket: OwnedWriteHalf, wire: WireId) -> ConnId {
+    fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
@@ -298,6 +313,20 @@ impl Shell {
                 self.last_word(now, id, reason);
                 self.goodbye(id, reason.code(), reason.row().word);
             }
+            Effect::Answer { token, answer } => self.answered(token, answer),
+            Effect::Ask { token, question } => match &self.dispatcher {
+                Some(dispatcher) => dispatcher.ask(token, *question),
+                None => {
+                    let error = Error::new(ErrorCode::Denied, "the rule asks a hook, and this server has no handlers");
+                    let answer = Box::new(HookAnswer::Refused(error));
+                    self.inputs.push_back(Input::HookAnswer { token, answer });
+                }
+            },
+            Effect::Notice(notice) => {
+                if let Some(dispatcher) = &self.dispatcher {
+                    dispatcher.tell(*notice);
+                }
+            }
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);
@@ -311,12 +340,7 @@ impl Shell {
         all.iter().copied().filter(|&id| takes(id)).collect()
     }
 
-    /// Appends a frame to a connection's outbox, to be written at the end of this turn.
-    fn append(&mut self, id: ConnId, frame: Bytes) {
-        self.uncork();
-        self.append_uncorked(id, frame);
-    }
-
+    /// As [`Self::append`], where nothing is corked for the connection.
     fn append_uncorked(&mut self, id: ConnId, frame: Bytes) {
         let mark = self.config.limits.outbox_bytes_max;
         let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
@@ -412,13 +436,6 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// The hub's time: milliseconds since the server was born, and since 1970.
-pub(crate) fn now_since(born: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // The monotonic clock begins above zero, so that no deadline computed backwards falls below it.
-    Now { mono_ms: 1_000_000 + born.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
-}
-
 pub(crate) fn shard_id(index: usize) -> ShardId {
     ShardId(u16::try_from(index).expect("the configuration allows at most 1024 shards"))
 }
@@ -474,6 +491,30 @@ impl LogWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Echo, Node};
+    use fanfare_hub::{Limits, MemoryStore, ShardConfig};
+
+    /// Of one shard, which has one protocol and no connections yet.
+    pub(super) fn shell() -> Shared {
+        let (config, clock, me) = (Arc::new(Config::default()), Clock::system(), shard_id(0));
+        let limits = Arc::new(Limits::default());
+        let store = Box::new(MemoryStore::new(&limits, 1));
+        let rules = config.rules.clone();
+        let shard = ShardConfig {
+            me,
+            shards: 1,
+            rules,
+            hooks: Arc::default(),
+            limits: limits.clone(),
+            seed: 2,
+            placement_key: 3,
+        };
+        let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
+        let hub = Shard::new(shard, store, clock.now());
+        let shell =
+            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
+        Rc::new(RefCell::new(shell))
+    }
 
     #[test]
     fn a_second_logs_five_and_the_next_tells_how_many_were_left_out() {

@@ -17,7 +17,7 @@ pub fn patient() -> Native {
 
 /// Chat at `/`, native at `/v1/ws`, both patient.
 pub fn builder(config: Config) -> Builder {
-    Fanfare::builder().config(config).protocol("/", super::patient_chat()).protocol(PATH, patient())
+    Fanfare::builder(()).config(config).protocol("/", super::patient_chat()).protocol(PATH, patient())
 }
 
 impl Server {

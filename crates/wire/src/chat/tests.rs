@@ -3,7 +3,7 @@
 
 use super::fuzz::{assert_json, message_of};
 use super::*;
-use fanfare_hub::{ClientId, Connected, Epoch, Error, ErrorCode, From, Position, PresenceSnapshot, Subscribed};
+use fanfare_hub::{ClientId, Connected, Epoch, Error, ErrorCode, From, Position, PresenceSnapshot, Proof, Subscribed};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -48,7 +48,14 @@ fn join_of(number: u64, room: &str, who: &str) -> Vec<Request> {
 /// A chat whose client id is 9, and that joined `chat:general` as u1, Ada.
 fn joined_as_nine() -> Chat {
     let mut chat = Chat::default();
-    let connected = Connected { client: ClientId(9), user: None, resumed: false, ping_ms: 1 };
+    let connected = Connected {
+        client: ClientId(9),
+        user: None,
+        resumed: false,
+        ping_ms: 1,
+        proof: Proof::default(),
+        expires_in_ms: None,
+    };
     let reply = Reply { id: Some(Asked::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
     assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada"}"#).is_ok());
@@ -292,7 +299,14 @@ fn a_join_that_is_ignored_leaves_the_earlier_one() {
 #[test]
 fn a_proven_user_stands_above_what_the_client_calls_itself() {
     let mut chat = Chat::default();
-    let connected = Connected { client: ClientId(1), user: user("ada"), resumed: false, ping_ms: 1 };
+    let connected = Connected {
+        client: ClientId(1),
+        user: user("ada"),
+        resumed: false,
+        ping_ms: 1,
+        proof: Proof::default(),
+        expires_in_ms: None,
+    };
     let reply = Reply { id: Some(Asked::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
     let asked = asks(&mut chat, r#"{"type":"join","userId":"eve","username":"Ada"}"#);
@@ -484,6 +498,9 @@ fn other_pushes_out() {
     let none = |written| (written, String::new());
     let error = Error::new(ErrorCode::Denied, "no");
     let position = Position { epoch: Epoch(1), offset: 1 };
+    let not_a_room = ChannelName::new("news:a").expect("a valid name");
+    let by_server =
+        Subscribed { channel: not_a_room.clone(), position, recovered: None, publications: vec![], more: false };
     let rows: &[(&str, Push, (Written, String))] = &[
         (
             "typing",
@@ -527,6 +544,12 @@ fn other_pushes_out() {
         ("count", Push::PresenceCount { channel: general(), count: 9, seq: 1 }, none(Written::Nothing)),
         ("ping", Push::Ping, none(Written::Nothing)),
         ("gap", Push::Gap { channel: general(), position, reset: false }, none(Written::Close(Disconnect::Lost))),
+        ("subscribed by the server", Push::Subscribed(Box::new(by_server)), none(Written::Nothing)),
+        (
+            "no more of what is no room",
+            Push::Unsubscribed { channel: not_a_room, error: error.clone() },
+            none(Written::Nothing),
+        ),
         ("unsubscribed", Push::Unsubscribed { channel: general(), error }, none(Written::Close(Disconnect::Kicked))),
         (
             "disconnect",

@@ -47,11 +47,6 @@ pub fn encode_reply(out: &mut Vec<u8>, reply: &Reply, extras: Option<&ConnectedE
     put_body(out, reply.id.as_ref(), &reply.body, extras);
 }
 
-/// Appends `result`, to a command that the hub does not know: `rpc` (with data), `refresh`.
-pub fn encode_result(out: &mut Vec<u8>, id: Option<&RequestId>, data: Option<&[u8]>) {
-    ObjectWriter::message(out, "result").id(id).raw_if("data", data).end();
-}
-
 /// Appends `ticket`: the session's new name, before the old one expires.
 pub fn encode_ticket(out: &mut Vec<u8>, ticket: &str) {
     ObjectWriter::message(out, "ticket").text("ticket", ticket).end();
@@ -94,6 +89,7 @@ pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
             put_position(&mut message, position);
             message.flag_if("reset", *reset).end();
         }
+        Push::Subscribed(subscribed) => put_subscribed(out, None, subscribed),
         Push::Unsubscribed { channel, error } => {
             let mut message = ObjectWriter::message(out, "unsubscribed");
             message.text("channel", channel).text("code", error.code.row().word).text("message", &error.message);
@@ -129,7 +125,11 @@ fn put_body(out: &mut Vec<u8>, id: Option<&RequestId>, body: &ReplyBody, extras:
         }
         ReplyBody::History(history) => put_history(out, id, history),
         ReplyBody::Presence { channel, snapshot } => put_presence(out, id, channel, snapshot),
-        ReplyBody::Done => encode_result(out, id, None),
+        ReplyBody::Done => ObjectWriter::message(out, "result").id(id).end(),
+        ReplyBody::Result(data) => ObjectWriter::message(out, "result").id(id).raw("data", data).end(),
+        ReplyBody::Refreshed { proof: _, expires_in_ms } => {
+            ObjectWriter::message(out, "result").id(id).number_if("expires", *expires_in_ms).end();
+        }
         ReplyBody::Many(bodies) => {
             let mut message = ObjectWriter::message(out, "result");
             message.id(id).list("data", bodies, |out, body| put_body(out, None, body, None)).end();
@@ -149,6 +149,7 @@ fn put_connected(
     message.text_if("user", connected.user.as_ref().map(|user| &*user.0));
     message.flag("session_resumed", connected.resumed);
     message.text_if("ticket", extras.map(|extras| extras.ticket));
+    message.number_if("expires", connected.expires_in_ms);
     message.number("ping", connected.ping_ms).text("protocol", PROTOCOL);
     if let Some(ConnectedExtras { ticket: _, features, limits }) = extras {
         message.list("features", *features, put);
@@ -197,9 +198,7 @@ fn put_error(out: &mut Vec<u8>, id: Option<&RequestId>, error: &Error) {
     let row = error.code.row();
     let mut message = ObjectWriter::message(out, "error");
     message.id(id).text("code", row.word).text("message", &error.message).flag("retryable", row.retryable);
-    if let Some(retry_after_ms) = error.retry_after_ms {
-        message.number("retry_after", retry_after_ms);
-    }
+    message.number_if("retry_after", error.retry_after_ms);
     message.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref()).end();
 }
 
@@ -221,11 +220,11 @@ fn put_from(object: &mut ObjectWriter<'_>, from: &From) {
     inner.text_if("user", from.user.as_ref().map(|user| &*user.0)).end();
 }
 
-fn put_entry(object: &mut ObjectWriter<'_>, entry: &PresenceEntry) {
+pub(super) fn put_entry(object: &mut ObjectWriter<'_>, entry: &PresenceEntry) {
     object.shown("client", entry.client).text_if("user", entry.user.as_ref().map(|user| &*user.0));
     object.raw_if("info", entry.info.as_deref()).raw("data", &entry.data);
 }
 
-fn put_position(object: &mut ObjectWriter<'_>, position: &Position) {
+pub(super) fn put_position(object: &mut ObjectWriter<'_>, position: &Position) {
     object.shown("epoch", position.epoch).number("offset", position.offset);
 }

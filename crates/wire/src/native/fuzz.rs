@@ -43,8 +43,6 @@ pub fn request_of(decoded: &Decoded) -> ClientRequest {
             let subscribe = subscribe.into_iter().map(subscribe_of).collect();
             (id, ClientCommand::Connect { token, ticket, subscribe })
         }
-        Decoded::Refresh { id, token } => (id, ClientCommand::Refresh { token }),
-        Decoded::Rpc { id, method, data } => (id, ClientCommand::Rpc { method, data }),
     };
     ClientRequest { id, command }
 }
@@ -85,6 +83,8 @@ fn command_of(command: Command) -> ClientCommand {
         },
         Command::PresenceSet { channel, data } => ClientCommand::PresenceSet { channel: shared(&channel), data },
         Command::PresenceClear { channel } => ClientCommand::PresenceClear { channel: shared(&channel) },
+        Command::Refresh { token } => ClientCommand::Refresh { token },
+        Command::Rpc { method, data } => ClientCommand::Rpc { method, data },
         Command::Pong => ClientCommand::Pong,
         Command::Connect(_) | Command::Invalid(_) => unreachable!("no client's request decodes to these"),
     }

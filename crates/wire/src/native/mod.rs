@@ -20,6 +20,7 @@
 //! assert!(matches!(request.command, Command::Publish(publish) if &publish.data.bytes()[..] == br#"{"text":"hello"}"#));
 //! ```
 
+pub mod app;
 pub mod client;
 mod decode;
 mod encode;
@@ -33,10 +34,9 @@ mod tests;
 
 pub use decode::decode;
 pub use encode::{
-    ConnectedExtras, ConnectedLimits, PING, encode_publication, encode_push, encode_reply, encode_result, encode_ticket,
+    ConnectedExtras, ConnectedLimits, PING, encode_publication, encode_push, encode_reply, encode_ticket,
 };
 
-use bytes::Bytes;
 use fanfare_hub::{Request, RequestId, SubOptions};
 
 /// The WebSocket subprotocol, and `connected.protocol`.
@@ -78,7 +78,7 @@ impl From<&fanfare_hub::Limits> for Limits {
 pub enum Decoded {
     /// The hub's. Never [`Command::Connect`](fanfare_hub::Command::Connect).
     Request(Request),
-    /// The server checks token and ticket, and makes the hub's `Connect` of them.
+    /// The server opens the ticket and makes the hub's `Connect` of it.
     Connect {
         /// Where a reply is wanted.
         id: Option<RequestId>,
@@ -88,22 +88,6 @@ pub enum Decoded {
         ticket: Option<Box<str>>,
         /// Subscriptions made in the same step.
         subscribe: Vec<SubOptions>,
-    },
-    /// The server checks the new token.
-    Refresh {
-        /// Where a reply is wanted.
-        id: Option<RequestId>,
-        /// Unchecked.
-        token: Box<str>,
-    },
-    /// The server calls the method; it answers by [`encode_result`] or an error.
-    Rpc {
-        /// Where a reply is wanted.
-        id: Option<RequestId>,
-        /// 1 to 64 bytes without control characters, quotes and backslashes.
-        method: Box<str>,
-        /// JSON; `null` where the client sent none.
-        data: Bytes,
     },
 }
 

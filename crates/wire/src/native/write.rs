@@ -71,6 +71,13 @@ impl<'a> ObjectWriter<'a> {
         self
     }
 
+    pub(super) fn number_if(&mut self, name: &'static str, number: Option<u64>) -> &mut Self {
+        match number {
+            Some(number) => self.number(name, number),
+            None => self,
+        }
+    }
+
     pub(super) fn flag(&mut self, name: &'static str, value: bool) -> &mut Self {
         self.field(name).extend_from_slice(if value { b"true" } else { b"false" });
         self

@@ -96,7 +96,11 @@ fn element(text: &str) -> Result<ServerMessage, Fault> {
             count: object.needed_number(Field::Count, NUMBER_MAX)?,
             entries: object.objects(Field::Entries, usize::MAX, entry)?,
         })),
-        "result" => ServerMessage::Result { id: object.id()?, data: json(&object, Field::Data) },
+        "result" => ServerMessage::Result {
+            id: object.id()?,
+            data: json(&object, Field::Data),
+            expires_ms: object.number(Field::Expires, 0, NUMBER_MAX)?,
+        },
         "error" => ServerMessage::Error(Box::new(error(&object)?)),
         "message" => ServerMessage::Message {
             channel: shared(&object, Field::Channel)?,
@@ -155,6 +159,7 @@ fn connected(object: &Object<'_>) -> Result<Connected, Fault> {
         user: object.text(Field::User, usize::MAX)?.map(Arc::from),
         session_resumed: object.flag(Field::SessionResumed)?.unwrap_or(false),
         ticket: boxed(object, Field::Ticket)?,
+        expires_ms: object.number(Field::Expires, 0, NUMBER_MAX)?,
         ping_ms: object.needed_number(Field::Ping, NUMBER_MAX)?,
         protocol: boxed(object, Field::Protocol)?.unwrap_or_default(),
         features,

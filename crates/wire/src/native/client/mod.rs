@@ -184,6 +184,8 @@ pub enum ServerMessage {
         id: Option<RequestId>,
         /// JSON, where there is something to say.
         data: Option<Bytes>,
+        /// To `refresh`: how many ms the token is good for.
+        expires_ms: Option<u64>,
     },
     /// Refused.
     Error(Box<ErrorReply>),
@@ -254,6 +256,8 @@ pub struct Connected {
     pub session_resumed: bool,
     /// What to come back with.
     pub ticket: Option<Box<str>>,
+    /// How many ms the token is good for; `None` is without end.
+    pub expires_ms: Option<u64>,
     /// Milliseconds between heartbeats.
     pub ping_ms: u64,
     /// E.g. `fanfare.v1`.

@@ -4,7 +4,7 @@ use super::*;
 use crate::native::fuzz::position_of;
 use fanfare_hub::{
     ClientId, Connected, Disconnect, Error, ErrorCode, History, PresenceEntry, PresenceKind, PresencePush,
-    PresenceSnapshot, Reply, ReplyBody, Signal, SignalPush, Subscribed,
+    PresenceSnapshot, Proof, Reply, ReplyBody, Signal, SignalPush, Subscribed,
 };
 
 pub(super) fn publication(offset: u64) -> Publication {
@@ -33,9 +33,11 @@ fn replies_are_written_as_documented() {
         features: &["rpc"],
         limits: ConnectedLimits { message_bytes: 65536, subscriptions: 128, presence_bytes: 4096 },
     };
-    let connected = |user: Option<&str>, resumed| {
+    let connected = |user: Option<&str>, resumed: bool| {
         let user = user.map(|user| UserId(user.into()));
-        ReplyBody::Connected(Box::new(Connected { client: ClientId(255), user, resumed, ping_ms: 25_000 }))
+        let (proof, expires_in_ms) = (Proof::default(), resumed.then_some(60_000));
+        let client = ClientId(255);
+        ReplyBody::Connected(Box::new(Connected { client, user, resumed, ping_ms: 25_000, proof, expires_in_ms }))
     };
     let mut refused = Error::new(ErrorCode::RateLimited, "slowly, \"Ada\"\n").on(&name("c")).by_rule("c:*");
     refused.retry_after_ms = Some(1500);
@@ -60,7 +62,7 @@ fn replies_are_written_as_documented() {
         (
             id(1),
             connected(Some("ada"), true),
-            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"commands":32,"history":1000}}"#,
+            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","expires":60000,"ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"commands":32,"history":1000}}"#,
         ),
         (
             None,
@@ -108,6 +110,12 @@ fn replies_are_written_as_documented() {
             r#"{"type":"presence","id":5,"channel":"c","seq":4,"count":1}"#,
         ),
         (id(6), ReplyBody::Done, r#"{"type":"result","id":6}"#),
+        (id(6), ReplyBody::Result(json(r#"{"a": 1}"#)), r#"{"type":"result","id":6,"data":{"a": 1}}"#),
+        (
+            id(6),
+            ReplyBody::Refreshed { proof: Box::default(), expires_in_ms: Some(9) },
+            r#"{"type":"result","id":6,"expires":9}"#,
+        ),
         (
             id(7),
             ReplyBody::Many(vec![
@@ -180,6 +188,16 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
             r#"{"type":"gap","channel":"c","epoch":"000000000000000e","offset":5,"reset":true}"#,
         ),
         (
+            Push::Subscribed(Box::new(Subscribed {
+                channel: channel.clone(),
+                position,
+                recovered: None,
+                publications: vec![],
+                more: false,
+            })),
+            r#"{"type":"subscribed","channel":"c","epoch":"000000000000000e","offset":5,"publications":[]}"#,
+        ),
+        (
             Push::Unsubscribed { channel, error: denied },
             r#"{"type":"unsubscribed","channel":"c","code":"denied","message":"no longer","rule":"c"}"#,
         ),
@@ -204,11 +222,7 @@ fn pushes_are_written_as_documented() {
     }
     let mut out = Vec::new();
     encode_ticket(&mut out, "new");
-    encode_result(&mut out, id(1).as_ref(), Some(b"{\"a\": 1}"));
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        r#"{"type":"ticket","ticket":"new"}{"type":"result","id":1,"data":{"a": 1}}"#
-    );
+    assert_eq!(String::from_utf8(out).unwrap(), r#"{"type":"ticket","ticket":"new"}"#);
 }
 
 pub(super) fn heard(text: &str) -> ServerMessage {
@@ -276,6 +290,14 @@ fn the_client_reads_what_the_server_writes() {
             })),
             gap(false),
             gap(true),
+            ServerMessage::Subscribed(Box::new(client::Subscribed {
+                id: None,
+                channel: "c".into(),
+                position: client::Position { epoch: "000000000000000e".into(), offset: 5 },
+                recovered: None,
+                publications: vec![],
+                more: false,
+            })),
             ServerMessage::Unsubscribed(Box::new(client::Unsubscribed {
                 id: None,
                 channel: "c".into(),
@@ -289,9 +311,10 @@ fn the_client_reads_what_the_server_writes() {
         ]
     );
 
-    let text = r#"{"type":"connected","id":1,"client":"me","session_resumed":true,"ticket":"t","ping":9,"protocol":"fanfare.v1","features":["rpc",7],"limits":{"message_bytes":5,"new":{}}}"#;
+    let text = r#"{"type":"connected","id":1,"client":"me","session_resumed":true,"ticket":"t","expires":60000,"ping":9,"protocol":"fanfare.v1","features":["rpc",7],"limits":{"message_bytes":5,"new":{}}}"#;
     let ServerMessage::Connected(connected) = heard(text) else { panic!() };
     assert_eq!((&*connected.client, connected.session_resumed, connected.ping_ms), ("me", true, 9));
+    assert_eq!(connected.expires_ms, Some(60_000));
     assert_eq!((connected.features.as_slice(), connected.limits.message_bytes), (&["rpc".into()][..], Some(5)));
 
     let text = r#"{"type":"subscribed","id":"x","channel":"c","epoch":"?","offset":2,"recovered":false,"publications":[{"offset":2,"data64":"AP8=","key":"k","from":{"user":"u"},"ts":3}],"more":true}"#;
@@ -310,7 +333,10 @@ fn the_client_reads_what_the_server_writes() {
         panic!()
     };
     assert_eq!(client::decode_many(&data).unwrap().len(), 2);
-    assert_eq!(heard(r#"{"type":"result","data":null}"#), ServerMessage::Result { id: None, data: Some(json("null")) });
+    assert_eq!(
+        heard(r#"{"type":"result","data":null}"#),
+        ServerMessage::Result { id: None, data: Some(json("null")), expires_ms: None }
+    );
     assert_eq!(heard(r#"{"type":"weather","sun":true}"#), ServerMessage::Unknown { kind: "weather".into() });
 }
 

@@ -1,0 +1,231 @@
+//! The application's side: what it asks of a node besides what clients ask, and how it is answered.
+//!
+//! In: [`AppCommand`]s under a token of the shell's choosing ([`Input::App`](crate::Input::App)), on any shard. Out: exactly
+//! one [`AppAnswer`] under the same token ([`Effect::Answer`](crate::Effect::Answer)). No rule is asked whether the
+//! application may; that a rule governs the channel at all is (`no_rule`), for it says what is kept.
+
+use crate::disconnect::Disconnect;
+use crate::error::Error;
+use crate::ids::{ClientId, Position, UserId};
+use crate::name::ChannelName;
+use crate::rules::Pattern;
+use crate::vocabulary::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
+use std::sync::Arc;
+
+/// The most channels of one page of [`AppCommand::Channels`].
+pub const CHANNELS_MAX: u32 = 1_000;
+
+/// Names a question of the application. Chosen by the shell; the answer carries it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AppToken(pub u64);
+
+/// Whose sessions a command is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// The session with this public id.
+    Client(ClientId),
+    /// Every session of this user.
+    User(UserId),
+}
+
+impl Whom {
+    /// Every session of the user with this name.
+    pub fn user(name: &str) -> Whom {
+        Whom::User(UserId(name.into()))
+    }
+}
+
+impl std::convert::From<ClientId> for Whom {
+    fn from(client: ClientId) -> Whom {
+        Whom::Client(client)
+    }
+}
+
+/// What the application asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppCommand {
+    /// Appends to a channel.
+    Publish {
+        /// What. `echo` means nothing here.
+        publish: Box<Publish>,
+        /// For whom, where not for all.
+        audience: Option<Box<Audience>>,
+        /// The name of the API key, in whose scope the idempotency key is unique. `None` is the embedding program.
+        by: Option<Arc<str>>,
+    },
+    /// Sends a signal to who is subscribed, or to one client.
+    Signal(Box<Signal>),
+    /// Asks for retained publications.
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// Which ones.
+        query: HistoryQuery,
+    },
+    /// Drops every retained publication of the channel; epoch and top stay.
+    HistoryRemove {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Asks who is present.
+    Presence {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Lists the channels that live on this node now, in the order of their names.
+    Channels {
+        /// Only those whose name matches.
+        pattern: Option<Pattern>,
+        /// Only those after this name.
+        after: Option<ChannelName>,
+        /// At most this many; 1 to [`CHANNELS_MAX`], and what is outside of that counts as the nearest.
+        limit: u32,
+    },
+    /// Subscribes sessions that have a connection to a channel, as if they had asked and the rule let them: they get
+    /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back with it
+    /// has it again. Answered when they are live. Who was subscribed already counts too.
+    Subscribe {
+        /// Whose.
+        whom: Whom,
+        /// How.
+        options: Box<SubOptions>,
+    },
+    /// Ends subscriptions; the sessions get `unsubscribed` as a push. One that is away loses its presence in the channel. Who
+    /// may subscribe by the rules can do so again.
+    Unsubscribe {
+        /// Whose.
+        whom: Whom,
+        /// From what.
+        channel: ChannelName,
+    },
+    /// Ends connections and, unless the reason lets them come back, their sessions at once, those that are away too.
+    Disconnect {
+        /// Whose.
+        whom: Whom,
+        /// Why.
+        reason: Disconnect,
+    },
+    /// Asks for figures of the node.
+    Info,
+}
+
+/// How the application is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppAnswer {
+    /// To `Publish`.
+    Published {
+        /// Where it stands.
+        position: Position,
+        /// True when the key had been used: it stands where the first one does.
+        duplicate: bool,
+        /// How many sessions are subscribed on this node. Who has left is counted for up to 128 ms, the tick of the hub's clock.
+        subscribers: u64,
+    },
+    /// To `History`.
+    History(Box<History>),
+    /// To `Presence`.
+    Presence(PresenceSnapshot),
+    /// To `Channels`.
+    Channels {
+        /// A page of them.
+        channels: Vec<ChannelInfo>,
+        /// True when there are more after the last one.
+        more: bool,
+    },
+    /// To `Subscribe`, `Unsubscribe` and `Disconnect`: how many sessions it concerned. 0 is an answer and no error.
+    Concerned(u64),
+    /// To `Info`.
+    Info(Box<NodeInfo>),
+    /// Done, and there is nothing to say.
+    Done,
+    /// Refused.
+    Error(Error),
+}
+
+impl AppCommand {
+    /// The same, about this client.
+    pub(crate) fn for_client(&self, client: ClientId) -> AppCommand {
+        let mut command = self.clone();
+        if let AppCommand::Subscribe { whom, .. }
+        | AppCommand::Unsubscribe { whom, .. }
+        | AppCommand::Disconnect { whom, .. } = &mut command
+        {
+            *whom = Whom::Client(client);
+        }
+        command
+    }
+
+    /// The channel whose home takes this command; `None` for what goes to every shard.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            AppCommand::Publish { publish, .. } => Some(&publish.channel),
+            AppCommand::Signal(signal) => Some(&signal.channel),
+            AppCommand::History { channel, .. }
+            | AppCommand::HistoryRemove { channel }
+            | AppCommand::Presence { channel } => Some(channel),
+            AppCommand::Channels { .. }
+            | AppCommand::Subscribe { .. }
+            | AppCommand::Unsubscribe { .. }
+            | AppCommand::Disconnect { .. }
+            | AppCommand::Info => None,
+        }
+    }
+}
+
+impl AppAnswer {
+    /// Adds another shard's part.
+    pub(crate) fn add(&mut self, part: AppAnswer) {
+        match (self, part) {
+            (AppAnswer::Concerned(sum), AppAnswer::Concerned(count)) => *sum += count,
+            (AppAnswer::Info(sum), AppAnswer::Info(part)) => {
+                sum.sessions += part.sessions;
+                sum.connected += part.connected;
+                sum.subscriptions += part.subscriptions;
+                sum.channels += part.channels;
+                sum.history_bytes += part.history_bytes;
+            }
+            (AppAnswer::Channels { channels, more }, AppAnswer::Channels { channels: theirs, more: theirs_go_on }) => {
+                channels.extend(theirs);
+                *more |= theirs_go_on;
+            }
+            _ => {}
+        }
+    }
+
+    /// All parts are in: lists are put in order, and cut to what was asked for.
+    pub(crate) fn finish(&mut self, limit: usize) {
+        if let AppAnswer::Channels { channels, more } = self {
+            channels.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
+            *more |= channels.len() > limit;
+            channels.truncate(limit);
+        }
+    }
+}
+
+/// A channel in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub channel: ChannelName,
+    /// Sessions that are subscribed.
+    pub subscribers: u64,
+    /// How many have entered.
+    pub present: u64,
+    /// Its newest place; `None` while its store has not told.
+    pub top: Option<Position>,
+}
+
+/// Figures of a node, all shards together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeInfo {
+    /// Sessions, with and without connection.
+    pub sessions: u64,
+    /// Sessions with a connection.
+    pub connected: u64,
+    /// Distinct users among them are not counted: that would need a table of its own. Subscriptions of all sessions.
+    pub subscriptions: u64,
+    /// Channels that live here.
+    pub channels: u64,
+    /// Bytes of history.
+    pub history_bytes: u64,
+}

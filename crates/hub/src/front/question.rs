@@ -1,0 +1,406 @@
+//! What the application is asked, and what follows from its answers.
+//!
+//! A question is an [`Ask`] like one to a home: its answer finds it by the token, once; the timer of each makes a missing
+//! answer into `timeout`. What was asked for a connection that has ended is found to be nobody's, and is not done. Rules are
+//! judged before the question and again with its answer, as they may have changed meanwhile.
+
+use super::ask::{Ask, Connecting, Hooked, ReplyTo};
+use super::session::{LetIn, SessionRef};
+use super::{Cx, Front};
+use crate::disconnect::Disconnect;
+use crate::effects::Effect;
+use crate::error::{Error, ErrorCode};
+use crate::hook::{HookAnswer, HookToken, Identified, Question};
+use crate::ids::UserId;
+use crate::name::ChannelName;
+use crate::peer::AskToken;
+use crate::planted::{Planted, planted};
+use crate::rules::{Action, Pattern};
+use crate::shard::Timer;
+use crate::vocabulary::{Command, Connect, EVENT_BYTES_MAX, KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions};
+use bytes::Bytes;
+
+/// Beyond the bound of questions: when to try again, at the earliest, and over how long tries are spread.
+const RETRY_MS: u64 = 500;
+
+/// True where one of the patterns of a hook matches. Costs nothing where there are none.
+pub(super) fn asks(patterns: &[Pattern], channel: &ChannelName) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(channel))
+}
+
+impl Front {
+    pub(crate) fn question_count(&self) -> usize {
+        self.asks.hooked
+    }
+
+    /// Whether one more question may be asked.
+    pub(super) fn may_ask(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let max = cx.limits.questions_max;
+        if self.asks.hooked < max {
+            return Ok(());
+        }
+        let message = format!("{max} questions wait for the application, the limit (questions_max) is {max}");
+        let mut error = Error::new(ErrorCode::Unavailable, message);
+        error.retry_after_ms = Some(RETRY_MS + cx.rng.below(RETRY_MS));
+        Err(error)
+    }
+
+    /// Asks the application. Only after [`may_ask`](Self::may_ask).
+    pub(super) fn question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) -> AskToken {
+        self.asks.hooked += 1;
+        let ask = self.asks.insert(Ask::Hook(Box::new(hooked)));
+        let token = HookToken { index: ask.index, life: ask.life };
+        cx.wheel.add(cx.now.mono_ms + cx.limits.hook_timeout_ms, Timer::Question(token));
+        cx.effects.add(Effect::Ask { token, question: Box::new(question) });
+        ask
+    }
+
+    /// The application did not answer in time, unless it did.
+    pub(crate) fn hook_timeout(&mut self, cx: &mut Cx<'_>, token: HookToken) {
+        let message = format!("the application did not answer in {} ms", cx.limits.hook_timeout_ms);
+        self.hook_answer(cx, token, HookAnswer::Refused(Error::new(ErrorCode::Timeout, message)));
+    }
+
+    /// The application answers. One that comes too late, or twice, finds nothing.
+    pub(crate) fn hook_answer(&mut self, cx: &mut Cx<'_>, token: HookToken, answer: HookAnswer) {
+        let token = AskToken { index: token.index, life: token.life };
+        if !matches!(self.asks.get(token), Some(Ask::Hook(_))) {
+            return;
+        }
+        let Some(Ask::Hook(hooked)) = self.asks.take(token) else { return };
+        self.asks.hooked -= 1;
+        match *hooked {
+            Hooked::Connect(connecting) => self.identified(cx, *connecting, identity(answer)),
+            Hooked::Refresh { session, reply, number } => self.refreshed(cx, session, reply, number, identity(answer)),
+            Hooked::Subscribe { session, sub, edge, reply, want } => {
+                let result = match answer {
+                    HookAnswer::Allowed => Ok(()),
+                    HookAnswer::Refused(Error { code: ErrorCode::Timeout, .. }) if planted(Planted::TimeoutLetsIn) => {
+                        Ok(())
+                    }
+                    other => Err(refusal(other)),
+                };
+                self.authorised(cx, session, (sub, edge), reply, want, result);
+            }
+            Hooked::Publish { session, reply, channel, key } => {
+                let result = match answer {
+                    HookAnswer::Publish(publish) => Ok(*publish),
+                    other => Err(refusal(other)),
+                };
+                self.publish_decided(cx, session, reply, &channel, key, result);
+            }
+            Hooked::Rpc { session, reply } => {
+                let body = match answer {
+                    HookAnswer::Result(data) => result_within(data, cx.limits.page_bytes_max),
+                    other => ReplyBody::Error(refusal(other)),
+                };
+                self.finish(cx, session, reply, body);
+            }
+        }
+    }
+
+    /// A call of a method. It is counted as outstanding already; calls are not ordered among each other.
+    pub(super) fn rpc(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, method: Box<str>, data: Bytes) {
+        if !cx.hooks.rpc {
+            let error = Error::new(ErrorCode::NotFound, format!("no method is called {method:?}"));
+            return self.finish(cx, at, reply, ReplyBody::Error(error));
+        }
+        let Some(caller) = self.sessions.get(at).map(|session| session.caller()) else { return };
+        match self.may_ask(cx) {
+            Err(error) => self.finish(cx, at, reply, ReplyBody::Error(error)),
+            Ok(()) => {
+                self.question(cx, Hooked::Rpc { session: at, reply }, Question::Rpc { caller, method, data });
+            }
+        }
+    }
+
+    /// Asks about a publication that the rule lets through. What comes after it on its channel waits.
+    pub(super) fn ask_publish(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: &ReplyTo,
+        publish: Publish,
+    ) -> Result<(), Error> {
+        self.may_ask(cx).map_err(|error| error.on(&publish.channel))?;
+        let Some(session) = self.sessions.get(at) else { return Ok(()) };
+        let caller = session.caller();
+        if !planted(Planted::LaneNotHeld) {
+            session.extra().lanes.hold(&publish.channel);
+        }
+        let (channel, key) = (publish.channel.clone(), publish.key.clone());
+        let hooked = Hooked::Publish { session: at, reply: reply.clone(), channel, key };
+        self.question(cx, hooked, Question::Publish { caller, publish: Box::new(publish) });
+        Ok(())
+    }
+
+    fn publish_decided(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: ReplyTo,
+        channel: &ChannelName,
+        key: Option<Box<str>>,
+        result: Result<Publish, Error>,
+    ) {
+        let Some(session) = self.sessions.get(at) else { return };
+        session.extra().lanes.release(channel);
+        let user = session.user();
+        let result = result.and_then(|mut publish| {
+            cx.rules.judge(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
+            // Without it a second attempt would stand beside the first.
+            if !planted(Planted::EditLosesKey) {
+                publish.key = key.or(publish.key);
+            }
+            check_edited(&publish, channel, cx.limits.message_bytes_max)?;
+            Ok(publish)
+        });
+        match result {
+            Ok(publish) => self.publish_allowed(cx, at, reply, publish),
+            Err(error) => self.finish(cx, at, reply, ReplyBody::Error(error.on(channel))),
+        }
+        self.drain_lane(cx, at, channel);
+    }
+}
+
+/// A session begins, or shows a newer token.
+impl Front {
+    pub(super) fn ask_connect(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting) {
+        if let Err(error) = self.may_ask(cx) {
+            return self.connect_refused(cx, connecting, error);
+        }
+        let id = connecting.conn;
+        let token = connecting.connect.token.take();
+        let token = self.question(cx, Hooked::Connect(Box::new(connecting)), Question::Connect { token });
+        if let Some(conn) = self.conn(id) {
+            conn.adopting = Some(token);
+        }
+    }
+
+    fn identified(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, result: Result<Identified, Error>) {
+        let Some(conn) = self.conn(connecting.conn) else { return };
+        conn.adopting = None;
+        match result.and_then(|identified| proven(cx, identified)) {
+            Err(error) => self.connect_refused(cx, connecting, error),
+            Ok((user, proof)) => {
+                let missing = proof
+                    .granted
+                    .iter()
+                    .filter(|channel| connecting.connect.subscribe.iter().all(|options| options.channel != **channel));
+                let made: Vec<SubOptions> = missing.cloned().map(SubOptions::new).collect();
+                let Connect { resume, mut subscribe, .. } = connecting.connect;
+                subscribe.extend(made);
+                connecting.connect = Connect { token: None, user, proof, resume, subscribe };
+                connecting.identified = true;
+                self.take_up(cx, connecting);
+            }
+        }
+    }
+
+    /// The connection stays without a session. It may try again, unless it speaks a protocol that would not know it was refused.
+    fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
+        let Connecting { conn: id, reply, waiting, .. } = connecting;
+        let silent = reply == ReplyTo::Silent;
+        let comes_back = error.code.row().retryable;
+        self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+        if silent {
+            return self.close(cx, id, if comes_back { Disconnect::Overloaded } else { Disconnect::Unauthorized });
+        }
+        cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(id));
+        if !comes_back {
+            self.count_bad(cx, id);
+        }
+        for request in waiting {
+            let Some(conn) = self.conn(id) else { return };
+            if conn.adopting.is_some() || matches!(request.command, Command::Connect(_)) {
+                self.command(cx, id, request);
+            } else {
+                // Not counted as bad: it was sent in good faith.
+                let reply = request.id.map_or(ReplyTo::Silent, ReplyTo::Id);
+                let error = Error::new(ErrorCode::NotConnected, "`connect` was refused");
+                self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+            }
+        }
+        self.hold_as_due(cx, id);
+    }
+
+    pub(super) fn refresh(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, token: Box<str>) {
+        if !cx.hooks.connect {
+            return self.finish(cx, at, reply, ReplyBody::Error(no_tokens()));
+        }
+        if let Err(error) = self.may_ask(cx) {
+            return self.finish(cx, at, reply, ReplyBody::Error(error));
+        }
+        let Some(session) = self.sessions.get(at) else { return };
+        let caller = session.caller();
+        let refreshes = &mut session.extra().refreshes;
+        refreshes.0 = refreshes.0.wrapping_add(1);
+        let number = refreshes.0;
+        self.question(cx, Hooked::Refresh { session: at, reply, number }, Question::Refresh { caller, token });
+    }
+
+    fn refreshed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: ReplyTo,
+        number: u32,
+        result: Result<Identified, Error>,
+    ) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let result = result.and_then(|identified| proven(cx, identified)).and_then(|(user, proof)| {
+            if user.as_ref() == session.user() {
+                return Ok(proof);
+            }
+            Err(Error::new(ErrorCode::Denied, "the token is of another user than the session; connect anew with it"))
+        });
+        let proof = match result {
+            Ok(proof) => proof,
+            Err(error) => return self.finish(cx, at, reply, ReplyBody::Error(error)),
+        };
+        // Answers may overtake each other: the token that was shown last holds.
+        let latest = &mut session.extra().refreshes.1;
+        if (number.wrapping_sub(*latest) as i32) < 0 {
+            let proof = session.proof();
+            let body = told(cx, proof);
+            return self.finish(cx, at, reply, body);
+        }
+        *latest = number;
+        let mut identity = session.identity().cloned().unwrap_or_default();
+        identity.proof = proof.clone();
+        self.sessions.identify(at.index, identity);
+        let granted = proof.granted.clone();
+        self.watch_expiry(cx, at);
+        let body = told(cx, proof);
+        self.finish(cx, at, reply, body);
+        self.grants_changed(cx, at, granted);
+    }
+
+    /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made.
+    fn grants_changed(&mut self, cx: &mut Cx<'_>, at: SessionRef, granted: Vec<ChannelName>) {
+        let mut slot = 0;
+        while let Some(session) = self.sessions.get(at) {
+            let Some(sub) = session.subs.get(slot) else { break };
+            let (by, is_told) = (sub.by, sub.is_told());
+            let lost = by == LetIn::Grant && !session.is_granted(&self.edges.edges[sub.edge as usize].name);
+            if lost {
+                session.subs[slot].by = LetIn::Rule;
+            }
+            // One that is not answered yet is judged again with its answer.
+            if !(lost && is_told && self.judge_again(cx, at, slot)) {
+                slot += 1;
+            }
+        }
+        for channel in granted {
+            let edge = self.edges.find(&channel);
+            let Some(session) = self.sessions.get(at) else { return };
+            if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
+                self.subscribe(cx, at, ReplyTo::Bare, SubOptions::new(channel), false);
+            }
+        }
+    }
+
+    /// Starts the clock of a session's identity.
+    pub(super) fn watch_expiry(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        /// The wall clock may jump: it is looked at no later than this.
+        const LOOK_MS: u64 = 60_000;
+        let Some(identity) = self.sessions.get(at).and_then(|session| session.identity_mut()) else { return };
+        identity.watch = identity.watch.wrapping_add(1);
+        if let Some(expires_ms) = identity.proof.expires_ms {
+            let wait_ms = expires_ms.saturating_sub(cx.now.wall_ms).min(LOOK_MS);
+            let timer = Timer::Expiry { session: at.index, life: at.life, watch: identity.watch };
+            cx.wheel.add(cx.now.mono_ms + wait_ms, timer);
+        }
+    }
+
+    /// The time of a session's identity may be up.
+    pub(crate) fn expired(&mut self, cx: &mut Cx<'_>, index: u32, life: u32, watch: u32) {
+        let at = SessionRef { index, life };
+        let Some(session) = self.sessions.get(at) else { return };
+        let Some(identity) = session.identity().filter(|identity| identity.watch == watch) else { return };
+        match (identity.proof.expires_ms, session.conn) {
+            (Some(expires_ms), Some(_)) if cx.now.wall_ms < expires_ms => self.watch_expiry(cx, at),
+            (Some(_), Some(conn)) => self.close(cx, conn, Disconnect::Expired),
+            _ => {}
+        }
+    }
+}
+
+/// The answer to a refresh.
+fn told(cx: &Cx<'_>, proof: Proof) -> ReplyBody {
+    ReplyBody::Refreshed { expires_in_ms: proof.expires_in_ms(cx.now.wall_ms), proof: Box::new(proof) }
+}
+
+/// What the application said of a caller, checked.
+fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof), Error> {
+    let Identified { user, info, expires_ms, subscribe } = identified;
+    if let Some(expires_ms) = expires_ms.filter(|&at| at <= cx.now.wall_ms) {
+        let message = format!("the token expired {} ms ago", cx.now.wall_ms - expires_ms);
+        return Err(Error::new(ErrorCode::Unauthorized, message));
+    }
+    let (len, max) = (info.as_ref().map_or(0, Bytes::len), cx.limits.presence_bytes_max);
+    if len > max {
+        let message = format!("the application's info of {len} bytes exceeds the limit (presence_bytes_max) of {max}");
+        return Err(Error::new(ErrorCode::TooLarge, message));
+    }
+    let max = cx.limits.subscriptions_max;
+    if subscribe.len() > max {
+        let message =
+            format!("the application grants {} subscriptions, the limit (subscriptions_max) is {max}", subscribe.len());
+        return Err(Error::new(ErrorCode::LimitExceeded, message));
+    }
+    Ok((user, Proof { info, expires_ms, granted: subscribe }))
+}
+
+fn identity(answer: HookAnswer) -> Result<Identified, Error> {
+    match answer {
+        HookAnswer::Identity(identified) => Ok(identified),
+        other => Err(refusal(other)),
+    }
+}
+
+/// An answer that is not what was asked for.
+fn refusal(answer: HookAnswer) -> Error {
+    match answer {
+        HookAnswer::Refused(error) => error,
+        _ => Error::new(ErrorCode::Internal, "the application answered another question than it was asked"),
+    }
+}
+
+fn result_within(data: Bytes, max: usize) -> ReplyBody {
+    if data.len() <= max {
+        return ReplyBody::Result(data);
+    }
+    let message =
+        format!("the application's result of {} bytes exceeds the limit (page_bytes_max) of {max}", data.len());
+    ReplyBody::Error(Error::new(ErrorCode::TooLarge, message))
+}
+
+/// What the application made of a publication must be one that a client could have sent.
+fn check_edited(publish: &Publish, channel: &ChannelName, data_max: usize) -> Result<(), Error> {
+    if publish.channel != *channel {
+        let message = format!("the application answered with a publication for {:?}", publish.channel);
+        return Err(Error::new(ErrorCode::Internal, message));
+    }
+    let is_label = |event: &str| !event.is_empty() && !event.chars().any(|c| c.is_control() || c == '"' || c == '\\');
+    if !publish.event.as_deref().is_none_or(is_label) {
+        let message =
+            "the application answered with an event that is empty or has control characters, quotes or backslashes";
+        return Err(Error::new(ErrorCode::Internal, message));
+    }
+    for (what, len, max) in [
+        ("data", publish.data.bytes().len(), data_max),
+        ("event", publish.event.as_deref().map_or(0, str::len), EVENT_BYTES_MAX),
+        ("key", publish.key.as_deref().map_or(0, str::len), KEY_BYTES_MAX),
+    ] {
+        if len > max {
+            let message = format!("{what} of {len} bytes, as the application changed it, exceeds the limit of {max}");
+            return Err(Error::new(ErrorCode::TooLarge, message));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn no_tokens() -> Error {
+    Error::new(ErrorCode::Unauthorized, "this server has no keys to check a token with; connect without one")
+}

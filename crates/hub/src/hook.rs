@@ -1,0 +1,145 @@
+//! Hooks: what the hub asks of the application before it goes on.
+//!
+//! Out: a [`Question`] under a token of the hub's ([`Effect::Ask`](crate::Effect::Ask)). In: one [`HookAnswer`] under the
+//! same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all is said by
+//! [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes later finds nothing.
+//! While a question about a channel is out, later commands of the same session on that channel wait behind it; when its
+//! connection ends, what was asked for it is not done. At most `Limits::questions_max` are out at once: beyond them the command
+//! is `unavailable`.
+//!
+//! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session ends,
+//! unless a `refresh` has brought a newer token of the same user.
+
+use crate::disconnect::Disconnect;
+use crate::error::Error;
+use crate::ids::{ClientId, UserId};
+use crate::name::ChannelName;
+use crate::rules::Pattern;
+use crate::vocabulary::{Publish, SubOptions};
+use bytes::Bytes;
+
+/// Names a question of the hub; the answer carries it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HookToken {
+    pub(crate) index: u32,
+    pub(crate) life: u32,
+}
+
+/// Which questions are asked. What is not asked costs nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Every `connect` is asked about, with its token. Otherwise a token is refused: nobody could check it.
+    pub connect: bool,
+    /// Subscriptions to channels of these patterns, besides those whose rule names `hook`.
+    pub subscribe: Vec<Pattern>,
+    /// Publications to channels of these patterns, besides those whose rule names `hook`.
+    pub publish: Vec<Pattern>,
+    /// Calls of methods.
+    pub rpc: bool,
+    /// The end of every session is told.
+    pub disconnect: bool,
+}
+
+/// Who asks, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The session; `None` before `connect` is answered.
+    pub client: Option<ClientId>,
+    /// Its user, trusted.
+    pub user: Option<UserId>,
+    /// Facts of `on_connect`, trusted JSON.
+    pub info: Option<Bytes>,
+}
+
+/// What the hub asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// May this connection begin a session, and as who?
+    Connect {
+        /// As the client sent it; never logged.
+        token: Option<Box<str>>,
+    },
+    /// The client brings a newer token for the session that it has.
+    Refresh {
+        /// Who.
+        caller: Caller,
+        /// As the client sent it; never logged.
+        token: Box<str>,
+    },
+    /// May it subscribe?
+    Subscribe {
+        /// Who.
+        caller: Caller,
+        /// To what, and how.
+        options: Box<SubOptions>,
+    },
+    /// May it publish this? The answer may hold another publication.
+    Publish {
+        /// Who.
+        caller: Caller,
+        /// What.
+        publish: Box<Publish>,
+    },
+    /// A call of a method.
+    Rpc {
+        /// Who.
+        caller: Caller,
+        /// Which.
+        method: Box<str>,
+        /// With what: JSON.
+        data: Bytes,
+    },
+}
+
+/// How the application answers. An answer of another kind than the question is `internal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookAnswer {
+    /// To `Connect` and `Refresh`: who it is.
+    Identity(Identified),
+    /// To `Subscribe`: it may.
+    Allowed,
+    /// To `Publish`: publish this, on the channel that was asked about. JSON must be valid and without raw line breaks. The
+    /// client's idempotency key stays: an edit that differs from one attempt to the next makes the second a `key_conflict`.
+    Publish(Box<Publish>),
+    /// To `Rpc`: the result, JSON.
+    Result(Bytes),
+    /// To any: no. The client gets this error.
+    Refused(Error),
+}
+
+/// Who a caller was found to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identified {
+    /// Its user; `None` is an anonymous caller.
+    pub user: Option<UserId>,
+    /// Trusted facts, as JSON, shown in presence. At most `Limits::presence_bytes_max`.
+    pub info: Option<Bytes>,
+    /// Until when, in ms since 1970: then the connection is closed unless a newer token came. `None` is without end.
+    pub expires_ms: Option<u64>,
+    /// Channels that it is subscribed to without having asked, and may subscribe to whatever their rules say. It may again on
+    /// later connections by its ticket; a newer answer replaces the list, and ends what is no more on it.
+    pub subscribe: Vec<ChannelName>,
+}
+
+/// What the application is told without being asked for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A session has ended for good: not for each cut, which it may outlive.
+    SessionEnded {
+        /// Whose.
+        caller: Caller,
+        /// Why.
+        why: Ended,
+    },
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its client said goodbye.
+    Left,
+    /// Its client was cut off and did not come back in time.
+    Lost,
+    /// The server closed it, and it may not come back.
+    Closed(Disconnect),
+}

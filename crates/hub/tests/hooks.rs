@@ -1,0 +1,510 @@
+//! Hooks: what the application is asked, what follows from its answers, and what does not wait for them.
+
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use bytes::Bytes;
+use common::*;
+use fanfare_hub::*;
+
+fn hooks(connect: bool, subscribe: &[&str], publish: &[&str]) -> Hooks {
+    let patterns = |all: &[&str]| all.iter().map(|text| Pattern::new(text).unwrap()).collect();
+    Hooks { connect, subscribe: patterns(subscribe), publish: patterns(publish), rpc: true, disconnect: true }
+}
+
+fn net(shards: usize, hooks: Hooks) -> Net {
+    Net::with_hooks(shards, Limits::default(), open_rules(), hooks)
+}
+
+fn with_token(token: &str) -> Connect {
+    Connect { token: Some(token.into()), ..Connect::default() }
+}
+
+fn ada() -> Identified {
+    Identified { user: Some(UserId("ada".into())), ..Identified::default() }
+}
+
+fn denied() -> HookAnswer {
+    HookAnswer::Refused(Error::new(ErrorCode::Denied, "no"))
+}
+
+/// Connects with a token, which the application finds to be `identified`'s.
+fn connect_as(net: &mut Net, shard: usize, connect: Connect, identified: Identified) -> (usize, Connected) {
+    let peer = net.open(shard);
+    let id = net.send(peer, Command::Connect(Box::new(connect)));
+    assert_eq!(net.answer_to(peer, id), None, "the application is asked");
+    net.answer(HookAnswer::Identity(identified));
+    match net.answer_to(peer, id) {
+        Some(ReplyBody::Connected(connected)) => {
+            net.peers[peer].client = Some(connected.client);
+            (peer, *connected)
+        }
+        other => panic!("not connected but {other:?}"),
+    }
+}
+
+/// The publication as the application lets it through, changed.
+fn edited(question: &Question, json: &str) -> HookAnswer {
+    let Question::Publish { publish, .. } = question else { panic!("{question:?}") };
+    HookAnswer::Publish(Box::new(Publish { data: Data::Json(Bytes::from(json.to_owned())), ..(**publish).clone() }))
+}
+
+/// The application lets the publication through that it was asked about first, changed to this.
+fn let_through(net: &mut Net, json: &str) {
+    let (shard, token, question) = net.asked();
+    net.answer_as(shard, token, edited(&question, json));
+}
+
+fn subscribe(name: &str) -> Command {
+    Command::Subscribe { subs: vec![SubOptions::new(channel(name))], many: false }
+}
+
+fn rpc(json: &'static str) -> Command {
+    Command::Rpc { method: "quote".into(), data: Bytes::from_static(json.as_bytes()) }
+}
+
+#[test]
+fn a_token_is_asked_about_and_what_follows_waits() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let peer = net.open(0);
+        let id = net.send(peer, Command::Connect(Box::new(with_token("t"))));
+        let published = net.send(peer, publish("chat:a", "1"));
+        assert_eq!((net.answer_to(peer, id), net.answer_to(peer, published)), (None, None));
+        let info = Some(Bytes::from_static(b"{\"n\":1}"));
+        let question = net.answer(HookAnswer::Identity(Identified { info: info.clone(), ..ada() }));
+        assert_eq!(question, Question::Connect { token: Some("t".into()) });
+        let Some(ReplyBody::Connected(connected)) = net.answer_to(peer, id) else { panic!() };
+        assert_eq!((connected.user, connected.proof.info), (Some(UserId("ada".into())), info));
+        assert!(matches!(net.answer_to(peer, published), Some(ReplyBody::Published { .. })));
+    }
+}
+
+#[test]
+fn without_the_hook_a_token_is_refused() {
+    let mut net = net(1, Hooks::default());
+    let peer = net.open(0);
+    assert_eq!(error_code(&net.ask(peer, Command::Connect(Box::new(with_token("t"))))), ErrorCode::Unauthorized);
+    assert!(matches!(net.ask(peer, Command::Connect(Box::default())), ReplyBody::Connected(_)));
+    assert_eq!(error_code(&net.ask(peer, Command::Refresh { token: "t".into() })), ErrorCode::Unauthorized);
+    assert_eq!(error_code(&net.ask(peer, rpc("1"))), ErrorCode::NotFound);
+}
+
+#[test]
+fn a_refused_connect_may_be_tried_again_and_what_followed_it_is_answered() {
+    let mut net = net(1, hooks(true, &[], &[]));
+    let peer = net.open(0);
+    let first = net.send(peer, Command::Connect(Box::new(with_token("wrong"))));
+    let published = net.send(peer, publish("chat:a", "1"));
+    let second = net.send(peer, Command::Connect(Box::new(with_token("right"))));
+    let again = net.send(peer, publish("chat:a", "2"));
+    net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
+    assert_eq!(error_code(&net.answer_to(peer, first).unwrap()), ErrorCode::Unauthorized);
+    assert_eq!(error_code(&net.answer_to(peer, published).unwrap()), ErrorCode::NotConnected);
+    assert_eq!(net.answer_to(peer, again), None);
+    net.answer(HookAnswer::Identity(ada()));
+    assert!(matches!(net.answer_to(peer, second), Some(ReplyBody::Connected(_))));
+    assert!(matches!(net.answer_to(peer, again), Some(ReplyBody::Published { .. })));
+}
+
+#[test]
+fn publications_are_changed_refused_and_kept_in_order() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &[], &["chat:*"]));
+        let (writer, reader) = (net.connect(0), net.connect(1));
+        net.subscribe(reader, "chat:a");
+        net.take(reader);
+        let first = net.send(writer, publish("chat:a", "1"));
+        let second = net.send(writer, publish("chat:a", "2"));
+        let third = net.send(writer, publish("chat:a", "3"));
+        net.publish(writer, "other", "0");
+        assert_eq!(net.questions.len(), 1, "the next is asked about when the first is decided");
+        let_through(&mut net, "\"one\"");
+        assert!(matches!(net.answer_to(writer, first), Some(ReplyBody::Published { .. })));
+        assert_eq!(net.answer_to(writer, second), None);
+        net.answer(denied());
+        assert_eq!(error_code(&net.answer_to(writer, second).unwrap()), ErrorCode::Denied);
+        let_through(&mut net, "3");
+        assert!(matches!(net.answer_to(writer, third), Some(ReplyBody::Published { .. })));
+        assert_eq!(net.take_messages(reader), ["\"one\"", "3"]);
+    }
+}
+
+#[test]
+fn calls_are_answered_in_any_order_and_counted_as_outstanding() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &[], &[]));
+        let peer = net.connect(0);
+        let ids: Vec<u64> = (0..32).map(|_| net.send(peer, rpc("[1]"))).collect();
+        assert!(net.peers[peer].held, "32 are outstanding");
+        let mut asked: Vec<_> = net.questions.drain(..).collect();
+        let Question::Rpc { caller, method, data } = &asked[0].2 else { panic!() };
+        assert_eq!((caller.client, &**method, &data[..]), (net.peers[peer].client, "quote", &b"[1]"[..]));
+        asked.reverse();
+        for (number, (shard, token, _)) in asked.into_iter().enumerate() {
+            let answer = match number {
+                0 => denied(),
+                1 => HookAnswer::Allowed,
+                2 => HookAnswer::Result(Bytes::from(vec![b'1'; 300 << 10])),
+                _ => HookAnswer::Result(Bytes::from(number.to_string())),
+            };
+            net.answer_as(shard, token, answer);
+        }
+        let code = |net: &Net, at: usize| error_code(&net.answer_to(peer, ids[at]).unwrap());
+        assert_eq!((code(&net, 31), code(&net, 30)), (ErrorCode::Denied, ErrorCode::Internal));
+        assert_eq!(code(&net, 29), ErrorCode::TooLarge);
+        assert_eq!(net.answer_to(peer, ids[0]), Some(ReplyBody::Result(Bytes::from_static(b"31"))));
+        assert!(!net.peers[peer].held);
+    }
+}
+
+#[test]
+fn a_subscription_is_asked_about_and_a_denial_delivers_nothing() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &[]));
+        let (writer, reader) = (net.connect(0), net.connect(1));
+        let sub = net.send(reader, subscribe("room:a"));
+        let entered = net.send(reader, enter("room:a", "1"));
+        let left = net.send(reader, unsubscribe("room:a"));
+        let again = net.send(reader, subscribe("room:a"));
+        assert!(matches!(net.ask(reader, subscribe("chat:b")), ReplyBody::Subscribed(_)), "others do not wait");
+        net.take(writer);
+        let question = net.answer(HookAnswer::Allowed);
+        let Question::Subscribe { caller, options } = question else { panic!("{question:?}") };
+        assert_eq!((caller.client, &*options.channel), (net.peers[reader].client, "room:a"));
+        assert!(matches!(net.answer_to(reader, sub), Some(ReplyBody::Subscribed(_))));
+        assert_eq!(net.answer_to(reader, entered), Some(ReplyBody::Done));
+        assert!(matches!(net.answer_to(reader, left), Some(ReplyBody::Unsubscribed { .. })));
+        assert_eq!(net.answer_to(reader, again), None);
+        // To publish here one must be let in, too.
+        let refused = net.send(writer, publish("room:a", "0"));
+        assert_eq!(error_code(&net.answer_to(writer, refused).unwrap()), ErrorCode::NotSubscribed);
+        let id = net.send(writer, subscribe("room:a"));
+        let (shard, token, _) = net.questions.pop_back().unwrap();
+        net.answer_as(shard, token, HookAnswer::Allowed);
+        assert!(matches!(net.answer_to(writer, id), Some(ReplyBody::Subscribed(_))));
+        net.answer(denied());
+        assert_eq!(error_code(&net.answer_to(reader, again).unwrap()), ErrorCode::Denied);
+        net.publish(writer, "room:a", "1");
+        assert_eq!(net.take_messages(reader), Vec::<String>::new());
+        for question in [Command::Presence { channel: channel("room:a") }, signal("room:a", "x", "1", None)] {
+            assert_eq!(error_code(&net.ask(reader, question)), ErrorCode::NotSubscribed);
+        }
+    }
+}
+
+#[test]
+fn several_subscriptions_are_answered_together_whatever_each_comes_to() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &[]));
+        let peer = net.connect(0);
+        let subs = ["room:a", "chat:b", "room:c"].map(|name| SubOptions::new(channel(name)));
+        let id = net.send(peer, Command::Subscribe { subs: subs.into(), many: true });
+        net.answer(denied());
+        assert_eq!(net.answer_to(peer, id), None);
+        net.answer(HookAnswer::Allowed);
+        let Some(ReplyBody::Many(bodies)) = net.answer_to(peer, id) else { panic!() };
+        assert_eq!(error_code(&bodies[0]), ErrorCode::Denied);
+        assert!(bodies[1..].iter().all(|body| matches!(body, ReplyBody::Subscribed(_))));
+    }
+}
+
+#[test]
+fn what_is_not_answered_in_time_is_a_timeout_and_a_late_answer_finds_nothing() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &["room:*"]));
+        let peer = net.connect(0);
+        let sub = net.send(peer, subscribe("room:a"));
+        let called = net.send(peer, rpc("1"));
+        net.pass(5_200);
+        for id in [sub, called] {
+            assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::Timeout);
+        }
+        net.take(peer);
+        net.answer(HookAnswer::Allowed);
+        net.answer(HookAnswer::Result(Bytes::from_static(b"1")));
+        assert_eq!(net.take(peer), []);
+        net.all_alive();
+        net.pass(2_000);
+        let stats = net.shards.iter().map(|shard| shard.stats());
+        assert_eq!(stats.map(|stats| (stats.questions, stats.edges)).max(), Some((0, 0)), "nothing is kept for it");
+    }
+}
+
+#[test]
+fn beyond_the_bound_of_questions_it_is_unavailable() {
+    let limits = Limits { questions_max: 2, ..Limits::default() };
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &["room:*"], &["room:*"]));
+    let (peer, _) = connect_as(&mut net, 0, Connect::default(), ada());
+    net.send(peer, rpc("1"));
+    net.send(peer, rpc("2"));
+    let refused = |net: &mut Net, peer, command| {
+        let ReplyBody::Error(error) = net.ask(peer, command) else { panic!() };
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert!(error.message.contains("questions_max") && error.retry_after_ms.is_some(), "{error:?}");
+    };
+    refused(&mut net, peer, rpc("3"));
+    refused(&mut net, peer, subscribe("room:a"));
+    refused(&mut net, peer, Command::Refresh { token: "t".into() });
+    let other = net.open(0);
+    refused(&mut net, other, Command::Connect(Box::default()));
+    net.answer(HookAnswer::Result(Bytes::new()));
+    let id = net.send(other, Command::Connect(Box::default()));
+    assert_eq!(net.answer_to(other, id), None, "there is room again");
+}
+
+#[test]
+fn a_cut_while_the_application_thinks_does_nothing_and_leaves_nothing() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &["chat:*"]));
+        let (peer, reader) = (net.connect(0), net.connect(1));
+        net.subscribe(reader, "chat:a");
+        net.send(peer, subscribe("room:a"));
+        net.send(peer, publish("chat:a", "1"));
+        net.send(peer, publish("chat:a", "2"));
+        net.cut(peer);
+        let back = net.resume(peer, 1, vec![SubOptions::new(channel("room:a"))]);
+        assert_eq!(net.client(back), net.client(peer));
+        net.take(back);
+        net.answer(HookAnswer::Allowed);
+        let_through(&mut net, "1");
+        assert_eq!(net.take(back), [], "those were of the old connection");
+        assert_eq!(net.take_messages(reader), Vec::<String>::new());
+        net.answer(HookAnswer::Allowed);
+        assert!(matches!(&net.take(back)[..], [Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
+        assert!(net.questions.is_empty());
+    }
+}
+
+#[test]
+fn presence_goes_on_over_a_question_and_ends_with_a_denial_or_a_second_cut() {
+    for shards in shard_counts() {
+        for denies in [false, true] {
+            let mut net = net(shards, hooks(false, &["room:*"], &[]));
+            let (peer, watcher) = (net.connect(0), net.connect(0));
+            for it in [peer, watcher] {
+                net.send(it, Command::Subscribe { subs: vec![with_presence("room:a")], many: false });
+                net.answer(HookAnswer::Allowed);
+            }
+            net.ask(peer, enter("room:a", "1"));
+            let client = net.client(peer);
+            assert_eq!(presence_changes(&net.take(watcher)), [(PresenceKind::Join, client)]);
+            net.cut(peer);
+            let back = net.resume(peer, 1, vec![with_presence("room:a")]);
+            if denies {
+                net.answer(denied());
+            } else {
+                net.cut(back); // while it is asked about
+                net.all_alive();
+                net.pass(11_000);
+                net.answer(HookAnswer::Allowed);
+            }
+            assert_eq!(presence_changes(&net.take(watcher)), [(PresenceKind::Leave, client)]);
+        }
+    }
+}
+
+#[test]
+fn rules_that_change_while_the_application_thinks_are_heeded() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &["chat:*"]));
+        let peer = net.connect(0);
+        let sub = net.send(peer, subscribe("room:a"));
+        let published = net.send(peer, publish("chat:a", "1"));
+        let closed = |pattern| Rule { subscribe: vec![Who::Nobody], publish: vec![Who::Nobody], ..open_rule(pattern) };
+        net.reload(Rules::new(vec![closed("room:*"), closed("chat:*")]));
+        net.answer(HookAnswer::Allowed);
+        let_through(&mut net, "1");
+        for id in [sub, published] {
+            assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::Denied);
+        }
+        net.pass(2_000);
+        assert!(net.shards.iter().all(|shard| shard.stats().edges == 0));
+    }
+}
+
+#[test]
+fn what_the_application_makes_of_a_publication_is_checked_and_keeps_its_key() {
+    let mut net = net(1, hooks(false, &[], &["chat:*"]));
+    let peer = net.connect(0);
+    net.subscribe(peer, "chat:a");
+    let Command::Publish(original) = publish("chat:a", "1") else { panic!() };
+    let original = Publish { key: Some("k".into()), ..*original };
+    let big = Data::Json(Bytes::from(vec![b'1'; 70_000]));
+    let rows = [
+        (Publish { channel: channel("chat:b"), ..original.clone() }, ErrorCode::Internal),
+        (Publish { event: Some("a\nb".into()), ..original.clone() }, ErrorCode::Internal),
+        (Publish { event: Some("x".repeat(65).into()), ..original.clone() }, ErrorCode::TooLarge),
+        (Publish { data: big, ..original.clone() }, ErrorCode::TooLarge),
+    ];
+    for (answer, code) in rows {
+        let id = net.send(peer, Command::Publish(Box::new(original.clone())));
+        net.answer(HookAnswer::Publish(Box::new(answer)));
+        assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), code);
+    }
+    for duplicate in [false, true] {
+        let id = net.send(peer, Command::Publish(Box::new(original.clone())));
+        net.answer(HookAnswer::Publish(Box::new(Publish { key: None, ..original.clone() })));
+        let Some(ReplyBody::Published { duplicate: found, .. }) = net.answer_to(peer, id) else { panic!() };
+        assert_eq!(found, duplicate);
+    }
+    assert_eq!(net.take_messages(peer), ["1"]);
+}
+
+#[test]
+fn a_ticket_stands_for_the_token_and_a_token_of_another_user_begins_anew() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let info = Some(Bytes::from_static(b"7"));
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), Identified { info: info.clone(), ..ada() });
+        let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+        let by_ticket = |token: Option<&str>| Connect { token: token.map(Into::into), resume, ..Connect::default() };
+        net.cut(peer);
+        let second = net.connect_as(1, by_ticket(None));
+        assert!(net.questions.is_empty(), "nobody is asked");
+        let Told::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &net.peers[second].told[0] else {
+            panic!()
+        };
+        assert_eq!((connected.client, connected.resumed), (net.client(peer), true));
+        assert_eq!((&connected.user, &connected.proof.info), (&ada().user, &info));
+        let by_ticket = |token: &str| Connect {
+            resume: Some(Resume { shard: ShardId(net.peers[second].shard as u16), client: net.client(peer) }),
+            ..with_token(token)
+        };
+        let (again, other) = (by_ticket("t"), by_ticket("u"));
+        let (_, connected) = connect_as(&mut net, 2, again, ada());
+        assert_eq!((connected.client, connected.resumed, connected.proof.info), (net.client(peer), true, None));
+        let bob = Identified { user: Some(UserId("bob".into())), ..Identified::default() };
+        let (_, connected) = connect_as(&mut net, 2, other, bob);
+        assert!(!connected.resumed && connected.client != net.client(peer));
+    }
+}
+
+#[test]
+fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let until = |net: &Net, ms| Identified { expires_ms: Some(net.now.wall_ms + ms), ..ada() };
+        let first = until(&net, 8_000);
+        let (peer, connected) = connect_as(&mut net, 0, with_token("t"), first);
+        assert_eq!(connected.expires_in_ms, Some(8_000));
+        let refresh = |token: &str| Command::Refresh { token: token.into() };
+        let id = net.send(peer, refresh("b"));
+        net.answer(HookAnswer::Identity(Identified { user: Some(UserId("bob".into())), ..Identified::default() }));
+        assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::Denied);
+        let past = Identified { expires_ms: Some(net.now.wall_ms), ..ada() };
+        let id = net.send(peer, refresh("old"));
+        net.answer(HookAnswer::Identity(past));
+        assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::Unauthorized);
+        // Two are out, and their answers overtake each other: the one that was shown last holds.
+        let ids = [net.send(peer, refresh("1")), net.send(peer, refresh("2"))];
+        let answers = [until(&net, 60_000), until(&net, 20_000)];
+        let asked: Vec<_> = net.questions.drain(..).collect();
+        for at in [1, 0] {
+            let (shard, token, _) = asked[at].clone();
+            net.answer_as(shard, token, HookAnswer::Identity(answers[at].clone()));
+            let Some(ReplyBody::Refreshed { expires_in_ms, .. }) = net.answer_to(peer, ids[at]) else { panic!() };
+            assert_eq!(expires_in_ms, Some(20_000));
+        }
+        net.pass(19_500);
+        assert_eq!(net.peers[peer].closed, None);
+        assert_eq!(net.notices, []);
+        net.pass(1_000);
+        assert_eq!(net.peers[peer].closed, Some(Disconnect::Expired));
+        let caller = Caller { client: Some(net.client(peer)), user: ada().user, info: None };
+        assert_eq!(net.notices, [Notice::SessionEnded { caller, why: Ended::Closed(Disconnect::Expired) }]);
+    }
+}
+
+#[test]
+fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token() {
+    for shards in shard_counts() {
+        let rule = Rule { subscribe: vec![Who::Server], ..open_rule("inbox:*") };
+        let rules = Rules::new(vec![rule, open_rule("chat:*")]);
+        let mut net = Net::with_hooks(shards, Limits::default(), rules, hooks(true, &[], &[]));
+        let granted = ["inbox:ada", "chat:a", "none"].map(channel);
+        let grants = Identified { subscribe: granted.into(), ..ada() };
+        let peer = net.open(0);
+        let asked = vec![SubOptions { recent: Some(1), ..SubOptions::new(channel("chat:a")) }];
+        let connect = Connect { subscribe: asked, ..with_token("t") };
+        net.send(peer, Command::Connect(Box::new(connect)));
+        net.answer(HookAnswer::Identity(grants));
+        let mut told: Vec<String> = Vec::new();
+        for it in net.take(peer) {
+            let Told::Reply(reply) = it else { panic!("{it:?}") };
+            match reply.body {
+                ReplyBody::Connected(connected) => net.peers[peer].client = Some(connected.client),
+                ReplyBody::Subscribed(subscribed) => told.push(subscribed.channel.to_string()),
+                ReplyBody::Error(error) => told.push(format!("{} {}", error.code, error.channel.unwrap())),
+                other => panic!("{other:?}"),
+            }
+        }
+        told.sort_unstable();
+        assert_eq!(told, ["chat:a", "inbox:ada", "no_rule none"]);
+        // It comes back by its ticket, and may again.
+        net.cut(peer);
+        let back = net.resume(peer, 1, vec![SubOptions::new(channel("inbox:ada"))]);
+        assert!(matches!(&net.take(back)[1], Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
+        net.reload(Rules::new(vec![
+            Rule { subscribe: vec![Who::Nobody], ..open_rule("inbox:*") },
+            open_rule("chat:*"),
+        ]));
+        assert_eq!(net.take(back), [], "what the application granted no rule takes away");
+        let id = net.send(back, Command::Refresh { token: "t2".into() });
+        net.answer(HookAnswer::Identity(Identified { subscribe: vec![channel("chat:c")], ..ada() }));
+        assert!(matches!(net.answer_to(back, id), Some(ReplyBody::Refreshed { .. })));
+        let told = net.take(back);
+        assert!(matches!(&told[1], Told::Push(Push::Unsubscribed { channel, .. }) if **channel == *"inbox:ada"));
+        assert!(
+            matches!(&told[2], Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(it) }) if *it.channel == *"chat:c")
+        );
+    }
+}
+
+#[test]
+fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &[], &[]));
+        let peers: Vec<usize> = (0..4).map(|shard| net.connect(shard)).collect();
+        let clients: Vec<_> = peers.iter().map(|peer| net.client(*peer)).collect();
+        net.cut(peers[0]);
+        let back = net.resume(peers[0], 2, vec![]);
+        net.cut(peers[1]);
+        assert_eq!(net.notices, []);
+        for (peer, reason) in [(peers[2], Disconnect::Kicked), (peers[3], Disconnect::Internal)] {
+            let Peer { shard, conn, .. } = net.peers[peer];
+            net.input(shard, Input::Close { conn, reason });
+        }
+        let Peer { shard, conn, .. } = net.peers[back];
+        net.input(shard, Input::Closed { conn, finally: true });
+        net.pass(11_000);
+        let ended: Vec<_> =
+            net.notices.iter().map(|Notice::SessionEnded { caller, why }| (caller.client, *why)).collect();
+        let expected = [
+            (clients[2], Ended::Closed(Disconnect::Kicked)),
+            (clients[0], Ended::Left),
+            (clients[1], Ended::Lost),
+            (clients[3], Ended::Lost),
+        ];
+        for (client, why) in expected {
+            assert!(ended.contains(&(Some(client), why)), "{why:?} of {client} in {ended:?}");
+        }
+        assert_eq!(ended.len(), 4);
+    }
+}
+
+#[test]
+fn who_is_refused_is_closed_in_time_and_at_once_where_its_protocol_has_no_word_for_it() {
+    let mut net = net(1, hooks(true, &[], &[]));
+    let (native, silent) = (net.open(0), net.open(0));
+    net.send(native, Command::Connect(Box::new(with_token("t"))));
+    let conn = net.peers[silent].conn;
+    net.input(0, Input::Command { conn, request: Request { id: None, command: Command::Connect(Box::default()) } });
+    net.pass(4_000);
+    net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
+    net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
+    assert_eq!((net.peers[native].closed, net.peers[silent].closed), (None, Some(Disconnect::Unauthorized)));
+    net.pass(5_200);
+    assert_eq!(net.peers[native].closed, Some(Disconnect::NotConnected));
+}

@@ -1,0 +1,252 @@
+//! The application of a simulated world: it is asked, thinks for a while, and answers, mostly.
+//!
+//! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge knows it
+//! too and a second attempt fares like the first. What it says of subscriptions is kept, with the question it was said to: the
+//! hub may say `subscribed` only where the last question about that session and channel was answered with leave. And every
+//! session that began must be told to have ended once, and only then.
+
+use crate::plan::HookPlan;
+use fanfare_hub::{
+    Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Question,
+    Reply, ReplyBody, Rng, UserId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a publication begins with that the application has changed.
+const EDITED: &[u8] = b"{\"edited\":true,";
+/// What a token ends with where its user has trusted facts.
+pub(crate) const WITH_INFO: &str = "+info";
+
+#[derive(Debug)]
+pub(crate) struct Application {
+    plan: HookPlan,
+    rng: Rng,
+    /// Payloads from this number on are never denied: everything has healed.
+    pub(crate) calm_from: Option<u64>,
+    last: u64,
+    /// The last question about a subscription, and whether leave was given.
+    leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
+    /// Channels to which it has subscribed somebody itself: leave that it did not give in an answer.
+    granted: BTreeSet<ChannelName>,
+    /// The session of each pipe.
+    clients: BTreeMap<usize, ClientId>,
+    /// Every session that began, and whether its end was told.
+    sessions: BTreeMap<ClientId, bool>,
+    broken: Option<String>,
+    pub(crate) asked: u64,
+    pub(crate) late: u64,
+    pub(crate) missing: u64,
+    pub(crate) denied: u64,
+    pub(crate) edited: u64,
+}
+
+/// What it will say.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    pub(crate) number: u64,
+    pub(crate) answer: Box<HookAnswer>,
+    pub(crate) after_ms: u64,
+}
+
+impl Application {
+    pub(crate) fn new(plan: HookPlan, rng: Rng) -> Self {
+        Application {
+            plan,
+            rng,
+            calm_from: None,
+            last: 0,
+            leave: BTreeMap::new(),
+            granted: BTreeSet::new(),
+            clients: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            broken: None,
+            asked: 0,
+            late: 0,
+            missing: 0,
+            denied: 0,
+            edited: 0,
+        }
+    }
+
+    /// It is asked. `None`: it will never answer.
+    pub(crate) fn asked(&mut self, now: Now, question: &Question, timeout_ms: u64) -> Option<Answering> {
+        self.last += 1;
+        self.asked += 1;
+        let number = self.last;
+        if let Question::Subscribe { caller: Caller { client: Some(client), .. }, options } = question {
+            self.leave.insert((*client, options.channel.clone()), (number, false));
+        }
+        let calm = self.calm_from.is_some();
+        let fate = self.rng.below(1000);
+        let plan = &self.plan;
+        let after_ms = match fate {
+            _ if calm => self.rng.below(20),
+            fate if fate < plan.missing => {
+                self.missing += 1;
+                return None;
+            }
+            fate if fate < plan.missing + plan.late => {
+                self.late += 1;
+                timeout_ms + 130 + self.rng.below(1_000)
+            }
+            fate if fate < plan.missing + plan.late + plan.slow => self.rng.below(timeout_ms),
+            _ => self.rng.below(8),
+        };
+        let denies = !calm && self.rng.below(1000) < self.plan.denies;
+        let answer = Box::new(self.answer(now, question, denies));
+        Some(Answering { number, answer, after_ms })
+    }
+
+    fn answer(&mut self, now: Now, question: &Question, denies: bool) -> HookAnswer {
+        let refused = |code| HookAnswer::Refused(Error::new(code, "the application says no"));
+        let answer = match question {
+            // The real client core takes a refusal for the end: only the others are refused.
+            Question::Connect { token: Some(token) } if denies && token.starts_with("user") => {
+                refused(ErrorCode::Unauthorized)
+            }
+            Question::Connect { token } => self.identity(now, token.as_deref()),
+            Question::Refresh { .. } | Question::Subscribe { .. } | Question::Rpc { .. } if denies => {
+                refused(ErrorCode::Denied)
+            }
+            Question::Refresh { token, .. } => self.identity(now, Some(token)),
+            Question::Subscribe { .. } => HookAnswer::Allowed,
+            Question::Publish { publish, .. } if !self.lets(publish.data.bytes()) => refused(ErrorCode::Denied),
+            Question::Publish { publish, .. } => {
+                let data = edited(publish.data.bytes());
+                self.edited += u64::from(*data != **publish.data.bytes());
+                // It never heard of keys: the hub has to keep them.
+                let publish = Publish { data: Data::Json(data.into()), key: None, ..(**publish).clone() };
+                HookAnswer::Publish(Box::new(publish))
+            }
+            Question::Rpc { data, .. } => HookAnswer::Result(data.clone()),
+        };
+        self.denied += u64::from(matches!(answer, HookAnswer::Refused(_)));
+        answer
+    }
+
+    fn identity(&mut self, now: Now, token: Option<&str>) -> HookAnswer {
+        let user = token.map(user_of);
+        let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
+        let ends = self.plan.expires && self.calm_from.is_none() && self.rng.below(3) == 0;
+        let expires_ms = ends.then(|| now.wall_ms + 1_000 + self.rng.below(7_000));
+        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe: Vec::new() })
+    }
+
+    /// Its answer goes to the hub now.
+    pub(crate) fn answers(&mut self, number: u64, answer: &HookAnswer) {
+        if *answer == HookAnswer::Allowed {
+            self.leave.values_mut().filter(|(question, _)| *question == number).for_each(|(_, leave)| *leave = true);
+        }
+    }
+
+    /// The hub answers the connection of a pipe.
+    pub(crate) fn said(&mut self, pipe: usize, reply: &Reply) {
+        match &reply.body {
+            ReplyBody::Connected(connected) => {
+                let client = connected.client;
+                self.clients.insert(pipe, client);
+                if self.plan.hooks.disconnect && *self.sessions.entry(client).or_insert(false) {
+                    self.broken = Some(format!("hooks: the session {client} goes on after its end was told"));
+                }
+            }
+            ReplyBody::Subscribed(subscribed) => self.subscribed(pipe, &subscribed.channel),
+            ReplyBody::Many(bodies) => {
+                for body in bodies {
+                    if let ReplyBody::Subscribed(subscribed) = body {
+                        self.subscribed(pipe, &subscribed.channel);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// It subscribes sessions to a channel by itself.
+    pub(crate) fn grants(&mut self, channel: &ChannelName) {
+        self.granted.insert(channel.clone());
+    }
+
+    fn subscribed(&mut self, pipe: usize, channel: &ChannelName) {
+        if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) || self.granted.contains(channel) {
+            return;
+        }
+        let client = self.clients.get(&pipe).copied();
+        let leave = client.and_then(|client| self.leave.get(&(client, channel.clone())));
+        if leave.is_none_or(|(_, leave)| !leave) {
+            self.broken = Some(format!("hooks: {client:?} is subscribed to {channel} without leave"));
+        }
+    }
+
+    /// The hub tells it something.
+    pub(crate) fn told(&mut self, notice: &Notice) {
+        let Notice::SessionEnded { caller, .. } = notice;
+        let Some(client) = caller.client else { return };
+        if self.sessions.insert(client, true) != Some(false) {
+            self.broken = Some(format!("hooks: the end of {client} is told twice, or it never began"));
+        }
+    }
+
+    pub(crate) fn broken(&mut self) -> Result<(), String> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// All is calm: as many sessions have not ended as there are.
+    pub(crate) fn finish(&self, sessions: usize) -> Result<(), String> {
+        let alive = self.sessions.values().filter(|ended| !**ended).count();
+        if self.plan.hooks.disconnect && alive != sessions {
+            return Err(format!("hooks: {alive} sessions have not been told to have ended, and there are {sessions}"));
+        }
+        Ok(())
+    }
+
+    /// Whether it lets this payload be published.
+    fn lets(&self, data: &[u8]) -> bool {
+        let number = number_of(data);
+        self.calm_from.is_some_and(|from| number >= from) || !number.is_multiple_of(11)
+    }
+
+    /// What stands in the history of a channel must be what it let through, as it made it.
+    pub(crate) fn check_kept(&self, channel: &ChannelName, data: &[u8]) -> Result<(), String> {
+        let is_hooked = self.plan.hooks.publish.iter().any(|pattern| pattern.matches(channel));
+        let original = plain(data);
+        let text = String::from_utf8_lossy(data);
+        if is_hooked && !self.lets(&original) {
+            return Err(format!("hooks: {text} stands in {channel}, and was denied"));
+        }
+        let expected = if is_hooked { edited(&original) } else { original };
+        if expected != data {
+            return Err(format!(
+                "hooks: {text} stands in {channel}, and should be {}",
+                String::from_utf8_lossy(&expected)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Who a token is of.
+pub(crate) fn user_of(token: &str) -> UserId {
+    UserId(token.trim_end_matches(WITH_INFO).into())
+}
+
+/// What the application makes of a payload.
+fn edited(data: &[u8]) -> Vec<u8> {
+    match number_of(data).is_multiple_of(5) {
+        true => [EDITED, &data[1..]].concat(),
+        false => data.to_vec(),
+    }
+}
+
+/// What the client sent, of what was published.
+pub(crate) fn plain(data: &[u8]) -> Vec<u8> {
+    match data.strip_prefix(EDITED) {
+        Some(rest) => [b"{", rest].concat(),
+        None => data.to_vec(),
+    }
+}
+
+/// The number in `{"n":5,…`.
+fn number_of(data: &[u8]) -> u64 {
+    let digits = data.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
