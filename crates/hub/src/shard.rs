@@ -283,8 +283,8 @@ impl Shard {
                 self.front(now, effects, |front, cx| front.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
-            PeerBody::Adopt { token, client } => {
-                self.front(now, effects, |front, cx| front.adopt(cx, from, token, client))
+            PeerBody::Adopt { token, client, asker } => {
+                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client))
             }
             PeerBody::Adopted { token, session } => {
                 self.front(now, effects, |front, cx| front.adopted(cx, token, session));

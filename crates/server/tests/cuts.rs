@@ -101,7 +101,7 @@ async fn cut_in_the_handshake_more_often_than_not() {
 
 #[tokio::test]
 async fn silent_until_the_heartbeat_finds_it() {
-    reads_all(Break::Silence, 6_000, 2, 60, 100).await;
+    reads_all(Break::Silence, 6_000, 2, 40, 300).await;
 }
 
 /// Where the way back is broken the answer is lost, where the way forth is, the publication: a retry under the same key makes

@@ -28,7 +28,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it.
+    /// Breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it; every fourth one lasts
+    /// sixteen times as long, so that there is progress where an answer is longer than that.
     pub async fn start(server: SocketAddr, seed: u64, how: Break, up_max: usize, down_max: usize) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -36,10 +37,13 @@ impl Proxy {
         let random = Mutex::new(Random::new(seed));
         let (is_whole, count) = (whole.clone(), broken.clone());
         tokio::spawn(async move {
+            let mut number = 0;
             while let Ok((near, _)) = listener.accept().await {
+                number += 1;
+                let times = if number % 4 == 0 { 16 } else { 1 };
                 let Ok(far) = TcpStream::connect(server).await else { continue };
                 let mut random = random.lock().expect("no panic");
-                let (up, down) = (random.below(up_max), random.below(down_max));
+                let (up, down) = (times * random.below(up_max), times * random.below(down_max));
                 tokio::spawn(join(near, far, (up, down), how, is_whole.clone(), count.clone()));
             }
         });
