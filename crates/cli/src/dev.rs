@@ -2,7 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Address, ApiKey, Chat, Config, Fanfare, Native, Origins, Running};
+use fanfare::{Address, AdminOn, ApiKey, Chat, Config, Fanfare, LogError, LogFormat, Logs, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,14 +24,14 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    log_to_stderr();
+    let api_key = args.api_key.unwrap_or_else(random_key);
+    log_to_stderr(&api_key)?;
     raise_file_limit();
-    let mut config = Config { origins: Origins::Localhost, ..Config::open() };
+    let mut config = Config { origins: Origins::Localhost, admin: AdminOn::MainPort, ..Config::open() };
     if let Some(shards) = args.shards {
         config.shards = shards;
     }
     let shards = config.shards;
-    let api_key = args.api_key.unwrap_or_else(random_key);
     config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
         sentence: error.to_string(),
         hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
@@ -153,9 +153,15 @@ impl Signals {
     }
 }
 
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FANFARE__LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+/// `FANFARE__LOG` says which lines, `FANFARE__LOG__FORMAT` how they are written.
+fn log_to_stderr(api_key: &str) -> Result<(), Failure> {
+    let setting = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let logs = || -> Result<(), LogError> {
+        let format = setting("FANFARE__LOG__FORMAT").map_or(Ok(LogFormat::Text), |text| text.parse())?;
+        let filter = setting("FANFARE__LOG").unwrap_or_else(|| "info".to_owned());
+        Logs::default().format(format).filter(&filter).secret(api_key).init()
+    };
+    logs().map_err(|error| Failure { sentence: error.to_string(), hint: None, status: 1 })
 }
 
 /// As many connections as the system lets this process have: the usual soft limit is 1,024 files.

@@ -280,6 +280,8 @@ pub enum Denial {
     Capture {
         /// The rule's pattern.
         rule: Box<str>,
+        /// What was wanted.
+        action: Action,
     },
 }
 
@@ -292,13 +294,14 @@ impl Denial {
                 let caller = if authenticated { "an authenticated" } else { "an anonymous" };
                 let option = action.option();
                 let message = format!("the rule {rule:?} says {option} = {allows}; {caller} caller is not among them");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule)
+                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
             }
-            Denial::Capture { rule } => Error::new(
+            Denial::Capture { rule, action } => Error::new(
                 ErrorCode::Denied,
                 format!("the rule {rule:?} is for the user that the name tells, and the caller is another"),
             )
-            .by_rule(&rule),
+            .by_rule(&rule)
+            .by_option(action.option()),
         }
         .on(channel)
     }
@@ -333,7 +336,7 @@ impl Rules {
         if let Some(captured) = rule.pattern.captured_user(name) {
             // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
             if user.is_none_or(|user| *user.0 != *captured) {
-                return Err(Denial::Capture { rule: rule.pattern.as_str().into() });
+                return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action });
             }
         }
         if allows(rule, action, user) {
