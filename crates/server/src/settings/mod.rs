@@ -286,7 +286,7 @@ impl Loading {
                 }
                 keys.push(key);
             }
-            Err(problem) => self.problems.push(problem),
+            Err(problem) => self.problems.push(*problem),
         }
     }
 
