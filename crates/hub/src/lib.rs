@@ -30,6 +30,7 @@ mod rules;
 mod shard;
 mod store;
 mod vocabulary;
+mod watch;
 mod wheel;
 
 pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom};
@@ -53,3 +54,4 @@ pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rul
 pub use shard::{Input, Now, Shard, ShardConfig, Stats};
 pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Store};
 pub use vocabulary::*;
+pub use watch::{Counts, Denied, Note, Noted};

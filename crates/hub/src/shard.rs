@@ -16,6 +16,7 @@ use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::store::{Answer, Store};
 use crate::vocabulary::{Push, Request};
+use crate::watch::Counts;
 use crate::wheel::Wheel;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -151,7 +152,7 @@ pub struct ShardConfig {
 }
 
 /// Figures for the watchers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Sessions, with and without connection.
     pub sessions: usize,
@@ -165,6 +166,12 @@ pub struct Stats {
     pub signals_shed: u64,
     /// Questions to the application without an answer yet.
     pub questions: usize,
+    /// Subscriptions of connected sessions.
+    pub subscriptions: usize,
+    /// Connections whose outbox is over its mark: they pull.
+    pub behind: usize,
+    /// What has happened so far.
+    pub counts: Counts,
 }
 
 /// See the module's description.
@@ -213,8 +220,16 @@ impl Shard {
         effects.set_wake(self.wheel.next_ms());
     }
 
+    /// True where no command waits for its answer and everybody who keeps up has been given what has come to this shard: what
+    /// a server waits for, once it takes in no more commands, before it sends its clients away.
+    pub fn is_settled(&self) -> bool {
+        self.front.is_settled()
+    }
+
     /// Figures for the watchers.
     pub fn stats(&self) -> Stats {
+        let mut counts = self.front.counts.clone();
+        counts.add(&self.homes.counts);
         Stats {
             sessions: self.front.session_count(),
             edges: self.front.edge_count(),
@@ -222,6 +237,9 @@ impl Shard {
             history_bytes: self.store.bytes_used(),
             signals_shed: self.front.signals_shed,
             questions: self.front.question_count(),
+            subscriptions: self.front.subscription_count(),
+            behind: self.front.full_count(),
+            counts,
         }
     }
 
@@ -277,8 +295,8 @@ impl Shard {
                 self.front(now, effects, |front, cx| front.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
-            PeerBody::Adopt { token, client } => {
-                self.front(now, effects, |front, cx| front.adopt(cx, from, token, client))
+            PeerBody::Adopt { token, client, asker } => {
+                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client))
             }
             PeerBody::Adopted { token, session } => {
                 self.front(now, effects, |front, cx| front.adopted(cx, token, session));

@@ -1,7 +1,7 @@
 //! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
 
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
-use fanfare_hub::{Connect, Now, Push, Reply};
+use fanfare_hub::{Command, Connect, Error, ErrorCode, Now, Push, Reply, Request};
 use fanfare_wire::chat::{self, Written};
 
 /// The mission's plain chat: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
@@ -26,6 +26,10 @@ impl Chat {
 }
 
 impl Protocol for Chat {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
     fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(chat::Chat::open(Connect::default()));
         Box::new(chat::Chat::default())
@@ -49,16 +53,26 @@ impl Conversation for chat::Chat {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes, // the mission's server reads them alike
         };
-        if let Err(ignored) = self.decode(bytes, &mut turn.requests) {
-            crate::shard::log_ignored(&ignored);
+        match self.decode(bytes, &mut turn.requests) {
+            Ok(()) => {}
+            // The hub counts it, and ends the connection where there are too many; a chat has no words for an error.
+            Err(ignored) if ignored.is_bad() => {
+                let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
+                turn.requests.push(Request { id: None, command: Command::Invalid(error) });
+            }
+            Err(ignored) => crate::watch::logs::ignored(&ignored),
         }
+    }
+
+    fn takes_presence(&mut self, push: &Push) -> bool {
+        self.takes(push)
     }
 
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
             Ok(written) => encoded(written),
             Err(refused) => {
-                crate::shard::log_ignored(&refused);
+                crate::watch::logs::ignored(&refused);
                 Encoded::Nothing
             }
         }

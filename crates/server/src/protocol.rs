@@ -123,6 +123,11 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
+    /// What it is called in figures. Default: its subprotocol, or `custom`.
+    fn name(&self) -> &'static str {
+        self.subprotocol().unwrap_or("custom")
+    }
+
     /// The largest message of a client, in bytes. Default: the server's `message_bytes_max`.
     fn message_bytes_max(&self, limits: &Limits) -> usize {
         limits.message_bytes_max
@@ -146,6 +151,13 @@ pub trait Conversation {
 
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
+
+    /// Whether this connection is to have a push of presence that was encoded for all. A protocol whose clients ignore what
+    /// they know already, by its `seq`, need not ask; one without such a number can leave out here what it has told.
+    fn takes_presence(&mut self, push: &Push) -> bool {
+        let _ = push;
+        true
+    }
 }
 
 /// Sends every message back as it came.
@@ -163,6 +175,10 @@ impl Echo {
 }
 
 impl Protocol for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
     fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
         Box::new(*self)

@@ -13,7 +13,10 @@ use crate::listen::{Address, Listener, SocketFile, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::service::FanfareService;
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, shard_id};
+use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Routes, Shell, Upgrade, shard_id};
+use crate::watch::admin::{self, AdminServer};
+use crate::watch::counters::TimedStore;
+use crate::watch::{AdminOn, State, Watch};
 use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::io;
 use std::sync::Arc;
@@ -140,8 +143,16 @@ pub struct Running {
     addresses: Vec<Address>,
     _files: Vec<SocketFile>,
     controls: Vec<UnboundedSender<Control>>,
-    threads: Vec<JoinHandle<()>>,
+    started: Started,
+    /// The rules of the code, which stand behind those of a configuration that is loaded anew.
     code_rules: Arc<[Rule]>,
+}
+
+/// What runs: the shards, and whoever watches them.
+struct Started {
+    threads: Vec<JoinHandle<()>>,
+    watch: Arc<Watch>,
+    admin: Option<AdminServer>,
 }
 
 impl Fanfare {
@@ -223,8 +234,8 @@ impl Fanfare {
         }
         let controls = self.handle.controls().to_vec();
         let code_rules = self.code_rules.clone();
-        let threads = self.start_shards(listeners)?.1;
-        Ok(Running { addresses: bound, controls, threads, code_rules, _files: files })
+        let (_, started) = self.start_shards(listeners)?;
+        Ok(Running { addresses: bound, controls, started, code_rules, _files: files })
     }
 
     /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
@@ -236,13 +247,23 @@ impl Fanfare {
         let controls = self.handle.controls().to_vec();
         let (config, code_rules) = (self.config.clone(), self.code_rules.clone());
         let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
-        let (routes, threads) = self.start_shards(no_listeners)?;
+        let (routes, started) = self.start_shards(no_listeners)?;
         let service = FanfareService::new(routes, config, controls.clone());
-        Ok((service, Running { addresses: Vec::new(), controls, threads, code_rules, _files: Vec::new() }))
+        Ok((service, Running { addresses: Vec::new(), controls, started, code_rules, _files: Vec::new() }))
     }
 
-    #[allow(clippy::type_complexity)] // what the two ways to start need of it
-    fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Vec<JoinHandle<()>>), ServeError> {
+    fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
+        let admin = match &self.config.admin {
+            AdminOn::Address(address) => Some(admin::Bound::at(address)?),
+            AdminOn::MainPort | AdminOn::Off => None,
+        };
+        let names = self.protocols.iter().map(|(_, protocol)| protocol.name()).collect();
+        let watch = Watch::new(self.handle.controls(), names);
+        let own = match &self.config.admin {
+            AdminOn::MainPort => admin::router(watch.clone()),
+            AdminOn::Address(_) | AdminOn::Off => admin::health(),
+        };
+        let pages = own.fallback_service(self.pages.clone());
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
@@ -254,19 +275,21 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), api: self.api.clone(), pages: self.pages.clone() };
+        let routes = Routes { upgrades: upgrades.collect(), api: self.api.clone(), watch: watch.clone(), pages };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let hooks = Arc::new(self.handlers.hooks());
         let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
         let mut threads = Vec::new();
+        let meeting = Meeting::of(shards);
         let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
+            let meeting = meeting.clone();
             let dispatcher = runtime.clone().map(|runtime| Dispatcher {
                 handlers: self.handlers.clone(),
                 runtime,
@@ -274,6 +297,7 @@ impl Fanfare {
                 clock: self.clock.clone(),
                 deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
                 turns: turns.clone(),
+                watch: watch.clone(),
                 back: self.handle.controls()[index].clone(),
             });
             let seeds = (random()?, random()?);
@@ -283,7 +307,7 @@ impl Fanfare {
             let body = move || {
                 let now = clock.now();
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
-                let store = Box::new(MemoryStore::new(&limits, seeds.0));
+                let (store, store_times) = TimedStore::new(MemoryStore::new(&limits, seeds.0));
                 let shard = ShardConfig {
                     me,
                     shards: config.shards,
@@ -293,15 +317,18 @@ impl Fanfare {
                     seed: seeds.1,
                     placement_key,
                 };
-                let shell =
-                    Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, clock);
-                shard::run(shell, listeners, shard_routes, Inbox { batches, control, alive }, ready);
+                let hub = Shard::new(shard, Box::new(store), now);
+                let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
+                shell.watch_store(store_times);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control, meeting, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
             is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
-        Ok((routes, threads))
+        let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
+        watch.set(State::Ready);
+        Ok((routes, Started { threads, watch, admin }))
     }
 }
 
@@ -470,8 +497,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
                 return Err(ServeError::Ambiguous { path: path.clone(), subprotocol: protocol.subprotocol() });
             }
         }
-        let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
-        let pages = self.pages.fallback(http::not_found).merge(health);
+        let pages = self.pages.fallback(http::not_found);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
         let api = endpoint(&self.config, &handle)?;
@@ -489,6 +515,13 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         })
     }
 
+    /// Serves `/metrics`, `/healthz` and `/readyz` there. Default: what the configuration says, which is nowhere.
+    #[must_use]
+    pub fn admin(mut self, on: AdminOn) -> Self {
+        self.config.admin = on;
+        self
+    }
+
     /// Serves what no protocol takes from here: any axum router.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
@@ -498,6 +531,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
 }
 
 impl Running {
+    /// Where `/metrics` is served, where that has an address of its own.
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.started.admin.as_ref().map(|admin| &admin.address)
+    }
+
     /// Where it listens, with the ports that were chosen.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
@@ -511,11 +549,13 @@ impl Running {
         })
     }
 
-    /// Stops accepting, sends everybody away with a word of when to come back, and waits until they have gone.
+    /// Stops accepting and listening, answers what was asked and delivers it, sends everybody away with a word of when to come
+    /// back, and waits until they have gone. What was acknowledged has been sent to all who were connected then.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
     pub fn drain(self) -> Result<(), ServeError> {
+        self.started.watch.set(State::Draining);
         for control in &self.controls {
             let _ = control.send(Control::Drain); // a shard that has failed is found by `join`
         }
@@ -537,7 +577,7 @@ impl Running {
         for control in &self.controls {
             let (answer, answered) = oneshot::channel();
             if control.send(Control::Stats(answer)).is_ok() {
-                all.extend(answered.await);
+                all.extend(answered.await.map(|figures| (figures.hub, figures.open)));
             }
         }
         all
@@ -545,6 +585,7 @@ impl Running {
 
     /// Tells the shards to end, and does not wait for it.
     pub(crate) fn abandon(self) {
+        self.started.watch.set(State::Draining);
         for control in &self.controls {
             let _ = control.send(Control::Drain); // one that has failed needs no telling
         }
@@ -556,7 +597,7 @@ impl Running {
     /// [`ServeError::Shard`] when one failed.
     pub fn join(self) -> Result<(), ServeError> {
         let mut result = Ok(());
-        for thread in self.threads {
+        for thread in self.started.threads {
             if thread.join().is_err() {
                 result = Err(ServeError::Shard);
             }

@@ -7,6 +7,7 @@ use super::units::{self, Wrong};
 use super::written::{Raw, Written};
 use crate::listen::Address;
 use crate::origin::Origins;
+use crate::watch::AdminOn;
 use std::time::Duration;
 
 /// Where a value lives.
@@ -20,6 +21,7 @@ pub(super) enum Kind {
     Switch(At<bool>),
     Word { words: &'static [&'static str], at: At<String> },
     Origins(At<Origins>),
+    Admin(At<AdminOn>),
 }
 
 pub(super) enum Number {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Switch(_) => "true|false",
             Kind::Word { .. } => "WORD",
             Kind::Origins(_) => "ORIGIN",
+            Kind::Admin(_) => "ADDRESS",
         }
     }
 
@@ -57,6 +60,9 @@ impl Kind {
             }
             Kind::Switch(_) => "true or false".to_owned(),
             Kind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
+            Kind::Admin(_) => {
+                "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
+            }
             Kind::Origins(_) => {
                 "a list of origins (\"https://app.example\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
             }
@@ -120,6 +126,16 @@ impl Kind {
                 _ => return Err(kind_of(written, "write one of the words, in quotes")),
             },
             Kind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
+            Kind::Admin(at) => match &written.raw {
+                Raw::Text(text) if text == "off" => *at(settings) = AdminOn::Off,
+                Raw::Text(text) if text == "main" => *at(settings) = AdminOn::MainPort,
+                Raw::Text(text) => {
+                    let address = text.parse::<Address>();
+                    let wrong = |_| Wrong { problem: format!("{text:?} is no address"), hint: address_hint(text) };
+                    *at(settings) = AdminOn::Address(address.map_err(wrong)?);
+                }
+                _ => return Err(kind_of(written, "write one address, \"main\" or \"off\", in quotes")),
+            },
         }
         Ok(())
     }
@@ -138,6 +154,11 @@ impl Kind {
             }
             Kind::Switch(at) => at(settings).to_string(),
             Kind::Word { at, .. } => format!("{:?}", at(settings)),
+            Kind::Admin(at) => match at(settings) {
+                AdminOn::Off => "\"off\"".to_owned(),
+                AdminOn::MainPort => "\"main\"".to_owned(),
+                AdminOn::Address(address) => format!("{:?}", address.to_string()),
+            },
             Kind::Origins(at) => match at(settings) {
                 Origins::SameHost => list([]),
                 Origins::Localhost => list(["localhost".to_owned()]),

@@ -26,6 +26,7 @@ pub use table::{SECTIONS, SETTINGS, Setting};
 use crate::config::Config;
 use crate::listen::Address;
 use crate::origin::Origins;
+use crate::watch::AdminOn;
 use fanfare_hub::{Rule, Rules};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -73,6 +74,8 @@ pub struct ChatSettings {
 pub struct LogSettings {
     /// The least severe: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
+    /// `text` or `json`.
+    pub format: String,
 }
 
 /// What settings are read from. Everything is given: nothing here reads the environment by itself.
@@ -95,9 +98,9 @@ impl Default for Settings {
         let loopback = |ip: std::net::IpAddr| Address::Tcp(SocketAddr::new(ip, PORT));
         Settings {
             listen: vec![loopback(Ipv4Addr::LOCALHOST.into()), loopback(Ipv6Addr::LOCALHOST.into())],
-            config: Config { rules: Arc::default(), ..Config::default() },
+            config: Config { admin: AdminOn::default_address(), ..Config::default() },
             chat: ChatSettings { enabled: false, heartbeat_ms: 30_000 },
-            log: LogSettings { level: "info".to_owned() },
+            log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
             api_keys: Vec::new(),
             places: Vec::new(),
             sources: BTreeMap::new(),
@@ -112,6 +115,7 @@ impl Settings {
         let mut settings = Settings::default();
         settings.config.rules = Config::open().rules;
         settings.config.origins = Origins::Localhost;
+        settings.config.admin = AdminOn::MainPort;
         settings.chat.enabled = true;
         settings
     }

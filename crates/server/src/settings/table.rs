@@ -25,6 +25,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("heartbeat", "How the native protocol finds out that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
     ("log", "What is logged, to stderr."),
+    ("admin", "Where the server is watched: /metrics, /healthz and /readyz."),
     (
         "limits",
         "What one connection, one channel and the whole node may make the server hold. Reaching a limit is an error \
@@ -37,7 +38,6 @@ pub(super) const LATER: &[(&str, &str)] = &[
     ("secret", "a secret of one's own, for several nodes"),
     ("base_path", "serving below a path"),
     ("trusted_proxies", "a proxy's word on its client's address"),
-    ("admin", "a second listener for /metrics, /healthz and /readyz"),
     ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
     ("tls", "TLS by the server itself"),
@@ -86,6 +86,11 @@ settings! {
 
     "log.level": Kind::Word { words: &["off", "error", "warn", "info", "debug", "trace"], at: |s| &mut s.log.level },
         "The least severe that is logged.";
+    "log.format": Kind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
+        "How a line is written: for people, or as one JSON object.";
+
+    "admin.listen": Kind::Admin(|s| &mut s.config.admin),
+        "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
 
     "limits.message_bytes_max": Kind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "One command's payload, and so one publication's. A larger one is refused as `too_large`.";

@@ -1,9 +1,10 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
+use super::drain::{Meeting, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
-use crate::config::Config;
 use crate::listen::Listener;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, Stats, WireId};
+use crate::watch::counters::Figures;
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -14,10 +15,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-/// What one shard had to say to another in one turn.
+/// What one shard had to say to another in one turn. Without any message it is a mark: whoever takes it in has taken in all
+/// that was said before.
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
+    /// When what led to the first of them came in.
+    pub(crate) since: Instant,
 }
 
 /// What the server asks of a shard.
@@ -35,13 +39,15 @@ pub(crate) enum Control {
     /// The rules have changed.
     Reload(Arc<Rules>),
     /// How is it?
-    Stats(oneshot::Sender<(Stats, usize)>),
+    Stats(oneshot::Sender<Figures>),
 }
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
 pub(crate) struct Inbox {
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
+    /// Where the shards of the node wait for each other when they end.
+    pub(crate) meeting: Meeting,
     /// Held by every shard of the node that has not drained yet.
     pub(crate) alive: Arc<()>,
 }
@@ -51,31 +57,41 @@ pub(crate) struct Links {
     me: ShardId,
     peers: Vec<UnboundedSender<Batch>>,
     waiting: Vec<Vec<PeerMessage>>,
-    any: bool,
+    /// Since when anything waits.
+    since: Option<Instant>,
 }
 
 impl Links {
     pub(crate) fn new(me: ShardId, peers: Vec<UnboundedSender<Batch>>) -> Self {
         let waiting = peers.iter().map(|_| Vec::new()).collect();
-        Links { me, peers, waiting, any: false }
+        Links { me, peers, waiting, since: None }
     }
 
-    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage) {
+    /// `since` is when what led to it came in.
+    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage, since: Instant) {
         self.waiting[usize::from(shard.0)].push(message);
-        self.any = true;
+        self.since.get_or_insert(since);
+    }
+
+    /// Sends what waits, and a mark behind it, to each of the others.
+    pub(super) fn mark(&mut self) {
+        self.send();
+        for peer in self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0)).map(|(_, p)| p)
+        {
+            let since = Instant::now();
+            let _ = peer.send(Batch { from: self.me, messages: Vec::new(), since }); // as in `send`
+        }
     }
 
     pub(super) fn waiting(&self) -> bool {
-        self.any
+        self.since.is_some()
     }
 
     pub(super) fn send(&mut self) {
-        if !std::mem::take(&mut self.any) {
-            return;
-        }
+        let Some(since) = self.since.take() else { return };
         for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| !waiting.is_empty()) {
             let messages = std::mem::take(waiting);
-            let _ = peer.send(Batch { from: self.me, messages }); // a shard that has ended hears nothing, and need not
+            let _ = peer.send(Batch { from: self.me, messages, since }); // a shard that has ended hears nothing, and need not
         }
     }
 }
@@ -89,7 +105,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
-        let Inbox { batches, mut control, alive } = inbox;
+        let Inbox { batches, mut control, meeting, alive } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
         if !shell.borrow().clock.is_manual() {
             tokio::task::spawn_local(timer(shell.clone()));
@@ -105,7 +121,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
         tokio::select! {
-            () = drain(&shell, alive) => {}
+            () = drain(&shell, &meeting, alive) => {}
             () = answer_meanwhile(&shell, &mut control) => {}
         }
     });
@@ -114,9 +130,11 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
 /// Takes in what other shards say.
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     let _fatal = Fatal;
-    while let Some(Batch { from, messages }) = batches.recv().await {
+    while let Some(Batch { from, messages, since }) = batches.recv().await {
         let mut shell = shell.borrow_mut();
         let now = shell.now();
+        shell.counters.stamp(since);
+        shell.marks += usize::from(messages.is_empty());
         for message in messages {
             shell.act(now, Input::Peer { from, message });
         }
@@ -159,7 +177,7 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
         match control {
             Control::Stats(answer) => {
                 let shell = shell.borrow();
-                let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
+                let _ = answer.send(shell.figures()); // nobody need wait for it
             }
             Control::App(asking) => app::take(shell, asking).await,
             Control::HookAnswer(token, answer) => {
@@ -196,26 +214,5 @@ async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Contro
         if control.is_closed() && control.is_empty() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-/// Sends everybody away and waits until they have gone, or their time is up.
-async fn drain(shell: &Shared, alive: Arc<()>) {
-    let config: Arc<Config> = shell.borrow().config.clone();
-    {
-        let mut shell = shell.borrow_mut();
-        shell.draining = true;
-        let now = shell.now();
-        shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
-    }
-    let deadline = Instant::now() + config.close_timeout;
-    while shell.borrow().readers > 0 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
-    let others = Arc::downgrade(&alive);
-    drop(alive);
-    while others.strong_count() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,7 +1,7 @@
 //! One connection's reader: bytes, frames, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
-//! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
+//! connection is *held* or *choked*, or the shard *deaf* before its end, it does not read; what it had read already waits in `stash`, at most one buffer full.
 
 use super::socket::ReadHalf;
 use super::{Fatal, Shared, Shell};
@@ -75,11 +75,12 @@ impl Reader {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let shared = self.shell.clone();
         let mut shell = shared.borrow_mut();
+        let deaf = shell.deaf;
         let Some(conn) = shell.conn(self.id) else { return Poll::Ready(Turn::Closing) };
         if conn.closing {
             return Poll::Ready(Turn::Closing);
         }
-        if conn.held || conn.choked {
+        if conn.held || conn.choked || deaf {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -121,6 +122,9 @@ impl Reader {
                 Poll::Ready(Ok(())) => {}
             }
             let count = into.filled().len();
+            if let Some(wire) = shell.conn(self.id).map(|conn| conn.wire) {
+                shell.counters.wire(wire).bytes_in += count as u64;
+            }
             let now = shell.now();
             match shell.look(now, self.id, &mut self.decoder, &mut buffer[..count]) {
                 Looked::All if count == buffer.len() => return Poll::Ready(Turn::More),
@@ -186,7 +190,7 @@ impl Shell {
                 Ok(None) => return Looked::All,
                 Err(error) => {
                     tracing::debug!(%error, "the peer broke the WebSocket protocol");
-                    self.goodbye(id, error.close_code(), &error.to_string());
+                    self.goodbye(id, error.close_code(), &error.to_string(), "protocol_error");
                     self.act(now, Input::Closed { conn: id, finally: true });
                     return Looked::Closing;
                 }
@@ -207,7 +211,7 @@ impl Shell {
                     // 1001: the page was left, which a reload does too; it may come back at once.
                     let finally = frame.is_some_and(|frame| frame.code == 1000);
                     self.append(id, bytes.into());
-                    self.begin_closing(id);
+                    self.begin_closing(id, "left");
                     self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;
                 }
