@@ -229,7 +229,8 @@ pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Proble
         true => Some((path.to_owned(), read_file(path)?)),
         false => None,
     };
-    let (defaults, environment) = (Settings::default(), process_environment());
+    let (mut defaults, environment) = (Settings::default(), process_environment());
+    defaults.config.admin = AdminOn::Off; // within a program no port is opened that nobody asked for
     let settings = Settings::load(Sources { defaults, file, environment, flags: Vec::new(), has_handlers: true })?;
     for warning in settings.warnings() {
         tracing::warn!("{}", warning.in_one_line());
