@@ -4,6 +4,8 @@
 // Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub(crate) mod transcript;
+
 use fanfare_hub::{
     Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Hooks, Identified, Input,
     Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard,
@@ -309,7 +311,7 @@ fn application(now: Now, question: &Question) -> HookAnswer {
         }
         Question::Publish { publish, .. } => HookAnswer::Publish(publish.clone()),
         Question::Rpc { data, method, .. } if &**method == "echo" => HookAnswer::Result(data.clone()),
-        Question::Rpc { .. } => refused(ErrorCode::NotFound, "there is one method, echo"),
+        Question::Rpc { method, .. } => refused(ErrorCode::NotFound, &format!("no method is called {method:?}")),
     }
 }
 
