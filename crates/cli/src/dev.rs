@@ -2,6 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
+use crate::notify::Notify;
 use fanfare::{Address, ApiKey, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,8 +40,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     })?);
     let mut signals = watch_signals()?;
     let running = start(config, args.listen)?;
+    let notify = Notify::from_env();
+    notify.ready();
     greet(&running, shards, &api_key);
     signals.wait_for_one();
+    notify.stopping();
     eprintln!("stopping: clients are told to come back; once more ends it at once");
     signals.exit_at_the_next();
     running.drain()?;

@@ -1,12 +1,16 @@
-//! The command `fanfare`: starts the server.
+//! The command `fanfare`: starts the server, and speaks to one.
 //!
 //! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed.
 
+mod completions;
 mod demos;
 mod dev;
 mod failure;
+mod notify;
+mod remote;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use remote::{channels, disconnect, publish, subscribe};
 use std::process::ExitCode;
 
 /// mimalloc: measured beside the system's allocator, small frames of many connections fragment less.
@@ -28,12 +32,27 @@ struct Cli {
 enum Command {
     /// Starts a server with the demos, open to everybody on this machine: to try things, not to serve strangers
     Dev(dev::Args),
+    /// Publishes to a channel: the payload that is given, or each line of stdin
+    Publish(publish::Args),
+    /// Prints what happens in channels, a JSON line each, through every reconnect
+    Subscribe(subscribe::Args),
+    /// Lists the channels that live on the server, a JSON line each
+    Channels(channels::Args),
+    /// Sends a client, or all clients of a user, away
+    Disconnect(disconnect::Args),
+    /// Prints a script that completes this command in a shell
+    Completions(completions::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from_env();
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Subscribe(args) => subscribe::run(args),
+        Command::Channels(args) => channels::run(args),
+        Command::Disconnect(args) => disconnect::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
