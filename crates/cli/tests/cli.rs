@@ -134,7 +134,7 @@ fn bad_json_is_told_before_anything_is_sent() {
         .try_call(&["publish", "a", "{not json}"], "")
         .bad(1, &["the payload is not JSON", "column 2", "hint: --text"]);
     let ended = server.try_call(&["publish", "a"], "1\n2\n{\n4\n");
-    ended.bad(1, &["line 3 is not JSON", "2 lines before it stand"]);
+    ended.bad(1, &["line 3 is not JSON", "the lines before it stand"]);
     assert_eq!(ended.stdout.lines().count(), 2, "{ended:?}");
     server.try_call(&["publish", "bad name", "1"], "").bad(1, &["the server refused", "bad_request"]);
 }

@@ -85,37 +85,38 @@ impl Publisher {
         }
         let mut published = 0_u64;
         for number in 1_u64.. {
-            // Nothing else waits on this thread: reading may block it.
-            let Some(line) = read_line(number)? else { break };
-            if line.trim().is_empty() && !self.text {
-                continue;
-            }
-            let place = format!("line {number}");
-            let result = async {
-                let data = self.payload(line, &place)?;
-                let key = format!("{key}-{number}");
-                if key.len() > KEY_BYTES_MAX {
-                    return Err(Failure::users(format!(
-                        "{place} would have the key {key}, of {} bytes; the limit is {KEY_BYTES_MAX}",
-                        key.len()
-                    )));
-                }
-                self.publish(&data, &key).await
-            };
-            match result.await {
-                Ok(Reader::Reads) => published += 1,
-                Ok(Reader::Gone) => break,
+            match self.publish_line(number, &key).await {
+                Ok(Some(Reader::Reads)) => published += 1,
+                Ok(Some(Reader::Gone)) | Ok(None) => break,
+                Err(failure) if published == 0 => return Err(failure),
                 Err(failure) => {
-                    let sentence = match failure.sentence.strip_prefix(&place) {
-                        Some(_) => failure.sentence,
-                        None => format!("{place}: {}", failure.sentence),
-                    };
-                    let before = if published == 1 { "1 line" } else { &format!("{published} lines") };
-                    return Err(Failure { sentence: format!("{sentence} ({before} before it stand)"), ..failure });
+                    let before = if published == 1 { "the line before it stands" } else { "the lines before it stand" };
+                    return Err(Failure { sentence: format!("{} ({before})", failure.sentence), ..failure });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Publishes the next line; `None` when there is none.
+    async fn publish_line(&mut self, number: u64, key: &str) -> Result<Option<Reader>, Failure> {
+        // Nothing else waits on this thread: reading may block it.
+        let Some(line) = read_line(number)? else { return Ok(None) };
+        if line.trim().is_empty() && !self.text {
+            return Ok(Some(Reader::Reads));
+        }
+        let data = self.payload(line, &format!("line {number}"))?;
+        let key = format!("{key}-{number}");
+        if key.len() > KEY_BYTES_MAX {
+            let len = key.len();
+            return Err(Failure::users(format!(
+                "line {number} has a key of {len} bytes, the limit is {KEY_BYTES_MAX}: {key}"
+            )));
+        }
+        let published = self.publish(&data, &key).await;
+        published
+            .map(Some)
+            .map_err(|failure| Failure { sentence: format!("line {number}: {}", failure.sentence), ..failure })
     }
 
     /// `what` begins the sentence that says why it is not one.
