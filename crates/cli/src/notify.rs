@@ -38,7 +38,6 @@ impl Notify {
     }
 
     /// The settings are being read again; [`ready`](Self::ready) ends it.
-    #[allow(dead_code, reason = "`dev` reads nothing again")]
     pub(crate) fn reloading(&self) {
         // `Type=notify-reload` wants the time, by which it tells this reload from an earlier one.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -50,7 +50,7 @@ struct Publication<'p> {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     super::block_on(async {
         let api = Api::new(args.server, args.api_key)?;
-        let mut publisher = Publisher { api, channel: args.channel, event: args.event, text: args.text };
+        let mut publisher = Publisher { api, channel: args.channel, event: args.event, text: args.text, published: 0 };
         match args.data {
             Some(data) => {
                 let data = publisher.payload(data, "the payload")?;
@@ -70,6 +70,7 @@ struct Publisher {
     channel: String,
     event: Option<String>,
     text: bool,
+    published: u64,
 }
 
 impl Publisher {
@@ -83,14 +84,14 @@ impl Publisher {
             let what = if self.text { "a text" } else { "a JSON value" };
             eprintln!("publishing to {}: {what} a line; Ctrl-D ends it", self.channel);
         }
-        let mut published = 0_u64;
         for number in 1_u64.. {
             match self.publish_line(number, &key).await {
-                Ok(Some(Reader::Reads)) => published += 1,
+                Ok(Some(Reader::Reads)) => {}
                 Ok(Some(Reader::Gone)) | Ok(None) => break,
-                Err(failure) if published == 0 => return Err(failure),
+                Err(failure) if self.published == 0 => return Err(failure),
                 Err(failure) => {
-                    let before = if published == 1 { "the line before it stands" } else { "the lines before it stand" };
+                    let before =
+                        if self.published == 1 { "the line before it stands" } else { "the lines before it stand" };
                     return Err(Failure { sentence: format!("{} ({before})", failure.sentence), ..failure });
                 }
             }
@@ -135,7 +136,10 @@ impl Publisher {
         let body = serde_json::to_vec(&publication)
             .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
         match self.api.call("publish", body).await {
-            Ok(answer) => lines::print(&answer),
+            Ok(answer) => {
+                self.published += 1;
+                lines::print(&answer)
+            }
             // It is not known whether it stands.
             Err(failure) if failure.status == 2 && failure.hint.is_none() => {
                 Err(failure.hint(format!("published again with --key {key} within 2 minutes, it stands once")))
