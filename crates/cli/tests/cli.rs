@@ -300,17 +300,57 @@ fn the_service_manager_is_told_of_the_start_and_the_end() {
     let mut command = fanfare(&["dev", "--listen", "127.0.0.1:0", "--shards", "1"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = start_command(command, true);
-    let heard = || {
-        let mut buffer = [0; 64];
-        let len = socket.recv(&mut buffer).expect("a datagram");
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    };
-    assert_eq!(heard(), "READY=1");
-    server.told("API key"); // from here on it watches for signals
+    assert_eq!(heard(&socket), "READY=1");
     server.signal(Signal::TERM);
-    assert_eq!(heard(), "STOPPING=1");
+    assert_eq!(heard(&socket), "STOPPING=1");
     assert_eq!(server.end().0.code(), Some(0));
     std::fs::remove_file(path).expect("its file");
+}
+
+#[test]
+fn a_reload_is_told_from_its_begin_to_its_end() {
+    let folder = std::env::temp_dir().join(format!("fanfare-cli-reload-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let (file, path) = (folder.join("fanfare.toml"), folder.join("notify"));
+    std::fs::write(&file, "[[channels]]\nmatch = \"**\"\nsubscribe = \"anyone\"\n").expect("written");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    let file = file.to_str().expect("UTF-8");
+    let mut command = fanfare(&["serve", "--config", file, "--listen", "127.0.0.1:0", "--shards", "1"]);
+    command.args(["--admin-listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", &path);
+    let server = start_command(command, true);
+    assert_eq!(heard(&socket), "READY=1");
+    server.signal(Signal::HUP);
+    let reloading = heard(&socket);
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(heard(&socket), "READY=1");
+    server.signal(Signal::TERM);
+    assert_eq!(heard(&socket), "STOPPING=1");
+    assert_eq!(server.end().0.code(), Some(0));
+    std::fs::remove_dir_all(folder).expect("the folder");
+}
+
+fn heard(socket: &std::os::unix::net::UnixDatagram) -> String {
+    let mut buffer = [0; 128];
+    let len = socket.recv(&mut buffer).expect("a datagram");
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
+}
+
+#[test]
+fn a_server_on_a_socket_is_spoken_to_like_any_other() {
+    let path = std::env::temp_dir().join(format!("fanfare-cli-socket-{}", std::process::id()));
+    let url = format!("unix:{}", path.to_str().expect("UTF-8"));
+    let server = start(&["dev", "--listen", &url, "--shards", "1", "--api-key", KEY]);
+    server.told("listening on");
+    let subscriber = start(&["subscribe", "a", "--url", &url]);
+    subscriber.told("a: live at ");
+    run(&["publish", "a", "--url", &url, "--api-key", KEY], "1\n2\n").good();
+    assert_eq!([data(subscriber.json()), data(subscriber.json())], [json!(1), json!(2)]);
+    subscriber.signal(Signal::INT);
+    assert_eq!(subscriber.end().0.code(), Some(0));
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().0.code(), Some(0));
+    run(&["subscribe", "a", "--url", &url], "").bad(1, &[&format!("there is no server at {url}")]);
+    run(&["channels", "--url", &url, "--api-key", KEY], "").bad(1, &[&format!("there is no server at {url}")]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Every command may be repeated: those that ask change nothing, a publication has its key, and who is sent away is gone
 //! already. A server that was never met is not waited for: its address is probably wrong.
 
-use super::base::Base;
+use super::base::{Base, Place};
 use super::{Key, Server};
 use crate::failure::Failure;
 use bytes::Bytes;
@@ -17,7 +17,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fmt;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -152,17 +153,31 @@ impl Api {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Trouble> {
-        let opening = TcpStream::connect((self.base.host.as_str(), self.base.port));
         let late = |_| Trouble::Absent(format!("no connection within {} s", CONNECTING.as_secs()));
-        let stream = timeout(CONNECTING, opening).await.map_err(late)?;
-        let stream = stream.map_err(|error| Trouble::Absent(error.to_string()))?;
-        let _ = stream.set_nodelay(true); // only slower without
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| Trouble::Lost(error.to_string()))?;
-        // Its errors are those of the requests on it.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
+        let absent = |error: std::io::Error| Trouble::Absent(error.to_string());
+        match &self.base.place {
+            Place::Tcp { host, port } => {
+                let opening = TcpStream::connect((host.as_str(), *port));
+                let stream = timeout(CONNECTING, opening).await.map_err(late)?.map_err(absent)?;
+                let _ = stream.set_nodelay(true); // only slower without
+                speak_over(stream).await
+            }
+            Place::Unix(socket) => {
+                let opening = UnixStream::connect(socket);
+                speak_over(timeout(CONNECTING, opening).await.map_err(late)?.map_err(absent)?).await
+            }
+        }
     }
+}
+
+async fn speak_over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<SendRequest<Full<Bytes>>, Trouble> {
+    let (sender, connection) =
+        handshake(TokioIo::new(stream)).await.map_err(|error| Trouble::Lost(error.to_string()))?;
+    // Its errors are those of the requests on it.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
 }
 
 impl Trouble {

@@ -1,15 +1,22 @@
-//! The address of a server as people write it: `http://host[:port][/path]`.
+//! The address of a server as people write it: `http://host[:port][/path]`, or `unix:PATH` for a socket.
 
 use http::Uri;
 use std::fmt;
 use std::str::FromStr;
 
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The host is for the resolver, without the brackets of an IPv6 address.
+    Tcp { host: String, port: u16 },
+    /// The path of a socket.
+    Unix(String),
+}
+
 /// The path, where there is one, is what a proxy puts before everything of Fanfare's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Base {
-    /// For the resolver, without the brackets of an IPv6 address.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) place: Place,
     /// For the `Host` header.
     pub(super) authority: String,
     /// Without a slash at its end.
@@ -24,13 +31,19 @@ impl Base {
 
     /// Where the native protocol is spoken.
     pub(super) fn native(&self) -> String {
-        format!("ws://{}{}/v1/ws", self.authority, self.path)
+        match &self.place {
+            Place::Tcp { .. } => format!("ws://{}{}/v1/ws", self.authority, self.path),
+            Place::Unix(socket) => format!("unix:{socket}"),
+        }
     }
 }
 
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        match &self.place {
+            Place::Tcp { .. } => write!(f, "http://{}{}", self.authority, self.path),
+            Place::Unix(socket) => write!(f, "unix:{socket}"),
+        }
     }
 }
 
@@ -38,13 +51,20 @@ impl FromStr for Base {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").ok_or("it must begin with http://")?;
+        if let Some(socket) = text.strip_prefix("unix:") {
+            if socket.is_empty() {
+                return Err("it names no socket".to_owned());
+            }
+            let place = Place::Unix(socket.to_owned());
+            return Ok(Base { place, authority: "localhost".to_owned(), path: String::new() });
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("it must begin with http:// or unix:")?;
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => {}
             "https" | "wss" => {
                 return Err(format!("{scheme}:// is not built in yet: let a proxy on this machine speak TLS"));
             }
-            _ => return Err(format!("it must begin with http://, not {scheme}://")),
+            _ => return Err(format!("it must begin with http:// or unix:, not {scheme}://")),
         }
         let uri: Uri = format!("http://{rest}").parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
         let authority = uri.authority().ok_or("it names no host")?;
@@ -67,7 +87,8 @@ impl FromStr for Base {
             },
         };
         let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Base { host: host.to_owned(), port, authority: authority.as_str().to_owned(), path })
+        let place = Place::Tcp { host: host.to_owned(), port };
+        Ok(Base { place, authority: authority.as_str().to_owned(), path })
     }
 }
 
@@ -85,15 +106,24 @@ mod tests {
         ];
         for (text, host, port, api, native) in rows {
             let base: Base = text.parse().expect(text);
-            assert_eq!((base.host.as_str(), base.port), (host, port), "{text}");
+            assert_eq!(base.place, Place::Tcp { host: host.to_owned(), port }, "{text}");
             assert_eq!((base.api("publish").as_str(), base.native().as_str()), (api, native), "{text}");
         }
+    }
+
+    #[test]
+    fn a_socket_is_an_address_too() {
+        let base: Base = "unix:/run/fanfare.sock".parse().expect("an address");
+        assert_eq!(base.place, Place::Unix("/run/fanfare.sock".to_owned()));
+        assert_eq!((base.api("info").as_str(), base.native().as_str()), ("/api/v1/info", "unix:/run/fanfare.sock"));
+        assert_eq!(base.to_string(), "unix:/run/fanfare.sock");
     }
 
     #[test]
     fn what_is_wrong_with_an_address_is_said() {
         let rows = [
             ("localhost:8080", "begin with http://"),
+            ("unix:", "no socket"),
             ("ftp://x", "not ftp://"),
             ("https://x", "TLS"),
             ("http://", ""),
