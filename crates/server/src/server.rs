@@ -13,7 +13,7 @@ use crate::listen::{Address, Listener, SocketFile, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::service::FanfareService;
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, shard_id};
+use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Routes, Shell, Upgrade, shard_id};
 use crate::watch::admin::{self, AdminServer};
 use crate::watch::counters::TimedStore;
 use crate::watch::{AdminOn, State, Watch};
@@ -282,12 +282,14 @@ impl Fanfare {
         let hooks = Arc::new(self.handlers.hooks());
         let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
         let mut threads = Vec::new();
+        let meeting = Meeting::of(shards);
         let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
+            let meeting = meeting.clone();
             let dispatcher = runtime.clone().map(|runtime| Dispatcher {
                 handlers: self.handlers.clone(),
                 runtime,
@@ -318,7 +320,7 @@ impl Fanfare {
                 let hub = Shard::new(shard, Box::new(store), now);
                 let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
-                shard::run(shell, listeners, shard_routes, Inbox { batches, control, alive }, ready);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control, meeting, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
@@ -547,7 +549,8 @@ impl Running {
         })
     }
 
-    /// Stops accepting, sends everybody away with a word of when to come back, and waits until they have gone.
+    /// Stops accepting and listening, answers what was asked and delivers it, sends everybody away with a word of when to come
+    /// back, and waits until they have gone. What was acknowledged has been sent to all who were connected then.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.

@@ -351,7 +351,16 @@ fn word(text: &str, action: Action) -> Result<Who, Wrong> {
         )),
         None => {
             let known = ALL.iter().filter(|who| may(who)).map(|who| who.word());
-            let hint = nearest::hint(text, known);
+            let meant = match text {
+                "everyone" | "everybody" | "all" | "any" | "public" | "*" => Some(Who::Anyone),
+                "user" | "users" | "known" | "private" => Some(Who::Authenticated),
+                "member" | "members" | "subscribers" => Some(Who::Subscriber).filter(may),
+                "app" | "application" | "api" | "backend" => Some(Who::Server),
+                "none" | "no one" | "false" => Some(Who::Nobody),
+                _ => None,
+            };
+            let hint =
+                meant.map_or_else(|| nearest::hint(text, known), |who| format!("did you mean {:?}?", who.word()));
             Err(Wrong { problem: format!("{text:?} is not one of the words"), hint })
         }
     }

@@ -110,7 +110,12 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
             return Ok(named);
         }
     };
-    let mut sources = 0;
+    let sources = fields.iter().filter(|field| matches!(field.key.as_str(), "key" | "key_file")).count();
+    if sources != 1 {
+        let problem = if sources == 0 { "it has no key" } else { "it has both a key and a key_file" };
+        let hint = "give it `key` or `key_file`, one of them".to_owned();
+        return Err(refuse(None, &value.at, None, Wrong { problem: problem.to_owned(), hint }));
+    }
     for Field { key, at, value } in fields {
         let (shown, result) = match key.as_str() {
             "key" => (None, secrets(value).map(|keys| named.keys = keys)),
@@ -128,16 +133,9 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
                 (None, Err(Wrong { problem: "an API key has no such option".to_owned(), hint }))
             }
         };
-        sources += usize::from(key.starts_with("key"));
         result.map_err(|wrong| refuse(Some(key), at, shown, wrong))?;
     }
-    let wrong = match sources {
-        0 => "it has no key",
-        1 => return Ok(named),
-        _ => "it has both a key and a key_file",
-    };
-    let hint = "give it `key` or `key_file`, one of them".to_owned();
-    Err(refuse(None, &value.at, None, Wrong { problem: wrong.to_owned(), hint }))
+    Ok(named)
 }
 
 /// One key, or a list of them.

@@ -73,6 +73,9 @@ impl Kind {
     pub(super) fn set(&self, written: &Written, settings: &mut Settings) -> Result<(), Wrong> {
         match self {
             Kind::Addresses(at) => {
+                if let Raw::Number(port) = &written.raw {
+                    return Err(kind_of(written, &address_hint(&port.to_string())));
+                }
                 let mut addresses: Vec<Address> = Vec::new();
                 for text in texts(written)? {
                     let address = text

@@ -59,6 +59,7 @@ fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) 
             .map(named)
             .collect(),
     };
+    let take = if by.len() == 1 { "takes" } else { "take" };
     let first = earlier.iter().find(|(other, _)| example_name(&[&rule.pattern, &other.pattern], &[]).is_some());
     let hint = match first {
         Some((other, _)) if other.pattern == rule.pattern => "take one of the two out".to_owned(),
@@ -70,7 +71,7 @@ fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) 
         at: place.at.clone(),
         key: key(rule, "match"),
         value: Some(format!("{:?}", rule.pattern.as_str())),
-        problem: format!("no name reaches this rule: {} takes them all", by.join(" and ")),
+        problem: format!("no name reaches this rule: {} {take} them all", by.join(" and ")),
         allowed: "a pattern with a name that no rule above it matches".to_owned(),
         hint,
     })

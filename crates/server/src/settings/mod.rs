@@ -34,7 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 use table::LATER;
 use units::Wrong;
-use written::{Field, Raw, Written};
+use written::{Field, Raw, Written, looks_secret};
 
 /// How the variables of the environment begin. The second underscore keeps clear of what Kubernetes injects for a service
 /// that is named fanfare.
@@ -261,6 +261,10 @@ impl Loading {
                         self.take(&format!("{section}.{}", field.key), &field.at, &field.value);
                     }
                 }
+                // One word about a part that is not there is enough.
+                (later, Raw::Table(inner)) if is_later(later) && !inner.is_empty() => {
+                    self.take(&format!("{later}.{}", inner[0].key), &inner[0].at, &inner[0].value);
+                }
                 (key, _) => self.take(key, &field.at, &field.value),
             }
         }
@@ -346,7 +350,7 @@ impl Loading {
         let first = if section.is_empty() { name } else { section };
         let bare = first.strip_suffix("_file").unwrap_or(first);
         if let Some((later, what)) = LATER.iter().find(|(later, _)| *later == bare) {
-            let problem = format!("it is not there yet; {what} will come later");
+            let problem = format!("this version does not have it; it comes later ({what})");
             let hint = match *later {
                 "auth" | "hooks" => {
                     "a program that embeds Fanfare knows its users by `on_connect` and decides by `on_subscribe` and `on_publish`"
@@ -382,7 +386,7 @@ impl Loading {
         } else if !section.is_empty() && is_section(section) {
             match nearest::nearest(name, here()) {
                 Some(near) => format!("did you mean {:?}?", written_as(&format!("{section}.{near}"))),
-                None => format!("[{section}] has: {}", here().collect::<Vec<_>>().join(", ")),
+                None => "docs/config.md tells what each does".to_owned(),
             }
         } else {
             let all = top().chain(["channels", "api_keys"]);
@@ -392,13 +396,13 @@ impl Loading {
                     format!("did you mean {:?}?", written_as(&format!("{near}.{name}")))
                 }
                 Some(near) => format!("did you mean {:?}?", written_as(near)),
-                None => format!("known are: {}", all.collect::<Vec<_>>().join(", ")),
+                None => "docs/config.md tells what each does".to_owned(),
             }
         };
         let allowed = if is_section(section) && !section.is_empty() {
-            format!("a setting of [{section}]")
+            format!("in [{section}]: {}", here().collect::<Vec<_>>().join(", "))
         } else {
-            "a known setting or section".to_owned()
+            top().chain(["channels", "api_keys"]).collect::<Vec<_>>().join(", ")
         };
         self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
     }
@@ -430,10 +434,10 @@ impl Loading {
     }
 }
 
-fn is_section(name: &str) -> bool {
-    SECTIONS.iter().any(|(section, _)| *section == name)
+fn is_later(name: &str) -> bool {
+    LATER.iter().any(|(later, _)| *later == name)
 }
 
-fn looks_secret(key: &str) -> bool {
-    ["key", "secret", "token", "password"].iter().any(|word| key.contains(word)) && !key.ends_with("_file")
+fn is_section(name: &str) -> bool {
+    SECTIONS.iter().any(|(section, _)| *section == name)
 }

@@ -35,12 +35,12 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Parts that are on their way. Their keys are known, so that nobody takes them for a slip, and refused.
 pub(super) const LATER: &[(&str, &str)] = &[
-    ("secret", "a secret of one's own, which several nodes share"),
+    ("secret", "a secret of one's own, for several nodes"),
     ("base_path", "serving below a path"),
-    ("trusted_proxies", "believing a proxy's word on its client's address"),
+    ("trusted_proxies", "a proxy's word on its client's address"),
     ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
-    ("tls", "TLS by the server itself; until then a proxy in front does it"),
+    ("tls", "TLS by the server itself"),
     ("socketio", "Socket.IO"),
     ("webrtc", "WebRTC signalling helpers"),
     ("store", "history on disk"),

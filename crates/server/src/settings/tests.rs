@@ -158,7 +158,7 @@ fn no_problem_repeats_a_key() {
         "[api_keys]\na = \"hunter2\"\n",
         "[api_keys]\na = { key = \"hunter2\" }\n",
         "[api_keys]\na = { kee = \"hunter2hunter2hunter2\" }\n",
-        "[api_keys]\na = [\"hunter2hunter2hunter2\"]\n",
+        "[api_keys]\na = [[\"hunter2hunter2hunter2\"]]\n",
         "[api_keys]\na = \"hunter2 with spaces 123\"\n",
         "[api_keys]\na = \"hunter2\n",
         "[api_keys]\nA = \"hunter2hunter2hunter2\"\n",

@@ -69,7 +69,7 @@ pub(super) fn parse(path: &str, text: &str, variables: Variables<'_>) -> (Vec<Fi
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut file = File { path: path.into(), text, variables, problems: Vec::new() };
     if errors.is_empty() {
-        let fields = file.fields(table.get_ref());
+        let fields = file.fields("", table.get_ref());
         (fields, file.problems)
     } else {
         (Vec::new(), errors.iter().map(|error| file.syntax(error)).collect())
@@ -89,13 +89,15 @@ impl File<'_> {
         Source::File { path: self.path.clone(), line: before.matches('\n').count() + 1 }
     }
 
-    fn fields(&mut self, table: &DeTable<'_>) -> Vec<Field> {
+    /// The fields of the table that `outer` names; empty for the whole file.
+    fn fields(&mut self, outer: &str, table: &DeTable<'_>) -> Vec<Field> {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start); // the table itself is sorted by name
         let mut fields = Vec::new();
         for (key, value) in entries {
             let at = self.at(key.span().start);
-            let value = self.value(key.get_ref(), value);
+            let whole = if outer.is_empty() { key.get_ref().to_string() } else { format!("{outer}.{}", key.get_ref()) };
+            let value = self.value(&whole, value);
             fields.push(Field { key: key.get_ref().to_string(), at, value });
         }
         fields
@@ -124,7 +126,7 @@ impl File<'_> {
             }
             DeValue::Boolean(on) => Raw::Switch(*on),
             DeValue::Array(list) => Raw::List(list.iter().map(|value| self.value(key, value)).collect()),
-            DeValue::Table(table) => Raw::Table(self.fields(table)),
+            DeValue::Table(table) => Raw::Table(self.fields(key, table)),
             DeValue::Float(_) => Raw::Other("a number with a fraction"),
             DeValue::Datetime(_) => Raw::Other("a date"),
         };
@@ -134,6 +136,9 @@ impl File<'_> {
     fn shown(&self, span: Range<usize>) -> String {
         const CHARS_MAX: usize = 60;
         let text = self.text.get(span).unwrap_or_default();
+        if text.starts_with('[') && !text.ends_with(']') || text.starts_with("[[") {
+            return "{…}".to_owned(); // a table by its header
+        }
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         match line.char_indices().nth(CHARS_MAX) {
             Some((end, _)) => format!("{}…", &line[..end]),
@@ -176,24 +181,38 @@ impl File<'_> {
             Some((key, value)) => (key.trim(), value.trim()),
             None => (line, ""),
         };
-        let is_secret = section.is_some_and(|section| section.contains("api_keys"))
-            || ["key", "secret", "token", "password"].iter().any(|word| key.contains(word));
+        let is_secret = section.is_some_and(|section| section.contains("api_keys")) || looks_secret(key);
         let message = error.message();
+        let is_bare = value.starts_with(|c: char| c.is_alphabetic());
         let hint = if message.contains("duplicate") {
-            "every key stands once; a list of rules is written as several [[channels]]"
+            "every key stands once; a list of rules is written as several [[channels]]".to_owned()
+        } else if is_bare && is_secret {
+            format!("write {key} = \"…\", in quotes")
+        } else if is_bare {
+            format!("write {key} = {:?}", value.split('#').next().unwrap_or_default().trim())
         } else if value.contains('\'') || value.contains('"') {
-            "look for a quote or a bracket that is not closed, on this line or the one before"
+            "look for a quote or a bracket that is not closed, on this line or the one before".to_owned()
         } else {
-            "texts stand in quotes: key = \"value\"; lists in brackets: key = [\"a\", \"b\"]"
+            "texts stand in quotes: key = \"value\"; lists in brackets: key = [\"a\", \"b\"]".to_owned()
         };
         Problem {
             severity: Severity::Error,
             at: self.at(offset),
             key: if key.is_empty() { "the file's syntax".to_owned() } else { key.to_owned() },
             value: (!is_secret && !value.is_empty()).then(|| value.chars().take(60).collect()),
-            problem: message.lines().collect::<Vec<_>>().join("; "),
+            problem: if is_bare {
+                "a text stands without quotes".to_owned()
+            } else {
+                message.lines().collect::<Vec<_>>().join("; ")
+            },
             allowed: "TOML: key = value, [section], [[channels]], # comment".to_owned(),
-            hint: hint.to_owned(),
+            hint,
         }
     }
+}
+
+/// Whether the value of this key might be one that nobody should read over a shoulder.
+pub(super) fn looks_secret(key: &str) -> bool {
+    ["secret", "token", "password"].iter().any(|word| key.contains(word)) && !key.ends_with("_file")
+        || key.ends_with("key")
 }

@@ -367,7 +367,7 @@ fn completions_are_printed_for_each_shell() {
 /// The whole text, as people see it. `UPDATE_HELP=1 cargo test -p fanfare-cli` writes what it is now.
 #[test]
 fn help_says_what_it_said() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote/help");
     for command in ["publish", "subscribe", "channels", "disconnect", "completions"] {
         let mut process = fanfare(&[command, "--help"]);
         // What is set must not show.
