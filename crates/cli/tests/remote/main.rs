@@ -217,6 +217,24 @@ fn a_publication_is_repeated_under_its_key_until_it_is_answered() {
 }
 
 #[test]
+fn lines_go_on_when_the_server_is_back() {
+    let server = Server::start();
+    let mut publisher = start(&["publish", "a", "--url", &server.url(), "--api-key", KEY]);
+    publisher.write("1\n");
+    assert_eq!(publisher.json()["offset"], 1);
+    let address = server.kill();
+    publisher.write("2\n");
+    publisher.told("trying again");
+    let server = Server::start_at(&address);
+    assert_eq!(publisher.json()["offset"], 1, "the new server has lost the first one");
+    let subscriber = server.subscribe(&["a"], &["--recent", "10"]);
+    assert_eq!(data(subscriber.json()), json!(2));
+    publisher.write("3\n");
+    assert_eq!(publisher.json()["offset"], 2);
+    assert_eq!(publisher.end().0.code(), Some(0));
+}
+
+#[test]
 fn channels_are_listed_page_by_page() {
     let server = Server::start();
     let names: Vec<String> = (0..1000).map(|n| format!("room:{n:04}")).collect();

@@ -83,7 +83,7 @@ pub(crate) fn start(args: &[&str]) -> Running {
 /// Without `read_stdout` it stays in `take_stdout`.
 pub(crate) fn start_command(mut command: Command, read_stdout: bool) -> Running {
     let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
     let stdout = read_stdout.then(|| lines(child.stdout.take().expect("stdout")));
     let stderr = lines(child.stderr.take().expect("stderr"));
     Running { child, stdout, stderr }
@@ -127,6 +127,11 @@ impl Running {
                 Err(_) => panic!("no {part:?} in {before:?}"),
             }
         }
+    }
+
+    /// Writes to its stdin, which stays open.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().expect("stdin").write_all(text.as_bytes()).expect("written");
     }
 
     pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
