@@ -26,6 +26,10 @@ impl Chat {
 }
 
 impl Protocol for Chat {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
     fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(chat::Chat::open(Connect::default()));
         Box::new(chat::Chat::default())
@@ -56,7 +60,7 @@ impl Conversation for chat::Chat {
                 let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
                 turn.requests.push(Request { id: None, command: Command::Invalid(error) });
             }
-            Err(ignored) => crate::shard::log_ignored(&ignored),
+            Err(ignored) => crate::watch::logs::ignored(&ignored),
         }
     }
 
@@ -68,7 +72,7 @@ impl Conversation for chat::Chat {
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
             Ok(written) => encoded(written),
             Err(refused) => {
-                crate::shard::log_ignored(&refused);
+                crate::watch::logs::ignored(&refused);
                 Encoded::Nothing
             }
         }

@@ -73,14 +73,35 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) {
         let now = shell.now();
         shell.send_away(now);
     }
-    let deadline = Instant::now() + config.close_timeout;
-    while shell.borrow().readers > 0 && Instant::now() < deadline {
-        sleep(LOOK).await;
-    }
+    go(shell, config.close_timeout).await;
     // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
     let others = Arc::downgrade(&alive);
     drop(alive);
     while others.strong_count() > 0 {
+        sleep(LOOK).await;
+    }
+}
+
+/// Waits until the connections have gone, for so long, and tells the log how it goes.
+async fn go(shell: &Shared, patience: Duration) {
+    let begin = Instant::now();
+    let mut next_word = begin;
+    loop {
+        let (left, now) = (shell.borrow().readers, Instant::now());
+        let over = left == 0 || now >= begin + patience;
+        if over || now >= next_word {
+            next_word = now + Duration::from_secs(1);
+            let shard = std::thread::current().name().unwrap_or_default().to_owned();
+            let ms = (now - begin).as_millis() as u64;
+            match (over, left) {
+                (false, _) => tracing::info!(shard, connections = left, ms, "draining: clients are told to come back"),
+                (true, 0) => tracing::info!(shard, ms, "drained"),
+                (true, _) => tracing::warn!(shard, connections = left, ms, "drained; these did not go and are cut off"),
+            }
+        }
+        if over {
+            return;
+        }
         sleep(LOOK).await;
     }
 }

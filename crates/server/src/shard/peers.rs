@@ -3,14 +3,15 @@
 use super::drain::{Meeting, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::listen::Listener;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats, WireId};
+use crate::watch::counters::Figures;
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
@@ -19,6 +20,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
+    /// When what led to the first of them came in.
+    pub(crate) since: Instant,
 }
 
 /// What the server asks of a shard.
@@ -33,8 +36,10 @@ pub(crate) enum Control {
     Adopt(LooseSocket, WireId, Vec<u8>),
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
+    /// The rules have changed.
+    Reload(Arc<Rules>),
     /// How is it?
-    Stats(oneshot::Sender<(Stats, usize)>),
+    Stats(oneshot::Sender<Figures>),
 }
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
@@ -52,18 +57,20 @@ pub(crate) struct Links {
     me: ShardId,
     peers: Vec<UnboundedSender<Batch>>,
     waiting: Vec<Vec<PeerMessage>>,
-    any: bool,
+    /// Since when anything waits.
+    since: Option<Instant>,
 }
 
 impl Links {
     pub(crate) fn new(me: ShardId, peers: Vec<UnboundedSender<Batch>>) -> Self {
         let waiting = peers.iter().map(|_| Vec::new()).collect();
-        Links { me, peers, waiting, any: false }
+        Links { me, peers, waiting, since: None }
     }
 
-    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage) {
+    /// `since` is when what led to it came in.
+    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage, since: Instant) {
         self.waiting[usize::from(shard.0)].push(message);
-        self.any = true;
+        self.since.get_or_insert(since);
     }
 
     /// Sends what waits, and a mark behind it, to each of the others.
@@ -71,21 +78,20 @@ impl Links {
         self.send();
         for peer in self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0)).map(|(_, p)| p)
         {
-            let _ = peer.send(Batch { from: self.me, messages: Vec::new() }); // as in `send`
+            let since = Instant::now();
+            let _ = peer.send(Batch { from: self.me, messages: Vec::new(), since }); // as in `send`
         }
     }
 
     pub(super) fn waiting(&self) -> bool {
-        self.any
+        self.since.is_some()
     }
 
     pub(super) fn send(&mut self) {
-        if !std::mem::take(&mut self.any) {
-            return;
-        }
+        let Some(since) = self.since.take() else { return };
         for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| !waiting.is_empty()) {
             let messages = std::mem::take(waiting);
-            let _ = peer.send(Batch { from: self.me, messages }); // a shard that has ended hears nothing, and need not
+            let _ = peer.send(Batch { from: self.me, messages, since }); // a shard that has ended hears nothing, and need not
         }
     }
 }
@@ -124,9 +130,10 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
 /// Takes in what other shards say.
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     let _fatal = Fatal;
-    while let Some(Batch { from, messages }) = batches.recv().await {
+    while let Some(Batch { from, messages, since }) = batches.recv().await {
         let mut shell = shell.borrow_mut();
         let now = shell.now();
+        shell.counters.stamp(since);
         shell.marks += usize::from(messages.is_empty());
         for message in messages {
             shell.act(now, Input::Peer { from, message });
@@ -170,13 +177,18 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
         match control {
             Control::Stats(answer) => {
                 let shell = shell.borrow();
-                let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
+                let _ = answer.send(shell.figures()); // nobody need wait for it
             }
             Control::App(asking) => app::take(shell, asking).await,
             Control::HookAnswer(token, answer) => {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
+            }
+            Control::Reload(rules) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::Reload(rules));
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {

@@ -8,6 +8,7 @@
 
 pub mod native;
 pub mod proxy;
+pub mod scrape;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
 use fanfare::{Builder, Chat, Config, Echo, Fanfare, Running};
