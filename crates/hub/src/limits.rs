@@ -36,9 +36,9 @@ pub struct Limits {
     /// Idempotency keys kept per channel; the oldest goes first. Default 1024.
     pub keys_max: usize,
     /// Publications in one batch of a subscription. Default 200.
-    pub batch_size_max: u32,
+    pub batch_size_max: usize,
     /// How long a batch may be gathered, in ms. Default 10 s.
-    pub batch_delay_ms_max: u32,
+    pub batch_delay_ms_max: u64,
     /// Entries of one channel's presence beyond which only the count is told. Default 1000.
     pub presence_entries_max: usize,
     /// Bytes of one presence entry's data. Default 4 KiB.

@@ -202,17 +202,3 @@ fn a_ticket_of_a_shard_that_does_not_exist_begins_a_new_session() {
         assert_ne!(net.client(peer), ClientId(5));
     }
 }
-
-#[test]
-fn a_channel_twice_in_one_subscribe_is_answered_and_blocks_nothing() {
-    for shards in shard_counts() {
-        let mut net = Net::new(shards);
-        let ada = net.connect(0);
-        let subs = ["chat:a", "chat:b", "chat:a"].map(|name| SubOptions::new(channel(name))).to_vec();
-        let ReplyBody::Many(bodies) = net.ask(ada, Command::Subscribe { subs, many: true }) else { panic!() };
-        assert!(matches!(&bodies[..2], [ReplyBody::Subscribed(_), ReplyBody::Subscribed(_)]), "{bodies:?}");
-        assert_eq!(error_code(&bodies[2]), ErrorCode::BadRequest);
-        net.publish(ada, "chat:a", "1");
-        assert_eq!(net.take_messages(ada), ["1"]);
-    }
-}

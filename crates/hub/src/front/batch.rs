@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// The batch that is kept for what a subscriber asked: within the limits, on the steps, and `None` where it gathers nothing.
 pub(super) fn rounded(batch: Option<Batch>, limits: &Limits) -> Option<Batch> {
     let Batch { size, delay_ms } = batch?;
-    let size = step(size.min(limits.batch_size_max));
-    let delay_ms = step(delay_ms.min(limits.batch_delay_ms_max));
+    let bound = |number: u32, max: u64| step(number.min(u32::try_from(max).unwrap_or(u32::MAX)));
+    let (size, delay_ms) = (bound(size, limits.batch_size_max as u64), bound(delay_ms, limits.batch_delay_ms_max));
     (size > 1 && delay_ms > 0).then_some(Batch { size, delay_ms })
 }
 

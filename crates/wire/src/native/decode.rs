@@ -125,9 +125,12 @@ pub(super) fn sub_options(object: &Object<'_>, limits: &Limits) -> Result<SubOpt
 fn batch(object: &Object<'_>, limits: &Limits) -> Result<Option<Batch>, Fault> {
     let Some(batch) = object.object(Field::Batch)? else { return Ok(None) };
     let within = |fault: Fault| fault.within(Field::Batch, None);
-    let size = batch.number(Field::Size, 1, limits.batch_size_max.into()).map_err(within)?;
-    let delay = batch.needed_number(Field::Delay, limits.batch_delay_ms_max.into()).map_err(within)?;
-    Ok(Some(Batch { size: size.map_or(limits.batch_size_max, |size| size as u32), delay_ms: delay as u32 }))
+    // As far as the hub's numbers reach, whatever a configuration allows.
+    let max = |limit: u64| limit.min(u64::from(u32::MAX));
+    let size_max = max(limits.batch_size_max as u64);
+    let size = batch.number(Field::Size, 1, size_max).map_err(within)?.unwrap_or(size_max);
+    let delay = batch.needed_number(Field::Delay, max(limits.batch_delay_ms_max)).map_err(within)?;
+    Ok(Some(Batch { size: size as u32, delay_ms: delay as u32 }))
 }
 
 fn slow(object: &Object<'_>) -> Result<Option<Slow>, Fault> {

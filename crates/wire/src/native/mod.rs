@@ -60,9 +60,9 @@ pub struct Limits {
     /// Channels in one `subscribe` or `connect`. Default 128, as the hub's.
     pub subscriptions_max: usize,
     /// Publications in one batch. Default 200, as the hub's.
-    pub batch_size_max: u32,
+    pub batch_size_max: usize,
     /// How long one may be gathered, in ms. Default 10 s, as the hub's.
-    pub batch_delay_ms_max: u32,
+    pub batch_delay_ms_max: u64,
 }
 
 impl Default for Limits {
