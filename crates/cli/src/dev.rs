@@ -2,9 +2,9 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Chat, Config, Fanfare, Native, Origins, Running};
+use fanfare::{Address, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PORT: u16 = 8080;
@@ -12,8 +12,8 @@ const PORT: u16 = 8080;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; several times or with commas for several addresses [default: port 8080 of 127.0.0.1 and ::1]
-    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT|unix:PATH", value_delimiter = ',')]
+    listen: Vec<Address>,
     /// How many shards, each a thread with its own connections [default: one for each core]
     #[arg(long, env = "FANFARE__SHARDS", value_name = "N")]
     shards: Option<usize>,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     log_to_stderr();
     raise_file_limit();
-    let mut config = Config { origins: Origins::Localhost, ..Config::default() };
+    let mut config = Config { origins: Origins::Localhost, ..Config::open() };
     if let Some(shards) = args.shards {
         config.shards = shards;
     }
@@ -42,9 +42,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
+fn start(config: Config, listen: Vec<Address>) -> Result<Running, Failure> {
     let build = |config: Config| {
-        Fanfare::builder()
+        Fanfare::builder(())
             .config(config)
             .protocol("/", Chat::default())
             .protocol("/v1/ws", Native::default())
@@ -54,8 +54,8 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     if !listen.is_empty() {
         return Ok(build(config)?.start(&listen)?);
     }
-    let (v4, v6) = (SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), SocketAddr::from((Ipv6Addr::LOCALHOST, PORT)));
-    match build(config.clone())?.start(&[v4, v6]) {
+    let (v4, v6) = (loopback(Ipv4Addr::LOCALHOST), loopback(Ipv6Addr::LOCALHOST));
+    match build(config.clone())?.start(&[v4.clone(), v6.clone()]) {
         // Not every machine and container has IPv6; nobody asked for it by name.
         Err(fanfare::ServeError::Listen { address, source })
             if address == v6
@@ -69,6 +69,10 @@ fn start(config: Config, listen: Vec<SocketAddr>) -> Result<Running, Failure> {
     }
 }
 
+fn loopback(ip: impl Into<IpAddr>) -> Address {
+    Address::Tcp(SocketAddr::new(ip.into(), PORT))
+}
+
 fn greet(running: &Running, shards: usize, api_key: &str) {
     use std::fmt::Write as _;
     let (version, noun) = (env!("CARGO_PKG_VERSION"), if shards == 1 { "shard" } else { "shards" });
@@ -76,10 +80,11 @@ fn greet(running: &Running, shards: usize, api_key: &str) {
         "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} {noun}\n"
     );
     for address in running.addresses() {
-        let _ = writeln!(text, "listening on http://{address}"); // writing to a String cannot fail
+        let scheme = if matches!(address, Address::Tcp(_)) { "http://" } else { "" };
+        let _ = writeln!(text, "listening on {scheme}{address}"); // writing to a String cannot fail
     }
     let _ = writeln!(text, "API key: {api_key}");
-    if let Some(address) = running.addresses().first() {
+    if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.

@@ -1,6 +1,6 @@
 //! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
 
-use fanfare::ServeError;
+use fanfare::{Address, ServeError};
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
@@ -26,11 +26,15 @@ impl Failure {
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let hint = match &error {
-            ServeError::Listen { address, source } if source.kind() == ErrorKind::AddrInUse => Some(format!(
-                "something listens there already; choose another port with --listen {}:{}, or end the other program",
-                address.ip(),
-                address.port().saturating_add(1)
-            )),
+            ServeError::Listen { address: Address::Tcp(address), source } if source.kind() == ErrorKind::AddrInUse => {
+                Some(format!(
+                    "something listens there already; choose another port with --listen {}, or end the other program",
+                    std::net::SocketAddr::new(address.ip(), address.port().saturating_add(1))
+                ))
+            }
+            ServeError::Listen { address: Address::Unix(_), source } if source.kind() == ErrorKind::AddrInUse => Some(
+                "another server listens there, or the file is no socket; choose another path with --listen".to_owned(),
+            ),
             ServeError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("ports below 1024 need a permission; choose a higher one with --listen".to_owned())
             }

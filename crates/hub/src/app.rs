@@ -12,6 +12,9 @@ use crate::rules::Pattern;
 use crate::vocabulary::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
 use std::sync::Arc;
 
+/// The most channels of one page of [`AppCommand::Channels`].
+pub const CHANNELS_MAX: u32 = 1_000;
+
 /// Names a question of the application. Chosen by the shell; the answer carries it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppToken(pub u64);
@@ -23,6 +26,19 @@ pub enum Whom {
     Client(ClientId),
     /// Every session of this user.
     User(UserId),
+}
+
+impl Whom {
+    /// Every session of the user with this name.
+    pub fn user(name: &str) -> Whom {
+        Whom::User(UserId(name.into()))
+    }
+}
+
+impl std::convert::From<ClientId> for Whom {
+    fn from(client: ClientId) -> Whom {
+        Whom::Client(client)
+    }
 }
 
 /// What the application asks.
@@ -62,24 +78,27 @@ pub enum AppCommand {
         pattern: Option<Pattern>,
         /// Only those after this name.
         after: Option<ChannelName>,
-        /// At most this many.
+        /// At most this many; 1 to [`CHANNELS_MAX`], and what is outside of that counts as the nearest.
         limit: u32,
     },
-    /// Subscribes sessions to a channel as if they had asked and the rule let them: they get `subscribed` as a push.
+    /// Subscribes sessions that have a connection to a channel, as if they had asked and the rule let them: they get
+    /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back with it
+    /// has it again. Answered when they are live. Who was subscribed already counts too.
     Subscribe {
         /// Whose.
         whom: Whom,
         /// How.
         options: Box<SubOptions>,
     },
-    /// Ends subscriptions; the sessions get `unsubscribed` as a push.
+    /// Ends subscriptions; the sessions get `unsubscribed` as a push. One that is away loses its presence in the channel. Who
+    /// may subscribe by the rules can do so again.
     Unsubscribe {
         /// Whose.
         whom: Whom,
         /// From what.
         channel: ChannelName,
     },
-    /// Ends connections and, unless the reason lets them come back, their sessions at once.
+    /// Ends connections and, unless the reason lets them come back, their sessions at once, those that are away too.
     Disconnect {
         /// Whose.
         whom: Whom,
@@ -99,7 +118,7 @@ pub enum AppAnswer {
         position: Position,
         /// True when the key had been used: it stands where the first one does.
         duplicate: bool,
-        /// How many sessions are subscribed on this node, as their shards told lately (within 100 ms).
+        /// How many sessions are subscribed on this node. Who has left is counted for up to 128 ms, the tick of the hub's clock.
         subscribers: u64,
     },
     /// To `History`.
@@ -121,6 +140,66 @@ pub enum AppAnswer {
     Done,
     /// Refused.
     Error(Error),
+}
+
+impl AppCommand {
+    /// The same, about this client.
+    pub(crate) fn for_client(&self, client: ClientId) -> AppCommand {
+        let mut command = self.clone();
+        if let AppCommand::Subscribe { whom, .. }
+        | AppCommand::Unsubscribe { whom, .. }
+        | AppCommand::Disconnect { whom, .. } = &mut command
+        {
+            *whom = Whom::Client(client);
+        }
+        command
+    }
+
+    /// The channel whose home takes this command; `None` for what goes to every shard.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            AppCommand::Publish { publish, .. } => Some(&publish.channel),
+            AppCommand::Signal(signal) => Some(&signal.channel),
+            AppCommand::History { channel, .. }
+            | AppCommand::HistoryRemove { channel }
+            | AppCommand::Presence { channel } => Some(channel),
+            AppCommand::Channels { .. }
+            | AppCommand::Subscribe { .. }
+            | AppCommand::Unsubscribe { .. }
+            | AppCommand::Disconnect { .. }
+            | AppCommand::Info => None,
+        }
+    }
+}
+
+impl AppAnswer {
+    /// Adds another shard's part.
+    pub(crate) fn add(&mut self, part: AppAnswer) {
+        match (self, part) {
+            (AppAnswer::Concerned(sum), AppAnswer::Concerned(count)) => *sum += count,
+            (AppAnswer::Info(sum), AppAnswer::Info(part)) => {
+                sum.sessions += part.sessions;
+                sum.connected += part.connected;
+                sum.subscriptions += part.subscriptions;
+                sum.channels += part.channels;
+                sum.history_bytes += part.history_bytes;
+            }
+            (AppAnswer::Channels { channels, more }, AppAnswer::Channels { channels: theirs, more: theirs_go_on }) => {
+                channels.extend(theirs);
+                *more |= theirs_go_on;
+            }
+            _ => {}
+        }
+    }
+
+    /// All parts are in: lists are put in order, and cut to what was asked for.
+    pub(crate) fn finish(&mut self, limit: usize) {
+        if let AppAnswer::Channels { channels, more } = self {
+            channels.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
+            *more |= channels.len() > limit;
+            channels.truncate(limit);
+        }
+    }
 }
 
 /// A channel in a list.

@@ -21,6 +21,7 @@ mod memory;
 mod name;
 mod outbox;
 mod peer;
+mod placement;
 #[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
 mod planted;
 mod rng;
@@ -30,7 +31,7 @@ mod store;
 mod vocabulary;
 mod wheel;
 
-pub use app::{AppAnswer, AppCommand, AppToken, ChannelInfo, NodeInfo, Whom};
+pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom};
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
@@ -42,6 +43,7 @@ pub use memory::MemoryStore;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName};
 pub use outbox::{Appended, Outbox};
 pub use peer::PeerMessage;
+pub use placement::Placement;
 #[cfg(feature = "planted")]
 pub use planted::{PLANTED, Planted, choose as choose_planted};
 pub use rng::Rng;

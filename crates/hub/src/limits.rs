@@ -15,6 +15,9 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Commands of one connection that wait for an answer; at this many the connection is not read. Default 32.
     pub outstanding_max: usize,
+    /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as `unavailable`.
+    /// Default 1024.
+    pub app_outstanding_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
     /// Publications and their overhead kept as history, in all; each shard has its share, and the oldest of it goes first.
@@ -69,6 +72,7 @@ impl Default for Limits {
             outbox_bytes_max: 256 << 10,
             subscriptions_max: 128,
             outstanding_max: 32,
+            app_outstanding_max: 1024,
             bad_requests_per_minute_max: 100,
             history_bytes_max: 256 << 20,
             page_bytes_max: 256 << 10,

@@ -361,7 +361,7 @@ mod tests {
             key: key.map(Into::into),
             echo: true,
         };
-        let entry = Box::new(Entry { publish, from: None, audience: None, ts_ms: now.wall_ms });
+        let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: now.wall_ms });
         store.submit(now, OpToken(0), Op::Append { entry, retain }).expect("in place")
     }
 

@@ -5,6 +5,7 @@
 //! that moves could be left before it is entered). That is all the hub asks of the carrier. Bytes on the way
 //! towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and pulls.
 
+use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, ShardId};
 use crate::name::ChannelName;
@@ -37,6 +38,10 @@ pub(crate) enum PeerBody {
     Adopt { token: AskToken, client: ClientId },
     /// The answer to `Adopt`.
     Adopted { token: AskToken, session: Option<Box<Adopted>> },
+    /// The application asks something that concerns every shard.
+    App { token: AskToken, command: Arc<AppCommand> },
+    /// One shard's part of the answer to `App`.
+    AppPart { token: AskToken, part: AppAnswer },
 }
 
 /// What a session takes along to another shard.
@@ -45,6 +50,7 @@ pub(crate) struct Adopted {
     pub(crate) identity: crate::front::Identity,
     pub(crate) incarnation: u32,
     pub(crate) entered: Vec<ChannelName>,
+    pub(crate) granted: Vec<ChannelName>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
 }
 
@@ -62,7 +68,11 @@ pub(crate) enum ToHome {
         seq: u64,
         token: AskToken,
         want: Want,
+        /// Subscriptions on this edge, this one among them.
+        members: u32,
     },
+    /// So many subscriptions are on this edge now.
+    Members(u32),
     /// This edge is not interested any more, unless it has said `Sub` with a later `seq`.
     Release {
         seq: u64,
@@ -90,6 +100,10 @@ pub(crate) enum ToHome {
         token: AskToken,
         query: HistoryQuery,
     },
+    /// Drop the history.
+    Purge {
+        token: AskToken,
+    },
     /// What follows this place? For one subscriber, or for the edge itself: then deliveries go on once it is at the top.
     Pull {
         token: AskToken,
@@ -108,7 +122,7 @@ pub(crate) enum ToEdge {
     },
     Published {
         token: AskToken,
-        result: Result<(Position, bool), Error>,
+        result: Result<Published, Error>,
     },
     Presence {
         token: AskToken,
@@ -159,6 +173,15 @@ pub(crate) enum ToEdge {
     Nudge,
 }
 
+/// A publication has its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Published {
+    pub(crate) position: Position,
+    pub(crate) duplicate: bool,
+    /// Subscriptions of the channel, on all shards.
+    pub(crate) subscribers: u64,
+}
+
 /// Where a subscriber starts.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -178,6 +201,13 @@ pub(crate) struct Pulled {
     /// False: what lay between the asked place and the first publication is lost.
     pub(crate) complete: bool,
     pub(crate) publications: Vec<Arc<Publication>>,
+}
+
+impl ToHome {
+    /// True for what ends something: a home need not be made for it.
+    pub(crate) fn is_of_no_use_to_a_new_home(&self) -> bool {
+        matches!(self, ToHome::Release { .. } | ToHome::Members(_) | ToHome::Leave { token: None, .. } | ToHome::Behind)
+    }
 }
 
 impl ToEdge {

@@ -47,6 +47,9 @@ rows! {
     LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
     TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
+    MembersUntold, "The home is not told that subscriptions have ended.";
+    MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
+    AwayKept, "A session without connection outlives its disconnection by the application.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

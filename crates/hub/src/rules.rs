@@ -89,6 +89,19 @@ impl Pattern {
         segments.next().is_none()
     }
 
+    /// What every matching name begins with.
+    pub(crate) fn prefix(&self) -> String {
+        let mut prefix = String::new();
+        for (place, part) in self.parts.iter().enumerate() {
+            let Part::Literal(text) = part else { break };
+            prefix.push_str(text);
+            if place + 1 < self.parts.len() {
+                prefix.push(':');
+            }
+        }
+        prefix
+    }
+
     /// The segment of a matching `name` that a `{user}` capture stands for.
     fn captured_user<'n>(&self, name: &'n str) -> Option<&'n str> {
         let at = self.parts.iter().position(|part| *part == Part::User)?;
@@ -299,6 +312,11 @@ impl Rules {
     /// The rules in the order in which they are tried.
     pub fn new(rules: Vec<Rule>) -> Self {
         Rules(rules)
+    }
+
+    /// The rules in the order in which they are tried.
+    pub fn iter(&self) -> std::slice::Iter<'_, Rule> {
+        self.0.iter()
     }
 
     /// The rule that governs the channel of this name.

@@ -3,7 +3,7 @@
 //! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
 //! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call.
 
-use crate::app::{AppCommand, AppToken};
+use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
 use crate::front::{self, Front, Opened};
@@ -11,7 +11,7 @@ use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
-use crate::peer::{PeerBody, PeerMessage};
+use crate::peer::{AskToken, PeerBody, PeerMessage};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::store::{Answer, Store};
@@ -127,6 +127,7 @@ pub(crate) enum Timer {
     Attach { home: u32, life: u32 },
     Fill { home: u32, life: u32 },
     PresenceCount { home: u32, life: u32 },
+    Members,
     Tidy,
 }
 
@@ -282,7 +283,27 @@ impl Shard {
             PeerBody::Adopted { token, session } => {
                 self.front(now, effects, |front, cx| front.adopted(cx, token, session));
             }
+            PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
+            PeerBody::AppPart { token, part } => self.front(now, effects, |front, cx| front.tallied(cx, token, part)),
         }
+    }
+
+    /// This shard's part of what the application asks of all.
+    fn app_part(&mut self, now: Now, effects: &mut Effects, from: ShardId, token: AskToken, command: Arc<AppCommand>) {
+        let part = match &*command {
+            AppCommand::Channels { pattern, after, limit } => {
+                self.homes.page(pattern.as_ref(), after.as_ref(), *limit as usize)
+            }
+            AppCommand::Info => AppAnswer::Info(Box::new(NodeInfo {
+                sessions: self.front.session_count() as u64,
+                connected: self.front.connected_count() as u64,
+                subscriptions: self.front.subscription_count() as u64,
+                channels: self.homes.len() as u64,
+                history_bytes: self.store.bytes_used() as u64,
+            })),
+            _ => return self.front(now, effects, |front, cx| front.app_sessions(cx, from, token, command)),
+        };
+        self.out.push_back((from, PeerBody::AppPart { token, part }));
     }
 
     /// Takes in what this shard said to itself, and hands the rest to the shell.
@@ -323,8 +344,10 @@ impl Shard {
                 Timer::PresenceCount { home, life } => {
                     self.homes(now, |homes, cx| homes.presence_count(cx, home, life))
                 }
+                Timer::Members => self.front(now, effects, |front, cx| front.tell_members(cx)),
                 Timer::Tidy => {
                     self.store.tidy(now);
+                    self.front.tidy(now);
                     self.wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
                 }
             }

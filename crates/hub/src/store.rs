@@ -17,6 +17,8 @@ pub struct Entry {
     pub publish: Publish,
     /// By whom.
     pub from: Option<From>,
+    /// The name of the application's API key; `None` is the embedding program, or a client.
+    pub by: Option<Arc<str>>,
     /// For whom, where not for all.
     pub audience: Option<Box<Audience>>,
     /// The server's time, in ms since 1970.
@@ -40,12 +42,12 @@ impl Entry {
         }
     }
 
-    /// Whose keys these are: a key is scoped to (channel, user, else session, else the application).
+    /// Whose keys these are: a key is scoped to (channel, user, else session, else the API key).
     pub fn key_scope(&self) -> KeyScope {
         match &self.from {
             Some(From { user: Some(user), .. }) => KeyScope::User(user.0.clone()),
             Some(From { client: Some(client), .. }) => KeyScope::Client(*client),
-            _ => KeyScope::Application,
+            _ => KeyScope::Application(self.by.clone()),
         }
     }
 }
@@ -57,8 +59,8 @@ pub enum KeyScope {
     User(Arc<str>),
     /// One session without a user.
     Client(ClientId),
-    /// The application's API.
-    Application,
+    /// An API key of the application, by its name; `None` is the embedding program.
+    Application(Option<Arc<str>>),
 }
 
 /// What the home asks of the store.

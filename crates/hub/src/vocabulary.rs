@@ -16,6 +16,13 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The largest offset, numeric id and duration: what a JavaScript number holds exactly.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
+/// True for what may be the name of an event: 1 to [`EVENT_BYTES_MAX`] bytes without control characters, quotes and backslashes,
+/// so that every wire can write it as it is.
+pub fn is_event(text: &str) -> bool {
+    let forbidden = |c: char| c.is_control() || matches!(c, '"' | '\\');
+    (1..=EVENT_BYTES_MAX).contains(&text.len()) && !text.contains(forbidden)
+}
+
 /// A payload, kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
@@ -491,6 +498,8 @@ pub enum Push {
         /// True for a new epoch.
         reset: bool,
     },
+    /// The application subscribed the session to a channel.
+    Subscribed(Box<Subscribed>),
     /// The server ended the subscription.
     Unsubscribed {
         /// The channel.

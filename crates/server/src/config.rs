@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Config {
     /// Shards, each a thread with its own listener. Default: one for each core that the process may use.
     pub shards: usize,
-    /// The policy. Default: one rule, `**`, that lets everybody do everything.
+    /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
@@ -26,12 +26,19 @@ pub struct Config {
     pub drain_window: Duration,
 }
 
+impl Config {
+    /// The defaults with one rule, `**`, that lets everybody do everything: to try things, not to serve strangers.
+    pub fn open() -> Self {
+        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
+        Config { rules: Arc::new(Rules::new(vec![open])), ..Config::default() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        let open = Rule::open(Pattern::new("**").expect("a valid pattern"));
         Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
-            rules: Arc::new(Rules::new(vec![open])),
+            rules: Arc::default(),
             limits: Limits::default(),
             origins: Origins::default(),
             head_timeout: Duration::from_secs(10),

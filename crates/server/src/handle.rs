@@ -1,42 +1,434 @@
 //! The application's way into a running server: publish, ask, signal, subscribe others, disconnect.
 //!
-//! A [`Handle`] is cheap to clone, and works from any thread and runtime. What it asks runs on a shard, which takes the
-//! command to the channel's home; the answer comes back to whoever awaits it.
+//! A [`Handle`] is cheap to clone, and works from any thread and runtime. A command about a channel goes to the shard that the
+//! channel lives on, in one queue, and its answer comes back to whoever awaits it. A shard holds at most
+//! `Limits::app_outstanding_max` commands without an answer: then [`ask`](Handle::ask) waits for room and
+//! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the channel
+//! at all is (`no_rule`).
 
-use crate::shard::Control;
-use fanfare_hub::{AppAnswer, AppCommand, Error, ErrorCode};
+use crate::shard::{Asking, Control};
+use bytes::Bytes;
+use fanfare_hub::{
+    AppAnswer, AppCommand, Audience, ChannelInfo, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, History,
+    HistoryFrom, HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot, Publish, Signal, SubOptions,
+    Whom,
+};
+use fanfare_wire::json;
+use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+
+/// Commands that are sent to a shard at once; larger batches are cut, so that the first answers are not waited for to the last.
+const BATCH_MAX: usize = 256;
+/// After how long a command that found no room may be tried again.
+const RETRY_AFTER_MS: u64 = 100;
 
 /// See the module's description.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use fanfare::hub::{Disconnect, Whom};
+/// use fanfare::Fanfare;
+///
+/// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?;
+/// let hub = server.handle();
+/// tokio::spawn(async move {
+///     let published = hub.publish("chat:general", "hello").await?;
+///     println!("{} are listening", published.subscribers);
+///     hub.disconnect(Whom::user("mallory"), Disconnect::Kicked).await?;
+///     Ok::<_, fanfare::hub::Error>(())
+/// });
+/// server.serve("127.0.0.1:8080").await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     controls: Arc<[UnboundedSender<Control>]>,
+    /// Each shard's room for commands without an answer.
+    rooms: Arc<[Arc<Semaphore>]>,
+    room_max: usize,
+    placement: Placement,
+    placement_key: u64,
+}
+
+/// A publication of the application that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Where.
+    pub position: Position,
+    /// True when the key had been used: it stands where the first one does.
+    pub duplicate: bool,
+    /// How many sessions are subscribed on this node.
+    pub subscribers: u64,
 }
 
 impl Handle {
-    pub(crate) fn new(controls: Vec<UnboundedSender<Control>>) -> Self {
-        Handle { controls: controls.into() }
+    pub(crate) fn new(controls: Vec<UnboundedSender<Control>>, placement_key: u64, outstanding_max: usize) -> Self {
+        let room_max = outstanding_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let rooms = controls.iter().map(|_| Arc::new(Semaphore::new(room_max))).collect();
+        let placement = Placement::new(placement_key, controls.len());
+        Handle { controls: controls.into(), rooms, room_max, placement, placement_key }
+    }
+
+    /// For a server of its first shard alone.
+    pub(crate) fn of_one_shard(&self) -> Self {
+        Handle::new(self.controls[..1].to_vec(), self.placement_key, self.room_max)
     }
 
     pub(crate) fn controls(&self) -> &[UnboundedSender<Control>] {
         &self.controls
     }
 
-    /// Asks one thing, in the vocabulary of the hub.
-    pub async fn ask(&self, command: AppCommand) -> AppAnswer {
-        let (answer, answered) = oneshot::channel();
-        let gone = || AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"));
-        if self.controls[0].send(Control::App(command, answer)).is_err() {
-            return gone();
-        }
-        answered.await.unwrap_or_else(|_| gone())
+    pub(crate) fn placement_key(&self) -> u64 {
+        self.placement_key
     }
+
+    /// Asks one thing, in the vocabulary of the hub. Waits while its shard has no room for more. A future that is dropped does
+    /// not take its command back.
+    pub async fn ask(&self, command: AppCommand) -> AppAnswer {
+        let shard = self.shard_of(&command);
+        match self.rooms[shard].clone().acquire_owned().await {
+            Ok(room) => self.ask_with(shard, command, room).await,
+            Err(_) => stopped(),
+        }
+    }
+
+    /// The same, refused as `unavailable` where its shard has no room.
+    pub async fn try_ask(&self, command: AppCommand) -> AppAnswer {
+        let shard = self.shard_of(&command);
+        match self.rooms[shard].clone().try_acquire_owned() {
+            Ok(room) => self.ask_with(shard, command, room).await,
+            Err(TryAcquireError::NoPermits) => {
+                let max = self.room_max;
+                let message = format!("{max} commands wait for an answer, the limit of a shard (app_outstanding_max)");
+                let mut error = Error::new(ErrorCode::Unavailable, message);
+                error.retry_after_ms = Some(RETRY_AFTER_MS);
+                AppAnswer::Error(error)
+            }
+            Err(TryAcquireError::Closed) => stopped(),
+        }
+    }
+
+    async fn ask_with(&self, shard: usize, command: AppCommand, room: OwnedSemaphorePermit) -> AppAnswer {
+        let (reply, answered) = oneshot::channel();
+        if self.controls[shard].send(Control::App(Asking::One(Box::new(command), reply, room))).is_err() {
+            return stopped();
+        }
+        answered.await.unwrap_or_else(|_| stopped())
+    }
+
+    /// Asks many things, with one message to each shard for a few hundred of them. Those about one channel take effect in
+    /// their order; the answers stand in the order of the commands. Waits while a shard has no room.
+    pub async fn ask_all(&self, commands: Vec<AppCommand>) -> Vec<AppAnswer> {
+        let count = commands.len();
+        let mut by_shard: Vec<Vec<(usize, AppCommand)>> = self.controls.iter().map(|_| Vec::new()).collect();
+        for (place, command) in commands.into_iter().enumerate() {
+            by_shard[self.shard_of(&command)].push((place, command));
+        }
+        let batch_max = BATCH_MAX.min(self.room_max);
+        let mut asked = Vec::new();
+        for (shard, of_shard) in by_shard.into_iter().enumerate() {
+            let mut of_shard = of_shard.into_iter();
+            while of_shard.len() > 0 {
+                let (places, batch): (Vec<usize>, Vec<AppCommand>) = of_shard.by_ref().take(batch_max).unzip();
+                let Ok(room) = self.rooms[shard].clone().acquire_many_owned(batch.len() as u32).await else { break };
+                let (reply, answered) = oneshot::channel();
+                if self.controls[shard].send(Control::App(Asking::All(batch, reply, room))).is_err() {
+                    break;
+                }
+                asked.push((places, answered));
+            }
+        }
+        let mut answers: Vec<AppAnswer> = (0..count).map(|_| stopped()).collect();
+        for (places, answered) in asked {
+            for (place, answer) in places.into_iter().zip(answered.await.unwrap_or_default()) {
+                answers[place] = answer;
+            }
+        }
+        answers
+    }
+
+    /// The shard that takes a command: the home of its channel, so that no other one is on the way.
+    fn shard_of(&self, command: &AppCommand) -> usize {
+        command.channel().map_or(0, |channel| usize::from(self.placement.home_of(channel).0))
+    }
+}
+
+/// The commands as methods, with payloads of any type that has a JSON form.
+///
+/// # Errors
+/// Each gives the hub's [`Error`]: `bad_request` for a name, an event or a payload that is none, `no_rule`, `too_large`,
+/// `unavailable` once the server has stopped.
+impl Handle {
+    /// Publishes what `data` is as JSON.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// #[derive(serde::Serialize)]
+    /// struct Goal { team: &'static str, minute: u32 }
+    ///
+    /// let published = hub.publish("match:42", &Goal { team: "blue", minute: 17 }).await?;
+    /// println!("{} are watching", published.subscribers);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn publish<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Result<Published, Error> {
+        self.publish_with(publication(name(channel)?, None, data)?, None).await
+    }
+
+    /// Publishes under the name of an event.
+    pub async fn publish_event<T: Serialize + ?Sized>(
+        &self,
+        channel: &str,
+        event: &str,
+        data: &T,
+    ) -> Result<Published, Error> {
+        self.publish_with(publication(name(channel)?, Some(event), data)?, None).await
+    }
+
+    /// Publishes with a key, as binary data, or for some clients only. `Data::Json` is checked, and put on one line.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle, client: fanfare::hub::ClientId) -> Result<(), fanfare::hub::Error> {
+    /// use fanfare::hub::{Audience, ChannelName, Data, Publish};
+    ///
+    /// let channel = ChannelName::new("game:7").expect("a valid name");
+    /// let data = Data::Json("{\"cards\":[1,2,3]}".into());
+    /// let publish = Publish { channel, data, event: Some("hand".into()), key: Some("deal-1".into()), echo: true };
+    /// hub.publish_with(publish, Some(Audience { only: vec![client], except: vec![] })).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn publish_with(&self, mut publish: Publish, audience: Option<Audience>) -> Result<Published, Error> {
+        if let Data::Json(json) = &publish.data {
+            publish.data = Data::Json(checked(&publish.channel, json)?);
+        }
+        published(self.ask(publish_command(publish, audience)).await)
+    }
+
+    /// Publishes the same to several channels, and tells of each what became of it, in their order.
+    pub async fn broadcast<T: Serialize + ?Sized>(
+        &self,
+        channels: &[&str],
+        data: &T,
+    ) -> Result<Vec<Result<Published, Error>>, Error> {
+        let mut results: Vec<Option<Result<Published, Error>>> = Vec::with_capacity(channels.len());
+        let mut commands = Vec::with_capacity(channels.len());
+        let mut payload = None;
+        for channel in channels {
+            match name(channel) {
+                Ok(channel) => {
+                    let data = match &payload {
+                        Some(data) => Data::clone(data),
+                        None => payload.insert(to_json(&channel, data)?).clone(),
+                    };
+                    let publish = Publish { channel, data, event: None, key: None, echo: true };
+                    commands.push(publish_command(publish, None));
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        let mut answers = self.ask_all(commands).await.into_iter().map(published);
+        let missing = || Err(Error::new(ErrorCode::Internal, "a publication was not answered"));
+        let rest = |result: Option<_>| result.unwrap_or_else(|| answers.next().unwrap_or_else(missing));
+        Ok(results.into_iter().map(rest).collect())
+    }
+
+    /// Sends a signal to everybody who is subscribed.
+    pub async fn signal<T: Serialize + ?Sized>(&self, channel: &str, event: &str, data: &T) -> Result<(), Error> {
+        self.send_signal(channel, event, data, None).await
+    }
+
+    /// Sends a signal to one client, which must be subscribed: else it is `not_found`.
+    pub async fn signal_to<T: Serialize + ?Sized>(
+        &self,
+        channel: &str,
+        client: ClientId,
+        event: &str,
+        data: &T,
+    ) -> Result<(), Error> {
+        self.send_signal(channel, event, data, Some(client)).await
+    }
+
+    async fn send_signal<T: Serialize + ?Sized>(
+        &self,
+        channel: &str,
+        event: &str,
+        data: &T,
+        to: Option<ClientId>,
+    ) -> Result<(), Error> {
+        let channel = name(channel)?;
+        let data = to_json(&channel, data)?.bytes().clone();
+        let signal = Signal { channel, event: event.into(), data, to };
+        done(self.ask(AppCommand::Signal(Box::new(signal))).await)
+    }
+
+    /// The newest publications that are kept, oldest of them first.
+    pub async fn history(&self, channel: &str, limit: u32) -> Result<History, Error> {
+        self.history_of(name(channel)?, HistoryQuery { from: HistoryFrom::Newest, limit }).await
+    }
+
+    /// Those that are kept after a position, or before one.
+    pub async fn history_of(&self, channel: ChannelName, query: HistoryQuery) -> Result<History, Error> {
+        match self.ask(AppCommand::History { channel, query }).await {
+            AppAnswer::History(history) => Ok(*history),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Drops what is kept. Who is subscribed goes on; who comes back from before is told that something is missing.
+    pub async fn remove_history(&self, channel: &str) -> Result<(), Error> {
+        done(self.ask(AppCommand::HistoryRemove { channel: name(channel)? }).await)
+    }
+
+    /// Who is present.
+    pub async fn presence(&self, channel: &str) -> Result<PresenceSnapshot, Error> {
+        match self.ask(AppCommand::Presence { channel: name(channel)? }).await {
+            AppAnswer::Presence(snapshot) => Ok(snapshot),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// A page of the channels that live here now, and whether there are more, in the order of their names: those that match a
+    /// pattern (`chat:*`), after a name.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// let mut after = None;
+    /// loop {
+    ///     let (page, more) = hub.channels(Some("chat:*"), after.as_ref(), 100).await?;
+    ///     page.iter().for_each(|info| println!("{}: {}", info.channel, info.subscribers));
+    ///     after = page.last().map(|info| info.channel.clone());
+    ///     if !more {
+    ///         return Ok(());
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn channels(
+        &self,
+        pattern: Option<&str>,
+        after: Option<&ChannelName>,
+        limit: u32,
+    ) -> Result<(Vec<ChannelInfo>, bool), Error> {
+        let pattern = pattern.map(Pattern::new).transpose();
+        let pattern = pattern.map_err(|error| Error::new(ErrorCode::BadRequest, error.to_string()))?;
+        match self.ask(AppCommand::Channels { pattern, after: after.cloned(), limit }).await {
+            AppAnswer::Channels { channels, more } => Ok((channels, more)),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Subscribes sessions that are connected, whatever the rules say, and tells how many have it now: their clients are told
+    /// by a push, and what is published from here on reaches them.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// use fanfare::hub::Whom;
+    ///
+    /// if hub.subscribe(Whom::user("ada"), "order:1815").await? == 0 {
+    ///     println!("ada is not here");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn subscribe(&self, whom: Whom, channel: &str) -> Result<u64, Error> {
+        self.subscribe_with(whom, SubOptions::new(name(channel)?)).await
+    }
+
+    /// The same with presence, the newest publications, and so on.
+    pub async fn subscribe_with(&self, whom: Whom, options: SubOptions) -> Result<u64, Error> {
+        concerned(self.ask(AppCommand::Subscribe { whom, options: Box::new(options) }).await)
+    }
+
+    /// Ends subscriptions, and tells how many.
+    pub async fn unsubscribe(&self, whom: Whom, channel: &str) -> Result<u64, Error> {
+        concerned(self.ask(AppCommand::Unsubscribe { whom, channel: name(channel)? }).await)
+    }
+
+    /// Ends connections, and their sessions too unless the reason lets their clients come back. Tells how many it concerned.
+    pub async fn disconnect(&self, whom: Whom, reason: Disconnect) -> Result<u64, Error> {
+        concerned(self.ask(AppCommand::Disconnect { whom, reason }).await)
+    }
+
+    /// Figures of the node.
+    pub async fn info(&self) -> Result<NodeInfo, Error> {
+        match self.ask(AppCommand::Info).await {
+            AppAnswer::Info(info) => Ok(*info),
+            other => Err(refused(other)),
+        }
+    }
+}
+
+fn name(channel: &str) -> Result<ChannelName, Error> {
+    ChannelName::new(channel).map_err(|error| Error::new(ErrorCode::BadRequest, error.to_string()))
+}
+
+fn publication<T: Serialize + ?Sized>(channel: ChannelName, event: Option<&str>, data: &T) -> Result<Publish, Error> {
+    let data = to_json(&channel, data)?;
+    Ok(Publish { channel, data, event: event.map(Into::into), key: None, echo: true })
+}
+
+fn publish_command(publish: Publish, audience: Option<Audience>) -> AppCommand {
+    AppCommand::Publish { publish: Box::new(publish), audience: audience.map(Box::new), by: None }
+}
+
+fn to_json<T: Serialize + ?Sized>(channel: &ChannelName, data: &T) -> Result<Data, Error> {
+    let json = serde_json::to_vec(data).map_err(|error| not_json(channel, &error))?;
+    checked(channel, &Bytes::from(json)).map(Data::Json)
+}
+
+/// A payload is spliced into messages as it is: one that is no JSON would spoil what stands around it.
+fn checked(channel: &ChannelName, bytes: &Bytes) -> Result<Bytes, Error> {
+    serde_json::from_slice::<&serde_json::value::RawValue>(bytes).map_err(|error| not_json(channel, &error))?;
+    match json::payload(bytes) {
+        Ok(std::borrow::Cow::Borrowed(_)) => Ok(bytes.clone()),
+        Ok(std::borrow::Cow::Owned(on_one_line)) => Ok(on_one_line.into()),
+        Err(error) => Err(not_json(channel, &error)),
+    }
+}
+
+fn not_json(channel: &ChannelName, problem: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorCode::BadRequest, format!("the payload has no JSON form that could be sent: {problem}")).on(channel)
+}
+
+fn published(answer: AppAnswer) -> Result<Published, Error> {
+    match answer {
+        AppAnswer::Published { position, duplicate, subscribers } => Ok(Published { position, duplicate, subscribers }),
+        other => Err(refused(other)),
+    }
+}
+
+fn concerned(answer: AppAnswer) -> Result<u64, Error> {
+    match answer {
+        AppAnswer::Concerned(count) => Ok(count),
+        other => Err(refused(other)),
+    }
+}
+
+fn done(answer: AppAnswer) -> Result<(), Error> {
+    match answer {
+        AppAnswer::Done => Ok(()),
+        other => Err(refused(other)),
+    }
+}
+
+fn refused(answer: AppAnswer) -> Error {
+    match answer {
+        AppAnswer::Error(error) => error,
+        other => Error::new(ErrorCode::Internal, format!("the hub answered something else: {other:?}")),
+    }
+}
+
+fn stopped() -> AppAnswer {
+    AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"))
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("shards", &self.controls.len()).finish()
+        f.debug_struct("Handle").field("shards", &self.controls.len()).finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
-use crate::shard::{Refused, Routes, Shared, UpgradeRequest, adopt};
+use crate::shard::{Granted, Refused, Routes, Shared, Socket, UpgradeRequest, adopt};
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
@@ -19,13 +19,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
 /// A socket whose first bytes have been read already.
 struct Rewound {
     read: Bytes,
-    socket: TcpStream,
+    socket: Socket,
 }
 
 /// Runs what hyper spawns for HTTP/2 on the shard's own thread.
@@ -41,7 +40,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 }
 
 /// Serves a connection until it ends or is upgraded.
-pub(crate) async fn serve(shell: Shared, socket: TcpStream, read: Bytes, routes: Routes) {
+pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes) {
     let head_timeout = shell.borrow().config().head_timeout;
     let service = service_fn(|request| answer(shell.clone(), routes.clone(), request));
     let mut server = auto::Builder::new(Local);
@@ -66,20 +65,10 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
         path: request.uri().path(),
         headers: &headers,
     };
-    let judged = routes.upgrade(&shell.borrow(), &upgrade);
+    let judged = routes.upgrade(shell.borrow().config(), &upgrade);
     let (wire, response) = match judged {
-        Err(refused) => return Ok(refused.into_response()),
-        Ok(granted) => {
-            let mut response = Response::builder()
-                .status(StatusCode::SWITCHING_PROTOCOLS)
-                .header(http::header::UPGRADE, "websocket")
-                .header(http::header::CONNECTION, "Upgrade")
-                .header(http::header::SEC_WEBSOCKET_ACCEPT, &granted.accepted.accept[..]);
-            if let Some(name) = granted.subprotocol {
-                response = response.header(http::header::SEC_WEBSOCKET_PROTOCOL, name);
-            }
-            (granted.wire, response.body(Body::empty()).expect("every part of this response is a valid header"))
-        }
+        Err(refused) => return Ok(refused_response(refused)),
+        Ok(granted) => (granted.wire, granted.response()),
     };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::task::spawn_local(async move {
@@ -124,17 +113,31 @@ impl std::fmt::Display for StatusLine {
     }
 }
 
-impl Refused {
-    fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(format!("{}\n", self.reason)));
-        *response.status_mut() = status(self.status).0;
-        let headers = response.headers_mut();
-        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
-        for (name, value) in self.headers {
-            headers.insert(http::HeaderName::from_static(lower(name)), http::HeaderValue::from_static(value));
+impl Granted<'_> {
+    /// The answer that makes the connection a WebSocket.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(http::header::UPGRADE, "websocket")
+            .header(http::header::CONNECTION, "Upgrade")
+            .header(http::header::SEC_WEBSOCKET_ACCEPT, &self.accepted.accept[..]);
+        if let Some(name) = self.subprotocol {
+            response = response.header(http::header::SEC_WEBSOCKET_PROTOCOL, name);
         }
-        response
+        response.body(Body::empty()).expect("every part of this response is a valid header")
     }
+}
+
+/// The answer to an upgrade that is refused.
+pub(crate) fn refused_response(refused: Refused) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{}\n", refused.reason)));
+    *response.status_mut() = status(refused.status).0;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    for (name, value) in refused.headers {
+        headers.insert(http::HeaderName::from_static(lower(name)), http::HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// The names that a refusal can carry, as HTTP/2 and `HeaderName` write them.

@@ -8,13 +8,15 @@
 //! # async fn run() -> Result<(), fanfare::ServeError> {
 //! use fanfare::{Chat, Fanfare};
 //!
-//! let server = Fanfare::builder().protocol("/", Chat::default()).build()?;
+//! let server = Fanfare::builder(()).channel("**", |c| c.open()).protocol("/", Chat::default()).build()?;
 //! server.serve("127.0.0.1:8080").await
 //! # }
 //! ```
 
 mod chat;
+mod clock;
 mod config;
+mod embed;
 mod handle;
 mod http;
 mod listen;
@@ -22,13 +24,25 @@ mod native;
 mod origin;
 mod protocol;
 mod server;
+mod service;
 mod shard;
+mod testing;
 
+pub use axum::Json;
+pub use axum::extract::{FromRef, State};
 pub use chat::Chat;
 pub use config::Config;
+pub use embed::{
+    Answers, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method, OnConnect,
+    OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
+};
 pub use fanfare_hub as hub;
-pub use handle::Handle;
+pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
+pub use handle::{Handle, Published};
+pub use listen::{Address, InvalidAddress};
 pub use native::Native;
 pub use origin::Origins;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
+pub use service::FanfareService;
+pub use testing::{TestClient, TestServer};

@@ -1,20 +1,117 @@
-//! Listening sockets: one for each shard on the same address, so that the kernel spreads connections over the shards.
+//! Listening sockets: for TCP one for each shard on the same address, so that the kernel spreads connections over the
+//! shards; for a Unix path one that all shards accept from.
 //!
-//! The first socket is bound without `SO_REUSEPORT` and gets the option afterwards; the siblings bind with it. So a second
-//! copy of the server on the same port fails with `EADDRINUSE` instead of silently taking a share of the connections.
+//! The first TCP socket is bound without `SO_REUSEPORT` and gets the option afterwards; the siblings bind with it. So a
+//! second copy of the server on the same port fails with `EADDRINUSE` instead of silently taking a share of the connections.
+//! A Unix path that nobody listens on any more is taken over; one that is in use, or is no socket, is not.
 
 use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Connections that the kernel may hold before they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// Where a server listens: `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/fanfare.sock`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// TCP; port 0 is chosen by the system.
+    Tcp(SocketAddr),
+    /// A Unix domain socket at this path. Who may connect is said by the permissions of its directory and the umask.
+    Unix(PathBuf),
+}
+
+/// Why a text is no [`Address`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is no address: write ADDRESS:PORT (127.0.0.1:8080, [::1]:8080) or unix:PATH")]
+pub struct InvalidAddress {
+    /// The text.
+    pub found: String,
+}
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Address::Unix(path.into())),
+            Some(_) => Err(InvalidAddress { found: text.to_owned() }),
+            None => text.parse().map(Address::Tcp).map_err(|_| InvalidAddress { found: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Address::Tcp(address)
+    }
+}
+
+/// One shard's listener.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Removes the file of a Unix socket when the server that made it has ended.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // it may be gone, or the directory not ours any more
+    }
+}
+
+/// The listeners of one address.
+pub(crate) struct Listeners {
+    /// With the port that was chosen.
+    pub(crate) address: Address,
+    /// One for each shard.
+    pub(crate) sockets: Vec<Listener>,
+    pub(crate) file: Option<SocketFile>,
+}
 
 /// Opens `count` listeners on one address; port 0 is chosen once and shared.
 ///
 /// # Errors
 /// The address is in use, not of this machine, or not permitted.
-pub(crate) fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn listen(address: &Address, count: usize) -> io::Result<Listeners> {
+    match address {
+        Address::Tcp(address) => {
+            let sockets = listen_tcp(*address, count)?;
+            let address = Address::Tcp(sockets[0].local_addr()?);
+            Ok(Listeners { address, sockets: sockets.into_iter().map(Listener::Tcp).collect(), file: None })
+        }
+        Address::Unix(path) => {
+            let first = listen_unix(path)?;
+            let file = Some(SocketFile(path.clone()));
+            let mut sockets = Vec::new();
+            for _ in 1..count {
+                sockets.push(Listener::Unix(first.try_clone()?));
+            }
+            sockets.push(Listener::Unix(first));
+            Ok(Listeners { address: address.clone(), sockets, file })
+        }
+    }
+}
+
+fn listen_tcp(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let first = socket(address)?;
     first.bind(&address.into())?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
@@ -37,6 +134,24 @@ pub(crate) fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpLis
         .collect()
 }
 
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    let bound = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }?;
+    bound.set_nonblocking(true)?;
+    Ok(bound)
+}
+
+/// True for a socket that nobody listens on: its server ended without removing it.
+fn is_left_over(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?; // a restart does not wait for the old connections' TIME_WAIT
@@ -53,12 +168,41 @@ mod tests {
 
     #[test]
     fn siblings_share_a_port_and_a_second_copy_is_refused() {
-        let first = listen("127.0.0.1:0".parse().expect("valid"), 3).expect("a free port");
+        let first = listen_tcp("127.0.0.1:0".parse().expect("valid"), 3).expect("a free port");
         let address = first[0].local_addr().expect("bound");
         assert!(first.iter().all(|l| l.local_addr().expect("bound") == address));
         for count in [1, 3] {
-            let refused = listen(address, count).expect_err("the port is taken");
+            let refused = listen_tcp(address, count).expect_err("the port is taken");
             assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "a copy with {count} shards");
+        }
+    }
+
+    #[test]
+    fn a_left_over_socket_is_taken_over_and_nothing_else_is() {
+        let folder = std::env::temp_dir().join(format!("fanfare-listen-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let path = folder.join("left-over.sock");
+        let address = Address::Unix(path.clone());
+        drop(UnixListener::bind(&path).expect("bound")); // the file stays, as after a crash
+        let running = listen(&address, 2).expect("taken over");
+        assert_eq!(running.sockets.len(), 2);
+        let refused = listen(&address, 1).err().expect("in use");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(running);
+        assert!(!path.exists(), "the file goes with its server");
+        std::fs::write(&path, "not a socket").expect("written");
+        assert_eq!(listen(&address, 1).err().expect("refused").kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).expect("still there"), "not a socket");
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn addresses_are_read_and_written_alike() {
+        for text in ["127.0.0.1:8080", "[::1]:0", "unix:/run/fanfare.sock", "unix:relative.sock"] {
+            assert_eq!(text.parse::<Address>().expect(text).to_string(), text);
+        }
+        for text in ["", "localhost", "8080", "unix:", "::1:8080x"] {
+            assert!(text.parse::<Address>().is_err(), "{text:?} was taken as an address");
         }
     }
 }

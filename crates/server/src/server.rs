@@ -1,23 +1,31 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::embed::{
+    ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
+    TOLD_AT_ONCE, erase,
+};
 use crate::handle::Handle;
 use crate::http;
-use crate::listen::listen;
+use crate::listen::{Address, Listener, SocketFile, listen};
+use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, now_since, shard_id};
-use fanfare_hub::{MemoryStore, Shard, ShardConfig, Stats, WireId};
+use crate::service::FanfareService;
+use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, shard_id};
+use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// The most shards that a node may have.
 const SHARDS_MAX: usize = 1024;
-/// The most protocols that a server may speak.
+/// Where the native protocol is spoken, unless the builder puts another one of its own there.
+const NATIVE_PATH: &str = "/v1/ws";
+/// The most protocols that a server may speak, besides the native one.
 const PROTOCOLS_MAX: usize = 255;
 
 /// Why a server did not start, or did not stop well.
@@ -26,7 +34,7 @@ const PROTOCOLS_MAX: usize = 255;
 pub enum ServeError {
     /// The address is not one.
     #[error("cannot resolve the address {address:?}: {source}")]
-    Address {
+    Resolve {
         /// As it was given.
         address: String,
         /// Why.
@@ -36,20 +44,41 @@ pub enum ServeError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         source: io::Error,
     },
     /// A number outside of what is possible.
-    #[error("{option} = {found} is not between 1 and {max}")]
+    #[error("{option} = {found} is not between {min} and {max}")]
     OutOfRange {
         /// The option.
         option: &'static str,
         /// What was given.
         found: usize,
+        /// The least.
+        min: usize,
         /// The most.
         max: usize,
     },
+    /// A pattern of a rule or handler is none.
+    #[error("{pattern:?} is no pattern of channels: {source}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// A handler was given twice.
+    #[error("there are two {kind} handlers for {name:?}")]
+    TwoHandlers {
+        /// The builder's method.
+        kind: &'static str,
+        /// The pattern or method name; empty where there is only one of its kind.
+        name: String,
+    },
+    /// The server has handlers and was started outside of a runtime that could run them.
+    #[error("handlers need a tokio runtime with its time driver: start the server from within one")]
+    NoRuntime,
     /// Two protocols at one path answer to the same subprotocol.
     #[error("two protocols at {path:?} have the subprotocol {subprotocol:?}")]
     Ambiguous {
@@ -71,18 +100,25 @@ pub enum ServeError {
     Shard,
 }
 
-/// Collects what a server is to be.
-#[derive(Default)]
-pub struct Builder {
+/// Collects what a server is to be. `S` is the application's state, which handlers take by [`State`](crate::State);
+/// nothing is generic after [`build`](Self::build).
+pub struct Builder<S = ()> {
+    state: S,
     config: Config,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     pages: axum::Router,
+    channels: Vec<Rule>,
+    handlers: Handlers,
+    /// The first thing that was wrong: `build` tells it, so that the calls can be chained.
+    wrong: Option<ServeError>,
 }
 
 /// A server that has been built and does not run yet.
 pub struct Fanfare {
+    pub(crate) handlers: Arc<Handlers>,
     handle: Handle,
     inboxes: Vec<UnboundedReceiver<Control>>,
+    clock: Clock,
     config: Arc<Config>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     pages: axum::Router,
@@ -90,15 +126,37 @@ pub struct Fanfare {
 
 /// A server that runs.
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    _files: Vec<SocketFile>,
     controls: Vec<UnboundedSender<Control>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Fanfare {
-    /// Begins a server without any protocol.
-    pub fn builder() -> Builder {
-        Builder::default()
+    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()` where
+    /// there is nothing to share.
+    pub fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
+        Builder {
+            state,
+            config: Config::default(),
+            protocols: Vec::new(),
+            pages: axum::Router::new(),
+            channels: Vec::new(),
+            handlers: Handlers::default(),
+            wrong: None,
+        }
+    }
+
+    /// For a test: time goes on only when it says so. One shard, as then its clock is the only one.
+    pub(crate) fn on_manual_clock(&mut self) {
+        self.clock = Clock::manual();
+        self.inboxes.truncate(1);
+        self.handle = self.handle.of_one_shard();
+        self.config = Arc::new(Config { shards: 1, ..(*self.config).clone() });
+    }
+
+    pub(crate) fn protocols(&self) -> &[(String, Arc<dyn Protocol>)] {
+        &self.protocols
     }
 
     /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
@@ -113,13 +171,18 @@ impl Fanfare {
         self
     }
 
-    /// Starts on these addresses and runs until a shard fails.
+    /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, or `unix:PATH`.
     ///
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
     pub async fn serve(self, address: &str) -> Result<(), ServeError> {
-        let resolve = |source| ServeError::Address { address: address.to_owned(), source };
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
+        let addresses = match address.parse::<Address>() {
+            Ok(address) => vec![address],
+            Err(_) => {
+                let resolve = |source| ServeError::Resolve { address: address.to_owned(), source };
+                tokio::net::lookup_host(address).await.map_err(resolve)?.map(Address::Tcp).collect()
+            }
+        };
         let running = self.start(&addresses)?;
         tokio::task::spawn_blocking(move || running.join()).await.unwrap_or(Err(ServeError::Shard))
     }
@@ -128,28 +191,42 @@ impl Fanfare {
     ///
     /// # Errors
     /// [`ServeError::Listen`] names the address that could not be had; nothing runs then.
-    pub fn start(self, addresses: &[SocketAddr]) -> Result<Running, ServeError> {
+    pub fn start(self, addresses: &[Address]) -> Result<Running, ServeError> {
         let shards = self.config.shards;
-        let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for &address in addresses {
-            let refused = |source| ServeError::Listen { address, source };
-            for (shard, listener) in listen(address, shards).map_err(refused)?.into_iter().enumerate() {
-                if shard == 0 {
-                    bound.push(listener.local_addr().map_err(refused)?);
-                }
-                listeners[shard].push(listener);
+        let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        let (mut bound, mut files) = (Vec::new(), Vec::new());
+        for address in addresses {
+            let refused = |source| ServeError::Listen { address: address.clone(), source };
+            let opened = listen(address, shards).map_err(refused)?;
+            bound.push(opened.address);
+            files.extend(opened.file);
+            for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
+                listeners.push(listener);
             }
         }
         let controls = self.handle.controls().to_vec();
-        let threads = self.start_shards(listeners)?;
-        Ok(Running { addresses: bound, controls, threads })
+        let threads = self.start_shards(listeners)?.1;
+        Ok(Running { addresses: bound, controls, threads, _files: files })
     }
 
-    fn start_shards(self, listeners: Vec<Vec<TcpListener>>) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
+    /// What that costs beside [`serve`](Self::serve): see [`FanfareService`].
+    ///
+    /// # Errors
+    /// [`ServeError`] when the shards cannot start.
+    pub fn into_service(self) -> Result<(FanfareService, Running), ServeError> {
+        let controls = self.handle.controls().to_vec();
+        let config = self.config.clone();
+        let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
+        let (routes, threads) = self.start_shards(no_listeners)?;
+        let service = FanfareService::new(routes, config, controls.clone());
+        Ok((service, Running { addresses: Vec::new(), controls, threads, _files: Vec::new() }))
+    }
+
+    #[allow(clippy::type_complexity)] // what the two ways to start need of it
+    fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Vec<JoinHandle<()>>), ServeError> {
         let shards = self.config.shards;
-        let born = Instant::now();
-        let placement_key = random()?;
+        let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
             path: path.clone(),
@@ -159,43 +236,58 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), pages: self.pages };
+        let routes = Routes { upgrades: upgrades.collect(), pages: self.pages.clone() };
+        let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
+        let hooks = Arc::new(self.handlers.hooks());
+        let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
         let mut threads = Vec::new();
+        let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
+            let dispatcher = runtime.clone().map(|runtime| Dispatcher {
+                handlers: self.handlers.clone(),
+                runtime,
+                handle: self.handle.clone(),
+                clock: self.clock.clone(),
+                deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
+                turns: turns.clone(),
+                back: self.handle.controls()[index].clone(),
+            });
             let seeds = (random()?, random()?);
-            let (config, protocols, routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let body = move || {
-                let now = now_since(born);
+                let now = clock.now();
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
                 let store = Box::new(MemoryStore::new(&limits, seeds.0));
                 let shard = ShardConfig {
                     me,
                     shards: config.shards,
                     rules: config.rules.clone(),
-                    hooks: Arc::default(),
+                    hooks,
                     limits,
                     seed: seeds.1,
                     placement_key,
                 };
-                let shell = Shell::new(Shard::new(shard, store, now), config, protocols, place, links, born);
-                shard::run(shell, listeners, routes, Inbox { batches, control }, ready);
+                let shell =
+                    Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, clock);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
             is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
-        Ok(threads)
+        Ok((routes, threads))
     }
 }
 
-impl Builder {
+impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// Takes these settings in place of the defaults.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -203,23 +295,132 @@ impl Builder {
         self
     }
 
-    /// Speaks `protocol` to WebSockets that are opened at `path`.
+    /// Speaks `protocol` to WebSockets that are opened at `path`. The native protocol is spoken at `/v1/ws` in any case;
+    /// give [`Native`] with other times for that path to replace it.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
         self.protocols.push((path.to_owned(), Arc::new(protocol)));
         self
     }
 
+    /// Adds a rule for the channels of a pattern, after those of the configuration and of earlier calls: the first that
+    /// matches a name governs it. A rule of the configuration with the same pattern takes this one's place, so that an
+    /// operator can change what the code says.
+    ///
+    /// ```
+    /// use fanfare::{Fanfare, Who::*, mins};
+    ///
+    /// let server = Fanfare::builder(())
+    ///     .channel("chat:*", |c| c.subscribe(Anyone).publish(Subscriber).history(100, mins(10)).presence(true))
+    ///     .channel("inbox:{user}", |c| c.subscribe(Authenticated).publish(Server));
+    /// ```
+    #[must_use]
+    pub fn channel(mut self, pattern: &str, rule: impl FnOnce(ChannelRule) -> ChannelRule) -> Self {
+        match ChannelRule::new(pattern) {
+            Ok(new) => self.channels.push(rule(new).into_rule()),
+            Err(source) => self.fail(ServeError::Pattern { pattern: pattern.to_owned(), source }),
+        }
+        self
+    }
+
+    /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a newer
+    /// one. Without such a handler everybody is anonymous, and a token is refused.
+    #[must_use]
+    pub fn on_connect<Args>(mut self, handler: impl Handler<OnConnect, S, Args>) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.connect.replace(handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "on_connect", name: String::new() });
+        }
+        self
+    }
+
+    /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or lets the
+    /// caller in anyway. Of several handlers the first whose pattern matches is asked.
+    #[must_use]
+    pub fn on_subscribe<Args>(mut self, pattern: &str, handler: impl Handler<OnSubscribe, S, Args>) -> Self {
+        match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
+            Ok(pattern) => self.handlers.subscribe.push((pattern, erase(handler, &self.state))),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Asks `handler` whether a caller may publish this to a channel of this pattern, where its rule names `hook` or lets
+    /// the caller publish anyway. The publication that it returns is the one that is published. What the application
+    /// publishes itself is not asked about.
+    #[must_use]
+    pub fn on_publish<Args>(mut self, pattern: &str, handler: impl Handler<OnPublish, S, Args>) -> Self {
+        match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
+            Ok(pattern) => self.handlers.publish.push((pattern, erase(handler, &self.state))),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Answers calls of `method`.
+    #[must_use]
+    pub fn rpc<Args>(mut self, method: &str, handler: impl Handler<OnRpc, S, Args>) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.rpc.insert(method.into(), handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "rpc", name: method.to_owned() });
+        }
+        self
+    }
+
+    /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has not
+    /// come back in time.
+    #[must_use]
+    pub fn on_disconnect<Args>(mut self, handler: impl Handler<OnDisconnect, S, Args>) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.disconnect.replace(handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "on_disconnect", name: String::new() });
+        }
+        self
+    }
+
+    fn handled(
+        &self,
+        pattern: &str,
+        kind: &'static str,
+        handlers: impl FnOnce(&Handlers) -> &Vec<(Pattern, Erased)>,
+    ) -> Result<Pattern, ServeError> {
+        let parsed = Pattern::new(pattern);
+        let parsed = parsed.map_err(|source| ServeError::Pattern { pattern: pattern.to_owned(), source })?;
+        if handlers(&self.handlers).iter().any(|(other, _)| *other == parsed) {
+            return Err(ServeError::TwoHandlers { kind, name: pattern.to_owned() });
+        }
+        Ok(parsed)
+    }
+
+    fn fail(&mut self, error: ServeError) {
+        self.wrong.get_or_insert(error);
+    }
+
     /// Checks the whole.
     ///
     /// # Errors
-    /// [`ServeError::OutOfRange`] and [`ServeError::Ambiguous`] name what does not fit.
-    pub fn build(self) -> Result<Fanfare, ServeError> {
-        let in_range = |option, found, max| {
-            if (1..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, max }) }
+    /// [`ServeError`] names what does not fit: the first of several.
+    pub fn build(mut self) -> Result<Fanfare, ServeError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        let mut rules: Vec<Rule> = self.config.rules.iter().cloned().collect();
+        rules.extend(
+            self.channels.into_iter().filter(|rule| self.config.rules.iter().all(|r| r.pattern != rule.pattern)),
+        );
+        self.config.rules = Arc::new(Rules::new(rules));
+        let in_range = |option, found, min, max| {
+            if (min..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, min, max }) }
         };
-        in_range("shards", self.config.shards, SHARDS_MAX)?;
-        in_range("protocols", self.protocols.len(), PROTOCOLS_MAX)?;
+        in_range("shards", self.config.shards, 1, SHARDS_MAX)?;
+        in_range("protocols", self.protocols.len(), 0, PROTOCOLS_MAX)?;
+        let native = Native::default();
+        let is_native = |(path, protocol): &(String, Arc<dyn Protocol>)| {
+            path == NATIVE_PATH && protocol.subprotocol() == native.subprotocol()
+        };
+        if !self.protocols.iter().any(is_native) {
+            self.protocols.push((NATIVE_PATH.to_owned(), Arc::new(native)));
+        }
         for (place, (path, protocol)) in self.protocols.iter().enumerate() {
             let same =
                 |(other, p): &(String, Arc<dyn Protocol>)| other == path && p.subprotocol() == protocol.subprotocol();
@@ -230,8 +431,17 @@ impl Builder {
         let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
-        let handle = Handle::new(controls);
-        Ok(Fanfare { handle, inboxes, config: Arc::new(self.config), protocols: self.protocols, pages })
+        let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
+        let handlers = Arc::new(self.handlers);
+        Ok(Fanfare {
+            handlers,
+            handle,
+            inboxes,
+            clock: Clock::system(),
+            config: Arc::new(self.config),
+            protocols: self.protocols,
+            pages,
+        })
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -244,8 +454,16 @@ impl Builder {
 
 impl Running {
     /// Where it listens, with the ports that were chosen.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// The first TCP address, with the port that was chosen.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        })
     }
 
     /// Stops accepting, sends everybody away with a word of when to come back, and waits until they have gone.
@@ -271,6 +489,13 @@ impl Running {
         all
     }
 
+    /// Tells the shards to end, and does not wait for it.
+    pub(crate) fn abandon(self) {
+        for control in &self.controls {
+            let _ = control.send(Control::Drain); // one that has failed needs no telling
+        }
+    }
+
     /// Waits until every shard has ended.
     ///
     /// # Errors
@@ -284,6 +509,14 @@ impl Running {
         }
         result
     }
+}
+
+/// The runtime that this is called on, if it can run handlers.
+fn runtime_of_handlers() -> Result<tokio::runtime::Handle, ServeError> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
+    // tokio tells of a missing time driver only by a panic; without one no deadline could be kept.
+    let has_time = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
+    if has_time { Ok(runtime) } else { Err(ServeError::NoRuntime) }
 }
 
 fn random() -> Result<u64, ServeError> {

@@ -18,7 +18,7 @@ use support::{Client, Frame, Server, config, frame, join, patient, rules, say, s
 fn with_heartbeat(heartbeat_ms: u32) -> Server {
     let close_timeout = Duration::from_millis(100);
     let config = Config { close_timeout, ..config() };
-    Server::of(Fanfare::builder().config(config).protocol("/", Chat::default().heartbeat_ms(heartbeat_ms)))
+    Server::of(Fanfare::builder(()).config(config).protocol("/", Chat::default().heartbeat_ms(heartbeat_ms)))
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn drain_says_when_it_ends_and_leaves_the_port() {
     }
     draining.join().unwrap();
     assert!(TcpStream::connect(address).is_err(), "it still listens");
-    let builder = || Fanfare::builder().config(config()).protocol("/", support::patient_chat());
+    let builder = || Fanfare::builder(()).config(config()).protocol("/", support::patient_chat());
     let again = Server::at(address, builder());
     let mut ada = Client::join(address, "ada", "r");
     ada.say("again");

@@ -18,7 +18,7 @@ use support::{Client, Frame, Random, Server, config, connect, frame, join, patie
 fn four_megabytes_in_fragments_come_back_whole() {
     const BYTES: usize = 4 << 20;
     let server =
-        Server::of(Fanfare::builder().config(config()).protocol("/echo", Echo::default().message_bytes_max(BYTES)));
+        Server::of(Fanfare::builder(()).config(config()).protocol("/echo", Echo::default().message_bytes_max(BYTES)));
     let payload = Random::new(4).bytes(BYTES);
     for fragment in [64 << 10, 4096, 1000] {
         let mut client = Client::open(server.address, "/echo");
@@ -118,7 +118,7 @@ fn who_does_not_read_its_answers_is_not_read() {
 #[test]
 fn nonsense_ends_its_own_connection_and_nothing_else() {
     let close_timeout = Duration::from_millis(200);
-    let builder = Fanfare::builder().config(Config { close_timeout, ..config() });
+    let builder = Fanfare::builder(()).config(Config { close_timeout, ..config() });
     let server = Server::of(builder.protocol("/", patient_chat()).protocol("/echo", Echo::default()));
     let mut random = Random::new(77);
     let pieces = [

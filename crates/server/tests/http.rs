@@ -31,7 +31,8 @@ impl Protocol for Named {
 }
 
 fn server() -> Server {
-    let builder = Fanfare::builder().config(config()).protocol("/", patient_chat()).protocol("/echo", Echo::default());
+    let builder =
+        Fanfare::builder(()).config(config()).protocol("/", patient_chat()).protocol("/echo", Echo::default());
     Server::of(builder.protocol("/named", Named("a.v1")).protocol("/named", Named("b.v1")).protocol("/", Named("a.v1")))
 }
 

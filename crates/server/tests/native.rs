@@ -14,11 +14,11 @@ fn shards() -> usize {
 }
 
 fn serve() -> (Running, String) {
-    let config = Config { shards: shards(), drain_window: Duration::from_millis(200), ..Config::default() };
+    let config = Config { shards: shards(), drain_window: Duration::from_millis(200), ..Config::open() };
     let server =
-        Fanfare::builder().config(config).protocol("/v1/ws", Native::default()).build().expect("a valid server");
+        Fanfare::builder(()).config(config).protocol("/v1/ws", Native::default()).build().expect("a valid server");
     let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
-    let url = format!("ws://{}/v1/ws", running.addresses()[0]);
+    let url = format!("ws://{}/v1/ws", running.tcp_address().expect("TCP"));
     (running, url)
 }
 

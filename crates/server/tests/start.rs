@@ -11,21 +11,17 @@ fn settings_out_of_range_are_refused_with_the_range() {
     for (found, sentence) in
         [(0, "shards = 0 is not between 1 and 1024"), (2000, "shards = 2000 is not between 1 and 1024")]
     {
-        let refused = Fanfare::builder().config(Config { shards: found, ..config() }).build().err().expect("refused");
+        let refused = Fanfare::builder(()).config(Config { shards: found, ..config() }).build().err().expect("refused");
         assert!(matches!(refused, ServeError::OutOfRange { option: "shards", max: 1024, .. }), "{refused:?}");
         assert_eq!(refused.to_string(), sentence);
     }
-    let many = (0..256).fold(Fanfare::builder(), |builder, n| builder.protocol(&format!("/{n}"), Echo::default()));
-    assert_eq!(many.build().err().expect("refused").to_string(), "protocols = 256 is not between 1 and 255");
-    assert!(matches!(
-        Fanfare::builder().build().err().expect("refused"),
-        ServeError::OutOfRange { option: "protocols", found: 0, .. }
-    ));
+    let many = (0..256).fold(Fanfare::builder(()), |builder, n| builder.protocol(&format!("/{n}"), Echo::default()));
+    assert_eq!(many.build().err().expect("refused").to_string(), "protocols = 256 is not between 0 and 255");
 }
 
 #[test]
 fn two_protocols_of_one_name_at_one_path_are_refused() {
-    let builder = || Fanfare::builder().config(config()).protocol("/a", Echo::default());
+    let builder = || Fanfare::builder(()).config(config()).protocol("/a", Echo::default());
     let refused = builder().protocol("/a", Chat::default()).build().err().expect("refused");
     assert!(matches!(&refused, ServeError::Ambiguous { path, subprotocol: None } if path == "/a"), "{refused:?}");
     assert!(builder().protocol("/b", Chat::default()).build().is_ok());
@@ -34,12 +30,12 @@ fn two_protocols_of_one_name_at_one_path_are_refused() {
 #[test]
 fn an_address_in_use_is_named() {
     let first = Server::start(config());
-    let second = Fanfare::builder().config(config()).protocol("/", Chat::default()).build().expect("good settings");
-    let refused = second.start(&[first.address]).err().expect("the port is taken");
+    let second = Fanfare::builder(()).config(config()).protocol("/", Chat::default()).build().expect("good settings");
+    let refused = second.start(&[first.address.into()]).err().expect("the port is taken");
     assert!(refused.to_string().contains(&first.address.to_string()), "{refused}");
-    let more = Fanfare::builder().config(config()).protocol("/", Chat::default()).build().expect("good settings");
+    let more = Fanfare::builder(()).config(config()).protocol("/", Chat::default()).build().expect("good settings");
     let free = "127.0.0.1:0".parse().expect("an address");
-    assert!(more.start(&[free, first.address]).is_err(), "all of the addresses or none");
+    assert!(more.start(&[free, first.address.into()]).is_err(), "all of the addresses or none");
 }
 
 #[test]
@@ -94,7 +90,7 @@ fn a_panic_on_a_shard_ends_the_process() {
     const CHILD: &str = "FANFARE_TEST_PANIC";
     const NAME: &str = "a_panic_on_a_shard_ends_the_process";
     if std::env::var_os(CHILD).is_some() {
-        let server = Server::of(Fanfare::builder().config(config()).protocol("/", Faulty));
+        let server = Server::of(Fanfare::builder(()).config(config()).protocol("/", Faulty));
         let mut client = Client::open(server.address, "/");
         client.text("hello");
         panic!("the process goes on, and this came: {:?}", client.next());

@@ -249,7 +249,9 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
             // Presence changes were missed: the state of the room, as after a join.
             room_state("", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
-        Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
+        // The application has subscribed the client to a channel besides its room: what comes from there is a message like
+        // others, and there is no word for the beginning.
+        Push::Subscribed(_) | Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
     }
     Written::Message
 }

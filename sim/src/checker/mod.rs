@@ -521,6 +521,7 @@ impl Checker {
                 view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
                 self.presences.snapshot(pipe, channel, snapshot);
             }
+            Push::Subscribed(_) => {}
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;

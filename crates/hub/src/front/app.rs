@@ -1,43 +1,337 @@
 //! The application's commands: asked of the homes like a client's, with no session and no rule in between.
+//!
+//! What concerns sessions or all channels goes to every shard, this one included, and the parts of the answer are added up
+//! ([`Tally`]). On each shard a command for very many sessions is done in slices. Every command is answered once: whoever
+//! takes a part of one gives its part of the answer, whatever becomes of the session meanwhile.
 
-use super::ask::Ask;
+use super::ask::{Ask, Asker, ReplyTo, Tally, TallyTo};
+use super::lane::Waiting;
+use super::session::SessionRef;
 use super::{Cx, Front};
-use crate::app::{AppAnswer, AppCommand, AppToken};
+use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
-use crate::peer::ToHome;
+use crate::hook::Ended;
+use crate::ids::{ClientId, ConnId, ShardId};
+use crate::name::ChannelName;
+use crate::peer::{AskToken, PeerBody, ToHome};
+use crate::planted::{Planted, planted};
 use crate::rules::Denial;
 use crate::store::Entry;
-use crate::vocabulary::ReplyBody;
+use crate::vocabulary::{
+    EVENT_BYTES_MAX, From, KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Sessions that one command concerns before others have their turn.
+const SESSIONS_SLICE: usize = 256;
+/// After how long a command that found too many before it may be tried again.
+const RETRY_AFTER_MS: u64 = 100;
+
+/// A command for several sessions, and those that it still has to be done to.
+#[derive(Debug)]
+pub(super) struct Work {
+    clients: VecDeque<ClientId>,
+    command: Arc<AppCommand>,
+    tally: AskToken,
+}
 
 impl Front {
     /// The application asks something.
     pub(crate) fn app(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand) {
-        match command {
-            AppCommand::Publish { publish, audience, by: _ } => {
-                let channel = publish.channel.clone();
-                if cx.rules.of(&channel).is_none() {
-                    return answer_app(cx, token, Err(Denial::NoRule.into_error(&channel)));
-                }
-                let token = self.asks.insert(Ask::App(token));
-                let entry = Box::new(Entry { publish: *publish, from: None, audience, ts_ms: 0 });
-                self.tell_home(cx, &channel, ToHome::Publish { token, entry });
-            }
-            _ => answer_app(cx, token, Err(Error::new(ErrorCode::UnknownCommand, "not there yet"))),
+        self.app_outstanding += 1;
+        let max = cx.limits.app_outstanding_max;
+        let result = if self.app_outstanding > max {
+            let message =
+                format!("{max} commands of the application wait for an answer, the limit (app_outstanding_max)");
+            let mut error = Error::new(ErrorCode::Unavailable, message);
+            error.retry_after_ms = Some(RETRY_AFTER_MS);
+            Err(error)
+        } else {
+            self.try_app(cx, token, command)
+        };
+        if let Err(error) = result {
+            self.answer_app(cx, token, Err(error));
         }
+    }
+
+    fn try_app(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand) -> Result<(), Error> {
+        match command {
+            AppCommand::Publish { publish, audience, by } => {
+                let channel = publish.channel.clone();
+                check_size(cx, &channel, publish.data.bytes().len())?;
+                check_event(&channel, publish.event.as_deref())?;
+                check_key(&channel, publish.key.as_deref())?;
+                let entry = Box::new(Entry { publish: *publish, from: None, by, audience, ts_ms: 0 });
+                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Publish { token, entry })
+            }
+            AppCommand::Signal(signal) => {
+                let channel = signal.channel.clone();
+                check_size(cx, &channel, signal.data.len())?;
+                check_event(&channel, Some(&signal.event))?;
+                self.app_signal(cx, token, *signal)
+            }
+            AppCommand::History { channel, query } => {
+                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::History { token, query })
+            }
+            AppCommand::HistoryRemove { channel } => {
+                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Purge { token })
+            }
+            AppCommand::Presence { channel } => {
+                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Presence { token })
+            }
+            AppCommand::Channels { pattern, after, limit } => {
+                let limit = limit.clamp(1, CHANNELS_MAX);
+                let sum = AppAnswer::Channels { channels: Vec::new(), more: false };
+                self.ask_all(cx, token, AppCommand::Channels { pattern, after, limit }, sum);
+                Ok(())
+            }
+            AppCommand::Subscribe { ref options, .. } => {
+                has_rule(cx, &options.channel)?;
+                self.ask_all(cx, token, command, AppAnswer::Concerned(0));
+                Ok(())
+            }
+            AppCommand::Unsubscribe { .. } | AppCommand::Disconnect { .. } => {
+                self.ask_all(cx, token, command, AppAnswer::Concerned(0));
+                Ok(())
+            }
+            AppCommand::Info => {
+                self.ask_all(cx, token, command, AppAnswer::Info(Box::default()));
+                Ok(())
+            }
+        }
+    }
+
+    fn app_signal(&mut self, cx: &mut Cx<'_>, token: AppToken, signal: Signal) -> Result<(), Error> {
+        let channel = signal.channel.clone();
+        let ask = match signal.to {
+            None => Ask::App(token),
+            Some(_) => Ask::directed(Asker::App(token)),
+        };
+        let signal = Arc::new(SignalPush { signal, from: From { client: None, user: None }, ts_ms: 0 });
+        self.ask_home(cx, &channel, ask, |token| ToHome::Signal { token, signal })
+    }
+
+    fn ask_home(
+        &mut self,
+        cx: &mut Cx<'_>,
+        channel: &ChannelName,
+        ask: Ask,
+        message: impl FnOnce(AskToken) -> ToHome,
+    ) -> Result<(), Error> {
+        has_rule(cx, channel)?;
+        let token = self.asks.insert(ask);
+        self.tell_home(cx, channel, message(token));
+        Ok(())
+    }
+
+    /// Asks every shard, this one like the others.
+    fn ask_all(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand, sum: AppAnswer) {
+        let limit = if let AppCommand::Channels { limit, .. } = command { limit as usize } else { 0 };
+        let command = Arc::new(command);
+        let left = self.edges.shards().count();
+        let tally = self.asks.insert(Ask::Tally(Box::new(Tally { to: TallyTo::App(token), left, sum, limit })));
+        for shard in self.edges.shards() {
+            cx.out.push_back((shard, PeerBody::App { token: tally, command: command.clone() }));
+        }
+    }
+
+    /// A part of an answer has come; the last one makes the whole.
+    pub(crate) fn tallied(&mut self, cx: &mut Cx<'_>, token: AskToken, part: AppAnswer) {
+        let Some(Ask::Tally(tally)) = self.asks.get(token) else { return };
+        tally.sum.add(part);
+        tally.left -= 1;
+        if tally.left > 0 {
+            return;
+        }
+        let Some(Ask::Tally(mut tally)) = self.asks.take(token) else { return };
+        tally.sum.finish(tally.limit);
+        match tally.to {
+            TallyTo::App(token) => self.answer_app(cx, token, Ok(tally.sum)),
+            TallyTo::Shard(shard, token) => cx.out.push_back((shard, PeerBody::AppPart { token, part: tally.sum })),
+        }
+    }
+
+    /// Tells the application what became of its command.
+    pub(super) fn answer_app(&mut self, cx: &mut Cx<'_>, token: AppToken, result: Result<AppAnswer, Error>) {
+        self.app_outstanding -= 1;
+        let answer = result.unwrap_or_else(AppAnswer::Error);
+        cx.effects.add(Effect::Answer { token, answer });
+    }
+
+    /// A shard asks for our part of a command about sessions.
+    pub(crate) fn app_sessions(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, command: Arc<AppCommand>) {
+        let whom = match &*command {
+            AppCommand::Subscribe { whom, .. }
+            | AppCommand::Unsubscribe { whom, .. }
+            | AppCommand::Disconnect { whom, .. } => Some(whom),
+            _ => None,
+        };
+        let clients = match whom {
+            Some(Whom::Client(client)) => vec![*client],
+            Some(Whom::User(user)) => self.sessions.clients_of(user),
+            None => Vec::new(),
+        };
+        if clients.is_empty() {
+            return cx.out.push_back((from, PeerBody::AppPart { token, part: AppAnswer::Concerned(0) }));
+        }
+        let (to, sum) = (TallyTo::Shard(from, token), AppAnswer::Concerned(0));
+        let tally = self.asks.insert(Ask::Tally(Box::new(Tally { to, left: clients.len(), sum, limit: 0 })));
+        self.works.push_back(Work { clients: clients.into(), command, tally });
+        self.work(cx);
+    }
+
+    /// Does a slice of what the application asked of many sessions.
+    pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
+        let Some(mut work) = self.works.pop_front() else { return };
+        for client in work.clients.drain(..SESSIONS_SLICE.min(work.clients.len())) {
+            self.do_to_client(cx, client, &work.command, work.tally);
+        }
+        if !work.clients.is_empty() {
+            self.works.push_front(work); // commands take effect in the order in which they came
+        }
+    }
+
+    /// Does a command to the session of a client, wherever that is by now.
+    fn do_to_client(&mut self, cx: &mut Cx<'_>, client: ClientId, command: &AppCommand, tally: AskToken) {
+        if let Some(&index) = self.sessions.by_client.get(&client) {
+            return self.do_to_session(cx, index, command, tally);
+        }
+        // It went to another shard lately: the command follows it in the same queue.
+        match self.sessions.moved.shard_of(client).filter(|_| !planted(Planted::MovedNotPassedOn)) {
+            Some(shard) => {
+                let command = Arc::new(command.for_client(client));
+                cx.out.push_back((shard, PeerBody::App { token: tally, command }));
+            }
+            None => self.tallied(cx, tally, AppAnswer::Concerned(0)),
+        }
+    }
+
+    fn do_to_session(&mut self, cx: &mut Cx<'_>, index: u32, command: &AppCommand, tally: AskToken) {
+        let at = self.sessions.reference(index);
+        match command {
+            AppCommand::Subscribe { options, .. } => self.subscribe_for_app(cx, at, (**options).clone(), tally),
+            AppCommand::Unsubscribe { channel, .. } => {
+                let reply = ReplyTo::Counted(tally);
+                if self.is_asking(at, channel) {
+                    if let Some(session) = self.sessions.get(at) {
+                        session.extra().lanes.wait(channel, Waiting::End(reply));
+                    }
+                    return;
+                }
+                self.end_for_app(cx, at, channel, reply);
+            }
+            AppCommand::Disconnect { reason, .. } => {
+                let conn = self.sessions.slab[index as usize].conn;
+                let concerned = match conn {
+                    Some(conn) => {
+                        self.close(cx, conn, *reason);
+                        1
+                    }
+                    None if !reason.reconnect() && !planted(Planted::AwayKept) => {
+                        self.end(cx, index, Ended::Closed(*reason));
+                        1
+                    }
+                    None => 0,
+                };
+                self.tallied(cx, tally, AppAnswer::Concerned(concerned));
+            }
+            _ => self.tallied(cx, tally, AppAnswer::Concerned(0)),
+        }
+    }
+
+    /// Subscribes a session that has a connection; the answer is counted, and told to the client as a push.
+    fn subscribe_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: SubOptions, tally: AskToken) {
+        let subscriptions_max = cx.limits.subscriptions_max;
+        let Some(session) = self.sessions.get(at).filter(|session| session.conn.is_some()) else {
+            return self.tallied(cx, tally, AppAnswer::Concerned(0));
+        };
+        let granted = &mut session.extra().granted;
+        if !granted.contains(&options.channel) && granted.len() < subscriptions_max {
+            granted.push(options.channel.clone());
+        }
+        self.subscribe(cx, at, ReplyTo::Counted(tally), options, false);
+    }
+
+    /// Ends a subscription of a session, or the presence of one that is away, for the application.
+    pub(super) fn end_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, reply: ReplyTo) {
+        let ReplyTo::Counted(tally) = reply else { return };
+        let edge = self.edges.find(channel);
+        let Some(session) = self.sessions.get(at) else {
+            return self.tallied(cx, tally, AppAnswer::Concerned(0));
+        };
+        session.revoke(channel);
+        let slot = edge.and_then(|edge| session.sub_on(edge));
+        let is_away = session.conn.is_none();
+        let entered = session.extra.as_mut().filter(|_| is_away).is_some_and(|extra| {
+            let before = extra.entered.len();
+            extra.entered.retain(|entered| entered != channel);
+            extra.mailbox.forget(channel, false);
+            extra.entered.len() < before
+        });
+        let concerned = slot.is_some() || entered;
+        if let Some(slot) = slot {
+            let error = Error::new(ErrorCode::Denied, "the application ended the subscription").on(channel);
+            self.end_subscription(cx, at, slot, error);
+        } else if entered {
+            self.leave_presence(cx, at, channel);
+        }
+        self.tallied(cx, tally, AppAnswer::Concerned(u64::from(concerned)));
+    }
+
+    /// What became of a subscription that the application had asked for.
+    pub(super) fn counted(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, tally: AskToken, body: ReplyBody) {
+        let concerned = match body {
+            ReplyBody::Subscribed(subscribed) => {
+                if let Some((id, wire)) = conn.and_then(|id| Some((id, self.conn(id)?.wire))) {
+                    cx.effects.push_one(Push::Subscribed(subscribed), wire, id);
+                }
+                1
+            }
+            ReplyBody::Error(error) => {
+                let already = error.code == ErrorCode::AlreadySubscribed;
+                let session = conn.and_then(|id| self.conn(id)?.session);
+                if let (Some(session), Some(channel), false) = (session, &error.channel, already) {
+                    self.sessions.slab[session as usize].revoke(channel);
+                }
+                u64::from(already)
+            }
+            _ => 0,
+        };
+        self.tallied(cx, tally, AppAnswer::Concerned(concerned));
     }
 }
 
-/// Tells the application what became of its command.
-pub(super) fn answer_app(cx: &mut Cx<'_>, token: AppToken, result: Result<ReplyBody, Error>) {
-    let answer = match result {
-        Ok(ReplyBody::Published { position, duplicate }) => {
-            AppAnswer::Published { position, duplicate, subscribers: 0 }
-        }
-        Ok(ReplyBody::History(history)) => AppAnswer::History(history),
-        Ok(ReplyBody::Presence { snapshot, .. }) => AppAnswer::Presence(snapshot),
-        Ok(_) => AppAnswer::Done,
-        Err(error) => AppAnswer::Error(error),
-    };
-    cx.effects.add(Effect::Answer { token, answer });
+fn has_rule(cx: &Cx<'_>, channel: &ChannelName) -> Result<(), Error> {
+    cx.rules.of(channel).map(|_| ()).ok_or_else(|| Denial::NoRule.into_error(channel))
+}
+
+fn check_size(cx: &Cx<'_>, channel: &ChannelName, len: usize) -> Result<(), Error> {
+    let max = cx.limits.message_bytes_max;
+    if len <= max {
+        return Ok(());
+    }
+    let message = format!("data of {len} bytes exceeds the limit (message_bytes_max) of {max}");
+    Err(Error::new(ErrorCode::TooLarge, message).on(channel))
+}
+
+fn check_event(channel: &ChannelName, event: Option<&str>) -> Result<(), Error> {
+    if event.is_none_or(is_event) {
+        return Ok(());
+    }
+    let message = format!(
+        "`event` must have 1 to {EVENT_BYTES_MAX} bytes without control characters, quotes and backslashes, found {:?}",
+        event.unwrap_or_default().chars().take(EVENT_BYTES_MAX).collect::<String>()
+    );
+    Err(Error::new(ErrorCode::BadRequest, message).on(channel))
+}
+
+fn check_key(channel: &ChannelName, key: Option<&str>) -> Result<(), Error> {
+    let len = key.map_or(1, str::len);
+    if (1..=KEY_BYTES_MAX).contains(&len) {
+        return Ok(());
+    }
+    let message = format!("`key` must have 1 to {KEY_BYTES_MAX} bytes, found {len}");
+    Err(Error::new(ErrorCode::BadRequest, message).on(channel))
 }

@@ -1,8 +1,8 @@
 //! Questions on their way to a home or to the application, and to whom their answers belong.
 
 use super::session::SessionRef;
-use crate::app::AppToken;
-use crate::ids::ConnId;
+use crate::app::{AppAnswer, AppToken};
+use crate::ids::{ConnId, ShardId};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, Want};
 use crate::vocabulary::{Connect, ReplyBody, Request, RequestId};
@@ -20,6 +20,34 @@ pub(crate) enum ReplyTo {
     Bare,
     /// As one of the answers in a `result`.
     Gathered { gather: u32, at: u32 },
+    /// The application asked for it: the client is told by a push, and the outcome counted.
+    Counted(AskToken),
+}
+
+/// Who asked, where both a session and the application can.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    Session { session: SessionRef, reply: ReplyTo },
+    App(AppToken),
+}
+
+/// The parts of an answer to the application that are still to come, and what those so far add up to.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) to: TallyTo,
+    pub(crate) left: usize,
+    pub(crate) sum: AppAnswer,
+    /// The most entries of a list.
+    pub(crate) limit: usize,
+}
+
+/// Whose a tally is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TallyTo {
+    /// The application's: the parts are of shards.
+    App(AppToken),
+    /// A shard's that asked for a part: the parts of that are of sessions.
+    Shard(ShardId, AskToken),
 }
 
 /// What an answer is for.
@@ -32,6 +60,8 @@ pub(crate) enum Ask {
     },
     /// A command of the application that is answered by what comes.
     App(AppToken),
+    /// One that is answered by what comes from several.
+    Tally(Box<Tally>),
     Subscribe {
         session: SessionRef,
         sub: u32,
@@ -40,8 +70,7 @@ pub(crate) enum Ask {
     },
     /// A directed signal: how many edges were asked, how many have answered.
     Directed {
-        session: SessionRef,
-        reply: ReplyTo,
+        asker: Asker,
         expected: Option<u32>,
         answered: u32,
         taken: bool,
@@ -131,6 +160,12 @@ pub(crate) struct Gather {
     pub(crate) reply: ReplyTo,
     bodies: Vec<Option<ReplyBody>>,
     left: usize,
+}
+
+impl Ask {
+    pub(crate) fn directed(asker: Asker) -> Ask {
+        Ask::Directed { asker, expected: None, answered: 0, taken: false }
+    }
 }
 
 impl Asks {

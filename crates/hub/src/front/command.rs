@@ -1,6 +1,6 @@
 //! What a session asks: each command is judged, counted, and sent to the home of its channel.
 
-use super::ask::{Ask, ReplyTo};
+use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
 use super::question::asks;
 use super::session::{Session, SessionRef};
@@ -140,10 +140,19 @@ impl Front {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
         let rules = cx.rules;
-        let rule = rules.judge(channel, action, session.user()).map_err(|denial| denial.into_error(channel))?;
+        let rule = match rules.judge(channel, action, session.user()) {
+            Ok(rule) => rule,
+            Err(denial) => {
+                match rules.of(channel).filter(|_| action == Action::Subscribe && session.is_granted(channel)) {
+                    Some(rule) => rule,
+                    None => return Err(denial.into_error(channel)),
+                }
+            }
+        };
         // Whom the application has to be asked about is let in by its answer alone: the live subscription is the proof of it.
         if asks(&cx.hooks.subscribe, channel)
             && (action == Action::Subscribe || only_as_subscriber(rule, action, session))
+            && !session.is_granted(channel)
         {
             let edge = self.edges.find(channel);
             if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
@@ -195,7 +204,7 @@ impl Front {
         let from = self.sessions.get(at).map(|session| session.from());
         let token = self.channel_ask(at, reply);
         let channel = publish.channel.clone();
-        let entry = Box::new(Entry { publish, from, audience: None, ts_ms: 0 });
+        let entry = Box::new(Entry { publish, from, by: None, audience: None, ts_ms: 0 });
         self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 
@@ -211,7 +220,7 @@ impl Front {
         let from = session.from();
         let ask = match signal.to {
             None => Ask::Command { session: at, reply: reply.clone() },
-            Some(_) => Ask::Directed { session: at, reply: reply.clone(), expected: None, answered: 0, taken: false },
+            Some(_) => Ask::directed(Asker::Session { session: at, reply: reply.clone() }),
         };
         let token = self.asks.insert(ask);
         let channel = signal.channel.clone();
@@ -242,7 +251,7 @@ impl Front {
             return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
         };
         session.subs[slot].entered = true;
-        let identity = session.identity.as_deref().cloned().unwrap_or_default();
+        let identity = session.identity().cloned().unwrap_or_default();
         let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.proof.info, data };
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, ToHome::Enter { token, entry: Arc::new(entry) });

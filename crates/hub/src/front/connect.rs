@@ -70,15 +70,16 @@ impl Front {
             None => (ClientId(cx.rng.next_u64()), None),
         };
         let at = self.sessions.open(client, id, wire, grace_ms);
+        let mut identity = identity_of(&mut connecting, resumed);
         let session = self.sessions.get(at).expect("just opened");
         session.full = full;
-        session.identity = identity_of(&mut connecting, adopted.is_some());
         let mut entered = Vec::new();
         let mut mailbox = Vec::new();
         if let Some(adopted) = adopted {
             session.incarnation = adopted.incarnation;
-            if session.identity.is_none() && adopted.identity != Identity::default() {
-                session.identity = Some(Box::new(adopted.identity));
+            identity.get_or_insert(adopted.identity);
+            if !adopted.granted.is_empty() {
+                session.extra().granted = adopted.granted;
             }
             entered = adopted.entered;
             mailbox = adopted.mailbox;
@@ -86,6 +87,7 @@ impl Front {
         for signal in mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
+        self.sessions.identify(at.index, identity.unwrap_or_default());
         if let Some(conn) = self.conn(id) {
             conn.session = Some(at.index);
         }
@@ -105,13 +107,15 @@ impl Front {
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = Some(id);
+        self.sessions.connected += 1;
         session.full = full;
         session.wire = wire;
         session.grace_ms = grace_ms;
         session.incarnation += 1;
         if let Some(identity) = identity_of(&mut connecting, true) {
-            session.identity = Some(identity);
+            self.sessions.identify(index, identity);
         }
+        let session = &mut self.sessions.slab[index as usize];
         let entered = session.extra.as_mut().map(|e| std::mem::take(&mut e.entered)).unwrap_or_default();
         self.welcome(cx, at, connecting, true, entered);
     }
@@ -133,6 +137,9 @@ impl Front {
         let connected = Connected { client, user, resumed, ping_ms, proof, expires_in_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.watch_expiry(cx, at);
+        if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
+            extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
+        }
         for channel in &entered {
             let goes_on = connect.subscribe.iter().any(|options| options.channel == *channel);
             if !goes_on && !planted(Planted::PresenceResumed) {
@@ -160,13 +167,15 @@ impl Front {
                 self.forget_conn(old);
                 self.detach(cx, index);
             }
-            let session = self.sessions.remove(index);
+            let (session, identity) = self.sessions.remove(index);
+            self.sessions.moved.left(cx.now.mono_ms, client, identity.user.clone(), from);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
             Box::new(Adopted {
-                identity: session.identity.map(|i| *i).unwrap_or_default(),
+                identity,
                 incarnation: session.incarnation + 1,
                 entered: extra.entered,
+                granted: extra.granted,
                 mailbox: mailbox.take(),
             })
         });
@@ -178,6 +187,9 @@ impl Front {
         let Some(Ask::Adopt(connecting)) = self.asks.take(token) else { return };
         let id = connecting.conn;
         let client = connecting.connect.resume.map(|resume| resume.client);
+        if let Some(client) = client {
+            self.sessions.moved.arrived(client);
+        }
         let Some(conn) = self.conn(id) else {
             // The client is away again. What was fetched lives out its grace here, under no connection.
             if let (Some(session), Some(client)) = (session, client) {
@@ -204,11 +216,12 @@ impl Front {
     fn keep_orphan(&mut self, cx: &mut Cx<'_>, client: ClientId, adopted: Adopted) {
         let nowhere = ConnId { index: u32::MAX, generation: 0 };
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), 0);
+        self.sessions.disconnect(at.index);
+        self.sessions.identify(at.index, adopted.identity);
         let session = self.sessions.get(at).expect("just opened");
-        session.conn = None;
         session.incarnation = adopted.incarnation;
-        session.identity = Some(Box::new(adopted.identity));
         session.extra().entered = adopted.entered;
+        session.extra().granted = adopted.granted;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
@@ -248,8 +261,8 @@ impl Front {
         if !planted(Planted::StaleAnswer) {
             self.sessions.renew(index);
         }
+        self.sessions.disconnect(index);
         let session = &mut self.sessions.slab[index as usize];
-        session.conn = None;
         session.full = false;
         session.pulling = None;
         session.outstanding = 0;
@@ -269,7 +282,7 @@ impl Front {
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
-            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
+            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply) | Waiting::End(reply)) = waiting;
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
             self.reply(cx, None, reply, ReplyBody::Error(error));
         }
@@ -284,9 +297,9 @@ impl Front {
     }
 
     /// The session ends, and its presence with it.
-    fn end(&mut self, cx: &mut Cx<'_>, index: u32, why: Ended) {
-        let session = self.sessions.remove(index);
-        let caller = session.caller();
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, index: u32, why: Ended) {
+        let (session, identity) = self.sessions.remove(index);
+        let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };
         self.ended(cx, caller, why, session.extra.map(|e| e.entered).unwrap_or_default());
     }
 
@@ -311,10 +324,10 @@ impl Front {
 
 /// What a connection proves of its client, where that stands before what the session knows. `resumed`: a ticket alone says
 /// nothing that its session would not know better.
-fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Box<Identity>> {
+fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
     let Connect { user, proof, .. } = &mut connecting.connect;
     let replaces = connecting.identified || (!resumed && (user.is_some() || *proof != Proof::default()));
-    replaces.then(|| Box::new(Identity { user: user.take(), proof: std::mem::take(proof), watch: 0 }))
+    replaces.then(|| Identity { user: user.take(), proof: std::mem::take(proof), watch: 0 })
 }
 
 fn is_same_user(connecting: &Connecting, user: Option<&UserId>) -> bool {

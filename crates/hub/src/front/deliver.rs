@@ -3,11 +3,11 @@
 //! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their turn
 //! in between.
 
-use super::app::answer_app;
-use super::ask::{Ask, ReplyTo};
+use super::ask::{Ask, Asker, ReplyTo};
 use super::edge::Behind;
 use super::session::SessionRef;
 use super::{Cx, Front};
+use crate::app::AppAnswer;
 use crate::error::{Error, ErrorCode};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, ToEdge, ToHome};
@@ -24,16 +24,48 @@ impl Front {
                     self.subscribed(cx, session, sub, edge, reply, result);
                 }
             }
-            ToEdge::Published { token, result } => {
-                let body = result.map(|(position, duplicate)| ReplyBody::Published { position, duplicate });
-                self.answered(cx, token, body);
-            }
-            ToEdge::Done { token, result } => self.answered(cx, token, result.map(|()| ReplyBody::Done)),
-            ToEdge::History { token, result } => self.answered(cx, token, result.map(ReplyBody::History)),
+            ToEdge::Published { token, result } => match self.asks.take(token) {
+                Some(Ask::Command { session, reply }) => {
+                    let body = result.map(|p| ReplyBody::Published { position: p.position, duplicate: p.duplicate });
+                    self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
+                }
+                Some(Ask::App(token)) => self.answer_app(
+                    cx,
+                    token,
+                    result.map(|p| AppAnswer::Published {
+                        position: p.position,
+                        duplicate: p.duplicate,
+                        subscribers: p.subscribers,
+                    }),
+                ),
+                _ => {}
+            },
+            ToEdge::Done { token, result } => match self.asks.take(token) {
+                Some(Ask::Command { session, reply }) => {
+                    let body = result.map(|()| ReplyBody::Done);
+                    self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
+                }
+                Some(Ask::App(token)) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
+                _ => {}
+            },
+            ToEdge::History { token, result } => match self.asks.take(token) {
+                Some(Ask::Command { session, reply }) => {
+                    let body = result.map(|mut history| {
+                        if let Some(client) = self.sessions.get(session).map(|session| session.client) {
+                            history.publications.retain(|publication| publication.is_for(client));
+                        }
+                        ReplyBody::History(history)
+                    });
+                    self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
+                }
+                Some(Ask::App(token)) => self.answer_app(cx, token, result.map(AppAnswer::History)),
+                _ => {}
+            },
             ToEdge::Presence { token, snapshot } => match self.asks.take(token) {
                 Some(Ask::Command { session, reply }) => {
                     self.finish(cx, session, reply, ReplyBody::Presence { channel, snapshot });
                 }
+                Some(Ask::App(token)) => self.answer_app(cx, token, Ok(AppAnswer::Presence(snapshot))),
                 Some(Ask::PresenceWhole { session, sub }) => self.presence_whole(cx, session, sub, channel, snapshot),
                 Some(Ask::EdgePresence { edge, life }) => {
                     if let Some(edge) = self.edges.edges.get_mut(edge as usize).filter(|e| e.life == life) {
@@ -127,7 +159,7 @@ impl Front {
         }
     }
 
-    /// Goes on with one fan-out that was interrupted and with one session that catches up. True while there are more.
+    /// Goes on with one fan-out that was interrupted, one session that catches up, and one command for many sessions. True while there are more.
     pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) -> bool {
         if let Some(index) = self.edges.running.pop_front() {
             self.run(cx, index);
@@ -135,21 +167,12 @@ impl Front {
         if let Some(at) = self.pulls.pop_front() {
             self.catch_up(cx, at);
         }
+        self.work(cx);
         self.has_more()
     }
 
     pub(crate) fn has_more(&self) -> bool {
-        !self.edges.running.is_empty() || !self.pulls.is_empty()
-    }
-
-    fn answered(&mut self, cx: &mut Cx<'_>, token: AskToken, result: Result<ReplyBody, Error>) {
-        match self.asks.take(token) {
-            Some(Ask::Command { session, reply }) => {
-                self.finish(cx, session, reply, result.unwrap_or_else(ReplyBody::Error));
-            }
-            Some(Ask::App(token)) => answer_app(cx, token, result),
-            _ => {}
-        }
+        !self.edges.running.is_empty() || !self.pulls.is_empty() || !self.works.is_empty()
     }
 
     /// Gives a directed signal to its receiver, if that is subscribed here.
@@ -182,13 +205,16 @@ impl Front {
         if !all {
             return;
         }
-        let Some(Ask::Directed { session, reply, .. }) = self.asks.take(token) else { return };
-        let body = if taken {
-            ReplyBody::Done
-        } else {
-            ReplyBody::Error(Error::new(ErrorCode::NotFound, "`to` names no client that is subscribed to the channel"))
-        };
-        self.finish(cx, session, reply, body);
+        let Some(Ask::Directed { asker, .. }) = self.asks.take(token) else { return };
+        let nobody = || Error::new(ErrorCode::NotFound, "`to` names no client that is subscribed to the channel");
+        let result = if taken { Ok(()) } else { Err(nobody()) };
+        match asker {
+            Asker::Session { session, reply } => {
+                let body = result.map_or_else(ReplyBody::Error, |()| ReplyBody::Done);
+                self.finish(cx, session, reply, body);
+            }
+            Asker::App(token) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
+        }
     }
 
     /// Sends the signals that waited for a session that has room again, on every channel that is live by now.

@@ -8,6 +8,7 @@ use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::name::ChannelName;
 use crate::peer::Pulled;
+use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::vocabulary::{PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
@@ -23,10 +24,11 @@ pub(crate) struct Edges {
     pub(crate) edges: Slab<Edge>,
     /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never older.
     seq: u64,
+    /// Edges (place, life) whose number of subscriptions has changed since their homes were told.
+    pub(crate) recounts: Vec<(u32, u64)>,
     /// Edges with a fan-out to go on with.
     pub(crate) running: VecDeque<u32>,
-    hash: Keyed,
-    shards: u64,
+    placement: Placement,
 }
 
 /// One channel on this shard.
@@ -41,6 +43,10 @@ pub(crate) struct Edge {
     pub(crate) at: Option<Position>,
     /// Subscriptions that wait for the home.
     pub(crate) pending: u32,
+    /// The number of subscriptions that the home has been told.
+    pub(crate) told: u32,
+    /// It is among the edges whose homes are to be told anew.
+    pub(crate) recounted: bool,
     pub(crate) groups: SmallVec<[Group; 1]>,
     /// A delivery was missed or dropped; what comes is ignored until a page has been pulled.
     pub(crate) behind: Behind,
@@ -148,9 +154,9 @@ impl Edges {
             names: HashMap::with_hasher(hash),
             edges: Slab::new(),
             seq: 0,
+            recounts: Vec::new(),
             running: VecDeque::new(),
-            hash,
-            shards: shards as u64,
+            placement: Placement::new(hash.0, shards),
         }
     }
 
@@ -160,15 +166,17 @@ impl Edges {
 
     /// The shard on which a channel lives.
     pub(crate) fn home_of(&self, name: &ChannelName) -> ShardId {
-        match self.shards {
-            1 => ShardId(0),
-            shards => ShardId((self.hash.hash_of(name.as_str()) % shards) as u16),
-        }
+        self.placement.home_of(name)
+    }
+
+    /// Every shard of the node, this one among them.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.placement.shards()).map(|shard| ShardId(shard as u16))
     }
 
     /// Tickets may be older than the number of shards.
     pub(crate) fn is_shard(&self, shard: ShardId) -> bool {
-        u64::from(shard.0) < self.shards
+        usize::from(shard.0) < self.placement.shards()
     }
 
     pub(crate) fn next_seq(&mut self) -> u64 {
@@ -187,6 +195,8 @@ impl Edges {
             seq: 0,
             at: None,
             pending: 0,
+            told: 0,
+            recounted: false,
             groups: SmallVec::new(),
             behind: Behind::No,
             presence_stale: false,
@@ -208,6 +218,11 @@ impl Edges {
 impl Edge {
     pub(crate) fn is_unused(&self) -> bool {
         (self.pending == 0 || planted(Planted::ReleaseWhilePending)) && self.groups.iter().all(|g| g.members.is_empty())
+    }
+
+    /// Subscriptions here, with those that wait for the home.
+    pub(crate) fn count(&self) -> u32 {
+        self.pending + self.groups.iter().map(|group| group.members.len() as u32).sum::<u32>()
     }
 
     pub(crate) fn member(&mut self, wire: WireId, index: u32) -> &mut Member {

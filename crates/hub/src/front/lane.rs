@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 pub(crate) enum Waiting {
     Subscribe(SubOptions, ReplyTo),
     Command(Command, ReplyTo),
+    /// The application ends the subscription.
+    End(ReplyTo),
 }
 
 #[derive(Debug, Default)]

@@ -2,7 +2,8 @@
 //!
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
-//! (what homes say, fan-out), `pull` (who is behind catches up), `question` (what the application is asked), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`.
+//! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
+//! asked), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`, `moved`.
 
 mod app;
 mod ask;
@@ -12,6 +13,7 @@ mod deliver;
 mod edge;
 mod lane;
 mod mailbox;
+mod moved;
 mod pull;
 mod question;
 mod session;
@@ -30,6 +32,7 @@ use crate::rules::Rules;
 use crate::shard::{Now, Timer};
 use crate::vocabulary::{Push, Reply, ReplyBody};
 use crate::wheel::Wheel;
+use app::Work;
 use ask::{Asks, ReplyTo};
 use edge::Edges;
 pub(crate) use session::Identity;
@@ -72,6 +75,10 @@ pub(crate) struct Front {
     asks: Asks,
     /// Sessions that have room for the next page.
     pulls: VecDeque<SessionRef>,
+    /// What the application asked of many sessions, and has been done for some of them.
+    works: VecDeque<Work>,
+    /// Commands of the application without an answer.
+    app_outstanding: usize,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
 }
@@ -84,12 +91,27 @@ impl Front {
             edges: Edges::new(shards, hash),
             asks: Asks::default(),
             pulls: VecDeque::new(),
+            works: VecDeque::new(),
+            app_outstanding: 0,
             signals_shed: 0,
         }
     }
 
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.slab.len()
+    }
+
+    pub(crate) fn connected_count(&self) -> usize {
+        self.sessions.connected
+    }
+
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.sessions.subscriptions
+    }
+
+    /// Called about once a second.
+    pub(crate) fn tidy(&mut self, now: Now) {
+        self.sessions.moved.tidy(now.mono_ms);
     }
 
     pub(crate) fn edge_count(&self) -> usize {
@@ -190,11 +212,14 @@ impl Front {
             }
             return;
         }
+        if let ReplyTo::Counted(tally) = reply {
+            return self.counted(cx, conn, tally, body);
+        }
         let Some(conn) = conn else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,
-            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } => None,
+            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } | ReplyTo::Counted(_) => None,
             ReplyTo::Id(id) => Some(id),
         };
         cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });

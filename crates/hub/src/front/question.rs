@@ -266,7 +266,9 @@ impl Front {
             return self.finish(cx, at, reply, body);
         }
         *latest = number;
-        session.identity.get_or_insert_with(Box::default).proof = proof.clone();
+        let mut identity = session.identity().cloned().unwrap_or_default();
+        identity.proof = proof.clone();
+        self.sessions.identify(at.index, identity);
         let granted = proof.granted.clone();
         self.watch_expiry(cx, at);
         let body = told(cx, proof);
@@ -277,13 +279,15 @@ impl Front {
     /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made.
     fn grants_changed(&mut self, cx: &mut Cx<'_>, at: SessionRef, granted: Vec<ChannelName>) {
         let mut slot = 0;
-        while let Some(sub) = self.sessions.get(at).and_then(|session| session.subs.get_mut(slot)) {
-            let lost = sub.by == LetIn::Grant && !granted.contains(&self.edges.edges[sub.edge as usize].name);
+        while let Some(session) = self.sessions.get(at) {
+            let Some(sub) = session.subs.get(slot) else { break };
+            let (by, is_told) = (sub.by, sub.is_told());
+            let lost = by == LetIn::Grant && !session.is_granted(&self.edges.edges[sub.edge as usize].name);
             if lost {
-                sub.by = LetIn::Rule;
+                session.subs[slot].by = LetIn::Rule;
             }
             // One that is not answered yet is judged again with its answer.
-            if !(lost && sub.is_told() && self.judge_again(cx, at, slot)) {
+            if !(lost && is_told && self.judge_again(cx, at, slot)) {
                 slot += 1;
             }
         }
@@ -300,7 +304,7 @@ impl Front {
     pub(super) fn watch_expiry(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         /// The wall clock may jump: it is looked at no later than this.
         const LOOK_MS: u64 = 60_000;
-        let Some(identity) = self.sessions.get(at).and_then(|session| session.identity.as_mut()) else { return };
+        let Some(identity) = self.sessions.get(at).and_then(|session| session.identity_mut()) else { return };
         identity.watch = identity.watch.wrapping_add(1);
         if let Some(expires_ms) = identity.proof.expires_ms {
             let wait_ms = expires_ms.saturating_sub(cx.now.wall_ms).min(LOOK_MS);
@@ -313,7 +317,7 @@ impl Front {
     pub(crate) fn expired(&mut self, cx: &mut Cx<'_>, index: u32, life: u32, watch: u32) {
         let at = SessionRef { index, life };
         let Some(session) = self.sessions.get(at) else { return };
-        let Some(identity) = session.identity.as_ref().filter(|identity| identity.watch == watch) else { return };
+        let Some(identity) = session.identity().filter(|identity| identity.watch == watch) else { return };
         match (identity.proof.expires_ms, session.conn) {
             (Some(expires_ms), Some(_)) if cx.now.wall_ms < expires_ms => self.watch_expiry(cx, at),
             (Some(_), Some(conn)) => self.close(cx, conn, Disconnect::Expired),

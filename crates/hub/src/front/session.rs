@@ -7,6 +7,7 @@
 use super::edge::{Audit, TurnRoom};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
+use super::moved::Moved;
 use crate::hook::Caller;
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
@@ -61,6 +62,13 @@ pub(crate) struct Identity {
     pub(crate) watch: u32,
 }
 
+/// An identity, with the session's place among those of its user.
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    place: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) life: u32,
@@ -70,7 +78,8 @@ pub(crate) struct Session {
     /// Connections that this session has had: a timer of an earlier one is ignored.
     pub(crate) incarnation: u32,
     pub(crate) grace_ms: u32,
-    pub(crate) identity: Option<Box<Identity>>,
+    /// Set by [`Sessions::identify`] alone, which keeps the index of users.
+    identity: Option<Box<Known>>,
     pub(crate) subs: SmallVec<[Sub; 1]>,
     pub(crate) next_sub: u32,
     /// Commands without an answer yet.
@@ -91,6 +100,8 @@ pub(crate) struct Extra {
     pub(crate) mailbox: Mailbox,
     /// Channels whose presence outlives the connection by the grace.
     pub(crate) entered: Vec<ChannelName>,
+    /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over cuts too.
+    pub(crate) granted: Vec<ChannelName>,
     /// (rule's pattern, window's start, count) of rate limits.
     pub(crate) rates: Vec<(Box<str>, u64, u32)>,
     /// Refreshes: how many were asked about, and which of them holds.
@@ -140,21 +151,37 @@ impl Session {
         self.extra.get_or_insert_with(Box::default)
     }
 
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref().map(|known| &known.identity)
+    }
+
     pub(crate) fn user(&self) -> Option<&UserId> {
-        self.identity.as_ref().and_then(|i| i.user.as_ref())
+        self.identity().and_then(|identity| identity.user.as_ref())
+    }
+
+    pub(crate) fn identity_mut(&mut self) -> Option<&mut Identity> {
+        self.identity.as_mut().map(|known| &mut known.identity)
+    }
+
+    /// True where the application has subscribed it, by a command or by what it said of who this is.
+    pub(crate) fn is_granted(&self, channel: &ChannelName) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.granted.contains(channel))
+            || self.identity().is_some_and(|identity| identity.proof.granted.contains(channel))
+    }
+
+    pub(crate) fn revoke(&mut self, channel: &ChannelName) {
+        if let Some(extra) = &mut self.extra {
+            extra.granted.retain(|granted| granted != channel);
+        }
     }
 
     /// What was proven of it besides its user.
     pub(crate) fn proof(&self) -> Proof {
-        self.identity.as_ref().map(|i| i.proof.clone()).unwrap_or_default()
-    }
-
-    pub(crate) fn is_granted(&self, channel: &ChannelName) -> bool {
-        self.identity.as_ref().is_some_and(|i| i.proof.granted.contains(channel))
+        self.identity().map(|identity| identity.proof.clone()).unwrap_or_default()
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        let info = self.identity.as_ref().and_then(|i| i.proof.info.clone());
+        let info = self.identity().and_then(|identity| identity.proof.info.clone());
         Caller { client: Some(self.client), user: self.user().cloned(), info }
     }
 
@@ -176,6 +203,14 @@ impl Session {
 pub(crate) struct Sessions {
     pub(crate) slab: Slab<Session>,
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
+    /// The sessions of each user. A session without a user costs nothing here.
+    by_user: HashMap<UserId, SmallVec<[u32; 2]>, Keyed>,
+    /// Sessions that went to other shards lately.
+    pub(crate) moved: Moved,
+    /// Sessions that have a connection.
+    pub(crate) connected: usize,
+    /// Subscriptions of all sessions.
+    pub(crate) subscriptions: usize,
     pub(crate) signals_waiting_max: usize,
     /// Sessions that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
@@ -187,6 +222,10 @@ impl Sessions {
         Sessions {
             slab: Slab::new(),
             by_client: HashMap::with_hasher(hash),
+            by_user: HashMap::with_hasher(hash),
+            moved: Moved::new(hash),
+            connected: 0,
+            subscriptions: 0,
             signals_waiting_max,
             left_behind: Vec::new(),
             next_life: 0,
@@ -213,7 +252,56 @@ impl Sessions {
             extra: None,
         }) as u32;
         self.by_client.insert(client, index);
+        self.connected += 1;
         SessionRef { index, life }
+    }
+
+    /// Gives a session its identity, in place of the one that it had.
+    pub(crate) fn identify(&mut self, index: u32, identity: Identity) {
+        self.forget_user(index);
+        let user = identity.user.clone();
+        let place = match &user {
+            Some(user) => {
+                let sessions = self.by_user.entry(user.clone()).or_default();
+                sessions.push(index);
+                (sessions.len() - 1) as u32
+            }
+            None => 0,
+        };
+        let nobody = identity == Identity::default();
+        self.slab[index as usize].identity = (!nobody).then(|| Box::new(Known { identity, place }));
+    }
+
+    fn forget_user(&mut self, index: u32) {
+        let Some(known) = self.slab[index as usize].identity.take() else { return };
+        let Some(user) = known.identity.user else { return };
+        let Some(sessions) = self.by_user.get_mut(&user) else { return };
+        sessions.swap_remove(known.place as usize);
+        match sessions.get(known.place as usize) {
+            Some(&moved) => {
+                let moved = self.slab[moved as usize].identity.as_mut().expect("whoever is listed has an identity");
+                moved.place = known.place;
+            }
+            None if sessions.is_empty() => {
+                self.by_user.remove(&user);
+            }
+            None => {}
+        }
+    }
+
+    /// The clients of a user whose sessions are here, or were here lately.
+    pub(crate) fn clients_of(&self, user: &UserId) -> Vec<ClientId> {
+        let here = self.by_user.get(user).map_or(&[][..], |sessions| sessions);
+        let mut clients: Vec<ClientId> = here.iter().map(|&index| self.slab[index as usize].client).collect();
+        let moved = self.moved.clients_of(user).iter();
+        clients.extend(moved.filter(|client| !self.by_client.contains_key(client)));
+        clients
+    }
+
+    /// The session has no connection any more.
+    pub(crate) fn disconnect(&mut self, index: u32) {
+        let session = &mut self.slab[index as usize];
+        self.connected -= usize::from(session.conn.take().is_some());
     }
 
     pub(crate) fn get(&mut self, at: SessionRef) -> Option<&mut Session> {
@@ -230,12 +318,16 @@ impl Sessions {
         self.slab[index as usize].life = self.next_life;
     }
 
-    pub(crate) fn remove(&mut self, index: u32) -> Session {
+    /// Takes a session out, with its identity.
+    pub(crate) fn remove(&mut self, index: u32) -> (Session, Identity) {
+        let identity = self.slab[index as usize].identity().cloned().unwrap_or_default();
+        self.forget_user(index);
+        self.disconnect(index);
         let session = self.slab.remove(index as usize);
         if self.by_client.get(&session.client) == Some(&index) {
             self.by_client.remove(&session.client);
         }
-        session
+        (session, identity)
     }
 }
 

@@ -63,24 +63,26 @@ impl Front {
             presence_stale: false,
         });
         let want = Want { since: options.since, recent: options.recent };
+        let caller = (by == LetIn::Hook).then(|| session.caller());
         self.edges.edges[edge as usize].pending += 1;
-        if by == LetIn::Hook {
-            let caller = session.caller();
+        self.sessions.subscriptions += 1;
+        if let Some(caller) = caller {
             let hooked = Hooked::Subscribe { session: at, sub: id, edge, reply, want };
             self.question(cx, hooked, Question::Subscribe { caller, options: Box::new(options) });
         } else {
-            self.ask_home(cx, at, (id, edge), reply, want);
+            self.ask_place(cx, at, (id, edge), reply, want);
         }
     }
 
-    fn ask_home(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: (u32, u32), reply: ReplyTo, want: Want) {
+    fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: (u32, u32), reply: ReplyTo, want: Want) {
         let (sub, edge) = sub;
         let token = self.asks.insert(Ask::Subscribe { session: at, sub, edge, reply });
         let seq = self.edges.next_seq();
         let entry = &mut self.edges.edges[edge as usize];
         entry.seq = seq;
-        let channel = entry.name.clone();
-        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want });
+        entry.told = entry.count();
+        let (channel, members) = (entry.name.clone(), entry.told);
+        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want, members });
     }
 
     /// The application has said whether it may. `sub` is its id and its edge, which it holds.
@@ -97,10 +99,11 @@ impl Front {
         let slot = self.sessions.get(at).and_then(|session| session.sub_of_id(id));
         let gone = || Error::new(ErrorCode::Unavailable, "the subscription ended before this was done");
         let result = result.and_then(|()| slot.map(|_| ()).ok_or_else(gone));
-        let Err(error) = result else { return self.ask_home(cx, at, sub, reply, want) };
+        let Err(error) = result else { return self.ask_place(cx, at, sub, reply, want) };
         let entry = &mut self.edges.edges[edge as usize];
         entry.pending -= 1;
         let channel = entry.name.clone();
+        self.recount(cx, edge);
         match slot {
             Some(slot) if self.take_sub(cx, at.index, slot) => self.leave_presence(cx, at, &channel),
             Some(_) => {}
@@ -172,6 +175,7 @@ impl Front {
         let channel = entry.name.clone();
         let Some(slot) = self.sessions.get(at).and_then(|session| session.sub_of_id(sub)) else {
             self.linger(cx, edge);
+            self.recount(cx, edge);
             // Mostly nobody waits any more; a place in a gathered answer is filled all the same.
             let error = Error::new(ErrorCode::Unavailable, "the subscription ended before this was done").on(&channel);
             self.finish(cx, at, reply, ReplyBody::Error(error));
@@ -299,6 +303,7 @@ impl Front {
                     self.subscribe(cx, at, reply, options, false);
                 }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
+                Waiting::End(reply) => self.end_for_app(cx, at, channel, reply),
             }
         }
     }
@@ -311,6 +316,9 @@ impl Front {
             return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
         };
         let entered = self.take_sub(cx, at.index, slot);
+        if let Some(session) = self.sessions.get(at) {
+            session.revoke(&channel);
+        }
         if entered && !planted(Planted::PresenceAfterUnsubscribe) {
             self.leave_presence(cx, at, &channel);
         }
@@ -322,6 +330,7 @@ impl Front {
         let Some(session) = self.sessions.get(at) else { return };
         let (conn, wire) = (session.conn, session.wire);
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
+        session.revoke(&channel);
         if self.take_sub(cx, at.index, slot) {
             self.leave_presence(cx, at, &channel);
         }
@@ -330,7 +339,7 @@ impl Front {
         }
     }
 
-    fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
+    pub(super) fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
         if let Some(session) = self.sessions.get(at) {
             let client = session.client;
             self.tell_home(cx, channel, ToHome::Leave { token: None, client });
@@ -342,6 +351,7 @@ impl Front {
         let entry = &mut self.sessions.slab[session as usize];
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
+        self.sessions.subscriptions -= 1;
         if entry.pulling == Some(sub.id) {
             // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
@@ -365,7 +375,35 @@ impl Front {
             }
         }
         self.linger(cx, sub.edge);
+        self.recount(cx, sub.edge);
         sub.entered
+    }
+
+    /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens until then.
+    fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let edge = &mut self.edges.edges[index as usize];
+        if edge.recounted || edge.count() == edge.told {
+            return;
+        }
+        edge.recounted = true;
+        if self.edges.recounts.is_empty() {
+            cx.wheel.add(cx.now.mono_ms, Timer::Members); // at the wheel's next tick
+        }
+        self.edges.recounts.push((index, edge.life));
+    }
+
+    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects the last.
+    pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
+        for (index, life) in std::mem::take(&mut self.edges.recounts) {
+            let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) else {
+                continue;
+            };
+            edge.recounted = false;
+            let (members, name) = (edge.count(), edge.name.clone());
+            if std::mem::replace(&mut edge.told, members) != members && !planted(Planted::MembersUntold) {
+                self.tell_home(cx, &name, ToHome::Members(members));
+            }
+        }
     }
 
     /// Starts the clock of an edge that nobody uses.

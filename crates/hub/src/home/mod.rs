@@ -5,13 +5,14 @@
 //! attaches to the store at its first use and detaches after a while without interest, presence or open questions.
 
 mod links;
+mod list;
 mod presence;
 
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, OpToken, Position, ShardId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, Pulled, Start, ToEdge, ToHome, Want};
+use crate::peer::{AskToken, PeerBody, Published, Pulled, Start, ToEdge, ToHome, Want};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
@@ -23,7 +24,7 @@ use links::Links;
 use presence::Presence;
 use slab::Slab;
 use smallvec::SmallVec;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What a home needs of the shard around it.
@@ -41,6 +42,8 @@ pub(crate) struct Cx<'a> {
 #[derive(Debug)]
 pub(crate) struct Homes {
     names: HashMap<ChannelName, u32, Keyed>,
+    /// The same in order, for whoever lists them.
+    in_order: BTreeMap<ChannelName, u32>,
     homes: Slab<Home>,
     ops: HashMap<OpToken, Pending, Keyed>,
     next_op: u64,
@@ -81,6 +84,8 @@ struct Interest {
     shard: ShardId,
     /// The edge's numbering of `Sub` and `Release`: older ones are ignored.
     seq: u64,
+    /// Its subscriptions, as it has told.
+    members: u32,
     /// Deliveries are not sent until it has pulled up to the top.
     behind: bool,
     /// Presence changes were left out meanwhile: it gets the whole when it has caught up.
@@ -132,6 +137,10 @@ enum What {
         at: Position,
         edge: bool,
     },
+    Purge {
+        shard: ShardId,
+        token: AskToken,
+    },
     Fill,
 }
 
@@ -139,6 +148,7 @@ impl Homes {
     pub(crate) fn new(shards: usize, hash: Keyed) -> Self {
         Homes {
             names: HashMap::with_hasher(hash),
+            in_order: BTreeMap::new(),
             homes: Slab::new(),
             ops: HashMap::with_hasher(hash),
             next_op: 0,
@@ -156,9 +166,7 @@ impl Homes {
         let index = match self.names.get(&name) {
             Some(&index) => index,
             // Nothing that was never used needs a home to be left.
-            None if matches!(message, ToHome::Release { .. } | ToHome::Leave { token: None, .. } | ToHome::Behind) => {
-                return;
-            }
+            None if message.is_of_no_use_to_a_new_home() => return,
             None => self.create(cx, name),
         };
         match &mut self.homes[index as usize].state {
@@ -183,6 +191,7 @@ impl Homes {
             lingering: false,
         }) as u32;
         self.names.insert(name.clone(), index);
+        self.in_order.insert(name.clone(), index);
         self.submit(cx, index, What::Attach, Op::Attach { channel: name });
         index
     }
@@ -197,9 +206,14 @@ impl Homes {
     fn live(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
         let home = &mut self.homes[index as usize];
         match message {
-            ToHome::Sub { seq, token, want } => {
-                home.interest(from, seq);
+            ToHome::Sub { seq, token, want, members } => {
+                home.interest(from, seq, members);
                 self.subscribe(cx, index, from, token, want);
+            }
+            ToHome::Members(members) => {
+                if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
+                    interest.members = members;
+                }
             }
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
@@ -234,6 +248,10 @@ impl Homes {
                 };
                 let count = query.limit as usize;
                 self.read(cx, index, What::History { shard: from, token, range, count }, range, count);
+            }
+            ToHome::Purge { token } => {
+                let channel = home.name.clone();
+                self.submit(cx, index, What::Purge { shard: from, token }, Op::Purge { channel });
             }
             ToHome::Pull { token, at, edge } => {
                 self.read(cx, index, What::Pull { shard: from, token, at, edge }, Range::After(at), usize::MAX);
@@ -323,7 +341,7 @@ impl Homes {
             // The publisher's answer precedes its own copy, and a loss before it.
             if let (What::Append { shard, token }, Answer::Appended { epoch, publication }) = (&what, &answer) {
                 let position = Position { epoch: *epoch, offset: publication.offset };
-                self.answer(cx, index, *shard, ToEdge::Published { token: *token, result: Ok((position, false)) });
+                self.published(cx, index, (*shard, *token), position, false);
             }
             if asked_in == top.epoch && to.epoch != top.epoch {
                 self.epoch_lost(cx, index, to);
@@ -389,11 +407,11 @@ impl Homes {
                 if planted(Planted::CopyBeforeReply) {
                     self.accept(cx, index, epoch, publication.clone());
                 }
-                self.answer(cx, index, shard, ToEdge::Published { token, result: Ok((position, false)) });
+                self.published(cx, index, (shard, token), position, false);
                 self.accept(cx, index, epoch, publication);
             }
             (What::Append { shard, token }, Answer::Duplicate(position)) => {
-                self.answer(cx, index, shard, ToEdge::Published { token, result: Ok((position, true)) });
+                self.published(cx, index, (shard, token), position, true);
             }
             (What::Sub { shard, token, want }, Answer::Page(page)) => self.start(cx, index, shard, token, want, page),
             (What::SubRecent { shard, token, recovered, .. }, Answer::Page(page)) => {
@@ -411,6 +429,9 @@ impl Homes {
                 self.answer(cx, index, shard, ToEdge::History { token, result: Ok(history) });
             }
             (What::Fill, Answer::Page(page)) => self.fill(cx, index, page),
+            (What::Purge { shard, token }, Answer::Done) => {
+                self.answer(cx, index, shard, ToEdge::Done { token, result: Ok(()) });
+            }
             (What::Detach, _) => {}
             (What::Attach, Answer::EpochLost(top)) => self.attached(cx, index, top),
             (what, answer) => {
@@ -421,6 +442,19 @@ impl Homes {
                 }
             }
         }
+    }
+
+    fn published(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        position: Position,
+        duplicate: bool,
+    ) {
+        let subscribers = self.homes[index as usize].subscribers();
+        let result = Ok(Published { position, duplicate, subscribers });
+        self.answer(cx, index, shard, ToEdge::Published { token, result });
     }
 
     fn attached(&mut self, cx: &mut Cx<'_>, index: u32, top: Position) {
@@ -546,6 +580,9 @@ impl Homes {
             What::Pull { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::Pulled { token, result: Err(error) })
             }
+            What::Purge { shard, token } => {
+                self.answer(cx, index, shard, ToEdge::Done { token, result: Err(error) });
+            }
             What::Fill => {
                 home.filling = false;
                 self.fill_later(cx, index);
@@ -630,6 +667,7 @@ impl Homes {
         self.submit(cx, index, What::Detach, Op::Detach { channel });
         let home = self.homes.remove(index as usize);
         self.names.remove(&home.name);
+        self.in_order.remove(&home.name);
     }
 }
 
@@ -645,11 +683,19 @@ impl Home {
         }
     }
 
-    fn interest(&mut self, shard: ShardId, seq: u64) {
+    fn interest(&mut self, shard: ShardId, seq: u64, members: u32) {
         match self.interests.iter_mut().find(|i| i.shard == shard) {
-            Some(interest) => interest.seq = interest.seq.max(seq),
-            None => self.interests.push(Interest { shard, seq, behind: false, presence_missed: false }),
+            Some(interest) => {
+                interest.seq = interest.seq.max(seq);
+                interest.members = members;
+            }
+            None => self.interests.push(Interest { shard, seq, members, behind: false, presence_missed: false }),
         }
+    }
+
+    /// Subscriptions on all shards, as they have told.
+    fn subscribers(&self) -> u64 {
+        self.interests.iter().map(|interest| u64::from(interest.members)).sum()
     }
 
     /// Deliveries to this shard go on. True where it missed presence changes meanwhile.

@@ -116,6 +116,10 @@ impl Homes {
 }
 
 impl Presence {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -61,6 +61,9 @@ pub struct Net {
     pub questions: VecDeque<(usize, HookToken, Question)>,
     /// What it was told.
     pub notices: Vec<Notice>,
+    /// What the application was answered, by token.
+    pub answers: Vec<(AppToken, AppAnswer)>,
+    next_token: u64,
 }
 
 /// A store whose answers come when the test says so, in order.
@@ -149,8 +152,31 @@ impl Net {
             late,
             questions: VecDeque::new(),
             notices: Vec::new(),
+            answers: Vec::new(),
+            next_token: 0,
             limits,
         }
+    }
+
+    /// The application asks something on a shard; what other shards make of it waits for [`settle`](Self::settle).
+    pub fn app_only(&mut self, shard: usize, command: AppCommand) -> AppToken {
+        self.next_token += 1;
+        let token = AppToken(self.next_token);
+        let shard = shard % self.shards.len();
+        self.input(shard, Input::App { token, command });
+        token
+    }
+
+    /// The answer to a command of the application, once there is one.
+    pub fn app_answer(&self, token: AppToken) -> Option<AppAnswer> {
+        self.answers.iter().find(|(of, _)| *of == token).map(|(_, answer)| answer.clone())
+    }
+
+    /// The application asks something on a shard and is answered.
+    pub fn app(&mut self, shard: usize, command: AppCommand) -> AppAnswer {
+        let token = self.app_only(shard, command);
+        self.settle();
+        self.app_answer(token).unwrap_or_else(|| panic!("no answer to {token:?}"))
     }
 
     /// Opens a connection to a shard, without a session.
@@ -313,6 +339,12 @@ impl Net {
         }
     }
 
+    /// Carries one of the messages that are on their way between shards: by its place among them, first come first.
+    pub fn carry(&mut self, place: usize) {
+        let (shard, from, message) = self.inbox.remove(place).expect("a message is on its way");
+        self.input(shard, Input::Peer { from, message });
+    }
+
     /// Carries messages between shards and goes on with fan-outs until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
@@ -381,7 +413,10 @@ impl Net {
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
-            Effect::Answer { .. } => {}
+            Effect::Answer { token, answer } => {
+                assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
+                self.answers.push((token, answer));
+            }
             Effect::Ask { token, question } => self.questions.push_back((shard, token, *question)),
             Effect::Notice(notice) => self.notices.push(*notice),
             Effect::Tell { shard: to, message } => {

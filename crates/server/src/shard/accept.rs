@@ -5,16 +5,18 @@
 //! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Fatal, Shared, Shell};
+use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket};
 use crate::http;
+use crate::listen::Listener;
 use crate::protocol::Protocol;
 use bytes::Bytes;
 use fanfare_hub::{Disconnect, Input, WireId};
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 
 /// RFC 6585 §5 asks for a bound; `httparse` needs the room beforehand.
 const HEADERS_MAX: usize = 100;
@@ -66,7 +68,7 @@ pub(crate) struct Granted<'a> {
 
 impl Routes {
     /// Judges an upgrade request.
-    pub(crate) fn upgrade<'a>(&self, shell: &Shell, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+    pub(crate) fn upgrade<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         let headers = request.headers.iter().copied();
         let accepted = accept(request.method, request.http_minor, headers)?;
         let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == request.path).collect();
@@ -79,7 +81,7 @@ impl Routes {
             found.map(|(_, value)| String::from_utf8_lossy(value)) // an origin that is no text is still one
         };
         if let Some(origin) = header("origin")
-            && !shell.config.origins.allow(&origin, header("host").as_deref())
+            && !config.origins.allow(&origin, header("host").as_deref())
         {
             let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
             return Err(Refused { status: 403, headers: &[], reason });
@@ -103,12 +105,35 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// A listener on this shard's runtime.
+pub(super) enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    /// Puts a listener on the runtime that this is called on.
+    pub(super) fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        Ok(match self {
+            Accepting::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
+            Accepting::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+        })
+    }
+}
+
 /// Accepts for the life of the shard.
-pub(super) async fn run(shell: Shared, listener: TcpListener, routes: Routes) {
+pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let _fatal = Fatal;
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok(socket) => {
                 tokio::task::spawn_local(begin(shell.clone(), socket, routes.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -132,9 +157,9 @@ enum Head {
     Gone,
 }
 
-async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
+async fn begin(shell: Shared, mut socket: Socket, routes: Routes) {
     let _fatal = Fatal;
-    let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
+    socket.set_nodelay();
     let head_timeout = shell.borrow().config.head_timeout;
     let mut read = Vec::new();
     let reading = read_head(&shell, &mut socket, &routes, &mut read);
@@ -156,7 +181,7 @@ async fn begin(shell: Shared, mut socket: TcpStream, routes: Routes) {
 }
 
 /// Reads until the head is whole; `read` holds what was read, as long as it leads nowhere else.
-async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes, read: &mut Vec<u8>) -> Head {
+async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &mut Vec<u8>) -> Head {
     loop {
         if socket.readable().await.is_err() {
             return Head::Gone;
@@ -191,7 +216,7 @@ async fn read_head(shell: &Shared, socket: &mut TcpStream, routes: &Routes, read
                         (progress, rest)
                     })
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(_) => return Head::Gone,
             }
         };
@@ -235,7 +260,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
             let request = UpgradeRequest { method, http_minor, path, headers: &headers };
-            match routes.upgrade(shell, &request) {
+            match routes.upgrade(&shell.config, &request) {
                 Ok(granted) => {
                     let mut answer = Vec::with_capacity(160);
                     granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
@@ -260,7 +285,7 @@ fn origin_form(target: &str) -> &str {
 }
 
 /// Makes a socket that has been upgraded a connection of this shard.
-pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<u8>) {
+pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>) {
     let _fatal = Fatal;
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
@@ -276,8 +301,19 @@ pub(crate) fn adopt(shared: &Shared, socket: TcpStream, wire: WireId, rest: Vec<
     tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });
 }
 
+/// Makes a socket that another server upgraded a connection of this shard.
+pub(super) fn adopt_loose(shared: &Shared, socket: LooseSocket, wire: WireId, rest: Vec<u8>) {
+    match socket.settle() {
+        Ok(socket) => {
+            socket.set_nodelay();
+            adopt(shared, socket, wire, rest);
+        }
+        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+    }
+}
+
 /// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
-async fn refuse(shell: &Shared, mut socket: TcpStream, refused: Refused) {
+async fn refuse(shell: &Shared, mut socket: Socket, refused: Refused) {
     let timeout = shell.borrow().config.close_timeout;
     let answer = refused.response();
     let _ = tokio::time::timeout(timeout, async {
@@ -291,7 +327,7 @@ async fn refuse(shell: &Shared, mut socket: TcpStream, refused: Refused) {
                 count => forgotten += count,
             }
         }
-        Ok::<(), std::io::Error>(())
+        Ok::<(), io::Error>(())
     })
     .await; // whether or not it was read: the connection is over
 }

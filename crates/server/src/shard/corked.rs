@@ -10,7 +10,6 @@ use super::flush::Slice;
 use bytes::Bytes;
 use fanfare_hub::ConnId;
 use fanfare_wire::websocket::{self, Opcode};
-use socket2::SockRef;
 
 /// Beyond this a cork is pulled: what is copied once more is small, and outboxes overshoot their mark by this at most.
 const BYTES_MAX: usize = 16 << 10;
@@ -105,7 +104,7 @@ impl Shell {
         if conn.blocked || !conn.outbox.is_empty() {
             return self.append_uncorked(id, frames.clone());
         }
-        match SockRef::from(conn.socket.as_ref()).send(frames) {
+        match conn.socket.socket().send(frames) {
             Ok(written) if written == frames.len() => {}
             Ok(written) => self.append_uncorked(id, frames.slice(written..)),
             // Full, or gone: the ordinary way finds out which, when the cork is off.

@@ -5,7 +5,6 @@
 
 use super::{Connection, Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
-use socket2::SockRef;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::task::Poll;
@@ -151,7 +150,7 @@ impl Connection {
     /// Writes what the socket takes at once, past the runtime's bookkeeping: readiness is asked for only after a refusal.
     /// (Bench `fanout`, window 1: that bookkeeping is a cache miss and 4 % of the CPU of a delivery.)
     fn write(&self) -> io::Result<usize> {
-        let socket = SockRef::from(self.socket.as_ref());
+        let socket = self.socket.socket();
         let mut slices = [IoSlice::new(&[]); FRAMES];
         let written = match self.outbox.single() {
             Some(frame) => socket.send(frame), // cheaper than a vector of one
@@ -178,7 +177,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
         let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };
-        conn.socket.as_ref().poll_write_ready(cx).map(|_| ()) // an error shows at the next write
+        conn.socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
     })
     .await;
     let mut shell = shared.borrow_mut();
@@ -194,19 +193,19 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::config::Config;
     use crate::protocol::{Echo, Node, Place};
-    use crate::shard::{Links, now_since, shard_id};
+    use crate::shard::{Links, Socket, shard_id};
     use bytes::Bytes;
     use fanfare_hub::{Limits, MemoryStore, Shard, ShardConfig, WireId};
     use std::cell::RefCell;
     use std::rc::Rc;
     use std::sync::Arc;
-    use std::time::Instant;
     use tokio::net::{TcpListener, TcpStream};
 
     fn shell() -> Shared {
-        let (config, born, me) = (Arc::new(Config::default()), Instant::now(), shard_id(0));
+        let (config, clock, me) = (Arc::new(Config::default()), Clock::system(), shard_id(0));
         let limits = Arc::new(Limits::default());
         let store = Box::new(MemoryStore::new(&limits, 1));
         let rules = config.rules.clone();
@@ -220,8 +219,9 @@ mod tests {
             placement_key: 3,
         };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
-        let hub = Shard::new(shard, store, now_since(born));
-        let shell = Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), born);
+        let hub = Shard::new(shard, store, clock.now());
+        let shell =
+            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
         Rc::new(RefCell::new(shell))
     }
 
@@ -235,7 +235,7 @@ mod tests {
             let frame = Bytes::from(vec![b'x'; frame_bytes]);
             for _ in 0..count {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = near.expect("a listener").into_split();
+                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
                 peers.push(far.expect("a connection"));
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();

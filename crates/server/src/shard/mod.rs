@@ -6,16 +6,20 @@
 //! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
 
 mod accept;
+mod app;
 mod corked;
 mod flush;
 mod peers;
 mod read;
+mod socket;
 
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, AppCommand, AppToken, Appended, ConnId, Disconnect, Effect, Effects, Input, Now, Opened, Outbox, Shard,
+    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Shard,
     ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
@@ -25,14 +29,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::oneshot;
+use std::time::{Duration, Instant};
 
 use corked::Corked;
+use socket::WriteHalf;
 
-pub(crate) use accept::{Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use app::Asking;
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
+pub(crate) use socket::{LooseSocket, Socket};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
 pub(crate) type Shared = Rc<RefCell<Shell>>;
@@ -63,12 +68,14 @@ pub(crate) struct Shell {
     again: bool,
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
-    asked: Slab<oneshot::Sender<AppAnswer>>,
+    asked: Slab<app::Asked>,
+    /// Where questions of the hub go; `None` where there is no handler to answer them.
+    dispatcher: Option<Dispatcher>,
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     turn: Turn,
-    born: Instant,
+    clock: Clock,
     config: Arc<Config>,
     draining: bool,
     flusher: Option<Waker>,
@@ -82,7 +89,7 @@ struct Slot {
 
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
-    socket: OwnedWriteHalf,
+    socket: WriteHalf,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
     dirty: bool,
@@ -105,7 +112,8 @@ impl Shell {
         protocols: Vec<Arc<dyn Protocol>>,
         place: Place,
         links: Links,
-        born: Instant,
+        dispatcher: Option<Dispatcher>,
+        clock: Clock,
     ) -> Self {
         Shell {
             hub,
@@ -122,11 +130,12 @@ impl Shell {
             again: false,
             wake_ms: None,
             asked: Slab::new(),
+            dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
             turn: Turn::default(),
-            born,
+            clock,
             config,
             draining: false,
             flusher: None,
@@ -139,11 +148,11 @@ impl Shell {
     }
 
     pub(crate) fn now(&self) -> Now {
-        now_since(self.born)
+        self.clock.now()
     }
 
     /// Takes a connection in that has been upgraded to `wire`.
-    fn open(&mut self, now: Now, socket: OwnedWriteHalf, wire: WireId) -> ConnId {
+    fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
@@ -204,12 +213,6 @@ impl Shell {
             self.act(now, Input::Close { conn: id, reason });
         }
         self.settle(now);
-    }
-
-    /// The application asks something.
-    fn ask(&mut self, now: Now, command: AppCommand, answer: oneshot::Sender<AppAnswer>) {
-        let token = AppToken(self.asked.insert(answer) as u64);
-        self.act(now, Input::App { token, command });
     }
 
     /// Takes an input through the hub, and whatever follows from it.
@@ -289,12 +292,20 @@ impl Shell {
                 }
             }
             Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
-            Effect::Answer { token, answer } => {
-                if let Some(asked) = self.asked.try_remove(token.0 as usize) {
-                    let _ = asked.send(answer); // whoever asked need not wait for it
+            Effect::Answer { token, answer } => self.answered(token, answer),
+            Effect::Ask { token, question } => match &self.dispatcher {
+                Some(dispatcher) => dispatcher.ask(token, *question),
+                None => {
+                    let error = Error::new(ErrorCode::Denied, "the rule asks a hook, and this server has no handlers");
+                    let answer = Box::new(HookAnswer::Refused(error));
+                    self.inputs.push_back(Input::HookAnswer { token, answer });
+                }
+            },
+            Effect::Notice(notice) => {
+                if let Some(dispatcher) = &self.dispatcher {
+                    dispatcher.tell(*notice);
                 }
             }
-            Effect::Ask { .. } | Effect::Notice(_) => {}
             Effect::Tell { shard, message } => {
                 self.links.tell(shard, message);
                 wake(&mut self.flusher);
@@ -388,13 +399,6 @@ fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
     }
-}
-
-/// The hub's time: milliseconds since the server was born, and since 1970.
-pub(crate) fn now_since(born: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // The monotonic clock begins above zero, so that no deadline computed backwards falls below it.
-    Now { mono_ms: 1_000_000 + born.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
 }
 
 pub(crate) fn shard_id(index: usize) -> ShardId {

@@ -1,11 +1,11 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::{Fatal, Routes, Shared, Shell, accept, flush};
+use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::config::Config;
-use fanfare_hub::{AppAnswer, AppCommand, Input, PeerMessage, ShardId, Stats};
+use crate::listen::Listener;
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -24,8 +24,14 @@ pub(crate) struct Batch {
 pub(crate) enum Control {
     /// Stop accepting, send everybody away, and end when they have gone.
     Drain,
-    /// A command of the application, and where its answer goes.
-    App(AppCommand, oneshot::Sender<AppAnswer>),
+    /// Commands of the application, and where their answers go.
+    App(Asking),
+    /// The answer to a question of the hub.
+    HookAnswer(HookToken, Box<HookAnswer>),
+    /// A socket that was upgraded elsewhere, with what came after the head.
+    Adopt(LooseSocket, WireId, Vec<u8>),
+    /// Move the manual clock so many ms on, and say when what fell due is done.
+    Advance(u64, oneshot::Sender<()>),
     /// How is it?
     Stats(oneshot::Sender<(Stats, usize)>),
 }
@@ -34,6 +40,8 @@ pub(crate) enum Control {
 pub(crate) struct Inbox {
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
+    /// Held by every shard of the node that has not drained yet.
+    pub(crate) alive: Arc<()>,
 }
 
 /// The queues to the other shards, and what waits for the end of the turn.
@@ -71,7 +79,7 @@ impl Links {
 }
 
 /// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
+pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -79,19 +87,25 @@ pub(crate) fn run(shell: Shell, listeners: Vec<TcpListener>, routes: Routes, inb
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
-        let Inbox { batches, control } = inbox;
+        let Inbox { batches, mut control, alive } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
-        tokio::task::spawn_local(timer(shell.clone()));
+        if !shell.borrow().clock.is_manual() {
+            tokio::task::spawn_local(timer(shell.clone()));
+        }
         tokio::task::spawn_local(hear(shell.clone(), batches));
         let accepting: Vec<_> = listeners
             .into_iter()
-            .filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok())
+            .filter_map(|listener| accept::Accepting::new(listener).ok())
             .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
             .collect();
         let _ = ready.send(()); // whoever started us may have given up
-        obey(&shell, control).await;
+        obey(&shell, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
-        drain(&shell).await;
+        // Until the end the application is answered; whoever asks later finds the queue closed.
+        tokio::select! {
+            () = drain(&shell, alive) => {}
+            () = answer_meanwhile(&shell, &mut control) => {}
+        }
     });
 }
 
@@ -138,25 +152,48 @@ async fn timer(shell: Shared) {
 }
 
 /// Does what the server asks until it asks to drain.
-async fn obey(shell: &Shared, mut control: UnboundedReceiver<Control>) {
+async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
     while let Some(control) = control.recv().await {
         match control {
             Control::Stats(answer) => {
                 let shell = shell.borrow();
                 let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
             }
-            Control::App(command, answer) => {
+            Control::App(asking) => app::take(shell, asking).await,
+            Control::HookAnswer(token, answer) => {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
-                shell.ask(now, command, answer);
+                shell.act(now, Input::HookAnswer { token, answer });
+            }
+            Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
+            Control::Advance(ms, done) => {
+                let mut shell = shell.borrow_mut();
+                let target_ms = shell.now().mono_ms.saturating_add(ms);
+                while let Some(due_ms) = shell.wake_ms.filter(|&due_ms| due_ms <= target_ms) {
+                    shell.clock.set(due_ms);
+                    let now = shell.now();
+                    shell.act(now, Input::Wake);
+                }
+                shell.clock.set(target_ms);
+                let _ = done.send(()); // a test that does not wait for it
             }
             Control::Drain => return,
         }
     }
 }
 
+/// Goes on with what the server asks while the shard drains, without end: there may be nobody any more who could ask.
+async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
+    loop {
+        obey(shell, control).await;
+        if control.is_closed() && control.is_empty() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Sends everybody away and waits until they have gone, or their time is up.
-async fn drain(shell: &Shared) {
+async fn drain(shell: &Shared, alive: Arc<()>) {
     let config: Arc<Config> = shell.borrow().config.clone();
     {
         let mut shell = shell.borrow_mut();
@@ -166,6 +203,12 @@ async fn drain(shell: &Shared) {
     }
     let deadline = Instant::now() + config.close_timeout;
     while shell.borrow().readers > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
+    let others = Arc::downgrade(&alive);
+    drop(alive);
+    while others.strong_count() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

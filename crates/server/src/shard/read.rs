@@ -3,23 +3,22 @@
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
 //! connection is *held* or *choked* it does not read; what it had read already waits in `stash`, at most one buffer full.
 
+use super::socket::ReadHalf;
 use super::{Fatal, Shared, Shell};
 use crate::protocol::Message;
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
-use socket2::SockRef;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 
 pub(super) struct Reader {
     pub(super) shell: Shared,
     /// Taken when the end begins.
-    pub(super) half: Option<OwnedReadHalf>,
+    pub(super) half: Option<ReadHalf>,
     pub(super) id: ConnId,
     pub(super) decoder: Decoder,
     /// Read, and not looked at yet.
@@ -137,7 +136,7 @@ impl Reader {
 }
 
 /// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
-async fn end(shell: Shared, mut half: OwnedReadHalf, id: ConnId) {
+async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
     let _fatal = Fatal;
     let timeout = shell.borrow().config.close_timeout;
     let ended = async {
@@ -168,7 +167,7 @@ async fn end(shell: Shared, mut half: OwnedReadHalf, id: ConnId) {
     };
     if tokio::time::timeout(timeout, ended).await.is_err() {
         // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
-        let _ = SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO)); // where that fails, closing will do
+        let _ = half.socket().set_linger(Some(Duration::ZERO)); // where that fails, closing will do
     }
     let mut shell = shell.borrow_mut();
     shell.remove(id);

@@ -29,7 +29,7 @@ pub fn shards() -> usize {
 /// Settings for tests: patient where nothing is tested, so that a busy machine changes nothing.
 pub fn config() -> Config {
     let patient = Duration::from_secs(30);
-    Config { shards: shards(), head_timeout: patient, close_timeout: patient, ..Config::default() }
+    Config { shards: shards(), head_timeout: patient, close_timeout: patient, ..Config::open() }
 }
 
 /// One open rule whose history keeps `count` publications.
@@ -48,7 +48,7 @@ pub struct Server {
 impl Server {
     /// Chat at `/`, echo at `/echo`.
     pub fn start(config: Config) -> Server {
-        Server::of(Fanfare::builder().config(config).protocol("/", patient_chat()).protocol("/echo", Echo::default()))
+        Server::of(Fanfare::builder(()).config(config).protocol("/", patient_chat()).protocol("/echo", Echo::default()))
     }
 
     pub fn of(builder: Builder) -> Server {
@@ -59,8 +59,8 @@ impl Server {
         // RUST_LOG=debug shows what the server thought of a test that fails; the second test of a binary finds it set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let running = builder.build().expect("good settings").start(&[address]).expect("a free port");
-        let address = running.addresses()[0];
+        let running = builder.build().expect("good settings").start(&[address.into()]).expect("a free port");
+        let address = running.tcp_address().expect("TCP");
         Server { running: Some(running), address }
     }
 

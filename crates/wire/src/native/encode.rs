@@ -89,6 +89,7 @@ pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
             put_position(&mut message, position);
             message.flag_if("reset", *reset).end();
         }
+        Push::Subscribed(subscribed) => put_subscribed(out, None, subscribed),
         Push::Unsubscribed { channel, error } => {
             let mut message = ObjectWriter::message(out, "unsubscribed");
             message.text("channel", channel).text("code", error.code.row().word).text("message", &error.message);

@@ -1,0 +1,36 @@
+//! The list of channels that live here, a page at a time, in the order of their names.
+
+use super::Homes;
+use crate::app::{AppAnswer, ChannelInfo};
+use crate::name::ChannelName;
+use crate::rules::Pattern;
+use std::ops::Bound;
+
+impl Homes {
+    /// At most `limit` channels after `after` that match. Costs what it lists, and what shares the pattern's first words with
+    /// it: `chat:*` does not look at other channels, `*:general` looks at all.
+    pub(crate) fn page(&self, pattern: Option<&Pattern>, after: Option<&ChannelName>, limit: usize) -> AppAnswer {
+        let prefix = pattern.map(Pattern::prefix).unwrap_or_default();
+        let from = match after {
+            Some(after) if **after >= *prefix => Bound::Excluded(&**after),
+            _ => Bound::Included(&*prefix),
+        };
+        let mut matching = self
+            .in_order
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(&*prefix))
+            .filter(|(name, _)| pattern.is_none_or(|pattern| pattern.matches(name)));
+        let channels = matching.by_ref().take(limit).map(|(_, &index)| self.info(index)).collect();
+        AppAnswer::Channels { channels, more: matching.next().is_some() }
+    }
+
+    fn info(&self, index: u32) -> ChannelInfo {
+        let home = &self.homes[index as usize];
+        ChannelInfo {
+            channel: home.name.clone(),
+            subscribers: home.subscribers(),
+            present: home.presence.as_ref().map_or(0, |presence| presence.len() as u64),
+            top: home.is_live().then(|| home.top()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What handlers return, and how it answers the client.
+
+use super::extract::{Call, Subject};
+use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use axum::Json;
+use bytes::Bytes;
+use fanfare_hub::{ChannelName, Error, ErrorCode, HookAnswer, Identified, Publish, UserId};
+use serde::Serialize;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the output of a handler of the kind `K` means to the client.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no output of this kind of handler",
+    note = "on_connect: `Result<Identity, Refusal>` (or a `String`, `UserId`, `Option<UserId>` for the identity)",
+    note = "on_subscribe: `Result<(), Refusal>`; on_publish: `Result<Publish, Refusal>` or `Result<(), Refusal>`; rpc: \
+            `Result<Json<_>, Refusal>`; on_disconnect: `()`"
+)]
+pub trait Answers<K> {
+    /// The answer to `call`.
+    #[doc(hidden)]
+    fn answer(self, call: &Call) -> HookAnswer;
+}
+
+/// A handler's no: what the client gets to read, and what only the log does.
+///
+/// `?` turns any error into one that is `internal` to the client and whole in the log, as it may say what clients must not
+/// see; what they are to see is said by the constructors. An error of the hub (of a [`Handle`](crate::Handle), say) goes
+/// through as it is.
+#[derive(Debug)]
+pub struct Refusal {
+    error: Error,
+    /// For the log.
+    cause: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with this code. `message` is one sentence, for the client.
+    pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
+        Refusal { error: Error::new(code, message), cause: None }
+    }
+
+    /// `denied`: this caller may not.
+    pub fn denied(message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorCode::Denied, message)
+    }
+
+    /// `unauthorized`: the token is missing, wrong or expired.
+    pub fn unauthorized(message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorCode::Unauthorized, message)
+    }
+
+    /// `bad_request`: the payload is not what it should be.
+    pub fn bad_request(message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorCode::BadRequest, message)
+    }
+
+    /// `not_found`: there is no such thing.
+    pub fn not_found(message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorCode::NotFound, message)
+    }
+
+    /// `unavailable`: it may work later; `retry_after` says when to come back.
+    pub fn unavailable(message: impl Into<Box<str>>, retry_after: Duration) -> Self {
+        let mut refusal = Self::new(ErrorCode::Unavailable, message);
+        refusal.error.retry_after_ms = Some(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+        refusal
+    }
+
+    /// What the client gets.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        if let Some(error) = (&error as &dyn std::any::Any).downcast_ref::<Error>() {
+            return Refusal { error: error.clone(), cause: None };
+        }
+        let mut cause = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            cause = format!("{cause}: {error}");
+            source = error.source();
+        }
+        Refusal {
+            error: Error::new(ErrorCode::Internal, "the server failed; its log has the reason"),
+            cause: Some(cause),
+        }
+    }
+}
+
+impl From<Refusal> for HookAnswer {
+    fn from(refusal: Refusal) -> Self {
+        if let Some(cause) = refusal.cause {
+            tracing::error!(%cause, "a handler failed");
+        }
+        HookAnswer::Refused(refusal.error)
+    }
+}
+
+/// Who a caller was found to be, by `on_connect`.
+///
+/// ```
+/// use fanfare::Identity;
+/// use std::time::Duration;
+///
+/// let ada = Identity::user("ada").info(&serde_json::json!({"name": "Ada"})).expires_in(Duration::from_secs(3600));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    identified: Identified,
+    /// From the answer on, by the server's clock.
+    expires_in: Option<Duration>,
+}
+
+impl Identity {
+    /// Somebody of whom nothing is known, and who may do what rules let `anyone` do.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// This user.
+    pub fn user(id: impl AsRef<str>) -> Self {
+        let identified = Identified { user: Some(UserId(id.as_ref().into())), ..Identified::default() };
+        Identity { identified, expires_in: None }
+    }
+
+    /// Facts about the caller that others see in presence. A value that is no JSON (a map with keys that are no texts, say)
+    /// is left out, and the log says so.
+    #[must_use]
+    pub fn info(mut self, info: &impl Serialize) -> Self {
+        match serde_json::to_vec(info) {
+            Ok(json) => self.identified.info = Some(Bytes::from(json)),
+            Err(error) => tracing::error!(%error, "the info of an identity cannot be written as JSON"),
+        }
+        self
+    }
+
+    /// Ends the session then, unless the client has brought a newer token.
+    #[must_use]
+    pub fn expires_at(mut self, at: SystemTime) -> Self {
+        let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.expires_in = None;
+        self.identified.expires_ms = Some(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Ends the session after this time, unless the client has brought a newer token.
+    #[must_use]
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires_in = Some(time);
+        self
+    }
+
+    /// Subscribes the session to a channel without having been asked.
+    #[must_use]
+    pub fn subscribe(mut self, channel: ChannelName) -> Self {
+        self.identified.subscribe.push(channel);
+        self
+    }
+}
+
+impl From<UserId> for Identity {
+    fn from(user: UserId) -> Self {
+        Self::user(&*user.0)
+    }
+}
+
+impl From<String> for Identity {
+    fn from(user: String) -> Self {
+        Self::user(user)
+    }
+}
+
+impl From<&str> for Identity {
+    fn from(user: &str) -> Self {
+        Self::user(user)
+    }
+}
+
+impl From<Option<UserId>> for Identity {
+    fn from(user: Option<UserId>) -> Self {
+        user.map_or_else(Self::anonymous, Self::from)
+    }
+}
+
+impl<T: Into<Identity>> Answers<OnConnect> for Result<T, Refusal> {
+    fn answer(self, call: &Call) -> HookAnswer {
+        match self {
+            Ok(identity) => {
+                let Identity { mut identified, expires_in } = identity.into();
+                if let Some(time) = expires_in {
+                    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    identified.expires_ms = Some(call.clock.now().wall_ms.saturating_add(ms));
+                }
+                HookAnswer::Identity(identified)
+            }
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl Answers<OnSubscribe> for Result<(), Refusal> {
+    fn answer(self, _call: &Call) -> HookAnswer {
+        match self {
+            Ok(()) => HookAnswer::Allowed,
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl Answers<OnPublish> for Result<Publish, Refusal> {
+    fn answer(self, _call: &Call) -> HookAnswer {
+        match self {
+            Ok(publish) => HookAnswer::Publish(Box::new(publish)),
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl Answers<OnPublish> for Result<(), Refusal> {
+    fn answer(self, call: &Call) -> HookAnswer {
+        match (self, &call.subject) {
+            (Ok(()), Subject::Publish(publish)) => HookAnswer::Publish(publish.clone()),
+            (Ok(()), _) => HookAnswer::Allowed,
+            (Err(refusal), _) => refusal.into(),
+        }
+    }
+}
+
+impl<T: Serialize> Answers<OnRpc> for Result<Json<T>, Refusal> {
+    fn answer(self, _call: &Call) -> HookAnswer {
+        let encoded = self.and_then(|Json(value)| Ok(serde_json::to_vec(&value)?));
+        match encoded {
+            Ok(json) => HookAnswer::Result(Bytes::from(json)),
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl Answers<OnDisconnect> for () {
+    fn answer(self, _call: &Call) -> HookAnswer {
+        HookAnswer::Allowed // nobody reads it: the session has ended
+    }
+}

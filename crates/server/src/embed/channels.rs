@@ -1,0 +1,162 @@
+//! Rules in code: one builder for each pattern, with the options of a `[[channels]]` table.
+
+use fanfare_hub::{Pattern, PatternError, PresenceMode, Retain, Rule, Slow, Who};
+use std::time::Duration;
+
+/// A rule in the making. It begins closed: nobody subscribes until [`subscribe`](Self::subscribe) says who may.
+#[derive(Debug, Clone)]
+pub struct ChannelRule(Rule);
+
+impl ChannelRule {
+    pub(crate) fn new(pattern: &str) -> Result<Self, PatternError> {
+        let nobody = || vec![Who::Nobody];
+        Ok(ChannelRule(Rule {
+            subscribe: nobody(),
+            publish: nobody(),
+            signal: nobody(),
+            enter: nobody(),
+            presence: PresenceMode::Off,
+            ..Rule::open(Pattern::new(pattern)?)
+        }))
+    }
+
+    pub(crate) fn into_rule(self) -> Rule {
+        self.0
+    }
+
+    /// Everybody may do everything, and sees who is there: to try things.
+    #[must_use]
+    pub fn open(self) -> Self {
+        ChannelRule(Rule {
+            rate: self.0.rate,
+            slow: self.0.slow,
+            history: self.0.history,
+            ..Rule::open(self.0.pattern)
+        })
+    }
+
+    /// Who may subscribe, and read history and presence. Any of a list suffices.
+    #[must_use]
+    pub fn subscribe(mut self, who: impl IntoWho) -> Self {
+        self.0.subscribe = who.into_who();
+        self
+    }
+
+    /// Who may publish. The application always may.
+    #[must_use]
+    pub fn publish(mut self, who: impl IntoWho) -> Self {
+        self.0.publish = who.into_who();
+        self
+    }
+
+    /// Who may signal.
+    #[must_use]
+    pub fn signal(mut self, who: impl IntoWho) -> Self {
+        self.0.signal = who.into_who();
+        self
+    }
+
+    /// Who may enter the presence; needs [`presence`](Self::presence).
+    #[must_use]
+    pub fn enter(mut self, who: impl IntoWho) -> Self {
+        self.0.enter = who.into_who();
+        self
+    }
+
+    /// Keeps so many publications, for so long. Default: 100, for 60 s. Zero keeps none.
+    #[must_use]
+    pub fn history(mut self, count: u32, ttl: Duration) -> Self {
+        self.0.history.count = count;
+        self.0.history.ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Keeps at most so many bytes of publications. Default 1 MiB.
+    #[must_use]
+    pub fn history_bytes(mut self, bytes: usize) -> Self {
+        self.0.history = Retain { bytes, ..self.0.history };
+        self
+    }
+
+    /// Tells who is there: `true`, `false`, or [`PresenceMode::Count`] for the number alone. Where nothing else is said,
+    /// subscribers may enter.
+    #[must_use]
+    pub fn presence(mut self, presence: impl IntoPresence) -> Self {
+        self.0.presence = presence.into_presence();
+        if self.0.presence != PresenceMode::Off && self.0.enter == [Who::Nobody] {
+            self.0.enter = vec![Who::Subscriber];
+        }
+        self
+    }
+
+    /// What happens to subscribers that read too slowly. Default: they pull.
+    #[must_use]
+    pub fn slow(mut self, slow: Slow) -> Self {
+        self.0.slow = slow;
+        self
+    }
+
+    /// At most so many publications and signals of one session in this time.
+    #[must_use]
+    pub fn rate(mut self, count: u32, per: Duration) -> Self {
+        self.0.rate = Some((count, u64::try_from(per.as_millis()).unwrap_or(u64::MAX).max(1)));
+        self
+    }
+}
+
+/// One [`Who`], or several of which any suffices.
+pub trait IntoWho {
+    /// The list.
+    fn into_who(self) -> Vec<Who>;
+}
+
+impl IntoWho for Who {
+    fn into_who(self) -> Vec<Who> {
+        vec![self]
+    }
+}
+
+impl<const N: usize> IntoWho for [Who; N] {
+    fn into_who(self) -> Vec<Who> {
+        self.to_vec()
+    }
+}
+
+impl IntoWho for Vec<Who> {
+    fn into_who(self) -> Vec<Who> {
+        self
+    }
+}
+
+/// `true`, `false` or a [`PresenceMode`].
+pub trait IntoPresence {
+    /// The mode.
+    fn into_presence(self) -> PresenceMode;
+}
+
+impl IntoPresence for bool {
+    fn into_presence(self) -> PresenceMode {
+        if self { PresenceMode::Full } else { PresenceMode::Off }
+    }
+}
+
+impl IntoPresence for PresenceMode {
+    fn into_presence(self) -> PresenceMode {
+        self
+    }
+}
+
+/// So many seconds.
+pub const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// So many minutes.
+pub const fn mins(count: u64) -> Duration {
+    Duration::from_secs(count.saturating_mul(60))
+}
+
+/// So many hours.
+pub const fn hours(count: u64) -> Duration {
+    Duration::from_secs(count.saturating_mul(3_600))
+}

@@ -1,0 +1,187 @@
+//! Running handlers: off the shard, with a deadline, and with an answer whatever happens in them.
+
+use super::extract::{Call, Subject, Token};
+use super::handler::Erased;
+use crate::clock::Clock;
+use crate::handle::Handle;
+use crate::shard::Control;
+use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
+use futures_util::FutureExt as _;
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// The handlers of an application, by what they are for. Of several patterns the first that matches has the say.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    pub(crate) connect: Option<Erased>,
+    pub(crate) subscribe: Vec<(Pattern, Erased)>,
+    pub(crate) publish: Vec<(Pattern, Erased)>,
+    pub(crate) rpc: HashMap<Box<str>, Erased>,
+    pub(crate) disconnect: Option<Erased>,
+}
+
+impl Handlers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connect.is_none()
+            && self.subscribe.is_empty()
+            && self.publish.is_empty()
+            && self.rpc.is_empty()
+            && self.disconnect.is_none()
+    }
+
+    /// Which questions the hub is to ask.
+    pub(crate) fn hooks(&self) -> Hooks {
+        let patterns = |handlers: &[(Pattern, Erased)]| handlers.iter().map(|(pattern, _)| pattern.clone()).collect();
+        Hooks {
+            connect: self.connect.is_some(),
+            subscribe: patterns(&self.subscribe),
+            publish: patterns(&self.publish),
+            rpc: !self.rpc.is_empty(),
+            disconnect: self.disconnect.is_some(),
+        }
+    }
+
+    /// The handler that answers, or why there is none.
+    fn of(&self, subject: &Subject) -> Result<&Erased, Error> {
+        let no_handler = |kind: &str| {
+            Error::new(ErrorCode::Denied, format!("the rule asks a hook, and no `{kind}` handler is for this channel"))
+        };
+        let by_name = |handlers: &'_ [(Pattern, Erased)], name: &str| {
+            handlers.iter().position(|(pattern, _)| pattern.matches(name))
+        };
+        match subject {
+            Subject::Connect { .. } => self.connect.as_ref().ok_or_else(|| {
+                Error::new(
+                    ErrorCode::Unauthorized,
+                    "this server has nothing to check a token with; connect without one",
+                )
+            }),
+            Subject::Subscribe(options) => {
+                let at = by_name(&self.subscribe, &options.channel);
+                at.map(|at| &self.subscribe[at].1).ok_or_else(|| no_handler("on_subscribe").on(&options.channel))
+            }
+            Subject::Publish(publish) => {
+                let at = by_name(&self.publish, &publish.channel);
+                at.map(|at| &self.publish[at].1).ok_or_else(|| no_handler("on_publish").on(&publish.channel))
+            }
+            Subject::Rpc { method, .. } => self
+                .rpc
+                .get(method)
+                .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no method is called {:?}", shortened(method)))),
+            Subject::Ended(_) => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
+        }
+    }
+
+    /// Answers a question: the handler's answer, or why there is none. Never panics, and takes no longer than `deadline`.
+    pub(crate) async fn answer(&self, call: Call, deadline: Duration) -> HookAnswer {
+        let call = Arc::new(call);
+        let handler = match self.of(&call.subject) {
+            Ok(handler) => handler,
+            Err(error) => return HookAnswer::Refused(error),
+        };
+        let answering = AssertUnwindSafe(handler(call.clone())).catch_unwind();
+        match tokio::time::timeout(deadline, answering).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => {
+                tracing::error!(handler = name(&call.subject), panic = text(&*panic), "a handler panicked");
+                HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
+            }
+            Err(_) => {
+                let ms = deadline.as_millis();
+                tracing::error!(
+                    handler = name(&call.subject),
+                    deadline_ms = ms,
+                    "a handler was too slow, and is dropped"
+                );
+                HookAnswer::Refused(Error::new(
+                    ErrorCode::Timeout,
+                    format!("the handler did not answer within {ms} ms"),
+                ))
+            }
+        }
+    }
+}
+
+/// News that are told at once.
+pub(crate) const TOLD_AT_ONCE: usize = 256;
+
+/// Carries a shard's questions to the handlers, and their answers back.
+#[derive(Clone)]
+pub(crate) struct Dispatcher {
+    pub(crate) handlers: Arc<Handlers>,
+    /// Where handlers run.
+    pub(crate) runtime: runtime::Handle,
+    pub(crate) handle: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) deadline: Duration,
+    /// For what the hub does not bound.
+    pub(crate) turns: Arc<Semaphore>,
+    /// To the shard that asks. What waits there is bounded by the questions that the hub has out.
+    pub(crate) back: UnboundedSender<Control>,
+}
+
+impl Dispatcher {
+    /// Has a question answered. Returns at once.
+    pub(crate) fn ask(&self, token: HookToken, question: Question) {
+        let call = call(question, self.handle.clone(), self.clock.clone());
+        let (handlers, deadline, back) = (self.handlers.clone(), self.deadline, self.back.clone());
+        self.runtime.spawn(async move {
+            let answer = handlers.answer(call, deadline).await;
+            let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended asks nobody
+        });
+    }
+
+    /// Tells a handler what has happened. Returns at once. The hub bounds questions and not news: when all sessions end
+    /// together, so many are told of at once and the others wait, each as one small task.
+    pub(crate) fn tell(&self, notice: Notice) {
+        let Notice::SessionEnded { caller, why } = notice;
+        let call =
+            Call { caller, subject: Subject::Ended(why), handle: self.handle.clone(), clock: self.clock.clone() };
+        let (handlers, deadline, turns) = (self.handlers.clone(), self.deadline, self.turns.clone());
+        self.runtime.spawn(async move {
+            let _turn = turns.acquire().await; // never closed
+            handlers.answer(call, deadline).await; // it has no more to say than that it is done
+        });
+    }
+}
+
+/// The call that a handler gets for a question.
+pub(crate) fn call(question: Question, handle: Handle, clock: Clock) -> Call {
+    let nobody = Caller { client: None, user: None, info: None };
+    let (caller, subject) = match question {
+        Question::Connect { token } => (nobody, Subject::Connect { token: token.map(Token::new) }),
+        Question::Refresh { caller, token } => (caller, Subject::Connect { token: Some(Token::new(token)) }),
+        Question::Subscribe { caller, options } => (caller, Subject::Subscribe(options)),
+        Question::Publish { caller, publish } => (caller, Subject::Publish(publish)),
+        Question::Rpc { caller, method, data } => (caller, Subject::Rpc { method, data }),
+    };
+    Call { caller, subject, handle, clock }
+}
+
+fn name(subject: &Subject) -> &str {
+    match subject {
+        Subject::Connect { .. } => "on_connect",
+        Subject::Subscribe(_) => "on_subscribe",
+        Subject::Publish(_) => "on_publish",
+        Subject::Rpc { method, .. } => method,
+        Subject::Ended(_) => "on_disconnect",
+    }
+}
+
+/// What a panic said, where it said anything.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
+}
+
+/// A client's word in an error, at a bounded length.
+fn shortened(text: &str) -> &str {
+    const CHARS_MAX: usize = 64;
+    text.char_indices().nth(CHARS_MAX).map_or(text, |(at, _)| &text[..at])
+}

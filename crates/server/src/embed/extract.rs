@@ -1,0 +1,288 @@
+//! Extractors: what a handler asks for by the types of its arguments.
+//!
+//! | argument | in | what |
+//! |---|---|---|
+//! | [`State<T>`](crate::State) | all | the application's state, or a part of it by `FromRef` |
+//! | [`Handle`](crate::Handle) | all | the server itself: publish, signal, disconnect, … |
+//! | [`Member`], [`User`], `Option<User>` | all | who it is |
+//! | [`Token`], `Option<Token>` | connect | what the client sent to prove it |
+//! | [`Channel`] | subscribe, publish | the channel's name |
+//! | [`SubOptions`](crate::hub::SubOptions) | subscribe | how it is to be followed |
+//! | [`Publish`](crate::hub::Publish) | publish | the whole publication; returning it publishes it |
+//! | [`Json<T>`](crate::Json) | publish, rpc | the payload, decoded |
+//! | [`Method`] | rpc | the method's name |
+//! | [`Ended`](crate::hub::Ended) | disconnect | why the session ended |
+
+use super::answer::Refusal;
+use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use crate::clock::Clock;
+use crate::handle::Handle;
+use axum::Json;
+use axum::extract::{FromRef, State};
+use bytes::Bytes;
+use fanfare_hub::{Caller, ChannelName, ClientId, Data, Ended, Publish, SubOptions, UserId};
+use serde::de::DeserializeOwned;
+
+/// One question with everything that extractors take from.
+#[derive(Debug)]
+pub struct Call {
+    /// Who asks, as far as it is known.
+    pub caller: Caller,
+    /// What it is about.
+    pub subject: Subject,
+    pub(crate) handle: Handle,
+    pub(crate) clock: Clock,
+}
+
+/// What a question is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A connection, or a newer token for one.
+    Connect {
+        /// As the client sent it.
+        token: Option<Token>,
+    },
+    /// A subscription.
+    Subscribe(Box<SubOptions>),
+    /// A publication.
+    Publish(Box<Publish>),
+    /// A call of a method.
+    Rpc {
+        /// Which.
+        method: Box<str>,
+        /// With what: JSON.
+        data: Bytes,
+    },
+    /// The end of a session.
+    Ended(Ended),
+}
+
+/// A value that a handler of the kind `K` can ask for, in an application with the state `S`.
+///
+/// Implement it for a type of your own to share what several handlers need:
+///
+/// ```
+/// use fanfare::{Call, FromCall, Refusal};
+///
+/// struct Admin(String);
+///
+/// impl<K, S> FromCall<K, S> for Admin {
+///     fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+///         match &call.caller.user {
+///             Some(user) if user.0.starts_with("admin-") => Ok(Admin(user.0.to_string())),
+///             _ => Err(Refusal::denied("only administrators may do this")),
+///         }
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no extractor for this kind of handler",
+    note = "`Token` is for on_connect, `SubOptions` for on_subscribe, `Publish` for on_publish, `Method` for rpc; the table \
+            at `fanfare::FromCall` has all"
+)]
+pub trait FromCall<K, S>: Sized + Send {
+    /// Takes the value out of the call.
+    ///
+    /// # Errors
+    /// A [`Refusal`] is the client's answer, and the handler is not run.
+    fn from_call(state: &S, call: &Call) -> Result<Self, Refusal>;
+}
+
+/// What a client sent to prove who it is. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Box<str>);
+
+impl Token {
+    pub(crate) fn new(text: Box<str>) -> Self {
+        Token(text)
+    }
+
+    /// The token as it came.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl AsRef<str> for Token {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The session that asks. There is one in every handler but the first `on_connect` of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member(pub ClientId);
+
+/// The user that asks: a caller without one is refused. Take `Option<User>` to serve both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User(pub UserId);
+
+impl std::ops::Deref for User {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.0
+    }
+}
+
+/// The name of the channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel(pub ChannelName);
+
+impl std::ops::Deref for Channel {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// The name of the method that is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Method(pub Box<str>);
+
+impl<K, S, T> FromCall<K, S> for State<T>
+where
+    T: FromRef<S> + Send,
+{
+    fn from_call(state: &S, _call: &Call) -> Result<Self, Refusal> {
+        Ok(State(T::from_ref(state)))
+    }
+}
+
+impl<K, S> FromCall<K, S> for Handle {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        Ok(call.handle.clone())
+    }
+}
+
+impl<K, S> FromCall<K, S> for Caller {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        Ok(call.caller.clone())
+    }
+}
+
+impl<K, S> FromCall<K, S> for Member {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        call.caller.client.map(Member).ok_or_else(|| Refusal::bad_request("there is no session yet"))
+    }
+}
+
+impl<K, S> FromCall<K, S> for User {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        let user = call.caller.user.clone();
+        user.map(User).ok_or_else(|| Refusal::denied("an authenticated caller is needed, and this one is anonymous"))
+    }
+}
+
+impl<K, S> FromCall<K, S> for Option<User> {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        Ok(call.caller.user.clone().map(User))
+    }
+}
+
+impl<S> FromCall<OnConnect, S> for Option<Token> {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &call.subject {
+            Subject::Connect { token } => Ok(token.clone()),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl<S> FromCall<OnConnect, S> for Token {
+    fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
+        let token: Option<Token> = FromCall::<OnConnect, S>::from_call(state, call)?;
+        token.ok_or_else(|| Refusal::unauthorized("`connect` needs a `token` here"))
+    }
+}
+
+impl<S> FromCall<OnSubscribe, S> for SubOptions {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &call.subject {
+            Subject::Subscribe(options) => Ok((**options).clone()),
+            _ => Err(misplaced()),
+        }
+    }
+}
+
+impl<S> FromCall<OnPublish, S> for Publish {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        publish(call).cloned()
+    }
+}
+
+impl<S> FromCall<OnSubscribe, S> for Channel {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &call.subject {
+            Subject::Subscribe(options) => Ok(Channel(options.channel.clone())),
+            _ => Err(misplaced()),
+        }
+    }
+}
+
+impl<S> FromCall<OnPublish, S> for Channel {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        publish(call).map(|publish| Channel(publish.channel.clone()))
+    }
+}
+
+impl<S, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &publish(call)?.data {
+            Data::Json(bytes) => decode(bytes),
+            Data::Binary(_) => Err(Refusal::bad_request("`data` must be JSON here, and this is binary")),
+        }
+    }
+}
+
+impl<S, T: DeserializeOwned + Send> FromCall<OnRpc, S> for Json<T> {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &call.subject {
+            Subject::Rpc { data, .. } => decode(data),
+            _ => Err(misplaced()),
+        }
+    }
+}
+
+impl<S> FromCall<OnRpc, S> for Method {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &call.subject {
+            Subject::Rpc { method, .. } => Ok(Method(method.clone())),
+            _ => Err(misplaced()),
+        }
+    }
+}
+
+impl<S> FromCall<OnDisconnect, S> for Ended {
+    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        match &call.subject {
+            Subject::Ended(why) => Ok(*why),
+            _ => Err(misplaced()),
+        }
+    }
+}
+
+fn publish(call: &Call) -> Result<&Publish, Refusal> {
+    match &call.subject {
+        Subject::Publish(publish) => Ok(publish),
+        _ => Err(misplaced()),
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Json<T>, Refusal> {
+    // The client's mistake, and its to read: serde names the field and the place.
+    serde_json::from_slice(bytes).map(Json).map_err(|error| Refusal::bad_request(format!("`data`: {error}")))
+}
+
+/// The kinds make this unreachable from a handler; a `Call` made by hand could still do it.
+fn misplaced() -> Refusal {
+    Refusal::bad_request("this extractor belongs to another kind of handler")
+}

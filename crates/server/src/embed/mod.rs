@@ -1,0 +1,25 @@
+//! Embedding: an application's handlers, as plain async functions whose arguments are extractors.
+//!
+//! In: the hub's questions (may this one connect, subscribe, publish; this method is called). Out: one answer each, always:
+//! a handler that panics answers `internal`, one that is too slow `timeout`. Handlers run on the runtime that
+//! [`Fanfare::start`](crate::Fanfare::start) was called on, never on a shard; the hub bounds how many run at once, and keeps
+//! one connection's commands on one channel in order while it waits.
+//!
+//! [`handler`] turns functions into erased handlers, [`extract`] has the extractors, [`answer`] what handlers may return,
+//! [`dispatch`] runs them, [`channels`] builds rules in code.
+
+mod answer;
+mod channels;
+mod dispatch;
+mod extract;
+mod handler;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answers, Identity, Refusal};
+pub use channels::{ChannelRule, IntoPresence, IntoWho, hours, mins, secs};
+pub use extract::{Call, Channel, FromCall, Member, Method, Subject, Token, User};
+pub use handler::{Handler, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+
+pub(crate) use dispatch::{Dispatcher, Handlers, TOLD_AT_ONCE};
+pub(crate) use handler::{Erased, erase};

@@ -1,0 +1,148 @@
+//! Fanfare as a part of another HTTP server: a tower service that answers pages and takes upgrades over.
+//!
+//! In: requests that another server has parsed. Out: responses; an upgraded socket leaves that server and becomes a
+//! connection of a shard, where it costs what any other does. That needs the plain socket: it is found where the other
+//! server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are copied through a
+//! pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
+
+use crate::config::Config;
+use crate::http::refused_response;
+use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
+use axum::BoxError;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use fanfare_hub::WireId;
+use fanfare_wire::websocket::is_upgrade;
+use http::{Request, Response, Version};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+use tower::{Service, ServiceExt as _};
+
+/// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain).
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use fanfare::Fanfare;
+///
+/// let (realtime, running) = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?.into_service()?;
+/// let app = axum::Router::new().route("/hello", axum::routing::get(|| async { "hello" })).fallback_service(realtime);
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// axum::serve(listener, app).await?;
+/// running.drain()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct FanfareService(Arc<Inner>);
+
+struct Inner {
+    routes: Routes,
+    config: Arc<Config>,
+    shards: Vec<UnboundedSender<Control>>,
+    /// The shard that the next connection goes to.
+    next: AtomicUsize,
+}
+
+impl FanfareService {
+    pub(crate) fn new(routes: Routes, config: Arc<Config>, shards: Vec<UnboundedSender<Control>>) -> Self {
+        FanfareService(Arc::new(Inner { routes, config, shards, next: AtomicUsize::new(0) }))
+    }
+}
+
+impl std::fmt::Debug for FanfareService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FanfareService").field("shards", &self.0.shards.len()).finish()
+    }
+}
+
+impl<B> Service<Request<B>> for FanfareService
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.0.clone();
+        Box::pin(async move { Ok(this.answer(request.map(Body::new)).await) })
+    }
+}
+
+impl Inner {
+    async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        let headers: Vec<(&str, &[u8])> =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
+        if !http1 || !is_upgrade(headers.iter().copied()) {
+            return self.routes.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        }
+        let upgrade = UpgradeRequest {
+            method: request.method().as_str(),
+            http_minor: u8::from(request.version() == Version::HTTP_11),
+            path: request.uri().path(),
+            headers: &headers,
+        };
+        let (wire, response) = match self.routes.upgrade(&self.config, &upgrade) {
+            Ok(granted) => (granted.wire, granted.response()),
+            Err(refused) => return refused_response(refused),
+        };
+        let upgraded = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            match upgraded.await {
+                Ok(upgraded) => self.take_over(upgraded, wire).await,
+                Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
+            }
+        });
+        response
+    }
+
+    async fn take_over(&self, upgraded: Upgraded, wire: WireId) {
+        let loosened = loosen(upgraded);
+        match loosened {
+            Ok((socket, rest, bridge)) => {
+                let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+                if self.shards[shard].send(Control::Adopt(socket, wire, rest)).is_err() {
+                    return tracing::debug!("a connection came after the end");
+                }
+                if let Some((mut upgraded, mut near)) = bridge
+                    && let Err(error) = tokio::io::copy_bidirectional(&mut upgraded, &mut near).await
+                {
+                    tracing::debug!(%error, "a connection of another server ended");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+        }
+    }
+}
+
+/// What has to be copied from one to the other, where the socket itself is not to be had.
+type Bridge = (TokioIo<Upgraded>, UnixStream);
+
+/// Takes the socket, and what was read of it, out of an upgraded connection.
+fn loosen(upgraded: Upgraded) -> io::Result<(LooseSocket, Vec<u8>, Option<Bridge>)> {
+    let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => return Ok((Socket::Tcp(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
+        Err(upgraded) => upgraded,
+    };
+    let upgraded = match auto::upgrade::downcast::<TokioIo<UnixStream>>(upgraded) {
+        Ok(parts) => return Ok((Socket::Unix(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
+        Err(upgraded) => upgraded,
+    };
+    let (near, far) = UnixStream::pair()?;
+    Ok((Socket::Unix(far).loosen()?, Vec::new(), Some((TokioIo::new(upgraded), near))))
+}

@@ -1,0 +1,94 @@
+//! The application's commands on a shard: given to the hub one by one or by the batch, and answered where they came from.
+//!
+//! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so what waits in
+//! the queue and in the hub together is bounded. After a slice of a batch the runtime looks for other work, and writes.
+
+use super::{Shared, Shell};
+use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Commands of a batch between two looks at what else there is.
+const SLICE: usize = 32;
+
+/// What the application asks, and where the answers go.
+pub(crate) enum Asking {
+    One(Box<AppCommand>, oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
+    /// The answers stand in the order of the commands.
+    All(Vec<AppCommand>, oneshot::Sender<Vec<AppAnswer>>, OwnedSemaphorePermit),
+}
+
+/// What waits for answers of the hub. Its room is given back when it goes.
+pub(super) enum Asked {
+    One(oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
+    All {
+        answers: Vec<Option<AppAnswer>>,
+        left: usize,
+        reply: oneshot::Sender<Vec<AppAnswer>>,
+        _room: OwnedSemaphorePermit,
+    },
+}
+
+/// Takes in what the application asks.
+pub(super) async fn take(shared: &Shared, asking: Asking) {
+    match asking {
+        Asking::One(command, reply, room) => {
+            let mut shell = shared.borrow_mut();
+            let now = shell.now();
+            let slot = shell.asked.insert(Asked::One(reply, room));
+            shell.ask(now, token(slot, 0), *command);
+        }
+        Asking::All(commands, reply, room) => {
+            let left = commands.len();
+            if left == 0 {
+                let _ = reply.send(Vec::new()); // whoever asked need not wait for it
+                return;
+            }
+            let answers = (0..left).map(|_| None).collect();
+            let slot = shared.borrow_mut().asked.insert(Asked::All { answers, left, reply, _room: room });
+            let mut commands = commands.into_iter().enumerate();
+            loop {
+                shared.borrow_mut().ask_slice(slot, &mut commands);
+                if commands.len() == 0 {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// A place in a batch. The hub gives it back as it was.
+fn token(slot: usize, place: usize) -> AppToken {
+    AppToken((slot as u64) << 32 | place as u64)
+}
+
+impl Shell {
+    fn ask_slice(&mut self, slot: usize, commands: &mut impl Iterator<Item = (usize, AppCommand)>) {
+        let now = self.now();
+        for (place, command) in commands.take(SLICE) {
+            self.ask(now, token(slot, place), command);
+        }
+    }
+
+    fn ask(&mut self, now: Now, token: AppToken, command: AppCommand) {
+        self.act(now, Input::App { token, command });
+    }
+
+    /// The hub answers a command.
+    pub(super) fn answered(&mut self, token: AppToken, answer: AppAnswer) {
+        let (slot, place) = ((token.0 >> 32) as usize, token.0 as u32 as usize);
+        if let Some(Asked::All { answers, left, .. }) = self.asked.get_mut(slot) {
+            if answers[place].replace(answer).is_none() {
+                *left -= 1;
+            }
+            if *left == 0
+                && let Asked::All { answers, reply, .. } = self.asked.remove(slot)
+            {
+                let missing = || AppAnswer::Error(Error::new(ErrorCode::Internal, "a command was not answered"));
+                let _ = reply.send(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect());
+            }
+        } else if let Some(Asked::One(reply, _room)) = self.asked.try_remove(slot) {
+            let _ = reply.send(answer); // whoever asked need not wait for it
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
+
+use socket2::SockRef;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+/// A whole socket, before it is a connection.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A socket on its way to the runtime of another thread.
+#[derive(Debug)]
+pub(crate) enum LooseSocket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// The half that a connection's reader has.
+#[derive(Debug)]
+pub(super) enum ReadHalf {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+/// The half that the shard writes to.
+#[derive(Debug)]
+pub(super) enum WriteHalf {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl Socket {
+    pub(super) fn set_nodelay(&self) {
+        if let Socket::Tcp(socket) = self {
+            let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
+        }
+    }
+
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.readable().await,
+            Socket::Unix(socket) => socket.readable().await,
+        }
+    }
+
+    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.try_read(into),
+            Socket::Unix(socket) => socket.try_read(into),
+        }
+    }
+
+    pub(super) fn into_split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Socket::Tcp(socket) => {
+                let (read, write) = socket.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Socket::Unix(socket) => {
+                let (read, write) = socket.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+        }
+    }
+
+    /// Takes the socket off its runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot let go of it.
+    pub(crate) fn loosen(self) -> io::Result<LooseSocket> {
+        Ok(match self {
+            Socket::Tcp(socket) => LooseSocket::Tcp(socket.into_std()?),
+            Socket::Unix(socket) => LooseSocket::Unix(socket.into_std()?),
+        })
+    }
+}
+
+impl LooseSocket {
+    /// Puts the socket on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// The runtime cannot take it.
+    pub(super) fn settle(self) -> io::Result<Socket> {
+        Ok(match self {
+            LooseSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
+            LooseSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+        })
+    }
+}
+
+impl ReadHalf {
+    pub(super) fn socket(&self) -> SockRef<'_> {
+        match self {
+            ReadHalf::Tcp(half) => SockRef::from(half.as_ref()),
+            ReadHalf::Unix(half) => SockRef::from(half.as_ref()),
+        }
+    }
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, into),
+            ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, into),
+        }
+    }
+}
+
+impl WriteHalf {
+    pub(super) fn socket(&self) -> SockRef<'_> {
+        match self {
+            WriteHalf::Tcp(half) => SockRef::from(half.as_ref()),
+            WriteHalf::Unix(half) => SockRef::from(half.as_ref()),
+        }
+    }
+
+    pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            WriteHalf::Tcp(half) => half.try_write_vectored(slices),
+            WriteHalf::Unix(half) => half.try_write_vectored(slices),
+        }
+    }
+
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            WriteHalf::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            WriteHalf::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
+            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Socket::Unix(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A server for tests: in-memory clients that speak the native protocol, and a clock that stands still until it is moved.
+//!
+//! What runs is the real thing (hub, shard, WebSocket frames, handlers) on one shard; only the sockets are pairs within the
+//! process, and the hub's time is [`TestServer::advance`]d by hand: heartbeats, graces, history's ttl and tokens expire when
+//! the test says so.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
+//! use fanfare::{Fanfare, Publish, Refusal};
+//! use serde_json::json;
+//!
+//! let server = Fanfare::builder(())
+//!     .channel("chat:*", |c| c.open())
+//!     .on_publish("chat:*", async |p: Publish| match p.data.bytes().len() {
+//!         0..100 => Ok(p),
+//!         _ => Err(Refusal::denied("too long for a chat")),
+//!     })
+//!     .build()?
+//!     .test()?;
+//! let (mut ada, mut bob) = (server.client().await, server.client().await);
+//! bob.subscribe("chat:a").await;
+//! ada.publish("chat:a", &json!("hello")).await;
+//! assert_eq!(bob.message().await["data"], json!("hello"));
+//! let refused = ada.request(json!({"type": "publish", "channel": "chat:a", "data": "x".repeat(200)})).await;
+//! assert_eq!(refused["code"], "denied");
+//! assert_eq!(bob.nothing_more().await, ());
+//! # Ok(()) }
+//! ```
+
+use crate::handle::Handle;
+use crate::protocol::Protocol;
+use crate::server::{Fanfare, Running, ServeError};
+use crate::shard::{Control, LooseSocket};
+use fanfare_hub::WireId;
+use fanfare_wire::websocket::{self, Decoder, Event, Limits, Opcode, Role};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+/// How long a test waits for what does not come before it fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The largest message that a test client takes.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// A client's frames are masked (RFC 6455 §5.1); with what does not matter here.
+const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
+
+/// See the module's description. Ends with its last client's test.
+pub struct TestServer {
+    handle: Handle,
+    protocols: Vec<(String, Arc<dyn Protocol>)>,
+    running: Option<Running>,
+}
+
+/// A client of a [`TestServer`]. Its methods panic, as assertions do, where what is waited for does not come.
+pub struct TestClient {
+    socket: UnixStream,
+    decoder: Decoder,
+    /// Pushes that came while something else was waited for.
+    pushes: VecDeque<Value>,
+    /// The close code and reason, once the server has said goodbye.
+    closed: Option<(u16, String)>,
+    next_id: u64,
+    pongs: u64,
+    connected: Value,
+}
+
+impl Fanfare {
+    /// Starts the server for a test: one shard, no port, and a clock that stands still.
+    ///
+    /// # Errors
+    /// [`ServeError`] as for [`start`](Self::start).
+    pub fn test(mut self) -> Result<TestServer, ServeError> {
+        self.on_manual_clock();
+        let (handle, protocols) = (self.handle(), self.protocols().to_vec());
+        let (_, running) = self.into_service()?;
+        Ok(TestServer { handle, protocols, running: Some(running) })
+    }
+}
+
+impl TestServer {
+    /// The application's way in.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// A client that has connected without a token.
+    pub async fn client(&self) -> TestClient {
+        self.connect(json!({"type": "connect"})).await
+    }
+
+    /// A client that has connected with this token.
+    pub async fn client_with_token(&self, token: &str) -> TestClient {
+        self.connect(json!({"type": "connect", "token": token})).await
+    }
+
+    /// A client that has sent this `connect`; its answer, which may be an error, is [`TestClient::connected`].
+    pub async fn connect(&self, connect: Value) -> TestClient {
+        let mut client = self.open("/v1/ws", Some("fanfare.v1"));
+        client.connected = client.request(connect).await;
+        client
+    }
+
+    /// A connection at another path, on which nothing has been said yet.
+    ///
+    /// # Panics
+    /// No protocol is spoken there.
+    pub fn open(&self, path: &str, subprotocol: Option<&str>) -> TestClient {
+        let spoken = |(at, protocol): &(String, Arc<dyn Protocol>)| at == path && protocol.subprotocol() == subprotocol;
+        let wire = self.protocols.iter().position(spoken);
+        let wire = wire.unwrap_or_else(|| panic!("no protocol is spoken at {path:?} as {subprotocol:?}"));
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("the system has sockets");
+        near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
+        let adopt = Control::Adopt(LooseSocket::Unix(far), WireId(wire as u8), Vec::new());
+        assert!(self.handle.controls()[0].send(adopt).is_ok(), "the server has stopped");
+        let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX };
+        TestClient {
+            socket: UnixStream::from_std(near).expect("a test runs on a tokio runtime with I/O"),
+            decoder: Decoder::new(Role::Client, limits),
+            pushes: VecDeque::new(),
+            closed: None,
+            next_id: 0,
+            pongs: 0,
+            connected: Value::Null,
+        }
+    }
+
+    /// Moves the clock. Every timer that falls due on the way fires at its own time. What clients have sent before is seen
+    /// before, if they have had an answer to it.
+    pub async fn advance(&self, time: Duration) {
+        let (done, is_done) = oneshot::channel();
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        assert!(self.handle.controls()[0].send(Control::Advance(ms, done)).is_ok(), "the server has stopped");
+        is_done.await.expect("a shard that runs answers");
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abandon();
+        }
+    }
+}
+
+impl TestClient {
+    /// The answer to `connect`.
+    pub fn connected(&self) -> &Value {
+        &self.connected
+    }
+
+    /// Sends a command as it is; an answer comes as a push would.
+    pub async fn send(&mut self, command: Value) {
+        self.send_text(&command.to_string()).await;
+    }
+
+    /// Sends any text.
+    pub async fn send_text(&mut self, text: &str) {
+        self.write(Opcode::Text, text.as_bytes()).await;
+    }
+
+    /// Sends a command with an `id`, and waits for the answer with the same: a reply, or an `error`.
+    pub async fn request(&mut self, mut command: Value) -> Value {
+        self.next_id += 1;
+        let id = json!(self.next_id);
+        command["id"] = id.clone();
+        self.send(command.clone()).await;
+        loop {
+            match self.receive().await {
+                Some(answer) if answer["id"] == id => return answer,
+                Some(push) => self.pushes.push_back(push),
+                None => panic!("the server closed with {:?} instead of answering {command}", self.closed),
+            }
+        }
+    }
+
+    /// Subscribes, and gives the `subscribed`.
+    ///
+    /// # Panics
+    /// It was refused.
+    pub async fn subscribe(&mut self, channel: &str) -> Value {
+        let answer = self.request(json!({"type": "subscribe", "channel": channel})).await;
+        assert_eq!(answer["type"], "subscribed", "{answer}");
+        answer
+    }
+
+    /// Publishes, and gives the `published`.
+    ///
+    /// # Panics
+    /// It was refused.
+    pub async fn publish(&mut self, channel: &str, data: &impl Serialize) -> Value {
+        let answer = self.request(json!({"type": "publish", "channel": channel, "data": data})).await;
+        assert_eq!(answer["type"], "published", "{answer}");
+        answer
+    }
+
+    /// Calls a method, and gives its `result` or `error`.
+    pub async fn rpc(&mut self, method: &str, data: &impl Serialize) -> Value {
+        self.request(json!({"type": "rpc", "method": method, "data": data})).await
+    }
+
+    /// The next push.
+    ///
+    /// # Panics
+    /// The server closed the connection instead.
+    pub async fn next(&mut self) -> Value {
+        if let Some(push) = self.pushes.pop_front() {
+            return push;
+        }
+        match self.receive().await {
+            Some(push) => push,
+            None => panic!("the server closed with {:?} instead of pushing anything", self.closed),
+        }
+    }
+
+    /// The next `message`; what comes before it is kept for [`next`](Self::next).
+    pub async fn message(&mut self) -> Value {
+        self.next_of("message").await
+    }
+
+    /// The next push of a type; what comes before it is kept for [`next`](Self::next).
+    ///
+    /// # Panics
+    /// The server closed the connection instead.
+    pub async fn next_of(&mut self, kind: &str) -> Value {
+        if let Some(at) = self.pushes.iter().position(|push| push["type"] == kind) {
+            return self.pushes.remove(at).expect("its place was just found");
+        }
+        loop {
+            match self.receive().await {
+                Some(push) if push["type"] == kind => return push,
+                Some(push) => self.pushes.push_back(push),
+                None => panic!("the server closed with {:?} instead of pushing a {kind}", self.closed),
+            }
+        }
+    }
+
+    /// Holds that nothing has come that was not taken, and that nothing is on its way.
+    ///
+    /// # Panics
+    /// Something has.
+    pub async fn nothing_more(&mut self) {
+        self.pongs += 1;
+        self.write(Opcode::Ping, &self.pongs.to_be_bytes()).await;
+        let before = self.pongs;
+        while self.pongs == before {
+            match self.receive_or_pong().await {
+                Some(Some(push)) => self.pushes.push_back(push),
+                Some(None) | None => break,
+            }
+        }
+        assert!(self.pushes.is_empty(), "more has come: {:?}", self.pushes);
+    }
+
+    /// Waits for the end of the connection: its close code and reason.
+    pub async fn closed(&mut self) -> (u16, String) {
+        while let Some(push) = self.receive().await {
+            self.pushes.push_back(push);
+        }
+        self.closed.clone().unwrap_or((1006, String::new()))
+    }
+
+    /// Cuts the connection without a word, as a tunnel does. The session lives on for its grace.
+    pub fn cut(self) {}
+
+    async fn write(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mut frame = Vec::new();
+        websocket::put_frame(&mut frame, opcode, payload, MASK);
+        let _ = self.socket.write_all(&frame).await; // an end shows at the next receive
+    }
+
+    /// The next message; `None` after the end.
+    async fn receive(&mut self) -> Option<Value> {
+        loop {
+            if let Some(push) = self.receive_or_pong().await? {
+                return Some(push);
+            }
+        }
+    }
+
+    /// The next message, or a pong.
+    async fn receive_or_pong(&mut self) -> Option<Option<Value>> {
+        if self.closed.is_some() {
+            return None;
+        }
+        let receiving = tokio::time::timeout(PATIENCE, self.receive_event()).await;
+        receiving.unwrap_or_else(|_| panic!("nothing came for {PATIENCE:?}; unread pushes: {:?}", self.pushes))
+    }
+
+    async fn receive_event(&mut self) -> Option<Option<Value>> {
+        loop {
+            // A byte at a time, so that nothing is read that this event does not need: simple, and fast enough for a test.
+            let mut byte = [0];
+            if !matches!(self.socket.read(&mut byte).await, Ok(1)) {
+                self.closed.get_or_insert((1006, String::new()));
+                return None;
+            }
+            let mut input = &mut byte[..];
+            match self.decoder.decode(&mut input).expect("the server speaks WebSocket") {
+                None => {}
+                Some(Event::Text(text)) => {
+                    return Some(Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))));
+                }
+                Some(Event::Pong(_)) => return Some(None),
+                Some(Event::Close(frame)) => {
+                    let frame = frame.map(|frame| (frame.code, frame.reason.to_owned()));
+                    self.closed = Some(frame.unwrap_or((1005, String::new())));
+                    return None;
+                }
+                Some(Event::Ping(payload)) => {
+                    let payload = payload.to_vec();
+                    self.write(Opcode::Pong, &payload).await;
+                }
+                Some(Event::Binary(bytes)) => return Some(Some(json!({"binary": bytes}))),
+            }
+        }
+    }
+}

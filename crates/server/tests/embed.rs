@@ -1,0 +1,122 @@
+//! Fanfare within other servers and behind other sockets: a Unix path, and an axum application that shares its port.
+
+mod support;
+
+use fanfare::{Address, Echo, Fanfare};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use support::config;
+
+const UPGRADE: &str = "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// A masked text frame with "Hello" (RFC 6455 §5.7), and what comes back.
+const HELLO: &[u8] = &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+const HELLO_BACK: &[u8] = &[0x81, 0x05, b'H', b'e', b'l', b'l', b'o'];
+
+/// Upgrades, has one frame echoed, and gives the socket back.
+fn echo_over<S: std::io::Read + std::io::Write>(mut socket: S) -> S {
+    socket.write_all(UPGRADE.as_bytes()).expect("written");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("text");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    for _ in 0..3 {
+        socket.write_all(HELLO).expect("written");
+        let mut back = [0; HELLO_BACK.len()];
+        socket.read_exact(&mut back).expect("an echo");
+        assert_eq!(back, HELLO_BACK);
+    }
+    socket
+}
+
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).expect("it accepts");
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn a_unix_socket_serves_what_a_port_does() {
+    let folder = std::env::temp_dir().join(format!("fanfare-embed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    let path = folder.join("fanfare.sock");
+    let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
+    let running = server.start(&[Address::Unix(path.clone())]).expect("it starts");
+    drop(echo_over(UnixStream::connect(&path).expect("it accepts")));
+    let mut http = UnixStream::connect(&path).expect("it accepts");
+    write!(http, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
+    running.drain().expect("no shard failed");
+    assert!(!path.exists(), "the file goes with its server");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// An axum application with Fanfare as its fallback; `wrap` chooses what it listens on.
+async fn axum_app() -> (axum::Router, fanfare::Running) {
+    let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
+    let (service, running) = server.into_service().expect("it starts");
+    let hello = axum::routing::get(|| async { "hello from axum\n" });
+    (axum::Router::new().route("/hello", hello).fallback_service(service), running)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_axum_application_shares_its_port() {
+    let (app, running) = axum_app().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(axum::serve(listener, app).into_future());
+    let clients = tokio::task::spawn_blocking(move || {
+        assert!(get(address, "/hello").ends_with("hello from axum\n"));
+        assert!(get(address, "/healthz").ends_with("ok\n"), "Fanfare's own pages are there");
+        assert!(get(address, "/nothing").starts_with("HTTP/1.1 404 "));
+        echo_over(TcpStream::connect(address).expect("it accepts"))
+    });
+    let mut socket = clients.await.expect("the clients are content");
+    let drained = tokio::task::spawn_blocking(move || running.drain());
+    let mut goodbye = [0; 2];
+    socket.read_exact(&mut goodbye).expect("a close frame");
+    assert_eq!(goodbye[0], 0x88, "the shard says goodbye itself");
+    drop(socket);
+    drained.await.expect("drained").expect("no shard failed");
+    serving.abort();
+}
+
+/// A listener whose sockets axum cannot see through, as with TLS.
+struct Wrapped(tokio::net::TcpListener);
+
+impl axum::serve::Listener for Wrapped {
+    type Io = tokio::io::Join<tokio::net::tcp::OwnedReadHalf, tokio::net::tcp::OwnedWriteHalf>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (socket, address) = self.0.accept().await.expect("it accepts");
+        let (read, write) = socket.into_split();
+        (tokio::io::join(read, write), address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_wrapped_socket_the_bytes_are_carried() {
+    let (app, running) = axum_app().await;
+    let listener = Wrapped(tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
+    let address = axum::serve::Listener::local_addr(&listener).expect("bound");
+    let serving = tokio::spawn(axum::serve(listener, app).into_future());
+    let client = move || drop(echo_over(TcpStream::connect(address).expect("it accepts")));
+    tokio::task::spawn_blocking(client).await.expect("the client is content");
+    tokio::task::spawn_blocking(move || running.drain()).await.expect("drained").expect("no shard failed");
+    serving.abort();
+}

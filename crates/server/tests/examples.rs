@@ -1,0 +1,167 @@
+//! The examples, each run as it stands, and used as its first lines say.
+
+use fanfare_wire::websocket::{Decoder, Event, Limits, Opcode, Role, put_frame};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An example that runs, on a Unix socket of its own.
+struct Example {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Example {
+    fn run(name: &str) -> Self {
+        // …/debug/deps/examples-… → …/debug/examples/NAME, which cargo has built beside this test.
+        let mut program = std::env::current_exe().expect("a test has a path");
+        program.pop();
+        program.set_file_name("examples");
+        program.push(name);
+        let socket = std::env::temp_dir().join(format!("fanfare-example-{name}-{}.sock", std::process::id()));
+        let child = Command::new(&program).arg(format!("unix:{}", socket.display())).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Example { child, socket }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let begun = Instant::now();
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(socket) => {
+                    socket.set_read_timeout(Some(PATIENCE)).expect("a socket takes the option");
+                    return socket;
+                }
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "it does not listen: {error}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn http(&self, request: &str) -> String {
+        let mut socket = self.connect();
+        socket.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    fn client(&self) -> Client {
+        let mut socket = self.connect();
+        let upgrade = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n";
+        socket.write_all(upgrade.as_bytes()).expect("written");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).expect("a head");
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        Client { socket, decoder: Decoder::new(Role::Client, Limits { message_bytes_max: 1 << 20 }) }
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+struct Client {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl Client {
+    fn send(&mut self, command: Value) {
+        let mut frame = Vec::new();
+        put_frame(&mut frame, Opcode::Text, command.to_string().as_bytes(), Some([1, 2, 3, 4]));
+        self.socket.write_all(&frame).expect("written");
+    }
+
+    fn receive(&mut self) -> Value {
+        loop {
+            let mut byte = [0];
+            self.socket.read_exact(&mut byte).expect("a push");
+            if let Some(Event::Text(text)) = self.decoder.decode(&mut &mut byte[..]).expect("WebSocket") {
+                return serde_json::from_str(text).expect("JSON");
+            }
+        }
+    }
+
+    /// What comes next of this type; what comes before it is passed over.
+    fn receive_of(&mut self, kind: &str) -> Value {
+        loop {
+            let push = self.receive();
+            if push["type"] == kind {
+                return push;
+            }
+            assert_ne!(push["type"], "error", "{push}");
+        }
+    }
+}
+
+#[test]
+fn the_chat_lets_in_who_is_known_and_keeps_its_manners() {
+    let chat = Example::run("chat");
+    let mut stranger = chat.client();
+    stranger.send(json!({"type": "connect", "id": 1, "token": "ada:guess"}));
+    assert_eq!(stranger.receive()["code"], "unauthorized");
+    let join = |token: &str| {
+        let mut client = chat.client();
+        client.send(json!({"type": "connect", "token": token}));
+        client.send(json!({"type": "subscribe", "id": 1, "channel": "chat:general", "recent": 10, "presence": true}));
+        client.receive_of("subscribed");
+        client
+    };
+    let (mut ada, mut bob) = (join("ada:wonderland"), join("bob:builder"));
+    ada.send(json!({"type": "publish", "channel": "chat:general", "data": {"text": "hello"}}));
+    let message = bob.receive_of("message");
+    assert_eq!((&message["data"]["text"], &message["from"]["user"]), (&json!("hello"), &json!("ada")));
+    ada.send(json!({"type": "publish", "id": 2, "channel": "chat:general", "data": {"text": "Darn"}}));
+    ada.receive_of("message"); // her own
+    let refused = ada.receive();
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(2), &json!("denied")), "{refused}");
+    bob.send(json!({"type": "subscribe", "channel": "inbox:bob"}));
+    bob.send(json!({"type": "rpc", "id": 3, "method": "remind", "data": "milk"}));
+    assert_eq!(bob.receive_of("message")["data"], json!({"remember": "milk"}));
+    assert_eq!(bob.receive_of("result")["data"]["offset"], json!(1));
+}
+
+#[test]
+fn the_dashboard_shows_the_load() {
+    let dashboard = Example::run("dashboard");
+    let page = dashboard.http("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("dash:load"), "{page}");
+    let mut client = dashboard.client();
+    client.send(json!({"type": "connect", "subscribe": [{"channel": "dash:load", "recent": 60}]}));
+    let first = client.receive_of("subscribed");
+    assert_eq!(first["channel"], "dash:load");
+    let message = client.receive_of("message");
+    assert!(message["data"]["load"].is_number(), "{message}");
+}
+
+#[test]
+fn the_axum_application_tells_of_its_orders() {
+    let shop = Example::run("axum");
+    let mut client = shop.client();
+    client.send(json!({"type": "connect", "subscribe": [{"channel": "orders:all"}]}));
+    client.receive_of("subscribed");
+    let body = r#"{"item":"tea"}"#;
+    let answer = shop.http(&format!(
+        "POST /orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(client.receive_of("message")["data"], json!({"item": "tea"}));
+}

@@ -1,0 +1,182 @@
+//! The application's handle on a real server: it publishes, asks, and is answered until the very end.
+
+mod support;
+
+use fanfare::hub::{AppAnswer, AppCommand, Audience, ChannelName, Data, Disconnect, ErrorCode, Limits, Publish, Whom};
+use fanfare::{Builder, Config, Fanfare, Handle, Native, Running};
+use fanfare_client::core::Event;
+use fanfare_client::{Client, Subscription};
+use std::time::Duration;
+use support::{config, patient_chat, shards};
+
+/// No wait longer than this: a test that hangs is to fail. It decides nothing else.
+const LONG: Duration = Duration::from_secs(60);
+
+fn builder(config: Config) -> Builder {
+    Fanfare::builder(()).config(config).protocol("/v1/ws", Native::default()).protocol("/", patient_chat())
+}
+
+fn serve() -> (Running, Handle, String) {
+    let server = builder(config()).build().expect("a valid server");
+    let handle = server.handle();
+    let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+    let url = format!("ws://{}/v1/ws", running.tcp_address().expect("TCP"));
+    (running, handle, url)
+}
+
+async fn next_text(subscription: &mut Subscription) -> String {
+    loop {
+        match tokio::time::timeout(LONG, subscription.next()).await.expect("in time").expect("it goes on") {
+            Event::Message { publication, .. } => {
+                return String::from_utf8_lossy(publication.data.bytes()).into_owned();
+            }
+            Event::Gap { .. } | Event::Ended { .. } => panic!("nothing was to be lost"),
+            _ => {}
+        }
+    }
+}
+
+fn publish(channel: &str, json: String) -> AppCommand {
+    let channel = ChannelName::new(channel).expect("a valid name");
+    let data = Data::Json(json.into());
+    let publish = Box::new(Publish { channel, data, event: None, key: None, echo: true });
+    AppCommand::Publish { publish, audience: None, by: None }
+}
+
+#[tokio::test]
+async fn what_the_application_says_reaches_clients_of_every_shard() {
+    let (_running, hub, url) = serve();
+    let mut readers = Vec::new();
+    for _ in 0..8 {
+        let client = Client::connect(&url).await.expect("a connection");
+        readers.push((client.subscribe("chat:a").await.expect("subscribed"), client));
+    }
+    let published = hub.publish("chat:a", "one").await.expect("published");
+    assert_eq!((published.subscribers, published.duplicate), (8, false));
+    hub.publish_event("chat:a", "goal", &[1, 2]).await.expect("published");
+    for (reader, _) in &mut readers {
+        assert_eq!(next_text(reader).await, "\"one\"");
+        assert_eq!(next_text(reader).await, "[1,2]");
+    }
+    assert_eq!(hub.presence("chat:a").await.expect("told").count, 0);
+    assert_eq!(hub.history("chat:a", 1).await.expect("told").publications.len(), 1);
+    let (channels, more) = hub.channels(Some("chat:*"), None, 10).await.expect("told");
+    assert_eq!((channels.len(), channels[0].subscribers, more), (1, 8, false));
+    assert_eq!(hub.info().await.expect("told").connected, 8);
+    hub.remove_history("chat:a").await.expect("done");
+    assert!(hub.history("chat:a", 1).await.expect("told").publications.is_empty());
+    hub.signal("chat:a", "typing", "x").await.expect("sent");
+    let client = fanfare::hub::ClientId(1);
+    assert_eq!(hub.signal_to("chat:a", client, "x", "x").await.expect_err("nobody").code, ErrorCode::NotFound);
+    assert_eq!(hub.disconnect(client.into(), Disconnect::Kicked).await, Ok(0));
+    assert_eq!(hub.subscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
+    assert_eq!(hub.unsubscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_payload_that_is_no_json_or_a_name_that_is_none_is_refused_before_it_is_sent() {
+    let (_running, hub, _) = serve();
+    let raw = |json: &str| Publish {
+        channel: ChannelName::new("chat:a").expect("valid"),
+        data: Data::Json(json.to_owned().into()),
+        event: None,
+        key: None,
+        echo: true,
+    };
+    let deep = "[".repeat(65) + &"]".repeat(65);
+    for json in ["", "{", "1 2", &deep] {
+        let refused = hub.publish_with(raw(json), None).await.expect_err("no JSON");
+        assert_eq!(refused.code, ErrorCode::BadRequest, "{json:.10}: {refused}");
+    }
+    let audience = Some(Audience::default());
+    hub.publish_with(raw("[1,\n2]"), audience).await.expect("published");
+    let history = hub.history("chat:a", 1).await.expect("told");
+    assert_eq!(**history.publications[0].data.bytes(), *b"[1, 2]", "on one line");
+    assert_eq!(hub.publish("a b", "x").await.expect_err("no name").code, ErrorCode::BadRequest);
+    let results = hub.broadcast(&["chat:a", "a b", "chat:c"], "x").await.expect("JSON");
+    let ok: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, false, true]);
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_its_order_and_keeps_the_order_of_each_channel() {
+    let (_running, hub, url) = serve();
+    let client = Client::connect(&url).await.expect("a connection");
+    let mut reader = client.subscribe("chat:3").await.expect("subscribed");
+    let commands = (0..3_000).map(|n| publish(&format!("chat:{}", n % 7), n.to_string())).collect();
+    let answers = hub.ask_all(commands).await;
+    for (n, answer) in answers.iter().enumerate() {
+        let AppAnswer::Published { position, subscribers, .. } = answer else { panic!("{n}: {answer:?}") };
+        assert_eq!((position.offset, *subscribers), (n as u64 / 7 + 1, u64::from(n % 7 == 3)), "{n}");
+    }
+    for n in (0..3_000).filter(|n| n % 7 == 3) {
+        assert_eq!(next_text(&mut reader).await, n.to_string());
+    }
+    assert!(hub.ask_all(Vec::new()).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_finds_no_room_is_refused_or_waits() {
+    let limits = Limits { app_outstanding_max: 2, ..Limits::default() };
+    let server = builder(Config { shards: 1, limits, ..config() }).build().expect("a valid server");
+    let hub = server.handle();
+    // A server that does not run yet answers nobody.
+    let ask = |n: u32| {
+        let hub = hub.clone();
+        async move { hub.ask(publish("chat:a", n.to_string())).await }
+    };
+    let (mut first, mut second) = (Box::pin(ask(1)), Box::pin(ask(2)));
+    for asked in [&mut first, &mut second] {
+        let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+    }
+    let AppAnswer::Error(error) = hub.try_ask(publish("chat:a", "3".into())).await else { panic!("there was no room") };
+    assert_eq!((error.code, error.retry_after_ms.is_some()), (ErrorCode::Unavailable, true));
+    assert!(error.message.contains('2'), "{error}");
+    let batch = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.ask_all((4..9).map(|n| publish("chat:a", n.to_string())).collect()).await }
+    });
+    drop(second); // who does not wait any more does not free the room of what is still to be done
+    assert!(matches!(hub.try_ask(publish("chat:a", "3".into())).await, AppAnswer::Error(_)));
+    let _running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+    assert!(matches!(first.await, AppAnswer::Published { .. }));
+    let answers = batch.await.expect("no panic");
+    assert!(answers.iter().all(|answer| matches!(answer, AppAnswer::Published { .. })), "{answers:?}");
+    assert_eq!(answers.len(), 5);
+    assert_eq!(hub.history("chat:a", 10).await.expect("told").top.offset, 7);
+}
+
+#[tokio::test]
+async fn a_server_that_drains_answers_until_it_has_ended() {
+    let (running, hub, _) = serve();
+    let address = running.tcp_address().expect("TCP");
+    let mut clients: Vec<_> = (0..4).map(|n| support::Client::join(address, &n.to_string(), "r")).collect();
+    let drained = tokio::task::spawn_blocking(move || running.drain());
+    for client in &mut clients {
+        assert_eq!(client.closed(), Some(4000));
+    }
+    // Nobody has answered the goodbye: the shards wait for them.
+    for n in 0..4 * shards() {
+        hub.publish(&format!("chat:{n}"), "still here").await.expect("published");
+    }
+    assert_eq!(hub.info().await.expect("told").sessions, 0);
+    drop(clients);
+    drained.await.expect("no panic").expect("a clean end");
+    assert_eq!(hub.publish("chat:a", "too late").await.expect_err("over").code, ErrorCode::Unavailable);
+    let answers = hub.ask_all(vec![AppCommand::Info, publish("chat:a", "1".into())]).await;
+    assert!(answers.iter().all(|answer| matches!(answer, AppAnswer::Error(_))), "{answers:?}");
+}
+
+#[test]
+fn a_command_that_is_given_before_the_start_waits_for_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let server = builder(config()).build().expect("a valid server");
+    let hub = server.handle();
+    runtime.block_on(async {
+        let early = tokio::spawn(async move { hub.publish("chat:a", "early").await });
+        tokio::task::yield_now().await;
+        let _running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+        early.await.expect("no panic").expect("published");
+    });
+}

@@ -1,0 +1,113 @@
+//! Handlers asked by a whole server: its in-memory clients, and a clock that stands still.
+
+use fanfare::hub::Ended;
+use fanfare::{Caller, Fanfare, Handle, Identity, Json, Publish, Refusal, State, Token, User, Who::*, secs};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+#[derive(Clone)]
+struct App {
+    told: UnboundedSender<String>,
+}
+
+async fn who(token: Option<Token>) -> Result<Identity, Refusal> {
+    match token.as_ref().map(AsRef::as_ref) {
+        None => Ok(Identity::anonymous()),
+        Some("brief") => Ok(Identity::user("brief").expires_in(secs(60))),
+        Some(name) if name.len() < 10 => Ok(Identity::user(name).info(&json!({"name": name}))),
+        Some(_) => Err(Refusal::unauthorized("a name is shorter")),
+    }
+}
+
+#[tokio::test]
+async fn a_token_becomes_a_user_and_a_refusal_is_told() {
+    let server = Fanfare::builder(()).channel("inbox:{user}", |c| c.subscribe(Authenticated)).on_connect(who);
+    let server = server.build().expect("valid").test().expect("it starts");
+    let mut ada = server.client_with_token("ada").await;
+    assert_eq!(ada.connected()["user"], "ada");
+    ada.subscribe("inbox:ada").await;
+    let denied = ada.request(json!({"type": "subscribe", "channel": "inbox:bob"})).await;
+    assert_eq!((&denied["code"], &denied["rule"]), (&json!("denied"), &json!("inbox:{user}")));
+    let stranger = server.client_with_token("somebody else").await;
+    assert_eq!(stranger.connected()["code"], "unauthorized");
+    assert_eq!(stranger.connected()["message"], "a name is shorter");
+    let anonymous = server.client().await;
+    assert_eq!((&anonymous.connected()["type"], &anonymous.connected()["user"]), (&json!("connected"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_unless_a_newer_one_came() {
+    let server = Fanfare::builder(()).channel("a", |c| c.open()).on_connect(who);
+    let server = server.build().expect("valid").test().expect("it starts");
+    let (mut late, mut early) = (server.client_with_token("brief").await, server.client_with_token("brief").await);
+    server.advance(secs(50)).await;
+    late.next_of("ping").await;
+    early.next_of("ping").await;
+    late.send(json!({"type": "pong"})).await;
+    let refreshed = early.request(json!({"type": "refresh", "token": "brief"})).await;
+    assert_eq!(refreshed["type"], "result", "{refreshed}");
+    late.publish("a", &1).await; // it is alive, and heard
+    server.advance(secs(11)).await;
+    assert_eq!(late.closed().await, (4007, "expired".to_owned()));
+    early.publish("a", &2).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_told_once_its_client_has_not_come_back() {
+    let (told, mut tells) = unbounded_channel();
+    let server = Fanfare::builder(App { told }).channel("a", |c| c.open()).on_connect(who);
+    let server = server.on_disconnect(async |State(app): State<App>, caller: Caller, why: Ended| {
+        let _ = app.told.send(format!("{} {why:?}", caller.user.map_or("nobody".into(), |user| user.0.to_string())));
+    });
+    let server = server.build().expect("valid").test().expect("it starts");
+    server.client_with_token("ada").await.cut();
+    let mut bob = server.client_with_token("bob").await;
+    bob.publish("a", &1).await;
+    server.advance(secs(9)).await;
+    assert!(tells.try_recv().is_err(), "ada may still come back");
+    server.advance(secs(2)).await;
+    assert_eq!(tells.recv().await.as_deref(), Some("ada Lost"));
+}
+
+#[tokio::test]
+async fn one_connections_commands_on_a_channel_keep_their_order_while_a_handler_takes_its_time() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let server = Fanfare::builder(gate.clone()).channel("**", |c| c.open());
+    let server = server.on_publish("slow:*", async |State(gate): State<Arc<tokio::sync::Semaphore>>, p: Publish| {
+        gate.acquire().await?.forget();
+        Ok(p)
+    });
+    let server = server.build().expect("valid").test().expect("it starts");
+    let (mut ada, mut bob) = (server.client().await, server.client().await);
+    bob.subscribe("slow:a").await;
+    bob.subscribe("other").await;
+    for n in 0..5 {
+        ada.send(json!({"type": "publish", "channel": "slow:a", "data": n})).await;
+    }
+    ada.publish("other", &"overtakes").await;
+    assert_eq!(bob.message().await["data"], "overtakes");
+    gate.add_permits(5);
+    for n in 0..5 {
+        assert_eq!(bob.message().await["data"], json!(n));
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_panics_is_internal_and_the_next_call_is_answered() {
+    let server = Fanfare::builder(()).channel("inbox:{user}", |c| c.subscribe(Authenticated)).on_connect(who);
+    let server = server.rpc("panic", async || -> Result<Json<()>, Refusal> { panic!("on purpose") }).rpc(
+        "greet",
+        async |user: User, hub: Handle| {
+            hub.publish(&format!("inbox:{}", &*user), "hello").await?;
+            Ok(Json(format!("hello {}", &*user)))
+        },
+    );
+    let server = server.build().expect("valid").test().expect("it starts");
+    let mut ada = server.client_with_token("ada").await;
+    ada.subscribe("inbox:ada").await;
+    assert_eq!(ada.rpc("panic", &()).await["code"], "internal");
+    assert_eq!(ada.rpc("greet", &()).await["data"], "hello ada");
+    assert_eq!(ada.message().await["data"], "hello");
+    assert_eq!(server.client().await.rpc("greet", &()).await["code"], "denied");
+}
