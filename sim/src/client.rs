@@ -1,6 +1,7 @@
 //! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and forgets
 //! nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
 
+use crate::app::CLOSED;
 use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{
@@ -214,6 +215,10 @@ impl Client {
                 wanted.since = Some(subscribed.position);
             }
             ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed => {}
+            // The application has not said so any more.
+            ReplyBody::Error(error) if error.code == ErrorCode::Denied && **channel == *CLOSED => {
+                self.wanted.remove(channel);
+            }
             _ => {
                 wanted.state = SubState::Idle;
                 wanted.retry_ms = now_ms + 300;
@@ -237,6 +242,16 @@ impl Client {
                     wanted.since = Some(*position);
                 }
             }
+            Push::Subscribed(subscribed) => {
+                // Where we have said meanwhile that we leave, that ends it.
+                let leaves = |asked: &Asked| matches!(asked, Asked::Unsubscribe(of) if *of == subscribed.channel);
+                if !self.pending.values().any(leaves) {
+                    let wanted = self.wanted.entry(subscribed.channel.clone()).or_default();
+                    wanted.state = SubState::Live;
+                    wanted.since = Some(subscribed.position);
+                }
+            }
+            Push::Unsubscribed { channel, .. } if **channel == *CLOSED => drop(self.wanted.remove(channel)),
             Push::Unsubscribed { channel, .. } => {
                 if let Some(wanted) = self.wanted.get_mut(channel) {
                     wanted.state = SubState::Idle;

@@ -3,11 +3,12 @@
 //! The application holds the core to what it promises: every call is answered once; within a subscription offsets rise;
 //! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
 
-use crate::application::plain;
 use crate::client::Numbers;
+use crate::hooks::plain;
+use crate::ledger::Kept;
 use crate::store::Stores;
 use bytes::Bytes;
-use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output};
+use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State};
 use fanfare_client::{HistoryFrom, Position, Publish, Subscribe};
 use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Now, Retain, Rng, Rules};
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub(crate) struct CoreClient {
 struct Followed {
     is_live: bool,
     at: Option<Position>,
+    /// It has just begun: the newest publications, where the server gave some along, lie before the place that it told.
+    is_new: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +154,10 @@ impl CoreClient {
                 self.answered(asked, answer, stores)
             }
             Output::Channel { channel, event, .. } => self.happened(&channel, event, stores),
+            Output::State(State::Ended(_)) => {
+                self.channels.clear();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -178,12 +185,17 @@ impl CoreClient {
 
     fn happened(&mut self, channel: &Arc<str>, event: Event, stores: &Stores) -> Result<(), String> {
         let CoreClient { channels, ids, messages, gaps, .. } = self;
+        // The server subscribes us by itself now and then.
+        if matches!(event, Event::Live { .. }) {
+            channels.entry(channel.clone()).or_default();
+        }
         let Some(followed) = channels.get_mut(channel) else {
             return Err(format!("core: {channel} is not followed, and yet: {event:?}"));
         };
         match event {
-            Event::Live { position, .. } => {
+            Event::Live { position, recovered } => {
                 followed.is_live = true;
+                followed.is_new = recovered != Some(true);
                 followed.at.get_or_insert(position);
             }
             Event::Gap { position, .. } => {
@@ -192,7 +204,10 @@ impl CoreClient {
             }
             Event::Message { publication, position } => {
                 *messages += 1;
-                let at = followed.at.as_ref().ok_or_else(|| format!("core: {channel}: a message before `Live`"))?;
+                let at = followed.at.as_mut().ok_or_else(|| format!("core: {channel}: a message before `Live`"))?;
+                if std::mem::take(&mut followed.is_new) && at.epoch == position.epoch {
+                    at.offset = at.offset.min(publication.offset - 1);
+                }
                 if at.epoch != position.epoch || at.offset >= publication.offset {
                     return Err(format!("core: {channel}: {position:?} told after {at:?}"));
                 }
@@ -243,12 +258,14 @@ fn hub_position(at: &Position) -> fanfare_hub::Position {
 /// Between `at` and `before` there is nothing but one's own publications that were not wanted.
 fn nothing_missed(channel: &str, ids: &[ClientId], at: &Position, before: u64, stores: &Stores) -> Result<(), String> {
     let Some(name) = name(channel) else { return Ok(()) };
+    // Whom the server knows us as now.
+    let is_for = |kept: &Kept| ids.last().is_none_or(|client| kept.publication.is_for(*client));
     let is_own = |client: Option<ClientId>| client.is_some_and(|client| ids.contains(&client));
     let missed = stores
         .ledger
         .between(&name, hub_position(at).epoch, at.offset, before)
         .iter()
-        .find(|kept| kept.publication.echo || !is_own(kept.client()));
+        .find(|kept| is_for(kept) && (kept.publication.echo || !is_own(kept.client())));
     match missed {
         None => Ok(()),
         Some(kept) => Err(format!(

@@ -24,6 +24,13 @@ macro_rules! counts {
 
 counts! {
     commands, "commands that clients sent";
+    app_commands, "commands of the application";
+    app_subscribed, "sessions that the application subscribed";
+    app_unsubscribed, "subscriptions that the application ended";
+    app_disconnected, "sessions that the application sent away";
+    app_purged, "histories that the application removed";
+    audiences, "publications for some that were delivered";
+    by_server, "subscriptions that clients were told of without having asked";
     messages, "publications that clients received";
     published, "publications that were acknowledged";
     unknown, "publications of which nobody knew whether they were taken";

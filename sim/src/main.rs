@@ -4,11 +4,12 @@
 //! commit and the last 50 events, and the same seed shows it again. To see that the judge is awake, bugs are planted in the
 //! hub by name and must be found. How to read the output: docs/simulation.md.
 
-mod application;
+mod app;
 mod checker;
 mod client;
 mod core_client;
 mod counts;
+mod hooks;
 mod ledger;
 mod pipe;
 mod plan;

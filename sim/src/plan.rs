@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Faults,
     /// What the application is asked, and how it answers.
     pub(crate) hooks: HookPlan,
+    /// There is an application that publishes, subscribes others and sends them away.
+    pub(crate) app: bool,
     /// How long faults happen.
     pub(crate) chaos_ms: u64,
     /// Milliseconds between two acts of a client, on average.
@@ -106,6 +108,7 @@ impl Plan {
             rules: rules(rng.below(8) == 0),
             faults,
             hooks: HookPlan::default(),
+            app: rng.below(2) == 0,
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),
             window: 256 + rng.below(4096) as usize,
@@ -153,7 +156,7 @@ impl Plan {
         self.limits.hook_timeout_ms = 400 + rng.below(1_200);
         self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
         // Who is asked about may not be subscribed yet, and publishes all the same: there is more to judge.
-        for rule in &mut self.rules {
+        for rule in self.rules.iter_mut().filter(|rule| rule.publish == [Who::Subscriber]) {
             rule.publish = vec![Who::Anyone];
         }
     }
@@ -205,7 +208,10 @@ fn rules(disconnect: bool) -> Vec<Rule> {
     }
     let mut count = rule("count:*", Retain { count: 40, ..Retain::default() });
     count.presence = PresenceMode::Count;
+    let mut closed = rule("app:*", Retain::default());
+    closed.subscribe = Vec::new();
     vec![
+        closed,
         rule("chat:*", Retain { count: 100, ..Retain::default() }),
         rule("short:*", Retain { count: 5, bytes: 1 << 20, ttl_ms: 10_000 }),
         count,

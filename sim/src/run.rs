@@ -129,20 +129,24 @@ pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
 /// Seeds that found a planted bug when last looked: tried first, so that the bugs that are hard to find cost little. A seed
 /// that has become another history does no harm: then the others are tried.
 const FOUND_BY: &[(&str, u64)] = &[
-    ("MemberTakesOtherEpoch", 57),
-    ("FullMemberLive", 363),
-    ("PullNotPassedOn", 24),
-    ("SubscriberEndsEdgePull", 133),
-    ("NudgeBeforePlace", 2886),
+    ("MemberTakesOtherEpoch", 832),
+    ("FullMemberLive", 126),
+    ("PullNotPassedOn", 12),
+    ("SubscriberEndsEdgePull", 1663),
+    ("NudgeBeforePlace", 6561),
     ("ReleaseWhilePending", 12),
-    ("EpochNotCompared", 161),
-    ("CursorIgnored", 14),
-    ("SignalBeforeSubscribed", 40),
-    ("StaleAnswer", 45),
+    ("EpochNotCompared", 15),
+    ("CursorIgnored", 32),
+    ("SignalBeforeSubscribed", 12),
+    ("StaleAnswer", 3),
     ("PresenceUnrepaired", 14),
-    ("UnknownNotRead", 321),
-    ("HoleForgotten", 612),
-    ("EdgeRunsAhead", 133),
+    ("UnknownNotRead", 475),
+    ("HoleForgotten", 3),
+    ("EdgeRunsAhead", 318),
+    ("MovedNotPassedOn", 1815),
+    ("AwayKept", 40),
+    ("GrantKept", 741),
+    ("EndUnanswered", 1997),
 ];
 
 /// The first seed to try for a bug.

@@ -3,7 +3,7 @@
 //! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text that a
 //! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
 
-use crate::application::{WITH_INFO, user_of};
+use crate::hooks::{WITH_INFO, user_of};
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
     Request, ShardId, SubOptions, UserId,
@@ -221,6 +221,13 @@ pub(crate) fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
         ) => same(channel, of) && (count, seq) == (c, s),
         (ServerMessage::Presence(presence), ToClient::Push(Push::PresenceSnapshot { snapshot, .. })) => {
             presence.id.is_none() && (presence.seq, presence.count) == (snapshot.seq, snapshot.count)
+        }
+        (ServerMessage::Subscribed(read), ToClient::Push(Push::Subscribed(said))) => {
+            read.id.is_none()
+                && same(&read.channel, &said.channel)
+                && read.position == position_of(said.position)
+                && (read.recovered, read.more) == (said.recovered, said.more)
+                && same_publications(&read.publications, &said.publications)
         }
         (ServerMessage::Unsubscribed(ended), ToClient::Push(Push::Unsubscribed { channel, error })) => {
             ended.id.is_none() && same(&ended.channel, channel) && *ended.code == *error.code.row().word

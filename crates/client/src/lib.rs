@@ -11,7 +11,7 @@ pub mod core;
 mod shell;
 
 #[cfg(feature = "tokio")]
-pub use shell::{Builder, Client, ConnectError, QUEUE_MAX, RpcError, Status, Subscription, UrlError};
+pub use shell::{Builder, Client, ConnectError, Incoming, QUEUE_MAX, RpcError, Status, Subscription, UrlError};
 
 pub use fanfare_hub::{Data, PresenceKind};
 pub use fanfare_wire::native::client::{

@@ -50,6 +50,9 @@ rows! {
     MembersUntold, "The home is not told that subscriptions have ended.";
     MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
     AwayKept, "A session without connection outlives its disconnection by the application.";
+    GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
+    EndUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
+    HistoryForAll, "History tells a client of publications that are for others.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use fanfare::hub::{AppAnswer, AppCommand, Audience, ChannelName, Data, Disconnect, ErrorCode, Limits, Publish, Whom};
 use fanfare::{Builder, Config, Fanfare, Handle, Native, Running};
-use fanfare_client::core::Event;
+use fanfare_client::core::{Event, State};
 use fanfare_client::{Client, Subscription};
 use std::time::Duration;
 use support::{config, patient_chat, shards};
@@ -71,6 +71,37 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     assert_eq!(hub.disconnect(client.into(), Disconnect::Kicked).await, Ok(0));
     assert_eq!(hub.subscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
     assert_eq!(hub.unsubscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
+}
+
+#[tokio::test]
+async fn the_application_subscribes_a_client_and_sends_it_away() {
+    let (_running, hub, url) = serve();
+    let client = Client::connect(&url).await.expect("a connection");
+    let State::Online(connected) = client.status().borrow().state.clone() else { panic!("it is online") };
+    let whom = || Whom::Client(connected.client.parse().expect("an id of the server"));
+    assert_eq!(hub.subscribe(whom(), "news:early").await, Ok(1));
+    let mut incoming = client.incoming().expect("it runs");
+    let mut early = incoming.next().await.expect("the one of before");
+    assert_eq!(early.channel(), "news:early");
+    assert_eq!(hub.subscribe(whom(), "news:late").await, Ok(1));
+    let mut late = incoming.next().await.expect("another one");
+    for (channel, subscription) in [("news:early", &mut early), ("news:late", &mut late)] {
+        assert_eq!(hub.publish(channel, channel).await.expect("published").subscribers, 1);
+        assert_eq!(next_text(subscription).await, format!("\"{channel}\""));
+    }
+    assert_eq!(hub.unsubscribe(whom(), "news:late").await, Ok(1));
+    loop {
+        match tokio::time::timeout(LONG, late.next()).await.expect("in time").expect("it is told the end") {
+            Event::Ended { .. } => break,
+            Event::Message { .. } => panic!("nothing was published"),
+            _ => {}
+        }
+    }
+    let mut status = client.status();
+    assert_eq!(hub.disconnect(whom(), Disconnect::Kicked).await, Ok(1));
+    let ended = status.wait_for(|status| matches!(status.state, State::Ended(_)));
+    tokio::time::timeout(LONG, ended).await.expect("in time").expect("it is told");
+    assert_eq!(hub.info().await.expect("told").sessions, 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@
 //! Whatever is not understood is an [`Ignored`] for the log, never fatal. A publication becomes a message by this order:
 //! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string `content`
 //! is the content, other data its JSON text.
+//!
+//! The application can subscribe a chat client to more channels than its room: their messages come like those of the room.
+//! One that it takes out of a room is closed with `kicked`, for there is no word for that either.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -244,6 +247,8 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Presence(push) => return presence(push, out),
         Push::Gap { .. } => return Written::Close(Disconnect::Lost),
         Push::Disconnect { reason, .. } => return Written::Close(*reason),
+        // Rooms are channels with this prefix: another one was the server's to give, and is the server's to take.
+        Push::Unsubscribed { channel, .. } if !channel.starts_with(CHANNEL_PREFIX) => return Written::Nothing,
         Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
         Push::PresenceSnapshot { snapshot, .. } => {
             // Presence changes were missed: the state of the room, as after a join.

@@ -5,14 +5,14 @@
 
 mod presence;
 
-use crate::application::{plain, user_of};
 use crate::counts::Counts;
+use crate::hooks::{plain, user_of};
 use crate::ledger::Kept;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, ErrorCode, Now, Position, Publication, Push, ReplyBody, Request, RequestId, Retain,
-    Rules, SignalPush, SubOptions, Subscribed, UserId,
+    AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, Now, Position, Publication, Publish, Push,
+    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, SubOptions, Subscribed, UserId,
 };
 use presence::Presences;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,6 +79,7 @@ enum Asked {
     Presence(ChannelName),
     Rpc(Vec<u8>),
     Refresh(UserId),
+    History(ChannelName),
     Other,
 }
 
@@ -176,6 +177,7 @@ impl Checker {
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
+            Command::History { channel, .. } => Asked::History(channel.clone()),
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
@@ -208,6 +210,74 @@ impl Checker {
                 self.presences.shut(client, channel, view.sent);
             }
         }
+    }
+
+    /// The application ends the subscriptions of these sessions.
+    pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>) {
+        for view in self.views.values() {
+            if let Some(client) = view.client.filter(|client| clients.contains(client)) {
+                self.presences.shut(client, channel, view.sent);
+            }
+        }
+    }
+
+    /// The application publishes.
+    pub(crate) fn app_publishes(&mut self, data: &[u8]) {
+        let attempt = self.attempts.entry(data.to_vec()).or_default();
+        attempt.tries += 1;
+        attempt.unknown += 1;
+    }
+
+    /// The application was told what became of a publication.
+    pub(crate) fn app_published(&mut self, publish: &Publish, answer: &AppAnswer, stores: &Stores) -> Verdict {
+        let Publish { channel, data, .. } = publish;
+        let attempt = self.attempts.entry(data.bytes().to_vec()).or_default();
+        attempt.unknown -= 1;
+        match answer {
+            AppAnswer::Published { position, .. } => {
+                attempt.acknowledged.push((channel.clone(), *position));
+                let stands = stores.ledger.at(channel, *position);
+                if stands.is_none_or(|kept| kept.publication.data != *data) {
+                    return Err(format!("promise 4: acknowledged at {channel} {position:?}, where it does not stand"));
+                }
+            }
+            AppAnswer::Error(error) => match error.code {
+                ErrorCode::Unknown | ErrorCode::Timeout | ErrorCode::Internal => attempt.unknown += 1,
+                _ => attempt.refused += 1,
+            },
+            other => return Err(format!("app: a publication was answered with {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// A page of history, for a client or (`None`) the application: what stands there, as far as it is for the reader.
+    pub(crate) fn history(
+        &self,
+        client: Option<ClientId>,
+        channel: &ChannelName,
+        history: &History,
+        stores: &Stores,
+    ) -> Verdict {
+        for publication in &history.publications {
+            let at = Position { epoch: history.top.epoch, offset: publication.offset };
+            if stores.ledger.at(channel, at).is_none_or(|kept| kept.publication != *publication) {
+                return Err(format!("{channel}: history tells {publication:?} at {at:?}, where it does not stand"));
+            }
+            if client.is_some_and(|client| !publication.is_for(client)) {
+                return Err(format!("{channel}: history tells {client:?} what is not for it: {publication:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many open connections are subscribed to each channel, and how many there are.
+    pub(crate) fn subscribers(&self) -> (BTreeMap<ChannelName, u64>, u64) {
+        let mut subscribers = BTreeMap::new();
+        let open = self.views.values().filter(|view| view.open && view.client.is_some());
+        for channel in open.clone().flat_map(|view| view.subs.keys()) {
+            *subscribers.entry(channel.clone()).or_default() += 1;
+        }
+        (subscribers, open.count() as u64)
     }
 
     /// A client has received a message.
@@ -330,6 +400,9 @@ impl Checker {
             (Asked::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
             (Asked::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
                 self.counts.refreshed += 1;
+            }
+            (Asked::History(channel), ReplyBody::History(history)) => {
+                return self.history(view.client, &channel, history, stores);
             }
             (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
             (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
@@ -521,7 +594,13 @@ impl Checker {
                 view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
                 self.presences.snapshot(pipe, channel, snapshot);
             }
-            Push::Subscribed(_) => {}
+            Push::Subscribed(subscribed) => {
+                self.counts.by_server += 1;
+                let options = SubOptions::new(subscribed.channel.clone());
+                let want = Want { options, order: stores.ledger.order, sent: view.sent };
+                let body = ReplyBody::Subscribed(subscribed.clone());
+                return self.subscribe_answered(pipe, view, want, &body, stores);
+            }
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
@@ -557,6 +636,10 @@ impl Checker {
         if *kept.publication != **publication {
             return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
         }
+        if view.client.is_some_and(|client| !publication.is_for(client)) {
+            return Err(format!("{channel}: {:?} was told what is not for it: {publication:?}", view.client));
+        }
+        self.counts.audiences += u64::from(publication.audience.is_some());
         let own = view.client.is_some() && kept.client() == view.client;
         let published = view.published.get(channel).and_then(|sent| sent.iter().find(|(_, place)| **place == at));
         if own && !publication.echo && published.is_some_and(|(sent, _)| *sent > sub.want.sent) {
@@ -689,6 +772,9 @@ impl Checker {
 
 /// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.
 fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
+    if view.client.is_some_and(|client| !kept.publication.is_for(client)) {
+        return false;
+    }
     let own = view.client.is_some() && kept.client() == view.client;
     if !own || kept.publication.echo {
         return true;

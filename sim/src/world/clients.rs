@@ -2,7 +2,7 @@
 
 use super::{Event, Verdict, World};
 use crate::client::Act;
-use fanfare_client::core::{Input as CoreInput, Output as CoreOutput};
+use fanfare_client::core::{Input as CoreInput, Output as CoreOutput, State as CoreState};
 
 impl World {
     pub(super) fn tick(&mut self, client: usize) -> Verdict {
@@ -58,11 +58,14 @@ impl World {
             let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
             self.send(pipe, request)?;
         }
-        Ok(())
+        if self.plan.app { self.last_app_publish() } else { Ok(()) }
     }
 
     pub(super) fn last_question(&mut self) -> Verdict {
         self.checker.expect_presences(&self.plan.channels)?;
+        if self.plan.app {
+            self.last_app_questions()?;
+        }
         for client in 0..self.clients.len() {
             let Some(pipe) = self.clients[client].pipe.filter(|_| self.clients[client].online) else { continue };
             for channel in self.checker.subscribed(pipe) {
@@ -126,6 +129,10 @@ impl World {
                 }
                 (CoreOutput::Send(_) | CoreOutput::Close(_), None) => {}
                 (output, _) => {
+                    // One that was sent away begins anew: the application wants it to go on.
+                    if matches!(output, CoreOutput::State(CoreState::Ended(_))) {
+                        self.cores[index].is_started = false;
+                    }
                     self.trace.note(self.now_ms, || format!("client {client} tells its application {output:?}"));
                     self.cores[index].told(output, &self.stores.borrow())?;
                 }

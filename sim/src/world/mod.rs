@@ -4,15 +4,17 @@
 //! carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from the seed, so a
 //! seed is a history. Story: faults happen for a while, then everything heals, and all promises must come true.
 
+mod app;
 mod clients;
 mod faults;
 mod network;
 
-use crate::application::{Answering, Application};
+use crate::app::App;
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
+use crate::hooks::{Answering, Handlers};
 use crate::pipe::{Pipe, SinceFull};
 use crate::plan::Plan;
 use crate::store::Stores;
@@ -21,8 +23,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, Appended, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken, PeerMessage, Push, Rng,
-    Rules, Shard, ShardConfig, ShardId,
+    Answer, AppAnswer, AppToken, Appended, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken,
+    PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -53,7 +55,9 @@ pub(crate) struct World {
     cores: Vec<CoreClient>,
     numbers: Numbers,
     checker: Checker,
-    application: Application,
+    handlers: Handlers,
+    app: App,
+    app_answers: Vec<(AppToken, AppAnswer)>,
     rules: Arc<Rules>,
     counts: Counts,
     trace: Trace,
@@ -91,6 +95,7 @@ enum Event {
     CoreOpened { pipe: usize },
     CoreWake { client: usize },
     Tick { client: usize },
+    App,
     Fault,
     Mend { pipe: usize },
     Reopen,
@@ -155,7 +160,9 @@ impl World {
             cores,
             numbers: Numbers::default(),
             checker: Checker::default(),
-            application: Application::new(plan.hooks.clone(), hook_rng),
+            handlers: Handlers::new(plan.hooks.clone(), hook_rng),
+            app: App::default(),
+            app_answers: Vec::new(),
             rules,
             counts: Counts::default(),
             trace,
@@ -175,6 +182,9 @@ impl World {
         for shard in 0..self.shards.len() {
             self.after(0, Event::Wake { shard, at_ms: self.now_ms });
             self.shards[shard].wake_ms = Some(self.now_ms);
+        }
+        if self.plan.app {
+            self.after(300, Event::App);
         }
         self.after(500, Event::Fault);
         self.after(chaos_ms, Event::Heal);
@@ -204,11 +214,11 @@ impl World {
             self.counts.core_messages += core.messages;
             self.counts.core_gaps += core.gaps;
         }
-        self.counts.hook_asked += self.application.asked;
-        self.counts.hook_late += self.application.late;
-        self.counts.hook_missing += self.application.missing;
-        self.counts.hook_denied += self.application.denied;
-        self.counts.hook_edited += self.application.edited;
+        self.counts.hook_asked += self.handlers.asked;
+        self.counts.hook_late += self.handlers.late;
+        self.counts.hook_missing += self.handlers.missing;
+        self.counts.hook_denied += self.handlers.denied;
+        self.counts.hook_edited += self.handlers.edited;
         let stores = self.stores.borrow();
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
@@ -288,7 +298,7 @@ impl World {
             Event::Hook { shard, token, number, answer } => {
                 self.trace
                     .note(self.now_ms, || format!("the application answers {token:?} of shard {shard}: {answer:?}"));
-                self.application.answers(number, &answer);
+                self.handlers.answers(number, &answer);
                 self.handle(shard, Input::HookAnswer { token, answer })?;
             }
             Event::CoreToken { client } => self.core_token(client)?,
@@ -311,6 +321,7 @@ impl World {
             }
             Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
             Event::Tick { client } => self.tick(client)?,
+            Event::App => self.app_tick()?,
             Event::Fault => self.fault()?,
             Event::Mend { pipe } => self.mend(pipe)?,
             Event::Reopen => self.reload(None)?,
@@ -343,6 +354,7 @@ impl World {
             self.after_handle(shard, &effects);
             self.shards[shard].effects = effects;
         }
+        self.app_answers()?;
         self.bounds(shard)
     }
 
@@ -371,7 +383,7 @@ impl World {
                     since.answers += 1;
                 }
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
-                    self.application.said(pipe, reply);
+                    self.handlers.said(pipe, reply);
                 }
                 self.append(shard, conn, &message, frame, inputs);
             }
@@ -388,18 +400,18 @@ impl World {
                 }
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
-            Effect::Answer { .. } => {}
             Effect::Ask { token, question } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
-                let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
+                let answering = self.handlers.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
                 if let Some(Answering { number, answer, after_ms }) = answering {
                     self.after(after_ms, Event::Hook { shard, token, number, answer });
                 }
             }
             Effect::Notice(notice) => {
                 self.trace.note(self.now_ms, || format!("shard {shard} tells the application {notice:?}"));
-                self.application.told(&notice);
+                self.handlers.told(&notice);
             }
+            Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);
@@ -444,6 +456,7 @@ impl World {
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
+        self.app.overhears(index, message);
         let pipe = &mut self.pipes[index];
         pipe.frame_max = pipe.frame_max.max(frame.len());
         pipe.said.push_back(message.clone());
@@ -467,7 +480,7 @@ impl World {
 
     /// Promise 6: what is accounted stays within its bound.
     fn bounds(&mut self, shard: usize) -> Verdict {
-        self.application.broken()?;
+        self.handlers.broken()?;
         let questions = self.shards[shard].shard.stats().questions;
         if questions > self.plan.limits.questions_max {
             return Err(format!("promise 6: {questions} questions, the limit is {}", self.plan.limits.questions_max));
@@ -511,9 +524,13 @@ impl World {
                 return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
             }
         }
-        self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
+        self.handlers.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
         for (channel, _, kept) in self.stores.borrow().ledger.all() {
-            self.application.check_kept(channel, kept.publication.data.bytes())?;
+            self.handlers.check_kept(channel, &kept.publication)?;
+        }
+        if self.plan.app {
+            let (subscribers, connected) = self.checker.subscribers();
+            self.app.finish(&subscribers, connected)?;
         }
         let rules = self.rules.clone();
         for core in &self.cores {

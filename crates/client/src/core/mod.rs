@@ -367,6 +367,7 @@ impl Core {
         let at = Online { now_ms, config, client };
         if let Some(id) = id_of(&message) {
             let RequestId::Number(id) = *id else { return };
+            subscriptions.left(id);
             let Err(message) = publishes.answered(now_ms, rng, id, message, out) else { return };
             return match requests.take(id) {
                 Some(Purpose::Call { call, .. }) => {

@@ -3,13 +3,15 @@
 //! Within one subscription offsets rise; a publication at or below the place is not told again. Where the server cannot
 //! give everything since the place, the application gets a [`Event::Gap`] before anything newer. Presence is asked for anew
 //! whenever the subscription becomes live, and changes at or below its number are not told.
+//!
+//! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts too.
 
 use super::out::Out;
 use super::publishes::rest_ms;
 use super::requests::{Purpose, Requests, refused};
 use super::types::{Answer, CallError, CallId, Config, Event};
 use bytes::Bytes;
-use fanfare_hub::{ERRORS, ErrorCode, Rng};
+use fanfare_hub::{ERRORS, Rng};
 use fanfare_wire::native::client::{
     ClientCommand, ErrorReply, Position, Publication, ServerMessage, Subscribe, Subscribed, Unsubscribed,
 };
@@ -62,6 +64,9 @@ struct Subscription {
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     all: BTreeMap<Arc<str>, Subscription>,
+    /// `unsubscribe` commands that are not answered yet: a `subscribed` of the server's own that comes before the answer is
+    /// ended by it.
+    leaving: BTreeMap<u64, Arc<str>>,
     last_life: u64,
 }
 
@@ -87,17 +92,9 @@ impl Subscriptions {
             return out.answer(call, Err(CallError::AlreadySubscribed { channel }));
         }
         self.last_life += 1;
-        let subscription = Subscription {
-            life: self.last_life,
-            position: options.since.take(),
-            options,
-            state: State::Detached,
-            call: Some(call),
-            entered: None,
-            clear: false,
-            presence_seq: None,
-            retries: 0,
-        };
+        let position = options.since.take();
+        let mut subscription = Subscription::new(self.last_life, options, position);
+        subscription.call = Some(call);
         self.all.insert(channel, subscription);
     }
 
@@ -107,17 +104,27 @@ impl Subscriptions {
         let error = CallError::NotSubscribed { channel: channel.clone() };
         subscription.fail(out, &error);
         if connected && subscription.is_known_there() {
-            let id = out.next_id();
-            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+            self.leave(channel, out);
         }
     }
 
+    fn leave(&mut self, channel: &Arc<str>, out: &mut Out) {
+        let id = out.next_id();
+        self.leaving.insert(id, channel.clone());
+        out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+    }
+
+    /// Something with this id was answered.
+    pub(super) fn left(&mut self, id: u64) {
+        self.leaving.remove(&id);
+    }
+
     pub(super) fn pause(&mut self, channel: &Arc<str>, before: Option<Position>, connected: bool, out: &mut Out) {
-        let Some(subscription) = self.all.get_mut(channel) else { return };
+        let Some(subscription) = self.all.get(channel) else { return };
         if connected && subscription.is_known_there() {
-            let id = out.next_id();
-            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+            self.leave(channel, out);
         }
+        let Some(subscription) = self.all.get_mut(channel) else { return };
         self.last_life += 1;
         subscription.life = self.last_life;
         subscription.state = State::Paused;
@@ -178,6 +185,7 @@ impl Subscriptions {
                 None => out.answer(call, Err(CallError::NotSubscribed { channel })),
             }
         }
+        self.leaving.clear();
         for subscription in self.all.values_mut().filter(|subscription| subscription.state != State::Paused) {
             subscription.state = State::Detached;
             subscription.presence_seq = None;
@@ -233,7 +241,8 @@ impl Subscriptions {
         }
     }
 
-    /// `subscribed` or `error` without an id, to what `connect` asked. Gives back an error that is for nobody here.
+    /// `subscribed` or `error` without an id: to what `connect` asked, or the server's doing. Gives back an error that is for
+    /// nobody here.
     pub(super) fn answered_bare(
         &mut self,
         at: Online<'_>,
@@ -249,6 +258,7 @@ impl Subscriptions {
             ServerMessage::Subscribed(subscribed) if is_bare(&self.all, &subscribed.channel) => {
                 self.live(at, *subscribed, true, requests, out);
             }
+            ServerMessage::Subscribed(subscribed) => self.subscribed_by_server(at, *subscribed, requests, out),
             ServerMessage::Error(error) => match error.channel.clone() {
                 Some(channel) if is_bare(&self.all, &channel) => self.failed(at.now_ms, rng, &channel, error, out),
                 _ => return Some(error),
@@ -256,6 +266,28 @@ impl Subscriptions {
             _ => {}
         }
         None
+    }
+
+    /// The server has subscribed us by itself.
+    fn subscribed_by_server(&mut self, at: Online<'_>, subscribed: Subscribed, requests: &mut Requests, out: &mut Out) {
+        let channel = subscribed.channel.clone();
+        if self.leaving.values().any(|leaving| *leaving == channel) {
+            return; // ended already by what we said
+        }
+        match self.all.get(&channel).map(|subscription| subscription.state) {
+            // It overtook what we asked ourselves: that will be refused, and means nothing any more.
+            Some(State::Asking | State::Detached | State::Resting { .. }) => {
+                self.live(at, subscribed, false, requests, out);
+            }
+            Some(State::Paused) => self.leave(&channel, out),
+            Some(State::Bare { .. } | State::Live) => {}
+            None => {
+                self.last_life += 1;
+                let options = Subscribe::new(channel.clone());
+                self.all.insert(channel, Subscription::new(self.last_life, options, None));
+                self.live(at, subscribed, false, requests, out);
+            }
+        }
     }
 
     fn live(&mut self, at: Online<'_>, subscribed: Subscribed, bare: bool, requests: &mut Requests, out: &mut Out) {
@@ -305,13 +337,6 @@ impl Subscriptions {
         if error.retryable {
             subscription.state = State::Resting { until_ms: now_ms + rest_ms(subscription.retries, &error, rng) };
             subscription.retries += 1;
-            return;
-        }
-        // By the server, of its own accord: from here on it is the application's.
-        if *error.code == *ErrorCode::AlreadySubscribed.row().word {
-            let id = out.next_id();
-            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
-            subscription.state = State::Detached;
             return;
         }
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
@@ -455,6 +480,20 @@ impl Subscriptions {
 }
 
 impl Subscription {
+    fn new(life: u64, options: Subscribe, position: Option<Position>) -> Self {
+        Subscription {
+            life,
+            options,
+            state: State::Detached,
+            position,
+            call: None,
+            entered: None,
+            clear: false,
+            presence_seq: None,
+            retries: 0,
+        }
+    }
+
     /// The options for the server, from the place that was told last.
     fn ask(&self) -> Subscribe {
         Subscribe { since: self.position.clone(), ..self.options.clone() }

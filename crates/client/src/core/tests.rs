@@ -115,6 +115,56 @@ fn message(channel: &str, offset: u64) -> String {
     format!(r#"{{"type":"message","channel":"{channel}","offset":{offset},"data":{offset},"ts":1}}"#)
 }
 
+fn subscribed(channel: &str, offset: u64) -> String {
+    format!(r#"{{"type":"subscribed","channel":"{channel}","epoch":"e","offset":{offset},"publications":[]}}"#)
+}
+
+#[test]
+fn a_channel_that_the_server_subscribed_us_to_is_followed_like_any_other() {
+    let mut world = World::online();
+    let outputs = world.hear(&subscribed("s", 5));
+    assert_eq!(events(&outputs), [Event::Live { position: at(5), recovered: None }]);
+    assert_eq!(offsets(&world.hear(&message("s", 6))), [6]);
+    assert_eq!(events(&world.hear(&subscribed("s", 6))), [], "said twice");
+    let (connect, _) = world.comes_back(r#""client":"me","session_resumed":true"#);
+    assert!(connect.contains(r#""channel":"s","since":{"epoch":"e","offset":6}"#), "{connect}");
+    let ended = r#"{"type":"unsubscribed","channel":"s","code":"denied","message":"no more"}"#;
+    world.hear(&subscribed("s", 6).replace("\"publ", "\"recovered\":true,\"publ"));
+    assert!(matches!(events(&world.hear(ended))[..], [Event::Ended { .. }]));
+    assert_eq!(events(&world.hear(&subscribed("s", 9))).len(), 1, "and anew");
+    let (_, outputs) = world.call(Call::Unsubscribe("s".into()));
+    assert!(sent(&outputs)[0].contains("unsubscribe"), "{outputs:?}");
+}
+
+#[test]
+fn the_server_subscribes_us_while_we_ask_for_the_same() {
+    let mut world = World::online();
+    let (call, outputs) = world.call(subscribe("s"));
+    let id = id_in(&sent(&outputs)[0]);
+    let outputs = world.hear(&subscribed("s", 5));
+    assert!(matches!(answers(&outputs)[..], [(it, Ok(Answer::Subscribed { .. }))] if it == call));
+    let refused = format!(
+        r#"{{"type":"error","id":{id},"code":"already_subscribed","message":"","retryable":false,"channel":"s"}}"#
+    );
+    assert_eq!(world.hear(&refused), [], "it was overtaken");
+    assert_eq!(offsets(&world.hear(&message("s", 6))), [6]);
+}
+
+#[test]
+fn what_we_left_before_we_heard_of_it_stays_left() {
+    let mut world = World::online();
+    world.hear(&subscribed("s", 5));
+    let (_, outputs) = world.call(Call::Unsubscribe("s".into()));
+    let id = id_in(&sent(&outputs)[0]);
+    // The server has said so before it heard of our leaving, which ends it.
+    assert_eq!(world.hear(&subscribed("s", 6)), []);
+    world.hear(&format!(r#"{{"type":"unsubscribed","id":{id},"channel":"s","code":"requested"}}"#));
+    assert_eq!(events(&world.hear(&subscribed("s", 7))).len(), 1, "this one comes after it");
+    // Where the application does not keep up it is left too, and what the server says meanwhile changes nothing.
+    world.tell(Input::Pause { channel: "s".into(), before: Some(at(7)) });
+    assert_eq!(world.hear(&subscribed("s", 8)), []);
+}
+
 /// Subscribes to `c`, live at offset 5 of epoch e.
 fn live() -> World {
     let mut world = World::online();
@@ -606,28 +656,6 @@ fn a_refused_token_is_replaced_once() {
         assert_eq!(world.wake(), [Output::State(State::Connecting)], "it has been asked");
         assert_eq!(world.tell(Input::Token(Some("new".into()))), [Output::Connect]);
     }
-}
-
-#[test]
-fn what_the_server_subscribed_to_by_itself_is_the_applications_when_it_asks() {
-    let mut world = World::online();
-    let made = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"publications":[]}"#;
-    assert_eq!(world.hear(made), []);
-    assert_eq!(world.hear(&message("c", 6)), []);
-    let (call, outputs) = world.call(subscribe("c"));
-    let id = id_in(&sent(&outputs)[0]);
-    let outputs = world.hear(&format!(
-        r#"{{"type":"error","id":{id},"code":"already_subscribed","message":"m","retryable":false,"channel":"c"}}"#
-    ));
-    let texts = sent(&outputs);
-    assert!(texts[0].contains("unsubscribe") && texts[1].contains(r#""type":"subscribe""#), "{texts:?}");
-    let ids = [id_in(&texts[0]), id_in(&texts[1])];
-    world.hear(&format!(r#"{{"type":"unsubscribed","id":{},"channel":"c","code":"requested"}}"#, ids[0]));
-    let outputs = world.hear(&format!(
-        r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":6,"publications":[]}}"#,
-        ids[1]
-    ));
-    assert!(matches!(&answers(&outputs)[..], [(told, Ok(Answer::Subscribed { .. }))] if *told == call));
 }
 
 #[test]

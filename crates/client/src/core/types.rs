@@ -307,7 +307,8 @@ pub enum Output {
     Close(u16),
     /// The answer to a call.
     Answer(CallId, Result<Answer, CallError>),
-    /// Something happened in a channel.
+    /// Something happened in a channel: one that was subscribed to, or one that the server subscribed us to by itself, which
+    /// begins with [`Event::Live`]. [`Call::Unsubscribe`] ends either.
     Channel {
         /// Which.
         channel: Arc<str>,

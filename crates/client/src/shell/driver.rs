@@ -5,9 +5,9 @@ use super::subscription::{Feed, Subscription};
 use super::transport::{OpenError, Read, Socket};
 use super::url::Url;
 use super::{Command, Fetching, Status, Tokens};
-use crate::core::{Answer, Call, CallError, CallId, Core, Input, Output, State};
+use crate::core::{Answer, Call, CallError, CallId, Core, Event, Input, Output, State};
 use fanfare_hub::Rng;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,6 +56,10 @@ pub(super) struct Driver {
     last_call: u64,
     feeds: HashMap<Arc<str>, Feed>,
     last_feed: u64,
+    /// Who takes the subscriptions that the server made.
+    incoming: Option<mpsc::UnboundedSender<Subscription>>,
+    /// Those that nobody has taken.
+    unclaimed: BTreeSet<Arc<str>>,
 }
 
 impl Driver {
@@ -82,6 +86,8 @@ impl Driver {
             last_call: 0,
             feeds: HashMap::new(),
             last_feed: 0,
+            incoming: None,
+            unclaimed: BTreeSet::new(),
         }
     }
 
@@ -187,6 +193,14 @@ impl Driver {
             }
             Output::Answer(call, result) => self.answer(call, result),
             Output::Channel { channel, event, before } => {
+                if !self.feeds.contains_key(&channel) {
+                    match &event {
+                        Event::Live { .. } => drop(self.unclaimed.insert(channel.clone())),
+                        Event::Ended { .. } => drop(self.unclaimed.remove(&channel)),
+                        _ => {}
+                    }
+                    self.hand_out();
+                }
                 if let Some(feed) = self.feeds.get_mut(&channel) {
                     if !feed.offer(event) {
                         self.core.handle(now_ms, Input::Pause { channel: channel.clone(), before });
@@ -227,6 +241,7 @@ impl Driver {
                 let subscription = result.map(|_| {
                     self.last_feed += 1;
                     let (feed, subscription) = Feed::open(self.last_feed, channel.clone(), sender);
+                    self.unclaimed.remove(&channel);
                     self.feeds.insert(channel, feed);
                     subscription
                 });
@@ -256,8 +271,24 @@ impl Driver {
                     self.tell(Input::Resume(channel));
                 }
             }
+            Command::Incoming(incoming) => {
+                self.incoming = Some(incoming);
+                self.hand_out();
+            }
             Command::Start => self.tell(Input::Start),
             Command::Stop => self.tell(Input::Stop),
+        }
+    }
+
+    /// Gives the subscriptions that the server made to whoever takes them.
+    fn hand_out(&mut self) {
+        let (Some(incoming), Some(commands)) = (&self.incoming, self.sender.upgrade()) else { return };
+        while let Some(channel) = self.unclaimed.first().filter(|_| !incoming.is_closed()).cloned() {
+            self.last_feed += 1;
+            let (feed, subscription) = Feed::open(self.last_feed, channel.clone(), commands.clone());
+            self.feeds.insert(channel.clone(), feed);
+            self.unclaimed.remove(&channel);
+            drop(incoming.send(subscription)); // closed at this moment: it unsubscribes as it is dropped
         }
     }
 

@@ -5,7 +5,7 @@ mod subscription;
 mod transport;
 mod url;
 
-pub use subscription::{QUEUE_MAX, Subscription};
+pub use subscription::{Incoming, QUEUE_MAX, Subscription};
 pub use url::UrlError;
 
 use crate::core::{Answer, Call, CallError, Config, Core, EndReason, State};
@@ -53,6 +53,7 @@ enum Command {
     Subscribe { options: Box<Subscribe>, reply: oneshot::Sender<Result<Subscription, CallError>> },
     Unsubscribe { channel: Arc<str>, feed: u64 },
     Resume { channel: Arc<str>, feed: u64 },
+    Incoming(mpsc::UnboundedSender<Subscription>),
     Start,
     Stop,
 }
@@ -245,6 +246,18 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Subscribe { options: Box::new(options), reply })?;
         answer.await.unwrap_or(Err(STOPPED))
+    }
+
+    /// The channels that the server subscribes us to by itself, those of before too; what happened in them until now is not
+    /// told. A later call takes over from an earlier one. Dropping a [`Subscription`] unsubscribes; where nobody takes them
+    /// they go on, and nobody hears of it.
+    ///
+    /// # Errors
+    /// [`CallError::Ended`].
+    pub fn incoming(&self) -> Result<Incoming, CallError> {
+        let (sender, subscriptions) = mpsc::unbounded_channel();
+        self.send(Command::Incoming(sender))?;
+        Ok(Incoming { subscriptions })
     }
 
     /// Publishes what `data` is as JSON, and tells where it stands. Retried until it is known to stand, at most once.

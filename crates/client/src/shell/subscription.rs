@@ -81,6 +81,20 @@ impl Drop for Subscription {
     }
 }
 
+/// Subscriptions that the server made by itself.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Not more than the server allows a connection, as each is counted there.
+    pub(super) subscriptions: mpsc::UnboundedReceiver<Subscription>,
+}
+
+impl Incoming {
+    /// The next one; `None` when there will be none. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<Subscription> {
+        self.subscriptions.recv().await
+    }
+}
+
 /// The driver's end.
 #[derive(Debug)]
 pub(super) struct Feed {

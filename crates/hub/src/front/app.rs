@@ -261,7 +261,9 @@ impl Front {
         let Some(session) = self.sessions.get(at) else {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
         };
-        session.revoke(channel);
+        if !planted(Planted::GrantKept) {
+            session.revoke(channel);
+        }
         let slot = edge.and_then(|edge| session.sub_on(edge));
         let is_away = session.conn.is_none();
         let entered = session.extra.as_mut().filter(|_| is_away).is_some_and(|extra| {

@@ -52,7 +52,9 @@ impl Front {
                 Some(Ask::Command { session, reply }) => {
                     let body = result.map(|mut history| {
                         if let Some(client) = self.sessions.get(session).map(|session| session.client) {
-                            history.publications.retain(|publication| publication.is_for(client));
+                            history
+                                .publications
+                                .retain(|publication| publication.is_for(client) || planted(Planted::HistoryForAll));
                         }
                         ReplyBody::History(history)
                     });

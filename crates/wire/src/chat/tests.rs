@@ -475,6 +475,9 @@ fn other_pushes_out() {
     let none = |written| (written, String::new());
     let error = Error::new(ErrorCode::Denied, "no");
     let position = Position { epoch: Epoch(1), offset: 1 };
+    let not_a_room = ChannelName::new("news:a").expect("a valid name");
+    let by_server =
+        Subscribed { channel: not_a_room.clone(), position, recovered: None, publications: vec![], more: false };
     let rows: &[(&str, Push, (Written, String))] = &[
         (
             "typing",
@@ -518,6 +521,12 @@ fn other_pushes_out() {
         ("count", Push::PresenceCount { channel: general(), count: 9, seq: 1 }, none(Written::Nothing)),
         ("ping", Push::Ping, none(Written::Nothing)),
         ("gap", Push::Gap { channel: general(), position, reset: false }, none(Written::Close(Disconnect::Lost))),
+        ("subscribed by the server", Push::Subscribed(Box::new(by_server)), none(Written::Nothing)),
+        (
+            "no more of what is no room",
+            Push::Unsubscribed { channel: not_a_room, error: error.clone() },
+            none(Written::Nothing),
+        ),
         ("unsubscribed", Push::Unsubscribed { channel: general(), error }, none(Written::Close(Disconnect::Kicked))),
         (
             "disconnect",

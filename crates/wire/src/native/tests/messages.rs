@@ -188,6 +188,16 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
             r#"{"type":"gap","channel":"c","epoch":"000000000000000e","offset":5,"reset":true}"#,
         ),
         (
+            Push::Subscribed(Box::new(Subscribed {
+                channel: channel.clone(),
+                position,
+                recovered: None,
+                publications: vec![],
+                more: false,
+            })),
+            r#"{"type":"subscribed","channel":"c","epoch":"000000000000000e","offset":5,"publications":[]}"#,
+        ),
+        (
             Push::Unsubscribed { channel, error: denied },
             r#"{"type":"unsubscribed","channel":"c","code":"denied","message":"no longer","rule":"c"}"#,
         ),
@@ -280,6 +290,14 @@ fn the_client_reads_what_the_server_writes() {
             })),
             gap(false),
             gap(true),
+            ServerMessage::Subscribed(Box::new(client::Subscribed {
+                id: None,
+                channel: "c".into(),
+                position: client::Position { epoch: "000000000000000e".into(), offset: 5 },
+                recovered: None,
+                publications: vec![],
+                more: false,
+            })),
             ServerMessage::Unsubscribed(Box::new(client::Unsubscribed {
                 id: None,
                 channel: "c".into(),

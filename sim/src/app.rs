@@ -1,0 +1,318 @@
+//! The application of a simulated world: it publishes, reads, subscribes others and sends them away, and watches the shards.
+//!
+//! It sees what shards say to connections at the moment in which they say it, and holds them to this: every command is
+//! answered once; whoever was subscribed, and nobody else, hears of a channel that the rules open to nobody; who was sent
+//! away hears nothing more and is never taken up again; and in the end the numbers are right. Commands about sessions are
+//! given one after the other, as those that cross have no order.
+
+use crate::client::Numbers;
+use crate::counts::Counts;
+use crate::wire::ToClient;
+use fanfare_hub::{
+    AppAnswer, AppCommand, Audience, ChannelInfo, ChannelName, ClientId, Data, Disconnect, HistoryFrom, HistoryQuery,
+    NodeInfo, Pattern, Publish, Push, ReplyBody, Rng, Signal, SubOptions, UserId, Whom,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A channel that only the application can subscribe anybody to.
+pub(crate) const CLOSED: &str = "app:0";
+
+#[derive(Debug, Default)]
+pub(crate) struct App {
+    next_token: u64,
+    asked: BTreeMap<u64, Asked>,
+    /// The command about sessions that is not answered yet.
+    about_sessions: Option<u64>,
+    /// Every session that a shard ever named, with its user.
+    sessions: BTreeMap<ClientId, Option<UserId>>,
+    /// The session of each connection, where it has been told.
+    by_pipe: BTreeMap<usize, ClientId>,
+    /// Sessions that may follow the closed channel.
+    granted: BTreeSet<ClientId>,
+    /// Connections that follow the closed channel.
+    following: BTreeSet<usize>,
+    /// Sessions that were ended.
+    ended: BTreeSet<ClientId>,
+    /// What was wrong first.
+    broken: Option<String>,
+    /// The last list and figures.
+    pub(crate) list: Option<Vec<ChannelInfo>>,
+    pub(crate) info: Option<NodeInfo>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    command: AppCommand,
+    /// Sessions that it is about, as far as they were known, and their connections.
+    sessions: BTreeSet<ClientId>,
+    pipes: Vec<usize>,
+}
+
+impl App {
+    /// One free act.
+    pub(crate) fn draw(
+        &mut self,
+        rng: &mut Rng,
+        channels: &[ChannelName],
+        numbers: &mut Numbers,
+        pad: u64,
+    ) -> Option<AppCommand> {
+        let closed = rng.below(3) == 0;
+        let any = channels[rng.below(channels.len() as u64) as usize].clone();
+        let channel = if closed { ChannelName::new(CLOSED).ok()? } else { any };
+        Some(match rng.below(16) {
+            0..=5 => {
+                let key = (rng.below(4) == 0).then(|| format!("a{}", numbers.next).into());
+                let by = (rng.below(2) == 0).then(|| "key".into());
+                let event = (rng.below(3) == 0).then(|| "happened".into());
+                let publish = Publish { channel, data: Data::Json(numbers.payload(rng, pad)), event, key, echo: true };
+                AppCommand::Publish { publish: Box::new(publish), audience: self.audience(rng), by }
+            }
+            6 => {
+                let to = if rng.below(2) == 0 { self.any_client(rng) } else { None };
+                let signal = Signal { channel, event: "move".into(), data: numbers.payload(rng, 20), to };
+                AppCommand::Signal(Box::new(signal))
+            }
+            7 => {
+                let query = HistoryQuery { from: HistoryFrom::Newest, limit: 1 + rng.below(20) as u32 };
+                AppCommand::History { channel, query }
+            }
+            8 => AppCommand::Presence { channel },
+            9 if rng.below(3) == 0 => AppCommand::HistoryRemove { channel },
+            10 => {
+                let pattern = (rng.below(2) == 0).then(|| Pattern::new("chat:*").ok()).flatten();
+                let after = (rng.below(2) == 0).then(|| channels[0].clone());
+                AppCommand::Channels { pattern, after, limit: 1 + rng.below(4) as u32 }
+            }
+            11 => AppCommand::Info,
+            _ if self.about_sessions.is_some() => return None,
+            12 | 13 => {
+                let recent = (rng.below(4) == 0).then(|| 1 + rng.below(5) as u32);
+                let options = Box::new(SubOptions { recent, ..SubOptions::new(channel) });
+                AppCommand::Subscribe { whom: self.any_whom(rng)?, options }
+            }
+            14 => AppCommand::Unsubscribe { whom: self.any_whom(rng)?, channel },
+            15 if rng.below(2) == 0 => {
+                let reason = if rng.below(4) == 0 { Disconnect::Overloaded } else { Disconnect::Kicked };
+                AppCommand::Disconnect { whom: self.any_whom(rng)?, reason }
+            }
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn last_publish(&self, rng: &mut Rng, numbers: &mut Numbers) -> Option<AppCommand> {
+        let (channel, data) = (ChannelName::new(CLOSED).ok()?, Data::Json(numbers.payload(rng, 10)));
+        let publish = Box::new(Publish { channel, data, event: None, key: None, echo: true });
+        Some(AppCommand::Publish { publish, audience: None, by: None })
+    }
+
+    fn any_client(&self, rng: &mut Rng) -> Option<ClientId> {
+        // The later ones are more likely to be there.
+        let count = self.by_pipe.len().clamp(1, 8) as u64;
+        self.by_pipe.values().rev().nth(rng.below(count) as usize).copied()
+    }
+
+    fn any_whom(&self, rng: &mut Rng) -> Option<Whom> {
+        let client = self.any_client(rng)?;
+        match self.sessions.get(&client) {
+            Some(Some(user)) if rng.below(2) == 0 => Some(Whom::User(user.clone())),
+            _ => Some(Whom::Client(client)),
+        }
+    }
+
+    fn audience(&self, rng: &mut Rng) -> Option<Box<Audience>> {
+        let client = self.any_client(rng).filter(|_| rng.below(3) == 0)?;
+        let (only, except) = if rng.below(2) == 0 { (vec![client], vec![]) } else { (vec![], vec![client]) };
+        Some(Box::new(Audience { only, except }))
+    }
+
+    fn of(&self, whom: &Whom) -> BTreeSet<ClientId> {
+        match whom {
+            Whom::Client(client) => BTreeSet::from([*client]),
+            Whom::User(user) => {
+                let of_user = self.sessions.iter().filter(|(_, of)| of.as_ref() == Some(user));
+                of_user.map(|(client, _)| *client).collect()
+            }
+        }
+    }
+
+    /// A command is given to a shard: its token, and the sessions that it ends a subscription of.
+    pub(crate) fn ask(&mut self, command: AppCommand, is_open: impl Fn(usize) -> bool) -> u64 {
+        self.next_token += 1;
+        let mut asked = Asked { command, sessions: BTreeSet::new(), pipes: Vec::new() };
+        if let AppCommand::Subscribe { whom, .. }
+        | AppCommand::Unsubscribe { whom, .. }
+        | AppCommand::Disconnect { whom, .. } = &asked.command
+        {
+            self.about_sessions = Some(self.next_token);
+            asked.sessions = self.of(whom);
+            let pipes = self.by_pipe.iter().filter(|(pipe, client)| asked.sessions.contains(client) && is_open(**pipe));
+            asked.pipes = pipes.map(|(pipe, _)| *pipe).collect();
+        }
+        if let AppCommand::Subscribe { options, .. } = &asked.command
+            && *options.channel == *CLOSED
+        {
+            self.granted.extend(&asked.sessions);
+        }
+        self.asked.insert(self.next_token, asked);
+        self.next_token
+    }
+
+    /// Sessions that a command is about.
+    pub(crate) fn sessions_of(&self, token: u64) -> BTreeSet<ClientId> {
+        self.asked.get(&token).map(|asked| asked.sessions.clone()).unwrap_or_default()
+    }
+
+    /// A shard answers. Gives the command back.
+    pub(crate) fn answered(
+        &mut self,
+        token: u64,
+        answer: &AppAnswer,
+        is_open: impl Fn(usize) -> bool,
+        counts: &mut Counts,
+    ) -> Result<AppCommand, String> {
+        let Some(asked) = self.asked.remove(&token) else {
+            return Err(format!("app: command {token} was answered twice, or never asked: {answer:?}"));
+        };
+        if self.about_sessions == Some(token) {
+            self.about_sessions = None;
+        }
+        let Asked { command, sessions, pipes } = asked;
+        let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();
+        match (&command, answer) {
+            (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
+                counts.app_subscribed += count;
+                // One that reads can be refused by the store.
+                if *options.channel == *CLOSED && options.recent.is_none() {
+                    if let Some(pipe) = open.iter().find(|pipe| !self.following.contains(pipe)) {
+                        return Err(format!("app: {command:?} was answered, and pipe {pipe} does not follow"));
+                    }
+                    if (*count as usize) < open.len() {
+                        return Err(format!("app: {command:?} concerned {count} of the {} that follow", open.len()));
+                    }
+                }
+            }
+            (AppCommand::Unsubscribe { channel, .. }, AppAnswer::Concerned(count)) => {
+                counts.app_unsubscribed += count;
+                if **channel == *CLOSED {
+                    self.granted.retain(|client| !sessions.contains(client));
+                    if let Some(pipe) = open.iter().find(|pipe| self.following.contains(pipe)) {
+                        return Err(format!("app: {command:?} was answered, and pipe {pipe} still follows"));
+                    }
+                }
+            }
+            (AppCommand::Disconnect { reason, .. }, AppAnswer::Concerned(count)) => {
+                counts.app_disconnected += count;
+                if let Some(pipe) = open.first() {
+                    return Err(format!("app: {command:?} was answered, and pipe {pipe} is still open"));
+                }
+                if !reason.reconnect() {
+                    let still = |(pipe, client): &(&usize, &ClientId)| sessions.contains(client) && is_open(**pipe);
+                    if let Some((pipe, client)) = self.by_pipe.iter().find(still) {
+                        return Err(format!("app: {command:?} was answered, and {client} goes on over pipe {pipe}"));
+                    }
+                    self.ended.extend(&sessions);
+                }
+            }
+            (AppCommand::Channels { limit, .. }, AppAnswer::Channels { channels, more }) => {
+                let sorted = channels.is_sorted_by(|a, b| a.channel < b.channel);
+                if !sorted || channels.len() > *limit as usize || (*more && channels.len() < *limit as usize) {
+                    return Err(format!("app: {command:?} gave {channels:?}, more {more}"));
+                }
+                self.list = Some(channels.clone());
+            }
+            (AppCommand::Info, AppAnswer::Info(info)) => self.info = Some(**info),
+            (AppCommand::HistoryRemove { .. }, AppAnswer::Done) => counts.app_purged += 1,
+            (AppCommand::Publish { .. }, AppAnswer::Published { .. })
+            | (AppCommand::Signal(_), AppAnswer::Done)
+            | (AppCommand::History { .. }, AppAnswer::History(_))
+            | (AppCommand::Presence { .. }, AppAnswer::Presence(_))
+            | (_, AppAnswer::Error(_)) => {}
+            (command, answer) => return Err(format!("app: {command:?} was answered with {answer:?}")),
+        }
+        Ok(command)
+    }
+
+    /// A shard says something to a connection.
+    pub(crate) fn overhears(&mut self, pipe: usize, said: &ToClient) {
+        match said {
+            ToClient::Reply(reply) => match &reply.body {
+                ReplyBody::Connected(connected) => {
+                    let client = connected.client;
+                    if self.ended.contains(&client) {
+                        self.wrong(format!("app: {client} was sent away for good, and is taken up on pipe {pipe}"));
+                    }
+                    self.sessions.insert(client, connected.user.clone());
+                    self.by_pipe.insert(pipe, client);
+                    // One that has come while a command for its user is on its way may be concerned or not.
+                    let under_way = self.about_sessions.and_then(|token| self.asked.get(&token));
+                    if let Some(Asked { command: AppCommand::Subscribe { whom, options }, .. }) = under_way
+                        && *options.channel == *CLOSED
+                        && self.of(whom).contains(&client)
+                    {
+                        self.granted.insert(client);
+                    }
+                }
+                ReplyBody::Subscribed(subscribed) => self.follows(pipe, &subscribed.channel, true),
+                ReplyBody::Unsubscribed { channel } => self.follows(pipe, channel, false),
+                _ => {}
+            },
+            ToClient::Push(push) => match push {
+                Push::Subscribed(subscribed) => self.follows(pipe, &subscribed.channel, true),
+                Push::Unsubscribed { channel, .. } => self.follows(pipe, channel, false),
+                Push::Message { channel, .. } if **channel == *CLOSED => self.may_hear(pipe),
+                _ => {}
+            },
+        }
+    }
+
+    fn follows(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {
+        if **channel != *CLOSED {
+            return;
+        }
+        if follows {
+            self.may_hear(pipe);
+            self.following.insert(pipe);
+        } else {
+            self.following.remove(&pipe);
+        }
+    }
+
+    fn may_hear(&mut self, pipe: usize) {
+        let client = self.by_pipe.get(&pipe).copied();
+        if !client.is_some_and(|client| self.granted.contains(&client)) {
+            self.wrong(format!("app: {client:?} on pipe {pipe} hears of {CLOSED}, to which nobody has subscribed it"));
+        }
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    pub(crate) fn verdict(&mut self) -> Result<(), String> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// All has been calm for long: every command is answered, and the last numbers are those that clients see.
+    pub(crate) fn finish(&self, subscribers: &BTreeMap<ChannelName, u64>, connected: u64) -> Result<(), String> {
+        if let Some((token, asked)) = self.asked.first_key_value() {
+            return Err(format!("app: command {token} was never answered: {asked:?}"));
+        }
+        let list = self.list.as_deref().unwrap_or_default();
+        for (channel, count) in subscribers {
+            let told = list.iter().find(|info| info.channel == *channel).map_or(0, |info| info.subscribers);
+            if told != *count {
+                return Err(format!("app: {channel}: {told} are said to be subscribed, {count} are"));
+            }
+        }
+        if let Some(info) = list.iter().find(|info| !subscribers.contains_key(&info.channel) && info.subscribers > 0) {
+            return Err(format!("app: nobody is subscribed to {info:?}"));
+        }
+        let Some(info) = &self.info else { return Err("app: no figures".to_owned()) };
+        let subscriptions: u64 = subscribers.values().sum();
+        if (info.sessions, info.connected, info.subscriptions) != (connected, connected, subscriptions) {
+            return Err(format!("app: {info:?}, while {connected} are connected, with {subscriptions} subscriptions"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What the application does in the world, and what comes of it.
+
+use super::{Event, Verdict, World};
+use fanfare_hub::{AppAnswer, AppCommand, AppToken, Input};
+
+impl World {
+    pub(super) fn app_tick(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let next = 1 + self.rng.below(2 * self.plan.pace_ms);
+        self.after(next, Event::App);
+        let pad = self.plan.payload_max;
+        match self.app.draw(&mut self.rng, &self.plan.channels, &mut self.numbers, pad) {
+            Some(command) => self.app_asks(command),
+            None => Ok(()),
+        }
+    }
+
+    fn app_asks(&mut self, command: AppCommand) -> Verdict {
+        let shard = self.rng.below(self.shards.len() as u64) as usize;
+        if self.stands_still(shard).is_some() {
+            return Ok(()); // it is asked another time
+        }
+        self.counts.app_commands += 1;
+        let pipes = &self.pipes;
+        let token = self.app.ask(command.clone(), |pipe| pipes[pipe].server_open);
+        self.trace.note(self.now_ms, || format!("the application asks shard {shard}, {token}: {command:?}"));
+        match &command {
+            AppCommand::Publish { publish, .. } => self.checker.app_publishes(publish.data.bytes()),
+            AppCommand::Subscribe { options, .. } => {
+                self.handlers.grants(self.app.sessions_of(token), &options.channel);
+            }
+            // Presence goes with it, whether or not the client hears of that.
+            AppCommand::Unsubscribe { channel, .. } => {
+                self.checker.shut_for(channel, &self.app.sessions_of(token));
+            }
+            _ => {}
+        }
+        self.handle(shard, Input::App { token: AppToken(token), command })
+    }
+
+    /// Answers that came up while effects were done.
+    pub(super) fn app_answers(&mut self) -> Verdict {
+        for (AppToken(token), answer) in std::mem::take(&mut self.app_answers) {
+            self.trace.note(self.now_ms, || format!("the application is answered {token}: {answer:?}"));
+            let pipes = &self.pipes;
+            let command = self.app.answered(token, &answer, |pipe| pipes[pipe].server_open, &mut self.counts)?;
+            match (&command, &answer) {
+                (AppCommand::Publish { publish, .. }, answer) => {
+                    self.checker.app_published(publish, answer, &self.stores.borrow())?;
+                }
+                (AppCommand::History { channel, .. }, AppAnswer::History(history)) => {
+                    self.checker.history(None, channel, history, &self.stores.borrow())?;
+                }
+                _ => {}
+            }
+        }
+        self.app.verdict()
+    }
+
+    /// On the channel where only the application publishes.
+    pub(super) fn last_app_publish(&mut self) -> Verdict {
+        match self.app.last_publish(&mut self.rng, &mut self.numbers) {
+            Some(command) => self.app_asks(command),
+            None => Ok(()),
+        }
+    }
+
+    /// For the last judgement.
+    pub(super) fn last_app_questions(&mut self) -> Verdict {
+        self.app_asks(AppCommand::Channels { pattern: None, after: None, limit: 1_000 })?;
+        self.app_asks(AppCommand::Info)
+    }
+}
