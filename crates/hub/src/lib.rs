@@ -47,7 +47,7 @@ pub use placement::Placement;
 #[cfg(feature = "planted")]
 pub use planted::{PLANTED, Planted, choose as choose_planted};
 pub use rng::Rng;
-pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Who};
+pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};
 pub use shard::{Input, Now, Shard, ShardConfig, Stats};
 pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Store};
 pub use vocabulary::*;

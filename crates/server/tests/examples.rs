@@ -112,7 +112,7 @@ impl Client {
 
 #[test]
 fn the_chat_lets_in_who_is_known_and_keeps_its_manners() {
-    let chat = Example::run("chat");
+    let chat = Example::run("chat_server");
     let mut stranger = chat.client();
     stranger.send(json!({"type": "connect", "id": 1, "token": "ada:guess"}));
     assert_eq!(stranger.receive()["code"], "unauthorized");

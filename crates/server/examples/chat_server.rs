@@ -1,6 +1,6 @@
 //! A chat server in a page of code: names that are proven, rooms with history and presence, a filter, and a method.
 //!
-//! `cargo run -p fanfare --example chat`, then in a browser's console, in two windows:
+//! `cargo run -p fanfare --example chat_server`, then in a browser's console, in two windows:
 //!
 //! ```js
 //! const ws = new WebSocket('ws://localhost:8080/v1/ws', 'fanfare.v1')
