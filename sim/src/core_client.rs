@@ -3,8 +3,8 @@
 //! The application holds the core to what it promises: every call is answered once; within a subscription offsets rise;
 //! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
 
+use crate::application::plain;
 use crate::client::Numbers;
-use crate::hooks::plain;
 use crate::ledger::Kept;
 use crate::store::Stores;
 use bytes::Bytes;

@@ -5,11 +5,11 @@
 //! hub by name and must be found. How to read the output: docs/simulation.md.
 
 mod app;
+mod application;
 mod checker;
 mod client;
 mod core_client;
 mod counts;
-mod hooks;
 mod ledger;
 mod pipe;
 mod plan;

@@ -15,10 +15,10 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
     pub(crate) faults: Faults,
-    /// What the application is asked, and how it answers.
-    pub(crate) hooks: HookPlan,
     /// There is an application that publishes, subscribes others and sends them away.
     pub(crate) app: bool,
+    /// What the application is asked, and how it answers.
+    pub(crate) hooks: HookPlan,
     /// How long faults happen.
     pub(crate) chaos_ms: u64,
     /// Milliseconds between two acts of a client, on average.
@@ -107,8 +107,8 @@ impl Plan {
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
             faults,
-            hooks: HookPlan::default(),
             app: rng.below(2) == 0,
+            hooks: HookPlan::default(),
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),
             window: 256 + rng.below(4096) as usize,
@@ -156,7 +156,7 @@ impl Plan {
         self.limits.hook_timeout_ms = 400 + rng.below(1_200);
         self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
         // Who is asked about may not be subscribed yet, and publishes all the same: there is more to judge.
-        for rule in self.rules.iter_mut().filter(|rule| rule.publish == [Who::Subscriber]) {
+        for rule in &mut self.rules {
             rule.publish = vec![Who::Anyone];
         }
     }

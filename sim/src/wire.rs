@@ -3,7 +3,7 @@
 //! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text that a
 //! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
 
-use crate::hooks::{WITH_INFO, user_of};
+use crate::application::{WITH_INFO, user_of};
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
     Request, ShardId, SubOptions, UserId,

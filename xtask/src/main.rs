@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod api;
 mod bench;
 mod fuzz;
 mod licences;
@@ -25,7 +26,8 @@ usage: cargo xtask COMMAND
 
   test [--only NAME[,NAME]] [--keep-going] [--list]   sets up what is missing, runs every check and test
   sim [--] [ARGS]                                     the simulation, optimised; ARGS go to fanfare-sim
-  bench [--] [ARGS]                                   builds the release binaries and measures them beside named peers
+  bench [--] [ARGS]                                   builds the release binaries and measures them beside named peers;
+                                                      e.g. `native` (the native protocol) or `--help` (all suites)
   fuzz [NAME [SECONDS]]                               runs one fuzz target (60 s), or lists them
 ";
 

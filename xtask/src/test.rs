@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::Run;
 use crate::sim;
 use crate::workspace::Workspace;
-use crate::{licences, tidy, tools};
+use crate::{api, licences, tidy, tools};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -90,16 +90,26 @@ pub(crate) const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "api",
+        about: "schemathesis against the HTTP API, about a minute",
+        needs: &["python3"],
+        folders: &[api::FOLDER],
+        run: |workspace| {
+            build(workspace)?;
+            api::run(workspace)
+        },
+    },
+    Step {
         name: "clients",
         about: "real clients from npm and Chromium, server with one shard",
-        needs: &["git", "node", "npm", "chromium"],
+        needs: &["git", "node", "npm", "chromium", "curl"],
         folders: &[CLIENTS],
         run: |workspace| clients(workspace, "1"),
     },
     Step {
         name: "clients-shards",
         about: "the same with three shards",
-        needs: &["git", "node", "npm", "chromium"],
+        needs: &["git", "node", "npm", "chromium", "curl"],
         folders: &[CLIENTS],
         run: |workspace| clients(workspace, "3"),
     },

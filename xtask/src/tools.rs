@@ -21,10 +21,20 @@ struct Tool {
 
 const NPM_USERS: &str = "tests/clients and the peers of the bench";
 
+/// Debian has Python without the module that makes environments.
+const PYTHON_PACKAGE: &str = "python3-venv";
+
 const TOOLS: &[Tool] = &[
     Tool { command: "git", package: "git", instead: None, needed_by: "the house checks" },
     Tool { command: "node", package: "nodejs", instead: None, needed_by: NPM_USERS },
     Tool { command: "npm", package: "npm", instead: None, needed_by: NPM_USERS },
+    Tool { command: "curl", package: "curl", instead: None, needed_by: "the lines of the README, which tests run" },
+    Tool {
+        command: "python3",
+        package: PYTHON_PACKAGE,
+        instead: None,
+        needed_by: "schemathesis, which tries the HTTP API",
+    },
     Tool {
         command: "chromium",
         package: "chromium",
@@ -152,6 +162,32 @@ fn is_current(folder: &Path, lock: &[u8]) -> bool {
 
 fn stamp(folder: &Path) -> PathBuf {
     folder.join("node_modules/.installed-package-lock.json")
+}
+
+/// An environment with the packages of `dir/requirements.txt`, below cargo's target folder, unless it has these very ones.
+/// Answers where it is.
+pub(crate) fn python_packages(workspace: &Workspace, dir: &str) -> Result<PathBuf> {
+    let list = workspace.path(dir).join("requirements.txt");
+    let wanted = std::fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let folder = workspace.target()?.join("python").join(dir.replace('/', "-"));
+    // A copy of the list, written after pip succeeded.
+    let stamp = folder.join(".installed-requirements.txt");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        println!("{dir}: the Python packages are up to date with requirements.txt");
+        return Ok(folder);
+    }
+    if workspace.run("python3").args(["-c", "import ensurepip, venv"]).output().is_err() {
+        println!("python3 cannot make environments");
+        install(workspace, &[PYTHON_PACKAGE])?;
+    }
+    workspace.run("python3").args(["-m".as_ref(), "venv".as_ref(), "--clear".as_ref(), folder.as_os_str()]).go()?;
+    Run::new(folder.join("bin/python"))
+        .dir(&workspace.root)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"])
+        .args([list])
+        .go()?;
+    std::fs::write(&stamp, &wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(folder)
 }
 
 #[cfg(test)]

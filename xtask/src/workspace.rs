@@ -42,13 +42,17 @@ impl Workspace {
         serde_json::from_str(&json).context("cargo metadata printed something that is not JSON")
     }
 
-    /// The program that cargo built, whatever CARGO_TARGET_DIR says.
-    pub(crate) fn built(&self, profile: &str, program: &str) -> Result<PathBuf> {
+    /// The folder that cargo builds in, whatever CARGO_TARGET_DIR says.
+    pub(crate) fn target(&self) -> Result<PathBuf> {
         let json = self.cargo().args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
         let metadata: Value =
             serde_json::from_str(&json).context("cargo metadata printed something that is not JSON")?;
-        let target = metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
-        let path = Path::new(target).join(profile).join(program);
+        metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target_directory")
+    }
+
+    /// The program that cargo built there.
+    pub(crate) fn built(&self, profile: &str, program: &str) -> Result<PathBuf> {
+        let path = self.target()?.join(profile).join(program);
         ensure!(path.is_file(), "{} was not built", path.display());
         Ok(path)
     }

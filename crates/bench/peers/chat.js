@@ -78,12 +78,12 @@ function stamped(type, { userId, username }, content) {
   return JSON.stringify({ type, userId, username, content, timestamp: Date.now() })
 }
 
-/** `node server.js chat 127.0.0.1:9000` → `{ mode, hostname, port }`. */
-export function args(argv) {
+/** `node server.js chat 127.0.0.1:9000` → `{ mode, hostname, port }`; `more` modes than the two that all know. */
+export function args(argv, ...more) {
   const [mode, address = ''] = argv
   const [hostname, port] = address.split(':')
-  if (!['chat', 'echo'].includes(mode) || !port) {
-    console.error('usage: (chat | echo) HOST:PORT')
+  if (!['chat', 'echo', ...more].includes(mode) || !port) {
+    console.error(`usage: (${['chat', 'echo', ...more].join(' | ')}) HOST:PORT`)
     process.exit(1)
   }
   return { mode, hostname, port: Number(port) }

@@ -1,6 +1,7 @@
 //! The floor: what the kernel alone charges for the same traffic.
 //!
-//! One thread, one poll, no protocol worth the name. In a chat every frame of any client is unmasked once, framed once,
+//! One thread, one poll, no protocol worth the name. In a chat (and natively: the generator sends it messages as a server
+//! would have made them) every frame of any client is unmasked once, framed once,
 //! and those bytes go to every socket by one plain write each; whatever one read brought is written together, as a server
 //! that batches would. In an echo each frame goes back to its sender. Nobody joins, nothing is parsed, nobody is looked
 //! up: a server that comes near this has next to nothing left to save.
@@ -169,8 +170,8 @@ impl Conn {
                 }
                 frame::PING => frame::encode(frame::PONG, payload, &mut back),
                 frame::PONG => {}
-                _ if role == Role::Chat => frame::encode(opcode, payload, cast),
-                _ => frame::encode(opcode, payload, &mut back),
+                _ if role == Role::Echo => frame::encode(opcode, payload, &mut back),
+                _ => frame::encode(opcode, payload, cast),
             }
         }
         self.write(&back)?;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
 use fanfare_bench::peers::{Kind, Role, Roster};
-use fanfare_bench::report::{Machine, Report, Verdict};
+use fanfare_bench::report::{Fanout, Machine, Report, Verdict};
 use fanfare_bench::suite::{self, Settings, Suite};
 use fanfare_bench::{floor, server};
 
@@ -39,7 +39,21 @@ enum SuiteName {
     Connect,
     /// User memory per joined, silent connection
     Idle,
-    /// All of the above
+    /// As `fanout`, by the native protocol, with history; beside the floor and Bun
+    NativeFanout,
+    /// User memory per native connection with one subscription, also after publications to all
+    NativeIdle,
+    /// One subscriber does not read: the others' latency, and the server's memory
+    Slow,
+    /// Everybody is cut off and comes back at once, each recovering what it missed
+    Storm,
+    /// User memory per channel with one subscriber
+    Channels,
+    /// Native fan-out on two cores, by one shard and by two
+    Shards,
+    /// All that speak the native protocol: the six above
+    Native,
+    /// Everything
     All,
 }
 
@@ -55,22 +69,22 @@ struct Options {
     /// Who takes part, in this order
     #[arg(long, value_delimiter = ',', default_value = "fanfare,floor,bun,ws,socketio")]
     servers: Vec<Kind>,
-    /// Rounds of every suite but idle
+    /// Rounds of fanout, echo, connect, native-fanout and shards
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// Rounds of idle
+    /// Rounds of the others, which take long and vary little
     #[arg(long, default_value_t = 3)]
     idle_rounds: usize,
     /// A smoke test: one short round of everything with few connections; its figures mean nothing
     #[arg(long)]
     quick: bool,
-    /// Members of the room in fanout, the publisher included
+    /// Members of the room in the fan-outs and in slow, all included
     #[arg(long, default_value_t = 1000)]
     subscribers: usize,
-    /// Publications in flight in fanout; may be given several times
+    /// Publications in flight in the fan-outs; may be given several times
     #[arg(long = "window", default_values_t = [1, 8])]
     windows: Vec<usize>,
-    /// Seconds that each measured phase of fanout and echo lasts
+    /// Seconds that each measured phase of the fan-outs, echo and slow lasts
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
     /// Connections in echo
@@ -79,9 +93,18 @@ struct Options {
     /// Connections made and closed by a round of connect
     #[arg(long, default_value_t = 4000)]
     connects: usize,
-    /// Connections in idle
+    /// Connections in idle and native-idle
     #[arg(long, default_value_t = 15_000)]
     idle_connections: usize,
+    /// Publications to all of them in native-idle
+    #[arg(long, default_value_t = 1000)]
+    idle_publications: usize,
+    /// Clients in storm
+    #[arg(long, default_value_t = 10_000)]
+    storm_clients: usize,
+    /// Channels in channels
+    #[arg(long, default_value_t = 100_000)]
+    channels: usize,
     /// How the load generator waits for deliveries
     #[arg(long, value_enum, default_value_t = Wait::Sleep)]
     wait: Wait,
@@ -94,8 +117,8 @@ struct Options {
     /// The release binary of Fanfare [default: beside this program]
     #[arg(long)]
     fanfare: Option<PathBuf>,
-    /// How it is started; {addr} stands for HOST:PORT
-    #[arg(long, default_value = "dev --listen {addr} --shards 1", allow_hyphen_values = true)]
+    /// How it is started; {addr} stands for HOST:PORT, {shards} for their number
+    #[arg(long, default_value = "dev --listen {addr} --shards {shards}", allow_hyphen_values = true)]
     fanfare_args: String,
     /// The release build of its example `echo` [default: examples/echo beside this program]
     #[arg(long)]
@@ -126,16 +149,29 @@ fn main() -> ExitCode {
 }
 
 fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
-    let suites: Vec<Suite> = [
-        (SuiteName::Fanout, Suite::Fanout { windows: options.windows.clone() }),
+    let fanout = |of| Suite::Fanout { of, windows: options.windows.clone() };
+    let chat = [
+        (SuiteName::Fanout, fanout(Fanout::Chat)),
         (SuiteName::Echo, Suite::Echo),
         (SuiteName::Connect, Suite::Connect),
         (SuiteName::Idle, Suite::Idle),
-    ]
-    .into_iter()
-    .filter(|(name, _)| names.contains(name) || names.contains(&SuiteName::All))
-    .map(|(_, suite)| suite)
-    .collect();
+    ];
+    let native = [
+        (SuiteName::NativeFanout, fanout(Fanout::Native)),
+        (SuiteName::NativeIdle, Suite::NativeIdle),
+        (SuiteName::Slow, Suite::Slow),
+        (SuiteName::Storm, Suite::Storm),
+        (SuiteName::Channels, Suite::Channels),
+        (SuiteName::Shards, fanout(Fanout::Shards)),
+    ];
+    let chat = chat.map(|(name, suite)| (vec![name, SuiteName::All], suite));
+    let native = native.map(|(name, suite)| (vec![name, SuiteName::Native, SuiteName::All], suite));
+    let suites: Vec<Suite> = chat
+        .into_iter()
+        .chain(native)
+        .filter(|(called, _)| called.iter().any(|name| names.contains(name)))
+        .map(|(_, suite)| suite)
+        .collect();
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let beside = |name: &str| own.with_file_name(name);
     let roster = Roster {
@@ -147,7 +183,7 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
     };
     let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
     let load_before = server::load_average()?;
-    server::pin(options.load_core).context("the load generator needs a core of its own")?;
+    server::pin(&[options.load_core]).context("the load generator needs a core of its own")?;
     let mut report = Report::default();
     let run = suite::run(&suites, &roster, &settings(options), &mut report, |suite, round, kind, samples| {
         let values: Vec<String> =
@@ -180,8 +216,15 @@ fn settings(options: &Options) -> Settings {
         idle_connections: options.idle_connections,
         idle_room: 50,
         idle_quiet: Duration::from_secs(3),
+        idle_publications: options.idle_publications,
+        slow_turns: 2,
+        slow_flood: 2000,
+        storm_clients: options.storm_clients,
+        storm_missed: 50,
+        channels: options.channels,
         wait: options.wait,
         server_core: options.server_core,
+        load_core: options.load_core,
     };
     if !options.quick {
         return full;
@@ -194,6 +237,10 @@ fn settings(options: &Options) -> Settings {
         connects: full.connects.min(200),
         idle_connections: full.idle_connections.min(500),
         idle_quiet: Duration::ZERO,
+        idle_publications: full.idle_publications.min(20),
+        slow_turns: 1,
+        storm_clients: full.storm_clients.min(200),
+        channels: full.channels.min(1000),
         ..full
     }
 }

@@ -17,8 +17,12 @@ use crate::load::dialect::Dialect;
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lowercase")]
 pub enum Kind {
-    /// Ourselves.
+    /// Ourselves, with one shard.
     Fanfare,
+    /// Ourselves, with two shards.
+    #[serde(rename = "fanfare-2")]
+    #[value(skip)] // who takes part in a comparison of shards is not asked
+    FanfareTwo,
     /// A loop that only writes: what the kernel alone charges.
     Floor,
     /// Bun's own WebSocket server.
@@ -30,12 +34,14 @@ pub enum Kind {
 }
 
 /// What a server is asked to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Role {
     /// The chat on `/`.
     Chat,
     /// Sends every message back.
     Echo,
+    /// The native protocol on `/v1/ws`, or as much of it as a publication to subscribers needs.
+    Native,
 }
 
 /// A program to start.
@@ -61,7 +67,7 @@ pub struct Absent {
 pub struct Roster {
     /// The release binary `fanfare`.
     pub fanfare: PathBuf,
-    /// Its arguments; `{addr}` stands for HOST:PORT.
+    /// Its arguments; `{addr}` stands for HOST:PORT, `{shards}` for a number.
     pub fanfare_args: String,
     /// The release build of the example `echo`, called with HOST:PORT.
     pub fanfare_echo: PathBuf,
@@ -73,11 +79,17 @@ pub struct Roster {
 
 impl Kind {
     /// How the load generator speaks to it.
-    pub fn dialect(self) -> Dialect {
-        match self {
-            Self::SocketIo => Dialect::SocketIo,
+    pub fn dialect(self, role: Role) -> Dialect {
+        match (self, role) {
+            (_, Role::Native) => Dialect::Native,
+            (Self::SocketIo, _) => Dialect::SocketIo,
             _ => Dialect::Chat,
         }
+    }
+
+    /// Whether it can take part where the native protocol is spoken.
+    pub fn speaks_native(self) -> bool {
+        matches!(self, Self::Fanfare | Self::FanfareTwo | Self::Floor | Self::Bun)
     }
 
     /// Whether it knows rooms; the floor has only sockets.
@@ -90,6 +102,7 @@ impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Fanfare => "fanfare",
+            Self::FanfareTwo => "fanfare-2",
             Self::Floor => "floor",
             Self::Bun => "bun",
             Self::Ws => "ws",
@@ -103,16 +116,15 @@ impl std::fmt::Display for Role {
         f.pad(match self {
             Self::Chat => "chat",
             Self::Echo => "echo",
+            Self::Native => "native",
         })
     }
 }
 
 impl Roster {
     /// Says before the first round who is missing, and how to get it.
-    pub fn check(&self, kinds: &[Kind], roles: &[Role]) -> Result<(), Absent> {
-        kinds.iter().try_for_each(|&kind| {
-            roles.iter().try_for_each(|&role| self.launch(kind, role, SocketAddr::from(([127, 0, 0, 1], 0))).map(drop))
-        })
+    pub fn check(&self, kinds: &[Kind], role: Role) -> Result<(), Absent> {
+        kinds.iter().try_for_each(|&kind| self.launch(kind, role, SocketAddr::from(([127, 0, 0, 1], 0))).map(drop))
     }
 
     /// The program that is `kind` in `role` on `addr`.
@@ -128,16 +140,17 @@ impl Roster {
             need(self.peers.join("node_modules").join(package), INSTALL)?;
             Ok(vec![self.peers.join(name).to_string_lossy().into_owned(), role.to_string(), addr.to_string()])
         };
+        let shards = if kind == Kind::FanfareTwo { "2" } else { "1" };
         Ok(match (kind, role) {
-            (Kind::Fanfare, Role::Chat) => Launch {
+            (Kind::Fanfare | Kind::FanfareTwo, Role::Chat | Role::Native) => Launch {
                 program: need(self.fanfare.clone(), BUILD)?,
                 args: self
                     .fanfare_args
                     .split_whitespace()
-                    .map(|arg| arg.replace("{addr}", &addr.to_string()))
+                    .map(|arg| arg.replace("{addr}", &addr.to_string()).replace("{shards}", shards))
                     .collect(),
             },
-            (Kind::Fanfare, Role::Echo) => {
+            (Kind::Fanfare | Kind::FanfareTwo, Role::Echo) => {
                 Launch { program: need(self.fanfare_echo.clone(), BUILD_ECHO)?, args: vec![addr.to_string()] }
             }
             (Kind::Floor, _) => {

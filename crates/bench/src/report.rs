@@ -19,16 +19,23 @@ use crate::suite::Sample;
 pub enum Metric {
     /// The server's CPU time for one delivery.
     FanoutCpu {
+        /// Which of them.
+        of: Fanout,
         /// Publications in flight.
         window: usize,
     },
     /// Deliveries per second of wall clock; the load generator may be what limits it.
     FanoutRate {
+        /// Which of them.
+        of: Fanout,
         /// Publications in flight.
         window: usize,
     },
     /// Payload of one delivery, to show that equal things are compared.
-    FanoutBytes,
+    FanoutBytes {
+        /// Which of them.
+        of: Fanout,
+    },
     /// Echoes per second.
     EchoRate,
     /// The server's CPU time for one echo.
@@ -39,6 +46,43 @@ pub enum Metric {
     ConnectCpu,
     /// User memory of one joined, silent connection.
     IdleMemory,
+    /// User memory of one native connection with one subscription.
+    SubscribedMemory {
+        /// Publications that each has got before, and a pause.
+        published: usize,
+    },
+    /// From publishing to a subscriber's reading it, 99th percentile of all that read.
+    DeliveryP99 {
+        /// Whether one more subscriber does not read.
+        stuck: bool,
+    },
+    /// The server's CPU time for one of these deliveries.
+    DeliveryCpu {
+        /// Whether one more subscriber does not read.
+        stuck: bool,
+    },
+    /// User memory that the server needs more, at most, since one subscriber stopped reading.
+    StuckMemory,
+    /// From the first connect of all to the last publication that somebody missed.
+    StormTime,
+    /// The server's CPU time for that.
+    StormCpu,
+    /// User memory of one channel with one subscriber.
+    ChannelMemory {
+        /// Publications in it.
+        published: usize,
+    },
+}
+
+/// The fan-outs that are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fanout {
+    /// A chat room.
+    Chat,
+    /// A channel with history, by the native protocol.
+    Native,
+    /// The same on two cores, by one shard and by two.
+    Shards,
 }
 
 /// What Fanfare is to reach.
@@ -50,6 +94,8 @@ pub enum Target {
     LikeBun,
     /// At most this value.
     AtMost(f64),
+    /// Not worse than the same without a subscriber that does not read.
+    LikeWithout,
 }
 
 /// Whether it did.
@@ -68,9 +114,15 @@ impl Metric {
     /// Of its values.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu => "µs",
+            Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu | Self::DeliveryCpu { .. } => "µs",
             Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
-            Self::FanoutBytes | Self::IdleMemory => "B",
+            Self::FanoutBytes { .. }
+            | Self::IdleMemory
+            | Self::SubscribedMemory { .. }
+            | Self::ChannelMemory { .. } => "B",
+            Self::DeliveryP99 { .. } => "ms",
+            Self::StuckMemory => "KiB",
+            Self::StormTime | Self::StormCpu => "s",
         }
     }
 
@@ -81,12 +133,38 @@ impl Metric {
     /// The targets of the project; the throughput of a fan-out has none, since the generator limits it.
     pub fn targets(self) -> &'static [Target] {
         match self {
-            Self::FanoutCpu { window: 1 } => &[Target::TimesFloor(1.10), Target::LikeBun],
+            Self::FanoutCpu { of: Fanout::Shards, .. } => &[],
+            Self::FanoutCpu { window: 1, .. } => &[Target::TimesFloor(1.10), Target::LikeBun],
             Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
                 &[Target::LikeBun]
             }
-            Self::FanoutRate { .. } | Self::FanoutBytes => &[],
-            Self::IdleMemory => &[Target::AtMost(2048.0)],
+            Self::FanoutRate { .. } | Self::FanoutBytes { .. } => &[],
+            Self::IdleMemory | Self::SubscribedMemory { published: 0 } => &[Target::AtMost(2048.0)],
+            Self::SubscribedMemory { .. } => &[Target::AtMost(2560.0)],
+            Self::DeliveryP99 { stuck: true } | Self::DeliveryCpu { stuck: true } => &[Target::LikeWithout],
+            // An outbox and a page of 256 KiB each, and as much again for how an allocator rounds.
+            Self::StuckMemory => &[Target::AtMost(1024.0)],
+            Self::DeliveryP99 { .. } | Self::DeliveryCpu { .. } => &[],
+            Self::StormTime | Self::StormCpu | Self::ChannelMemory { .. } => &[],
+        }
+    }
+
+    /// The same without a subscriber that does not read.
+    fn without(self) -> Option<Self> {
+        match self {
+            Self::DeliveryP99 { .. } => Some(Self::DeliveryP99 { stuck: false }),
+            Self::DeliveryCpu { .. } => Some(Self::DeliveryCpu { stuck: false }),
+            _ => None,
+        }
+    }
+
+    /// With whom the servers of a round are compared, and how a table's column says it.
+    fn references(self) -> &'static [(Kind, &'static str)] {
+        match self {
+            Self::FanoutCpu { of: Fanout::Shards, .. }
+            | Self::FanoutRate { of: Fanout::Shards, .. }
+            | Self::FanoutBytes { of: Fanout::Shards } => &[(Kind::Fanfare, "x one")],
+            _ => &[(Kind::Floor, "x floor"), (Kind::Bun, "x bun")],
         }
     }
 }
@@ -94,15 +172,42 @@ impl Metric {
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FanoutCpu { window } => write!(f, "fan-out, window {window}: server CPU per delivery"),
-            Self::FanoutRate { window } => write!(f, "fan-out, window {window}: deliveries per second"),
-            Self::FanoutBytes => f.write_str("fan-out: payload of a delivery"),
+            Self::FanoutCpu { of, window } => write!(f, "{of}, window {window}: server CPU per delivery"),
+            Self::FanoutRate { of, window } => write!(f, "{of}, window {window}: deliveries per second"),
+            Self::FanoutBytes { of } => write!(f, "{of}: payload of a delivery"),
             Self::EchoRate => f.write_str("echo: echoes per second"),
             Self::EchoCpu => f.write_str("echo: server CPU per echo"),
             Self::ConnectRate => f.write_str("connect: connections made and closed per second"),
             Self::ConnectCpu => f.write_str("connect: server CPU per connection made and closed"),
             Self::IdleMemory => f.write_str("idle: user memory per joined connection"),
+            Self::SubscribedMemory { published: 0 } => {
+                f.write_str("native idle: user memory per subscribed connection")
+            }
+            Self::SubscribedMemory { published } => {
+                write!(f, "native idle: user memory per connection after {published} publications")
+            }
+            Self::DeliveryP99 { stuck: false } => f.write_str("slow: p99 of a delivery, all read"),
+            Self::DeliveryP99 { stuck: true } => f.write_str("slow: p99 of a delivery, one more does not read"),
+            Self::DeliveryCpu { stuck: false } => f.write_str("slow: server CPU per delivery, all read"),
+            Self::DeliveryCpu { stuck: true } => f.write_str("slow: server CPU per delivery, one more does not read"),
+            Self::StuckMemory => f.write_str("slow: user memory held for the one that does not read"),
+            Self::StormTime => f.write_str("storm: until all have recovered"),
+            Self::StormCpu => f.write_str("storm: server CPU until all have recovered"),
+            Self::ChannelMemory { published: 0 } => f.write_str("channels: user memory per channel with a subscriber"),
+            Self::ChannelMemory { published } => {
+                write!(f, "channels: user memory per channel with a subscriber, {published} published")
+            }
         }
+    }
+}
+
+impl fmt::Display for Fanout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chat => "fan-out",
+            Self::Native => "native fan-out",
+            Self::Shards => "native fan-out on two cores",
+        })
     }
 }
 
@@ -112,6 +217,7 @@ impl fmt::Display for Target {
             Self::TimesFloor(times) => write!(f, "at most {times:.2} x the floor"),
             Self::LikeBun => f.write_str("not worse than bun"),
             Self::AtMost(max) => write!(f, "at most {max}"),
+            Self::LikeWithout => f.write_str("not worse than without"),
         }
     }
 }
@@ -175,11 +281,14 @@ impl Report {
         let held = match target {
             Target::TimesFloor(times) => self.ratio(metric, Kind::Fanfare, Kind::Floor)?.median <= times,
             Target::AtMost(max) => ours.median <= max,
-            Target::LikeBun => {
-                let bun = self.summary(metric, Kind::Bun)?;
+            Target::LikeBun | Target::LikeWithout => {
+                let other = match target {
+                    Target::LikeBun => self.summary(metric, Kind::Bun)?,
+                    _ => self.summary(metric.without()?, Kind::Fanfare)?,
+                };
                 let better =
-                    if metric.more_is_better() { ours.median >= bun.median } else { ours.median <= bun.median };
-                if !better && ours.overlaps(&bun) {
+                    if metric.more_is_better() { ours.median >= other.median } else { ours.median <= other.median };
+                if !better && ours.overlaps(&other) {
                     return Some(Verdict::Equal);
                 }
                 better
@@ -194,6 +303,45 @@ impl Report {
             .keys()
             .flat_map(|&metric| metric.targets().iter().map(move |&target| (metric, target)))
             .filter_map(|(metric, target)| Some((metric, target, self.verdict(metric, target)?)))
+    }
+
+    /// A metric as a block: a line for each server, with the ratios.
+    fn write_compared(&self, f: &mut fmt::Formatter<'_>, metric: Metric) -> fmt::Result {
+        let of = &self.samples[&metric];
+        let rounds = of.values().map(Vec::len).max().unwrap_or(0);
+        writeln!(f, "{metric} ({}; median [q1 - q3] of {rounds} rounds)", metric.unit())?;
+        write!(f, "  {:<9} {:>10}   {:<23}", "", "median", "[q1 - q3]")?;
+        for (_, column) in metric.references() {
+            write!(f, " {column:>8}")?;
+        }
+        writeln!(f)?;
+        for &kind in of.keys() {
+            let Some(Summary { q1, median, q3, .. }) = self.summary(metric, kind) else { continue };
+            let range = format!("[{} - {}]", value(q1), value(q3));
+            write!(f, "  {kind:<9} {:>10}   {range:<23}", value(median))?;
+            for &(to, _) in metric.references() {
+                match self.ratio(metric, kind, to) {
+                    Some(ratio) => write!(f, " {:>8.2}", ratio.median)?,
+                    None => write!(f, " {:>8}", "-")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        writeln!(f)
+    }
+
+    /// What only Fanfare was measured by: a line for each metric.
+    fn write_alone(&self, f: &mut fmt::Formatter<'_>, metrics: &[&Metric]) -> fmt::Result {
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "fanfare alone (median [q1 - q3] of so many samples)")?;
+        for &&metric in metrics {
+            let Some(Summary { count, q1, median, q3 }) = self.summary(metric, Kind::Fanfare) else { continue };
+            let (range, unit) = (format!("[{} - {}]", value(q1), value(q3)), metric.unit());
+            writeln!(f, "  {:<65} {:>8} {unit:<4} {range:<19} {count:>3}", metric.to_string(), value(median))?;
+        }
+        writeln!(f)
     }
 
     /// For programs: every sample, summary, ratio and verdict.
@@ -211,6 +359,7 @@ impl Report {
                             "summary": Summary::of(samples),
                             "to_floor": self.ratio(metric, kind, Kind::Floor),
                             "to_bun": self.ratio(metric, kind, Kind::Bun),
+                            "to_fanfare": self.ratio(metric, kind, Kind::Fanfare),
                         })
                     })
                     .collect();
@@ -236,24 +385,12 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
-        for (&metric, of) in &self.samples {
-            let rounds = of.values().map(Vec::len).max().unwrap_or(0);
-            writeln!(f, "{metric} ({}; median [q1 - q3] of {rounds} rounds)", metric.unit())?;
-            writeln!(f, "  {:<9} {:>10}   {:<23} {:>8} {:>8}", "", "median", "[q1 - q3]", "x floor", "x bun")?;
-            for &kind in of.keys() {
-                let Some(Summary { q1, median, q3, .. }) = self.summary(metric, kind) else { continue };
-                let range = format!("[{} - {}]", value(q1), value(q3));
-                write!(f, "  {kind:<9} {:>10}   {range:<23}", value(median))?;
-                for to in [Kind::Floor, Kind::Bun] {
-                    match self.ratio(metric, kind, to) {
-                        Some(ratio) => write!(f, " {:>8.2}", ratio.median)?,
-                        None => write!(f, " {:>8}", "-")?,
-                    }
-                }
-                writeln!(f)?;
-            }
-            writeln!(f)?;
+        let (alone, compared): (Vec<&Metric>, Vec<&Metric>) =
+            self.samples.keys().partition(|metric| self.samples[metric].keys().eq([&Kind::Fanfare]));
+        for metric in compared {
+            self.write_compared(f, *metric)?;
         }
+        self.write_alone(f, &alone)?;
         for (metric, target, verdict) in self.verdicts() {
             writeln!(f, "{verdict:<26} {metric}: {target}")?;
         }
@@ -298,12 +435,50 @@ mod tests {
 
     #[test]
     fn the_floor_is_compared_round_by_round() {
-        let metric = Metric::FanoutCpu { window: 1 };
+        let metric = Metric::FanoutCpu { of: Fanout::Chat, window: 1 };
         // The machine was half as fast in two of three rounds; each round says 1.05.
         let report = report(metric, &[(Kind::Fanfare, &[4.2, 8.4, 8.4]), (Kind::Floor, &[4.0, 8.0, 8.0])]);
         assert_eq!(report.verdict(metric, Target::TimesFloor(1.10)), Some(Verdict::Held));
         assert_eq!(report.verdict(metric, Target::TimesFloor(1.04)), Some(Verdict::Missed));
         assert_eq!(report.verdict(metric, Target::LikeBun), None, "bun did not take part");
+    }
+
+    #[test]
+    fn a_latency_is_compared_with_the_one_without_the_stuck_subscriber() {
+        let table = [
+            ("better", [1.0, 2.0], [3.0, 4.0], Verdict::Held),
+            ("worse, overlapping", [3.0, 5.0], [3.0, 4.0], Verdict::Equal),
+            ("worse", [5.0, 6.0], [3.0, 4.0], Verdict::Missed),
+        ];
+        for (name, with, without, expected) in table {
+            let mut report = report(Metric::DeliveryP99 { stuck: true }, &[(Kind::Fanfare, &with)]);
+            for value in without {
+                report.add(Kind::Fanfare, &[Sample { metric: Metric::DeliveryP99 { stuck: false }, value }]);
+            }
+            let verdicts: Vec<_> = report.verdicts().map(|(.., verdict)| verdict).collect();
+            assert_eq!(verdicts, [expected], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_only_fanfare_does_is_one_line() {
+        let report = report(Metric::SubscribedMemory { published: 0 }, &[(Kind::Fanfare, &[1500.0])]);
+        let expected = "\
+fanfare alone (median [q1 - q3] of so many samples)
+  native idle: user memory per subscribed connection                    1500 B    [1500 - 1500]         1
+
+held                       native idle: user memory per subscribed connection: at most 2048
+";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn two_shards_are_compared_with_one() {
+        let metric = Metric::FanoutCpu { of: Fanout::Shards, window: 1 };
+        let report = report(metric, &[(Kind::Fanfare, &[4.0, 8.0]), (Kind::FanfareTwo, &[5.0, 10.0])]);
+        let text = report.to_string();
+        let line = text.lines().find(|line| line.contains("fanfare-2")).expect("a line of its own");
+        assert!(text.contains("x one") && line.ends_with("1.25"), "{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A server under measurement: a process on one core, its CPU time and its memory.
+//! A server under measurement: a process on its core or cores, its CPU time and its memory.
 //!
 //! Started by a [`Launch`], reachable when `start` returns, ended when dropped. CPU time is that of all its threads, in
 //! nanoseconds from the scheduler where the kernel tells them, else in ticks. Everything is read from `/proc`: Linux only.
@@ -47,18 +47,19 @@ pub enum ServerError {
     },
 }
 
-/// Pins this thread, and what it spawns from now on, to one core.
-pub fn pin(core: usize) -> Result<(), ServerError> {
+/// Pins this thread, and what it spawns from now on, to these cores.
+pub fn pin(cores: &[usize]) -> Result<(), ServerError> {
     let mut cpus = CpuSet::new();
-    cpus.set(core);
-    sched_setaffinity(None, &cpus).map_err(io_error(format!("run on core {core}")))
+    cores.iter().for_each(|&core| cpus.set(core));
+    sched_setaffinity(None, &cpus).map_err(io_error(format!("run on core {cores:?}")))
 }
 
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
-    log: PathBuf,
+    pid: u32,
+    /// If it is ours to end.
+    child: Option<(Child, PathBuf)>,
     /// Where it listens.
     pub addr: SocketAddr,
 }
@@ -79,8 +80,8 @@ impl Server {
         listener.local_addr().map_err(io_error("find a free port"))
     }
 
-    /// Starts it on `core` and waits until it accepts connections.
-    pub fn start(launch: &Launch, addr: SocketAddr, core: usize) -> Result<Self, ServerError> {
+    /// Starts it on `cores` and waits until it accepts connections.
+    pub fn start(launch: &Launch, addr: SocketAddr, cores: &[usize]) -> Result<Self, ServerError> {
         let program = launch.program.display().to_string();
         let log = std::env::temp_dir().join(format!("fanfare-bench-{}-{}.log", std::process::id(), addr.port()));
         let output = fs::File::create(&log).map_err(io_error(format!("create {}", log.display())))?;
@@ -88,7 +89,7 @@ impl Server {
         // A child inherits the affinity of the thread that spawns it; so do the threads it starts before anybody could
         // pin them from outside.
         let ours = sched_getaffinity(None).map_err(io_error("ask for our core"))?;
-        pin(core)?;
+        pin(cores)?;
         let spawned = Command::new(&launch.program)
             .args(&launch.args)
             .env("NODE_ENV", "production")
@@ -98,15 +99,22 @@ impl Server {
             .spawn();
         sched_setaffinity(None, &ours).map_err(io_error("return to our core"))?;
         let child = spawned.map_err(io_error(format!("start {program}")))?;
-        let mut server = Self { child, log, addr };
+        let mut server = Self { pid: child.id(), child: Some((child, log)), addr };
         server.await_listening(&program)?;
         Ok(server)
+    }
+
+    /// A server that somebody else started, serves already and is not ended by us.
+    pub fn attached(pid: u32, addr: SocketAddr) -> Self {
+        Self { pid, child: None, addr }
     }
 
     fn await_listening(&mut self, program: &str) -> Result<(), ServerError> {
         let started = Instant::now();
         let why = loop {
-            if let Some(status) = self.child.try_wait().map_err(io_error("ask for a child's state"))? {
+            if let Some((child, _)) = &mut self.child
+                && let Some(status) = child.try_wait().map_err(io_error("ask for a child's state"))?
+            {
                 break status.to_string();
             }
             if TcpStream::connect(self.addr).is_ok() {
@@ -125,7 +133,7 @@ impl Server {
         // The last bytes of a connection may reach us before its process is quite gone.
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(500) {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Ok(Some(status)) = self.child.as_mut()?.0.try_wait() {
                 return Some(format!("{status}\n{}", self.printed()));
             }
             sleep(Duration::from_millis(10));
@@ -134,7 +142,7 @@ impl Server {
     }
 
     fn printed(&self) -> String {
-        let printed = fs::read_to_string(&self.log).unwrap_or_default();
+        let printed = self.child.as_ref().and_then(|(_, log)| fs::read_to_string(log).ok()).unwrap_or_default();
         let tail = printed.char_indices().rev().nth(1000).map_or(0, |(at, _)| at);
         printed[tail..].to_owned()
     }
@@ -157,7 +165,7 @@ impl Server {
 
     /// The same at once, for when the server is to go on working.
     pub fn cpu_now(&self) -> Result<Duration, ServerError> {
-        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = format!("/proc/{}/task", self.pid);
         let mut total = Duration::ZERO;
         for task in fs::read_dir(&tasks).map_err(io_error(format!("read {tasks}")))? {
             let path = task.map_err(io_error(format!("read {tasks}")))?.path().join("schedstat");
@@ -172,7 +180,7 @@ impl Server {
 
     /// For kernels without `schedstat`.
     fn cpu_in_ticks(&self) -> Result<Duration, ServerError> {
-        let path = format!("/proc/{}/stat", self.child.id());
+        let path = format!("/proc/{}/stat", self.pid);
         let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
         let ticks = parse_stat(&text).ok_or_else(|| proc_error(path))?;
         Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
@@ -180,7 +188,7 @@ impl Server {
 
     /// Bytes of user memory that are its own: the proportional set size. Buffers of the kernel's sockets are not in it.
     pub fn memory_bytes(&self) -> Result<u64, ServerError> {
-        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let path = format!("/proc/{}/smaps_rollup", self.pid);
         let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
         parse_pss(&text).ok_or_else(|| proc_error(path))
     }
@@ -188,10 +196,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it is already gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_file(&self.log);
+        if let Some((child, log)) = &mut self.child {
+            // Both fail only if it is already gone.
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = fs::remove_file(log);
+        }
     }
 }
 

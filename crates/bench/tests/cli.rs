@@ -25,7 +25,7 @@ fn every_suite_measures_the_floor() {
         std::fs::remove_file(&json).expect("removed");
         let report: serde_json::Value = serde_json::from_slice(&written).expect("JSON");
         let metrics = report["metrics"].as_array().expect("a list");
-        assert_eq!(metrics.len(), 10, "{report:#}");
+        assert_eq!(metrics.len(), 15, "{report:#}");
         for metric in metrics {
             let name = metric["metric"].as_str().expect("a name");
             assert!(text(&output.stdout).contains(name), "{name} is in the table too");

@@ -2,7 +2,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Address, Chat, Config, Fanfare, Native, Origins, Running};
+use fanfare::{Address, ApiKey, Chat, Config, Fanfare, Native, Origins, Running};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,9 +31,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         config.shards = shards;
     }
     let shards = config.shards;
+    let api_key = args.api_key.unwrap_or_else(random_key);
+    config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
+        sentence: error.to_string(),
+        hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
+        status: 1,
+    })?);
     let mut signals = watch_signals()?;
     let running = start(config, args.listen)?;
-    let api_key = args.api_key.unwrap_or_else(random_key);
     greet(&running, shards, &api_key);
     signals.wait_for_one();
     eprintln!("stopping: clients are told to come back; once more ends it at once");
@@ -87,8 +92,24 @@ fn greet(running: &Running, shards: usize, api_key: &str) {
     if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
+    if let Some(address) = running.addresses().first() {
+        let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
+    }
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// A line to paste into a shell: everybody in the demo's first room sees it.
+fn curl(address: &Address, api_key: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let place = match address {
+        Address::Tcp(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
+    };
+    let key = quoted(&format!("Authorization: Bearer {api_key}"));
+    let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
+    format!("curl {place}/api/v1/publish -H {key} -d {body}")
 }
 
 /// The handling of signals, ready before the server is, so that none ends the process without a word.
@@ -152,5 +173,28 @@ fn random_key() -> String {
     match getrandom::fill(&mut bytes) {
         Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         Err(_) => String::new(), // no randomness, no key: an empty one is never accepted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_paste_says_where_and_is_quoted_for_a_shell() {
+        let rows = [
+            ("127.0.0.1:8080", "k", "curl http://127.0.0.1:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            ("[::1]:8080", "k", "curl http://[::1]:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            ("0.0.0.0:1", "it's", r"curl http://localhost:1/api/v1/publish -H 'Authorization: Bearer it'\''s' -d "),
+            (
+                "unix:/a b",
+                "k",
+                "curl --unix-socket '/a b' http://localhost/api/v1/publish -H 'Authorization: Bearer k' -d ",
+            ),
+        ];
+        for (address, key, start) in rows {
+            let line = curl(&address.parse().expect("an address"), key);
+            assert!(line.starts_with(start) && line.ends_with("}}'"), "{address}: {line}");
+        }
     }
 }

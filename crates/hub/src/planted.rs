@@ -44,15 +44,15 @@ rows! {
     FullIsRead, "A connection is read although its outbox is full.";
     KeyUnchecked, "A key that was used is taken for a new one.";
     HistoryUnbounded, "The history of a shard grows beyond its bound.";
-    LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
-    TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
-    EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     MembersUntold, "The home is not told that subscriptions have ended.";
     MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
     AwayKept, "A session without connection outlives its disconnection by the application.";
     GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
     EndUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
     HistoryForAll, "History tells a client of publications that are for others.";
+    LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
+    TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
+    EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

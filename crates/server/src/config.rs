@@ -1,5 +1,6 @@
 //! The checked settings that a server is built with. The command line and the embedder fill it.
 
+use crate::api::ApiKey;
 use crate::origin::Origins;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::sync::Arc;
@@ -12,6 +13,8 @@ pub struct Config {
     pub shards: usize,
     /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
+    /// Who may use the HTTP API, `/api/`. Default: nobody; then there is none.
+    pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
     /// Which pages of browsers may open connections. Default: those of the same host.
@@ -39,6 +42,7 @@ impl Default for Config {
         Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             rules: Arc::default(),
+            api_keys: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
             head_timeout: Duration::from_secs(10),

@@ -53,6 +53,9 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
 }
 
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if let Some(api) = routes.api.as_ref().filter(|api| api.is_at(request.uri().path())) {
+        return Ok(api.serve(request).await);
+    }
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let http1 = matches!(request.version(), http::Version::HTTP_10 | http::Version::HTTP_11);

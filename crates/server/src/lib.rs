@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod api;
 mod chat;
 mod clock;
 mod config;
@@ -28,6 +29,7 @@ mod service;
 mod shard;
 mod testing;
 
+pub use api::{Api, ApiKey, ApiKeyError};
 pub use axum::Json;
 pub use axum::extract::{FromRef, State};
 pub use chat::Chat;
@@ -38,6 +40,7 @@ pub use embed::{
 };
 pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
+pub use fanfare_wire::native::app::Kind as ApiCommand;
 pub use handle::{Handle, Published};
 pub use listen::{Address, InvalidAddress};
 pub use native::Native;

@@ -1,5 +1,6 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
+use crate::api::{Api, ApiKey, Endpoint};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::{
@@ -87,6 +88,14 @@ pub enum ServeError {
         /// The subprotocol.
         subprotocol: Option<&'static str>,
     },
+    /// Two API keys are the same text, so that nobody could say which of them was meant.
+    #[error("the API keys {first:?} and {second:?} are the same text")]
+    SameApiKey {
+        /// The name of one.
+        first: String,
+        /// The name of the other.
+        second: String,
+    },
     /// The operating system gave no thread or no randomness.
     #[error("the operating system refused a {what}: {source}")]
     System {
@@ -121,6 +130,7 @@ pub struct Fanfare {
     clock: Clock,
     config: Arc<Config>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
+    api: Option<Arc<Endpoint>>,
     pages: axum::Router,
 }
 
@@ -162,6 +172,11 @@ impl Fanfare {
     /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// The HTTP API, to be mounted elsewhere too; `None` without keys. The server's own listeners serve it anyway.
+    pub fn api(&self) -> Option<Api> {
+        self.api.clone().map(Api::new)
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -236,7 +251,7 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), pages: self.pages.clone() };
+        let routes = Routes { upgrades: upgrades.collect(), api: self.api.clone(), pages: self.pages.clone() };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
@@ -292,6 +307,14 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Lets whoever shows this key use the HTTP API, below `/api/`; besides the settings' own
+    /// ([`Config::api_keys`]). Say it after [`config`](Self::config).
+    #[must_use]
+    pub fn api_key(mut self, key: ApiKey) -> Self {
+        self.config.api_keys.push(key);
         self
     }
 
@@ -432,6 +455,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let pages = self.pages.fallback(http::not_found).merge(health);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
+        let api = endpoint(&self.config, &handle)?;
         let handlers = Arc::new(self.handlers);
         Ok(Fanfare {
             handlers,
@@ -440,6 +464,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
             clock: Clock::system(),
             config: Arc::new(self.config),
             protocols: self.protocols,
+            api,
             pages,
         })
     }
@@ -509,6 +534,19 @@ impl Running {
         }
         result
     }
+}
+
+fn endpoint(config: &Config, handle: &Handle) -> Result<Option<Arc<Endpoint>>, ServeError> {
+    if config.api_keys.is_empty() {
+        return Ok(None);
+    }
+    let mut salt = [0; 32];
+    fill_random(&mut salt)?;
+    let endpoint = Endpoint::new(handle.clone(), &config.api_keys, (&config.limits).into(), config.head_timeout, salt);
+    if let Some((first, second)) = endpoint.same_keys() {
+        return Err(ServeError::SameApiKey { first: first.to_owned(), second: second.to_owned() });
+    }
+    Ok(Some(Arc::new(endpoint)))
 }
 
 /// The runtime that this is called on, if it can run handlers.

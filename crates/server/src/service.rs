@@ -85,6 +85,9 @@ where
 
 impl Inner {
     async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        if let Some(api) = self.routes.api.as_ref().filter(|api| api.is_at(request.uri().path())) {
+            return api.serve(request).await;
+        }
         let headers: Vec<(&str, &[u8])> =
             request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);

@@ -5,8 +5,8 @@
 
 mod presence;
 
+use crate::application::{plain, user_of};
 use crate::counts::Counts;
-use crate::hooks::{plain, user_of};
 use crate::ledger::Kept;
 use crate::store::Stores;
 use crate::wire::ToClient;
@@ -77,9 +77,9 @@ enum Asked {
     PresenceSet { channel: ChannelName, data: Vec<u8> },
     PresenceClear(ChannelName),
     Presence(ChannelName),
+    History(ChannelName),
     Rpc(Vec<u8>),
     Refresh(UserId),
-    History(ChannelName),
     Other,
 }
 
@@ -397,12 +397,12 @@ impl Checker {
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
             }
+            (Asked::History(channel), ReplyBody::History(history)) => {
+                return self.history(view.client, &channel, history, stores);
+            }
             (Asked::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
             (Asked::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
                 self.counts.refreshed += 1;
-            }
-            (Asked::History(channel), ReplyBody::History(history)) => {
-                return self.history(view.client, &channel, history, stores);
             }
             (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
             (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),

@@ -29,7 +29,7 @@ impl World {
         match &command {
             AppCommand::Publish { publish, .. } => self.checker.app_publishes(publish.data.bytes()),
             AppCommand::Subscribe { options, .. } => {
-                self.handlers.grants(self.app.sessions_of(token), &options.channel);
+                self.application.grants(self.app.sessions_of(token), &options.channel);
             }
             // Presence goes with it, whether or not the client hears of that.
             AppCommand::Unsubscribe { channel, .. } => {

@@ -69,7 +69,7 @@ impl World {
     pub(super) fn heal(&mut self) -> Verdict {
         self.trace.note(self.now_ms, || "everything heals".to_owned());
         self.calm = true;
-        self.handlers.calm_from = Some(self.numbers.next + 1);
+        self.application.calm_from = Some(self.numbers.next + 1);
         self.stores.borrow_mut().faults = Default::default();
         for pipe in 0..self.pipes.len() {
             self.mend(pipe)?;

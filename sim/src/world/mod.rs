@@ -10,11 +10,11 @@ mod faults;
 mod network;
 
 use crate::app::App;
+use crate::application::{Answering, Application};
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
-use crate::hooks::{Answering, Handlers};
 use crate::pipe::{Pipe, SinceFull};
 use crate::plan::Plan;
 use crate::store::Stores;
@@ -55,9 +55,9 @@ pub(crate) struct World {
     cores: Vec<CoreClient>,
     numbers: Numbers,
     checker: Checker,
-    handlers: Handlers,
     app: App,
     app_answers: Vec<(AppToken, AppAnswer)>,
+    application: Application,
     rules: Arc<Rules>,
     counts: Counts,
     trace: Trace,
@@ -160,9 +160,9 @@ impl World {
             cores,
             numbers: Numbers::default(),
             checker: Checker::default(),
-            handlers: Handlers::new(plan.hooks.clone(), hook_rng),
             app: App::default(),
             app_answers: Vec::new(),
+            application: Application::new(plan.hooks.clone(), hook_rng),
             rules,
             counts: Counts::default(),
             trace,
@@ -214,11 +214,11 @@ impl World {
             self.counts.core_messages += core.messages;
             self.counts.core_gaps += core.gaps;
         }
-        self.counts.hook_asked += self.handlers.asked;
-        self.counts.hook_late += self.handlers.late;
-        self.counts.hook_missing += self.handlers.missing;
-        self.counts.hook_denied += self.handlers.denied;
-        self.counts.hook_edited += self.handlers.edited;
+        self.counts.hook_asked += self.application.asked;
+        self.counts.hook_late += self.application.late;
+        self.counts.hook_missing += self.application.missing;
+        self.counts.hook_denied += self.application.denied;
+        self.counts.hook_edited += self.application.edited;
         let stores = self.stores.borrow();
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
@@ -298,7 +298,7 @@ impl World {
             Event::Hook { shard, token, number, answer } => {
                 self.trace
                     .note(self.now_ms, || format!("the application answers {token:?} of shard {shard}: {answer:?}"));
-                self.handlers.answers(number, &answer);
+                self.application.answers(number, &answer);
                 self.handle(shard, Input::HookAnswer { token, answer })?;
             }
             Event::CoreToken { client } => self.core_token(client)?,
@@ -383,7 +383,7 @@ impl World {
                     since.answers += 1;
                 }
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
-                    self.handlers.said(pipe, reply);
+                    self.application.said(pipe, reply);
                 }
                 self.append(shard, conn, &message, frame, inputs);
             }
@@ -400,18 +400,18 @@ impl World {
                 }
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
             Effect::Ask { token, question } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
-                let answering = self.handlers.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
+                let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
                 if let Some(Answering { number, answer, after_ms }) = answering {
                     self.after(after_ms, Event::Hook { shard, token, number, answer });
                 }
             }
             Effect::Notice(notice) => {
                 self.trace.note(self.now_ms, || format!("shard {shard} tells the application {notice:?}"));
-                self.handlers.told(&notice);
+                self.application.told(&notice);
             }
-            Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
                 let mut late = self.rng.below(3);
@@ -480,7 +480,7 @@ impl World {
 
     /// Promise 6: what is accounted stays within its bound.
     fn bounds(&mut self, shard: usize) -> Verdict {
-        self.handlers.broken()?;
+        self.application.broken()?;
         let questions = self.shards[shard].shard.stats().questions;
         if questions > self.plan.limits.questions_max {
             return Err(format!("promise 6: {questions} questions, the limit is {}", self.plan.limits.questions_max));
@@ -524,13 +524,14 @@ impl World {
                 return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
             }
         }
-        self.handlers.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
-        for (channel, _, kept) in self.stores.borrow().ledger.all() {
-            self.handlers.check_kept(channel, &kept.publication)?;
-        }
         if self.plan.app {
             let (subscribers, connected) = self.checker.subscribers();
             self.app.finish(&subscribers, connected)?;
+        }
+        self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
+        // What the application publishes itself it is not asked about.
+        for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {
+            self.application.check_kept(channel, kept.publication.data.bytes())?;
         }
         let rules = self.rules.clone();
         for core in &self.cores {

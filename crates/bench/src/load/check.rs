@@ -44,6 +44,16 @@ pub enum DeliveryError {
         /// How many there are.
         published: u64,
     },
+    /// Publication n of a new channel has another place than n + 1.
+    #[error("subscriber {subscriber} got publication {seq} at offset {offset}")]
+    Misplaced {
+        /// Who got it.
+        subscriber: usize,
+        /// Its sequence number.
+        seq: u64,
+        /// Where it stood.
+        offset: u64,
+    },
     /// Not the bytes that were published.
     #[error("subscriber {subscriber} got a content that nobody published")]
     Damaged {
@@ -73,6 +83,12 @@ pub fn seq_of(content: &[u8]) -> Option<u64> {
         };
         Some(seq << 4 | u64::from(value))
     })
+}
+
+/// Checks that a publication stands where it should, in a channel that only we publish to, from 0.
+pub fn numbered(subscriber: usize, offset: u64, content: &[u8]) -> Result<u64, DeliveryError> {
+    let seq = seq_of(content).ok_or(DeliveryError::Damaged { subscriber })?;
+    if offset == seq + 1 { Ok(seq) } else { Err(DeliveryError::Misplaced { subscriber, seq, offset }) }
 }
 
 /// What was published and who has it.
@@ -122,6 +138,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// How many were published.
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
     /// Publications that some subscriber still lacks.
     pub fn in_flight(&self) -> usize {
         self.missing.len()
@@ -163,6 +184,14 @@ mod tests {
         assert_eq!(seq_of(b"0000000000000001"), None, "filler cut off");
         assert_eq!(seq_of(content(1).replace('x', "y").as_bytes()), None, "filler changed");
         assert_eq!(seq_of(content(1).to_uppercase().as_bytes()), None);
+    }
+
+    #[test]
+    fn a_place_is_the_number_and_one() {
+        assert_eq!(numbered(3, 8, content(7).as_bytes()), Ok(7));
+        let error = DeliveryError::Misplaced { subscriber: 3, seq: 7, offset: 7 };
+        assert_eq!(numbered(3, 7, content(7).as_bytes()), Err(error));
+        assert_eq!(numbered(3, 8, b"hello"), Err(DeliveryError::Damaged { subscriber: 3 }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the load generator says to a server, and what it recognises in the answers.
 //!
-//! Two dialects: the chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor) and the same chat as Socket.IO
-//! events. Answers are recognised, not parsed: the generator shares the machine with the server, so a look for one
+//! The chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor), the same chat as Socket.IO events, and the part
+//! of the native protocol that is comparable with a chat: a room is a channel there. Answers are recognised, not parsed: the generator shares the machine with the server, so a look for one
 //! needle per frame is all it does. What matters, the content, is then checked byte by byte.
 
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use memchr::memmem;
 
 use super::check::CONTENT_LEN;
+use super::native::{self, Heard};
 
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Dialect {
     Chat,
     /// Socket.IO 5 in Engine.IO 4, websocket transport only.
     SocketIo,
+    /// Fanfare's native protocol, version 1.
+    Native,
 }
 
 /// What a message from a server is, as far as the benchmark cares.
@@ -26,7 +29,7 @@ pub enum Said<'a> {
     Message(&'a [u8]),
     /// Somebody joined.
     Join,
-    /// The newcomer's welcome: its join is done.
+    /// The newcomer's welcome: its join is done. In the native protocol: it is subscribed.
     RoomState,
     /// Anything else.
     Other,
@@ -38,7 +41,13 @@ impl Dialect {
         match self {
             Self::Chat => "/",
             Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
+            Self::Native => native::TARGET,
         }
+    }
+
+    /// The subprotocol to ask for.
+    pub fn subprotocol(self) -> Option<&'static str> {
+        (self == Self::Native).then_some(native::SUBPROTOCOL)
     }
 
     /// Appends a client's join.
@@ -46,18 +55,20 @@ impl Dialect {
         let head = match self {
             Self::Chat => r#"{"type":"join","#,
             Self::SocketIo => r#"42["join",{"#,
+            Self::Native => return native::connect(None, Some((room, None)), out),
         };
         let tail = self.tail();
         // Writing to a String cannot fail.
         let _ = write!(out, r#"{head}"userId":"{user}","username":"{user}","roomId":"{room}","timestamp":0}}{tail}"#);
     }
 
-    /// Appends a client's chat message. As long as what the server makes of it, so that the floor's frames, which carry
-    /// these bytes on, have the size of everybody's.
-    pub fn message(self, user: &str, content: &str, out: &mut String) {
+    /// Appends a client's message number `seq`. In a chat it is as long as what the server makes of it, so that the floor's
+    /// frames, which carry these bytes on, have the size of everybody's; natively see [`native::message`].
+    pub fn message(self, user: &str, room: &str, seq: u64, content: &str, out: &mut String) {
         let head = match self {
             Self::Chat => r#"{"type":"message","#,
             Self::SocketIo => r#"42["message",{"#,
+            Self::Native => return native::publish(seq, room, content, out),
         };
         let tail = self.tail();
         let _ = write!(
@@ -69,7 +80,7 @@ impl Dialect {
     /// Appends what an echo server is to send back as it is.
     pub fn echo(self, content: &str, out: &mut String) {
         match self {
-            Self::Chat => out.push_str(content),
+            Self::Chat | Self::Native => out.push_str(content),
             Self::SocketIo => {
                 let _ = write!(out, r#"42["echo","{content}"]"#);
             }
@@ -80,6 +91,13 @@ impl Dialect {
     pub fn read(self, payload: &[u8]) -> Said<'_> {
         const CONTENT: &[u8] = br#""content":""#;
         match self {
+            Self::Native => {
+                return match native::read(payload) {
+                    Heard::Message(entry) => Said::Message(entry.content),
+                    Heard::Subscribed { .. } => Said::RoomState,
+                    _ => Said::Other,
+                };
+            }
             Self::Chat if memmem::find(payload, br#""type":"message""#).is_some() => {}
             Self::Chat if memmem::find(payload, br#""type":"join""#).is_some() => return Said::Join,
             Self::Chat if memmem::find(payload, br#""type":"room_state""#).is_some() => return Said::RoomState,
@@ -98,8 +116,8 @@ impl Dialect {
 
     fn tail(self) -> &'static str {
         match self {
-            Self::Chat => "",
             Self::SocketIo => "]",
+            Self::Chat | Self::Native => "",
         }
     }
 }
@@ -114,7 +132,7 @@ mod tests {
         for dialect in [Dialect::Chat, Dialect::SocketIo] {
             let content = check::content(7);
             let mut message = String::new();
-            dialect.message("u0", &content, &mut message);
+            dialect.message("u0", "general", 7, &content, &mut message);
             assert_eq!(dialect.read(message.as_bytes()), Said::Message(content.as_bytes()), "{dialect:?}");
             let mut join = String::new();
             dialect.join("u0", "general", &mut join);
@@ -144,7 +162,7 @@ mod tests {
     #[test]
     fn a_publication_is_as_long_as_what_a_server_makes_of_it() {
         let mut message = String::new();
-        Dialect::Chat.message("u0", &check::content(0), &mut message);
+        Dialect::Chat.message("u0", "general", 0, &check::content(0), &mut message);
         let stamped = format!(
             r#"{{"type":"message","userId":"u0","username":"u0","content":"{}","timestamp":1790000000000}}"#,
             check::content(0)

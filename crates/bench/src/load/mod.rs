@@ -8,6 +8,7 @@
 pub mod check;
 pub mod dialect;
 pub mod frame;
+pub mod native;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 use check::DeliveryError;
@@ -73,6 +75,14 @@ pub enum LoadError {
     /// A delivery was repeated, missing, out of order or damaged.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
+    /// Something that the protocol, or this measurement, does not allow.
+    #[error("connection {conn}: {what}")]
+    Wrong {
+        /// Which connection.
+        conn: usize,
+        /// What it did, with the values.
+        what: String,
+    },
     /// More of something came than the protocol allows.
     #[error("{got} {what} came, {expected} are right")]
     TooMany {
@@ -105,6 +115,12 @@ impl LoadError {
     fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
     }
+
+    /// Of a message that has no place here.
+    pub fn unexpected(conn: usize, payload: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&payload[..payload.len().min(300)]).into_owned();
+        Self::Wrong { conn, what: format!("was not to get {text}") }
+    }
 }
 
 /// What a suite does with what comes. Bytes put into `out` go to the same connection, after what is being read.
@@ -112,7 +128,7 @@ pub trait Handler {
     /// The connection can be used: upgraded, and in Socket.IO connected to the namespace.
     fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError>;
 
-    /// A whole text or binary message, other than Engine.IO's own.
+    /// A whole text or binary message, other than Engine.IO's own and native heartbeats.
     fn on_message(&mut self, conn: usize, payload: &[u8], out: &mut Outgoing) -> Result<(), LoadError>;
 
     /// The connection is gone and its id may be used again. An error unless the suite expects it.
@@ -195,9 +211,11 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 impl Load {
     /// No connections yet.
     pub fn new(addr: SocketAddr, dialect: Dialect, wait: Wait) -> Result<Self, LoadError> {
+        let subprotocol =
+            dialect.subprotocol().map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
         let upgrade = format!(
             "GET {} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-             Sec-WebSocket-Version: 13\r\n\r\n",
+             Sec-WebSocket-Version: 13\r\n{subprotocol}\r\n",
             dialect.target()
         );
         Ok(Self {
@@ -217,6 +235,24 @@ impl Load {
     /// Starts one more connection; ids count from zero as long as none is closed.
     pub fn open(&mut self) -> Result<usize, LoadError> {
         let stream = TcpStream::connect(self.addr).map_err(LoadError::io("connect"))?;
+        self.add(stream)
+    }
+
+    /// The same with as little room in the kernel as it allows: a peer that will not read is soon noticed by its server.
+    /// A small receive buffer alone does not do it, since the server's own grows with the segment size, 64 KiB on a loopback.
+    pub fn open_narrow(&mut self) -> Result<usize, LoadError> {
+        const BUFFER_BYTES: usize = 4096;
+        const SEGMENT_BYTES: u32 = 536;
+        let socket =
+            Socket::new(Domain::for_address(self.addr), Type::STREAM, None).map_err(LoadError::io("connect"))?;
+        socket.set_recv_buffer_size(BUFFER_BYTES).map_err(LoadError::io("set SO_RCVBUF"))?;
+        socket.set_tcp_mss(SEGMENT_BYTES).map_err(LoadError::io("set TCP_MAXSEG"))?;
+        socket.connect(&self.addr.into()).map_err(LoadError::io("connect"))?;
+        socket.set_nonblocking(true).map_err(LoadError::io("set O_NONBLOCK"))?;
+        self.add(TcpStream::from_std(socket.into()))
+    }
+
+    fn add(&mut self, stream: TcpStream) -> Result<usize, LoadError> {
         let entry = self.conns.vacant_entry();
         let id = entry.key();
         let conn = entry.insert(Conn { stream, state: State::Connecting, partial: Vec::new(), unsent: Vec::new() });
@@ -234,6 +270,24 @@ impl Load {
         Ok(())
     }
 
+    /// Ends a connection as a lost network does: without a word in WebSocket. Its handler is not told, its id is free.
+    pub fn cut(&mut self, conn: usize) {
+        self.conns.remove(conn);
+    }
+
+    /// Reads nothing from it any more, nor notices its end.
+    pub fn mute(&mut self, conn: usize) -> Result<(), LoadError> {
+        let registry = self.poll.registry();
+        registry.deregister(&mut self.conns[conn].stream).map_err(LoadError::io("take a connection out of the poll"))
+    }
+
+    /// Reads from it again, also what came meanwhile.
+    pub fn unmute(&mut self, conn: usize) -> Result<(), LoadError> {
+        let (registry, interest) = (self.poll.registry(), Interest::READABLE | Interest::WRITABLE);
+        let stream = &mut self.conns[conn].stream;
+        registry.register(stream, Token(conn), interest).map_err(LoadError::io("register a connection"))
+    }
+
     /// Takes turns until nothing is owed.
     pub fn drive<H: Handler>(&mut self, handler: &mut H) -> Result<(), LoadError> {
         while handler.owed().0 > 0 {
@@ -244,8 +298,13 @@ impl Load {
 
     /// Waits once and handles everything that is there.
     pub fn turn<H: Handler>(&mut self, handler: &mut H) -> Result<(), LoadError> {
+        self.turn_within(NAP, handler)
+    }
+
+    /// The same, but waits no longer than this.
+    pub fn turn_within<H: Handler>(&mut self, nap: Duration, handler: &mut H) -> Result<(), LoadError> {
         let timeout = match self.wait {
-            Wait::Sleep => NAP,
+            Wait::Sleep => nap,
             Wait::Spin => Duration::ZERO,
         };
         match self.poll.poll(&mut self.events, Some(timeout)) {
@@ -387,6 +446,7 @@ impl Conn {
                         handler.on_ready(id, out)?;
                     }
                     (Dialect::SocketIo, _, Some(b'2')) => out.text("3"),
+                    (Dialect::Native, ..) if frame.payload == native::PING => out.text(native::PONG),
                     _ => handler.on_message(id, frame.payload, out)?,
                 },
             }

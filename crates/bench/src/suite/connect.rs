@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use super::{RoundError, Sample, Settings};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::Kind;
+use crate::peers::{Kind, Role};
 use crate::report::Metric;
 use crate::server::Server;
 
 pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
-    let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
+    let mut load = Load::new(server.addr, kind.dialect(Role::Chat), settings.wait)?;
     // A quarter again before the clock starts, for just-in-time compilers.
     connect(&mut load, settings.connects / 4, settings.connects_in_flight)?;
     let (cpu, started) = (server.cpu()?, Instant::now());

@@ -9,16 +9,16 @@ use super::{RoundError, Sample, Settings};
 use crate::load::check;
 use crate::load::dialect::Dialect;
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::Kind;
+use crate::peers::{Kind, Role};
 use crate::report::Metric;
 use crate::server::Server;
 
 const WARM_UP: Duration = Duration::from_millis(300);
 
 pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
-    let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
+    let mut load = Load::new(server.addr, kind.dialect(Role::Echo), settings.wait)?;
     let mut callers = Callers {
-        dialect: kind.dialect(),
+        dialect: kind.dialect(Role::Echo),
         sent: vec![String::new(); settings.echo_connections],
         next: 0,
         echoes: 0,

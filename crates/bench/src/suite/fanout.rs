@@ -1,4 +1,5 @@
-//! Fan-out: one member of a room publishes, everybody in it, the publisher too, gets it.
+//! Fan-out: one member of a room publishes, everybody in it, the publisher too, gets it. In a chat, or natively, where
+//! the room is a channel with history and each publication is answered.
 //!
 //! `window` publications are in flight: when everybody has one, the next is sent. With one in flight each delivery is a
 //! write of its own; with eight a server may write several at once. Measured is the server's CPU time from the first
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use super::{RoundError, Sample, Settings, join};
 use crate::load::check::{self, Ledger};
 use crate::load::dialect::{Dialect, Said};
+use crate::load::native::{self, Heard};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::Kind;
-use crate::report::Metric;
+use crate::peers::{Kind, Role};
+use crate::report::{Fanout, Metric};
 use crate::server::Server;
 
 const PUBLISHER: usize = 0;
@@ -20,21 +22,16 @@ const PUBLISHER: usize = 0;
 const WARM_UP: Duration = Duration::from_millis(300);
 
 pub(super) fn round(
+    of: Fanout,
     windows: &[usize],
     kind: Kind,
     server: &Server,
     settings: &Settings,
 ) -> Result<Vec<Sample>, RoundError> {
-    let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
-    join::join(&mut load, kind, settings.subscribers, settings.subscribers)?;
-    let mut room = Room {
-        ledger: Ledger::new(settings.subscribers),
-        dialect: kind.dialect(),
-        user: join::user(PUBLISHER),
-        payload_len: 0,
-        scratch: String::new(),
-        outgoing: Outgoing::default(),
-    };
+    let role = of.role();
+    let mut load = Load::new(server.addr, kind.dialect(role), settings.wait)?;
+    join::join(&mut load, kind, role, settings.subscribers, settings.subscribers)?;
+    let mut room = Room::new(kind, role, settings.subscribers);
     let mut samples = Vec::new();
     for &window in windows {
         room.publish_for(WARM_UP, window, &mut load)?;
@@ -43,17 +40,20 @@ pub(super) fn round(
         let took = started.elapsed();
         let deliveries = (room.ledger.deliveries() - deliveries) as f64;
         let cpu = server.cpu()?.saturating_sub(cpu);
-        samples.push(Sample { metric: Metric::FanoutCpu { window }, value: cpu.as_secs_f64() * 1e6 / deliveries });
-        samples.push(Sample { metric: Metric::FanoutRate { window }, value: deliveries / took.as_secs_f64() });
+        samples.push(Sample { metric: Metric::FanoutCpu { of, window }, value: cpu.as_secs_f64() * 1e6 / deliveries });
+        samples.push(Sample { metric: Metric::FanoutRate { of, window }, value: deliveries / took.as_secs_f64() });
     }
-    samples.push(Sample { metric: Metric::FanoutBytes, value: room.payload_len as f64 });
+    samples.push(Sample { metric: Metric::FanoutBytes { of }, value: room.payload_len as f64 });
     Ok(samples)
 }
 
-struct Room {
-    ledger: Ledger,
+/// One room or channel, its publisher and what everybody in it has.
+pub(super) struct Room {
+    kind: Kind,
+    pub(super) ledger: Ledger,
     dialect: Dialect,
     user: String,
+    room: String,
     /// Of the latest delivery; they differ only in digits.
     payload_len: usize,
     scratch: String,
@@ -61,23 +61,55 @@ struct Room {
 }
 
 impl Room {
+    /// All of them are in [`join::room`] 0, and nothing was published yet.
+    pub(super) fn new(kind: Kind, role: Role, subscribers: usize) -> Self {
+        Self {
+            kind,
+            ledger: Ledger::new(subscribers),
+            dialect: kind.dialect(role),
+            user: join::user(PUBLISHER),
+            room: join::room(0),
+            payload_len: 0,
+            scratch: String::new(),
+            outgoing: Outgoing::default(),
+        }
+    }
+
     /// Keeps `window` publications in flight for a time, then waits until everybody has the last.
     fn publish_for(&mut self, time: Duration, window: usize, load: &mut Load) -> Result<(), LoadError> {
         let started = Instant::now();
         while started.elapsed() < time {
-            // What completed in one turn is replaced by one write, for every server alike.
-            while self.ledger.in_flight() < window {
-                let content = check::content(self.ledger.publish());
-                self.scratch.clear();
-                self.dialect.message(&self.user, &content, &mut self.scratch);
-                self.outgoing.text(&self.scratch);
-            }
-            let mut outgoing = std::mem::take(&mut self.outgoing);
-            load.send(PUBLISHER, &mut outgoing)?;
-            self.outgoing = outgoing;
+            self.fill(window, load)?;
             load.turn(self)?;
         }
         load.drive(self)
+    }
+
+    /// The same for a number of publications.
+    pub(super) fn publish_many(&mut self, count: u64, window: usize, load: &mut Load) -> Result<(), LoadError> {
+        let end = self.ledger.published() + count;
+        while self.ledger.published() < end {
+            let rest = usize::try_from(end - self.ledger.published()).unwrap_or(window);
+            self.fill(window.min(self.ledger.in_flight() + rest), load)?;
+            load.turn(self)?;
+        }
+        load.drive(self)
+    }
+
+    /// What completed in one turn is replaced by one write, for every server alike.
+    fn fill(&mut self, window: usize, load: &mut Load) -> Result<(), LoadError> {
+        while self.ledger.in_flight() < window {
+            let seq = self.ledger.publish();
+            let content = check::content(seq);
+            self.scratch.clear();
+            match (self.kind, self.dialect) {
+                // It passes on what it gets: so it gets what a server would have made of it.
+                (Kind::Floor, Dialect::Native) => native::message(&self.room, seq + 1, &content, &mut self.scratch),
+                _ => self.dialect.message(&self.user, &self.room, seq, &content, &mut self.scratch),
+            }
+            self.outgoing.text(&self.scratch);
+        }
+        load.send(PUBLISHER, &mut self.outgoing)
     }
 }
 
@@ -87,7 +119,24 @@ impl Handler for Room {
     }
 
     fn on_message(&mut self, conn: usize, payload: &[u8], _out: &mut Outgoing) -> Result<(), LoadError> {
-        if let Said::Message(content) = self.dialect.read(payload) {
+        let content = if self.dialect == Dialect::Native {
+            match native::read(payload) {
+                Heard::Message(entry) => {
+                    check::numbered(conn, entry.offset, entry.content)?;
+                    Some(entry.content)
+                }
+                Heard::Published => None,
+                _ => {
+                    return Err(LoadError::unexpected(conn, payload));
+                }
+            }
+        } else {
+            match self.dialect.read(payload) {
+                Said::Message(content) => Some(content),
+                _ => None,
+            }
+        };
+        if let Some(content) = content {
             self.ledger.deliver(conn, content)?;
             self.payload_len = payload.len();
         }
@@ -127,7 +176,7 @@ mod tests {
                         let mut out = Vec::new();
                         for seq in cheat(subscriber, seq) {
                             let mut text = String::new();
-                            Dialect::Chat.message("u00000", &check::content(seq), &mut text);
+                            Dialect::Chat.message("u00000", "", seq, &check::content(seq), &mut text);
                             frame::encode(frame::TEXT, text.as_bytes(), &mut out);
                         }
                         if member.write_all(&out).is_err() {
@@ -162,16 +211,9 @@ mod tests {
     fn publish_to(cheat: Cheat) -> Result<u64, LoadError> {
         let mut load = Load::new(serve(cheat), Dialect::Chat, Wait::Sleep)?;
         // One after the other, so that the server's order of them is ours.
-        join::join(&mut load, Kind::Floor, 1, 1)?;
+        join::join(&mut load, Kind::Floor, Role::Chat, 1, 1)?;
         load.open()?;
-        let mut room = Room {
-            ledger: Ledger::new(2),
-            dialect: Dialect::Chat,
-            user: join::user(PUBLISHER),
-            payload_len: 0,
-            scratch: String::new(),
-            outgoing: Outgoing::default(),
-        };
+        let mut room = Room::new(Kind::Floor, Role::Chat, 2);
         room.publish_for(Duration::from_millis(20), 4, &mut load)?;
         Ok(room.ledger.deliveries())
     }

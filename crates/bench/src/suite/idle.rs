@@ -8,22 +8,28 @@ use std::time::Instant;
 
 use super::{RoundError, Sample, Settings, join};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::Kind;
+use crate::peers::{Kind, Role};
 use crate::report::Metric;
 use crate::server::Server;
 
 pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let before = server.memory_bytes()?;
-    let mut load = Load::new(server.addr, kind.dialect(), settings.wait)?;
-    join::join(&mut load, kind, settings.idle_connections, settings.idle_room)?;
-    let started = Instant::now();
-    let mut after = server.memory_bytes()?;
-    while started.elapsed() < settings.idle_quiet {
-        load.turn(&mut Silent)?; // pings are answered meanwhile
-        after = after.min(server.memory_bytes()?);
-    }
+    let mut load = Load::new(server.addr, kind.dialect(Role::Chat), settings.wait)?;
+    join::join(&mut load, kind, Role::Chat, settings.idle_connections, settings.idle_room)?;
+    let after = quiet(&mut load, server, settings)?;
     let value = after.saturating_sub(before) as f64 / settings.idle_connections as f64;
     Ok(vec![Sample { metric: Metric::IdleMemory, value }])
+}
+
+/// The smallest memory of some quiet seconds, in bytes. Pings are answered meanwhile.
+pub(super) fn quiet(load: &mut Load, server: &Server, settings: &Settings) -> Result<u64, RoundError> {
+    let started = Instant::now();
+    let mut least = server.memory_bytes()?;
+    while started.elapsed() < settings.idle_quiet {
+        load.turn(&mut Silent)?;
+        least = least.min(server.memory_bytes()?);
+    }
+    Ok(least)
 }
 
 /// Expects nothing, and that nobody is closed.

@@ -3,19 +3,19 @@
 //! Every join goes to all who are in the room, so a room of n costs n(n+1)/2 deliveries: the same for every server, since
 //! a chat cannot be joined in silence. It also warms the servers up. Few joins are under way together, and the step ends
 //! only when every newcomer has its `room_state` and every member has every join that it is owed: nothing is left to
-//! arrive during a measurement.
+//! arrive during a measurement. Natively a subscription is told to nobody, and the step ends when each is confirmed.
 
 use crate::load::dialect::{Dialect, Said};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::Kind;
+use crate::peers::{Kind, Role};
 
 /// Joins under way together.
 const IN_FLIGHT: usize = 64;
 
 /// Opens `connections`, numbered from zero, into rooms of `room` members. The floor has no rooms: there it only opens.
-pub(super) fn join(load: &mut Load, kind: Kind, connections: usize, room: usize) -> Result<(), LoadError> {
-    let mut joiner =
-        Joiner { kind, dialect: kind.dialect(), room, joined: 0, of: connections, joins: 0, scratch: String::new() };
+pub(super) fn join(load: &mut Load, kind: Kind, role: Role, connections: usize, room: usize) -> Result<(), LoadError> {
+    let dialect = kind.dialect(role);
+    let mut joiner = Joiner { kind, dialect, room, joined: 0, of: connections, joins: 0, scratch: String::new() };
     let mut opened = 0;
     while joiner.owed().0 > 0 {
         while opened < connections && opened - joiner.joined < IN_FLIGHT {
@@ -40,7 +40,7 @@ struct Joiner {
 impl Joiner {
     fn joins_due(&self) -> u64 {
         let of_room = |members: usize| (members * (members + 1) / 2) as u64;
-        if !self.kind.joins() {
+        if !self.kind.joins() || self.dialect == Dialect::Native {
             return 0;
         }
         (self.of / self.room) as u64 * of_room(self.room) + of_room(self.of % self.room)
@@ -54,7 +54,7 @@ impl Handler for Joiner {
             return Ok(());
         }
         self.scratch.clear();
-        let (user, room) = (user(conn), format!("bench-{}", conn / self.room));
+        let (user, room) = (user(conn), room(conn / self.room));
         self.dialect.join(&user, &room, &mut self.scratch);
         out.text(&self.scratch);
         Ok(())
@@ -79,6 +79,11 @@ impl Handler for Joiner {
             newcomers => (newcomers, "newcomers' welcomes"),
         }
     }
+}
+
+/// The name of a room, natively of a channel.
+pub(super) fn room(index: usize) -> String {
+    format!("bench-{index}")
 }
 
 /// The user of a connection; all of one length, so that all frames are.

@@ -3,11 +3,17 @@
 //! A round starts one server, measures it and ends it, so no server's state or luck with memory carries over. Round by
 //! round the servers take turns, and who begins moves by one.
 
+mod channels;
 mod connect;
 mod echo;
 mod fanout;
 mod idle;
 mod join;
+mod slow;
+mod storm;
+mod subscribed;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -15,7 +21,7 @@ use thiserror::Error;
 
 use crate::load::{LoadError, Wait};
 use crate::peers::{Absent, Kind, Role, Roster};
-use crate::report::{Metric, Report};
+use crate::report::{Fanout, Metric, Report};
 use crate::server::{Server, ServerError};
 
 /// What to measure.
@@ -23,6 +29,8 @@ use crate::server::{Server, ServerError};
 pub enum Suite {
     /// One publisher, everybody in one room; one phase for each number of publications in flight.
     Fanout {
+        /// By which protocol, on how many shards.
+        of: Fanout,
         /// Publications in flight.
         windows: Vec<usize>,
     },
@@ -32,6 +40,14 @@ pub enum Suite {
     Connect,
     /// Memory of connections that have joined and are silent.
     Idle,
+    /// The same by the native protocol, also after publications to all.
+    NativeIdle,
+    /// One subscriber does not read.
+    Slow,
+    /// All are cut off, and come back at once.
+    Storm,
+    /// Memory of channels with one subscriber.
+    Channels,
 }
 
 /// How much of it.
@@ -39,13 +55,13 @@ pub enum Suite {
 pub struct Settings {
     /// Who takes part.
     pub servers: Vec<Kind>,
-    /// Rounds of every suite but `idle`.
+    /// Rounds of the suites that have no number of their own.
     pub rounds: usize,
-    /// Rounds of `idle`, which takes long and varies little.
+    /// Rounds of the suites about memory, and of `slow` and `storm`: they take long and vary little.
     pub idle_rounds: usize,
-    /// Members of the room in `fanout`, the publisher included.
+    /// Members of the room in `fanout`, the publisher included, and in `slow`, the one that does not read included.
     pub subscribers: usize,
-    /// How long each measured phase of `fanout` and `echo` publishes.
+    /// How long each measured phase of `fanout`, `echo` and `slow` publishes.
     pub phase: Duration,
     /// Connections in `echo`.
     pub echo_connections: usize,
@@ -53,16 +69,30 @@ pub struct Settings {
     pub connects: usize,
     /// How many of them are under way together.
     pub connects_in_flight: usize,
-    /// Connections in `idle`.
+    /// Connections in `idle` and `native-idle`.
     pub idle_connections: usize,
     /// Members of each of their rooms.
     pub idle_room: usize,
     /// How long they stay silent before the last reading.
     pub idle_quiet: Duration,
+    /// Publications that each of them gets in `native-idle`.
+    pub idle_publications: usize,
+    /// How often `slow` measures without and with the one that does not read.
+    pub slow_turns: usize,
+    /// Publications by which that one falls behind; far more than the history holds.
+    pub slow_flood: u64,
+    /// Clients in `storm`.
+    pub storm_clients: usize,
+    /// Publications that each of them misses; fewer than the history holds.
+    pub storm_missed: u64,
+    /// Channels in `channels`.
+    pub channels: usize,
     /// How the load generator waits.
     pub wait: Wait,
     /// The server's core.
     pub server_core: usize,
+    /// The load generator's; a server that is measured on two cores shares it.
+    pub load_core: usize,
 }
 
 /// One value of one round.
@@ -114,38 +144,82 @@ pub enum RoundError {
     },
 }
 
+impl Fanout {
+    pub(crate) fn role(self) -> Role {
+        match self {
+            Self::Chat => Role::Chat,
+            Self::Native | Self::Shards => Role::Native,
+        }
+    }
+}
+
 impl Suite {
     /// As on the command line.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Fanout { .. } => "fanout",
+            Self::Fanout { of: Fanout::Chat, .. } => "fanout",
+            Self::Fanout { of: Fanout::Native, .. } => "native-fanout",
+            Self::Fanout { of: Fanout::Shards, .. } => "shards",
             Self::Echo => "echo",
             Self::Connect => "connect",
             Self::Idle => "idle",
+            Self::NativeIdle => "native-idle",
+            Self::Slow => "slow",
+            Self::Storm => "storm",
+            Self::Channels => "channels",
         }
     }
 
     /// What its servers have to be.
     pub fn role(&self) -> Role {
         match self {
+            Self::Fanout { of, .. } => of.role(),
             Self::Echo => Role::Echo,
-            _ => Role::Chat,
+            Self::Connect | Self::Idle => Role::Chat,
+            Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => Role::Native,
+        }
+    }
+
+    /// Who takes part, of those that were asked for. What no peer has (recovery, pages for the slow) is Fanfare's alone.
+    pub fn servers(&self, asked: &[Kind]) -> Vec<Kind> {
+        let asked = asked.iter().copied();
+        match self {
+            Self::Fanout { of: Fanout::Shards, .. } => {
+                asked.filter(|&kind| kind == Kind::Fanfare).flat_map(|kind| [kind, Kind::FanfareTwo]).collect()
+            }
+            Self::Fanout { of: Fanout::Native, .. } => asked.filter(|kind| kind.speaks_native()).collect(),
+            Self::Fanout { of: Fanout::Chat, .. } | Self::Echo | Self::Connect | Self::Idle => asked.collect(),
+            Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => {
+                asked.filter(|&kind| kind == Kind::Fanfare).collect()
+            }
         }
     }
 
     fn rounds(&self, settings: &Settings) -> usize {
         match self {
-            Self::Idle => settings.idle_rounds,
-            _ => settings.rounds,
+            Self::Fanout { .. } | Self::Echo | Self::Connect => settings.rounds,
+            Self::Idle | Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => settings.idle_rounds,
+        }
+    }
+
+    /// Where the server runs: alone on its core, but two shards against one are compared on the same two.
+    fn cores(&self, settings: &Settings) -> Vec<usize> {
+        match self {
+            Self::Fanout { of: Fanout::Shards, .. } => vec![settings.server_core, settings.load_core],
+            _ => vec![settings.server_core],
         }
     }
 
     fn round(&self, kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
         match self {
-            Self::Fanout { windows } => fanout::round(windows, kind, server, settings),
+            Self::Fanout { of, windows } => fanout::round(*of, windows, kind, server, settings),
             Self::Echo => echo::round(kind, server, settings),
             Self::Connect => connect::round(kind, server, settings),
             Self::Idle => idle::round(kind, server, settings),
+            Self::NativeIdle => subscribed::round(kind, server, settings),
+            Self::Slow => slow::round(kind, server, settings),
+            Self::Storm => storm::round(kind, server, settings),
+            Self::Channels => channels::round(kind, server, settings),
         }
     }
 }
@@ -159,15 +233,17 @@ pub fn run(
     report: &mut Report,
     mut progress: impl FnMut(&Suite, usize, Kind, &[Sample]),
 ) -> Result<(), SuiteError> {
-    let roles: Vec<Role> = suites.iter().map(Suite::role).collect();
-    roster.check(&settings.servers, &roles)?;
     for suite in suites {
+        roster.check(&suite.servers(&settings.servers), suite.role())?;
+    }
+    for suite in suites {
+        let servers = suite.servers(&settings.servers);
         for round in 0..suite.rounds(settings) {
-            for turn in 0..settings.servers.len() {
-                let kind = settings.servers[(turn + round) % settings.servers.len()];
+            for turn in 0..servers.len() {
+                let kind = servers[(turn + round) % servers.len()];
                 let addr = Server::free_addr()?;
                 let launch = roster.launch(kind, suite.role(), addr)?;
-                let mut server = Server::start(&launch, addr, settings.server_core)?;
+                let mut server = Server::start(&launch, addr, &suite.cores(settings))?;
                 let samples = suite.round(kind, &server, settings).map_err(|error| {
                     let source = server.ended().map_or(error, |how| RoundError::Ended { how });
                     SuiteError::Round { suite: suite.name(), round: round + 1, kind, source: Box::new(source) }

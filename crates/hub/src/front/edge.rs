@@ -240,6 +240,9 @@ impl Edge {
                 self.groups.last_mut().expect("just pushed")
             }
         };
+        if group.members.is_empty() {
+            group.members.reserve_exact(1); // very many channels have one member; a Vec would begin with room for four
+        }
         group.members.push(member);
         (group.members.len() - 1) as u32
     }

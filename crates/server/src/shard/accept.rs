@@ -6,6 +6,7 @@
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket};
+use crate::api::Endpoint;
 use crate::http;
 use crate::listen::Listener;
 use crate::protocol::Protocol;
@@ -32,6 +33,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 pub(crate) struct Routes {
     /// Upgrades: by path, then by subprotocol.
     pub(crate) upgrades: Arc<[Upgrade]>,
+    /// The application's API, where there are keys for it.
+    pub(crate) api: Option<Arc<Endpoint>>,
     /// Everything else.
     pub(crate) pages: axum::Router,
 }

@@ -1,9 +1,11 @@
 //! Consecutive pushes to the same receivers become one sequence of frames, made once and shared by all of them.
 //!
 //! What came together is fanned out together: eight publications that one read brought cost a receiver one plain write.
-//! Where a receiver has nothing else waiting, that write is straight from here and its outbox is never touched. The cork is
-//! pulled (what is left goes to the outboxes) before anything else is appended to any of them, so that no connection sees
-//! another order than the hub's.
+//! Where a receiver has nothing else waiting, that write is straight from here and its outbox is never touched.
+//!
+//! No connection sees another order than the hub's. What else is appended to a receiver (a publisher's answer, say) makes it
+//! stand apart: it gets what is corked so far into its outbox, then that, and later the rest. Where many stand apart, or others
+//! are to be fanned out to, the cork is pulled: what is left goes to the outboxes.
 
 use super::Shell;
 use super::flush::Slice;
@@ -16,10 +18,16 @@ const BYTES_MAX: usize = 16 << 10;
 /// Payloads above this go their own way.
 const PAYLOAD_BYTES_MAX: usize = 4 << 10;
 
+/// Looks among the receivers before the cork is pulled after all: all together they cost less than pulling it.
+const LOOKS_MAX: usize = 16;
+
 #[derive(Default)]
 pub(super) struct Corked {
     receivers: Vec<ConnId>,
     frames: Vec<u8>,
+    /// Who has got a part of the frames before the others: its index among the receivers, and how many bytes.
+    apart: Vec<(usize, usize)>,
+    looks: usize,
     /// Once writing has begun, nothing is added: the frames as they are shared, and how many receivers have them.
     writing: Option<(Bytes, usize)>,
 }
@@ -38,9 +46,40 @@ impl Corked {
         self.writing.take().unwrap_or_else(|| (Bytes::copy_from_slice(&self.frames), 0))
     }
 
+    /// How many bytes the receiver with this index has already.
+    fn has(&self, index: usize) -> usize {
+        self.apart.iter().find(|(apart, _)| *apart == index).map_or(0, |&(_, has)| has)
+    }
+
+    /// What must be appended to `id` before anything else is, and is off the cork then; `None` if the cork is to be pulled
+    /// instead.
+    fn set_apart(&mut self, id: ConnId) -> Option<Bytes> {
+        if self.is_empty() {
+            return Some(Bytes::new());
+        }
+        if self.looks == LOOKS_MAX {
+            return None;
+        }
+        self.looks += 1;
+        let done = self.writing.as_ref().map_or(0, |&(_, to)| to);
+        let Some(index) = self.receivers[done..].iter().position(|&receiver| receiver == id).map(|at| at + done) else {
+            return Some(Bytes::new());
+        };
+        let has = self.has(index);
+        let owed = match &self.writing {
+            Some((frames, _)) => frames.slice(has..),
+            None => Bytes::copy_from_slice(&self.frames[has..]),
+        };
+        self.apart.retain(|(apart, _)| *apart != index);
+        self.apart.push((index, has + owed.len()));
+        Some(owed)
+    }
+
     fn clear(&mut self) {
         self.receivers.clear();
         self.frames.clear();
+        self.apart.clear();
+        self.looks = 0;
         self.writing = None;
     }
 }
@@ -63,6 +102,21 @@ impl Shell {
         websocket::put_frame(&mut self.corked.frames, opcode, payload, None);
     }
 
+    /// Appends a frame to a connection's outbox, after whatever was sent to it before; it is written at the end of this turn.
+    pub(super) fn append(&mut self, id: ConnId, frame: Bytes) {
+        match self.corked.set_apart(id) {
+            Some(owed) => self.append_rest(id, &owed, 0),
+            None => self.uncork(),
+        }
+        self.append_uncorked(id, frame);
+    }
+
+    fn append_rest(&mut self, id: ConnId, frames: &Bytes, has: usize) {
+        if has < frames.len() {
+            self.append_uncorked(id, frames.slice(has..));
+        }
+    }
+
     /// Moves what is corked, and not written yet, to the outboxes.
     pub(super) fn uncork(&mut self) {
         if self.corked.is_empty() {
@@ -70,8 +124,8 @@ impl Shell {
         }
         let mut corked = std::mem::take(&mut self.corked);
         let (frames, from) = corked.begin();
-        for &id in &corked.receivers[from..] {
-            self.append_uncorked(id, frames.clone());
+        for (index, &id) in corked.receivers.iter().enumerate().skip(from) {
+            self.append_rest(id, &frames, corked.has(index));
         }
         corked.clear();
         self.corked = corked;
@@ -86,7 +140,10 @@ impl Shell {
         let (frames, from) = corked.begin();
         let mut to = from;
         while to < corked.receivers.len() && !slice.is_spent() {
-            self.write_through(corked.receivers[to], &frames);
+            match corked.has(to) {
+                0 => self.write_through(corked.receivers[to], &frames),
+                has => self.append_rest(corked.receivers[to], &frames, has),
+            }
             slice.spend(frames.len());
             to += 1;
         }
@@ -110,5 +167,123 @@ impl Shell {
             // Full, or gone: the ordinary way finds out which, when the cork is off.
             Err(_) => self.append_uncorked(id, frames.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::shell;
+    use super::*;
+    use crate::shard::Socket;
+    use fanfare_hub::WireId;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    const COUNT: usize = 3;
+
+    /// What each of three connections reads after `say`, as texts, and how many outboxes were in use before the flush.
+    fn heard(say: fn(&mut Shell, &[ConnId])) -> (Vec<Vec<String>>, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let (shared, mut peers, mut ids) = (shell(), Vec::new(), Vec::new());
+            for _ in 0..COUNT {
+                let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+                peers.push(far.expect("a connection").0);
+                let mut shell = shared.borrow_mut();
+                let now = shell.now();
+                ids.push(shell.open(now, writer, WireId(0)));
+            }
+            let used = {
+                let mut shell = shared.borrow_mut();
+                say(&mut shell, &ids);
+                let used = ids.iter().filter(|&&id| shell.conn(id).is_some_and(|conn| !conn.outbox.is_empty())).count();
+                shell.write_corked(&mut Slice::new());
+                shell.flush_slice(&shared, &mut Slice::new());
+                ids.iter().for_each(|&id| shell.remove(id)); // ends the stream, so that the peers can read to its end
+                used
+            };
+            let mut heard = Vec::new();
+            for peer in &mut peers {
+                let mut bytes = Vec::new();
+                peer.read_to_end(&mut bytes).await.expect("an end");
+                let mut texts = Vec::new();
+                while let [_, len, rest @ ..] = &bytes[..] {
+                    let (text, rest) = rest.split_at(usize::from(*len));
+                    texts.push(String::from_utf8(text.to_vec()).expect("text"));
+                    bytes = rest.to_vec();
+                }
+                heard.push(texts);
+            }
+            (heard, used)
+        })
+    }
+
+    fn answer(shell: &mut Shell, id: ConnId, text: &str) {
+        shell.append(id, websocket::frame(Opcode::Text, text.as_bytes()));
+    }
+
+    #[test]
+    fn an_answer_in_between_pulls_the_cork_for_its_receiver_only() {
+        let (heard, used) = heard(|shell, ids| {
+            answer(shell, ids[1], "a0");
+            shell.push(ids, Opcode::Text, b"p1");
+            answer(shell, ids[1], "a1");
+            answer(shell, ids[1], "a2");
+            shell.push(ids, Opcode::Text, b"p2");
+            answer(shell, ids[1], "a3");
+            shell.push(ids, Opcode::Text, b"p3");
+        });
+        assert_eq!(heard[0], ["p1", "p2", "p3"]);
+        assert_eq!(heard[1], ["a0", "p1", "a1", "a2", "p2", "a3", "p3"]);
+        assert_eq!(heard[2], ["p1", "p2", "p3"]);
+        assert_eq!(used, 1, "only the one that was answered");
+    }
+
+    #[test]
+    fn an_answer_to_somebody_else_leaves_the_cork() {
+        let (heard, used) = heard(|shell, ids| {
+            shell.push(&ids[..2], Opcode::Text, b"p1");
+            answer(shell, ids[2], "a1");
+            shell.push(&ids[..2], Opcode::Text, b"p2");
+        });
+        assert_eq!(heard, [vec!["p1", "p2"], vec!["p1", "p2"], vec!["a1"]]);
+        assert_eq!(used, 1);
+    }
+
+    #[test]
+    fn order_holds_where_many_are_answered_and_receivers_change() {
+        let (heard, _) = heard(|shell, ids| {
+            shell.push(ids, Opcode::Text, b"p1");
+            for _ in 0..=LOOKS_MAX {
+                answer(shell, ids[0], "a");
+            }
+            shell.push(ids, Opcode::Text, b"p2");
+            answer(shell, ids[2], "b");
+            shell.push(&ids[1..], Opcode::Text, b"q");
+            answer(shell, ids[2], "c");
+        });
+        let mut first = vec!["p1"];
+        first.extend(["a"; LOOKS_MAX + 1]);
+        first.push("p2");
+        assert_eq!(heard[0], first);
+        assert_eq!(heard[1], ["p1", "p2", "q"]);
+        assert_eq!(heard[2], ["p1", "p2", "b", "q", "c"]);
+    }
+
+    #[test]
+    fn order_holds_for_who_is_answered_between_two_slices() {
+        let (heard, _) = heard(|shell, ids| {
+            shell.push(ids, Opcode::Text, b"p1");
+            let mut slice = Slice::new();
+            (0..255).for_each(|_| slice.spend(0)); // one write is left of 256
+            shell.write_corked(&mut slice);
+            assert_eq!(shell.corked.writing.as_ref().map(|&(_, done)| done), Some(1));
+            answer(shell, ids[2], "a");
+            shell.push(ids, Opcode::Text, b"p2");
+        });
+        assert_eq!(heard, [vec!["p1", "p2"], vec!["p1", "p2"], vec!["p1", "a", "p2"]]);
     }
 }

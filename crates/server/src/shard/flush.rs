@@ -73,7 +73,7 @@ pub(super) async fn run(shell: Shared) {
 }
 
 impl Shell {
-    fn flush_slice(&mut self, shared: &Shared, slice: &mut Slice) {
+    pub(super) fn flush_slice(&mut self, shared: &Shared, slice: &mut Slice) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut seen = 0;
         while seen < dirty.len() && !slice.is_spent() {
@@ -192,38 +192,12 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::shell;
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::Config;
-    use crate::protocol::{Echo, Node, Place};
-    use crate::shard::{Links, Socket, shard_id};
+    use crate::shard::Socket;
     use bytes::Bytes;
-    use fanfare_hub::{Limits, MemoryStore, Shard, ShardConfig, WireId};
-    use std::cell::RefCell;
-    use std::rc::Rc;
-    use std::sync::Arc;
+    use fanfare_hub::WireId;
     use tokio::net::{TcpListener, TcpStream};
-
-    fn shell() -> Shared {
-        let (config, clock, me) = (Arc::new(Config::default()), Clock::system(), shard_id(0));
-        let limits = Arc::new(Limits::default());
-        let store = Box::new(MemoryStore::new(&limits, 1));
-        let rules = config.rules.clone();
-        let shard = ShardConfig {
-            me,
-            shards: 1,
-            rules,
-            hooks: Arc::default(),
-            limits: limits.clone(),
-            seed: 2,
-            placement_key: 3,
-        };
-        let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
-        let hub = Shard::new(shard, store, clock.now());
-        let shell =
-            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
-        Rc::new(RefCell::new(shell))
-    }
 
     /// Lets `count` connections have one frame of `frame_bytes` each, and tells after each slice how many still wait.
     fn waiting_after_each_slice(count: usize, frame_bytes: usize) -> Vec<usize> {

@@ -313,12 +313,7 @@ impl Shell {
         }
     }
 
-    /// Appends a frame to a connection's outbox, to be written at the end of this turn.
-    fn append(&mut self, id: ConnId, frame: Bytes) {
-        self.uncork();
-        self.append_uncorked(id, frame);
-    }
-
+    /// As [`Self::append`], where nothing is corked for the connection.
     fn append_uncorked(&mut self, id: ConnId, frame: Bytes) {
         let mark = self.config.limits.outbox_bytes_max;
         let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
@@ -456,6 +451,30 @@ impl LogWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Echo, Node};
+    use fanfare_hub::{Limits, MemoryStore, ShardConfig};
+
+    /// Of one shard, which has one protocol and no connections yet.
+    pub(super) fn shell() -> Shared {
+        let (config, clock, me) = (Arc::new(Config::default()), Clock::system(), shard_id(0));
+        let limits = Arc::new(Limits::default());
+        let store = Box::new(MemoryStore::new(&limits, 1));
+        let rules = config.rules.clone();
+        let shard = ShardConfig {
+            me,
+            shards: 1,
+            rules,
+            hooks: Arc::default(),
+            limits: limits.clone(),
+            seed: 2,
+            placement_key: 3,
+        };
+        let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
+        let hub = Shard::new(shard, store, clock.now());
+        let shell =
+            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
+        Rc::new(RefCell::new(shell))
+    }
 
     #[test]
     fn a_second_logs_five_and_the_next_tells_how_many_were_left_out() {

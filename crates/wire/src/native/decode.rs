@@ -7,8 +7,8 @@ use super::{
 };
 use bytes::Bytes;
 use fanfare_hub::{
-    Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX, NUMBER_MAX, Position,
-    Publish, Request, RequestId, Signal, SubOptions,
+    ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX,
+    NUMBER_MAX, Position, Publish, Request, RequestId, Signal, SubOptions,
 };
 
 /// The payload of a signal or call that came without.
@@ -116,7 +116,7 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
     Ok(Decoded::Request(Request { id, command }))
 }
 
-fn sub_options(object: &Object<'_>) -> Result<SubOptions, Fault> {
+pub(super) fn sub_options(object: &Object<'_>) -> Result<SubOptions, Fault> {
     let channel = object.channel()?;
     let since = position(object, Field::Since)?;
     let recent = object.number(Field::Recent, 0, u64::from(u32::MAX))?.map(|recent| recent as u32);
@@ -158,6 +158,26 @@ fn position(object: &Object<'_>, field: Field) -> Result<Option<Position>, Fault
 
 fn publish(object: &Object<'_>, data_max: usize) -> Result<Publish, Fault> {
     let channel = object.channel()?;
+    Ok(content(object, data_max)?.to(channel))
+}
+
+/// What is published, wherever that is.
+#[derive(Clone)]
+pub(super) struct Content {
+    data: Data,
+    event: Option<Box<str>>,
+    pub(super) key: Option<Box<str>>,
+    echo: bool,
+}
+
+impl Content {
+    pub(super) fn to(self, channel: ChannelName) -> Publish {
+        let Content { data, event, key, echo } = self;
+        Publish { channel, data, event, key, echo }
+    }
+}
+
+pub(super) fn content(object: &Object<'_>, data_max: usize) -> Result<Content, Fault> {
     let data = match (object.payload(Field::Data, data_max)?, object.base64(Field::Data64, data_max)?) {
         (Some(json), None) => Data::Json(json),
         (None, Some(bytes)) => Data::Binary(bytes),
@@ -174,10 +194,10 @@ fn publish(object: &Object<'_>, data_max: usize) -> Result<Publish, Fault> {
         return Err(Fault::bad(Field::Key, format!("of 0 bytes is too short: it must have 1 to {KEY_BYTES_MAX}")));
     }
     let echo = object.flag(Field::Echo)?.unwrap_or(true);
-    Ok(Publish { channel, data, event, key, echo })
+    Ok(Content { data, event, key, echo })
 }
 
-fn history(object: &Object<'_>) -> Result<HistoryQuery, Fault> {
+pub(super) fn history(object: &Object<'_>) -> Result<HistoryQuery, Fault> {
     let from = match (position(object, Field::Since)?, position(object, Field::Before)?) {
         (None, None) => HistoryFrom::Newest,
         (Some(since), None) => HistoryFrom::Since(since),
@@ -190,7 +210,7 @@ fn history(object: &Object<'_>) -> Result<HistoryQuery, Fault> {
     Ok(HistoryQuery { from, limit: limit.map_or(HISTORY_LIMIT_DEFAULT, |limit| limit as u32) })
 }
 
-fn signal(object: &Object<'_>, data_max: usize) -> Result<Signal, Fault> {
+pub(super) fn signal(object: &Object<'_>, data_max: usize) -> Result<Signal, Fault> {
     let channel = object.channel()?;
     let event = object.needed_label(Field::Event, EVENT_BYTES_MAX)?;
     let data = object.payload(Field::Data, data_max)?.unwrap_or(NULL);

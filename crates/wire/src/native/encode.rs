@@ -220,11 +220,11 @@ fn put_from(object: &mut ObjectWriter<'_>, from: &From) {
     inner.text_if("user", from.user.as_ref().map(|user| &*user.0)).end();
 }
 
-fn put_entry(object: &mut ObjectWriter<'_>, entry: &PresenceEntry) {
+pub(super) fn put_entry(object: &mut ObjectWriter<'_>, entry: &PresenceEntry) {
     object.shown("client", entry.client).text_if("user", entry.user.as_ref().map(|user| &*user.0));
     object.raw_if("info", entry.info.as_deref()).raw("data", &entry.data);
 }
 
-fn put_position(object: &mut ObjectWriter<'_>, position: &Position) {
+pub(super) fn put_position(object: &mut ObjectWriter<'_>, position: &Position) {
     object.shown("epoch", position.epoch).number("offset", position.offset);
 }

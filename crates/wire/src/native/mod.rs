@@ -20,6 +20,7 @@
 //! assert!(matches!(request.command, Command::Publish(publish) if &publish.data.bytes()[..] == br#"{"text":"hello"}"#));
 //! ```
 
+pub mod app;
 pub mod client;
 mod decode;
 mod encode;

@@ -36,11 +36,12 @@ macro_rules! fields {
 }
 
 fields! {
-    Batch "batch", Before "before", Channel "channel", Channels "channels", Client "client", Code "code", Count "count",
-    Data "data", Data64 "data64", Delay "delay", Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Expires "expires",
-    Event "event", Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits",
-    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Ping "ping",
-    Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
+    After "after", Audience "audience", Batch "batch", Before "before", Channel "channel", Channels "channels",
+    Client "client", Code "code", Commands "commands", Count "count", Data "data", Data64 "data64", Delay "delay",
+    Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
+    Expires "expires",     Features "features", From "from", Id "id", Info "info", Key "key", Limit "limit", Limits "limits", Match "match",
+    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only",
+    Ping "ping", Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
     Reason "reason", Recent "recent", Recovered "recovered", Reset "reset", Retry "retry", RetryAfter "retry_after",
     Retryable "retryable", Rule "rule", Seq "seq", SessionResumed "session_resumed", Signals "signals", Since "since",
     Size "size", Slow "slow", Subscribe "subscribe", Subscriptions "subscriptions", Ticket "ticket", To "to",
@@ -79,11 +80,11 @@ impl Fault {
         Fault { code: ErrorCode::LimitExceeded, field: field.name().to_owned(), problem: problem.into() }
     }
 
-    fn missing(field: Field) -> Self {
+    pub(super) fn missing(field: Field) -> Self {
         Self::bad(field, "is missing")
     }
 
-    fn must_be(field: Field, what: impl fmt::Display, found: &str) -> Self {
+    pub(super) fn must_be(field: Field, what: impl fmt::Display, found: &str) -> Self {
         Self::bad(field, format!("must be {what}, not {}", Shown(found)))
     }
 
@@ -110,7 +111,7 @@ impl fmt::Display for Fault {
 }
 
 /// A raw value for people: short ones as they are, long ones cut.
-struct Shown<'a>(&'a str);
+pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,11 +176,16 @@ impl<'a> Object<'a> {
         self.text(field, len_max)?.ok_or_else(|| Fault::missing(field))
     }
 
-    /// An integer in plain digits.
+    /// An integer: digits, and perhaps a fraction of zeros, which some languages write and JSON Schema counts as one. No
+    /// exponent and no sign.
     pub(super) fn number(&self, field: Field, min: u64, max: u64) -> Result<Option<u64>, Fault> {
         let Some(raw) = self.get(field) else { return Ok(None) };
-        let digits = raw.bytes().all(|byte| byte.is_ascii_digit());
-        match raw.parse() {
+        let whole = match raw.split_once('.') {
+            Some((whole, fraction)) if fraction.bytes().all(|byte| byte == b'0') => whole,
+            _ => raw,
+        };
+        let digits = whole.bytes().all(|byte| byte.is_ascii_digit());
+        match whole.parse() {
             Ok(number) if digits && (min..=max).contains(&number) => Ok(Some(number)),
             _ => Err(Fault::must_be(field, format_args!("an integer from {min} to {max}"), raw)),
         }

@@ -368,9 +368,9 @@ fn refusals_name_field_limit_and_value() {
             "`limit` must be an integer from 1 to 1000, not 1001",
         ),
         (
-            r#"{"type":"history","channel":"c","limit":1.0}"#.into(),
+            r#"{"type":"history","channel":"c","limit":1.5}"#.into(),
             BadRequest,
-            "`limit` must be an integer from 1 to 1000, not 1.0",
+            "`limit` must be an integer from 1 to 1000, not 1.5",
         ),
         (
             r#"{"type":"history","channel":"c","since":{"epoch":"","offset":1},"before":{"epoch":"","offset":1}}"#
@@ -405,7 +405,8 @@ fn refusals_name_field_limit_and_value() {
 
 #[test]
 fn offsets_are_what_a_javascript_number_holds() {
-    for offset in ["-1", "-0", "0.5", "1.0", "1e3", "9007199254740992", "1e9999", "\"1\"", "[]", "18446744073709551616"]
+    for offset in
+        ["-1", "-0", "0.5", "1.01", "1e3", "1.0e3", "9007199254740992", "1e9999", "\"1\"", "[]", "18446744073709551616"]
     {
         let text = format!(r#"{{"type":"history","id":1,"channel":"c","since":{{"epoch":"","offset":{offset}}}}}"#);
         let (id_found, error) = refusal(&text);

@@ -1,4 +1,4 @@
-//! The application's handlers in a simulated world: they are asked, think for a while, and answer, mostly.
+//! The application of a simulated world: it is asked, thinks for a while, and answers, mostly.
 //!
 //! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge knows it
 //! too and a second attempt fares like the first. What it says of subscriptions is kept, with the question it was said to: the
@@ -7,8 +7,8 @@
 
 use crate::plan::HookPlan;
 use fanfare_hub::{
-    Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publication, Publish,
-    Question, Reply, ReplyBody, Rng, UserId,
+    Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Question,
+    Reply, ReplyBody, Rng, UserId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ const EDITED: &[u8] = b"{\"edited\":true,";
 pub(crate) const WITH_INFO: &str = "+info";
 
 #[derive(Debug)]
-pub(crate) struct Handlers {
+pub(crate) struct Application {
     plan: HookPlan,
     rng: Rng,
     /// Payloads from this number on are never denied: everything has healed.
@@ -26,7 +26,7 @@ pub(crate) struct Handlers {
     last: u64,
     /// The last question about a subscription, and whether leave was given.
     leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
-    /// Whom the application has subscribed without having been asked: nobody asks about those any more.
+    /// Whom it has subscribed itself: leave that it did not give in an answer.
     granted: BTreeSet<(ClientId, ChannelName)>,
     /// The session of each pipe.
     clients: BTreeMap<usize, ClientId>,
@@ -48,9 +48,9 @@ pub(crate) struct Answering {
     pub(crate) after_ms: u64,
 }
 
-impl Handlers {
+impl Application {
     pub(crate) fn new(plan: HookPlan, rng: Rng) -> Self {
-        Handlers {
+        Application {
             plan,
             rng,
             calm_from: None,
@@ -161,22 +161,22 @@ impl Handlers {
         }
     }
 
+    /// It subscribes sessions to a channel by itself.
+    pub(crate) fn grants(&mut self, clients: BTreeSet<ClientId>, channel: &ChannelName) {
+        self.granted.extend(clients.into_iter().map(|client| (client, channel.clone())));
+    }
+
     fn subscribed(&mut self, pipe: usize, channel: &ChannelName) {
         if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) {
             return;
         }
         let client = self.clients.get(&pipe).copied();
         let about = client.map(|client| (client, channel.clone()));
-        let leave = about.as_ref().and_then(|about| self.leave.get(about));
         let is_granted = about.as_ref().is_some_and(|about| self.granted.contains(about));
+        let leave = about.as_ref().and_then(|about| self.leave.get(about));
         if leave.is_none_or(|(_, leave)| !leave) && !is_granted {
             self.broken = Some(format!("hooks: {client:?} is subscribed to {channel} without leave"));
         }
-    }
-
-    /// The application subscribes these.
-    pub(crate) fn grants(&mut self, clients: BTreeSet<ClientId>, channel: &ChannelName) {
-        self.granted.extend(clients.into_iter().map(|client| (client, channel.clone())));
     }
 
     /// The hub tells it something.
@@ -207,11 +207,9 @@ impl Handlers {
         self.calm_from.is_some_and(|from| number >= from) || !number.is_multiple_of(11)
     }
 
-    /// What a client has in the history of a channel must be what was let through, as it was made.
-    pub(crate) fn check_kept(&self, channel: &ChannelName, publication: &Publication) -> Result<(), String> {
-        let data = &publication.data.bytes()[..];
-        let is_hooked =
-            publication.from.is_some() && self.plan.hooks.publish.iter().any(|pattern| pattern.matches(channel));
+    /// What stands in the history of a channel must be what it let through, as it made it.
+    pub(crate) fn check_kept(&self, channel: &ChannelName, data: &[u8]) -> Result<(), String> {
+        let is_hooked = self.plan.hooks.publish.iter().any(|pattern| pattern.matches(channel));
         let original = plain(data);
         let text = String::from_utf8_lossy(data);
         if is_hooked && !self.lets(&original) {

@@ -1,0 +1,254 @@
+//! The native protocol as a load generator speaks it: text written by hand, answers recognised by needles.
+//!
+//! In: what a client wants; out: one JSON command. And back: a message from the server, as far as a measurement looks at
+//! it. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content), which holds no needle.
+//! What matters (offsets, contents, tickets, epochs) is read out and left to the caller to judge. Wire: docs/protocol.md.
+
+use std::fmt::Write as _;
+
+use memchr::memmem;
+
+use super::check::CONTENT_LEN;
+
+/// The subprotocol to ask for.
+pub const SUBPROTOCOL: &str = "fanfare.v1";
+/// The request target.
+pub const TARGET: &str = "/v1/ws";
+/// The server's heartbeat, byte for byte.
+pub const PING: &[u8] = br#"{"type":"ping"}"#;
+/// Its answer.
+pub const PONG: &str = r#"{"type":"pong"}"#;
+
+/// A place that a returning client shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Since<'a> {
+    /// As the server gave it.
+    pub epoch: &'a str,
+    /// The newest one that the client has.
+    pub offset: u64,
+}
+
+/// What a message from the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// A publication, live or caught up.
+    Message(Entry<'a>),
+    /// The session is made, or taken up again.
+    Connected {
+        /// To be shown at the next `connect`.
+        ticket: &'a str,
+        /// Whether the ticket's session goes on.
+        resumed: bool,
+    },
+    /// One subscription is made.
+    Subscribed {
+        /// Of its positions.
+        epoch: &'a str,
+        /// The place after `entries`.
+        offset: u64,
+        /// Whether everything after the shown place follows.
+        recovered: bool,
+        /// What was missed, first page.
+        entries: Entries<'a>,
+    },
+    /// Many subscriptions are made; so many of them.
+    ManySubscribed(usize),
+    /// A publication was taken.
+    Published,
+    /// Something was lost, and the subscription goes on from here.
+    Gap {
+        /// The place it goes on from.
+        offset: u64,
+    },
+    /// Something was refused, or the connection is about to end.
+    Refused,
+    /// Anything else.
+    Other,
+}
+
+/// One publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its place.
+    pub offset: u64,
+    /// What stands where our content should; another text is for the check to find out.
+    pub content: &'a [u8],
+}
+
+/// The publications of a list, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entries<'a>(&'a [u8]);
+
+/// Appends `connect`, with one subscription or none.
+pub fn connect(ticket: Option<&str>, channel: Option<(&str, Option<Since<'_>>)>, out: &mut String) {
+    out.push_str(r#"{"type":"connect","id":0"#);
+    if let Some(ticket) = ticket {
+        let _ = write!(out, r#","ticket":"{ticket}""#); // writing to a String cannot fail, here and below
+    }
+    if let Some((channel, since)) = channel {
+        let _ = write!(out, r#","subscribe":[{{"channel":"{channel}""#);
+        if let Some(Since { epoch, offset }) = since {
+            let _ = write!(out, r#","since":{{"epoch":"{epoch}","offset":{offset}}}"#);
+        }
+        out.push_str("}]");
+    }
+    out.push('}');
+}
+
+/// Appends `subscribe` to many channels.
+pub fn subscribe(channels: impl Iterator<Item = String>, out: &mut String) {
+    out.push_str(r#"{"type":"subscribe","id":1,"channels":["#);
+    for (index, channel) in channels.enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(out, r#"{comma}{{"channel":"{channel}"}}"#);
+    }
+    out.push_str("]}");
+}
+
+/// Appends `publish`, to be answered.
+pub fn publish(id: u64, channel: &str, content: &str, out: &mut String) {
+    let _ = write!(out, r#"{{"type":"publish","id":{id},"channel":"{channel}","data":{{"text":"{content}"}}}}"#);
+}
+
+/// Appends a `message` as the server makes it of [`publish`]: for the floor, whose frames are to have everybody's size.
+pub fn message(channel: &str, offset: u64, content: &str, out: &mut String) {
+    let _ = write!(
+        out,
+        r#"{{"type":"message","channel":"{channel}","offset":{offset},"data":{{"text":"{content}"}},"from":{{"client":"0000000000000000"}},"ts":1700000000000}}"#
+    );
+}
+
+/// Recognises a message from the server.
+pub fn read(payload: &[u8]) -> Heard<'_> {
+    const TYPE: &[u8] = br#"{"type":""#;
+    let Some(rest) = payload.strip_prefix(TYPE) else { return Heard::Other };
+    let kind = &rest[..memchr::memchr(b'"', rest).unwrap_or(rest.len())];
+    match kind {
+        b"message" => entry(rest).map_or(Heard::Other, Heard::Message),
+        b"published" => Heard::Published,
+        b"connected" => text_after(rest, br#""ticket":""#).map_or(Heard::Other, |ticket| Heard::Connected {
+            ticket,
+            resumed: memmem::find(rest, br#""session_resumed":true"#).is_some(),
+        }),
+        b"subscribed" => subscribed(rest).unwrap_or(Heard::Other),
+        b"result" if memmem::find(rest, br#"{"type":"error""#).is_some() => Heard::Refused,
+        b"result" => Heard::ManySubscribed(memmem::find_iter(rest, br#"{"type":"subscribed""#).count()),
+        b"gap" => offset(rest).map_or(Heard::Other, |(offset, _)| Heard::Gap { offset }),
+        b"error" | b"disconnect" | b"unsubscribed" => Heard::Refused,
+        _ => Heard::Other,
+    }
+}
+
+fn subscribed(bytes: &[u8]) -> Option<Heard<'_>> {
+    let epoch = text_after(bytes, br#""epoch":""#)?;
+    let (offset, rest) = offset(bytes)?;
+    let list = memmem::find(rest, br#""publications":["#)?;
+    let recovered = memmem::find(&rest[..list], br#""recovered":true"#).is_some();
+    Some(Heard::Subscribed { epoch, offset, recovered, entries: Entries(&rest[list..]) })
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let entry = entry(self.0)?;
+        let (_, rest) = offset(self.0)?;
+        self.0 = rest;
+        Some(entry)
+    }
+}
+
+/// The next publication in `bytes`.
+fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
+    let (offset, rest) = offset(bytes)?;
+    let text = rest.strip_prefix(br#","data":{"text":""#).unwrap_or_default();
+    let content = match text.get(CONTENT_LEN) {
+        Some(b'"') => &text[..CONTENT_LEN],
+        _ => text, // of another length: the check will say that it is damaged
+    };
+    Some(Entry { offset, content })
+}
+
+/// The next `offset` and what follows its digits.
+fn offset(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    const OFFSET: &[u8] = br#""offset":"#;
+    let digits = &bytes[memmem::find(bytes, OFFSET)? + OFFSET.len()..];
+    let len = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    let offset = digits[..len].iter().try_fold(0u64, |value, &digit| {
+        value.checked_mul(10)?.checked_add(u64::from(digit - b'0')) // an offset has at most 16 digits
+    })?;
+    Some((offset, &digits[len..]))
+}
+
+fn text_after<'a>(bytes: &'a [u8], needle: &[u8]) -> Option<&'a str> {
+    let text = &bytes[memmem::find(bytes, needle)? + needle.len()..];
+    std::str::from_utf8(&text[..memchr::memchr(b'"', text)?]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    fn listed(offset: u64) -> String {
+        let content = check::content(offset);
+        format!(r#"{{"offset":{offset},"data":{{"text":"{content}"}},"from":{{"client":"00000000000000a1"}},"ts":1}}"#)
+    }
+
+    #[test]
+    fn commands() {
+        let (mut bare, mut back, mut many) = (String::new(), String::new(), String::new());
+        connect(None, Some(("room", None)), &mut bare);
+        assert_eq!(bare, r#"{"type":"connect","id":0,"subscribe":[{"channel":"room"}]}"#);
+        connect(Some("t"), Some(("room", Some(Since { epoch: "e", offset: 7 }))), &mut back);
+        let expected = r#"{"type":"connect","id":0,"ticket":"t","subscribe":[{"channel":"room","since":{"epoch":"e","offset":7}}]}"#;
+        assert_eq!(back, expected);
+        subscribe(["a", "b"].into_iter().map(str::to_owned), &mut many);
+        assert_eq!(many, r#"{"type":"subscribe","id":1,"channels":[{"channel":"a"},{"channel":"b"}]}"#);
+    }
+
+    #[test]
+    fn a_message_is_recognised_and_its_content_checked_for_length_only() {
+        let content = check::content(3);
+        let mut text = String::new();
+        message("room", 12, &content, &mut text);
+        assert_eq!(read(text.as_bytes()), Heard::Message(Entry { offset: 12, content: content.as_bytes() }));
+        let short = br#"{"type":"message","channel":"room","offset":1,"data":{"text":"short"},"ts":1}"#;
+        let Heard::Message(entry) = read(short) else { panic!("a message") };
+        assert_eq!(check::seq_of(entry.content), None);
+    }
+
+    #[test]
+    fn subscribed_with_what_was_missed() {
+        let text = format!(
+            r#"{{"type":"subscribed","channel":"room","epoch":"00e1","offset":9,"recovered":true,"publications":[{},{}]}}"#,
+            listed(8),
+            listed(9)
+        );
+        let Heard::Subscribed { epoch, offset, recovered, entries } = read(text.as_bytes()) else { panic!("{text}") };
+        assert_eq!((epoch, offset, recovered), ("00e1", 9, true));
+        let offsets: Vec<_> = entries.map(|entry| (entry.offset, check::seq_of(entry.content))).collect();
+        assert_eq!(offsets, [(8, Some(8)), (9, Some(9))]);
+    }
+
+    #[test]
+    fn answers_of_the_server() {
+        let connected =
+            r#"{"type":"connected","id":0,"client":"a1","session_resumed":true,"ticket":"t1","ping":25000}"#;
+        let result = r#"{"type":"result","id":1,"data":[{"type":"subscribed","channel":"a"},{"type":"subscribed"}]}"#;
+        let refused = r#"{"type":"result","id":1,"data":[{"type":"subscribed"},{"type":"error","code":"denied"}]}"#;
+        let table = [
+            (connected, Heard::Connected { ticket: "t1", resumed: true }),
+            (result, Heard::ManySubscribed(2)),
+            (refused, Heard::Refused),
+            (r#"{"type":"published","id":4,"epoch":"e","offset":1}"#, Heard::Published),
+            (r#"{"type":"gap","channel":"room","epoch":"e","offset":40}"#, Heard::Gap { offset: 40 }),
+            (r#"{"type":"error","code":"denied"}"#, Heard::Refused),
+            (r#"{"type":"signal","channel":"room"}"#, Heard::Other),
+            ("[]", Heard::Other),
+        ];
+        for (text, heard) in table {
+            assert_eq!(read(text.as_bytes()), heard, "{text}");
+        }
+    }
+}

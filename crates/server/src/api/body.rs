@@ -1,0 +1,165 @@
+//! The body of a request: which types are taken, how much of it, and what stands beside it in headers.
+//!
+//! A length that is announced is judged before anything is read; one that is not, as it is read. `Idempotency-Key` may be
+//! written plainly or as a string in quotes, which is how its draft standard has it.
+
+use super::refusal::Refusal;
+use bytes::{Bytes, BytesMut};
+use fanfare_hub::{Error, ErrorCode};
+use fanfare_wire::native::Limits;
+use fanfare_wire::native::app::Kind;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What surrounds a payload in a body.
+const ENVELOPE_BYTES: usize = 16 << 10;
+/// The body of a `batch`.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// The room that the names of a `broadcast` need: a thousand names of the longest kind.
+const NAMES_BYTES_MAX: usize = 320 << 10;
+/// What is read, and forgotten, of the body of a request that was refused. (HTTP/2 then ends the stream by NO_ERROR, as RFC 9113
+/// §8.1 has it; curl 7.88 loses the answer now and then where it was still sending.)
+const FORGET_BYTES: usize = 2 * BATCH_BYTES_MAX;
+/// curl's type where `-d` stands alone.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The longest body that this kind of command may have, in bytes.
+pub(super) fn bytes_max(kind: Kind, limits: &Limits) -> usize {
+    let payload = limits.message_bytes_max.div_ceil(3) * 4 + ENVELOPE_BYTES; // a payload may come as base64
+    match kind {
+        Kind::Batch => BATCH_BYTES_MAX.max(payload),
+        Kind::Broadcast => payload + NAMES_BYTES_MAX,
+        _ => payload,
+    }
+}
+
+/// Refuses what is said not to be JSON in UTF-8.
+///
+/// Taken are JSON, nothing said, and curl's form type: `curl -d '{…}'` is how everybody tries an API first, and it is JSON all
+/// the same. That would be unwise where a browser's cookies speak for a page, since a form may be sent anywhere. Here nothing
+/// speaks for a caller but the `Authorization` header, which no page can add to a form.
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    if let Some(coding) =
+        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        let message = format!("a body in the encoding {} is not taken: send it as it is", shown(coding));
+        let refusal = Refusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
+        return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let text = value.to_str().unwrap_or("?");
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let is_json = essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case(FORM);
+    let other_charset = parts.any(|parameter| {
+        parameter.split_once('=').is_some_and(|(name, charset)| {
+            name.trim().eq_ignore_ascii_case("charset")
+                && !charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    });
+    if is_json && !other_charset { Ok(()) } else { Err(not_json(&shown(value))) }
+}
+
+/// A form that is one is refused for what it is, and not for a syntax error at its first character.
+pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
+    let is_form = headers.get(CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..FORM.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORM.as_bytes()))
+    });
+    let is_object = body.trim_ascii_start().first().is_none_or(|&byte| byte == b'{');
+    if is_form && !is_object { Err(not_json("a form")) } else { Ok(()) }
+}
+
+fn not_json(found: &str) -> Refusal {
+    let message = format!("the body must be a JSON object in UTF-8 (`Content-Type: application/json`), not {found}");
+    Refusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message)
+}
+
+fn shown(value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    format!("{:?}", &text[..text.floor_char_boundary(80)])
+}
+
+/// The header `Idempotency-Key`, without quotes. Its length is judged with the key of the body.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let bad = |problem: &str| Error::new(ErrorCode::BadRequest, format!("the header `Idempotency-Key` {problem}"));
+    let mut all = headers.get_all("idempotency-key").iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(bad("stands twice"));
+    }
+    let bytes = value.as_bytes();
+    let inner = match bytes {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => bytes,
+    };
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    match std::str::from_utf8(inner) {
+        Ok(text) if inner.iter().all(plain) => Ok(Some(text)),
+        _ => Err(bad("may hold visible ASCII characters and spaces, no backslashes, and quotes only around the whole")),
+    }
+}
+
+/// Reads the body whole.
+pub(super) async fn read<B>(body: &mut B, kind: Kind, limits: &Limits, timeout: Duration) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let max = bytes_max(kind, limits);
+    let too_large = |len: u64, or_more: &str| {
+        let message = format!("the body of {len} bytes{or_more} exceeds the limit of {max} for `{}`", kind.word());
+        Error::new(ErrorCode::TooLarge, message)
+    };
+    let announced = body.size_hint().lower();
+    if announced > max as u64 {
+        return Err(too_large(announced, "").into());
+    }
+    let mut reading = std::pin::pin!(async {
+        let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            let frame = frame
+                .map_err(|error| Error::new(ErrorCode::BadRequest, format!("the body did not come whole: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue }; // trailers mean nothing here
+            let len = first.len() + rest.len() + data.len();
+            if len > max {
+                return Err(too_large(len as u64, " or more"));
+            }
+            if first.is_empty() && rest.is_empty() {
+                first = data; // almost always the whole, and not copied
+            } else {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    });
+    // Almost always it came with the head; a timer is only made where it did not.
+    if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        return Ok(read?);
+    }
+    match tokio::time::timeout(timeout, reading).await {
+        Ok(read) => Ok(read?),
+        Err(_) => {
+            let message = format!("the body was not there within {} s", timeout.as_secs_f32());
+            Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, message))
+        }
+    }
+}
+
+/// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for ever.
+pub(super) async fn forget<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut forgotten = 0;
+    while forgotten < FORGET_BYTES {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            Some(Ok(frame)) => forgotten += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
+    }
+}

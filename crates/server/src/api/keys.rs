@@ -1,0 +1,249 @@
+//! API keys: what an application shows, and what that lets it do.
+//!
+//! Of a key only a salted digest is kept beside the table of what it may do. What a caller shows is digested in the same way
+//! and compared with every stored digest to the end, so that the time tells nothing: neither how many characters were right,
+//! nor which key was nearest, nor how many there are beyond their number. There is no part of a key that is looked up by
+//! value, so an unknown key and a wrong one are the same thing.
+
+use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, Pattern};
+use fanfare_wire::native::app::Kind;
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::sync::Arc;
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+
+/// The longest key, in bytes: a request's head has to hold it beside everything else.
+const SECRET_BYTES_MAX: usize = 1024;
+
+/// A named key for the application's HTTP API. Without restrictions it may do everything.
+#[derive(Clone)]
+pub struct ApiKey {
+    name: Arc<str>,
+    secret: Box<str>,
+    commands: Option<Box<[Kind]>>,
+    channels: Option<Box<[Pattern]>>,
+}
+
+/// Why a text is no API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiKeyError {
+    /// Everybody could show it.
+    #[error("an API key cannot be empty")]
+    Empty,
+    /// Longer than a header should be.
+    #[error("an API key of {len} bytes exceeds the limit of {SECRET_BYTES_MAX}")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// It could not stand in a header as it is.
+    #[error("an API key holds only visible ASCII characters; byte {at} is none")]
+    Character {
+        /// Its place in bytes. The character itself is a part of a secret.
+        at: usize,
+    },
+}
+
+impl ApiKey {
+    /// A key that may do everything. Idempotency keys are unique within `name`: two keys with the same name are one caller,
+    /// which is how a key is replaced by a new one without a moment in which neither or both are somebody else.
+    ///
+    /// # Errors
+    /// [`ApiKeyError`] when no header could carry the secret.
+    pub fn new(name: &str, secret: &str) -> Result<Self, ApiKeyError> {
+        match secret.len() {
+            0 => return Err(ApiKeyError::Empty),
+            len if len > SECRET_BYTES_MAX => return Err(ApiKeyError::TooLong { len }),
+            _ => {}
+        }
+        if let Some(at) = secret.bytes().position(|byte| !byte.is_ascii_graphic()) {
+            return Err(ApiKeyError::Character { at });
+        }
+        Ok(ApiKey { name: name.into(), secret: secret.into(), commands: None, channels: None })
+    }
+
+    /// The same for these commands only. `publish` includes `broadcast`; a `batch` may hold what its commands may.
+    #[must_use]
+    pub fn only_commands(self, commands: impl IntoIterator<Item = Kind>) -> Self {
+        ApiKey { commands: Some(commands.into_iter().collect()), ..self }
+    }
+
+    /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as `match`.
+    #[must_use]
+    pub fn only_channels(self, channels: impl IntoIterator<Item = Pattern>) -> Self {
+        ApiKey { channels: Some(channels.into_iter().collect()), ..self }
+    }
+
+    /// Its name, for logs and errors.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether the key is for this kind of command at all.
+    pub(super) fn may_ask(&self, kind: Kind) -> Result<(), Error> {
+        let needed = if kind == Kind::Broadcast { Kind::Publish } else { kind };
+        match &self.commands {
+            // What is in a batch is judged by itself.
+            Some(commands) if kind != Kind::Batch && !commands.contains(&needed) => {
+                Err(self.denied(format!("may not {}: its option `commands` does not list it", needed.word())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may do this.
+    pub(super) fn may(&self, command: &AppCommand) -> Result<(), Error> {
+        self.may_ask(kind_of(command))?;
+        let Some(channels) = &self.channels else { return Ok(()) };
+        match command {
+            AppCommand::Channels { pattern, .. } => {
+                let within = pattern.as_ref().is_some_and(|pattern| channels.contains(pattern));
+                let problem = "may list only what one of its own patterns matches: name it as `match`";
+                if within { Ok(()) } else { Err(self.denied(problem)) }
+            }
+            _ => match channel_of(command) {
+                Some(channel) if !channels.iter().any(|pattern| pattern.matches(channel)) => {
+                    let problem = "is not for this channel: no pattern of its option `channels` matches";
+                    Err(self.denied(problem).on(channel))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn denied(&self, problem: impl fmt::Display) -> Error {
+        Error::new(ErrorCode::Denied, format!("the API key {:?} {problem}", self.name))
+    }
+}
+
+fn kind_of(command: &AppCommand) -> Kind {
+    match command {
+        AppCommand::Publish { .. } => Kind::Publish,
+        AppCommand::Signal(_) => Kind::Signal,
+        AppCommand::History { .. } => Kind::History,
+        AppCommand::HistoryRemove { .. } => Kind::HistoryRemove,
+        AppCommand::Presence { .. } => Kind::Presence,
+        AppCommand::Channels { .. } => Kind::Channels,
+        AppCommand::Subscribe { .. } => Kind::Subscribe,
+        AppCommand::Unsubscribe { .. } => Kind::Unsubscribe,
+        AppCommand::Disconnect { .. } => Kind::Disconnect,
+        AppCommand::Info => Kind::Info,
+    }
+}
+
+fn channel_of(command: &AppCommand) -> Option<&ChannelName> {
+    match command {
+        AppCommand::Publish { publish, .. } => Some(&publish.channel),
+        AppCommand::Signal(signal) => Some(&signal.channel),
+        AppCommand::Subscribe { options, .. } => Some(&options.channel),
+        AppCommand::History { channel, .. }
+        | AppCommand::HistoryRemove { channel }
+        | AppCommand::Presence { channel }
+        | AppCommand::Unsubscribe { channel, .. } => Some(channel),
+        AppCommand::Channels { .. } | AppCommand::Disconnect { .. } | AppCommand::Info => None,
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ApiKey { name, secret: _, commands, channels } = self;
+        let mut shown = f.debug_struct("ApiKey");
+        shown.field("name", name).field("commands", commands).field("channels", channels).finish_non_exhaustive()
+    }
+}
+
+/// All keys of a server.
+pub(super) struct Keys {
+    salt: [u8; 32],
+    digests: Box<[[u8; 32]]>,
+    keys: Box<[ApiKey]>,
+}
+
+impl Keys {
+    /// `salt` is random: nobody outside can compute a digest, so that not even a comparison that ends early would tell
+    /// anything about a key.
+    pub(super) fn new(keys: &[ApiKey], salt: [u8; 32]) -> Self {
+        let digests = keys.iter().map(|key| digest(&salt, key.secret.as_bytes())).collect();
+        Keys { salt, digests, keys: keys.into() }
+    }
+
+    /// The key with this secret.
+    pub(super) fn find(&self, secret: &[u8]) -> Option<&ApiKey> {
+        let shown = digest(&self.salt, secret);
+        // One above the place of the key; 0 for none. No branch depends on a digest before the end.
+        let mut found = 0_u32;
+        for (place, digest) in (1_u32..).zip(&*self.digests) {
+            found.conditional_assign(&place, digest.ct_eq(&shown));
+        }
+        self.keys.get((found as usize).wrapping_sub(1))
+    }
+
+    /// Two keys with one secret, by name: the first of them would never be found.
+    pub(super) fn same(&self) -> Option<(&ApiKey, &ApiKey)> {
+        self.keys.iter().enumerate().find_map(|(place, key)| {
+            let earlier = self.keys[..place].iter().find(|earlier| earlier.secret == key.secret)?;
+            Some((earlier, key))
+        })
+    }
+}
+
+fn digest(salt: &[u8; 32], secret: &[u8]) -> [u8; 32] {
+    Sha256::new_with_prefix(salt).chain_update(secret).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> AppCommand {
+        AppCommand::Presence { channel: ChannelName::new(name).unwrap() }
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_whole_secret_only() {
+        let keys = [ApiKey::new("a", "secret-a").unwrap(), ApiKey::new("b", "secret-b").unwrap()];
+        let keys = Keys::new(&keys, [7; 32]);
+        assert_eq!(keys.find(b"secret-a").map(|key| &**key.name()), Some("a"));
+        assert_eq!(keys.find(b"secret-b").map(|key| &**key.name()), Some("b"));
+        for wrong in ["", "secret", "secret-", "secret-a ", "Secret-a", "secret-c", "secret-aa"] {
+            assert!(keys.find(wrong.as_bytes()).is_none(), "{wrong:?}");
+        }
+        assert!(Keys::new(&[], [7; 32]).find(b"").is_none());
+    }
+
+    #[test]
+    fn what_no_header_carries_is_no_key() {
+        let rows: &[(&str, ApiKeyError)] = &[
+            ("", ApiKeyError::Empty),
+            ("a b", ApiKeyError::Character { at: 1 }),
+            ("a\n", ApiKeyError::Character { at: 1 }),
+            ("schlüssel", ApiKeyError::Character { at: 4 }),
+            (&"x".repeat(1025), ApiKeyError::TooLong { len: 1025 }),
+        ];
+        for (secret, expected) in rows {
+            assert_eq!(ApiKey::new("a", secret).unwrap_err(), *expected, "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", ApiKey::new("backend", "hunter2").unwrap());
+        assert!(shown.contains("backend") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn restrictions() {
+        let pattern = Pattern::new("chat:*").unwrap();
+        let key = ApiKey::new("a", "k").unwrap();
+        let reader = key.clone().only_commands([Kind::Presence, Kind::Channels]).only_channels([pattern.clone()]);
+        let list = |pattern| AppCommand::Channels { pattern, after: None, limit: 1 };
+        assert!(key.may(&channel("x")).is_ok() && key.may(&list(None)).is_ok() && key.may(&AppCommand::Info).is_ok());
+        assert!(reader.may(&channel("chat:a")).is_ok());
+        assert_eq!(reader.may(&channel("chat:a:b")).unwrap_err().channel, ChannelName::new("chat:a:b").ok());
+        assert!(reader.may(&list(Some(pattern))).is_ok());
+        assert!(reader.may(&list(None)).is_err());
+        assert!(reader.may(&AppCommand::Info).is_err());
+        assert!(reader.may_ask(Kind::Batch).is_ok() && reader.may_ask(Kind::Broadcast).is_err());
+    }
+}

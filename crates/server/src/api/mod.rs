@@ -1,0 +1,199 @@
+//! The application's side over HTTP: `POST /api/v1/<command>`, one command of [`Kind`] a request.
+//!
+//! In: a request, judged in this order, so that nobody gets work done who may not: path (404), method (405), key (401), what
+//! the key is for (403), content type (415), length (413, before a byte of the body is taken), then the body (400), then
+//! what the hub says. Out: one JSON object; of a refusal the native protocol's `{code, message, retryable, …}`, whose status
+//! is the one in the table of errors. No CORS headers: this is for servers, a browser would have to show the key to everybody.
+//!
+//! The hub is asked through a [`Handle`], wherever the request arrived: on a listener of the server's own, in a service within
+//! another server, or by a router that the embedder mounts by itself ([`Api::router`]). (A way past the handle's queue, for
+//! requests on the thread of the very shard that they are about, was tried: it saved nothing that could be measured.)
+
+mod body;
+mod keys;
+mod openapi;
+mod refusal;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use keys::{ApiKey, ApiKeyError};
+
+use crate::handle::Handle;
+use axum::body::Body;
+use bytes::Bytes;
+use fanfare_hub::{AppAnswer, AppCommand, Error, ErrorCode};
+use fanfare_wire::native::Limits;
+use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, encode_results};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use keys::Keys;
+use refusal::Refusal;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Every address of the API begins so.
+const PREFIX: &str = "/api/";
+/// Where the OpenAPI document is.
+const DOCUMENT: &str = "/api/openapi.json";
+const COMMANDS_PREFIX: &str = "/api/v1/";
+
+/// What answers requests: keys and limits. The same on every shard.
+pub(crate) struct Endpoint {
+    handle: Handle,
+    keys: Keys,
+    limits: Limits,
+    body_timeout: Duration,
+    document: OnceLock<Bytes>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(handle: Handle, keys: &[ApiKey], limits: Limits, body_timeout: Duration, salt: [u8; 32]) -> Self {
+        Endpoint { handle, keys: Keys::new(keys, salt), limits, body_timeout, document: OnceLock::new() }
+    }
+
+    /// Two of its keys that are the same text, by name.
+    pub(crate) fn same_keys(&self) -> Option<(&str, &str)> {
+        self.keys.same().map(|(a, b)| (&**a.name(), &**b.name()))
+    }
+
+    /// True for what it answers.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        path.starts_with(PREFIX)
+    }
+
+    /// Answers a request.
+    pub(crate) async fn serve<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let (head, mut body) = request.into_parts();
+        let answer = self.answer(&head, &mut body).await.unwrap_or_else(|refusal| {
+            tracing::debug!(path = head.uri.path(), status = refusal.status(), error = %refusal.error(), "refused");
+            refusal.into_response()
+        });
+        // Who was told to go on with the body only when it is wanted sends none.
+        if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+            tokio::spawn(tokio::time::timeout(self.body_timeout, body::forget(body)));
+        }
+        answer
+    }
+
+    async fn answer<B>(&self, head: &Parts, body: &mut B) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let path = head.uri.path();
+        if path == DOCUMENT {
+            return self.document(&head.method);
+        }
+        let kind = path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).ok_or_else(|| Refusal::no_command(path))?;
+        if head.method != Method::POST {
+            return Err(Refusal::method(&head.method, path, "POST"));
+        }
+        let key = self.key(&head.headers)?;
+        key.may_ask(kind)?;
+        body::check_type(&head.headers)?;
+        let idempotency_key = body::idempotency_key(&head.headers)?;
+        let read = body::read(body, kind, &self.limits, self.body_timeout).await?;
+        body::check_form(&head.headers, &read)?;
+        let caller = Caller { name: key.name(), key: idempotency_key };
+        let mut out = Vec::new();
+        match decode(kind, &read, &caller, &self.limits)? {
+            Asked::One(command) => {
+                key.may(&command)?;
+                let answer = self.handle.ask(command).await;
+                if let AppAnswer::Error(error) = answer {
+                    return Err(error.into());
+                }
+                encode_answer(&mut out, &answer);
+            }
+            Asked::Many(commands) => encode_results(&mut out, &self.many(key, commands).await),
+        }
+        Ok(json(out))
+    }
+
+    /// Asks what may be asked, in one message to each shard, and puts the answers where the refusals left room.
+    async fn many(&self, key: &ApiKey, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut asked = Vec::with_capacity(commands.len());
+        for command in commands {
+            match command.and_then(|command| key.may(&command).map(|()| command)) {
+                Ok(command) => {
+                    asked.push(command);
+                    answers.push(None);
+                }
+                Err(error) => answers.push(Some(AppAnswer::Error(error))),
+            }
+        }
+        let mut rest = self.handle.ask_all(asked).await.into_iter();
+        answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
+    }
+
+    /// What the API is, for programs. Whoever may reach the port may read it: it says no more than the documentation.
+    fn document(&self, method: &Method) -> Result<Response<Body>, Refusal> {
+        if method != Method::GET && method != Method::HEAD {
+            return Err(Refusal::method(method, DOCUMENT, "GET, HEAD"));
+        }
+        let print = || Bytes::from(openapi::document().to_string());
+        let mut response = Response::new(Body::from(self.document.get_or_init(print).clone()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+
+    /// The key that was shown, if it is one. Missing and wrong are told apart: the caller knows which it did.
+    fn key(&self, headers: &HeaderMap) -> Result<&ApiKey, Refusal> {
+        let mut shown = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (shown.next(), shown.next()) else {
+            return Err(Refusal::unauthorized(None));
+        };
+        // RFC 9110 §11.1: the scheme's name has no case.
+        let value = value.as_bytes();
+        let secret = match value.split_at_checked(7) {
+            Some((scheme, secret)) if scheme.eq_ignore_ascii_case(b"bearer ") => secret.trim_ascii(),
+            _ => return Err(Refusal::unauthorized(None)),
+        };
+        self.keys.find(secret).ok_or_else(|| Refusal::unauthorized(Some("invalid_token")))
+    }
+}
+
+fn stopped() -> AppAnswer {
+    AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"))
+}
+
+fn json(mut body: Vec<u8>) -> Response<Body> {
+    body.push(b'\n'); // whoever looks at it in a terminal finds the prompt on a line of its own
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The HTTP API as a router, to be mounted in another server. A Fanfare that has keys serves it by itself.
+#[derive(Clone)]
+pub struct Api {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Api {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Api { endpoint }
+    }
+
+    /// Answers every path below `/api/`.
+    pub fn router(self) -> axum::Router {
+        let serve = async move |request: Request<Body>| self.endpoint.serve(request).await;
+        axum::Router::new().fallback(serve)
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! Bodies to commands.
+
+use super::{
+    AUDIENCE_CLIENTS_MAX, Asked, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_DEFAULT,
+    CHANNELS_LIMIT_MAX, Caller, Kind, REASONS, USER_BYTES_MAX,
+};
+use crate::native::Limits;
+use crate::native::decode::{content, history, signal, sub_options};
+use crate::native::object::{Fault, Field, Items, Object, Shown};
+use fanfare_hub::{
+    AppCommand, Audience, ChannelName, ClientId, Disconnect, Error, ErrorCode, InvalidName, KEY_BYTES_MAX, Pattern,
+    Publish, UserId, Whom,
+};
+
+/// Takes the body of one request.
+///
+/// # Errors
+/// What is wrong with the body as a whole: where it stops being JSON (line, column, byte), or which field is at fault.
+pub fn decode(kind: Kind, body: &[u8], caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Error> {
+    let mut text = text(body)?;
+    if text.trim_ascii().is_empty() {
+        text = match kind {
+            Kind::Channels | Kind::Info => "{}",
+            _ => return Err(Error::new(ErrorCode::BadRequest, "the body is empty: it must be a JSON object")),
+        };
+    }
+    let object: Object<'_> = serde_json::from_str(text).map_err(|error| syntax(text, &error))?;
+    let asked = match kind {
+        Kind::Batch => batch(&object, caller, limits),
+        Kind::Broadcast => broadcast(&object, caller, limits),
+        _ => command(kind, &object, caller, limits).map(Asked::One),
+    };
+    asked.map_err(|fault| fault_error(fault, &object))
+}
+
+fn text(body: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(body).map_err(|error| {
+        let at = error.valid_up_to();
+        let line_start = body[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = 1 + body[..at].iter().filter(|&&byte| byte == b'\n').count();
+        let place = format!("line {line} column {} (byte {at})", at - line_start + 1);
+        Error::new(ErrorCode::BadRequest, format!("the body is not UTF-8 at {place}"))
+    })
+}
+
+/// serde_json tells line and column, both from 1, the column in bytes; a program finds the place by its offset.
+fn syntax(text: &str, error: &serde_json::Error) -> Error {
+    let what = if error.is_data() { "is not an object" } else { "is not JSON" };
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let offset = (before + error.column().saturating_sub(1)).min(text.len());
+    Error::new(ErrorCode::BadRequest, format!("the body {what}: {error} (byte {offset})"))
+}
+
+fn fault_error(fault: Fault, object: &Object<'_>) -> Error {
+    let mut error = fault.into_error();
+    error.channel = object.channel().ok();
+    error
+}
+
+fn command(kind: Kind, object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<AppCommand, Fault> {
+    object.no_duplicate()?;
+    Ok(match kind {
+        Kind::Publish => {
+            let channel = object.channel()?;
+            let mut content = content(object, limits.message_bytes_max)?;
+            content.key = key(content.key, caller.key)?;
+            publish(content.to(channel), audience(object)?, caller)
+        }
+        Kind::Signal => AppCommand::Signal(Box::new(signal(object, limits.message_bytes_max)?)),
+        Kind::History => AppCommand::History { channel: object.channel()?, query: history(object)? },
+        Kind::HistoryRemove => AppCommand::HistoryRemove { channel: object.channel()? },
+        Kind::Presence => AppCommand::Presence { channel: object.channel()? },
+        Kind::Channels => AppCommand::Channels {
+            pattern: pattern(object)?,
+            after: object.text(Field::After, usize::MAX)?.map(|name| named(Field::After, &name)).transpose()?,
+            limit: object
+                .number(Field::Limit, 1, u64::from(CHANNELS_LIMIT_MAX))?
+                .map_or(CHANNELS_LIMIT_DEFAULT, |limit| limit as u32),
+        },
+        Kind::Subscribe => AppCommand::Subscribe { whom: whom(object)?, options: Box::new(sub_options(object)?) },
+        Kind::Unsubscribe => AppCommand::Unsubscribe { whom: whom(object)?, channel: object.channel()? },
+        Kind::Disconnect => AppCommand::Disconnect { whom: whom(object)?, reason: reason(object)? },
+        Kind::Info => AppCommand::Info,
+        Kind::Batch | Kind::Broadcast => {
+            let problem = format!("`{}` cannot stand within a `batch`", kind.word());
+            return Err(Fault::whole(ErrorCode::BadRequest, problem));
+        }
+    })
+}
+
+fn publish(publish: Publish, audience: Option<Box<Audience>>, caller: &Caller<'_>) -> AppCommand {
+    AppCommand::Publish { publish: Box::new(publish), audience, by: Some(caller.name.clone()) }
+}
+
+fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Fault> {
+    object.no_duplicate()?;
+    if caller.key.is_some() {
+        let problem = "the header `Idempotency-Key` cannot stand for a whole batch: give each command its own `key`";
+        return Err(Fault::whole(ErrorCode::BadRequest, problem));
+    }
+    let items = items(object, Field::Commands, BATCH_COMMANDS_MAX)?;
+    let one = |text: &str| {
+        let object = Object::read(text).map_err(Fault::into_error)?;
+        let decoded = object.needed_text(Field::Type, usize::MAX).and_then(|word| match Kind::find(&word) {
+            Some(kind) => command(kind, &object, caller, limits),
+            None => Err(Fault::whole(ErrorCode::UnknownCommand, format!("there is no command {}", shown(&word)))),
+        });
+        decoded.map_err(|fault| fault_error(fault, &object))
+    };
+    Ok(Asked::Many(items.into_iter().map(one).collect()))
+}
+
+/// The publication is read once and shared: only names differ.
+fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Fault> {
+    object.no_duplicate()?;
+    let items = items(object, Field::Channels, BROADCAST_CHANNELS_MAX)?;
+    let mut content = content(object, limits.message_bytes_max)?;
+    content.key = key(content.key, caller.key)?;
+    let audience = audience(object)?;
+    // An entry that is no text spoils the list that it stands in, a text that is no name only itself.
+    let within = |index| move |fault: Fault| fault.within(Field::Channels, Some(index));
+    let one = |(index, raw): (usize, &str)| {
+        let name = texts_item(raw).map_err(within(index))?;
+        let channel = channel_name(&name).map_err(|fault| within(index)(fault).into_error());
+        Ok(channel.map(|channel| publish(content.clone().to(channel), audience.clone(), caller)))
+    };
+    Ok(Asked::Many(items.into_iter().enumerate().map(one).collect::<Result<_, Fault>>()?))
+}
+
+/// The raw items of an array that must be there and hold at least one.
+fn items<'a>(object: &Object<'a>, field: Field, count_max: usize) -> Result<Vec<&'a str>, Fault> {
+    let Items { list, count } = object.items(field, count_max)?.ok_or_else(|| Fault::missing(field))?;
+    match count {
+        0 => Err(Fault::bad(field, "is empty: it must hold at least one")),
+        _ if count > count_max => {
+            Err(Fault::too_large(field, format!("of {count} entries exceeds the limit of {count_max}")))
+        }
+        _ => Ok(list),
+    }
+}
+
+/// One text of an array.
+fn texts_item(raw: &str) -> Result<String, Fault> {
+    let problem = |_| Fault::whole(ErrorCode::BadRequest, format!("must be a text, not {}", Shown(raw)));
+    serde_json::from_str(raw).map_err(problem)
+}
+
+fn channel_name(name: &str) -> Result<ChannelName, Fault> {
+    ChannelName::new(name).map_err(|why| {
+        let code = match why {
+            InvalidName::TooLong { .. } => ErrorCode::TooLarge,
+            _ => ErrorCode::BadRequest,
+        };
+        Fault::whole(code, format!("is no channel name: {why}"))
+    })
+}
+
+fn named(field: Field, name: &str) -> Result<ChannelName, Fault> {
+    channel_name(name).map_err(|fault| fault.within(field, None))
+}
+
+/// The idempotency key of the body and that beside it: the same where both stand.
+fn key(in_body: Option<Box<str>>, beside: Option<&str>) -> Result<Option<Box<str>>, Fault> {
+    let Some(beside) = beside else { return Ok(in_body) };
+    if !(1..=KEY_BYTES_MAX).contains(&beside.len()) {
+        let (len, code) = (beside.len(), if beside.is_empty() { ErrorCode::BadRequest } else { ErrorCode::TooLarge });
+        let problem = format!("the header `Idempotency-Key` has {len} bytes: it must have 1 to {KEY_BYTES_MAX}");
+        return Err(Fault::whole(code, problem));
+    }
+    match in_body {
+        Some(key) if *key != *beside => Err(Fault::bad(
+            Field::Key,
+            format!("is {key:?}, and the header `Idempotency-Key` {beside:?}: only one can be"),
+        )),
+        _ => Ok(Some(beside.into())),
+    }
+}
+
+fn audience(object: &Object<'_>) -> Result<Option<Box<Audience>>, Fault> {
+    let Some(audience) = object.object(Field::Audience)? else { return Ok(None) };
+    let clients = |field| -> Result<Vec<ClientId>, Fault> {
+        if audience.get(field).is_none() {
+            return Ok(Vec::new());
+        }
+        // An empty `only` would be for nobody, and in the hub's vocabulary it is for all: it is a mistake.
+        let items = items(&audience, field, AUDIENCE_CLIENTS_MAX)?;
+        let client =
+            |(index, raw)| texts_item(raw).and_then(|id| client(&id)).map_err(|f| f.within(field, Some(index)));
+        items.into_iter().enumerate().map(client).collect()
+    };
+    let both = clients(Field::Only).and_then(|only| Ok(Audience { only, except: clients(Field::Except)? }));
+    let audience = both.map_err(|fault| fault.within(Field::Audience, None))?;
+    Ok(Some(Box::new(audience)).filter(|audience| **audience != Audience::default()))
+}
+
+fn client(text: &str) -> Result<ClientId, Fault> {
+    let problem = |()| format!("must be a client's id as the server gave it, not {}", shown(text));
+    text.parse().map_err(|error| Fault::whole(ErrorCode::BadRequest, problem(error)))
+}
+
+fn whom(object: &Object<'_>) -> Result<Whom, Fault> {
+    match (object.text(Field::Client, usize::MAX)?, object.text(Field::User, USER_BYTES_MAX)?) {
+        (Some(id), None) => client(&id).map(Whom::Client).map_err(|fault| fault.within(Field::Client, None)),
+        (None, Some(user)) if user.is_empty() => {
+            Err(Fault::bad(Field::User, format!("of 0 bytes is too short: it must have 1 to {USER_BYTES_MAX}")))
+        }
+        (None, Some(user)) => Ok(Whom::User(UserId(user.into()))),
+        (None, None) => Err(Fault::bad(Field::Client, "is missing, and `user` too: one of them says whose sessions")),
+        (Some(_), Some(_)) => Err(Fault::bad(Field::Client, "and `user` stand in one command: only one of them can")),
+    }
+}
+
+fn reason(object: &Object<'_>) -> Result<Disconnect, Fault> {
+    let Some(word) = object.text(Field::Reason, usize::MAX)? else { return Ok(REASONS[0]) };
+    REASONS.into_iter().find(|reason| reason.row().word == &*word).ok_or_else(|| {
+        let words: Vec<String> = REASONS.iter().map(|reason| format!("\"{reason}\"")).collect();
+        Fault::bad(Field::Reason, format!("must be one of {}, not {}", words.join(", "), shown(&word)))
+    })
+}
+
+fn pattern(object: &Object<'_>) -> Result<Option<Pattern>, Fault> {
+    let Some(text) = object.text(Field::Match, fanfare_hub::CHANNEL_NAME_BYTES_MAX)? else { return Ok(None) };
+    Pattern::new(&text).map(Some).map_err(|why| Fault::bad(Field::Match, format!("is no pattern: {why}")))
+}
+
+/// A text for people, cut where it is long.
+fn shown(text: &str) -> String {
+    const SHOWN_BYTES_MAX: usize = 40;
+    let cut = &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)];
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+}

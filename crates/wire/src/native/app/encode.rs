@@ -1,0 +1,85 @@
+//! Answers to bodies. Each function appends one JSON object, without line breaks.
+
+use crate::native::encode::{encode_publication, put_entry, put_position};
+use crate::native::write::ObjectWriter;
+use fanfare_hub::{AppAnswer, ChannelInfo, Error, History, NodeInfo, PresenceSnapshot};
+
+/// Appends the answer to one command; a refusal is written as [`encode_error`] does.
+pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
+    match answer {
+        AppAnswer::Published { position, duplicate, subscribers } => {
+            let mut object = ObjectWriter::plain(out);
+            put_position(&mut object, position);
+            object.number("subscribers", *subscribers).flag_if("duplicate", *duplicate).end();
+        }
+        AppAnswer::History(history) => put_history(out, history),
+        AppAnswer::Presence(snapshot) => put_presence(out, snapshot),
+        AppAnswer::Channels { channels, more } => {
+            ObjectWriter::plain(out).list("channels", channels, put_channel).flag_if("more", *more).end();
+        }
+        AppAnswer::Concerned(count) => ObjectWriter::plain(out).number("sessions", *count).end(),
+        AppAnswer::Info(info) => put_info(out, info),
+        AppAnswer::Done => ObjectWriter::plain(out).end(),
+        AppAnswer::Error(error) => encode_error(out, error),
+    }
+}
+
+/// Appends the answers to several commands, in the order given: `{"results":[{"result":…} or {"error":…}, …]}`.
+pub fn encode_results<'a>(out: &mut Vec<u8>, answers: impl IntoIterator<Item = &'a AppAnswer>) {
+    let put = |out: &mut Vec<u8>, answer: &AppAnswer| {
+        let name = if matches!(answer, AppAnswer::Error(_)) { "error" } else { "result" };
+        let mut object = ObjectWriter::plain(out);
+        encode_answer(object.field(name), answer);
+        object.end();
+    };
+    ObjectWriter::plain(out).list("results", answers, put).end();
+}
+
+/// Appends a refusal: `{code, message, retryable, retry_after?, channel?, rule?}`.
+pub fn encode_error(out: &mut Vec<u8>, error: &Error) {
+    let row = error.code.row();
+    let mut object = ObjectWriter::plain(out);
+    object.text("code", row.word).text("message", &error.message).flag("retryable", row.retryable);
+    if let Some(retry_after_ms) = error.retry_after_ms {
+        object.number("retry_after", retry_after_ms);
+    }
+    object.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref()).end();
+}
+
+fn put_history(out: &mut Vec<u8>, history: &History) {
+    let mut object = ObjectWriter::plain(out);
+    object.text("channel", &history.channel);
+    put_position(&mut object, &history.top);
+    object.list("publications", &history.publications, |out, it| encode_publication(out, it));
+    object.flag_if("more", history.more).end();
+}
+
+fn put_presence(out: &mut Vec<u8>, snapshot: &PresenceSnapshot) {
+    let mut object = ObjectWriter::plain(out);
+    object.number("seq", snapshot.seq).number("count", snapshot.count);
+    if let Some(entries) = &snapshot.entries {
+        object.list("entries", entries, |out, entry| {
+            let mut object = ObjectWriter::plain(out);
+            put_entry(&mut object, entry);
+            object.end();
+        });
+    }
+    object.end();
+}
+
+fn put_channel(out: &mut Vec<u8>, info: &ChannelInfo) {
+    let mut object = ObjectWriter::plain(out);
+    object.text("channel", &info.channel).number("subscribers", info.subscribers).number("present", info.present);
+    if let Some(top) = &info.top {
+        put_position(&mut object, top);
+    }
+    object.end();
+}
+
+fn put_info(out: &mut Vec<u8>, info: &NodeInfo) {
+    let NodeInfo { sessions, connected, subscriptions, channels, history_bytes } = *info;
+    let mut object = ObjectWriter::plain(out);
+    object.text("version", env!("CARGO_PKG_VERSION")).number("sessions", sessions).number("connected", connected);
+    object.number("subscriptions", subscriptions).number("channels", channels);
+    object.number("history_bytes", history_bytes).end();
+}

@@ -1,0 +1,57 @@
+//! The body of the fuzz target `app_decode`, and of the tests that feed it on every run.
+//!
+//! Whatever body comes, nothing panics; what is refused is refused in one line of JSON; what is taken keeps within the limits,
+//! and a payload is a piece of the body, byte for byte.
+
+use super::{Asked, BATCH_COMMANDS_MAX, Caller, Kind, decode as decode_body, encode_results};
+use crate::native::Limits;
+use fanfare_hub::{AppAnswer, AppCommand, Data};
+use serde_json::value::RawValue;
+
+/// One round: the first byte says which command, the second how long the idempotency key beside the body is; the rest is the
+/// body.
+pub fn decode(data: &[u8]) {
+    let Some((&[kind, key], body)) = data.split_first_chunk() else { return };
+    let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
+    let key = "k".repeat(usize::from(key) % 70);
+    let caller = Caller { name: &"fuzz".into(), key: Some(key.as_str()).filter(|key| !key.is_empty()) };
+    let limits = Limits { message_bytes_max: 1 << 12, subscriptions_max: 8 };
+    let results = match decode_body(kind, body, &caller, &limits) {
+        Ok(Asked::One(command)) => {
+            assert!(!kind.is_many());
+            vec![Ok(command)]
+        }
+        Ok(Asked::Many(results)) => {
+            assert!(kind.is_many() && (1..=BATCH_COMMANDS_MAX).contains(&results.len()));
+            results
+        }
+        Err(error) => vec![Err(error)],
+    };
+    let mut answers = Vec::new();
+    for result in results {
+        match result {
+            Ok(command) => check(&command, body, &limits),
+            Err(error) => answers.push(AppAnswer::Error(error)),
+        }
+    }
+    let mut line = Vec::new();
+    encode_results(&mut line, &answers);
+    assert!(!line.contains(&b'\n') && !line.contains(&b'\r'), "an answer is one line");
+    serde_json::from_slice::<&RawValue>(&line).expect("an answer is JSON");
+}
+
+fn check(command: &AppCommand, body: &[u8], limits: &Limits) {
+    let json = match command {
+        AppCommand::Publish { publish, .. } => match &publish.data {
+            Data::Json(json) => json,
+            Data::Binary(bytes) => return assert!(bytes.len() <= limits.message_bytes_max),
+        },
+        AppCommand::Signal(signal) => &signal.data,
+        _ => return,
+    };
+    assert!(json.len() <= limits.message_bytes_max);
+    serde_json::from_slice::<&RawValue>(json).expect("a payload is JSON");
+    // A signal may come without one. Line breaks between tokens have become spaces.
+    let spaced: Vec<u8> = body.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect();
+    assert!(&json[..] == b"null" || memchr::memmem::find(&spaced, json).is_some(), "a payload is kept as it came");
+}

@@ -1,0 +1,112 @@
+//! The application's commands: JSON bodies to [`AppCommand`]s, and [`AppAnswer`](fanfare_hub::AppAnswer)s to JSON bodies.
+//!
+//! The fields are those of the native protocol, read by the same code: payloads are kept as they came, unknown fields are
+//! ignored, `null` counts as absent except for a payload, a field that stands twice is refused. What a command is stands
+//! outside of the body (in the path of a request), or in `type` where several are in one body. Answers carry no `type`:
+//! whoever asked knows what. Transport: HTTP, docs/http-api.md.
+//!
+//! ```
+//! use fanfare_wire::native::app::{Asked, Caller, Kind, decode};
+//! use fanfare_wire::native::Limits;
+//!
+//! let caller = Caller { name: &"backend".into(), key: Some("order-17") };
+//! let body = br#"{"channel":"orders:17","data":{"state":"paid"}}"#;
+//! let Ok(Asked::One(command)) = decode(Kind::Publish, body, &caller, &Limits::default()) else { panic!("a publish") };
+//! ```
+
+mod decode;
+mod encode;
+#[doc(hidden)]
+pub mod fuzz;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::decode;
+pub use encode::{encode_answer, encode_error, encode_results};
+
+use fanfare_hub::{AppCommand, Disconnect, Error};
+use std::sync::Arc;
+
+/// Commands in one `batch`.
+pub const BATCH_COMMANDS_MAX: usize = 1000;
+/// Channels in one `broadcast`.
+pub const BROADCAST_CHANNELS_MAX: usize = 1000;
+/// Clients that an audience may name, in each of its lists.
+pub const AUDIENCE_CLIENTS_MAX: usize = 1000;
+/// Channels that one page of `channels` may hold.
+pub const CHANNELS_LIMIT_MAX: u32 = fanfare_hub::CHANNELS_MAX;
+/// What a `channels` without `limit` asks for.
+pub const CHANNELS_LIMIT_DEFAULT: u32 = 100;
+/// Bytes of a user's id.
+pub const USER_BYTES_MAX: usize = 255;
+
+/// Why the application may end a connection: the first one is what it means when it does not say. Others are the server's to
+/// find.
+pub const REASONS: [Disconnect; 4] =
+    [Disconnect::Kicked, Disconnect::Unauthorized, Disconnect::Abuse, Disconnect::Overloaded];
+
+macro_rules! kinds {
+    ($($variant:ident $word:literal,)*) => {
+        /// What is asked.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $(#[doc = concat!("`", $word, "`")] $variant,)*
+        }
+
+        impl Kind {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &[Kind] = &[$(Kind::$variant),*];
+
+            /// As in paths and in `type`.
+            pub fn word(self) -> &'static str {
+                match self { $(Kind::$variant => $word,)* }
+            }
+
+            /// The kind with this word.
+            pub fn find(word: &str) -> Option<Kind> {
+                match word { $($word => Some(Kind::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    Publish "publish",
+    Broadcast "broadcast",
+    Batch "batch",
+    Signal "signal",
+    History "history",
+    HistoryRemove "history_remove",
+    Presence "presence",
+    Channels "channels",
+    Subscribe "subscribe",
+    Unsubscribe "unsubscribe",
+    Disconnect "disconnect",
+    Info "info",
+}
+
+impl Kind {
+    /// True for those whose body holds several commands.
+    pub fn is_many(self) -> bool {
+        matches!(self, Kind::Batch | Kind::Broadcast)
+    }
+}
+
+/// Who asks, and what was said beside the body.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The name of the API key: idempotency keys are unique in its scope.
+    pub name: &'a Arc<str>,
+    /// The idempotency key of the request, where it stands outside of the body.
+    pub key: Option<&'a str>,
+}
+
+/// What a body asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// One thing.
+    One(AppCommand),
+    /// Several: one answer each, in this order. What could not be understood spoils only itself.
+    Many(Vec<Result<AppCommand, Error>>),
+}

@@ -1,0 +1,224 @@
+//! The checks of STYLE.md 5 for the application's commands: vectors both ways, malformed bodies, and the fuzz body.
+
+use super::*;
+use crate::native::Limits;
+use bytes::Bytes;
+use fanfare_hub::{
+    AppAnswer, Audience, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, From, History, HistoryFrom,
+    HistoryQuery, NodeInfo, Pattern, Position, PresenceEntry, PresenceSnapshot, Publication, Publish, Signal,
+    SubOptions, UserId, Whom,
+};
+use proptest::prelude::*;
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::new(text).unwrap()
+}
+
+fn at(offset: u64) -> Position {
+    Position { epoch: Epoch(0xe), offset }
+}
+
+fn publish(channel: &str, data: &'static str, key: Option<&str>, audience: Option<Audience>) -> AppCommand {
+    let data = Data::Json(Bytes::from_static(data.as_bytes()));
+    let publish = Publish { channel: name(channel), data, event: None, key: key.map(Into::into), echo: true };
+    AppCommand::Publish { publish: Box::new(publish), audience: audience.map(Box::new), by: Some("test".into()) }
+}
+
+fn ask(kind: Kind, body: &str, key: Option<&str>) -> Result<Asked, Error> {
+    decode(kind, body.as_bytes(), &Caller { name: &"test".into(), key }, &Limits::default())
+}
+
+fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
+    let client = Whom::Client(ClientId(0xabc));
+    let user = Whom::User(UserId("ada".into()));
+    let audience = Audience { only: vec![ClientId(1)], except: vec![ClientId(2), ClientId(3)] };
+    let options = SubOptions {
+        since: Some(at(7)),
+        recent: Some(5),
+        presence: true,
+        signals: false,
+        ..SubOptions::new(name("c"))
+    };
+    let history = |from, limit| AppCommand::History { channel: name("c"), query: HistoryQuery { from, limit } };
+    let channels = |pattern: Option<&str>, after, limit| {
+        let pattern = pattern.map(|text| Pattern::new(text).unwrap());
+        AppCommand::Channels { pattern, after, limit }
+    };
+    let signal = |data: &'static str, to| {
+        AppCommand::Signal(Box::new(Signal {
+            channel: name("c"),
+            event: "e".into(),
+            data: Bytes::from_static(data.as_bytes()),
+            to,
+        }))
+    };
+    #[rustfmt::skip]
+    let rows = vec![
+        (Kind::Publish, r#"{"channel":"c","data":{"b":1, "a":1.0},"key":"k"}"#, publish("c", r#"{"b":1, "a":1.0}"#, Some("k"), None)),
+        (Kind::Publish, "{\"channel\":\"c\",\"data\":[1,\r\n2]}", publish("c", "[1,  2]", None, None)),
+        (Kind::Publish, r#"{"channel":"c","data":null,"type":"x","id":[],"echo":false}"#, {
+            let AppCommand::Publish { mut publish, audience, by } = publish("c", "null", None, None) else { unreachable!() };
+            publish.echo = false;
+            AppCommand::Publish { publish, audience, by }
+        }),
+        (Kind::Publish, r#"{"channel":"c","data":1,"audience":{"only":["0000000000000001"],"except":["0000000000000002","0000000000000003"]}}"#, publish("c", "1", None, Some(audience))),
+        (Kind::Publish, r#"{"channel":"c","data":1,"audience":{}}"#, publish("c", "1", None, None)),
+        (Kind::Signal, r#"{"channel":"c","event":"e"}"#, signal("null", None)),
+        (Kind::Signal, r#"{"channel":"c","event":"e","data":[1],"to":"0000000000000abc"}"#, signal("[1]", Some(ClientId(0xabc)))),
+        (Kind::History, r#"{"channel":"c"}"#, history(HistoryFrom::Newest, 100)),
+        (Kind::History, r#"{"channel":"c","since":{"epoch":"000000000000000e","offset":7},"limit":1000}"#, history(HistoryFrom::Since(at(7)), 1000)),
+        (Kind::History, r#"{"channel":"c","before":{"epoch":"000000000000000e","offset":7.0},"limit":1}"#, history(HistoryFrom::Before(at(7)), 1)),
+        (Kind::HistoryRemove, r#"{"channel":"c"}"#, AppCommand::HistoryRemove { channel: name("c") }),
+        (Kind::Presence, r#"{"channel":"c"}"#, AppCommand::Presence { channel: name("c") }),
+        (Kind::Channels, "", channels(None, None, 100)),
+        (Kind::Channels, r#"{"match":"chat:*","after":"chat:b","limit":1000}"#, channels(Some("chat:*"), Some(name("chat:b")), 1000)),
+        (Kind::Subscribe, r#"{"client":"0000000000000abc","channel":"c"}"#, AppCommand::Subscribe { whom: client.clone(), options: Box::new(SubOptions::new(name("c"))) }),
+        (Kind::Subscribe, r#"{"user":"ada","channel":"c","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false}"#, AppCommand::Subscribe { whom: user.clone(), options: Box::new(options) }),
+        (Kind::Unsubscribe, r#"{"user":"ada","client":null,"channel":"c"}"#, AppCommand::Unsubscribe { whom: user.clone(), channel: name("c") }),
+        (Kind::Disconnect, r#"{"client":"0000000000000abc"}"#, AppCommand::Disconnect { whom: client, reason: Disconnect::Kicked }),
+        (Kind::Disconnect, r#"{"user":"ada","reason":"overloaded"}"#, AppCommand::Disconnect { whom: user, reason: Disconnect::Overloaded }),
+        (Kind::Info, " \n", AppCommand::Info),
+        (Kind::Info, r#"{"unknown":{"a":[]}}"#, AppCommand::Info),
+    ];
+    rows
+}
+
+#[test]
+fn bodies_are_understood() {
+    for (kind, body, command) in commands() {
+        assert_eq!(ask(kind, body, None), Ok(Asked::One(command.clone())), "{} {body}", kind.word());
+        if body.starts_with('{') {
+            let body = format!(
+                r#"{{"commands":[{}]}}"#,
+                body.replacen('{', &format!(r#"{{"type":"{}","#, kind.word()), 1).replacen(r#","type":"x""#, "", 1)
+            );
+            assert_eq!(ask(Kind::Batch, &body, None), Ok(Asked::Many(vec![Ok(command)])), "{body}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_has_a_word_of_its_own() {
+    for &kind in Kind::ALL {
+        assert_eq!(Kind::find(kind.word()), Some(kind));
+    }
+    assert_eq!(Kind::find("connect"), None);
+}
+
+#[test]
+fn one_key_may_stand_in_two_places() {
+    let body = r#"{"channel":"c","data":1}"#;
+    let with = r#"{"channel":"c","data":1,"key":"k"}"#;
+    let expected = Ok(Asked::One(publish("c", "1", Some("k"), None)));
+    assert_eq!(ask(Kind::Publish, body, Some("k")), expected);
+    assert_eq!(ask(Kind::Publish, with, Some("k")), expected);
+    assert!(ask(Kind::Publish, with, Some("l")).is_err());
+    let broadcast = ask(Kind::Broadcast, r#"{"channels":["c","d"],"data":1}"#, Some("k"));
+    let each = ["c", "d"].map(|channel| Ok(publish(channel, "1", Some("k"), None)));
+    assert_eq!(broadcast, Ok(Asked::Many(each.into())));
+    assert!(ask(Kind::History, r#"{"channel":"c"}"#, Some("k")).is_ok(), "where it means nothing it is ignored");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    #[rustfmt::skip]
+    let rows: &[(Kind, &str, ErrorCode, &str)] = &[
+        (Kind::Publish, "", ErrorCode::BadRequest, "the body is empty: it must be a JSON object"),
+        (Kind::Publish, "{\n \"channel\": x}", ErrorCode::BadRequest, "the body is not JSON: expected value at line 2 column 13 (byte 14)"),
+        (Kind::Publish, "[1]", ErrorCode::BadRequest, "the body is not an object: invalid type: sequence, expected a JSON object at line 1 column 0 (byte 0)"),
+        (Kind::Publish, r#"{"channel":7,"data":1}"#, ErrorCode::BadRequest, "`channel` must be a text, not 7"),
+        (Kind::Broadcast, r#"{"channels":["c",null],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` must be a text, not null"),
+        (Kind::Broadcast, r#"{"channels":"c","data":1}"#, ErrorCode::BadRequest, "`channels` must be an array, not \"c\""),
+        (Kind::Publish, r#"{"channel":"c","data":1,"audience":{"except":["x"]}}"#, ErrorCode::BadRequest, "`audience.except[0]` must be a client's id as the server gave it, not \"x\""),
+        (Kind::Channels, r#"{"match":"a:**:b"}"#, ErrorCode::BadRequest, "`match` is no pattern: `**` must be the last segment of \"a:**:b\""),
+        (Kind::Channels, r#"{"after":"a b"}"#, ErrorCode::BadRequest, "`after` is no channel name: a channel name cannot hold ' ' (at byte 1)"),
+        (Kind::Channels, r#"{"limit":1001}"#, ErrorCode::BadRequest, "`limit` must be an integer from 1 to 1000, not 1001"),
+        (Kind::Disconnect, r#"{"user":""}"#, ErrorCode::BadRequest, "`user` of 0 bytes is too short: it must have 1 to 255"),
+        (Kind::Disconnect, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
+    ];
+    for (kind, body, code, message) in rows {
+        let error = ask(*kind, body, None).expect_err(body);
+        assert_eq!((error.code, &*error.message), (*code, *message), "{body}");
+    }
+    let error =
+        decode(Kind::Publish, b"{\"a\":\n\"\xFF\"}", &Caller { name: &"t".into(), key: None }, &Limits::default());
+    assert_eq!(&*error.unwrap_err().message, "the body is not UTF-8 at line 2 column 2 (byte 7)");
+}
+
+#[test]
+fn answers_are_written() {
+    let publication = Publication {
+        offset: 1,
+        prev: 0,
+        ts_ms: 9,
+        data: Data::Json(Bytes::from_static(b"{\"a\": 1}")),
+        event: None,
+        key: None,
+        from: Some(From { client: Some(ClientId(1)), user: None }),
+        audience: None,
+        echo: true,
+    };
+    let history = History { channel: name("c"), top: at(1), publications: vec![publication.into()], more: true };
+    let entry = PresenceEntry {
+        client: ClientId(1),
+        user: Some(UserId("ada".into())),
+        info: None,
+        data: Bytes::from_static(b"{}"),
+    };
+    let channel = |top| ChannelInfo { channel: name("c"), subscribers: 2, present: 1, top };
+    let info = NodeInfo { sessions: 1, connected: 2, subscriptions: 3, channels: 4, history_bytes: 5 };
+    let mut rate = Error::new(ErrorCode::RateLimited, "slowly").on(&name("c")).by_rule("c");
+    rate.retry_after_ms = Some(7);
+    #[rustfmt::skip]
+    let rows = [
+        (AppAnswer::Published { position: at(1), duplicate: false, subscribers: 2 }, r#"{"epoch":"000000000000000e","offset":1,"subscribers":2}"#),
+        (AppAnswer::Published { position: at(1), duplicate: true, subscribers: 0 }, r#"{"epoch":"000000000000000e","offset":1,"subscribers":0,"duplicate":true}"#),
+        (AppAnswer::History(Box::new(history)), r#"{"channel":"c","epoch":"000000000000000e","offset":1,"publications":[{"offset":1,"data":{"a": 1},"from":{"client":"0000000000000001"},"ts":9}],"more":true}"#),
+        (AppAnswer::Presence(PresenceSnapshot { seq: 3, count: 1, entries: Some(vec![entry.into()]) }), r#"{"seq":3,"count":1,"entries":[{"client":"0000000000000001","user":"ada","data":{}}]}"#),
+        (AppAnswer::Presence(PresenceSnapshot { seq: 3, count: 9, entries: None }), r#"{"seq":3,"count":9}"#),
+        (AppAnswer::Channels { channels: vec![channel(Some(at(1))), channel(None)], more: false }, r#"{"channels":[{"channel":"c","subscribers":2,"present":1,"epoch":"000000000000000e","offset":1},{"channel":"c","subscribers":2,"present":1}]}"#),
+        (AppAnswer::Concerned(2), r#"{"sessions":2}"#),
+        (AppAnswer::Info(Box::new(info)), concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","sessions":1,"connected":2,"subscriptions":3,"channels":4,"history_bytes":5}"#)),
+        (AppAnswer::Done, "{}"),
+        (AppAnswer::Error(rate), r#"{"code":"rate_limited","message":"slowly","retryable":true,"retry_after":7,"channel":"c","rule":"c"}"#),
+    ];
+    for (answer, expected) in &rows {
+        let mut out = Vec::new();
+        encode_answer(&mut out, answer);
+        assert_eq!(std::str::from_utf8(&out).unwrap(), *expected);
+    }
+    let mut out = Vec::new();
+    encode_results(&mut out, [&rows[6].0, &AppAnswer::Error(Error::new(ErrorCode::NoRule, "why"))]);
+    let expected =
+        r#"{"results":[{"result":{"sessions":2}},{"error":{"code":"no_rule","message":"why","retryable":false}}]}"#;
+    assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
+}
+
+#[test]
+fn the_fuzz_body_holds_on_what_we_know() {
+    for (kind, body, _) in commands() {
+        let place = Kind::ALL.iter().position(|it| *it == kind).unwrap() as u8;
+        for cut in 0..=body.len() {
+            fuzz::decode(&[&[place, 0], &body.as_bytes()[..cut]].concat());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_fuzz_body_holds_on_noise(kind in 0..12_u8, key in 0..70_u8, text in r#"\PC{0,60}|[\[\]{}",:\\ 0-9a-z]{0,80}"#) {
+        fuzz::decode(&[&[kind, key], text.as_bytes()].concat());
+    }
+
+    /// A known body with one value replaced by something else, under any command.
+    #[test]
+    fn the_fuzz_body_holds_on_near_misses(which in 0..40_usize, kind in 0..12_u8, at in 0..40_usize, value in r#"null|-?[0-9]{1,20}|"[a-z\\u0d8]{0,70}"|\{\}|\[\]|true"#) {
+        let rows: Vec<_> = commands().into_iter().filter(|(_, body, _)| body.contains(':')).collect();
+        let (_, body, _) = &rows[which % rows.len()];
+        let colons: Vec<_> = body.match_indices(':').collect();
+        let (start, _) = colons[at % colons.len()];
+        let end = body[start..].find([',', '}']).map_or(body.len(), |end| start + end);
+        let body = format!("{}:{value}{}", &body[..start], &body[end..]);
+        fuzz::decode(&[&[kind, 0], body.as_bytes()].concat());
+    }
+}

@@ -1,0 +1,88 @@
+//! schemathesis against a real `fanfare dev`: thousands of requests that fit the OpenAPI document, and that do not.
+//!
+//! In: the program that was built, tests/api (what is expected, and pinned versions from PyPI, installed below cargo's target
+//! folder). Out: an error when an answer is not as the document says, when what fits is refused or what does not is taken,
+//! when anything is a 500, or when the server is not alive at the end.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::run::Run;
+use crate::tools;
+use crate::workspace::Workspace;
+
+/// What schemathesis expects, and its pinned versions.
+pub(crate) const FOLDER: &str = "tests/api";
+/// When generating stops, whatever is left.
+const SECONDS: &str = "50";
+const EXAMPLES: &str = "100";
+/// The same requests in each run: what fails here fails again. Another one by hand: `SCHEMATHESIS_SEED=7`.
+const SEED: &str = "1";
+const KEY: &str = "key-of-the-api-step";
+
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let folder = tools::python_packages(workspace, FOLDER)?;
+    let mut server = Server::start(workspace)?;
+    let seed = std::env::var("SCHEMATHESIS_SEED").unwrap_or_else(|_| SEED.to_owned());
+    let config = workspace.path(FOLDER).join("schemathesis.toml");
+    Run::new(folder.join("bin/schemathesis"))
+        .dir(&folder) // it leaves notes where it runs
+        .env("PYTHONPATH", workspace.path(FOLDER))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("NO_PROXY", "127.0.0.1")
+        .args(["--config-file".into(), config.into_os_string()])
+        .args(["run", &format!("{}/api/openapi.json", server.url), "--header", &format!("Authorization: Bearer {KEY}")])
+        .args(["--mode", "all", "--checks", "all", "--max-examples", EXAMPLES, "--max-time", SECONDS, "--seed", &seed])
+        .go()?;
+    server.is_alive()
+}
+
+/// A server that ends with this value.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    /// Starts one on a free port, and reads where that is from what it prints.
+    fn start(workspace: &Workspace) -> Result<Self> {
+        let program = workspace.built("debug", "fanfare")?;
+        let mut command = Command::new(&program);
+        command.args(["dev", "--listen", "127.0.0.1:0", "--shards", "2", "--api-key", KEY]);
+        command.env("FANFARE__LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let mut server = Server { child, url: String::new() };
+        let errors = server.child.stderr.take().context("a pipe was asked for")?;
+        let mut lines = BufReader::new(errors).lines();
+        for line in lines.by_ref() {
+            let line = line?;
+            println!("{line}");
+            if let Some(url) = line.strip_prefix("listening on ") {
+                url.clone_into(&mut server.url);
+                break;
+            }
+        }
+        ensure!(!server.url.is_empty(), "the server did not say where it listens");
+        // To the end of its life: a full pipe would stop it.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("server: {line}")));
+        Ok(server)
+    }
+
+    fn is_alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => anyhow::bail!("the server ended meanwhile: {status}"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it is already gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
