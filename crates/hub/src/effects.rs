@@ -6,6 +6,10 @@ use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::peer::PeerMessage;
 use crate::vocabulary::{Push, Reply};
+use crate::watch::Note;
+
+/// Notes of one input: a reload that ends a hundred thousand subscriptions is told by its count and the first of them.
+const NOTES_MAX: usize = 32;
 
 /// A range of [`Effects::recipients`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub enum Effect {
 pub struct Effects {
     list: Vec<Effect>,
     ids: Vec<ConnId>,
+    notes: Vec<Note>,
+    begun_ms: Vec<u64>,
     wake_ms: Option<u64>,
     again: bool,
 }
@@ -115,16 +121,39 @@ impl Effects {
         self.again
     }
 
+    /// What a person may look for in the log, at most a few dozen for one input.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// When those publications were appended (ms since 1970) whose fan-out on this shard begins with these effects.
+    pub fn begun_ms(&self) -> &[u64] {
+        &self.begun_ms
+    }
+
     /// Forgets everything; called by the shell before the next input.
     pub fn clear(&mut self) {
         self.list.clear();
         self.ids.clear();
+        self.notes.clear();
+        self.begun_ms.clear();
         self.wake_ms = None;
         self.again = false;
     }
 
     pub(crate) fn add(&mut self, effect: Effect) {
         self.list.push(effect);
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
+    }
+
+    /// A publication's fan-out has begun, and somebody is told.
+    pub(crate) fn begun(&mut self, ts_ms: u64) {
+        self.begun_ms.push(ts_ms);
     }
 
     pub(crate) fn set_wake(&mut self, wake_ms: Option<u64>) {

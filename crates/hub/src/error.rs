@@ -83,12 +83,14 @@ pub struct Error {
     pub channel: Option<ChannelName>,
     /// The rule that decided, as its pattern.
     pub rule: Option<Box<str>>,
+    /// The option of that rule. For logs and figures; not on the wire.
+    pub option: Option<&'static str>,
 }
 
 impl Error {
     /// An error of this code, with one sentence that says what was found and what is allowed.
     pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
-        Error { code, message: message.into(), retry_after_ms: None, channel: None, rule: None }
+        Error { code, message: message.into(), retry_after_ms: None, channel: None, rule: None, option: None }
     }
 
     /// The same, about `channel`.
@@ -102,6 +104,13 @@ impl Error {
     #[must_use]
     pub fn by_rule(mut self, pattern: &str) -> Self {
         self.rule = Some(pattern.into());
+        self
+    }
+
+    /// The same, by this option of the rule.
+    #[must_use]
+    pub fn by_option(mut self, option: &'static str) -> Self {
+        self.option = Some(option);
         self
     }
 }

@@ -17,7 +17,7 @@ pub struct Pattern {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Literal(Box<str>),
     One,
     Rest,
@@ -106,6 +106,10 @@ impl Pattern {
     fn captures_are(&self, name: &str, user: Option<&UserId>) -> bool {
         let mut captured = self.parts.iter().zip(name.split(':')).filter(|(part, _)| **part == Part::User);
         captured.all(|(_, segment)| user.is_some_and(|user| *user.0 == *segment))
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// The pattern as it was written.
@@ -285,6 +289,8 @@ pub enum Denial {
     Capture {
         /// The rule's pattern.
         rule: Box<str>,
+        /// What was wanted.
+        action: Action,
     },
     /// Only the application could let the caller in, and it was not asked or has no handler for it.
     NoHook {
@@ -304,19 +310,20 @@ impl Denial {
                 let caller = if authenticated { "an authenticated" } else { "an anonymous" };
                 let option = action.option();
                 let message = format!("the rule {rule:?} says {option} = {allows}; {caller} caller is not among them");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule)
+                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
             }
             Denial::NoHook { rule, action } => {
                 let option = action.option();
                 let message =
                     format!("the rule {rule:?} leaves {option} to a handler of the application, and none answers");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule)
+                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
             }
-            Denial::Capture { rule } => Error::new(
+            Denial::Capture { rule, action } => Error::new(
                 ErrorCode::Denied,
                 format!("the rule {rule:?} is for the user that the name tells, and the caller is another"),
             )
-            .by_rule(&rule),
+            .by_rule(&rule)
+            .by_option(action.option()),
         }
         .on(channel)
     }
@@ -385,7 +392,7 @@ impl Rules {
         let rule = self.of(name).ok_or(Denial::NoRule)?;
         // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
         if !rule.pattern.captures_are(name, user) {
-            return Err(Denial::Capture { rule: rule.pattern.as_str().into() });
+            return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action });
         }
         let words = rule.who(action);
         if allows(rule, action, user) {

@@ -16,6 +16,7 @@ use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::store::{Answer, Store};
 use crate::vocabulary::{Push, Request};
+use crate::watch::Counts;
 use crate::wheel::Wheel;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -151,7 +152,7 @@ pub struct ShardConfig {
 }
 
 /// Figures for the watchers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Sessions, with and without connection.
     pub sessions: usize,
@@ -165,6 +166,12 @@ pub struct Stats {
     pub signals_shed: u64,
     /// Questions to the application without an answer yet.
     pub questions: usize,
+    /// Subscriptions of connected sessions.
+    pub subscriptions: usize,
+    /// Connections whose outbox is over its mark: they pull.
+    pub behind: usize,
+    /// What has happened so far.
+    pub counts: Counts,
 }
 
 /// See the module's description.
@@ -215,6 +222,8 @@ impl Shard {
 
     /// Figures for the watchers.
     pub fn stats(&self) -> Stats {
+        let mut counts = self.front.counts.clone();
+        counts.add(&self.homes.counts);
         Stats {
             sessions: self.front.session_count(),
             edges: self.front.edge_count(),
@@ -222,6 +231,9 @@ impl Shard {
             history_bytes: self.store.bytes_used(),
             signals_shed: self.front.signals_shed,
             questions: self.front.question_count(),
+            subscriptions: self.front.subscription_count(),
+            behind: self.front.full_count(),
+            counts,
         }
     }
 

@@ -26,6 +26,10 @@ impl Chat {
 }
 
 impl Protocol for Chat {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
     fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(chat::Chat::open(Connect::default()));
         Box::new(chat::Chat::default())
@@ -50,7 +54,7 @@ impl Conversation for chat::Chat {
             Message::Binary(bytes) => bytes, // the mission's server reads them alike
         };
         if let Err(ignored) = self.decode(bytes, &mut turn.requests) {
-            crate::shard::log_ignored(&ignored);
+            crate::watch::logs::ignored(&ignored);
         }
     }
 
@@ -58,7 +62,7 @@ impl Conversation for chat::Chat {
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
             Ok(written) => encoded(written),
             Err(refused) => {
-                crate::shard::log_ignored(&refused);
+                crate::watch::logs::ignored(&refused);
                 Encoded::Nothing
             }
         }

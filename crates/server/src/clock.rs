@@ -37,6 +37,18 @@ impl Clock {
         }
     }
 
+    /// The same, with the instant at which the system's clocks were read.
+    pub(crate) fn now_at(&self) -> (Now, Instant) {
+        let at = Instant::now();
+        match self {
+            Clock::System(born) => {
+                let elapsed_ms = at.saturating_duration_since(*born).as_millis() as u64;
+                (Now { mono_ms: BEGIN_MS + elapsed_ms, wall_ms: wall_ms() }, at)
+            }
+            Clock::Manual { .. } => (self.now(), at),
+        }
+    }
+
     /// Sets a manual clock to a time on its monotonic scale; never back. The system's clock is not moved.
     pub(crate) fn set(&self, mono_ms: u64) {
         if let Clock::Manual { elapsed_ms, .. } = self {

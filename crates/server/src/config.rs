@@ -2,6 +2,7 @@
 
 use crate::api::ApiKey;
 use crate::origin::Origins;
+use crate::watch::AdminOn;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Config {
     pub close_timeout: Duration,
     /// How long a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere but `/healthz` on the main port.
+    pub admin: AdminOn,
 }
 
 impl Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             head_bytes_max: 16 << 10,
             close_timeout: Duration::from_secs(3),
             drain_window: Duration::from_secs(10),
+            admin: AdminOn::Off,
         }
     }
 }

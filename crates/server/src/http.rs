@@ -5,6 +5,8 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::shard::{Granted, Refused, Routes, Shared, Socket, UpgradeRequest, adopt};
+use crate::watch::request;
+use axum::BoxError;
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
@@ -53,14 +55,14 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
 }
 
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if let Some(api) = routes.api.as_ref().filter(|api| api.is_at(request.uri().path())) {
-        return Ok(api.serve(request).await);
+    if routes.is_api(request.uri().path()) {
+        return Ok(routes.respond(request).await);
     }
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let http1 = matches!(request.version(), http::Version::HTTP_10 | http::Version::HTTP_11);
     if !http1 || !is_upgrade(headers.iter().copied()) {
-        return Ok(routes.pages.clone().oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}));
+        return Ok(routes.respond(request).await);
     }
     let upgrade = UpgradeRequest {
         method: request.method().as_str(),
@@ -81,6 +83,29 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
         }
     });
     Ok(response)
+}
+
+impl Routes {
+    /// True for what the HTTP API answers, upgrades or not.
+    pub(crate) fn is_api(&self, path: &str) -> bool {
+        self.api.as_ref().is_some_and(|api| api.is_at(path))
+    }
+
+    /// Answers what is no upgrade.
+    pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError> + std::fmt::Display,
+    {
+        let serve = async |request: Request<B>| match &self.api {
+            Some(api) if api.is_at(request.uri().path()) => api.serve(request).await,
+            _ => {
+                let pages = self.pages.clone();
+                pages.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})
+            }
+        };
+        request::identified(&self.watch, request, serve).await
+    }
 }
 
 /// Takes the socket back from hyper.
@@ -137,6 +162,9 @@ pub(crate) fn refused_response(refused: Refused) -> Response<Body> {
     *response.status_mut() = status(refused.status).0;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Some(id) = &refused.id {
+        headers.insert(request::HEADER, id.value());
+    }
     for (name, value) in refused.headers {
         headers.insert(http::HeaderName::from_static(lower(name)), http::HeaderValue::from_static(value));
     }

@@ -26,8 +26,10 @@ mod origin;
 mod protocol;
 mod server;
 mod service;
+pub mod settings;
 mod shard;
 mod testing;
+mod watch;
 
 pub use api::{Api, ApiKey, ApiKeyError};
 pub use axum::Json;
@@ -49,3 +51,6 @@ pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;
 pub use testing::{TestClient, TestServer};
+pub use watch::AdminOn;
+pub use watch::logs::{LogError, LogFormat, Logs};
+pub use watch::request::RequestId;

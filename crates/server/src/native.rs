@@ -44,6 +44,10 @@ impl Native {
 }
 
 impl Protocol for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
     fn open(&self, place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
         Box::new(Talk { place: place.clone(), session: None })
     }

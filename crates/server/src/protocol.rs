@@ -123,6 +123,11 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
+    /// What it is called in figures. Default: its subprotocol, or `custom`.
+    fn name(&self) -> &'static str {
+        self.subprotocol().unwrap_or("custom")
+    }
+
     /// The largest message of a client, in bytes. Default: the server's `message_bytes_max`.
     fn message_bytes_max(&self, limits: &Limits) -> usize {
         limits.message_bytes_max
@@ -163,6 +168,10 @@ impl Echo {
 }
 
 impl Protocol for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
     fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
         Box::new(*self)

@@ -14,6 +14,9 @@ use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::service::FanfareService;
 use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, shard_id};
+use crate::watch::admin::{self, AdminServer};
+use crate::watch::counters::TimedStore;
+use crate::watch::{AdminOn, State, Watch};
 use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::io;
 use std::sync::Arc;
@@ -129,6 +132,7 @@ pub struct Fanfare {
     inboxes: Vec<UnboundedReceiver<Control>>,
     clock: Clock,
     config: Arc<Config>,
+    code_rules: Arc<[Rule]>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     api: Option<Arc<Endpoint>>,
     pages: axum::Router,
@@ -139,7 +143,16 @@ pub struct Running {
     addresses: Vec<Address>,
     _files: Vec<SocketFile>,
     controls: Vec<UnboundedSender<Control>>,
+    started: Started,
+    /// The rules of the code, which stand behind those of a configuration that is loaded anew.
+    code_rules: Arc<[Rule]>,
+}
+
+/// What runs: the shards, and whoever watches them.
+struct Started {
     threads: Vec<JoinHandle<()>>,
+    watch: Arc<Watch>,
+    admin: Option<AdminServer>,
 }
 
 impl Fanfare {
@@ -220,8 +233,9 @@ impl Fanfare {
             }
         }
         let controls = self.handle.controls().to_vec();
-        let threads = self.start_shards(listeners)?.1;
-        Ok(Running { addresses: bound, controls, threads, _files: files })
+        let code_rules = self.code_rules.clone();
+        let (_, started) = self.start_shards(listeners)?;
+        Ok(Running { addresses: bound, controls, started, code_rules, _files: files })
     }
 
     /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
@@ -231,15 +245,25 @@ impl Fanfare {
     /// [`ServeError`] when the shards cannot start.
     pub fn into_service(self) -> Result<(FanfareService, Running), ServeError> {
         let controls = self.handle.controls().to_vec();
-        let config = self.config.clone();
+        let (config, code_rules) = (self.config.clone(), self.code_rules.clone());
         let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
-        let (routes, threads) = self.start_shards(no_listeners)?;
+        let (routes, started) = self.start_shards(no_listeners)?;
         let service = FanfareService::new(routes, config, controls.clone());
-        Ok((service, Running { addresses: Vec::new(), controls, threads, _files: Vec::new() }))
+        Ok((service, Running { addresses: Vec::new(), controls, started, code_rules, _files: Vec::new() }))
     }
 
-    #[allow(clippy::type_complexity)] // what the two ways to start need of it
-    fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Vec<JoinHandle<()>>), ServeError> {
+    fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
+        let admin = match &self.config.admin {
+            AdminOn::Address(address) => Some(admin::Bound::at(address)?),
+            AdminOn::MainPort | AdminOn::Off => None,
+        };
+        let names = self.protocols.iter().map(|(_, protocol)| protocol.name()).collect();
+        let watch = Watch::new(self.handle.controls(), names);
+        let own = match &self.config.admin {
+            AdminOn::MainPort => admin::router(watch.clone()),
+            AdminOn::Address(_) | AdminOn::Off => admin::health(),
+        };
+        let pages = own.fallback_service(self.pages.clone());
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
@@ -251,7 +275,7 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), api: self.api.clone(), pages: self.pages.clone() };
+        let routes = Routes { upgrades: upgrades.collect(), api: self.api.clone(), watch: watch.clone(), pages };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
@@ -271,6 +295,7 @@ impl Fanfare {
                 clock: self.clock.clone(),
                 deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
                 turns: turns.clone(),
+                watch: watch.clone(),
                 back: self.handle.controls()[index].clone(),
             });
             let seeds = (random()?, random()?);
@@ -280,7 +305,7 @@ impl Fanfare {
             let body = move || {
                 let now = clock.now();
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
-                let store = Box::new(MemoryStore::new(&limits, seeds.0));
+                let (store, store_times) = TimedStore::new(MemoryStore::new(&limits, seeds.0));
                 let shard = ShardConfig {
                     me,
                     shards: config.shards,
@@ -290,15 +315,18 @@ impl Fanfare {
                     seed: seeds.1,
                     placement_key,
                 };
-                let shell =
-                    Shell::new(Shard::new(shard, store, now), config, protocols, place, links, dispatcher, clock);
+                let hub = Shard::new(shard, Box::new(store), now);
+                let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
+                shell.watch_store(store_times);
                 shard::run(shell, listeners, shard_routes, Inbox { batches, control, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
             is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
         }
-        Ok((routes, threads))
+        let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
+        watch.set(State::Ready);
+        Ok((routes, Started { threads, watch, admin }))
     }
 }
 
@@ -308,6 +336,23 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
+    }
+
+    /// Takes the settings of this file, of the environment (`FANFARE__…`) and of the defaults, as `docs/config.md` has them.
+    /// Its rules stand before those of the code. Where it listens is said by [`Fanfare::serve`], not by the file.
+    ///
+    /// # Errors
+    /// [`Problems`](crate::settings::Problems) name everything that is wrong; a file that cannot be read is one.
+    pub fn config_file(self, path: &str) -> Result<Self, crate::settings::Problems> {
+        Ok(self.config(crate::settings::of_embedder(path, true)?))
+    }
+
+    /// The same for a file that need not be there.
+    ///
+    /// # Errors
+    /// See [`config_file`](Self::config_file).
+    pub fn config_file_if_exists(self, path: &str) -> Result<Self, crate::settings::Problems> {
+        Ok(self.config(crate::settings::of_embedder(path, false)?))
     }
 
     /// Lets whoever shows this key use the HTTP API, below `/api/`; besides the settings' own
@@ -427,17 +472,16 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
-        let mut rules: Vec<Rule> = self.config.rules.iter().cloned().collect();
-        rules.extend(
-            self.channels.into_iter().filter(|rule| self.config.rules.iter().all(|r| r.pattern != rule.pattern)),
-        );
-        self.config.rules = Arc::new(Rules::new(rules));
+        let code_rules: Arc<[Rule]> = self.channels.into();
+        self.config.rules = Arc::new(with_code_rules(&self.config.rules, &code_rules));
         let in_range = |option, found, min, max| {
             if (min..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, min, max }) }
         };
         in_range("shards", self.config.shards, 1, SHARDS_MAX)?;
         in_range("protocols", self.protocols.len(), 0, PROTOCOLS_MAX)?;
-        let native = Native::default();
+        let limits = &self.config.limits;
+        let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+        let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));
         let is_native = |(path, protocol): &(String, Arc<dyn Protocol>)| {
             path == NATIVE_PATH && protocol.subprotocol() == native.subprotocol()
         };
@@ -451,8 +495,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
                 return Err(ServeError::Ambiguous { path: path.clone(), subprotocol: protocol.subprotocol() });
             }
         }
-        let health = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" }));
-        let pages = self.pages.fallback(http::not_found).merge(health);
+        let pages = self.pages.fallback(http::not_found);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
         let api = endpoint(&self.config, &handle)?;
@@ -463,10 +506,18 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
             inboxes,
             clock: Clock::system(),
             config: Arc::new(self.config),
+            code_rules,
             protocols: self.protocols,
             api,
             pages,
         })
+    }
+
+    /// Serves `/metrics`, `/healthz` and `/readyz` there. Default: what the configuration says, which is nowhere.
+    #[must_use]
+    pub fn admin(mut self, on: AdminOn) -> Self {
+        self.config.admin = on;
+        self
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -478,6 +529,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
 }
 
 impl Running {
+    /// Where `/metrics` is served, where that has an address of its own.
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.started.admin.as_ref().map(|admin| &admin.address)
+    }
+
     /// Where it listens, with the ports that were chosen.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
@@ -496,10 +552,20 @@ impl Running {
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
     pub fn drain(self) -> Result<(), ServeError> {
+        self.started.watch.set(State::Draining);
         for control in &self.controls {
             let _ = control.send(Control::Drain); // a shard that has failed is found by `join`
         }
         self.join()
+    }
+
+    /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that would be
+    /// refused now are ended, and nobody else notices.
+    pub fn reload_rules(&self, rules: &Rules) {
+        let rules = Arc::new(with_code_rules(rules, &self.code_rules));
+        for control in &self.controls {
+            let _ = control.send(Control::Reload(rules.clone())); // a shard that has failed is found by `join`
+        }
     }
 
     /// Figures of each shard, with its number of connections.
@@ -508,7 +574,7 @@ impl Running {
         for control in &self.controls {
             let (answer, answered) = oneshot::channel();
             if control.send(Control::Stats(answer)).is_ok() {
-                all.extend(answered.await);
+                all.extend(answered.await.map(|figures| (figures.hub, figures.open)));
             }
         }
         all
@@ -516,6 +582,7 @@ impl Running {
 
     /// Tells the shards to end, and does not wait for it.
     pub(crate) fn abandon(self) {
+        self.started.watch.set(State::Draining);
         for control in &self.controls {
             let _ = control.send(Control::Drain); // one that has failed needs no telling
         }
@@ -527,13 +594,19 @@ impl Running {
     /// [`ServeError::Shard`] when one failed.
     pub fn join(self) -> Result<(), ServeError> {
         let mut result = Ok(());
-        for thread in self.threads {
+        for thread in self.started.threads {
             if thread.join().is_err() {
                 result = Err(ServeError::Shard);
             }
         }
         result
     }
+}
+
+/// The configuration's rules, and those of the code below them whose pattern it does not have.
+fn with_code_rules(rules: &Rules, code: &[Rule]) -> Rules {
+    let others = code.iter().filter(|rule| rules.iter().all(|other| other.pattern != rule.pattern));
+    Rules::new(rules.iter().chain(others).cloned().collect())
 }
 
 fn endpoint(config: &Config, handle: &Handle) -> Result<Option<Arc<Endpoint>>, ServeError> {

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 /// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain).
 ///
@@ -85,14 +85,14 @@ where
 
 impl Inner {
     async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
-        if let Some(api) = self.routes.api.as_ref().filter(|api| api.is_at(request.uri().path())) {
-            return api.serve(request).await;
+        if self.routes.is_api(request.uri().path()) {
+            return self.routes.respond(request).await;
         }
         let headers: Vec<(&str, &[u8])> =
             request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
         if !http1 || !is_upgrade(headers.iter().copied()) {
-            return self.routes.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+            return self.routes.respond(request).await;
         }
         let upgrade = UpgradeRequest {
             method: request.method().as_str(),

@@ -659,6 +659,34 @@ fn a_refused_token_is_replaced_once() {
 }
 
 #[test]
+fn what_the_server_subscribed_to_by_itself_is_the_applications_when_it_asks() {
+    let mut world = World::online();
+    let made = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"publications":[]}"#;
+    world.hear(made);
+    world.hear(&message("c", 6));
+    let (call, outputs) = world.call(subscribe("c"));
+    let answer = Answer::Subscribed { position: at(6), recovered: None };
+    assert_eq!((answers(&outputs), sent(&outputs).len()), (vec![(call, Ok(answer))], 0), "as it is");
+    let (again, outputs) = world.call(subscribe("c"));
+    assert_eq!(answers(&outputs), [(again, Err(CallError::AlreadySubscribed { channel: "c".into() }))]);
+
+    // With other options it is asked for anew.
+    let mut world = World::online();
+    world.hear(made);
+    let options = Subscribe { presence: true, ..Subscribe::new("c") };
+    let (call, outputs) = world.call(Call::Subscribe(Box::new(options)));
+    let texts = sent(&outputs);
+    assert!(texts[0].contains("unsubscribe") && texts[1].contains(r#""type":"subscribe""#), "{texts:?}");
+    let ids = [id_in(&texts[0]), id_in(&texts[1])];
+    world.hear(&format!(r#"{{"type":"unsubscribed","id":{},"channel":"c","code":"requested"}}"#, ids[0]));
+    let outputs = world.hear(&format!(
+        r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":6,"publications":[]}}"#,
+        ids[1]
+    ));
+    assert!(matches!(&answers(&outputs)[..], [(told, Ok(Answer::Subscribed { .. }))] if *told == call));
+}
+
+#[test]
 fn a_payload_that_is_no_json_does_not_leave() {
     for data in [&b"{"[..], b"", b"1,\"type\":\"x\"", b"\xff"] {
         let (call, outputs) =

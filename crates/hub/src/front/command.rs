@@ -179,7 +179,10 @@ impl Front {
             }
             if *count >= count_max {
                 let message = format!("the rule {:?} allows {count_max} in {window_ms} ms", rule.pattern.as_str());
-                let mut error = Error::new(ErrorCode::RateLimited, message).on(channel).by_rule(rule.pattern.as_str());
+                let mut error = Error::new(ErrorCode::RateLimited, message)
+                    .on(channel)
+                    .by_rule(rule.pattern.as_str())
+                    .by_option("rate");
                 error.retry_after_ms = Some(*start + window_ms - now_ms);
                 return Err(error);
             }

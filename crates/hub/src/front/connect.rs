@@ -233,6 +233,9 @@ impl Front {
         if let Some(conn) = self.conn(id) {
             conn.open = false;
             conn.session = None;
+            if std::mem::take(&mut conn.full) {
+                self.full -= 1;
+            }
         }
     }
 

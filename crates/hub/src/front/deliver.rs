@@ -113,6 +113,7 @@ impl Front {
             ToEdge::Deliver { epoch, publication } => {
                 let taken = edge.deliver(epoch, publication, waiting_max);
                 if !taken {
+                    self.counts.edge_behind += 1;
                     self.tell_home(cx, &channel, ToHome::Behind);
                 }
             }
@@ -149,6 +150,7 @@ impl Front {
         if edge.behind == Behind::Yes {
             if let Some(at) = edge.at {
                 edge.behind = Behind::Pulling;
+                self.counts.edge_pulls += 1;
                 let (channel, life) = (edge.name.clone(), edge.life);
                 let token = self.asks.insert(Ask::EdgePull { edge: index, life });
                 self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true });

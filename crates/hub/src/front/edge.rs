@@ -12,6 +12,7 @@ use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::vocabulary::{PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
+use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -367,6 +368,7 @@ impl Edge {
             if self.cursor.is_none() && !self.room.take(turn, item.bytes(), page_bytes) {
                 return 0;
             }
+            let mut begins = self.cursor.is_none().then(|| out.mark());
             let mut cursor = self.cursor.unwrap_or(Cursor { group: 0, member: 0 });
             while let Some(group) = self.groups.get_mut(cursor.group as usize) {
                 let from = (cursor.member as usize).min(group.members.len());
@@ -376,6 +378,9 @@ impl Edge {
                 item.tell(&mut slice[..slice_len], audit, out);
                 budget -= slice_len;
                 out.push_from(start, item.push(&self.name), group.wire);
+                if begins.take_if(|mark| out.mark() > *mark).is_some() {
+                    item.begins(&self.name, out);
+                }
                 if slice_len < slice.len() {
                     self.cursor = Some(Cursor { group: cursor.group, member: (from + slice_len) as u32 });
                     return 0;
@@ -400,6 +405,18 @@ impl Item {
             Item::Signal(signal) => OTHER + signal.signal.data.len(),
             Item::Presence(push) => OTHER + push.entry.data.len(),
             _ => OTHER,
+        }
+    }
+
+    /// For the watchers: the first members are told of this.
+    fn begins(&self, channel: &ChannelName, out: &mut Effects) {
+        match self {
+            Item::Publication(_, publication) => out.begun(publication.ts_ms),
+            Item::Skip { reset, .. } => {
+                let what = Noted::Gap { channel: channel.clone(), reset: *reset };
+                out.note(Note { client: None, user: None, what }); // it concerns all of them
+            }
+            _ => {}
         }
     }
 

@@ -21,6 +21,7 @@ mod subscribe;
 
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
+use crate::error::Error;
 use crate::hook::{Ended, Hooks};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::limits::Limits;
@@ -31,6 +32,7 @@ use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::shard::{Now, Timer};
 use crate::vocabulary::{Push, Reply, ReplyBody};
+use crate::watch::{Counts, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
 use ask::{Asks, ReplyTo};
@@ -81,6 +83,9 @@ pub(crate) struct Front {
     app_outstanding: usize,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
+    /// Connections whose outbox is over its mark.
+    full: usize,
+    pub(crate) counts: Counts,
 }
 
 impl Front {
@@ -94,6 +99,8 @@ impl Front {
             works: VecDeque::new(),
             app_outstanding: 0,
             signals_shed: 0,
+            full: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -107,6 +114,11 @@ impl Front {
 
     pub(crate) fn subscription_count(&self) -> usize {
         self.sessions.subscriptions
+    }
+
+    /// Connections that pull, as they read too slowly.
+    pub(crate) fn full_count(&self) -> usize {
+        self.full
     }
 
     /// Called about once a second.
@@ -179,6 +191,7 @@ impl Front {
     pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: Disconnect) {
         if self.conn(id).is_some() {
             cx.effects.add(Effect::Close { conn: id, reason });
+            self.note(cx, Some(id), Noted::Closed(reason));
             // No ticket outlives the token: nobody could take up the session of one that expired.
             let finally = !reason.reconnect() || reason == Disconnect::Expired;
             let why = finally.then_some(Ended::Closed(reason));
@@ -195,6 +208,22 @@ impl Front {
         conn.bad.0 += 1;
         if conn.bad.0 > cx.limits.bad_requests_per_minute_max {
             self.close(cx, id, Disconnect::Abuse);
+        }
+    }
+
+    /// Has something said in the log about a connection and whoever is on it.
+    fn note(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, what: Noted) {
+        let session = conn.and_then(|id| self.conn(id)?.session).map(|index| &self.sessions.slab[index as usize]);
+        cx.effects.note(match session {
+            Some(session) => session.note(what),
+            None => Note { client: None, user: None, what },
+        });
+    }
+
+    /// Counts a refusal that a client is told, and has the policy's decisions said in the log.
+    fn note_refusal(&mut self, cx: &mut Cx<'_>, conn: ConnId, error: &Error) {
+        if self.counts.refused(error, cx.rules) {
+            self.note(cx, Some(conn), Noted::Denied(error.clone()));
         }
     }
 
@@ -216,6 +245,17 @@ impl Front {
             return self.counted(cx, conn, tally, body);
         }
         let Some(conn) = conn else { return };
+        match &body {
+            ReplyBody::Error(error) => self.note_refusal(cx, conn, error),
+            ReplyBody::Many(bodies) => {
+                for body in bodies {
+                    if let ReplyBody::Error(error) = body {
+                        self.note_refusal(cx, conn, error);
+                    }
+                }
+            }
+            _ => {}
+        }
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,

@@ -13,6 +13,7 @@ use crate::planted::{Planted, planted};
 use crate::rules::Slow;
 use crate::shard::Timer;
 use crate::vocabulary::{PresenceSnapshot, Push};
+use crate::watch::{Note, Noted};
 use std::sync::Arc;
 
 /// How long after the store refused a page it is asked again.
@@ -23,7 +24,12 @@ impl Front {
     /// answers would pile up without end.
     pub(crate) fn full(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        conn.full = true;
+        if !std::mem::replace(&mut conn.full, true) {
+            self.full += 1;
+            self.counts.behind += 1;
+            self.note(cx, Some(id), Noted::Behind);
+        }
+        let Some(conn) = self.conn(id) else { return };
         let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
         let outstanding = self.sessions.slab[index as usize].outstanding;
         self.hold_or_resume(cx, Some(id), outstanding);
@@ -50,7 +56,10 @@ impl Front {
     /// There is room again: signals that waited, then pages, one subscription after the other.
     pub(crate) fn drained(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        conn.full = false;
+        if std::mem::take(&mut conn.full) {
+            self.full -= 1;
+        }
+        let Some(conn) = self.conn(id) else { return };
         let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
         let at = self.sessions.reference(index);
         let outstanding = self.sessions.slab[index as usize].outstanding;
@@ -121,6 +130,7 @@ impl Front {
         });
         let Some((sub, channel, from)) = next else { return };
         session.pulling = Some(sub);
+        self.counts.pulls += 1;
         let token = self.asks.insert(Ask::Pull { session: at, sub });
         self.tell_home(cx, &channel, ToHome::Pull { token, at: from, edge: false });
     }
@@ -140,7 +150,7 @@ impl Front {
                 return cx.wheel.add(cx.now.mono_ms + RETRY_MS, timer);
             }
         };
-        let (client, wire) = (session.client, session.wire);
+        let (client, user, wire) = (session.client, session.user().cloned(), session.wire);
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &mut session.subs[slot];
         let Some(place) = sub.member else { return };
@@ -157,6 +167,8 @@ impl Front {
             (member.at, member.epoch) = (offset, pulled.top.epoch);
             let position = Position { epoch: member.epoch, offset };
             cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
+            let note = Note { client: Some(client), user, what: Noted::Gap { channel: channel.clone(), reset } };
+            cx.effects.note(note);
         }
         for publication in pulled.publications {
             if publication.offset <= member.at {

@@ -14,6 +14,7 @@ use crate::name::ChannelName;
 use crate::peer::AskToken;
 use crate::rng::Keyed;
 use crate::vocabulary::{Proof, Publication, SignalPush};
+use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -187,6 +188,10 @@ impl Session {
 
     pub(crate) fn from(&self) -> crate::vocabulary::From {
         crate::vocabulary::From { client: Some(self.client), user: self.user().cloned() }
+    }
+
+    pub(crate) fn note(&self, what: Noted) -> Note {
+        Note { client: Some(self.client), user: self.user().cloned(), what }
     }
 
     pub(crate) fn sub_on(&self, edge: u32) -> Option<usize> {

@@ -18,6 +18,7 @@ use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, Verdict};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
+use crate::watch::Noted;
 
 impl Front {
     /// `goes_on`: the client had entered the channel on an earlier connection, and still has.
@@ -221,6 +222,15 @@ impl Front {
         }
         let (client, full, wire) = (session.client, session.full, session.wire);
         let Some(conn) = session.conn else { return };
+        match start.recovered {
+            Some(true) => self.counts.recovered += 1,
+            Some(false) => {
+                self.counts.not_recovered += 1;
+                let channel = self.edges.edges[edge as usize].name.clone();
+                cx.effects.note(session.note(Noted::NotRecovered { channel }));
+            }
+            None => {}
+        }
         let sub = &mut session.subs[slot];
         let more = start.end < start.top.offset;
         if let (ReplyTo::Gathered { gather, .. }, false) = (&reply, planted(Planted::GatheredIsLive)) {
@@ -336,6 +346,7 @@ impl Front {
             self.leave_presence(cx, at, &channel);
         }
         if let Some(conn) = conn {
+            self.note(cx, Some(conn), Noted::Unsubscribed(error.clone()));
             cx.effects.push_one(Push::Unsubscribed { channel, error }, wire, conn);
         }
     }
@@ -428,6 +439,7 @@ impl Front {
 
     /// The rules have changed: subscriptions that would be refused now are ended.
     pub(crate) fn rejudge(&mut self, cx: &mut Cx<'_>) {
+        let before = self.sessions.subscriptions;
         let sessions: Vec<u32> = self.sessions.slab.iter().map(|(index, _)| index as u32).collect();
         for index in sessions {
             let at = self.sessions.reference(index);
@@ -439,6 +451,8 @@ impl Front {
                 }
             }
         }
+        let ended = before - self.sessions.subscriptions;
+        self.note(cx, None, Noted::Reloaded { rules: cx.rules.iter().len(), ended });
     }
 
     /// Ends a subscription that would be refused now. True where it did.

@@ -19,6 +19,7 @@ use crate::rules::{Retain, Rules};
 use crate::shard::{Now, Timer};
 use crate::store::{Answer, Entry, Op, Page, Range, Store};
 use crate::vocabulary::{History, HistoryFrom, Publication, start_of};
+use crate::watch::HomeCounts;
 use crate::wheel::Wheel;
 use links::Links;
 use presence::Presence;
@@ -50,6 +51,7 @@ pub(crate) struct Homes {
     links: Links,
     /// Tells one life of a slab place from the next in timers.
     next_life: u32,
+    pub(crate) counts: HomeCounts,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Homes {
             next_op: 0,
             links: Links::new(shards),
             next_life: 0,
+            counts: HomeCounts::default(),
         }
     }
 
@@ -329,6 +332,13 @@ impl Homes {
         let Pending { home: index, life, epoch: asked_in, again, what } = pending;
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         home.pending -= 1;
+        match &answer {
+            Answer::Appended { .. } => self.counts.publications += 1,
+            Answer::Duplicate(_) => self.counts.duplicates += 1,
+            Answer::Unavailable | Answer::Unknown => self.counts.store_failures += 1,
+            Answer::EpochLost(_) => self.counts.epochs_lost += 1,
+            _ => {}
+        }
         let top = home.top();
         let told = match &answer {
             Answer::EpochLost(to) => Some(*to),

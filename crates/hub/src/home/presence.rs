@@ -31,7 +31,7 @@ impl Homes {
         if home.mode(cx) == PresenceMode::Off {
             let rule = cx.rules.of(&home.name).map_or("", |rule| rule.pattern.as_str());
             let message = format!("the rule {rule:?} says presence = false");
-            return Err(Error::new(ErrorCode::Denied, message).on(&home.name).by_rule(rule));
+            return Err(Error::new(ErrorCode::Denied, message).on(&home.name).by_rule(rule).by_option("presence"));
         }
         let presence = home.presence.get_or_insert_with(|| {
             Box::new(Presence { seq: 0, entries: HashMap::with_hasher(hash), counting: false, count_due: false })
@@ -99,6 +99,7 @@ impl Homes {
     ) {
         let mut signal = Arc::unwrap_or_clone(signal);
         signal.ts_ms = cx.now.wall_ms;
+        self.counts.signals += 1;
         let signal = Arc::new(signal);
         if signal.signal.to.is_none() {
             self.answer(cx, index, from, ToEdge::Done { token, result: Ok(()) });

@@ -61,6 +61,8 @@ pub struct Net {
     pub questions: VecDeque<(usize, HookToken, Question)>,
     /// What it was told.
     pub notices: Vec<Notice>,
+    /// What a log would hold.
+    pub notes: Vec<Note>,
     /// What the application was answered, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
     next_token: u64,
@@ -152,6 +154,7 @@ impl Net {
             late,
             questions: VecDeque::new(),
             notices: Vec::new(),
+            notes: Vec::new(),
             answers: Vec::new(),
             next_token: 0,
             limits,
@@ -394,6 +397,7 @@ impl Net {
             }
             effects.put_back(list);
             self.again[shard] = effects.again();
+            self.notes.extend_from_slice(effects.notes());
             self.effects = effects;
         }
     }

@@ -5,13 +5,14 @@ use super::handler::Erased;
 use crate::clock::Clock;
 use crate::handle::Handle;
 use crate::shard::Control;
+use crate::watch::{Watch, logs};
 use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
 use futures_util::FutureExt as _;
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
@@ -89,14 +90,18 @@ impl Handlers {
         match tokio::time::timeout(deadline, answering).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => {
-                tracing::error!(handler = name(&call.subject), panic = text(&*panic), "a handler panicked");
+                let handler = name(&call.subject);
+                logs::limited!(Handler, ERROR, handler, panic = text(&*panic), "a handler panicked");
                 HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
             }
             Err(_) => {
                 let ms = deadline.as_millis();
-                tracing::error!(
-                    handler = name(&call.subject),
-                    deadline_ms = ms,
+                let handler = name(&call.subject);
+                logs::limited!(
+                    Handler,
+                    ERROR,
+                    handler,
+                    deadline_ms = ms as u64,
                     "a handler was too slow, and is dropped"
                 );
                 HookAnswer::Refused(Error::new(
@@ -122,6 +127,7 @@ pub(crate) struct Dispatcher {
     pub(crate) deadline: Duration,
     /// For what the hub does not bound.
     pub(crate) turns: Arc<Semaphore>,
+    pub(crate) watch: Arc<Watch>,
     /// To the shard that asks. What waits there is bounded by the questions that the hub has out.
     pub(crate) back: UnboundedSender<Control>,
 }
@@ -131,8 +137,11 @@ impl Dispatcher {
     pub(crate) fn ask(&self, token: HookToken, question: Question) {
         let call = call(question, self.handle.clone(), self.clock.clone());
         let (handlers, deadline, back) = (self.handlers.clone(), self.deadline, self.back.clone());
+        let watch = self.watch.clone();
         self.runtime.spawn(async move {
+            let (hook, begin) = (place(&call.subject), Instant::now());
             let answer = handlers.answer(call, deadline).await;
+            watch.hooks.done(hook, &answer, begin.elapsed());
             let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended asks nobody
         });
     }
@@ -144,9 +153,12 @@ impl Dispatcher {
         let call =
             Call { caller, subject: Subject::Ended(why), handle: self.handle.clone(), clock: self.clock.clone() };
         let (handlers, deadline, turns) = (self.handlers.clone(), self.deadline, self.turns.clone());
+        let watch = self.watch.clone();
         self.runtime.spawn(async move {
             let _turn = turns.acquire().await; // never closed
-            handlers.answer(call, deadline).await; // it has no more to say than that it is done
+            let (hook, begin) = (place(&call.subject), Instant::now());
+            let answer = handlers.answer(call, deadline).await; // it has no more to say than that it is done
+            watch.hooks.done(hook, &answer, begin.elapsed());
         });
     }
 }
@@ -171,6 +183,17 @@ fn name(subject: &Subject) -> &str {
         Subject::Publish(_) => "on_publish",
         Subject::Rpc { method, .. } => method,
         Subject::Ended(_) => "on_disconnect",
+    }
+}
+
+/// The handler's place in [`HOOKS`](crate::watch::HOOKS).
+fn place(subject: &Subject) -> usize {
+    match subject {
+        Subject::Connect { .. } => 0,
+        Subject::Subscribe(_) => 1,
+        Subject::Publish(_) => 2,
+        Subject::Rpc { .. } => 3,
+        Subject::Ended(_) => 4,
     }
 }
 

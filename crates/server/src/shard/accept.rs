@@ -10,6 +10,8 @@ use crate::api::Endpoint;
 use crate::http;
 use crate::listen::Listener;
 use crate::protocol::Protocol;
+use crate::watch::request::RequestId;
+use crate::watch::{Watch, logs};
 use bytes::Bytes;
 use fanfare_hub::{Disconnect, Input, WireId};
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
@@ -35,6 +37,8 @@ pub(crate) struct Routes {
     pub(crate) upgrades: Arc<[Upgrade]>,
     /// The application's API, where there are keys for it.
     pub(crate) api: Option<Arc<Endpoint>>,
+    /// Where requests are counted.
+    pub(crate) watch: Arc<Watch>,
     /// Everything else.
     pub(crate) pages: axum::Router,
 }
@@ -60,6 +64,8 @@ pub(crate) struct Refused {
     pub(crate) status: u16,
     pub(crate) headers: &'static [(&'static str, &'static str)],
     pub(crate) reason: String,
+    /// The request's, where it could be read.
+    pub(crate) id: Option<RequestId>,
 }
 
 /// An upgrade that was granted.
@@ -72,12 +78,21 @@ pub(crate) struct Granted<'a> {
 impl Routes {
     /// Judges an upgrade request.
     pub(crate) fn upgrade<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+        self.grant(config, request).map_err(|refused| {
+            let id = RequestId::of_raw(request.headers);
+            self.watch.requests.answered(refused.status);
+            logs::upgrade_refused(&id, request.path, refused.status, &refused.reason);
+            Refused { id: Some(id), ..refused }
+        })
+    }
+
+    fn grant<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         let headers = request.headers.iter().copied();
         let accepted = accept(request.method, request.http_minor, headers)?;
         let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == request.path).collect();
         if offered.is_empty() {
             let reason = format!("no protocol is spoken at {:?}", request.path);
-            return Err(Refused { status: 404, headers: &[], reason });
+            return Err(Refused::because(404, reason));
         }
         let header = |name: &str| {
             let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -87,7 +102,7 @@ impl Routes {
             && !config.origins.allow(&origin, header("host").as_deref())
         {
             let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
-            return Err(Refused { status: 403, headers: &[], reason });
+            return Err(Refused::because(403, reason));
         }
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
         let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
@@ -96,7 +111,7 @@ impl Routes {
         let Some(upgrade) = asked.or_else(unnamed) else {
             let spoken: Vec<_> = offered.iter().filter_map(|upgrade| upgrade.protocol.subprotocol()).collect();
             let reason = format!("{:?} speaks only the subprotocols {spoken:?}", request.path);
-            return Err(Refused { status: 400, headers: &[], reason });
+            return Err(Refused::because(400, reason));
         };
         Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
     }
@@ -104,7 +119,7 @@ impl Routes {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Refused { status: refusal.status(), headers: refusal.headers(), reason: refusal.to_string() }
+        Refused { headers: refusal.headers(), ..Refused::because(refusal.status(), refusal.to_string()) }
     }
 }
 
@@ -141,7 +156,7 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again");
+                logs::limited!(Accept, WARN, %error, "cannot accept a connection; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -170,7 +185,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes) {
         Ok(head) => head,
         Err(_) => {
             let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
-            Head::Refused(Refused { status: 408, headers: &[], reason })
+            Head::Refused(Refused::because(408, reason))
         }
     };
     match head {
@@ -250,7 +265,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
         return None; // cut before its end it would be a request line with an unknown version
     }
     let max = shell.config.head_bytes_max;
-    let refuse = |status, reason: String| Some(Progress::Refuse(Refused { status, headers: &[], reason }));
+    let refuse = |status, reason: String| Some(Progress::Refuse(Refused::because(status, reason)));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(read) {
@@ -295,6 +310,7 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
     let now = shell.now();
     let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max(&shell.config.limits);
     let id = shell.open(now, writer, wire);
+    shell.counters.wire(wire).bytes_in += rest.len() as u64; // what came with the request's head
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     shell.readers += 1;
     if shell.draining {
@@ -336,12 +352,19 @@ async fn refuse(shell: &Shared, mut socket: Socket, refused: Refused) {
 }
 
 impl Refused {
+    fn because(status: u16, reason: String) -> Self {
+        Refused { status, headers: &[], reason, id: None }
+    }
+
     fn response(&self) -> String {
         use std::fmt::Write as _;
         let status = http::status(self.status);
         let mut head = format!("HTTP/1.1 {status}\r\n");
         for (name, value) in self.headers {
             let _ = write!(head, "{name}: {value}\r\n"); // writing to a String cannot fail
+        }
+        if let Some(id) = &self.id {
+            let _ = write!(head, "X-Request-Id: {id}\r\n");
         }
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
             head.push_str("Connection: close\r\n");

@@ -64,6 +64,11 @@ pub(super) async fn run(shell: Shared) {
             if std::mem::take(&mut this.again) {
                 this.act(now, Input::Continue);
             }
+            if this.counters.is_delivering() {
+                let all = this.dirty.is_empty() && this.corked.is_empty();
+                let (now, at) = this.clock.now_at();
+                this.counters.flushed(all, now, at);
+            }
             this.again || !this.dirty.is_empty() || !this.corked.is_empty()
         };
         if more {
@@ -108,6 +113,8 @@ impl Shell {
             match written {
                 Ok(count) => {
                     wrote = true;
+                    self.counters.outbox_bytes -= count;
+                    self.counters.wires[usize::from(conn.wire.0)].bytes_out += count as u64;
                     drained |= conn.outbox.advance(count, mark);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

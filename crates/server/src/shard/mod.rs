@@ -17,6 +17,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::watch::counters::{Figures, ShardCounters, StoreTimes};
+use crate::watch::logs;
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Shard,
@@ -29,7 +31,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
 
 use corked::Corked;
 use socket::WriteHalf;
@@ -80,6 +81,9 @@ pub(crate) struct Shell {
     draining: bool,
     flusher: Option<Waker>,
     timer: Option<Waker>,
+    counters: ShardCounters,
+    /// Counted by the store, which the hub has.
+    store_times: Rc<RefCell<StoreTimes>>,
 }
 
 struct Slot {
@@ -92,6 +96,7 @@ struct Connection {
     socket: WriteHalf,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
+    wire: WireId,
     dirty: bool,
     /// The socket took no more; a task waits until it does.
     blocked: bool,
@@ -116,6 +121,8 @@ impl Shell {
         clock: Clock,
     ) -> Self {
         Shell {
+            counters: ShardCounters::new(protocols.len()),
+            store_times: Rc::default(),
             hub,
             effects: Effects::new(),
             inputs: VecDeque::new(),
@@ -147,8 +154,28 @@ impl Shell {
         &self.config
     }
 
+    /// The time, at which what is done next came in.
     pub(crate) fn now(&self) -> Now {
-        self.clock.now()
+        let (now, at) = self.clock.now_at();
+        self.counters.stamp(at);
+        now
+    }
+
+    /// Where the store of the hub leaves its times.
+    pub(crate) fn watch_store(&mut self, times: Rc<RefCell<StoreTimes>>) {
+        self.store_times = times;
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            hub: self.hub.stats(),
+            open: self.open,
+            wires: self.counters.wires.clone(),
+            ended: self.counters.ended.clone(),
+            outbox_bytes: self.counters.outbox_bytes,
+            delivered: self.counters.delivered,
+            store: *self.store_times.borrow(),
+        }
     }
 
     /// Takes a connection in that has been upgraded to `wire`.
@@ -169,6 +196,7 @@ impl Shell {
             socket,
             outbox: Outbox::default(),
             conversation,
+            wire,
             dirty: false,
             blocked: false,
             held: false,
@@ -177,6 +205,9 @@ impl Shell {
             reader: None,
         });
         self.open += 1;
+        let counts = self.counters.wire(wire);
+        counts.open += 1;
+        counts.opened += 1;
         self.act(now, Input::Opened { conn: id, opened });
         self.take_turn(now, id, &mut turn);
         self.turn = turn;
@@ -193,6 +224,8 @@ impl Shell {
         turn.begin(now);
         if let Some(conn) = self.conn(id) {
             conn.conversation.message(message, &mut turn);
+            let wire = conn.wire;
+            self.counters.wire(wire).messages_in += 1;
         }
         self.take_turn(now, id, &mut turn);
         self.turn = turn;
@@ -203,7 +236,7 @@ impl Shell {
         let mut start = 0;
         for &(end, text) in &turn.answers {
             let opcode = if text { Opcode::Text } else { Opcode::Binary };
-            self.append(id, websocket::frame(opcode, &turn.answer[start..end]));
+            self.answer(id, websocket::frame(opcode, &turn.answer[start..end]));
             start = end;
         }
         for request in turn.requests.drain(..) {
@@ -231,6 +264,10 @@ impl Shell {
     fn step(&mut self, now: Now, input: Input) {
         self.effects.clear();
         self.hub.handle(now, input, &mut self.effects);
+        if !self.effects.begun_ms().is_empty() {
+            self.counters.begun(self.effects.begun_ms());
+        }
+        self.effects.notes().iter().for_each(logs::say);
         let mut list = self.effects.take_list();
         for effect in list.drain(..) {
             self.perform(now, effect);
@@ -256,6 +293,7 @@ impl Shell {
                 let effects = std::mem::take(&mut self.effects);
                 match opcode(encoded) {
                     Ok(Some(opcode)) => {
+                        self.counters.pushed(wire, &push, effects.recipients(to).len());
                         self.push(effects.recipients(to), opcode, &scratch);
                         if let Encoded::Last(reason) = encoded {
                             effects.recipients(to).iter().for_each(|&id| self.part(id, reason));
@@ -273,7 +311,7 @@ impl Shell {
                 if let Some(conn) = self.conn(id) {
                     let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
                     match opcode(encoded) {
-                        Ok(Some(opcode)) => self.append(id, websocket::frame(opcode, &scratch)),
+                        Ok(Some(opcode)) => self.answer(id, websocket::frame(opcode, &scratch)),
                         Ok(None) => {}
                         Err(reason) => self.part(id, reason),
                     }
@@ -291,7 +329,7 @@ impl Shell {
                     wake(&mut conn.reader);
                 }
             }
-            Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word),
+            Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word, reason.row().word),
             Effect::Answer { token, answer } => self.answered(token, answer),
             Effect::Ask { token, question } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question),
@@ -307,10 +345,18 @@ impl Shell {
                 }
             }
             Effect::Tell { shard, message } => {
-                self.links.tell(shard, message);
+                self.links.tell(shard, message, self.counters.stamped());
                 wake(&mut self.flusher);
             }
         }
+    }
+
+    /// Appends a message that is for this connection alone.
+    fn answer(&mut self, id: ConnId, frame: Bytes) {
+        if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
+            self.counters.wire(wire).messages_out += 1;
+        }
+        self.append(id, frame);
     }
 
     /// As [`Self::append`], where nothing is corked for the connection.
@@ -320,6 +366,7 @@ impl Shell {
             return;
         };
         let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.closing) else { return };
+        self.counters.outbox_bytes += frame.len();
         if conn.outbox.push(frame, mark) == Appended::Full {
             self.inputs.push_back(Input::Full(id));
         }
@@ -334,25 +381,28 @@ impl Shell {
     /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page
     /// after a gap say, the peer must see nothing, or it would have missed something in silence.
     fn part(&mut self, id: ConnId, reason: Disconnect) {
-        self.goodbye(id, reason.code(), reason.row().word);
+        self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
         self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
 
-    /// Says goodbye: the close frame is the last thing that is written.
-    fn goodbye(&mut self, id: ConnId, code: u16, reason: &str) {
+    /// Says goodbye: the close frame is the last thing that is written. `why` is the word for it in figures.
+    fn goodbye(&mut self, id: ConnId, code: u16, reason: &str, why: &'static str) {
         let mut bytes = Vec::new();
         websocket::put_close(&mut bytes, code, reason, None);
         self.append(id, bytes.into());
-        self.begin_closing(id);
+        self.begin_closing(id, why);
     }
 
     /// Nothing more is written; the reader waits for the peer's end, for a while.
-    fn begin_closing(&mut self, id: ConnId) {
+    fn begin_closing(&mut self, id: ConnId, why: &'static str) {
         if let Some(conn) = self.conn(id) {
-            conn.closing = true;
+            let ends = !std::mem::replace(&mut conn.closing, true);
             conn.held = false;
             conn.choked = false;
             wake(&mut conn.reader);
+            if ends {
+                self.counters.ended(why);
+            }
         }
     }
 
@@ -366,13 +416,18 @@ impl Shell {
         {
             self.free.push(id.index);
             self.open -= 1;
+            self.counters.wire(conn.wire).open -= 1;
+            self.counters.outbox_bytes -= conn.outbox.bytes();
             wake(&mut conn.reader);
         }
     }
 
     /// A connection's socket is gone.
     fn lost(&mut self, now: Now, id: ConnId, finally: bool) {
-        if self.conn(id).is_some() {
+        if let Some(conn) = self.conn(id) {
+            if !conn.closing {
+                self.counters.ended("gone");
+            }
             self.remove(id);
             self.act(now, Input::Closed { conn: id, finally });
         }
@@ -413,41 +468,6 @@ impl Drop for Fatal {
     }
 }
 
-/// Logs a message that was ignored, at most a few a second, so that nobody can fill a disk with them.
-pub(crate) fn log_ignored(why: &dyn std::fmt::Display) {
-    thread_local! {
-        static WINDOW: RefCell<LogWindow> = const { RefCell::new(LogWindow { start: None, count: 0 }) };
-    }
-    let (log, left_out) = WINDOW.with_borrow_mut(|window| window.admit(Instant::now()));
-    if left_out > 0 {
-        tracing::info!(count = left_out, "more messages were ignored before");
-    }
-    if log {
-        tracing::info!(%why, "message ignored");
-    }
-}
-
-/// What was logged in the current second.
-struct LogWindow {
-    start: Option<Instant>,
-    count: u32,
-}
-
-impl LogWindow {
-    const PER_SECOND: u32 = 5;
-
-    /// Whether to log one more, and how many were left out in the window that this one ends.
-    fn admit(&mut self, now: Instant) -> (bool, u32) {
-        let mut left_out = 0;
-        if self.start.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
-            left_out = self.count.saturating_sub(Self::PER_SECOND);
-            (self.start, self.count) = (Some(now), 0);
-        }
-        self.count = self.count.saturating_add(1);
-        (self.count <= Self::PER_SECOND, left_out)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,19 +494,5 @@ mod tests {
         let shell =
             Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
         Rc::new(RefCell::new(shell))
-    }
-
-    #[test]
-    fn a_second_logs_five_and_the_next_tells_how_many_were_left_out() {
-        let mut window = LogWindow { start: None, count: 0 };
-        let born = Instant::now();
-        let at = |ms| born + Duration::from_millis(ms);
-        let logged = (0..1_000).filter(|&ms| window.admit(at(ms)).0).count();
-        assert_eq!(logged, 5);
-        assert_eq!(window.admit(at(1_000)), (true, 995));
-        assert_eq!(window.admit(at(1_001)), (true, 0));
-        assert_eq!(window.admit(at(5_000)), (true, 0), "nothing was left out of a quiet second");
-        window.count = u32::MAX;
-        assert_eq!(window.admit(at(5_001)), (false, 0), "the count does not wrap around");
     }
 }

@@ -3,7 +3,8 @@
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::config::Config;
 use crate::listen::Listener;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, Stats, WireId};
+use crate::watch::counters::Figures;
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -18,6 +19,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
+    /// When what led to the first of them came in.
+    pub(crate) since: Instant,
 }
 
 /// What the server asks of a shard.
@@ -32,8 +35,10 @@ pub(crate) enum Control {
     Adopt(LooseSocket, WireId, Vec<u8>),
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
+    /// The rules have changed.
+    Reload(Arc<Rules>),
     /// How is it?
-    Stats(oneshot::Sender<(Stats, usize)>),
+    Stats(oneshot::Sender<Figures>),
 }
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
@@ -49,31 +54,31 @@ pub(crate) struct Links {
     me: ShardId,
     peers: Vec<UnboundedSender<Batch>>,
     waiting: Vec<Vec<PeerMessage>>,
-    any: bool,
+    /// Since when anything waits.
+    since: Option<Instant>,
 }
 
 impl Links {
     pub(crate) fn new(me: ShardId, peers: Vec<UnboundedSender<Batch>>) -> Self {
         let waiting = peers.iter().map(|_| Vec::new()).collect();
-        Links { me, peers, waiting, any: false }
+        Links { me, peers, waiting, since: None }
     }
 
-    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage) {
+    /// `since` is when what led to it came in.
+    pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage, since: Instant) {
         self.waiting[usize::from(shard.0)].push(message);
-        self.any = true;
+        self.since.get_or_insert(since);
     }
 
     pub(super) fn waiting(&self) -> bool {
-        self.any
+        self.since.is_some()
     }
 
     pub(super) fn send(&mut self) {
-        if !std::mem::take(&mut self.any) {
-            return;
-        }
+        let Some(since) = self.since.take() else { return };
         for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| !waiting.is_empty()) {
             let messages = std::mem::take(waiting);
-            let _ = peer.send(Batch { from: self.me, messages }); // a shard that has ended hears nothing, and need not
+            let _ = peer.send(Batch { from: self.me, messages, since }); // a shard that has ended hears nothing, and need not
         }
     }
 }
@@ -112,9 +117,10 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
 /// Takes in what other shards say.
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     let _fatal = Fatal;
-    while let Some(Batch { from, messages }) = batches.recv().await {
+    while let Some(Batch { from, messages, since }) = batches.recv().await {
         let mut shell = shell.borrow_mut();
         let now = shell.now();
+        shell.counters.stamp(since);
         for message in messages {
             shell.act(now, Input::Peer { from, message });
         }
@@ -157,13 +163,18 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
         match control {
             Control::Stats(answer) => {
                 let shell = shell.borrow();
-                let _ = answer.send((shell.hub.stats(), shell.open)); // nobody need wait for it
+                let _ = answer.send(shell.figures()); // nobody need wait for it
             }
             Control::App(asking) => app::take(shell, asking).await,
             Control::HookAnswer(token, answer) => {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
+            }
+            Control::Reload(rules) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::Reload(rules));
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {
@@ -201,8 +212,25 @@ async fn drain(shell: &Shared, alive: Arc<()>) {
         let now = shell.now();
         shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
     }
-    let deadline = Instant::now() + config.close_timeout;
-    while shell.borrow().readers > 0 && Instant::now() < deadline {
+    let begin = Instant::now();
+    let deadline = begin + config.close_timeout;
+    let mut next_word = begin;
+    loop {
+        let (left, now) = (shell.borrow().readers, Instant::now());
+        let over = left == 0 || now >= deadline;
+        if over || now >= next_word {
+            next_word = now + Duration::from_secs(1);
+            let shard = std::thread::current().name().unwrap_or_default().to_owned();
+            let ms = (now - begin).as_millis() as u64;
+            match (over, left) {
+                (false, _) => tracing::info!(shard, connections = left, ms, "draining: clients are told to come back"),
+                (true, 0) => tracing::info!(shard, ms, "drained"),
+                (true, _) => tracing::warn!(shard, connections = left, ms, "drained; these did not go and are cut off"),
+            }
+        }
+        if over {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.

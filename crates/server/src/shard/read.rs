@@ -121,6 +121,9 @@ impl Reader {
                 Poll::Ready(Ok(())) => {}
             }
             let count = into.filled().len();
+            if let Some(wire) = shell.conn(self.id).map(|conn| conn.wire) {
+                shell.counters.wire(wire).bytes_in += count as u64;
+            }
             let now = shell.now();
             match shell.look(now, self.id, &mut self.decoder, &mut buffer[..count]) {
                 Looked::All if count == buffer.len() => return Poll::Ready(Turn::More),
@@ -186,7 +189,7 @@ impl Shell {
                 Ok(None) => return Looked::All,
                 Err(error) => {
                     tracing::debug!(%error, "the peer broke the WebSocket protocol");
-                    self.goodbye(id, error.close_code(), &error.to_string());
+                    self.goodbye(id, error.close_code(), &error.to_string(), "protocol_error");
                     self.act(now, Input::Closed { conn: id, finally: true });
                     return Looked::Closing;
                 }
@@ -207,7 +210,7 @@ impl Shell {
                     // 1001: the page was left, which a reload does too; it may come back at once.
                     let finally = frame.is_some_and(|frame| frame.code == 1000);
                     self.append(id, bytes.into());
-                    self.begin_closing(id);
+                    self.begin_closing(id, "left");
                     self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;
                 }

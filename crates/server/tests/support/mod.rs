@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
+pub mod scrape;
+
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
 use fanfare::{Builder, Chat, Config, Echo, Fanfare, Running};
 use fanfare_wire::websocket::{

@@ -1,0 +1,314 @@
+//! What is counted where it happens: plain numbers of one shard, histograms, and the store's times.
+//!
+//! A shard's counters belong to its thread; nothing here is shared, locked or looked up by a name on the way of a delivery.
+//! Publications are counted once, deliveries by the length of their list, bytes where the socket has taken them. Only what
+//! happens off the shards (handlers, requests) is counted in atomics.
+
+use fanfare_hub::{Answer, MemoryStore, Now, Op, OpToken, Push, Stats, Store, WireId};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Upper bounds of a histogram's buckets, in ns: from a call of the memory store to a handler at its deadline.
+pub(crate) const BOUNDS_NS: [u64; 18] = [
+    1_000,
+    5_000,
+    25_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+];
+const BUCKETS: usize = BOUNDS_NS.len() + 1;
+
+/// How often something took how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Histogram {
+    /// By [`BOUNDS_NS`]; the last one is for what took longer. Each is counted in one of them.
+    pub(crate) buckets: [u64; BUCKETS],
+    pub(crate) sum_ns: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { buckets: [0; BUCKETS], sum_ns: 0 }
+    }
+}
+
+impl Histogram {
+    pub(crate) fn observe(&mut self, took: Duration) {
+        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket(ns)] += 1;
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    pub(crate) fn add(&mut self, other: &Histogram) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, more)| *mine += more);
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+    }
+}
+
+fn bucket(ns: u64) -> usize {
+    BOUNDS_NS.partition_point(|&bound| bound < ns)
+}
+
+/// A histogram that several threads add to.
+#[derive(Debug, Default)]
+pub(crate) struct SharedHistogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum_ns: AtomicU64,
+}
+
+impl SharedHistogram {
+    pub(crate) fn observe(&self, took: Duration) {
+        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket(ns)].fetch_add(1, Relaxed);
+        self.sum_ns.fetch_add(ns, Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Histogram {
+        let mut read = Histogram { sum_ns: self.sum_ns.load(Relaxed), ..Histogram::default() };
+        read.buckets.iter_mut().zip(&self.buckets).for_each(|(to, from)| *to = from.load(Relaxed));
+        read
+    }
+}
+
+/// What went over connections of one protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct WireCounts {
+    pub(crate) open: u64,
+    pub(crate) opened: u64,
+    pub(crate) messages_in: u64,
+    pub(crate) bytes_in: u64,
+    /// Messages given to connections: a publication counts once for each receiver.
+    pub(crate) messages_out: u64,
+    /// Bytes that sockets have taken.
+    pub(crate) bytes_out: u64,
+    /// Publications given to connections.
+    pub(crate) deliveries: u64,
+    /// Connections that were told of a loss.
+    pub(crate) gaps: u64,
+}
+
+/// A publication that is being written for the first time on this shard.
+#[derive(Debug, Clone, Copy)]
+struct Delivering {
+    /// When the input came that led to it: on this shard, or on the one that told of it.
+    since: Instant,
+    /// When it was appended, in ms since 1970.
+    ts_ms: u64,
+}
+
+/// What one shard's shell counts.
+#[derive(Debug)]
+pub(crate) struct ShardCounters {
+    /// By [`WireId`].
+    pub(crate) wires: Vec<WireCounts>,
+    /// Ends of connections, by their reason. The reasons are words of ours, so there are few.
+    pub(crate) ended: Vec<(&'static str, u64)>,
+    /// Bytes that wait in outboxes.
+    pub(crate) outbox_bytes: usize,
+    pub(crate) delivered: Histogram,
+    /// When what is being handled came in.
+    stamp: Cell<Instant>,
+    delivering: Vec<Delivering>,
+    /// Turns of the flusher since the first of them began.
+    turns: u32,
+}
+
+/// Turns after which what is being written counts as delivered, although other writes still wait: a shard that never runs
+/// out of writes is measured all the same.
+const TURNS_MAX: u32 = 64;
+/// Beyond this many at once publications are not measured.
+const DELIVERING_MAX: usize = 4096;
+
+impl ShardCounters {
+    pub(crate) fn new(wires: usize) -> Self {
+        ShardCounters {
+            wires: vec![WireCounts::default(); wires],
+            ended: Vec::new(),
+            outbox_bytes: 0,
+            delivered: Histogram::default(),
+            stamp: Cell::new(Instant::now()),
+            delivering: Vec::new(),
+            turns: 0,
+        }
+    }
+
+    pub(crate) fn wire(&mut self, wire: WireId) -> &mut WireCounts {
+        &mut self.wires[usize::from(wire.0)]
+    }
+
+    /// A push is given to so many connections.
+    pub(crate) fn pushed(&mut self, wire: WireId, push: &Push, receivers: usize) {
+        let counts = &mut self.wires[usize::from(wire.0)];
+        counts.messages_out += receivers as u64;
+        match push {
+            Push::Message { .. } => counts.deliveries += receivers as u64,
+            Push::Gap { .. } => counts.gaps += receivers as u64,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn ended(&mut self, why: &'static str) {
+        match self.ended.iter_mut().find(|(word, _)| *word == why) {
+            Some((_, count)) => *count += 1,
+            None => self.ended.push((why, 1)),
+        }
+    }
+
+    /// What comes now came in at this time.
+    pub(crate) fn stamp(&self, at: Instant) {
+        self.stamp.set(at);
+    }
+
+    pub(crate) fn stamped(&self) -> Instant {
+        self.stamp.get()
+    }
+
+    /// The fan-out of publications begins that were appended at these times.
+    pub(crate) fn begun(&mut self, begun_ms: &[u64]) {
+        let room = DELIVERING_MAX.saturating_sub(self.delivering.len());
+        let since = self.stamp.get();
+        self.delivering.extend(begun_ms.iter().take(room).map(|&ts_ms| Delivering { since, ts_ms }));
+    }
+
+    /// True where something is waiting for [`flushed`](Self::flushed).
+    pub(crate) fn is_delivering(&self) -> bool {
+        !self.delivering.is_empty()
+    }
+
+    /// The flusher has had a turn; `all` where nothing more waits to be written.
+    pub(crate) fn flushed(&mut self, all: bool, now: Now, at: Instant) {
+        self.turns += 1;
+        if !all && self.turns < TURNS_MAX {
+            return;
+        }
+        self.turns = 0;
+        for Delivering { since, ts_ms } in self.delivering.drain(..) {
+            // Each is a bound from below. The instant is exact, and knows nothing of what waited behind another fan-out or
+            // was fetched later; the append's time has seen all of it, in whole milliseconds.
+            let seen = Duration::from_millis(now.wall_ms.saturating_sub(ts_ms).saturating_sub(1));
+            self.delivered.observe(at.saturating_duration_since(since).max(seen));
+        }
+    }
+}
+
+/// What a shard tells when it is asked how it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) hub: Stats,
+    pub(crate) open: usize,
+    pub(crate) wires: Vec<WireCounts>,
+    pub(crate) ended: Vec<(&'static str, u64)>,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) delivered: Histogram,
+    pub(crate) store: StoreTimes,
+}
+
+/// The words for the store's operations, in the order of [`StoreTimes`].
+pub(crate) const STORE_OPS: [&str; 5] = ["attach", "detach", "append", "read", "purge"];
+
+/// How long the store's answers took, of one operation in [`STORE_SAMPLE`].
+pub(crate) type StoreTimes = [Histogram; STORE_OPS.len()];
+
+/// One operation in so many is measured: two looks at the clock are dearer than what the memory store does.
+pub(crate) const STORE_SAMPLE: u32 = 16;
+
+/// The memory store, with some of its answers timed. What an outside store answers later is not measured here.
+pub(crate) struct TimedStore {
+    store: MemoryStore,
+    times: Rc<RefCell<StoreTimes>>,
+    next: u32,
+}
+
+impl TimedStore {
+    pub(crate) fn new(store: MemoryStore) -> (Self, Rc<RefCell<StoreTimes>>) {
+        let times = Rc::<RefCell<StoreTimes>>::default();
+        (TimedStore { store, times: times.clone(), next: 0 }, times)
+    }
+}
+
+impl Store for TimedStore {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+        self.next = self.next.wrapping_add(1);
+        if self.next % STORE_SAMPLE != 1 {
+            return self.store.submit(now, token, op);
+        }
+        let place = match op {
+            Op::Attach { .. } => 0,
+            Op::Detach { .. } => 1,
+            Op::Append { .. } => 2,
+            Op::Read { .. } => 3,
+            Op::Purge { .. } => 4,
+        };
+        let begin = Instant::now();
+        let answer = self.store.submit(now, token, op);
+        self.times.borrow_mut()[place].observe(begin.elapsed());
+        answer
+    }
+
+    fn tidy(&mut self, now: Now) {
+        self.store.tidy(now);
+    }
+
+    fn bytes_used(&self) -> usize {
+        self.store.bytes_used()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_on_a_bound_is_within_it_and_what_is_beyond_all_is_kept() {
+        let mut histogram = Histogram::default();
+        for ns in [0, 1_000, 1_001, 5_000_000_000, 5_000_000_001, u64::MAX / 2] {
+            histogram.observe(Duration::from_nanos(ns));
+        }
+        assert_eq!(histogram.buckets[..2], [2, 1]);
+        assert_eq!(histogram.buckets[BUCKETS - 2..], [1, 2]);
+        assert_eq!(histogram.count(), 6);
+    }
+
+    #[test]
+    fn a_delivery_is_measured_when_all_is_written_by_whichever_clock_saw_more() {
+        let mut counters = ShardCounters::new(1);
+        let born = Instant::now();
+        counters.stamp(born);
+        counters.begun(&[1_000, 800]); // the second one waited for 200 ms, behind something else
+        let (now, at) = (Now { mono_ms: 0, wall_ms: 1_001 }, born + Duration::from_micros(300));
+        counters.flushed(false, now, at);
+        assert_eq!(counters.delivered.count(), 0, "more waits to be written");
+        counters.flushed(true, now, at);
+        assert_eq!(counters.delivered.sum_ns, 300_000 + 200_000_000);
+        assert!(!counters.is_delivering());
+
+        counters.begun(&[2_000]); // the wall clock jumped back
+        for _ in 0..TURNS_MAX {
+            counters.flushed(false, now, at);
+        }
+        assert_eq!(counters.delivered.count(), 3, "a shard that is never done is measured too");
+
+        counters.begun(&vec![1_000; 2 * DELIVERING_MAX]);
+        counters.flushed(true, now, at);
+        assert_eq!(counters.delivered.count(), 3 + DELIVERING_MAX as u64, "what is held has a bound");
+    }
+}

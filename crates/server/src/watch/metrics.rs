@@ -1,0 +1,487 @@
+//! The metrics: one table of what there is, what it means and what to do about it, and the text that a scraper gets.
+//!
+//! [`METRICS`] is the only definition: the text is written from it (OpenMetrics, which Prometheus reads), and
+//! `docs/monitoring.md` is printed from it and checked by a test. Labels are words of ours, patterns of the rules and
+//! numbers of shards: never a channel's or a user's name, so that their number has a bound that the operator sets.
+
+use super::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
+use super::logs;
+use super::{HOOK_RESULTS, HOOKS, State, Watch};
+use fanfare_hub::{Counts, ERRORS};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+/// What a scraper is told that the text is.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A metric. Its name on the wire has the unit behind it, and `_total` where it counts.
+pub(crate) struct Metric {
+    name: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    /// The names of its labels.
+    labels: &'static [&'static str],
+    /// One sentence, for the scraper and the documentation.
+    help: &'static str,
+    /// What to do when it wakes somebody up. For the documentation.
+    #[cfg_attr(not(test), allow(dead_code))]
+    night: &'static str,
+    samples: fn(&Scrape, &mut Samples),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    Histogram,
+}
+
+/// What all samples are made of.
+pub(crate) struct Scrape {
+    protocols: Vec<&'static str>,
+    /// By shard; `None` for one that did not answer.
+    shards: Vec<Option<Figures>>,
+    state: State,
+    started: SystemTime,
+    hooks: Vec<(Histogram, [u64; HOOK_RESULTS.len()])>,
+    requests: ([u64; 6], Histogram),
+    lines_left_out: u64,
+    process: Process,
+}
+
+/// The values of one metric with their labels. The same labels twice are added up: two rules may have one pattern.
+#[derive(Default)]
+struct Samples(BTreeMap<Vec<String>, Value>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    Whole(u64),
+    Real(f64),
+    Times(Histogram),
+}
+
+impl Samples {
+    fn add(&mut self, labels: &[&dyn fmt::Display], value: Value) {
+        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        match (self.0.get_mut(&labels), value) {
+            (Some(Value::Whole(sum)), Value::Whole(more)) => *sum += more,
+            (Some(Value::Real(sum)), Value::Real(more)) => *sum += more,
+            (Some(Value::Times(sum)), Value::Times(more)) => sum.add(&more),
+            (_, value) => {
+                self.0.insert(labels, value);
+            }
+        }
+    }
+
+    fn whole(&mut self, labels: &[&dyn fmt::Display], value: u64) {
+        self.add(labels, Value::Whole(value));
+    }
+}
+
+impl Scrape {
+    fn answering(&self) -> impl Iterator<Item = (usize, &Figures)> {
+        self.shards.iter().enumerate().filter_map(|(shard, figures)| Some((shard, figures.as_ref()?)))
+    }
+
+    /// A number of each shard.
+    fn per_shard(&self, out: &mut Samples, value: impl Fn(&Figures) -> u64) {
+        self.answering().for_each(|(shard, figures)| out.whole(&[&shard], value(figures)));
+    }
+
+    /// A number of all shards together, with these labels.
+    fn sum(&self, out: &mut Samples, labels: &[&dyn fmt::Display], value: impl Fn(&Counts) -> u64) {
+        out.whole(labels, self.answering().map(|(_, figures)| value(&figures.hub.counts)).sum());
+    }
+
+    /// A number of each protocol, over all shards.
+    fn per_protocol(&self, out: &mut Samples, value: impl Fn(&WireCounts) -> u64) {
+        for (wire, protocol) in self.protocols.iter().enumerate() {
+            let of = |(_, figures): (usize, &Figures)| figures.wires.get(wire).map_or(0, &value);
+            out.whole(&[protocol], self.answering().map(of).sum());
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($kind:ident $name:literal $([$unit:ident])? ($($label:literal),*) $help:literal; night $night:literal; $samples:expr;)*) => {
+        /// Every metric, in the order in which it is written.
+        pub(crate) const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            unit: metrics!(@unit $($unit)?),
+            labels: &[$($label),*],
+            help: $help,
+            night: $night,
+            samples: $samples,
+        },)*];
+    };
+    (@unit) => { None };
+    (@unit $unit:ident) => { Some(Unit::$unit) };
+}
+
+metrics! {
+    Gauge "fanfare_ready" () "1 while the server takes connections, 0 while it starts or drains.";
+        night "0 without a deployment going on: somebody or something sent SIGTERM.";
+        |scrape, out| out.whole(&[], u64::from(scrape.state == State::Ready));
+    Gauge "fanfare_shards" ("state") "Shards, by whether they answered this scrape within 2 s.";
+        night "Any that is `silent` is stuck or has far too much to do; its connections are not served. Take a profile, then restart.";
+        |scrape, out| {
+            let answering = scrape.answering().count();
+            out.whole(&[&"answering"], answering as u64);
+            out.whole(&[&"silent"], (scrape.shards.len() - answering) as u64);
+        };
+    Gauge "fanfare_connections" ("transport", "protocol", "shard") "Connections that are open.";
+        night "A sudden fall: the network, a proxy or a bad deployment; see `fanfare_connections_ended_total`. Near the limit of open files: see `process_max_fds`.";
+        |scrape, out| for (shard, figures) in scrape.answering() {
+            for (protocol, counts) in scrape.protocols.iter().zip(&figures.wires) {
+                out.whole(&[&"websocket", protocol, &shard], counts.open);
+            }
+        };
+    Counter "fanfare_connections_opened" ("transport", "protocol") "Connections that were upgraded.";
+        night "Far more than usual with as many open: clients reconnect in a loop. What ends them is in `fanfare_connections_ended_total`.";
+        |scrape, out| for (wire, protocol) in scrape.protocols.iter().enumerate() {
+            let opened = scrape.answering().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
+            out.whole(&[&"websocket", protocol], opened.sum());
+        };
+    Counter "fanfare_connections_ended" ("reason") "Ends of connections: `left` and `gone` are the peer's, with and without a goodbye; the others are ours, by the words of the close codes.";
+        night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: us.";
+        |scrape, out| for (_, figures) in scrape.answering() {
+            figures.ended.iter().for_each(|(why, count)| out.whole(&[why], *count));
+        };
+    Gauge "fanfare_sessions" ("shard") "Sessions, with a connection or within their grace.";
+        night "Many more than connections: many clients were cut off at once, and may all come back together.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.sessions as u64);
+    Gauge "fanfare_subscriptions" ("shard") "Subscriptions.";
+        night "Tells whether clients came back with all they had.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.subscriptions as u64);
+    Gauge "fanfare_channels" ("shard") "Channels that live on the shard.";
+        night "Grows without end: names are made up by clients; tighten the rules.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.homes as u64);
+    Gauge "fanfare_history" [Bytes] ("shard") "Publications kept as history, with their overhead.";
+        night "At `limits.history_bytes` the oldest go first: clients that were away for long are told of a gap.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.history_bytes as u64);
+    Counter "fanfare_messages_received" ("protocol") "Whole messages of clients.";
+        night "A flood shows here first; what was refused of it is in `fanfare_errors_total`.";
+        |scrape, out| scrape.per_protocol(out, |counts| counts.messages_in);
+    Counter "fanfare_received" [Bytes] ("protocol") "Bytes read from clients.";
+        night "See `fanfare_messages_received_total`.";
+        |scrape, out| scrape.per_protocol(out, |counts| counts.bytes_in);
+    Counter "fanfare_messages_sent" ("protocol") "Messages given to connections, answers and heartbeats among them.";
+        night "With `fanfare_publications_total` it tells the fan-out: one publication to a million is a million here.";
+        |scrape, out| scrape.per_protocol(out, |counts| counts.messages_out);
+    Counter "fanfare_sent" [Bytes] ("protocol") "Bytes that sockets of clients have taken.";
+        night "Near the bandwidth of the machine: that is the bottleneck, and `fanfare_outbox_bytes` rises.";
+        |scrape, out| scrape.per_protocol(out, |counts| counts.bytes_out);
+    Counter "fanfare_publications" ("shard") "Publications that got a place in a channel of the shard.";
+        night "Stands still although the application publishes: see `fanfare_errors_total` and `fanfare_store_failures_total`. One shard far above the others: one channel is very busy.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.counts.publications);
+    Counter "fanfare_duplicates" () "Publications under a key that had been used: they were answered and not published again.";
+        night "Many: publishers do not hear their answers, or use one key for everything.";
+        |scrape, out| scrape.sum(out, &[], |counts| counts.duplicates);
+    Counter "fanfare_deliveries" ("protocol") "Publications given to connections, one for each receiver.";
+        night "Falls while publications do not: subscribers are missing, or behind.";
+        |scrape, out| scrape.per_protocol(out, |counts| counts.deliveries);
+    Counter "fanfare_signals" () "Signals that channels took in.";
+        night "A flood: give the rule a `rate`.";
+        |scrape, out| scrape.sum(out, &[], |counts| counts.signals);
+    Counter "fanfare_signals_shed" () "Signals that were dropped because too much waited to be fanned out.";
+        night "Rises: more signals than the channel's subscribers can be told. Signals may be lost by design; a `rate` spares you the work.";
+        |scrape, out| out.whole(&[], scrape.answering().map(|(_, figures)| figures.hub.signals_shed).sum());
+    Histogram "fanfare_publish_deliver" [Seconds] ("shard") "From the reading of a publication, on whichever shard, to the end of its first writes on this one; once for each publication and shard.";
+        night "Rises on all shards: the processors are busy, or a very large fan-out runs. On one: a busy channel or a slow call on its thread. Compare with `process_cpu_seconds_total`.";
+        |scrape, out| scrape.answering().for_each(|(shard, figures)| out.add(&[&shard], Value::Times(figures.delivered)));
+    Gauge "fanfare_outbox" [Bytes] ("shard") "Bytes that wait in the outboxes of connections.";
+        night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes` for each connection; nobody else waits for them.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.outbox_bytes as u64);
+    Gauge "fanfare_connections_behind" ("shard") "Connections whose outbox is over its mark: they pull what they miss as they read.";
+        night "A few are normal. Many at once: their network, or more traffic than they can read; see `slow` in the rules.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.behind as u64);
+    Counter "fanfare_behind" ("who") "Times that a `connection` read too slowly, or a `shard` stopped taking a channel's deliveries from another, and pulled instead.";
+        night "`shard` rises: one shard cannot keep up with the others; see its processor.";
+        |scrape, out| {
+            scrape.sum(out, &[&"connection"], |counts| counts.behind);
+            scrape.sum(out, &[&"shard"], |counts| counts.edge_behind);
+        };
+    Counter "fanfare_pulls" ("who") "Pages of history that were asked for to catch up.";
+        night "High for long: somebody never arrives at the top. With rising `fanfare_gaps_total`: the history is too short for them.";
+        |scrape, out| {
+            scrape.sum(out, &[&"connection"], |counts| counts.pulls);
+            scrape.sum(out, &[&"shard"], |counts| counts.edge_pulls);
+        };
+    Counter "fanfare_gaps" ("protocol") "Connections that were told, while connected, that something is lost to them.";
+        night "Messages were lost to somebody who was there. Raise `history` of the rule, or `limits.history_bytes`; the log names client and channel.";
+        |scrape, out| scrape.per_protocol(out, |counts| counts.gaps);
+    Counter "fanfare_recoveries" ("result") "Subscriptions with a position: `recovered` got all that they missed, `lost` were told that it is not kept any more.";
+        night "`lost` rises: clients are away for longer than the history reaches, or the server was restarted (memory forgets).";
+        |scrape, out| {
+            scrape.sum(out, &[&"recovered"], |counts| counts.recovered);
+            scrape.sum(out, &[&"lost"], |counts| counts.not_recovered);
+        };
+    Counter "fanfare_denials" ("rule", "option") "What the policy refused, by the rule and its option; rule `(none)` and option `match` where no rule matched, `hook` where a handler said no.";
+        night "Rises after a deployment: the rules and what the clients do no longer fit; `fanfare why` tells the decision, the log the client. Rises alone: somebody tries doors.";
+        |scrape, out| for (_, figures) in scrape.answering() {
+            figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
+        };
+    Counter "fanfare_errors" ("code") "Refusals told to clients, by their code.";
+        night "`internal`, `timeout`, `unavailable`, `unknown`: ours, see handlers and store below. `bad_request`: a client of another version. `rate_limited`, `limit_exceeded`: a limit is too small, or somebody too eager.";
+        |scrape, out| for (place, row) in ERRORS.iter().enumerate() {
+            scrape.sum(out, &[&row.word], |counts| counts.errors.get(place).copied().unwrap_or(0));
+        };
+    Histogram "fanfare_store" [Seconds] ("op") "Answers of the store; one in 16 is measured, so only the shape counts.";
+        night "Memory answers within microseconds. Far more: the machine swaps, or has no processor left.";
+        |scrape, out| for (_, figures) in scrape.answering() {
+            let times: &StoreTimes = &figures.store;
+            STORE_OPS.iter().zip(times).for_each(|(op, times)| out.add(&[op], Value::Times(*times)));
+        };
+    Counter "fanfare_store_failures" () "Operations that the store refused, or did not say whether it did them.";
+        night "Publishers get `unavailable` or `unknown` and try again. The store needs looking at.";
+        |scrape, out| scrape.sum(out, &[], |counts| counts.store_failures);
+    Counter "fanfare_epochs_lost" () "Channels that the store began anew because it may have lost something it had acknowledged.";
+        night "Acknowledged messages may be lost; clients were told by a gap. Find out why the store restarted.";
+        |scrape, out| scrape.sum(out, &[], |counts| counts.epochs_lost);
+    Histogram "fanfare_hook" [Seconds] ("handler") "Handlers of the application, from the question to the answer.";
+        night "Clients wait this long for their answer, and nobody else does. Near the deadline (5 s): what the handler calls is slow.";
+        |scrape, out| for (handler, (times, _)) in HOOKS.iter().zip(&scrape.hooks) {
+            out.add(&[handler], Value::Times(*times));
+        };
+    Counter "fanfare_hook_results" ("handler", "result") "Handlers of the application, by how they ended.";
+        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline.";
+        |scrape, out| for (handler, (_, results)) in HOOKS.iter().zip(&scrape.hooks) {
+            HOOK_RESULTS.iter().zip(results).for_each(|(result, count)| out.whole(&[handler, result], *count));
+        };
+    Gauge "fanfare_questions" () "Questions that wait for handlers.";
+        night "At `limits.questions_max` further ones are refused as `unavailable`.";
+        |scrape, out| out.whole(&[], scrape.answering().map(|(_, figures)| figures.hub.questions as u64).sum());
+    Counter "fanfare_http_requests" ("status") "HTTP requests, by the class of their status; upgrades that succeed are connections and not counted here.";
+        night "`5xx`: the log has a line with the request's id for some of them.";
+        |scrape, out| for (class, count) in scrape.requests.0.iter().enumerate().skip(1) {
+            out.whole(&[&format_args!("{class}xx")], *count);
+        };
+    Histogram "fanfare_http_request" [Seconds] () "HTTP requests, until their answer began.";
+        night "What the application's backend waits for when it publishes.";
+        |scrape, out| out.add(&[], Value::Times(scrape.requests.1));
+    Counter "fanfare_log_lines_left_out" () "Lines that were not logged because too many of their kind came before.";
+        night "Somebody causes a flood of one kind of event; the lines that were logged tell which.";
+        |scrape, out| out.whole(&[], scrape.lines_left_out);
+    Counter "process_cpu" [Seconds] () "Processor time of this process.";
+        night "Near one second a second for each shard: it is the bottleneck.";
+        |scrape, out| if let Some(cpu) = scrape.process.cpu { out.add(&[], Value::Real(cpu.as_secs_f64())) };
+    Gauge "process_resident_memory" [Bytes] () "Memory of this process that is in RAM.";
+        night "About 2 KB a connection, plus `fanfare_history_bytes` and `fanfare_outbox_bytes`. More than that is a leak: report it.";
+        |scrape, out| if let Some(bytes) = scrape.process.resident_bytes { out.whole(&[], bytes) };
+    Gauge "process_open_fds" () "Files and sockets that are open.";
+        night "At `process_max_fds` nobody can connect any more.";
+        |scrape, out| if let Some(count) = scrape.process.open_files { out.whole(&[], count) };
+    Gauge "process_max_fds" () "How many files and sockets may be open.";
+        night "Raise it: `LimitNOFILE` of the systemd unit, `ulimit -n` of a shell.";
+        |scrape, out| if let Some(count) = scrape.process.files_max { out.whole(&[], count) };
+    Gauge "process_start_time" [Seconds] () "When the server was started, in seconds since 1970.";
+        night "Changes by itself: it crashed and was restarted. The last lines of the log say why.";
+        |scrape, out| {
+            let since = scrape.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            out.add(&[], Value::Real(since.as_secs_f64()));
+        };
+    Gauge "fanfare_build" ("version") "1, with the version of this server.";
+        night "Tells which version runs where.";
+        |_, out| out.whole(&[&env!("CARGO_PKG_VERSION")], 1);
+}
+
+impl Watch {
+    /// Asks every shard and writes the text.
+    pub(crate) async fn metrics(&self) -> String {
+        let shards = self.ask_shards().await;
+        let read = |counts: &[std::sync::atomic::AtomicU64]| counts.iter().map(|c| c.load(Relaxed)).collect::<Vec<_>>();
+        let mut hooks = Vec::new();
+        for (seconds, results) in self.hooks.seconds.iter().zip(&self.hooks.results) {
+            let mut counts = [0; HOOK_RESULTS.len()];
+            counts.copy_from_slice(&read(results));
+            hooks.push((seconds.read(), counts));
+        }
+        let mut by_class = [0; 6];
+        by_class.copy_from_slice(&read(&self.requests.by_class));
+        Scrape {
+            protocols: self.protocols.clone(),
+            shards,
+            state: self.state(),
+            started: self.started,
+            hooks,
+            requests: (by_class, self.requests.seconds.read()),
+            lines_left_out: logs::lines_left_out(),
+            process: Process::read(),
+        }
+        .into_text()
+    }
+}
+
+impl Scrape {
+    fn into_text(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Arc::new(self)));
+        let mut out = String::with_capacity(16 << 10);
+        match text::encode(&mut out, &registry) {
+            Ok(()) => out,
+            Err(fmt::Error) => String::new(), // writing to a String cannot fail
+        }
+    }
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for metric in METRICS {
+            let mut samples = Samples::default();
+            (metric.samples)(self, &mut samples);
+            if samples.0.is_empty() {
+                continue;
+            }
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
+            for (values, value) in &samples.0 {
+                let labels: Vec<(&str, &str)> =
+                    metric.labels.iter().copied().zip(values.iter().map(String::as_str)).collect();
+                match labels.is_empty() {
+                    true => value.encode(metric.kind, &mut family)?,
+                    false => value.encode(metric.kind, &mut family.encode_family(&labels)?)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Value {
+    fn encode(&self, kind: Kind, to: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match (self, kind) {
+            (Value::Whole(value), Kind::Counter) => to.encode_counter::<NoLabelSet, _, u64>(value, None),
+            (Value::Whole(value), _) => to.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX)),
+            (Value::Real(value), Kind::Counter) => to.encode_counter::<NoLabelSet, _, u64>(value, None),
+            (Value::Real(value), _) => to.encode_gauge(value),
+            (Value::Times(times), _) => {
+                let bounds = BOUNDS_NS.iter().map(|&ns| ns as f64 / 1e9).chain([f64::INFINITY]);
+                let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets).collect();
+                to.encode_histogram::<NoLabelSet>(times.sum_ns as f64 / 1e9, times.count(), &buckets, None)
+            }
+        }
+    }
+}
+
+/// What the operating system says of this process; nothing where it does not say it as Linux does.
+#[derive(Debug, Clone, Copy, Default)]
+struct Process {
+    cpu: Option<Duration>,
+    resident_bytes: Option<u64>,
+    open_files: Option<u64>,
+    files_max: Option<u64>,
+}
+
+impl Process {
+    fn read() -> Process {
+        let text = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
+        let status = text("status").unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let limits = text("limits").unwrap_or_default();
+        let files_max = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+        Process { cpu: cpu(), resident_bytes: kib.map(|kib: u64| kib * 1024), open_files: open_files(), files_max }
+    }
+}
+
+/// The processor time of all threads, in ticks of 10 ms (`USER_HZ`, the same on every Linux that we run on).
+fn cpu() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program is in parentheses and may hold anything; utime and stime are fields 14 and 15.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// Since Linux 6.2 the size of the directory is their number; before, they are counted.
+fn open_files() -> Option<u64> {
+    match std::fs::metadata("/proc/self/fd").ok()?.len() {
+        0 => Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as u64),
+        count => Some(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/monitoring.md");
+
+    impl Metric {
+        /// The name that a scraper sees.
+        fn full_name(&self) -> String {
+            let unit = self.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
+            format!("{}{unit}{}", self.name, if self.kind == Kind::Counter { "_total" } else { "" })
+        }
+    }
+
+    /// The tables of the page are printed from the source: this fails where they differ, and writes them anew under
+    /// `UPDATE_DOCS=1 cargo test -p fanfare monitoring`.
+    #[test]
+    fn the_page_on_monitoring_has_every_metric_as_the_source_has_it() {
+        let mut table = String::new();
+        for metric in METRICS {
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!(" by {}", labels.join(", ")) };
+            let (name, help, night) = (metric.full_name(), metric.help, metric.night);
+            let _ = writeln!(table, "### `{name}`\n\n{kind}{labels}. {help}\n\n*At night:* {night}\n");
+        }
+        let page = std::fs::read_to_string(PAGE).expect("the page");
+        let (before, rest) = page.split_once("<!-- generated: metrics -->\n").expect("the table's begin");
+        let (_, after) = rest.split_once("<!-- /generated -->").expect("the table's end");
+        let printed = format!("{before}<!-- generated: metrics -->\n{table}<!-- /generated -->{after}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            return std::fs::write(PAGE, printed).expect("the page can be written");
+        }
+        assert!(page == printed, "docs/monitoring.md is out of date: UPDATE_DOCS=1 cargo test -p fanfare monitoring");
+        for word in page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+            if word.starts_with("fanfare_") || word.starts_with("process_") {
+                let base = ["_bucket", "_count", "_sum"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+                let is_known = METRICS.iter().any(|m| m.full_name() == word || m.full_name() == base);
+                assert!(is_known, "docs/monitoring.md speaks of {word}, which is no metric");
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_says_what_it_is_and_what_to_do() {
+        for metric in METRICS {
+            assert!(metric.help.ends_with('.') && metric.night.ends_with('.'), "{} has sentences", metric.name);
+            assert!(!metric.help.contains(['\n', '\\']), "{}: the encoder does not escape its help", metric.name);
+            assert!(metric.labels.iter().all(|label| !matches!(*label, "channel" | "user" | "client")), "a bound");
+        }
+    }
+
+    #[test]
+    fn the_same_labels_twice_are_one_sample() {
+        let mut samples = Samples::default();
+        for (rule, count) in [("a", 1), ("b", 2), ("a", 3)] {
+            samples.whole(&[&rule, &"publish"], count);
+        }
+        let values: Vec<_> = samples.0.into_values().collect();
+        assert_eq!(values, [Value::Whole(4), Value::Whole(2)]);
+    }
+}

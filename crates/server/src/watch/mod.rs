@@ -1,0 +1,150 @@
+//! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
+//!
+//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). `admin` serves it,
+//! with `/healthz` and `/readyz`, on the port that [`AdminOn`] names. `request` gives every HTTP request an id. `logs` says
+//! what the hub notes, never too often, and sets up the process's log.
+
+pub(crate) mod admin;
+pub(crate) mod counters;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod request;
+
+use crate::listen::Address;
+use crate::shard::Control;
+use counters::{Figures, SharedHistogram};
+use fanfare_hub::{ErrorCode, HookAnswer};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
+use tokio::sync::oneshot;
+
+/// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as well be.
+const SHARD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where `/metrics`, `/healthz` and `/readyz` are served. `/healthz` is on the main port in any case.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdminOn {
+    /// Nowhere else: a server within a program opens no port that nobody asked for.
+    #[default]
+    Off,
+    /// On the ports of the server: for development, and where nobody else can reach them.
+    MainPort,
+    /// On an address of its own, which answers until the last client has gone.
+    Address(Address),
+}
+
+impl AdminOn {
+    /// `127.0.0.1:8081`: where a server that runs by itself is watched, unless told otherwise.
+    pub fn default_address() -> Self {
+        AdminOn::Address(Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081)))
+    }
+}
+
+/// What the watchers share: how to ask the shards, and what is counted off them.
+pub(crate) struct Watch {
+    /// Weak: the pages that ask are held by the shards themselves, and must not keep them alive.
+    shards: Vec<WeakUnboundedSender<Control>>,
+    /// The protocols' names, by wire.
+    protocols: Vec<&'static str>,
+    state: AtomicU8,
+    started: SystemTime,
+    pub(crate) hooks: HookTimes,
+    pub(crate) requests: RequestCounts,
+}
+
+/// Whether the server takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Starting,
+    Ready,
+    Draining,
+}
+
+/// The words for handlers, in the order of [`HookTimes`].
+pub(crate) const HOOKS: [&str; 5] = ["on_connect", "on_subscribe", "on_publish", "rpc", "on_disconnect"];
+/// The words for how they ended.
+pub(crate) const HOOK_RESULTS: [&str; 4] = ["answered", "refused", "timeout", "failed"];
+
+/// How long handlers took, and how they ended.
+#[derive(Debug, Default)]
+pub(crate) struct HookTimes {
+    pub(crate) seconds: [SharedHistogram; HOOKS.len()],
+    pub(crate) results: [[AtomicU64; HOOK_RESULTS.len()]; HOOKS.len()],
+}
+
+impl HookTimes {
+    /// A handler, by its place in [`HOOKS`], is done.
+    pub(crate) fn done(&self, hook: usize, answer: &HookAnswer, took: Duration) {
+        let result = match answer {
+            HookAnswer::Refused(error) if error.code == ErrorCode::Timeout => 2,
+            HookAnswer::Refused(error) if error.code == ErrorCode::Internal => 3,
+            HookAnswer::Refused(_) => 1,
+            _ => 0,
+        };
+        self.seconds[hook].observe(took);
+        self.results[hook][result].fetch_add(1, Relaxed);
+    }
+}
+
+/// HTTP requests, by the first digit of their status.
+#[derive(Debug, Default)]
+pub(crate) struct RequestCounts {
+    pub(crate) by_class: [AtomicU64; 6],
+    pub(crate) seconds: SharedHistogram,
+}
+
+impl RequestCounts {
+    pub(crate) fn answered(&self, status: u16) {
+        self.by_class[usize::from(status / 100).min(5)].fetch_add(1, Relaxed);
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(shards: &[UnboundedSender<Control>], protocols: Vec<&'static str>) -> Arc<Self> {
+        Arc::new(Watch {
+            shards: shards.iter().map(UnboundedSender::downgrade).collect(),
+            protocols,
+            state: AtomicU8::new(State::Starting as u8),
+            started: SystemTime::now(),
+            hooks: HookTimes::default(),
+            requests: RequestCounts::default(),
+        })
+    }
+
+    pub(crate) fn set(&self, state: State) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            state if state == State::Starting as u8 => State::Starting,
+            state if state == State::Ready as u8 => State::Ready,
+            _ => State::Draining,
+        }
+    }
+
+    /// Asks every shard how it is, all at once. `None` for one that has ended or does not answer in time.
+    pub(crate) async fn ask_shards(&self) -> Vec<Option<Figures>> {
+        let asked: Vec<_> = self
+            .shards
+            .iter()
+            .map(|shard| {
+                let (answer, answered) = oneshot::channel();
+                shard.upgrade().is_some_and(|shard| shard.send(Control::Stats(answer)).is_ok()).then_some(answered)
+            })
+            .collect();
+        let deadline = tokio::time::Instant::now() + SHARD_PATIENCE;
+        let mut figures = Vec::with_capacity(asked.len());
+        for answered in asked {
+            figures.push(match answered {
+                Some(answered) => tokio::time::timeout_at(deadline, answered).await.ok().and_then(Result::ok),
+                None => None,
+            });
+        }
+        figures
+    }
+}

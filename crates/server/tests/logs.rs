@@ -1,0 +1,173 @@
+//! The log under attack: a bounded number of lines, and no secret in any of them. One process, one subscriber: what it was
+//! given is looked at here before any blotting out, so nothing secret is logged on purpose either.
+
+mod support;
+
+use fanfare::hub::{Pattern, Rule, Rules};
+use fanfare::{AdminOn, Config, Fanfare, Identity, Refusal, Token};
+use fanfare_wire::websocket::Opcode;
+use serde_json::json;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use support::scrape::scrape;
+use support::{Client, Frame, Server, config, connect, frame, patient_chat, response, shards, upgrade};
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Captured {
+    /// Takes the process's log over, from this level up.
+    fn from(level: &str) -> Captured {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let filter = tracing_subscriber::EnvFilter::new(level);
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || writer.clone());
+        subscriber.try_init().expect("nobody else in this process");
+        captured
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
+    }
+}
+
+/// Everything in one test: a process has one log.
+#[test]
+fn an_attack_logs_a_bounded_number_of_lines_and_no_secret() {
+    let captured = Captured::from("trace");
+    secrets(&captured);
+    attack(&captured);
+}
+
+fn native(server: &Server, first: &serde_json::Value) -> Client {
+    let mut socket = connect(server.address);
+    let headers = [("Authorization", "Bearer k3y-of-the-application")];
+    socket
+        .write_all(&upgrade(server.address, "/v1/ws?token=t0ken-in-the-query", &["fanfare.v1"], &headers))
+        .expect("read");
+    assert_eq!(response(&mut socket).status(), 101);
+    let mut client = Client::of(socket);
+    client.text(&first.to_string());
+    client
+}
+
+fn secrets(captured: &Captured) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let rule = Rule::open(Pattern::new("inbox:{user}").expect("valid"));
+    let builder = Fanfare::builder(())
+        .config(Config { rules: Arc::new(Rules::new(vec![rule])), ..config() })
+        .admin(AdminOn::MainPort)
+        .on_connect(async |token: Option<Token>| match token {
+            Some(token) if token.as_str() == "t0ken-of-ada" => Ok(Identity::user("ada")),
+            _ => Err(Refusal::unauthorized("another token")),
+        });
+    let server = Server::of(builder);
+    let mut ada = native(&server, &json!({"type": "connect", "id": 1, "token": "t0ken-of-ada"}));
+    let ticket = ada.until("connected")["ticket"].as_str().expect("a ticket").to_owned();
+    ada.text(&json!({"type": "subscribe", "id": 2, "channel": "inbox:bob"}).to_string());
+    assert_eq!(ada.message()["code"], "denied");
+    let mut bad = native(&server, &json!({"type": "connect", "id": 1, "token": "t0ken-of-nobody"}));
+    assert_eq!(bad.message()["code"], "unauthorized");
+    drop(ada);
+    let mut back = native(&server, &json!({"type": "connect", "id": 1, "ticket": ticket}));
+    back.until("connected");
+    let mut broken = native(&server, &json!({"type": "connect", "id": 1, "ticket": format!("{ticket}x")}));
+    broken.message();
+    let mut socket = connect(server.address);
+    let page = "GET /page?token=t0ken-in-the-query HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer k3y-of-the-application\r\n\r\n";
+    socket.write_all(page.as_bytes()).expect("the server reads");
+    assert_eq!(response(&mut socket).status(), 404);
+
+    let text = captured.text();
+    let secrets = ["t0ken-of-ada", "t0ken-of-nobody", "t0ken-in-the-query", "k3y-of-the-application", ticket.as_str()];
+    for secret in secrets {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret:?} was logged: {line:?}");
+    }
+    let denied = text.lines().find(|line| line.contains(" denied ")).expect("the denial was logged");
+    for field in ["client=", "user=\"ada\"", "channel=\"inbox:bob\"", "rule=\"inbox:{user}\"", "option=\"subscribe\""] {
+        assert!(denied.contains(field), "{field} is missing: {denied}");
+    }
+    let request = text.lines().find(|line| line.contains("path=\"/page\"")).expect("the request was logged");
+    assert!(request.contains("request_id=") && request.contains("status=404"), "{request}");
+}
+
+fn attack(captured: &Captured) {
+    const CHAT: usize = 40_000;
+    const DENIED: usize = 40_000;
+    const BROKEN: usize = 200;
+    let mut config = config();
+    config.limits.bad_requests_per_minute_max = u32::MAX;
+    let rule = Rule::open(Pattern::new("room:*").expect("valid"));
+    let builder = Fanfare::builder(())
+        .config(Config { rules: Arc::new(Rules::new(vec![rule])), ..config })
+        .admin(AdminOn::MainPort)
+        .protocol("/", patient_chat());
+    let server = Server::of(builder);
+    let (begin, before) = (Instant::now(), info_and_up(&captured.text()));
+    let left_out_before = scrape(server.address).get("fanfare_log_lines_left_out_total");
+
+    // No JSON, ignored one by one.
+    let mut chat = Client::open(server.address, "/");
+    let bad = frame(Opcode::Text, b"{\"type\":\"mess\nage\"}").repeat(100);
+    (0..CHAT / 100).for_each(|_| chat.socket.write_all(&bad).expect("the server reads"));
+    chat.send(Opcode::Ping, b"done");
+    while chat.next() != Frame::Pong(b"done".to_vec()) {}
+
+    // Channels that no rule knows, with names that would make lines of their own.
+    let mut socket = connect(server.address);
+    socket.write_all(&upgrade(server.address, "/v1/ws", &["fanfare.v1"], &[])).expect("the server reads");
+    assert_eq!(response(&mut socket).status(), 101);
+    let mut native = Client::of(socket);
+    native.text(r#"{"type":"connect"}"#);
+    for id in 1..=DENIED {
+        let channel = if id % 2 == 0 { "other:a" } else { "no name\n" };
+        native.text(&json!({"type": "subscribe", "id": id, "channel": channel}).to_string());
+        if id % 25 == 0 {
+            while native.message()["id"] != json!(id) {}
+        }
+    }
+    // Heads that are refused, and connections that break the protocol.
+    for number in 0..BROKEN {
+        let mut socket = connect(server.address);
+        let path = if number % 2 == 0 { "/nowhere" } else { "/" };
+        socket.write_all(&upgrade(server.address, path, &[], &[("Origin", "http://evil.example")])).expect("read");
+        assert!(response(&mut socket).status() >= 400);
+        let mut client = Client::open(server.address, "/");
+        client.socket.write_all(&[0xff, 0xff]).expect("the server reads");
+        client.closed();
+    }
+
+    let (text, seconds) = (captured.text(), begin.elapsed().as_secs_f64());
+    let lines = info_and_up(&text) - before;
+    // Three kinds (ignored, denied, refused upgrades), on each shard ten at once and one a second.
+    let bound = 3.0 * shards() as f64 * (11.0 + seconds) + 20.0;
+    assert!((lines as f64) < bound, "{lines} lines in {seconds:.1} s, {bound:.0} allowed");
+    let left_out = scrape(server.address).get("fanfare_log_lines_left_out_total") - left_out_before;
+    let caused = (CHAT + DENIED / 2 + BROKEN) as f64;
+    assert!(left_out >= caused - bound, "{left_out} of {caused} were left out, {lines} logged");
+    assert!(text.contains("left_out="), "the log tells of it too");
+    for line in text.lines() {
+        assert!(line.starts_with("20") || line.starts_with('\t'), "a peer has begun a line: {line:?}");
+    }
+}
+
+/// Lines that a log has unless somebody asked for more.
+fn info_and_up(text: &str) -> usize {
+    text.lines().filter(|line| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level))).count()
+}
