@@ -296,12 +296,12 @@ mod tests {
                 (0..40).for_each(|_| shared.borrow_mut().append(slow, message.clone()));
             }
             let (newcomer, _peer) = open().await;
-            let mut shell = shared.borrow_mut();
             let heavy_bytes = |shell: &mut Shell| -> usize {
                 let conns = shell.conns.iter().filter_map(|slot| slot.conn.as_ref());
                 conns.map(|conn| conn.outbox.bytes()).sum()
             };
             for slice in 0..3 {
+                let mut shell = shared.borrow_mut();
                 shell.append(newcomer, answer.clone());
                 let before = heavy_bytes(&mut shell);
                 shell.flush_slice(&shared, &mut Slice::new());
@@ -312,7 +312,6 @@ mod tests {
             }
             // And whoever is light without end takes not more than its share.
             let (mut others, mut busy) = (Vec::new(), Vec::new());
-            drop(shell);
             for _ in 0..Slice::WRITES + 10 {
                 let (id, peer) = open().await;
                 others.push(peer);
