@@ -133,7 +133,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("FullMemberLive", 126),
     ("PullNotPassedOn", 12),
     ("SubscriberEndsEdgePull", 208),
-    ("NudgeBeforePlace", 4651),
+    ("NudgeBeforePlace", 6561),
     ("ReleaseWhilePending", 12),
     ("EpochNotCompared", 15),
     ("CursorIgnored", 32),
@@ -143,9 +143,9 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("UnknownNotRead", 475),
     ("HoleForgotten", 102),
     ("EdgeRunsAhead", 102),
-    ("MovedNotPassedOn", 1647),
-    ("AwayKept", 223),
-    ("GrantKept", 277),
+    ("MovedNotPassedOn", 1815),
+    ("AwayKept", 40),
+    ("GrantKept", 741),
     ("EndUnanswered", 1997),
 ];
 

@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     let own = std::env::current_exe()?;
     let program = own.parent().and_then(Path::parent).context("no target folder")?.join("fanfare");
     ensure!(program.exists(), "{} is missing: cargo build --release --package fanfare-cli", program.display());
-    server::pin(LOAD_CORE)?;
+    server::pin(&[LOAD_CORE])?;
     let mut samples: Vec<(Vec<f64>, Vec<f64>)> = WAYS.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for round in 0..rounds {
         for turn in 0..WAYS.len() {
@@ -81,7 +81,7 @@ fn measure(way: &Way, program: &Path, phase: Duration) -> Result<(f64, f64)> {
     let listen = addr.to_string();
     let args = ["dev", "--listen", &listen, "--shards", "1", "--api-key", KEY];
     let launch = Launch { program: program.to_owned(), args: args.map(str::to_owned).into() };
-    let server = Server::start(&launch, addr, SERVER_CORE)?;
+    let server = Server::start(&launch, addr, &[SERVER_CORE])?;
     let mut callers = Vec::new();
     for conn in 0..way.connections {
         callers.push((way.open)(&server, conn, way.together)?);

@@ -2,101 +2,61 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use fanfare::{Address, AdminOn, ApiKey, Chat, Config, Fanfare, LogError, LogFormat, Logs, Native, Origins, Running};
-use std::io::{ErrorKind, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use tokio::signal::unix::{SignalKind, signal};
+use crate::flags::{SettingFlags, refused, warn};
+use crate::run::{self, Plan};
+use fanfare::settings::Settings;
+use fanfare::{Address, ApiKey, Running};
+use std::fmt::Write as _;
 
-const PORT: u16 = 8080;
+/// An older name than `FANFARE__API_KEYS__DEV`, and shorter.
+const KEY_VARIABLE: &str = "FANFARE__API_KEY";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to listen; several times or with commas for several addresses [default: port 8080 of 127.0.0.1 and ::1]
-    #[arg(long, env = "FANFARE__LISTEN", value_name = "ADDRESS:PORT|unix:PATH", value_delimiter = ',')]
-    listen: Vec<Address>,
-    /// How many shards, each a thread with its own connections [default: one for each core]
-    #[arg(long, env = "FANFARE__SHARDS", value_name = "N")]
-    shards: Option<usize>,
+    /// Rules and settings of this file, in place of those that let everybody do everything
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
     /// The key for the application's API [default: a new one at each start]
-    #[arg(long, env = "FANFARE__API_KEY", value_name = "KEY", hide_env_values = true)]
+    #[arg(long, env = KEY_VARIABLE, value_name = "KEY", hide_env_values = true)]
     api_key: Option<String>,
+    #[command(flatten)]
+    flags: SettingFlags<true>,
 }
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let api_key = args.api_key.unwrap_or_else(random_key);
-    log_to_stderr(&api_key)?;
-    raise_file_limit();
-    let mut config = Config { origins: Origins::Localhost, admin: AdminOn::MainPort, ..Config::open() };
-    if let Some(shards) = args.shards {
-        config.shards = shards;
-    }
-    let shards = config.shards;
-    config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
+    let load = || args.flags.load(args.config.as_deref(), &[KEY_VARIABLE]);
+    let mut settings = load().map_err(|problems| refused(&problems))?;
+    warn(&settings);
+    let api_key = args.api_key.clone().unwrap_or_else(random_key);
+    settings.config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
         sentence: error.to_string(),
         hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
         status: 1,
     })?);
-    let mut signals = watch_signals()?;
-    let running = start(config, args.listen)?;
-    greet(&running, shards, &api_key);
-    signals.wait_for_one();
-    eprintln!("stopping: clients are told to come back; once more ends it at once");
-    signals.exit_at_the_next();
-    running.drain()?;
-    Ok(())
+    run::run(Plan {
+        settings,
+        pages: Some(demos::router()),
+        greeting: &|running, settings| greeting(running, settings, args.config.as_deref(), &api_key),
+        again: args.config.as_ref().map(|_| &load as _),
+    })
 }
 
-fn start(config: Config, listen: Vec<Address>) -> Result<Running, Failure> {
-    let build = |config: Config| {
-        Fanfare::builder(())
-            .config(config)
-            .protocol("/", Chat::default())
-            .protocol("/v1/ws", Native::default())
-            .fallback(demos::router())
-            .build()
+fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key: &str) -> String {
+    let (version, shards) = (env!("CARGO_PKG_VERSION"), run::counted(settings.config.shards, "shard"));
+    let rules = match file {
+        None => "every channel is open to everybody who reaches this port".to_owned(),
+        Some(file) => format!("{} of {file}", run::counted(settings.config.rules.iter().count(), "rule")),
     };
-    if !listen.is_empty() {
-        return Ok(build(config)?.start(&listen)?);
-    }
-    let (v4, v6) = (loopback(Ipv4Addr::LOCALHOST), loopback(Ipv6Addr::LOCALHOST));
-    match build(config.clone())?.start(&[v4.clone(), v6.clone()]) {
-        // Not every machine and container has IPv6; nobody asked for it by name.
-        Err(fanfare::ServeError::Listen { address, source })
-            if address == v6
-                && (source.kind() == ErrorKind::AddrNotAvailable
-                    || source.kind() == ErrorKind::Unsupported
-                    || source.raw_os_error() == Some(97)) =>
-        {
-            Ok(build(config)?.start(&[v4])?)
-        }
-        started => Ok(started?),
-    }
-}
-
-fn loopback(ip: impl Into<IpAddr>) -> Address {
-    Address::Tcp(SocketAddr::new(ip.into(), PORT))
-}
-
-fn greet(running: &Running, shards: usize, api_key: &str) {
-    use std::fmt::Write as _;
-    let (version, noun) = (env!("CARGO_PKG_VERSION"), if shards == 1 { "shard" } else { "shards" });
-    let mut text = format!(
-        "fanfare {version}, dev mode: every channel is open to everybody who reaches this port; {shards} {noun}\n"
-    );
-    for address in running.addresses() {
-        let scheme = if matches!(address, Address::Tcp(_)) { "http://" } else { "" };
-        let _ = writeln!(text, "listening on {scheme}{address}"); // writing to a String cannot fail
-    }
-    let _ = writeln!(text, "API key: {api_key}");
+    let mut text = format!("fanfare {version}, dev mode: {rules}; {shards}\n{}", run::addresses(running));
+    let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
     if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     if let Some(address) = running.addresses().first() {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
-    // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    text
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.
@@ -110,68 +70,6 @@ fn curl(address: &Address, api_key: &str) -> String {
     let key = quoted(&format!("Authorization: Bearer {api_key}"));
     let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
     format!("curl {place}/api/v1/publish -H {key} -d {body}")
-}
-
-/// The handling of signals, ready before the server is, so that none ends the process without a word.
-struct Signals {
-    runtime: tokio::runtime::Runtime,
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-fn watch_signals() -> Result<Signals, Failure> {
-    let failed = |error: std::io::Error| Failure {
-        sentence: format!("cannot watch for signals: {error}"),
-        hint: None,
-        status: 2,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let guard = runtime.enter();
-    let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    drop(guard);
-    Ok(Signals { runtime, terminate, interrupt })
-}
-
-impl Signals {
-    fn wait_for_one(&mut self) {
-        let Signals { runtime, terminate, interrupt } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        });
-    }
-
-    /// From here on a signal ends the process where it stands.
-    fn exit_at_the_next(mut self) {
-        std::thread::spawn(move || {
-            self.wait_for_one();
-            std::process::exit(1);
-        });
-    }
-}
-
-/// `FANFARE__LOG` says which lines, `FANFARE__LOG__FORMAT` how they are written.
-fn log_to_stderr(api_key: &str) -> Result<(), Failure> {
-    let setting = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let logs = || -> Result<(), LogError> {
-        let format = setting("FANFARE__LOG__FORMAT").map_or(Ok(LogFormat::Text), |text| text.parse())?;
-        let filter = setting("FANFARE__LOG").unwrap_or_else(|| "info".to_owned());
-        Logs::default().format(format).filter(&filter).secret(api_key).init()
-    };
-    logs().map_err(|error| Failure { sentence: error.to_string(), hint: None, status: 1 })
-}
-
-/// As many connections as the system lets this process have: the usual soft limit is 1,024 files.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
 }
 
 fn random_key() -> String {

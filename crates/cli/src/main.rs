@@ -2,11 +2,19 @@
 //!
 //! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed.
 
+mod check;
+mod config;
 mod demos;
 mod dev;
 mod failure;
+mod flags;
+mod init;
+mod man;
+mod run;
+mod serve;
+mod why;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// mimalloc: measured beside the system's allocator, small frames of many connections fragment less.
@@ -28,12 +36,31 @@ struct Cli {
 enum Command {
     /// Starts a server with the demos, open to everybody on this machine: to try things, not to serve strangers
     Dev(dev::Args),
+    /// Starts the server of a configuration file
+    Serve(serve::Args),
+    /// Tells what is wrong with a configuration file
+    Check(check::Args),
+    /// Tells which rule decides what a caller may do, and why
+    Why(why::Args),
+    /// Prints every setting that would be in force, with where it comes from
+    Config(config::Args),
+    /// Writes a configuration file to begin with
+    Init(init::Args),
+    /// Prints the manual page, for man(1)
+    #[command(hide = true)]
+    Man,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from_env();
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Why(args) => why::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Man => man::run(Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

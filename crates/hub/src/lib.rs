@@ -24,6 +24,7 @@ mod peer;
 mod placement;
 #[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
 mod planted;
+mod reach;
 mod rng;
 mod rules;
 mod shard;
@@ -47,8 +48,9 @@ pub use peer::PeerMessage;
 pub use placement::Placement;
 #[cfg(feature = "planted")]
 pub use planted::{PLANTED, Planted, choose as choose_planted};
+pub use reach::example_name;
 pub use rng::Rng;
-pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Who};
+pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};
 pub use shard::{Input, Now, Shard, ShardConfig, Stats};
 pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Store};
 pub use vocabulary::*;

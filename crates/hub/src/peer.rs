@@ -34,8 +34,9 @@ pub(crate) enum PeerBody {
     Edge(ChannelName, ToEdge),
     /// So many bytes of `Edge` messages have been taken in.
     Ack(usize),
-    /// A session of this client may be yours; its client has come back to me. Let go of it and tell me what it was.
-    Adopt { token: AskToken, client: ClientId },
+    /// A session of this client may be yours, or gone on from you; its client has come back to `asker`. Let go of it and tell
+    /// that shard what it was.
+    Adopt { token: AskToken, client: ClientId, asker: ShardId },
     /// The answer to `Adopt`.
     Adopted { token: AskToken, session: Option<Box<Adopted>> },
     /// The application asks something that concerns every shard.

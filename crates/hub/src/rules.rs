@@ -17,7 +17,7 @@ pub struct Pattern {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Literal(Box<str>),
     One,
     Rest,
@@ -102,10 +102,14 @@ impl Pattern {
         prefix
     }
 
-    /// The segment of a matching `name` that a `{user}` capture stands for.
-    fn captured_user<'n>(&self, name: &'n str) -> Option<&'n str> {
-        let at = self.parts.iter().position(|part| *part == Part::User)?;
-        name.split(':').nth(at)
+    /// True when each segment of a matching `name` that a `{user}` stands for is this user.
+    fn captures_are(&self, name: &str, user: Option<&UserId>) -> bool {
+        let mut captured = self.parts.iter().zip(name.split(':')).filter(|(part, _)| **part == Part::User);
+        captured.all(|(_, segment)| user.is_some_and(|user| *user.0 == *segment))
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// The pattern as it was written.
@@ -120,8 +124,10 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Who may do something. A rule holds a list of these and any of them suffices.
+/// Who may do something. A rule holds a list of these and any of them suffices. More words will come (a grant, a claim of
+/// the token).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Who {
     /// Everybody, known or not.
     Anyone,
@@ -129,6 +135,8 @@ pub enum Who {
     Authenticated,
     /// Whom this same rule lets subscribe.
     Subscriber,
+    /// Whom the application's handler lets in. The rule alone lets nobody in by it: see [`Verdict`].
+    Hook,
     /// Only the application, through its API.
     Server,
     /// No client at all.
@@ -142,6 +150,7 @@ impl Who {
             Who::Anyone => "anyone",
             Who::Authenticated => "authenticated",
             Who::Subscriber => "subscriber",
+            Who::Hook => "hook",
             Who::Server => "server",
             Who::Nobody => "nobody",
         }
@@ -283,6 +292,13 @@ pub enum Denial {
         /// What was wanted.
         action: Action,
     },
+    /// Only the application could let the caller in, and it was not asked or has no handler for it.
+    NoHook {
+        /// The rule's pattern.
+        rule: Box<str>,
+        /// What was wanted.
+        action: Action,
+    },
 }
 
 impl Denial {
@@ -296,6 +312,12 @@ impl Denial {
                 let message = format!("the rule {rule:?} says {option} = {allows}; {caller} caller is not among them");
                 Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
             }
+            Denial::NoHook { rule, action } => {
+                let option = action.option();
+                let message =
+                    format!("the rule {rule:?} leaves {option} to a handler of the application, and none answers");
+                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
+            }
             Denial::Capture { rule, action } => Error::new(
                 ErrorCode::Denied,
                 format!("the rule {rule:?} is for the user that the name tells, and the caller is another"),
@@ -304,6 +326,27 @@ impl Denial {
             .by_option(action.option()),
         }
         .on(channel)
+    }
+}
+
+/// What the rules say, where the application may have to be asked. A [`Denial`] is final, whatever a handler would say.
+#[derive(Debug, Clone, Copy)]
+pub enum Verdict<'r> {
+    /// The rule lets the caller in.
+    Allowed(&'r Rule),
+    /// The option lists `hook`, and nothing else of it lets the caller in: ask the application.
+    AskHook(&'r Rule),
+    /// The option lists `subscriber` and the rule leaves `subscribe` to the application: allowed for whoever has been let in,
+    /// that is, has a subscription to this channel.
+    IfSubscribed(&'r Rule),
+}
+
+impl<'r> Verdict<'r> {
+    /// The rule that governs the channel.
+    pub fn rule(self) -> &'r Rule {
+        match self {
+            Verdict::Allowed(rule) | Verdict::AskHook(rule) | Verdict::IfSubscribed(rule) => rule,
+        }
     }
 }
 
@@ -327,24 +370,52 @@ impl Rules {
         self.0.iter().find(|rule| rule.pattern.matches(name))
     }
 
-    /// Whether a caller with this user (or none) may do this.
+    /// Whether a caller with this user (or none) may do this by the rules alone, where nobody can be asked.
+    ///
+    /// # Errors
+    /// [`Denial`] names the rule and the option. Where the application would decide it is [`Denial::NoHook`].
+    pub fn judge(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<&Rule, Denial> {
+        match self.verdict(name, action, user)? {
+            Verdict::Allowed(rule) => Ok(rule),
+            Verdict::AskHook(rule) => Err(Denial::NoHook { rule: rule.pattern.as_str().into(), action }),
+            Verdict::IfSubscribed(rule) => {
+                Err(Denial::NoHook { rule: rule.pattern.as_str().into(), action: Action::Subscribe })
+            }
+        }
+    }
+
+    /// Whether a caller with this user (or none) may do this, or who has to be asked.
     ///
     /// # Errors
     /// [`Denial`] names the rule and the option.
-    pub fn judge(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<&Rule, Denial> {
+    pub fn verdict(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<Verdict<'_>, Denial> {
         let rule = self.of(name).ok_or(Denial::NoRule)?;
-        if let Some(captured) = rule.pattern.captured_user(name) {
-            // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
-            if user.is_none_or(|user| *user.0 != *captured) {
-                return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action });
-            }
+        // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
+        if !rule.pattern.captures_are(name, user) {
+            return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action });
         }
+        let words = rule.who(action);
         if allows(rule, action, user) {
-            return Ok(rule);
+            Ok(Verdict::Allowed(rule))
+        } else if words.contains(&Who::Hook) {
+            Ok(Verdict::AskHook(rule))
+        } else if action != Action::Subscribe && words.contains(&Who::Subscriber) && rule.subscribe.contains(&Who::Hook)
+        {
+            Ok(Verdict::IfSubscribed(rule))
+        } else {
+            let allows = in_words(words);
+            Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated: user.is_some() })
         }
-        let words: Vec<String> = rule.who(action).iter().map(|who| format!("{:?}", who.word())).collect();
-        let allows = if words.len() == 1 { words[0].clone() } else { format!("[{}]", words.join(", ")) };
-        Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated: user.is_some() })
+    }
+}
+
+/// As it is written in a configuration.
+fn in_words(who: &[Who]) -> String {
+    match who {
+        [one] => format!("{:?}", one.word()),
+        several => {
+            format!("[{}]", several.iter().map(|who| format!("{:?}", who.word())).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 
@@ -354,7 +425,7 @@ fn allows(rule: &Rule, action: Action, user: Option<&UserId>) -> bool {
         Who::Authenticated => user.is_some(),
         // `subscribe = "subscriber"` would ask itself; it lets nobody in.
         Who::Subscriber => action != Action::Subscribe && allows(rule, Action::Subscribe, user),
-        Who::Server | Who::Nobody => false,
+        Who::Hook | Who::Server | Who::Nobody => false,
     })
 }
 
@@ -411,5 +482,38 @@ mod tests {
             &*denial.into_error(&channel).message,
             "the rule \"inbox:{user}\" says publish = \"server\"; an authenticated caller is not among them"
         );
+    }
+
+    #[test]
+    fn every_capture_of_a_pattern_is_compared() {
+        let rules = Rules::new(vec![Rule::open(Pattern::new("{user}:and:{user}").expect("valid"))]);
+        let ada = user("ada");
+        assert!(rules.judge("ada:and:ada", Action::Subscribe, Some(&ada)).is_ok());
+        for name in ["ada:and:bob", "bob:and:ada"] {
+            let denial = rules.judge(name, Action::Subscribe, Some(&ada));
+            assert!(matches!(denial, Err(Denial::Capture { .. })), "{name}: {denial:?}");
+        }
+    }
+
+    #[test]
+    fn a_hook_is_asked_where_nothing_else_lets_in() {
+        let rule = Rule {
+            subscribe: vec![Who::Hook],
+            publish: vec![Who::Authenticated, Who::Hook],
+            signal: vec![Who::Nobody],
+            ..Rule::open(Pattern::new("room:*").expect("valid"))
+        };
+        let rules = Rules::new(vec![rule, Rule::open(Pattern::new("**").expect("valid"))]);
+        let verdict = |action, user: Option<&UserId>| rules.verdict("room:a", action, user);
+        let ada = user("ada");
+        assert!(matches!(verdict(Action::Subscribe, Some(&ada)), Ok(Verdict::AskHook(_))));
+        assert!(matches!(verdict(Action::Publish, Some(&ada)), Ok(Verdict::Allowed(_))));
+        assert!(matches!(verdict(Action::Publish, None), Ok(Verdict::AskHook(_))));
+        assert!(matches!(verdict(Action::Enter, None), Ok(Verdict::IfSubscribed(_))));
+        assert!(matches!(verdict(Action::Signal, None), Err(Denial::Option { .. })));
+        for (action, decides) in [(Action::Subscribe, Action::Subscribe), (Action::Enter, Action::Subscribe)] {
+            let denial = rules.judge("room:a", action, None).expect_err("there is nobody to ask");
+            assert_eq!(denial, Denial::NoHook { rule: "room:*".into(), action: decides });
+        }
     }
 }

@@ -220,6 +220,12 @@ impl Shard {
         effects.set_wake(self.wheel.next_ms());
     }
 
+    /// True where no command waits for its answer and everybody who keeps up has been given what has come to this shard: what
+    /// a server waits for, once it takes in no more commands, before it sends its clients away.
+    pub fn is_settled(&self) -> bool {
+        self.front.is_settled()
+    }
+
     /// Figures for the watchers.
     pub fn stats(&self) -> Stats {
         let mut counts = self.front.counts.clone();
@@ -289,8 +295,8 @@ impl Shard {
                 self.front(now, effects, |front, cx| front.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
-            PeerBody::Adopt { token, client } => {
-                self.front(now, effects, |front, cx| front.adopt(cx, from, token, client))
+            PeerBody::Adopt { token, client, asker } => {
+                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client))
             }
             PeerBody::Adopted { token, session } => {
                 self.front(now, effects, |front, cx| front.adopted(cx, token, session));

@@ -76,6 +76,22 @@ fn commands_on_a_channel_wait_behind_its_pending_subscription_and_others_do_not(
     assert!(matches!(net.answer_to(peer, again), Some(ReplyBody::Subscribed(_))));
 }
 
+/// The second would wait behind the first, which is told only with the whole list.
+#[test]
+fn a_channel_that_a_list_names_twice_is_subscribed_to_once_and_all_is_answered() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let peer = net.connect(0);
+        let subs = ["chat:a", "chat:b", "chat:a"].map(|name| SubOptions::new(channel(name))).into();
+        let ReplyBody::Many(answers) = net.ask(peer, Command::Subscribe { subs, many: true }) else {
+            panic!("answers together")
+        };
+        assert!(matches!(answers[..2], [ReplyBody::Subscribed(_), ReplyBody::Subscribed(_)]), "{answers:?}");
+        assert_eq!(error_code(&answers[2]), ErrorCode::AlreadySubscribed);
+        assert!(matches!(net.ask(peer, publish("chat:a", "1")), ReplyBody::Published { .. }), "the lane is free");
+    }
+}
+
 #[test]
 fn nothing_is_delivered_before_the_answers_of_one_subscribe_are_told_together() {
     for shards in shard_counts() {

@@ -89,6 +89,28 @@ fn a_session_that_is_taken_up_elsewhere_closes_its_old_connection() {
     }
 }
 
+/// A client whose connection is cut before it has the answer comes with the ticket of the shard before, wherever it lands.
+#[test]
+fn a_session_is_found_by_an_older_ticket_too() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (watcher, first) = (net.connect(0), net.connect(0));
+        net.subscribe_with(watcher, with_presence("chat:a"));
+        net.subscribe(first, "chat:a");
+        assert_eq!(net.ask(first, enter("chat:a", "1")), ReplyBody::Done);
+        net.take(watcher);
+        // From shard 0 over 1 and 2 to 0 and 1; the ticket is of 0 all the time.
+        let mut before = first;
+        for shard in [1, 2, 0, 1, 2] {
+            net.cut(before);
+            before = net.resume(first, shard, vec![SubOptions::new(channel("chat:a"))]);
+            assert_eq!(net.client(before), net.client(first), "on shard {shard} of {shards}");
+        }
+        assert_eq!(presence_changes(&net.take(watcher)), [], "it has never been away");
+        assert_eq!(presence(&mut net, before, "chat:a"), (1, Some(vec![net.client(first)])));
+    }
+}
+
 #[test]
 fn answers_to_an_earlier_connection_do_not_reach_the_one_that_resumed_it() {
     let mut net = Net::with_late_store(1, Limits::default());

@@ -1,7 +1,7 @@
 //! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
 
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
-use fanfare_hub::{Connect, Now, Push, Reply};
+use fanfare_hub::{Command, Connect, Error, ErrorCode, Now, Push, Reply, Request};
 use fanfare_wire::chat::{self, Written};
 
 /// The mission's plain chat: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
@@ -53,9 +53,19 @@ impl Conversation for chat::Chat {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes, // the mission's server reads them alike
         };
-        if let Err(ignored) = self.decode(bytes, &mut turn.requests) {
-            crate::watch::logs::ignored(&ignored);
+        match self.decode(bytes, &mut turn.requests) {
+            Ok(()) => {}
+            // The hub counts it, and ends the connection where there are too many; a chat has no words for an error.
+            Err(ignored) if ignored.is_bad() => {
+                let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
+                turn.requests.push(Request { id: None, command: Command::Invalid(error) });
+            }
+            Err(ignored) => crate::watch::logs::ignored(&ignored),
         }
+    }
+
+    fn takes_presence(&mut self, push: &Push) -> bool {
+        self.takes(push)
     }
 
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {

@@ -26,6 +26,7 @@ mod origin;
 mod protocol;
 mod server;
 mod service;
+pub mod settings;
 mod shard;
 mod testing;
 mod watch;

@@ -151,6 +151,13 @@ pub trait Conversation {
 
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
+
+    /// Whether this connection is to have a push of presence that was encoded for all. A protocol whose clients ignore what
+    /// they know already, by its `seq`, need not ask; one without such a number can leave out here what it has told.
+    fn takes_presence(&mut self, push: &Push) -> bool {
+        let _ = push;
+        true
+    }
 }
 
 /// Sends every message back as it came.

@@ -13,7 +13,7 @@ use crate::listen::{Address, Listener, SocketFile, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::service::FanfareService;
-use crate::shard::{self, Batch, Control, Inbox, Links, Routes, Shell, Upgrade, shard_id};
+use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Routes, Shell, Upgrade, shard_id};
 use crate::watch::admin::{self, AdminServer};
 use crate::watch::counters::TimedStore;
 use crate::watch::{AdminOn, State, Watch};
@@ -132,6 +132,7 @@ pub struct Fanfare {
     inboxes: Vec<UnboundedReceiver<Control>>,
     clock: Clock,
     config: Arc<Config>,
+    code_rules: Arc<[Rule]>,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     api: Option<Arc<Endpoint>>,
     pages: axum::Router,
@@ -143,6 +144,8 @@ pub struct Running {
     _files: Vec<SocketFile>,
     controls: Vec<UnboundedSender<Control>>,
     started: Started,
+    /// The rules of the code, which stand behind those of a configuration that is loaded anew.
+    code_rules: Arc<[Rule]>,
 }
 
 /// What runs: the shards, and whoever watches them.
@@ -230,8 +233,9 @@ impl Fanfare {
             }
         }
         let controls = self.handle.controls().to_vec();
+        let code_rules = self.code_rules.clone();
         let (_, started) = self.start_shards(listeners)?;
-        Ok(Running { addresses: bound, controls, started, _files: files })
+        Ok(Running { addresses: bound, controls, started, code_rules, _files: files })
     }
 
     /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
@@ -241,11 +245,11 @@ impl Fanfare {
     /// [`ServeError`] when the shards cannot start.
     pub fn into_service(self) -> Result<(FanfareService, Running), ServeError> {
         let controls = self.handle.controls().to_vec();
-        let config = self.config.clone();
+        let (config, code_rules) = (self.config.clone(), self.code_rules.clone());
         let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
         let (routes, started) = self.start_shards(no_listeners)?;
         let service = FanfareService::new(routes, config, controls.clone());
-        Ok((service, Running { addresses: Vec::new(), controls, started, _files: Vec::new() }))
+        Ok((service, Running { addresses: Vec::new(), controls, started, code_rules, _files: Vec::new() }))
     }
 
     fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
@@ -278,12 +282,14 @@ impl Fanfare {
         let hooks = Arc::new(self.handlers.hooks());
         let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
         let mut threads = Vec::new();
+        let meeting = Meeting::of(shards);
         let alive = Arc::new(());
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
+            let meeting = meeting.clone();
             let dispatcher = runtime.clone().map(|runtime| Dispatcher {
                 handlers: self.handlers.clone(),
                 runtime,
@@ -314,7 +320,7 @@ impl Fanfare {
                 let hub = Shard::new(shard, Box::new(store), now);
                 let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
-                shard::run(shell, listeners, shard_routes, Inbox { batches, control, alive }, ready);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control, meeting, alive }, ready);
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
@@ -332,6 +338,23 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
+    }
+
+    /// Takes the settings of this file, of the environment (`FANFARE__…`) and of the defaults, as `docs/config.md` has them.
+    /// Its rules stand before those of the code. Where it listens is said by [`Fanfare::serve`], not by the file.
+    ///
+    /// # Errors
+    /// [`Problems`](crate::settings::Problems) name everything that is wrong; a file that cannot be read is one.
+    pub fn config_file(self, path: &str) -> Result<Self, crate::settings::Problems> {
+        Ok(self.config(crate::settings::of_embedder(path, true)?))
+    }
+
+    /// The same for a file that need not be there.
+    ///
+    /// # Errors
+    /// See [`config_file`](Self::config_file).
+    pub fn config_file_if_exists(self, path: &str) -> Result<Self, crate::settings::Problems> {
+        Ok(self.config(crate::settings::of_embedder(path, false)?))
     }
 
     /// Lets whoever shows this key use the HTTP API, below `/api/`; besides the settings' own
@@ -451,17 +474,16 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
-        let mut rules: Vec<Rule> = self.config.rules.iter().cloned().collect();
-        rules.extend(
-            self.channels.into_iter().filter(|rule| self.config.rules.iter().all(|r| r.pattern != rule.pattern)),
-        );
-        self.config.rules = Arc::new(Rules::new(rules));
+        let code_rules: Arc<[Rule]> = self.channels.into();
+        self.config.rules = Arc::new(with_code_rules(&self.config.rules, &code_rules));
         let in_range = |option, found, min, max| {
             if (min..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, min, max }) }
         };
         in_range("shards", self.config.shards, 1, SHARDS_MAX)?;
         in_range("protocols", self.protocols.len(), 0, PROTOCOLS_MAX)?;
-        let native = Native::default();
+        let limits = &self.config.limits;
+        let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+        let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));
         let is_native = |(path, protocol): &(String, Arc<dyn Protocol>)| {
             path == NATIVE_PATH && protocol.subprotocol() == native.subprotocol()
         };
@@ -486,6 +508,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
             inboxes,
             clock: Clock::system(),
             config: Arc::new(self.config),
+            code_rules,
             protocols: self.protocols,
             api,
             pages,
@@ -526,7 +549,8 @@ impl Running {
         })
     }
 
-    /// Stops accepting, sends everybody away with a word of when to come back, and waits until they have gone.
+    /// Stops accepting and listening, answers what was asked and delivers it, sends everybody away with a word of when to come
+    /// back, and waits until they have gone. What was acknowledged has been sent to all who were connected then.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
@@ -536,6 +560,15 @@ impl Running {
             let _ = control.send(Control::Drain); // a shard that has failed is found by `join`
         }
         self.join()
+    }
+
+    /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that would be
+    /// refused now are ended, and nobody else notices.
+    pub fn reload_rules(&self, rules: &Rules) {
+        let rules = Arc::new(with_code_rules(rules, &self.code_rules));
+        for control in &self.controls {
+            let _ = control.send(Control::Reload(rules.clone())); // a shard that has failed is found by `join`
+        }
     }
 
     /// Figures of each shard, with its number of connections.
@@ -571,6 +604,12 @@ impl Running {
         }
         result
     }
+}
+
+/// The configuration's rules, and those of the code below them whose pattern it does not have.
+fn with_code_rules(rules: &Rules, code: &[Rule]) -> Rules {
+    let others = code.iter().filter(|rule| rules.iter().all(|other| other.pattern != rule.pattern));
+    Rules::new(rules.iter().chain(others).cloned().collect())
 }
 
 fn endpoint(config: &Config, handle: &Handle) -> Result<Option<Arc<Endpoint>>, ServeError> {

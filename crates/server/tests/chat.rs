@@ -11,6 +11,7 @@ use fanfare_wire::websocket::Opcode;
 use socket2::{Domain, Socket, Type};
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use support::{Client, Frame, Server, config, frame, join, patient, rules, say, shards};
 
@@ -54,6 +55,73 @@ fn a_room_hears_who_comes_speaks_types_and_goes() {
     other.say("and nothing of all this");
     let heard = other.until("message");
     assert_eq!(heard["content"], "and nothing of all this");
+}
+
+/// Many come into one room at once, over all shards: each hears of every other exactly once, by its `room_state` or by a join.
+#[test]
+fn a_newcomer_is_told_of_everybody_once() {
+    const MEMBERS: usize = 48;
+    for round in 0..3 {
+        let server = Server::start(config());
+        let address = server.address;
+        let start = Arc::new(Barrier::new(MEMBERS));
+        let comers: Vec<_> = (0..MEMBERS)
+            .map(|n| {
+                let start = start.clone();
+                std::thread::spawn(move || {
+                    let mut client = Client::open(address, "/");
+                    start.wait();
+                    client.text(&join(&format!("u{n}"), "r"));
+                    let mut told = Vec::new();
+                    while told.len() < MEMBERS {
+                        let message = client.message();
+                        let users = message["users"].as_array().cloned().unwrap_or_else(|| vec![message.clone()]);
+                        told.extend(users.iter().map(|user| user["userId"].as_str().unwrap().to_owned()));
+                    }
+                    client.say(&format!("from {n}"));
+                    told.sort();
+                    told.dedup();
+                    assert_eq!(told.len(), MEMBERS, "round {round}, {n}: somebody was told twice: {told:?}");
+                    for _ in 0..MEMBERS {
+                        let message = client.message();
+                        assert_eq!(message["type"], "message", "round {round}, {n}: {message}");
+                    }
+                    client
+                })
+            })
+            .collect();
+        let members: Vec<_> = comers.into_iter().map(|comer| comer.join().unwrap()).collect();
+        drop(members);
+    }
+}
+
+#[test]
+fn what_is_no_chat_message_is_ignored_until_it_is_abuse() {
+    let server = Server::start(config());
+    let mut ada = Client::join(server.address, "ada", "r");
+    for bad in
+        ["{", r#"{"type":"shout"}"#, r#"{"type":"message","content":7}"#, "[]", r#"{"type":"join","userId":"x"}"#]
+    {
+        let mut eve = Client::join(server.address, "eve", "r");
+        assert_eq!(ada.until("join")["userId"], "eve");
+        for _ in 0..100 {
+            eve.text(bad);
+        }
+        eve.say("a hundred are suffered");
+        assert_eq!(eve.message()["content"], "a hundred are suffered", "in silence: {bad}");
+        assert_eq!(ada.message()["content"], "a hundred are suffered");
+        // One more, or as many as before where the minute has turned meanwhile.
+        let mut socket = eve.socket.try_clone().unwrap();
+        let _ = socket.write_all(&frame(Opcode::Text, bad.as_bytes()).repeat(101)); // it may be over before all is written
+        assert_eq!(eve.next(), Frame::Close(Some(4501), "abuse".into()), "{bad}");
+        assert_eq!(ada.message()["type"], "leave");
+    }
+    let mut early = Client::open(server.address, "/");
+    for _ in 0..500 {
+        early.text(r#"{"type":"typing"}"#);
+    }
+    early.text(&join("early", "r"));
+    assert_eq!(early.until("room_state")["users"][0]["userId"], "ada", "what comes too early is no abuse");
 }
 
 #[test]

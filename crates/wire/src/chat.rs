@@ -5,7 +5,8 @@
 //! state but its joined identity: room R is the channel `chat:R`, who is there is that channel's presence, typing is a
 //! signal. So clients of other protocols meet chat clients in the same channels.
 //!
-//! Whatever is not understood is an [`Ignored`] for the log, never fatal. A publication becomes a message by this order:
+//! Whatever is not understood is an [`Ignored`] for the log, never fatal by itself. Who came before oneself is in the
+//! `room_state`, who comes after is told by a `join`, nobody by both, whichever of the two is first ([`Chat::takes`]). A publication becomes a message by this order:
 //! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string `content`
 //! is the content, other data its JSON text.
 //!
@@ -15,8 +16,9 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, Command, Connect, Data, Disconnect, InvalidName, PresenceEntry, PresenceKind, PresencePush,
-    Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, Data, Disconnect, ErrorCode, InvalidName, PresenceEntry, PresenceKind,
+    PresencePush, Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions,
+    UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -37,22 +39,46 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const ROOM_DEFAULT: &str = "general";
 const CHANNEL_PREFIX: &str = "chat:";
 const TYPING: &str = "typing";
-/// The id of the `presence` command whose answer is the `room_state`.
-const ROOM_STATE: RequestId = RequestId::Number(0);
-
 /// One connection's chat: who it joined as, if it has.
 #[derive(Debug, Default)]
 pub struct Chat {
     /// The token's user, which no frame can overwrite.
     user: Option<UserId>,
+    /// Who we are in the hub's presence.
+    client: Option<ClientId>,
     joined: Option<Box<Joined>>,
+    /// How many joins there were: their answers are told apart by it.
+    joins: u64,
 }
 
 #[derive(Debug)]
 struct Joined {
+    number: u64,
     channel: ChannelName,
     user_id: Box<str>,
     username: Box<str>,
+    /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a rule.
+    since: Option<u64>,
+}
+
+/// The commands of a chat whose answers matter, as their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Connect,
+    /// To be in the room, by the number of the join.
+    Subscribe(u64),
+    /// Who is in the room.
+    RoomState(u64),
+}
+
+impl Asked {
+    fn id(self) -> RequestId {
+        RequestId::Number(match self {
+            Asked::Connect => 0,
+            Asked::Subscribe(join) => 2 * join,
+            Asked::RoomState(join) => 2 * join + 1,
+        })
+    }
 }
 
 /// Why a frame was ignored, for the log.
@@ -95,6 +121,13 @@ pub enum Ignored {
     NotJoined(&'static str),
 }
 
+impl Ignored {
+    /// Whether it counts towards abuse: what no chat would send does, what only comes at the wrong moment does not.
+    pub fn is_bad(&self) -> bool {
+        !matches!(self, Ignored::NotJoined(_))
+    }
+}
+
 /// A message to write, or the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -124,7 +157,7 @@ struct Incoming<'a> {
 impl Chat {
     /// The command that begins a chat: whoever opens the socket is connected.
     pub fn open(connect: Connect) -> Request {
-        Request { id: Some(ROOM_STATE), command: Command::Connect(Box::new(connect)) }
+        Request { id: Some(Asked::Connect.id()), command: Command::Connect(Box::new(connect)) }
     }
 
     /// Reads one message and appends what it asks for.
@@ -181,15 +214,18 @@ impl Chat {
         };
         let channel = channel_of(&room)?;
         let user_id = self.user.as_ref().map_or(user_id, |user| (&*user.0).into());
-        let joined = Joined { channel: channel.clone(), user_id, username };
+        self.joins += 1;
+        let number = self.joins;
+        let joined = Joined { number, channel: channel.clone(), user_id, username, since: None };
         if let Some(old) = self.joined.take() {
             out.push(silent(Command::Unsubscribe { channel: old.channel }));
         }
         let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
-        out.push(silent(Command::Subscribe { subs: vec![options], many: false }));
+        let subscribe = Command::Subscribe { subs: vec![options], many: false };
+        out.push(Request { id: Some(Asked::Subscribe(number).id()), command: subscribe });
         let data = joined.said(None).bytes().clone();
         out.push(silent(Command::PresenceSet { channel: channel.clone(), data }));
-        out.push(Request { id: Some(ROOM_STATE), command: Command::Presence { channel } });
+        out.push(Request { id: Some(Asked::RoomState(number).id()), command: Command::Presence { channel } });
         self.joined = Some(Box::new(joined));
         Ok(())
     }
@@ -204,39 +240,57 @@ impl Chat {
         wall_ms: u64,
         out: &mut Vec<u8>,
     ) -> Result<Written, fanfare_hub::Error> {
+        let about = |joined: &Joined, asked: fn(u64) -> Asked| reply.id == Some(asked(joined.number).id());
         match &reply.body {
             ReplyBody::Connected(connected) => {
                 self.user = connected.user.clone();
+                self.client = Some(connected.client);
                 Ok(Written::Nothing)
             }
-            ReplyBody::Presence { channel, snapshot } => {
+            ReplyBody::Presence { snapshot, .. } => {
                 // The answer to an earlier join, of a room that was left again meanwhile, is of no use.
-                let Some(joined) = self.joined.as_ref().filter(|joined| joined.channel == *channel) else {
+                let Some(joined) = self.joined.as_mut().filter(|joined| about(joined, Asked::RoomState)) else {
                     return Ok(Written::Nothing);
                 };
-                room_state(&joined.user_id, snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
+                let entries = snapshot.entries.as_deref().unwrap_or_default();
+                let own = entries.iter().position(|entry| Some(entry.client) == self.client);
+                if own.is_none() {
+                    joined.since = Some(snapshot.seq); // not let in, or nobody is named here: there will be no join of ours
+                }
+                room_state(&joined.user_id, &entries[..own.unwrap_or(entries.len())], wall_ms, out);
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
-                if self
-                    .joined
-                    .as_ref()
-                    .is_some_and(|j| Some(&j.channel) == error.channel.as_ref() && is_about_joining(error))
-                {
-                    self.joined = None;
+                // Whoever was refused the room is not in it, whatever it believes; unless it is in it by the server's doing.
+                if error.code != ErrorCode::AlreadySubscribed {
+                    self.joined.take_if(|joined| about(joined, Asked::Subscribe));
                 }
                 Err(error.clone())
             }
             _ => Ok(Written::Nothing),
         }
     }
-}
 
-/// True for refusals after which the client is not in the room, whatever it believes.
-fn is_about_joining(error: &fanfare_hub::Error) -> bool {
-    use fanfare_hub::ErrorCode as E;
-    matches!(error.code, E::NoRule | E::LimitExceeded)
-        || (error.code == E::Denied && error.message.contains("subscribe"))
+    /// Whether a push of presence, encoded for all, is for this chat too. In the home's order one's own join parts those who
+    /// were there before, whom the `room_state` lists, from those who come after; but what others do may reach a newcomer
+    /// before it, and after the snapshot what that contains.
+    pub fn takes(&mut self, push: &Push) -> bool {
+        let Some(joined) = self.joined.as_mut() else { return false };
+        match push {
+            Push::Presence(push) if push.channel != joined.channel => false,
+            Push::Presence(push) if push.kind == PresenceKind::Join && Some(push.entry.client) == self.client => {
+                joined.since = joined.since.max(Some(push.seq));
+                true
+            }
+            Push::Presence(push) => joined.since.is_some_and(|since| push.seq > since),
+            Push::PresenceSnapshot { channel, snapshot } if *channel == joined.channel => {
+                joined.since = joined.since.max(Some(snapshot.seq));
+                true
+            }
+            Push::PresenceSnapshot { .. } => false,
+            _ => true,
+        }
+    }
 }
 
 /// Writes a push, the same for every chat client. `wall_ms` is the server's time, in ms since 1970.

@@ -39,8 +39,9 @@ export async function startServer(listen = '127.0.0.1:0') {
       const kib = /^VmHWM:\s+(\d+) kB$/m.exec(status)
       return kib === null ? null : Number(kib[1]) * 1024
     },
+    /** Ends it as an operator does; gives its exit `{ code, signal }`. */
     async stop() {
-      await run.stop('SIGTERM')
+      return run.stop('SIGTERM')
     },
     /** As a crash would be: no drain, no goodbye. */
     async kill() {

@@ -51,6 +51,8 @@ struct Subscription {
     options: Subscribe,
     state: State,
     position: Option<Position>,
+    /// The server made it, and the application has not asked for it.
+    by_server: bool,
     /// The first answer is waited for.
     call: Option<CallId>,
     entered: Option<Entered>,
@@ -88,14 +90,44 @@ impl Online<'_> {
 impl Subscriptions {
     pub(super) fn add(&mut self, call: CallId, mut options: Subscribe, out: &mut Out) {
         let channel = options.channel.clone();
-        if self.all.contains_key(&channel) {
-            return out.answer(call, Err(CallError::AlreadySubscribed { channel }));
+        if let Some(subscription) = self.all.get_mut(&channel) {
+            if !std::mem::take(&mut subscription.by_server) {
+                return out.answer(call, Err(CallError::AlreadySubscribed { channel }));
+            }
+            return self.claim(call, options, out);
         }
         self.last_life += 1;
         let position = options.since.take();
         let mut subscription = Subscription::new(self.last_life, options, position);
         subscription.call = Some(call);
         self.all.insert(channel, subscription);
+    }
+
+    /// What the server subscribed us to by itself becomes the application's: as it is, or, where other options are wanted, anew.
+    fn claim(&mut self, call: CallId, mut options: Subscribe, out: &mut Out) {
+        let channel = options.channel.clone();
+        let Some(subscription) = self.all.get_mut(&channel) else { return };
+        let as_it_is = options == Subscribe::new(channel.clone());
+        match (subscription.state, subscription.position.clone()) {
+            (State::Live, Some(position)) if as_it_is => {
+                out.answer(call, Ok(Answer::Subscribed { position: position.clone(), recovered: None }));
+                out.event(&channel, Event::Live { position: position.clone(), recovered: None }, Some(position));
+            }
+            _ => {
+                let leave = !as_it_is && subscription.is_known_there();
+                subscription.call = Some(call);
+                if !as_it_is {
+                    self.last_life += 1;
+                    subscription.life = self.last_life; // an answer that is on its way is of the earlier one
+                    subscription.state = State::Detached;
+                    subscription.position = options.since.take();
+                    subscription.options = options;
+                }
+                if leave {
+                    self.leave(&channel, out);
+                }
+            }
+        }
     }
 
     /// Forgets the channel, and tells the server so where it may know of it.
@@ -284,7 +316,8 @@ impl Subscriptions {
             None => {
                 self.last_life += 1;
                 let options = Subscribe::new(channel.clone());
-                self.all.insert(channel, Subscription::new(self.last_life, options, None));
+                let subscription = Subscription::new(self.last_life, options, None);
+                self.all.insert(channel, Subscription { by_server: true, ..subscription });
                 self.live(at, subscribed, false, requests, out);
             }
         }
@@ -341,10 +374,8 @@ impl Subscriptions {
         }
         // By the server, of its own accord: from here on it is the application's.
         if *error.code == *ErrorCode::AlreadySubscribed.row().word {
-            let id = out.next_id();
-            out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
             subscription.state = State::Detached;
-            return;
+            return self.leave(channel, out);
         }
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
     }
@@ -493,6 +524,7 @@ impl Subscription {
             options,
             state: State::Detached,
             position,
+            by_server: false,
             call: None,
             entered: None,
             clear: false,

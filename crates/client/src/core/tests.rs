@@ -662,13 +662,19 @@ fn a_refused_token_is_replaced_once() {
 fn what_the_server_subscribed_to_by_itself_is_the_applications_when_it_asks() {
     let mut world = World::online();
     let made = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"publications":[]}"#;
-    assert_eq!(world.hear(made), []);
-    assert_eq!(world.hear(&message("c", 6)), []);
+    world.hear(made);
+    world.hear(&message("c", 6));
     let (call, outputs) = world.call(subscribe("c"));
-    let id = id_in(&sent(&outputs)[0]);
-    let outputs = world.hear(&format!(
-        r#"{{"type":"error","id":{id},"code":"already_subscribed","message":"m","retryable":false,"channel":"c"}}"#
-    ));
+    let answer = Answer::Subscribed { position: at(6), recovered: None };
+    assert_eq!((answers(&outputs), sent(&outputs).len()), (vec![(call, Ok(answer))], 0), "as it is");
+    let (again, outputs) = world.call(subscribe("c"));
+    assert_eq!(answers(&outputs), [(again, Err(CallError::AlreadySubscribed { channel: "c".into() }))]);
+
+    // With other options it is asked for anew.
+    let mut world = World::online();
+    world.hear(made);
+    let options = Subscribe { presence: true, ..Subscribe::new("c") };
+    let (call, outputs) = world.call(Call::Subscribe(Box::new(options)));
     let texts = sent(&outputs);
     assert!(texts[0].contains("unsubscribe") && texts[1].contains(r#""type":"subscribe""#), "{texts:?}");
     let ids = [id_in(&texts[0]), id_in(&texts[1])];

@@ -4,6 +4,8 @@
 // Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub(crate) mod transcript;
+
 use fanfare_hub::{
     Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Hooks, Identified, Input,
     Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard,

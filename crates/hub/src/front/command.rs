@@ -78,8 +78,19 @@ impl Front {
             return self.reply(cx, conn, reply, ReplyBody::Many(Vec::new()));
         }
         let gather = self.asks.gather(at, reply, subs.len());
+        let conn = self.sessions.get(at).and_then(|session| session.conn);
+        // The second of a name would wait behind the first, and that for the answers of the whole list: for ever.
+        let twice: Vec<bool> =
+            subs.iter().enumerate().map(|(n, it)| subs[..n].iter().any(|other| other.channel == it.channel)).collect();
         for (place, options) in subs.into_iter().enumerate() {
-            self.subscribe(cx, at, ReplyTo::Gathered { gather, at: place as u32 }, options, false);
+            let reply = ReplyTo::Gathered { gather, at: place as u32 };
+            if twice[place] {
+                let message = format!("one `subscribe` names {:?} twice", options.channel);
+                let error = Error::new(ErrorCode::AlreadySubscribed, message).on(&options.channel);
+                self.reply(cx, conn, reply, ReplyBody::Error(error));
+            } else {
+                self.subscribe(cx, at, reply, options, false);
+            }
         }
     }
 
@@ -191,7 +202,7 @@ impl Front {
         let len = publish.data.bytes().len();
         let max = cx.limits.message_bytes_max;
         if len > max {
-            let message = format!("data of {len} bytes exceeds the limit (message_bytes_max) of {max}");
+            let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
         self.may(cx, at, &publish.channel, Action::Publish)?;
@@ -215,7 +226,7 @@ impl Front {
         let len = signal.data.len();
         let max = cx.limits.message_bytes_max;
         if len > max {
-            let message = format!("data of {len} bytes exceeds the limit (message_bytes_max) of {max}");
+            let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&signal.channel));
         }
         self.may(cx, at, &signal.channel, Action::Signal)?;
@@ -242,8 +253,7 @@ impl Front {
     ) -> Result<(), Error> {
         let max = cx.limits.presence_bytes_max;
         if data.len() > max {
-            let message =
-                format!("presence data of {} bytes exceeds the limit (presence_bytes_max) of {max}", data.len());
+            let message = format!("`data` of {} bytes exceeds the limit (presence_bytes_max) of {max}", data.len());
             return Err(Error::new(ErrorCode::TooLarge, message).on(&channel));
         }
         self.may(cx, at, &channel, Action::Enter)?;

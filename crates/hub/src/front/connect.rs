@@ -43,13 +43,18 @@ impl Front {
                     _ => self.start_session(cx, connecting, None),
                 }
             }
-            Some(Resume { shard, client }) if shard != cx.me && self.edges.is_shard(shard) => {
+            Some(Resume { shard, client }) if self.edges.is_shard(shard) => {
+                // The ticket may be of here, and its session have gone on since.
+                let left = self.sessions.moved.shard_of(client).filter(|_| shard == cx.me);
+                let Some(shard) = left.or(Some(shard)).filter(|shard| *shard != cx.me) else {
+                    return self.start_session(cx, connecting, None);
+                };
                 let id = connecting.conn;
                 let token = self.asks.insert(Ask::Adopt(Box::new(connecting)));
                 if let Some(conn) = self.conn(id) {
                     conn.adopting = Some(token);
                 }
-                cx.out.push_back((shard, PeerBody::Adopt { token, client }));
+                cx.out.push_back((shard, PeerBody::Adopt { token, client, asker: cx.me }));
             }
             _ => self.start_session(cx, connecting, None),
         }
@@ -159,8 +164,12 @@ impl Front {
         self.hold_as_due(cx, id);
     }
 
-    /// Another shard asks for a session of ours whose client has come back there.
+    /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is asked for
+    /// where it went: its client never had the ticket of that shard, when it was cut off again before the answer.
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId) {
+        if let (None, Some(next)) = (self.sessions.by_client.get(&client), self.sessions.moved.shard_of(client)) {
+            return cx.out.push_back((next, PeerBody::Adopt { token, client, asker: from }));
+        }
         let session = self.sessions.by_client.get(&client).copied().map(|index| {
             if let Some(old) = self.sessions.slab[index as usize].conn {
                 cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });

@@ -17,6 +17,7 @@ mod moved;
 mod pull;
 mod question;
 mod session;
+mod settle;
 mod subscribe;
 
 use crate::disconnect::Disconnect;

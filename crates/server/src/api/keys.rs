@@ -46,6 +46,11 @@ pub enum ApiKeyError {
 }
 
 impl ApiKey {
+    /// The key itself: for whoever keeps it out of a log.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
     /// A key that may do everything. Idempotency keys are unique within `name`: two keys with the same name are one caller,
     /// which is how a key is replaced by a new one without a moment in which neither or both are somebody else.
     ///

@@ -13,7 +13,7 @@ use crate::protocol::Protocol;
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
 use bytes::Bytes;
-use fanfare_hub::{Disconnect, Input, WireId};
+use fanfare_hub::WireId;
 use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
 use std::io;
 use std::sync::Arc;
@@ -314,7 +314,7 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     shell.readers += 1;
     if shell.draining {
-        shell.act(now, Input::Close { conn: id, reason: Disconnect::Shutdown }); // it came too late to be told with the others
+        shell.send_away(now); // it came too late to be told with the others
     }
     drop(shell);
     tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });

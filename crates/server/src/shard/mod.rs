@@ -8,6 +8,7 @@
 mod accept;
 mod app;
 mod corked;
+mod drain;
 mod flush;
 mod peers;
 mod read;
@@ -21,8 +22,8 @@ use crate::watch::counters::{Figures, ShardCounters, StoreTimes};
 use crate::watch::logs;
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Shard,
-    ShardId, WireId,
+    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Push,
+    Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
@@ -37,6 +38,7 @@ use socket::WriteHalf;
 
 pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use app::Asking;
+pub(crate) use drain::Meeting;
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 pub(crate) use socket::{LooseSocket, Socket};
 
@@ -78,7 +80,12 @@ pub(crate) struct Shell {
     turn: Turn,
     clock: Clock,
     config: Arc<Config>,
+    /// No more commands are taken in: the server is about to end.
+    deaf: bool,
+    /// Everybody was sent away.
     draining: bool,
+    /// Marks that other shards have sent ([`Batch`]).
+    marks: usize,
     flusher: Option<Waker>,
     timer: Option<Waker>,
     counters: ShardCounters,
@@ -93,10 +100,10 @@ struct Slot {
 
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
+    wire: WireId,
     socket: WriteHalf,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
-    wire: WireId,
     dirty: bool,
     /// The socket took no more; a task waits until it does.
     blocked: bool,
@@ -144,7 +151,9 @@ impl Shell {
             turn: Turn::default(),
             clock,
             config,
+            deaf: false,
             draining: false,
+            marks: 0,
             flusher: None,
             timer: None,
         }
@@ -193,10 +202,10 @@ impl Shell {
         slot.generation = slot.generation.wrapping_add(1);
         let id = ConnId { index, generation: slot.generation };
         slot.conn = Some(Connection {
+            wire,
             socket,
             outbox: Outbox::default(),
             conversation,
-            wire,
             dirty: false,
             blocked: false,
             held: false,
@@ -291,16 +300,23 @@ impl Shell {
                 scratch.clear();
                 let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
                 let effects = std::mem::take(&mut self.effects);
+                let mut recipients = effects.recipients(to);
+                let takers;
+                if matches!(push, Push::Presence(_) | Push::PresenceSnapshot { .. }) {
+                    takers = self.takers(recipients, &push);
+                    recipients = &takers;
+                }
                 match opcode(encoded) {
+                    _ if recipients.is_empty() => {}
                     Ok(Some(opcode)) => {
-                        self.counters.pushed(wire, &push, effects.recipients(to).len());
-                        self.push(effects.recipients(to), opcode, &scratch);
+                        self.counters.pushed(wire, &push, recipients.len());
+                        self.push(recipients, opcode, &scratch);
                         if let Encoded::Last(reason) = encoded {
-                            effects.recipients(to).iter().for_each(|&id| self.part(id, reason));
+                            recipients.iter().for_each(|&id| self.part(id, reason));
                         }
                     }
                     Ok(None) => {}
-                    Err(reason) => effects.recipients(to).iter().for_each(|&id| self.part(id, reason)),
+                    Err(reason) => recipients.iter().for_each(|&id| self.part(id, reason)),
                 }
                 self.effects = effects;
                 self.scratch = scratch;
@@ -329,7 +345,10 @@ impl Shell {
                     wake(&mut conn.reader);
                 }
             }
-            Effect::Close { conn, reason } => self.goodbye(conn, reason.code(), reason.row().word, reason.row().word),
+            Effect::Close { conn: id, reason } => {
+                self.last_word(now, id, reason);
+                self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
+            }
             Effect::Answer { token, answer } => self.answered(token, answer),
             Effect::Ask { token, question } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question),
@@ -359,6 +378,12 @@ impl Shell {
         self.append(id, frame);
     }
 
+    /// Those of `all` whose conversation takes a push of presence.
+    fn takers(&mut self, all: &[ConnId], push: &Push) -> Vec<ConnId> {
+        let mut takes = |id| self.conn(id).is_some_and(|conn| conn.conversation.takes_presence(push));
+        all.iter().copied().filter(|&id| takes(id)).collect()
+    }
+
     /// As [`Self::append`], where nothing is corked for the connection.
     fn append_uncorked(&mut self, id: ConnId, frame: Bytes) {
         let mark = self.config.limits.outbox_bytes_max;
@@ -376,6 +401,19 @@ impl Shell {
             self.dirty.push(id.index);
             wake(&mut self.flusher);
         }
+    }
+
+    /// Says why a connection ends in its protocol's own words, where it has any for that; the close code says it to the others.
+    fn last_word(&mut self, now: Now, id: ConnId, reason: Disconnect) {
+        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let push = Push::Disconnect { reason, delay_ms: 0 };
+        let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
+        if let Ok(Some(opcode)) = opcode(encoded) {
+            self.answer(id, websocket::frame(opcode, &scratch));
+        }
+        self.scratch = scratch;
     }
 
     /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page

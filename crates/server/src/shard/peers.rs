@@ -1,10 +1,10 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
+use super::drain::{Meeting, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
-use crate::config::Config;
 use crate::listen::Listener;
 use crate::watch::counters::Figures;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-/// What one shard had to say to another in one turn.
+/// What one shard had to say to another in one turn. Without any message it is a mark: whoever takes it in has taken in all
+/// that was said before.
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
@@ -35,6 +36,8 @@ pub(crate) enum Control {
     Adopt(LooseSocket, WireId, Vec<u8>),
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
+    /// The rules have changed.
+    Reload(Arc<Rules>),
     /// How is it?
     Stats(oneshot::Sender<Figures>),
 }
@@ -43,6 +46,8 @@ pub(crate) enum Control {
 pub(crate) struct Inbox {
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
+    /// Where the shards of the node wait for each other when they end.
+    pub(crate) meeting: Meeting,
     /// Held by every shard of the node that has not drained yet.
     pub(crate) alive: Arc<()>,
 }
@@ -68,6 +73,16 @@ impl Links {
         self.since.get_or_insert(since);
     }
 
+    /// Sends what waits, and a mark behind it, to each of the others.
+    pub(super) fn mark(&mut self) {
+        self.send();
+        for peer in self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0)).map(|(_, p)| p)
+        {
+            let since = Instant::now();
+            let _ = peer.send(Batch { from: self.me, messages: Vec::new(), since }); // as in `send`
+        }
+    }
+
     pub(super) fn waiting(&self) -> bool {
         self.since.is_some()
     }
@@ -90,7 +105,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
-        let Inbox { batches, mut control, alive } = inbox;
+        let Inbox { batches, mut control, meeting, alive } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
         if !shell.borrow().clock.is_manual() {
             tokio::task::spawn_local(timer(shell.clone()));
@@ -106,7 +121,7 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
         tokio::select! {
-            () = drain(&shell, alive) => {}
+            () = drain(&shell, &meeting, alive) => {}
             () = answer_meanwhile(&shell, &mut control) => {}
         }
     });
@@ -119,6 +134,7 @@ async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
         let mut shell = shell.borrow_mut();
         let now = shell.now();
         shell.counters.stamp(since);
+        shell.marks += usize::from(messages.is_empty());
         for message in messages {
             shell.act(now, Input::Peer { from, message });
         }
@@ -169,6 +185,11 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
             }
+            Control::Reload(rules) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::Reload(rules));
+            }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();
@@ -193,43 +214,5 @@ async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Contro
         if control.is_closed() && control.is_empty() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-/// Sends everybody away and waits until they have gone, or their time is up.
-async fn drain(shell: &Shared, alive: Arc<()>) {
-    let config: Arc<Config> = shell.borrow().config.clone();
-    {
-        let mut shell = shell.borrow_mut();
-        shell.draining = true;
-        let now = shell.now();
-        shell.act(now, Input::Drain { window_ms: config.drain_window.as_millis() as u64 });
-    }
-    let begin = Instant::now();
-    let deadline = begin + config.close_timeout;
-    let mut next_word = begin;
-    loop {
-        let (left, now) = (shell.borrow().readers, Instant::now());
-        let over = left == 0 || now >= deadline;
-        if over || now >= next_word {
-            next_word = now + Duration::from_secs(1);
-            let shard = std::thread::current().name().unwrap_or_default().to_owned();
-            let ms = (now - begin).as_millis() as u64;
-            match (over, left) {
-                (false, _) => tracing::info!(shard, connections = left, ms, "draining: clients are told to come back"),
-                (true, 0) => tracing::info!(shard, ms, "drained"),
-                (true, _) => tracing::warn!(shard, connections = left, ms, "drained; these did not go and are cut off"),
-            }
-        }
-        if over {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
-    let others = Arc::downgrade(&alive);
-    drop(alive);
-    while others.strong_count() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

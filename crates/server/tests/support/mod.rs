@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
+pub mod native;
+pub mod proxy;
 pub mod scrape;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
@@ -72,6 +74,13 @@ impl Server {
         let stats = runtime.block_on(self.running.as_ref().expect("it runs").stats());
         assert_eq!(stats.len(), shards(), "every shard answers");
         (stats.iter().map(|(_, open)| open).sum(), stats.iter().map(|(stats, _)| stats.sessions).sum())
+    }
+
+    /// Bytes of history, and channels that are followed, over all shards.
+    pub fn kept(&self) -> (usize, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let stats = runtime.block_on(self.running.as_ref().expect("it runs").stats());
+        (stats.iter().map(|(stats, _)| stats.history_bytes).sum(), stats.iter().map(|(stats, _)| stats.edges).sum())
     }
 
     pub fn drain(mut self) {
@@ -180,8 +189,13 @@ impl Client {
     }
 
     /// Upgrades a connection, with `more` in the same write as the head.
-    pub fn upgraded(mut socket: TcpStream, address: SocketAddr, path: &str, more: &[u8]) -> Client {
-        let mut head = upgrade(address, path, &[], &[]);
+    pub fn upgraded(socket: TcpStream, address: SocketAddr, path: &str, more: &[u8]) -> Client {
+        Client::speaking(socket, address, path, &[], more)
+    }
+
+    /// The same, with these subprotocols.
+    pub fn speaking(mut socket: TcpStream, address: SocketAddr, path: &str, protocols: &[&str], more: &[u8]) -> Client {
+        let mut head = upgrade(address, path, protocols, &[]);
         head.extend_from_slice(more);
         socket.write_all(&head).expect("the server reads");
         let response = response(&mut socket);

@@ -30,13 +30,36 @@ fn asks(chat: &mut Chat, message: &str) -> Result<Vec<Request>, Ignored> {
 }
 
 fn join(room: &str, who: &str) -> Vec<Request> {
+    join_of(1, room, who)
+}
+
+/// What the join of this number asks for.
+fn join_of(number: u64, room: &str, who: &str) -> Vec<Request> {
     let channel = channel(room);
     let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
+    let with_id = |asked: Asked, command| Request { id: Some(asked.id()), command };
     vec![
-        silent(Command::Subscribe { subs: vec![options], many: false }),
+        with_id(Asked::Subscribe(number), Command::Subscribe { subs: vec![options], many: false }),
         silent(Command::PresenceSet { channel: channel.clone(), data: Bytes::copy_from_slice(who.as_bytes()) }),
-        Request { id: Some(ROOM_STATE), command: Command::Presence { channel } },
+        with_id(Asked::RoomState(number), Command::Presence { channel }),
     ]
+}
+
+/// A chat whose client id is 9, and that joined `chat:general` as u1, Ada.
+fn joined_as_nine() -> Chat {
+    let mut chat = Chat::default();
+    let connected = Connected {
+        client: ClientId(9),
+        user: None,
+        resumed: false,
+        ping_ms: 1,
+        proof: Proof::default(),
+        expires_in_ms: None,
+    };
+    let reply = Reply { id: Some(Asked::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
+    assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
+    assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada"}"#).is_ok());
+    chat
 }
 
 fn says(room: &str, data: &str) -> Vec<Request> {
@@ -160,7 +183,7 @@ fn what_a_joined_client_says() {
             r#"{"type":"join","userId":"u2","username":"B","roomId":"b"}"#,
             [
                 vec![silent(Command::Unsubscribe { channel: channel(general) })],
-                join("chat:b", r#"{"userId":"u2","username":"B"}"#),
+                join_of(2, "chat:b", r#"{"userId":"u2","username":"B"}"#),
             ]
             .concat(),
         ),
@@ -284,7 +307,7 @@ fn a_proven_user_stands_above_what_the_client_calls_itself() {
         proof: Proof::default(),
         expires_in_ms: None,
     };
-    let reply = Reply { id: Some(ROOM_STATE), body: ReplyBody::Connected(Box::new(connected)) };
+    let reply = Reply { id: Some(Asked::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
     let asked = asks(&mut chat, r#"{"type":"join","userId":"eve","username":"Ada"}"#);
     assert_eq!(asked, Ok(join("chat:general", r#"{"userId":"ada","username":"Ada"}"#)));
@@ -543,9 +566,9 @@ fn other_pushes_out() {
 
 #[test]
 fn answers_out() {
-    let state = |room: &str, entries| {
-        let snapshot = PresenceSnapshot { seq: 1, count: 3, entries };
-        Reply { id: Some(ROOM_STATE), body: ReplyBody::Presence { channel: channel(room), snapshot } }
+    let state = |join, entries| {
+        let (channel, snapshot) = (channel("chat:general"), PresenceSnapshot { seq: 1, count: 3, entries });
+        Reply { id: Some(Asked::RoomState(join).id()), body: ReplyBody::Presence { channel, snapshot } }
     };
     let entries = || {
         Some(vec![
@@ -557,12 +580,14 @@ fn answers_out() {
         ])
     };
     let mut out = Vec::new();
-    assert_eq!(joined().encode_reply(&state("chat:general", entries()), 5, &mut out), Ok(Written::Message));
+    assert_eq!(joined().encode_reply(&state(1, entries()), 5, &mut out), Ok(Written::Message));
     let expected = r#"{"type":"room_state","users":[{"userId":"u2","username":"Bo"},{"userId":"0000000000000005","username":"0000000000000005"}],"timestamp":5}"#;
     assert_eq!(String::from_utf8(out).unwrap(), expected, "others, but not one's own user");
-    for (name, mut chat) in [("another room", joined()), ("nowhere", Chat::default())] {
+    let mut again = joined();
+    assert!(asks(&mut again, r#"{"type":"join","userId":"u1","username":"Ada"}"#).is_ok());
+    for (name, mut chat) in [("an earlier join of the room", again), ("nowhere", Chat::default())] {
         let mut out = Vec::new();
-        assert_eq!(chat.encode_reply(&state("chat:elsewhere", entries()), 5, &mut out), Ok(Written::Nothing), "{name}");
+        assert_eq!(chat.encode_reply(&state(1, entries()), 5, &mut out), Ok(Written::Nothing), "{name}");
         assert_eq!(out, b"", "{name}");
     }
     let position = Position { epoch: Epoch(1), offset: 1 };
@@ -576,20 +601,83 @@ fn answers_out() {
 
 #[test]
 fn who_was_refused_a_room_is_not_in_it() {
-    let refused = |code, message: &str, room: &str| {
-        let error = Error::new(code, message).on(&channel(room));
+    let answered = |id: RequestId, code| {
+        let error = Error::new(code, "no").on(&channel("chat:general"));
         let mut chat = joined();
-        let reply = Reply { id: None, body: ReplyBody::Error(error.clone()) };
+        let reply = Reply { id: Some(id), body: ReplyBody::Error(error.clone()) };
         assert_eq!(chat.encode_reply(&reply, 5, &mut Vec::new()), Err(error), "a refusal is for the log");
         asks(&mut chat, r#"{"type":"leave"}"#)
     };
     let out = Err(Ignored::NotJoined("leave"));
-    assert_eq!(refused(ErrorCode::NoRule, "no rule", "chat:general"), out);
-    assert_eq!(refused(ErrorCode::LimitExceeded, "128 subscriptions", "chat:general"), out);
-    assert_eq!(refused(ErrorCode::Denied, "may not subscribe", "chat:general"), out);
-    assert!(refused(ErrorCode::Denied, "may not publish", "chat:general").is_ok());
-    assert!(refused(ErrorCode::RateLimited, "slower", "chat:general").is_ok());
-    assert!(refused(ErrorCode::NoRule, "no rule", "chat:other").is_ok(), "an answer about an earlier room");
+    for code in [ErrorCode::NoRule, ErrorCode::LimitExceeded, ErrorCode::Denied, ErrorCode::Unavailable] {
+        assert_eq!(answered(Asked::Subscribe(1).id(), code), out, "{code}");
+        assert!(answered(Asked::Subscribe(2).id(), code).is_ok(), "{code}: of another join");
+        assert!(answered(Asked::RoomState(1).id(), code).is_ok(), "{code}: who is there is another question");
+    }
+    let in_it = answered(Asked::Subscribe(1).id(), ErrorCode::AlreadySubscribed);
+    assert!(in_it.is_ok(), "it is, by the server's doing");
+    let mut chat = joined();
+    let error = Error::new(ErrorCode::Denied, "may not publish").on(&channel("chat:general"));
+    let reply = Reply { id: None, body: ReplyBody::Error(error.clone()) };
+    assert_eq!(chat.encode_reply(&reply, 5, &mut Vec::new()), Err(error));
+    assert!(asks(&mut chat, r#"{"type":"leave"}"#).is_ok(), "a message was refused, not the room");
+}
+
+/// Whatever of the others reaches a newcomer before its own join, after it, or after its `room_state`.
+#[test]
+fn nobody_is_told_by_the_room_state_and_by_a_join() {
+    let push_in = |room: &str, kind, client, seq| {
+        let entry = entry(client, None, "{}");
+        Push::Presence(Arc::new(PresencePush { channel: channel(room), kind, entry, seq, ts_ms: 1 }))
+    };
+    let push = |kind, client, seq| push_in("chat:general", kind, client, seq);
+    let (join, leave) = (PresenceKind::Join, PresenceKind::Leave);
+    let snapshot = |seq, clients: &[u64]| PresenceSnapshot {
+        seq,
+        count: clients.len() as u64,
+        entries: Some(clients.iter().map(|&client| entry(client, None, "{}")).collect()),
+    };
+    let told = |chat: &mut Chat, snapshot| {
+        let (id, channel, mut out) = (Some(Asked::RoomState(1).id()), channel("chat:general"), Vec::new());
+        let reply = Reply { id, body: ReplyBody::Presence { channel, snapshot } };
+        assert_eq!(chat.encode_reply(&reply, 5, &mut out), Ok(Written::Message));
+        let state: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let users = state["users"].as_array().unwrap();
+        users.iter().map(|user| u64::from_str_radix(user["userId"].as_str().unwrap(), 16).unwrap()).collect::<Vec<_>>()
+    };
+
+    let mut chat = joined_as_nine();
+    assert!(!chat.takes(&push(join, 1, 4)), "the room_state will list it");
+    assert!(!chat.takes(&push(leave, 2, 5)), "the room_state will not");
+    assert!(chat.takes(&push(join, 9, 6)), "one's own");
+    assert!(chat.takes(&push(join, 3, 7)), "after one's own");
+    assert_eq!(told(&mut chat, snapshot(8, &[1, 9, 3, 4])), [1], "3 was told, 4 will be");
+    assert!(chat.takes(&push(join, 4, 8)));
+    assert!(!chat.takes(&push(join, 1, 4)), "late, and listed");
+    assert!(!chat.takes(&push_in("chat:other", join, 1, 9)), "of no room of ours");
+
+    let mut chat = joined_as_nine();
+    assert_eq!(told(&mut chat, snapshot(6, &[1, 2])), [1, 2], "we were not let in: all of them");
+    assert!(!chat.takes(&push(join, 2, 6)) && chat.takes(&push(join, 3, 7)));
+
+    let mut chat = joined_as_nine();
+    let whole =
+        |seq| Push::PresenceSnapshot { channel: channel("chat:general"), snapshot: Arc::new(snapshot(seq, &[])) };
+    assert!(chat.takes(&push(join, 9, 1)) && chat.takes(&whole(5)), "changes were missed: the whole in their place");
+    assert!(!chat.takes(&push(join, 3, 5)) && chat.takes(&push(join, 3, 6)));
+
+    assert!(!Chat::default().takes(&push(join, 1, 1)), "who has not joined");
+    assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada","roomId":"b"}"#).is_ok());
+    assert!(!chat.takes(&push(join, 4, 7)), "of the room that was left");
+}
+
+#[test]
+fn what_no_chat_would_send_counts_and_what_comes_too_early_does_not() {
+    let bad = |message: &str| asks(&mut Chat::default(), message).unwrap_err().is_bad();
+    for message in ["", "{", "7", r#"{"type":7}"#, r#"{"type":"shout"}"#, r#"{"type":"join","userId":"u"}"#] {
+        assert!(bad(message), "{message}");
+    }
+    assert!(!bad(r#"{"type":"typing"}"#) && !bad(r#"{"type":"leave"}"#));
 }
 
 #[test]

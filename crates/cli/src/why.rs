@@ -1,0 +1,137 @@
+//! `fanfare why`: which rule decides, by which option, and what else holds for a channel.
+
+use crate::failure::Failure;
+use crate::flags::{ConfigFile, SettingFlags, refused, warn};
+use fanfare::hub::{Action, ChannelName, Denial, UserId, Verdict};
+use fanfare::settings::{RulePlace, Settings, show_rule};
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The caller's user id [default: an anonymous caller]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// What the caller wants to do
+    action: Wanted,
+    /// With which channel
+    channel: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Wanted {
+    Subscribe,
+    Publish,
+    Signal,
+    /// Enter the presence
+    Enter,
+    /// Read the history: whoever may subscribe
+    History,
+    /// See who is there: whoever may subscribe
+    Presence,
+}
+
+impl Wanted {
+    fn action(self) -> Action {
+        match self {
+            Wanted::Subscribe | Wanted::History | Wanted::Presence => Action::Subscribe,
+            Wanted::Publish => Action::Publish,
+            Wanted::Signal => Action::Signal,
+            Wanted::Enter => Action::Enter,
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Wanted::Subscribe => "subscribe to",
+            Wanted::Publish => "publish to",
+            Wanted::Signal => "signal to",
+            Wanted::Enter => "enter",
+            Wanted::History => "read the history of",
+            Wanted::Presence => "see who is in",
+        }
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let channel = ChannelName::new(&args.channel).map_err(|error| Failure {
+        sentence: format!("{:?} is no channel: {error}", args.channel),
+        hint: Some("a channel is named without a pattern, like chat:general".to_owned()),
+        status: 1,
+    })?;
+    let loaded = SettingFlags::<false>::default().load(Some(&args.file.config), &[]);
+    let settings = loaded.map_err(|problems| refused(&problems))?;
+    warn(&settings);
+    // A closed pipe is no failure of ours.
+    let _ = std::io::stdout().write_all(told(&settings, &args, &channel).as_bytes());
+    Ok(())
+}
+
+fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> String {
+    let user = args.user.as_deref().map(|user| UserId(user.into()));
+    let caller = args.user.as_ref().map_or("an anonymous caller".to_owned(), |user| format!("the user {user:?}"));
+    let action = args.action.action();
+    let verdict = settings.config.rules.verdict(channel, action, user.as_ref());
+    let (word, because) = match &verdict {
+        Ok(Verdict::Allowed(_)) => ("allowed", None),
+        Ok(Verdict::AskHook(_)) => {
+            ("up to the application", Some("its handler is asked; where it has none, denied".to_owned()))
+        }
+        Ok(Verdict::IfSubscribed(_)) => {
+            let because = "allowed for whom the application's handler has let subscribe; where it has none, denied";
+            ("up to the application", Some(because.to_owned()))
+        }
+        Err(denial) => ("denied", Some(because(denial))),
+    };
+    let what = args.action.in_words();
+    let mut text = format!("{word}: {caller} wants to {what} {:?}\n", channel.as_str());
+    let mut line = |name: &str, value: &str, place: &str| {
+        let value = format!("{name:<10}{value}");
+        // Writing to a String cannot fail.
+        let _ = if place.is_empty() { writeln!(text, "  {value}") } else { writeln!(text, "  {value:<58} {place}") };
+    };
+    let found = settings.rules().find(|(rule, _)| rule.pattern.matches(channel));
+    if let Some((rule, place)) = found {
+        line("rule", &format!("match = {:?}", rule.pattern.as_str()), &at(place, "match"));
+        let shown = show_rule(rule);
+        let of = |option: &str| shown.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str());
+        let option = action.option();
+        line("option", &format!("{option} = {}", of(option).unwrap_or("\"nobody\"")), &at(place, option));
+        let via = verdict_leans_on_subscribe(&verdict, of(option));
+        if via && option != "subscribe" {
+            line("", &format!("subscribe = {}", of("subscribe").unwrap_or("\"nobody\"")), &at(place, "subscribe"));
+        }
+        if let Some(because) = &because {
+            line("because", because, "");
+        }
+        for option in ["history", "presence", "slow", "rate"] {
+            let value = of(option).unwrap_or("no limit");
+            line(option, value, &at(place, option));
+        }
+    } else {
+        line("because", &because.unwrap_or_default(), "");
+        line("hint", "add a rule with a pattern that matches it, or match = \"**\" as the last", "");
+    }
+    text
+}
+
+/// Whether the option refers to who may subscribe.
+fn verdict_leans_on_subscribe(verdict: &Result<Verdict<'_>, Denial>, option: Option<&str>) -> bool {
+    !matches!(verdict, Err(Denial::Capture { .. })) && option.is_some_and(|value| value.contains("\"subscriber\""))
+}
+
+fn because(denial: &Denial) -> String {
+    match denial {
+        Denial::NoRule => "no rule matches this name".to_owned(),
+        Denial::Capture { .. } => "the name says whose channel it is, and the caller is another".to_owned(),
+        Denial::Option { authenticated: true, .. } => "the option does not let this user in".to_owned(),
+        Denial::Option { authenticated: false, .. } => "the option does not let an anonymous caller in".to_owned(),
+        _ => "only the application could let the caller in".to_owned(),
+    }
+}
+
+fn at(place: Option<&RulePlace>, option: &str) -> String {
+    place.and_then(|place| place.of(option)).map_or("default".to_owned(), ToString::to_string)
+}

@@ -1,0 +1,182 @@
+//! `fanfare serve` and `dev` as an operator meets them: a file becomes a server, SIGHUP changes its rules or nothing, and
+//! what is wrong is told before anything listens.
+
+mod support;
+
+use fanfare_client::core::Event;
+use fanfare_client::{Client, Subscription};
+use rustix::process::Signal;
+use serde_json::json;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use support::{DEADLINE, Folder, Said, Server};
+
+const FILE: &str = r#"
+listen = "127.0.0.1:0"
+
+[session]
+drain_window = "0s"
+
+[api_keys]
+backend = "0123456789abcdef"
+reader = { key = "fedcba9876543210", commands = ["history"], channels = ["news:*"] }
+
+[[channels]]
+match = "chat:*"
+subscribe = "anyone"
+publish = "subscriber"
+
+[[channels]]
+match = "news:*"
+subscribe = "anyone"
+publish = "server"
+"#;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+async fn connect(server: &Server) -> Client {
+    Client::connect(format!("ws://{}", server.address)).await.expect("it connects")
+}
+
+/// The next event, which is there in time.
+async fn next(subscription: &mut Subscription) -> Event {
+    tokio::time::timeout(DEADLINE, subscription.next()).await.expect("it comes").expect("it goes on")
+}
+
+/// The status of an API call.
+fn post(server: &Server, key: &str, command: &str, body: &str) -> u16 {
+    let mut socket = TcpStream::connect(&server.address).expect("it listens");
+    let request = format!(
+        "POST /api/v1/{command} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    socket.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("read");
+    answer[9..12].parse().expect("a status")
+}
+
+#[test]
+fn a_file_becomes_a_server_with_its_rules_and_keys() {
+    let folder = Folder::with(FILE);
+    let server = folder.start(&["serve"]);
+    assert!(server.said.contains("2 rules of fanfare.toml"), "{}", server.said);
+    runtime().block_on(async {
+        let client = connect(&server).await;
+        let mut chat = client.subscribe("chat:a").await.expect("a rule lets everybody");
+        assert!(matches!(next(&mut chat).await, Event::Live { .. }));
+        client.publish("chat:a", &json!("hello")).await.expect("a subscriber may");
+        assert!(matches!(next(&mut chat).await, Event::Message { .. }));
+        let refused = client.publish("news:a", &json!("hello")).await.expect_err("the server alone").to_string();
+        assert!(refused.contains("news:*"), "{refused}");
+        client.close().await;
+    });
+    let body = r#"{"channel":"news:a","data":1}"#;
+    assert_eq!(post(&server, "0123456789abcdef", "publish", body), 200);
+    assert_eq!(post(&server, "0123456789abcdeX", "publish", body), 401);
+    assert_eq!(post(&server, "fedcba9876543210", "publish", body), 403);
+    assert_eq!(post(&server, "fedcba9876543210", "history", r#"{"channel":"news:a","limit":1}"#), 200);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_hangup_changes_the_rules_of_live_subscriptions() {
+    let folder = Folder::with(FILE);
+    let mut server = folder.start(&["serve"]);
+    runtime().block_on(async {
+        let client = connect(&server).await;
+        let mut chat = client.subscribe("chat:a").await.expect("allowed");
+        let mut news = client.subscribe("news:a").await.expect("allowed");
+        for subscription in [&mut chat, &mut news] {
+            assert!(matches!(next(subscription).await, Event::Live { .. }));
+        }
+        // What is broken changes nothing, and is told.
+        folder.write("fanfare.toml", &FILE.replace("subscribe = \"anyone\"", "subscribe = \"anyon\""));
+        server.signal(Signal::HUP);
+        server.wait_for("not reloaded: the old settings stay in force");
+        assert!(server.said.contains("fanfare.toml:13: channels[\"chat:*\"].subscribe"), "{}", server.said);
+        client.publish("chat:a", &json!("still here")).await.expect("nothing has changed");
+        assert!(matches!(next(&mut chat).await, Event::Message { .. }));
+
+        let shut = FILE.replacen("subscribe = \"anyone\"", "subscribe = \"nobody\"", 1);
+        let shut = shut.replace("drain_window = \"0s\"", "drain_window = \"1s\"");
+        folder.write("fanfare.toml", &shut.replace("0123456789abcdef", "0123456789abcdeg"));
+        server.signal(Signal::HUP);
+        server.wait_for("reloaded: the rules of the file are in force");
+        for key in ["session.drain_window", "api_keys"] {
+            assert!(server.said.contains(&format!("{key} has changed, which needs a restart")), "{}", server.said);
+        }
+        match next(&mut chat).await {
+            Event::Ended { code, message } => {
+                assert_eq!(&*code, "denied");
+                assert!(message.contains("nobody"), "{message}");
+            }
+            event => panic!("{event:?}"),
+        }
+        assert_eq!(post(&server, "0123456789abcdef", "publish", r#"{"channel":"news:a","data":1}"#), 200);
+        assert!(matches!(next(&mut news).await, Event::Message { .. }), "the others notice nothing");
+        client.close().await;
+    });
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn without_a_file_nothing_is_served() {
+    let said = Folder::new().run(&["serve"]);
+    assert_eq!(said.status, Some(1));
+    assert_eq!(
+        said.stderr,
+        "error: fanfare.toml: the file: it cannot be read: No such file or directory (os error 2)\nallowed: a TOML file\n\n\
+         hint: `fanfare init` writes one to begin with; --config names another\n\nerror: 1 setting is not taken\n"
+    );
+}
+
+#[test]
+fn a_file_with_a_mistake_is_not_served() {
+    let said = Folder::with("[[channels]]\nmatch = \"a*\"\n").run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    assert!(!said.stderr.contains("listening"), "{}", said.stderr);
+}
+
+#[test]
+fn a_flag_stands_before_a_variable_before_the_file() {
+    let folder = Folder::with(FILE);
+    folder.write("other.toml", FILE);
+    let mut command = folder.command(&["config", "--limits-keys-max", "3"]);
+    command.env("FANFARE_CONFIG", "other.toml");
+    command.env("FANFARE__LIMITS__KEYS_MAX", "4").env("FANFARE__LIMITS__OUTSTANDING_MAX", "5");
+    let said = Said::of(&mut command);
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
+    let line = |key: &str| said.stdout.lines().find(|line| line.starts_with(key)).expect("a line").to_owned();
+    let words = |key| line(key).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words("limits.keys_max"), "limits.keys_max = 3 # --limits-keys-max");
+    assert_eq!(
+        words("limits.outstanding_max"),
+        "limits.outstanding_max = 5 # environment variable FANFARE__LIMITS__OUTSTANDING_MAX"
+    );
+    assert_eq!(words("session.drain_window"), "session.drain_window = \"0s\" # other.toml:5");
+    assert_eq!(words("limits.questions_max"), "limits.questions_max = 1024 # default");
+    assert!(said.stdout.contains("# api_keys.backend = (hidden)"), "{}", said.stdout);
+    assert!(!said.stdout.contains("0123456789abcdef"), "{}", said.stdout);
+}
+
+#[test]
+fn dev_takes_the_same_settings_and_refuses_the_same_mistakes() {
+    let folder = Folder::new();
+    let mut command = folder.command(&["dev", "--listen", "127.0.0.1:0", "--shards", "1", "--api-key", "k"]);
+    let server = Server::start(command.env("FANFARE__LIMITS__MESSAGE_BYTES_MAX", "1KiB"));
+    assert!(server.said.contains("dev mode: every channel is open"), "{}", server.said);
+    assert!(server.said.contains("1 shard\n"), "{}", server.said);
+    let large = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(2000));
+    assert_eq!(post(&server, "k", "publish", &large), 413);
+    drop(server);
+    let said = Said::of(folder.command(&["dev"]).env("FANFARE__LISTN", "127.0.0.1:0"));
+    assert_eq!(said.status, Some(1));
+    assert!(said.stderr.contains("did you mean \"FANFARE__LISTEN\"?"), "{}", said.stderr);
+    let said = folder.run(&["dev", "--listen", "localhost:8080"]);
+    assert_eq!(said.status, Some(1));
+    assert!(said.stderr.contains("--listen: listen = \"localhost:8080\""), "{}", said.stderr);
+}

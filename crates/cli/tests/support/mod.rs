@@ -1,0 +1,133 @@
+//! The program as it is called: in a folder of its own, with an empty environment, to the end or as a server whose words are
+//! waited for. Nothing here sleeps.
+
+#![allow(dead_code)] // each test binary uses its own part
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// What has not come by now will not come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A folder of its own, gone at the end.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("fanfare-cli-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    pub(crate) fn with(file: &str) -> Folder {
+        let folder = Folder::new();
+        folder.write("fanfare.toml", file);
+        folder
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).expect("written");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).expect("it is there")
+    }
+
+    /// The program with these words, in this folder.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command.current_dir(&self.0).env_clear().args(words);
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Said {
+        Said::of(&mut self.command(words))
+    }
+
+    pub(crate) fn start(&self, words: &[&str]) -> Server {
+        Server::start(&mut self.command(words))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a command has said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: Option<i32>,
+}
+
+impl Said {
+    pub(crate) fn of(command: &mut Command) -> Said {
+        let output = command.output().expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Said { stdout: text(output.stdout), stderr: text(output.stderr), status: output.status.code() }
+    }
+}
+
+/// A server in a process of its own, killed at the end.
+pub(crate) struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    /// Everything that it has said.
+    pub(crate) said: String,
+    /// `127.0.0.1:PORT`.
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut server = Server { child, lines, said: String::new(), address: String::new() };
+        let line = server.wait_for("listening on http://");
+        server.address = line.split_once("http://").expect("an address").1.to_owned();
+        server
+    }
+
+    /// The next line that holds this.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(DEADLINE) else { panic!("{text:?} did not come:\n{}", self.said) };
+            self.said.push_str(&line);
+            self.said.push('\n');
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Ends it as an operator does; its status.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

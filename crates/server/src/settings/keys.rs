@@ -1,0 +1,219 @@
+//! `[api_keys]`: the named keys with which an application uses the HTTP API.
+//!
+//! `name = "key"` may do everything; a table says less: `name = { key_file = "…", commands = ["publish"], channels = ["chat:*"]
+//! }`. Several keys in a list are one caller: so a key is replaced by a new one while both work. A key is never printed,
+//! neither in a problem nor by `Debug`.
+
+use super::channels::read_pattern;
+use super::kind::{kind_of, texts};
+use super::nearest;
+use super::problem::{Problem, Severity, Source};
+use super::units::Wrong;
+use super::written::{Field, Raw, Written};
+use crate::api::ApiKey;
+use fanfare_hub::Pattern;
+use fanfare_wire::native::app::Kind;
+use std::fmt;
+use std::path::Path;
+
+/// The shortest key: shorter ones are guessed.
+const KEY_CHARS_MIN: usize = 16;
+const KEY_CHARS_MAX: usize = 1024;
+const OPTIONS: [&str; 4] = ["key", "key_file", "commands", "channels"];
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// A named key.
+#[derive(Debug, Clone)]
+pub struct NamedKey {
+    /// Its name, for logs and errors.
+    pub name: String,
+    /// The key itself, or several of which each will do.
+    pub keys: Vec<Secret>,
+    /// The commands it may give; `None` for all.
+    pub commands: Option<Vec<Kind>>,
+    /// The channels it may name; `None` for all.
+    pub channels: Option<Vec<Pattern>>,
+    /// Where it was written.
+    pub at: Source,
+}
+
+impl NamedKey {
+    /// As the server takes them.
+    pub(super) fn api_keys(&self) -> impl Iterator<Item = ApiKey> {
+        self.keys.iter().filter_map(|key| {
+            let mut key = ApiKey::new(&self.name, key.expose()).ok()?; // what it refuses has been refused here
+            if let Some(commands) = &self.commands {
+                key = key.only_commands(commands.iter().copied());
+            }
+            if let Some(channels) = &self.channels {
+                key = key.only_channels(channels.iter().cloned());
+            }
+            Some(key)
+        })
+    }
+}
+
+/// The words for commands that a key can be restricted to. `broadcast` goes by `publish`, a `batch` by what is in it.
+pub(super) fn command_words() -> impl Iterator<Item = &'static str> + Clone {
+    Kind::ALL.iter().filter(|kind| !kind.is_many()).map(|kind| kind.word())
+}
+
+/// Reads one entry; `folder` is what a `key_file` is relative to.
+pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKey, Problem> {
+    let refuse = |option: Option<&str>, at: &Source, shown: Option<String>, wrong: Wrong| Problem {
+        severity: Severity::Error,
+        at: at.clone(),
+        key: option.map_or_else(|| format!("api_keys.{name}"), |option| format!("api_keys.{name}.{option}")),
+        value: shown,
+        problem: wrong.problem,
+        allowed: match option {
+            Some("commands") => command_words().collect::<Vec<_>>().join(", "),
+            Some("channels") => "a list of patterns, like [\"chat:*\"]".to_owned(),
+            Some("key_file") => "the path of a file that holds the key alone".to_owned(),
+            Some("key") | None => format!(
+                "a key of at least {KEY_CHARS_MIN} visible ASCII characters, or a table with key or key_file, commands, channels"
+            ),
+            Some(_) => OPTIONS.join(", "),
+        },
+        hint: wrong.hint,
+    };
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
+        let wrong = Wrong {
+            problem: format!("{name:?} is no name for a key"),
+            hint: "write small letters, digits, - and _ only, at most 64".to_owned(),
+        };
+        return Err(refuse(None, &value.at, None, wrong));
+    }
+    let at = value.at.clone();
+    let mut named = NamedKey { name: name.to_owned(), keys: Vec::new(), commands: None, channels: None, at };
+    let fields = match &value.raw {
+        Raw::Table(fields) => fields,
+        _ => {
+            named.keys = secrets(value).map_err(|wrong| refuse(None, &value.at, None, wrong))?;
+            return Ok(named);
+        }
+    };
+    let sources = fields.iter().filter(|field| matches!(field.key.as_str(), "key" | "key_file")).count();
+    if sources != 1 {
+        let problem = if sources == 0 { "it has no key" } else { "it has both a key and a key_file" };
+        let hint = "give it `key` or `key_file`, one of them".to_owned();
+        return Err(refuse(None, &value.at, None, Wrong { problem: problem.to_owned(), hint }));
+    }
+    for Field { key, at, value } in fields {
+        let (shown, result) = match key.as_str() {
+            "key" => (None, secrets(value).map(|keys| named.keys = keys)),
+            "key_file" => {
+                let read = match &value.raw {
+                    Raw::Text(path) => from_file(&folder.join(path)),
+                    _ => Err(kind_of(value, "write the path in quotes")),
+                };
+                (Some(value.shown.clone()), read.map(|key| named.keys = vec![key]))
+            }
+            "commands" => (Some(value.shown.clone()), commands(value).map(|list| named.commands = Some(list))),
+            "channels" => (Some(value.shown.clone()), patterns(value).map(|list| named.channels = Some(list))),
+            unknown => {
+                let hint = nearest::hint(unknown, OPTIONS);
+                (None, Err(Wrong { problem: "an API key has no such option".to_owned(), hint }))
+            }
+        };
+        result.map_err(|wrong| refuse(Some(key), at, shown, wrong))?;
+    }
+    Ok(named)
+}
+
+/// One key, or a list of them.
+fn secrets(value: &Written) -> Result<Vec<Secret>, Wrong> {
+    let one = |value: &Written| match &value.raw {
+        Raw::Text(text) => secret(text),
+        _ => Err(kind_of(value, "write the key in quotes")),
+    };
+    match &value.raw {
+        Raw::List(list) if list.is_empty() => Err(Wrong {
+            problem: "the list is empty".to_owned(),
+            hint: "take the name out, or give it a key".to_owned(),
+        }),
+        Raw::List(list) => list.iter().map(one).collect(),
+        _ => Ok(vec![one(value)?]),
+    }
+}
+
+fn secret(text: &str) -> Result<Secret, Wrong> {
+    let hint = || "make one with: openssl rand -hex 16".to_owned();
+    if let Some(at) = text.chars().position(|c| !c.is_ascii_graphic()) {
+        return Err(Wrong { problem: format!("its character {} is not visible ASCII", at + 1), hint: hint() });
+    }
+    let len = text.chars().count();
+    if len > KEY_CHARS_MAX {
+        let problem = format!("a key of {len} characters is more than a header should hold, {KEY_CHARS_MAX}");
+        return Err(Wrong { problem, hint: hint() });
+    }
+    if len < KEY_CHARS_MIN {
+        return Err(Wrong { problem: format!("a key of {len} characters is too short"), hint: hint() });
+    }
+    Ok(Secret(text.into()))
+}
+
+fn from_file(path: &Path) -> Result<Secret, Wrong> {
+    let text = std::fs::read_to_string(path).map_err(|error| Wrong {
+        problem: format!("{} cannot be read: {error}", path.display()),
+        hint: "a relative path begins at the configuration's own folder; the server's user must be able to read it"
+            .to_owned(),
+    })?;
+    secret(text.trim_end_matches(['\n', '\r']))
+        .map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })
+}
+
+fn commands(value: &Written) -> Result<Vec<Kind>, Wrong> {
+    let list = texts(value)?;
+    if list.is_empty() {
+        return Err(Wrong {
+            problem: "the key could do nothing".to_owned(),
+            hint: "leave it out for every command".to_owned(),
+        });
+    }
+    let one = |text: &String| match Kind::find(text) {
+        Some(Kind::Broadcast) => Err(Wrong {
+            problem: "\"broadcast\" is no word of its own here".to_owned(),
+            hint: "`publish` includes it".to_owned(),
+        }),
+        Some(Kind::Batch) => Err(Wrong {
+            problem: "\"batch\" is no word of its own here".to_owned(),
+            hint: "a batch may hold what its commands may; take it out".to_owned(),
+        }),
+        Some(kind) => Ok(kind),
+        None => Err(Wrong {
+            problem: format!("{text:?} is no command of the API"),
+            hint: nearest::hint(text, command_words()),
+        }),
+    };
+    list.iter().map(one).collect()
+}
+
+fn patterns(value: &Written) -> Result<Vec<Pattern>, Wrong> {
+    let one = std::slice::from_ref(value);
+    let list = if let Raw::List(list) = &value.raw { list.as_slice() } else { one };
+    if list.is_empty() {
+        return Err(Wrong {
+            problem: "the key could name no channel".to_owned(),
+            hint: "leave it out for every channel".to_owned(),
+        });
+    }
+    list.iter().map(read_pattern).collect()
+}

@@ -1,0 +1,308 @@
+//! The kinds of values that settings have: how each is read, what it allows, how it is printed.
+//!
+//! What is printed is TOML, and reads back as the same value.
+
+use super::Settings;
+use super::units::{self, Wrong};
+use super::written::{Raw, Written};
+use crate::listen::Address;
+use crate::origin::Origins;
+use crate::watch::AdminOn;
+use std::time::Duration;
+
+/// Where a value lives.
+pub(super) type At<T> = fn(&mut Settings) -> &mut T;
+
+pub(super) enum Kind {
+    Addresses(At<Vec<Address>>),
+    Count { min: u64, max: u64, at: Number },
+    Bytes { min: u64, max: u64, at: At<usize> },
+    Time { min: u64, max: u64, at: Millis },
+    Switch(At<bool>),
+    Word { words: &'static [&'static str], at: At<String> },
+    Origins(At<Origins>),
+    Admin(At<AdminOn>),
+}
+
+pub(super) enum Number {
+    Usize(At<usize>),
+    U32(At<u32>),
+}
+
+pub(super) enum Millis {
+    U64(At<u64>),
+    Duration(At<Duration>),
+}
+
+impl Kind {
+    pub(super) fn placeholder(&self) -> &'static str {
+        match self {
+            Kind::Addresses(_) => "ADDRESS",
+            Kind::Count { .. } => "N",
+            Kind::Bytes { .. } => "BYTES",
+            Kind::Time { .. } => "TIME",
+            Kind::Switch(_) => "true|false",
+            Kind::Word { .. } => "WORD",
+            Kind::Origins(_) => "ORIGIN",
+            Kind::Admin(_) => "ADDRESS",
+        }
+    }
+
+    pub(super) fn allowed(&self) -> String {
+        match self {
+            Kind::Addresses(_) => "ADDRESS:PORT (\"127.0.0.1:8080\", \"[::1]:8080\") or unix:PATH, or a list of them".to_owned(),
+            Kind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Kind::Bytes { min, max, .. } => {
+                format!("{} to {}, like \"64KiB\", \"1MB\" or 65536", units::show_bytes(*min), units::show_bytes(*max))
+            }
+            Kind::Time { min, max, .. } => {
+                format!("{} to {}, like \"10s\", \"500ms\" or \"5m\"", units::show_millis(*min), units::show_millis(*max))
+            }
+            Kind::Switch(_) => "true or false".to_owned(),
+            Kind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
+            Kind::Admin(_) => {
+                "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
+            }
+            Kind::Origins(_) => {
+                "a list of origins (\"https://app.example\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
+            }
+        }
+    }
+
+    /// Reads a value and puts it in its place.
+    pub(super) fn set(&self, written: &Written, settings: &mut Settings) -> Result<(), Wrong> {
+        match self {
+            Kind::Addresses(at) => {
+                if let Raw::Number(port) = &written.raw {
+                    return Err(kind_of(written, &address_hint(&port.to_string())));
+                }
+                let mut addresses: Vec<Address> = Vec::new();
+                for text in texts(written)? {
+                    let address = text
+                        .parse::<Address>()
+                        .map_err(|_| Wrong { problem: format!("{text:?} is no address"), hint: address_hint(&text) })?;
+                    if addresses.contains(&address) {
+                        let problem = format!("{text:?} is listed twice");
+                        return Err(Wrong { problem, hint: "name each address once".to_owned() });
+                    }
+                    addresses.push(address);
+                }
+                if addresses.is_empty() {
+                    let problem = "nobody could connect".to_owned();
+                    return Err(Wrong { problem, hint: "leave `listen` out for the default".to_owned() });
+                }
+                *at(settings) = addresses;
+            }
+            Kind::Count { min, max, at } => {
+                let number = count(written)?;
+                let number = within(number, *min, *max, |n| n.to_string())?;
+                match at {
+                    Number::Usize(at) => *at(settings) = number as usize,
+                    Number::U32(at) => *at(settings) = number as u32, // `max` of the row is less
+                }
+            }
+            Kind::Bytes { min, max, at } => {
+                let bytes = match &written.raw {
+                    Raw::Text(text) => i128::from(units::bytes(text)?),
+                    Raw::Number(number) => *number,
+                    _ => return Err(kind_of(written, "write it like \"64KiB\" or 65536")),
+                };
+                *at(settings) = within(bytes, *min, *max, units::show_bytes)? as usize;
+            }
+            Kind::Time { min, max, at } => {
+                let ms = within(i128::from(time(written)?), *min, *max, units::show_millis)?;
+                match at {
+                    Millis::U64(at) => *at(settings) = ms,
+                    Millis::Duration(at) => *at(settings) = Duration::from_millis(ms),
+                }
+            }
+            Kind::Switch(at) => *at(settings) = switch(written)?,
+            Kind::Word { words, at } => match &written.raw {
+                Raw::Text(text) if words.contains(&text.as_str()) => *at(settings) = text.clone(),
+                Raw::Text(text) => {
+                    let problem = format!("{text:?} is not one of the words");
+                    return Err(Wrong { problem, hint: super::nearest::hint(text, words.iter().copied()) });
+                }
+                _ => return Err(kind_of(written, "write one of the words, in quotes")),
+            },
+            Kind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
+            Kind::Admin(at) => match &written.raw {
+                Raw::Text(text) if text == "off" => *at(settings) = AdminOn::Off,
+                Raw::Text(text) if text == "main" => *at(settings) = AdminOn::MainPort,
+                Raw::Text(text) => {
+                    let address = text.parse::<Address>();
+                    let wrong = |_| Wrong { problem: format!("{text:?} is no address"), hint: address_hint(text) };
+                    *at(settings) = AdminOn::Address(address.map_err(wrong)?);
+                }
+                _ => return Err(kind_of(written, "write one address, \"main\" or \"off\", in quotes")),
+            },
+        }
+        Ok(())
+    }
+
+    /// The value as TOML.
+    pub(super) fn show(&self, settings: &mut Settings) -> String {
+        match self {
+            Kind::Addresses(at) => list(at(settings).iter().map(Address::to_string)),
+            Kind::Count { at: Number::Usize(at), .. } => at(settings).to_string(),
+            Kind::Count { at: Number::U32(at), .. } => at(settings).to_string(),
+            Kind::Bytes { at, .. } => format!("{:?}", units::show_bytes(*at(settings) as u64)),
+            Kind::Time { at: Millis::U64(at), .. } => format!("{:?}", units::show_millis(*at(settings))),
+            Kind::Time { at: Millis::Duration(at), .. } => {
+                let ms = u64::try_from(at(settings).as_millis()).unwrap_or(u64::MAX);
+                format!("{:?}", units::show_millis(ms))
+            }
+            Kind::Switch(at) => at(settings).to_string(),
+            Kind::Word { at, .. } => format!("{:?}", at(settings)),
+            Kind::Admin(at) => match at(settings) {
+                AdminOn::Off => "\"off\"".to_owned(),
+                AdminOn::MainPort => "\"main\"".to_owned(),
+                AdminOn::Address(address) => format!("{:?}", address.to_string()),
+            },
+            Kind::Origins(at) => match at(settings) {
+                Origins::SameHost => list([]),
+                Origins::Localhost => list(["localhost".to_owned()]),
+                Origins::List(origins) => list(origins.iter().cloned()),
+                Origins::Any => list(["*".to_owned()]),
+            },
+        }
+    }
+}
+
+fn list(texts: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", texts.into_iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn kind_of(written: &Written, hint: &str) -> Wrong {
+    Wrong { problem: format!("it is {}", written.kind()), hint: hint.to_owned() }
+}
+
+/// One text, a list of them, or a loose text with commas.
+pub(super) fn texts(written: &Written) -> Result<Vec<String>, Wrong> {
+    const HINT: &str = "write texts in quotes: [\"a\", \"b\"]";
+    match &written.raw {
+        Raw::Text(text) if written.loose => {
+            Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+        }
+        Raw::Text(text) => Ok(vec![text.clone()]),
+        Raw::List(list) => list
+            .iter()
+            .map(|one| match &one.raw {
+                Raw::Text(text) => Ok(text.clone()),
+                _ => Err(Wrong { problem: format!("the list holds {}", one.kind()), hint: HINT.to_owned() }),
+            })
+            .collect(),
+        _ => Err(kind_of(written, HINT)),
+    }
+}
+
+pub(super) fn count(written: &Written) -> Result<i128, Wrong> {
+    match &written.raw {
+        Raw::Number(number) => Ok(*number),
+        Raw::Text(text) if written.loose => text.trim().parse().map_err(|_| Wrong {
+            problem: "it is no whole number".to_owned(),
+            hint: "write digits only, like 100".to_owned(),
+        }),
+        Raw::Text(text) if text.trim().parse::<i128>().is_ok() => {
+            Err(kind_of(written, &format!("write it without quotes: {}", text.trim())))
+        }
+        _ => Err(kind_of(written, "write a whole number without quotes, like 100")),
+    }
+}
+
+pub(super) fn switch(written: &Written) -> Result<bool, Wrong> {
+    match &written.raw {
+        Raw::Switch(on) => Ok(*on),
+        Raw::Text(text) if written.loose && text == "true" => Ok(true),
+        Raw::Text(text) if written.loose && text == "false" => Ok(false),
+        _ => Err(kind_of(written, "write true or false, without quotes")),
+    }
+}
+
+pub(super) fn time(written: &Written) -> Result<u64, Wrong> {
+    match &written.raw {
+        Raw::Text(text) => units::millis(text),
+        Raw::Number(0) => Ok(0),
+        Raw::Number(number) => Err(Wrong {
+            problem: "it has no unit".to_owned(),
+            hint: format!("write \"{number}s\" for seconds or \"{number}ms\" for milliseconds"),
+        }),
+        _ => Err(kind_of(written, "write it like \"10s\" or \"500ms\"")),
+    }
+}
+
+pub(super) fn within(found: i128, min: u64, max: u64, show: impl Fn(u64) -> String) -> Result<u64, Wrong> {
+    match u64::try_from(found) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        Ok(value) if value > max => {
+            Err(Wrong { problem: "it is more than is possible".to_owned(), hint: format!("the most is {}", show(max)) })
+        }
+        _ if found > i128::from(max) => {
+            Err(Wrong { problem: "it is more than is possible".to_owned(), hint: format!("the most is {}", show(max)) })
+        }
+        _ => Err(Wrong {
+            problem: "it is less than is possible".to_owned(),
+            hint: format!("the least is {}", show(min)),
+        }),
+    }
+}
+
+fn address_hint(text: &str) -> String {
+    let host_port = text.rsplit_once(':');
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return "write the address alone, without http://".to_owned();
+    }
+    if text.starts_with('/') {
+        return format!("a socket file is written \"unix:{text}\"");
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("write \"127.0.0.1:{text}\" for this machine only, or \"0.0.0.0:{text}\" for everybody");
+    }
+    match host_port {
+        Some(("localhost" | "", port)) => {
+            format!("write \"127.0.0.1:{port}\" and \"[::1]:{port}\": names are not looked up")
+        }
+        Some(("*", port)) => format!("write \"0.0.0.0:{port}\" and \"[::]:{port}\""),
+        Some((_, port)) if port.parse::<u32>().is_ok_and(|port| port > 65_535) => "a port is at most 65535".to_owned(),
+        Some(_) => "write numbers, like \"127.0.0.1:8080\" or \"[::1]:8080\": names are not looked up".to_owned(),
+        None => format!("it has no port: write \"{text}:8080\""),
+    }
+}
+
+fn origins(texts: &[String]) -> Result<Origins, Wrong> {
+    let alone = |word: &str| Wrong {
+        problem: format!("{word:?} stands beside others"),
+        hint: format!("write \"{word}\" alone, or leave it out"),
+    };
+    match texts {
+        [] => return Ok(Origins::SameHost),
+        [one] if one == "*" => return Ok(Origins::Any),
+        [one] if one == "localhost" => return Ok(Origins::Localhost),
+        _ => {}
+    }
+    for text in texts {
+        if text == "*" || text == "localhost" {
+            return Err(alone(text));
+        }
+        let wrong = |hint: String| Wrong { problem: format!("{text:?} is no origin"), hint };
+        let Some((scheme, host)) = text.split_once("://") else {
+            return Err(wrong(format!("write it with its scheme: \"https://{text}\"")));
+        };
+        if !matches!(scheme, "http" | "https") {
+            return Err(wrong(format!("an origin begins with http:// or https://, not {scheme}://")));
+        }
+        if let Some((host, _)) = host.split_once('/') {
+            return Err(wrong(format!("an origin has no path: \"{scheme}://{host}\"")));
+        }
+        if host.contains('*') {
+            return Err(wrong("name each origin; \"*\" alone lets every page in".to_owned()));
+        }
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']' | '_');
+        if host.is_empty() || !host.chars().all(is_host) {
+            return Err(wrong(
+                "write scheme, host and, if it is not the usual one, port: \"https://app.example:8443\"".to_owned(),
+            ));
+        }
+    }
+    Ok(Origins::List(texts.to_vec()))
+}

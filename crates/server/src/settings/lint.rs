@@ -1,0 +1,169 @@
+//! What the rules say together: a rule that nothing reaches, a loose one that takes names from a stricter one below, and
+//! words that let nobody in.
+//!
+//! In: the rules in order, with their places. Out: problems, each at the rule that should be looked at.
+
+use super::channels::show_who;
+use super::problem::{Problem, Severity, Source};
+use super::{RulePlace, units};
+use fanfare_hub::{Action, Pattern, Rule, Who, example_name};
+
+const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
+
+pub(super) fn rules(rules: &[(&Rule, &RulePlace)], history_bytes_max: usize, has_handlers: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut told = (false, false);
+    for (index, (rule, place)) in rules.iter().enumerate() {
+        let earlier = &rules[..index];
+        if let Some(problem) = unreachable(rule, place, earlier) {
+            problems.push(problem);
+            continue;
+        }
+        problems.extend(loose_before_strict(rule, place, earlier));
+        if rule.history.bytes > history_bytes_max && rule.history.count > 0 {
+            problems.push(Problem {
+                severity: Severity::Warning,
+                at: place.of("history").unwrap_or(&place.at).clone(),
+                key: key(rule, "history.bytes"),
+                value: Some(format!("{:?}", units::show_bytes(rule.history.bytes as u64))),
+                problem: format!(
+                    "all channels together may keep only {}, so this is never reached",
+                    units::show_bytes(history_bytes_max as u64)
+                ),
+                allowed: "at most limits.history_bytes_max".to_owned(),
+                hint: "raise limits.history_bytes_max, or lower this".to_owned(),
+            });
+        }
+        if !has_handlers {
+            problems.extend(nobody_known(rule, place, &mut told));
+        }
+    }
+    problems
+}
+
+fn key(rule: &Rule, option: &str) -> String {
+    format!("channels[{:?}].{option}", rule.pattern.as_str())
+}
+
+fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) -> Option<Problem> {
+    let before: Vec<&Pattern> = earlier.iter().map(|(rule, _)| &rule.pattern).collect();
+    if example_name(&[&rule.pattern], &before).is_some() {
+        return None;
+    }
+    let covers = |pattern: &Pattern| example_name(&[&rule.pattern], &[pattern]).is_none();
+    let by: Vec<String> = match earlier.iter().find(|(other, _)| covers(&other.pattern)) {
+        Some(one) => vec![named(one)],
+        None => earlier
+            .iter()
+            .filter(|(other, _)| example_name(&[&rule.pattern, &other.pattern], &[]).is_some())
+            .map(named)
+            .collect(),
+    };
+    let take = if by.len() == 1 { "takes" } else { "take" };
+    let first = earlier.iter().find(|(other, _)| example_name(&[&rule.pattern, &other.pattern], &[]).is_some());
+    let hint = match first {
+        Some((other, _)) if other.pattern == rule.pattern => "take one of the two out".to_owned(),
+        Some((other, at)) => format!("move it above {:?} ({}), or take it out", other.pattern.as_str(), at.at),
+        None => "take it out".to_owned(),
+    };
+    Some(Problem {
+        severity: Severity::Error,
+        at: place.at.clone(),
+        key: key(rule, "match"),
+        value: Some(format!("{:?}", rule.pattern.as_str())),
+        problem: format!("no name reaches this rule: {} {take} them all", by.join(" and ")),
+        allowed: "a pattern with a name that no rule above it matches".to_owned(),
+        hint,
+    })
+}
+
+fn named((rule, place): &(&Rule, &RulePlace)) -> String {
+    format!("{:?} ({})", rule.pattern.as_str(), place.at)
+}
+
+/// A special case above the general one is how exceptions are written. Two patterns that cross are not, and names of both
+/// go by the upper one: worth a word where that one is looser.
+fn loose_before_strict(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) -> Option<Problem> {
+    earlier.iter().enumerate().find_map(|(index, other)| {
+        let before: Vec<&Pattern> = earlier[..index].iter().map(|(rule, _)| &rule.pattern).collect();
+        let both = example_name(&[&other.0.pattern, &rule.pattern], &before)?;
+        example_name(&[&other.0.pattern], &[&rule.pattern])?; // else it is a special case of this one
+        let action = ACTIONS.into_iter().find(|action| is_looser(other.0, rule, *action))?;
+        let option = action.option();
+        let (loose, strict) = (show_who(words(other.0, action)), show_who(words(rule, action)));
+        Some(Problem {
+            severity: Severity::Warning,
+            at: place.of(option).unwrap_or(&place.at).clone(),
+            key: key(rule, option),
+            value: Some(strict.clone()),
+            problem: format!(
+                "{both:?} matches this rule too, but goes by {}, which stands above and is looser: {option} = {loose}",
+                named(other)
+            ),
+            allowed: "any order; the stricter first is the safe one".to_owned(),
+            hint: format!("move this rule above {:?}, if {both:?} is to be as strict", other.0.pattern.as_str()),
+        })
+    })
+}
+
+fn words(rule: &Rule, action: Action) -> &[Who] {
+    match action {
+        Action::Subscribe => &rule.subscribe,
+        Action::Publish => &rule.publish,
+        Action::Signal => &rule.signal,
+        Action::Enter => &rule.enter,
+    }
+}
+
+/// How far a rule lets a kind of caller: 2 in, 1 if the application says so, 0 not.
+fn level(rule: &Rule, action: Action, is_known: bool) -> u8 {
+    let one = |who: &Who| match who {
+        Who::Anyone => 2,
+        Who::Authenticated if is_known => 2,
+        Who::Hook => 1,
+        Who::Subscriber if action != Action::Subscribe => level(rule, Action::Subscribe, is_known),
+        _ => 0,
+    };
+    words(rule, action).iter().map(one).max().unwrap_or(0)
+}
+
+fn is_looser(rule: &Rule, than: &Rule, action: Action) -> bool {
+    let captures = |rule: &Rule| rule.pattern.as_str().split(':').any(|segment| segment == "{user}");
+    // Of a caller who is not the one that the name tells.
+    let other = |rule: &Rule, is_known| if captures(rule) { 0 } else { level(rule, action, is_known) };
+    [false, true].into_iter().any(|is_known| other(rule, is_known) > other(than, is_known))
+        || level(rule, action, true) > level(than, action, true)
+}
+
+/// The binary knows no users and has no handlers yet. Each kind is told once.
+fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut (bool, bool)) -> Vec<Problem> {
+    let warn = |at: &Source, option: &str, value: String, problem: &str, hint: &str| Problem {
+        severity: Severity::Warning,
+        at: at.clone(),
+        key: key(rule, option),
+        value: Some(value),
+        problem: problem.to_owned(),
+        allowed: "it is taken, for a program that embeds Fanfare".to_owned(),
+        hint: hint.to_owned(),
+    };
+    let mut problems = Vec::new();
+    let option_with =
+        |who: Who| ACTIONS.into_iter().find(|action| words(rule, *action).contains(&who)).map(Action::option);
+    let users = option_with(Who::Authenticated).or(rule.pattern.as_str().contains("{user}").then_some("match"));
+    if let Some(option) = users.filter(|_| !std::mem::replace(&mut told.0, true)) {
+        let value = match option {
+            "match" => format!("{:?}", rule.pattern.as_str()),
+            _ => "\"authenticated\"".to_owned(),
+        };
+        let problem = "`fanfare serve` knows no users yet, so no client gets in by this; tokens (JWT) come later";
+        let hint = "embed Fanfare and name users in `on_connect`; the application's API always may";
+        problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
+    }
+    let hook = option_with(Who::Hook);
+    if let Some(option) = hook.filter(|_| !std::mem::replace(&mut told.1, true)) {
+        let problem = "`fanfare serve` has no handlers to ask, so no client gets in by this; HTTP hooks come later";
+        let hint = "embed Fanfare and answer in `on_subscribe` or `on_publish`; the application's API always may";
+        problems.push(warn(place.of(option).unwrap_or(&place.at), option, "\"hook\"".to_owned(), problem, hint));
+    }
+    problems
+}

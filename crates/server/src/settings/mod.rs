@@ -1,0 +1,443 @@
+//! The settings: what was written in a file, in the environment and on the command line, then a checked whole.
+//!
+//! In: [`Sources`]. Out: [`Settings`], where each value knows its [`Source`], or [`Problems`]: all that is wrong at once,
+//! each with place, key, value, what is allowed and a way out. A flag stands before the environment, that before the file,
+//! that before the default. [`SETTINGS`] is the one definition of what there is.
+
+mod channels;
+mod keys;
+mod kind;
+mod lint;
+mod nearest;
+mod problem;
+mod reference;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+mod written;
+
+pub use channels::{RULE_OPTIONS, RuleOption, RulePlace, show_rule};
+pub use keys::{NamedKey, Secret};
+pub use problem::{Problem, Problems, Severity, Source};
+pub use reference::{commented_file, manual, reference_page};
+pub use table::{SECTIONS, SETTINGS, Setting};
+
+use crate::config::Config;
+use crate::listen::Address;
+use crate::origin::Origins;
+use crate::watch::AdminOn;
+use fanfare_hub::{Rule, Rules};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use table::LATER;
+use units::Wrong;
+use written::{Field, Raw, Written, looks_secret};
+
+/// How the variables of the environment begin. The second underscore keeps clear of what Kubernetes injects for a service
+/// that is named fanfare.
+pub const PREFIX: &str = "FANFARE__";
+/// Where the binary listens if nobody says anything.
+const PORT: u16 = 8080;
+
+/// Everything that a server is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: Vec<Address>,
+    /// What the library is built with: limits, origins, and the rules.
+    pub config: Config,
+    /// The chat protocol.
+    pub chat: ChatSettings,
+    /// What is logged.
+    pub log: LogSettings,
+    /// Who may use the HTTP API.
+    pub api_keys: Vec<NamedKey>,
+    places: Vec<RulePlace>,
+    sources: BTreeMap<&'static str, Source>,
+    warnings: Vec<Problem>,
+}
+
+/// The chat protocol, as it is served.
+#[derive(Debug, Clone)]
+pub struct ChatSettings {
+    /// Whether it is.
+    pub enabled: bool,
+    /// Time between pings, in ms.
+    pub heartbeat_ms: u64,
+}
+
+/// What is logged.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// The least severe: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: String,
+}
+
+/// What settings are read from. Everything is given: nothing here reads the environment by itself.
+pub struct Sources {
+    /// What stands where nobody says anything.
+    pub defaults: Settings,
+    /// The file, by its name and its text.
+    pub file: Option<(String, String)>,
+    /// The variables of the environment; only those that begin with [`PREFIX`], and those the file names, count.
+    pub environment: Vec<(String, String)>,
+    /// Flags, each with its text; a list as several of them.
+    pub flags: Vec<(&'static Setting, String)>,
+    /// Whether handlers in Rust can answer: an embedding program has some, the binary has none.
+    pub has_handlers: bool,
+}
+
+impl Default for Settings {
+    /// What `fanfare serve` begins with: no rule, this machine only.
+    fn default() -> Self {
+        let loopback = |ip: std::net::IpAddr| Address::Tcp(SocketAddr::new(ip, PORT));
+        Settings {
+            listen: vec![loopback(Ipv4Addr::LOCALHOST.into()), loopback(Ipv6Addr::LOCALHOST.into())],
+            config: Config { admin: AdminOn::default_address(), ..Config::default() },
+            chat: ChatSettings { enabled: false, heartbeat_ms: 30_000 },
+            log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
+            api_keys: Vec::new(),
+            places: Vec::new(),
+            sources: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// What `fanfare dev` begins with: every channel is open, so are pages of any port of this machine, and there is a chat.
+    pub fn dev() -> Self {
+        let mut settings = Settings::default();
+        settings.config.rules = Config::open().rules;
+        settings.config.origins = Origins::Localhost;
+        settings.config.admin = AdminOn::MainPort;
+        settings.chat.enabled = true;
+        settings
+    }
+
+    /// Puts the sources together and checks the whole.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order in which it was read: the file, the environment, the flags.
+    pub fn load(sources: Sources) -> Result<Settings, Problems> {
+        let Sources { defaults, file, environment, flags, has_handlers } = sources;
+        let mut loading = Loading { settings: defaults, problems: Vec::new() };
+        let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        if let Some((path, text)) = &file {
+            let (fields, problems) = written::parse(path, text, &variable);
+            let is_broken = !problems.is_empty();
+            loading.problems.extend(problems);
+            let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+            if !is_broken {
+                loading.take_file(&fields, folder);
+            }
+        }
+        for (name, value) in environment.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+            loading.take_variable(name, value);
+        }
+        loading.take_flags(&flags);
+        loading.check(has_handlers);
+        let Loading { mut settings, mut problems } = loading;
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(Problems(problems));
+        }
+        settings.warnings.append(&mut problems);
+        settings.config.api_keys = settings.api_keys.iter().flat_map(NamedKey::api_keys).collect();
+        Ok(settings)
+    }
+
+    /// What works, and is probably not what was meant.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Where a setting's value comes from.
+    pub fn source(&self, setting: &Setting) -> &Source {
+        self.sources.get(setting.key).unwrap_or(&Source::Default)
+    }
+
+    /// A setting's value as it would be written in the file.
+    pub fn shown(&self, setting: &Setting) -> String {
+        setting.kind.show(&mut self.clone())
+    }
+
+    /// The rules with the places where they stand: `None` for those that no file wrote.
+    pub fn rules(&self) -> impl Iterator<Item = (&Rule, Option<&RulePlace>)> {
+        self.config.rules.iter().enumerate().map(|(at, rule)| (rule, self.places.get(at)))
+    }
+
+    /// Keys of the settings whose values differ from those of `running`, rules apart: they need a restart.
+    pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
+        let differ = |setting: &&Setting| self.shown(setting) != running.shown(setting);
+        let mut keys: Vec<&'static str> = SETTINGS.iter().filter(differ).map(|setting| setting.key).collect();
+        let all = |settings: &Settings| {
+            let one = |key: &NamedKey| (key.name.clone(), key.keys.clone(), key.commands.clone(), key.channels.clone());
+            settings.api_keys.iter().map(one).collect::<Vec<_>>()
+        };
+        if all(self) != all(running) {
+            keys.push("api_keys");
+        }
+        keys
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// One problem: why it cannot be read.
+pub fn read_file(path: &str) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Problems(vec![Problem {
+            severity: Severity::Error,
+            at: Source::File { path: path.into(), line: 0 },
+            key: "the file".to_owned(),
+            value: None,
+            problem: match error.kind() {
+                std::io::ErrorKind::InvalidData => "it is no text: UTF-8 is expected".to_owned(),
+                _ => format!("it cannot be read: {error}"),
+            },
+            allowed: "a TOML file".to_owned(),
+            hint: match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "`fanfare init` writes one to begin with; --config names another".to_owned()
+                }
+                _ => "look at the path, and at who may read it".to_owned(),
+            },
+        }])
+    })
+}
+
+/// The variables of the process that are text. Those that are not cannot be settings.
+pub fn process_environment() -> Vec<(String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok()?;
+        // One of ours that is no UTF-8 is found wrong, not passed over.
+        let value = value.into_string().unwrap_or_else(|value| value.to_string_lossy().into_owned());
+        Some((name, value))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// What a program that embeds the server takes of a file and the environment.
+pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Problems> {
+    let file = match must_exist || Path::new(path).exists() {
+        true => Some((path.to_owned(), read_file(path)?)),
+        false => None,
+    };
+    let (defaults, environment) = (Settings::default(), process_environment());
+    let settings = Settings::load(Sources { defaults, file, environment, flags: Vec::new(), has_handlers: true })?;
+    for warning in settings.warnings() {
+        tracing::warn!("{}", warning.in_one_line());
+    }
+    Ok(settings.config)
+}
+
+struct Loading {
+    settings: Settings,
+    problems: Vec<Problem>,
+}
+
+impl Loading {
+    fn take_file(&mut self, fields: &[Field], folder: &Path) {
+        for field in fields {
+            match (field.key.as_str(), &field.value.raw) {
+                ("channels", _) => {
+                    let (rules, places) = channels::read(field, &mut self.problems).into_iter().unzip();
+                    self.settings.config.rules = Arc::new(Rules::new(rules));
+                    self.settings.places = places;
+                }
+                ("api_keys", Raw::Table(keys)) => {
+                    for key in keys {
+                        self.take_key(&key.key, &key.value, folder);
+                    }
+                }
+                (section, Raw::Table(inner)) if is_section(section) => {
+                    for field in inner {
+                        self.take(&format!("{section}.{}", field.key), &field.at, &field.value);
+                    }
+                }
+                // One word about a part that is not there is enough.
+                (later, Raw::Table(inner)) if is_later(later) && !inner.is_empty() => {
+                    self.take(&format!("{later}.{}", inner[0].key), &inner[0].at, &inner[0].value);
+                }
+                (key, _) => self.take(key, &field.at, &field.value),
+            }
+        }
+    }
+
+    fn take_key(&mut self, name: &str, value: &Written, folder: &Path) {
+        match keys::read(name, value, folder) {
+            Ok(key) => {
+                let keys = &mut self.settings.api_keys;
+                keys.retain(|other| other.name != key.name);
+                let is_same = |other: &&NamedKey| other.keys.iter().any(|other| key.keys.contains(other));
+                if let Some(other) = keys.iter().find(is_same) {
+                    self.problems.push(Problem {
+                        severity: Severity::Error,
+                        at: key.at.clone(),
+                        key: format!("api_keys.{name}"),
+                        value: None,
+                        problem: format!("it is the same text as {:?} ({})", other.name, other.at),
+                        allowed: "a text of its own for every name".to_owned(),
+                        hint: "make another with: openssl rand -hex 16".to_owned(),
+                    });
+                    return;
+                }
+                keys.push(key);
+            }
+            Err(problem) => self.problems.push(problem),
+        }
+    }
+
+    fn take_variable(&mut self, name: &str, value: &str) {
+        let at = Source::Environment(name.into());
+        let written = Written::text(value, at.clone());
+        let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
+        if let Some(key) = key.strip_prefix("api_keys.") {
+            return self.take_key(key, &written, Path::new(""));
+        }
+        if key == "channels" || key.starts_with("channels.") {
+            let (problem, hint) = ("rules stand in the file only", "write [[channels]] into the file");
+            return self.refuse(&key, &at, None, problem, "no variable sets rules", hint);
+        }
+        self.take(&key, &at, &written);
+    }
+
+    fn take_flags(&mut self, flags: &[(&'static Setting, String)]) {
+        for setting in SETTINGS {
+            let texts: Vec<&str> =
+                flags.iter().filter(|(of, _)| of.key == setting.key).map(|(_, text)| text.as_str()).collect();
+            if let [.., last] = texts.as_slice() {
+                let at = Source::Flag(format!("--{}", setting.flag()).into());
+                let text = if setting.is_list() { texts.join(",") } else { (*last).to_owned() };
+                self.take(setting.key, &at, &Written::text(&text, at.clone()));
+            }
+        }
+    }
+
+    /// One value of one key, wherever it comes from.
+    fn take(&mut self, key: &str, at: &Source, written: &Written) {
+        let Some(setting) = Setting::of(key) else { return self.unknown(key, at, written) };
+        match setting.kind.set(written, &mut self.settings) {
+            Ok(()) => {
+                self.settings.sources.insert(setting.key, at.clone());
+            }
+            Err(Wrong { problem, hint }) => {
+                self.refuse(key, at, Some(written.shown.clone()), &problem, &setting.allowed(), &hint);
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: &str, at: &Source, value: Option<String>, problem: &str, allowed: &str, hint: &str) {
+        let severity = Severity::Error;
+        let (key, problem, allowed, hint) = (key.to_owned(), problem.to_owned(), allowed.to_owned(), hint.to_owned());
+        self.problems.push(Problem { severity, at: at.clone(), key, value, problem, allowed, hint });
+    }
+
+    fn unknown(&mut self, key: &str, at: &Source, written: &Written) {
+        let shown = match &written.raw {
+            Raw::Table(_) => None,
+            // Nobody knows whether it is a secret that lost its way.
+            _ if looks_secret(key) => None,
+            _ => Some(written.shown.clone()),
+        };
+        let (section, name) = key.split_once('.').unwrap_or(("", key));
+        let first = if section.is_empty() { name } else { section };
+        let bare = first.strip_suffix("_file").unwrap_or(first);
+        if let Some((later, what)) = LATER.iter().find(|(later, _)| *later == bare) {
+            let problem = format!("this version does not have it; it comes later ({what})");
+            let hint = match *later {
+                "auth" | "hooks" => {
+                    "a program that embeds Fanfare knows its users by `on_connect` and decides by `on_subscribe` and `on_publish`"
+                }
+                "tls" => "put a proxy with TLS in front (caddy, nginx, haproxy), and take the section out",
+                _ => "take it out; CHANGELOG.md tells when it comes",
+            };
+            return self.refuse(key, at, shown, &problem, "nothing, in this version", hint);
+        }
+        if first == "api_keys" {
+            let hint = "write [api_keys] and below it: name = \"key\"";
+            return self.refuse(key, at, None, "it is no table of keys", "a table: name = \"key\"", hint);
+        }
+        if is_section(first) && section.is_empty() {
+            let hint = format!("write [{first}] and its settings below it");
+            return self.refuse(key, at, shown, "it is a section", "a table", &hint);
+        }
+        let sections = || SECTIONS.iter().map(|(name, _)| *name).filter(|name| !name.is_empty());
+        let top = || SETTINGS.iter().filter(|s| s.section().is_empty()).map(|s| s.key).chain(sections());
+        let here = || SETTINGS.iter().filter(|s| s.section() == section).map(Setting::name);
+        let elsewhere = SETTINGS.iter().find(|setting| setting.name() == name.replace('-', "_"));
+        let variable = matches!(at, Source::Environment(_));
+        let written_as = |key: &str| match Setting::of(key) {
+            Some(setting) if variable => setting.variable(),
+            _ => key.to_owned(),
+        };
+        let hint = if let Some(setting) = elsewhere {
+            match setting.section() {
+                "" => format!("did you mean {:?}? It stands at the top, before every section", written_as(setting.key)),
+                section if !variable => format!("did you mean {:?} in the section [{section}]?", setting.name()),
+                _ => format!("did you mean {:?}?", written_as(setting.key)),
+            }
+        } else if !section.is_empty() && is_section(section) {
+            match nearest::nearest(name, here()) {
+                Some(near) => format!("did you mean {:?}?", written_as(&format!("{section}.{near}"))),
+                None => "docs/config.md tells what each does".to_owned(),
+            }
+        } else {
+            let all = top().chain(["channels", "api_keys"]);
+            let whole = SETTINGS.iter().map(|setting| setting.key);
+            match nearest::nearest(first, all.clone()).or_else(|| nearest::nearest(key, whole)) {
+                Some(near) if !section.is_empty() && is_section(near) => {
+                    format!("did you mean {:?}?", written_as(&format!("{near}.{name}")))
+                }
+                Some(near) => format!("did you mean {:?}?", written_as(near)),
+                None => "docs/config.md tells what each does".to_owned(),
+            }
+        };
+        let allowed = if is_section(section) && !section.is_empty() {
+            format!("in [{section}]: {}", here().collect::<Vec<_>>().join(", "))
+        } else {
+            top().chain(["channels", "api_keys"]).collect::<Vec<_>>().join(", ")
+        };
+        self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
+    }
+
+    /// What only the whole can tell.
+    fn check(&mut self, has_handlers: bool) {
+        let limits = &self.settings.config.limits;
+        let pairs =
+            [("limits.outbox_bytes_max", limits.outbox_bytes_max), ("limits.page_bytes_max", limits.page_bytes_max)];
+        let message_bytes_max = limits.message_bytes_max;
+        for (key, found) in pairs {
+            if found < message_bytes_max {
+                // Blame what somebody wrote.
+                let other = "limits.message_bytes_max";
+                let blamed = if self.settings.sources.contains_key(key) { key } else { other };
+                let at = self.settings.sources.get(blamed).cloned().unwrap_or(Source::Default);
+                let shown = Setting::of(blamed).map(|setting| self.settings.shown(setting));
+                let problem = format!(
+                    "{key} ({}) is less than {other} ({}): one message would not fit",
+                    units::show_bytes(found as u64),
+                    units::show_bytes(message_bytes_max as u64)
+                );
+                let hint = format!("raise {key} or lower {other}");
+                self.refuse(blamed, &at, shown, &problem, &format!("{key} of at least {other}"), &hint);
+            }
+        }
+        let rules: Vec<(&Rule, &RulePlace)> = self.settings.config.rules.iter().zip(&self.settings.places).collect();
+        self.problems.extend(lint::rules(&rules, self.settings.config.limits.history_bytes_max, has_handlers));
+    }
+}
+
+fn is_later(name: &str) -> bool {
+    LATER.iter().any(|(later, _)| *later == name)
+}
+
+fn is_section(name: &str) -> bool {
+    SECTIONS.iter().any(|(section, _)| *section == name)
+}

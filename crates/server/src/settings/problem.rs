@@ -1,0 +1,111 @@
+//! What is wrong with the settings: where it was written, which key, what value, what would be allowed, and a way out.
+//!
+//! A problem always has all of these, so that nobody has to ask a second question. Values of secrets are never in one.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// A line of a file.
+    File {
+        /// As it was given.
+        path: Arc<str>,
+        /// From 1; 0 is the file as a whole.
+        line: usize,
+    },
+    /// An environment variable, by its name.
+    Environment(Arc<str>),
+    /// A flag of the command line, as it is written: `--listen`.
+    Flag(Arc<str>),
+}
+
+impl Source {
+    /// The line, where it is one of a file.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Source::File { line, .. } => Some(*line),
+            Source::Default | Source::Environment(_) | Source::Flag(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            Source::File { path, line: 0 } => f.write_str(path),
+            Source::File { path, line } => write!(f, "{path}:{line}"),
+            Source::Environment(name) => write!(f, "environment variable {name}"),
+            Source::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, and is probably not what was meant.
+    Warning,
+    /// It is not taken.
+    Error,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad.
+    pub severity: Severity,
+    /// Where it was written.
+    pub at: Source,
+    /// The whole key, like `limits.message_bytes_max`.
+    pub key: String,
+    /// The value as it was written. `None` where there is none, or it is a secret.
+    pub value: Option<String>,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What may stand there.
+    pub allowed: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Problem {
+    /// All of it in one line, for a log.
+    pub fn in_one_line(&self) -> String {
+        format!("{}; allowed: {}; hint: {}", self.sentence(), self.allowed, self.hint)
+    }
+
+    fn sentence(&self) -> String {
+        match &self.value {
+            Some(value) => format!("{}: {} = {value}: {}", self.at, self.key, self.problem),
+            None => format!("{}: {}: {}", self.at, self.key, self.problem),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, "{word}: {}\nallowed: {}\n\nhint: {}", self.sentence(), self.allowed, self.hint)
+    }
+}
+
+/// Everything that is wrong, in the order of the file; at least one is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&all.join("\n\n"))
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,236 @@
+//! The settings as a whole: which source stands before which, what is kept of each, and that the table agrees with itself.
+
+use super::*;
+use fanfare_hub::Who;
+
+fn sources(file: &str) -> Sources {
+    Sources {
+        defaults: Settings::default(),
+        file: Some(("f.toml".to_owned(), file.to_owned())),
+        environment: Vec::new(),
+        flags: Vec::new(),
+        has_handlers: true,
+    }
+}
+
+fn load(file: &str) -> Settings {
+    Settings::load(sources(file)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn refused(file: &str) -> Vec<Problem> {
+    Settings::load(sources(file)).expect_err("it is wrong").0
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn setting(key: &str) -> &'static Setting {
+    Setting::of(key).expect("a known key")
+}
+
+#[test]
+fn a_flag_stands_before_the_environment_before_the_file_before_the_default() {
+    let file = "[limits]\nmessage_bytes_max = \"8KiB\"\nkeys_max = 8\nsubscriptions_max = 8\n";
+    let environment =
+        variables(&[("FANFARE__LIMITS__KEYS_MAX", "9"), ("FANFARE__LIMITS__SUBSCRIPTIONS_MAX", "9"), ("HOME", "/")]);
+    let flags = vec![(setting("limits.subscriptions_max"), "10".to_owned())];
+    let settings = Settings::load(Sources { environment, flags, ..sources(file) }).expect("good");
+    let limits = &settings.config.limits;
+    assert_eq!(limits.message_bytes_max, 8 << 10);
+    assert_eq!((limits.keys_max, limits.subscriptions_max, limits.outstanding_max), (9, 10, 32));
+    let from = |key| settings.source(setting(key)).to_string();
+    assert_eq!(from("limits.message_bytes_max"), "f.toml:2");
+    assert_eq!(from("limits.keys_max"), "environment variable FANFARE__LIMITS__KEYS_MAX");
+    assert_eq!(from("limits.subscriptions_max"), "--limits-subscriptions-max");
+    assert_eq!(from("limits.outstanding_max"), "default");
+}
+
+#[test]
+fn a_wrong_value_is_told_even_where_another_source_stands_before_it() {
+    let environment = variables(&[("FANFARE__SHARDS", "2")]);
+    let problems = Settings::load(Sources { environment, ..sources("shards = 0") }).expect_err("wrong in the file").0;
+    assert_eq!((problems.len(), problems[0].at.line()), (1, Some(1)));
+}
+
+/// What is printed as the value of a setting is read as the same value, in the file and in a flag.
+#[test]
+fn every_default_reads_back_from_the_file_and_from_a_flag() {
+    let defaults = Settings::dev();
+    for setting in SETTINGS {
+        let shown = defaults.shown(setting);
+        let again = load(&format!("{} = {shown}\n", setting.key));
+        assert_eq!(again.shown(setting), shown, "{}", setting.key);
+        let flag = shown.trim_matches(['[', ']', '"']).replace("\", \"", ",");
+        let flags = vec![(setting, flag)];
+        let again = Settings::load(Sources { flags, ..sources("") }).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(again.shown(setting), shown, "{}", setting.key);
+    }
+}
+
+#[test]
+fn every_setting_has_a_section_a_doc_and_names_of_its_own() {
+    let mut names = std::collections::BTreeSet::new();
+    for setting in SETTINGS {
+        assert!(is_section(setting.section()) || setting.section().is_empty(), "{}", setting.key);
+        assert!(setting.doc.ends_with('.'), "{}: a doc is a sentence", setting.key);
+        assert!(names.insert(setting.flag()) && names.insert(setting.variable()), "{}", setting.key);
+    }
+}
+
+/// A bound that nobody can set is one that the table has forgotten.
+#[test]
+fn every_limit_of_the_hub_is_a_setting() {
+    let elsewhere = [
+        ("grace", "session.grace"),
+        ("connect_timeout", "session.connect_timeout"),
+        ("heartbeat", "heartbeat.interval"),
+    ];
+    let shown = format!("{:?}", fanfare_hub::Limits::default());
+    let fields = shown.split(['{', ',']).skip(1).filter_map(|field| field.split_once(':')).map(|(name, _)| name.trim());
+    for field in fields {
+        let name = field.trim_end_matches("_ms");
+        let other = elsewhere.iter().find(|(of, _)| *of == name).map(|(_, key)| (*key).to_owned());
+        let key = other.unwrap_or_else(|| format!("limits.{name}"));
+        assert!(Setting::of(&key).is_some(), "{field} of Limits has no setting {key}");
+    }
+}
+
+#[test]
+fn variables_of_the_environment_stand_in_strings() {
+    let environment = variables(&[("PORT", "9000"), ("COUNT", "7")]);
+    let file = "listen = \"127.0.0.1:${PORT}\"\nshards = \"${COUNT}\"\norigins = [\"https://a.example\"]\n";
+    let settings = Settings::load(Sources { environment, ..sources(file) }).expect("good");
+    assert_eq!(settings.shown(setting("listen")), "[\"127.0.0.1:9000\"]");
+    assert_eq!(settings.config.shards, 7);
+    let problems = refused("listen = \"127.0.0.1:${PORT}\"");
+    assert!(problems[0].problem.contains("PORT is not set"), "{}", problems[0]);
+    let plain = load("listen = \"unix:/tmp/$${PORT}\"");
+    assert_eq!(plain.shown(setting("listen")), "[\"unix:/tmp/${PORT}\"]");
+}
+
+#[test]
+fn a_rule_begins_closed_and_presence_opens_entering() {
+    let settings = load("[[channels]]\nmatch = \"a\"\n[[channels]]\nmatch = \"b\"\npresence = true\n");
+    let rules: Vec<&Rule> = settings.config.rules.iter().collect();
+    for who in [&rules[0].subscribe, &rules[0].publish, &rules[0].signal, &rules[0].enter, &rules[1].publish] {
+        assert_eq!(**who, [Who::Nobody]);
+    }
+    assert_eq!(rules[1].enter, [Who::Subscriber]);
+}
+
+#[test]
+fn rules_remember_the_lines_of_their_options() {
+    let settings =
+        load("# first\n\n[[channels]]\nmatch = \"a:*\"\n# why\npublish = [\n  \"authenticated\",\n  \"hook\",\n]\n");
+    let (rule, place) = settings.rules().next().expect("one");
+    assert_eq!(rule.publish, [Who::Authenticated, Who::Hook]);
+    let place = place.expect("from a file");
+    assert_eq!((place.at.line(), place.of("publish").and_then(Source::line)), (Some(4), Some(6)));
+    assert_eq!(place.of("subscribe"), None);
+}
+
+#[test]
+fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
+    let folder = std::env::temp_dir().join(format!("fanfare-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("key"), "of-the-file-0123456789\n").expect("written");
+    let path = folder.join("f.toml").to_str().expect("UTF-8").to_owned();
+    let file = "[api_keys]\na = \"of-the-text-0123456789\"\nb = { key_file = \"key\", commands = [\"publish\"], channels = [\"a:*\"] }\n";
+    let environment = variables(&[("FANFARE__API_KEYS__C", "of-the-environment-01")]);
+    let settings = Settings::load(Sources { environment, file: Some((path, file.to_owned())), ..sources("") });
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
+    let keys: Vec<(&str, &str)> =
+        settings.api_keys.iter().map(|key| (key.name.as_str(), key.keys[0].expose())).collect();
+    assert_eq!(
+        keys,
+        [("a", "of-the-text-0123456789"), ("b", "of-the-file-0123456789"), ("c", "of-the-environment-01")]
+    );
+    assert!(!format!("{settings:?}").contains("0123456789"), "Debug hides keys");
+}
+
+/// Whatever is wrong with a key, what was written is not repeated.
+#[test]
+fn no_problem_repeats_a_key() {
+    const SECRET: &str = "hunter2";
+    let files = [
+        "[api_keys]\na = \"hunter2\"\n",
+        "[api_keys]\na = { key = \"hunter2\" }\n",
+        "[api_keys]\na = { kee = \"hunter2hunter2hunter2\" }\n",
+        "[api_keys]\na = [[\"hunter2hunter2hunter2\"]]\n",
+        "[api_keys]\na = \"hunter2 with spaces 123\"\n",
+        "[api_keys]\na = \"hunter2\n",
+        "[api_keys]\nA = \"hunter2hunter2hunter2\"\n",
+        "[api_keys]\na = \"hunter2hunter2hunter2\"\nb = \"hunter2hunter2hunter2\"\n",
+        "api_key = \"hunter2hunter2hunter2\"\n",
+        "api_keys = \"hunter2hunter2hunter2\"\n",
+        "secret = \"hunter2hunter2hunter2\"\n",
+        "[auth]\njwt_secret = \"hunter2hunter2hunter2\"\n",
+    ];
+    for file in files {
+        let problems = Problems(refused(file)).to_string();
+        assert!(!problems.contains(SECRET), "{file}\n{problems}");
+    }
+    let environment = variables(&[("FANFARE__API_KEY", "hunter2hunter2hunter2"), ("FANFARE__API_KEYS__A", "hunter2")]);
+    let problems = Settings::load(Sources { environment, ..sources("") }).expect_err("wrong").to_string();
+    assert!(!problems.contains(SECRET), "{problems}");
+}
+
+#[test]
+fn what_differs_from_a_running_server_is_named() {
+    let running = load("shards = 2\n[api_keys]\na = \"0123456789abcdef\"\n");
+    let again = load("[limits]\nkeys_max = 5\n[api_keys]\na = \"0123456789abcdeF\"\n[[channels]]\nmatch = \"a\"\n");
+    let shards = (again.config.shards != 2).then_some("shards");
+    let expected: Vec<&str> = shards.into_iter().chain(["limits.keys_max", "api_keys"]).collect();
+    assert_eq!(again.differing(&running), expected);
+    assert!(running.differing(&running.clone()).is_empty());
+}
+
+#[test]
+fn the_file_to_begin_with_is_good_and_says_nothing() {
+    let settings = Settings::load(Sources { has_handlers: false, ..sources(&commented_file()) });
+    let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(settings.warnings(), []);
+    assert!(settings.config.rules.iter().count() > 0);
+    assert!(settings.differing(&Settings::default()).is_empty(), "it changes no setting");
+}
+
+/// Every setting in it reads back when its `#` is taken away, as it says.
+#[test]
+fn the_file_to_begin_with_is_good_with_everything_switched_on() {
+    let key_lines = |line: &&str| !line.starts_with("#backend") && !line.starts_with("#news");
+    let file: Vec<String> = commented_file()
+        .lines()
+        .filter(key_lines)
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let settings = load(&file.join("\n"));
+    let from_file = |setting: &&Setting| settings.source(setting).line().is_some();
+    assert_eq!(SETTINGS.iter().filter(from_file).count(), SETTINGS.len());
+}
+
+#[test]
+fn a_loose_rule_above_a_stricter_one_that_it_crosses_is_told() {
+    let rows = [
+        // (the rules' patterns with `subscribe`, how many warnings)
+        ([("chat:*", "anyone"), ("*:private", "nobody")], 1),
+        ([("*:private", "nobody"), ("chat:*", "anyone")], 0),
+        ([("chat:lobby", "anyone"), ("chat:*", "authenticated")], 0), // an exception, as one writes it
+        ([("a:*", "anyone"), ("b:*", "nobody")], 0),
+        ([("a:*", "authenticated"), ("{user}:b", "authenticated")], 1),
+        ([("*:a", "hook"), ("b:*", "nobody")], 1),
+        ([("*:a", "hook"), ("b:*", "anyone")], 0),
+    ];
+    for (rules, expected) in rows {
+        let file: String = rules
+            .iter()
+            .map(|(pattern, who)| format!("[[channels]]\nmatch = \"{pattern}\"\nsubscribe = \"{who}\"\n"))
+            .collect();
+        let settings = load(&file);
+        assert_eq!(settings.warnings().len(), expected, "{rules:?}: {:?}", settings.warnings());
+    }
+}

@@ -1,0 +1,218 @@
+//! What was written, before anybody says what it means: the values of a file with their lines, and texts of the environment
+//! and of flags.
+//!
+//! In: the text of a TOML file. Out: its fields in order, or what is wrong with its syntax. `${NAME}` in a string is the
+//! environment's variable of that name, `$${` is a plain `${`; a string with a variable in it may stand for a number or a
+//! switch too, as every text of the environment may.
+
+use super::problem::{Problem, Severity, Source};
+use std::ops::Range;
+use std::sync::Arc;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub(super) raw: Raw,
+    pub(super) at: Source,
+    /// As it was written, in one line; variables are not put in.
+    pub(super) shown: String,
+    /// A text that may stand for any kind of value.
+    pub(super) loose: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Raw {
+    Text(String),
+    Number(i128),
+    Switch(bool),
+    List(Vec<Written>),
+    Table(Vec<Field>),
+    /// A float or a date: no setting is one.
+    Other(&'static str),
+}
+
+/// A key with its value.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    pub(super) key: String,
+    /// Where the key stands.
+    pub(super) at: Source,
+    pub(super) value: Written,
+}
+
+impl Written {
+    /// A text of the environment or of a flag.
+    pub(super) fn text(text: &str, at: Source) -> Self {
+        Written { raw: Raw::Text(text.to_owned()), at, shown: format!("{text:?}"), loose: true }
+    }
+
+    /// What it is, in words.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.raw {
+            Raw::Text(_) => "a string",
+            Raw::Number(_) => "a number",
+            Raw::Switch(_) => "true or false",
+            Raw::List(_) => "a list",
+            Raw::Table(_) => "a table",
+            Raw::Other(kind) => kind,
+        }
+    }
+}
+
+/// Variables of the environment, by name.
+pub(super) type Variables<'v> = &'v dyn Fn(&str) -> Option<String>;
+
+/// Reads a file's text. Where its syntax is broken, only that is told: what would follow from it is noise.
+pub(super) fn parse(path: &str, text: &str, variables: Variables<'_>) -> (Vec<Field>, Vec<Problem>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut file = File { path: path.into(), text, variables, problems: Vec::new() };
+    if errors.is_empty() {
+        let fields = file.fields("", table.get_ref());
+        (fields, file.problems)
+    } else {
+        (Vec::new(), errors.iter().map(|error| file.syntax(error)).collect())
+    }
+}
+
+struct File<'t> {
+    path: Arc<str>,
+    text: &'t str,
+    variables: Variables<'t>,
+    problems: Vec<Problem>,
+}
+
+impl File<'_> {
+    fn at(&self, offset: usize) -> Source {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        Source::File { path: self.path.clone(), line: before.matches('\n').count() + 1 }
+    }
+
+    /// The fields of the table that `outer` names; empty for the whole file.
+    fn fields(&mut self, outer: &str, table: &DeTable<'_>) -> Vec<Field> {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start); // the table itself is sorted by name
+        let mut fields = Vec::new();
+        for (key, value) in entries {
+            let at = self.at(key.span().start);
+            let whole = if outer.is_empty() { key.get_ref().to_string() } else { format!("{outer}.{}", key.get_ref()) };
+            let value = self.value(&whole, value);
+            fields.push(Field { key: key.get_ref().to_string(), at, value });
+        }
+        fields
+    }
+
+    fn value(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Written {
+        let at = self.at(value.span().start);
+        let shown = self.shown(value.span());
+        let mut loose = false;
+        let raw = match value.get_ref() {
+            DeValue::String(text) => match self.expand(text) {
+                Ok(expanded) => {
+                    loose = expanded != **text;
+                    Raw::Text(expanded)
+                }
+                Err(problem) => {
+                    let hint = "set the variable, or write \"$${\" for a plain \"${\"".to_owned();
+                    let allowed = "${NAME} of a variable that is set".to_owned();
+                    let (at, key, value) = (at.clone(), key.to_owned(), Some(shown.clone()));
+                    self.problems.push(Problem { severity: Severity::Error, at, key, value, problem, allowed, hint });
+                    Raw::Text(text.to_string())
+                }
+            },
+            DeValue::Integer(number) => {
+                Raw::Number(i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(i128::MAX))
+            }
+            DeValue::Boolean(on) => Raw::Switch(*on),
+            DeValue::Array(list) => Raw::List(list.iter().map(|value| self.value(key, value)).collect()),
+            DeValue::Table(table) => Raw::Table(self.fields(key, table)),
+            DeValue::Float(_) => Raw::Other("a number with a fraction"),
+            DeValue::Datetime(_) => Raw::Other("a date"),
+        };
+        Written { raw, at, shown, loose }
+    }
+
+    fn shown(&self, span: Range<usize>) -> String {
+        const CHARS_MAX: usize = 60;
+        let text = self.text.get(span).unwrap_or_default();
+        if text.starts_with('[') && !text.ends_with(']') || text.starts_with("[[") {
+            return "{…}".to_owned(); // a table by its header
+        }
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(CHARS_MAX) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line,
+        }
+    }
+
+    fn expand(&self, text: &str) -> Result<String, String> {
+        let (mut expanded, mut rest) = (String::new(), text);
+        while let Some(start) = rest.find("${") {
+            let before = &rest[..start];
+            if let Some(plain) = before.strip_suffix('$') {
+                expanded.push_str(plain);
+                expanded.push_str("${");
+                rest = &rest[start + 2..];
+                continue;
+            }
+            expanded.push_str(before);
+            let name_on = &rest[start + 2..];
+            let end = name_on.find('}').ok_or("`${` is not closed by a `}`")?;
+            let name = &name_on[..end];
+            let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            if !is_name {
+                return Err(format!("{name:?} is no name of a variable: letters, digits and _ only, no defaults"));
+            }
+            expanded.push_str(&(self.variables)(name).ok_or_else(|| format!("the variable {name} is not set"))?);
+            rest = &name_on[end + 1..];
+        }
+        expanded.push_str(rest);
+        Ok(expanded)
+    }
+
+    /// The parser's word on a line that it cannot read.
+    fn syntax(&self, error: &toml::de::Error) -> Problem {
+        let offset = error.span().map_or(0, |span| span.start).min(self.text.len());
+        let start = self.text[..offset].rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[start..].lines().next().unwrap_or_default().trim();
+        let section = self.text[..offset].lines().rev().find(|line| line.trim_start().starts_with('['));
+        let (key, value) = match line.split_once('=') {
+            Some((key, value)) => (key.trim(), value.trim()),
+            None => (line, ""),
+        };
+        let is_secret = section.is_some_and(|section| section.contains("api_keys")) || looks_secret(key);
+        let message = error.message();
+        let is_bare = value.starts_with(|c: char| c.is_alphabetic());
+        let hint = if message.contains("duplicate") {
+            "every key stands once; a list of rules is written as several [[channels]]".to_owned()
+        } else if is_bare && is_secret {
+            format!("write {key} = \"…\", in quotes")
+        } else if is_bare {
+            format!("write {key} = {:?}", value.split('#').next().unwrap_or_default().trim())
+        } else if value.contains('\'') || value.contains('"') {
+            "look for a quote or a bracket that is not closed, on this line or the one before".to_owned()
+        } else {
+            "texts stand in quotes: key = \"value\"; lists in brackets: key = [\"a\", \"b\"]".to_owned()
+        };
+        Problem {
+            severity: Severity::Error,
+            at: self.at(offset),
+            key: if key.is_empty() { "the file's syntax".to_owned() } else { key.to_owned() },
+            value: (!is_secret && !value.is_empty()).then(|| value.chars().take(60).collect()),
+            problem: if is_bare {
+                "a text stands without quotes".to_owned()
+            } else {
+                message.lines().collect::<Vec<_>>().join("; ")
+            },
+            allowed: "TOML: key = value, [section], [[channels]], # comment".to_owned(),
+            hint,
+        }
+    }
+}
+
+/// Whether the value of this key might be one that nobody should read over a shoulder.
+pub(super) fn looks_secret(key: &str) -> bool {
+    ["secret", "token", "password"].iter().any(|word| key.contains(word)) && !key.ends_with("_file")
+        || key.ends_with("key")
+}

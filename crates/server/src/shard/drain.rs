@@ -1,0 +1,140 @@
+//! The end of a shard, together with the others of its node: nobody who was told `published` is wrong about those who were
+//! connected then.
+//!
+//! Each step ends on all shards before the next begins, since what one takes in may concern clients of another:
+//!
+//! 1. *deaf*: nothing is accepted and no command is read any more;
+//! 2. *answered*: what was taken in has its answer, so all homes have done their part;
+//! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs: every
+//!    delivery has arrived, and is fanned out;
+//!
+//! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and the shard
+//! waits until its connections have gone, and those of the others. The steps take milliseconds; a handler that is asked, or
+//! a shard that hangs, is given its deadline or `close_timeout`, and the end another one.
+
+use super::{Shared, Shell};
+use crate::config::Config;
+use fanfare_hub::{Input, Now};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Between two looks at whether something is over that tells nobody of its end.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The steps that end together.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Deaf,
+    Answered,
+    Marked,
+}
+
+impl Step {
+    const COUNT: usize = Step::Marked as usize + 1;
+}
+
+/// Where the shards of a node wait for each other.
+#[derive(Clone)]
+pub(crate) struct Meeting {
+    shards: usize,
+    /// How many shards have finished each step.
+    arrived: watch::Sender<[usize; Step::COUNT]>,
+}
+
+impl Meeting {
+    pub(crate) fn of(shards: usize) -> Self {
+        Meeting { shards, arrived: watch::Sender::new([0; Step::COUNT]) }
+    }
+
+    /// Says that this shard has finished a step, and waits until all have.
+    async fn wait(&self, step: Step) {
+        let at = step as usize;
+        self.arrived.send_modify(|arrived| arrived[at] += 1);
+        let all = self.shards;
+        let mut arrived = self.arrived.subscribe();
+        let _ = arrived.wait_for(|arrived| arrived[at] >= all).await; // the sender is ours: it cannot be gone
+    }
+}
+
+/// See the module's description. The listeners are closed already.
+pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) {
+    let config: Arc<Config> = shell.borrow().config.clone();
+    // A handler that is asked may take its time.
+    let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
+    if timeout_at(Instant::now() + patience, settle(shell, meeting)).await.is_err() {
+        tracing::warn!("not all that was asked could be answered and delivered within {patience:?}");
+    }
+    {
+        let mut shell = shell.borrow_mut();
+        shell.deaf = true;
+        shell.draining = true;
+        let now = shell.now();
+        shell.send_away(now);
+    }
+    go(shell, config.close_timeout).await;
+    // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
+    let others = Arc::downgrade(&alive);
+    drop(alive);
+    while others.strong_count() > 0 {
+        sleep(LOOK).await;
+    }
+}
+
+/// Waits until the connections have gone, for so long, and tells the log how it goes.
+async fn go(shell: &Shared, patience: Duration) {
+    let begin = Instant::now();
+    let mut next_word = begin;
+    loop {
+        let (left, now) = (shell.borrow().readers, Instant::now());
+        let over = left == 0 || now >= begin + patience;
+        if over || now >= next_word {
+            next_word = now + Duration::from_secs(1);
+            let shard = std::thread::current().name().unwrap_or_default().to_owned();
+            let ms = (now - begin).as_millis() as u64;
+            match (over, left) {
+                (false, _) => tracing::info!(shard, connections = left, ms, "draining: clients are told to come back"),
+                (true, 0) => tracing::info!(shard, ms, "drained"),
+                (true, _) => tracing::warn!(shard, connections = left, ms, "drained; these did not go and are cut off"),
+            }
+        }
+        if over {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn settle(shell: &Shared, meeting: &Meeting) {
+    shell.borrow_mut().deaf = true;
+    meeting.wait(Step::Deaf).await;
+    until_settled(shell).await;
+    meeting.wait(Step::Answered).await;
+    shell.borrow_mut().links.mark();
+    while shell.borrow().marks + 1 < meeting.shards {
+        sleep(LOOK).await;
+    }
+    until_settled(shell).await;
+    meeting.wait(Step::Marked).await;
+}
+
+async fn until_settled(shell: &Shared) {
+    loop {
+        {
+            let shell = shell.borrow();
+            if !shell.again && !shell.links.waiting() && shell.hub.is_settled() {
+                return;
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+impl Shell {
+    /// Tells everybody who is connected to come back, and when, and begins their goodbye.
+    pub(super) fn send_away(&mut self, now: Now) {
+        let window_ms = u64::try_from(self.config.drain_window.as_millis()).unwrap_or(u64::MAX);
+        self.act(now, Input::Drain { window_ms });
+    }
+}

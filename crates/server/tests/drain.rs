@@ -1,0 +1,197 @@
+//! The end of a server, seen by those who are connected to it: what was acknowledged has been heard by all of them, what was
+//! taken in is answered, and everybody is told when to come back, each at another time; then a successor on the same port
+//! takes them up.
+
+mod support;
+
+use fanfare::{Config, Running};
+use fanfare_client::core::{Event, State};
+use fanfare_client::{Client as RealClient, Subscribe, Subscription};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::Duration;
+use support::{Client, DEADLINE, Frame, Server, config, rules};
+
+const CHANNEL: &str = "news:of-the-day";
+const SUBSCRIBERS: usize = 50;
+const PUBLISHERS: usize = 4;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// What a subscriber was told, up to its end.
+struct Told {
+    offsets: Vec<u64>,
+    delay: u64,
+}
+
+/// Reads to the end, which must be a `disconnect` that says to come back, and a close that says the same.
+fn to_the_end(client: &mut Client) -> Told {
+    let mut offsets = Vec::new();
+    loop {
+        let message = client.message();
+        if message["type"] == "message" {
+            offsets.push(message["offset"].as_u64().expect("an offset"));
+            continue;
+        }
+        let delay = message["delay"].as_u64().expect("a delay");
+        let word = json!({"type": "disconnect", "code": 4000, "reason": "shutdown", "retry": true, "delay": delay});
+        assert_eq!(message, word);
+        assert_eq!(client.next(), Frame::Close(Some(4000), "shutdown".into()));
+        return Told { offsets, delay };
+    }
+}
+
+/// Sends so many publications ahead of their answers that some are under way wherever the end comes between.
+fn publish(mut client: Client, who: usize, going: &mpsc::Sender<()>) -> usize {
+    const AHEAD: usize = 16;
+    let publish = |n: usize| json!({"type": "publish", "id": n, "channel": CHANNEL, "data": [who, n]}).to_string();
+    let (mut sent, mut published) = (0, 0);
+    loop {
+        while sent - published < AHEAD {
+            client.text(&publish(sent));
+            sent += 1;
+        }
+        let message = client.message();
+        if message["type"] == "disconnect" {
+            return published;
+        }
+        assert_eq!((&message["type"], &message["id"]), (&json!("published"), &json!(published)));
+        published += 1;
+        if published == 20 {
+            going.send(()).expect("the test listens");
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_was_heard_by_all_and_what_was_taken_in_is_answered() {
+    for round in 0..5 {
+        let server = Server::native(Config { rules: rules(1_000_000), drain_window: WINDOW, ..config() });
+        let address = server.address;
+        let subscribing = |_| {
+            let mut client = Client::connected(address);
+            client.follow(CHANNEL);
+            std::thread::spawn(move || to_the_end(&mut client))
+        };
+        let subscribers: Vec<_> = (0..SUBSCRIBERS).map(subscribing).collect();
+        let (going, is_going) = mpsc::channel();
+        let publishing = |who| {
+            let (client, going) = (Client::connected(address), going.clone());
+            std::thread::spawn(move || publish(client, who, &going))
+        };
+        let publishers: Vec<_> = (0..PUBLISHERS).map(publishing).collect();
+        (0..PUBLISHERS).for_each(|_| is_going.recv().expect("a publisher"));
+        server.drain();
+        let heard: Vec<Told> = subscribers.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        let acknowledged: usize = publishers.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+
+        let all: Vec<u64> = (1..=acknowledged as u64).collect();
+        for (who, told) in heard.iter().enumerate() {
+            assert!(
+                told.offsets == all,
+                "round {round}, {who}: {acknowledged} acknowledged, heard {:?}",
+                told.offsets.last()
+            );
+        }
+        let delays: BTreeSet<u64> = heard.iter().map(|told| told.delay).collect();
+        let window_ms = WINDOW.as_millis() as u64;
+        let (first, last) = (delays.first().expect("some"), delays.last().expect("some"));
+        // Of fifty even draws all beyond a quarter: once in two million runs.
+        assert!(*first < window_ms / 4 && *last >= window_ms * 3 / 4 && *last < window_ms, "{delays:?}");
+        assert!(delays.len() > SUBSCRIBERS * 9 / 10, "{delays:?}");
+    }
+}
+
+fn serve(address: SocketAddr) -> Running {
+    let config = Config { rules: rules(10_000), drain_window: Duration::from_millis(400), ..config() };
+    support::native::builder(config).build().expect("good settings").start(&[address.into()]).expect("a free port")
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it takes no minute")
+}
+
+/// Reads one number that is published as JSON, and what comes before it.
+async fn next_number(subscription: &mut Subscription, gaps: &mut u64) -> u64 {
+    loop {
+        match within(subscription.next()).await.expect("it goes on") {
+            Event::Message { publication, .. } => {
+                let text = std::str::from_utf8(publication.data.bytes()).expect("JSON");
+                return text.parse().expect("a number");
+            }
+            Event::Gap { reset, .. } => {
+                assert!(reset, "the successor has an epoch of its own");
+                *gaps += 1;
+            }
+            Event::Live { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+/// Fifty clients with the real client go from one server to the next. The store is memory, so the successor begins a new epoch
+/// and says so; asking for the recent ones, they have every number all the same, once, in order, but for those of which
+/// their publisher was told that nobody knows.
+#[tokio::test(flavor = "current_thread")]
+async fn clients_go_over_to_the_successor_and_miss_nothing() {
+    let running = serve("127.0.0.1:0".parse().expect("an address"));
+    let address = running.tcp_address().expect("TCP");
+    let url = format!("ws://{address}/v1/ws");
+    let quick = || RealClient::builder(&url).config(|config| config.backoff_min_ms = 20);
+    let (mut clients, mut subscriptions) = (Vec::new(), Vec::new());
+    for _ in 0..SUBSCRIBERS {
+        let client = within(quick().connect()).await.expect("a connection");
+        let options = Subscribe { recent: Some(10_000), ..Subscribe::new(CHANNEL) };
+        subscriptions.push(within(client.subscribe_with(options)).await.expect("subscribed"));
+        clients.push(client);
+    }
+    let publisher = within(quick().connect()).await.expect("a connection");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let publishing = tokio::spawn(async move {
+        let (mut known, mut stopped) = (BTreeMap::new(), stopped);
+        for n in 0_u64.. {
+            let result = within(publisher.publish(CHANNEL, &n)).await;
+            known.insert(n, result.is_ok());
+            if stopped.try_recv().is_ok() && result.is_ok() {
+                return known; // with one at the end that everybody must hear
+            }
+        }
+        unreachable!("there are numbers enough")
+    });
+
+    let mut first = subscriptions.pop().expect("fifty of them");
+    let (mut gaps, mut begun) = (0, vec![next_number(&mut first, &mut 0).await]);
+    let mut waits: Vec<_> = clients.iter().map(RealClient::status).collect();
+    let draining = tokio::task::spawn_blocking(move || running.drain());
+    let mut until = Vec::new();
+    for status in &mut waits {
+        let waiting = within(status.wait_for(|status| matches!(status.state, State::Waiting { .. }))).await;
+        if let State::Waiting { until_ms, .. } = waiting.expect("it lives").state {
+            until.push(until_ms);
+        }
+    }
+    within(draining).await.expect("no panic").expect("a clean end");
+    let successor = serve(address);
+    for status in &mut waits {
+        within(status.wait_for(|status| matches!(status.state, State::Online(_)))).await.expect("it comes back");
+    }
+    stop.send(()).expect("it publishes");
+    let known = publishing.await.expect("no panic");
+    let last = *known.last_key_value().expect("some").0;
+    subscriptions.insert(0, first);
+    for (who, subscription) in subscriptions.iter_mut().enumerate() {
+        let mut heard = if who == 0 { std::mem::take(&mut begun) } else { Vec::new() };
+        while heard.last() != Some(&last) {
+            heard.push(next_number(subscription, &mut gaps).await);
+        }
+        assert!(heard.is_sorted_by(|a, b| a < b), "{who}: each once, in order: {heard:?}");
+        let missed: Vec<_> = known.iter().filter(|(n, ok)| **ok && heard.binary_search(n).is_err()).collect();
+        assert!(missed.is_empty(), "{who} missed {missed:?} of {}", known.len());
+    }
+    assert_eq!(gaps, SUBSCRIBERS as u64, "each was told of the new epoch");
+    for client in clients {
+        client.close().await;
+    }
+    tokio::task::spawn_blocking(move || successor.drain()).await.expect("no panic").expect("a clean end");
+}
