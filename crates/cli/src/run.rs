@@ -1,8 +1,9 @@
 //! A server's life in this process, for `dev` and `serve`: start, greet, read the settings again on SIGHUP, drain on SIGTERM.
 
 use crate::failure::Failure;
+use crate::notify::Notify;
 use fanfare::settings::{Problems, Setting, Settings, Source};
-use fanfare::{Address, Builder, Chat, Fanfare, LogError, LogFormat, Logs, Running, ServeError};
+use fanfare::{Address, AdminOn, Builder, Chat, Fanfare, LogError, LogFormat, Logs, Running, ServeError};
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,31 +24,49 @@ pub(crate) fn run(plan: Plan<'_>) -> Result<(), Failure> {
     log_to_stderr(&plan.settings)?;
     raise_file_limit();
     let mut signals = Signals::watch(plan.again.is_some())?;
-    let running = start(&plan.settings, plan.pages)?;
+    let running = start(&plan.settings, plan.pages).map_err(|error| failed_to_start(error, &plan.settings))?;
     let greeting = (plan.greeting)(&running, &plan.settings);
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
     let _ = std::io::stderr().write_all(greeting.as_bytes());
+    let notify = Notify::from_env();
+    notify.ready();
     while signals.wait_for_one() == Event::Hangup {
         if let Some(again) = plan.again {
+            notify.reloading();
             reload(&running, &plan.settings, again());
+            notify.ready();
         }
     }
+    notify.stopping();
     eprintln!("stopping: clients are told to come back; once more ends it at once");
     signals.exit_at_the_next();
     running.drain()?;
     Ok(())
 }
 
-fn start(settings: &Settings, pages: Option<axum::Router>) -> Result<Running, Failure> {
+/// An address that is in use is one of two settings'.
+fn failed_to_start(error: ServeError, settings: &Settings) -> Failure {
+    let is_admin = |address: &Address| settings.config.admin == AdminOn::Address(address.clone());
+    let hint = match &error {
+        ServeError::Listen { address, source } if source.kind() == ErrorKind::AddrInUse && is_admin(address) => {
+            Some("that is where it would be watched; choose another address with --admin-listen, or \"off\"".to_owned())
+        }
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    Failure { hint: hint.or(failure.hint), ..failure }
+}
+
+fn start(settings: &Settings, pages: Option<axum::Router>) -> Result<Running, ServeError> {
     let build = || builder(settings, pages.clone()).build();
     let is_default = Setting::of("listen").is_some_and(|listen| *settings.source(listen) == Source::Default);
     match build()?.start(&settings.listen) {
         // Not every machine and container has IPv6; nobody asked for it by name.
         Err(ServeError::Listen { address, source }) if is_default && is_v6(&address) && is_missing(&source) => {
             let others: Vec<Address> = settings.listen.iter().filter(|other| !is_v6(other)).cloned().collect();
-            Ok(build()?.start(&others)?)
+            build()?.start(&others)
         }
-        started => Ok(started?),
+        started => started,
     }
 }
 

@@ -123,6 +123,37 @@ fn why_tells_rule_option_and_place() {
     );
 }
 
+/// The blocks of TOML with rules, from this heading on.
+fn configurations<'t>(text: &'t str, heading: &str) -> Vec<&'t str> {
+    let text = &text[text.find(heading).expect("the heading")..];
+    let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap_or_default());
+    blocks.filter(|block| block.contains("[[channels]]")).collect()
+}
+
+#[test]
+fn the_configurations_in_the_documents_are_good() {
+    let documents = [
+        (include_str!("../../../README.md"), "## Rules"),
+        (include_str!("../../../README.zh-CN.md"), "## 规则"),
+        (include_str!("../../../docs/config.md"), "## `[[channels]]`"),
+    ];
+    for (text, heading) in documents {
+        let found = configurations(text, heading);
+        assert!(!found.is_empty(), "{heading}");
+        for file in found {
+            let folder = Folder::with(file);
+            let said = Said::of(folder.command(&["check"]).env("BACKEND_API_KEY", "0123456789abcdef"));
+            assert_eq!(said.status, Some(0), "{file}\n{}", said.stderr);
+            let said = Said::of(
+                folder
+                    .command(&["why", "--user", "ada", "publish", "inbox:bob"])
+                    .env("BACKEND_API_KEY", "0123456789abcdef"),
+            );
+            assert!(said.stdout.starts_with("denied: "), "{said:?}");
+        }
+    }
+}
+
 #[test]
 fn the_manual_has_every_command_and_every_setting() {
     let page = Folder::new().run(&["man"]).stdout;

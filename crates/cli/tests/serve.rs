@@ -14,6 +14,9 @@ use support::{DEADLINE, Folder, Said, Server};
 const FILE: &str = r#"
 listen = "127.0.0.1:0"
 
+[admin]
+listen = "off" # others may run on this machine
+
 [session]
 drain_window = "0s"
 
@@ -97,7 +100,7 @@ fn a_hangup_changes_the_rules_of_live_subscriptions() {
         folder.write("fanfare.toml", &FILE.replace("subscribe = \"anyone\"", "subscribe = \"anyon\""));
         server.signal(Signal::HUP);
         server.wait_for("not reloaded: the old settings stay in force");
-        assert!(server.said.contains("fanfare.toml:13: channels[\"chat:*\"].subscribe"), "{}", server.said);
+        assert!(server.said.contains("fanfare.toml:16: channels[\"chat:*\"].subscribe"), "{}", server.said);
         client.publish("chat:a", &json!("still here")).await.expect("nothing has changed");
         assert!(matches!(next(&mut chat).await, Event::Message { .. }));
 
@@ -157,7 +160,7 @@ fn a_flag_stands_before_a_variable_before_the_file() {
         words("limits.outstanding_max"),
         "limits.outstanding_max = 5 # environment variable FANFARE__LIMITS__OUTSTANDING_MAX"
     );
-    assert_eq!(words("session.drain_window"), "session.drain_window = \"0s\" # other.toml:5");
+    assert_eq!(words("session.drain_window"), "session.drain_window = \"0s\" # other.toml:8");
     assert_eq!(words("limits.questions_max"), "limits.questions_max = 1024 # default");
     assert!(said.stdout.contains("# api_keys.backend = (hidden)"), "{}", said.stdout);
     assert!(!said.stdout.contains("0123456789abcdef"), "{}", said.stdout);
@@ -179,4 +182,17 @@ fn dev_takes_the_same_settings_and_refuses_the_same_mistakes() {
     let said = folder.run(&["dev", "--listen", "localhost:8080"]);
     assert_eq!(said.status, Some(1));
     assert!(said.stderr.contains("--listen: listen = \"localhost:8080\""), "{}", said.stderr);
+}
+
+#[test]
+fn an_address_that_is_taken_names_the_setting_that_wants_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let folder = Folder::with(FILE);
+    for (flag, other) in [("--admin-listen", "--admin-listen"), ("--listen", "choose another port with --listen")] {
+        let said = folder.run(&["serve", flag, &address]);
+        assert_eq!(said.status, Some(1), "{}", said.stderr);
+        assert!(said.stderr.contains(&format!("cannot listen on {address}")), "{}", said.stderr);
+        assert!(said.stderr.contains(other), "{}", said.stderr);
+    }
 }

@@ -311,7 +311,7 @@ fn application(now: Now, question: &Question) -> HookAnswer {
         }
         Question::Publish { publish, .. } => HookAnswer::Publish(publish.clone()),
         Question::Rpc { data, method, .. } if &**method == "echo" => HookAnswer::Result(data.clone()),
-        Question::Rpc { .. } => refused(ErrorCode::NotFound, "there is one method, echo"),
+        Question::Rpc { method, .. } => refused(ErrorCode::NotFound, &format!("no method is called {method:?}")),
     }
 }
 

@@ -329,10 +329,8 @@ fn who(value: &Written, action: Action) -> Result<Vec<Who>, Wrong> {
 
 fn word(text: &str, action: Action) -> Result<Who, Wrong> {
     const ALL: [Who; 6] = [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Hook, Who::Server, Who::Nobody];
-    let may = |who: &Who| match (who, action) {
-        (Who::Subscriber, Action::Subscribe) => false,
-        (Who::Hook, Action::Signal | Action::Enter) => false,
-        _ => true,
+    let may = |who: &Who| {
+        !matches!((who, action), (Who::Subscriber, Action::Subscribe) | (Who::Hook, Action::Signal | Action::Enter))
     };
     let wrong = |problem: String, hint: &str| Wrong { problem, hint: hint.to_owned() };
     match ALL.iter().find(|who| who.word() == text) {

@@ -75,23 +75,25 @@ pub(super) fn command_words() -> impl Iterator<Item = &'static str> + Clone {
 }
 
 /// Reads one entry; `folder` is what a `key_file` is relative to.
-pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKey, Problem> {
-    let refuse = |option: Option<&str>, at: &Source, shown: Option<String>, wrong: Wrong| Problem {
-        severity: Severity::Error,
-        at: at.clone(),
-        key: option.map_or_else(|| format!("api_keys.{name}"), |option| format!("api_keys.{name}.{option}")),
-        value: shown,
-        problem: wrong.problem,
-        allowed: match option {
-            Some("commands") => command_words().collect::<Vec<_>>().join(", "),
-            Some("channels") => "a list of patterns, like [\"chat:*\"]".to_owned(),
-            Some("key_file") => "the path of a file that holds the key alone".to_owned(),
-            Some("key") | None => format!(
-                "a key of at least {KEY_CHARS_MIN} visible ASCII characters, or a table with key or key_file, commands, channels"
-            ),
-            Some(_) => OPTIONS.join(", "),
-        },
-        hint: wrong.hint,
+pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKey, Box<Problem>> {
+    let refuse = |option: Option<&str>, at: &Source, shown: Option<String>, wrong: Wrong| {
+        Box::new(Problem {
+            severity: Severity::Error,
+            at: at.clone(),
+            key: option.map_or_else(|| format!("api_keys.{name}"), |option| format!("api_keys.{name}.{option}")),
+            value: shown,
+            problem: wrong.problem,
+            allowed: match option {
+                Some("commands") => command_words().collect::<Vec<_>>().join(", "),
+                Some("channels") => "a list of patterns, like [\"chat:*\"]".to_owned(),
+                Some("key_file") => "the path of a file that holds the key alone".to_owned(),
+                Some("key") | None => format!(
+                    "a key of at least {KEY_CHARS_MIN} visible ASCII characters, or a table with key or key_file, commands, channels"
+                ),
+                Some(_) => OPTIONS.join(", "),
+            },
+            hint: wrong.hint,
+        })
     };
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {

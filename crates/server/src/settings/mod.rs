@@ -229,7 +229,8 @@ pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Proble
         true => Some((path.to_owned(), read_file(path)?)),
         false => None,
     };
-    let (defaults, environment) = (Settings::default(), process_environment());
+    let (mut defaults, environment) = (Settings::default(), process_environment());
+    defaults.config.admin = AdminOn::Off; // within a program no port is opened that nobody asked for
     let settings = Settings::load(Sources { defaults, file, environment, flags: Vec::new(), has_handlers: true })?;
     for warning in settings.warnings() {
         tracing::warn!("{}", warning.in_one_line());
@@ -290,7 +291,7 @@ impl Loading {
                 }
                 keys.push(key);
             }
-            Err(problem) => self.problems.push(problem),
+            Err(problem) => self.problems.push(*problem),
         }
     }
 
@@ -364,17 +365,23 @@ impl Loading {
             let hint = "write [api_keys] and below it: name = \"key\"";
             return self.refuse(key, at, None, "it is no table of keys", "a table: name = \"key\"", hint);
         }
+        let variable = matches!(at, Source::Environment(_));
         if is_section(first) && section.is_empty() {
-            let hint = format!("write [{first}] and its settings below it");
-            return self.refuse(key, at, shown, "it is a section", "a table", &hint);
+            let hint = if variable {
+                let all = SETTINGS.iter().filter(|setting| setting.section() == first).map(Setting::variable);
+                format!("its variables are: {}", all.collect::<Vec<_>>().join(", "))
+            } else {
+                format!("write [{first}] and its settings below it")
+            };
+            return self.refuse(key, at, shown, "it is a section", "its settings, each by itself", &hint);
         }
         let sections = || SECTIONS.iter().map(|(name, _)| *name).filter(|name| !name.is_empty());
         let top = || SETTINGS.iter().filter(|s| s.section().is_empty()).map(|s| s.key).chain(sections());
         let here = || SETTINGS.iter().filter(|s| s.section() == section).map(Setting::name);
         let elsewhere = SETTINGS.iter().find(|setting| setting.name() == name.replace('-', "_"));
-        let variable = matches!(at, Source::Environment(_));
         let written_as = |key: &str| match Setting::of(key) {
             Some(setting) if variable => setting.variable(),
+            None if variable && key == "api_keys" => format!("{PREFIX}API_KEYS__NAME"),
             _ => key.to_owned(),
         };
         let hint = if let Some(setting) = elsewhere {

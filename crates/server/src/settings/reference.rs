@@ -104,8 +104,21 @@ pub fn manual() -> String {
 impl Setting {
     /// What `--help` says of its flag, where these are the defaults.
     pub fn help(&self, defaults: &Settings) -> String {
-        let default = self.default.map_or_else(|| defaults.shown(self), str::to_owned);
+        let default = self.default.map_or_else(|| as_flag(&defaults.shown(self)), str::to_owned);
         format!("{} [default: {default}]", squeezed(self.doc).trim_end_matches('.'))
+    }
+}
+
+/// TOML as it would be written after a flag.
+fn as_flag(toml: &str) -> String {
+    match toml.trim_matches(['[', ']']).replace('"', "") {
+        none if none.is_empty() => "none".to_owned(),
+        _ => toml
+            .strip_prefix('[')
+            .and_then(|list| list.strip_suffix(']'))
+            .unwrap_or(toml)
+            .replace('"', "")
+            .replace(", ", ","),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use fanfare_hub::Who;
+use proptest::prelude::*;
 
 fn sources(file: &str) -> Sources {
     Sources {
@@ -232,5 +233,35 @@ fn a_loose_rule_above_a_stricter_one_that_it_crosses_is_told() {
             .collect();
         let settings = load(&file);
         assert_eq!(settings.warnings().len(), expected, "{rules:?}: {:?}", settings.warnings());
+    }
+}
+
+/// A file as somebody would write it, with a few characters changed.
+fn mangled() -> impl Strategy<Value = String> {
+    let file = "listen = [\"127.0.0.1:80\"]\n[limits]\nkeys_max = 5\nkey_ttl = \"1.5h\"\n[api_keys]\na = { key = \"${X}\" }\n\
+                [[channels]]\nmatch = \"a:*:{user}\"\nhistory = { size = 1, ttl = \"5s\" }\nrate = \"5/s\"\npublish = [\"hook\"]\n";
+    let change = (0..file.len(), prop::sample::select(&b"\"'[]{}=#$\n.:,*0z \\"[..]));
+    prop::collection::vec(change, 0..6).prop_map(move |changes| {
+        let mut bytes = file.as_bytes().to_vec();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        String::from_utf8(bytes).expect("ASCII")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    /// Whatever a file holds, what is wrong is told with a line of that file.
+    #[test]
+    fn any_text_is_taken_or_told_what_is_wrong_with_a_line(file in prop_oneof![mangled(), any::<String>()]) {
+        if let Err(problems) = Settings::load(sources(&file)) {
+            for problem in &problems.0 {
+                let line = problem.at.line().expect("all of it is from the file");
+                prop_assert!((1..=file.matches('\n').count() + 1).contains(&line), "line {} of {:?}", line, file);
+                prop_assert!(!problem.hint.is_empty() && !problem.allowed.is_empty(), "{}", problem);
+            }
+        }
     }
 }

@@ -97,7 +97,7 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
     if !fraction.is_empty() {
         let parts = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
         let more = fraction.parse::<u64>().ok()?.checked_mul(scale)?;
-        if more % parts != 0 {
+        if !more.is_multiple_of(parts) {
             return None;
         }
         value = value.checked_add(more / parts)?;
@@ -120,7 +120,7 @@ pub(super) fn show_rate((count, ms): (u32, u64)) -> String {
 
 /// In the largest unit that leaves a whole number.
 fn show(value: u64, units: &[(&str, u64)], zero: &str) -> String {
-    match units.iter().find(|(_, scale)| value != 0 && value % scale == 0) {
+    match units.iter().find(|(_, scale)| value != 0 && value.is_multiple_of(*scale)) {
         Some((unit, scale)) => format!("{}{unit}", value / scale),
         None => format!("0{zero}"),
     }
