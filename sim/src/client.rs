@@ -2,11 +2,12 @@
 //! nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
 
 use crate::app::CLOSED;
+use crate::plan::{Habit, Plan};
 use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Proof,
-    Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+    Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
 };
 use std::collections::BTreeMap;
 
@@ -106,14 +107,14 @@ impl Client {
     }
 
     /// The first command of a new connection.
-    pub(crate) fn connect(&mut self, rng: &mut Rng) -> Request {
+    pub(crate) fn connect(&mut self, rng: &mut Rng, plan: &Plan) -> Request {
         self.pending.clear();
         self.online = false;
         let mut subscribe = Vec::new();
         for (channel, wanted) in &mut self.wanted {
             if rng.below(8) > 0 {
                 wanted.state = SubState::Asking;
-                subscribe.push(options(channel, wanted));
+                subscribe.push(options(channel, wanted, plan.habit(self.number, channel)));
             } else {
                 wanted.state = SubState::Idle;
             }
@@ -215,8 +216,10 @@ impl Client {
                 wanted.since = Some(subscribed.position);
             }
             ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed => {}
-            // The application has not said so any more.
-            ReplyBody::Error(error) if error.code == ErrorCode::Denied && **channel == *CLOSED => {
+            // The application has not said so any more, or the rule is too strict for what it always asks.
+            ReplyBody::Error(error)
+                if (error.code == ErrorCode::Denied && **channel == *CLOSED) || error.code == ErrorCode::BadRequest =>
+            {
                 self.wanted.remove(channel);
             }
             _ => {
@@ -229,13 +232,9 @@ impl Client {
     fn pushed(&mut self, now_ms: u64, push: &Push) -> Option<Request> {
         match push {
             Push::Ping => return Some(Request { id: None, command: Command::Pong }),
-            Push::Message { channel, publication } => {
-                if let Some(from) = publication.from.as_ref().and_then(|from| from.client) {
-                    self.meet(from);
-                }
-                if let Some(since) = self.wanted.get_mut(channel).and_then(|wanted| wanted.since.as_mut()) {
-                    since.offset = since.offset.max(publication.offset);
-                }
+            Push::Message { channel, publication } => self.message(channel, publication),
+            Push::Messages { channel, publications } => {
+                publications.iter().for_each(|publication| self.message(channel, publication));
             }
             Push::Gap { channel, position, .. } => {
                 if let Some(wanted) = self.wanted.get_mut(channel) {
@@ -268,6 +267,15 @@ impl Client {
         None
     }
 
+    fn message(&mut self, channel: &ChannelName, publication: &Publication) {
+        if let Some(from) = publication.from.as_ref().and_then(|from| from.client) {
+            self.meet(from);
+        }
+        if let Some(since) = self.wanted.get_mut(channel).and_then(|wanted| wanted.since.as_mut()) {
+            since.offset = since.offset.max(publication.offset);
+        }
+    }
+
     fn meet(&mut self, client: ClientId) {
         if !self.peers.contains(&client) {
             self.peers.push(client);
@@ -278,7 +286,7 @@ impl Client {
     }
 
     /// What must be done whatever the mood: come back, take up subscriptions, give up a silent connection.
-    pub(crate) fn upkeep(&mut self, now_ms: u64, silence_max_ms: u64) -> Act {
+    pub(crate) fn upkeep(&mut self, now_ms: u64, silence_max_ms: u64, plan: &Plan) -> Act {
         if self.pipe.is_some() && now_ms > self.heard_ms + silence_max_ms {
             return Act::Close { finally: false };
         }
@@ -289,7 +297,8 @@ impl Client {
             |(_, wanted): &(&ChannelName, &mut Wanted)| wanted.state == SubState::Idle && now_ms >= wanted.retry_ms;
         if let Some((channel, wanted)) = self.wanted.iter_mut().find(idle) {
             wanted.state = SubState::Asking;
-            let (channel, options) = (channel.clone(), options(channel, wanted));
+            let options = options(channel, wanted, plan.habit(self.number, channel));
+            let channel = channel.clone();
             let command = Command::Subscribe { subs: vec![options], many: false };
             return Act::Send(self.request(command, Asked::Subscribe(vec![channel])));
         }
@@ -297,7 +306,8 @@ impl Client {
     }
 
     /// One free act of a client that is online.
-    pub(crate) fn act(&mut self, rng: &mut Rng, channels: &[ChannelName], numbers: &mut Numbers, pad: u64) -> Act {
+    pub(crate) fn act(&mut self, rng: &mut Rng, plan: &Plan, numbers: &mut Numbers) -> Act {
+        let (channels, pad) = (&plan.channels[..], plan.payload_max);
         let channel = channels[rng.below(channels.len() as u64) as usize].clone();
         let known = self.wanted.get(&channel).map(|wanted| wanted.state);
         match rng.below(32) {
@@ -313,7 +323,7 @@ impl Client {
                 let mut subs = Vec::new();
                 for channel in &all {
                     let wanted = Wanted { state: SubState::Asking, presence, recent, ..Wanted::default() };
-                    subs.push(options(channel, &wanted));
+                    subs.push(options(channel, &wanted, plan.habit(self.number, channel)));
                     self.wanted.insert(channel.clone(), wanted);
                 }
                 let many = subs.len() > 1 || rng.below(4) == 0;
@@ -393,10 +403,8 @@ impl Client {
     }
 }
 
-fn options(channel: &ChannelName, wanted: &Wanted) -> SubOptions {
-    let mut options = SubOptions::new(channel.clone());
-    options.since = wanted.since;
-    options.recent = wanted.recent;
-    options.presence = wanted.presence;
-    options
+fn options(channel: &ChannelName, wanted: &Wanted, habit: Habit) -> SubOptions {
+    let &Wanted { since, recent, presence, .. } = wanted;
+    let Habit { batch, slow } = habit;
+    SubOptions { since, recent, presence, batch, slow, ..SubOptions::new(channel.clone()) }
 }

@@ -6,6 +6,7 @@
 use crate::application::plain;
 use crate::client::Numbers;
 use crate::ledger::Kept;
+use crate::plan::Plan;
 use crate::store::Stores;
 use bytes::Bytes;
 use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State};
@@ -87,21 +88,17 @@ impl CoreClient {
     }
 
     /// One free act of the application.
-    pub(crate) fn act(
-        &mut self,
-        now_ms: u64,
-        rng: &mut Rng,
-        channels: &[ChannelName],
-        numbers: &mut Numbers,
-        pad: u64,
-    ) {
+    pub(crate) fn act(&mut self, now_ms: u64, rng: &mut Rng, plan: &Plan, client: usize, numbers: &mut Numbers) {
+        let (channels, pad) = (&plan.channels[..], plan.payload_max);
         let channel: Arc<str> = channels[rng.below(channels.len() as u64) as usize].as_str().into();
         let is_known = self.channels.contains_key(&channel);
         match rng.below(32) {
             0..=5 if !is_known => {
                 self.channels.insert(channel.clone(), Followed::default());
+                let habit = name(&channel).map(|name| plan.habit(client, &name)).unwrap_or_default();
                 let mut options = Subscribe::new(channel.clone());
                 options.presence = rng.below(2) == 0;
+                (options.batch, options.slow) = (habit.batch, habit.slow);
                 self.call(now_ms, Asked::Subscribe(channel), Call::Subscribe(Box::new(options)));
             }
             6 if is_known => {

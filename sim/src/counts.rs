@@ -47,6 +47,9 @@ counts! {
     presence_counts, "counts of presence told";
     core_messages, "publications that the client core told its application";
     core_gaps, "losses that the client core told its application";
+    batches, "batches of more than one publication";
+    passed_over, "gaps told to those who want only the latest";
+    slow_refused, "choices that the rule is too strict for";
     resumed, "sessions resumed";
     adopted, "sessions resumed on another shard";
     not_resumed, "sessions that could not be resumed";

@@ -25,6 +25,8 @@ struct Life {
 pub(crate) struct Kept {
     pub(crate) publication: Arc<Publication>,
     pub(crate) order: u64,
+    /// When, on the monotonic clock.
+    pub(crate) at_ms: u64,
 }
 
 impl Kept {
@@ -34,9 +36,9 @@ impl Kept {
 }
 
 impl Ledger {
-    pub(crate) fn accepted(&mut self, channel: &ChannelName, epoch: Epoch, publication: Arc<Publication>) {
+    pub(crate) fn accepted(&mut self, at_ms: u64, channel: &ChannelName, epoch: Epoch, publication: Arc<Publication>) {
         self.order += 1;
-        let kept = Kept { publication, order: self.order };
+        let kept = Kept { publication, order: self.order, at_ms };
         let lives = self.channels.entry(channel.clone()).or_default();
         match lives.iter_mut().find(|life| life.epoch == epoch) {
             Some(life) => life.entries.push(kept),

@@ -16,6 +16,7 @@ mod plan;
 mod run;
 mod store;
 mod trace;
+mod watch;
 mod wire;
 mod world;
 

@@ -1,5 +1,6 @@
 //! One connection as the network has it: the server's outbox, bytes on the way in both directions, and what is broken.
 
+use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{ConnId, Outbox, Request};
@@ -32,6 +33,7 @@ pub(crate) struct Pipe {
     pub(crate) flushing: bool,
     /// The hub knows that the outbox is over its mark: what it has appended since.
     pub(crate) full: Option<SinceFull>,
+    pub(crate) watch: Watch,
     /// Bytes that the network holds for the client.
     pub(crate) in_flight: usize,
     pub(crate) down_last_ms: u64,
@@ -81,6 +83,7 @@ impl Pipe {
             held: false,
             flushing: false,
             full: None,
+            watch: Watch::default(),
             in_flight: 0,
             down_last_ms: 0,
             up_last_ms: 0,

@@ -3,7 +3,8 @@
 //! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults, because
 //! a world in which everything fails at once never gets far enough to break anything subtle.
 
-use fanfare_hub::{ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
+use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -14,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
+    /// How each client follows each channel, where that is not as by default.
+    pub(crate) habits: BTreeMap<(usize, ChannelName), Habit>,
     pub(crate) faults: Faults,
     /// There is an application that publishes, subscribes others and sends them away.
     pub(crate) app: bool,
@@ -27,6 +30,13 @@ pub(crate) struct Plan {
     pub(crate) window: usize,
     /// The largest payload.
     pub(crate) payload_max: u64,
+}
+
+/// What a client always asks for when it subscribes to a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Habit {
+    pub(crate) batch: Option<Batch>,
+    pub(crate) slow: Option<Slow>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -106,6 +116,7 @@ impl Plan {
             cores: rng.below(4) as usize,
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
+            habits: BTreeMap::new(),
             faults,
             app: rng.below(2) == 0,
             hooks: HookPlan::default(),
@@ -124,6 +135,45 @@ impl Plan {
             plan.channels.truncate(2);
         }
         plan
+    }
+
+    /// Some clients have habits, and then some rules are strict. Drawn by themselves: a world without them stays what it is.
+    pub(crate) fn draw_habits(&mut self, mut rng: Rng) {
+        if rng.below(3) > 0 {
+            return;
+        }
+        for rule in &mut self.rules {
+            if rng.below(4) == 0 {
+                rule.slow = [Slow::Latest, Slow::Latest, Slow::Disconnect][rng.below(3) as usize];
+            }
+        }
+        for client in 0..self.clients + self.cores {
+            for channel in &self.channels {
+                let batch = Batch {
+                    size: [2, 5, 10, 50][rng.below(4) as usize],
+                    delay_ms: [20, 100, 500, 2_000][rng.below(4) as usize],
+                };
+                let slow = Slow::ALL[rng.below(3) as usize];
+                let habit =
+                    Habit { batch: (rng.below(2) == 0).then_some(batch), slow: (rng.below(2) == 0).then_some(slow) };
+                self.habits.insert((client, channel.clone()), habit);
+            }
+        }
+    }
+
+    pub(crate) fn habit(&self, client: usize, channel: &ChannelName) -> Habit {
+        self.habits.get(&(client, channel.clone())).copied().unwrap_or_default()
+    }
+
+    /// What the rule of a channel says of slow subscribers.
+    pub(crate) fn slow(&self, channel: &ChannelName) -> Slow {
+        self.rule_of(Some(channel)).map_or(Slow::Pull, |rule| rule.slow)
+    }
+
+    /// True where what a store accepts is known to its only shard at once.
+    pub(crate) fn is_exact(&self) -> bool {
+        let StoreFaults { late, unavailable, unknown, twice, disordered: _, loses } = self.faults.store;
+        self.shards == 1 && late + unavailable + unknown + twice == 0 && !loses
     }
 
     /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before there were
@@ -166,6 +216,7 @@ impl Plan {
         let closed = shut.and_then(|name| Pattern::new(name.as_str()).ok()).map(|pattern| Rule {
             subscribe: Vec::new(),
             history: self.rule_of(shut).map_or(Retain::default(), |rule| rule.history),
+            slow: shut.map_or(Slow::Pull, |name| self.slow(name)),
             ..Rule::open(pattern)
         });
         Rules::new(closed.into_iter().chain(self.rules.iter().cloned()).collect())

@@ -116,7 +116,7 @@ impl Stores {
         let channel = channel_of(&op).clone();
         let answer = self.shards[shard].memory.submit(now, token, op).unwrap_or(Answer::Unavailable);
         if let Answer::Appended { epoch, publication } = &answer {
-            self.ledger.accepted(&channel, *epoch, publication.clone());
+            self.ledger.accepted(now.mono_ms, &channel, *epoch, publication.clone());
         }
         answer
     }

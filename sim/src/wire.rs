@@ -172,17 +172,16 @@ fn subscribe_of(options: &SubOptions) -> native_client::Subscribe {
         recent: options.recent,
         presence: options.presence,
         signals: options.signals,
+        batch: options.batch,
+        slow: options.slow,
     }
 }
 
 /// What a client reads in a text of the server.
-pub(crate) fn read_message(text: &str) -> Result<ServerMessage, String> {
+pub(crate) fn read_messages(text: &str) -> Result<Vec<ServerMessage>, String> {
     let mut messages = Vec::new();
     native_client::decode(text, &mut messages).map_err(|error| format!("the client cannot read {text}: {error}"))?;
-    match messages.len() {
-        1 => messages.pop().ok_or_else(String::new),
-        count => Err(format!("{count} messages in one text: {text}")),
-    }
+    Ok(messages)
 }
 
 /// The ticket in `connected`.
@@ -193,8 +192,20 @@ pub(crate) fn ticket_in(message: &ServerMessage) -> Option<Box<str>> {
     }
 }
 
-/// True where what a client read is what the hub said.
-pub(crate) fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
+/// True where what a client read is what the hub said: one message, or as many as were gathered.
+pub(crate) fn agree(read: &[ServerMessage], said: &ToClient) -> bool {
+    match said {
+        ToClient::Push(Push::Messages { channel, publications }) => {
+            let message = |publication: &Arc<Publication>| {
+                ToClient::Push(Push::Message { channel: channel.clone(), publication: publication.clone() })
+            };
+            read.len() == publications.len() && read.iter().zip(&publications[..]).all(|(r, p)| agrees(r, &message(p)))
+        }
+        said => read.len() == 1 && agrees(&read[0], said),
+    }
+}
+
+fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
     match (read, said) {
         (
             ServerMessage::Message { channel, publication },

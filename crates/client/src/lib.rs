@@ -15,6 +15,6 @@ pub use shell::{Builder, Client, ConnectError, Incoming, QUEUE_MAX, RpcError, St
 
 pub use fanfare_hub::{Data, PresenceKind};
 pub use fanfare_wire::native::client::{
-    Connected, ErrorReply, From, History, HistoryFrom, Position, Presence, PresenceChange, PresenceEntry, Publication,
-    Publish, ServerLimits, Signal, Subscribe,
+    Batch, Connected, ErrorReply, From, History, HistoryFrom, Position, Presence, PresenceChange, PresenceEntry,
+    Publication, Publish, ServerLimits, Signal, Slow, Subscribe,
 };

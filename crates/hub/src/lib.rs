@@ -13,6 +13,8 @@ mod disconnect;
 mod effects;
 mod error;
 mod front;
+#[doc(hidden)]
+pub mod fuzz;
 mod home;
 mod hook;
 mod ids;

@@ -35,6 +35,10 @@ pub struct Limits {
     pub signals_waiting_max: usize,
     /// Idempotency keys kept per channel; the oldest goes first. Default 1024.
     pub keys_max: usize,
+    /// Publications in one batch of a subscription. Default 200.
+    pub batch_size_max: usize,
+    /// How long a batch may be gathered, in ms. Default 10 s.
+    pub batch_delay_ms_max: u64,
     /// Entries of one channel's presence beyond which only the count is told. Default 1000.
     pub presence_entries_max: usize,
     /// Bytes of one presence entry's data. Default 4 KiB.
@@ -81,6 +85,8 @@ impl Default for Limits {
             fanout_slice: 4096,
             signals_waiting_max: 64,
             keys_max: 1024,
+            batch_size_max: 200,
+            batch_delay_ms_max: 10_000,
             presence_entries_max: 1000,
             presence_bytes_max: 4 << 10,
             key_ttl_ms: 120_000,

@@ -110,6 +110,8 @@ pub(crate) enum ToHome {
         token: AskToken,
         at: Position,
         edge: bool,
+        /// Only the newest of it: the subscriber wants no more of what it missed.
+        newest: bool,
     },
     /// The edge dropped deliveries or missed one: it takes none until it has pulled.
     Behind,

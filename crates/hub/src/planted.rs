@@ -44,6 +44,15 @@ rows! {
     FullIsRead, "A connection is read although its outbox is full.";
     KeyUnchecked, "A key that was used is taken for a new one.";
     HistoryUnbounded, "The history of a shard grows beyond its bound.";
+    LatestReadsAll, "A subscriber that wants only the latest pulls all that it missed.";
+    LatestUntold, "A subscriber that wants only the latest is not told that something was passed over.";
+    SlowUnchecked, "A subscriber may choose what its rule is too strict for.";
+    SlowByRule, "A subscriber's own choice of being disconnected when slow is forgotten.";
+    BatchOfOne, "A batch is told with its first publication.";
+    BatchForAll, "A batch is told to its receivers whether or not all of it is for them.";
+    BatchFromItsStart, "A subscriber that came while a batch was gathered gets all of it.";
+    BatchRemindedOnce, "Only the first batch of a group is looked at when its time has come.";
+    BatchAfterSkip, "What was gathered before a gap is told after it.";
     MembersUntold, "The home is not told that subscriptions have ended.";
     MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
     AwayKept, "A session without connection outlives its disconnection by the application.";

@@ -168,13 +168,30 @@ pub enum PresenceMode {
     Full,
 }
 
-/// What happens to a subscriber that reads too slowly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What happens to a subscriber that reads too slowly. In the order of what it costs the server: a subscriber may ask for what
+/// its rule says or for what comes after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slow {
     /// It is behind, and pulls what it missed as it drains.
     Pull,
+    /// It is behind, and as it drains it is told a gap and the newest publication.
+    Latest,
     /// It is closed, and comes back.
     Disconnect,
+}
+
+impl Slow {
+    /// All of them, in order.
+    pub const ALL: [Slow; 3] = [Slow::Pull, Slow::Latest, Slow::Disconnect];
+
+    /// The word in the configuration and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Slow::Pull => "pull",
+            Slow::Latest => "latest",
+            Slow::Disconnect => "disconnect",
+        }
+    }
 }
 
 /// How much of a channel is kept.

@@ -217,7 +217,7 @@ impl Shard {
         self.input(now, input, effects);
         self.deliver_local(now, effects);
         effects.set_again(self.front.has_more());
-        effects.set_wake(self.wheel.next_ms());
+        effects.set_wake([self.wheel.next_ms(), self.front.next_batch_ms()].into_iter().flatten().min());
     }
 
     /// True where no command waits for its answer and everybody who keeps up has been given what has come to this shard: what
@@ -371,6 +371,7 @@ impl Shard {
             }
         }
         self.due = due;
+        self.front(now, effects, |front, cx| front.tell_batches(cx));
     }
 
     fn front<T>(

@@ -4,6 +4,7 @@ use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, UserId};
 use crate::name::ChannelName;
+use crate::rules::Slow;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -97,6 +98,11 @@ impl Publication {
             + self.data.bytes().len()
             + self.event.as_deref().map_or(0, str::len)
             + self.key.as_deref().map_or(0, str::len)
+    }
+
+    /// True when it is not for every subscriber: its audience is limited, or its publisher does not want its own copy.
+    pub fn is_narrow(&self) -> bool {
+        self.audience.is_some() || !self.echo
     }
 
     /// True when `client` is to have it in history and recovery (live, its own copy may be unwanted besides).
@@ -224,13 +230,29 @@ pub struct SubOptions {
     pub presence: bool,
     /// Signals are wanted.
     pub signals: bool,
+    /// Deliveries are to be gathered.
+    pub batch: Option<Batch>,
+    /// What is to happen when this subscriber reads too slowly, where the rule's choice is not the wanted one. Only one that
+    /// asks no more of the server than the rule's.
+    pub slow: Option<Slow>,
 }
 
 impl SubOptions {
     /// The defaults for `channel`: live publications and signals.
     pub fn new(channel: ChannelName) -> Self {
-        SubOptions { channel, since: None, recent: None, presence: false, signals: true }
+        SubOptions { channel, since: None, recent: None, presence: false, signals: true, batch: None, slow: None }
     }
+}
+
+/// How the publications of a subscription are gathered: told together when there are `size` of them, when the first has
+/// waited for `delay_ms`, or when they fill a page. Both are taken rounded down to 1, 2 or 5 times a power of ten, so that the
+/// subscribers of a channel share their batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Batch {
+    /// At most so many, from 1; with 1 nothing is gathered.
+    pub size: u32,
+    /// Waiting at most so many ms; with 0 nothing is gathered.
+    pub delay_ms: u32,
 }
 
 /// A publication that is to be.
@@ -469,6 +491,13 @@ pub enum Push {
         /// It.
         publication: Arc<Publication>,
     },
+    /// Publications that were gathered for whoever asked for batches: two or more, in order.
+    Messages {
+        /// Their channel.
+        channel: ChannelName,
+        /// They.
+        publications: Arc<[Arc<Publication>]>,
+    },
     /// A signal.
     Signal(Arc<SignalPush>),
     /// Somebody entered, left or changed.
@@ -489,7 +518,7 @@ pub enum Push {
         /// Who is there.
         snapshot: Arc<PresenceSnapshot>,
     },
-    /// Live from here; what lay before is lost.
+    /// Live from here; what lay before is lost, or was passed over for a subscriber that wants only the latest.
     Gap {
         /// The channel.
         channel: ChannelName,

@@ -59,6 +59,95 @@ fn a_rule_can_end_slow_connections_instead() {
     }
 }
 
+fn with_slow(slow: Slow) -> SubOptions {
+    SubOptions { slow: Some(slow), ..SubOptions::new(channel("chat:a")) }
+}
+
+#[test]
+fn who_wants_only_the_latest_gets_a_gap_and_the_newest_when_it_reads_again() {
+    for (shards, by_rule) in shard_counts().into_iter().flat_map(|shards| [(shards, false), (shards, true)]) {
+        let mut rule = open_rule("**");
+        rule.slow = if by_rule { Slow::Latest } else { Slow::Pull };
+        let mut net = Net::with(shards, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let options = if by_rule { SubOptions::new(channel("chat:a")) } else { with_slow(Slow::Latest) };
+        net.subscribe_with(bob, options);
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=90);
+        net.read_again(bob);
+        net.publish(ada, "chat:a", "91");
+        let told = net.take(bob);
+        assert_eq!(gaps(&told), [(89, false)]);
+        let gap = told.iter().position(|told| matches!(told, Told::Push(Push::Gap { .. }))).expect("a gap");
+        let before = messages(&told[..gap]);
+        assert!(before.len() < 50, "all of it was told first");
+        assert_eq!(before, numbers(1..=before.len() as u32));
+        assert_eq!(messages(&told[gap..]), numbers(90..=91));
+    }
+}
+
+#[test]
+fn who_wants_only_the_latest_recovers_all_the_same() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, small(), open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.publish_all(ada, "chat:a", 1..=90);
+        let start = Position { offset: 0, ..net.publish(ada, "chat:a", "91") };
+        net.subscribe_with(bob, SubOptions { since: Some(start), ..with_slow(Slow::Latest) });
+        net.settle();
+        let told = net.take(bob);
+        let first = told.iter().find_map(|told| match told {
+            Told::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(texts(&subscribed.publications)),
+            _ => None,
+        });
+        let all = [first.expect("subscribed"), messages(&told)].concat();
+        assert_eq!((all, gaps(&told)), (numbers(1..=91), vec![]));
+    }
+}
+
+#[test]
+fn nothing_of_a_channel_without_history_is_left_for_who_wants_the_latest() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.history.count = 0;
+        let mut net = Net::with(shards, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe_with(bob, with_slow(Slow::Latest));
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=60);
+        net.read_again(bob);
+        assert_eq!(gaps(&net.take(bob)), [(60, false)]);
+        net.publish(ada, "chat:a", "61");
+        assert_eq!(net.take_messages(bob), ["61"]);
+    }
+}
+
+#[test]
+fn a_subscriber_chooses_what_asks_no_more_of_the_server_than_its_rule() {
+    use Slow::*;
+    for (of_rule, choice) in Slow::ALL.into_iter().flat_map(|rule| Slow::ALL.map(|choice| (rule, choice))) {
+        let mut rule = open_rule("chat:*");
+        rule.slow = of_rule;
+        let mut net = Net::with(1, small(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(0));
+        let body = net.ask(bob, Command::Subscribe { subs: vec![with_slow(choice)], many: false });
+        if choice < of_rule {
+            let ReplyBody::Error(error) = body else {
+                panic!("{choice:?} was allowed where the rule says {of_rule:?}")
+            };
+            assert_eq!((error.code, error.rule.as_deref()), (ErrorCode::BadRequest, Some("chat:*")));
+            assert!(error.message.contains(of_rule.word()) && error.message.contains(choice.word()), "{error}");
+            continue;
+        }
+        net.peers[bob].reads = false;
+        for number in 0..60 {
+            net.send(ada, publish("chat:a", &number.to_string()));
+        }
+        let closed = (choice == Disconnect).then_some(fanfare_hub::Disconnect::Slow);
+        assert_eq!(net.peers[bob].closed, closed, "{choice:?} where the rule says {of_rule:?}");
+    }
+}
+
 /// Its own pages fill the outbox of one who recovers more than that holds: ended for it, it would never arrive.
 #[test]
 fn who_catches_up_is_not_ended_as_slow() {

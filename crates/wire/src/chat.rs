@@ -299,7 +299,8 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Message { publication, .. } => message(publication, out),
         Push::Signal(signal) if &*signal.signal.event == TYPING => typing(signal, out),
         Push::Presence(push) => return presence(push, out),
-        Push::Gap { .. } => return Written::Close(Disconnect::Lost),
+        // No chat asks for batches; one that came all the same could not be told as one message.
+        Push::Gap { .. } | Push::Messages { .. } => return Written::Close(Disconnect::Lost),
         Push::Disconnect { reason, .. } => return Written::Close(*reason),
         // Rooms are channels with this prefix: another one was the server's to give, and is the server's to take.
         Push::Unsubscribed { channel, .. } if !channel.starts_with(CHANNEL_PREFIX) => return Written::Nothing,

@@ -8,11 +8,12 @@ mod presence;
 use crate::application::{plain, user_of};
 use crate::counts::Counts;
 use crate::ledger::Kept;
+use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, Now, Position, Publication, Publish, Push,
-    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, SubOptions, Subscribed, UserId,
+    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, Slow, SubOptions, Subscribed, UserId,
 };
 use presence::Presences;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -280,6 +281,19 @@ impl Checker {
         (subscribers, open.count() as u64)
     }
 
+    /// How a client asked to follow the channel that is answered under this id.
+    pub(crate) fn habit(&self, pipe: usize, id: Option<&RequestId>, channel: &ChannelName) -> Habit {
+        let view = self.views.get(&pipe);
+        let want = view.and_then(|view| match id {
+            Some(RequestId::Number(id)) => match view.pending.get(id)? {
+                Asked::Subscribe(wants) => wants.iter().find(|want| want.options.channel == *channel),
+                _ => None,
+            },
+            _ => view.bare.get(channel),
+        });
+        want.map(|want| Habit { batch: want.options.batch, slow: want.options.slow }).unwrap_or_default()
+    }
+
     /// A client has received a message.
     pub(crate) fn got(
         &mut self,
@@ -476,6 +490,7 @@ impl Checker {
             ReplyBody::Subscribed(subscribed) => subscribed,
             ReplyBody::Error(error) => {
                 let already = error.code == ErrorCode::AlreadySubscribed;
+                self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
                 if already != view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
@@ -547,6 +562,13 @@ impl Checker {
                 view.subs.insert(channel.clone(), sub);
                 return verdict;
             }
+            Push::Messages { channel, publications } => {
+                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let mut each = publications.iter();
+                let verdict = each.try_for_each(|p| self.message(view, channel, &mut sub, p, stores));
+                view.subs.insert(channel.clone(), sub);
+                return verdict;
+            }
             Push::Gap { channel, position, reset } => {
                 let sub = view.subs.get_mut(channel).ok_or_else(|| deaf(channel))?;
                 let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
@@ -559,6 +581,12 @@ impl Checker {
                     self.counts.gaps += 1;
                     if position.offset <= sub.at.offset {
                         return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
+                    }
+                    let rule = rules.of(channel).map_or(Slow::Pull, |rule| rule.slow);
+                    if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
+                        self.counts.passed_over += 1;
+                        sub.at = *position;
+                        return Ok(());
                     }
                     // A history only ever loses its beginning: what is there now was there when the gap was told.
                     if let Some((floor, top)) = stores.reach(now, channel, retain) {

@@ -21,13 +21,12 @@ impl World {
             return Ok(());
         };
         let silence_max_ms = 2 * self.plan.limits.heartbeat_ms + 500;
-        let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms)];
+        let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms, &self.plan)];
         if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
             // Now and then somebody has much to say.
             let many = if self.rng.below(40) == 0 { self.rng.below(20) } else { 1 };
-            let pad = self.plan.payload_max;
             let actor = &mut self.clients[client];
-            acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan.channels, &mut self.numbers, pad)));
+            acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan, &mut self.numbers)));
             if self.plan.hooks.hooks.rpc && self.rng.below(12) == 0 {
                 acts.push(actor.call(&mut self.rng, &mut self.numbers));
             }
@@ -86,11 +85,10 @@ impl World {
             return self.core(client, CoreInput::Start);
         }
         if !self.calm {
-            let pad = self.plan.payload_max;
             if self.plan.hooks.hooks.rpc && self.rng.below(20) == 0 {
                 self.cores[index].ask_method(self.now_ms, &mut self.numbers, &mut self.rng);
             }
-            self.cores[index].act(self.now_ms, &mut self.rng, &self.plan.channels, &mut self.numbers, pad);
+            self.cores[index].act(self.now_ms, &mut self.rng, &self.plan, client, &mut self.numbers);
         }
         self.core_outputs(client)
     }

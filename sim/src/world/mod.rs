@@ -19,12 +19,13 @@ use crate::pipe::{Pipe, SinceFull};
 use crate::plan::Plan;
 use crate::store::Stores;
 use crate::trace::Trace;
+use crate::watch::Said;
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, AppAnswer, AppToken, Appended, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken,
-    PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
+    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
+    OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -109,6 +110,7 @@ impl World {
     pub(crate) fn new(seed: u64, events: usize) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
         let mut plan = Plan::draw(&mut rng);
+        plan.draw_habits(Rng::new(seed ^ 0x6861_6269_7473));
         let mut hook_rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x4007);
         plan.draw_hooks(&mut hook_rng);
         let now_ms = 1_000_000 + rng.below(1_000_000);
@@ -343,14 +345,21 @@ impl World {
             self.turn += 1;
             let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
             self.shards[shard].shard.handle(now, input, &mut effects);
-            if let Some(pipe) = full.and_then(|conn| self.pipe_of(shard, conn)) {
+            let full = full.and_then(|conn| self.pipe_of(shard, conn));
+            let mut must_close = false;
+            if let Some(pipe) = full {
                 self.pipes[pipe].full = Some(SinceFull::default());
+                // Where a store loses, subscribers are set back without a word, and catch up.
+                must_close = self.pipes[pipe].watch.full() && !self.plan.faults.store.loses;
             }
             let mut list = effects.take_list();
             for effect in list.drain(..) {
-                self.effect(shard, effect, &effects, &mut inputs);
+                self.effect(shard, effect, &effects, &mut inputs)?;
             }
             effects.put_back(list);
+            if let Some(pipe) = full.filter(|pipe| must_close && self.pipes[*pipe].server_open) {
+                return Err(format!("pipe {pipe} is slow and follows a channel that disconnects for it"));
+            }
             self.after_handle(shard, &effects);
             self.shards[shard].effects = effects;
         }
@@ -358,16 +367,23 @@ impl World {
         self.bounds(shard)
     }
 
-    fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) {
+    fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) -> Verdict {
         match effect {
             Effect::Push { push, to, .. } => {
                 let recipients = effects.recipients(to);
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
-                let counts = matches!(push, Push::Message { .. });
+                let counts = matches!(push, Push::Message { .. } | Push::Messages { .. });
                 let message = Rc::new(ToClient::Push(push));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 for conn in recipients {
                     let turn = self.turn;
+                    if let Some(pipe) = self.pipe_of(shard, *conn) {
+                        let (said, pipe) = (self.said(), &mut self.pipes[pipe]);
+                        if let ToClient::Push(push) = &*message {
+                            let batch = pipe.watch.pushed(push, said, &self.plan, &self.stores.borrow().ledger)?;
+                            self.counts.batches += u64::from(batch);
+                        }
+                    }
                     if let Some(since) = self.full_of(shard, *conn).filter(|_| counts) {
                         since.turns += usize::from(since.last_turn != turn);
                         since.last_turn = turn;
@@ -377,6 +393,10 @@ impl World {
             }
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
+                if let Some(pipe) = self.pipe_of(shard, conn) {
+                    let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
+                    self.pipes[pipe].watch.replied(&reply.body, &self.plan, &asked)?;
+                }
                 let message = Rc::new(ToClient::Reply(reply));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 if let Some(since) = self.full_of(shard, conn) {
@@ -426,6 +446,11 @@ impl World {
                 self.at(at_ms, Event::Inbox { shard: to });
             }
         }
+        Ok(())
+    }
+
+    fn said(&self) -> Said {
+        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max: self.plan.limits.page_bytes_max }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {

@@ -41,7 +41,7 @@ impl World {
         connector.pipe = Some(pipe);
         connector.shard = shard;
         connector.heard_ms = self.now_ms;
-        let request = connector.connect(&mut self.rng);
+        let request = connector.connect(&mut self.rng, &self.plan);
         self.send(pipe, request)
     }
 
@@ -137,6 +137,7 @@ impl World {
             if drained {
                 self.counts.drained += 1;
                 self.pipes[index].full = None;
+                self.pipes[index].watch.drained(self.plan.is_exact(), &self.stores.borrow().ledger);
                 self.trace.note(self.now_ms, || format!("pipe {index} has drained"));
                 self.handle(shard, Input::Drained(conn))?;
             }
@@ -180,8 +181,8 @@ impl World {
     pub(super) fn hear(&mut self, index: usize, text: &str) -> Verdict {
         let client = self.pipes[index].client;
         let said = self.pipes[index].said.pop_front().ok_or("wire: a text that nobody said")?;
-        let read = wire::read_message(text)?;
-        if !wire::agrees(&read, &said) {
+        let read = wire::read_messages(text)?;
+        if !wire::agree(&read, &said) {
             return Err(format!("wire: {said:?} was read as {read:?}"));
         }
         self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {text}"));
@@ -193,7 +194,7 @@ impl World {
             }
             return self.core(client, CoreInput::Text(text));
         }
-        if let Some(sealed) = wire::ticket_in(&read) {
+        if let Some(sealed) = read.first().and_then(wire::ticket_in) {
             self.clients[client].sealed = Some(sealed);
         }
         match self.clients[client].got(self.now_ms, &said) {

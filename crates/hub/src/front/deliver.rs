@@ -4,7 +4,7 @@
 //! in between.
 
 use super::ask::{Ask, Asker, ReplyTo};
-use super::edge::Behind;
+use super::edge::{Behind, Turn};
 use super::session::SessionRef;
 use super::{Cx, Front};
 use crate::app::AppAnswer;
@@ -138,8 +138,10 @@ impl Front {
     /// Fans out what waits on an edge, as far as one slice goes.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
         let Some(edge) = self.edges.edges.get_mut(index as usize) else { return };
-        let (slice, page) = (cx.limits.fanout_slice, (cx.turn, cx.limits.page_bytes_max));
-        let left = edge.fan_out(&mut self.sessions, cx.effects, slice, page);
+        let turn = Turn { number: cx.turn, now_ms: cx.now.mono_ms, page_bytes: cx.limits.page_bytes_max };
+        let left = edge.fan_out(&mut self.sessions, cx.effects, cx.limits.fanout_slice, turn);
+        let life = edge.life;
+        edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, index, life, group));
         self.pulls.extend(self.sessions.left_behind.drain(..));
         if left == 0 && edge.has_work() {
             if !self.edges.running.contains(&index) {
@@ -153,7 +155,7 @@ impl Front {
                 self.counts.edge_pulls += 1;
                 let (channel, life) = (edge.name.clone(), edge.life);
                 let token = self.asks.insert(Ask::EdgePull { edge: index, life });
-                self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true });
+                self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true, newest: false });
             }
         } else if edge.presence_stale {
             edge.presence_stale = false;
@@ -161,6 +163,21 @@ impl Front {
             let token = self.asks.insert(Ask::EdgePresence { edge: index, life });
             self.tell_home(cx, &channel, ToHome::Presence { token });
         }
+    }
+
+    /// The time of some batches has come.
+    pub(crate) fn tell_batches(&mut self, cx: &mut Cx<'_>) {
+        while let Some((index, life, group)) = self.reminders.next_due(cx.now.mono_ms) {
+            if let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
+                edge.reminded(group, cx.now.mono_ms);
+                self.run(cx, index);
+            }
+        }
+    }
+
+    /// When the time of the next batch comes.
+    pub(crate) fn next_batch_ms(&self) -> Option<u64> {
+        self.reminders.next_ms()
     }
 
     /// Goes on with one fan-out that was interrupted, one session that catches up, and one command for many sessions. True while there are more.

@@ -1,9 +1,10 @@
-//! Edges: what this shard knows of a channel that its sessions follow. Members are grouped by wire, so that a publication
-//! is encoded once for each; a fan-out walks a dense array and can stop and go on.
+//! Edges: what this shard knows of a channel that its sessions follow. Members are grouped by wire and variant (the batch they
+//! asked for), so that a publication is encoded once for each group; a fan-out walks a dense array and can stop and go on.
 //!
 //! A member has `at`, the offset up to which it has the channel, and takes only what is newer: fan-outs that resume, pages
 //! and repeated deliveries cannot duplicate.
 
+use super::batch::{Gathered, Gathering};
 use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::name::ChannelName;
@@ -11,7 +12,7 @@ use crate::peer::Pulled;
 use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
-use crate::vocabulary::{PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
+use crate::vocabulary::{Batch, PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
 use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -55,6 +56,8 @@ pub(crate) struct Edge {
     pub(crate) presence_stale: bool,
     waiting: VecDeque<Item>,
     cursor: Option<Cursor>,
+    /// Batches that the fan-out in progress has made whole: they come next.
+    whole: Vec<Gathered>,
     room: TurnRoom,
 }
 
@@ -68,11 +71,29 @@ pub(crate) enum Behind {
     Pulling,
 }
 
-/// The members that speak one wire.
+/// The members that are told the same in the same words. Never taken away: wires and steps of batches are few.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) wire: WireId,
+    variant: Variant,
     pub(crate) members: Vec<Member>,
+    /// What a batch gathers for them.
+    gathering: Option<Box<Gathering>>,
+}
+
+/// What the members of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) wire: WireId,
+    /// Rounded to its steps.
+    pub(crate) batch: Option<Batch>,
+}
+
+/// The turn in which a fan-out happens, and what it may give a member.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) number: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) page_bytes: usize,
 }
 
 /// One live subscription.
@@ -96,6 +117,7 @@ pub(crate) struct Member {
 #[derive(Debug)]
 enum Item {
     Publication(Epoch, Arc<Publication>),
+    Batch(Gathered),
     /// What lay before this place is lost; `reset` where it is of a new epoch.
     Skip {
         to: Position,
@@ -203,6 +225,7 @@ impl Edges {
             presence_stale: false,
             waiting: VecDeque::new(),
             cursor: None,
+            whole: Vec::new(),
             room: TurnRoom::default(),
         }) as u32;
         self.names.insert(name.clone(), index);
@@ -226,18 +249,18 @@ impl Edge {
         self.pending + self.groups.iter().map(|group| group.members.len() as u32).sum::<u32>()
     }
 
-    pub(crate) fn member(&mut self, wire: WireId, index: u32) -> &mut Member {
-        let group =
-            self.groups.iter_mut().find(|g| g.wire == wire).expect("a member's group exists as long as it does");
-        &mut group.members[index as usize]
+    pub(crate) fn member(&mut self, variant: Variant, index: u32) -> &mut Member {
+        let group = self.groups.iter_mut().find(|g| g.variant == variant);
+        &mut group.expect("a member's group exists as long as its edge does").members[index as usize]
     }
 
     /// Adds a member and tells its place.
-    pub(crate) fn add(&mut self, wire: WireId, member: Member) -> u32 {
-        let group = match self.groups.iter().position(|g| g.wire == wire) {
+    pub(crate) fn add(&mut self, variant: Variant, member: Member) -> u32 {
+        let group = match self.groups.iter().position(|g| g.variant == variant) {
             Some(at) => &mut self.groups[at],
             None => {
-                self.groups.push(Group { wire, members: Vec::new() });
+                let gathering = variant.batch.map(|batch| Box::new(Gathering::new(batch)));
+                self.groups.push(Group { variant, members: Vec::new(), gathering });
                 self.groups.last_mut().expect("just pushed")
             }
         };
@@ -249,9 +272,9 @@ impl Edge {
     }
 
     /// Takes a member out. Returns the members that moved by it, with their new places: at most two.
-    pub(crate) fn take(&mut self, wire: WireId, index: u32) -> SmallVec<[(u32, Member); 2]> {
+    pub(crate) fn take(&mut self, variant: Variant, index: u32) -> SmallVec<[(u32, Member); 2]> {
         let mut moved = SmallVec::new();
-        let Some(at) = self.groups.iter().position(|g| g.wire == wire) else { return moved };
+        let Some(at) = self.groups.iter().position(|g| g.variant == variant) else { return moved };
         let members = &mut self.groups[at].members;
         let mut hole = index as usize;
         // A fan-out has told the members before its cursor and not those from it on. The hole is closed without letting one
@@ -346,6 +369,38 @@ impl Edge {
         self.waiting.push_back(Item::PresenceWhole(snapshot));
     }
 
+    /// The batches of which nobody has been reminded yet: (group, when to look).
+    pub(crate) fn reminders(&mut self) -> impl Iterator<Item = (u32, u64)> {
+        let gathering = self.groups.iter_mut().enumerate().filter_map(|(at, g)| Some((at, g.gathering.as_mut()?)));
+        gathering.filter_map(|(at, gathering)| Some((at as u32, gathering.remind()?)))
+    }
+
+    /// It is time to look at the batch of a group: where it has waited long enough, it is told next.
+    pub(crate) fn reminded(&mut self, group: u32, now_ms: u64) {
+        let Some(gathering) = self.groups.get_mut(group as usize).and_then(|g| g.gathering.as_mut()) else { return };
+        if gathering.reminded(now_ms) {
+            let gathered = gathering.take(group);
+            self.tell_next(gathered);
+        }
+    }
+
+    /// Puts a batch before all that waits, but for the item whose fan-out is interrupted and for earlier batches.
+    fn tell_next(&mut self, gathered: Gathered) {
+        let first = usize::from(self.cursor.is_some());
+        let batches = self.waiting.iter().skip(first).take_while(|item| matches!(item, Item::Batch(_))).count();
+        self.waiting.insert(first + batches, Item::Batch(gathered));
+    }
+
+    /// What has been gathered comes before anything else.
+    fn flush_batches(&mut self) {
+        for at in 0..self.groups.len() {
+            let gathering = self.groups[at].gathering.as_mut().filter(|gathering| !gathering.is_empty());
+            if let Some(gathered) = gathering.map(|gathering| gathering.take(at as u32)) {
+                self.tell_next(gathered);
+            }
+        }
+    }
+
     /// True where nothing waits to be fanned out and nothing was missed: who is at its place has everything.
     pub(crate) fn is_quiet(&self) -> bool {
         self.behind == Behind::No && self.waiting.is_empty()
@@ -362,22 +417,36 @@ impl Edge {
         audit: &mut impl Audit,
         out: &mut Effects,
         mut budget: usize,
-        (turn, page_bytes): (u64, usize),
+        turn: Turn,
     ) -> usize {
-        while let Some(item) = self.waiting.front() {
-            if self.cursor.is_none() && !self.room.take(turn, item.bytes(), page_bytes) {
+        loop {
+            // What was gathered lies before the gap.
+            let is_skip = matches!(self.waiting.front(), Some(Item::Skip { .. })) && !planted(Planted::BatchAfterSkip);
+            if is_skip && self.cursor.is_none() {
+                self.flush_batches();
+            }
+            let Some(item) = self.waiting.front() else { break };
+            if self.cursor.is_none() && !self.room.take(turn.number, item.bytes(), turn.page_bytes) {
                 return 0;
             }
             let mut begins = self.cursor.is_none().then(|| out.mark());
-            let mut cursor = self.cursor.unwrap_or(Cursor { group: 0, member: 0 });
+            let first = Cursor { group: item.first_group(), member: 0 };
+            let mut cursor = self.cursor.unwrap_or(first);
             while let Some(group) = self.groups.get_mut(cursor.group as usize) {
+                let next = Cursor { group: cursor.group + 1, member: 0 };
+                if let (Item::Publication(epoch, publication), Some(gathering)) = (item, &mut group.gathering) {
+                    let listened_to = !group.members.is_empty();
+                    if listened_to && gathering.put(*epoch, publication, turn.now_ms, turn.page_bytes) {
+                        self.whole.push(gathering.take(cursor.group));
+                    }
+                    cursor = next;
+                    continue;
+                }
                 let from = (cursor.member as usize).min(group.members.len());
                 let slice = &mut group.members[from..];
                 let slice_len = slice.len().min(budget);
-                let start = out.mark();
-                item.tell(&mut slice[..slice_len], audit, out);
+                item.tell(&mut slice[..slice_len], audit, out, (&self.name, group.variant.wire));
                 budget -= slice_len;
-                out.push_from(start, item.push(&self.name), group.wire);
                 if begins.take_if(|mark| out.mark() > *mark).is_some() {
                     item.begins(&self.name, out);
                 }
@@ -385,10 +454,16 @@ impl Edge {
                     self.cursor = Some(Cursor { group: cursor.group, member: (from + slice_len) as u32 });
                     return 0;
                 }
-                cursor = Cursor { group: cursor.group + 1, member: 0 };
+                if matches!(item, Item::Batch(_)) {
+                    break; // no other group's
+                }
+                cursor = next;
             }
             self.cursor = None;
             self.waiting.pop_front();
+            while let Some(gathered) = self.whole.pop() {
+                self.tell_next(gathered);
+            }
         }
         if self.waiting.capacity() > 64 {
             self.waiting = VecDeque::new();
@@ -402,13 +477,14 @@ impl Item {
         const OTHER: usize = 128;
         match self {
             Item::Publication(_, publication) => publication.cost(),
+            Item::Batch(gathered) => gathered.bytes(),
             Item::Signal(signal) => OTHER + signal.signal.data.len(),
             Item::Presence(push) => OTHER + push.entry.data.len(),
             _ => OTHER,
         }
     }
 
-    /// For the watchers: the first members are told of this.
+    /// For the watchers: the first members are told of this. (A batch has waited because its members wanted that.)
     fn begins(&self, channel: &ChannelName, out: &mut Effects) {
         match self {
             Item::Publication(_, publication) => out.begun(publication.ts_ms),
@@ -420,12 +496,32 @@ impl Item {
         }
     }
 
-    /// Adds those of `members` that want this to the recipients.
-    fn tell(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
+    /// The group with which its fan-out begins.
+    fn first_group(&self) -> u32 {
+        if let Item::Batch(gathered) = self { gathered.group } else { 0 }
+    }
+
+    /// Tells it to those of `members` that want it.
+    fn tell(
+        &self,
+        members: &mut [Member],
+        audit: &mut impl Audit,
+        out: &mut Effects,
+        (channel, wire): (&ChannelName, WireId),
+    ) {
+        if let Item::Batch(gathered) = self {
+            return gathered.tell(members, audit, out, (channel, wire));
+        }
+        let start = out.mark();
+        self.add_recipients(members, audit, out);
+        out.push_from(start, self.push(channel), wire);
+    }
+
+    fn add_recipients(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
         match self {
             Item::Publication(epoch, publication) => {
                 let (epoch, offset) = (*epoch, publication.offset);
-                let narrow = publication.audience.is_some() || !publication.echo;
+                let narrow = publication.is_narrow();
                 for member in members {
                     let has_it = member.at >= offset && !planted(Planted::MemberTakesOld);
                     let other = member.epoch != epoch && !planted(Planted::MemberTakesOtherEpoch);
@@ -438,6 +534,7 @@ impl Item {
                     }
                 }
             }
+            Item::Batch(_) => {} // tells itself
             Item::Skip { to, reset } => {
                 // Who is behind finds the loss by itself when it pulls; who has just come may be past it.
                 for member in members.iter_mut().filter(|m| !m.behind && (m.epoch != to.epoch || m.at < to.offset)) {
@@ -476,6 +573,7 @@ impl Item {
         let channel = channel.clone();
         match self {
             Item::Publication(_, publication) => Push::Message { channel, publication: publication.clone() },
+            Item::Batch(gathered) => Push::Messages { channel, publications: gathered.publications.clone() },
             Item::Skip { to, reset } => Push::Gap { channel, position: *to, reset: *reset },
             Item::Signal(signal) => Push::Signal(signal.clone()),
             Item::Presence(push) => Push::Presence(push.clone()),

@@ -3,10 +3,11 @@
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
 //! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
-//! asked), over the tables `session`, `edge`, `ask`, `lane`, `mailbox`, `moved`.
+//! asked), over the tables `session`, `edge`, `batch`, `ask`, `lane`, `mailbox`, `moved`.
 
 mod app;
 mod ask;
+mod batch;
 mod command;
 mod connect;
 mod deliver;
@@ -37,6 +38,7 @@ use crate::watch::{Counts, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
 use ask::{Asks, ReplyTo};
+use batch::Reminders;
 use edge::Edges;
 pub(crate) use session::Identity;
 use session::{Conn, Heartbeat, SessionRef, Sessions};
@@ -78,6 +80,8 @@ pub(crate) struct Front {
     asks: Asks,
     /// Sessions that have room for the next page.
     pulls: VecDeque<SessionRef>,
+    /// Batches to look at.
+    reminders: Reminders,
     /// What the application asked of many sessions, and has been done for some of them.
     works: VecDeque<Work>,
     /// Commands of the application without an answer.
@@ -97,6 +101,7 @@ impl Front {
             edges: Edges::new(shards, hash),
             asks: Asks::default(),
             pulls: VecDeque::new(),
+            reminders: Reminders::default(),
             works: VecDeque::new(),
             app_outstanding: 0,
             signals_shed: 0,

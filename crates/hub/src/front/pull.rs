@@ -1,6 +1,7 @@
 //! Who is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same mechanism.
 
 use super::ask::Ask;
+use super::batch;
 use super::edge::Behind;
 use super::session::SessionRef;
 use super::{Cx, Front};
@@ -38,11 +39,13 @@ impl Front {
         let wire = session.wire;
         // Who still catches up is not slow: its own pages fill the outbox, and ended for that it would never arrive.
         let (mut disconnect, mut catches_up) = (false, session.pulling.is_some());
-        for sub in &session.subs {
+        for sub in &mut session.subs {
             let edge = &mut self.edges.edges[sub.edge as usize];
-            disconnect |= cx.rules.of(&edge.name).is_some_and(|rule| rule.slow == Slow::Disconnect);
+            let slow = sub.slow(cx.rules.of(&edge.name));
+            disconnect |= slow == Slow::Disconnect;
             if let Some(place) = sub.member {
-                let member = edge.member(wire, place);
+                let member = edge.member(sub.variant(wire), place);
+                sub.passes_over |= slow == Slow::Latest && !member.behind;
                 catches_up |= member.behind;
                 member.behind = true;
                 member.full = true;
@@ -69,7 +72,7 @@ impl Front {
         let wire = session.wire;
         for sub in session.subs.iter().filter(|sub| sub.gathered.is_none()) {
             if let Some(place) = sub.member {
-                self.edges.edges[sub.edge as usize].member(wire, place).full = false;
+                self.edges.edges[sub.edge as usize].member(sub.variant(wire), place).full = false;
             }
         }
         if !planted(Planted::DrainedForgotten) {
@@ -125,14 +128,18 @@ impl Front {
         let edges = &mut self.edges.edges;
         let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
             let edge = &mut edges[sub.edge as usize];
-            let member = *edge.member(wire, sub.member?);
-            member.behind.then(|| (sub.id, edge.name.clone(), Position { epoch: member.epoch, offset: member.at }))
+            let member = *edge.member(sub.variant(wire), sub.member?);
+            // What it asked to recover is recovered whole: it had not been slow when it missed that.
+            let recovers = member.epoch == sub.recover_to.epoch && member.at < sub.recover_to.offset;
+            let newest = sub.passes_over && !recovers;
+            let from = Position { epoch: member.epoch, offset: member.at };
+            member.behind.then(|| (sub.id, edge.name.clone(), from, newest))
         });
-        let Some((sub, channel, from)) = next else { return };
+        let Some((sub, channel, at_place, newest)) = next else { return };
         session.pulling = Some(sub);
         self.counts.pulls += 1;
         let token = self.asks.insert(Ask::Pull { session: at, sub });
-        self.tell_home(cx, &channel, ToHome::Pull { token, at: from, edge: false });
+        self.tell_home(cx, &channel, ToHome::Pull { token, at: at_place, edge: false, newest });
     }
 
     /// A page has come for a subscription that was behind.
@@ -156,7 +163,7 @@ impl Front {
         let Some(place) = sub.member else { return };
         let edge = &mut self.edges.edges[sub.edge as usize];
         let channel = edge.name.clone();
-        let member = edge.member(wire, place);
+        let member = edge.member(sub.variant(wire), place);
         let reset = member.epoch != pulled.top.epoch;
         let recover_to = if sub.recover_to.epoch == pulled.top.epoch { sub.recover_to.offset } else { 0 };
         if reset || !pulled.complete {
@@ -166,10 +173,13 @@ impl Front {
             }
             (member.at, member.epoch) = (offset, pulled.top.epoch);
             let position = Position { epoch: member.epoch, offset };
-            cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
+            if !(sub.passes_over && !reset && planted(Planted::LatestUntold)) {
+                cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
+            }
             let note = Note { client: Some(client), user, what: Noted::Gap { channel: channel.clone(), reset } };
             cx.effects.note(note);
         }
+        let mut wanted = Vec::new();
         for publication in pulled.publications {
             if publication.offset <= member.at {
                 continue;
@@ -180,13 +190,24 @@ impl Front {
             let unwanted = !publication.echo && publication.offset > recover_to;
             let own = unwanted && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
             if publication.is_for(client) && !own {
-                cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
+                wanted.push(publication);
             }
+        }
+        match sub.batch {
+            None => wanted.into_iter().for_each(|publication| {
+                cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
+            }),
+            Some(batch) => wanted.chunks(batch.size as usize).for_each(|some| {
+                if let Some(push) = batch::push(&channel, &some.into()) {
+                    cx.effects.push_one(push, wire, conn);
+                }
+            }),
         }
         member.at = member.at.max(pulled.end);
         // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An outbox
         // that went over its mark meanwhile takes none of it.
         member.behind = (member.full && !planted(Planted::FullMemberLive)) || member.at < pulled.top.offset;
+        sub.passes_over &= member.behind;
         self.pull_later(at);
     }
 

@@ -4,7 +4,7 @@
 //! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
 //! a new life begins with each connection, and an answer for another life is dropped.
 
-use super::edge::{Audit, TurnRoom};
+use super::edge::{Audit, TurnRoom, Variant};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
 use super::moved::Moved;
@@ -12,8 +12,10 @@ use crate::hook::Caller;
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
+use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
-use crate::vocabulary::{Proof, Publication, SignalPush};
+use crate::rules::{Rule, Slow};
+use crate::vocabulary::{Batch, Proof, Publication, SignalPush};
 use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -127,6 +129,12 @@ pub(crate) struct Sub {
     pub(crate) gathered: Option<u32>,
     /// Presence changes were missed: the whole is asked for when there is room.
     pub(crate) presence_stale: bool,
+    /// Deliveries are gathered so.
+    pub(crate) batch: Option<Batch>,
+    /// What the subscriber chose for when it is slow.
+    pub(crate) slow: Option<Slow>,
+    /// It was slow and wants only the latest: the next page is the newest publication.
+    pub(crate) passes_over: bool,
 }
 
 /// What let a subscription in, and so what can end it when rules or tokens change.
@@ -141,6 +149,18 @@ pub(crate) enum LetIn {
 }
 
 impl Sub {
+    /// The group of its edge that it is in, where its session speaks this wire.
+    pub(crate) fn variant(&self, wire: WireId) -> Variant {
+        Variant { wire, batch: self.batch }
+    }
+
+    /// What happens when it is slow. The rule may have become stricter than the choice that it allowed.
+    pub(crate) fn slow(&self, rule: Option<&Rule>) -> Slow {
+        let rule = rule.map_or(Slow::Pull, |rule| rule.slow);
+        let chosen = self.slow.filter(|_| !planted(Planted::SlowByRule));
+        chosen.map_or(rule, |chosen| chosen.max(rule))
+    }
+
     /// True from the answer to the client on.
     pub(crate) fn is_told(&self) -> bool {
         self.member.is_some() && self.gathered.is_none()

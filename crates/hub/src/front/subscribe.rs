@@ -4,6 +4,7 @@
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::ask::{Ask, Hooked, ReplyTo};
+use super::batch;
 use super::edge::Member;
 use super::lane::Waiting;
 use super::question::asks;
@@ -15,7 +16,7 @@ use crate::ids::{Epoch, Position, UserId};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::{Action, Denial};
+use crate::rules::{Action, Denial, Slow, Verdict};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
@@ -62,6 +63,9 @@ impl Front {
             recover_to: start_of(Epoch(0)),
             gathered: None,
             presence_stale: false,
+            batch: batch::rounded(options.batch, cx.limits),
+            slow: options.slow,
+            passes_over: false,
         });
         let want = Want { since: options.since, recent: options.recent };
         let caller = (by == LetIn::Hook).then(|| session.caller());
@@ -122,17 +126,19 @@ impl Front {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
         let by = if session.is_granted(channel) {
-            LetIn::Grant
-        } else if asks(&cx.hooks.subscribe, channel) {
-            LetIn::Hook
+            cx.rules.of(channel).map(|_| LetIn::Grant).ok_or(Denial::NoRule)
         } else {
-            LetIn::Rule
+            cx.rules.verdict(channel, Action::Subscribe, session.user()).map(|verdict| match verdict {
+                Verdict::Allowed(_) if !asks(&cx.hooks.subscribe, channel) => LetIn::Rule,
+                _ => LetIn::Hook,
+            })
         };
-        judge(cx, channel, by, session.user())?;
+        let by = by.map_err(|denial| denial.into_error(channel))?;
         if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
         }
+        may_choose(cx, options)?;
         let max = cx.limits.subscriptions_max;
         if session.subs.len() >= max {
             let message = format!(
@@ -248,8 +254,10 @@ impl Front {
             presence: sub.presence,
             signals: sub.signals,
         };
-        let place = self.edges.edges[edge as usize].add(wire, member);
+        let place = self.edges.edges[edge as usize].add(sub.variant(wire), member);
         sub.member = Some(place);
+        // On a connection that is slow already: what it misses from here on is passed over like what it would miss later.
+        sub.passes_over = full && !more && sub.slow(cx.rules.of(&self.edges.edges[edge as usize].name)) == Slow::Latest;
         if start.recovered.is_some() {
             sub.recover_to = start.top;
         }
@@ -280,7 +288,7 @@ impl Front {
             let edge = &mut self.edges.edges[sub.edge as usize];
             let (is_quiet, top) = (edge.is_quiet(), edge.at);
             if let Some(place) = sub.member {
-                let member = edge.member(wire, place);
+                let member = edge.member(sub.variant(wire), place);
                 member.full = full;
                 let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
                 member.behind &= full || !is_at_top;
@@ -376,12 +384,12 @@ impl Front {
             extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
-        let moved = entry.subs.get(slot).map(|s| (s.edge, s.member));
-        if let Some((edge, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
-            self.edges.edges[edge as usize].member(wire, member).slot = slot as u32;
+        let moved = entry.subs.get(slot).map(|s| (s.edge, s.variant(wire), s.member));
+        if let Some((edge, variant, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
+            self.edges.edges[edge as usize].member(variant, member).slot = slot as u32;
         }
         if let Some(member) = sub.member {
-            for (place, member) in self.edges.edges[sub.edge as usize].take(wire, member) {
+            for (place, member) in self.edges.edges[sub.edge as usize].take(sub.variant(wire), member) {
                 self.sessions.slab[member.session as usize].subs[member.slot as usize].member = Some(place);
             }
         }
@@ -480,12 +488,36 @@ impl Front {
     }
 }
 
-/// Whether a subscription that was let in this way may be. Of what the application granted only a rule is needed, which says
-/// what is kept.
+/// Whether a subscriber may choose what happens when it is slow: nothing that asks more of the server than its rule.
+fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
+    let (channel, Some(choice)) = (&options.channel, options.slow) else { return Ok(()) };
+    let Some(rule) = cx.rules.of(channel).filter(|rule| choice < rule.slow) else { return Ok(()) };
+    if planted(Planted::SlowUnchecked) {
+        return Ok(());
+    }
+    let (pattern, of_rule, choice) = (rule.pattern.as_str(), rule.slow.word(), choice.word());
+    let message = format!(
+        "the rule {pattern:?} says slow = {of_rule:?}: a subscriber may choose that or what asks less of the server \
+         (\"pull\", then \"latest\", then \"disconnect\"), not {choice:?}"
+    );
+    Err(Error::new(ErrorCode::BadRequest, message).on(channel).by_rule(pattern))
+}
+
+/// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed, which says
+/// what is kept. Where the rule has left it to the application since, whoever it was not asked about has to ask anew.
 fn judge(cx: &Cx<'_>, channel: &ChannelName, by: LetIn, user: Option<&UserId>) -> Result<(), Error> {
     let judged = match by {
-        LetIn::Rule | LetIn::Hook => cx.rules.judge(channel, Action::Subscribe, user),
-        LetIn::Grant => cx.rules.of(channel).ok_or(Denial::NoRule),
+        LetIn::Grant => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
+        LetIn::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
+        LetIn::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
+            Ok(Verdict::Allowed(_)) => Ok(()),
+            Ok(verdict) => {
+                let message = format!("the application decides now who may subscribe to {channel:?}: subscribe again");
+                let rule = verdict.rule().pattern.as_str();
+                return Err(Error::new(ErrorCode::Denied, message).on(channel).by_rule(rule));
+            }
+            Err(denial) => Err(denial),
+        },
     };
-    judged.map(|_| ()).map_err(|denial| denial.into_error(channel))
+    judged.map_err(|denial| denial.into_error(channel))
 }

@@ -138,6 +138,7 @@ enum What {
         token: AskToken,
         at: Position,
         edge: bool,
+        newest: bool,
     },
     Purge {
         shard: ShardId,
@@ -256,8 +257,9 @@ impl Homes {
                 let channel = home.name.clone();
                 self.submit(cx, index, What::Purge { shard: from, token }, Op::Purge { channel });
             }
-            ToHome::Pull { token, at, edge } => {
-                self.read(cx, index, What::Pull { shard: from, token, at, edge }, Range::After(at), usize::MAX);
+            ToHome::Pull { token, at, edge, newest } => {
+                let (range, count) = pulled_range(at, newest);
+                self.read(cx, index, What::Pull { shard: from, token, at, edge, newest }, range, count);
             }
             ToHome::Behind => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
@@ -387,7 +389,7 @@ impl Homes {
             What::Sub { want: Want { since: Some(at), .. }, .. } => (Range::After(*at), usize::MAX),
             What::SubRecent { count, .. } => (Range::Newest, *count),
             What::History { range, count, .. } => (*range, *count),
-            What::Pull { at, .. } => (Range::After(*at), usize::MAX),
+            What::Pull { at, newest, .. } => pulled_range(*at, *newest),
             What::Fill => (Range::After(home.top()), usize::MAX),
             _ => return self.refused(cx, index, what, &Answer::Unknown),
         };
@@ -429,7 +431,11 @@ impl Homes {
                 let start = Start { top, end: page.end, recovered, publications: page.publications };
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
             }
-            (What::Pull { shard, token, edge, .. }, Answer::Page(page)) => {
+            (What::Pull { shard, token, edge, at, newest }, Answer::Page(mut page)) => {
+                if newest {
+                    // Complete is what leaves nothing out, and not what is all that was asked for.
+                    page.complete = page.publications.first().map_or(page.end, |p| p.prev) <= at.offset;
+                }
                 self.pulled(cx, index, shard, token, edge, page)
             }
             (What::History { shard, token, .. }, Answer::Page(page)) => {
@@ -679,6 +685,11 @@ impl Homes {
         self.names.remove(&home.name);
         self.in_order.remove(&home.name);
     }
+}
+
+/// What one who is behind is to read: all that it missed, or the newest of it.
+fn pulled_range(at: Position, newest: bool) -> (Range, usize) {
+    if newest && !planted(Planted::LatestReadsAll) { (Range::Newest, 1) } else { (Range::After(at), usize::MAX) }
 }
 
 impl Home {

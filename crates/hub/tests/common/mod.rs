@@ -408,6 +408,9 @@ impl Net {
                 for conn in effects.recipients(to).to_vec() {
                     let bytes = match &push {
                         Push::Message { publication, .. } => publication.data.bytes().len() + 60,
+                        Push::Messages { publications, .. } => {
+                            publications.iter().map(|p| p.data.bytes().len() + 60).sum()
+                        }
                         _ => 60,
                     };
                     self.tell(conn, Told::Push(push.clone()), bytes, inputs);
@@ -499,12 +502,17 @@ pub fn texts(publications: &[Arc<Publication>]) -> Vec<String> {
 }
 
 pub fn messages(told: &[Told]) -> Vec<String> {
+    batches(told).concat()
+}
+
+/// The payloads of the messages, by the frame that they came in.
+pub fn batches(told: &[Told]) -> Vec<Vec<String>> {
     told.iter()
         .filter_map(|told| match told {
-            Told::Push(Push::Message { publication, .. }) => Some(publication.clone()),
+            Told::Push(Push::Message { publication, .. }) => Some(texts(std::slice::from_ref(publication))),
+            Told::Push(Push::Messages { publications, .. }) => Some(texts(publications)),
             _ => None,
         })
-        .map(|p| String::from_utf8_lossy(p.data.bytes()).into_owned())
         .collect()
 }
 

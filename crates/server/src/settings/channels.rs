@@ -76,8 +76,9 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
     RuleOption {
         key: "slow",
         default: "\"pull\"",
-        allowed: "\"pull\" or \"disconnect\"",
-        doc: "What happens to a subscriber that reads too slowly: it pulls what it missed as it reads, or is closed.",
+        allowed: "\"pull\", \"latest\" or \"disconnect\"",
+        doc: "What happens to a subscriber that reads too slowly: it pulls what it missed as it reads, gets a gap and the newest, or \
+              is closed. A subscriber may choose what comes later in this list.",
     },
     RuleOption {
         key: "rate",
@@ -211,23 +212,17 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 _ => Err(kind_of(value, "write true, \"count\" or false")),
             },
             "slow" => match &value.raw {
-                Raw::Text(text) if text == "pull" => {
-                    slow = Slow::Pull;
-                    Ok(())
-                }
-                Raw::Text(text) if text == "disconnect" => {
-                    slow = Slow::Disconnect;
-                    Ok(())
-                }
-                Raw::Text(text) if text == "latest" => Err(Wrong {
-                    problem: "\"latest\" is not there yet; it comes later".to_owned(),
-                    hint: "\"pull\" loses nothing; signals keep only the latest by themselves".to_owned(),
-                }),
-                Raw::Text(text) => Err(Wrong {
-                    problem: format!("{text:?} is not one of the words"),
-                    hint: nearest::hint(text, ["pull", "disconnect"]),
-                }),
-                _ => Err(kind_of(value, "write \"pull\" or \"disconnect\"")),
+                Raw::Text(text) => match Slow::ALL.into_iter().find(|slow| slow.word() == text) {
+                    Some(found) => {
+                        slow = found;
+                        Ok(())
+                    }
+                    None => Err(Wrong {
+                        problem: format!("{text:?} is not one of the words"),
+                        hint: nearest::hint(text, Slow::ALL.map(Slow::word)),
+                    }),
+                },
+                _ => Err(kind_of(value, "write \"pull\", \"latest\" or \"disconnect\"")),
             },
             "rate" => match &value.raw {
                 Raw::Text(text) => units::rate(text).map(|new| rate = Some(new)),
@@ -411,7 +406,7 @@ pub fn show_rule(rule: &Rule) -> Vec<(&'static str, String)> {
         PresenceMode::Full => "true",
     };
     shown.push(("presence", presence.to_owned()));
-    shown.push(("slow", if rule.slow == Slow::Pull { "\"pull\"" } else { "\"disconnect\"" }.to_owned()));
+    shown.push(("slow", format!("{:?}", rule.slow.word())));
     shown.extend(rule.rate.map(|rate| ("rate", format!("{:?}", units::show_rate(rate)))));
     shown
 }

@@ -118,6 +118,11 @@ settings! {
     "limits.signals_waiting_max":
         Kind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
         "Signals to one client that are kept while it is away or slow; the oldest goes first.";
+    "limits.batch_size_max": Kind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
+        "Publications that a subscriber may have gathered into one batch.";
+    "limits.batch_delay_max":
+        Kind::Time { min: 0, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.batch_delay_ms_max) },
+        "How long a subscriber may have them gathered.";
     "limits.keys_max": Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.keys_max) },
         "Idempotency keys that one channel remembers; the oldest goes first.";
     "limits.key_ttl": Kind::Time { min: 0, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.key_ttl_ms) },

@@ -2,9 +2,14 @@
 //!
 //! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
 //! written together, while a lone message is not delayed. After a [`Slice`] of writes it lets the runtime look for new input.
+//!
+//! Who has much waiting does not stand before who has little: connections with more than [`LIGHT_BYTES`] are in a queue of
+//! their own, and what the light ones leave of a slice is theirs, a quarter of it at least. So an answer is written within a
+//! few slices, however many slow members drain at the same time, and nobody is starved.
 
 use super::{Connection, Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::task::Poll;
@@ -33,6 +38,34 @@ impl Slice {
 
     pub(super) fn is_spent(&self) -> bool {
         self.writes == 0 || self.bytes == 0
+    }
+
+    /// Makes sure of a quarter of a slice.
+    fn at_least_a_quarter(&mut self) {
+        self.writes = self.writes.max(Self::WRITES / 4);
+        self.bytes = self.bytes.max(Self::BYTES / 4);
+    }
+}
+
+/// Connections with dirty outboxes, by their index.
+#[derive(Default)]
+pub(super) struct Dirty {
+    /// In the order in which they became dirty.
+    new: VecDeque<u32>,
+    /// Found to be heavy when they had their turn.
+    heavy: VecDeque<u32>,
+}
+
+/// Above this an outbox is heavy: what several answers and messages come to, and no page.
+const LIGHT_BYTES: usize = 16 << 10;
+
+impl Dirty {
+    pub(super) fn push(&mut self, index: u32) {
+        self.new.push_back(index);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.heavy.is_empty()
     }
 }
 
@@ -79,16 +112,25 @@ pub(super) async fn run(shell: Shared) {
 
 impl Shell {
     pub(super) fn flush_slice(&mut self, shared: &Shared, slice: &mut Slice) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        let mut seen = 0;
-        while seen < dirty.len() && !slice.is_spent() {
-            self.flush(shared, dirty[seen], slice);
-            seen += 1;
+        // What becomes dirty meanwhile comes after what has waited longer, in the next slice.
+        for _ in 0..self.dirty.new.len() {
+            if slice.is_spent() {
+                break;
+            }
+            let Some(index) = self.dirty.new.pop_front() else { break };
+            match &self.conns[index as usize].conn {
+                Some(conn) if conn.outbox.bytes() > LIGHT_BYTES => self.dirty.heavy.push_back(index),
+                _ => self.flush(shared, index, slice),
+            }
         }
-        dirty.drain(..seen);
-        // What became dirty meanwhile comes after what has waited longer.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
+        slice.at_least_a_quarter();
+        for _ in 0..self.dirty.heavy.len() {
+            if slice.is_spent() {
+                break;
+            }
+            let Some(index) = self.dirty.heavy.pop_front() else { break };
+            self.flush(shared, index, slice);
+        }
     }
 
     /// Writes what waits for a connection, as far as its socket takes it and the slice allows.
@@ -226,10 +268,63 @@ mod tests {
             let (mut shell, mut waiting) = (shared.borrow_mut(), Vec::new());
             while !shell.dirty.is_empty() {
                 shell.flush_slice(&shared, &mut Slice::new());
-                waiting.push(shell.dirty.len());
+                waiting.push(shell.dirty.new.len() + shell.dirty.heavy.len());
             }
             waiting
         })
+    }
+
+    #[test]
+    fn who_has_little_waiting_is_written_in_the_first_slice_and_who_has_much_in_every_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let (shared, mut peers) = (shell(), Vec::new());
+            let open = async || {
+                let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+                let mut shell = shared.borrow_mut();
+                let now = shell.now();
+                (shell.open(now, writer, WireId(0)), far.expect("a connection"))
+            };
+            // Many with a page each, told as messages; then somebody who is answered.
+            let (message, answer) = (Bytes::from(vec![b'x'; 4 << 10]), Bytes::from_static(b"answer"));
+            for _ in 0..60 {
+                let (slow, peer) = open().await;
+                peers.push(peer);
+                (0..40).for_each(|_| shared.borrow_mut().append(slow, message.clone()));
+            }
+            let (newcomer, _peer) = open().await;
+            let mut shell = shared.borrow_mut();
+            let heavy_bytes = |shell: &mut Shell| -> usize {
+                let conns = shell.conns.iter().filter_map(|slot| slot.conn.as_ref());
+                conns.map(|conn| conn.outbox.bytes()).sum()
+            };
+            for slice in 0..3 {
+                shell.append(newcomer, answer.clone());
+                let before = heavy_bytes(&mut shell);
+                shell.flush_slice(&shared, &mut Slice::new());
+                let waits = shell.conn(newcomer).is_none_or(|conn| !conn.outbox.is_empty());
+                assert!(!waits, "slice {slice}: the newcomer waits for the slow ones");
+                let written = before - heavy_bytes(&mut shell);
+                assert!(written > Slice::BYTES / 4, "slice {slice}: the slow ones get {written} bytes");
+            }
+            // And whoever is light without end takes not more than its share.
+            let (mut others, mut busy) = (Vec::new(), Vec::new());
+            drop(shell);
+            for _ in 0..Slice::WRITES + 10 {
+                let (id, peer) = open().await;
+                others.push(peer);
+                busy.push(id);
+            }
+            let mut shell = shared.borrow_mut();
+            busy.iter().for_each(|&id| shell.append(id, answer.clone()));
+            let before = heavy_bytes(&mut shell);
+            shell.flush_slice(&shared, &mut Slice::new());
+            let written = before - heavy_bytes(&mut shell) - Slice::WRITES * answer.len();
+            assert!(written >= Slice::BYTES / 4, "beside many light ones the slow ones get {written} bytes");
+        });
     }
 
     #[test]

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use corked::Corked;
+use flush::Dirty;
 use socket::WriteHalf;
 
 pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
@@ -66,7 +67,7 @@ pub(crate) struct Shell {
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
     /// Connections with something to write.
-    dirty: Vec<u32>,
+    dirty: Dirty,
     /// The hub was interrupted and wants to go on.
     again: bool,
     wake_ms: Option<u64>,
@@ -140,7 +141,7 @@ impl Shell {
             open: 0,
             corked: Corked::default(),
             readers: 0,
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
             again: false,
             wake_ms: None,
             asked: Slab::new(),

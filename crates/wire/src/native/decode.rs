@@ -2,20 +2,16 @@
 
 use super::object::{Fault, Field, Items, Object};
 use super::{
-    Batch, COMMANDS_MAX, Decoded, EPOCH_BYTES_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, Limits, METHOD_BYTES_MAX,
-    Slow,
+    COMMANDS_MAX, Decoded, EPOCH_BYTES_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, Limits, METHOD_BYTES_MAX,
 };
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX,
-    NUMBER_MAX, Position, Publish, Request, RequestId, Signal, SubOptions,
+    Batch, ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX,
+    NUMBER_MAX, Position, Publish, Request, RequestId, Signal, Slow, SubOptions,
 };
 
 /// The payload of a signal or call that came without.
 const NULL: Bytes = Bytes::from_static(b"null");
-/// What `Batch` allows.
-const BATCH_SIZE_MAX: u64 = 1000;
-const BATCH_DELAY_MS_MAX: u64 = 10_000;
 
 /// Takes one message, a command or an array of at most [`COMMANDS_MAX`], and appends what it says to `out`.
 ///
@@ -70,10 +66,10 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
     object.no_duplicate()?;
     let kind = object.needed_text(Field::Type, usize::MAX)?;
     let data_max = limits.message_bytes_max;
+    let options = |object: &Object<'_>| sub_options(object, limits);
     let command = match &*kind {
         "connect" => {
-            let subscribe =
-                object.objects(Field::Subscribe, limits.subscriptions_max, sub_options)?.unwrap_or_default();
+            let subscribe = object.objects(Field::Subscribe, limits.subscriptions_max, options)?.unwrap_or_default();
             let token = object.text(Field::Token, usize::MAX)?.map(Into::into);
             let ticket = object.text(Field::Ticket, usize::MAX)?.map(Into::into);
             return Ok(Decoded::Connect { id, token, ticket, subscribe });
@@ -87,8 +83,8 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
             let data = object.payload(Field::Data, data_max)?.unwrap_or(NULL);
             Command::Rpc { method, data }
         }
-        "subscribe" => match object.objects(Field::Channels, limits.subscriptions_max, sub_options)? {
-            None => Command::Subscribe { subs: vec![sub_options(object)?], many: false },
+        "subscribe" => match object.objects(Field::Channels, limits.subscriptions_max, options)? {
+            None => Command::Subscribe { subs: vec![options(object)?], many: false },
             Some(_) if object.get(Field::Channel).is_some() => {
                 return Err(Fault::bad(
                     Field::Channels,
@@ -116,31 +112,31 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
     Ok(Decoded::Request(Request { id, command }))
 }
 
-pub(super) fn sub_options(object: &Object<'_>) -> Result<SubOptions, Fault> {
+pub(super) fn sub_options(object: &Object<'_>, limits: &Limits) -> Result<SubOptions, Fault> {
     let channel = object.channel()?;
     let since = position(object, Field::Since)?;
     let recent = object.number(Field::Recent, 0, u64::from(u32::MAX))?.map(|recent| recent as u32);
     let presence = object.flag(Field::Presence)?.unwrap_or(false);
     let signals = object.flag(Field::Signals)?.unwrap_or(true);
-    batch(object)?;
-    slow(object)?;
-    Ok(SubOptions { channel, since, recent, presence, signals })
+    let (batch, slow) = (batch(object, limits)?, slow(object)?);
+    Ok(SubOptions { channel, since, recent, presence, signals, batch, slow })
 }
 
-fn batch(object: &Object<'_>) -> Result<Option<Batch>, Fault> {
+fn batch(object: &Object<'_>, limits: &Limits) -> Result<Option<Batch>, Fault> {
     let Some(batch) = object.object(Field::Batch)? else { return Ok(None) };
     let within = |fault: Fault| fault.within(Field::Batch, None);
-    let size = batch.number(Field::Size, 1, BATCH_SIZE_MAX).map_err(within)?.unwrap_or(BATCH_SIZE_MAX);
-    let delay = batch.number(Field::Delay, 0, BATCH_DELAY_MS_MAX).map_err(within)?.unwrap_or(0);
+    // As far as the hub's numbers reach, whatever a configuration allows.
+    let max = |limit: u64| limit.min(u64::from(u32::MAX));
+    let size_max = max(limits.batch_size_max as u64);
+    let size = batch.number(Field::Size, 1, size_max).map_err(within)?.unwrap_or(size_max);
+    let delay = batch.needed_number(Field::Delay, max(limits.batch_delay_ms_max)).map_err(within)?;
     Ok(Some(Batch { size: size as u32, delay_ms: delay as u32 }))
 }
 
 fn slow(object: &Object<'_>) -> Result<Option<Slow>, Fault> {
     match object.text(Field::Slow, usize::MAX)?.as_deref() {
         None => Ok(None),
-        Some("pull") => Ok(Some(Slow::Pull)),
-        Some("latest") => Ok(Some(Slow::Latest)),
-        Some("disconnect") => Ok(Some(Slow::Disconnect)),
+        Some(word) if let Some(slow) = Slow::ALL.into_iter().find(|slow| slow.word() == word) => Ok(Some(slow)),
         Some(other) => {
             let shown = &other[..other.floor_char_boundary(40)];
             Err(Fault::bad(Field::Slow, format!("must be \"pull\", \"latest\" or \"disconnect\", not {shown:?}")))

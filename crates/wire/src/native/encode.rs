@@ -1,4 +1,5 @@
-//! Replies and pushes to text: the server's voice. Each function appends one JSON object, without line breaks.
+//! Replies and pushes to text: the server's voice. Each function appends one JSON object (or, for a batch, an array of them),
+//! without line breaks.
 
 use super::write::{ObjectWriter, put};
 use super::{COMMANDS_MAX, HISTORY_LIMIT_MAX, PROTOCOL};
@@ -52,13 +53,22 @@ pub fn encode_ticket(out: &mut Vec<u8>, ticket: &str) {
     ObjectWriter::message(out, "ticket").text("ticket", ticket).end();
 }
 
-/// Appends a push.
+/// Appends a push: one object, or an array of them for what was gathered.
 pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
     match push {
         Push::Message { channel, publication } => {
             let mut message = ObjectWriter::message(out, "message");
             message.text("channel", channel);
             put_publication(&mut message, publication);
+        }
+        Push::Messages { channel, publications } => {
+            for (place, publication) in publications.iter().enumerate() {
+                out.push(if place == 0 { b'[' } else { b',' });
+                let mut message = ObjectWriter::message(out, "message");
+                message.text("channel", channel);
+                put_publication(&mut message, publication);
+            }
+            out.push(b']');
         }
         Push::Signal(push) => {
             let mut message = ObjectWriter::message(out, "signal");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// One round.
 pub fn decode(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let limits = Limits { message_bytes_max: 1 << 12, subscriptions_max: 8 };
+    let limits = Limits { message_bytes_max: 1 << 12, subscriptions_max: 8, ..Limits::default() };
     let mut commands = Vec::new();
     decode_commands(text, &limits, &mut commands);
     assert!(commands.len() <= super::COMMANDS_MAX);
@@ -91,8 +91,9 @@ fn command_of(command: Command) -> ClientCommand {
 }
 
 fn subscribe_of(options: SubOptions) -> client::Subscribe {
-    let SubOptions { channel, since, recent, presence, signals } = options;
-    client::Subscribe { channel: shared(&channel), since: since.map(position_of), recent, presence, signals }
+    let SubOptions { channel, since, recent, presence, signals, batch, slow } = options;
+    let (channel, since) = (shared(&channel), since.map(position_of));
+    client::Subscribe { channel, since, recent, presence, signals, batch, slow }
 }
 
 /// How a position looks to a client.

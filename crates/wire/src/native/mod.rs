@@ -59,6 +59,10 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Channels in one `subscribe` or `connect`. Default 128, as the hub's.
     pub subscriptions_max: usize,
+    /// Publications in one batch. Default 200, as the hub's.
+    pub batch_size_max: usize,
+    /// How long one may be gathered, in ms. Default 10 s, as the hub's.
+    pub batch_delay_ms_max: u64,
 }
 
 impl Default for Limits {
@@ -69,7 +73,12 @@ impl Default for Limits {
 
 impl From<&fanfare_hub::Limits> for Limits {
     fn from(limits: &fanfare_hub::Limits) -> Self {
-        Limits { message_bytes_max: limits.message_bytes_max, subscriptions_max: limits.subscriptions_max }
+        Limits {
+            message_bytes_max: limits.message_bytes_max,
+            subscriptions_max: limits.subscriptions_max,
+            batch_size_max: limits.batch_size_max,
+            batch_delay_ms_max: limits.batch_delay_ms_max,
+        }
     }
 }
 
@@ -89,24 +98,4 @@ pub enum Decoded {
         /// Subscriptions made in the same step.
         subscribe: Vec<SubOptions>,
     },
-}
-
-/// How deliveries of a subscription may be gathered. Checked and not acted upon yet: the hub's options have no place for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Batch {
-    /// At most so many messages, 1 to 1000.
-    pub size: u32,
-    /// Waiting at most so many ms, 0 to 10,000.
-    pub delay_ms: u32,
-}
-
-/// What is to happen when the client reads too slowly. Checked and not acted upon yet, as [`Batch`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slow {
-    /// It catches up.
-    Pull,
-    /// It gets the newest of each event only.
-    Latest,
-    /// It is closed, and comes back.
-    Disconnect,
 }

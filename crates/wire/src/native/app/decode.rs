@@ -77,7 +77,9 @@ fn command(kind: Kind, object: &Object<'_>, caller: &Caller<'_>, limits: &Limits
                 .number(Field::Limit, 1, u64::from(CHANNELS_LIMIT_MAX))?
                 .map_or(CHANNELS_LIMIT_DEFAULT, |limit| limit as u32),
         },
-        Kind::Subscribe => AppCommand::Subscribe { whom: whom(object)?, options: Box::new(sub_options(object)?) },
+        Kind::Subscribe => {
+            AppCommand::Subscribe { whom: whom(object)?, options: Box::new(sub_options(object, limits)?) }
+        }
         Kind::Unsubscribe => AppCommand::Unsubscribe { whom: whom(object)?, channel: object.channel()? },
         Kind::Disconnect => AppCommand::Disconnect { whom: whom(object)?, reason: reason(object)? },
         Kind::Info => AppCommand::Info,

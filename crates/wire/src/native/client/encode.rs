@@ -1,6 +1,6 @@
 //! Commands to text. What equals the server's default is not written.
 
-use super::{ClientCommand, ClientRequest, HistoryFrom, Position, Publish, Subscribe};
+use super::{Batch, ClientCommand, ClientRequest, HistoryFrom, Position, Publish, Subscribe};
 use crate::native::write::ObjectWriter;
 use fanfare_hub::RequestId;
 
@@ -89,6 +89,11 @@ fn put_options(object: &mut ObjectWriter<'_>, options: &Subscribe) {
     if !options.signals {
         object.flag("signals", false);
     }
+    if let Some(Batch { size, delay_ms }) = options.batch {
+        let mut inner = ObjectWriter::plain(object.field("batch"));
+        inner.number("size", size.into()).number("delay", delay_ms.into()).end();
+    }
+    object.text_if("slow", options.slow.map(|slow| slow.word()));
 }
 
 fn put_position(object: &mut ObjectWriter<'_>, name: &'static str, position: &Position) {

@@ -11,6 +11,7 @@ pub use decode::{DecodeError, decode, decode_many};
 pub use encode::{PONG, encode};
 
 use bytes::Bytes;
+pub use fanfare_hub::{Batch, Slow};
 use fanfare_hub::{Data, PresenceKind, RequestId};
 use std::sync::Arc;
 
@@ -121,12 +122,26 @@ pub struct Subscribe {
     pub presence: bool,
     /// Signals are wanted.
     pub signals: bool,
+    /// Publications come gathered, in arrays: fewer and larger frames for whoever need not have each at once.
+    pub batch: Option<Batch>,
+    /// What happens when this client reads too slowly, where the channel's rule has not the wanted answer. `Latest`: a
+    /// [`Gap`](ServerMessage::Gap) and the newest publication in place of all that was missed. The server refuses a choice
+    /// that asks more of it than the rule's.
+    pub slow: Option<Slow>,
 }
 
 impl Subscribe {
     /// The defaults for `channel`: live publications and signals.
     pub fn new(channel: impl Into<Arc<str>>) -> Self {
-        Subscribe { channel: channel.into(), since: None, recent: None, presence: false, signals: true }
+        Subscribe {
+            channel: channel.into(),
+            since: None,
+            recent: None,
+            presence: false,
+            signals: true,
+            batch: None,
+            slow: None,
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::native::fuzz::request_of;
-use fanfare_hub::{ClientId, Error, ErrorCode, HistoryFrom, HistoryQuery, NUMBER_MAX, Publish, Signal};
+use fanfare_hub::{Batch, ClientId, Error, ErrorCode, HistoryFrom, HistoryQuery, NUMBER_MAX, Publish, Signal, Slow};
 
 fn all(text: &str) -> Vec<Decoded> {
     let mut out = Vec::new();
-    decode(text, &Limits { message_bytes_max: 100, subscriptions_max: 3 }, &mut out);
+    decode(text, &Limits { message_bytes_max: 100, subscriptions_max: 3, ..Limits::default() }, &mut out);
     out
 }
 
@@ -35,8 +35,15 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
     };
     let history = |from, limit| Command::History { channel: name("c"), query: HistoryQuery { from, limit } };
     let signal = |data, to| Signal { channel: name("c"), event: "typing".into(), data, to };
-    let followed =
-        SubOptions { channel: name("a"), since: Some(at(7)), recent: Some(5), presence: true, signals: false };
+    let followed = SubOptions {
+        since: Some(at(7)),
+        recent: Some(5),
+        presence: true,
+        signals: false,
+        batch: Some(Batch { size: 10, delay_ms: 50 }),
+        slow: Some(Slow::Latest),
+        ..SubOptions::new(name("a"))
+    };
     let connect = |id, token: Option<&str>, ticket: Option<&str>, subscribe| Decoded::Connect {
         id,
         token: token.map(Into::into),
@@ -57,7 +64,7 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
             ),
         ),
         (
-            r#"{"type":"subscribe","channels":[{"channel":"b"},{"channel":"a","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false}]}"#,
+            r#"{"type":"subscribe","channels":[{"channel":"b"},{"channel":"a","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false,"batch":{"size":10,"delay":50},"slow":"latest"}]}"#,
             hub(None, Command::Subscribe { subs: vec![SubOptions::new(name("b")), followed], many: true }),
         ),
         (r#"{"type":"subscribe","channels":[]}"#, hub(None, Command::Subscribe { subs: vec![], many: true })),
@@ -145,8 +152,8 @@ fn readers_are_lenient_where_nothing_is_ambiguous() {
         (r#"{"type":"presence_set","channel":"c"}"#, r#"{"type":"presence_set","channel":"c","data":null}"#),
         (r#"{"type":"rpc","method":"m"}"#, r#"{"type":"rpc","method":"m","data":null}"#),
         (
-            r#"{"type":"subscribe","channel":"c","slow":"latest","batch":{"size":10,"delay":50},"channels":null}"#,
-            r#"{"type":"subscribe","channel":"c"}"#,
+            r#"{"type":"subscribe","channel":"c","slow":null,"batch":{"delay":50},"channels":null}"#,
+            r#"{"type":"subscribe","channel":"c","batch":{"size":200,"delay":50}}"#,
         ),
         (
             "{\"type\":\"publish\",\"channel\":\"c\",\"data\":[1,\r\n2]}",
@@ -280,13 +287,14 @@ fn refusals_name_field_limit_and_value() {
         (
             r#"{"type":"subscribe","channel":"c","batch":{"size":0}}"#.into(),
             BadRequest,
-            "`batch.size` must be an integer from 1 to 1000, not 0",
+            "`batch.size` must be an integer from 1 to 200, not 0",
         ),
         (
             r#"{"type":"subscribe","channel":"c","batch":{"delay":10001}}"#.into(),
             BadRequest,
             "`batch.delay` must be an integer from 0 to 10000, not 10001",
         ),
+        (r#"{"type":"subscribe","channel":"c","batch":{"size":5}}"#.into(), BadRequest, "`batch.delay` is missing"),
         (
             r#"{"type":"subscribe","channel":"c","batch":true}"#.into(),
             BadRequest,

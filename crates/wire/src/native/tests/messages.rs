@@ -156,6 +156,16 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
             r#"{"type":"message","channel":"c","offset":5,"data":{"text":"hi"},"ts":1700000000000}"#,
         ),
         (
+            Push::Messages {
+                channel: channel.clone(),
+                publications: [5, 6].map(|offset| Arc::new(publication(offset))).into(),
+            },
+            concat!(
+                r#"[{"type":"message","channel":"c","offset":5,"data":{"text":"hi"},"ts":1700000000000},"#,
+                r#"{"type":"message","channel":"c","offset":6,"data":{"text":"hi"},"ts":1700000000000}]"#
+            ),
+        ),
+        (
             Push::Signal(Arc::new(SignalPush { signal, from, ts_ms: 1 })),
             r#"{"type":"signal","channel":"c","event":"typing","data":true,"from":{"client":"0000000000000001"}}"#,
         ),
@@ -235,9 +245,10 @@ pub(super) fn heard(text: &str) -> ServerMessage {
 /// What the client understands of what the server writes: field by field, so that both ends are held to the same words.
 #[test]
 fn the_client_reads_what_the_server_writes() {
-    let texts: Vec<String> = pushes().into_iter().map(|(_, text)| text.to_owned()).collect();
     let mut all = Vec::new();
-    client::decode(&format!("[{}]", texts.join(",")), &mut all).unwrap();
+    for (_, text) in pushes() {
+        client::decode(text, &mut all).unwrap();
+    }
     let who = |info| client::PresenceEntry {
         client: "0000000000000001".into(),
         user: Some("ada".into()),
@@ -259,18 +270,18 @@ fn the_client_reads_what_the_server_writes() {
         delay_ms,
     };
     let gap = |reset| ServerMessage::Gap { channel: "c".into(), position: position_of(at(5)), reset };
-    let publication = client::Publication {
-        offset: 5,
-        data: Data::Json(json(r#"{"text":"hi"}"#)),
-        event: None,
-        key: None,
-        from: None,
-        ts_ms: 1_700_000_000_000,
+    let message = |offset| {
+        let data = Data::Json(json(r#"{"text":"hi"}"#));
+        let (event, key, from, ts_ms) = (None, None, None, 1_700_000_000_000);
+        let publication = Box::new(client::Publication { offset, data, event, key, from, ts_ms });
+        ServerMessage::Message { channel: "c".into(), publication }
     };
     assert_eq!(
         all,
         [
-            ServerMessage::Message { channel: "c".into(), publication: Box::new(publication) },
+            message(5),
+            message(5),
+            message(6),
             ServerMessage::Signal(Box::new(client::Signal {
                 channel: "c".into(),
                 event: "typing".into(),

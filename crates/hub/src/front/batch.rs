@@ -1,0 +1,200 @@
+//! Batches: publications that are gathered for the subscribers that asked for it, and told to them together.
+//!
+//! Subscribers of a channel that asked for the same batch are one group of its edge. A publication costs such a group one
+//! entry here, however many it has; the fan-out to its members happens once for the whole batch, which is encoded once for
+//! all who want all of it. A batch is told when it has its size, when its first publication has waited for the delay, when
+//! it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups an edge can have.
+
+use super::edge::Audit;
+use crate::effects::Effects;
+use crate::ids::{Epoch, WireId};
+use crate::limits::Limits;
+use crate::name::ChannelName;
+use crate::planted::{Planted, planted};
+use crate::vocabulary::{Batch, Publication, Push};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+/// The batch that is kept for what a subscriber asked: within the limits, on the steps, and `None` where it gathers nothing.
+pub(super) fn rounded(batch: Option<Batch>, limits: &Limits) -> Option<Batch> {
+    let Batch { size, delay_ms } = batch?;
+    let bound = |number: u32, max: u64| step(number.min(u32::try_from(max).unwrap_or(u32::MAX)));
+    let (size, delay_ms) = (bound(size, limits.batch_size_max as u64), bound(delay_ms, limits.batch_delay_ms_max));
+    (size > 1 && delay_ms > 0).then_some(Batch { size, delay_ms })
+}
+
+/// The largest of 1, 2, 5, 10, 20, 50 … that is not above `number`; 0 for 0.
+fn step(number: u32) -> u32 {
+    let Some(digits) = number.checked_ilog10() else { return 0 };
+    let ten = 10_u32.pow(digits);
+    match number / ten {
+        1 => ten,
+        2..5 => 2 * ten,
+        _ => 5 * ten,
+    }
+}
+
+/// What a group is waiting to be told.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    pub(super) batch: Batch,
+    epoch: Epoch,
+    publications: Vec<Arc<Publication>>,
+    bytes: usize,
+    /// When the first of them has waited long enough.
+    due_ms: u64,
+    /// A reminder is set, for `due_ms` or earlier.
+    reminded: bool,
+}
+
+/// A batch that is on its way to the members of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Gathered {
+    pub(super) group: u32,
+    pub(super) epoch: Epoch,
+    pub(super) publications: Arc<[Arc<Publication>]>,
+    /// Some of it is not for everybody.
+    pub(super) narrow: bool,
+}
+
+impl Gathering {
+    pub(super) fn new(batch: Batch) -> Self {
+        Gathering { batch, epoch: Epoch(0), publications: Vec::new(), bytes: 0, due_ms: 0, reminded: false }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.publications.is_empty()
+    }
+
+    /// Takes one more. True where that makes the batch whole.
+    pub(super) fn put(&mut self, epoch: Epoch, publication: &Arc<Publication>, now_ms: u64, page_bytes: usize) -> bool {
+        if self.publications.is_empty() {
+            self.epoch = epoch;
+            self.due_ms = now_ms + u64::from(self.batch.delay_ms);
+        }
+        debug_assert_eq!(self.epoch, epoch, "an epoch begins with a skip, before which batches are told");
+        self.bytes += publication.cost();
+        self.publications.push(publication.clone());
+        let size = if planted(Planted::BatchOfOne) { 1 } else { self.batch.size as usize };
+        self.publications.len() >= size || self.bytes >= page_bytes
+    }
+
+    /// The batch as it is, for the group at this place. The next one begins.
+    pub(super) fn take(&mut self, group: u32) -> Gathered {
+        self.bytes = 0;
+        let publications: Arc<[_]> = std::mem::take(&mut self.publications).into();
+        let narrow = publications.iter().any(|p| p.is_narrow()) && !planted(Planted::BatchForAll);
+        Gathered { group, epoch: self.epoch, publications, narrow }
+    }
+
+    /// When to look at it, where nobody has said so yet.
+    pub(super) fn remind(&mut self) -> Option<u64> {
+        (!self.is_empty() && !std::mem::replace(&mut self.reminded, true)).then_some(self.due_ms)
+    }
+
+    /// A reminder has come. True where the batch has waited long enough; else there may have to be another reminder.
+    pub(super) fn reminded(&mut self, now_ms: u64) -> bool {
+        self.reminded = planted(Planted::BatchRemindedOnce);
+        !self.is_empty() && now_ms >= self.due_ms
+    }
+}
+
+impl Gathered {
+    pub(super) fn bytes(&self) -> usize {
+        self.publications.iter().map(|p| p.cost()).sum()
+    }
+
+    /// Tells it to `members`: to those who want all of it together, to the others what they want of it.
+    pub(super) fn tell(
+        &self,
+        members: &mut [super::edge::Member],
+        audit: &impl Audit,
+        out: &mut Effects,
+        (channel, wire): (&ChannelName, WireId),
+    ) {
+        let Some(end) = self.publications.last().map(|p| p.offset) else { return };
+        let start = out.mark();
+        let mut others = Vec::new();
+        for member in members.iter_mut().filter(|m| !m.behind && m.epoch == self.epoch && m.at < end) {
+            let has = self.publications.partition_point(|p| p.offset <= member.at);
+            let has = if planted(Planted::BatchFromItsStart) { 0 } else { has };
+            let unwanted = |p: &Arc<Publication>| p.is_narrow() && !audit.wants(member.session, p);
+            if has == 0 && !(self.narrow && self.publications.iter().any(unwanted)) {
+                out.recipient(member.conn);
+            } else {
+                let wanted = self.publications[has..].iter().filter(|p| !self.narrow || !unwanted(p)).cloned();
+                others.push((member.conn, wanted.collect::<Vec<_>>()));
+            }
+            member.at = end;
+        }
+        if let Some(push) = push(channel, &self.publications) {
+            out.push_from(start, push, wire);
+        }
+        for (conn, wanted) in others {
+            if let Some(push) = push(channel, &wanted.into()) {
+                out.push_one(push, wire, conn);
+            }
+        }
+    }
+}
+
+/// One publication is told as it always is, several together; nothing is not told.
+pub(super) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>) -> Option<Push> {
+    let channel = channel.clone();
+    match &publications[..] {
+        [] => None,
+        [publication] => Some(Push::Message { channel, publication: publication.clone() }),
+        _ => Some(Push::Messages { channel, publications: publications.clone() }),
+    }
+}
+
+/// When to look at the batches of which groups: (when, edge, the edge's life, group). At most one entry for a group and life
+/// of its edge. The wheel of the other timers is too coarse for delays of a few ms.
+#[derive(Debug, Default)]
+pub(super) struct Reminders(BinaryHeap<Reverse<(u64, u32, u64, u32)>>);
+
+impl Reminders {
+    pub(super) fn add(&mut self, at_ms: u64, edge: u32, life: u64, group: u32) {
+        self.0.push(Reverse((at_ms, edge, life, group)));
+    }
+
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.0.peek().map(|Reverse((at_ms, ..))| *at_ms)
+    }
+
+    /// The next one that has come due: (edge, life, group).
+    pub(super) fn next_due(&mut self, now_ms: u64) -> Option<(u32, u64, u32)> {
+        let Reverse((at_ms, edge, life, group)) = *self.0.peek()?;
+        if at_ms > now_ms {
+            return None;
+        }
+        self.0.pop();
+        Some((edge, life, group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_delays_are_rounded_down_to_few_steps() {
+        let limits = Limits::default();
+        let table = [
+            ((1, 100), None),
+            ((10, 0), None),
+            ((2, 1), Some((2, 1))),
+            ((4, 19), Some((2, 10))),
+            ((9, 99), Some((5, 50))),
+            ((10, 250), Some((10, 200))),
+            ((199, 5_000), Some((100, 5_000))),
+            ((u32::MAX, u32::MAX), Some((200, 10_000))),
+        ];
+        for ((size, delay_ms), expected) in table {
+            let batch = rounded(Some(Batch { size, delay_ms }), &limits);
+            let expected = expected.map(|(size, delay_ms)| Batch { size, delay_ms });
+            assert_eq!(batch, expected, "{size} within {delay_ms} ms");
+        }
+    }
+}

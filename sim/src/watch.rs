@@ -1,0 +1,181 @@
+//! What a shard tells one connection, judged in the moment in which it does: how slow readers are treated, and how batches are
+//! gathered. The judge at the other end (`checker`) sees what arrives, but not when it was said and what was known then.
+
+use crate::ledger::Ledger;
+use crate::plan::{Habit, Plan};
+use fanfare_hub::{ChannelName, Position, Publication, Push, ReplyBody, Slow, Subscribed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The live subscriptions of a connection, as the shard has told of them.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(BTreeMap<ChannelName, Live>);
+
+#[derive(Debug)]
+struct Live {
+    habit: Habit,
+    slow: Slow,
+    at: Position,
+    /// It is at the top, or was before it was slow: what it misses from here on it misses because it is slow.
+    complete: bool,
+    /// The outbox has been over its mark since: it may be catching up.
+    was_full: bool,
+    /// It wants only the latest, and has missed something: the turn in which it is told what is newest, once that has come.
+    owed: Option<Option<u64>>,
+    /// Deliveries are gathered from a beginning that is known.
+    in_step: bool,
+    /// A batch that was told too early, unless a gap follows.
+    early: Option<String>,
+}
+
+/// When and where something is said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said {
+    pub(crate) now_ms: u64,
+    pub(crate) turn: u64,
+    pub(crate) page_bytes_max: usize,
+}
+
+impl Watch {
+    /// An answer is given. `asked`: how the client asked to follow a channel, where that is what is answered.
+    pub(crate) fn replied(
+        &mut self,
+        body: &ReplyBody,
+        plan: &Plan,
+        asked: &impl Fn(&ChannelName) -> Habit,
+    ) -> Result<(), String> {
+        match body {
+            ReplyBody::Subscribed(subscribed) => self.subscribed(subscribed, asked(&subscribed.channel), plan),
+            ReplyBody::Many(bodies) => {
+                for body in bodies {
+                    self.replied(body, plan, asked)?;
+                    if let ReplyBody::Subscribed(subscribed) = body {
+                        // It was held back until the others were answered, and pulls what has come since.
+                        self.0.get_mut(&subscribed.channel).into_iter().for_each(|live| live.complete = false);
+                    }
+                }
+                Ok(())
+            }
+            ReplyBody::Unsubscribed { channel } => {
+                self.0.remove(channel);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn subscribed(&mut self, subscribed: &Subscribed, habit: Habit, plan: &Plan) -> Result<(), String> {
+        let Subscribed { channel, position, more, .. } = subscribed;
+        let rule = plan.slow(channel);
+        if habit.slow.is_some_and(|choice| choice < rule) {
+            return Err(format!("{channel}: subscribed with slow = {:?}, where the rule says {rule:?}", habit.slow));
+        }
+        let slow = habit.slow.unwrap_or(rule);
+        let (at, complete) = (*position, !more);
+        let live = Live { habit, slow, at, complete, was_full: false, owed: None, in_step: false, early: None };
+        self.0.insert(channel.clone(), live);
+        Ok(())
+    }
+
+    /// The outbox is over its mark. True where the connection must be closed for it: one of its channels wants that, and it was
+    /// not catching up.
+    pub(crate) fn full(&mut self) -> bool {
+        let catches_up = self.0.values().any(|live| !live.complete || live.was_full);
+        for live in self.0.values_mut() {
+            (live.owed, live.in_step, live.was_full) = (None, false, true);
+        }
+        !catches_up && self.0.values().any(|live| live.slow == Slow::Disconnect)
+    }
+
+    /// The outbox has drained. `exact`: what a store accepts, its shard knows at once, and so do all subscribers.
+    pub(crate) fn drained(&mut self, exact: bool, ledger: &Ledger) {
+        for (channel, live) in self.0.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
+            let missed = ledger.between(channel, live.at.epoch, live.at.offset, u64::MAX);
+            if exact && missed.iter().any(|kept| !kept.publication.is_narrow()) {
+                live.owed = Some(None);
+            }
+        }
+    }
+
+    /// Something is told. Returns true for a batch.
+    pub(crate) fn pushed(&mut self, push: &Push, said: Said, plan: &Plan, ledger: &Ledger) -> Result<bool, String> {
+        match push {
+            Push::Message { channel, publication } => {
+                self.published(channel, std::slice::from_ref(publication), said, ledger)?;
+            }
+            Push::Messages { channel, publications } => {
+                self.published(channel, publications, said, ledger)?;
+                return Ok(true);
+            }
+            Push::Gap { channel, position, .. } => {
+                if let Some(live) = self.0.get_mut(channel) {
+                    live.at = *position;
+                    live.in_step = false;
+                    live.early = None;
+                    live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
+                }
+            }
+            // The application's doing: it asked for nothing in particular.
+            Push::Subscribed(subscribed) => self.subscribed(subscribed, Habit::default(), plan)?,
+            Push::Unsubscribed { channel, .. } => {
+                self.0.remove(channel);
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn published(
+        &mut self,
+        channel: &ChannelName,
+        publications: &[Arc<Publication>],
+        said: Said,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
+        let Some(live) = self.0.get_mut(channel) else { return Ok(()) }; // the checker finds that it is deaf
+        let Some(last) = publications.last() else { return Err(format!("{channel}: an empty batch")) };
+        let size = live.habit.batch.map_or(1, |batch| batch.size as usize);
+        if publications.len() > size {
+            return Err(format!("{channel}: {} publications in a batch of {size}", publications.len()));
+        }
+        live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
+        if live.owed.is_some() {
+            let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX).len();
+            if newer > 0 || publications.len() > 1 {
+                let at = last.offset;
+                return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));
+            }
+        }
+        if let Some(early) = live.early.take() {
+            return Err(early);
+        }
+        if let (Some(batch), true) = (live.habit.batch, live.in_step) {
+            // What was gathered last may not be for this client.
+            let after = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
+            let unwanted = after.iter().take_while(|kept| kept.publication.is_narrow()).last();
+            let end = unwanted.map_or(last.offset, |kept| kept.publication.offset);
+            let gathered = ledger.between(channel, live.at.epoch, live.at.offset, end + 1);
+            let bytes: usize = gathered.iter().map(|kept| kept.publication.cost()).sum();
+            let waited_ms = gathered.first().map_or(u64::MAX, |kept| said.now_ms - kept.at_ms);
+            let whole = gathered.len() >= size || bytes >= said.page_bytes_max;
+            if !whole && waited_ms < u64::from(batch.delay_ms) {
+                let len = publications.len();
+                live.early = Some(format!(
+                    "{channel}: a batch of {len} is told after {waited_ms} ms, where {size} or {} ms are wanted",
+                    batch.delay_ms
+                ));
+            }
+        }
+        // The first one after a beginning may be the end of a batch that others had begun.
+        live.in_step = live.complete && !live.was_full;
+        live.at.offset = last.offset;
+        Ok(())
+    }
+}
+
+impl Live {
+    /// What is owed is told in one turn; what comes in later ones is another matter.
+    fn owed_in(told: Option<u64>, turn: u64) -> Option<u64> {
+        told.is_none_or(|told| told == turn).then_some(turn)
+    }
+}
