@@ -26,8 +26,8 @@ pub(crate) struct Application {
     last: u64,
     /// The last question about a subscription, and whether leave was given.
     leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
-    /// Channels to which it has subscribed somebody itself: leave that it did not give in an answer.
-    granted: BTreeSet<ChannelName>,
+    /// Whom it has subscribed itself: leave that it did not give in an answer.
+    granted: BTreeSet<(ClientId, ChannelName)>,
     /// The session of each pipe.
     clients: BTreeMap<usize, ClientId>,
     /// Every session that began, and whether its end was told.
@@ -162,17 +162,19 @@ impl Application {
     }
 
     /// It subscribes sessions to a channel by itself.
-    pub(crate) fn grants(&mut self, channel: &ChannelName) {
-        self.granted.insert(channel.clone());
+    pub(crate) fn grants(&mut self, clients: BTreeSet<ClientId>, channel: &ChannelName) {
+        self.granted.extend(clients.into_iter().map(|client| (client, channel.clone())));
     }
 
     fn subscribed(&mut self, pipe: usize, channel: &ChannelName) {
-        if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) || self.granted.contains(channel) {
+        if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) {
             return;
         }
         let client = self.clients.get(&pipe).copied();
-        let leave = client.and_then(|client| self.leave.get(&(client, channel.clone())));
-        if leave.is_none_or(|(_, leave)| !leave) {
+        let about = client.map(|client| (client, channel.clone()));
+        let is_granted = about.as_ref().is_some_and(|about| self.granted.contains(about));
+        let leave = about.as_ref().and_then(|about| self.leave.get(about));
+        if leave.is_none_or(|(_, leave)| !leave) && !is_granted {
             self.broken = Some(format!("hooks: {client:?} is subscribed to {channel} without leave"));
         }
     }

@@ -52,7 +52,7 @@ impl Server {
         let program = workspace.built("debug", "fanfare")?;
         let mut command = Command::new(&program);
         command.args(["dev", "--listen", "127.0.0.1:0", "--shards", "2", "--api-key", KEY]);
-        command.env("FANFARE__LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env("FANFARE__LOG__LEVEL", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut server = Server { child, url: String::new() };
         let errors = server.child.stderr.take().context("a pipe was asked for")?;

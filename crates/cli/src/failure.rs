@@ -14,6 +14,21 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// The user can fix it.
+    pub(crate) fn users(sentence: String) -> Self {
+        Failure { sentence, hint: None, status: 1 }
+    }
+
+    /// We failed, or the server did.
+    pub(crate) fn ours(sentence: String) -> Self {
+        Failure { sentence, hint: None, status: 2 }
+    }
+
+    /// The remedy, where we know it.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("error: {}", self.sentence);
         if let Some(hint) = &self.hint {

@@ -1,8 +1,9 @@
-//! The command `fanfare`: starts the server.
+//! The command `fanfare`: starts the server, and speaks to one.
 //!
 //! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed.
 
 mod check;
+mod completions;
 mod config;
 mod demos;
 mod dev;
@@ -10,11 +11,14 @@ mod failure;
 mod flags;
 mod init;
 mod man;
+mod notify;
+mod remote;
 mod run;
 mod serve;
 mod why;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use remote::{channels, disconnect, publish, subscribe};
 use std::process::ExitCode;
 
 /// mimalloc: measured beside the system's allocator, small frames of many connections fragment less.
@@ -46,6 +50,16 @@ enum Command {
     Config(config::Args),
     /// Writes a configuration file to begin with
     Init(init::Args),
+    /// Publishes to a channel: the payload that is given, or each line of stdin
+    Publish(publish::Args),
+    /// Prints what happens in channels, a JSON line each, through every reconnect
+    Subscribe(subscribe::Args),
+    /// Lists the channels that live on the server, a JSON line each
+    Channels(channels::Args),
+    /// Sends a client, or all clients of a user, away
+    Disconnect(disconnect::Args),
+    /// Prints a script that completes this command in a shell
+    Completions(completions::Args),
     /// Prints the manual page, for man(1)
     #[command(hide = true)]
     Man,
@@ -60,6 +74,11 @@ fn main() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Config(args) => config::run(args),
         Command::Init(args) => init::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Subscribe(args) => subscribe::run(args),
+        Command::Channels(args) => channels::run(args),
+        Command::Disconnect(args) => disconnect::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man => man::run(Cli::command()),
     };
     match result {

@@ -1,6 +1,7 @@
 //! A server's life in this process, for `dev` and `serve`: start, greet, read the settings again on SIGHUP, drain on SIGTERM.
 
 use crate::failure::Failure;
+use crate::notify::Notify;
 use fanfare::settings::{Problems, Setting, Settings, Source};
 use fanfare::{Address, AdminOn, Builder, Chat, Fanfare, LogError, LogFormat, Logs, Running, ServeError};
 use std::io::{ErrorKind, Write as _};
@@ -27,11 +28,16 @@ pub(crate) fn run(plan: Plan<'_>) -> Result<(), Failure> {
     let greeting = (plan.greeting)(&running, &plan.settings);
     // In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
     let _ = std::io::stderr().write_all(greeting.as_bytes());
+    let notify = Notify::from_env();
+    notify.ready();
     while signals.wait_for_one() == Event::Hangup {
         if let Some(again) = plan.again {
+            notify.reloading();
             reload(&running, &plan.settings, again());
+            notify.ready();
         }
     }
+    notify.stopping();
     eprintln!("stopping: clients are told to come back; once more ends it at once");
     signals.exit_at_the_next();
     running.drain()?;

@@ -2,9 +2,9 @@
 //!
 //! [`core`] is the client as a machine without sockets, clocks or randomness: states, back-off, heartbeat, recovery by
 //! position, publications retried under their keys. The simulation drives it in virtual time. `Client` (feature `tokio`,
-//! on by default) is the shell around it: it owns a TCP connection and the clock, and decides nothing.
+//! on by default) is the shell around it: it owns the connection and the clock, and decides nothing.
 //!
-//! Only `ws://` for now: TLS is not built in yet, put a proxy in front.
+//! Only `ws://` and `unix:` for now: TLS is not built in yet, put a proxy in front.
 
 pub mod core;
 #[cfg(feature = "tokio")]

@@ -1,6 +1,5 @@
 //! docs/protocol.md, replayed: each transcript is sent over real sockets, and every answer is compared with what it promises.
-//! Here all of them, with a hub that takes every token at its word and knows one method. What needs neither is replayed
-//! against the real server too (crates/server/tests/protocol_md.rs).
+//! Here with the hub and the codec alone; crates/server/tests/protocol_md.rs replays them against the real server.
 
 mod support;
 

@@ -508,3 +508,46 @@ fn who_is_refused_is_closed_in_time_and_at_once_where_its_protocol_has_no_word_f
     net.pass(5_200);
     assert_eq!(net.peers[native].closed, Some(Disconnect::NotConnected));
 }
+
+#[test]
+fn a_rule_can_leave_it_to_the_application() {
+    for shards in shard_counts() {
+        let asked = |subscribe: &[Who], publish: &[Who]| {
+            let rule = Rule { subscribe: subscribe.into(), publish: publish.into(), ..open_rule("room:*") };
+            Rules::new(vec![Rule { signal: vec![Who::Hook], ..rule }, open_rule("**")])
+        };
+        let left = || asked(&[Who::Hook], &[Who::Subscriber]);
+        let mut net = Net::with_hooks(shards, Limits::default(), left(), Hooks::default());
+        let peer = net.connect(0);
+        for command in [
+            publish("room:a", "0"),
+            enter("room:a", "0"),
+            Command::History {
+                channel: channel("room:a"),
+                query: HistoryQuery { from: HistoryFrom::Newest, limit: 1 },
+            },
+        ] {
+            assert_eq!(error_code(&net.ask(peer, command)), ErrorCode::NotSubscribed, "only who was let in may");
+        }
+        assert_eq!(error_code(&net.ask(peer, signal("room:a", "x", "1", None))), ErrorCode::Denied, "nobody is asked");
+        net.send(peer, subscribe("room:a"));
+        net.answer(HookAnswer::Allowed);
+        net.publish(peer, "room:a", "1");
+        assert!(net.questions.is_empty());
+        // The rule lets everybody in, and leaves it to the application again: who was asked about stays, who was not goes.
+        net.reload(asked(&[Who::Anyone], &[Who::Hook]));
+        let other = net.connect(1);
+        net.subscribe(other, "room:a");
+        net.take(other);
+        let id = net.send(other, publish("room:a", "2"));
+        let_through(&mut net, "\"two\"");
+        assert!(matches!(net.answer_to(other, id), Some(ReplyBody::Published { .. })));
+        net.take(other);
+        net.reload(left());
+        assert_eq!(net.take_messages(peer), ["1", "\"two\""]);
+        let told = net.take(other);
+        assert!(matches!(&told[..], [Told::Push(Push::Unsubscribed { error, .. })] if error.code == ErrorCode::Denied));
+        net.publish(peer, "room:a", "3");
+        assert_eq!(net.take_messages(peer), ["3"]);
+    }
+}

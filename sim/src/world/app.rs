@@ -28,7 +28,9 @@ impl World {
         self.trace.note(self.now_ms, || format!("the application asks shard {shard}, {token}: {command:?}"));
         match &command {
             AppCommand::Publish { publish, .. } => self.checker.app_publishes(publish.data.bytes()),
-            AppCommand::Subscribe { options, .. } => self.application.grants(&options.channel),
+            AppCommand::Subscribe { options, .. } => {
+                self.application.grants(self.app.sessions_of(token), &options.channel);
+            }
             // Presence goes with it, whether or not the client hears of that.
             AppCommand::Unsubscribe { channel, .. } => {
                 self.checker.shut_for(channel, &self.app.sessions_of(token));

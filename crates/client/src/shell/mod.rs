@@ -212,7 +212,8 @@ impl Builder {
 }
 
 impl Client {
-    /// Settings for a server at `ws://host[:port][/path]`; the path is `/v1/ws` where there is none.
+    /// Settings for a server at `ws://host[:port][/path]`, whose path is `/v1/ws` where there is none, or at a Unix socket,
+    /// `unix:PATH`.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder { url: url.into(), config: Config::default(), tokens: None }
     }

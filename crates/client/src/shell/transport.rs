@@ -1,6 +1,6 @@
-//! One WebSocket over TCP: opened, read, written, closed. It knows nothing of the protocol inside.
+//! One WebSocket over TCP, or over a Unix socket: opened, read, written, closed. It knows nothing of the protocol inside.
 
-use super::url::Url;
+use super::url::{Place, Url};
 use fanfare_hub::Rng;
 use fanfare_wire::native::PROTOCOL;
 use fanfare_wire::websocket::{
@@ -8,8 +8,10 @@ use fanfare_wire::websocket::{
 };
 use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
 /// The longest head of a response.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -41,7 +43,7 @@ pub(super) enum Read {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     masks: MaskSource,
     /// What came with the head of the response, and a place to read into.
@@ -56,8 +58,7 @@ impl Socket {
     /// Connects and shakes hands. The caller limits the time.
     pub(super) async fn open(url: Url, seed: u64) -> Result<Self, OpenError> {
         let failed = |error: io::Error| OpenError::Failed(error.to_string());
-        let mut stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        let mut stream = Stream::connect(&url.place).await.map_err(failed)?;
         let mut rng = Rng::new(seed);
         let mut random = [0; 16];
         random[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
@@ -109,12 +110,8 @@ impl Socket {
         if self.early > 0 {
             return Ok(());
         }
-        let interest = if self.backlog() > 0 {
-            tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE
-        } else {
-            tokio::io::Interest::READABLE
-        };
-        self.stream.ready(interest).await.map(drop)
+        let interest = if self.backlog() > 0 { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.stream.ready(interest).await
     }
 
     /// Writes what the socket takes now.
@@ -178,10 +175,70 @@ impl Socket {
     pub(super) fn finish(mut self) {
         tokio::spawn(tokio::time::timeout(CLOSING, async move {
             self.stream.write_all(&self.unwritten[self.written..]).await?;
-            self.stream.shutdown().await?;
-            while self.stream.read(&mut self.buffer).await? > 0 {}
-            io::Result::Ok(())
+            self.stream.end(&mut self.buffer).await
         }));
+    }
+}
+
+/// What it is over: these two have the same methods, and no trait for them.
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// The same on either.
+macro_rules! on {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            #[cfg(unix)]
+            Stream::Unix($inner) => $call,
+        }
+    };
+}
+
+impl Stream {
+    async fn connect(place: &Place) -> io::Result<Self> {
+        match place {
+            Place::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        }
+    }
+
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
+        on!(self, stream => stream.ready(interest).await.map(drop))
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        on!(self, stream => stream.try_read(buffer))
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        on!(self, stream => stream.try_write(bytes))
+    }
+
+    async fn read_buf(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        on!(self, stream => stream.read_buf(buffer).await)
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        on!(self, stream => stream.write_all(bytes).await)
+    }
+
+    /// Says that nothing more comes, and reads to the peer's end.
+    async fn end(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        on!(self, stream => {
+            stream.shutdown().await?;
+            while stream.read(buffer).await? > 0 {}
+            Ok(())
+        })
     }
 }
 

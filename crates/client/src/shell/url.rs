@@ -1,14 +1,22 @@
-//! Where a server is: `ws://host[:port][/path][?query]`.
+//! Where a server is: `ws://host[:port][/path][?query]`, or `unix:PATH`.
 
 /// The path of the native protocol, where the URL names none.
 const PATH: &str = "/v1/ws";
 
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The host is for the resolver, without the brackets of an IPv6 address.
+    Tcp { host: String, port: u16 },
+    /// The path of a socket.
+    #[cfg(unix)]
+    Unix(String),
+}
+
 /// A URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Url {
-    /// For the resolver, without the brackets of an IPv6 address.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) place: Place,
     /// For the `Host` header: with the port where it is not the default.
     pub(super) authority: String,
     pub(super) path_and_query: String,
@@ -18,7 +26,7 @@ pub(super) struct Url {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// Not `ws://`. TLS is not built in yet: let a proxy on this machine speak it.
+    /// Not `ws://` and not `unix:`. TLS is not built in yet: let a proxy on this machine speak it.
     #[error("{url:?} does not begin with ws:// (wss:// is not supported yet)")]
     Scheme {
         /// As given.
@@ -43,6 +51,11 @@ pub enum UrlError {
 
 impl Url {
     pub(super) fn parse(url: &str) -> Result<Self, UrlError> {
+        #[cfg(unix)]
+        if let Some(path) = url.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            let place = Place::Unix(path.to_owned());
+            return Ok(Url { place, authority: "localhost".to_owned(), path_and_query: PATH.to_owned() });
+        }
         let scheme = || UrlError::Scheme { url: url.to_owned() };
         let (scheme_found, rest) = url.split_once("://").ok_or_else(scheme)?;
         if !scheme_found.eq_ignore_ascii_case("ws") {
@@ -75,7 +88,7 @@ impl Url {
         };
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let authority = if port == 80 { bracketed } else { format!("{bracketed}:{port}") };
-        Ok(Url { host: host.to_owned(), port, authority, path_and_query })
+        Ok(Url { place: Place::Tcp { host: host.to_owned(), port }, authority, path_and_query })
     }
 }
 
@@ -93,14 +106,17 @@ mod tests {
             ("ws://127.0.0.1:", "127.0.0.1", 80, "127.0.0.1", "/v1/ws"),
         ];
         for (url, host, port, authority, path) in rows {
-            let (host, authority, path_and_query) = (host.to_owned(), authority.to_owned(), path.to_owned());
-            assert_eq!(Url::parse(url), Ok(Url { host, port, authority, path_and_query }), "{url}");
+            let (authority, path_and_query) = (authority.to_owned(), path.to_owned());
+            let place = Place::Tcp { host: host.to_owned(), port };
+            assert_eq!(Url::parse(url), Ok(Url { place, authority, path_and_query }), "{url}");
         }
+        let unix = Url::parse("unix:/run/fanfare.sock").map(|url| (url.place, url.path_and_query));
+        assert_eq!(unix, Ok((Place::Unix("/run/fanfare.sock".to_owned()), "/v1/ws".to_owned())));
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        for url in ["", "localhost", "wss://x", "http://x"] {
+        for url in ["", "localhost", "wss://x", "http://x", "unix:"] {
             assert_eq!(Url::parse(url), Err(UrlError::Scheme { url: url.to_owned() }));
         }
         assert_eq!(Url::parse("ws://"), Err(UrlError::Host { url: "ws://".to_owned() }));

@@ -61,9 +61,3 @@ pub(crate) fn fits(pattern: &Value, found: &Value, words: &mut HashMap<String, V
 pub(crate) fn filled(text: &str, words: &HashMap<String, Value>) -> String {
     words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(&format!("\"{word}\""), &value.to_string()))
 }
-
-/// True where a transcript needs an application behind the server: somebody who issues tokens, or methods to call.
-pub(crate) fn needs_an_application(lines: &[Line<'_>]) -> bool {
-    let marks = ["\"token\":", "\"type\":\"refresh\"", "\"type\":\"rpc\""];
-    lines.iter().any(|(_, sent, text)| *sent && marks.iter().any(|mark| text.contains(mark)))
-}

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ConnId};
 use crate::name::ChannelName;
 use crate::peer::ToHome;
-use crate::rules::{Action, Rule, Who};
+use crate::rules::{Action, Denial, Rule, Verdict, Who};
 use crate::store::Entry;
 use crate::vocabulary::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use bytes::Bytes;
@@ -140,31 +140,35 @@ impl Front {
         }
     }
 
-    /// Whether the session may do this, and has not done too much of it lately.
-    fn may<'c>(
-        &mut self,
-        cx: &Cx<'c>,
-        at: SessionRef,
-        channel: &ChannelName,
-        action: Action,
-    ) -> Result<&'c Rule, Error> {
+    /// Whether the session may do this, and has not done too much of it lately. True where the rule leaves a publication to the
+    /// application.
+    fn may(&mut self, cx: &Cx<'_>, at: SessionRef, channel: &ChannelName, action: Action) -> Result<bool, Error> {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
-        let rules = cx.rules;
-        let rule = match rules.judge(channel, action, session.user()) {
-            Ok(rule) => rule,
-            Err(denial) => {
-                match rules.of(channel).filter(|_| action == Action::Subscribe && session.is_granted(channel)) {
-                    Some(rule) => rule,
-                    None => return Err(denial.into_error(channel)),
-                }
+        let is_granted = session.is_granted(channel);
+        let verdict = match cx.rules.verdict(channel, action, session.user()) {
+            Ok(verdict) => verdict,
+            Err(denial) => match cx.rules.of(channel).filter(|_| action == Action::Subscribe && is_granted) {
+                Some(rule) => Verdict::Allowed(rule),
+                None => return Err(denial.into_error(channel)),
+            },
+        };
+        let rule = verdict.rule();
+        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the proof of it.
+        let needs_subscription = match (verdict, action) {
+            (Verdict::IfSubscribed(_), _) | (Verdict::AskHook(_), Action::Subscribe) => true,
+            (Verdict::AskHook(_), Action::Publish) => false,
+            // Nobody is asked about signals and presence.
+            (Verdict::AskHook(_), Action::Signal | Action::Enter) => {
+                let denial = Denial::NoHook { rule: rule.pattern.as_str().into(), action };
+                return Err(denial.into_error(channel));
+            }
+            (Verdict::Allowed(_), _) => {
+                asks(&cx.hooks.subscribe, channel)
+                    && (action == Action::Subscribe || only_as_subscriber(rule, action, session))
             }
         };
-        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the proof of it.
-        if asks(&cx.hooks.subscribe, channel)
-            && (action == Action::Subscribe || only_as_subscriber(rule, action, session))
-            && !session.is_granted(channel)
-        {
+        if needs_subscription && !is_granted {
             let edge = self.edges.find(channel);
             if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
                 let message = format!("the application decides who may subscribe to {channel:?}: subscribe first");
@@ -195,7 +199,7 @@ impl Front {
             }
             *count += 1;
         }
-        Ok(rule)
+        Ok(matches!(verdict, Verdict::AskHook(_)) && action == Action::Publish)
     }
 
     fn publish(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, publish: Publish) -> Result<(), Error> {
@@ -205,8 +209,7 @@ impl Front {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
-        self.may(cx, at, &publish.channel, Action::Publish)?;
-        if asks(&cx.hooks.publish, &publish.channel) {
+        if self.may(cx, at, &publish.channel, Action::Publish)? || asks(&cx.hooks.publish, &publish.channel) {
             return self.ask_publish(cx, at, reply, publish);
         }
         self.publish_allowed(cx, at, reply.clone(), publish);

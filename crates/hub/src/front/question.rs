@@ -147,7 +147,7 @@ impl Front {
         session.extra().lanes.release(channel);
         let user = session.user();
         let result = result.and_then(|mut publish| {
-            cx.rules.judge(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
+            cx.rules.verdict(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
             // Without it a second attempt would stand beside the first.
             if !planted(Planted::EditLosesKey) {
                 publish.key = key.or(publish.key);

@@ -16,7 +16,7 @@ use crate::ids::{Epoch, Position, UserId};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::{Action, Denial, Slow};
+use crate::rules::{Action, Denial, Slow, Verdict};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
@@ -126,13 +126,14 @@ impl Front {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
         let by = if session.is_granted(channel) {
-            LetIn::Grant
-        } else if asks(&cx.hooks.subscribe, channel) {
-            LetIn::Hook
+            cx.rules.of(channel).map(|_| LetIn::Grant).ok_or(Denial::NoRule)
         } else {
-            LetIn::Rule
+            cx.rules.verdict(channel, Action::Subscribe, session.user()).map(|verdict| match verdict {
+                Verdict::Allowed(_) if !asks(&cx.hooks.subscribe, channel) => LetIn::Rule,
+                _ => LetIn::Hook,
+            })
         };
-        judge(cx, channel, by, session.user())?;
+        let by = by.map_err(|denial| denial.into_error(channel))?;
         if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
@@ -502,12 +503,21 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
     Err(Error::new(ErrorCode::BadRequest, message).on(channel).by_rule(pattern))
 }
 
-/// Whether a subscription that was let in this way may be. Of what the application granted only a rule is needed, which says
-/// what is kept.
+/// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed, which says
+/// what is kept. Where the rule has left it to the application since, whoever it was not asked about has to ask anew.
 fn judge(cx: &Cx<'_>, channel: &ChannelName, by: LetIn, user: Option<&UserId>) -> Result<(), Error> {
     let judged = match by {
-        LetIn::Rule | LetIn::Hook => cx.rules.judge(channel, Action::Subscribe, user),
-        LetIn::Grant => cx.rules.of(channel).ok_or(Denial::NoRule),
+        LetIn::Grant => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
+        LetIn::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
+        LetIn::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
+            Ok(Verdict::Allowed(_)) => Ok(()),
+            Ok(verdict) => {
+                let message = format!("the application decides now who may subscribe to {channel:?}: subscribe again");
+                let rule = verdict.rule().pattern.as_str();
+                return Err(Error::new(ErrorCode::Denied, message).on(channel).by_rule(rule));
+            }
+            Err(denial) => Err(denial),
+        },
     };
-    judged.map(|_| ()).map_err(|denial| denial.into_error(channel))
+    judged.map_err(|denial| denial.into_error(channel))
 }

@@ -144,7 +144,7 @@ fn nothing_is_served_before_connect_and_connect_comes_once() {
     }
     for kind in ["refresh", "rpc"] {
         let error = client.ask_next(kind, json!({"token": "t", "method": "m"}));
-        assert_eq!(error["type"], "error", "{kind}: {error}"); // a server without handlers knows none of them at any time
+        assert_eq!(error["code"], "not_connected", "{kind}: {error}");
     }
     client.text(r#"{"type":"pong"}"#); // no answer, connected or not
     let connected = client.hello(json!({}));

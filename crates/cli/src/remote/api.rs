@@ -1,0 +1,252 @@
+//! The HTTP API from the caller's side: one kept-alive connection, one command after another, each repeated until it is
+//! answered.
+//!
+//! Every command may be repeated: those that ask change nothing, a publication has its key, and who is sent away is gone
+//! already. A server that was never met is not waited for: its address is probably wrong.
+
+use super::base::{Base, Place};
+use super::{Key, Server};
+use crate::failure::Failure;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::fmt;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+const CONNECTING: Duration = Duration::from_secs(10);
+/// For the whole answer.
+const ANSWERING: Duration = Duration::from_secs(30);
+/// A page of 1,000 channels with long names has less.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// With the last attempt this stays below the 2 min for which the server knows a key: no publication can stand twice.
+const GIVE_UP: Duration = Duration::from_secs(60);
+const WAIT_MIN: Duration = Duration::from_millis(200);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Api {
+    base: Base,
+    authorization: HeaderValue,
+    connection: Option<SendRequest<Full<Bytes>>>,
+    /// It has answered before.
+    met: bool,
+}
+
+/// Why an attempt has no good answer.
+#[derive(Debug)]
+enum Trouble {
+    /// No connection.
+    Absent(String),
+    /// A connection that was idle is over: that says nothing of the server.
+    Stale,
+    /// It may have taken effect.
+    Lost(String),
+    /// The server says no, or not now.
+    Refused { status: StatusCode, error: Option<Refusal>, wait: Option<Duration> },
+    /// What answers is no Fanfare.
+    Foreign(String),
+}
+
+/// The body of a refusal.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    code: String,
+    message: String,
+    #[serde(default)]
+    retryable: bool,
+    retry_after: Option<u64>,
+}
+
+impl Api {
+    pub(super) fn new(server: Server, key: Key) -> Result<Self, Failure> {
+        let key = key.api_key.filter(|key| !key.is_empty()).ok_or_else(|| {
+            Failure::users("this needs a key of the server's HTTP API".to_owned())
+                .hint("give --api-key KEY or set FANFARE_API_KEY; `fanfare dev` prints one at its start")
+        })?;
+        let mut authorization = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
+            Failure::users(
+                "the API key holds a character that no key has: a control character, or a line's end".to_owned(),
+            )
+            .hint("look for what was copied with it")
+        })?;
+        authorization.set_sensitive(true);
+        Ok(Api { base: server.url, authorization, connection: None, met: false })
+    }
+
+    /// Sends a command and gives its answer: JSON, in one line.
+    pub(super) async fn call(&mut self, command: &str, body: impl Into<Bytes>) -> Result<String, Failure> {
+        let body = body.into();
+        let start = Instant::now();
+        let mut wait = WAIT_MIN;
+        loop {
+            let trouble = match self.attempt(command, body.clone()).await {
+                Ok(answer) => {
+                    self.met = true;
+                    return Ok(answer);
+                }
+                Err(Trouble::Stale) => continue, // on a new connection, which cannot be stale
+                Err(trouble) => trouble,
+            };
+            let pause = trouble.asked_wait().unwrap_or_else(|| jittered(wait));
+            if !trouble.passes(self.met) || start.elapsed() + pause > GIVE_UP {
+                return Err(trouble.into_failure(&self.base));
+            }
+            self.met = true; // somebody is there: worth some patience
+            eprintln!("{trouble}: trying again in {:.1} s", pause.as_secs_f64());
+            tokio::time::sleep(pause).await;
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+
+    async fn attempt(&mut self, command: &str, body: Bytes) -> Result<String, Trouble> {
+        let request = Request::post(self.base.api(command))
+            .header(HOST, &self.base.authority)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|error| Trouble::Foreign(error.to_string()))?;
+        let (mut connection, reused) = match self.connection.take() {
+            Some(connection) => (connection, true),
+            None => (self.connect().await?, false),
+        };
+        let lost = |error: hyper::Error| {
+            if reused && (error.is_closed() || error.is_canceled() || error.is_incomplete_message()) {
+                Trouble::Stale
+            } else if error.is_parse() {
+                Trouble::Foreign(error.to_string())
+            } else {
+                Trouble::Lost(error.to_string())
+            }
+        };
+        let exchange = async {
+            connection.ready().await.map_err(lost)?;
+            let response = connection.send_request(request).await.map_err(lost)?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| Trouble::Lost(error.to_string()))?.to_bytes();
+            Ok((head, body))
+        };
+        let late = |_| Trouble::Lost(format!("no answer within {} s", ANSWERING.as_secs()));
+        let (head, body) = timeout(ANSWERING, exchange).await.map_err(late)??;
+        self.connection = Some(connection);
+        if head.status == StatusCode::OK {
+            let foreign = |_| Trouble::Foreign("its answer is not JSON".to_owned());
+            let answer: &RawValue = serde_json::from_slice(&body).map_err(foreign)?;
+            // Raw ends of lines can only stand between JSON's words.
+            return Ok(answer.get().replace(['\n', '\r'], " "));
+        }
+        let error: Option<Refusal> = serde_json::from_slice(&body).ok();
+        let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let wait = match error.as_ref().and_then(|error| error.retry_after) {
+            Some(ms) => Some(Duration::from_millis(ms)),
+            None => seconds.map(Duration::from_secs),
+        };
+        Err(Trouble::Refused { status: head.status, error, wait })
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Trouble> {
+        let late = |_| Trouble::Absent(format!("no connection within {} s", CONNECTING.as_secs()));
+        let absent = |error: std::io::Error| Trouble::Absent(error.to_string());
+        match &self.base.place {
+            Place::Tcp { host, port } => {
+                let opening = TcpStream::connect((host.as_str(), *port));
+                let stream = timeout(CONNECTING, opening).await.map_err(late)?.map_err(absent)?;
+                let _ = stream.set_nodelay(true); // only slower without
+                speak_over(stream).await
+            }
+            Place::Unix(socket) => {
+                let opening = UnixStream::connect(socket);
+                speak_over(timeout(CONNECTING, opening).await.map_err(late)?.map_err(absent)?).await
+            }
+        }
+    }
+}
+
+async fn speak_over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<SendRequest<Full<Bytes>>, Trouble> {
+    let (sender, connection) =
+        handshake(TokioIo::new(stream)).await.map_err(|error| Trouble::Lost(error.to_string()))?;
+    // Its errors are those of the requests on it.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+impl Trouble {
+    /// Whether the same may go well soon.
+    fn passes(&self, met: bool) -> bool {
+        match self {
+            Trouble::Absent(_) => met,
+            Trouble::Stale | Trouble::Lost(_) => true,
+            Trouble::Refused { error: Some(error), .. } => error.retryable,
+            // A proxy before a server that is just starting.
+            Trouble::Refused { status, error: None, .. } => matches!(status.as_u16(), 408 | 429 | 502..=504),
+            Trouble::Foreign(_) => false,
+        }
+    }
+
+    /// How long the server wants to be left alone.
+    fn asked_wait(&self) -> Option<Duration> {
+        match self {
+            Trouble::Refused { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+
+    fn into_failure(self, base: &Base) -> Failure {
+        match self {
+            Trouble::Absent(problem) => super::no_server(base, &problem),
+            Trouble::Foreign(_) | Trouble::Refused { error: None, .. } => {
+                Failure::users(format!("what answers at {base} is not Fanfare's HTTP API: {self}"))
+                    .hint("say with --url URL (or FANFARE_URL) where it is; a server without API keys has no API")
+            }
+            Trouble::Refused { status, error: Some(ref error), .. } => {
+                let failure = if status.is_server_error() {
+                    Failure::ours(self.to_string())
+                } else {
+                    Failure::users(self.to_string())
+                };
+                match (status, error.code.as_str()) {
+                    (StatusCode::UNAUTHORIZED, _) => failure.hint(
+                        "give the right one by --api-key KEY or FANFARE_API_KEY; `fanfare dev` prints one at its start",
+                    ),
+                    (StatusCode::CONFLICT, "key_conflict") => {
+                        failure.hint("choose another --key, or leave it out: then each publication has a new one")
+                    }
+                    (StatusCode::FORBIDDEN, _) => failure.hint("use a key that is for this command and channel"),
+                    _ => failure,
+                }
+            }
+            Trouble::Stale | Trouble::Lost(_) => Failure::ours(format!("{self}: it may have taken effect or not")),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Absent(problem) => write!(f, "no connection: {problem}"),
+            Trouble::Stale => write!(f, "the connection was lost"),
+            Trouble::Lost(problem) => write!(f, "the connection was lost: {problem}"),
+            Trouble::Refused { error: Some(error), .. } => {
+                write!(f, "the server refused: {} ({})", error.message, error.code)
+            }
+            Trouble::Refused { status, error: None, .. } => write!(f, "the answer is {status}"),
+            Trouble::Foreign(problem) => f.write_str(problem),
+        }
+    }
+}
+
+/// Between half of it and all of it, so that many that failed together do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    let share = getrandom::u32().unwrap_or(u32::MAX); // without randomness: all of it
+    wait / 2 + (wait / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
+}

@@ -1,0 +1,247 @@
+//! `fanfare subscribe`: what happens in channels, a JSON line each, through every reconnect.
+//!
+//! Out: on stdout the native protocol's pushes, with the `epoch` beside each `offset`; on stderr the states. It ends with 0
+//! on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it.
+
+use super::Server;
+use super::base::Base;
+use super::event::{is_ours, json_line};
+use super::lines::{Lines, Reader};
+use crate::failure::Failure;
+use fanfare_client::core::{CallError, EndReason, Event, State};
+use fanfare_client::{Client, ConnectError, Position, Status, Subscribe, Subscription};
+use std::future::Future;
+use std::str::FromStr;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The channels, by name
+    #[arg(required = true, value_name = "CHANNEL", value_parser = channel)]
+    channels: Vec<String>,
+    /// Begin after this place, e.g. bf578df7982ef5cb:41 (with one channel only)
+    #[arg(long, value_name = "EPOCH:OFFSET")]
+    since: Option<Place>,
+    /// Begin with the newest N publications
+    #[arg(long, value_name = "N")]
+    recent: Option<u32>,
+    /// Tell who is there, who joins and who leaves
+    #[arg(long)]
+    presence: bool,
+    /// Who you are, where the server wants to know
+    #[arg(long, env = "FANFARE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// A position as it is typed.
+#[derive(Debug, Clone)]
+struct Place(Position);
+
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // An epoch is opaque: it may hold a colon.
+        let (epoch, offset) = text.rsplit_once(':').ok_or("it is not an epoch, a colon and an offset")?;
+        let offset = offset.parse().map_err(|_| "what follows the last colon is no offset")?;
+        if epoch.is_empty() {
+            return Err("there is no epoch before the colon");
+        }
+        Ok(Place(Position { epoch: epoch.into(), offset }))
+    }
+}
+
+fn channel(name: &str) -> Result<String, &'static str> {
+    match name {
+        "" => Err("a channel's name is not empty"),
+        _ if name.contains('*') => {
+            Err("channels are named one by one; `fanfare channels --match` lists those of a pattern")
+        }
+        _ => Ok(name.to_owned()),
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    if args.since.is_some() && args.channels.len() > 1 {
+        return Err(Failure::users(format!(
+            "--since is a place in one channel, and {} are named",
+            args.channels.len()
+        ))
+        .hint("run one `fanfare subscribe` for each"));
+    }
+    super::block_on(async {
+        let mut stops = Stops::watch()?;
+        let (lines, mut writing) = Lines::open();
+        let connected = tokio::select! {
+            connected = stops.unless(connect(&args)) => connected,
+            end = writing.ends() => return end,
+        };
+        let Some(client) = connected.transpose()? else { return Ok(()) };
+        let outcome = tokio::select! {
+            outcome = stops.unless(follow(&client, &args, &lines)) => outcome.unwrap_or(Ok(())),
+            end = writing.ends() => end,
+        };
+        client.close().await;
+        drop(lines);
+        // What came until here is still written. Whoever reads may be slow: another signal ends that too.
+        let written = stops.unless(writing.ends()).await.unwrap_or(Ok(()));
+        outcome.and(written)
+    })
+}
+
+async fn connect(args: &Args) -> Result<Client, Failure> {
+    let base = &args.server.url;
+    let mut builder = Client::builder(base.native());
+    if let Some(token) = args.token.as_deref().filter(|token| !token.is_empty()) {
+        builder = builder.token(token);
+    }
+    builder.connect().await.map_err(|error| match error {
+        ConnectError::Failed { problem } => super::no_server(base, &problem),
+        ConnectError::Ended(reason) => ended(base, &reason),
+        ConnectError::Randomness { .. } => Failure::ours(error.to_string()),
+        error => Failure::users(error.to_string()),
+    })
+}
+
+/// Prints until the server ends it.
+async fn follow(client: &Client, args: &Args, lines: &Lines) -> Result<(), Failure> {
+    let base = &args.server.url;
+    let mut status = client.status();
+    tell_state(base, &status.borrow_and_update());
+    let mut incoming = client.incoming().map_err(|error| Failure::ours(error.to_string()))?;
+    let mut channels: JoinSet<Result<(), Failure>> = JoinSet::new();
+    for name in &args.channels {
+        let options = Subscribe {
+            since: args.since.clone().map(|place| place.0),
+            recent: args.recent,
+            presence: args.presence,
+            ..Subscribe::new(name.as_str())
+        };
+        let (client, lines) = (client.clone(), lines.clone());
+        channels.spawn(async move {
+            let channel = options.channel.clone();
+            let subscription = client.subscribe_with(options).await.map_err(|error| refused(&channel, &error))?;
+            print_all(subscription, lines).await;
+            Ok(())
+        });
+    }
+    loop {
+        tokio::select! {
+            biased; // the end of the client says more than those of its subscriptions
+            changed = status.changed() => {
+                let status = status.borrow_and_update().clone();
+                match &status.state {
+                    State::Ended(reason) => return Err(ended(base, reason)),
+                    _ if changed.is_err() => return Err(ended(base, &EndReason::Stopped)),
+                    _ => tell_state(base, &status),
+                }
+            }
+            // The application subscribed us to it.
+            Some(subscription) = incoming.next() => {
+                let lines = lines.clone();
+                channels.spawn(async move {
+                    print_all(subscription, lines).await;
+                    Ok(())
+                });
+            }
+            ended = channels.join_next() => match ended {
+                Some(Ok(result)) => result?,
+                Some(Err(error)) => return Err(Failure::ours(format!("a subscription failed: {error}"))),
+                None => return Err(Failure::users("the server ended every subscription".to_owned())),
+            },
+        }
+    }
+}
+
+fn tell_state(base: &Base, status: &Status) {
+    match &status.state {
+        State::Online(connected) => {
+            let user = connected.user.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
+            eprintln!("connected to {base} as client {}{user}", connected.client);
+        }
+        State::Waiting { .. } => {
+            let problem = status.problem.as_deref().unwrap_or("the connection was lost");
+            eprintln!("not connected: {problem}; trying again");
+        }
+        State::Connecting | State::Ended(_) => {}
+    }
+}
+
+/// The client has ended, and will not come back by itself.
+fn ended(base: &Base, reason: &EndReason) -> Failure {
+    let failure = Failure::users(format!("{base}: {reason}"));
+    match reason {
+        EndReason::NoTransport(_) => {
+            failure.hint("say with --url URL (or FANFARE_URL) where a Fanfare is; it must speak the native protocol")
+        }
+        EndReason::Refused(error) if &*error.code == "unauthorized" => {
+            failure.hint("give a valid token by --token TOKEN or FANFARE_TOKEN")
+        }
+        EndReason::Disconnected { code: 4502, .. } => {
+            failure.hint("give a valid token by --token TOKEN or FANFARE_TOKEN")
+        }
+        _ => failure,
+    }
+}
+
+fn refused(channel: &str, error: &CallError) -> Failure {
+    let failure = Failure::users(format!("cannot subscribe to {channel}: {error}"));
+    match error {
+        CallError::Refused(reply) => match &reply.rule {
+            Some(rule) => failure.hint(format!("the rule that decided: {rule}")),
+            None => failure,
+        },
+        _ => failure,
+    }
+}
+
+async fn print_all(mut subscription: Subscription, lines: Lines) {
+    while let Some(event) = subscription.next().await {
+        let channel = subscription.channel();
+        match &event {
+            Event::Live { position, recovered } => tell_live(channel, position, *recovered),
+            Event::Ended { code, message } if !is_ours(code) => eprintln!("{channel}: ended by the server: {message}"),
+            _ => {}
+        }
+        if let Some(line) = json_line(channel, &event)
+            && lines.print(line).await == Reader::Gone
+        {
+            // The end of the writing is the end of all.
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn tell_live(channel: &str, Position { epoch, offset }: &Position, recovered: Option<bool>) {
+    let missed = match recovered {
+        None => "",
+        Some(true) => ", nothing was missed",
+        Some(false) => ", something was missed",
+    };
+    eprintln!("{channel}: live at {epoch}:{offset}{missed}");
+}
+
+/// The signals that end it.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stops {
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind| signal(kind).map_err(|error| Failure::ours(format!("cannot watch for signals: {error}")));
+        Ok(Stops { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// `None` where a signal came first.
+    async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            _ = self.interrupt.recv() => None,
+            _ = self.terminate.recv() => None,
+        }
+    }
+}

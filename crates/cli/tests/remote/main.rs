@@ -1,0 +1,401 @@
+//! The commands that speak to a server, as the real binary against a real `fanfare dev`.
+
+mod support;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
+use support::{KEY, Proxy, Server, answering, fanfare, response, run, run_command, start, start_command};
+
+fn data(line: Value) -> Value {
+    assert_eq!(line["type"], "message", "{line}");
+    line["data"].clone()
+}
+
+#[test]
+fn the_lines_of_stdin_arrive_in_order() {
+    let server = Server::start();
+    let subscriber = server.subscribe(&["chat:general"], &[]);
+    let lines: String = (0..100).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let answers = server.call(&["publish", "chat:general"], &lines);
+    let offsets: Vec<Value> =
+        answers.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["offset"].clone()).collect();
+    assert_eq!(offsets, (1..=100).map(Value::from).collect::<Vec<_>>());
+    for n in 0..100 {
+        let line = subscriber.json();
+        assert_eq!((&line["channel"], &line["offset"]), (&json!("chat:general"), &json!(n + 1)), "{line}");
+        assert_eq!(data(line), json!({"n": n}));
+    }
+}
+
+#[test]
+fn payloads_are_json_or_text_and_have_events_and_keys() {
+    let server = Server::start();
+    let subscriber = server.subscribe(&["a", "b"], &[]);
+    let first: Value =
+        serde_json::from_str(&server.call(&["publish", "a", "-5", "--event", "n", "--key", "k"], "")).expect("JSON");
+    assert_eq!((&first["offset"], &first["subscribers"]), (&json!(1), &json!(1)));
+    let line = subscriber.json();
+    assert_eq!(
+        (&line["event"], &line["key"], &line["data"], &line["epoch"]),
+        (&json!("n"), &json!("k"), &json!(-5), &first["epoch"])
+    );
+    let again = server.call(&["publish", "a", "-5", "--event", "n", "--key", "k"], "");
+    assert!(again.contains(r#""duplicate":true"#), "{again}");
+    server.try_call(&["publish", "a", "6", "--key", "k"], "").bad(1, &["key_conflict", "hint: choose another --key"]);
+    server.call(&["publish", "b", "--text", "say \"hi\""], "");
+    assert_eq!(data(subscriber.json()), json!("say \"hi\""));
+    // A blank line is a text; between JSON values it is nothing.
+    server.call(&["publish", "b", "--text"], "one\r\n\nthree");
+    server.call(&["publish", "b"], "\n\n4\n");
+    let rest = [json!("one"), json!(""), json!("three"), json!(4)];
+    assert_eq!(rest.clone().map(|_| data(subscriber.json())), rest);
+    let keyed = server.call(&["publish", "a", "--key", "file"], "1\n2\n");
+    let repeated = server.call(&["publish", "a", "--key", "file"], "1\n2\n");
+    assert_eq!((keyed.lines().count(), repeated.matches("\"duplicate\":true").count()), (2, 2), "{repeated}");
+}
+
+#[test]
+fn what_was_published_while_the_network_was_cut_is_recovered() {
+    let server = Server::start();
+    let proxy = Proxy::to(server.address);
+    let subscriber = start(&["subscribe", "a", "--url", &format!("http://{}", proxy.address)]);
+    subscriber.told("a: live at ");
+    server.call(&["publish", "a", "1"], "");
+    assert_eq!(data(subscriber.json()), json!(1));
+    proxy.cut();
+    server.call(&["publish", "a"], "2\n3\n");
+    let live = subscriber.told("a: live at ");
+    assert!(live.ends_with("nothing was missed"), "{live}");
+    server.call(&["publish", "a", "4"], "");
+    assert_eq!([2, 3, 4].map(|_| data(subscriber.json())), [2, 3, 4].map(Value::from));
+}
+
+#[test]
+fn a_server_that_comes_back_at_its_port_is_found_again_and_what_is_lost_is_told() {
+    let server = Server::start();
+    let subscriber = server.subscribe(&["a"], &[]);
+    server.call(&["publish", "a", "1"], "");
+    assert_eq!(data(subscriber.json()), json!(1));
+    let address = server.kill();
+    subscriber.told("not connected");
+    let server = Server::start_at(&address);
+    subscriber.told("something was missed");
+    let gap = subscriber.json();
+    assert_eq!((&gap["type"], &gap["channel"], &gap["reset"]), (&json!("gap"), &json!("a"), &json!(true)), "{gap}");
+    server.call(&["publish", "a", "2"], "");
+    assert_eq!(data(subscriber.json()), json!(2));
+}
+
+#[test]
+fn a_subscriber_can_begin_in_the_past() {
+    let server = Server::start();
+    let answers = server.call(&["publish", "a"], "1\n2\n3\n");
+    let recent = server.subscribe(&["a"], &["--recent", "2"]);
+    assert_eq!([data(recent.json()), data(recent.json())], [json!(2), json!(3)]);
+    let first: Value = serde_json::from_str(answers.lines().next().expect("an answer")).expect("JSON");
+    let place = format!("{}:1", first["epoch"].as_str().expect("an epoch"));
+    let since = server.subscribe(&["a"], &["--since", &place]);
+    assert_eq!([data(since.json()), data(since.json())], [json!(2), json!(3)]);
+    run(&["subscribe", "a", "b", "--since", &place], "").bad(1, &["--since", "2 are named"]);
+    run(&["subscribe", "a", "--since", "41"], "").bad(1, &["--since", "colon"]);
+    run(&["subscribe", "chat:*"], "").bad(1, &["one by one", "channels --match"]);
+}
+
+#[test]
+fn joins_and_leaves_are_told_with_presence() {
+    let server = Server::start();
+    let subscriber = server.subscribe(&["a"], &["--presence"]);
+    assert_eq!(subscriber.json(), json!({"type": "presence", "channel": "a", "seq": 0, "count": 0, "entries": []}));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client = fanfare_client::Client::connect(format!("ws://{}", server.address)).await.expect("a client");
+        let _subscription = client.subscribe("a").await.expect("a subscription");
+        client.presence_set("a", &json!({"mood": "good"})).await.expect("entered");
+        client.signal("a", "typing", &json!(true)).await.expect("sent");
+        client.presence_clear("a").await.expect("left");
+        client.close().await;
+    });
+    let mut lines = [subscriber.json(), subscriber.json(), subscriber.json()];
+    lines.sort_by_key(|line| line["type"].to_string()); // signals and presence are not ordered against each other
+    let [join, leave, signal] = &lines;
+    assert_eq!((&join["type"], &join["data"]), (&json!("join"), &json!({"mood": "good"})), "{join}");
+    assert_eq!((&leave["type"], &leave["client"]), (&json!("leave"), &join["client"]), "{leave}");
+    assert_eq!(
+        (&signal["type"], &signal["event"], &signal["data"]),
+        (&json!("signal"), &json!("typing"), &json!(true))
+    );
+}
+
+#[test]
+fn bad_json_is_told_before_anything_is_sent() {
+    let server = Server::start();
+    server
+        .try_call(&["publish", "a", "{not json}"], "")
+        .bad(1, &["the payload is not JSON", "column 2", "hint: --text"]);
+    let ended = server.try_call(&["publish", "a"], "1\n2\n{\n4\n");
+    ended.bad(1, &["line 3 is not JSON", "the lines before it stand"]);
+    assert_eq!(ended.stdout.lines().count(), 2, "{ended:?}");
+    server.try_call(&["publish", "bad name", "1"], "").bad(1, &["the server refused", "bad_request"]);
+}
+
+#[test]
+fn without_a_server_or_the_key_the_remedy_is_told() {
+    let server = Server::start();
+    let url = server.url();
+    run(&["publish", "a", "1", "--url", &url], "").bad(1, &["needs a key", "hint: give --api-key KEY"]);
+    for args in [&["publish", "a", "1"][..], &["publish", "a"], &["channels"], &["disconnect", "--user", "ada"]] {
+        run(&[args, &["--url", &url, "--api-key", "wrong"]].concat(), "1").bad(1, &["unauthorized", "--api-key KEY"]);
+    }
+    // The key by the environment, and what is wrong with it is not shown.
+    let mut command = fanfare(&["channels", "--url", &url]);
+    run_command(
+        {
+            command.env("FANFARE_API_KEY", KEY);
+            command
+        },
+        "",
+    )
+    .good();
+    let mut command = fanfare(&["channels", "--url", &url]);
+    let ended = run_command(
+        {
+            command.env("FANFARE_API_KEY", "secret\nkey");
+            command
+        },
+        "",
+    );
+    ended.bad(1, &["holds a character that no key has"]);
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+
+    let nowhere = format!("http://{}", server.kill());
+    let there_is_none = format!("there is no server at {nowhere}");
+    for args in [&["publish", "a", "1"][..], &["channels"], &["disconnect", "--client", "x"]] {
+        let ended = run(&[args, &["--url", &nowhere, "--api-key", KEY]].concat(), "");
+        ended.bad(1, &[&there_is_none, "hint: start one with `fanfare dev`", "--url URL"]);
+    }
+    run(&["subscribe", "a", "--url", &nowhere], "").bad(1, &[&there_is_none, "--url URL"]);
+    run(&["subscribe", "a", "--url", "https://x"], "").bad(1, &["--url", "TLS"]);
+}
+
+#[test]
+fn what_is_no_fanfare_is_told_apart() {
+    let page = || response("404 Not Found", "<html>no such page</html>");
+    let (url, _) = answering(vec![page()]);
+    run(&["channels", "--url", &url, "--api-key", KEY], "").bad(1, &["is not Fanfare's HTTP API", "404", "--url URL"]);
+    let (url, _) = answering(vec![response("200 OK", "<html>welcome</html>")]);
+    run(&["channels", "--url", &url, "--api-key", KEY], "").bad(1, &["is not Fanfare's HTTP API", "not JSON"]);
+    let (url, _) = answering(vec![page()]);
+    run(&["subscribe", "a", "--url", &url], "").bad(1, &[&url, "--url URL"]);
+}
+
+#[test]
+fn a_publication_is_repeated_under_its_key_until_it_is_answered() {
+    let refusal = r#"{"code":"unavailable","message":"not now","retryable":true,"retry_after":1}"#;
+    let (url, requests) = answering(vec![
+        response("503 Service Unavailable", refusal),
+        String::new(),
+        response("502 Bad Gateway", "starting"),
+        response("200 OK", r#"{"epoch":"e","offset":1,"subscribers":0}"#),
+    ]);
+    let ended = run(&["publish", "a", "1", "--url", &url, "--api-key", KEY], "");
+    assert_eq!(
+        (ended.stdout.as_str(), ended.status),
+        ("{\"epoch\":\"e\",\"offset\":1,\"subscribers\":0}\n", Some(0)),
+        "{ended:?}"
+    );
+    let bodies: Vec<String> =
+        requests.iter().map(|request| request.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()).collect();
+    assert_eq!(bodies.len(), 4);
+    assert!(bodies[0].contains("\"key\":\"") && bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    assert_eq!(ended.stderr.matches("trying again").count(), 3, "{ended:?}");
+    // A refusal that will not pass is not repeated; a failure of the server's is not the user's.
+    let internal = r#"{"code":"internal","message":"oh","retryable":false}"#;
+    let (url, _) = answering(vec![response("500 Internal Server Error", internal)]);
+    run(&["publish", "a", "1", "--url", &url, "--api-key", KEY], "")
+        .bad(2, &["oh (internal)", "hint: published again with --key"]);
+}
+
+#[test]
+fn lines_go_on_when_the_server_is_back() {
+    let server = Server::start();
+    let mut publisher = start(&["publish", "a", "--url", &server.url(), "--api-key", KEY]);
+    publisher.write("1\n");
+    assert_eq!(publisher.json()["offset"], 1);
+    let address = server.kill();
+    publisher.write("2\n");
+    publisher.told("trying again");
+    let server = Server::start_at(&address);
+    assert_eq!(publisher.json()["offset"], 1, "the new server has lost the first one");
+    let subscriber = server.subscribe(&["a"], &["--recent", "10"]);
+    assert_eq!(data(subscriber.json()), json!(2));
+    publisher.write("3\n");
+    assert_eq!(publisher.json()["offset"], 2);
+    assert_eq!(publisher.end().0.code(), Some(0));
+}
+
+#[test]
+fn channels_are_listed_page_by_page() {
+    let server = Server::start();
+    let names: Vec<String> = (0..1000).map(|n| format!("room:{n:04}")).collect();
+    broadcast(&server, &names);
+    server.call(&["publish", "room:1000", "1"], "");
+    server.call(&["publish", "other", "1"], "");
+    let listed = server.call(&["channels", "--match", "room:*"], "");
+    let found: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let expected = names.iter().map(String::as_str).chain(["room:1000"]);
+    assert!(found.iter().map(|channel| channel["channel"].as_str().expect("a name")).eq(expected), "{}", found.len());
+    assert_eq!((&found[1000]["offset"], &found[1000]["subscribers"]), (&json!(1), &json!(0)));
+    assert_eq!(server.call(&["channels"], "").lines().count(), 1002);
+    server.try_call(&["channels", "--match", "a:**:b"], "").bad(1, &["bad_request"]);
+}
+
+/// One request, as any HTTP client would make it.
+fn broadcast(server: &Server, channels: &[String]) {
+    use std::io::{Read as _, Write as _};
+    let body = json!({"channels": channels, "data": 1}).to_string();
+    let mut stream = std::net::TcpStream::connect(server.address).expect("a connection");
+    let head = format!(
+        "POST /api/v1/broadcast HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn whoever_is_sent_away_does_not_come_back() {
+    let server = Server::start();
+    let subscriber = start(&["subscribe", "a", "--url", &server.url()]);
+    let line = subscriber.told("connected to");
+    let client = line.rsplit(' ').next().expect("an id");
+    subscriber.told("a: live at ");
+    assert_eq!(server.call(&["disconnect", "--client", client], ""), "{\"sessions\":1}\n");
+    let (status, stdout, stderr) = subscriber.end();
+    assert_eq!((status.code(), stdout), (Some(1), Vec::new()));
+    assert!(stderr.iter().any(|line| line.contains("kicked")), "{stderr:?}");
+    assert_eq!(server.call(&["disconnect", "--user", "nobody"], ""), "{\"sessions\":0}\n");
+    run(&["disconnect"], "").bad(1, &["--user", "--client"]);
+}
+
+#[test]
+fn signals_end_a_subscription_well() {
+    let server = Server::start();
+    for signal in [Signal::INT, Signal::TERM] {
+        let subscriber = server.subscribe(&["a"], &[]);
+        server.call(&["publish", "a", "1"], "");
+        subscriber.line();
+        subscriber.signal(signal);
+        let (status, _, stderr) = subscriber.end();
+        assert_eq!((status.code(), stderr), (Some(0), Vec::new()), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_ends_a_subscription_quietly_even_while_nothing_happens() {
+    let server = Server::start();
+    let mut subscriber = start_command(fanfare(&["subscribe", "a", "--url", &server.url()]), false);
+    subscriber.told("a: live at ");
+    server.call(&["publish", "a", "1"], "");
+    let mut line = String::new();
+    BufReader::new(subscriber.take_stdout()).read_line(&mut line).expect("a line");
+    assert!(line.contains("\"offset\":1"), "{line}");
+    let (status, _, stderr) = subscriber.end();
+    assert_eq!((status.code(), stderr), (Some(0), Vec::new()));
+    // The other commands, by a pipe that nobody reads.
+    let lists = fanfare(&["channels", "--url", &server.url(), "--api-key", KEY]);
+    let mut lists = start_command(lists, false);
+    drop(lists.take_stdout());
+    assert_eq!(lists.end().0.code(), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told_of_the_start_and_the_end() {
+    let path = std::env::temp_dir().join(format!("fanfare-cli-notify-{}", std::process::id()));
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    let mut command = fanfare(&["dev", "--listen", "127.0.0.1:0", "--shards", "1"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let server = start_command(command, true);
+    assert_eq!(heard(&socket), "READY=1");
+    server.signal(Signal::TERM);
+    assert_eq!(heard(&socket), "STOPPING=1");
+    assert_eq!(server.end().0.code(), Some(0));
+    std::fs::remove_file(path).expect("its file");
+}
+
+#[test]
+fn a_reload_is_told_from_its_begin_to_its_end() {
+    let folder = std::env::temp_dir().join(format!("fanfare-cli-reload-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let (file, path) = (folder.join("fanfare.toml"), folder.join("notify"));
+    std::fs::write(&file, "[[channels]]\nmatch = \"**\"\nsubscribe = \"anyone\"\n").expect("written");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    let file = file.to_str().expect("UTF-8");
+    let mut command = fanfare(&["serve", "--config", file, "--listen", "127.0.0.1:0", "--shards", "1"]);
+    command.args(["--admin-listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", &path);
+    let server = start_command(command, true);
+    assert_eq!(heard(&socket), "READY=1");
+    server.signal(Signal::HUP);
+    let reloading = heard(&socket);
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(heard(&socket), "READY=1");
+    server.signal(Signal::TERM);
+    assert_eq!(heard(&socket), "STOPPING=1");
+    assert_eq!(server.end().0.code(), Some(0));
+    std::fs::remove_dir_all(folder).expect("the folder");
+}
+
+fn heard(socket: &std::os::unix::net::UnixDatagram) -> String {
+    let mut buffer = [0; 128];
+    let len = socket.recv(&mut buffer).expect("a datagram");
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
+}
+
+#[test]
+fn a_server_on_a_socket_is_spoken_to_like_any_other() {
+    let path = std::env::temp_dir().join(format!("fanfare-cli-socket-{}", std::process::id()));
+    let url = format!("unix:{}", path.to_str().expect("UTF-8"));
+    let server = start(&["dev", "--listen", &url, "--shards", "1", "--api-key", KEY]);
+    server.told("listening on");
+    let subscriber = start(&["subscribe", "a", "--url", &url]);
+    subscriber.told("a: live at ");
+    run(&["publish", "a", "--url", &url, "--api-key", KEY], "1\n2\n").good();
+    assert_eq!([data(subscriber.json()), data(subscriber.json())], [json!(1), json!(2)]);
+    subscriber.signal(Signal::INT);
+    assert_eq!(subscriber.end().0.code(), Some(0));
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().0.code(), Some(0));
+    run(&["subscribe", "a", "--url", &url], "").bad(1, &[&format!("there is no server at {url}")]);
+    run(&["channels", "--url", &url, "--api-key", KEY], "").bad(1, &[&format!("there is no server at {url}")]);
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell], "").good();
+        for word in ["fanfare", "subscribe", "api-key", "presence"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    run(&["completions", "cmd"], "").bad(1, &["possible values: bash"]);
+}
+
+/// The whole text, as people see it. `UPDATE_HELP=1 cargo test -p fanfare-cli` writes what it is now.
+#[test]
+fn help_says_what_it_said() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote/help");
+    for command in ["publish", "subscribe", "channels", "disconnect", "completions"] {
+        let mut process = fanfare(&[command, "--help"]);
+        // What is set must not show.
+        process.env("FANFARE_API_KEY", "secret").env("FANFARE_TOKEN", "secret").env("FANFARE_URL", "http://secret");
+        let text = run_command(process, "").good();
+        let file = folder.join(format!("{command}.txt"));
+        if std::env::var_os("UPDATE_HELP").is_some() {
+            std::fs::write(&file, &text).expect("written");
+        }
+        let known = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(text, known, "{command}: UPDATE_HELP=1 writes what it is now");
+    }
+}
