@@ -34,6 +34,8 @@ pub(crate) struct Said {
     pub(crate) now_ms: u64,
     pub(crate) turn: u64,
     pub(crate) page_bytes_max: usize,
+    /// No store loses anything in this world: where one does, subscribers are set back without a word, and catch up by pages.
+    pub(crate) steady: bool,
 }
 
 impl Watch {
@@ -167,7 +169,7 @@ impl Watch {
             }
         }
         // The first one after a beginning may be the end of a batch that others had begun.
-        live.in_step = live.complete && !live.was_full;
+        live.in_step = live.complete && !live.was_full && said.steady;
         live.at.offset = last.offset;
         Ok(())
     }

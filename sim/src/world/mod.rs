@@ -450,7 +450,8 @@ impl World {
     }
 
     fn said(&self) -> Said {
-        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max: self.plan.limits.page_bytes_max }
+        let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.faults.store.loses);
+        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {

@@ -296,6 +296,13 @@ mod tests {
                 (0..40).for_each(|_| shared.borrow_mut().append(slow, message.clone()));
             }
             let (newcomer, _peer) = open().await;
+            let mut busy = Vec::new();
+            for _ in 0..Slice::WRITES + 10 {
+                let (id, peer) = open().await;
+                peers.push(peer);
+                busy.push(id);
+            }
+            let mut shell = shared.borrow_mut();
             let heavy_bytes = |shell: &mut Shell| -> usize {
                 let conns = shell.conns.iter().filter_map(|slot| slot.conn.as_ref());
                 conns.map(|conn| conn.outbox.bytes()).sum()
@@ -311,13 +318,6 @@ mod tests {
                 assert!(written > Slice::BYTES / 4, "slice {slice}: the slow ones get {written} bytes");
             }
             // And whoever is light without end takes not more than its share.
-            let (mut others, mut busy) = (Vec::new(), Vec::new());
-            for _ in 0..Slice::WRITES + 10 {
-                let (id, peer) = open().await;
-                others.push(peer);
-                busy.push(id);
-            }
-            let mut shell = shared.borrow_mut();
             busy.iter().for_each(|&id| shell.append(id, answer.clone()));
             let before = heavy_bytes(&mut shell);
             shell.flush_slice(&shared, &mut Slice::new());
