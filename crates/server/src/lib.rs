@@ -54,3 +54,9 @@ pub use testing::{TestClient, TestServer};
 pub use watch::AdminOn;
 pub use watch::logs::{LogError, LogFormat, Logs};
 pub use watch::request::RequestId;
+
+/// The program in the README, compiled as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../README.zh-CN.md")]
+struct Readme;

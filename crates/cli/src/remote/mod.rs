@@ -19,7 +19,7 @@ use std::future::Future;
 /// Where the server is.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// Where the server is: http://HOST[:PORT][/PATH], or unix:PATH for a socket
+    /// Where the server is: http://HOST:PORT/PATH, where port and path may be left out, or unix:PATH for a socket
     #[arg(
         long,
         env = "FANFARE_URL",

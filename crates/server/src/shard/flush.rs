@@ -308,7 +308,6 @@ mod tests {
                 conns.map(|conn| conn.outbox.bytes()).sum()
             };
             for slice in 0..3 {
-                let mut shell = shared.borrow_mut();
                 shell.append(newcomer, answer.clone());
                 let before = heavy_bytes(&mut shell);
                 shell.flush_slice(&shared, &mut Slice::new());
