@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 /// The live subscriptions of a connection, as the shard has told of them.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(BTreeMap<ChannelName, Live>);
+pub(crate) struct Watch {
+    live: BTreeMap<ChannelName, Live>,
+    /// The outbox is over its mark.
+    is_full: bool,
+}
 
 #[derive(Debug)]
 struct Live {
@@ -53,13 +57,13 @@ impl Watch {
                     self.replied(body, plan, asked)?;
                     if let ReplyBody::Subscribed(subscribed) = body {
                         // It was held back until the others were answered, and pulls what has come since.
-                        self.0.get_mut(&subscribed.channel).into_iter().for_each(|live| live.complete = false);
+                        self.live.get_mut(&subscribed.channel).into_iter().for_each(|live| live.complete = false);
                     }
                 }
                 Ok(())
             }
             ReplyBody::Unsubscribed { channel } => {
-                self.0.remove(channel);
+                self.live.remove(channel);
                 Ok(())
             }
             _ => Ok(()),
@@ -74,24 +78,26 @@ impl Watch {
         }
         let slow = habit.slow.unwrap_or(rule);
         let (at, complete) = (*position, !more);
-        let live = Live { habit, slow, at, complete, was_full: false, owed: None, in_step: false, early: None };
-        self.0.insert(channel.clone(), live);
+        let live = Live { habit, slow, at, complete, was_full: self.is_full, owed: None, in_step: false, early: None };
+        self.live.insert(channel.clone(), live);
         Ok(())
     }
 
     /// The outbox is over its mark. True where the connection must be closed for it: one of its channels wants that, and it was
     /// not catching up.
     pub(crate) fn full(&mut self) -> bool {
-        let catches_up = self.0.values().any(|live| !live.complete || live.was_full);
-        for live in self.0.values_mut() {
+        self.is_full = true;
+        let catches_up = self.live.values().any(|live| !live.complete || live.was_full);
+        for live in self.live.values_mut() {
             (live.owed, live.in_step, live.was_full) = (None, false, true);
         }
-        !catches_up && self.0.values().any(|live| live.slow == Slow::Disconnect)
+        !catches_up && self.live.values().any(|live| live.slow == Slow::Disconnect)
     }
 
     /// The outbox has drained. `exact`: what a store accepts, its shard knows at once, and so do all subscribers.
     pub(crate) fn drained(&mut self, exact: bool, ledger: &Ledger) {
-        for (channel, live) in self.0.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
+        self.is_full = false;
+        for (channel, live) in self.live.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
             let missed = ledger.between(channel, live.at.epoch, live.at.offset, u64::MAX);
             if exact && missed.iter().any(|kept| !kept.publication.is_narrow()) {
                 live.owed = Some(None);
@@ -110,7 +116,7 @@ impl Watch {
                 return Ok(true);
             }
             Push::Gap { channel, position, .. } => {
-                if let Some(live) = self.0.get_mut(channel) {
+                if let Some(live) = self.live.get_mut(channel) {
                     live.at = *position;
                     live.in_step = false;
                     live.early = None;
@@ -120,7 +126,7 @@ impl Watch {
             // The application's doing: it asked for nothing in particular.
             Push::Subscribed(subscribed) => self.subscribed(subscribed, Habit::default(), plan)?,
             Push::Unsubscribed { channel, .. } => {
-                self.0.remove(channel);
+                self.live.remove(channel);
             }
             _ => {}
         }
@@ -134,7 +140,7 @@ impl Watch {
         said: Said,
         ledger: &Ledger,
     ) -> Result<(), String> {
-        let Some(live) = self.0.get_mut(channel) else { return Ok(()) }; // the checker finds that it is deaf
+        let Some(live) = self.live.get_mut(channel) else { return Ok(()) }; // the checker finds that it is deaf
         let Some(last) = publications.last() else { return Err(format!("{channel}: an empty batch")) };
         let size = live.habit.batch.map_or(1, |batch| batch.size as usize);
         if publications.len() > size {

@@ -46,7 +46,7 @@ impl Front {
             if let Some(place) = sub.member {
                 let member = edge.member(sub.variant(wire), place);
                 sub.passes_over |= slow == Slow::Latest && !member.behind;
-                catches_up |= member.behind;
+                catches_up |= member.behind && sub.gathered.is_none(); // one that is held back has no pages yet
                 member.behind = true;
                 member.full = true;
             }
