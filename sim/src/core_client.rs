@@ -255,7 +255,7 @@ fn hub_position(at: &Position) -> fanfare_hub::Position {
 /// Between `at` and `before` there is nothing but one's own publications that were not wanted.
 fn nothing_missed(channel: &str, ids: &[ClientId], at: &Position, before: u64, stores: &Stores) -> Result<(), String> {
     let Some(name) = name(channel) else { return Ok(()) };
-    // Under every name that it has had: what was passed over as not for an earlier one is not told to a later one.
+    // Passed by under an earlier name, it is not missed under a later one.
     let is_for = |kept: &Kept| ids.iter().all(|client| kept.publication.is_for(*client));
     let is_own = |client: Option<ClientId>| client.is_some_and(|client| ids.contains(&client));
     let missed = stores
