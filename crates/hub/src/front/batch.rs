@@ -7,7 +7,7 @@
 
 use super::edge::Audit;
 use crate::effects::Effects;
-use crate::ids::{Epoch, WireId};
+use crate::ids::{Epoch, Position, WireId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
 use crate::planted::{Planted, planted};
@@ -65,6 +65,11 @@ impl Gathering {
 
     pub(super) fn is_empty(&self) -> bool {
         self.publications.is_empty()
+    }
+
+    /// True where the channel goes on at `to` from somewhere behind what is gathered. (A skip to where it stands is none.)
+    pub(super) fn ends_before(&self, to: Position) -> bool {
+        self.publications.last().is_some_and(|last| self.epoch != to.epoch || last.offset < to.offset)
     }
 
     /// Takes one more. True where that makes the batch whole.

@@ -391,10 +391,10 @@ impl Edge {
         self.waiting.insert(first + batches, Item::Batch(gathered));
     }
 
-    /// What has been gathered comes before anything else.
-    fn flush_batches(&mut self) {
+    /// What has been gathered before this place comes before anything else.
+    fn flush_batches(&mut self, to: Position) {
         for at in 0..self.groups.len() {
-            let gathering = self.groups[at].gathering.as_mut().filter(|gathering| !gathering.is_empty());
+            let gathering = self.groups[at].gathering.as_mut().filter(|gathering| gathering.ends_before(to));
             if let Some(gathered) = gathering.map(|gathering| gathering.take(at as u32)) {
                 self.tell_next(gathered);
             }
@@ -421,9 +421,10 @@ impl Edge {
     ) -> usize {
         loop {
             // What was gathered lies before the gap.
-            let is_skip = matches!(self.waiting.front(), Some(Item::Skip { .. })) && !planted(Planted::BatchAfterSkip);
-            if is_skip && self.cursor.is_none() {
-                self.flush_batches();
+            if let (Some(Item::Skip { to, .. }), None) = (self.waiting.front(), self.cursor)
+                && !planted(Planted::BatchAfterSkip)
+            {
+                self.flush_batches(*to);
             }
             let Some(item) = self.waiting.front() else { break };
             if self.cursor.is_none() && !self.room.take(turn.number, item.bytes(), turn.page_bytes) {
