@@ -122,7 +122,7 @@ impl fmt::Display for ChannelName {
 
 impl fmt::Debug for ChannelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "channel:{}", self.0)
+        write!(f, "{:?}", &*self.0)
     }
 }
 
