@@ -24,6 +24,7 @@ mod listen;
 mod native;
 mod origin;
 mod protocol;
+mod reload;
 mod server;
 mod service;
 pub mod settings;

@@ -1,11 +1,13 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::drain::{Meeting, drain};
+use super::drain::{Meeting, Parted, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::listen::Listener;
+use crate::reload::Judging;
 use crate::watch::counters::Figures;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ pub(crate) enum Control {
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
     /// The rules have changed.
-    Reload(Arc<Rules>),
+    Reload(Arc<Judging>),
     /// How is it?
     Stats(oneshot::Sender<Figures>),
 }
@@ -83,6 +85,10 @@ impl Links {
         }
     }
 
+    pub(super) fn me(&self) -> ShardId {
+        self.me
+    }
+
     pub(super) fn waiting(&self) -> bool {
         self.since.is_some()
     }
@@ -96,8 +102,14 @@ impl Links {
     }
 }
 
-/// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
+/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections.
+pub(crate) fn run(
+    shell: Shell,
+    listeners: Vec<Listener>,
+    routes: Routes,
+    inbox: Inbox,
+    ready: SyncSender<()>,
+) -> Parted {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -121,10 +133,10 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
         tokio::select! {
-            () = drain(&shell, &meeting, alive) => {}
-            () = answer_meanwhile(&shell, &mut control) => {}
+            parted = drain(&shell, &meeting, alive) => parted,
+            never = answer_meanwhile(&shell, &mut control) => match never {},
         }
-    });
+    })
 }
 
 /// Takes in what other shards say.
@@ -185,10 +197,10 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
             }
-            Control::Reload(rules) => {
+            Control::Reload(judging) => {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
-                shell.act(now, Input::Reload(rules));
+                judging.done(shell.reload(now, judging.rules.clone()));
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {
@@ -208,11 +220,11 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
 }
 
 /// Goes on with what the server asks while the shard drains, without end: there may be nobody any more who could ask.
-async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
+async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Control>) -> Infallible {
     loop {
         obey(shell, control).await;
         if control.is_closed() && control.is_empty() {
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await;
         }
     }
 }
