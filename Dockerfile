@@ -20,6 +20,7 @@ COPY --from=build /fanfare /usr/local/bin/fanfare
 # A container's loopback reaches nobody. (A variable stands above the file: to listen elsewhere, set this one.)
 ENV FANFARE__LISTEN=0.0.0.0:8080
 EXPOSE 8080
-# SIGTERM, which is the default, tells clients to come back over 10 s: give it more than docker's 10 s to stop.
+# SIGTERM, which is the default, sends its clients away first, which takes 8 s at the most: give it more than docker's 10 s to
+# stop, and as much more as `shutdown_delay` says.
 ENTRYPOINT ["/usr/local/bin/fanfare"]
 CMD ["serve", "--config", "/etc/fanfare/fanfare.toml"]

@@ -2,8 +2,9 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use crate::flags::{SettingFlags, refused, warn};
-use crate::run::{self, Plan};
+use crate::flags::{SettingFlags, refused};
+use crate::run::{self, Plan, counted};
+use crate::words::Greeting;
 use fanfare::settings::Settings;
 use fanfare::{Address, ApiKey, Running};
 use std::fmt::Write as _;
@@ -25,30 +26,34 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let load = || args.flags.load(args.config.as_deref(), &[KEY_VARIABLE]);
-    let mut settings = load().map_err(|problems| refused(&problems))?;
-    warn(&settings);
     let api_key = args.api_key.clone().unwrap_or_else(random_key);
-    settings.config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
-        sentence: error.to_string(),
-        hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
-        status: 1,
-    })?);
+    let key = ApiKey::new("dev", &api_key).map_err(|error| {
+        Failure::users(error.to_string()).hint("leave --api-key out, and a new one is made at each start")
+    });
+    let key = key?;
+    // The key of the command line is there after a reload too.
+    let load = || {
+        let mut settings = args.flags.load(args.config.as_deref(), &[KEY_VARIABLE])?;
+        settings.config.api_keys.push(key.clone());
+        Ok(settings)
+    };
+    let settings = load().map_err(|problems| refused(&problems))?;
     run::run(Plan {
         settings,
+        warning: None,
         pages: Some(demos::router()),
-        greeting: &|running, settings| greeting(running, settings, args.config.as_deref(), &api_key),
+        greeting: &|running, settings| greeting(running, settings, &args, &api_key),
         again: args.config.as_ref().map(|_| &load as _),
     })
 }
 
-fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key: &str) -> String {
-    let (version, shards) = (env!("CARGO_PKG_VERSION"), run::counted(settings.config.shards, "shard"));
-    let rules = match file {
+fn greeting(running: &Running, settings: &Settings, args: &Args, api_key: &str) -> Greeting {
+    let shards = counted(settings.config.shards, "shard");
+    let rules = match &args.config {
         None => "every channel is open to everybody who reaches this port".to_owned(),
-        Some(file) => format!("{} of {file}", run::counted(settings.config.rules.iter().count(), "rule")),
+        Some(file) => format!("{} of {file}", counted(settings.config.rules.iter().count(), "rule")),
     };
-    let mut text = format!("fanfare {version}, dev mode: {rules}; {shards}\n{}", run::addresses(running));
+    let mut text = String::new();
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
     if let Some(address) = running.tcp_address() {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
@@ -56,7 +61,8 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
     if let Some(address) = running.addresses().first() {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
-    text
+    let new_key = args.api_key.is_none().then(|| api_key.to_owned());
+    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: text, new_key }
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.
