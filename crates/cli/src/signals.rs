@@ -9,12 +9,18 @@
 use crate::failure::Failure;
 use std::fs::File;
 use std::future::pending;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+/// The same signal twice within this time is once: `timeout`, a wrapper that passes the terminal's Ctrl-C on, and others send
+/// it to the process and to its group.
+const SAME: Duration = Duration::from_millis(200);
 /// Between two looks at whether the terminal is still there.
 const LOOK: Duration = Duration::from_secs(1);
+
+const TERMINATE: &str = "SIGTERM";
+const INTERRUPT: &str = "SIGINT";
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +79,8 @@ impl Signals {
             };
             let gone = terminal_gone(*terminal);
             tokio::select! {
-                _ = terminate.recv() => Event::End("SIGTERM"),
-                _ = interrupt.recv() => Event::End("SIGINT"),
+                _ = terminate.recv() => Event::End(TERMINATE),
+                _ = interrupt.recv() => Event::End(INTERRUPT),
                 () = gone => Event::End("the end of its terminal"),
                 _ = hung_up => match *terminal {
                     Terminal::None => Event::Reload,
@@ -89,16 +95,20 @@ impl Signals {
     }
 
     /// From here on a SIGTERM or SIGINT ends the process where it stands. (Not a SIGHUP: of a terminal that is closed there
-    /// may come several.)
-    pub(crate) fn exit_at_the_next(mut self) {
+    /// may come several.) `first` is what has ended it.
+    pub(crate) fn exit_at_the_next(mut self, first: &'static str) {
+        let begin = Instant::now();
         std::thread::spawn(move || {
             let Signals { runtime, terminate, interrupt, .. } = &mut self;
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            });
+            let mut next = || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = terminate.recv() => TERMINATE,
+                        _ = interrupt.recv() => INTERRUPT,
+                    }
+                })
+            };
+            while next() == first && begin.elapsed() < SAME {}
             tracing::warn!("ended at once by a second signal: who was not told yet sees a broken connection");
             std::process::exit(1);
         });

@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpListener};
 
 /// How far from a port that is taken another one is looked for.
 const PORTS_LOOKED_AT: u16 = 100;
+/// No more files for this process.
+const EMFILE: i32 = 24;
 /// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds, without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -55,8 +57,15 @@ fn is_missing(error: &std::io::Error) -> bool {
         || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// What to do about an address that cannot be listened on. It is one of two settings'.
+/// What to do about files that may not be opened, or an address that cannot be listened on. It is one of two settings'.
 fn hint(error: &ServeError, settings: &Settings) -> Option<String> {
+    if let ServeError::Listen { source, .. } | ServeError::System { source, .. } = error
+        && source.raw_os_error() == Some(EMFILE)
+    {
+        return Some(
+            "raise the hard limit of open files (ulimit -Hn, LimitNOFILE=), or take fewer --shards".to_owned(),
+        );
+    }
     let ServeError::Listen { address, source } = error else { return None };
     let own: Vec<&Address> = own_addresses(settings).collect();
     let is_admin = settings.config.admin == AdminOn::Address(address.clone());
@@ -148,6 +157,9 @@ mod tests {
             let hint = hint_of(address, kind, &settings);
             assert!(hint.contains(words), "{address}: {hint}");
         }
+        let source = std::io::Error::from_raw_os_error(EMFILE);
+        let few = hint(&ServeError::System { what: "thread", source }, &settings).unwrap_or_default();
+        assert!(few.contains("hard limit of open files"), "{few}");
         settings.listen = vec!["127.0.0.1:8081".parse().expect("an address")];
         let hint = hint_of("127.0.0.1:8081", ErrorKind::AddrInUse, &settings);
         assert!(hint.contains("twice") && hint.contains("--admin-listen"), "{hint}");

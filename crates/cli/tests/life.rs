@@ -291,6 +291,22 @@ fn a_log_without_a_reader_ends_nothing() {
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
+/// Too few open files to start with are told as what they are, at whatever step they run out.
+#[test]
+fn a_process_that_may_open_few_files_is_told_so() {
+    let folder = Folder::with(&file("shards = 2", ""));
+    for files in [10, 14, 18] {
+        let mut command = std::process::Command::new("/bin/sh");
+        let limited = format!("ulimit -S -n {files} && ulimit -H -n {files} && exec \"$0\" serve");
+        command.current_dir(folder.path("")).env_clear().args(["-c", &limited, env!("CARGO_BIN_EXE_fanfare")]);
+        let said = support::Said::of(&mut command);
+        assert!(matches!(said.status, Some(1 | 2)), "{said:?}");
+        assert!(said.stderr.contains(&format!("at most {files} files may be open")), "{}", said.stderr);
+        assert!(said.stderr.contains("hint: raise the hard limit of open files"), "{}", said.stderr);
+        assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+    }
+}
+
 #[test]
 fn dev_without_a_file_has_nothing_to_reload_and_says_so() {
     let mut server = Folder::new().start(&["dev", "--listen", "127.0.0.1:0"]);

@@ -327,7 +327,8 @@ impl Fanfare {
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
-            is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
+            let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
+            is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
         watch.set(State::Ready);

@@ -9,6 +9,7 @@ use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -102,18 +103,24 @@ impl Links {
     }
 }
 
-/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections.
+/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections, or why it
+/// cannot: a process that may open few files has none left for its runtime.
 pub(crate) fn run(
     shell: Shell,
     listeners: Vec<Listener>,
     routes: Routes,
     inbox: Inbox,
-    ready: SyncSender<()>,
+    ready: SyncSender<io::Result<()>>,
 ) -> Parted {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
-        .expect("a thread can have its runtime: it needs an epoll and an eventfd");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error)); // as below
+            return Parted::default();
+        }
+    };
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
@@ -123,12 +130,18 @@ pub(crate) fn run(
             tokio::task::spawn_local(timer(shell.clone()));
         }
         tokio::task::spawn_local(hear(shell.clone(), batches));
-        let accepting: Vec<_> = listeners
-            .into_iter()
-            .filter_map(|listener| accept::Accepting::new(listener).ok())
-            .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
-            .collect();
-        let _ = ready.send(()); // whoever started us may have given up
+        let accepting: io::Result<Vec<_>> = listeners.into_iter().map(accept::Accepting::new).collect();
+        let accepting: Vec<_> = match accepting {
+            Ok(listeners) => listeners
+                .into_iter()
+                .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
+                .collect(),
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return Parted::default();
+            }
+        };
+        let _ = ready.send(Ok(())); // whoever started us may have given up
         obey(&shell, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
