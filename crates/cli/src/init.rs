@@ -42,10 +42,13 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     })?;
     println!("{}", args.file);
     match write_new(&key, 0o600, &format!("{}\n", random_key()?)) {
-        Ok(()) => println!("{}", key.display()),
+        Ok(()) => {
+            println!("{}", key.display());
+            eprintln!("{} is your application's API key: only you can read it", key.display());
+        }
         // Of an earlier configuration: an application may know it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            eprintln!("{} is there already and stays: it is the API key", key.display());
+            eprintln!("{} is your application's API key: it is there already, and stays", key.display());
         }
         Err(error) => {
             let failure = Failure::users(format!("cannot write the API key to {}: {error}", key.display()));

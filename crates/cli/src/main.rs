@@ -1,6 +1,7 @@
 //! The command `fanfare`: starts the server, and speaks to one.
 //!
-//! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed.
+//! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed;
+//! of `why` 0 allowed, 1 not.
 
 mod check;
 mod completions;

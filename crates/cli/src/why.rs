@@ -154,9 +154,13 @@ fn because(denial: &Denial) -> String {
         Denial::Capture { authenticated: false, .. } => {
             "the name says whose channel it is, and the caller is anonymous".to_owned()
         }
+        Denial::Option { allows, .. } if allows == "\"server\"" => "only the application may, by its API".to_owned(),
+        Denial::Option { allows, .. } if allows == "\"nobody\"" => {
+            "no client may; the application may, by its API".to_owned()
+        }
         Denial::Option { authenticated: true, .. } => "the option does not let this user in".to_owned(),
         Denial::Option { authenticated: false, .. } => "the option does not let an anonymous caller in".to_owned(),
-        _ => "only the application could let the caller in".to_owned(),
+        Denial::NoHook { .. } => "only a handler of the application could let the caller in".to_owned(),
     }
 }
 

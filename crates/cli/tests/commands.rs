@@ -29,6 +29,11 @@ fn what_init_writes_is_good_and_stays() {
     let folder = Folder::new();
     let said = folder.run(&["init"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(0), "fanfare.toml\nfanfare.key\n"), "{}", said.stderr);
+    assert!(
+        said.stderr.starts_with("fanfare.key is your application's API key: only you can read it\n"),
+        "{}",
+        said.stderr
+    );
     assert!(!said.stderr.contains(folder.read("fanfare.key").trim()), "{}", said.stderr);
     let said = folder.run(&["check"]);
     assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key; nothing to complain about\n");
@@ -63,7 +68,11 @@ fn the_key_that_init_writes_is_its_owners_alone_and_stays() {
     std::fs::remove_file(folder.path("a.toml")).expect("removed");
     let said = folder.run(&["init", "a.toml"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(0), "a.toml\n"));
-    assert!(said.stderr.starts_with("a.key is there already and stays"), "{}", said.stderr);
+    assert!(
+        said.stderr.starts_with("a.key is your application's API key: it is there already, and stays\n"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(folder.read("a.key"), key);
     assert_eq!(folder.run(&["check", "a.toml"]).status, Some(0));
 }
@@ -137,7 +146,7 @@ fn why_tells_rule_option_and_place() {
             "denied: the user \"bob\" wants to publish to \"inbox:ada\"
   rule      match = \"inbox:{user}\"                           fanfare.toml:2
   option    publish = \"server\"                               fanfare.toml:4
-  because   the option does not let this user in
+  because   only the application may, by its API
   history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
   presence  false                                            default
   slow      \"pull\"                                           default
