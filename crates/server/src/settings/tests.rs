@@ -273,7 +273,7 @@ fn a_key_of_dev_is_one_more_and_may_be_one_of_the_files() {
     let file = "[api_keys]\na = \"0123456789abcdef\"\n[[channels]]\nmatch = \"a\"\n";
     assert_eq!(names(load(file, "0123456789abcdeF").expect("good")), ["a", "dev"]);
     assert_eq!(names(load(file, "0123456789abcdef").expect("good")), ["a"]);
-    let problems = load("", "abc").err().expect("it is too short");
+    let problems = load("", "abc").expect_err("it is too short");
     let said = problems.to_string();
     assert!(said.starts_with("error: --api-key: api_keys.dev: a key of 3 characters is too short\n"), "{said}");
     // And so there is somebody who publishes.
