@@ -52,7 +52,10 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
     };
     let mut text = format!("fanfare {version}, dev mode: {rules}; {shards}\n{}", run::addresses(running));
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
-    if let Some(address) = running.tcp_address() {
+    if settings.config.rules.of("chat:general").is_none() {
+        return text; // of a file without a rule for the demo
+    }
+    if let Some(address) = running.tcp_address().filter(|_| settings.chat.enabled) {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     if let Some(address) = running.addresses().first() {

@@ -202,10 +202,14 @@ fn dev_takes_the_key_that_publish_shows() {
     for words in [&["dev", "--listen", "127.0.0.1:0", "--shards", "1"][..], &["dev", "--config", "fanfare.toml"]] {
         let mut server = Server::start(folder.command(words).env("FANFARE_API_KEY", KEY));
         server.wait_for(&format!("API key: {KEY}"));
+        server.wait_for("curl http://");
         let words = ["publish", "news:a", "1", "--url", &format!("http://{}", server.address)];
         let said = Said::of(folder.command(&words).env("FANFARE_API_KEY", KEY));
         assert_eq!(said.status, Some(0), "{}", said.stderr);
     }
+    let server = Server::start(folder.command(&["dev"]).env("FANFARE_CONFIG", "fanfare.toml"));
+    assert!(server.said.contains("dev mode: 2 rules of fanfare.toml"), "{}", server.said);
+    drop(server);
     for (name, value, expected) in [
         (
             "FANFARE_API_KEY",
