@@ -2,22 +2,22 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use crate::flags::{SettingFlags, refused};
+use crate::flags::{SettingFlags, random_key, refused};
 use crate::run::{self, Plan, counted};
 use crate::words::Greeting;
-use fanfare::settings::Settings;
-use fanfare::{Address, ApiKey, Running};
+use fanfare::settings::{Settings, Source};
+use fanfare::{Address, Running};
 use std::fmt::Write as _;
 
-/// An older name than `FANFARE__API_KEYS__DEV`, and shorter.
-const KEY_VARIABLE: &str = "FANFARE__API_KEY";
+/// The one that `publish` and the others show: exported once, it serves both.
+const KEY_VARIABLE: &str = "FANFARE_API_KEY";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Rules and settings of this file, in place of those that let everybody do everything
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "FANFARE_CONFIG", value_name = "FILE")]
     config: Option<String>,
-    /// The key for the application's API [default: a new one at each start]
+    /// The key for the application's API, at least 16 characters [default: a new one at each start]
     #[arg(long, env = KEY_VARIABLE, value_name = "KEY", hide_env_values = true)]
     api_key: Option<String>,
     #[command(flatten)]
@@ -26,43 +26,49 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let api_key = args.api_key.clone().unwrap_or_else(random_key);
-    let key = ApiKey::new("dev", &api_key).map_err(|error| {
-        Failure::users(error.to_string()).hint("leave --api-key out, and a new one is made at each start")
-    });
-    let key = key?;
-    // The key of the command line is there after a reload too.
-    let load = || {
-        let mut settings = args.flags.load(args.config.as_deref(), &[KEY_VARIABLE])?;
-        settings.config.api_keys.push(key.clone());
-        Ok(settings)
+    let given = args.api_key.clone().filter(|key| !key.is_empty());
+    // What stands on the line goes first, so what equals the variable may as well be the variable.
+    let at = match given.is_some() && given == std::env::var(KEY_VARIABLE).ok() {
+        true => Source::Environment(KEY_VARIABLE.into()),
+        false => Source::Flag("--api-key".into()),
     };
+    let is_new = given.is_none();
+    let api_key = given.map_or_else(random_key, Ok)?;
+    let file = args.config.as_deref().filter(|file| !file.is_empty()); // by a variable that is empty
+    let load = || args.flags.load_with_key(file, (at.clone(), api_key.clone()));
     let settings = load().map_err(|problems| refused(&problems))?;
     run::run(Plan {
         settings,
-        warning: None,
+        new_key: is_new.then(|| api_key.clone()),
         pages: Some(demos::router()),
-        greeting: &|running, settings| greeting(running, settings, &args, &api_key),
-        again: args.config.as_ref().map(|_| &load as _),
+        greeting: &|running, settings| greeting(running, settings, file, &api_key),
+        again: file.map(|_| &load as _),
     })
 }
 
-fn greeting(running: &Running, settings: &Settings, args: &Args, api_key: &str) -> Greeting {
+fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key: &str) -> Greeting {
     let shards = counted(settings.config.shards, "shard");
-    let rules = match &args.config {
+    let rules = match file {
         None => "every channel is open to everybody who reaches this port".to_owned(),
         Some(file) => format!("{} of {file}", counted(settings.config.rules.iter().count(), "rule")),
     };
+    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: to_try(running, settings, api_key) }
+}
+
+/// What to do first.
+fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
-    if let Some(address) = running.tcp_address() {
+    if settings.config.rules.of("chat:general").is_none() {
+        return text; // of a file without a rule for the demo
+    }
+    if let Some(address) = running.tcp_address().filter(|_| settings.chat.enabled) {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     if let Some(address) = running.addresses().first() {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
-    let new_key = args.api_key.is_none().then(|| api_key.to_owned());
-    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: text, new_key }
+    text
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.
@@ -76,14 +82,6 @@ fn curl(address: &Address, api_key: &str) -> String {
     let key = quoted(&format!("Authorization: Bearer {api_key}"));
     let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
     format!("curl {place}/api/v1/publish -H {key} -d {body}")
-}
-
-fn random_key() -> String {
-    let mut bytes = [0; 16];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Err(_) => String::new(), // no randomness, no key: an empty one is never accepted
-    }
 }
 
 #[cfg(test)]

@@ -16,12 +16,11 @@ pub(crate) struct Args {
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the file again.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let file = args.file.config.as_str();
-    let load = || args.flags.load(Some(file), &[]);
+    let load = || args.flags.load(Some(file));
     let settings = load().map_err(|problems| refused(&problems))?;
-    let no_rule = settings.config.rules.iter().next().is_none();
     run::run(Plan {
         settings,
-        warning: no_rule.then(|| format!("{file} has no [[channels]]: no channel can be used")),
+        new_key: None,
         pages: None,
         greeting: &|_, settings| Greeting {
             what: format!(
@@ -30,7 +29,6 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 counted(settings.config.shards, "shard")
             ),
             more: String::new(),
-            new_key: None,
         },
         again: Some(&load),
     })

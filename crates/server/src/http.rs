@@ -4,6 +4,7 @@
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
+use crate::api;
 use crate::shard::{Granted, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, adopt};
 use crate::watch::request;
 use axum::BoxError;
@@ -118,6 +119,8 @@ impl Routes {
         };
         let here = self.upgrades.iter().filter(|upgrade| upgrade.path == uri.path());
         match here.map(spoken).collect::<Vec<_>>().join(", ") {
+            // The API is where there are keys for it.
+            spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
             spoken if spoken.is_empty() => told(StatusCode::NOT_FOUND, format!("nothing is at {:?}\n", uri.path())),
             spoken => only_upgrades(uri.path(), &spoken, &method, version),
         }
