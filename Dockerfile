@@ -18,8 +18,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /fanfare /usr/local/bin/fanfare
 # A container's loopback reaches nobody. (A variable stands above the file: to listen elsewhere, set this one.)
+# /metrics and /readyz stay on the container's loopback, 127.0.0.1:8081: whoever probes or scrapes from outside sets
+# FANFARE__ADMIN__LISTEN=0.0.0.0:8081 and does not publish that port to strangers.
 ENV FANFARE__LISTEN=0.0.0.0:8080
 EXPOSE 8080
-# SIGTERM, which is the default, tells clients to come back over 10 s: give it more than docker's 10 s to stop.
+# SIGTERM, which is the default, sends its clients away first, which takes 8 s at the most: give it more than docker's 10 s to
+# stop, and as much more as `shutdown_delay` says.
 ENTRYPOINT ["/usr/local/bin/fanfare"]
 CMD ["serve", "--config", "/etc/fanfare/fanfare.toml"]

@@ -2,8 +2,9 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use crate::flags::{SettingFlags, random_key, refused, warn};
-use crate::run::{self, Plan};
+use crate::flags::{SettingFlags, random_key, refused};
+use crate::run::{self, Plan, counted};
+use crate::words::Greeting;
 use fanfare::settings::{Settings, Source};
 use fanfare::{Address, Running};
 use std::fmt::Write as _;
@@ -31,37 +32,36 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         true => Source::Environment(KEY_VARIABLE.into()),
         false => Source::Flag("--api-key".into()),
     };
+    let is_new = given.is_none();
     let api_key = given.map_or_else(random_key, Ok)?;
     let file = args.config.as_deref().filter(|file| !file.is_empty()); // by a variable that is empty
     let load = || args.flags.load_with_key(file, (at.clone(), api_key.clone()));
     let settings = load().map_err(|problems| refused(&problems))?;
-    warn(&settings);
     run::run(Plan {
         settings,
         pages: Some(demos::router()),
-        greeting: &|running, settings| greeting(running, settings, file, &api_key),
+        greeting: &|running, settings| greeting(running, settings, file, (&api_key, is_new)),
         again: file.map(|_| &load as _),
     })
 }
 
-fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key: &str) -> String {
-    let (version, shards) = (env!("CARGO_PKG_VERSION"), run::counted(settings.config.shards, "shard"));
+fn greeting(running: &Running, settings: &Settings, file: Option<&str>, (api_key, is_new): (&str, bool)) -> Greeting {
+    let shards = counted(settings.config.shards, "shard");
     let rules = match file {
         None => "every channel is open to everybody who reaches this port".to_owned(),
-        Some(file) => format!("{} of {file}", run::counted(settings.config.rules.iter().count(), "rule")),
+        Some(file) => format!("{} of {file}", counted(settings.config.rules.iter().count(), "rule")),
     };
-    let mut text = format!("fanfare {version}, dev mode: {rules}; {shards}\n{}", run::addresses(running));
+    let mut text = String::new();
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
-    if settings.config.rules.of("chat:general").is_none() {
-        return text; // of a file without a rule for the demo
-    }
-    if let Some(address) = running.tcp_address().filter(|_| settings.chat.enabled) {
+    let has_demo = settings.config.rules.of("chat:general").is_some(); // else of a file without a rule for it
+    if let Some(address) = running.tcp_address().filter(|_| has_demo && settings.chat.enabled) {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
-    if let Some(address) = running.addresses().first() {
+    if let Some(address) = running.addresses().first().filter(|_| has_demo) {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
-    text
+    let new_key = is_new.then(|| api_key.to_owned());
+    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: text, new_key }
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.

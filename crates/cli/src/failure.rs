@@ -1,7 +1,6 @@
 //! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
 
-use fanfare::{Address, ServeError};
-use std::io::ErrorKind;
+use fanfare::ServeError;
 use std::process::ExitCode;
 
 /// An end that is told to the user.
@@ -29,8 +28,15 @@ impl Failure {
         Failure { hint: Some(hint.into()), ..self }
     }
 
+    /// Everything has been told where it belongs: only the exit status is left.
+    pub(crate) fn told(status: u8) -> Self {
+        Failure { sentence: String::new(), hint: None, status }
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.sentence);
+        if !self.sentence.is_empty() {
+            eprintln!("error: {}", self.sentence);
+        }
         if let Some(hint) = &self.hint {
             eprintln!("\nhint: {hint}");
         }
@@ -40,25 +46,7 @@ impl Failure {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let hint = match &error {
-            ServeError::Listen { address: Address::Tcp(address), source } if source.kind() == ErrorKind::AddrInUse => {
-                Some(format!(
-                    "something listens there already; choose another port with --listen {}, or end the other program",
-                    std::net::SocketAddr::new(address.ip(), address.port().saturating_add(1))
-                ))
-            }
-            ServeError::Listen { address: Address::Unix(_), source } if source.kind() == ErrorKind::AddrInUse => Some(
-                "another server listens there, or the file is no socket; choose another path with --listen".to_owned(),
-            ),
-            ServeError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-                Some("ports below 1024 need a permission; choose a higher one with --listen".to_owned())
-            }
-            ServeError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
-                Some("this machine has no such address; 127.0.0.1 is always there, 0.0.0.0 is all of them".to_owned())
-            }
-            _ => None,
-        };
         let ours = matches!(error, ServeError::Shard | ServeError::System { .. });
-        Failure { sentence: error.to_string(), hint, status: if ours { 2 } else { 1 } }
+        Failure { sentence: error.to_string(), hint: None, status: if ours { 2 } else { 1 } }
     }
 }

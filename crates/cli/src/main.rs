@@ -16,7 +16,10 @@ mod notify;
 mod remote;
 mod run;
 mod serve;
+mod signals;
+mod start;
 mod why;
+mod words;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use remote::{channels, disconnect, publish, subscribe};

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The way to the service manager, if there is one.
 #[derive(Debug)]
@@ -45,9 +46,10 @@ impl Notify {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// No more connections; it ends soon.
-    pub(crate) fn stopping(&self) {
-        self.tell("STOPPING=1");
+    /// It was told to end, and has ended after so long at the most: the manager is not to lose patience before, whatever its
+    /// own limit is.
+    pub(crate) fn stopping(&self, within: Duration) {
+        self.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     }
 
     fn tell(&self, state: &str) {
@@ -93,8 +95,8 @@ mod tests {
         let reloading = heard(socket);
         let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("the reload and its time");
         assert!(micros.parse::<u64>().expect("a number") > 0, "{reloading:?}");
-        notify.stopping();
-        assert_eq!(heard(socket), "STOPPING=1");
+        notify.stopping(Duration::from_millis(1_500));
+        assert_eq!(heard(socket), "STOPPING=1\nEXTEND_TIMEOUT_USEC=1500000");
     }
 
     #[test]
@@ -120,7 +122,7 @@ mod tests {
         for name in ["/nowhere/at/all", "vsock:2:1234", "relative", "@"] {
             let notify = Notify::to(OsStr::new(name));
             notify.ready();
-            notify.stopping();
+            notify.stopping(Duration::ZERO);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `fanfare serve`: the server of a configuration file. Without one it does not start: what strangers may do is not guessed.
 
 use crate::failure::Failure;
-use crate::flags::{ConfigFile, SettingFlags, refused, warn};
-use crate::run::{self, Plan};
+use crate::flags::{ConfigFile, SettingFlags, refused};
+use crate::run::{self, Plan, counted};
+use crate::words::Greeting;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -17,14 +18,17 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let file = args.file.config.as_str();
     let load = || args.flags.load(Some(file));
     let settings = load().map_err(|problems| refused(&problems))?;
-    warn(&settings);
     run::run(Plan {
         settings,
         pages: None,
-        greeting: &|running, settings| {
-            let (version, shards) = (env!("CARGO_PKG_VERSION"), run::counted(settings.config.shards, "shard"));
-            let rules = run::counted(settings.config.rules.iter().count(), "rule");
-            format!("fanfare {version}: {rules} of {file}; {shards}\n{}", run::addresses(running))
+        greeting: &|_, settings| Greeting {
+            what: format!(
+                ": {} of {file}; {}",
+                counted(settings.config.rules.iter().count(), "rule"),
+                counted(settings.config.shards, "shard")
+            ),
+            more: String::new(),
+            new_key: None,
         },
         again: Some(&load),
     })

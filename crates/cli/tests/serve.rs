@@ -105,13 +105,9 @@ fn a_hangup_changes_the_rules_of_live_subscriptions() {
         assert!(matches!(next(&mut chat).await, Event::Message { .. }));
 
         let shut = FILE.replacen("subscribe = \"anyone\"", "subscribe = \"nobody\"", 1);
-        let shut = shut.replace("drain_window = \"0s\"", "drain_window = \"1s\"");
-        folder.write("fanfare.toml", &shut.replace("0123456789abcdef", "0123456789abcdeg"));
+        folder.write("fanfare.toml", &shut);
         server.signal(Signal::HUP);
-        server.wait_for("reloaded: the rules of the file are in force");
-        for key in ["session.drain_window", "api_keys"] {
-            assert!(server.said.contains(&format!("{key} has changed, which needs a restart")), "{}", server.said);
-        }
+        server.wait_for("reloaded: 2 rules and 2 API keys of the file are in force");
         match next(&mut chat).await {
             Event::Ended { code, message } => {
                 assert_eq!(&*code, "denied");

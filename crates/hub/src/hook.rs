@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::ids::{ClientId, UserId};
 use crate::name::ChannelName;
 use crate::rules::Pattern;
+use crate::token::UserToken;
 use crate::vocabulary::{Publish, SubOptions};
 use bytes::Bytes;
 
@@ -57,14 +58,14 @@ pub enum Question {
     /// May this connection begin a session, and as who?
     Connect {
         /// As the client sent it; never logged.
-        token: Option<Box<str>>,
+        token: Option<UserToken>,
     },
     /// The client brings a newer token for the session that it has.
     Refresh {
         /// Who.
         caller: Caller,
         /// As the client sent it; never logged.
-        token: Box<str>,
+        token: UserToken,
     },
     /// May it subscribe?
     Subscribe {

@@ -226,6 +226,11 @@ impl Shard {
         self.front.is_settled()
     }
 
+    /// Commands of clients and of the application that wait for their answers. It looks at every session: for the end.
+    pub fn outstanding(&self) -> usize {
+        self.front.outstanding()
+    }
+
     /// Figures for the watchers.
     pub fn stats(&self) -> Stats {
         let mut counts = self.front.counts.clone();

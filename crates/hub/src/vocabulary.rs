@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, UserId};
 use crate::name::ChannelName;
 use crate::rules::Slow;
+use crate::token::UserToken;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -184,7 +185,7 @@ pub enum Command {
     /// Shows a newer token of the same user.
     Refresh {
         /// As the client sent it; never logged.
-        token: Box<str>,
+        token: UserToken,
     },
     /// Answers a heartbeat.
     Pong,
@@ -196,7 +197,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Connect {
     /// A token, unchecked: the application is asked about it. Never logged.
-    pub token: Option<Box<str>>,
+    pub token: Option<UserToken>,
     /// Who it is, where that was proven.
     pub user: Option<UserId>,
     /// What else was.

@@ -26,6 +26,9 @@ pub struct Config {
     pub head_bytes_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,
+    /// How long a server that is told to stop goes on as before, but for `/readyz`, which says 503: so long a balancer may take
+    /// to send no more clients. Then the drain begins. Default none.
+    pub shutdown_delay: Duration,
     /// How long a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
     /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere but `/healthz` on the main port.
@@ -51,6 +54,7 @@ impl Default for Config {
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
             close_timeout: Duration::from_secs(3),
+            shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),
             admin: AdminOn::Off,
         }

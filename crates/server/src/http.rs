@@ -5,14 +5,14 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::api;
-use crate::shard::{Granted, Refused, Routes, Shared, Socket, UpgradeRequest, adopt};
+use crate::shard::{Granted, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, adopt};
 use crate::watch::request;
 use axum::BoxError;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
 use fanfare_wire::websocket::is_upgrade;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -61,13 +61,13 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
     }
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let http1 = matches!(request.version(), http::Version::HTTP_10 | http::Version::HTTP_11);
+    let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
     if !http1 || !is_upgrade(headers.iter().copied()) {
         return Ok(routes.respond(request).await);
     }
     let upgrade = UpgradeRequest {
         method: request.method().as_str(),
-        http_minor: u8::from(request.version() == http::Version::HTTP_11),
+        http_minor: u8::from(request.version() == Version::HTTP_11),
         path: request.uri().path(),
         headers: &headers,
     };
@@ -89,7 +89,7 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
 impl Routes {
     /// True for what the HTTP API answers, upgrades or not.
     pub(crate) fn is_api(&self, path: &str) -> bool {
-        self.api.as_ref().is_some_and(|api| api.is_at(path))
+        self.api.at(path).is_some()
     }
 
     /// Answers what is no upgrade.
@@ -98,15 +98,60 @@ impl Routes {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + std::fmt::Display,
     {
-        let serve = async |request: Request<B>| match &self.api {
-            Some(api) if api.is_at(request.uri().path()) => api.serve(request).await,
-            _ => {
-                let pages = self.pages.clone();
-                pages.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})
-            }
+        let serve = async |request: Request<B>| match self.api.at(request.uri().path()) {
+            Some(api) => api.serve(request).await,
+            None => self.page(request.map(Body::new)).await,
         };
         request::identified(&self.watch, request, serve).await
     }
+
+    /// A page, or what is said where there is none.
+    async fn page(&self, request: Request<Body>) -> Response<Body> {
+        let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
+        let page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        // A router tells its own fallback from none by nothing else: what has words of its own keeps them.
+        if page.status() != StatusCode::NOT_FOUND || !page.body().is_end_stream() {
+            return page;
+        }
+        let spoken = |upgrade: &Upgrade| match (upgrade.protocol.name(), upgrade.protocol.subprotocol()) {
+            (name, Some(subprotocol)) => format!("{name} by the subprotocol {subprotocol}"),
+            (name, None) => format!("{name} without a subprotocol"),
+        };
+        let here = self.upgrades.iter().filter(|upgrade| upgrade.path == uri.path());
+        match here.map(spoken).collect::<Vec<_>>().join(", ") {
+            spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
+            spoken if spoken.is_empty() => told(StatusCode::NOT_FOUND, format!("nothing is at {:?}\n", uri.path())),
+            spoken => only_upgrades(uri.path(), &spoken, &method, version),
+        }
+    }
+}
+
+/// Where a protocol is spoken and there is no page: what to do instead (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade`
+/// (RFC 9113 §8.6), so there only the words say it.
+fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> Response<Body> {
+    let words = format!(
+        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Spoken here: {spoken}\n"
+    );
+    let (status, headers): (_, &[(HeaderName, &str)]) = match *method {
+        Method::GET | Method::HEAD if version == Version::HTTP_2 => (StatusCode::UPGRADE_REQUIRED, &[]),
+        Method::GET | Method::HEAD => {
+            (StatusCode::UPGRADE_REQUIRED, &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")])
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, &[(header::ALLOW, "GET")]),
+    };
+    let mut response = told(status, words);
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A sentence for a person.
+fn told(status: StatusCode, sentence: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(sentence));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
 }
 
 /// Takes the socket back from hyper.
@@ -121,18 +166,6 @@ fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
         }
         Err(_) => tracing::error!("an upgraded connection was not one of ours"),
     }
-}
-
-/// What no route takes. The API does, where there is one.
-pub(crate) async fn not_found(uri: http::Uri) -> Response<Body> {
-    if api::is_known(uri.path()) {
-        return api::without_keys();
-    }
-    let mut response = Response::new(Body::from(format!("nothing is at {:?}\n", uri.path())));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
-    response
 }
 
 /// A status as the first line has it.
@@ -154,11 +187,11 @@ impl Granted<'_> {
     pub(crate) fn response(&self) -> Response<Body> {
         let mut response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
-            .header(http::header::UPGRADE, "websocket")
-            .header(http::header::CONNECTION, "Upgrade")
-            .header(http::header::SEC_WEBSOCKET_ACCEPT, &self.accepted.accept[..]);
+            .header(header::UPGRADE, "websocket")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::SEC_WEBSOCKET_ACCEPT, &self.accepted.accept[..]);
         if let Some(name) = self.subprotocol {
-            response = response.header(http::header::SEC_WEBSOCKET_PROTOCOL, name);
+            response = response.header(header::SEC_WEBSOCKET_PROTOCOL, name);
         }
         response.body(Body::empty()).expect("every part of this response is a valid header")
     }
@@ -166,15 +199,13 @@ impl Granted<'_> {
 
 /// The answer to an upgrade that is refused.
 pub(crate) fn refused_response(refused: Refused) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{}\n", refused.reason)));
-    *response.status_mut() = status(refused.status).0;
+    let mut response = told(status(refused.status).0, format!("{}\n", refused.reason));
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     if let Some(id) = &refused.id {
         headers.insert(request::HEADER, id.value());
     }
     for (name, value) in refused.headers {
-        headers.insert(http::HeaderName::from_static(lower(name)), http::HeaderValue::from_static(value));
+        headers.insert(HeaderName::from_static(lower(name)), HeaderValue::from_static(value));
     }
     response
 }

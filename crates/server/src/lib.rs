@@ -24,6 +24,7 @@ mod listen;
 mod native;
 mod origin;
 mod protocol;
+mod reload;
 mod server;
 mod service;
 pub mod settings;
@@ -52,7 +53,7 @@ pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;
 pub use testing::{TestClient, TestServer};
 pub use watch::AdminOn;
-pub use watch::logs::{LogError, LogFormat, Logs};
+pub use watch::logs::{LogError, LogFormat, LogSecrets, Logs};
 pub use watch::request::RequestId;
 
 /// The program in the README, compiled as it stands there.

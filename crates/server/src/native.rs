@@ -5,7 +5,7 @@
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use fanfare_hub::{
     ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Proof, Push, Reply, ReplyBody, Request, RequestId,
-    Resume, SubOptions, UserId,
+    Resume, SubOptions, UserId, UserToken,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
 use fanfare_wire::ticket::{self, Claims};
@@ -144,7 +144,7 @@ impl Talk {
         &self,
         now: Now,
         id: Option<RequestId>,
-        token: Option<Box<str>>,
+        token: Option<UserToken>,
         ticket: Option<Box<str>>,
         subscribe: Vec<SubOptions>,
     ) -> Request {

@@ -1,6 +1,6 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
-use crate::api::{Api, ApiKey, Endpoint};
+use crate::api::{Api, ApiKey, CurrentApi};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::{
@@ -8,12 +8,12 @@ use crate::embed::{
     TOLD_AT_ONCE, erase,
 };
 use crate::handle::Handle;
-use crate::http;
 use crate::listen::{Address, Listener, SocketFile, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
+use crate::reload::{Code, Reloader};
 use crate::service::FanfareService;
-use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Routes, Shell, Upgrade, shard_id};
+use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Parted, Routes, Shell, Upgrade, shard_id};
 use crate::watch::admin::{self, AdminServer};
 use crate::watch::counters::TimedStore;
 use crate::watch::{AdminOn, State, Watch};
@@ -21,7 +21,7 @@ use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardC
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -120,6 +120,7 @@ pub struct Builder<S = ()> {
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     pages: axum::Router,
     channels: Vec<Rule>,
+    api_keys: Vec<ApiKey>,
     handlers: Handlers,
     /// The first thing that was wrong: `build` tells it, so that the calls can be chained.
     wrong: Option<ServeError>,
@@ -132,9 +133,9 @@ pub struct Fanfare {
     inboxes: Vec<UnboundedReceiver<Control>>,
     clock: Clock,
     config: Arc<Config>,
-    code_rules: Arc<[Rule]>,
+    code: Code,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
-    api: Option<Arc<Endpoint>>,
+    api: CurrentApi,
     pages: axum::Router,
 }
 
@@ -142,15 +143,13 @@ pub struct Fanfare {
 pub struct Running {
     addresses: Vec<Address>,
     _files: Vec<SocketFile>,
-    controls: Vec<UnboundedSender<Control>>,
     started: Started,
-    /// The rules of the code, which stand behind those of a configuration that is loaded anew.
-    code_rules: Arc<[Rule]>,
+    reloader: Reloader,
 }
 
 /// What runs: the shards, and whoever watches them.
 struct Started {
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Parted>>,
     watch: Arc<Watch>,
     admin: Option<AdminServer>,
 }
@@ -165,6 +164,7 @@ impl Fanfare {
             protocols: Vec::new(),
             pages: axum::Router::new(),
             channels: Vec::new(),
+            api_keys: Vec::new(),
             handlers: Handlers::default(),
             wrong: None,
         }
@@ -189,7 +189,7 @@ impl Fanfare {
 
     /// The HTTP API, to be mounted elsewhere too; `None` without keys. The server's own listeners serve it anyway.
     pub fn api(&self) -> Option<Api> {
-        self.api.clone().map(Api::new)
+        Api::of(&self.api)
     }
 
     /// Serves what no protocol takes from here: any axum router.
@@ -232,10 +232,9 @@ impl Fanfare {
                 listeners.push(listener);
             }
         }
-        let controls = self.handle.controls().to_vec();
-        let code_rules = self.code_rules.clone();
+        let reloader = self.reloader();
         let (_, started) = self.start_shards(listeners)?;
-        Ok(Running { addresses: bound, controls, started, code_rules, _files: files })
+        Ok(Running { addresses: bound, started, reloader, _files: files })
     }
 
     /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
@@ -244,12 +243,16 @@ impl Fanfare {
     /// # Errors
     /// [`ServeError`] when the shards cannot start.
     pub fn into_service(self) -> Result<(FanfareService, Running), ServeError> {
-        let controls = self.handle.controls().to_vec();
-        let (config, code_rules) = (self.config.clone(), self.code_rules.clone());
+        let (config, reloader) = (self.config.clone(), self.reloader());
         let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
         let (routes, started) = self.start_shards(no_listeners)?;
-        let service = FanfareService::new(routes, config, controls.clone());
-        Ok((service, Running { addresses: Vec::new(), controls, started, code_rules, _files: Vec::new() }))
+        let service = FanfareService::new(routes, config, reloader.handle.controls().to_vec());
+        Ok((service, Running { addresses: Vec::new(), started, reloader, _files: Vec::new() }))
+    }
+
+    fn reloader(&self) -> Reloader {
+        let (handle, config) = (self.handle.clone(), self.config.clone());
+        Reloader { handle, config, api: self.api.clone(), code: self.code.clone() }
     }
 
     fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
@@ -320,11 +323,12 @@ impl Fanfare {
                 let hub = Shard::new(shard, Box::new(store), now);
                 let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
-                shard::run(shell, listeners, shard_routes, Inbox { batches, control, meeting, alive }, ready);
+                shard::run(shell, listeners, shard_routes, Inbox { batches, control, meeting, alive }, ready)
             };
             let failed = |source| ServeError::System { what: "thread", source };
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
-            is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
+            let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
+            is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
         watch.set(State::Ready);
@@ -358,10 +362,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     }
 
     /// Lets whoever shows this key use the HTTP API, below `/api/`; besides the settings' own
-    /// ([`Config::api_keys`]). Say it after [`config`](Self::config).
+    /// ([`Config::api_keys`]), also after a reload.
     #[must_use]
     pub fn api_key(mut self, key: ApiKey) -> Self {
-        self.config.api_keys.push(key);
+        self.api_keys.push(key);
         self
     }
 
@@ -474,8 +478,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
-        let code_rules: Arc<[Rule]> = self.channels.into();
-        self.config.rules = Arc::new(with_code_rules(&self.config.rules, &code_rules));
+        let code = Code { rules: self.channels.into(), keys: self.api_keys.into() };
+        self.config.rules = Arc::new(code.with_rules(&self.config.rules));
         let in_range = |option, found, min, max| {
             if (min..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, min, max }) }
         };
@@ -497,10 +501,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
                 return Err(ServeError::Ambiguous { path: path.clone(), subprotocol: protocol.subprotocol() });
             }
         }
-        let pages = self.pages.fallback(http::not_found);
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
         let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
-        let api = endpoint(&self.config, &handle)?;
+        let api = CurrentApi::default();
+        api.replace(code.endpoint(&self.config.api_keys, &self.config, &handle)?);
         let handlers = Arc::new(self.handlers);
         Ok(Fanfare {
             handlers,
@@ -508,10 +512,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
             inboxes,
             clock: Clock::system(),
             config: Arc::new(self.config),
-            code_rules,
+            code,
             protocols: self.protocols,
             api,
-            pages,
+            pages: self.pages,
         })
     }
 
@@ -549,32 +553,50 @@ impl Running {
         })
     }
 
-    /// Stops accepting and listening, answers what was asked and delivers it, sends everybody away with a word of when to come
-    /// back, and waits until they have gone. What was acknowledged has been sent to all who were connected then.
+    /// Is not ready any more and serves on as before for [`Config::shutdown_delay`]; then stops accepting and listening, answers
+    /// what was asked and delivers it, sends everybody away with a word of when to come back, and waits until they have gone.
+    /// What was acknowledged has been sent to all who were connected then. The log tells how it went.
+    ///
+    /// It blocks for all that time, and handlers go on meanwhile: within async code call it by `spawn_blocking`.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
     pub fn drain(self) -> Result<(), ServeError> {
+        let (begin, delay) = (Instant::now(), self.reloader.config.shutdown_delay);
+        if !delay.is_zero() {
+            self.started.watch.set(State::Leaving);
+            tracing::info!("not ready any more; clients are served as before for another {delay:?} (shutdown_delay)");
+            std::thread::sleep(delay);
+        }
         self.started.watch.set(State::Draining);
-        for control in &self.controls {
+        for control in self.reloader.handle.controls() {
             let _ = control.send(Control::Drain); // a shard that has failed is found by `join`
         }
-        self.join()
+        let Parted { told, cut_off, answered, unanswered } = self.ended()?;
+        let seconds = begin.elapsed().as_millis() as f64 / 1e3;
+        tracing::info!(clients_told = told, cut_off, answered, unanswered, seconds, "stopped");
+        Ok(())
     }
 
     /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that would be
     /// refused now are ended, and nobody else notices.
     pub fn reload_rules(&self, rules: &Rules) {
-        let rules = Arc::new(with_code_rules(rules, &self.code_rules));
-        for control in &self.controls {
-            let _ = control.send(Control::Reload(rules.clone())); // a shard that has failed is found by `join`
-        }
+        self.reloader.rules(rules);
+    }
+
+    /// Puts these API keys in the place of the configuration's; those of the code stay. Every request from now on is judged by
+    /// them; one that was let in before is answered.
+    ///
+    /// # Errors
+    /// [`ServeError::SameApiKey`]: nothing has changed then.
+    pub fn reload_api_keys(&self, keys: &[ApiKey]) -> Result<(), ServeError> {
+        self.reloader.api_keys(keys)
     }
 
     /// Figures of each shard, with its number of connections.
     pub async fn stats(&self) -> Vec<(Stats, usize)> {
         let mut all = Vec::new();
-        for control in &self.controls {
+        for control in self.reloader.handle.controls() {
             let (answer, answered) = oneshot::channel();
             if control.send(Control::Stats(answer)).is_ok() {
                 all.extend(answered.await.map(|figures| (figures.hub, figures.open)));
@@ -586,7 +608,7 @@ impl Running {
     /// Tells the shards to end, and does not wait for it.
     pub(crate) fn abandon(self) {
         self.started.watch.set(State::Draining);
-        for control in &self.controls {
+        for control in self.reloader.handle.controls() {
             let _ = control.send(Control::Drain); // one that has failed needs no telling
         }
     }
@@ -596,33 +618,20 @@ impl Running {
     /// # Errors
     /// [`ServeError::Shard`] when one failed.
     pub fn join(self) -> Result<(), ServeError> {
-        let mut result = Ok(());
+        self.ended().map(drop)
+    }
+
+    fn ended(self) -> Result<Parted, ServeError> {
+        let mut all = Ok(Parted::default());
         for thread in self.started.threads {
-            if thread.join().is_err() {
-                result = Err(ServeError::Shard);
+            match (thread.join(), &mut all) {
+                (Ok(parted), Ok(sum)) => *sum += parted,
+                (Ok(_), Err(_)) => {}
+                (Err(_), _) => all = Err(ServeError::Shard),
             }
         }
-        result
+        all
     }
-}
-
-/// The configuration's rules, and those of the code below them whose pattern it does not have.
-fn with_code_rules(rules: &Rules, code: &[Rule]) -> Rules {
-    let others = code.iter().filter(|rule| rules.iter().all(|other| other.pattern != rule.pattern));
-    Rules::new(rules.iter().chain(others).cloned().collect())
-}
-
-fn endpoint(config: &Config, handle: &Handle) -> Result<Option<Arc<Endpoint>>, ServeError> {
-    if config.api_keys.is_empty() {
-        return Ok(None);
-    }
-    let mut salt = [0; 32];
-    fill_random(&mut salt)?;
-    let endpoint = Endpoint::new(handle.clone(), &config.api_keys, (&config.limits).into(), config.head_timeout, salt);
-    if let Some((first, second)) = endpoint.same_keys() {
-        return Err(ServeError::SameApiKey { first: first.to_owned(), second: second.to_owned() });
-    }
-    Ok(Some(Arc::new(endpoint)))
 }
 
 /// The runtime that this is called on, if it can run handlers.
@@ -639,7 +648,7 @@ fn random() -> Result<u64, ServeError> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-fn fill_random(bytes: &mut [u8]) -> Result<(), ServeError> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), ServeError> {
     let failed = |error: getrandom::Error| ServeError::System {
         what: "random number",
         source: io::Error::other(error.to_string()),

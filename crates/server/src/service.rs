@@ -37,7 +37,7 @@ use tower::Service;
 /// let app = axum::Router::new().route("/hello", axum::routing::get(|| async { "hello" })).fallback_service(realtime);
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 /// axum::serve(listener, app).await?;
-/// running.drain()?;
+/// tokio::task::spawn_blocking(|| running.drain()).await??; // it blocks while clients and handlers go on
 /// # Ok(())
 /// # }
 /// ```

@@ -461,6 +461,43 @@ fn two_keys_with_one_text_are_a_mistake_and_one_name_for_two_is_none() {
     assert!(keys(["a", "a"], ["old", "new"]).is_ok());
 }
 
+/// A request is judged once, by the keys of the moment in which its head has come: also on a connection that is kept.
+#[test]
+fn keys_are_exchanged_while_requests_are_under_way() {
+    let code = ApiKey::new("code", "key-of-the-code").unwrap();
+    let old = ApiKey::new("backend", "the-old-key").unwrap();
+    let new = ApiKey::new("backend", "the-new-key").unwrap();
+    let config = Config { api_keys: vec![old.clone()], ..config() };
+    let server = Server::of(Fanfare::builder(()).api_key(code).config(config).protocol("/", patient_chat()));
+    let body = r#"{"channel":"a","data":1}"#;
+    let status = |key: &str| send(&server, &post("publish", &with_key(key), body)).status();
+    let statuses = || ["key-of-the-code", "the-old-key", "the-new-key"].map(status);
+    assert_eq!(statuses(), [200, 200, 401]);
+    let running = server.running();
+    running.reload_api_keys(&[old.clone(), new.clone()]).unwrap();
+    assert_eq!(statuses(), [200, 200, 200]);
+
+    // The head was judged (the server asks for the body), then its key goes.
+    let mut socket = connect(server.address);
+    let request = post("publish", &format!("{}Expect: 100-continue\r\n", with_key("the-old-key")), body);
+    let (head, body) = request.split_at(request.len() - body.len());
+    socket.write_all(head.as_bytes()).unwrap();
+    assert_eq!(response(&mut socket).status(), 100);
+    running.reload_api_keys(std::slice::from_ref(&new)).unwrap();
+    socket.write_all(body.as_bytes()).unwrap();
+    assert_eq!(response(&mut socket).status(), 200, "what was let in is answered");
+    socket.write_all(post("publish", &with_key("the-old-key"), body).as_bytes()).unwrap();
+    assert_eq!(response(&mut socket).status(), 401, "and the next one on the same connection is not let in");
+    assert_eq!(statuses(), [200, 401, 200]);
+
+    let same = ApiKey::new("other", "key-of-the-code").unwrap();
+    let refused = running.reload_api_keys(&[same]).unwrap_err();
+    assert_eq!(refused.to_string(), "the API keys \"other\" and \"code\" are the same text");
+    assert_eq!(statuses(), [200, 401, 200], "all of it or nothing");
+    running.reload_api_keys(&[]).unwrap();
+    assert_eq!(statuses(), [200, 401, 401], "what the code says stays");
+}
+
 #[test]
 fn the_document_is_served() {
     let server = server();

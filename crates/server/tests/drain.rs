@@ -103,6 +103,20 @@ fn what_is_acknowledged_was_heard_by_all_and_what_was_taken_in_is_answered() {
     }
 }
 
+/// Before the drain there is the delay, in which nothing is refused. (That everything is served meanwhile is seen on the
+/// program, which can be ended in the midst of it: tests/life.rs of the command line.)
+#[test]
+fn a_delay_comes_before_the_drain() {
+    let delay = Duration::from_millis(30);
+    let server = Server::native(Config { shutdown_delay: delay, drain_window: WINDOW, ..config() });
+    let mut client = Client::connected(server.address);
+    let begin = std::time::Instant::now();
+    let end = std::thread::spawn(move || to_the_end(&mut client));
+    server.drain();
+    assert!(begin.elapsed() >= delay);
+    end.join().expect("it was told to come back");
+}
+
 fn serve(address: SocketAddr) -> Running {
     let config = Config { rules: rules(10_000), drain_window: Duration::from_millis(400), ..config() };
     support::native::builder(config).build().expect("good settings").start(&[address.into()]).expect("a free port")

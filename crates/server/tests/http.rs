@@ -89,6 +89,66 @@ fn upgrades_are_refused_alike_first_and_later() {
     assert_eq!(ask(&server, &bytes, false).1.status(), 403, "an origin that is no text is no way around the check");
 }
 
+/// RFC 9110 §15.5.22: who comes without an upgrade to where there is nothing else is told what to do.
+#[test]
+fn an_address_for_websockets_alone_says_so() {
+    let server = server();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let rows: &[(&str, String, u16, &str)] = &[
+        ("native", get("/v1/ws"), 426, "native by the subprotocol fanfare.v1\n"),
+        ("with a query", get("/v1/ws?a=1"), 426, "\"/v1/ws\" is for WebSockets"),
+        ("two protocols", get("/"), 426, "chat without a subprotocol, a.v1 by the subprotocol a.v1\n"),
+        ("another upgrade", get("/echo").replace("Host", "Connection: Upgrade\r\nUpgrade: h2c\r\nHost"), 426, "echo"),
+        ("another method", get("/v1/ws").replace("GET", "POST"), 405, "\"/v1/ws\" is for WebSockets"),
+        ("nothing at all", get("/v1"), 404, "nothing is at \"/v1\"\n"),
+    ];
+    for (name, request, status, words) in rows {
+        for kept_alive in [false, true] {
+            let (_, answer) = ask(&server, request.as_bytes(), kept_alive);
+            assert_eq!(answer.status(), *status, "{name}, kept alive: {kept_alive}: {}", answer.body);
+            assert!(answer.body.contains(words), "{name}: {}", answer.body);
+            let expected = match status {
+                426 => (Some("websocket"), Some("Upgrade"), None),
+                405 => (None, None, Some("GET")),
+                _ => (None, None, None),
+            };
+            let found = (answer.header("upgrade"), answer.header("connection"), answer.header("allow"));
+            assert_eq!(found, expected, "{name}: {}", answer.head);
+        }
+    }
+}
+
+#[test]
+fn pages_and_their_own_words_stand_before_ours() {
+    use axum::routing::get;
+    let page =
+        || axum::Router::new().route("/", get(async || "a page")).route("/gone", get(async || gone("of the page")));
+    let servers = [
+        (Server::of(Fanfare::builder(()).config(config()).protocol("/", patient_chat()).fallback(page())), None),
+        (
+            Server::of(
+                Fanfare::builder(())
+                    .config(config())
+                    .protocol("/", patient_chat())
+                    .fallback(page().fallback(async || gone("of the fallback"))),
+            ),
+            Some("of the fallback"),
+        ),
+    ];
+    for (server, fallback) in servers {
+        let ask = |path: &str| ask(&server, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(), false).1;
+        assert_eq!((ask("/").status(), &*ask("/").body), (200, "a page"));
+        assert_eq!((ask("/gone").status(), &*ask("/gone").body), (404, "of the page"));
+        assert_eq!(ask("/nowhere").body, fallback.unwrap_or("nothing is at \"/nowhere\"\n"));
+        assert_eq!(ask("/v1/ws").status(), if fallback.is_some() { 404 } else { 426 });
+        Client::join(server.address, "ada", "r").close();
+    }
+}
+
+fn gone(words: &'static str) -> (http::StatusCode, &'static str) {
+    (http::StatusCode::NOT_FOUND, words)
+}
+
 #[test]
 fn upgrades_are_granted_alike_first_and_later() {
     let server = server();

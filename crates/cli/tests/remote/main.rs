@@ -320,7 +320,7 @@ fn the_service_manager_is_told_of_the_start_and_the_end() {
     let server = start_command(command, true);
     assert_eq!(heard(&socket), "READY=1");
     server.signal(Signal::TERM);
-    assert_eq!(heard(&socket), "STOPPING=1");
+    assert!(heard(&socket).starts_with("STOPPING=1\n"));
     assert_eq!(server.end().0.code(), Some(0));
     std::fs::remove_file(path).expect("its file");
 }
@@ -342,7 +342,7 @@ fn a_reload_is_told_from_its_begin_to_its_end() {
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
     assert_eq!(heard(&socket), "READY=1");
     server.signal(Signal::TERM);
-    assert_eq!(heard(&socket), "STOPPING=1");
+    assert!(heard(&socket).starts_with("STOPPING=1\n"));
     assert_eq!(server.end().0.code(), Some(0));
     std::fs::remove_dir_all(folder).expect("the folder");
 }

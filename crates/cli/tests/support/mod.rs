@@ -101,7 +101,8 @@ impl Server {
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut server = Server { child, lines, said: String::new(), address: String::new() };
         let line = server.wait_for("listening on http://");
-        server.address = line.split_once("http://").expect("an address").1.to_owned();
+        let address = line.split_once("http://").expect("an address").1;
+        server.address = address.split('"').next().unwrap_or_default().to_owned(); // in JSON there is more behind it
         server
     }
 
@@ -123,8 +124,13 @@ impl Server {
     }
 
     /// Ends it as an operator does; its status.
-    pub(crate) fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
         self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for its end; its status.
+    pub(crate) fn wait(mut self) -> Option<i32> {
         self.child.wait().expect("it ends").code()
     }
 }

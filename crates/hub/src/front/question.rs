@@ -17,6 +17,7 @@ use crate::peer::AskToken;
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::shard::Timer;
+use crate::token::UserToken;
 use crate::vocabulary::{Command, Connect, EVENT_BYTES_MAX, KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions};
 use bytes::Bytes;
 
@@ -224,7 +225,7 @@ impl Front {
         self.hold_as_due(cx, id);
     }
 
-    pub(super) fn refresh(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, token: Box<str>) {
+    pub(super) fn refresh(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, token: UserToken) {
         if !cx.hooks.connect {
             return self.finish(cx, at, reply, ReplyBody::Error(no_tokens()));
         }

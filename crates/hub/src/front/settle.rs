@@ -19,4 +19,10 @@ impl Front {
                         && members.all(|member| member.full || !member.behind)
             })
     }
+
+    /// Commands of clients and of the application that wait for their answers.
+    pub(crate) fn outstanding(&self) -> usize {
+        let of_sessions = self.sessions.slab.iter().map(|(_, session)| session.outstanding as usize);
+        of_sessions.sum::<usize>() + self.app_outstanding
+    }
 }

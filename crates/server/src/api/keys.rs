@@ -173,6 +173,10 @@ impl Keys {
         Keys { salt, digests, keys: keys.into() }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The key with this secret.
     pub(super) fn find(&self, secret: &[u8]) -> Option<&ApiKey> {
         let shown = digest(&self.salt, secret);

@@ -31,7 +31,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use keys::Keys;
 use refusal::Refusal;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Every address of the API begins so.
@@ -39,6 +39,30 @@ const PREFIX: &str = "/api/";
 /// Where the OpenAPI document is.
 const DOCUMENT: &str = "/api/openapi.json";
 const COMMANDS_PREFIX: &str = "/api/v1/";
+
+/// What answers at `/api/` now, shared by all shards: nothing until there are keys. Other keys are another endpoint.
+#[derive(Clone, Default)]
+pub(crate) struct CurrentApi(Arc<RwLock<Option<Arc<Endpoint>>>>);
+
+impl CurrentApi {
+    /// What answers this path, if anything does.
+    pub(crate) fn at(&self, path: &str) -> Option<Arc<Endpoint>> {
+        if path.starts_with(PREFIX) { self.get() } else { None }
+    }
+
+    fn get(&self) -> Option<Arc<Endpoint>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From the next request on this one answers. One without keys takes the place of one with keys, so that whoever shows
+    /// an old key is told so, but not that of none.
+    pub(crate) fn replace(&self, endpoint: Arc<Endpoint>) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if current.is_some() || !endpoint.keys.is_empty() {
+            *current = Some(endpoint);
+        }
+    }
+}
 
 /// What answers requests: keys and limits. The same on every shard.
 pub(crate) struct Endpoint {
@@ -57,11 +81,6 @@ impl Endpoint {
     /// Two of its keys that are the same text, by name.
     pub(crate) fn same_keys(&self) -> Option<(&str, &str)> {
         self.keys.same().map(|(a, b)| (&**a.name(), &**b.name()))
-    }
-
-    /// True for what it answers.
-    pub(crate) fn is_at(&self, path: &str) -> bool {
-        path.starts_with(PREFIX)
     }
 
     /// Answers a request.
@@ -188,17 +207,21 @@ pub(crate) fn without_keys() -> Response<Body> {
 /// The HTTP API as a router, to be mounted in another server. A Fanfare that has keys serves it by itself.
 #[derive(Clone)]
 pub struct Api {
-    endpoint: Arc<Endpoint>,
+    current: CurrentApi,
 }
 
 impl Api {
-    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
-        Api { endpoint }
+    /// `None` while there are no keys.
+    pub(crate) fn of(current: &CurrentApi) -> Option<Self> {
+        current.get().map(|_| Api { current: current.clone() })
     }
 
-    /// Answers every path below `/api/`.
+    /// Answers every path below `/api/`, by the keys of the moment.
     pub fn router(self) -> axum::Router {
-        let serve = async move |request: Request<Body>| self.endpoint.serve(request).await;
+        let serve = async move |request: Request<Body>| match self.current.get() {
+            Some(endpoint) => endpoint.serve(request).await,
+            None => Refusal::unauthorized(None).into_response(), // cannot be: what was there is only replaced
+        };
         axum::Router::new().fallback(serve)
     }
 }

@@ -20,7 +20,7 @@ use crate::handle::Handle;
 use axum::Json;
 use axum::extract::{FromRef, State};
 use bytes::Bytes;
-use fanfare_hub::{Caller, ChannelName, ClientId, Data, Ended, Publish, SubOptions, UserId};
+use fanfare_hub::{Caller, ChannelName, ClientId, Data, Ended, Publish, SubOptions, UserId, UserToken};
 use serde::de::DeserializeOwned;
 
 /// One question with everything that extractors take from.
@@ -91,10 +91,10 @@ pub trait FromCall<K, S>: Sized + Send {
 
 /// What a client sent to prove who it is. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Box<str>);
+pub struct Token(UserToken);
 
 impl Token {
-    pub(crate) fn new(text: Box<str>) -> Self {
+    pub(crate) fn new(text: UserToken) -> Self {
         Token(text)
     }
 

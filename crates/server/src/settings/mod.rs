@@ -202,18 +202,10 @@ impl Settings {
         self.config.rules.iter().enumerate().map(|(at, rule)| (rule, self.places.get(at)))
     }
 
-    /// Keys of the settings whose values differ from those of `running`, rules apart: they need a restart.
+    /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do not.
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
         let differ = |setting: &&Setting| self.shown(setting) != running.shown(setting);
-        let mut keys: Vec<&'static str> = SETTINGS.iter().filter(differ).map(|setting| setting.key).collect();
-        let all = |settings: &Settings| {
-            let one = |key: &NamedKey| (key.name.clone(), key.keys.clone(), key.commands.clone(), key.channels.clone());
-            settings.api_keys.iter().map(one).collect::<Vec<_>>()
-        };
-        if all(self) != all(running) {
-            keys.push("api_keys");
-        }
-        keys
+        SETTINGS.iter().filter(differ).map(|setting| setting.key).collect()
     }
 }
 

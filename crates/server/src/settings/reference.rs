@@ -184,9 +184,11 @@ as long as it is not a rule that needs it: so neither needs the secrets of produ
 Bytes are written `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000), times `"500ms"`, `"10s"`, `"5m"`, `"24h"`, `"7d"`, rates
 `"20/s"` or `"100/10s"`.
 
-SIGHUP reads the file again. If all of it is good its rules are in force at once: subscriptions that they would refuse are
-ended, and the others notice nothing. Settings outside of the rules need a restart; the log says which have changed. If
-something is wrong, nothing changes, and the log says what.
+SIGHUP reads the file again, and the files that it names (`key_file`). If all of it is good its **rules** and **API keys** are in
+force at once: subscriptions that the rules would refuse are ended, a key that is gone opens no further request, and the others
+notice nothing. All other settings need a restart; the log names each that has changed, with the value that stays in force and
+where that stands. If something is wrong, nothing changes, and the log says what. Variables of the environment are those with
+which the process was started.
 "#;
 
 const PAGE_RULES: &str = r#"

@@ -69,6 +69,10 @@ settings! {
         "Pages of browsers that may open connections, beside those of the same host: `https://app.example`, `localhost` for \
          any port of this machine, `*` for any page. Programs send no origin and are not concerned.";
 
+    "shutdown_delay": Kind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.shutdown_delay) },
+        "How long a server that is told to stop serves on as before while `/readyz` says 503, so that a balancer sends nobody \
+         any more; then clients are told to come back. A balancer needs a probe's interval times the failures it waits for.";
+
     "session.grace": Kind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.grace_ms) },
         "How long a session outlives its connection: who comes back within that time was never away.";
     "session.connect_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.connect_timeout_ms) },

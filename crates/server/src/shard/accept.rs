@@ -6,7 +6,7 @@
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket};
-use crate::api::Endpoint;
+use crate::api::CurrentApi;
 use crate::http;
 use crate::listen::Listener;
 use crate::protocol::Protocol;
@@ -36,7 +36,7 @@ pub(crate) struct Routes {
     /// Upgrades: by path, then by subprotocol.
     pub(crate) upgrades: Arc<[Upgrade]>,
     /// The application's API, where there are keys for it.
-    pub(crate) api: Option<Arc<Endpoint>>,
+    pub(crate) api: CurrentApi,
     /// Where requests are counted.
     pub(crate) watch: Arc<Watch>,
     /// Everything else.

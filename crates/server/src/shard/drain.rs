@@ -14,8 +14,10 @@
 
 use super::{Shared, Shell};
 use crate::config::Config;
-use fanfare_hub::{Input, Now};
+use fanfare_hub::{Input, Now, ShardId};
+use std::ops::AddAssign;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -35,17 +37,51 @@ impl Step {
     const COUNT: usize = Step::Marked as usize + 1;
 }
 
+/// How it went, on one shard or on all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Parted {
+    /// Clients that were told to come back.
+    pub(crate) told: usize,
+    /// Connections that did not go, and were cut off.
+    pub(crate) cut_off: usize,
+    /// Commands without an answer when nothing more was taken in, that got theirs.
+    pub(crate) answered: usize,
+    /// The others: their publishers do not know.
+    pub(crate) unanswered: usize,
+}
+
+impl AddAssign for Parted {
+    fn add_assign(&mut self, other: Parted) {
+        let Parted { told, cut_off, answered, unanswered } = other;
+        self.told += told;
+        self.cut_off += cut_off;
+        self.answered += answered;
+        self.unanswered += unanswered;
+    }
+}
+
 /// Where the shards of a node wait for each other.
 #[derive(Clone)]
 pub(crate) struct Meeting {
     shards: usize,
     /// How many shards have finished each step.
     arrived: watch::Sender<[usize; Step::COUNT]>,
+    /// Connections of each shard that have not gone: the log tells of all together.
+    left: Arc<[AtomicUsize]>,
 }
 
 impl Meeting {
     pub(crate) fn of(shards: usize) -> Self {
-        Meeting { shards, arrived: watch::Sender::new([0; Step::COUNT]) }
+        let left = (0..shards).map(|_| AtomicUsize::new(0)).collect();
+        Meeting { shards, arrived: watch::Sender::new([0; Step::COUNT]), left }
+    }
+
+    fn leave(&self, shard: ShardId, left: usize) {
+        self.left[usize::from(shard.0)].store(left, Relaxed);
+    }
+
+    fn left(&self) -> usize {
+        self.left.iter().map(|left| left.load(Relaxed)).sum()
     }
 
     /// Says that this shard has finished a step, and waits until all have.
@@ -59,13 +95,17 @@ impl Meeting {
 }
 
 /// See the module's description. The listeners are closed already.
-pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) {
+pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> Parted {
     let config: Arc<Config> = shell.borrow().config.clone();
+    let me = shell.borrow().links.me();
+    meeting.leave(me, shell.borrow().readers); // before the first step ends, so that the first line of the log counts all
+    let asked = shell.borrow().hub.outstanding();
     // A handler that is asked may take its time.
     let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
     if timeout_at(Instant::now() + patience, settle(shell, meeting)).await.is_err() {
         tracing::warn!("not all that was asked could be answered and delivered within {patience:?}");
     }
+    let unanswered = shell.borrow().hub.outstanding();
     {
         let mut shell = shell.borrow_mut();
         shell.deaf = true;
@@ -73,34 +113,52 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) {
         let now = shell.now();
         shell.send_away(now);
     }
-    go(shell, config.close_timeout).await;
+    let mut words = Words { speaks: me == ShardId(0), begin: Instant::now(), next: Instant::now() };
+    let cut_off = go(shell, config.close_timeout, meeting, me, &mut words).await;
     // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
     let others = Arc::downgrade(&alive);
     drop(alive);
     while others.strong_count() > 0 {
+        words.say(meeting);
         sleep(LOOK).await;
+    }
+    Parted { told: shell.borrow().told, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
+}
+
+/// Tells the log each second who has not gone yet. One shard does it for all.
+struct Words {
+    speaks: bool,
+    begin: Instant,
+    next: Instant,
+}
+
+impl Words {
+    fn say(&mut self, meeting: &Meeting) {
+        let now = Instant::now();
+        if self.speaks && now >= self.next {
+            self.next = now + Duration::from_secs(1);
+            let (connections, ms) = (meeting.left(), (now - self.begin).as_millis() as u64);
+            if connections > 0 {
+                tracing::info!(connections, ms, "draining: clients are told to come back");
+            }
+        }
     }
 }
 
-/// Waits until the connections have gone, for so long, and tells the log how it goes.
-async fn go(shell: &Shared, patience: Duration) {
-    let begin = Instant::now();
-    let mut next_word = begin;
+/// Waits until the connections have gone, for so long; how many have not.
+async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, words: &mut Words) -> usize {
+    let end = Instant::now() + patience;
     loop {
-        let (left, now) = (shell.borrow().readers, Instant::now());
-        let over = left == 0 || now >= begin + patience;
-        if over || now >= next_word {
-            next_word = now + Duration::from_secs(1);
-            let shard = std::thread::current().name().unwrap_or_default().to_owned();
-            let ms = (now - begin).as_millis() as u64;
-            match (over, left) {
-                (false, _) => tracing::info!(shard, connections = left, ms, "draining: clients are told to come back"),
-                (true, 0) => tracing::info!(shard, ms, "drained"),
-                (true, _) => tracing::warn!(shard, connections = left, ms, "drained; these did not go and are cut off"),
-            }
+        let left = shell.borrow().readers;
+        words.say(meeting);
+        meeting.leave(me, left);
+        if left == 0 {
+            return 0;
         }
-        if over {
-            return;
+        if Instant::now() >= end {
+            let shard = me.0;
+            tracing::warn!(shard, connections = left, "drained; these did not go within {patience:?} and are cut off");
+            return left;
         }
         sleep(LOOK).await;
     }

@@ -22,8 +22,8 @@ use crate::watch::counters::{Figures, ShardCounters, StoreTimes};
 use crate::watch::logs;
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Now, Opened, Outbox, Push,
-    Shard, ShardId, WireId,
+    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Note, Noted, Now, Opened,
+    Outbox, Push, Rules, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
@@ -39,7 +39,7 @@ use socket::WriteHalf;
 
 pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use app::Asking;
-pub(crate) use drain::Meeting;
+pub(crate) use drain::{Meeting, Parted};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 pub(crate) use socket::{LooseSocket, Socket};
 
@@ -85,6 +85,8 @@ pub(crate) struct Shell {
     deaf: bool,
     /// Everybody was sent away.
     draining: bool,
+    /// How many have been told so.
+    told: usize,
     /// Marks that other shards have sent ([`Batch`]).
     marks: usize,
     flusher: Option<Waker>,
@@ -154,6 +156,7 @@ impl Shell {
             config,
             deaf: false,
             draining: false,
+            told: 0,
             marks: 0,
             flusher: None,
             timer: None,
@@ -264,6 +267,18 @@ impl Shell {
         self.settle(now);
     }
 
+    /// Puts other rules in force; how many subscriptions they ended.
+    fn reload(&mut self, now: Now, rules: Arc<Rules>) -> usize {
+        self.step(now, Input::Reload(rules));
+        let ended = |note: &Note| match note.what {
+            Noted::Reloaded { ended, .. } => Some(ended),
+            _ => None,
+        };
+        let ended = self.effects.notes().iter().find_map(ended).unwrap_or_default();
+        self.settle(now);
+        ended
+    }
+
     /// Takes in what came up while effects were done.
     fn settle(&mut self, now: Now) {
         while let Some(input) = self.inputs.pop_front() {
@@ -306,6 +321,9 @@ impl Shell {
                 if matches!(push, Push::Presence(_) | Push::PresenceSnapshot { .. }) {
                     takers = self.takers(recipients, &push);
                     recipients = &takers;
+                }
+                if matches!(push, Push::Disconnect { reason: Disconnect::Shutdown, .. }) {
+                    self.told += recipients.len();
                 }
                 match opcode(encoded) {
                     _ if recipients.is_empty() => {}

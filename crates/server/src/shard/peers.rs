@@ -1,12 +1,15 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::drain::{Meeting, drain};
+use super::drain::{Meeting, Parted, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::listen::Listener;
+use crate::reload::Judging;
 use crate::watch::counters::Figures;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, Rules, ShardId, WireId};
+use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -37,7 +40,7 @@ pub(crate) enum Control {
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
     /// The rules have changed.
-    Reload(Arc<Rules>),
+    Reload(Arc<Judging>),
     /// How is it?
     Stats(oneshot::Sender<Figures>),
 }
@@ -83,6 +86,10 @@ impl Links {
         }
     }
 
+    pub(super) fn me(&self) -> ShardId {
+        self.me
+    }
+
     pub(super) fn waiting(&self) -> bool {
         self.since.is_some()
     }
@@ -96,12 +103,24 @@ impl Links {
     }
 }
 
-/// Runs a shard until it has been drained. `ready` is told when it accepts connections.
-pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox: Inbox, ready: SyncSender<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
-        .expect("a thread can have its runtime: it needs an epoll and an eventfd");
+/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections, or why it
+/// cannot: a process that may open few files has none left for its runtime.
+pub(crate) fn run(
+    shell: Shell,
+    listeners: Vec<Listener>,
+    routes: Routes,
+    inbox: Inbox,
+    ready: SyncSender<io::Result<()>>,
+) -> Parted {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error)); // as below
+            return Parted::default();
+        }
+    };
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
@@ -111,20 +130,26 @@ pub(crate) fn run(shell: Shell, listeners: Vec<Listener>, routes: Routes, inbox:
             tokio::task::spawn_local(timer(shell.clone()));
         }
         tokio::task::spawn_local(hear(shell.clone(), batches));
-        let accepting: Vec<_> = listeners
-            .into_iter()
-            .filter_map(|listener| accept::Accepting::new(listener).ok())
-            .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
-            .collect();
-        let _ = ready.send(()); // whoever started us may have given up
+        let accepting: io::Result<Vec<_>> = listeners.into_iter().map(accept::Accepting::new).collect();
+        let accepting: Vec<_> = match accepting {
+            Ok(listeners) => listeners
+                .into_iter()
+                .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
+                .collect(),
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return Parted::default();
+            }
+        };
+        let _ = ready.send(Ok(())); // whoever started us may have given up
         obey(&shell, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
         tokio::select! {
-            () = drain(&shell, &meeting, alive) => {}
-            () = answer_meanwhile(&shell, &mut control) => {}
+            parted = drain(&shell, &meeting, alive) => parted,
+            never = answer_meanwhile(&shell, &mut control) => match never {},
         }
-    });
+    })
 }
 
 /// Takes in what other shards say.
@@ -185,10 +210,10 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
                 let now = shell.now();
                 shell.act(now, Input::HookAnswer { token, answer });
             }
-            Control::Reload(rules) => {
+            Control::Reload(judging) => {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
-                shell.act(now, Input::Reload(rules));
+                judging.done(shell.reload(now, judging.rules.clone()));
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {
@@ -208,11 +233,11 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
 }
 
 /// Goes on with what the server asks while the shard drains, without end: there may be nobody any more who could ask.
-async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
+async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Control>) -> Infallible {
     loop {
         obey(shell, control).await;
         if control.is_closed() && control.is_empty() {
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`, and the port of their own on which they may be served.
 //!
 //! `/healthz` says that the process serves; a shard that fails ends the process, so there is no half of an answer. `/readyz`
-//! says whether to send clients here: not while starting or draining, nor when a shard does not answer. The listener has a
+//! says whether to send clients here: not while starting, leaving or draining, nor when a shard does not answer. The listener has a
 //! thread and a runtime of its own, so that it answers however busy the shards are, and until the last client has gone.
 
 use super::metrics::CONTENT_TYPE;
@@ -53,6 +53,7 @@ async fn ready(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
     let not = |why: String| (StatusCode::SERVICE_UNAVAILABLE, [(CACHE_CONTROL, "no-store")], why).into_response();
     match watch.state() {
         State::Starting => return not("starting\n".to_owned()),
+        State::Leaving => return not("stopping: send nobody here any more\n".to_owned()),
         State::Draining => return not("draining: clients are told to come back elsewhere\n".to_owned()),
         State::Ready => {}
     }

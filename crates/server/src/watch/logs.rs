@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tracing::field::display;
 use tracing_subscriber::EnvFilter;
@@ -103,37 +103,20 @@ pub(crate) fn say(note: &Note) {
     let client = note.client.map(display);
     let user = note.user.as_ref().map(|user| &*user.0);
     match &note.what {
-        Noted::Denied(error) => {
+        Noted::Denied(error) | Noted::Unsubscribed(error) => {
             let channel = error.channel.as_ref().map(|channel| channel.as_str());
             let (code, rule) = (error.code.row().word, error.rule.as_deref());
-            limited!(
-                Denied,
-                INFO,
-                client,
-                user,
-                channel,
-                code,
-                rule,
-                option = error.option,
-                why = &*error.message,
-                "denied"
-            );
-        }
-        Noted::Unsubscribed(error) => {
-            let channel = error.channel.as_ref().map(|channel| channel.as_str());
-            let (code, rule) = (error.code.row().word, error.rule.as_deref());
-            limited!(
-                Unsubscribed,
-                INFO,
-                client,
-                user,
-                channel,
-                code,
-                rule,
-                option = error.option,
-                why = &*error.message,
-                "a subscription was ended"
-            );
+            let (option, why) = (error.option, &*error.message);
+            // A line's words are fixed where it is written, so that nothing is put together for a level that nobody reads.
+            macro_rules! refused {
+                ($kind:ident, $words:literal) => {
+                    limited!($kind, INFO, client, user, channel, code, rule, option, why, $words)
+                };
+            }
+            match &note.what {
+                Noted::Denied(_) => refused!(Denied, "denied"),
+                _ => refused!(Unsubscribed, "a subscription was ended"),
+            }
         }
         Noted::NotRecovered { channel } => {
             let channel = channel.as_str();
@@ -159,9 +142,7 @@ pub(crate) fn say(note: &Note) {
                 _ => limited!(Closed, DEBUG, client, user, reason = word, "disconnected"),
             }
         }
-        Noted::Reloaded { rules, ended } => {
-            tracing::info!(rules, subscriptions_ended = ended, "other rules are in force")
-        }
+        // `Reloaded` is each shard's part of what the node says once (`crate::reload`).
         _ => {}
     }
 }
@@ -244,13 +225,38 @@ pub enum LogError {
 pub struct Logs {
     format: LogFormat,
     filter: String,
-    secrets: Vec<String>,
+    secrets: LogSecrets,
+}
+
+/// The texts that a log blots out: keys that come later, as by a reload, are added here.
+#[derive(Clone, Default)]
+pub struct LogSecrets(Arc<RwLock<Vec<Box<str>>>>);
+
+impl fmt::Debug for LogSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSecrets(hidden)")
+    }
+}
+
+impl LogSecrets {
+    /// One more text that must not appear from here on. Those that are known stay: a key that is good no more may still be
+    /// shown by who has it. Texts of less than 8 bytes are not looked for.
+    pub fn add(&self, secret: &str) {
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if secret.len() >= SECRET_BYTES_MIN && secrets.iter().all(|other| **other != *secret) {
+            secrets.push(secret.into());
+        }
+    }
+
+    fn redact<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
+        redact(line, &self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Default for Logs {
     /// Text, from `info` up.
     fn default() -> Self {
-        Logs { format: LogFormat::Text, filter: "info".to_owned(), secrets: Vec::new() }
+        Logs { format: LogFormat::Text, filter: "info".to_owned(), secrets: LogSecrets::default() }
     }
 }
 
@@ -277,11 +283,14 @@ impl Logs {
     /// A text that must not appear in the log, wherever it comes from: an API key, a secret of the configuration. Texts of
     /// less than 8 bytes are not looked for.
     #[must_use]
-    pub fn secret(mut self, secret: &str) -> Self {
-        if secret.len() >= SECRET_BYTES_MIN {
-            self.secrets.push(secret.to_owned());
-        }
+    pub fn secret(self, secret: &str) -> Self {
+        self.secrets.add(secret);
         self
+    }
+
+    /// Where further ones can be added while the log is written.
+    pub fn secrets(&self) -> LogSecrets {
+        self.secrets.clone()
     }
 
     /// Sets it up.
@@ -298,7 +307,7 @@ impl Logs {
             why: error.to_string(),
         };
         let filter = EnvFilter::try_new(&self.filter).map_err(wrong)?;
-        let secrets = self.secrets.into();
+        let secrets = self.secrets;
         let budget = Mutex::new(Bucket::full(ALL_BURST));
         let out = Out { writer, secrets, format: self.format, budget: Arc::new(budget) };
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
@@ -321,7 +330,7 @@ const ALL_PER_SECOND: f64 = 100.0;
 /// Where finished lines go.
 struct Out<F> {
     writer: F,
-    secrets: Arc<[String]>,
+    secrets: LogSecrets,
     format: LogFormat,
     budget: Arc<Mutex<Bucket>>,
 }
@@ -329,7 +338,7 @@ struct Out<F> {
 /// Writes one line.
 struct Line<'a, W> {
     writer: W,
-    secrets: &'a [String],
+    secrets: &'a LogSecrets,
     format: LogFormat,
     budget: &'a Mutex<Bucket>,
 }
@@ -343,38 +352,47 @@ impl<'a, W: Write, F: Fn() -> W + 'static> MakeWriter<'a> for Out<F> {
 }
 
 impl<W: Write> Write for Line<'_, W> {
-    /// The subscriber gives whole lines.
+    /// The subscriber gives whole lines. One that cannot be written (a terminal that was closed, a pipe without a reader, a
+    /// full disk) is left out: the subscriber would tell of an error by `eprintln!`, which panics where stderr is gone, and
+    /// a server must not end because nobody reads its log.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let admitted = {
             let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
             budget.take(Instant::now(), ALL_PER_SECOND, ALL_BURST)
         };
-        match admitted {
-            None => {
+        match admitted.map(|left_out| self.put(line, left_out)) {
+            Some(Ok(())) => {}
+            None | Some(Err(_)) => {
                 LEFT_OUT.fetch_add(1, Relaxed);
-                return Ok(line.len());
             }
-            Some(0) => {}
-            Some(count) => match self.format {
-                LogFormat::Text => writeln!(self.writer, "{count} lines were left out here: too many at once")?,
-                LogFormat::Json => writeln!(
-                    self.writer,
-                    "{{\"level\":\"WARN\",\"message\":\"lines were left out here: too many at once\",\"left_out\":{count}}}"
-                )?,
-            },
         }
-        self.writer.write_all(&redact(line, self.secrets))?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        let _ = self.writer.flush(); // as above
+        Ok(())
+    }
+}
+
+impl<W: Write> Line<'_, W> {
+    fn put(&mut self, line: &[u8], left_out: u64) -> io::Result<()> {
+        if left_out > 0 {
+            match self.format {
+                LogFormat::Text => writeln!(self.writer, "{left_out} lines were left out here: too many at once")?,
+                LogFormat::Json => writeln!(
+                    self.writer,
+                    "{{\"level\":\"WARN\",\"message\":\"lines were left out here: too many at once\",\"left_out\":{left_out}}}"
+                )?,
+            }
+        }
+        self.writer.write_all(&self.secrets.redact(line))
     }
 }
 
 /// A line without what must not be read by whoever reads logs. Nothing of the sort is logged on purpose; this is for what
 /// comes in a text of somebody else: known secrets, what follows `Bearer` or `token=`, and what looks like a JWT or a ticket.
-fn redact<'a>(line: &'a [u8], secrets: &[String]) -> Cow<'a, [u8]> {
+fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(line);
     for secret in secrets {
         while let Some(at) = memchr::memmem::find(&out, secret.as_bytes()) {
@@ -462,7 +480,7 @@ mod tests {
         };
         let ticket = ticket::seal(&claims, b"key");
         let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl";
-        let secrets = vec!["s3cret-of-the-file".to_owned()];
+        let secrets = ["s3cret-of-the-file".into()];
         let rows = [
             (format!("took {ticket} of it"), "took [redacted] of it".to_owned()),
             (format!("why=\"{jwt}\""), "why=\"[redacted]\"".to_owned()),
@@ -484,7 +502,8 @@ mod tests {
         let budget = Mutex::new(Bucket::full(3.0));
         let mut out = Vec::new();
         let line = |out: &mut Vec<u8>| {
-            let mut line = Line { writer: out, secrets: &[], format: LogFormat::Json, budget: &budget };
+            let secrets = &LogSecrets::default();
+            let mut line = Line { writer: out, secrets, format: LogFormat::Json, budget: &budget };
             line.write_all(b"{}\n").expect("a vector takes all");
         };
         (0..10).for_each(|_| line(&mut out));
@@ -493,5 +512,44 @@ mod tests {
         line(&mut out);
         let text = String::from_utf8(out).expect("text");
         assert!(text.ends_with("\"left_out\":7}\n{}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_that_comes_later_is_blotted_out_from_then_on() {
+        let (logs, budget) = (Logs::default().secret("the-first-key"), Mutex::new(Bucket::full(3.0)));
+        let secrets = logs.secrets();
+        let mut out = Vec::new();
+        let say = |out: &mut Vec<u8>| {
+            let mut line = Line { writer: out, secrets: &secrets, format: LogFormat::Text, budget: &budget };
+            line.write_all(b"the-first-key, the-second-key\n").expect("a log takes all");
+        };
+        say(&mut out);
+        logs.secrets().add("the-second-key");
+        logs.secrets().add("short"); // a word of that length may stand anywhere
+        say(&mut out);
+        assert_eq!(out, b"[redacted], the-second-key\n[redacted], [redacted]\n");
+    }
+
+    /// A writer whose other end is gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_is_no_failure() {
+        let (secrets, budget) = (LogSecrets::default(), Mutex::new(Bucket::full(1.0)));
+        let before = lines_left_out();
+        let mut line = Line { writer: Gone, secrets: &secrets, format: LogFormat::Text, budget: &budget };
+        line.write_all(b"unheard\n").expect("the line is left out");
+        line.flush().expect("nothing waits");
+        assert!(lines_left_out() > before);
     }
 }

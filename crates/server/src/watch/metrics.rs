@@ -129,7 +129,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    Gauge "fanfare_ready" () "1 while the server takes connections, 0 while it starts or drains.";
+    Gauge "fanfare_ready" () "1 while clients are to be sent here, 0 while it starts, leaves or drains: what `/readyz` says.";
         night "0 without a deployment going on: somebody or something sent SIGTERM.";
         |scrape, out| out.whole(&[], u64::from(scrape.state == State::Ready));
     Gauge "fanfare_shards" ("state") "Shards, by whether they answered this scrape within 2 s.";

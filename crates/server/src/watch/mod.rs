@@ -61,6 +61,8 @@ pub(crate) struct Watch {
 pub(crate) enum State {
     Starting,
     Ready,
+    /// Told to stop: it serves as before, for those who do not know yet.
+    Leaving,
     Draining,
 }
 
@@ -123,6 +125,7 @@ impl Watch {
         match self.state.load(Relaxed) {
             state if state == State::Starting as u8 => State::Starting,
             state if state == State::Ready as u8 => State::Ready,
+            state if state == State::Leaving as u8 => State::Leaving,
             _ => State::Draining,
         }
     }

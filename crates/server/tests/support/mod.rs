@@ -83,6 +83,10 @@ impl Server {
         (stats.iter().map(|(stats, _)| stats.history_bytes).sum(), stats.iter().map(|(stats, _)| stats.edges).sum())
     }
 
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
     pub fn drain(mut self) {
         self.running.take().expect("it runs").drain().expect("no shard has failed");
     }

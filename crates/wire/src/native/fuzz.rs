@@ -41,7 +41,7 @@ pub fn request_of(decoded: &Decoded) -> ClientRequest {
         Decoded::Request(Request { id, command }) => (id, command_of(command)),
         Decoded::Connect { id, token, ticket, subscribe } => {
             let subscribe = subscribe.into_iter().map(subscribe_of).collect();
-            (id, ClientCommand::Connect { token, ticket, subscribe })
+            (id, ClientCommand::Connect { token: token.map(Into::into), ticket, subscribe })
         }
     };
     ClientRequest { id, command }
@@ -83,7 +83,7 @@ fn command_of(command: Command) -> ClientCommand {
         },
         Command::PresenceSet { channel, data } => ClientCommand::PresenceSet { channel: shared(&channel), data },
         Command::PresenceClear { channel } => ClientCommand::PresenceClear { channel: shared(&channel) },
-        Command::Refresh { token } => ClientCommand::Refresh { token },
+        Command::Refresh { token } => ClientCommand::Refresh { token: token.into() },
         Command::Rpc { method, data } => ClientCommand::Rpc { method, data },
         Command::Pong => ClientCommand::Pong,
         Command::Connect(_) | Command::Invalid(_) => unreachable!("no client's request decodes to these"),

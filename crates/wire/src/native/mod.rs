@@ -37,7 +37,7 @@ pub use encode::{
     ConnectedExtras, ConnectedLimits, PING, encode_publication, encode_push, encode_reply, encode_ticket,
 };
 
-use fanfare_hub::{Request, RequestId, SubOptions};
+use fanfare_hub::{Request, RequestId, SubOptions, UserToken};
 
 /// The WebSocket subprotocol, and `connected.protocol`.
 pub const PROTOCOL: &str = "fanfare.v1";
@@ -92,7 +92,7 @@ pub enum Decoded {
         /// Where a reply is wanted.
         id: Option<RequestId>,
         /// Who the client is, unchecked.
-        token: Option<Box<str>>,
+        token: Option<UserToken>,
         /// The session it comes from, unchecked.
         ticket: Option<Box<str>>,
         /// Subscriptions made in the same step.

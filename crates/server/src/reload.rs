@@ -1,0 +1,95 @@
+//! Other rules and API keys for a server that runs: what a configuration that was read again brings, above what the code says.
+//!
+//! In: rules, keys. Out: each shard judges its live subscriptions by the new rules, and the log tells once what came of it;
+//! keys are exchanged as a whole, between two requests. A request is judged by the keys of the moment in which its head is
+//! looked at, and then goes on to its end: nothing else lives by a key, no connection and no subscription.
+
+use crate::api::{ApiKey, CurrentApi, Endpoint};
+use crate::config::Config;
+use crate::handle::Handle;
+use crate::server::{ServeError, fill_random};
+use crate::shard::Control;
+use fanfare_hub::{Rule, Rules};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
+
+/// What a running server needs for it.
+pub(crate) struct Reloader {
+    pub(crate) handle: Handle,
+    pub(crate) config: Arc<Config>,
+    pub(crate) api: CurrentApi,
+    pub(crate) code: Code,
+}
+
+/// What the embedding program has said: it stays, whatever the configuration says later.
+#[derive(Clone, Default)]
+pub(crate) struct Code {
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) keys: Arc<[ApiKey]>,
+}
+
+impl Code {
+    /// The configuration's rules, and those of the code below them whose pattern it does not have.
+    pub(crate) fn with_rules(&self, rules: &Rules) -> Rules {
+        let others = self.rules.iter().filter(|rule| rules.iter().all(|other| other.pattern != rule.pattern));
+        Rules::new(rules.iter().chain(others).cloned().collect())
+    }
+
+    /// What answers the API with these keys and those of the code.
+    pub(crate) fn endpoint(
+        &self,
+        keys: &[ApiKey],
+        config: &Config,
+        handle: &Handle,
+    ) -> Result<Arc<Endpoint>, ServeError> {
+        let keys: Vec<ApiKey> = keys.iter().chain(&*self.keys).cloned().collect();
+        let mut salt = [0; 32];
+        fill_random(&mut salt)?;
+        let endpoint = Endpoint::new(handle.clone(), &keys, (&config.limits).into(), config.head_timeout, salt);
+        match endpoint.same_keys() {
+            Some((first, second)) => Err(ServeError::SameApiKey { first: first.to_owned(), second: second.to_owned() }),
+            None => Ok(Arc::new(endpoint)),
+        }
+    }
+}
+
+impl Reloader {
+    pub(crate) fn rules(&self, rules: &Rules) {
+        let controls = self.handle.controls();
+        let judging = Arc::new(Judging {
+            rules: Arc::new(self.code.with_rules(rules)),
+            shards_left: AtomicUsize::new(controls.len()),
+            ended: AtomicUsize::new(0),
+        });
+        for control in controls {
+            let _ = control.send(Control::Reload(judging.clone())); // a shard that has failed is found by `join`
+        }
+    }
+
+    pub(crate) fn api_keys(&self, keys: &[ApiKey]) -> Result<(), ServeError> {
+        let endpoint = self.code.endpoint(keys, &self.config, &self.handle)?;
+        self.api.replace(endpoint);
+        Ok(())
+    }
+}
+
+/// Rules on their way to every shard.
+pub(crate) struct Judging {
+    pub(crate) rules: Arc<Rules>,
+    shards_left: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Judging {
+    /// One shard has judged, and ended so many subscriptions. The last one says it for all.
+    pub(crate) fn done(&self, ended: usize) {
+        let subscriptions_ended = self.ended.fetch_add(ended, AcqRel) + ended;
+        if self.shards_left.fetch_sub(1, AcqRel) == 1 {
+            tracing::info!(
+                rules = self.rules.iter().len(),
+                subscriptions_ended,
+                "subscriptions were judged by the rules"
+            );
+        }
+    }
+}
