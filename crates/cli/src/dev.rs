@@ -59,13 +59,11 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
 fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
-    if settings.config.rules.of("chat:general").is_none() {
-        return text; // of a file without a rule for the demo
-    }
-    if let Some(address) = running.tcp_address().filter(|_| settings.chat.enabled) {
+    let has_demo = settings.config.rules.of("chat:general").is_some(); // else of a file without a rule for it
+    if let Some(address) = running.tcp_address().filter(|_| has_demo && settings.chat.enabled) {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
-    if let Some(address) = running.addresses().first() {
+    if let Some(address) = running.addresses().first().filter(|_| has_demo) {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
     text
