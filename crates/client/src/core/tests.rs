@@ -207,7 +207,9 @@ fn failures_are_waited_for_longer_and_longer_within_the_limit() {
     let mut longest = 0;
     for failures in 1..40 {
         let outputs = world.tell(Input::Closed(None));
-        let [Output::State(State::Waiting { until_ms, failures: told })] = outputs[..] else { panic!("{outputs:?}") };
+        let [Output::State(State::Waiting { until_ms, failures: told, .. })] = outputs[..] else {
+            panic!("{outputs:?}")
+        };
         assert_eq!(told, failures);
         let ceiling = (500_u64 << (failures - 1).min(20)).min(30_000);
         assert!(until_ms - world.now_ms <= ceiling);
@@ -235,7 +237,8 @@ fn the_servers_word_on_coming_back_is_kept() {
     let ended = |code, reason: &str| State::Ended(EndReason::Disconnected { code, reason: reason.into() });
     let mut world = World::online();
     let outputs = world.hear(r#"{"type":"disconnect","code":4000,"reason":"shutdown","retry":true,"delay":7777}"#);
-    let waiting = State::Waiting { until_ms: world.now_ms + 7777, failures: 1 };
+    let why = Setback::Disconnected { code: 4000, reason: "shutdown".into() };
+    let waiting = State::Waiting { until_ms: world.now_ms + 7777, failures: 1, why };
     assert_eq!(outputs, [Output::Close(1000), Output::State(waiting)]);
 
     let mut world = World::online();
@@ -258,6 +261,48 @@ fn the_servers_word_on_coming_back_is_kept() {
     world.call(Call::Refresh("new".into()));
     world.tell(Input::Start);
     assert_eq!(sent(&world.tell(Input::Opened)), [r#"{"type":"connect","id":2,"token":"new"}"#]);
+}
+
+/// A place where no Fanfare is ends the client, unless one was there before: then that is a proxy's word for a restart.
+#[test]
+fn a_refusal_is_believed_once_and_a_busy_proxy_is_left_alone_for_as_long_as_it_says() {
+    let mut world = World::new();
+    world.tell(Input::Start);
+    let outputs = world.tell(Input::Refused("the answer is 404".into()));
+    assert!(matches!(outputs[..], [Output::State(State::Ended(EndReason::NoTransport(_)))]), "{outputs:?}");
+
+    let mut world = World::online();
+    world.tell(Input::Closed(None));
+    world.wake();
+    let outputs = world.tell(Input::Refused("the answer is 404".into()));
+    assert!(matches!(outputs[..], [Output::State(State::Waiting { why: Setback::Transport, .. })]), "{outputs:?}");
+    world.wake();
+    for (asked_ms, least_ms) in [(30_000, 30_000), (u64::MAX, 600_000)] {
+        let outputs = world.tell(Input::Unavailable { retry_after_ms: asked_ms });
+        let [Output::State(State::Waiting { until_ms, .. })] = outputs[..] else { panic!("{outputs:?}") };
+        assert!((least_ms..=least_ms + 30_000).contains(&(until_ms - world.now_ms)), "{asked_ms}: {until_ms}");
+        world.wake();
+    }
+}
+
+#[test]
+fn why_it_is_not_online_is_told() {
+    let why = |outputs: &[Output]| match outputs.last() {
+        Some(Output::State(State::Waiting { why, .. })) => why.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(&World::online().tell(Input::Closed(None))), "the connection was lost");
+    assert_eq!(why(&World::online().tell(Input::Closed(Some(1001)))), "the connection was closed with code 1001");
+    assert_eq!(why(&World::online().hear("{")), "the server said what cannot be understood");
+    assert_eq!(why(&World::online().wake()), "nothing was heard of the server for 50000 ms");
+    let mut world = World::new();
+    world.tell(Input::Start);
+    world.tell(Input::Opened);
+    let busy = r#"{"type":"error","id":1,"code":"overloaded","message":"not now","retryable":true,"retry_after":5}"#;
+    assert_eq!(why(&world.hear(busy)), "the server refused to connect: overloaded: not now");
+    world.wake();
+    world.tell(Input::Opened);
+    assert_eq!(why(&world.wake()), "the server did not answer within 10000 ms");
 }
 
 #[test]
@@ -299,7 +344,8 @@ fn what_cannot_be_recovered_is_a_gap_before_anything_newer() {
         let position = Position { epoch: epoch.into(), offset: 3 };
         let told = events(&outputs);
         assert!(matches!(&told[0], Event::Live { .. }));
-        assert_eq!(told[1], Event::Gap { position: position.clone(), reset });
+        // The page lies above the gap, like all that follows.
+        assert_eq!(told[1], Event::Gap { position: Position { offset: 2, ..position.clone() }, reset });
         assert!(matches!(&told[2], Event::Message { position: told, .. } if *told == position));
     }
     let mut world = live();
@@ -400,6 +446,26 @@ fn who_cannot_keep_up_is_paused_and_goes_on_from_there() {
     assert!(!connect.contains("subscribe"), "it stays paused");
     let outputs = world.tell(Input::Resume("c".into()));
     assert!(sent(&outputs)[0].ends_with(r#""channel":"c","since":{"epoch":"e","offset":5}}"#));
+}
+
+/// The first page has a place before it: who finds no room for it goes on from there, and not from the newest again.
+#[test]
+fn a_page_that_finds_no_room_is_asked_for_from_the_place_before_it() {
+    let mut world = World::online();
+    let (_, outputs) = world.call(Call::Subscribe(Box::new(Subscribe { recent: Some(2), ..Subscribe::new("c") })));
+    let id = id_in(&sent(&outputs)[0]);
+    let outputs = world.hear(&format!(
+        r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":9,"publications":[{{"offset":7,"data":1,"ts":1}},{{"offset":9,"data":1,"ts":1}}]}}"#
+    ));
+    assert_eq!(offsets(&outputs), [7, 9]);
+    let befores: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Channel { event: Event::Message { .. }, before, .. } => Some(before.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(befores, [Some(at(6)), Some(at(7))]);
 }
 
 #[test]
