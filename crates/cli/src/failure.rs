@@ -1,7 +1,8 @@
 //! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
 
 use fanfare::{Address, ServeError};
-use std::io::ErrorKind;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 /// An end that is told to the user.
@@ -30,12 +31,17 @@ impl Failure {
     }
 
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.sentence);
+        tell(format_args!("error: {}", self.sentence));
         if let Some(hint) = &self.hint {
-            eprintln!("\nhint: {hint}");
+            tell(format_args!("\nhint: {hint}"));
         }
         ExitCode::from(self.status)
     }
+}
+
+/// A line on stderr. That nobody reads it (`2>&1 | head -1`) is no reason for anything, least of all for a panic, as `eprintln!` has it.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl From<ServeError> for Failure {

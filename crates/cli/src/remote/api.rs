@@ -6,7 +6,7 @@
 
 use super::base::Base;
 use super::{Key, Server};
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use bytes::Bytes;
 use fanfare_client::{Endpoint, Problem};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
@@ -102,7 +102,7 @@ impl Api {
                 return Err(trouble.into_failure(&self.base));
             }
             self.met = true; // somebody is there: worth some patience
-            eprintln!("{trouble}: trying again in {:.1} s", pause.as_secs_f64());
+            tell(format_args!("{}: {trouble}; trying again in {:.1} s", self.base, pause.as_secs_f64()));
             tokio::time::sleep(pause).await;
             wait = (wait * 2).min(WAIT_MAX);
         }

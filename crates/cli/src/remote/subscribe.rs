@@ -7,7 +7,7 @@ use super::Server;
 use super::base::{Base, unready};
 use super::event::{is_ours, json_line};
 use super::lines::{Lines, Reader};
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use fanfare_client::core::{CallError, EndReason, Event, Setback, State};
 use fanfare_client::{Client, Position, Problem, Status, Subscribe, Subscription};
 use std::future::Future;
@@ -202,7 +202,7 @@ fn tell_state(base: &Base, status: &Status) {
     match &status.state {
         State::Online(connected) => {
             let user = connected.user.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
-            eprintln!("connected to {base} as client {}{user}", connected.client);
+            tell(format_args!("connected to {base} as client {}{user}", connected.client));
         }
         State::Waiting { why, .. } => {
             let problem = match (why, &status.problem) {
@@ -211,7 +211,7 @@ fn tell_state(base: &Base, status: &Status) {
             };
             let wait = status.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
             let wait = wait.unwrap_or_default().as_secs_f64();
-            eprintln!("not connected to {base}: {problem}; trying again in {wait:.1} s");
+            tell(format_args!("not connected to {base}: {problem}; trying again in {wait:.1} s"));
         }
         State::Connecting | State::Ended(_) => {}
     }
@@ -250,7 +250,9 @@ async fn print_all(mut subscription: Subscription, lines: Lines, teller: Teller)
                 teller.catch_up();
                 tell_live(channel, position, *recovered);
             }
-            Event::Ended { code, message } if !is_ours(code) => eprintln!("{channel}: ended by the server: {message}"),
+            Event::Ended { code, message } if !is_ours(code) => {
+                tell(format_args!("{channel}: ended by the server: {message}"))
+            }
             _ => {}
         }
         if let Some(line) = json_line(channel, &event)
@@ -268,7 +270,7 @@ fn tell_live(channel: &str, Position { epoch, offset }: &Position, recovered: Op
         Some(true) => ", nothing was missed",
         Some(false) => ", something was missed",
     };
-    eprintln!("{channel}: live at {epoch}:{offset}{missed}");
+    tell(format_args!("{channel}: live at {epoch}:{offset}{missed}"));
 }
 
 /// The signals that end it.

@@ -88,8 +88,8 @@ fn a_proxy_that_says_later_is_asked_again() {
     ended.bad(
         1,
         &[
-            "the answer is 503 Service Unavailable: trying again in 1.0 s",
-            "the answer is 502 Bad Gateway: trying again",
+            "the answer is 503 Service Unavailable; trying again in 1.0 s",
+            "the answer is 502 Bad Gateway; trying again",
             "404",
         ],
     );

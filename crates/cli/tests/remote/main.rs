@@ -337,6 +337,30 @@ fn a_reader_that_goes_ends_a_subscription_quietly_even_while_nothing_happens() {
     assert_eq!(lists.end().0.code(), Some(0));
 }
 
+/// `2>&1 | head -1`: what nobody reads is no reason for anything.
+#[test]
+fn nobody_has_to_read_stderr() {
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let server = Server::start();
+    let mut command = fanfare(&["subscribe", "a", "--url", &server.url(), "--recent", "1"]);
+    server.call(&["publish", "a", "1"], "");
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(nobody()).spawn().expect("the binary");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    stdout.read_line(&mut line).expect("a line");
+    assert!(line.contains("\"data\":1"), "{line}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).expect("a process to signal");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+
+    let nowhere = format!("http://{}", server.kill());
+    let mut command = fanfare(&["publish", "a", "1", "--url", &nowhere, "--api-key", KEY]);
+    assert_eq!(command.stderr(nobody()).status().expect("its end").code(), Some(1));
+}
+
 #[test]
 fn the_service_manager_is_told_of_the_start_and_the_end() {
     let path = std::env::temp_dir().join(format!("fanfare-cli-notify-{}", std::process::id()));

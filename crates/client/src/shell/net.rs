@@ -112,8 +112,8 @@ pub enum Problem {
         /// What the system says.
         reason: Box<str>,
     },
-    /// Neither a connection nor a refusal.
-    #[error("no connection within {} s", *after_ms as f64 / 1000.0)]
+    /// Neither a connection nor a refusal, or a connection and no answer.
+    #[error("neither a connection nor an answer within {} s", *after_ms as f64 / 1000.0)]
     TimedOut {
         /// The limit.
         after_ms: u64,

@@ -18,6 +18,8 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
+/// Of the names in a certificate, so many are told.
+const NAMES_SHOWN: usize = 5;
 /// What is spoken inside: both the upgrade to WebSocket and the API's calls are HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
 
@@ -181,8 +183,14 @@ pub enum CertificateFault {
     },
 }
 
+/// Some certificates are for hundreds.
 fn names(presented: &[String]) -> String {
-    if presented.is_empty() { String::new() } else { format!(": {}", presented.join(", ")) }
+    let shown = &presented[..presented.len().min(NAMES_SHOWN)];
+    let more = match presented.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    if shown.is_empty() { String::new() } else { format!(": {}{more}", shown.join(", ")) }
 }
 
 fn span(seconds: u64) -> String {
@@ -262,10 +270,17 @@ mod tests {
             (CertificateError::UnknownIssuer, "is signed by nobody who is trusted here"),
             (
                 CertificateError::NotValidForNameContext {
-                    expected: host,
+                    expected: host.clone(),
                     presented: vec!["DnsName(\"b.example\")".to_owned(), "IpAddress(127.0.0.1)".to_owned()],
                 },
                 "is for another name: b.example, 127.0.0.1",
+            ),
+            (
+                CertificateError::NotValidForNameContext {
+                    expected: host.clone(),
+                    presented: (0..7).map(|n| format!("DnsName(\"{n}\")")).collect(),
+                },
+                "is for another name: 0, 1, 2, 3, 4 and 2 more",
             ),
             (CertificateError::ExpiredContext { time: time(300_000), not_after: time(100_000) }, "expired 2 days ago"),
             (
