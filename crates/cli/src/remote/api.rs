@@ -16,6 +16,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -83,13 +84,18 @@ impl Api {
         Ok(Api { base: server.url, endpoint, authorization, connection: None, met: false })
     }
 
-    /// Sends a command and gives its answer: JSON, in one line.
-    pub(super) async fn call(&mut self, command: &str, body: impl Into<Bytes>) -> Result<String, Failure> {
+    /// Sends a command and gives its answer: JSON, in one line, an object with this field.
+    pub(super) async fn call(
+        &mut self,
+        command: &str,
+        body: impl Into<Bytes>,
+        field: &'static str,
+    ) -> Result<String, Failure> {
         let body = body.into();
         let start = Instant::now();
         let mut wait = WAIT_MIN;
         loop {
-            let trouble = match self.attempt(command, body.clone()).await {
+            let trouble = match self.attempt(command, body.clone(), field).await {
                 Ok(answer) => {
                     self.met = true;
                     return Ok(answer);
@@ -108,7 +114,7 @@ impl Api {
         }
     }
 
-    async fn attempt(&mut self, command: &str, body: Bytes) -> Result<String, Trouble> {
+    async fn attempt(&mut self, command: &str, body: Bytes, field: &'static str) -> Result<String, Trouble> {
         let request = Request::post(self.base.api(command))
             .header(HOST, self.base.authority())
             .header(AUTHORIZATION, self.authorization.clone())
@@ -143,6 +149,10 @@ impl Api {
         if head.status == StatusCode::OK {
             let foreign = |_| Trouble::Foreign("its answer is not JSON".to_owned());
             let answer: &RawValue = serde_json::from_slice(&body).map_err(foreign)?;
+            let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(answer.get());
+            if !fields.is_ok_and(|fields| fields.contains_key(field)) {
+                return Err(Trouble::Foreign(format!("its answer has no {field:?}")));
+            }
             // Raw ends of lines can only stand between JSON's words.
             return Ok(answer.get().replace(['\n', '\r'], " "));
         }

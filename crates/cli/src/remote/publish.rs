@@ -135,7 +135,7 @@ impl Publisher {
         let publication = Publication { channel: &self.channel, data, event: self.event.as_deref(), key };
         let body = serde_json::to_vec(&publication)
             .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
-        match self.api.call("publish", body).await {
+        match self.api.call("publish", body, "offset").await {
             Ok(answer) => {
                 self.published += 1;
                 lines::print(&answer)

@@ -60,6 +60,21 @@ fn redirects_are_told_and_not_followed() {
 }
 
 #[test]
+fn an_answer_of_somebody_else_is_not_taken_for_success() {
+    for body in [r#"{"ok":true}"#, "[1]", "null", r#"{"subscribers":1}"#] {
+        let (url, _) = answering(vec![response("200 OK", body)]);
+        publish(&url)
+            .bad(1, &[&format!("what answers at {url} is not Fanfare's HTTP API"), "its answer has no \"offset\""]);
+    }
+    // What others say does not rule the terminal.
+    let refusal = r#"{"code":"denied","message":"\u001b[2Jgone\u009b","retryable":false}"#;
+    let (url, _) = answering(vec![response("403 Forbidden", refusal)]);
+    let ended = publish(&url);
+    ended.bad(1, &["the server refused:  [2Jgone  (denied)"]);
+    assert!(!ended.stderr.contains(|c: char| c.is_control() && c != '\n'), "{ended:?}");
+}
+
+#[test]
 fn a_name_that_leads_nowhere_is_told() {
     for ended in [subscribe("http://fanfare.invalid"), publish("http://fanfare.invalid")] {
         ended.bad(1, &["cannot reach http://fanfare.invalid: the name fanfare.invalid leads nowhere", "hint: "]);
