@@ -8,13 +8,20 @@ use super::ConnectError;
 #[cfg(feature = "tls")]
 use super::tls::{CertificateFault, Trust};
 use super::url::{Place, Url};
+use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+/// Before the next address is tried too.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Where a server is, and whom to trust there. It opens connections.
 #[derive(Debug, Clone)]
@@ -65,17 +72,15 @@ impl Endpoint {
             }
         };
         let unknown = |error: io::Error| Problem::Name { host: host.as_str().into(), reason: plain(&error) };
-        let mut last = None;
-        for address in tokio::net::lookup_host((host.as_str(), port)).await.map_err(unknown)? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    let _ = stream.set_nodelay(true); // only slower without
-                    return self.secure(stream, host).await;
-                }
-                Err(error) => last = Some(Problem::unreachable(address.to_string(), &error)),
+        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(unknown)?.collect();
+        match first_of(&addresses).await {
+            Some(Ok(stream)) => {
+                let _ = stream.set_nodelay(true); // only slower without
+                self.secure(stream, host).await
             }
+            Some(Err(problem)) => Err(problem),
+            None => Err(Problem::Name { host: host.as_str().into(), reason: "it has no address".into() }),
         }
-        Err(last.unwrap_or_else(|| Problem::Name { host: host.as_str().into(), reason: "it has no address".into() }))
     }
 
     #[cfg(feature = "tls")]
@@ -89,6 +94,39 @@ impl Endpoint {
     #[cfg(not(feature = "tls"))]
     async fn secure(&self, stream: TcpStream, _host: &str) -> Result<Stream, Problem> {
         Ok(Stream(Inner::Tcp(stream)))
+    }
+}
+
+/// The first address that lets us in. One that is silent, as IPv6 is on half a network, holds up the next one only for a moment
+/// (RFC 8305); `None` where there is none.
+async fn first_of(addresses: &[SocketAddr]) -> Option<Result<TcpStream, Problem>> {
+    let mut waiting = addresses.iter().copied();
+    let mut trying = JoinSet::new();
+    let mut last = None;
+    loop {
+        match waiting.next() {
+            Some(address) => drop(trying.spawn(async move {
+                TcpStream::connect(address).await.map_err(|error| Problem::unreachable(address.to_string(), &error))
+            })),
+            None if trying.is_empty() => return last.map(Err),
+            None => {}
+        }
+        let next = async {
+            match waiting.len() {
+                0 => pending().await,
+                _ => tokio::time::sleep(HEAD_START).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(tried) = trying.join_next() => match tried {
+                // The others end as the set is dropped.
+                Ok(Ok(stream)) => return Some(Ok(stream)),
+                Ok(Err(problem)) => last = Some(problem),
+                Err(_) => {} // only a runtime that ends cancels it
+            },
+            () = next => {}
+        }
     }
 }
 
@@ -259,5 +297,32 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_stand_before_one_that_answers() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(loopback).expect("a port");
+        // With room for one who is not accepted: whoever comes then hears nothing.
+        let silent = socket.listen(0).expect("it listens");
+        let full = silent.local_addr().expect("its address");
+        let _one = TcpStream::connect(full).await.expect("room for one");
+        let answering = TcpListener::bind(loopback).await.expect("a port");
+        let open = answering.local_addr().expect("its address");
+        let closed = TcpListener::bind(loopback).await.and_then(|listener| listener.local_addr()).expect("an address");
+        for addresses in [&[full, open][..], &[closed, open], &[closed, full, closed, open], &[open, full]] {
+            let stream = first_of(addresses).await.expect("addresses").expect("one that answers");
+            assert_eq!(stream.peer_addr().expect("its peer"), open, "{addresses:?}");
+        }
+        let refused = first_of(&[closed, closed]).await.expect("addresses").expect_err("nobody");
+        assert_eq!(refused.to_string(), format!("{closed}: Connection refused"));
+        assert!(first_of(&[]).await.is_none());
     }
 }
