@@ -252,6 +252,16 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
     }
 }
 
+/// A port where somebody listens and nobody answers.
+#[tokio::test]
+async fn silence_is_told_as_silence() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let error = Client::builder(url).config(|config| config.connect_timeout_ms = 100).connect().await.unwrap_err();
+    let ConnectError::Failed { problem } = &error else { panic!("{error:?}") };
+    assert_eq!(problem.to_string(), "neither a connection nor an answer within 0.1 s");
+}
+
 /// Whoever asks to be left alone is, before anything else is tried.
 #[tokio::test]
 async fn retry_after_is_heeded() {

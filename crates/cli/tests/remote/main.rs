@@ -317,6 +317,25 @@ fn signals_end_a_subscription_well() {
         let (status, _, stderr) = subscriber.end();
         assert_eq!((status.code(), stderr), (Some(0), Vec::new()), "{signal:?}");
     }
+    // While it is connected, above; while it waits for another attempt; and before it ever was connected.
+    let subscriber = server.subscribe(&["a"], &[]);
+    server.kill();
+    subscriber.told("not connected");
+    subscriber.signal(Signal::INT);
+    assert_eq!(subscriber.end().0.code(), Some(0));
+    let later = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 500\r\nContent-Length: 0\r\n\r\n";
+    for end in [Signal::INT, Signal::TERM] {
+        let (url, _) = answering(vec![later.to_owned()]);
+        let subscriber = start(&["subscribe", "a", "--url", &url]);
+        subscriber.told("not connected");
+        subscriber.signal(end);
+        assert_eq!(subscriber.end().0.code(), Some(0));
+    }
+    let (url, _) = answering(vec![later.to_owned()]);
+    let mut subscriber = start_command(fanfare(&["subscribe", "a", "--url", &url]), false);
+    subscriber.told("not connected");
+    drop(subscriber.take_stdout());
+    assert_eq!(subscriber.end().0.code(), Some(0), "nobody reads");
 }
 
 #[test]
