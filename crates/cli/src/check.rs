@@ -1,20 +1,22 @@
-//! `fanfare check`: is this configuration good? Everything that is wrong with it, at once.
+//! `fanfare check`: is this configuration good? Everything that is wrong with it, at once, with the flags and the environment
+//! that `serve` would have.
 
 use crate::failure::Failure;
-use crate::flags::{ConfigFile, FILE, SettingFlags, refused, warn};
+use crate::flags::{FileOrConfig, SettingFlags, refused, warn};
 use crate::run::counted;
 
 #[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 `fanfare serve` takes it (warnings are told), 1 it does not.")]
 pub(crate) struct Args {
-    /// The configuration
-    #[arg(env = "FANFARE_CONFIG", value_name = "FILE", default_value = FILE)]
-    config: String,
+    #[command(flatten)]
+    file: FileOrConfig,
+    #[command(flatten)]
+    flags: SettingFlags,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let file = ConfigFile { config: args.config };
-    let loaded = SettingFlags::<false>::default().load(Some(&file.config), &[]);
-    let settings = loaded.map_err(|problems| refused(&problems))?;
+    let file = args.file.0;
+    let settings = args.flags.load(Some(&file)).map_err(|problems| refused(&problems))?;
     warn(&settings);
     let rules = counted(settings.config.rules.iter().count(), "rule");
     let keys = counted(settings.api_keys.len(), "API key");
@@ -22,6 +24,6 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         0 => "nothing to complain about".to_owned(),
         count => counted(count, "warning"),
     };
-    println!("{}: {rules}, {keys}; {warnings}", file.config);
+    println!("{file}: {rules}, {keys}; {warnings}");
     Ok(())
 }

@@ -1,42 +1,54 @@
 //! `fanfare config`: every setting as it would be in force, each with where it comes from. What is printed is TOML.
 //!
-//! API keys are listed by name; the keys themselves are not printed.
+//! What is not taken, or not known because its variable is not set, stands there as a comment, and is told on stderr: the
+//! rest is printed all the same. API keys are listed by name; the keys themselves are not printed.
 
 use crate::failure::Failure;
-use crate::flags::{ConfigFile, SettingFlags, refused, warn};
-use fanfare::settings::{SECTIONS, SETTINGS, Settings, show_rule};
+use crate::flags::{FileOrConfig, SettingFlags, refused};
+use fanfare::settings::{Partial, Problem, Problems, SECTIONS, SETTINGS, show_rule};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
 #[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 all of it would be in force, 1 something is not taken, and is told on stderr.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    file: ConfigFile,
+    file: FileOrConfig,
     #[command(flatten)]
     flags: SettingFlags,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let loaded = args.flags.load(Some(&args.file.config), &[]);
-    let settings = loaded.map_err(|problems| refused(&problems))?;
-    warn(&settings);
+    let partial = args.flags.load_partial(&args.file.0).map_err(|problems| refused(&problems))?;
     // A closed pipe (`| head`) is no failure of ours.
-    let _ = std::io::stdout().write_all(shown(&settings).as_bytes());
-    Ok(())
+    let _ = std::io::stdout().write_all(shown(&partial).as_bytes());
+    // Warnings are `check`'s and `serve`'s to tell.
+    let errors: Vec<Problem> = partial.problems.errors().cloned().collect();
+    if errors.is_empty() { Ok(()) } else { Err(refused(&Problems(errors))) }
 }
 
-fn shown(settings: &Settings) -> String {
+fn shown(partial: &Partial) -> String {
+    let Partial { settings, problems } = partial;
     let mut text = String::new();
-    let mut line = |key: &str, value: &str, from: &str| {
-        let _ = writeln!(text, "{:<60} # {from}", format!("{key} = {value}")); // writing to a String cannot fail
+    let mut line = |left: &str, from: &str| {
+        let _ = writeln!(text, "{left:<60} # {from}"); // writing to a String cannot fail
     };
+    let not_taken = |problem: &Problem| format!("# {} is not taken: {}", problem.key, problem.problem);
     for (section, _) in SECTIONS {
         for setting in SETTINGS.iter().filter(|setting| setting.section() == *section) {
-            line(setting.key, &settings.shown(setting), &settings.source(setting).to_string());
+            let mut wrong = problems.errors().filter(|problem| problem.key == setting.key).peekable();
+            if wrong.peek().is_none() {
+                let value = format!("{} = {}", setting.key, settings.shown(setting));
+                line(&value, &settings.source(setting).to_string());
+            }
+            wrong.for_each(|problem| line(&not_taken(problem), &problem.at.to_string()));
         }
     }
     for key in &settings.api_keys {
-        line(&format!("# api_keys.{}", key.name), "(hidden)", &key.at.to_string());
+        line(&format!("# api_keys.{} = (hidden)", key.name), &key.at.to_string());
+    }
+    for problem in problems.errors().filter(|problem| problem.key.starts_with("api_keys")) {
+        line(&not_taken(problem), &problem.at.to_string());
     }
     for (rule, place) in settings.rules() {
         text.push_str("\n[[channels]]\n");
@@ -44,6 +56,9 @@ fn shown(settings: &Settings) -> String {
             let from = place.and_then(|place| place.of(option)).map_or("default".to_owned(), ToString::to_string);
             let _ = writeln!(text, "{:<60} # {from}", format!("{option:<9} = {value}"));
         }
+    }
+    for problem in problems.errors().filter(|problem| problem.is_about_rules()) {
+        let _ = writeln!(text, "\n{:<60} # {}", not_taken(problem), problem.at);
     }
     text
 }

@@ -2,21 +2,21 @@
 
 use crate::demos;
 use crate::failure::Failure;
-use crate::flags::{SettingFlags, refused, warn};
+use crate::flags::{SettingFlags, random_key, refused, warn};
 use crate::run::{self, Plan};
-use fanfare::settings::Settings;
-use fanfare::{Address, ApiKey, Running};
+use fanfare::settings::{Settings, Source};
+use fanfare::{Address, Running};
 use std::fmt::Write as _;
 
-/// An older name than `FANFARE__API_KEYS__DEV`, and shorter.
-const KEY_VARIABLE: &str = "FANFARE__API_KEY";
+/// The one that `publish` and the others show: exported once, it serves both.
+const KEY_VARIABLE: &str = "FANFARE_API_KEY";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Rules and settings of this file, in place of those that let everybody do everything
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "FANFARE_CONFIG", value_name = "FILE")]
     config: Option<String>,
-    /// The key for the application's API [default: a new one at each start]
+    /// The key for the application's API, at least 16 characters [default: a new one at each start]
     #[arg(long, env = KEY_VARIABLE, value_name = "KEY", hide_env_values = true)]
     api_key: Option<String>,
     #[command(flatten)]
@@ -25,20 +25,22 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let load = || args.flags.load(args.config.as_deref(), &[KEY_VARIABLE]);
-    let mut settings = load().map_err(|problems| refused(&problems))?;
+    let given = args.api_key.clone().filter(|key| !key.is_empty());
+    // What stands on the line goes first, so what equals the variable may as well be the variable.
+    let at = match given.is_some() && given == std::env::var(KEY_VARIABLE).ok() {
+        true => Source::Environment(KEY_VARIABLE.into()),
+        false => Source::Flag("--api-key".into()),
+    };
+    let api_key = given.map_or_else(random_key, Ok)?;
+    let file = args.config.as_deref().filter(|file| !file.is_empty()); // by a variable that is empty
+    let load = || args.flags.load_with_key(file, (at.clone(), api_key.clone()));
+    let settings = load().map_err(|problems| refused(&problems))?;
     warn(&settings);
-    let api_key = args.api_key.clone().unwrap_or_else(random_key);
-    settings.config.api_keys.push(ApiKey::new("dev", &api_key).map_err(|error| Failure {
-        sentence: error.to_string(),
-        hint: Some("leave --api-key out, and a new one is made at each start".to_owned()),
-        status: 1,
-    })?);
     run::run(Plan {
         settings,
         pages: Some(demos::router()),
-        greeting: &|running, settings| greeting(running, settings, args.config.as_deref(), &api_key),
-        again: args.config.as_ref().map(|_| &load as _),
+        greeting: &|running, settings| greeting(running, settings, file, &api_key),
+        again: file.map(|_| &load as _),
     })
 }
 
@@ -50,7 +52,10 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
     };
     let mut text = format!("fanfare {version}, dev mode: {rules}; {shards}\n{}", run::addresses(running));
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
-    if let Some(address) = running.tcp_address() {
+    if settings.config.rules.of("chat:general").is_none() {
+        return text; // of a file without a rule for the demo
+    }
+    if let Some(address) = running.tcp_address().filter(|_| settings.chat.enabled) {
         let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
     }
     if let Some(address) = running.addresses().first() {
@@ -70,14 +75,6 @@ fn curl(address: &Address, api_key: &str) -> String {
     let key = quoted(&format!("Authorization: Bearer {api_key}"));
     let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
     format!("curl {place}/api/v1/publish -H {key} -d {body}")
-}
-
-fn random_key() -> String {
-    let mut bytes = [0; 16];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Err(_) => String::new(), // no randomness, no key: an empty one is never accepted
-    }
 }
 
 #[cfg(test)]

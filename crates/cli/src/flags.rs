@@ -2,9 +2,10 @@
 
 use crate::failure::Failure;
 use clap::builder::ArgAction;
-use clap::error::Error;
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use fanfare::settings::{self, Problems, SECTIONS, SETTINGS, Setting, Settings, Sources};
+use fanfare::settings::{self, Partial, Problems, SECTIONS, SETTINGS, Setting, Settings, Source, Sources};
 
 /// The file that is read where none is named.
 pub(crate) const FILE: &str = "fanfare.toml";
@@ -19,6 +20,41 @@ pub(crate) struct ConfigFile {
     /// The configuration
     #[arg(long, env = "FANFARE_CONFIG", value_name = "FILE", default_value = FILE)]
     pub(crate) config: String,
+}
+
+/// Which file, for commands that are about one: by its name alone too. It is named once.
+#[derive(Debug, Clone)]
+pub(crate) struct FileOrConfig(pub(crate) String);
+
+impl Args for FileOrConfig {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new("file").value_name("FILE").help("The configuration, as --config names it");
+        ConfigFile::augment_args(command.arg(file))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for FileOrConfig {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let named = ConfigFile::from_arg_matches(matches)?.config;
+        // Not clap's own conflicts: a variable that is set would be one, and what stands on the line goes before it.
+        match matches.get_one::<String>("file") {
+            Some(_) if matches.value_source("config") == Some(ValueSource::CommandLine) => {
+                let message = "the configuration is named twice, by its name alone and by --config\n";
+                Err(Error::raw(ErrorKind::ArgumentConflict, message))
+            }
+            Some(file) => Ok(FileOrConfig(file.clone())),
+            None => Ok(FileOrConfig(named)),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl<const DEV: bool> Args for SettingFlags<DEV> {
@@ -72,21 +108,71 @@ impl<const DEV: bool> SettingFlags<DEV> {
         if DEV { Settings::dev() } else { Settings::default() }
     }
 
-    /// Reads everything: the file, if one is named, the environment, and these flags. A variable of `not_ours` is another
-    /// part's to read.
-    pub(crate) fn load(&self, file: Option<&str>, not_ours: &[&str]) -> Result<Settings, Problems> {
+    /// Reads everything: the file, if one is named, the environment, and these flags.
+    pub(crate) fn load(&self, file: Option<&str>) -> Result<Settings, Problems> {
+        Settings::load(self.sources(file, None)?)
+    }
+
+    /// The same with a key of the API that is `dev`'s own.
+    pub(crate) fn load_with_key(&self, file: Option<&str>, key: (Source, String)) -> Result<Settings, Problems> {
+        Settings::load(self.sources(file, Some(key))?)
+    }
+
+    /// What could be read, and what is wrong with the rest.
+    pub(crate) fn load_partial(&self, file: &str) -> Result<Partial, Problems> {
+        Settings::load_partial(self.sources(Some(file), None)?)
+    }
+
+    fn sources(&self, file: Option<&str>, dev_key: Option<(Source, String)>) -> Result<Sources, Problems> {
         let file = file.map(|path| Ok((path.to_owned(), settings::read_file(path)?))).transpose()?;
-        let mut environment = settings::process_environment();
-        environment.retain(|(name, _)| !not_ours.contains(&name.as_str()));
+        let environment = settings::process_environment();
         let defaults = Self::defaults();
-        Settings::load(Sources { defaults, file, environment, flags: self.0.clone(), has_handlers: false })
+        Ok(Sources { defaults, file, environment, flags: self.0.clone(), dev_key, has_handlers: false })
+    }
+}
+
+/// A new key of the API: 128 random bits.
+pub(crate) fn random_key() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    let failed = |error| Failure::ours(format!("no API key could be made, as the system gives no randomness: {error}"));
+    getrandom::fill(&mut bytes).map_err(failed)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Flags that other servers have, and what is meant here. `VALUE` is what follows it on the line.
+const MEANT: [(&[&str], &str); 4] = [
+    (&["--port", "-p"], "--listen 127.0.0.1:VALUE (this machine only), or 0.0.0.0:VALUE (everybody)"),
+    (&["--host", "--bind", "--address", "--addr", "--interface"], "--listen ADDRESS:PORT"),
+    (&["--verbose", "-v", "--debug"], "--log-level debug"),
+    (&["--workers", "--threads"], "--shards VALUE"),
+];
+
+/// Says what is meant where somebody writes a flag of another server; clap alone finds what is written alike.
+pub(crate) fn point_to_the_right_one(error: &mut Error, line: impl Iterator<Item = String>) {
+    let line: Vec<String> = line.collect();
+    let Some(ContextValue::String(found)) = error.get(ContextKind::InvalidArg) else { return };
+    let is_servers = line.get(1).is_some_and(|command| ["dev", "serve", "check", "config"].contains(&command.as_str()));
+    let flag = found.split('=').next().unwrap_or_default();
+    let meant = MEANT.iter().find(|(flags, _)| flags.contains(&flag));
+    if error.kind() != ErrorKind::UnknownArgument || !is_servers {
+        return;
+    }
+    if let Some((_, meant)) = meant {
+        let at = line.iter().position(|word| word.split('=').next() == Some(flag));
+        let value = at.and_then(|at| match line[at].split_once('=') {
+            Some((_, value)) => Some(value),
+            None => line.get(at + 1).map(String::as_str).filter(|next| !next.starts_with('-')),
+        });
+        let tip = meant.replace("VALUE", value.unwrap_or("N"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![format!("write {tip}").into()]));
+        error.remove(ContextKind::SuggestedArg);
     }
 }
 
 /// Tells of all that is wrong. What ends the command is how many there are.
 pub(crate) fn refused(problems: &Problems) -> Failure {
     eprintln!("{problems}\n");
-    let errors = problems.0.iter().filter(|problem| problem.severity == settings::Severity::Error).count();
+    let errors = problems.errors().count();
     let sentence =
         if errors == 1 { "1 setting is not taken".to_owned() } else { format!("{errors} settings are not taken") };
     Failure { sentence, hint: None, status: 1 }

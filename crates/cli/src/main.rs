@@ -1,6 +1,7 @@
 //! The command `fanfare`: starts the server, and speaks to one.
 //!
-//! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed.
+//! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed;
+//! of `why` 0 allowed, 1 not.
 
 mod check;
 mod completions;
@@ -71,7 +72,8 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
-        Command::Why(args) => why::run(args),
+        // Its answer is its status.
+        Command::Why(args) => return why::run(args).unwrap_or_else(|failure| failure.report()),
         Command::Config(args) => config::run(args),
         Command::Init(args) => init::run(args),
         Command::Publish(args) => publish::run(args),
@@ -90,7 +92,8 @@ fn main() -> ExitCode {
 impl Cli {
     /// clap's own errors are the user's to fix: status 1, where clap says 2.
     fn parse_from_env() -> Self {
-        Cli::try_parse().unwrap_or_else(|error| {
+        Cli::try_parse().unwrap_or_else(|mut error| {
+            flags::point_to_the_right_one(&mut error, std::env::args());
             let _ = error.print(); // a closed stderr is no reason for another failure
             std::process::exit(i32::from(error.use_stderr()))
         })

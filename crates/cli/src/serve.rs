@@ -15,12 +15,9 @@ pub(crate) struct Args {
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the file again.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let file = args.file.config.as_str();
-    let load = || args.flags.load(Some(file), &[]);
+    let load = || args.flags.load(Some(file));
     let settings = load().map_err(|problems| refused(&problems))?;
     warn(&settings);
-    if settings.config.rules.iter().next().is_none() {
-        eprintln!("warning: {file} has no [[channels]]: no channel can be used\n");
-    }
     run::run(Plan {
         settings,
         pages: None,

@@ -1,13 +1,23 @@
 //! `fanfare why`: which rule decides, by which option, and what else holds for a channel.
+//!
+//! It needs the rules and nothing else: what is wrong elsewhere, or a secret that is not there, does not stop it. Its exit
+//! status is the answer, for scripts.
 
 use crate::failure::Failure;
-use crate::flags::{ConfigFile, SettingFlags, refused, warn};
+use crate::flags::{ConfigFile, SettingFlags, refused};
 use fanfare::hub::{Action, ChannelName, Denial, UserId, Verdict};
-use fanfare::settings::{RulePlace, Settings, show_rule};
+use fanfare::settings::{Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::process::ExitCode;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 allowed, 1 denied or not by the rules alone, or there is no answer, which is told on stderr.
+
+  fanfare why publish chat:general
+  fanfare why --user ada subscribe inbox:ada && echo yes"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     file: ConfigFile,
@@ -55,36 +65,46 @@ impl Wanted {
     }
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let channel = ChannelName::new(&args.channel).map_err(|error| Failure {
         sentence: format!("{:?} is no channel: {error}", args.channel),
         hint: Some("a channel is named without a pattern, like chat:general".to_owned()),
         status: 1,
     })?;
-    let loaded = SettingFlags::<false>::default().load(Some(&args.file.config), &[]);
-    let settings = loaded.map_err(|problems| refused(&problems))?;
-    warn(&settings);
+    let flags = SettingFlags::<false>::default();
+    let partial = flags.load_partial(&args.file.config).map_err(|problems| refused(&problems))?;
+    let about_rules: Vec<Problem> = partial.problems.errors().filter(|one| one.is_about_rules()).cloned().collect();
+    if !about_rules.is_empty() {
+        return Err(refused(&Problems(about_rules)));
+    }
+    let (text, is_allowed) = told(&partial.settings, &args, &channel);
     // A closed pipe is no failure of ours.
-    let _ = std::io::stdout().write_all(told(&settings, &args, &channel).as_bytes());
-    Ok(())
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(if is_allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> String {
+/// All that is to say, and whether the rules let the caller.
+fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> (String, bool) {
     let user = args.user.as_deref().map(|user| UserId(user.into()));
     let caller = args.user.as_ref().map_or("an anonymous caller".to_owned(), |user| format!("the user {user:?}"));
     let action = args.action.action();
-    let verdict = settings.config.rules.verdict(channel, action, user.as_ref());
+    let judged = |user: Option<&UserId>| settings.config.rules.verdict(channel, action, user);
+    let verdict = judged(user.as_ref());
     let (word, because) = match &verdict {
         Ok(Verdict::Allowed(_)) => ("allowed", None),
         Ok(Verdict::AskHook(_)) => {
-            ("up to the application", Some("its handler is asked; where it has none, denied".to_owned()))
+            let because = "the application's handler decides; `fanfare serve` has none: denied";
+            ("up to the application", Some(because.to_owned()))
         }
         Ok(Verdict::IfSubscribed(_)) => {
-            let because = "allowed for whom the application's handler has let subscribe; where it has none, denied";
+            let because =
+                "allowed for whom the application's handler has let subscribe; `fanfare serve` has none: denied";
             ("up to the application", Some(because.to_owned()))
         }
         Err(denial) => ("denied", Some(because(denial))),
     };
+    let is_allowed = matches!(verdict, Ok(Verdict::Allowed(_)));
+    let is_by_user = is_allowed && !matches!(judged(None), Ok(Verdict::Allowed(_)));
     let what = args.action.in_words();
     let mut text = format!("{word}: {caller} wants to {what} {:?}\n", channel.as_str());
     let mut line = |name: &str, value: &str, place: &str| {
@@ -106,6 +126,9 @@ fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> String {
         if let Some(because) = &because {
             line("because", because, "");
         }
+        if is_by_user {
+            line("note", "in a program that embeds Fanfare; to `fanfare serve` every caller is anonymous so far", "");
+        }
         for option in ["history", "presence", "slow", "rate"] {
             let value = of(option).unwrap_or("no limit");
             line(option, value, &at(place, option));
@@ -114,7 +137,7 @@ fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> String {
         line("because", &because.unwrap_or_default(), "");
         line("hint", "add a rule with a pattern that matches it, or match = \"**\" as the last", "");
     }
-    text
+    (text, is_allowed)
 }
 
 /// Whether the option refers to who may subscribe.
@@ -125,10 +148,19 @@ fn verdict_leans_on_subscribe(verdict: &Result<Verdict<'_>, Denial>, option: Opt
 fn because(denial: &Denial) -> String {
     match denial {
         Denial::NoRule => "no rule matches this name".to_owned(),
-        Denial::Capture { .. } => "the name says whose channel it is, and the caller is another".to_owned(),
+        Denial::Capture { authenticated: true, .. } => {
+            "the name says whose channel it is, and the caller is another".to_owned()
+        }
+        Denial::Capture { authenticated: false, .. } => {
+            "the name says whose channel it is, and the caller is anonymous".to_owned()
+        }
+        Denial::Option { allows, .. } if allows == "\"server\"" => "only the application may, by its API".to_owned(),
+        Denial::Option { allows, .. } if allows == "\"nobody\"" => {
+            "no client may; the application may, by its API".to_owned()
+        }
         Denial::Option { authenticated: true, .. } => "the option does not let this user in".to_owned(),
         Denial::Option { authenticated: false, .. } => "the option does not let an anonymous caller in".to_owned(),
-        _ => "only the application could let the caller in".to_owned(),
+        Denial::NoHook { .. } => "only a handler of the application could let the caller in".to_owned(),
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod support;
 
-use support::{Folder, Said};
+use support::{Folder, Said, Server};
 
 const FILE: &str = r#"[[channels]]
 match = "inbox:{user}"
 subscribe = "authenticated"
 publish = "server"
+signal = "anyone"
 
 [[channels]]
 match = "room:*"
@@ -27,11 +28,23 @@ rate = "20/s"
 fn what_init_writes_is_good_and_stays() {
     let folder = Folder::new();
     let said = folder.run(&["init"]);
-    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "fanfare.toml\n"));
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "fanfare.toml\nfanfare.key\n"), "{}", said.stderr);
+    assert!(
+        said.stderr.starts_with("fanfare.key is your application's API key: only you can read it\n"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.stderr.contains(folder.read("fanfare.key").trim()), "{}", said.stderr);
     let said = folder.run(&["check"]);
-    assert_eq!(said.stdout, "fanfare.toml: 2 rules, 0 API keys; nothing to complain about\n");
+    assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key; nothing to complain about\n");
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
-    assert_eq!(folder.run(&["init", "-"]).stdout, folder.read("fanfare.toml"));
+    // What is printed is the same with a key in it.
+    let without_key = |text: &str| -> String { text.lines().filter(|line| !line.starts_with("backend = ")).collect() };
+    let printed = folder.run(&["init", "-"]);
+    assert_eq!(without_key(&printed.stdout), without_key(&folder.read("fanfare.toml")));
+    folder.write("printed.toml", &printed.stdout);
+    let said = folder.run(&["check", "printed.toml"]);
+    assert_eq!(said.stdout, "printed.toml: 2 rules, 1 API key; nothing to complain about\n", "{}", said.stderr);
     folder.write("fanfare.toml", "# mine\n");
     let said = folder.run(&["init"]);
     assert_eq!(
@@ -42,6 +55,47 @@ fn what_init_writes_is_good_and_stays() {
         )
     );
     assert_eq!(folder.read("fanfare.toml"), "# mine\n");
+}
+
+#[test]
+fn the_key_that_init_writes_is_its_owners_alone_and_stays() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new();
+    folder.run(&["init", "a.toml"]);
+    let mode = std::fs::metadata(folder.path("a.key")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let key = folder.read("a.key");
+    std::fs::remove_file(folder.path("a.toml")).expect("removed");
+    let said = folder.run(&["init", "a.toml"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "a.toml\n"));
+    assert!(
+        said.stderr.starts_with("a.key is your application's API key: it is there already, and stays\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(folder.read("a.key"), key);
+    assert_eq!(folder.run(&["check", "a.toml"]).status, Some(0));
+}
+
+/// The two lines that `init` prints are all that it takes.
+#[test]
+fn the_lines_that_init_prints_work_as_they_stand() {
+    let folder = Folder::new();
+    let said = folder.run(&["init", "my server.toml"]);
+    let mut lines = said.stderr.lines().filter_map(|line| line.strip_prefix("  "));
+    let mut shell = |before: &str, after: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        let line = lines.next().expect("a line");
+        command.current_dir(folder.path("")).env_clear().env("PATH", "/usr/bin:/bin");
+        command.arg("-c").arg(format!("{before}{line}{after}"));
+        command
+    };
+    let server =
+        Server::start(&mut shell("exec ", " --listen 127.0.0.1:0 --admin-listen off --session-drain-window 0s"));
+    let said = Said::of(&mut shell("", &format!(" --url http://{}", server.address)));
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    assert!(said.stdout.contains("\"offset\":1"), "{}", said.stdout);
+    assert_eq!(server.stop(), Some(0));
 }
 
 /// What `config` prints is a configuration that says the same.
@@ -66,13 +120,61 @@ fn why_tells_rule_option_and_place() {
         (
             &["publish", "chat:general", "--user", "ada"],
             "allowed: the user \"ada\" wants to publish to \"chat:general\"
-  rule      match = \"chat:*\"                                 fanfare.toml:12
-  option    publish = [\"subscriber\", \"authenticated\"]        fanfare.toml:14
-            subscribe = \"anyone\"                             fanfare.toml:13
-  history   { size = 5, bytes = \"1MiB\", ttl = \"1h\" }         fanfare.toml:15
-  presence  \"count\"                                          fanfare.toml:16
+  rule      match = \"chat:*\"                                 fanfare.toml:13
+  option    publish = [\"subscriber\", \"authenticated\"]        fanfare.toml:15
+            subscribe = \"anyone\"                             fanfare.toml:14
+  history   { size = 5, bytes = \"1MiB\", ttl = \"1h\" }         fanfare.toml:16
+  presence  \"count\"                                          fanfare.toml:17
   slow      \"pull\"                                           default
-  rate      \"20/s\"                                           fanfare.toml:17
+  rate      \"20/s\"                                           fanfare.toml:18
+",
+        ),
+        (
+            &["subscribe", "inbox:ada", "--user", "ada"],
+            "allowed: the user \"ada\" wants to subscribe to \"inbox:ada\"
+  rule      match = \"inbox:{user}\"                           fanfare.toml:2
+  option    subscribe = \"authenticated\"                      fanfare.toml:3
+  note      in a program that embeds Fanfare; to `fanfare serve` every caller is anonymous so far
+  history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
+  presence  false                                            default
+  slow      \"pull\"                                           default
+  rate      no limit                                         default
+",
+        ),
+        (
+            &["publish", "inbox:ada", "--user", "bob"],
+            "denied: the user \"bob\" wants to publish to \"inbox:ada\"
+  rule      match = \"inbox:{user}\"                           fanfare.toml:2
+  option    publish = \"server\"                               fanfare.toml:4
+  because   only the application may, by its API
+  history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
+  presence  false                                            default
+  slow      \"pull\"                                           default
+  rate      no limit                                         default
+",
+        ),
+        (
+            &["subscribe", "inbox:ada"],
+            "denied: an anonymous caller wants to subscribe to \"inbox:ada\"
+  rule      match = \"inbox:{user}\"                           fanfare.toml:2
+  option    subscribe = \"authenticated\"                      fanfare.toml:3
+  because   the option does not let an anonymous caller in
+  history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
+  presence  false                                            default
+  slow      \"pull\"                                           default
+  rate      no limit                                         default
+",
+        ),
+        (
+            &["signal", "inbox:ada"],
+            "denied: an anonymous caller wants to signal to \"inbox:ada\"
+  rule      match = \"inbox:{user}\"                           fanfare.toml:2
+  option    signal = \"anyone\"                                fanfare.toml:5
+  because   the name says whose channel it is, and the caller is anonymous
+  history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
+  presence  false                                            default
+  slow      \"pull\"                                           default
+  rate      no limit                                         default
 ",
         ),
         (
@@ -90,10 +192,10 @@ fn why_tells_rule_option_and_place() {
         (
             &["publish", "room:a"],
             "up to the application: an anonymous caller wants to publish to \"room:a\"
-  rule      match = \"room:*\"                                 fanfare.toml:7
-  option    publish = \"subscriber\"                           fanfare.toml:9
-            subscribe = \"hook\"                               fanfare.toml:8
-  because   allowed for whom the application's handler has let subscribe; where it has none, denied
+  rule      match = \"room:*\"                                 fanfare.toml:8
+  option    publish = \"subscriber\"                           fanfare.toml:10
+            subscribe = \"hook\"                               fanfare.toml:9
+  because   allowed for whom the application's handler has let subscribe; `fanfare serve` has none: denied
   history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
   presence  false                                            default
   slow      \"pull\"                                           default
@@ -110,7 +212,9 @@ fn why_tells_rule_option_and_place() {
     ];
     for (words, expected) in rows {
         let said = folder.run(&[&["why"], *words].concat());
-        assert_eq!((said.status, said.stdout.as_str()), (Some(0), *expected), "{words:?}: {}", said.stderr);
+        let status = if expected.starts_with("allowed: ") { 0 } else { 1 };
+        let found = (said.status, said.stdout.as_str(), said.stderr.as_str());
+        assert_eq!(found, (Some(status), *expected, ""), "{words:?}");
     }
     let said = folder.run(&["why", "publish", "chat:*"]);
     assert_eq!(
@@ -140,18 +244,101 @@ fn the_configurations_in_the_documents_are_good() {
     for (text, heading) in documents {
         let found = configurations(text, heading);
         assert!(!found.is_empty(), "{heading}");
-        for file in found {
+        for (index, file) in found.into_iter().enumerate() {
             let folder = Folder::with(file);
             let said = Said::of(folder.command(&["check"]).env("BACKEND_API_KEY", "0123456789abcdef"));
             assert_eq!(said.status, Some(0), "{file}\n{}", said.stderr);
-            let said = Said::of(
-                folder
-                    .command(&["why", "--user", "ada", "publish", "inbox:bob"])
-                    .env("BACKEND_API_KEY", "0123456789abcdef"),
-            );
-            assert!(said.stdout.starts_with("denied: "), "{said:?}");
+            // `why` needs no key. The first one is for `serve` as it is: nothing of it waits for users or handlers.
+            if index == 0 {
+                assert!(!said.stderr.contains("later"), "{}", said.stderr);
+                let may = |words: &[&str]| folder.run(&[&["why"], words].concat()).status == Some(0);
+                assert!(may(&["subscribe", "news:today"]) && !may(&["publish", "news:today"]), "{file}");
+                assert!(may(&["subscribe", "chat:a"]) && may(&["publish", "chat:a"]), "{file}");
+            } else {
+                let said = folder.run(&["why", "--user", "ada", "publish", "inbox:bob"]);
+                assert!(said.stdout.starts_with("denied: "), "{said:?}");
+            }
         }
     }
+}
+
+/// A file with mistakes in every part: each command needs its own part of it and no more.
+#[test]
+fn what_a_command_does_not_need_does_not_stop_it() {
+    let folder = Folder::with(
+        "shards = 3\nlisten = [\"127.0.0.1:${PORT}\"]\n[api_keys]\nbackend = \"${KEY}\"\n\
+                               [[channels]]\nmatch = \"a\"\nsubscribe = \"anyone\"\n",
+    );
+    let said = folder.run(&["why", "subscribe", "a"]);
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    let said = folder.run(&["config"]);
+    assert_eq!(said.status, Some(1));
+    for line in [
+        "shards = 3                                                   # fanfare.toml:1",
+        "# listen is not taken: the variable PORT is not set          # fanfare.toml:2",
+        "# api_keys.backend is not taken: the variable KEY is not set # fanfare.toml:4",
+        "match     = \"a\"                                              # fanfare.toml:6",
+    ] {
+        assert!(said.stdout.lines().any(|found| found == line), "no {line:?} in {}", said.stdout);
+    }
+    assert!(
+        said.stderr.contains("hint: ") && said.stderr.ends_with("error: 2 settings are not taken\n"),
+        "{}",
+        said.stderr
+    );
+    for command in ["check", "serve"] {
+        let said = folder.run(&[command]);
+        assert_eq!(said.status, Some(1));
+        assert!(said.stderr.contains("PORT is not set") && said.stderr.contains("KEY is not set"), "{}", said.stderr);
+    }
+    folder.write("fanfare.toml", "[[channels]]\nmatch = \"${NAME}\"\n");
+    let said = folder.run(&["why", "subscribe", "a"]);
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (Some(1), ""),
+        "a rule that is not known may be the one that decides"
+    );
+    assert!(said.stderr.starts_with("error: fanfare.toml:2: channels.match"), "{}", said.stderr);
+}
+
+/// Warnings are for whoever checks or serves, not for whoever asks.
+#[test]
+fn why_and_config_warn_of_nothing() {
+    let folder = Folder::with(FILE);
+    for words in [&["why", "publish", "chat:a"][..], &["config"]] {
+        let said = folder.run(words);
+        assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{words:?}");
+    }
+    assert_eq!(folder.run(&["check"]).stderr.matches("warning: ").count(), 3);
+}
+
+#[test]
+fn every_command_takes_the_file_in_the_same_ways() {
+    let folder = Folder::with("broken");
+    folder.write("good.toml", FILE);
+    let ways: &[&[&str]] = &[
+        &["check", "good.toml"],
+        &["check", "--config", "good.toml"],
+        &["config", "good.toml"],
+        &["config", "--config=good.toml"],
+        &["why", "publish", "chat:a", "--config", "good.toml"],
+    ];
+    for words in ways {
+        assert_eq!(folder.run(words).status, Some(0), "{words:?}");
+        // What stands on the line goes before the variable.
+        let said = Said::of(folder.command(words).env("FANFARE_CONFIG", "fanfare.toml"));
+        assert_eq!(said.status, Some(0), "{words:?}: {}", said.stderr);
+    }
+    for words in [&["check"][..], &["config"], &["why", "publish", "chat:a"]] {
+        assert_eq!(folder.run(words).status, Some(1), "{words:?}");
+        assert_eq!(Said::of(folder.command(words).env("FANFARE_CONFIG", "good.toml")).status, Some(0), "{words:?}");
+    }
+    let said = folder.run(&["check", "good.toml", "--config", "good.toml"]);
+    assert_eq!(said.status, Some(1));
+    assert!(said.stderr.contains("named twice"), "{}", said.stderr);
+    // With the flags that `serve` would have.
+    assert_eq!(folder.run(&["check", "good.toml", "--shards", "2", "--listen", "127.0.0.1:0"]).status, Some(0));
+    assert_eq!(folder.run(&["check", "good.toml", "--shards", "0"]).status, Some(1));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
         let (said, status) = answer(mistake, &folder);
         written.push_str(&format!("=== {}\n$ {}\n{}---\n{said}\n\n", mistake.title, mistake.command, mistake.file));
         let expected = if mistake.title.starts_with("warning: ") { 0 } else { 1 };
-        let has_place = ["fanfare.toml:", "fanfare.toml: ", "environment variable FANFARE__", ": --"]
+        let has_place = ["fanfare.toml:", "fanfare.toml: ", "environment variable FANFARE_", ": --"]
             .iter()
             .any(|place| said.contains(place));
         if status != Some(expected) || !has_place || !said.contains("\nallowed: ") || !said.contains("\nhint: ") {

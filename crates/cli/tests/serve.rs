@@ -138,6 +138,14 @@ fn without_a_file_nothing_is_served() {
 }
 
 #[test]
+fn a_file_without_rules_is_served_with_a_word() {
+    let folder = Folder::with("[session]\ndrain_window = \"0s\"\n");
+    let server = folder.start(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+    assert!(server.said.contains("warning: fanfare.toml: channels: there is no rule, so no channel can be used"));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
 fn a_file_with_a_mistake_is_not_served() {
     let said = Folder::with("[[channels]]\nmatch = \"a*\"\n").run(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(said.status, Some(1), "{}", said.stderr);
@@ -169,12 +177,13 @@ fn a_flag_stands_before_a_variable_before_the_file() {
 #[test]
 fn dev_takes_the_same_settings_and_refuses_the_same_mistakes() {
     let folder = Folder::new();
-    let mut command = folder.command(&["dev", "--listen", "127.0.0.1:0", "--shards", "1", "--api-key", "k"]);
+    let key = "0123456789abcdef";
+    let mut command = folder.command(&["dev", "--listen", "127.0.0.1:0", "--shards", "1", "--api-key", key]);
     let server = Server::start(command.env("FANFARE__LIMITS__MESSAGE_BYTES_MAX", "1KiB"));
     assert!(server.said.contains("dev mode: every channel is open"), "{}", server.said);
     assert!(server.said.contains("1 shard\n"), "{}", server.said);
     let large = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(2000));
-    assert_eq!(post(&server, "k", "publish", &large), 413);
+    assert_eq!(post(&server, key, "publish", &large), 413);
     drop(server);
     let said = Said::of(folder.command(&["dev"]).env("FANFARE__LISTN", "127.0.0.1:0"));
     assert_eq!(said.status, Some(1));
@@ -182,6 +191,82 @@ fn dev_takes_the_same_settings_and_refuses_the_same_mistakes() {
     let said = folder.run(&["dev", "--listen", "localhost:8080"]);
     assert_eq!(said.status, Some(1));
     assert!(said.stderr.contains("--listen: listen = \"localhost:8080\""), "{}", said.stderr);
+}
+
+/// One export serves `dev` and what speaks to it; the variable of an earlier version is pointed out.
+#[test]
+fn dev_takes_the_key_that_publish_shows() {
+    const KEY: &str = "a-key-of-the-environment";
+    let folder = Folder::with(&FILE.replace("0123456789abcdef", KEY));
+    // With a file that has the same key, and with one that does not.
+    for words in [&["dev", "--listen", "127.0.0.1:0", "--shards", "1"][..], &["dev", "--config", "fanfare.toml"]] {
+        let mut server = Server::start(folder.command(words).env("FANFARE_API_KEY", KEY));
+        server.wait_for(&format!("API key: {KEY}"));
+        server.wait_for("curl http://");
+        let words = ["publish", "news:a", "1", "--url", &format!("http://{}", server.address)];
+        let said = Said::of(folder.command(&words).env("FANFARE_API_KEY", KEY));
+        assert_eq!(said.status, Some(0), "{}", said.stderr);
+    }
+    let server = Server::start(folder.command(&["dev"]).env("FANFARE_CONFIG", "fanfare.toml"));
+    assert!(server.said.contains("dev mode: 2 rules of fanfare.toml"), "{}", server.said);
+    drop(server);
+    for (name, value, expected) in [
+        (
+            "FANFARE_API_KEY",
+            "abc",
+            "error: environment variable FANFARE_API_KEY: api_keys.dev: a key of 3 characters is too short",
+        ),
+        (
+            "FANFARE__API_KEY",
+            KEY,
+            "hint: the key of `fanfare dev` and of `fanfare publish` is FANFARE_API_KEY, with one underscore",
+        ),
+    ] {
+        let said = Said::of(folder.command(&["dev", "--listen", "127.0.0.1:0"]).env(name, value));
+        assert_eq!(said.status, Some(1), "{}", said.stderr);
+        assert!(said.stderr.contains(expected), "{}", said.stderr);
+    }
+    let said = folder.run(&["dev", "--api-key", "abc"]);
+    assert!(
+        said.stderr.starts_with("error: --api-key: api_keys.dev: a key of 3 characters is too short\n"),
+        "{said:?}"
+    );
+}
+
+/// What is tried first where an API is thought to be says what is missing.
+#[test]
+fn without_keys_the_place_of_the_api_says_how_to_make_one() {
+    let folder = Folder::with(&FILE.replace("backend = ", "#").replace("reader = ", "#"));
+    let server = folder.start(&["serve"]);
+    assert!(server.said.contains("nobody can publish here"), "{}", server.said);
+    let url = format!("http://{}", server.address);
+    let said = folder.run(&["publish", "news:a", "1", "--url", &url, "--api-key", "0123456789abcdef"]);
+    assert_eq!(said.status, Some(1));
+    assert!(said.stderr.contains("this server has no API keys"), "{}", said.stderr);
+    assert!(said.stderr.contains("[api_keys]") && said.stderr.contains("FANFARE__API_KEYS__NAME"), "{}", said.stderr);
+    assert_eq!(post(&server, "0123456789abcdef", "publish", "{}"), 404);
+    assert_eq!(post(&server, "0123456789abcdef", "nothing", "{}"), 404);
+}
+
+#[test]
+fn a_flag_of_other_servers_is_answered_with_ours() {
+    let folder = Folder::new();
+    for (words, expected) in [
+        (
+            &["serve", "--port", "9000"][..],
+            "write --listen 127.0.0.1:9000 (this machine only), or 0.0.0.0:9000 (everybody)",
+        ),
+        (&["dev", "--port=9000"], "write --listen 127.0.0.1:9000 (this machine only), or 0.0.0.0:9000 (everybody)"),
+        (&["dev", "-p"], "write --listen 127.0.0.1:N"),
+        (&["check", "--workers", "3"], "write --shards 3"),
+        (&["serve", "--host", "0.0.0.0"], "write --listen ADDRESS:PORT"),
+    ] {
+        let said = folder.run(words);
+        assert_eq!(said.status, Some(1), "{said:?}");
+        assert!(said.stderr.contains(expected) && !said.stderr.contains("similar"), "{}", said.stderr);
+    }
+    let said = folder.run(&["publish", "a", "--port", "9"]);
+    assert!(!said.stderr.contains("--listen"), "{}", said.stderr);
 }
 
 #[test]

@@ -302,12 +302,14 @@ pub enum Denial {
         /// Whether the caller has a user.
         authenticated: bool,
     },
-    /// The `{user}` of the name is not the caller.
+    /// The option lists the caller, but the `{user}` of the name is somebody else.
     Capture {
         /// The rule's pattern.
         rule: Box<str>,
         /// What was wanted.
         action: Action,
+        /// Whether the caller has a user: else it is nobody that a name could tell.
+        authenticated: bool,
     },
     /// Only the application could let the caller in, and it was not asked or has no handler for it.
     NoHook {
@@ -335,12 +337,12 @@ impl Denial {
                     format!("the rule {rule:?} leaves {option} to a handler of the application, and none answers");
                 Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
             }
-            Denial::Capture { rule, action } => Error::new(
-                ErrorCode::Denied,
-                format!("the rule {rule:?} is for the user that the name tells, and the caller is another"),
-            )
-            .by_rule(&rule)
-            .by_option(action.option()),
+            Denial::Capture { rule, action, authenticated } => {
+                let caller = if authenticated { "another" } else { "anonymous" };
+                let message =
+                    format!("the rule {rule:?} is for the user that the name tells, and the caller is {caller}");
+                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(action.option())
+            }
         }
         .on(channel)
     }
@@ -407,22 +409,25 @@ impl Rules {
     /// [`Denial`] names the rule and the option.
     pub fn verdict(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<Verdict<'_>, Denial> {
         let rule = self.of(name).ok_or(Denial::NoRule)?;
-        // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
-        if !rule.pattern.captures_are(name, user) {
-            return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action });
-        }
         let words = rule.who(action);
-        if allows(rule, action, user) {
-            Ok(Verdict::Allowed(rule))
+        let authenticated = user.is_some();
+        let verdict = if allows(rule, action, user) {
+            Verdict::Allowed(rule)
         } else if words.contains(&Who::Hook) {
-            Ok(Verdict::AskHook(rule))
+            Verdict::AskHook(rule)
         } else if action != Action::Subscribe && words.contains(&Who::Subscriber) && rule.subscribe.contains(&Who::Hook)
         {
-            Ok(Verdict::IfSubscribed(rule))
+            Verdict::IfSubscribed(rule)
         } else {
+            // Told before a capture that differs: whoever took the name's user for the remedy would be refused again.
             let allows = in_words(words);
-            Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated: user.is_some() })
+            return Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated });
+        };
+        // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
+        if !rule.pattern.captures_are(name, user) {
+            return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action, authenticated });
         }
+        Ok(verdict)
     }
 }
 
@@ -499,6 +504,32 @@ mod tests {
             &*denial.into_error(&channel).message,
             "the rule \"inbox:{user}\" says publish = \"server\"; an authenticated caller is not among them"
         );
+    }
+
+    /// What is told is what would have to change first.
+    #[test]
+    fn a_denial_names_the_option_before_the_capture_and_says_who_is_anonymous() {
+        let rule = Rule {
+            subscribe: vec![Who::Authenticated],
+            publish: vec![Who::Server],
+            signal: vec![Who::Anyone],
+            ..Rule::open(Pattern::new("inbox:{user}").expect("valid"))
+        };
+        let rules = Rules::new(vec![rule]);
+        let bob = user("bob");
+        let rows = [
+            (Action::Publish, Some(&bob), "says publish = \"server\"; an authenticated caller is not among them"),
+            (Action::Publish, None, "says publish = \"server\"; an anonymous caller is not among them"),
+            (Action::Subscribe, Some(&bob), "is for the user that the name tells, and the caller is another"),
+            (Action::Subscribe, None, "says subscribe = \"authenticated\"; an anonymous caller is not among them"),
+            (Action::Signal, None, "is for the user that the name tells, and the caller is anonymous"),
+        ];
+        let channel = ChannelName::new("inbox:ada").expect("valid");
+        for (action, caller, expected) in rows {
+            let denial = rules.judge("inbox:ada", action, caller).expect_err("it is ada's");
+            let message = denial.into_error(&channel).message;
+            assert_eq!(&*message, format!("the rule \"inbox:{{user}}\" {expected}"), "{action:?} {caller:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
+use crate::api;
 use crate::shard::{Granted, Refused, Routes, Shared, Socket, UpgradeRequest, adopt};
 use crate::watch::request;
 use axum::BoxError;
@@ -122,9 +123,16 @@ fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
     }
 }
 
-/// What no route takes.
-pub(crate) async fn not_found(uri: http::Uri) -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("nothing is at {:?}\n", uri.path()))
+/// What no route takes. The API does, where there is one.
+pub(crate) async fn not_found(uri: http::Uri) -> Response<Body> {
+    if api::is_known(uri.path()) {
+        return api::without_keys();
+    }
+    let mut response = Response::new(Body::from(format!("nothing is at {:?}\n", uri.path())));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    response
 }
 
 /// A status as the first line has it.

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub(crate) const KEY: &str = "the-key";
+pub(crate) const KEY: &str = "the-key-of-the-tests";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary, without what the environment of the test may say to it.

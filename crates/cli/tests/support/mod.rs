@@ -36,6 +36,10 @@ impl Folder {
         std::fs::write(self.0.join(name), text).expect("written");
     }
 
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.0.join(name)).expect("it is there")
     }

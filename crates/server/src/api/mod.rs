@@ -174,6 +174,17 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
     response
 }
 
+/// True for an address that is the API's, where there is one.
+pub(crate) fn is_known(path: &str) -> bool {
+    path == DOCUMENT || path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).is_some()
+}
+
+/// What is said there on a server without keys, where nothing of the embedder's own answers. It is no API that refuses, so
+/// the status is that of a page that is not there.
+pub(crate) fn without_keys() -> Response<Body> {
+    Refusal::no_keys().into_response()
+}
+
 /// The HTTP API as a router, to be mounted in another server. A Fanfare that has keys serves it by itself.
 #[derive(Clone)]
 pub struct Api {

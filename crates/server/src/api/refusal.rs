@@ -48,6 +48,12 @@ impl Refusal {
         Self::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
     }
 
+    pub(super) fn no_keys() -> Self {
+        let message = "this server has no API keys, so it serves no API: name one in the section [api_keys] of its configuration or by \
+                       the variable FANFARE__API_KEYS__NAME (a program that embeds Fanfare: by `Builder::api_key`), and start it again";
+        Self::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
+    }
+
     pub(super) fn method(found: &Method, path: &str, allowed: &'static str) -> Self {
         let found = found.as_str();
         let message = format!("{path} is asked by {allowed}, not by {}", &found[..found.len().min(20)]);

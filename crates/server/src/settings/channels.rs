@@ -166,9 +166,13 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
     let (mut pattern, mut enter, mut at) = (None, None, row.at.clone());
     let (mut subscribe, mut publish, mut signal) = (closed(), closed(), closed());
     let (mut history, mut presence, mut slow, mut rate) = (Retain::default(), PresenceMode::Off, Slow::Pull, None);
-    let mut options = Vec::new();
+    let (mut options, mut is_known) = (Vec::new(), true);
     for field in fields {
         let value = &field.value;
+        if value.is_unknown() && RULE_OPTIONS.iter().any(|option| option.key == field.key) {
+            is_known = false; // told already
+            continue;
+        }
         let result = match field.key.as_str() {
             "match" => {
                 at = field.at.clone();
@@ -181,7 +185,9 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
             "history" => match &value.raw {
                 Raw::Table(fields) => {
                     for field in fields {
-                        if let Err(error) = retain(field, &mut history) {
+                        if field.value.is_unknown() && HISTORY_OPTIONS.contains(&field.key.as_str()) {
+                            is_known = false;
+                        } else if let Err(error) = retain(field, &mut history) {
                             let key = format!("history.{}", field.key);
                             problems.push(wrong(&field.at, &key, Some(field.value.shown.clone()), error));
                         }
@@ -246,7 +252,10 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         let hint = "add match = \"chat:*\", or match = \"**\" for every channel".to_owned();
         problems.push(wrong(&row.at, "match", None, Wrong { problem: "the rule has none".to_owned(), hint }));
     }
+    let is_told = |option: &str| problems[before..].iter().any(|problem| problem.key == format!("{name}.{option}"));
     if presence == PresenceMode::Off
+        && is_known
+        && !is_told("presence")
         && let Some(field) = fields.iter().find(|field| field.key == "enter")
         && enter.as_ref().is_some_and(|enter| *enter != closed())
     {
@@ -256,7 +265,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         };
         problems.push(wrong(&field.at, "enter", Some(field.value.shown.clone()), error));
     }
-    if problems.len() > before {
+    if problems.len() > before || !is_known {
         return None; // whoever reads on would only see what follows from it
     }
     let enter = enter.unwrap_or_else(|| if presence == PresenceMode::Off { closed() } else { vec![Who::Subscriber] });

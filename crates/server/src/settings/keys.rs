@@ -74,10 +74,11 @@ pub(super) fn command_words() -> impl Iterator<Item = &'static str> + Clone {
     Kind::ALL.iter().filter(|kind| !kind.is_many()).map(|kind| kind.word())
 }
 
-/// Reads one entry; `folder` is what a `key_file` is relative to.
-pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKey, Box<Problem>> {
-    let refuse = |option: Option<&str>, at: &Source, shown: Option<String>, wrong: Wrong| {
-        Box::new(Problem {
+/// Reads one entry and tells all that is wrong with it; `folder` is what a `key_file` is relative to.
+pub(super) fn read(name: &str, value: &Written, folder: &Path, problems: &mut Vec<Problem>) -> Option<NamedKey> {
+    let before = problems.len();
+    let mut refuse = |option: Option<&str>, at: &Source, shown: Option<String>, wrong: Wrong| {
+        problems.push(Problem {
             severity: Severity::Error,
             at: at.clone(),
             key: option.map_or_else(|| format!("api_keys.{name}"), |option| format!("api_keys.{name}.{option}")),
@@ -93,7 +94,7 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
                 Some(_) => OPTIONS.join(", "),
             },
             hint: wrong.hint,
-        })
+        });
     };
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
@@ -101,43 +102,52 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path) -> Result<NamedKe
             problem: format!("{name:?} is no name for a key"),
             hint: "write small letters, digits, - and _ only, at most 64".to_owned(),
         };
-        return Err(refuse(None, &value.at, None, wrong));
+        refuse(None, &value.at, None, wrong);
     }
     let at = value.at.clone();
     let mut named = NamedKey { name: name.to_owned(), keys: Vec::new(), commands: None, channels: None, at };
-    let fields = match &value.raw {
-        Raw::Table(fields) => fields,
-        _ => {
-            named.keys = secrets(value).map_err(|wrong| refuse(None, &value.at, None, wrong))?;
-            return Ok(named);
-        }
-    };
-    let sources = fields.iter().filter(|field| matches!(field.key.as_str(), "key" | "key_file")).count();
-    if sources != 1 {
-        let problem = if sources == 0 { "it has no key" } else { "it has both a key and a key_file" };
-        let hint = "give it `key` or `key_file`, one of them".to_owned();
-        return Err(refuse(None, &value.at, None, Wrong { problem: problem.to_owned(), hint }));
-    }
-    for Field { key, at, value } in fields {
-        let (shown, result) = match key.as_str() {
-            "key" => (None, secrets(value).map(|keys| named.keys = keys)),
-            "key_file" => {
-                let read = match &value.raw {
-                    Raw::Text(path) => from_file(&folder.join(path)),
-                    _ => Err(kind_of(value, "write the path in quotes")),
+    let mut is_known = !value.is_unknown();
+    match &value.raw {
+        Raw::Table(fields) => {
+            let sources = fields.iter().filter(|field| matches!(field.key.as_str(), "key" | "key_file")).count();
+            if sources != 1 {
+                let problem = if sources == 0 { "it has no key" } else { "it has both a key and a key_file" };
+                let hint = "give it `key` or `key_file`, one of them".to_owned();
+                refuse(None, &value.at, None, Wrong { problem: problem.to_owned(), hint });
+            }
+            for Field { key, at, value } in fields {
+                let (shown, result) = match key.as_str() {
+                    known if value.is_unknown() && OPTIONS.contains(&known) => {
+                        is_known = false;
+                        continue;
+                    }
+                    "key" => (None, secrets(value).map(|keys| named.keys = keys)),
+                    "key_file" => {
+                        let read = match &value.raw {
+                            Raw::Text(path) => from_file(&folder.join(path)),
+                            _ => Err(kind_of(value, "write the path in quotes")),
+                        };
+                        (Some(value.shown.clone()), read.map(|key| named.keys = vec![key]))
+                    }
+                    "commands" => (Some(value.shown.clone()), commands(value).map(|list| named.commands = Some(list))),
+                    "channels" => (Some(value.shown.clone()), patterns(value).map(|list| named.channels = Some(list))),
+                    unknown => {
+                        let hint = nearest::hint(unknown, OPTIONS);
+                        (None, Err(Wrong { problem: "an API key has no such option".to_owned(), hint }))
+                    }
                 };
-                (Some(value.shown.clone()), read.map(|key| named.keys = vec![key]))
+                if let Err(wrong) = result {
+                    refuse(Some(key), at, shown, wrong);
+                }
             }
-            "commands" => (Some(value.shown.clone()), commands(value).map(|list| named.commands = Some(list))),
-            "channels" => (Some(value.shown.clone()), patterns(value).map(|list| named.channels = Some(list))),
-            unknown => {
-                let hint = nearest::hint(unknown, OPTIONS);
-                (None, Err(Wrong { problem: "an API key has no such option".to_owned(), hint }))
-            }
-        };
-        result.map_err(|wrong| refuse(Some(key), at, shown, wrong))?;
+        }
+        _ if !is_known => {}
+        _ => match secrets(value) {
+            Ok(keys) => named.keys = keys,
+            Err(wrong) => refuse(None, &value.at, None, wrong),
+        },
     }
-    Ok(named)
+    (is_known && problems.len() == before).then_some(named)
 }
 
 /// One key, or a list of them.
@@ -173,10 +183,14 @@ fn secret(text: &str) -> Result<Secret, Wrong> {
 }
 
 fn from_file(path: &Path) -> Result<Secret, Wrong> {
-    let text = std::fs::read_to_string(path).map_err(|error| Wrong {
-        problem: format!("{} cannot be read: {error}", path.display()),
-        hint: "a relative path begins at the configuration's own folder; the server's user must be able to read it"
-            .to_owned(),
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "make one with: (umask 077; openssl rand -hex 16 > FILE); a relative path begins at the configuration's own folder"
+            }
+            _ => "the server's user must be able to read it",
+        };
+        Wrong { problem: format!("{} cannot be read: {error}", path.display()), hint: hint.to_owned() }
     })?;
     secret(text.trim_end_matches(['\n', '\r']))
         .map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })

@@ -1,5 +1,5 @@
-//! What the rules say together: a rule that nothing reaches, a loose one that takes names from a stricter one below, and
-//! words that let nobody in.
+//! What the rules say together: a rule that nothing reaches, a loose one that takes names from a stricter one below, words
+//! that let nobody in, and channels that nobody can publish to.
 //!
 //! In: the rules in order, with their places. Out: problems, each at the rule that should be looked at.
 
@@ -10,9 +10,19 @@ use fanfare_hub::{Action, Pattern, Rule, Who, example_name};
 
 const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
 
-pub(super) fn rules(rules: &[(&Rule, &RulePlace)], history_bytes_max: usize, has_handlers: bool) -> Vec<Problem> {
+/// What else is configured, as far as it makes a difference for the rules.
+pub(super) struct Beside {
+    /// What all channels together may keep; `None` where that is not known.
+    pub(super) history_bytes_max: Option<usize>,
+    /// Whether the application has a key for the API, or is meant to.
+    pub(super) has_keys: bool,
+    /// Whether handlers in Rust can answer.
+    pub(super) has_handlers: bool,
+}
+
+pub(super) fn rules(rules: &[(&Rule, &RulePlace)], beside: &Beside) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut told = (false, false);
+    let mut told = Told::default();
     for (index, (rule, place)) in rules.iter().enumerate() {
         let earlier = &rules[..index];
         if let Some(problem) = unreachable(rule, place, earlier) {
@@ -20,7 +30,10 @@ pub(super) fn rules(rules: &[(&Rule, &RulePlace)], history_bytes_max: usize, has
             continue;
         }
         problems.extend(loose_before_strict(rule, place, earlier));
-        if rule.history.bytes > history_bytes_max && rule.history.count > 0 {
+        if let Some(history_bytes_max) = beside.history_bytes_max
+            && rule.history.bytes > history_bytes_max
+            && rule.history.count > 0
+        {
             problems.push(Problem {
                 severity: Severity::Warning,
                 at: place.of("history").unwrap_or(&place.at).clone(),
@@ -34,11 +47,28 @@ pub(super) fn rules(rules: &[(&Rule, &RulePlace)], history_bytes_max: usize, has
                 hint: "raise limits.history_bytes_max, or lower this".to_owned(),
             });
         }
-        if !has_handlers {
+        if !beside.has_handlers {
             problems.extend(nobody_known(rule, place, &mut told));
+            if !beside.has_keys {
+                problems.extend(nobody_publishes(rule, place, &mut told));
+            }
         }
     }
     problems
+}
+
+/// A file without a rule.
+pub(super) fn no_rules(path: &str) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        at: Source::File { path: path.into(), line: 0 },
+        key: "channels".to_owned(),
+        value: None,
+        problem: "there is no rule, so no channel can be used".to_owned(),
+        allowed: "it is taken".to_owned(),
+        hint: "add [[channels]] and below it: match = \"chat:*\", subscribe = \"anyone\", publish = \"subscriber\""
+            .to_owned(),
+    }
 }
 
 fn key(rule: &Rule, option: &str) -> String {
@@ -135,8 +165,16 @@ fn is_looser(rule: &Rule, than: &Rule, action: Action) -> bool {
         || level(rule, action, true) > level(than, action, true)
 }
 
+/// What has been told, as once is enough.
+#[derive(Default)]
+struct Told {
+    users: bool,
+    hook: bool,
+    publishers: bool,
+}
+
 /// The binary knows no users and has no handlers yet. Each kind is told once.
-fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut (bool, bool)) -> Vec<Problem> {
+fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem> {
     let warn = |at: &Source, option: &str, value: String, problem: &str, hint: &str| Problem {
         severity: Severity::Warning,
         at: at.clone(),
@@ -150,7 +188,7 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut (bool, bool)) -> Vec<
     let option_with =
         |who: Who| ACTIONS.into_iter().find(|action| words(rule, *action).contains(&who)).map(Action::option);
     let users = option_with(Who::Authenticated).or(rule.pattern.as_str().contains("{user}").then_some("match"));
-    if let Some(option) = users.filter(|_| !std::mem::replace(&mut told.0, true)) {
+    if let Some(option) = users.filter(|_| !std::mem::replace(&mut told.users, true)) {
         let value = match option {
             "match" => format!("{:?}", rule.pattern.as_str()),
             _ => "\"authenticated\"".to_owned(),
@@ -160,10 +198,27 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut (bool, bool)) -> Vec<
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
     }
     let hook = option_with(Who::Hook);
-    if let Some(option) = hook.filter(|_| !std::mem::replace(&mut told.1, true)) {
+    if let Some(option) = hook.filter(|_| !std::mem::replace(&mut told.hook, true)) {
         let problem = "`fanfare serve` has no handlers to ask, so no client gets in by this; HTTP hooks come later";
         let hint = "embed Fanfare and answer in `on_subscribe` or `on_publish`; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, "\"hook\"".to_owned(), problem, hint));
     }
     problems
+}
+
+/// Only the application may publish, and it has no key to do it with.
+fn nobody_publishes(rule: &Rule, place: &RulePlace, told: &mut Told) -> Option<Problem> {
+    let is_server_only = rule.publish.contains(&Who::Server) && level(rule, Action::Publish, true) == 0;
+    if !is_server_only || std::mem::replace(&mut told.publishers, true) {
+        return None;
+    }
+    Some(Problem {
+        severity: Severity::Warning,
+        at: place.of("publish").unwrap_or(&place.at).clone(),
+        key: key(rule, "publish"),
+        value: Some(show_who(&rule.publish)),
+        problem: "nobody can publish here: only the application may, by its API, and it has no API key".to_owned(),
+        allowed: "it is taken".to_owned(),
+        hint: "add [api_keys] and below it: backend = \"KEY\"; make a key with: openssl rand -hex 16".to_owned(),
+    })
 }

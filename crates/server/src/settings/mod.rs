@@ -88,8 +88,18 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// Flags, each with its text; a list as several of them.
     pub flags: Vec<(&'static Setting, String)>,
+    /// A key of the API besides those that are configured, named `dev`: where it comes from, and its text.
+    pub dev_key: Option<(Source, String)>,
     /// Whether handlers in Rust can answer: an embedding program has some, the binary has none.
     pub has_handlers: bool,
+}
+
+/// What could be taken of the sources, for whoever does not need all of it.
+pub struct Partial {
+    /// The settings, without what is wrong: a value that is not taken is the one of the next source, a rule is not there.
+    pub settings: Settings,
+    /// What is wrong, and what works and is probably not what was meant.
+    pub problems: Problems,
 }
 
 impl Default for Settings {
@@ -123,32 +133,53 @@ impl Settings {
     /// Puts the sources together and checks the whole.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order in which it was read: the file, the environment, the flags.
+    /// Everything that is wrong, in the order of the file, then of the environment and the flags.
     pub fn load(sources: Sources) -> Result<Settings, Problems> {
-        let Sources { defaults, file, environment, flags, has_handlers } = sources;
+        let Partial { mut settings, problems } = Settings::load_partial(sources)?;
+        if problems.errors().next().is_some() {
+            return Err(problems);
+        }
+        settings.warnings = problems.0;
+        Ok(settings)
+    }
+
+    /// The same for whoever asks about a part: what is wrong with one setting does not hide the others.
+    ///
+    /// # Errors
+    /// The file is no TOML, so that nothing of it is known.
+    pub fn load_partial(sources: Sources) -> Result<Partial, Problems> {
+        let Sources { defaults, file, environment, flags, dev_key, has_handlers } = sources;
         let mut loading = Loading { settings: defaults, problems: Vec::new() };
         let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let mut is_readable = true;
         if let Some((path, text)) = &file {
-            let (fields, problems) = written::parse(path, text, &variable);
-            let is_broken = !problems.is_empty();
-            loading.problems.extend(problems);
-            let folder = Path::new(path).parent().unwrap_or(Path::new(""));
-            if !is_broken {
-                loading.take_file(&fields, folder);
+            match written::parse(path, text, &variable) {
+                Ok((fields, problems)) => {
+                    loading.problems.extend(problems);
+                    loading.take_file(&fields, Path::new(path).parent().unwrap_or(Path::new("")));
+                }
+                Err(problems) => {
+                    loading.problems.extend(problems);
+                    is_readable = false;
+                }
             }
         }
         for (name, value) in environment.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             loading.take_variable(name, value);
         }
         loading.take_flags(&flags);
-        loading.check(has_handlers);
+        if let Some((at, key)) = dev_key {
+            loading.take_dev_key(at, &key);
+        }
+        loading.check(file.as_ref().map(|(path, _)| path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
-        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        // Variables of the file are told before the rest of it is looked at.
+        problems.sort_by_key(|problem| problem.at.line().unwrap_or(usize::MAX));
+        if !is_readable {
             return Err(Problems(problems));
         }
-        settings.warnings.append(&mut problems);
         settings.config.api_keys = settings.api_keys.iter().flat_map(NamedKey::api_keys).collect();
-        Ok(settings)
+        Ok(Partial { settings, problems: Problems(problems) })
     }
 
     /// What works, and is probably not what was meant.
@@ -231,7 +262,8 @@ pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Proble
     };
     let (mut defaults, environment) = (Settings::default(), process_environment());
     defaults.config.admin = AdminOn::Off; // within a program no port is opened that nobody asked for
-    let settings = Settings::load(Sources { defaults, file, environment, flags: Vec::new(), has_handlers: true })?;
+    let settings =
+        Settings::load(Sources { defaults, file, environment, flags: Vec::new(), dev_key: None, has_handlers: true })?;
     for warning in settings.warnings() {
         tracing::warn!("{}", warning.in_one_line());
     }
@@ -272,26 +304,30 @@ impl Loading {
     }
 
     fn take_key(&mut self, name: &str, value: &Written, folder: &Path) {
-        match keys::read(name, value, folder) {
-            Ok(key) => {
-                let keys = &mut self.settings.api_keys;
-                keys.retain(|other| other.name != key.name);
-                let is_same = |other: &&NamedKey| other.keys.iter().any(|other| key.keys.contains(other));
-                if let Some(other) = keys.iter().find(is_same) {
-                    self.problems.push(Problem {
-                        severity: Severity::Error,
-                        at: key.at.clone(),
-                        key: format!("api_keys.{name}"),
-                        value: None,
-                        problem: format!("it is the same text as {:?} ({})", other.name, other.at),
-                        allowed: "a text of its own for every name".to_owned(),
-                        hint: "make another with: openssl rand -hex 16".to_owned(),
-                    });
-                    return;
-                }
-                keys.push(key);
-            }
-            Err(problem) => self.problems.push(*problem),
+        let Some(key) = keys::read(name, value, folder, &mut self.problems) else { return };
+        let keys = &mut self.settings.api_keys;
+        keys.retain(|other| other.name != key.name);
+        let is_same = |other: &&NamedKey| other.keys.iter().any(|other| key.keys.contains(other));
+        if let Some(other) = keys.iter().find(is_same) {
+            self.problems.push(Problem {
+                severity: Severity::Error,
+                at: key.at.clone(),
+                key: format!("api_keys.{name}"),
+                value: None,
+                problem: format!("it is the same text as {:?} ({})", other.name, other.at),
+                allowed: "a text of its own for every name".to_owned(),
+                hint: "make another with: openssl rand -hex 16".to_owned(),
+            });
+            return;
+        }
+        keys.push(key);
+    }
+
+    /// It may be one of the file's keys too: then there is nothing to add.
+    fn take_dev_key(&mut self, at: Source, key: &str) {
+        let mut known = self.settings.api_keys.iter().flat_map(|named| &named.keys);
+        if !known.any(|known| known.expose() == key) {
+            self.take_key("dev", &Written::text(key, at), Path::new(""));
         }
     }
 
@@ -324,6 +360,9 @@ impl Loading {
     /// One value of one key, wherever it comes from.
     fn take(&mut self, key: &str, at: &Source, written: &Written) {
         let Some(setting) = Setting::of(key) else { return self.unknown(key, at, written) };
+        if written.is_unknown() {
+            return; // told already
+        }
         match setting.kind.set(written, &mut self.settings) {
             Ok(()) => {
                 self.settings.sources.insert(setting.key, at.clone());
@@ -360,6 +399,17 @@ impl Loading {
                 _ => "take it out; CHANGELOG.md tells when it comes",
             };
             return self.refuse(key, at, shown, &problem, "nothing, in this version", hint);
+        }
+        if key == "api_key" {
+            let problem = "there is no such setting: keys have names";
+            let hint = match at {
+                Source::Environment(_) => format!(
+                    "the key of `fanfare dev` and of `fanfare publish` is FANFARE_API_KEY, with one underscore; a server's keys stand in \
+                     [api_keys], or in {PREFIX}API_KEYS__NAME; unset this one"
+                ),
+                _ => "write [api_keys] and below it: backend = \"key\"".to_owned(),
+            };
+            return self.refuse(key, at, None, problem, "[api_keys] with a key for each name", &hint);
         }
         if first == "api_keys" {
             let hint = "write [api_keys] and below it: name = \"key\"";
@@ -414,16 +464,16 @@ impl Loading {
         self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
     }
 
-    /// What only the whole can tell.
-    fn check(&mut self, has_handlers: bool) {
+    /// What only the whole can tell. What follows from something that has been told is not told again.
+    fn check(&mut self, file: Option<&str>, has_handlers: bool) {
         let limits = &self.settings.config.limits;
         let pairs =
             [("limits.outbox_bytes_max", limits.outbox_bytes_max), ("limits.page_bytes_max", limits.page_bytes_max)];
         let message_bytes_max = limits.message_bytes_max;
         for (key, found) in pairs {
-            if found < message_bytes_max {
+            let other = "limits.message_bytes_max";
+            if found < message_bytes_max && !self.is_wrong(key) && !self.is_wrong(other) {
                 // Blame what somebody wrote.
-                let other = "limits.message_bytes_max";
                 let blamed = if self.settings.sources.contains_key(key) { key } else { other };
                 let at = self.settings.sources.get(blamed).cloned().unwrap_or(Source::Default);
                 let shown = Setting::of(blamed).map(|setting| self.settings.shown(setting));
@@ -437,7 +487,28 @@ impl Loading {
             }
         }
         let rules: Vec<(&Rule, &RulePlace)> = self.settings.config.rules.iter().zip(&self.settings.places).collect();
-        self.problems.extend(lint::rules(&rules, self.settings.config.limits.history_bytes_max, has_handlers));
+        let history_bytes_max = "limits.history_bytes_max";
+        let beside = lint::Beside {
+            history_bytes_max: (!self.is_wrong(history_bytes_max))
+                .then_some(self.settings.config.limits.history_bytes_max),
+            has_keys: !self.settings.api_keys.is_empty() || self.is_wrong("api_keys"),
+            has_handlers,
+        };
+        let mut found = lint::rules(&rules, &beside);
+        if let Some(path) = file
+            && self.settings.config.rules.iter().next().is_none()
+            && self.problems.is_empty()
+            && !has_handlers
+        {
+            found.push(lint::no_rules(path));
+        }
+        self.problems.append(&mut found);
+    }
+
+    /// Whether something has been found wrong with this setting, or with what is below it.
+    fn is_wrong(&self, key: &str) -> bool {
+        let is_it = |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.problems.iter().any(|problem| problem.severity == Severity::Error && is_it(&problem.key))
     }
 }
 

@@ -74,6 +74,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// True where it is about the rules: who asks about these needs nothing else to be right.
+    pub fn is_about_rules(&self) -> bool {
+        self.key.strip_prefix("channels").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
     /// All of it in one line, for a log.
     pub fn in_one_line(&self) -> String {
         format!("{}; allowed: {}; hint: {}", self.sentence(), self.allowed, self.hint)
@@ -97,9 +102,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, in the order of the file; at least one is an error.
+/// Everything that is wrong, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Those that are not taken.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter().filter(|problem| problem.severity == Severity::Error)
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ pub fn reference_page() -> String {
         }
     }
     page.push_str(PAGE_RULES);
-    page.push_str("\n| option | default | allowed | what it does |\n|---|---|---|---|\n");
+    page.push_str("\nA rule's options:\n\n| option | default | allowed | what it does |\n|---|---|---|---|\n");
     for option in RULE_OPTIONS {
         let row = [cell(option.default), cell(option.allowed), cell(&squeezed(option.doc))].join(" | ");
         let _ = writeln!(page, "| `{}` | {row} |", option.key);
@@ -43,8 +43,9 @@ pub fn reference_page() -> String {
     page
 }
 
-/// A file with every setting in it, commented out with its default, and rules to begin with.
-pub fn commented_file() -> String {
+/// A file with every setting in it, commented out with its default, rules to begin with, and a key for the application:
+/// `backend` is its value, in TOML.
+pub fn commented_file(backend: &str) -> String {
     let mut file = String::from(FILE_HEAD);
     for (section, about) in SECTIONS {
         if !section.is_empty() {
@@ -52,13 +53,14 @@ pub fn commented_file() -> String {
         }
         for setting in SETTINGS.iter().filter(|setting| setting.section() == *section) {
             let _ = write!(file, "\n{}", comment(setting.doc));
-            if let Some(default) = setting.default {
-                let _ = writeln!(file, "# Default: {default}.");
-            }
-            let _ = writeln!(file, "#{} = {}", setting.name(), setting.default_toml());
+            let _ = match setting.default {
+                // What depends on the machine cannot stand there as the default.
+                Some(default) => writeln!(file, "# Default: {default}. Another would be: {} = 4", setting.name()),
+                None => writeln!(file, "#{} = {}", setting.name(), setting.default_shown()),
+            };
         }
     }
-    file.push_str(FILE_KEYS);
+    let _ = writeln!(file, "{FILE_KEYS}backend = {backend}");
     file.push_str(FILE_RULES);
     for option in RULE_OPTIONS {
         let _ = writeln!(file, "{}#     {}", comment(&format!("  {}: {}", option.key, option.doc)), option.allowed);
@@ -175,7 +177,10 @@ A value is taken from the first of these that has it:
 Rules and API keys with restrictions stand in the file only. What is not known is refused, in all three places, with the
 nearest name that is.
 
-In the file, `${NAME}` in a string is the variable `NAME` of the environment, which must be set; `$${` is a plain `${`.
+In the file, `${NAME}` in a string is the variable `NAME` of the environment; `$${` is a plain `${`. `serve` needs all of them to be set.
+Without one `fanfare check` tells it beside everything else that is wrong, `fanfare config` prints the rest, and `fanfare why` answers
+as long as it is not a rule that needs it: so neither needs the secrets of production.
+
 Bytes are written `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000), times `"500ms"`, `"10s"`, `"5m"`, `"24h"`, `"7d"`, rates
 `"20/s"` or `"100/10s"`.
 
@@ -192,9 +197,9 @@ it**, and no other is looked at. A channel that no rule matches cannot be used.
 
 ```toml
 [[channels]]
-match     = "inbox:{user}"
-subscribe = "authenticated"
-publish   = "server"
+match     = "news:**"           # ** is the rest, * is one segment
+subscribe = "anyone"
+publish   = "server"            # the application alone, by its API
 
 [[channels]]
 match     = "chat:*"
@@ -216,7 +221,19 @@ rate      = "20/s"
 | `nobody` | no client |
 
 A list lets in whom any of its words does. `fanfare check` refuses a rule that no name reaches, and warns of a loose rule above
-a stricter one that it crosses.
+a stricter one that it crosses, and of `server` where the application has no API key.
+
+A channel can be one user's: `{user}` is the caller's user id, and whoever is another, or nobody, is denied.
+
+```toml
+[[channels]]
+match     = "inbox:{user}"
+subscribe = "authenticated"
+publish   = "server"
+```
+
+Users are named by the handlers of a program that [embeds Fanfare](../README.md#within-your-rust-program) and reads this file
+(`Builder::config_file`). `fanfare serve` knows none yet: there such a rule lets no client in, and `check` and `serve` warn of it.
 "#;
 
 const PAGE_KEYS: &str = r#"
@@ -251,11 +268,13 @@ const FILE_HEAD: &str = "\
 ";
 
 const FILE_KEYS: &str = r##"
-# Keys with which an application uses the HTTP API. Make one with: openssl rand -hex 16
+# Keys with which an application uses the HTTP API, each with a name. `fanfare init` has made this one; another is made by
+# openssl rand -hex 16. It may stand here in quotes, in a file of its own, or in the environment ("${BACKEND_API_KEY}"),
+# and may be for some commands and channels only:
+#
+#     news = { key_file = "/run/secrets/news", commands = ["publish"], channels = ["news:**"] }
 [api_keys]
 
-#backend = "${BACKEND_API_KEY}"
-#news = { key_file = "/run/secrets/news", commands = ["publish"], channels = ["news:**"] }
 "##;
 
 const FILE_RULES: &str = "
@@ -265,7 +284,14 @@ const FILE_RULES: &str = "
 ";
 
 const FILE_EXAMPLES: &str = r#"
-# Everybody may chat, in any room: the demo's page works with this rule and [chat] enabled = true.
+# Everybody may listen, the application alone may speak, with its API key.
+[[channels]]
+match     = "news:**"
+subscribe = "anyone"
+publish   = "server"
+history   = { size = 1000, ttl = "24h" }
+
+# Everybody may chat, in any room. (Clients of the chat protocol need [chat] enabled = true as well.)
 [[channels]]
 match     = "chat:*"
 subscribe = "anyone"
@@ -274,11 +300,4 @@ signal    = "subscriber"
 history   = { size = 100, ttl = "10m" }
 presence  = true
 rate      = "20/s"
-
-# Everybody may listen, the application alone may speak.
-[[channels]]
-match     = "news:**"
-subscribe = "anyone"
-publish   = "server"
-history   = { size = 1000, ttl = "24h" }
 "#;

@@ -197,9 +197,4 @@ impl Setting {
     pub fn default_shown(&self) -> String {
         self.default.map_or_else(|| self.kind.show(&mut Settings::default()), str::to_owned)
     }
-
-    /// The default as TOML, as far as it does not depend on the machine.
-    pub(super) fn default_toml(&self) -> String {
-        if self.default.is_some() { "4".to_owned() } else { self.kind.show(&mut Settings::default()) }
-    }
 }

@@ -10,6 +10,7 @@ fn sources(file: &str) -> Sources {
         file: Some(("f.toml".to_owned(), file.to_owned())),
         environment: Vec::new(),
         flags: Vec::new(),
+        dev_key: None,
         has_handlers: true,
     }
 }
@@ -190,20 +191,19 @@ fn what_differs_from_a_running_server_is_named() {
 
 #[test]
 fn the_file_to_begin_with_is_good_and_says_nothing() {
-    let settings = Settings::load(Sources { has_handlers: false, ..sources(&commented_file()) });
+    let file = commented_file("\"0123456789abcdef\"");
+    let settings = Settings::load(Sources { has_handlers: false, ..sources(&file) });
     let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(settings.warnings(), []);
     assert!(settings.config.rules.iter().count() > 0);
-    assert!(settings.differing(&Settings::default()).is_empty(), "it changes no setting");
+    assert_eq!(settings.differing(&Settings::default()), ["api_keys"], "it changes no other setting");
 }
 
 /// Every setting in it reads back when its `#` is taken away, as it says.
 #[test]
 fn the_file_to_begin_with_is_good_with_everything_switched_on() {
-    let key_lines = |line: &&str| !line.starts_with("#backend") && !line.starts_with("#news");
-    let file: Vec<String> = commented_file()
+    let file: Vec<String> = commented_file("\"0123456789abcdef\"")
         .lines()
-        .filter(key_lines)
         .map(|line| match line.strip_prefix('#') {
             Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
             _ => line.to_owned(),
@@ -211,7 +211,97 @@ fn the_file_to_begin_with_is_good_with_everything_switched_on() {
         .collect();
     let settings = load(&file.join("\n"));
     let from_file = |setting: &&Setting| settings.source(setting).line().is_some();
-    assert_eq!(SETTINGS.iter().filter(from_file).count(), SETTINGS.len());
+    let depends_on_the_machine = SETTINGS.iter().filter(|setting| setting.default.is_some()).count();
+    assert_eq!(SETTINGS.iter().filter(from_file).count(), SETTINGS.len() - depends_on_the_machine);
+    assert!(settings.differing(&Settings::default()) == ["api_keys"], "each is the default, as the file says");
+}
+
+/// An unset variable is one mistake among others: it hides none, and nothing follows from it.
+#[test]
+fn an_unset_variable_hides_no_other_mistake_and_makes_none() {
+    let file = "shards = 0\nlisten = [\"127.0.0.1:${PORT}\"]\n[limits]\noutbox_bytes_max = \"${SIZE}\"\nmessage_bytes_max = \"1MB\"\n\
+                page_bytes_max = \"2MB\"\nkesy_max = \"${SIZE}\"\n[api_keys]\na = { key = \"${A}\", commands = [\"fly\"], channels = [] }\n\
+                [[channels]]\nmatch = \"${A}:${B}\"\npublish = \"server\"\nenter = \"anyone\"\npresence = \"${A}\"\nslow = \"no\"\n\
+                [[channels]]\nmatch = \"b\"\npublish = \"server\"\nhistory = { size = \"${A}\", ttl = 5 }\n";
+    let sources = Sources { has_handlers: false, ..sources(file) };
+    let Err(problems) = Settings::load(sources) else { panic!("much is wrong") };
+    let found: Vec<(usize, &str)> =
+        problems.0.iter().map(|one| (one.at.line().unwrap_or_default(), one.problem.as_str())).collect();
+    let expected = [
+        (1, "it is less than is possible"),
+        (2, "the variable PORT is not set"),
+        (4, "the variable SIZE is not set"),
+        (7, "the variable SIZE is not set"),
+        (7, "there is no such setting"),
+        (9, "the variable A is not set"),
+        (9, "\"fly\" is no command of the API"),
+        (9, "the key could name no channel"),
+        (11, "the variables A and B are not set"),
+        (14, "the variable A is not set"),
+        (15, "\"no\" is not one of the words"),
+        (19, "the variable A is not set"),
+        (19, "it has no unit"),
+    ];
+    assert_eq!(found, expected, "{problems}");
+    for (index, export) in
+        [(1, "export PORT=…"), (5, "export A=\"$(openssl rand -hex 16)\""), (8, "export A=…; export B=…")]
+    {
+        assert!(problems.0[index].hint.ends_with(export), "{}", problems.0[index]);
+    }
+}
+
+#[test]
+fn what_is_good_is_there_beside_what_is_not_taken() {
+    let file = "shards = 3\nlisten = \"127.0.0.1:${PORT}\"\n[api_keys]\na = \"${A}\"\nb = \"0123456789abcdef\"\n\
+                [[channels]]\nmatch = \"a\"\npublish = \"servr\"\n[[channels]]\nmatch = \"b\"\n";
+    let partial = Settings::load_partial(sources(file)).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(partial.settings.config.shards, 3);
+    assert_eq!(partial.settings.api_keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(partial.settings.rules().map(|(rule, _)| rule.pattern.as_str()).collect::<Vec<_>>(), ["b"]);
+    let about_rules: Vec<bool> = partial.problems.errors().map(Problem::is_about_rules).collect();
+    assert_eq!(about_rules, [false, false, true]);
+    assert!(Settings::load_partial(sources("shards = \n")).is_err(), "of what is no TOML nothing is known");
+}
+
+#[test]
+fn a_key_of_dev_is_one_more_and_may_be_one_of_the_files() {
+    let load = |file: &str, key: &str| {
+        let dev_key = Some((Source::Flag("--api-key".into()), key.to_owned()));
+        Settings::load(Sources { dev_key, has_handlers: false, ..sources(file) })
+    };
+    let names = |settings: Settings| settings.api_keys.into_iter().map(|key| key.name).collect::<Vec<_>>();
+    let file = "[api_keys]\na = \"0123456789abcdef\"\n[[channels]]\nmatch = \"a\"\n";
+    assert_eq!(names(load(file, "0123456789abcdeF").expect("good")), ["a", "dev"]);
+    assert_eq!(names(load(file, "0123456789abcdef").expect("good")), ["a"]);
+    let problems = load("", "abc").expect_err("it is too short");
+    let said = problems.to_string();
+    assert!(said.starts_with("error: --api-key: api_keys.dev: a key of 3 characters is too short\n"), "{said}");
+    // And so there is somebody who publishes.
+    let rule = "[[channels]]\nmatch = \"a\"\npublish = \"server\"\n";
+    assert_eq!(load(rule, "0123456789abcdef").expect("good").warnings(), []);
+    assert_eq!(Settings::load(sources(rule)).expect("good").warnings(), [], "handlers publish without a key");
+}
+
+#[test]
+fn channels_that_nobody_publishes_to_are_told_once() {
+    let rules = |publish: &[&str]| -> String {
+        let rule =
+            |(index, publish): (usize, &&str)| format!("[[channels]]\nmatch = \"a{index}\"\npublish = {publish}\n");
+        publish.iter().enumerate().map(rule).collect()
+    };
+    let warnings = |file: String| {
+        let settings = Settings::load(Sources { has_handlers: false, ..sources(&file) });
+        let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
+        settings
+            .warnings()
+            .iter()
+            .map(|one| (one.at.line(), one.problem.starts_with("nobody can publish")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(rules(&["\"anyone\"", "\"server\"", "\"server\""])), [(Some(6), true)]);
+    assert_eq!(warnings(rules(&["[\"server\", \"authenticated\"]"])), [(Some(3), false)], "some users may, later");
+    assert_eq!(warnings(format!("[api_keys]\na = \"0123456789abcdef\"\n{}", rules(&["\"server\""]))), []);
+    assert_eq!(warnings(String::new()), [(Some(0), false)], "a file without rules");
 }
 
 #[test]

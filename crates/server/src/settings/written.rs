@@ -3,9 +3,11 @@
 //!
 //! In: the text of a TOML file. Out: its fields in order, or what is wrong with its syntax. `${NAME}` in a string is the
 //! environment's variable of that name, `$${` is a plain `${`; a string with a variable in it may stand for a number or a
-//! switch too, as every text of the environment may.
+//! switch too, as every text of the environment may. A variable that is not set is told here, and its value is
+//! [`Raw::Unknown`] from then on: the rest of the file is read as if nothing had happened.
 
 use super::problem::{Problem, Severity, Source};
+use super::units::Wrong;
 use std::ops::Range;
 use std::sync::Arc;
 use toml::Spanned;
@@ -31,6 +33,8 @@ pub(super) enum Raw {
     Table(Vec<Field>),
     /// A float or a date: no setting is one.
     Other(&'static str),
+    /// A text whose variable is not set. That has been told; what it would be nobody knows.
+    Unknown,
 }
 
 /// A key with its value.
@@ -57,6 +61,16 @@ impl Written {
             Raw::List(_) => "a list",
             Raw::Table(_) => "a table",
             Raw::Other(kind) => kind,
+            Raw::Unknown => "not known",
+        }
+    }
+
+    /// True where something of it is not known, and that has been told. (A table is as good as its fields.)
+    pub(super) fn is_unknown(&self) -> bool {
+        match &self.raw {
+            Raw::Unknown => true,
+            Raw::List(list) => list.iter().any(Written::is_unknown),
+            _ => false,
         }
     }
 }
@@ -64,15 +78,22 @@ impl Written {
 /// Variables of the environment, by name.
 pub(super) type Variables<'v> = &'v dyn Fn(&str) -> Option<String>;
 
-/// Reads a file's text. Where its syntax is broken, only that is told: what would follow from it is noise.
-pub(super) fn parse(path: &str, text: &str, variables: Variables<'_>) -> (Vec<Field>, Vec<Problem>) {
+/// Reads a file's text: its fields, and what is wrong with their variables.
+///
+/// # Errors
+/// Its syntax is broken. Then only that is told: what would follow from it is noise.
+pub(super) fn parse(
+    path: &str,
+    text: &str,
+    variables: Variables<'_>,
+) -> Result<(Vec<Field>, Vec<Problem>), Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut file = File { path: path.into(), text, variables, problems: Vec::new() };
     if errors.is_empty() {
         let fields = file.fields("", table.get_ref());
-        (fields, file.problems)
+        Ok((fields, file.problems))
     } else {
-        (Vec::new(), errors.iter().map(|error| file.syntax(error)).collect())
+        Err(errors.iter().map(|error| file.syntax(error)).collect())
     }
 }
 
@@ -108,17 +129,16 @@ impl File<'_> {
         let shown = self.shown(value.span());
         let mut loose = false;
         let raw = match value.get_ref() {
-            DeValue::String(text) => match self.expand(text) {
+            DeValue::String(text) => match self.expand(key, text) {
                 Ok(expanded) => {
                     loose = expanded != **text;
                     Raw::Text(expanded)
                 }
-                Err(problem) => {
-                    let hint = "set the variable, or write \"$${\" for a plain \"${\"".to_owned();
+                Err(Wrong { problem, hint }) => {
                     let allowed = "${NAME} of a variable that is set".to_owned();
                     let (at, key, value) = (at.clone(), key.to_owned(), Some(shown.clone()));
                     self.problems.push(Problem { severity: Severity::Error, at, key, value, problem, allowed, hint });
-                    Raw::Text(text.to_string())
+                    Raw::Unknown
                 }
             },
             DeValue::Integer(number) => {
@@ -146,8 +166,10 @@ impl File<'_> {
         }
     }
 
-    fn expand(&self, text: &str) -> Result<String, String> {
-        let (mut expanded, mut rest) = (String::new(), text);
+    /// Puts the variables in. `key` is whose value it is: how to make one depends on it.
+    fn expand(&self, key: &str, text: &str) -> Result<String, Wrong> {
+        let plain = |problem: String| Wrong { problem, hint: "a plain \"${\" is written \"$${\"".to_owned() };
+        let (mut expanded, mut rest, mut unset) = (String::new(), text, Vec::new());
         while let Some(start) = rest.find("${") {
             let before = &rest[..start];
             if let Some(plain) = before.strip_suffix('$') {
@@ -158,17 +180,32 @@ impl File<'_> {
             }
             expanded.push_str(before);
             let name_on = &rest[start + 2..];
-            let end = name_on.find('}').ok_or("`${` is not closed by a `}`")?;
+            let end = name_on.find('}').ok_or_else(|| plain("`${` is not closed by a `}`".to_owned()))?;
             let name = &name_on[..end];
             let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             if !is_name {
-                return Err(format!("{name:?} is no name of a variable: letters, digits and _ only, no defaults"));
+                let problem = format!("{name:?} is no name of a variable: letters, digits and _ only, no defaults");
+                return Err(plain(problem));
             }
-            expanded.push_str(&(self.variables)(name).ok_or_else(|| format!("the variable {name} is not set"))?);
+            match (self.variables)(name) {
+                Some(value) => expanded.push_str(&value),
+                None if unset.contains(&name) => {}
+                None => unset.push(name),
+            }
             rest = &name_on[end + 1..];
         }
         expanded.push_str(rest);
-        Ok(expanded)
+        if unset.is_empty() {
+            return Ok(expanded);
+        }
+        let names = unset.join(" and ");
+        let problem = match unset.len() {
+            1 => format!("the variable {names} is not set"),
+            _ => format!("the variables {names} are not set"),
+        };
+        let value = if key.starts_with("api_keys.") { "\"$(openssl rand -hex 16)\"" } else { "…" };
+        let exports: Vec<String> = unset.iter().map(|name| format!("export {name}={value}")).collect();
+        Err(Wrong { problem, hint: format!("set it for this command and for the server: {}", exports.join("; ")) })
     }
 
     /// The parser's word on a line that it cannot read.
