@@ -52,6 +52,13 @@ fn every_command_goes_through_tls_and_comes_back_after_a_cut() {
     assert_eq!([&subscriber.json()["data"], &subscriber.json()["data"]], [&json!(3), &json!(4)]);
     assert_eq!(call(&["channels"], "").lines().count(), 1);
     assert_eq!(call(&["disconnect", "--user", "nobody"], ""), "{\"sessions\":0}\n");
+    // Without a word on it, whom the system trusts is trusted; there it is told by a variable.
+    let mut command = fanfare(&["channels", "--url", &url, "--api-key", KEY]);
+    command.env("SSL_CERT_FILE", ca.path()).env_remove("SSL_CERT_DIR");
+    assert_eq!(run_command(command, "").good().lines().count(), 1);
+    let mut command = fanfare(&["channels", "--url", &url, "--api-key", KEY]);
+    command.env("SSL_CERT_FILE", "/nowhere/ca.pem").env_remove("SSL_CERT_DIR");
+    run_command(command, "").bad(1, &["this system names no certificate authority to trust: ", "hint: install"]);
     // What a browser's program has as its address names the same server.
     let native = format!("wss://localhost:{}/v1/ws", proxy.port);
     run(&["publish", "a", "5", "--url", &native, "--cacert", ca.path(), "--api-key", KEY], "").good();
