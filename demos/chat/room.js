@@ -9,6 +9,9 @@
 //
 // People are counted by connection: after a broken network the server may see somebody's new connection before it gives up
 // the old one, and the `leave` of the old one must not make them vanish.
+//
+// Only who has joined is here. A message proves nothing of that: an application publishes into a room by the HTTP API, and
+// a native client may speak in it without having entered.
 
 /** A typing note with no successor fades after this time; senders repeat it every `TYPING_SEND_MS`. */
 export const TYPING_SHOWN_MS = 5_000
@@ -71,11 +74,9 @@ export class Room {
       case 'message':
         if (typeof frame.content !== 'string') return null
         this.#typing.delete(userId)
-        if (!own) this.#seen(userId, username)
         return { show: 'message', userId, username, content: frame.content, timestamp: Number.isFinite(frame.timestamp) ? frame.timestamp : now, own }
       case 'typing':
         if (own) return null
-        this.#seen(userId, username)
         this.#typing.set(userId, { username, until: now + TYPING_SHOWN_MS })
         return null
       case 'join':
@@ -116,10 +117,5 @@ export class Room {
   #add(userId, username) {
     const connections = (this.#people.get(userId)?.connections ?? 0) + 1
     this.#people.set(userId, { username, connections })
-  }
-
-  /** Somebody we had missed speaks: then they are here. */
-  #seen(userId, username) {
-    if (!this.#people.has(userId)) this.#add(userId, username)
   }
 }

@@ -197,6 +197,8 @@ impl CoreClient {
             }
             Event::Gap { position, .. } => {
                 *gaps += 1;
+                // What follows is above it, the `recent` page too.
+                followed.is_new = false;
                 followed.at = Some(position);
             }
             Event::Message { publication, position } => {

@@ -61,6 +61,16 @@ describe('rooms', () => {
     assert.equal(room.handle(frame('leave', 'ann'), 0), null, 'nobody leaves twice')
   })
 
+  test('who speaks or types without having joined is heard, and not here', () => {
+    const room = new Room('me')
+    room.handle({ type: 'room_state', users: [{ userId: 'ann', username: 'Ann' }] }, 0)
+    assert.equal(room.handle(frame('message', 'server', { content: 'x' }), 0).show, 'message')
+    room.handle(frame('typing', 'native'), 0)
+    assert.deepEqual(room.typing(1), ['NATIVE'])
+    assert.deepEqual(names(room), ['ann'])
+    assert.equal(room.handle(frame('leave', 'server'), 0), null)
+  })
+
   test('who returns after we were cut off is no news, who is new is', () => {
     const room = new Room('me')
     room.handle({ type: 'room_state', users: [{ userId: 'ann', username: 'Ann' }] }, 0)

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { after, afterEach, before, describe, test } from 'node:test'
+import WebSocket from 'ws'
 import { launchBrowser, watch } from './support/browser.mjs'
 import { ChatClient, freshRoom } from './support/chat.mjs'
 import { startServer } from './support/server.mjs'
@@ -212,6 +213,38 @@ describe('a connection that breaks', options, () => {
 })
 
 describe('what comes from others', options, () => {
+  test('by the HTTP API or the native protocol is shown, and puts nobody into the list', async () => {
+    const room = freshRoom()
+    const ada = await visit('Ada', room)
+    const bob = await visit('Bob', room)
+    await hasPeople(ada, ['Ada', 'Bob'])
+    const response = await fetch(`${server.url}/api/v1/publish`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${/^API key: (\S+)$/m.exec(server.output)[1]}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ channel: `chat:${room}`, data: { content: 'from the application' } }),
+    })
+    assert.equal(response.status, 200)
+    await sees(ada, 'from the application')
+    const native = new WebSocket(`${server.ws}v1/ws`, 'fanfare.v1')
+    const told = await new Promise((resolve, reject) => {
+      native.onopen = () => {
+        native.send(JSON.stringify({ type: 'connect', id: 1 }))
+        native.send(JSON.stringify({ type: 'publish', id: 2, channel: `chat:${room}`, data: { content: 'from a program', username: 'Robot' } }))
+      }
+      native.onmessage = event => JSON.parse(event.data).id === 2 && resolve(JSON.parse(event.data))
+      native.onerror = () => reject(new Error('the native connection failed'))
+    })
+    assert.equal(told.type, 'published')
+    await sees(ada, 'from a program')
+    // What comes after a join was drawn after the messages before it.
+    const raw = await ChatClient.join(server.ws, 'raw', room, 'Zoe')
+    await hasPeople(ada, ['Ada', 'Bob', 'Zoe'])
+    await raw.close()
+    await hasPeople(ada, ['Ada', 'Bob'])
+    await hasPeople(bob, ['Bob', 'Ada'])
+    native.close()
+  })
+
   test('is text and nothing else, in messages and in names', async () => {
     const room = freshRoom()
     const ada = await visit('Ada', room)

@@ -1,6 +1,8 @@
 //! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
 
 use fanfare::ServeError;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// An end that is told to the user.
@@ -35,13 +37,20 @@ impl Failure {
 
     pub(crate) fn report(&self) -> ExitCode {
         if !self.sentence.is_empty() {
-            eprintln!("error: {}", self.sentence);
+            tell(format_args!("error: {}", self.sentence));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("\nhint: {hint}");
+            tell(format_args!("\nhint: {hint}"));
         }
         ExitCode::from(self.status)
     }
+}
+
+/// A line on stderr, without the control characters with which somebody else's words could rule a terminal. That nobody reads it
+/// (`2>&1 | head -1`) is no reason for anything, least of all for a panic, as `eprintln!` has it.
+pub(crate) fn tell(line: impl Display) {
+    let line: String = line.to_string().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl From<ServeError> for Failure {

@@ -1,6 +1,6 @@
 //! A flag for every setting, made from the table of settings, and what is read with them: the file, the environment.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use clap::builder::ArgAction;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;
@@ -171,7 +171,7 @@ pub(crate) fn point_to_the_right_one(error: &mut Error, line: impl Iterator<Item
 
 /// Tells of all that is wrong. What ends the command is how many there are.
 pub(crate) fn refused(problems: &Problems) -> Failure {
-    eprintln!("{problems}\n");
+    tell(format_args!("{problems}\n"));
     let errors = problems.errors().count();
     let sentence =
         if errors == 1 { "1 setting is not taken".to_owned() } else { format!("{errors} settings are not taken") };
@@ -181,6 +181,6 @@ pub(crate) fn refused(problems: &Problems) -> Failure {
 /// Tells of what is taken, and is probably not what was meant.
 pub(crate) fn warn(settings: &Settings) {
     for warning in settings.warnings() {
-        eprintln!("{warning}\n");
+        tell(format_args!("{warning}\n"));
     }
 }

@@ -4,7 +4,7 @@
 //! The key has a file of its own, which only its owner reads: so the configuration holds no secret and can be kept with the
 //! application's source. On the standard output there is one text only, and the key stands in it.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use crate::flags::{FILE, random_key};
 use fanfare::settings::commented_file;
 use std::fs::OpenOptions;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let text = commented_file(&format!("{:?}", random_key()?));
         let _ = std::io::stdout().write_all(text.as_bytes()); // a closed pipe is no failure of ours
         if !std::io::stdout().is_terminal() {
-            eprintln!("it holds a new API key: keep others from reading it");
+            tell(format_args!("it holds a new API key: keep others from reading it"));
         }
         return Ok(());
     }
@@ -44,11 +44,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match write_new(&key, 0o600, &format!("{}\n", random_key()?)) {
         Ok(()) => {
             println!("{}", key.display());
-            eprintln!("{} is your application's API key: only you can read it", key.display());
+            tell(format_args!("{} is your application's API key: only you can read it", key.display()));
         }
         // Of an earlier configuration: an application may know it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            eprintln!("{} is your application's API key: it is there already, and stays", key.display());
+            tell(format_args!("{} is your application's API key: it is there already, and stays", key.display()));
         }
         Err(error) => {
             let failure = Failure::users(format!("cannot write the API key to {}: {error}", key.display()));

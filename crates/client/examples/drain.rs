@@ -152,7 +152,7 @@ async fn subscribe(url: String, mut last: watch::Receiver<Option<u64>>) -> Resul
                     None => return,
                 },
                 Ok(()) = status.changed() => match &status.borrow_and_update().state {
-                    State::Waiting { until_ms, failures: 1 } => {
+                    State::Waiting { until_ms, failures: 1, .. } => {
                         let due_ms = until_ms.saturating_sub(start.elapsed().as_millis() as u64);
                         note(&|seen| {
                             seen.away.get_or_insert_with(Instant::now);

@@ -7,7 +7,7 @@ mod support;
 
 use fanfare_client::core::{CallError, EndReason, Event, State};
 use fanfare_client::{
-    Client, ConnectError, Data, HistoryFrom, PresenceKind, Publish, RpcError, Subscribe, Subscription,
+    Client, ConnectError, Data, HistoryFrom, PresenceKind, Problem, Publish, RpcError, Subscribe, Subscription,
 };
 use std::sync::atomic::Ordering;
 use support::Server;
@@ -192,31 +192,90 @@ async fn a_first_attempt_that_fails_says_why() {
     // A port that was free a moment ago.
     let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = Client::connect(format!("ws://{address}")).await.unwrap_err();
-    assert!(matches!(&error, ConnectError::Failed { problem } if problem.contains("refused")), "{error}");
-    assert!(matches!(Client::connect("wss://localhost").await, Err(ConnectError::Url(_))));
+    let ConnectError::Failed { problem } = &error else { panic!("{error:?}") };
+    assert_eq!(problem.to_string(), format!("{address}: Connection refused"));
+    assert!(matches!(Client::connect("ftp://localhost").await, Err(ConnectError::Url(_))));
+    // RFC 6761: `.invalid` never leads anywhere.
+    let error = Client::connect("ws://fanfare.invalid").await.unwrap_err();
+    let ConnectError::Failed { problem: Problem::Name { host, .. } } = &error else { panic!("{error:?}") };
+    assert_eq!(&**host, "fanfare.invalid");
 }
 
-/// An HTTP server that knows no WebSocket is not asked again.
+/// Whatever answers, one line says what; and a server that knows no WebSocket is not asked again.
 #[tokio::test]
 async fn a_server_that_speaks_something_else_is_left_alone() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    for (answer, ends) in [
-        ("HTTP/1.1 404 Not Found\r\n\r\n", true),
-        ("SSH-2.0-OpenSSH\r\n", true),
-        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", false),
-    ] {
+    let long = format!("HTTP/1.1 200 {}\r\nX: {}", "y".repeat(500), "z".repeat(20_000));
+    let rows = [
+        ("HTTP/1.1 404 Not Found\r\n\r\n", true, "the answer is 404 Not Found"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
+            true,
+            "the answer is 200 OK",
+        ),
+        (
+            "HTTP/1.1 301 Moved Permanently\r\nLocation: https://x/v1/ws\r\n\r\n",
+            true,
+            "the answer is 301 Moved Permanently, to https://x/v1/ws; redirects are not followed",
+        ),
+        (
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 37\r\n\r\n{\"code\":\"denied\",\"message\":\"by \\nus\"}",
+            true,
+            "the answer is 403 Forbidden: by  us",
+        ),
+        ("SSH-2.0-OpenSSH\r\n", true, "it does not speak HTTP: it answered \"SSH-2.0-OpenSSH\""),
+        (&long, true, "it does not speak HTTP: the head of its answer has more than 16384 bytes"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            true,
+            "it does not speak fanfare.v1: Sec-WebSocket-Accept is \"\"",
+        ),
+        ("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n", false, "the answer is 503 Service Unavailable"),
+        ("", false, "lost while asking for a WebSocket: it hung up before it answered"),
+        ("HTTP/1.1 101 Swi", false, "lost while asking for a WebSocket: it hung up within its answer"),
+    ];
+    for (answer, ends, said) in rows {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
+        let answer = answer.to_owned();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read_buf(&mut Vec::new()).await.unwrap();
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.write_all(answer.as_bytes()).await; // it may have heard enough
+            let _ = stream.shutdown().await;
             stream
         });
         let error = Client::connect(url).await.unwrap_err();
-        assert_eq!(matches!(error, ConnectError::Ended(EndReason::NoTransport(_))), ends, "{answer:?}: {error}");
+        assert_eq!(matches!(error, ConnectError::Ended(EndReason::NoTransport(_))), ends, "{said}: {error}");
+        assert!(error.to_string().contains(said), "{said:?} is not in {error}");
         drop(server.await.unwrap());
     }
+}
+
+/// A port where somebody listens and nobody answers.
+#[tokio::test]
+async fn silence_is_told_as_silence() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let error = Client::builder(url).config(|config| config.connect_timeout_ms = 100).connect().await.unwrap_err();
+    let ConnectError::Failed { problem } = &error else { panic!("{error:?}") };
+    assert_eq!(problem.to_string(), "neither a connection nor an answer within 0.1 s");
+}
+
+/// Whoever asks to be left alone is, before anything else is tried.
+#[tokio::test]
+async fn retry_after_is_heeded() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("ws://{}", listener.local_addr().unwrap())).start().unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.read_buf(&mut Vec::new()).await.unwrap();
+    stream.write_all(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 300\r\n\r\n").await.unwrap();
+    reaches(&client, |status| matches!(status.state, State::Waiting { .. })).await;
+    let status = client.status().borrow().clone();
+    let wait = status.retry_at.unwrap().saturating_duration_since(tokio::time::Instant::now());
+    assert!((290..=301).contains(&wait.as_secs()), "{wait:?}");
+    assert!(matches!(&status.problem, Some(Problem::Answer { passes: true, .. })), "{status:?}");
 }
 
 #[tokio::test]

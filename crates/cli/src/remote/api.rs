@@ -4,21 +4,21 @@
 //! Every command may be repeated: those that ask change nothing, a publication has its key, and who is sent away is gone
 //! already. A server that was never met is not waited for: its address is probably wrong.
 
-use super::base::{Base, Place};
+use super::base::Base;
 use super::{Key, Server};
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use fanfare_client::{Endpoint, Problem};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Api {
     base: Base,
+    endpoint: Endpoint,
     authorization: HeaderValue,
     connection: Option<SendRequest<Full<Bytes>>>,
     /// It has answered before.
@@ -43,13 +44,15 @@ pub(super) struct Api {
 #[derive(Debug)]
 enum Trouble {
     /// No connection.
-    Absent(String),
+    Absent(Problem),
     /// A connection that was idle is over: that says nothing of the server.
     Stale,
     /// It may have taken effect.
     Lost(String),
     /// The server says no, or not now.
     Refused { status: StatusCode, error: Option<Refusal>, wait: Option<Duration> },
+    /// It is elsewhere. No redirect is followed: the key is for whom it was given to.
+    Elsewhere { status: StatusCode, location: String },
     /// What answers is no Fanfare.
     Foreign(String),
 }
@@ -77,16 +80,22 @@ impl Api {
             .hint("look for what was copied with it")
         })?;
         authorization.set_sensitive(true);
-        Ok(Api { base: server.url, authorization, connection: None, met: false })
+        let endpoint = server.endpoint()?;
+        Ok(Api { base: server.url, endpoint, authorization, connection: None, met: false })
     }
 
-    /// Sends a command and gives its answer: JSON, in one line.
-    pub(super) async fn call(&mut self, command: &str, body: impl Into<Bytes>) -> Result<String, Failure> {
+    /// Sends a command and gives its answer: JSON, in one line, an object with this field.
+    pub(super) async fn call(
+        &mut self,
+        command: &str,
+        body: impl Into<Bytes>,
+        field: &'static str,
+    ) -> Result<String, Failure> {
         let body = body.into();
         let start = Instant::now();
         let mut wait = WAIT_MIN;
         loop {
-            let trouble = match self.attempt(command, body.clone()).await {
+            let trouble = match self.attempt(command, body.clone(), field).await {
                 Ok(answer) => {
                     self.met = true;
                     return Ok(answer);
@@ -99,15 +108,15 @@ impl Api {
                 return Err(trouble.into_failure(&self.base));
             }
             self.met = true; // somebody is there: worth some patience
-            eprintln!("{trouble}: trying again in {:.1} s", pause.as_secs_f64());
+            tell(format_args!("{}: {trouble}; trying again in {:.1} s", self.base, pause.as_secs_f64()));
             tokio::time::sleep(pause).await;
             wait = (wait * 2).min(WAIT_MAX);
         }
     }
 
-    async fn attempt(&mut self, command: &str, body: Bytes) -> Result<String, Trouble> {
+    async fn attempt(&mut self, command: &str, body: Bytes, field: &'static str) -> Result<String, Trouble> {
         let request = Request::post(self.base.api(command))
-            .header(HOST, &self.base.authority)
+            .header(HOST, self.base.authority())
             .header(AUTHORIZATION, self.authorization.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION")))
@@ -140,8 +149,16 @@ impl Api {
         if head.status == StatusCode::OK {
             let foreign = |_| Trouble::Foreign("its answer is not JSON".to_owned());
             let answer: &RawValue = serde_json::from_slice(&body).map_err(foreign)?;
+            let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(answer.get());
+            if !fields.is_ok_and(|fields| fields.contains_key(field)) {
+                return Err(Trouble::Foreign(format!("its answer has no {field:?}")));
+            }
             // Raw ends of lines can only stand between JSON's words.
             return Ok(answer.get().replace(['\n', '\r'], " "));
+        }
+        if let Some(location) = head.headers.get(LOCATION).filter(|_| head.status.is_redirection()) {
+            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+            return Err(Trouble::Elsewhere { status: head.status, location });
         }
         let error: Option<Refusal> = serde_json::from_slice(&body).ok();
         let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -153,31 +170,15 @@ impl Api {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Trouble> {
-        let late = |_| Trouble::Absent(format!("no connection within {} s", CONNECTING.as_secs()));
-        let absent = |error: std::io::Error| Trouble::Absent(error.to_string());
-        match &self.base.place {
-            Place::Tcp { host, port } => {
-                let opening = TcpStream::connect((host.as_str(), *port));
-                let stream = timeout(CONNECTING, opening).await.map_err(late)?.map_err(absent)?;
-                let _ = stream.set_nodelay(true); // only slower without
-                speak_over(stream).await
-            }
-            Place::Unix(socket) => {
-                let opening = UnixStream::connect(socket);
-                speak_over(timeout(CONNECTING, opening).await.map_err(late)?.map_err(absent)?).await
-            }
-        }
+        let opening = timeout(CONNECTING, self.endpoint.open()).await;
+        let late = Problem::TimedOut { after_ms: CONNECTING.as_millis() as u64 };
+        let stream = opening.unwrap_or(Err(late)).map_err(Trouble::Absent)?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| Trouble::Lost(error.to_string()))?;
+        // Its errors are those of the requests on it.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
     }
-}
-
-async fn speak_over(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) -> Result<SendRequest<Full<Bytes>>, Trouble> {
-    let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(|error| Trouble::Lost(error.to_string()))?;
-    // Its errors are those of the requests on it.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
 }
 
 impl Trouble {
@@ -189,7 +190,7 @@ impl Trouble {
             Trouble::Refused { error: Some(error), .. } => error.retryable,
             // A proxy before a server that is just starting.
             Trouble::Refused { status, error: None, .. } => matches!(status.as_u16(), 408 | 429 | 502..=504),
-            Trouble::Foreign(_) => false,
+            Trouble::Foreign(_) | Trouble::Elsewhere { .. } => false,
         }
     }
 
@@ -203,7 +204,13 @@ impl Trouble {
 
     fn into_failure(self, base: &Base) -> Failure {
         match self {
-            Trouble::Absent(problem) => super::no_server(base, &problem),
+            Trouble::Absent(problem) => super::unreached(base, &problem),
+            // Somebody answers there, and it was waited for.
+            Trouble::Refused { status, error: None, .. } if status.is_server_error() => {
+                Failure::ours(format!("{base} is there, and does not serve: {self}"))
+            }
+            Trouble::Elsewhere { .. } => Failure::users(format!("{base} leads elsewhere: {self}"))
+                .hint("give the address that it names by --url URL (or FANFARE_URL), up to where /api/v1 begins"),
             Trouble::Foreign(_) | Trouble::Refused { error: None, .. } => {
                 Failure::users(format!("what answers at {base} is not Fanfare's HTTP API: {self}"))
                     .hint("say with --url URL (or FANFARE_URL) where it is; a server without API keys has no API")
@@ -240,6 +247,9 @@ impl fmt::Display for Trouble {
                 write!(f, "the server refused: {} ({})", error.message, error.code)
             }
             Trouble::Refused { status, error: None, .. } => write!(f, "the answer is {status}"),
+            Trouble::Elsewhere { status, location } => {
+                write!(f, "the answer is {status}, to {location:?}; redirects are not followed")
+            }
             Trouble::Foreign(problem) => f.write_str(problem),
         }
     }

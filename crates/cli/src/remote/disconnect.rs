@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let ask = Ask { user: args.user, client: args.client, reason: args.reason };
         let body = serde_json::to_vec(&ask)
             .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
-        let answer = api.call("disconnect", body).await?;
+        let answer = api.call("disconnect", body, "sessions").await?;
         lines::print(&answer).map(drop)
     })
 }

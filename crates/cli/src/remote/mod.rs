@@ -14,12 +14,17 @@ pub(crate) mod subscribe;
 
 use crate::failure::Failure;
 use base::Base;
+#[cfg(feature = "tls")]
+use fanfare_client::CertificateFault;
+use fanfare_client::Problem;
 use std::future::Future;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 
 /// Where the server is.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// Where the server is: http://HOST:PORT/PATH, where port and path may be left out, or unix:PATH for a socket
+    /// Where the server is: http[s]://HOST:PORT/PATH, where port and path may be left out, or unix:PATH for a socket
     #[arg(
         long,
         env = "FANFARE_URL",
@@ -28,6 +33,10 @@ pub(crate) struct Server {
         hide_env_values = true
     )]
     url: Base,
+    /// With https: trust the authorities of this PEM file instead of those of the system
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "FANFARE_CACERT", value_name = "FILE", hide_env_values = true)]
+    cacert: Option<PathBuf>,
 }
 
 /// Whom the HTTP API serves.
@@ -47,8 +56,42 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     runtime.block_on(work)
 }
 
-/// Nobody is there, at the first attempt.
-fn no_server(base: &Base, problem: &str) -> Failure {
-    Failure::users(format!("there is no server at {base}: {problem}"))
-        .hint("start one with `fanfare dev`, or say with --url URL (or FANFARE_URL) where it is")
+/// There is no connection, at the first attempt, or none any more that is worth waiting for.
+fn unreached(base: &Base, problem: &Problem) -> Failure {
+    let told = |what: &str| Failure::users(format!("{what} {base}: {problem}"));
+    match problem {
+        Problem::Name { .. } => told("cannot reach")
+            .hint("look for a slip in the name, or whether this machine has a network and a resolver"),
+        Problem::Unreachable { .. } | Problem::TimedOut { .. } => told("there is no server at")
+            .hint("start one with `fanfare dev`, or say with --url URL (or FANFARE_URL) where it is"),
+        #[cfg(feature = "tls")]
+        Problem::Certificate { fault, .. } => told("cannot trust").hint(match fault {
+            CertificateFault::Issuer => {
+                "where it is your own authority's, name its certificate with --cacert FILE (or FANFARE_CACERT)"
+            }
+            CertificateFault::Name { .. } => {
+                "give the name that is in the certificate by --url URL, or renew the certificate"
+            }
+            CertificateFault::Expired { .. } | CertificateFault::NotYet { .. } => {
+                "the server needs another certificate, unless the clock of this machine is wrong"
+            }
+            CertificateFault::Authority => {
+                "let the authority sign a certificate for the server's name, and use that one there"
+            }
+            _ => "the server needs another certificate",
+        }),
+        #[cfg(feature = "tls")]
+        Problem::Tls { .. } => told("cannot reach").hint("without TLS its address begins with http://"),
+        Problem::Answer { status, .. } if status.starts_with("401") || status.starts_with("403") => {
+            told("not let in by")
+                .hint("what stands before the server refuses; Fanfare itself asks for a token only after that")
+        }
+        Problem::Answer { passes: true, .. } | Problem::Lost { .. } => {
+            Failure::ours(format!("{base} is there, and does not serve: {problem}"))
+        }
+        Problem::Answer { location: Some(_), .. } => told("not here:").hint(
+            "give the address that it names by --url URL (or FANFARE_URL), without what follows Fanfare's own path",
+        ),
+        _ => told("no Fanfare at").hint("say with --url URL (or FANFARE_URL) where one is"),
+    }
 }

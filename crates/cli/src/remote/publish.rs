@@ -6,7 +6,7 @@
 use super::api::Api;
 use super::lines::{self, Reader};
 use super::{Key, Server};
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
@@ -82,7 +82,7 @@ impl Publisher {
         let stdin = std::io::stdin();
         if stdin.is_terminal() {
             let what = if self.text { "a text" } else { "a JSON value" };
-            eprintln!("publishing to {}: {what} a line; Ctrl-D ends it", self.channel);
+            tell(format_args!("publishing to {}: {what} a line; Ctrl-D ends it", self.channel));
         }
         for number in 1_u64.. {
             match self.publish_line(number, &key).await {
@@ -135,7 +135,7 @@ impl Publisher {
         let publication = Publication { channel: &self.channel, data, event: self.event.as_deref(), key };
         let body = serde_json::to_vec(&publication)
             .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
-        match self.api.call("publish", body).await {
+        match self.api.call("publish", body, "offset").await {
             Ok(answer) => {
                 self.published += 1;
                 lines::print(&answer)

@@ -4,16 +4,19 @@
 //! on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it.
 
 use super::Server;
-use super::base::Base;
+use super::base::{Base, unready};
 use super::event::{is_ours, json_line};
 use super::lines::{Lines, Reader};
-use crate::failure::Failure;
-use fanfare_client::core::{CallError, EndReason, Event, State};
-use fanfare_client::{Client, ConnectError, Position, Status, Subscribe, Subscription};
+use crate::failure::{Failure, tell};
+use fanfare_client::core::{CallError, EndReason, Event, Setback, State};
+use fanfare_client::{Client, Position, Problem, Status, Subscribe, Subscription};
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -92,25 +95,41 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
+/// Connects, and waits for as long as somebody is there who may let us in later.
 async fn connect(args: &Args) -> Result<Client, Failure> {
     let base = &args.server.url;
-    let mut builder = Client::builder(base.native());
+    let mut builder = args.server.client()?;
     if let Some(token) = args.token.as_deref().filter(|token| !token.is_empty()) {
         builder = builder.token(token);
     }
-    builder.connect().await.map_err(|error| match error {
-        ConnectError::Failed { problem } => super::no_server(base, &problem),
-        ConnectError::Ended(reason) => ended(base, &reason),
-        ConnectError::Randomness { .. } => Failure::ours(error.to_string()),
-        error => Failure::users(error.to_string()),
-    })
+    let client = builder.start().map_err(|error| unready(&error))?;
+    let mut status = client.status();
+    loop {
+        let now = status.borrow_and_update().clone();
+        match (&now.state, &now.problem) {
+            (State::Online(_), _) => return Ok(client),
+            (State::Ended(EndReason::NoTransport(_)), Some(problem)) => return Err(super::unreached(base, problem)),
+            (State::Ended(reason), _) => return Err(ended(base, reason)),
+            (State::Waiting { why: Setback::Transport, .. }, Some(problem))
+                if !matches!(problem, Problem::Answer { .. }) =>
+            {
+                return Err(super::unreached(base, problem));
+            }
+            (State::Waiting { .. }, _) => tell_state(base, &now),
+            (State::Connecting, _) => {}
+        }
+        if status.changed().await.is_err() {
+            return Err(ended(base, &EndReason::Stopped));
+        }
+    }
 }
 
 /// Prints until the server ends it.
 async fn follow(client: &Client, args: &Args, lines: &Lines) -> Result<(), Failure> {
     let base = &args.server.url;
     let mut status = client.status();
-    tell_state(base, &status.borrow_and_update());
+    let teller = Teller::new(base, client);
+    teller.catch_up();
     let mut incoming = client.incoming().map_err(|error| Failure::ours(error.to_string()))?;
     let mut channels: JoinSet<Result<(), Failure>> = JoinSet::new();
     for name in &args.channels {
@@ -120,11 +139,11 @@ async fn follow(client: &Client, args: &Args, lines: &Lines) -> Result<(), Failu
             presence: args.presence,
             ..Subscribe::new(name.as_str())
         };
-        let (client, lines) = (client.clone(), lines.clone());
+        let (client, lines, teller) = (client.clone(), lines.clone(), teller.clone());
         channels.spawn(async move {
             let channel = options.channel.clone();
             let subscription = client.subscribe_with(options).await.map_err(|error| refused(&channel, &error))?;
-            print_all(subscription, lines).await;
+            print_all(subscription, lines, teller).await;
             Ok(())
         });
     }
@@ -136,14 +155,14 @@ async fn follow(client: &Client, args: &Args, lines: &Lines) -> Result<(), Failu
                 match &status.state {
                     State::Ended(reason) => return Err(ended(base, reason)),
                     _ if changed.is_err() => return Err(ended(base, &EndReason::Stopped)),
-                    _ => tell_state(base, &status),
+                    _ => teller.catch_up(),
                 }
             }
             // The application subscribed us to it.
             Some(subscription) = incoming.next() => {
-                let lines = lines.clone();
+                let (lines, teller) = (lines.clone(), teller.clone());
                 channels.spawn(async move {
-                    print_all(subscription, lines).await;
+                    print_all(subscription, lines, teller).await;
                     Ok(())
                 });
             }
@@ -156,15 +175,43 @@ async fn follow(client: &Client, args: &Args, lines: &Lines) -> Result<(), Failu
     }
 }
 
+/// Tells of the connection. The task of a channel that hears first that it is live lets this speak before itself.
+#[derive(Clone)]
+struct Teller {
+    base: Base,
+    status: Arc<Mutex<watch::Receiver<Status>>>,
+}
+
+impl Teller {
+    fn new(base: &Base, client: &Client) -> Self {
+        let mut status = client.status();
+        status.mark_changed(); // nothing was told yet
+        Teller { base: base.clone(), status: Arc::new(Mutex::new(status)) }
+    }
+
+    /// Tells what has not been told.
+    fn catch_up(&self) {
+        let Ok(mut status) = self.status.lock() else { return };
+        if status.has_changed().unwrap_or(true) {
+            tell_state(&self.base, &status.borrow_and_update());
+        }
+    }
+}
+
 fn tell_state(base: &Base, status: &Status) {
     match &status.state {
         State::Online(connected) => {
             let user = connected.user.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
-            eprintln!("connected to {base} as client {}{user}", connected.client);
+            tell(format_args!("connected to {base} as client {}{user}", connected.client));
         }
-        State::Waiting { .. } => {
-            let problem = status.problem.as_deref().unwrap_or("the connection was lost");
-            eprintln!("not connected: {problem}; trying again");
+        State::Waiting { why, .. } => {
+            let problem = match (why, &status.problem) {
+                (Setback::Transport, Some(problem)) => problem.to_string(),
+                (why, _) => why.to_string(),
+            };
+            let wait = status.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = wait.unwrap_or_default().as_secs_f64();
+            tell(format_args!("not connected to {base}: {problem}; trying again in {wait:.1} s"));
         }
         State::Connecting | State::Ended(_) => {}
     }
@@ -174,9 +221,6 @@ fn tell_state(base: &Base, status: &Status) {
 fn ended(base: &Base, reason: &EndReason) -> Failure {
     let failure = Failure::users(format!("{base}: {reason}"));
     match reason {
-        EndReason::NoTransport(_) => {
-            failure.hint("say with --url URL (or FANFARE_URL) where a Fanfare is; it must speak the native protocol")
-        }
         EndReason::Refused(error) if &*error.code == "unauthorized" => {
             failure.hint("give a valid token by --token TOKEN or FANFARE_TOKEN")
         }
@@ -198,12 +242,17 @@ fn refused(channel: &str, error: &CallError) -> Failure {
     }
 }
 
-async fn print_all(mut subscription: Subscription, lines: Lines) {
+async fn print_all(mut subscription: Subscription, lines: Lines, teller: Teller) {
     while let Some(event) = subscription.next().await {
         let channel = subscription.channel();
         match &event {
-            Event::Live { position, recovered } => tell_live(channel, position, *recovered),
-            Event::Ended { code, message } if !is_ours(code) => eprintln!("{channel}: ended by the server: {message}"),
+            Event::Live { position, recovered } => {
+                teller.catch_up();
+                tell_live(channel, position, *recovered);
+            }
+            Event::Ended { code, message } if !is_ours(code) => {
+                tell(format_args!("{channel}: ended by the server: {message}"))
+            }
             _ => {}
         }
         if let Some(line) = json_line(channel, &event)
@@ -221,7 +270,7 @@ fn tell_live(channel: &str, Position { epoch, offset }: &Position, recovered: Op
         Some(true) => ", nothing was missed",
         Some(false) => ", something was missed",
     };
-    eprintln!("{channel}: live at {epoch}:{offset}{missed}");
+    tell(format_args!("{channel}: live at {epoch}:{offset}{missed}"));
 }
 
 /// The signals that end it.

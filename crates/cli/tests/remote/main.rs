@@ -1,6 +1,8 @@
 //! The commands that speak to a server, as the real binary against a real `fanfare dev`.
 
+mod hostile;
 mod support;
+mod tls;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -85,6 +87,41 @@ fn a_server_that_comes_back_at_its_port_is_found_again_and_what_is_lost_is_told(
     assert_eq!((&gap["type"], &gap["channel"], &gap["reset"]), (&json!("gap"), &json!("a"), &json!(true)), "{gap}");
     server.call(&["publish", "a", "2"], "");
     assert_eq!(data(subscriber.json()), json!(2));
+}
+
+/// The server has lost its memory, and meanwhile somebody else was faster: what is there now lies above the gap.
+#[test]
+fn after_a_restart_the_gap_comes_first_and_then_the_newest() {
+    let server = Server::start();
+    let proxy = Proxy::to(server.address);
+    server.call(&["publish", "a"], "1\n2\n3\n");
+    let url = format!("http://{}", proxy.address);
+    let subscriber = start(&["subscribe", "a", "--recent", "2", "--url", &url]);
+    assert_eq!([data(subscriber.json()), data(subscriber.json())], [json!(2), json!(3)]);
+    proxy.block(true);
+    let address = server.kill();
+    subscriber.told("not connected");
+    let server = Server::start_at(&address);
+    server.call(&["publish", "a"], "4\n5\n6\n");
+    proxy.block(false);
+    let lines = [subscriber.json(), subscriber.json(), subscriber.json()];
+    assert_eq!((&lines[0]["type"], &lines[0]["reset"]), (&json!("gap"), &json!(true)), "{lines:?}");
+    let offsets: Vec<u64> = lines.iter().map(|line| line["offset"].as_u64().expect("an offset")).collect();
+    assert!(offsets.is_sorted_by(|a, b| a < b), "{lines:?}");
+    assert!(lines.iter().all(|line| line["epoch"] == lines[0]["epoch"]), "{lines:?}");
+    assert_eq!([data(lines[1].clone()), data(lines[2].clone())], [json!(5), json!(6)]);
+    // From the gap's own place on, that is what follows.
+    let place = format!("{}:{}", lines[0]["epoch"].as_str().expect("an epoch"), offsets[0]);
+    let since = server.subscribe(&["a"], &["--since", &place]);
+    assert_eq!([data(since.json()), data(since.json())], [json!(5), json!(6)]);
+    // The connection is told before what lives on it.
+    let (status, _, told) = {
+        subscriber.signal(Signal::INT);
+        subscriber.end()
+    };
+    assert_eq!(status.code(), Some(0));
+    let place = |part: &str| told.iter().rposition(|line| line.contains(part)).expect(part);
+    assert!(place("connected to") < place("a: live at"), "{told:?}");
 }
 
 #[test]
@@ -175,18 +212,7 @@ fn without_a_server_or_the_key_the_remedy_is_told() {
         ended.bad(1, &[&there_is_none, "hint: start one with `fanfare dev`", "--url URL"]);
     }
     run(&["subscribe", "a", "--url", &nowhere], "").bad(1, &[&there_is_none, "--url URL"]);
-    run(&["subscribe", "a", "--url", "https://x"], "").bad(1, &["--url", "TLS"]);
-}
-
-#[test]
-fn what_is_no_fanfare_is_told_apart() {
-    let page = || response("404 Not Found", "<html>no such page</html>");
-    let (url, _) = answering(vec![page()]);
-    run(&["channels", "--url", &url, "--api-key", KEY], "").bad(1, &["is not Fanfare's HTTP API", "404", "--url URL"]);
-    let (url, _) = answering(vec![response("200 OK", "<html>welcome</html>")]);
-    run(&["channels", "--url", &url, "--api-key", KEY], "").bad(1, &["is not Fanfare's HTTP API", "not JSON"]);
-    let (url, _) = answering(vec![page()]);
-    run(&["subscribe", "a", "--url", &url], "").bad(1, &[&url, "--url URL"]);
+    run(&["subscribe", "a", "--url", "localhost:8080"], "").bad(1, &["--url", "does not begin with http://"]);
 }
 
 #[test]
@@ -291,6 +317,25 @@ fn signals_end_a_subscription_well() {
         let (status, _, stderr) = subscriber.end();
         assert_eq!((status.code(), stderr), (Some(0), Vec::new()), "{signal:?}");
     }
+    // While it is connected, above; while it waits for another attempt; and before it ever was connected.
+    let subscriber = server.subscribe(&["a"], &[]);
+    server.kill();
+    subscriber.told("not connected");
+    subscriber.signal(Signal::INT);
+    assert_eq!(subscriber.end().0.code(), Some(0));
+    let later = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 500\r\nContent-Length: 0\r\n\r\n";
+    for end in [Signal::INT, Signal::TERM] {
+        let (url, _) = answering(vec![later.to_owned()]);
+        let subscriber = start(&["subscribe", "a", "--url", &url]);
+        subscriber.told("not connected");
+        subscriber.signal(end);
+        assert_eq!(subscriber.end().0.code(), Some(0));
+    }
+    let (url, _) = answering(vec![later.to_owned()]);
+    let mut subscriber = start_command(fanfare(&["subscribe", "a", "--url", &url]), false);
+    subscriber.told("not connected");
+    drop(subscriber.take_stdout());
+    assert_eq!(subscriber.end().0.code(), Some(0), "nobody reads");
 }
 
 #[test]
@@ -309,6 +354,30 @@ fn a_reader_that_goes_ends_a_subscription_quietly_even_while_nothing_happens() {
     let mut lists = start_command(lists, false);
     drop(lists.take_stdout());
     assert_eq!(lists.end().0.code(), Some(0));
+}
+
+/// `2>&1 | head -1`: what nobody reads is no reason for anything.
+#[test]
+fn nobody_has_to_read_stderr() {
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let server = Server::start();
+    let mut command = fanfare(&["subscribe", "a", "--url", &server.url(), "--recent", "1"]);
+    server.call(&["publish", "a", "1"], "");
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(nobody()).spawn().expect("the binary");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    stdout.read_line(&mut line).expect("a line");
+    assert!(line.contains("\"data\":1"), "{line}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).expect("a process to signal");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+
+    let nowhere = format!("http://{}", server.kill());
+    let mut command = fanfare(&["publish", "a", "1", "--url", &nowhere, "--api-key", KEY]);
+    assert_eq!(command.stderr(nobody()).status().expect("its end").code(), Some(1));
 }
 
 #[test]
@@ -380,22 +449,4 @@ fn completions_are_printed_for_each_shell() {
         }
     }
     run(&["completions", "cmd"], "").bad(1, &["possible values: bash"]);
-}
-
-/// The whole text, as people see it. `UPDATE_HELP=1 cargo test -p fanfare-cli` writes what it is now.
-#[test]
-fn help_says_what_it_said() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote/help");
-    for command in ["publish", "subscribe", "channels", "disconnect", "completions"] {
-        let mut process = fanfare(&[command, "--help"]);
-        // What is set must not show.
-        process.env("FANFARE_API_KEY", "secret").env("FANFARE_TOKEN", "secret").env("FANFARE_URL", "http://secret");
-        let text = run_command(process, "").good();
-        let file = folder.join(format!("{command}.txt"));
-        if std::env::var_os("UPDATE_HELP").is_some() {
-            std::fs::write(&file, &text).expect("written");
-        }
-        let known = std::fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(text, known, "{command}: UPDATE_HELP=1 writes what it is now");
-    }
 }

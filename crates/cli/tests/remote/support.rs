@@ -7,6 +7,7 @@
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -216,6 +217,7 @@ impl Server {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    blocked: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -223,10 +225,14 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let open = Arc::new(Mutex::new(Vec::new()));
-        let all = open.clone();
+        let blocked = Arc::new(AtomicBool::new(false));
+        let (all, is_blocked) = (open.clone(), blocked.clone());
         std::thread::spawn(move || {
             for near in listener.incoming() {
                 let Ok(near) = near else { return };
+                if is_blocked.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let Ok(far) = TcpStream::connect(target) else { continue };
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
@@ -238,7 +244,12 @@ impl Proxy {
                 all.lock().expect("the list").extend([near, far]);
             }
         });
-        Proxy { address, open }
+        Proxy { address, open, blocked }
+    }
+
+    /// Hangs up on whoever comes, or no more.
+    pub(crate) fn block(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::SeqCst);
     }
 
     /// Ends every connection through it; later ones pass.

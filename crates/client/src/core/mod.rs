@@ -41,7 +41,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use types::{Answer, Call, CallError, CallId, Config, EndReason, Event, Input, Output, State};
+pub use types::{Answer, Call, CallError, CallId, Config, EndReason, Event, Input, Output, Setback, State};
 
 use backoff::Backoff;
 use fanfare_hub::{Data, Disconnect, RequestId, Rng};
@@ -53,6 +53,9 @@ use requests::{Purpose, Requests, answer_of};
 use std::sync::Arc;
 use subscriptions::{Online, Subscriptions};
 use tokens::Tokens;
+
+/// Of what a proxy asks for, no more is waited: it may mean a page that is fetched once a day.
+const RETRY_AFTER_MS_MAX: u64 = 10 * 60_000;
 
 /// The client.
 #[derive(Debug)]
@@ -126,14 +129,24 @@ impl Core {
         match (input, &self.link) {
             (Input::Start, Link::Idle | Link::Ended(_)) => self.open(now_ms),
             (Input::Opened, Link::Opening { .. }) => self.greet(now_ms),
+            // Where the server was once, a proxy may say anything while it restarts.
+            (Input::Refused(_), Link::Opening { .. }) if self.session.client.is_some() => {
+                self.lost(now_ms, None, Setback::Transport);
+            }
             (Input::Refused(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
+            (Input::Unavailable { retry_after_ms }, Link::Opening { .. }) => {
+                // Everybody was told the same: our own wait on top spreads us.
+                let own_ms = self.backoff.next_ms(&mut self.rng, None);
+                let asked_ms = retry_after_ms.min(RETRY_AFTER_MS_MAX) + own_ms;
+                self.wait(now_ms, asked_ms, Setback::Transport);
+            }
             (Input::Closed(code), Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. }) => match code {
-                Some(code) if self.wants_token(code) => self.lost(now_ms, None),
+                Some(code) if self.wants_token(code) => self.lost(now_ms, None, Setback::Closed(code)),
                 Some(code) if !close::reconnect(code) => {
                     let reason = close::find(code).map_or("closed", |row| row.name).into();
                     self.end(EndReason::Disconnected { code, reason });
                 }
-                _ => self.lost(now_ms, None),
+                _ => self.lost(now_ms, None, code.map_or(Setback::Transport, Setback::Closed)),
             },
             (Input::Text(text), Link::Greeting { .. } | Link::Online { .. }) => self.text(now_ms, text),
             // The way out of an end that was the old token's.
@@ -162,7 +175,15 @@ impl Core {
                 self.end(EndReason::Stopped);
             }
             // Out of turn: a transport that we have left already.
-            (Input::Start | Input::Opened | Input::Refused(_) | Input::Closed(_) | Input::Text(_), _) => {}
+            (
+                Input::Start
+                | Input::Opened
+                | Input::Refused(_)
+                | Input::Unavailable { .. }
+                | Input::Closed(_)
+                | Input::Text(_),
+                _,
+            ) => {}
         }
         self.pump(now_ms);
     }
@@ -229,7 +250,7 @@ impl Core {
                 self.link = Link::Opening { deadline_ms: now_ms + self.config.connect_timeout_ms };
                 self.out.put(Output::Connect);
             }
-            (Link::Fetching { .. }, None) => self.lost(now_ms, None),
+            (Link::Fetching { .. }, None) => self.lost(now_ms, None, Setback::NoToken),
             (Link::Online { .. }, Some(token)) => {
                 let deadline_ms = now_ms + self.config.request_timeout_ms;
                 let command = ClientCommand::Refresh { token };
@@ -269,22 +290,27 @@ impl Core {
     }
 
     /// The connection is of no more use; another one is made after a while.
-    fn lost(&mut self, now_ms: u64, asked_ms: Option<u64>) {
+    fn lost(&mut self, now_ms: u64, asked_ms: Option<u64>, why: Setback) {
         if let Link::Online { since_ms, .. } = self.link {
             self.backoff.lasted(now_ms - since_ms);
         }
-        let until_ms = now_ms + self.backoff.next_ms(&mut self.rng, asked_ms);
+        let wait_ms = self.backoff.next_ms(&mut self.rng, asked_ms);
+        self.wait(now_ms, wait_ms, why);
+    }
+
+    fn wait(&mut self, now_ms: u64, wait_ms: u64, why: Setback) {
+        let until_ms = now_ms.saturating_add(wait_ms);
         self.link = Link::Waiting { until_ms };
         let asked = self.requests.offline(&mut self.out);
         self.subscriptions.offline(asked, &mut self.out);
         self.publishes.offline();
-        self.out.state(State::Waiting { until_ms, failures: self.backoff.failures() });
+        self.out.state(State::Waiting { until_ms, failures: self.backoff.failures(), why });
     }
 
     /// We leave the connection by ourselves.
-    fn leave(&mut self, now_ms: u64, code: u16) {
+    fn leave(&mut self, now_ms: u64, code: u16, why: Setback) {
         self.out.put(Output::Close(code));
-        self.lost(now_ms, None);
+        self.lost(now_ms, None, why);
     }
 
     fn end(&mut self, reason: EndReason) {
@@ -313,7 +339,7 @@ impl Core {
         }
         // A server that cannot be understood is left; another one, or its next version, may be.
         if decoded.is_err() && matches!(self.link, Link::Greeting { .. } | Link::Online { .. }) {
-            self.leave(now_ms, 1002);
+            self.leave(now_ms, 1002, Setback::Nonsense);
         }
     }
 
@@ -324,7 +350,7 @@ impl Core {
                 self.out.put(Output::Close(1000));
                 let another = &*error.code == "unauthorized" && self.config.token_provider && self.tokens.refused();
                 if error.retryable || another {
-                    self.lost(now_ms, error.retry_after_ms);
+                    self.lost(now_ms, error.retry_after_ms, Setback::Refused(error));
                 } else {
                     self.end(EndReason::Refused(error));
                 }
@@ -354,7 +380,8 @@ impl Core {
         self.out.put(Output::Close(1000));
         if self.wants_token(code) || retry {
             // A delay of nothing is not a wish: our own jitter is better than all at once.
-            self.lost(now_ms, Some(delay_ms).filter(|delay_ms| *delay_ms > 0));
+            let asked_ms = Some(delay_ms).filter(|delay_ms| *delay_ms > 0);
+            self.lost(now_ms, asked_ms, Setback::Disconnected { code, reason });
         } else {
             self.end(EndReason::Disconnected { code, reason });
         }
@@ -473,11 +500,13 @@ impl Core {
     fn wake(&mut self, now_ms: u64) {
         match self.link {
             Link::Waiting { until_ms } if until_ms <= now_ms => self.open(now_ms),
-            Link::Fetching { deadline_ms } if deadline_ms <= now_ms => self.lost(now_ms, None),
-            Link::Opening { deadline_ms } if deadline_ms <= now_ms => self.leave(now_ms, 1000),
-            Link::Greeting { deadline_ms, .. } if deadline_ms <= now_ms => self.leave(now_ms, 1000),
+            Link::Fetching { deadline_ms } if deadline_ms <= now_ms => self.lost(now_ms, None, Setback::NoToken),
+            Link::Opening { deadline_ms } if deadline_ms <= now_ms => self.leave(now_ms, 1000, Setback::Transport),
+            Link::Greeting { deadline_ms, .. } if deadline_ms <= now_ms => {
+                self.leave(now_ms, 1000, Setback::NoAnswer { after_ms: self.config.connect_timeout_ms });
+            }
             Link::Online { heard_ms, silence_ms, .. } if silence_ms > 0 && heard_ms + silence_ms <= now_ms => {
-                self.leave(now_ms, 1000);
+                self.leave(now_ms, 1000, Setback::Silence { silence_ms });
             }
             _ => {}
         }
@@ -500,7 +529,7 @@ impl Core {
         }
         self.publishes.wake(now_ms, &self.config, &mut self.out);
         if lost_touch && self.is_online() {
-            self.leave(now_ms, 1000);
+            self.leave(now_ms, 1000, Setback::NoAnswer { after_ms });
         }
     }
 

@@ -338,10 +338,11 @@ impl Subscriptions {
             Some(before) => recovered == Some(true) && before.epoch == position.epoch,
         };
         out.event(&channel, Event::Live { position: position.clone(), recovered }, before.clone());
-        let mut place = before.clone().filter(|_| whole);
-        if !whole {
-            let reset = before.as_ref().is_some_and(|before| before.epoch != position.epoch);
-            out.event(&channel, Event::Gap { position: position.clone(), reset }, before);
+        // Where nothing is known of before, the place is the one before the page: what follows is above it.
+        let mut place = before.clone().filter(|_| whole).or_else(|| Some(before_page(&position, &publications)));
+        if let Some(place) = place.clone().filter(|_| !whole) {
+            let reset = before.as_ref().is_some_and(|before| before.epoch != place.epoch);
+            out.event(&channel, Event::Gap { position: place, reset }, before);
         }
         for publication in publications {
             tell(&channel, &position.epoch, &mut place, publication, out);
@@ -558,6 +559,13 @@ impl Entered {
         let command = ClientCommand::PresenceSet { channel: channel.clone(), data: self.data.clone() };
         requests.ask(out, true, at.deadline_ms(), purpose, command);
     }
+}
+
+/// The place before the first page of a subscription; `after` is the one behind it. That offsets are not dense does not matter:
+/// nothing stands between this one and the first of the page.
+fn before_page(after: &Position, page: &[Publication]) -> Position {
+    let offset = page.first().map_or(after.offset, |first| first.offset.saturating_sub(1).min(after.offset));
+    Position { epoch: after.epoch.clone(), offset }
 }
 
 /// Tells a publication that is newer than `place`, and moves it there.

@@ -63,6 +63,11 @@ pub enum Input<'a> {
     Refused(Box<str>),
     /// It could not be had, or is gone. With the close code, where there was one.
     Closed(Option<u16>),
+    /// It could not be had, and whoever answered asks to be left alone for so long.
+    Unavailable {
+        /// As it was asked for.
+        retry_after_ms: u64,
+    },
     /// One whole text message of the server.
     Text(&'a str),
     /// The answer to [`Output::Token`]; `None` where there is none to be had now.
@@ -245,9 +250,52 @@ pub enum State {
         until_ms: u64,
         /// Attempts that failed since the last good connection.
         failures: u32,
+        /// What happened.
+        why: Setback,
     },
     /// It is over.
     Ended(EndReason),
+}
+
+/// Why a connection failed or was left, and another one is tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Setback {
+    /// It could not be had, or was cut off without a word: whoever owns the transport may know more.
+    #[error("the connection was lost")]
+    Transport,
+    /// It was closed, with this code.
+    #[error("the connection was closed with code {0}")]
+    Closed(u16),
+    /// The server said so.
+    #[error("disconnected by the server: {reason} ({code})")]
+    Disconnected {
+        /// The close code.
+        code: u16,
+        /// Its word.
+        reason: Box<str>,
+    },
+    /// The server refused `connect`, for now.
+    #[error("the server refused to connect: {}: {}", .0.code, .0.message)]
+    Refused(Box<ErrorReply>),
+    /// `connect`, or a command without which nothing is sure, was not answered.
+    #[error("the server did not answer within {after_ms} ms")]
+    NoAnswer {
+        /// The limit.
+        after_ms: u64,
+    },
+    /// Not even a heartbeat came.
+    #[error("nothing was heard of the server for {silence_ms} ms")]
+    Silence {
+        /// The limit.
+        silence_ms: u64,
+    },
+    /// The server said something that cannot be understood.
+    #[error("the server said what cannot be understood")]
+    Nonsense,
+    /// The application had no token to show.
+    #[error("there was no token to be had")]
+    NoToken,
 }
 
 /// What happens in a channel that is subscribed to.
@@ -280,7 +328,8 @@ pub enum Event {
     },
     /// Publications may have been missed: what an application keeps of the channel is to be loaded anew.
     Gap {
-        /// Where it goes on.
+        /// Where it goes on: every publication that follows is above it, also those of the `recent` page that comes first where a
+        /// subscription could not be recovered.
         position: Position,
         /// True when the channel began a new epoch.
         reset: bool,

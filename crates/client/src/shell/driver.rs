@@ -1,9 +1,9 @@
 //! The task that owns the connection and the clock: a list of steps that decides nothing. It ends when the client has ended
 //! and nobody can call any more.
 
+use super::net::{Endpoint, Problem};
 use super::subscription::{Feed, Subscription};
-use super::transport::{OpenError, Read, Socket};
-use super::url::Url;
+use super::transport::{Read, Socket};
 use super::{Command, Fetching, Status, Tokens};
 use crate::core::{Answer, Call, CallError, CallId, Core, Event, Input, Output, State};
 use fanfare_hub::Rng;
@@ -26,14 +26,14 @@ enum Waiter {
 
 enum Transport {
     None,
-    Opening(Pin<Box<dyn Future<Output = Result<Socket, OpenError>> + Send>>),
+    Opening(Pin<Box<dyn Future<Output = Result<Socket, Problem>> + Send>>),
     Open(Box<Socket>),
 }
 
 /// What woke the task.
 enum Turn {
     Command(Option<Command>),
-    Opened(Result<Socket, OpenError>),
+    Opened(Result<Socket, Problem>),
     Ready,
     Token(Option<Box<str>>),
     Wake,
@@ -41,7 +41,9 @@ enum Turn {
 
 pub(super) struct Driver {
     core: Core,
-    url: Url,
+    endpoint: Endpoint,
+    /// How long a connection may take, for whoever asks why there is none.
+    connect_timeout_ms: u64,
     rng: Rng,
     start: Instant,
     transport: Transport,
@@ -65,7 +67,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         core: Core,
-        url: Url,
+        (endpoint, connect_timeout_ms): (Endpoint, u64),
         seed: u64,
         tokens: Option<Tokens>,
         (commands, sender): (mpsc::UnboundedReceiver<Command>, mpsc::WeakUnboundedSender<Command>),
@@ -73,7 +75,8 @@ impl Driver {
     ) -> Self {
         Driver {
             core,
-            url,
+            endpoint,
+            connect_timeout_ms,
             rng: Rng::new(seed),
             start: Instant::now(),
             transport: Transport::None,
@@ -101,14 +104,15 @@ impl Driver {
                     self.transport = Transport::Open(Box::new(socket));
                     self.tell(Input::Opened);
                 }
-                Turn::Opened(Err(error)) => {
+                Turn::Opened(Err(problem)) => {
                     self.transport = Transport::None;
-                    let (problem, refused) = match error {
-                        OpenError::Failed(problem) => (problem, false),
-                        OpenError::Refused(problem) => (problem, true),
+                    let input = match &problem {
+                        problem if problem.is_final() => Input::Refused(problem.to_string().into()),
+                        Problem::Answer { retry_after_ms: Some(ms), .. } => Input::Unavailable { retry_after_ms: *ms },
+                        _ => Input::Closed(None),
                     };
-                    self.status.send_modify(|status| status.problem = Some(problem.as_str().into()));
-                    self.tell(if refused { Input::Refused(problem.into()) } else { Input::Closed(None) });
+                    self.status.send_modify(|status| status.problem = Some(problem));
+                    self.tell(input);
                 }
                 Turn::Ready => self.exchange(),
                 Turn::Token(token) => {
@@ -131,8 +135,7 @@ impl Driver {
                 Transport::None => pending().await,
                 Transport::Opening(opening) => Turn::Opened(opening.await),
                 Transport::Open(socket) => {
-                    // An error shows itself to the read that follows.
-                    let _ = socket.ready().await;
+                    socket.ready().await;
                     Turn::Ready
                 }
             }
@@ -176,7 +179,7 @@ impl Driver {
     fn act(&mut self, now_ms: u64, output: Output) {
         match output {
             Output::Connect => {
-                let opening = Socket::open(self.url.clone(), self.rng.next_u64());
+                let opening = Socket::open(self.endpoint.clone(), self.rng.next_u64());
                 self.transport = Transport::Opening(Box::pin(opening));
             }
             // Without a provider the core does not ask.
@@ -186,11 +189,14 @@ impl Driver {
                     socket.send(&text);
                 }
             }
-            Output::Close(code) => {
-                if let Transport::Open(socket) = std::mem::replace(&mut self.transport, Transport::None) {
-                    socket.close(code);
+            Output::Close(code) => match std::mem::replace(&mut self.transport, Transport::None) {
+                Transport::None => {}
+                Transport::Opening(_) => {
+                    let problem = Problem::TimedOut { after_ms: self.connect_timeout_ms };
+                    self.status.send_modify(|status| status.problem = Some(problem));
                 }
-            }
+                Transport::Open(socket) => socket.close(code),
+            },
             Output::Answer(call, result) => self.answer(call, result),
             Output::Channel { channel, event, before } => {
                 if !self.feeds.contains_key(&channel) {
@@ -219,15 +225,21 @@ impl Driver {
                         feed.end("ended".into(), reason.to_string().into());
                     }
                 }
+                let start = self.start;
                 self.status.send_modify(|status| {
                     if matches!(state, State::Online(_)) {
                         status.problem = None;
                     }
+                    status.retry_at = match state {
+                        State::Waiting { until_ms, .. } => Some(start + Duration::from_millis(until_ms)),
+                        _ => None,
+                    };
                     status.state = state;
                 });
             }
             Output::Error(error) => {
-                self.status.send_modify(|status| status.problem = Some(error.message.clone()));
+                let problem = Problem::Server { code: error.code, message: error.message };
+                self.status.send_modify(|status| status.problem = Some(problem));
             }
         }
     }

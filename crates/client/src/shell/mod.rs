@@ -1,14 +1,20 @@
 //! The client over tokio: handles that call, a task that owns the connection.
 
 mod driver;
+mod net;
 mod subscription;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod url;
 
+pub use net::{Endpoint, Problem, Stream};
 pub use subscription::{Incoming, QUEUE_MAX, Subscription};
-pub use url::UrlError;
+#[cfg(feature = "tls")]
+pub use tls::{CertificateFault, Trust, TrustError};
+pub use url::{NATIVE_PATH, Url, UrlError};
 
-use crate::core::{Answer, Call, CallError, Config, Core, EndReason, State};
+use crate::core::{Answer, Call, CallError, Config, Core, EndReason, Setback, State};
 use crate::{Data, History, HistoryFrom, Position, Presence, Publish, Subscribe};
 use bytes::Bytes;
 use driver::Driver;
@@ -18,7 +24,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-use url::Url;
+use tokio::time::Instant;
 
 /// A handle to one connection. Clones share it; it ends when the last handle and the last [`Subscription`] are gone.
 ///
@@ -63,8 +69,11 @@ enum Command {
 pub struct Status {
     /// Where it stands.
     pub state: State,
-    /// What went wrong last, until it is online again: a refused connection, an error of the server that nobody waited for.
-    pub problem: Option<Box<str>>,
+    /// What went wrong last, until it is online again: a connection that could not be had, an error of the server that nobody
+    /// waited for.
+    pub problem: Option<Problem>,
+    /// While it waits: when the next attempt begins.
+    pub retry_at: Option<Instant>,
 }
 
 /// Why there is no client.
@@ -74,11 +83,21 @@ pub enum ConnectError {
     /// The URL is not one.
     #[error(transparent)]
     Url(#[from] UrlError),
+    /// There is nobody to trust for a server with TLS.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The first attempt failed.
     #[error("cannot connect: {problem}")]
     Failed {
         /// What happened.
-        problem: Box<str>,
+        problem: Problem,
+    },
+    /// There was a connection, and it came to nothing.
+    #[error("cannot connect: {why}")]
+    Lost {
+        /// What happened.
+        why: Setback,
     },
     /// It was refused.
     #[error(transparent)]
@@ -109,6 +128,8 @@ pub struct Builder {
     url: String,
     config: Config,
     tokens: Option<Tokens>,
+    #[cfg(feature = "tls")]
+    trust: Option<Trust>,
 }
 
 /// Where new tokens come from.
@@ -157,6 +178,24 @@ impl Builder {
         self
     }
 
+    /// Whom to trust for a server with TLS; without this, whom the system trusts.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanfare_client::{Client, Trust};
+    ///
+    /// let trust = Trust::only_file("/etc/fanfare/our-ca.pem")?;
+    /// let client = Client::builder("https://fanfare.internal").trust(trust).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
     /// Times and limits.
     #[must_use]
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -167,20 +206,30 @@ impl Builder {
     /// Begins, and returns at once: attempts go on until one succeeds.
     ///
     /// # Errors
-    /// [`ConnectError::Url`] and [`ConnectError::Randomness`].
+    /// [`ConnectError::Url`], [`ConnectError::Randomness`], and with TLS `ConnectError::Trust`.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(self) -> Result<Client, ConnectError> {
-        let url = Url::parse(&self.url)?;
+        let endpoint = self.endpoint()?;
         let random =
             || getrandom::u64().map_err(|error| ConnectError::Randomness { problem: error.to_string().into() });
+        let endpoint = (endpoint, self.config.connect_timeout_ms);
         let core = Core::new(self.config, random()?);
         let (commands, received) = mpsc::unbounded_channel();
-        let (sender, status) = watch::channel(Status { state: State::Connecting, problem: None });
-        let driver = Driver::new(core, url, random()?, self.tokens, (received, commands.downgrade()), sender);
+        let (sender, status) = watch::channel(Status { state: State::Connecting, problem: None, retry_at: None });
+        let driver = Driver::new(core, endpoint, random()?, self.tokens, (received, commands.downgrade()), sender);
         tokio::spawn(driver.run());
         Ok(Client { commands, status })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, ConnectError> {
+        let url = self.url.parse()?;
+        #[cfg(feature = "tls")]
+        if let Some(trust) = &self.trust {
+            return Ok(Endpoint::trusting(url, trust.clone()));
+        }
+        Endpoint::new(url)
     }
 
     /// Begins, and waits for the first attempt.
@@ -194,13 +243,15 @@ impl Builder {
         let client = self.start()?;
         let mut status = client.status.clone();
         loop {
-            let Status { state, problem } = status.borrow_and_update().clone();
+            let Status { state, problem, .. } = status.borrow_and_update().clone();
             match state {
                 State::Online(_) => return Ok(client),
                 State::Ended(reason) => return Err(ConnectError::Ended(reason)),
-                State::Waiting { .. } => {
-                    let problem = problem.unwrap_or_else(|| "the connection was lost before it was ready".into());
-                    return Err(ConnectError::Failed { problem });
+                State::Waiting { why, .. } => {
+                    return Err(match (why, problem) {
+                        (Setback::Transport, Some(problem)) => ConnectError::Failed { problem },
+                        (why, _) => ConnectError::Lost { why },
+                    });
                 }
                 State::Connecting => {}
             }
@@ -212,10 +263,17 @@ impl Builder {
 }
 
 impl Client {
-    /// Settings for a server at `ws://host[:port][/path]`, whose path is `/v1/ws` where there is none, or at a Unix socket,
-    /// `unix:PATH`.
+    /// Settings for a server, by its address: `http[s]://host[:port][/prefix]`; or by that of its native protocol,
+    /// `ws[s]://host[:port][/path]`, whose path is `/v1/ws` where there is none; or by its socket on this machine, `unix:PATH`.
+    /// `https` and `wss` need the feature `tls`.
     pub fn builder(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), config: Config::default(), tokens: None }
+        Builder {
+            url: url.into(),
+            config: Config::default(),
+            tokens: None,
+            #[cfg(feature = "tls")]
+            trust: None,
+        }
     }
 
     /// A client without a token, once its first connection stands.

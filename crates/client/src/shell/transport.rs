@@ -1,19 +1,20 @@
-//! One WebSocket over TCP, or over a Unix socket: opened, read, written, closed. It knows nothing of the protocol inside.
+//! One WebSocket over a stream of bytes: opened, read, written, closed. It knows nothing of the protocol inside.
 
-use super::url::{Place, Url};
+use super::net::{Endpoint, Problem, Stream};
 use fanfare_hub::Rng;
 use fanfare_wire::native::PROTOCOL;
 use fanfare_wire::websocket::{
-    ClientRefusal, Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request, verify,
+    Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request, verify,
 };
+use serde::Deserialize;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::TcpStream;
-#[cfg(unix)]
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
-/// The longest head of a response.
+/// The longest head of a response, and the longest body of a refusal that is looked at.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The longest message of a server: a page of 256 KiB, escaped and wrapped, and room.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -21,15 +22,9 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const READ_BYTES: usize = 16 << 10;
 /// How long a closing connection is waited for.
 const CLOSING: Duration = Duration::from_secs(1);
-
-/// Why there is no transport.
-#[derive(Debug, Clone)]
-pub(super) enum OpenError {
-    /// Another attempt may succeed.
-    Failed(String),
-    /// None will.
-    Refused(String),
-}
+/// What of somebody else's words is shown, and of an address.
+const EXCERPT_CHARS: usize = 80;
+const ADDRESS_CHARS: usize = 300;
 
 /// What was read.
 #[derive(Debug)]
@@ -46,52 +41,67 @@ pub(super) struct Socket {
     stream: Stream,
     decoder: Decoder,
     masks: MaskSource,
-    /// What came with the head of the response, and a place to read into.
+    /// A place to read into; so much of it is read and not taken yet. At first that is what came with the response's head.
     buffer: Vec<u8>,
-    early: usize,
+    unread: usize,
+    /// Nothing more can be read, or written.
+    is_over: bool,
     /// Frames that are not written yet.
     unwritten: Vec<u8>,
     written: usize,
+    /// TLS may still hold some of what was written.
+    unflushed: bool,
 }
 
 impl Socket {
     /// Connects and shakes hands. The caller limits the time.
-    pub(super) async fn open(url: Url, seed: u64) -> Result<Self, OpenError> {
-        let failed = |error: io::Error| OpenError::Failed(error.to_string());
-        let mut stream = Stream::connect(&url.place).await.map_err(failed)?;
+    pub(super) async fn open(endpoint: Endpoint, seed: u64) -> Result<Self, Problem> {
+        let mut stream = endpoint.open().await?;
         let mut rng = Rng::new(seed);
         let mut random = [0; 16];
         random[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
         random[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
         let key = client_key(random);
         let mut head = Vec::with_capacity(512);
-        request(&mut head, &url.authority, &url.path_and_query, &key, &[PROTOCOL], &[]);
-        stream.write_all(&head).await.map_err(failed)?;
+        let url = endpoint.url();
+        request(&mut head, url.authority(), &url.native_target(), &key, &[PROTOCOL], &[]);
+        let lost = |error: io::Error| Problem::lost("lost while asking for a WebSocket", &error);
+        stream.write_all(&head).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
 
         let mut buffer = Vec::with_capacity(READ_BYTES);
         let head_len = loop {
-            if stream.read_buf(&mut buffer).await.map_err(failed)? == 0 {
-                return Err(OpenError::Failed("the server hung up before it answered".to_owned()));
+            if stream.read_buf(&mut buffer).await.map_err(lost)? == 0 {
+                return Err(hung_up(&buffer));
             }
-            if let Some(len) = judge(&buffer, &key)? {
-                break len;
-            }
-            if buffer.len() > HEAD_BYTES_MAX {
-                let problem = format!("the server's answer has a head of more than {HEAD_BYTES_MAX} bytes");
-                return Err(OpenError::Refused(problem));
+            match judge(&buffer, &key)? {
+                Judged::More if buffer.len() > HEAD_BYTES_MAX => {
+                    let reason = format!("the head of its answer has more than {HEAD_BYTES_MAX} bytes").into();
+                    return Err(Problem::Foreign { protocol: "HTTP", reason });
+                }
+                Judged::More => {}
+                Judged::Upgraded { head_len } => break head_len,
+                Judged::Refused { head_len, body_len, refusal } => {
+                    let whole_len = head_len + body_len;
+                    // Without its body, or with half of it, a refusal is one all the same.
+                    while buffer.len() < whole_len && matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {}
+                    return Err(refusal.explained(&buffer[head_len..whole_len.min(buffer.len())]));
+                }
             }
         };
         buffer.drain(..head_len);
-        let early = buffer.len();
-        buffer.resize(READ_BYTES.max(early), 0);
+        let unread = buffer.len();
+        buffer.resize(READ_BYTES.max(unread), 0);
         Ok(Socket {
             stream,
             decoder: Decoder::new(Role::Client, Limits { message_bytes_max: MESSAGE_BYTES_MAX }),
             masks: MaskSource::new(rng.next_u64()),
             buffer,
-            early,
+            unread,
+            is_over: false,
             unwritten: Vec::new(),
             written: 0,
+            unflushed: false,
         })
     }
 
@@ -105,43 +115,64 @@ impl Socket {
         self.unwritten.len() - self.written
     }
 
-    /// Ready when something can be read, or written where something waits. Cancelling it loses nothing.
-    pub(super) async fn ready(&self) -> io::Result<()> {
-        if self.early > 0 {
-            return Ok(());
-        }
-        let interest = if self.backlog() > 0 { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        self.stream.ready(interest).await
+    /// Returns when something was read or written, or the connection is over: [`read`](Self::read) tells. Cancelling it loses
+    /// nothing.
+    pub(super) async fn ready(&mut self) {
+        poll_fn(|cx| self.poll_ready(cx)).await;
     }
 
-    /// Writes what the socket takes now.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unread > 0 || self.is_over {
+            return Poll::Ready(());
+        }
+        let backlog = self.backlog();
+        if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
+            self.is_over = true;
+            return Poll::Ready(());
+        }
+        if self.backlog() < backlog {
+            return Poll::Ready(()); // there may be room for more calls
+        }
+        let mut buffer = ReadBuf::new(&mut self.buffer);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+        self.unread = buffer.filled().len();
+        // An error, or the end.
+        self.is_over = read.is_err() || self.unread == 0;
+        Poll::Ready(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.backlog() > 0 {
-            match self.stream.try_write(&self.unwritten[self.written..]) {
-                Ok(len) => self.written += len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unwritten[self.written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                len => self.written += len,
             }
+            self.unflushed = true;
         }
         self.unwritten.clear();
         self.written = 0;
-        Ok(())
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// Reads once, and gives each text message to `take`. Pings are answered.
+    /// Writes what the socket takes now. What it does not take is written by [`ready`](Self::ready), which must be waited for
+    /// next: nothing here wakes anybody.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Gives each text message of what was read to `take`. Pings are answered.
     pub(super) fn read(&mut self, mut take: impl FnMut(&str)) -> Read {
-        let len = match std::mem::take(&mut self.early) {
-            0 => match self.stream.try_read(&mut self.buffer) {
-                Ok(0) => return Read::Over(None),
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Messages,
-                Err(_) => return Read::Over(None),
-            },
-            early => early,
-        };
-        let mut input = &mut self.buffer[..len];
+        let mut input = &mut self.buffer[..std::mem::take(&mut self.unread)];
         loop {
             match self.decoder.decode(&mut input) {
+                Ok(None) if self.is_over => return Read::Over(None),
                 Ok(None) => return Read::Messages,
                 Ok(Some(Event::Text(text))) => take(text),
                 // The protocol is text; a server that sends anything else breaks it.
@@ -175,89 +206,107 @@ impl Socket {
     pub(super) fn finish(mut self) {
         tokio::spawn(tokio::time::timeout(CLOSING, async move {
             self.stream.write_all(&self.unwritten[self.written..]).await?;
-            self.stream.end(&mut self.buffer).await
+            self.stream.shutdown().await?;
+            while self.stream.read(&mut self.buffer).await? > 0 {}
+            Ok::<(), io::Error>(())
         }));
     }
 }
 
-/// What it is over: these two have the same methods, and no trait for them.
+/// What a response is, as far as it has come.
 #[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
+enum Judged {
+    /// Its head is not whole.
+    More,
+    Upgraded {
+        head_len: usize,
+    },
+    Refused {
+        head_len: usize,
+        /// So much of it is worth waiting for.
+        body_len: usize,
+        refusal: Refusal,
+    },
 }
 
-/// The same on either.
-macro_rules! on {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $call,
-            #[cfg(unix)]
-            Stream::Unix($inner) => $call,
-        }
-    };
+/// A response that is no upgrade.
+#[derive(Debug)]
+struct Refusal {
+    status: Box<str>,
+    location: Option<Box<str>>,
+    passes: bool,
+    retry_after_ms: Option<u64>,
 }
 
-impl Stream {
-    async fn connect(place: &Place) -> io::Result<Self> {
-        match place {
-            Place::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            #[cfg(unix)]
-            Place::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-        }
-    }
-
-    async fn ready(&self, interest: Interest) -> io::Result<()> {
-        on!(self, stream => stream.ready(interest).await.map(drop))
-    }
-
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        on!(self, stream => stream.try_read(buffer))
-    }
-
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        on!(self, stream => stream.try_write(bytes))
-    }
-
-    async fn read_buf(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        on!(self, stream => stream.read_buf(buffer).await)
-    }
-
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        on!(self, stream => stream.write_all(bytes).await)
-    }
-
-    /// Says that nothing more comes, and reads to the peer's end.
-    async fn end(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        on!(self, stream => {
-            stream.shutdown().await?;
-            while stream.read(buffer).await? > 0 {}
-            Ok(())
-        })
-    }
-}
-
-/// The length of the response's head, once it is whole and good.
-fn judge(buffer: &[u8], key: &str) -> Result<Option<usize>, OpenError> {
+fn judge(buffer: &[u8], key: &str) -> Result<Judged, Problem> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
-    let len = match response.parse(buffer) {
+    let head_len = match response.parse(buffer) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(OpenError::Refused(format!("the server does not speak HTTP: {error}"))),
+        Ok(httparse::Status::Partial) => return Ok(Judged::More),
+        Err(_) => return Err(no_http(buffer)),
     };
+    let status = response.code.unwrap_or_default();
     let headers = response.headers.iter().map(|header| (header.name, header.value));
-    match verify(response.code.unwrap_or_default(), headers, key, &[PROTOCOL]) {
-        Ok(established) if established.protocol == Some(PROTOCOL) => Ok(Some(len)),
-        Ok(_) => Err(OpenError::Refused(format!("the server does not speak {PROTOCOL}"))),
-        Err(ClientRefusal::Status { status: status @ (408 | 425 | 429 | 500..) }) => {
-            Err(OpenError::Failed(format!("the server answered {status}")))
-        }
-        Err(refusal) => Err(OpenError::Refused(refusal.to_string())),
+    if status == 101 {
+        let foreign = |reason: String| Problem::Foreign { protocol: PROTOCOL, reason: reason.into() };
+        return match verify(status, headers, key, &[PROTOCOL]) {
+            Ok(established) if established.protocol == Some(PROTOCOL) => Ok(Judged::Upgraded { head_len }),
+            Ok(_) => Err(foreign("it upgrades to a WebSocket without that subprotocol".to_owned())),
+            Err(refusal) => Err(foreign(refusal.to_string())),
+        };
     }
+    let find = |wanted: &str| {
+        let found = headers.clone().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok()).map(str::trim)
+    };
+    let seconds = find("retry-after").and_then(|value| value.parse::<u32>().ok());
+    let refusal = Refusal {
+        status: format!("{status} {}", excerpt(response.reason.unwrap_or_default(), EXCERPT_CHARS)).trim().into(),
+        location: find("location").filter(|_| matches!(status, 300..=399)).map(|it| excerpt(it, ADDRESS_CHARS).into()),
+        passes: matches!(status, 408 | 425 | 429 | 500..),
+        retry_after_ms: seconds.map(|seconds| u64::from(seconds) * 1000),
+    };
+    let body_len = find("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+    Ok(Judged::Refused { head_len, body_len: if body_len > HEAD_BYTES_MAX { 0 } else { body_len }, refusal })
+}
+
+impl Refusal {
+    /// A Fanfare says in the body why.
+    fn explained(self, body: &[u8]) -> Problem {
+        #[derive(Deserialize)]
+        struct Body {
+            message: String,
+        }
+        let message = serde_json::from_slice(body).ok().map(|Body { message }| excerpt(&message, ADDRESS_CHARS).into());
+        let Refusal { status, location, passes, retry_after_ms } = self;
+        Problem::Answer { status, location, message, passes, retry_after_ms }
+    }
+}
+
+fn hung_up(buffer: &[u8]) -> Problem {
+    let reason = if buffer.is_empty() { "it hung up before it answered" } else { "it hung up within its answer" };
+    Problem::Lost { what: "lost while asking for a WebSocket", reason: reason.into() }
+}
+
+fn no_http(buffer: &[u8]) -> Problem {
+    /// The first byte of a TLS alert.
+    const ALERT: u8 = 21;
+    let reason = if buffer.first() == Some(&ALERT) {
+        "it speaks TLS: write https:// or wss://".into()
+    } else {
+        let line = buffer.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        format!("it answered {:?}", excerpt(&String::from_utf8_lossy(line), EXCERPT_CHARS)).into()
+    };
+    Problem::Foreign { protocol: "HTTP", reason }
+}
+
+/// What others say is for one line of a terminal: no control characters, and not too much.
+fn excerpt(text: &str, max: usize) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut excerpt: String = chars.by_ref().take(max).collect();
+    if chars.next().is_some() {
+        excerpt.push('…');
+    }
+    excerpt
 }

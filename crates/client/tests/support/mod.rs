@@ -4,6 +4,8 @@
 // Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]
 
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod transcript;
 
 use fanfare_hub::{
@@ -149,7 +151,7 @@ impl Hub {
         // What is kept is more than any test publishes: a gap is then a fault.
         let rules = ["*", "*:*"].map(|pattern| {
             let mut rule = Rule::open(Pattern::new(pattern).unwrap());
-            rule.history.count = 10_000;
+            (rule.history.count, rule.history.bytes) = (10_000, 64 << 20);
             rule
         });
         let store = Box::new(MemoryStore::new(&limits, 1));

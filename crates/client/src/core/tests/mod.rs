@@ -1,5 +1,7 @@
 //! The core in virtual time, against a server that says what the test wants.
 
+mod link;
+
 use super::*;
 use bytes::Bytes;
 use fanfare_wire::native::client::{ErrorReply, Position, Publish, Subscribe};
@@ -178,89 +180,6 @@ fn live() -> World {
 }
 
 #[test]
-fn it_connects_greets_and_answers_heartbeats() {
-    let mut world = World::new();
-    assert_eq!(world.core.wake_ms(), None);
-    assert_eq!(world.tell(Input::Start), [Output::State(State::Connecting), Output::Connect]);
-    assert_eq!(sent(&world.tell(Input::Opened)), [r#"{"type":"connect","id":1}"#]);
-    let outputs = world.hear(r#"{"type":"connected","id":1,"client":"me","session_resumed":false,"ping":25000}"#);
-    assert!(matches!(&outputs[..], [Output::State(State::Online(connected))] if &*connected.client == "me"));
-    assert_eq!(sent(&world.hear(r#"{"type":"ping"}"#)), [r#"{"type":"pong"}"#]);
-}
-
-#[test]
-fn two_silent_heartbeats_end_a_connection() {
-    let mut world = World::online();
-    world.now_ms += 40_000;
-    world.hear(r#"{"type":"ping"}"#);
-    assert_eq!(world.core.wake_ms(), Some(world.now_ms + 50_000));
-    world.now_ms += 49_999;
-    assert_eq!(world.tell(Input::Wake), []);
-    let outputs = world.wake();
-    assert!(matches!(&outputs[..], [Output::Close(1000), Output::State(State::Waiting { failures: 1, .. })]));
-}
-
-#[test]
-fn failures_are_waited_for_longer_and_longer_within_the_limit() {
-    let mut world = World::new();
-    world.tell(Input::Start);
-    let mut longest = 0;
-    for failures in 1..40 {
-        let outputs = world.tell(Input::Closed(None));
-        let [Output::State(State::Waiting { until_ms, failures: told })] = outputs[..] else { panic!("{outputs:?}") };
-        assert_eq!(told, failures);
-        let ceiling = (500_u64 << (failures - 1).min(20)).min(30_000);
-        assert!(until_ms - world.now_ms <= ceiling);
-        longest = longest.max(until_ms - world.now_ms);
-        assert_eq!(world.wake(), [Output::State(State::Connecting), Output::Connect]);
-    }
-    assert!(longest > 20_000);
-}
-
-#[test]
-fn neither_a_transport_nor_a_greeting_is_waited_for_for_ever() {
-    let mut world = World::new();
-    world.tell(Input::Start);
-    assert!(matches!(world.wake()[..], [Output::Close(1000), Output::State(State::Waiting { .. })]));
-    assert_eq!(world.now_ms, 11_000);
-    world.wake();
-    world.tell(Input::Opened);
-    let opened_ms = world.now_ms;
-    assert!(matches!(world.wake()[..], [Output::Close(1000), Output::State(State::Waiting { .. })]));
-    assert_eq!(world.now_ms, opened_ms + 10_000);
-}
-
-#[test]
-fn the_servers_word_on_coming_back_is_kept() {
-    let ended = |code, reason: &str| State::Ended(EndReason::Disconnected { code, reason: reason.into() });
-    let mut world = World::online();
-    let outputs = world.hear(r#"{"type":"disconnect","code":4000,"reason":"shutdown","retry":true,"delay":7777}"#);
-    let waiting = State::Waiting { until_ms: world.now_ms + 7777, failures: 1 };
-    assert_eq!(outputs, [Output::Close(1000), Output::State(waiting)]);
-
-    let mut world = World::online();
-    let outputs = world.hear(r#"{"type":"disconnect","code":4503,"reason":"kicked","retry":false,"delay":0}"#);
-    assert_eq!(outputs, [Output::Close(1000), Output::State(ended(4503, "kicked"))]);
-    assert_eq!(world.core.wake_ms(), None);
-
-    for (code, comes_back) in [(1000, true), (1001, true), (1006, true), (1008, false), (4321, true), (4777, false)] {
-        let outputs = World::online().tell(Input::Closed(Some(code)));
-        assert_eq!(matches!(outputs[..], [Output::State(State::Waiting { .. })]), comes_back, "{code}");
-    }
-
-    let mut world = World::new();
-    world.tell(Input::Start);
-    world.tell(Input::Opened);
-    let outputs = world.hear(r#"{"type":"error","id":1,"code":"unauthorized","message":"no","retryable":false}"#);
-    assert!(matches!(&outputs[..], [Output::Close(1000), Output::State(State::Ended(EndReason::Refused(_)))]));
-    let (call, outputs) = world.call(Call::Presence("c".into()));
-    assert!(matches!(&answers(&outputs)[..], [(answered, Err(CallError::Ended(_)))] if *answered == call));
-    world.call(Call::Refresh("new".into()));
-    world.tell(Input::Start);
-    assert_eq!(sent(&world.tell(Input::Opened)), [r#"{"type":"connect","id":2,"token":"new"}"#]);
-}
-
-#[test]
 fn a_subscription_goes_on_from_its_place() {
     let mut world = live();
     assert_eq!(offsets(&world.hear(&message("c", 6))), [6]);
@@ -299,7 +218,8 @@ fn what_cannot_be_recovered_is_a_gap_before_anything_newer() {
         let position = Position { epoch: epoch.into(), offset: 3 };
         let told = events(&outputs);
         assert!(matches!(&told[0], Event::Live { .. }));
-        assert_eq!(told[1], Event::Gap { position: position.clone(), reset });
+        // The page lies above the gap, like all that follows.
+        assert_eq!(told[1], Event::Gap { position: Position { offset: 2, ..position.clone() }, reset });
         assert!(matches!(&told[2], Event::Message { position: told, .. } if *told == position));
     }
     let mut world = live();
@@ -400,6 +320,26 @@ fn who_cannot_keep_up_is_paused_and_goes_on_from_there() {
     assert!(!connect.contains("subscribe"), "it stays paused");
     let outputs = world.tell(Input::Resume("c".into()));
     assert!(sent(&outputs)[0].ends_with(r#""channel":"c","since":{"epoch":"e","offset":5}}"#));
+}
+
+/// The first page has a place before it: who finds no room for it goes on from there, and not from the newest again.
+#[test]
+fn a_page_that_finds_no_room_is_asked_for_from_the_place_before_it() {
+    let mut world = World::online();
+    let (_, outputs) = world.call(Call::Subscribe(Box::new(Subscribe { recent: Some(2), ..Subscribe::new("c") })));
+    let id = id_in(&sent(&outputs)[0]);
+    let outputs = world.hear(&format!(
+        r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":9,"publications":[{{"offset":7,"data":1,"ts":1}},{{"offset":9,"data":1,"ts":1}}]}}"#
+    ));
+    assert_eq!(offsets(&outputs), [7, 9]);
+    let befores: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Channel { event: Event::Message { .. }, before, .. } => Some(before.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(befores, [Some(at(6)), Some(at(7))]);
 }
 
 #[test]
