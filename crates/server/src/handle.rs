@@ -16,6 +16,7 @@ use fanfare_hub::{
 };
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
@@ -51,6 +52,8 @@ pub struct Handle {
     room_max: usize,
     placement: Placement,
     placement_key: u64,
+    /// How many of them are in use: all, but in a test.
+    shards: Arc<AtomicUsize>,
 }
 
 /// A publication of the application that stands.
@@ -69,16 +72,17 @@ impl Handle {
         let room_max = outstanding_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let rooms = controls.iter().map(|_| Arc::new(Semaphore::new(room_max))).collect();
         let placement = Placement::new(placement_key, controls.len());
-        Handle { controls: controls.into(), rooms, room_max, placement, placement_key }
+        let shards = Arc::new(AtomicUsize::new(controls.len()));
+        Handle { controls: controls.into(), rooms, room_max, placement, placement_key, shards }
     }
 
-    /// For a server of its first shard alone.
-    pub(crate) fn of_one_shard(&self) -> Self {
-        Handle::new(self.controls[..1].to_vec(), self.placement_key, self.room_max)
+    /// For a server of its first shard alone, from here on: every clone of this follows.
+    pub(crate) fn restrict_to_one_shard(&self) {
+        self.shards.store(1, Relaxed);
     }
 
     pub(crate) fn controls(&self) -> &[UnboundedSender<Control>] {
-        &self.controls
+        &self.controls[..self.shards.load(Relaxed)]
     }
 
     pub(crate) fn placement_key(&self) -> u64 {
@@ -172,7 +176,10 @@ impl Handle {
 
     /// The shard that takes a command: the home of its channel, so that no other one is on the way.
     fn shard_of(&self, command: &AppCommand) -> usize {
-        command.channel().map_or(0, |channel| usize::from(self.placement.home_of(channel).0))
+        match command.channel() {
+            Some(channel) if self.controls().len() > 1 => usize::from(self.placement.home_of(channel).0),
+            _ => 0,
+        }
     }
 }
 

@@ -175,3 +175,49 @@ async fn what_the_application_says_in_the_words_of_the_hub_is_checked_too() {
     assert_eq!((&bob.message().await["data"], &bob.message().await["data"]), (&json!(1), &json!(2)));
     bob.nothing_more().await;
 }
+
+/// On a runtime of one thread: while the drain waits, the handlers have their turn, and who asked has an answer.
+#[tokio::test]
+async fn handlers_answer_while_the_server_drains() {
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let (asked, mut is_asked) = unbounded_channel();
+    let server = Fanfare::builder((go.clone(), asked)).channel("a", |c| c.open()).rpc(
+        "slow",
+        async |State((go, asked)): State<(Arc<tokio::sync::Semaphore>, UnboundedSender<()>)>| {
+            asked.send(())?;
+            go.acquire().await?.forget();
+            Ok(Json("done"))
+        },
+    );
+    let address = fanfare::Address::Tcp("127.0.0.1:0".parse().expect("an address"));
+    let running = server.build().expect("valid").start(&[address]).expect("it starts");
+    let url = format!("ws://{}", running.tcp_address().expect("a port"));
+    let client = fanfare_client::Client::builder(&url).connect().await.expect("it connects");
+    let calling = tokio::spawn(async move { client.rpc::<_, String>("slow", &()).await });
+    is_asked.recv().await;
+    let draining = tokio::spawn(running.drain());
+    go.add_permits(1);
+    assert_eq!(calling.await.expect("no panic").expect("an answer"), "done");
+    draining.await.expect("no panic").expect("no shard failed");
+}
+
+#[tokio::test]
+async fn a_handle_that_was_taken_before_the_test_is_of_the_same_server() {
+    let config = fanfare::Config { shards: 4, ..fanfare::Config::default() };
+    let server = Fanfare::builder(()).config(config).channel("**", |c| c.open()).build().expect("valid");
+    let hub = server.handle();
+    let asking = hub.clone();
+    let early = tokio::spawn(async move { asking.publish("early:1", &1).await });
+    tokio::task::yield_now().await; // it is asked, and waits for the start
+    let server = server.test().expect("it starts");
+    early.await.expect("no panic").expect("what was asked before the start is done");
+    let mut ada = server.client().await;
+    for n in 0..20 {
+        let channel = format!("c:{n}");
+        ada.subscribe(&channel).await;
+        let published = hub.publish(&channel, &n).await.expect("every channel is reached");
+        assert_eq!(published.subscribers, 1);
+        assert_eq!(ada.message().await["data"], json!(n));
+    }
+    assert_eq!(hub.channels(None, None, 100).await.expect("a list").0.len(), 21);
+}
