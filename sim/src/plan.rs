@@ -227,6 +227,7 @@ impl Plan {
         };
         self.limits.hook_timeout_ms = 400 + rng.below(1_200);
         self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
+        self.limits.session_questions_max = [1, 2, 8][rng.below(3) as usize];
         // Who is asked about may not be subscribed yet, and publishes all the same: there is more to judge.
         for rule in &mut self.rules {
             rule.publish = vec![Who::Anyone];

@@ -64,6 +64,7 @@ rows! {
     LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
     TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
+    QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 
