@@ -381,6 +381,39 @@ fn a_ticket_stands_for_the_token_and_a_token_of_another_user_begins_anew() {
     }
 }
 
+/// Else whoever was sent away for good would be back at once.
+#[test]
+fn a_ticket_whose_session_is_gone_is_worth_nothing_and_the_application_is_asked() {
+    for shards in shard_counts() {
+        for (is_kicked, ticket_of) in [(true, 0), (true, 1), (false, 0)] {
+            let mut net = net(shards, hooks(true, &["room:*"], &[]));
+            let granted = Identified { subscribe: vec![channel("room:a")], ..ada() };
+            let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
+            if is_kicked {
+                let whom = Whom::user("ada");
+                let kick = AppCommand::Disconnect { whom, reason: Disconnect::Kicked };
+                assert_eq!(net.app(1, kick), AppAnswer::Concerned(1));
+            } else {
+                net.cut(peer);
+                net.pass(11_000);
+            }
+            let resume = Some(Resume { shard: ShardId(ticket_of % shards as u16), client: net.client(peer) });
+            let proof = Proof { granted: vec![channel("room:a")], ..Proof::default() };
+            let connect = Connect { resume, user: ada().user, proof, ..Connect::default() };
+            let back = net.open(0);
+            let refused = net.send(back, Command::Connect(Box::new(connect.clone())));
+            assert!(matches!(net.questions.front(), Some((.., Question::Connect { token: None }))));
+            net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "banned")));
+            assert_eq!(error_code(&net.answer_to(back, refused).unwrap()), ErrorCode::Unauthorized);
+            let taken = net.send(back, Command::Connect(Box::new(connect)));
+            net.answer(HookAnswer::Identity(Identified::default()));
+            let Some(ReplyBody::Connected(connected)) = net.answer_to(back, taken) else { panic!("not connected") };
+            assert_eq!((connected.resumed, &connected.user, &connected.proof), (false, &None, &Proof::default()));
+            assert_ne!(connected.client, net.client(peer));
+        }
+    }
+}
+
 #[test]
 fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
     for shards in shard_counts() {

@@ -27,7 +27,7 @@ impl Front {
             self.reply(cx, Some(conn), reply, ReplyBody::Error(no_tokens()));
             return self.count_bad(cx, conn);
         }
-        // A ticket proves what the token behind it did.
+        // A ticket names a session: where that lives on, it needs no other word. Where it does not, `start_session` asks.
         let ask = cx.hooks.connect && (connect.token.is_some() || connect.resume.is_none());
         let connecting = Connecting { conn, reply, connect, identified: false, waiting: VecDeque::new() };
         if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
@@ -66,6 +66,11 @@ impl Front {
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
+        if adopted.is_none() && cx.hooks.connect && !connecting.identified && !planted(Planted::TicketIsToken) {
+            // Nothing of what the ticket says outlives the session: the application may have sent its user away since.
+            connecting.connect = Connect { subscribe: connecting.connect.subscribe, ..Connect::default() };
+            return self.ask_connect(cx, connecting);
+        }
         let id = connecting.conn;
         let Some(conn) = self.conn(id) else { return };
         let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
