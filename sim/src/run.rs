@@ -148,7 +148,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("MovedNotPassedOn", 5_000_043),
     ("AwayKept", 5_000_004),
     ("GrantKept", 5_000_385),
-    ("EndUnanswered", 1997),
+    ("CountedUnanswered", 435),
 ];
 
 /// The first seed to try for a bug.

@@ -57,7 +57,7 @@ rows! {
     MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
     AwayKept, "A session without connection outlives its disconnection by the application.";
     GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
-    EndUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
+    CountedUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
     TicketIsToken, "A ticket whose session is gone stands for the token that was behind it, and the application is not asked.";
     HistoryForAll, "History tells a client of publications that are for others.";
     LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";

@@ -496,6 +496,62 @@ fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token
 }
 
 #[test]
+fn a_token_can_grant_what_was_subscribed_already_and_the_application_can_end_what_it_granted() {
+    for shards in shard_counts() {
+        let closed = || Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }]);
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), ada());
+        net.subscribe(peer, "chat:a");
+        let refresh = |net: &mut Net| {
+            net.send(peer, Command::Refresh { token: "t2".into() });
+            net.answer(HookAnswer::Identity(Identified { subscribe: vec![channel("chat:a")], ..ada() }));
+        };
+        refresh(&mut net);
+        net.take(peer);
+        net.reload(closed());
+        assert_eq!(net.take(peer), [], "granted by the newer token");
+        let end = AppCommand::Unsubscribe { whom: Whom::user("ada"), channel: channel("chat:a") };
+        assert_eq!(net.app(1, end.clone()), AppAnswer::Concerned(1));
+        assert_eq!(error_code(&net.ask(peer, subscribe("chat:a"))), ErrorCode::Denied, "what it ended is ended");
+        refresh(&mut net);
+        let told = net.take(peer);
+        assert!(told.iter().any(|told| matches!(told, Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. }))));
+        // One that is away, too.
+        net.cut(peer);
+        net.app(1, end);
+        let back = net.resume(peer, 1, vec![SubOptions::new(channel("chat:a"))]);
+        let Some(Told::Reply(Reply { body: ReplyBody::Error(error), .. })) = net.take(back).pop() else { panic!() };
+        assert_eq!(error.code, ErrorCode::Denied);
+    }
+}
+
+/// A handler may ask for it about its own caller, whose command it has not answered yet.
+#[test]
+fn the_application_can_end_and_make_a_subscription_while_it_is_asked_about_the_channel() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &["chat:*"]));
+        let peer = net.connect(0);
+        let me = Whom::Client(net.client(peer));
+        let end = |name: &str| AppCommand::Unsubscribe { whom: me.clone(), channel: channel(name) };
+        let asked = net.send(peer, subscribe("room:a"));
+        assert_eq!(net.app(0, end("room:a")), AppAnswer::Concerned(1));
+        net.answer(HookAnswer::Allowed);
+        assert_eq!(error_code(&net.answer_to(peer, asked).unwrap()), ErrorCode::Denied);
+        net.subscribe(peer, "chat:a");
+        net.take(peer);
+        let published = net.send(peer, publish("chat:a", "1"));
+        assert_eq!(net.app(0, end("chat:a")), AppAnswer::Concerned(1));
+        assert!(matches!(&net.take(peer)[..], [Told::Push(Push::Unsubscribed { .. })]));
+        let options = Box::new(SubOptions::new(channel("chat:a")));
+        assert_eq!(net.app(0, AppCommand::Subscribe { whom: me.clone(), options }), AppAnswer::Concerned(1));
+        net.take(peer);
+        let_through(&mut net, "1");
+        assert!(matches!(net.answer_to(peer, published), Some(ReplyBody::Published { .. })), "that goes on");
+        assert_eq!(net.take_messages(peer), ["1"]);
+    }
+}
+
+#[test]
 fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
     for shards in shard_counts() {
         let mut net = net(shards, hooks(false, &[], &[]));

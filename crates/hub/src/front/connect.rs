@@ -299,10 +299,10 @@ impl Front {
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
-            if planted(Planted::EndUnanswered) && matches!(waiting, Waiting::End(_)) {
+            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
+            if planted(Planted::CountedUnanswered) && matches!(reply, ReplyTo::Counted(_)) {
                 continue;
             }
-            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply) | Waiting::End(reply)) = waiting;
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
             self.reply(cx, None, reply, ReplyBody::Error(error));
         }

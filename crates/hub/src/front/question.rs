@@ -283,9 +283,13 @@ impl Front {
         while let Some(session) = self.sessions.get(at) {
             let Some(sub) = session.subs.get(slot) else { break };
             let (by, is_told) = (sub.by, sub.is_told());
-            let lost = by == LetIn::Grant && !session.is_granted(&self.edges.edges[sub.edge as usize].name);
+            let channel = &self.edges.edges[sub.edge as usize].name;
+            let is_granted = session.is_granted_by_token(channel);
+            let lost = by == LetIn::Grant && !is_granted;
             if lost {
-                session.subs[slot].by = LetIn::Rule;
+                session.subs[slot].by = if session.is_granted(channel) { LetIn::App } else { LetIn::Rule };
+            } else if by != LetIn::App && is_granted {
+                session.subs[slot].by = LetIn::Grant; // from here on its rule cannot end it
             }
             // One that is not answered yet is judged again with its answer.
             if !(lost && is_told && self.judge_again(cx, at, slot)) {
