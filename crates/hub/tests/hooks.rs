@@ -551,6 +551,56 @@ fn the_application_can_end_and_make_a_subscription_while_it_is_asked_about_the_c
     }
 }
 
+/// Whoever has got hold of a ticket and has a token of its own.
+#[test]
+fn a_ticket_with_another_users_token_leaves_its_session_alone_on_whichever_shard() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            let mut net = net(shards, hooks(true, &[], &[]));
+            let (peer, _) = connect_as(&mut net, 0, with_token("t"), ada());
+            net.subscribe(peer, "chat:a");
+            let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+            let bob = Identified { user: Some(UserId("bob".into())), ..Identified::default() };
+            let (other, connected) = connect_as(&mut net, landing, Connect { resume, ..with_token("u") }, bob);
+            assert!(!connected.resumed && connected.client != net.client(peer));
+            assert_eq!((net.peers[peer].closed, &net.notices[..]), (None, &[][..]));
+            net.publish(other, "chat:a", "1");
+            assert_eq!(net.take_messages(peer), ["1"], "it goes on");
+        }
+    }
+}
+
+#[test]
+fn presence_shows_what_the_newest_token_says_of_a_client() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let with_info = |info: &'static str| Identified { info: Some(Bytes::from(info)), ..ada() };
+        let (watcher, _) = connect_as(&mut net, 1, with_token("w"), ada());
+        net.subscribe_with(watcher, with_presence("chat:a"));
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), with_info("1"));
+        net.subscribe(peer, "chat:a");
+        net.ask(peer, enter("chat:a", "\"here\""));
+        let told = |net: &mut Net| -> Vec<(PresenceKind, Option<Bytes>, Bytes)> {
+            let pushes = net.take(watcher).into_iter().filter_map(|told| match told {
+                Told::Push(Push::Presence(push)) => Some(push),
+                _ => None,
+            });
+            pushes.map(|push| (push.kind, push.entry.info.clone(), push.entry.data.clone())).collect()
+        };
+        let entry = |kind, info: &'static str| (kind, Some(Bytes::from(info)), Bytes::from("\"here\""));
+        assert_eq!(told(&mut net), [entry(PresenceKind::Join, "1")]);
+        for info in ["2", "2"] {
+            net.send(peer, Command::Refresh { token: "t".into() });
+            net.answer(HookAnswer::Identity(with_info(info)));
+        }
+        assert_eq!(told(&mut net), [entry(PresenceKind::Update, "2")], "once");
+        let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+        let subscribe = vec![SubOptions::new(channel("chat:a"))];
+        connect_as(&mut net, 2, Connect { resume, subscribe, ..with_token("t") }, with_info("3"));
+        assert_eq!(told(&mut net), [entry(PresenceKind::Update, "3")]);
+    }
+}
+
 #[test]
 fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
     for shards in shard_counts() {

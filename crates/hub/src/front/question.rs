@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::{HookAnswer, HookToken, Identified, Question};
 use crate::ids::UserId;
 use crate::name::ChannelName;
-use crate::peer::AskToken;
+use crate::peer::{AskToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::shard::Timer;
@@ -268,13 +268,28 @@ impl Front {
         }
         *latest = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
+        let informs = identity.proof.info != proof.info;
         identity.proof = proof.clone();
         self.sessions.identify(at.index, identity);
+        if informs {
+            self.inform(cx, at, &proof);
+        }
         let granted = proof.granted.clone();
         self.watch_expiry(cx, at);
         let body = told(cx, proof);
         self.finish(cx, at, reply, body);
         self.grants_changed(cx, at, granted);
+    }
+
+    /// Where it has entered, others see what is trusted of it.
+    fn inform(&mut self, cx: &mut Cx<'_>, at: SessionRef, proof: &Proof) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let client = session.client;
+        let entered: Vec<u32> = session.subs.iter().filter(|sub| sub.entered).map(|sub| sub.edge).collect();
+        for edge in entered {
+            let message = ToHome::Inform { client, info: proof.info.clone() };
+            self.tell_home(cx, &self.edges.edges[edge as usize].name, message);
+        }
     }
 
     /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made.

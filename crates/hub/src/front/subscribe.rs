@@ -9,7 +9,7 @@ use super::batch;
 use super::edge::Member;
 use super::lane::Waiting;
 use super::question::asks;
-use super::session::{LetIn, SessionRef, Sub};
+use super::session::{Extra, LetIn, SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
@@ -17,7 +17,7 @@ use crate::ids::{Epoch, Position, UserId};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::{Action, Denial, Slow, Verdict};
+use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
@@ -483,9 +483,42 @@ impl Front {
                     slot += 1;
                 }
             }
+            self.judge_presence(cx, at);
         }
         let ended = before - self.sessions.subscriptions;
         self.note(cx, None, Noted::Reloaded { rules: cx.rules.iter().len(), ended });
+    }
+
+    /// Ends the presence of a session where it may not enter any more, also while it is away.
+    fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let user = session.user().cloned();
+        let may_enter = |channel: &ChannelName| match cx.rules.verdict(channel, Action::Enter, user.as_ref()) {
+            Ok(Verdict::Allowed(rule) | Verdict::IfSubscribed(rule)) => rule.presence != PresenceMode::Off,
+            Ok(Verdict::AskHook(_)) | Err(_) => false,
+        };
+        let mut ended = Vec::new();
+        for sub in session.subs.iter_mut().filter(|sub| sub.entered) {
+            let channel = &self.edges.edges[sub.edge as usize].name;
+            if !may_enter(channel) {
+                sub.entered = false;
+                ended.push(channel.clone());
+            }
+        }
+        if let Some(extra) = session.extra.as_mut() {
+            let Extra { entered, mailbox, .. } = &mut **extra;
+            entered.retain(|channel| {
+                let stays = may_enter(channel);
+                if !stays {
+                    mailbox.forget(channel, false);
+                    ended.push(channel.clone());
+                }
+                stays
+            });
+        }
+        for channel in ended {
+            self.leave_presence(cx, at, &channel);
+        }
     }
 
     /// Ends a subscription that would be refused now. True where it did.
