@@ -39,18 +39,24 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = load().map_err(|problems| refused(&problems))?;
     run::run(Plan {
         settings,
+        new_key: is_new.then(|| api_key.clone()),
         pages: Some(demos::router()),
-        greeting: &|running, settings| greeting(running, settings, file, (&api_key, is_new)),
+        greeting: &|running, settings| greeting(running, settings, file, &api_key),
         again: file.map(|_| &load as _),
     })
 }
 
-fn greeting(running: &Running, settings: &Settings, file: Option<&str>, (api_key, is_new): (&str, bool)) -> Greeting {
+fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key: &str) -> Greeting {
     let shards = counted(settings.config.shards, "shard");
     let rules = match file {
         None => "every channel is open to everybody who reaches this port".to_owned(),
         Some(file) => format!("{} of {file}", counted(settings.config.rules.iter().count(), "rule")),
     };
+    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: to_try(running, settings, api_key) }
+}
+
+/// What to do first.
+fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
     let has_demo = settings.config.rules.of("chat:general").is_some(); // else of a file without a rule for it
@@ -60,8 +66,7 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, (api_key
     if let Some(address) = running.addresses().first().filter(|_| has_demo) {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
     }
-    let new_key = is_new.then(|| api_key.to_owned());
-    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: text, new_key }
+    text
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.

@@ -15,6 +15,8 @@ const FILES_FEW: u64 = 4096;
 /// What the two commands do differently.
 pub(crate) struct Plan<'p> {
     pub(crate) settings: Settings,
+    /// An API key among those of the settings that nobody knows yet.
+    pub(crate) new_key: Option<String>,
     /// What is served besides the protocols.
     pub(crate) pages: Option<axum::Router>,
     /// What is said when connections are accepted.
@@ -25,17 +27,17 @@ pub(crate) struct Plan<'p> {
 
 /// Runs until SIGTERM, SIGINT or the end of its terminal; a second signal ends it at once, with status 1.
 pub(crate) fn run(plan: Plan<'_>) -> Result<(), Failure> {
-    let words = Words::of(&plan.settings)?;
+    let words = Words::of(&plan.settings, plan.new_key.as_deref())?;
     live(plan, &words).map_err(|failure| words.tell(failure))
 }
 
 fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
-    let Plan { settings, pages, greeting, again } = plan;
+    let Plan { settings, new_key, pages, greeting, again } = plan;
     words.warn(&settings);
     raise_file_limit();
     let mut signals = Signals::watch(again.is_some())?;
     let running = start(&settings, pages)?;
-    words.greet(&running, &greeting(&running, &settings));
+    words.greet(&running, &greeting(&running, &settings), new_key.as_deref());
     words.keep_secret(&settings);
     let notify = Notify::from_env();
     notify.ready();

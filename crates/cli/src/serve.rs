@@ -20,6 +20,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = load().map_err(|problems| refused(&problems))?;
     run::run(Plan {
         settings,
+        new_key: None,
         pages: None,
         greeting: &|_, settings| Greeting {
             what: format!(
@@ -28,7 +29,6 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 counted(settings.config.shards, "shard")
             ),
             more: String::new(),
-            new_key: None,
         },
         again: Some(&load),
     })

@@ -8,7 +8,7 @@
 use crate::failure::Failure;
 use crate::flags;
 use fanfare::settings::Settings;
-use fanfare::{Address, LogError, LogFormat, LogSecrets, Logs, Running};
+use fanfare::{Address, ApiKey, LogError, LogFormat, LogSecrets, Logs, Running};
 use std::io::Write as _;
 
 /// How this process speaks.
@@ -23,18 +23,17 @@ pub(crate) struct Greeting {
     pub(crate) what: String,
     /// For people, after the addresses: whole lines.
     pub(crate) more: String,
-    /// An API key that nobody knows yet.
-    pub(crate) new_key: Option<String>,
 }
 
 impl Words {
-    /// Sets up the log.
-    pub(crate) fn of(settings: &Settings) -> Result<Self, Failure> {
+    /// Sets up the log, in which no API key appears, but for one that is still to be told.
+    pub(crate) fn of(settings: &Settings, new_key: Option<&str>) -> Result<Self, Failure> {
         let failed = |error: LogError| Failure::users(error.to_string());
         let format: LogFormat = settings.log.format.parse().map_err(failed)?;
         let logs = Logs::default().format(format).filter(&settings.log.level);
         let words = Words { format, secrets: logs.secrets() };
-        settings.api_keys.iter().flat_map(|key| &key.keys).for_each(|key| words.secrets.add(key.expose()));
+        let known = settings.config.api_keys.iter().map(ApiKey::secret).filter(|key| Some(*key) != new_key);
+        known.for_each(|key| words.secrets.add(key));
         logs.init().map_err(failed)?;
         if words.is_json() {
             let plain = std::panic::take_hook();
@@ -65,7 +64,7 @@ impl Words {
     }
 
     /// Says that it runs, and where.
-    pub(crate) fn greet(&self, running: &Running, greeting: &Greeting) {
+    pub(crate) fn greet(&self, running: &Running, greeting: &Greeting, new_key: Option<&str>) {
         let version = env!("CARGO_PKG_VERSION");
         let watched = running.admin_address();
         if self.is_json() {
@@ -76,7 +75,7 @@ impl Words {
             if let Some(address) = watched {
                 tracing::info!(%address, "watched at {}", place(address));
             }
-            if let Some(api_key) = &greeting.new_key {
+            if let Some(api_key) = new_key {
                 tracing::info!(api_key, "an API key was made for this start");
             }
             return;

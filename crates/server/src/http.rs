@@ -119,6 +119,7 @@ impl Routes {
         };
         let here = self.upgrades.iter().filter(|upgrade| upgrade.path == uri.path());
         match here.map(spoken).collect::<Vec<_>>().join(", ") {
+            // The API is where there are keys for it.
             spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
             spoken if spoken.is_empty() => told(StatusCode::NOT_FOUND, format!("nothing is at {:?}\n", uri.path())),
             spoken => only_upgrades(uri.path(), &spoken, &method, version),

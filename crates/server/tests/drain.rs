@@ -4,15 +4,17 @@
 
 mod support;
 
-use fanfare::{Config, Running};
+use fanfare::{Config, Publish, Running};
 use fanfare_client::core::{Event, State};
 use fanfare_client::{Client as RealClient, Subscribe, Subscription};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use support::{Client, DEADLINE, Frame, Server, config, rules};
+use tokio::sync::Semaphore;
 
 const CHANNEL: &str = "news:of-the-day";
 const SUBSCRIBERS: usize = 50;
@@ -115,6 +117,62 @@ fn a_delay_comes_before_the_drain() {
     server.drain();
     assert!(begin.elapsed() >= delay);
     end.join().expect("it was told to come back");
+}
+
+/// The last line of the log counts: who was told, and which commands that waited when it began got their answers.
+#[test]
+fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let entered = runtime.enter();
+    let gate = Arc::new(Semaphore::new(0));
+    let (asked, is_asked) = mpsc::channel();
+    let waiting = gate.clone();
+    // One shard: its listener is closed once it has begun to drain, so that an attempt to connect can tell.
+    let builder = support::native::builder(Config { shards: 1, drain_window: WINDOW, ..config() });
+    let server = Server::of(builder.on_publish("news:*", move |publish: Publish| {
+        let (gate, asked) = (waiting.clone(), asked.clone());
+        async move {
+            asked.send(()).expect("the test listens");
+            drop(gate.acquire().await);
+            Ok(publish)
+        }
+    }));
+    drop(entered);
+    let address = server.address;
+    let mut client = Client::connected(address);
+    client.text(&json!({"type": "publish", "id": 1, "channel": CHANNEL, "data": 1}).to_string());
+    is_asked.recv().expect("the handler");
+    let end = std::thread::spawn(move || {
+        assert_eq!(client.message()["type"], "published", "before it is sent away");
+        to_the_end(&mut client)
+    });
+    let opening = std::thread::spawn(move || {
+        while std::net::TcpStream::connect(address).is_ok() {} // the drain has begun when nothing is accepted any more
+        gate.add_permits(1);
+    });
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || server.drain());
+    opening.join().expect("no panic");
+    end.join().expect("answered, and told to come back");
+    let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    assert!(log.contains("stopped clients_told=1 cut_off=0 answered=1 unanswered=0 seconds="), "{log}");
+}
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn serve(address: SocketAddr) -> Running {

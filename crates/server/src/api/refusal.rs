@@ -49,8 +49,9 @@ impl Refusal {
     }
 
     pub(super) fn no_keys() -> Self {
-        let message = "this server has no API keys, so it serves no API: name one in the section [api_keys] of its configuration or by \
-                       the variable FANFARE__API_KEYS__NAME (a program that embeds Fanfare: by `Builder::api_key`), and start it again";
+        let message = "this server has no API keys, so it serves no API: name one in the section [api_keys] of its configuration and \
+                       reload it by SIGHUP, or start it with the variable FANFARE__API_KEYS__NAME (a program that embeds Fanfare: \
+                       by `Builder::api_key`)";
         Self::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
     }
 

@@ -103,7 +103,8 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> 
     // A handler that is asked may take its time.
     let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
     if timeout_at(Instant::now() + patience, settle(shell, meeting)).await.is_err() {
-        tracing::warn!("not all that was asked could be answered and delivered within {patience:?}");
+        let shard = me.0;
+        tracing::warn!(shard, "not all that was asked could be answered and delivered within {patience:?}");
     }
     let unanswered = shell.borrow().hub.outstanding();
     {
@@ -145,20 +146,20 @@ impl Words {
     }
 }
 
-/// Waits until the connections have gone, for so long; how many have not.
+/// Waits until the connections have gone, for so long; how many did not go by themselves. (Each is given the same time by
+/// its reader; what is left here has not even come to that.)
 async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, words: &mut Words) -> usize {
     let end = Instant::now() + patience;
     loop {
         let left = shell.borrow().readers;
         words.say(meeting);
         meeting.leave(me, left);
-        if left == 0 {
-            return 0;
-        }
-        if Instant::now() >= end {
-            let shard = me.0;
-            tracing::warn!(shard, connections = left, "drained; these did not go within {patience:?} and are cut off");
-            return left;
+        if left == 0 || Instant::now() >= end {
+            let (shard, connections) = (me.0, shell.borrow().cut_off + left);
+            if connections > 0 {
+                tracing::warn!(shard, connections, "drained; these did not go within {patience:?} and are cut off");
+            }
+            return connections;
         }
         sleep(LOOK).await;
     }

@@ -87,6 +87,8 @@ pub(crate) struct Shell {
     draining: bool,
     /// How many have been told so.
     told: usize,
+    /// How many of them did not go in time.
+    cut_off: usize,
     /// Marks that other shards have sent ([`Batch`]).
     marks: usize,
     flusher: Option<Waker>,
@@ -157,6 +159,7 @@ impl Shell {
             deaf: false,
             draining: false,
             told: 0,
+            cut_off: 0,
             marks: 0,
             flusher: None,
             timer: None,

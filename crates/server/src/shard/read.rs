@@ -169,13 +169,15 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
         })
         .await;
     };
-    if tokio::time::timeout(timeout, ended).await.is_err() {
+    let went = tokio::time::timeout(timeout, ended).await.is_ok();
+    if !went {
         // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
         let _ = half.socket().set_linger(Some(Duration::ZERO)); // where that fails, closing will do
     }
     let mut shell = shell.borrow_mut();
     shell.remove(id);
     shell.readers -= 1;
+    shell.cut_off += usize::from(!went && shell.draining);
 }
 
 impl Shell {
