@@ -130,7 +130,7 @@ impl Conversation for Talk {
             }
             (ReplyBody::Refreshed { proof, .. }, Some(session)) => {
                 session.proof = (**proof).clone();
-                session.expires_ms = 0; // the ticket that is out proves less, or more: the next turn brings another
+                session.expires_ms = 0; // the ticket that is out ends with the older token: the next turn brings another
             }
             _ => {}
         }
