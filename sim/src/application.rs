@@ -36,6 +36,8 @@ pub(crate) struct Application {
     tokens: Tokens,
     /// The session of each pipe.
     clients: BTreeMap<usize, ClientId>,
+    /// Answers to `connect` that named a user, or nobody, and have not begun or taken up a session yet.
+    identified: BTreeMap<Option<UserId>, u64>,
     /// Every session that began, and whether its end was told.
     sessions: BTreeMap<ClientId, bool>,
     broken: Option<String>,
@@ -66,6 +68,7 @@ impl Application {
             leave: BTreeMap::new(),
             granted: BTreeSet::new(),
             clients: BTreeMap::new(),
+            identified: BTreeMap::new(),
             sessions: BTreeMap::new(),
             broken: None,
             asked: 0,
@@ -144,6 +147,9 @@ impl Application {
 
     /// Its answer goes to the hub now.
     pub(crate) fn answers(&mut self, number: u64, answer: &HookAnswer) {
+        if let HookAnswer::Identity(identified) = answer {
+            *self.identified.entry(identified.user.clone()).or_default() += 1;
+        }
         if *answer == HookAnswer::Allowed {
             self.leave.values_mut().filter(|(question, _)| *question == number).for_each(|(_, leave)| *leave = true);
         }
@@ -161,6 +167,13 @@ impl Application {
             ReplyBody::Connected(connected) => {
                 let client = connected.client;
                 self.clients.insert(pipe, client);
+                // A ticket alone takes up a living session; in this world whoever has a user shows its token too.
+                if self.plan.hooks.connect && (!connected.resumed || connected.user.is_some()) {
+                    match self.identified.get_mut(&connected.user).filter(|left| **left > 0) {
+                        Some(left) => *left -= 1,
+                        None => self.broken = Some(format!("hooks: {client} is {:?}, unasked", connected.user)),
+                    }
+                }
                 if self.plan.hooks.disconnect && *self.sessions.entry(client).or_insert(false) {
                     self.broken = Some(format!("hooks: the session {client} goes on after its end was told"));
                 }

@@ -150,7 +150,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("GrantKept", 5_000_385),
     ("GrantEndsUnasked", 260),
     ("TokenGrantKept", 247),
-    ("EndUnanswered", 1997),
+    ("CountedUnanswered", 435),
 ];
 
 /// The first seed to try for a bug.

@@ -99,8 +99,7 @@ fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String>
             let claims = ticket.and_then(|text| ticket::open(&text, KEY, reading.wall_ms).ok());
             let resume = claims.as_ref().map(ticket::Claims::resume);
             if reading.asks {
-                let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
-                let connect = Connect { token, user, proof, resume, subscribe };
+                let connect = Connect { token, resume, subscribe, ..Connect::default() };
                 return Ok(Request { id, command: Command::Connect(Box::new(connect)) });
             }
             let user = token.as_deref().map(user_of);

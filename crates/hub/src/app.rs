@@ -83,15 +83,17 @@ pub enum AppCommand {
     },
     /// Subscribes sessions that have a connection to a channel, as if they had asked and the rule let them: they get
     /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back with it
-    /// has it again. Answered when they are live. Who was subscribed already counts too.
+    /// has it again. Answered when they are live. Who was subscribed already counts too, and stays whatever the rules say.
     Subscribe {
         /// Whose.
         whom: Whom,
         /// How.
         options: Box<SubOptions>,
     },
-    /// Ends subscriptions; the sessions get `unsubscribed` as a push. One that is away loses its presence in the channel. Who
-    /// may subscribe by the rules can do so again.
+    /// Ends subscriptions, and what the application granted of the channel by a command or with a token; the sessions get
+    /// `unsubscribed` as a push. One that is away loses its presence in the channel. Nothing is waited for: a subscription that
+    /// is still being decided is refused, a publication that is goes on. Who may subscribe by the rules can do so again, and a
+    /// newer token that names the channel grants it anew.
     Unsubscribe {
         /// Whose.
         whom: Whom,

@@ -29,7 +29,8 @@ pub struct HookToken {
 /// Which questions are asked. What is not asked costs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
-    /// Every `connect` is asked about, with its token. Otherwise a token is refused: nobody could check it.
+    /// Every `connect` is asked about, with its token, but for one that shows the ticket of a living session and no token.
+    /// Otherwise a token is refused: nobody could check it.
     pub connect: bool,
     /// Subscriptions to channels of these patterns, besides those whose rule names `hook`.
     pub subscribe: Vec<Pattern>,
@@ -118,7 +119,7 @@ pub struct Identified {
     /// Until when, in ms since 1970: then the connection is closed unless a newer token came. `None` is without end.
     pub expires_ms: Option<u64>,
     /// Channels that it is subscribed to without having asked, and may subscribe to whatever their rules say. It may again on
-    /// later connections by its ticket; a newer answer replaces the list, and ends what is no more on it.
+    /// later connections of the session; a newer answer replaces the list, and ends what is no more on it.
     pub subscribe: Vec<ChannelName>,
 }
 

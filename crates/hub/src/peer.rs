@@ -7,12 +7,13 @@
 
 use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
-use crate::ids::{ClientId, Epoch, Position, ShardId};
+use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
 use crate::name::ChannelName;
 use crate::store::Entry;
 use crate::vocabulary::{
     History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush,
 };
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// A message from one shard to another. Opaque to whoever carries it.
@@ -35,14 +36,28 @@ pub(crate) enum PeerBody {
     /// So many bytes of `Edge` messages have been taken in.
     Ack(usize),
     /// A session of this client may be yours, or gone on from you; its client has come back to `asker`. Let go of it and tell
-    /// that shard what it was.
-    Adopt { token: AskToken, client: ClientId, asker: ShardId },
+    /// that shard what it was, unless it is of another user than was `shown`.
+    Adopt { token: AskToken, client: ClientId, shown: Shown, asker: ShardId },
     /// The answer to `Adopt`.
-    Adopted { token: AskToken, session: Option<Box<Adopted>> },
+    Adopted { token: AskToken, found: Found },
     /// The application asks something that concerns every shard.
     App { token: AskToken, command: Arc<AppCommand> },
     /// One shard's part of the answer to `App`.
     AppPart { token: AskToken, part: AppAnswer },
+}
+
+/// Who a client has proven to be besides its ticket; `None` where it showed nothing else.
+pub(crate) type Shown = Option<Option<UserId>>;
+
+/// What became of the session that a ticket names.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It comes along.
+    Session(Box<Adopted>),
+    /// It is of another user than who shows its ticket, and stays.
+    Anothers,
+    /// It is over.
+    Nothing,
 }
 
 /// What a session takes along to another shard.
@@ -53,6 +68,7 @@ pub(crate) struct Adopted {
     pub(crate) entered: Vec<ChannelName>,
     pub(crate) granted: Vec<ChannelName>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
+    pub(crate) rates: Vec<(Box<str>, u64, u32)>,
 }
 
 /// What a subscriber wants to have before it is live.
@@ -93,6 +109,11 @@ pub(crate) enum ToHome {
     Leave {
         token: Option<AskToken>,
         client: ClientId,
+    },
+    /// What is trusted of a client has changed: its entry follows, where it has entered.
+    Inform {
+        client: ClientId,
+        info: Option<Bytes>,
     },
     Presence {
         token: AskToken,
@@ -209,7 +230,14 @@ pub(crate) struct Pulled {
 impl ToHome {
     /// True for what ends something: a home need not be made for it.
     pub(crate) fn is_of_no_use_to_a_new_home(&self) -> bool {
-        matches!(self, ToHome::Release { .. } | ToHome::Members(_) | ToHome::Leave { token: None, .. } | ToHome::Behind)
+        matches!(
+            self,
+            ToHome::Release { .. }
+                | ToHome::Members(_)
+                | ToHome::Leave { token: None, .. }
+                | ToHome::Inform { .. }
+                | ToHome::Behind
+        )
     }
 }
 

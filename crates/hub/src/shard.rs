@@ -264,8 +264,8 @@ impl Shard {
                 self.front(now, effects, |front, cx| front.hook_answer(cx, token, *answer));
             }
             Input::Reload(rules) => {
-                self.homes.reload(&rules);
                 self.config.rules = rules;
+                self.homes(now, |homes, cx| homes.reload(cx));
                 self.front(now, effects, |front, cx| front.rejudge(cx));
             }
             Input::Drain { window_ms } => self.front(now, effects, |front, cx| {
@@ -300,11 +300,11 @@ impl Shard {
                 self.front(now, effects, |front, cx| front.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
-            PeerBody::Adopt { token, client, asker } => {
-                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client))
+            PeerBody::Adopt { token, client, shown, asker } => {
+                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client, shown))
             }
-            PeerBody::Adopted { token, session } => {
-                self.front(now, effects, |front, cx| front.adopted(cx, token, session));
+            PeerBody::Adopted { token, found } => {
+                self.front(now, effects, |front, cx| front.adopted(cx, token, found));
             }
             PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
             PeerBody::AppPart { token, part } => self.front(now, effects, |front, cx| front.tallied(cx, token, part)),

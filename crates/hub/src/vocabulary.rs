@@ -198,12 +198,13 @@ pub enum Command {
 pub struct Connect {
     /// A token, unchecked: the application is asked about it. Never logged.
     pub token: Option<UserToken>,
-    /// Who it is, where that was proven.
+    /// Who it is, where the protocol itself has proven that. Where the application is asked ([`Hooks::connect`](crate::Hooks))
+    /// its word counts, and this does not.
     pub user: Option<UserId>,
     /// What else was.
     pub proof: Proof,
-    /// The session of an earlier connection, from a ticket whose seal was checked. With it and no token nobody is asked: a
-    /// ticket proves what the token did, and never for longer.
+    /// The session of an earlier connection, from a ticket whose seal was checked. As long as that session lives nobody is
+    /// asked where no token is shown; when it is gone the ticket is worth nothing, and this is a `connect` like any first one.
     pub resume: Option<Resume>,
     /// Subscriptions made in the same step.
     pub subscribe: Vec<SubOptions>,

@@ -342,26 +342,96 @@ fn sessions_are_subscribed_by_user_and_told_so() {
     }
 }
 
+fn end_app(whom: Whom, name: &str) -> AppCommand {
+    AppCommand::Unsubscribe { whom, channel: channel(name) }
+}
+
+fn closed_rules() -> Rules {
+    Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }])
+}
+
+/// Commands of the application about one session and channel take effect in their order, whatever is undecided there.
 #[test]
-fn a_command_waits_behind_a_subscription_that_is_still_asked_for() {
+fn what_the_application_ends_does_not_wait_and_what_it_makes_waits_behind_what_is_undecided() {
     let mut net = Net::with_late_store(1, Limits::default());
     let ada = as_user(&mut net, 0, "ada");
     let subscribe = Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false };
     let asked = net.send(ada, subscribe.clone());
-    let ended = net.app_only(0, AppCommand::Unsubscribe { whom: user("ada"), channel: channel("chat:a") });
-    let begun = net.app_only(0, subscribe_app(user("ada"), "chat:a"));
-    assert_eq!((net.app_answer(ended), net.app_answer(begun)), (None, None));
-    net.answer_all();
-    assert!(matches!(net.answer_to(ada, asked), Some(ReplyBody::Subscribed(_))));
+    let ended = net.app_only(0, end_app(user("ada"), "chat:a"));
     assert_eq!(net.app_answer(ended), Some(AppAnswer::Concerned(1)));
+    let begun = net.app_only(0, subscribe_app(user("ada"), "chat:a"));
+    assert_eq!(net.app_answer(begun), None);
+    net.answer_all();
+    assert_eq!(error_code(&net.answer_to(ada, asked).unwrap()), ErrorCode::Denied);
     assert_eq!(net.app_answer(begun), Some(AppAnswer::Concerned(1)));
-    // A session that goes while it is being subscribed is answered for.
-    let other = net.app_only(0, subscribe_app(user("ada"), "chat:b"));
-    let behind = net.app_only(0, AppCommand::Unsubscribe { whom: user("ada"), channel: channel("chat:b") });
+    net.reload(closed_rules());
+    net.app_only(0, publish_app("chat:a", "1"));
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["1"], "subscribed, and by the application's leave");
+    net.reload(open_rules());
+    // The other way round.
+    let asked = net.send(ada, Command::Subscribe { subs: vec![SubOptions::new(channel("chat:b"))], many: false });
+    let begun = net.app_only(0, subscribe_app(user("ada"), "chat:b"));
+    let ended = net.app_only(0, end_app(user("ada"), "chat:b"));
+    assert_eq!(net.app_answer(begun), Some(AppAnswer::Concerned(0)), "it is not made");
+    assert_eq!(net.app_answer(ended), Some(AppAnswer::Concerned(1)));
+    net.app_only(0, publish_app("chat:b", "2"));
+    net.answer_all();
+    assert_eq!(error_code(&net.answer_to(ada, asked).unwrap()), ErrorCode::Denied);
+    assert_eq!(net.take_messages(ada), Vec::<String>::new());
+    // In a list, whose answers are told together: told, and then ended.
+    let list = ["chat:c", "chat:d"].map(|name| SubOptions::new(channel(name)));
+    net.send(ada, Command::Subscribe { subs: list.into(), many: true });
+    let (shard, token, answer) = net.late.borrow_mut().pop_front().unwrap(); // the first of them is answered, and not told
+    net.input(shard, Input::Answer { token, answer });
+    net.app_only(0, end_app(user("ada"), "chat:c"));
+    net.answer_all();
+    net.app_only(0, publish_app("chat:c", "3"));
+    net.app_only(0, publish_app("chat:d", "4"));
+    net.answer_all();
+    let told = net.take(ada);
+    assert!(matches!(&told[1], Told::Push(Push::Unsubscribed { channel, .. }) if **channel == *"chat:c"), "{told:?}");
+    assert_eq!(messages(&told), ["4"]);
+}
+
+/// What was not made, or was ended, is not made again when the client comes back.
+#[test]
+fn a_cut_leaves_no_leave_that_the_application_did_not_give() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let ada = as_user(&mut net, 0, "ada");
+    let own = Command::Subscribe { subs: vec![SubOptions::new(channel("chat:c"))], many: false };
+    net.send(ada, own);
+    let in_flight = net.app_only(0, subscribe_app(user("ada"), "chat:b"));
+    let waiting = net.app_only(0, subscribe_app(user("ada"), "chat:c"));
     net.cut(ada);
     net.answer_all();
-    assert_eq!(net.app_answer(other), Some(AppAnswer::Concerned(0)));
-    assert_eq!(net.app_answer(behind), Some(AppAnswer::Concerned(0)));
+    for token in [in_flight, waiting] {
+        assert_eq!(net.app_answer(token), Some(AppAnswer::Concerned(0)), "a session that goes is answered for");
+    }
+    net.reload(closed_rules());
+    let again: Vec<SubOptions> = ["chat:b", "chat:c"].map(|name| SubOptions::new(channel(name))).into();
+    let back = net.resume(ada, 0, again);
+    net.answer_all();
+    let told = net.take(back);
+    let denied = |told: &Told| matches!(told, Told::Reply(Reply { body: ReplyBody::Error(error), .. }) if error.code == ErrorCode::Denied);
+    assert_eq!(told.iter().filter(|told| denied(told)).count(), 2, "{told:?}");
+}
+
+#[test]
+fn who_was_subscribed_already_stays_whatever_the_rule_says_once_the_application_has_made_it() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = as_user(&mut net, 1, "ada");
+        net.subscribe(ada, "chat:a");
+        assert_eq!(net.app(0, subscribe_app(user("ada"), "chat:a")), AppAnswer::Concerned(1));
+        net.take(ada);
+        net.reload(closed_rules());
+        net.app(0, publish_app("chat:a", "1"));
+        assert_eq!(net.take_messages(ada), ["1"]);
+        let back = net.resume(ada, 2, vec![SubOptions::new(channel("chat:a"))]);
+        net.app(0, publish_app("chat:a", "2"));
+        assert_eq!(net.take_messages(back), ["2"]);
+    }
 }
 
 #[test]

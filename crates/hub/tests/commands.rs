@@ -202,3 +202,18 @@ fn a_ticket_of_a_shard_that_does_not_exist_begins_a_new_session() {
         assert_ne!(net.client(peer), ClientId(5));
     }
 }
+
+#[test]
+fn a_rate_holds_over_a_resume_on_whichever_shard() {
+    for shards in shard_counts() {
+        let rules = Rules::new(vec![Rule { rate: Some((2, 60_000)), ..open_rule("**") }]);
+        let mut net = Net::with(shards, Limits::default(), rules);
+        let peer = net.connect(0);
+        net.publish_all(peer, "chat:a", 1..=2);
+        for landing in 0..shards {
+            let back = net.resume(peer, landing, vec![]);
+            net.peers[peer].shard = landing;
+            assert_eq!(error_code(&net.ask(back, publish("chat:a", "3"))), ErrorCode::RateLimited, "on {landing}");
+        }
+    }
+}

@@ -459,6 +459,39 @@ fn a_ticket_stands_for_the_token_and_a_token_of_another_user_begins_anew() {
     }
 }
 
+/// Else whoever was sent away for good would be back at once.
+#[test]
+fn a_ticket_whose_session_is_gone_is_worth_nothing_and_the_application_is_asked() {
+    for shards in shard_counts() {
+        for (is_kicked, ticket_of) in [(true, 0), (true, 1), (false, 0)] {
+            let mut net = net(shards, hooks(true, &["room:*"], &[]));
+            let granted = Identified { subscribe: vec![channel("room:a")], ..ada() };
+            let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
+            if is_kicked {
+                let whom = Whom::user("ada");
+                let kick = AppCommand::Disconnect { whom, reason: Disconnect::Kicked };
+                assert_eq!(net.app(1, kick), AppAnswer::Concerned(1));
+            } else {
+                net.cut(peer);
+                net.pass(11_000);
+            }
+            let resume = Some(Resume { shard: ShardId(ticket_of % shards as u16), client: net.client(peer) });
+            let proof = Proof { granted: vec![channel("room:a")], ..Proof::default() };
+            let connect = Connect { resume, user: ada().user, proof, ..Connect::default() };
+            let back = net.open(0);
+            let refused = net.send(back, Command::Connect(Box::new(connect.clone())));
+            assert!(matches!(net.questions.front(), Some((.., Question::Connect { token: None }))));
+            net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "banned")));
+            assert_eq!(error_code(&net.answer_to(back, refused).unwrap()), ErrorCode::Unauthorized);
+            let taken = net.send(back, Command::Connect(Box::new(connect)));
+            net.answer(HookAnswer::Identity(Identified::default()));
+            let Some(ReplyBody::Connected(connected)) = net.answer_to(back, taken) else { panic!("not connected") };
+            assert_eq!((connected.resumed, &connected.user, &connected.proof), (false, &None, &Proof::default()));
+            assert_ne!(connected.client, net.client(peer));
+        }
+    }
+}
+
 #[test]
 fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
     for shards in shard_counts() {
@@ -556,6 +589,112 @@ fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
         let id = net.send(peer, subscribe("chat:a"));
         assert!(matches!(net.answer(HookAnswer::Allowed), Question::Subscribe { .. }));
         assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
+    }
+}
+
+#[test]
+fn a_token_can_grant_what_was_subscribed_already_and_the_application_can_end_what_it_granted() {
+    for shards in shard_counts() {
+        let closed = || Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }]);
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), ada());
+        net.subscribe(peer, "chat:a");
+        let refresh = |net: &mut Net| {
+            net.send(peer, Command::Refresh { token: "t2".into() });
+            net.answer(HookAnswer::Identity(Identified { subscribe: vec![channel("chat:a")], ..ada() }));
+        };
+        refresh(&mut net);
+        net.take(peer);
+        net.reload(closed());
+        assert_eq!(net.take(peer), [], "granted by the newer token");
+        let end = AppCommand::Unsubscribe { whom: Whom::user("ada"), channel: channel("chat:a") };
+        assert_eq!(net.app(1, end.clone()), AppAnswer::Concerned(1));
+        assert_eq!(error_code(&net.ask(peer, subscribe("chat:a"))), ErrorCode::Denied, "what it ended is ended");
+        refresh(&mut net);
+        let told = net.take(peer);
+        assert!(told.iter().any(|told| matches!(told, Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. }))));
+        // One that is away, too.
+        net.cut(peer);
+        net.app(1, end);
+        let back = net.resume(peer, 1, vec![SubOptions::new(channel("chat:a"))]);
+        let Some(Told::Reply(Reply { body: ReplyBody::Error(error), .. })) = net.take(back).pop() else { panic!() };
+        assert_eq!(error.code, ErrorCode::Denied);
+    }
+}
+
+/// A handler may ask for it about its own caller, whose command it has not answered yet.
+#[test]
+fn the_application_can_end_and_make_a_subscription_while_it_is_asked_about_the_channel() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(false, &["room:*"], &["chat:*"]));
+        let peer = net.connect(0);
+        let me = Whom::Client(net.client(peer));
+        let end = |name: &str| AppCommand::Unsubscribe { whom: me.clone(), channel: channel(name) };
+        let asked = net.send(peer, subscribe("room:a"));
+        assert_eq!(net.app(0, end("room:a")), AppAnswer::Concerned(1));
+        net.answer(HookAnswer::Allowed);
+        assert_eq!(error_code(&net.answer_to(peer, asked).unwrap()), ErrorCode::Denied);
+        net.subscribe(peer, "chat:a");
+        net.take(peer);
+        let published = net.send(peer, publish("chat:a", "1"));
+        assert_eq!(net.app(0, end("chat:a")), AppAnswer::Concerned(1));
+        assert!(matches!(&net.take(peer)[..], [Told::Push(Push::Unsubscribed { .. })]));
+        let options = Box::new(SubOptions::new(channel("chat:a")));
+        assert_eq!(net.app(0, AppCommand::Subscribe { whom: me.clone(), options }), AppAnswer::Concerned(1));
+        net.take(peer);
+        let_through(&mut net, "1");
+        assert!(matches!(net.answer_to(peer, published), Some(ReplyBody::Published { .. })), "that goes on");
+        assert_eq!(net.take_messages(peer), ["1"]);
+    }
+}
+
+/// Whoever has got hold of a ticket and has a token of its own.
+#[test]
+fn a_ticket_with_another_users_token_leaves_its_session_alone_on_whichever_shard() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            let mut net = net(shards, hooks(true, &[], &[]));
+            let (peer, _) = connect_as(&mut net, 0, with_token("t"), ada());
+            net.subscribe(peer, "chat:a");
+            let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+            let bob = Identified { user: Some(UserId("bob".into())), ..Identified::default() };
+            let (other, connected) = connect_as(&mut net, landing, Connect { resume, ..with_token("u") }, bob);
+            assert!(!connected.resumed && connected.client != net.client(peer));
+            assert_eq!((net.peers[peer].closed, &net.notices[..]), (None, &[][..]));
+            net.publish(other, "chat:a", "1");
+            assert_eq!(net.take_messages(peer), ["1"], "it goes on");
+        }
+    }
+}
+
+#[test]
+fn presence_shows_what_the_newest_token_says_of_a_client() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let with_info = |info: &'static str| Identified { info: Some(Bytes::from(info)), ..ada() };
+        let (watcher, _) = connect_as(&mut net, 1, with_token("w"), ada());
+        net.subscribe_with(watcher, with_presence("chat:a"));
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), with_info("1"));
+        net.subscribe(peer, "chat:a");
+        net.ask(peer, enter("chat:a", "\"here\""));
+        let told = |net: &mut Net| -> Vec<(PresenceKind, Option<Bytes>, Bytes)> {
+            let pushes = net.take(watcher).into_iter().filter_map(|told| match told {
+                Told::Push(Push::Presence(push)) => Some(push),
+                _ => None,
+            });
+            pushes.map(|push| (push.kind, push.entry.info.clone(), push.entry.data.clone())).collect()
+        };
+        let entry = |kind, info: &'static str| (kind, Some(Bytes::from(info)), Bytes::from("\"here\""));
+        assert_eq!(told(&mut net), [entry(PresenceKind::Join, "1")]);
+        for info in ["2", "2"] {
+            net.send(peer, Command::Refresh { token: "t".into() });
+            net.answer(HookAnswer::Identity(with_info(info)));
+        }
+        assert_eq!(told(&mut net), [entry(PresenceKind::Update, "2")], "once");
+        let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+        let subscribe = vec![SubOptions::new(channel("chat:a"))];
+        connect_as(&mut net, 2, Connect { resume, subscribe, ..with_token("t") }, with_info("3"));
+        assert_eq!(told(&mut net), [entry(PresenceKind::Update, "3")]);
     }
 }
 

@@ -268,3 +268,53 @@ fn a_directed_signal_for_one_who_is_away_waits_until_it_has_subscribed_again() {
         }
     }
 }
+
+#[test]
+fn presence_is_judged_anew_when_the_rules_change() {
+    for shards in shard_counts() {
+        let rows = [
+            Rule { presence: PresenceMode::Off, ..open_rule("**") },
+            Rule { enter: vec![Who::Authenticated], ..open_rule("**") },
+        ];
+        for rule in rows {
+            let mut net = Net::new(shards);
+            let (ada, away, bob) = (net.connect(0), net.connect(1), net.connect(2));
+            for peer in [ada, away] {
+                net.subscribe(peer, "chat:a");
+                net.ask(peer, enter("chat:a", "1"));
+            }
+            net.subscribe_with(bob, with_presence("chat:a"));
+            net.cut(away);
+            net.take(bob);
+            net.reload(Rules::new(vec![rule.clone()]));
+            let told = net.take(bob);
+            match rule.presence {
+                PresenceMode::Off => assert!(
+                    matches!(&told[..], [Told::Push(Push::PresenceSnapshot { snapshot, .. })] if snapshot.entries == Some(vec![])),
+                    "{told:?}"
+                ),
+                _ => assert_eq!(presence_changes(&told).len(), 2, "{told:?}"),
+            }
+            net.reload(open_rules());
+            assert_eq!(presence(&mut net, bob, "chat:a").0, 0, "what was ended does not come back by itself");
+            let back = net.resume(away, 0, vec![SubOptions::new(channel("chat:a"))]);
+            assert_eq!(presence(&mut net, bob, "chat:a").0, 0);
+            net.ask(back, enter("chat:a", "1"));
+            assert_eq!(presence(&mut net, bob, "chat:a").0, 1);
+        }
+    }
+}
+
+#[test]
+fn who_wants_no_signals_gets_no_directed_ones_either_and_their_sender_learns_it() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe_with(bob, SubOptions { signals: false, ..SubOptions::new(channel("chat:a")) });
+        net.take(bob);
+        let to_bob = signal("chat:a", "offer", "1", Some(net.client(bob)));
+        assert_eq!(error_code(&net.ask(ada, to_bob)), ErrorCode::NotFound);
+        assert_eq!(net.take(bob), []);
+    }
+}

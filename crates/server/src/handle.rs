@@ -350,7 +350,8 @@ impl Handle {
     }
 
     /// Subscribes sessions that are connected, whatever the rules say, and tells how many have it now: their clients are told
-    /// by a push, and what is published from here on reaches them.
+    /// by a push, and what is published from here on reaches them. It waits for a subscription to the same channel that is being
+    /// decided: within `on_subscribe` do not await it for the caller and channel that it is about.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
@@ -371,7 +372,9 @@ impl Handle {
         concerned(self.ask(AppCommand::Subscribe { whom, options: Box::new(options) }).await)
     }
 
-    /// Ends subscriptions, and tells how many.
+    /// Ends subscriptions, with what the application granted of the channel by a command or a token, and tells how many. Waits for
+    /// nothing, so a handler may ask for it about its own caller: a subscription that is being decided is refused, a publication
+    /// that is goes on as its handler says.
     pub async fn unsubscribe(&self, whom: Whom, channel: &str) -> Result<u64, Error> {
         concerned(self.ask(AppCommand::Unsubscribe { whom, channel: name(channel)? }).await)
     }

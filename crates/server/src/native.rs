@@ -130,7 +130,7 @@ impl Conversation for Talk {
             }
             (ReplyBody::Refreshed { proof, .. }, Some(session)) => {
                 session.proof = (**proof).clone();
-                session.expires_ms = 0; // the ticket that is out proves less, or more: the next turn brings another
+                session.expires_ms = 0; // the ticket that is out ends with the older token: the next turn brings another
             }
             _ => {}
         }
@@ -154,9 +154,10 @@ impl Talk {
             opened.inspect_err(|error| tracing::debug!(%error, "a ticket was not honoured")).ok()
         });
         let claims = claims.filter(|claims| claims.node == self.place.node());
+        // It names a session, and proves nothing that the session does not know better.
         let resume: Option<Resume> = claims.as_ref().map(Claims::resume);
-        let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
-        Request { id, command: Command::Connect(Box::new(Connect { token, user, proof, resume, subscribe })) }
+        let connect = Connect { token, resume, subscribe, ..Connect::default() };
+        Request { id, command: Command::Connect(Box::new(connect)) }
     }
 }
 

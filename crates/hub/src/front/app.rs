@@ -5,7 +5,6 @@
 //! takes a part of one gives its part of the answer, whatever becomes of the session meanwhile.
 
 use super::ask::{Ask, Asker, ReplyTo, Tally, TallyTo};
-use super::lane::Waiting;
 use super::session::SessionRef;
 use super::{Cx, Front};
 use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
@@ -212,16 +211,7 @@ impl Front {
         let at = self.sessions.reference(index);
         match command {
             AppCommand::Subscribe { options, .. } => self.subscribe_for_app(cx, at, (**options).clone(), tally),
-            AppCommand::Unsubscribe { channel, .. } => {
-                let reply = ReplyTo::Counted(tally);
-                if self.is_asking(at, channel) {
-                    if let Some(session) = self.sessions.get(at) {
-                        session.extra().lanes.wait(channel, Waiting::End(reply));
-                    }
-                    return;
-                }
-                self.end_for_app(cx, at, channel, reply);
-            }
+            AppCommand::Unsubscribe { channel, .. } => self.end_for_app(cx, at, channel, tally),
             AppCommand::Disconnect { reason, .. } => {
                 let conn = self.sessions.slab[index as usize].conn;
                 let concerned = match conn {
@@ -243,27 +233,23 @@ impl Front {
 
     /// Subscribes a session that has a connection; the answer is counted, and told to the client as a push.
     fn subscribe_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: SubOptions, tally: AskToken) {
-        let subscriptions_max = cx.limits.subscriptions_max;
-        let Some(session) = self.sessions.get(at).filter(|session| session.conn.is_some()) else {
+        if self.sessions.get(at).is_none_or(|session| session.conn.is_none()) {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
-        };
-        let granted = &mut session.extra().granted;
-        if !granted.contains(&options.channel) && granted.len() < subscriptions_max {
-            granted.push(options.channel.clone());
         }
         self.subscribe(cx, at, ReplyTo::Counted(tally), options, false);
     }
 
-    /// Ends a subscription of a session, or the presence of one that is away, for the application.
-    pub(super) fn end_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, reply: ReplyTo) {
-        let ReplyTo::Counted(tally) = reply else { return };
+    /// Ends a subscription of a session, or the presence of one that is away, for the application. Nothing is waited for: what
+    /// is undecided is refused when its answer comes, and what the application itself has waiting behind it is not made.
+    fn end_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, tally: AskToken) {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
         };
         if !planted(Planted::GrantKept) {
-            session.revoke(channel);
+            session.revoke_all(channel);
         }
+        let waiting = session.extra.as_mut().map(|extra| extra.lanes.take_counted(channel)).unwrap_or_default();
         let slot = edge.and_then(|edge| session.sub_on(edge));
         let is_away = session.conn.is_none();
         let entered = session.extra.as_mut().filter(|_| is_away).is_some_and(|extra| {
@@ -273,11 +259,16 @@ impl Front {
             extra.entered.len() < before
         });
         let concerned = slot.is_some() || entered;
-        if let Some(slot) = slot {
-            let error = Error::new(ErrorCode::Denied, "the application ended the subscription").on(channel);
-            self.end_subscription(cx, at, slot, error);
-        } else if entered {
-            self.leave_presence(cx, at, channel);
+        match slot {
+            Some(slot) if !session.subs[slot].is_told() => {
+                session.subs[slot].ended = true;
+            }
+            Some(slot) => self.end_subscription(cx, at, slot, ended_by_app(channel)),
+            None if entered => self.leave_presence(cx, at, channel),
+            None => {}
+        }
+        for reply in waiting {
+            self.finish(cx, at, reply, ReplyBody::Error(ended_by_app(channel)));
         }
         self.tallied(cx, tally, AppAnswer::Concerned(u64::from(concerned)));
     }
@@ -286,23 +277,25 @@ impl Front {
     pub(super) fn counted(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, tally: AskToken, body: ReplyBody) {
         let concerned = match body {
             ReplyBody::Subscribed(subscribed) => {
-                if let Some((id, wire)) = conn.and_then(|id| Some((id, self.conn(id)?.wire))) {
+                if let Some((id, wire, Some(session))) = conn.and_then(|id| {
+                    let conn = self.conn(id)?;
+                    Some((id, conn.wire, conn.session))
+                }) {
+                    let session = &mut self.sessions.slab[session as usize];
+                    session.grant(&subscribed.channel, cx.limits.subscriptions_max);
                     cx.effects.push_one(Push::Subscribed(subscribed), wire, id);
                 }
                 1
             }
-            ReplyBody::Error(error) => {
-                let already = error.code == ErrorCode::AlreadySubscribed;
-                let session = conn.and_then(|id| self.conn(id)?.session);
-                if let (Some(session), Some(channel), false) = (session, &error.channel, already) {
-                    self.sessions.slab[session as usize].revoke(channel);
-                }
-                u64::from(already)
-            }
+            ReplyBody::Error(error) => u64::from(error.code == ErrorCode::AlreadySubscribed),
             _ => 0,
         };
         self.tallied(cx, tally, AppAnswer::Concerned(concerned));
     }
+}
+
+pub(super) fn ended_by_app(channel: &ChannelName) -> Error {
+    Error::new(ErrorCode::Denied, "the application ended the subscription").on(channel)
 }
 
 fn has_rule(cx: &Cx<'_>, channel: &ChannelName) -> Result<(), Error> {

@@ -13,9 +13,9 @@ use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
-use crate::ids::{ClientId, ConnId, ShardId, UserId};
+use crate::ids::{ClientId, ConnId, ShardId};
 use crate::name::ChannelName;
-use crate::peer::{Adopted, AskToken, PeerBody, ToHome};
+use crate::peer::{Adopted, AskToken, Found, PeerBody, Shown, ToHome};
 use crate::planted::{Planted, planted};
 use crate::shard::Timer;
 use crate::vocabulary::{Connect, Connected, Proof, ReplyBody, Resume};
@@ -27,7 +27,7 @@ impl Front {
             self.reply(cx, Some(conn), reply, ReplyBody::Error(no_tokens()));
             return self.count_bad(cx, conn);
         }
-        // A ticket proves what the token behind it did.
+        // A ticket names a session: where that lives on, it needs no other word. Where it does not, `start_session` asks.
         let ask = cx.hooks.connect && (connect.token.is_some() || connect.resume.is_none());
         let connecting = Connecting { conn, reply, connect, identified: false, waiting: VecDeque::new() };
         if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
@@ -39,7 +39,9 @@ impl Front {
             // Here, whatever the ticket says: it may have come over by an earlier resume whose answer was lost.
             Some(Resume { client, .. }) if self.sessions.by_client.contains_key(&client) => {
                 match self.sessions.by_client.get(&client) {
-                    Some(&index) if self.may_resume(index, &connecting) => self.resume_here(cx, connecting, index),
+                    Some(&index) if self.may_resume(index, shown(&connecting)) => {
+                        self.resume_here(cx, connecting, index)
+                    }
                     _ => self.start_session(cx, connecting, None),
                 }
             }
@@ -49,23 +51,28 @@ impl Front {
                 let Some(shard) = left.or(Some(shard)).filter(|shard| *shard != cx.me) else {
                     return self.start_session(cx, connecting, None);
                 };
-                let id = connecting.conn;
+                let (id, shown) = (connecting.conn, shown(&connecting));
                 let token = self.asks.insert(Ask::Adopt(Box::new(connecting)));
                 if let Some(conn) = self.conn(id) {
                     conn.adopting = Some(token);
                 }
-                cx.out.push_back((shard, PeerBody::Adopt { token, client, asker: cx.me }));
+                cx.out.push_back((shard, PeerBody::Adopt { token, client, shown, asker: cx.me }));
             }
             _ => self.start_session(cx, connecting, None),
         }
     }
 
     /// A ticket names a session, a token a user: they must be of the same one.
-    fn may_resume(&self, index: u32, connecting: &Connecting) -> bool {
-        is_same_user(connecting, self.sessions.slab[index as usize].user())
+    fn may_resume(&self, index: u32, shown: Shown) -> bool {
+        shown.is_none_or(|user| user.as_ref() == self.sessions.slab[index as usize].user())
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
+        if adopted.is_none() && cx.hooks.connect && !connecting.identified && !planted(Planted::TicketIsToken) {
+            // Nothing of what the ticket says outlives the session: the application may have sent its user away since.
+            connecting.connect = Connect { subscribe: connecting.connect.subscribe, ..Connect::default() };
+            return self.ask_connect(cx, connecting);
+        }
         let id = connecting.conn;
         let Some(conn) = self.conn(id) else { return };
         let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
@@ -85,6 +92,9 @@ impl Front {
             identity.get_or_insert(adopted.identity);
             if !adopted.granted.is_empty() {
                 session.extra().granted = adopted.granted;
+            }
+            if !adopted.rates.is_empty() {
+                session.extra().rates = adopted.rates;
             }
             entered = adopted.entered;
             mailbox = adopted.mailbox;
@@ -134,11 +144,11 @@ impl Front {
         resumed: bool,
         entered: Vec<ChannelName>,
     ) {
-        let Connecting { conn: id, reply, connect, waiting, .. } = connecting;
+        let Connecting { conn: id, reply, connect, identified, waiting } = connecting;
         let ping_ms = self.conn(id).map_or(0, |conn| u64::from(conn.heartbeat.every_ms));
         let Some(session) = self.sessions.get(at) else { return };
         let (client, user, proof) = (session.client, session.user().cloned(), session.proof());
-        let expires_in_ms = proof.expires_in_ms(cx.now.wall_ms);
+        let (info, expires_in_ms) = (proof.info.clone(), proof.expires_in_ms(cx.now.wall_ms));
         let connected = Connected { client, user, resumed, ping_ms, proof, expires_in_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.watch_expiry(cx, at);
@@ -147,6 +157,10 @@ impl Front {
         }
         for channel in &entered {
             let goes_on = connect.subscribe.iter().any(|options| options.channel == *channel);
+            if goes_on && identified {
+                let info = info.clone();
+                self.tell_home(cx, channel, ToHome::Inform { client, info });
+            }
             if !goes_on && !planted(Planted::PresenceResumed) {
                 if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
                     extra.mailbox.forget(channel, false);
@@ -166,11 +180,16 @@ impl Front {
 
     /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is asked for
     /// where it went: its client never had the ticket of that shard, when it was cut off again before the answer.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId) {
+    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId, shown: Shown) {
         if let (None, Some(next)) = (self.sessions.by_client.get(&client), self.sessions.moved.shard_of(client)) {
-            return cx.out.push_back((next, PeerBody::Adopt { token, client, asker: from }));
+            return cx.out.push_back((next, PeerBody::Adopt { token, client, shown, asker: from }));
         }
-        let session = self.sessions.by_client.get(&client).copied().map(|index| {
+        let index = self.sessions.by_client.get(&client).copied();
+        // Whoever holds another's ticket must not end the connection of its owner.
+        if index.is_some_and(|index| !self.may_resume(index, shown)) {
+            return cx.out.push_back((from, PeerBody::Adopted { token, found: Found::Anothers }));
+        }
+        let found = index.map_or(Found::Nothing, |index| {
             if let Some(old) = self.sessions.slab[index as usize].conn {
                 cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
                 self.forget_conn(old);
@@ -180,45 +199,38 @@ impl Front {
             self.sessions.moved.left(cx.now.mono_ms, client, identity.user.clone(), from);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
-            Box::new(Adopted {
+            Found::Session(Box::new(Adopted {
                 identity,
                 incarnation: session.incarnation + 1,
                 entered: extra.entered,
                 granted: extra.granted,
                 mailbox: mailbox.take(),
-            })
+                rates: extra.rates,
+            }))
         });
-        cx.out.push_back((from, PeerBody::Adopted { token, session }));
+        cx.out.push_back((from, PeerBody::Adopted { token, found }));
     }
 
     /// The answer to our `Adopt`: the connection has a session, the old one or a new one, and its commands go on.
-    pub(crate) fn adopted(&mut self, cx: &mut Cx<'_>, token: AskToken, session: Option<Box<Adopted>>) {
+    pub(crate) fn adopted(&mut self, cx: &mut Cx<'_>, token: AskToken, found: Found) {
         let Some(Ask::Adopt(connecting)) = self.asks.take(token) else { return };
         let id = connecting.conn;
         let client = connecting.connect.resume.map(|resume| resume.client);
-        if let Some(client) = client {
+        if let (Some(client), Found::Session(_) | Found::Nothing) = (client, &found) {
             self.sessions.moved.arrived(client);
         }
+        let adopted = match (client, found) {
+            (Some(client), Found::Session(session)) => Some((client, *session)),
+            _ => None,
+        };
         let Some(conn) = self.conn(id) else {
             // The client is away again. What was fetched lives out its grace here, under no connection.
-            if let (Some(session), Some(client)) = (session, client) {
-                self.keep_orphan(cx, client, *session);
+            if let Some((client, session)) = adopted {
+                self.keep_orphan(cx, client, session);
             }
             return;
         };
         conn.adopting = None;
-        let adopted = match (client, session) {
-            (Some(client), Some(session)) if is_same_user(&connecting, session.identity.user.as_ref()) => {
-                Some((client, *session))
-            }
-            (Some(client), Some(session)) => {
-                let Adopted { identity, entered, .. } = *session;
-                let caller = Caller { client: Some(client), user: identity.user, info: identity.proof.info };
-                self.ended(cx, caller, Ended::Lost, entered);
-                None
-            }
-            _ => None,
-        };
         self.start_session(cx, *connecting, adopted);
     }
 
@@ -231,6 +243,7 @@ impl Front {
         session.incarnation = adopted.incarnation;
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;
+        session.extra().rates = adopted.rates;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
         }
@@ -299,10 +312,10 @@ impl Front {
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
-            if planted(Planted::EndUnanswered) && matches!(waiting, Waiting::End(_)) {
+            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
+            if planted(Planted::CountedUnanswered) && matches!(reply, ReplyTo::Counted(_)) {
                 continue;
             }
-            let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply) | Waiting::End(reply)) = waiting;
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
             self.reply(cx, None, reply, ReplyBody::Error(error));
         }
@@ -352,7 +365,7 @@ fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
     replaces.then(|| Identity { user: user.take(), proof: std::mem::take(proof), watch: 0 })
 }
 
-fn is_same_user(connecting: &Connecting, user: Option<&UserId>) -> bool {
-    let shown = connecting.connect.user.as_ref();
-    shown == user || (shown.is_none() && !connecting.identified)
+fn shown(connecting: &Connecting) -> Shown {
+    let user = &connecting.connect.user;
+    (connecting.identified || user.is_some()).then(|| user.clone())
 }

@@ -5,7 +5,7 @@
 
 use super::ask::{Ask, Asker, ReplyTo};
 use super::edge::{Behind, Turn};
-use super::session::SessionRef;
+use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::app::AppAnswer;
 use crate::error::{Error, ErrorCode};
@@ -201,13 +201,15 @@ impl Front {
         let client = signal.signal.to.and_then(|client| self.sessions.by_client.get(&client).copied());
         let Some(index) = client else { return false };
         let session = &mut self.sessions.slab[index as usize];
-        let subscribed = session.sub_on(edge).is_some_and(|slot| session.subs[slot].is_told());
+        let sub = session.sub_on(edge).map(|slot| &session.subs[slot]);
+        if session.conn.is_some() && sub.is_some_and(|sub| !sub.signals) {
+            return false; // it asked for none: the sender learns that it has not come
+        }
+        let subscribed = sub.is_some_and(Sub::is_told);
         // Away, or back and about to be subscribed again: it is told then.
         let away = match session.conn {
             None => session.extra.as_ref().is_some_and(|e| e.entered.contains(&signal.signal.channel)),
-            Some(_) => session
-                .sub_on(edge)
-                .is_some_and(|slot| session.subs[slot].entered || session.subs[slot].member.is_some()),
+            Some(_) => sub.is_some_and(|sub| sub.entered || sub.member.is_some()),
         };
         match session.conn {
             Some(conn) if (subscribed || (away && planted(Planted::SignalBeforeSubscribed))) && !session.full => {
@@ -253,8 +255,9 @@ impl Front {
     /// Sends the signals that waited for one channel of a session, which is live.
     pub(super) fn send_mailbox_of(&mut self, cx: &mut Cx<'_>, at: SessionRef, edge: u32) {
         let Some(session) = self.sessions.get(at) else { return };
+        let wants = session.sub_on(edge).is_some_and(|slot| session.subs[slot].signals);
         let (Some(conn), Some(extra)) = (session.conn, session.extra.as_mut()) else { return };
-        for signal in extra.mailbox.take_of(&self.edges.edges[edge as usize].name) {
+        for signal in extra.mailbox.take_of(&self.edges.edges[edge as usize].name).into_iter().filter(|_| wants) {
             cx.effects.push_one(Push::Signal(signal), session.wire, conn);
         }
     }

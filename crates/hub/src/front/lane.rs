@@ -1,5 +1,7 @@
 //! Lanes: what one session asked of one channel while an earlier command for the same channel is still being decided.
 //! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for them.
+//! The application's subscriptions wait too, behind an undecided one. What it ends does not wait: whoever asks for that may
+//! be the very handler whose answer the lane waits for.
 
 use super::ask::ReplyTo;
 use crate::name::ChannelName;
@@ -11,8 +13,6 @@ use std::collections::VecDeque;
 pub(crate) enum Waiting {
     Subscribe(SubOptions, ReplyTo),
     Command(Command, ReplyTo),
-    /// The application ends the subscription.
-    End(ReplyTo),
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +47,20 @@ impl Lanes {
 
     pub(crate) fn is_held(&self, channel: &ChannelName) -> bool {
         self.find(channel).is_some_and(|at| self.0[at].held)
+    }
+
+    /// Takes out what the application asked for here: where it is to be answered.
+    pub(crate) fn take_counted(&mut self, channel: &ChannelName) -> Vec<ReplyTo> {
+        let Some(at) = self.find(channel) else { return Vec::new() };
+        let mut taken = Vec::new();
+        for waiting in std::mem::take(&mut self.0[at].waiting) {
+            match waiting {
+                Waiting::Subscribe(_, reply @ ReplyTo::Counted(_)) => taken.push(reply),
+                other => self.0[at].waiting.push_back(other),
+            }
+        }
+        self.tidy(at);
+        taken
     }
 
     /// Everything that waits, lane by lane.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::{HookAnswer, HookToken, Identified, Question};
 use crate::ids::UserId;
 use crate::name::ChannelName;
-use crate::peer::AskToken;
+use crate::peer::{AskToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::shard::Timer;
@@ -347,15 +347,30 @@ impl Front {
         *latest = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
         let had = std::mem::replace(&mut identity.proof, proof.clone());
+        let informs = had.info != proof.info;
         if planted(Planted::TokenGrantKept) {
             identity.proof.granted.extend(had.granted);
         }
         self.sessions.identify(at.index, identity);
+        if informs {
+            self.inform(cx, at, &proof);
+        }
         let granted = proof.granted.clone();
         self.watch_expiry(cx, at);
         let body = told(cx, proof);
         self.finish(cx, at, reply, body);
         self.grants_changed(cx, at, granted);
+    }
+
+    /// Where it has entered, others see what is trusted of it.
+    fn inform(&mut self, cx: &mut Cx<'_>, at: SessionRef, proof: &Proof) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let client = session.client;
+        let entered: Vec<u32> = session.subs.iter().filter(|sub| sub.entered).map(|sub| sub.edge).collect();
+        for edge in entered {
+            let message = ToHome::Inform { client, info: proof.info.clone() };
+            self.tell_home(cx, &self.edges.edges[edge as usize].name, message);
+        }
     }
 
     /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made.
@@ -364,9 +379,13 @@ impl Front {
         while let Some(session) = self.sessions.get(at) {
             let Some(sub) = session.subs.get(slot) else { break };
             let (by, is_told) = (sub.by, sub.is_told());
-            let lost = by == LetIn::Grant && !session.is_granted(&self.edges.edges[sub.edge as usize].name);
+            let channel = &self.edges.edges[sub.edge as usize].name;
+            let is_granted = session.is_granted_by_token(channel);
+            let lost = by == LetIn::Grant && !is_granted;
             if lost {
-                session.subs[slot].by = LetIn::Rule;
+                session.subs[slot].by = if session.is_granted(channel) { LetIn::App } else { LetIn::Rule };
+            } else if by != LetIn::App && is_granted {
+                session.subs[slot].by = LetIn::Grant; // from here on its rule cannot end it
             }
             // One that is not answered yet is judged again with its answer.
             if !(lost && is_told && self.judge_again(cx, at, slot)) {

@@ -125,6 +125,8 @@ pub(crate) struct Sub {
     pub(crate) edge: u32,
     /// What let it in.
     pub(crate) by: LetIn,
+    /// The application has ended it before it was told: it is refused with its answer.
+    pub(crate) ended: bool,
     /// Its place among the edge's members; `None` while the application or the home is asked.
     pub(crate) member: Option<u32>,
     pub(crate) presence: bool,
@@ -151,8 +153,10 @@ pub(crate) enum LetIn {
     Rule,
     /// The application was asked besides.
     Hook,
-    /// The application made or granted it: whatever the rule says.
+    /// What the application said of who this is: whatever the rule says, as long as that names it.
     Grant,
+    /// The application made it by a command: whatever the rule says.
+    App,
 }
 
 impl Sub {
@@ -193,13 +197,33 @@ impl Session {
 
     /// True where the application has subscribed it, by a command or by what it said of who this is.
     pub(crate) fn is_granted(&self, channel: &ChannelName) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.granted.contains(channel))
-            || self.identity().is_some_and(|identity| identity.proof.granted.contains(channel))
+        self.extra.as_ref().is_some_and(|extra| extra.granted.contains(channel)) || self.is_granted_by_token(channel)
+    }
+
+    /// True where what the application said of who this is names the channel.
+    pub(crate) fn is_granted_by_token(&self, channel: &ChannelName) -> bool {
+        self.identity().is_some_and(|identity| identity.proof.granted.contains(channel))
+    }
+
+    /// A subscription that the application made is live: it may be made again as long as it lasts.
+    pub(crate) fn grant(&mut self, channel: &ChannelName, max: usize) {
+        let granted = &mut self.extra().granted;
+        if !granted.contains(channel) && granted.len() < max {
+            granted.push(channel.clone());
+        }
     }
 
     pub(crate) fn revoke(&mut self, channel: &ChannelName) {
         if let Some(extra) = &mut self.extra {
             extra.granted.retain(|granted| granted != channel);
+        }
+    }
+
+    /// The application ends its leave, whichever way it gave it.
+    pub(crate) fn revoke_all(&mut self, channel: &ChannelName) {
+        self.revoke(channel);
+        if let Some(identity) = self.identity_mut() {
+            identity.proof.granted.retain(|granted| granted != channel);
         }
     }
 

@@ -3,12 +3,13 @@
 //! The home's answer comes in the same stream as its deliveries, so it tells exactly where the member starts. Every
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
+use super::app::ended_by_app;
 use super::ask::{Ask, Hooked, ReplyTo};
 use super::batch;
 use super::edge::Member;
 use super::lane::Waiting;
 use super::question::asks;
-use super::session::{LetIn, SessionRef, Sub};
+use super::session::{Extra, LetIn, SessionRef, Sub};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
@@ -16,7 +17,7 @@ use crate::ids::{Epoch, Position, UserId};
 use crate::name::ChannelName;
 use crate::peer::{Start, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::rules::{Action, Denial, Slow, Verdict};
+use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::shard::Timer;
 use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
@@ -32,14 +33,17 @@ impl Front {
         goes_on: bool,
     ) {
         self.begin(cx, at);
-        if self.is_asking(at, &options.channel) {
+        // The application's own does not wait for what it is asked about a publication: its handler may be the one who asks.
+        let by_app = matches!(reply, ReplyTo::Counted(_));
+        let waits = if by_app { self.is_undecided(at, &options.channel) } else { self.is_asking(at, &options.channel) };
+        if waits {
             let channel = options.channel.clone();
             if let Some(session) = self.sessions.get(at) {
                 session.extra().lanes.wait(&channel, Waiting::Subscribe(options, reply));
             }
             return;
         }
-        let by = match self.try_subscribe(cx, at, &options) {
+        let by = match self.try_subscribe(cx, at, &options, by_app) {
             Ok(by) => by,
             Err(error) => {
                 if goes_on {
@@ -56,6 +60,7 @@ impl Front {
             id,
             edge,
             by,
+            ended: false,
             member: None,
             presence: options.presence,
             signals: options.signals,
@@ -103,7 +108,11 @@ impl Front {
         let (id, edge) = sub;
         let slot = self.sessions.get(at).and_then(|session| session.sub_of_id(id));
         let gone = || Error::new(ErrorCode::Unavailable, "the subscription ended before this was done");
-        let result = result.and_then(|()| slot.map(|_| ()).ok_or_else(gone));
+        let ended = slot.filter(|&slot| self.sessions.slab[at.index as usize].subs[slot].ended);
+        let result = result.and_then(|()| match ended {
+            Some(_) => Err(ended_by_app(&self.edges.edges[edge as usize].name)),
+            None => slot.map(|_| ()).ok_or_else(gone),
+        });
         let Err(error) = result else { return self.ask_place(cx, at, sub, reply, want) };
         let entry = &mut self.edges.edges[edge as usize];
         entry.pending -= 1;
@@ -119,14 +128,21 @@ impl Front {
     }
 
     /// What lets it in, or why nothing does.
-    fn try_subscribe(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: &SubOptions) -> Result<LetIn, Error> {
+    fn try_subscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        options: &SubOptions,
+        by_app: bool,
+    ) -> Result<LetIn, Error> {
         let channel = &options.channel;
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
-        let by = if session.is_granted(channel) {
-            cx.rules.of(channel).map(|_| LetIn::Grant).ok_or(Denial::NoRule)
+        let by = if by_app || session.is_granted(channel) {
+            let by = if by_app || !session.is_granted_by_token(channel) { LetIn::App } else { LetIn::Grant };
+            cx.rules.of(channel).map(|_| by).ok_or(Denial::NoRule)
         } else {
             cx.rules.verdict(channel, Action::Subscribe, session.user()).map(|verdict| match verdict {
                 Verdict::Allowed(_) if !asks(&cx.hooks.subscribe, channel) => LetIn::Rule,
@@ -134,7 +150,12 @@ impl Front {
             })
         };
         let by = by.map_err(|denial| denial.into_error(channel))?;
-        if edge.is_some_and(|edge| session.sub_on(edge).is_some()) {
+        if let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) {
+            if by_app {
+                // From here on it lasts whatever the rule says, like one that the application has made.
+                session.subs[slot].by = LetIn::App;
+                session.grant(channel, cx.limits.subscriptions_max);
+            }
             let message = format!("this connection is subscribed to {channel:?} already");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
         }
@@ -161,7 +182,13 @@ impl Front {
         if session.extra.as_ref().is_some_and(|extra| extra.lanes.is_held(channel)) {
             return true;
         }
-        let Some(edge) = edge else { return false };
+        edge.and_then(|edge| session.sub_on(edge)).is_some_and(|slot| !session.subs[slot].is_told())
+    }
+
+    /// True while a subscription of this session to the channel is not told yet.
+    fn is_undecided(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
+        let Some(edge) = self.edges.find(channel) else { return false };
+        let Some(session) = self.sessions.get(at) else { return false };
         session.sub_on(edge).is_some_and(|slot| !session.subs[slot].is_told())
     }
 
@@ -192,7 +219,7 @@ impl Front {
         // The rules may have changed since it was asked.
         let result = result.and_then(|start| {
             let Some(session) = self.sessions.get(at) else { return Ok(start) };
-            judge(cx, &channel, session.subs[slot].by, session.user()).map(|()| start)
+            judge(cx, &channel, &session.subs[slot], session.user()).map(|()| start)
         });
         match result {
             Err(error) => {
@@ -321,7 +348,6 @@ impl Front {
                     self.subscribe(cx, at, reply, options, false);
                 }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
-                Waiting::End(reply) => self.end_for_app(cx, at, channel, reply),
             }
         }
     }
@@ -457,16 +483,49 @@ impl Front {
                     slot += 1;
                 }
             }
+            self.judge_presence(cx, at);
         }
         let ended = before - self.sessions.subscriptions;
         self.note(cx, None, Noted::Reloaded { rules: cx.rules.iter().len(), ended });
+    }
+
+    /// Ends the presence of a session where it may not enter any more, also while it is away.
+    fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let user = session.user().cloned();
+        let may_enter = |channel: &ChannelName| match cx.rules.verdict(channel, Action::Enter, user.as_ref()) {
+            Ok(Verdict::Allowed(rule) | Verdict::IfSubscribed(rule)) => rule.presence != PresenceMode::Off,
+            Ok(Verdict::AskHook(_)) | Err(_) => false,
+        };
+        let mut ended = Vec::new();
+        for sub in session.subs.iter_mut().filter(|sub| sub.entered) {
+            let channel = &self.edges.edges[sub.edge as usize].name;
+            if !may_enter(channel) {
+                sub.entered = false;
+                ended.push(channel.clone());
+            }
+        }
+        if let Some(extra) = session.extra.as_mut() {
+            let Extra { entered, mailbox, .. } = &mut **extra;
+            entered.retain(|channel| {
+                let stays = may_enter(channel);
+                if !stays {
+                    mailbox.forget(channel, false);
+                    ended.push(channel.clone());
+                }
+                stays
+            });
+        }
+        for channel in ended {
+            self.leave_presence(cx, at, &channel);
+        }
     }
 
     /// Ends a subscription that would be refused now. True where it did.
     pub(super) fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
         let Some(session) = self.sessions.get(at) else { return false };
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
-        match judge(cx, &channel, session.subs[slot].by, session.user()) {
+        match judge(cx, &channel, &session.subs[slot], session.user()) {
             Ok(()) => false,
             Err(error) => {
                 self.end_subscription(cx, at, slot, error);
@@ -506,9 +565,12 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
 /// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed, which says
 /// what is kept. Where it is up to the application (the rule says so since a reload, or a grant has ended that it gave before it
 /// had to be asked), whoever it was not asked about has to ask anew.
-fn judge(cx: &Cx<'_>, channel: &ChannelName, by: LetIn, user: Option<&UserId>) -> Result<(), Error> {
-    let judged = match by {
-        LetIn::Grant => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
+fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -> Result<(), Error> {
+    if sub.ended {
+        return Err(ended_by_app(channel));
+    }
+    let judged = match sub.by {
+        LetIn::Grant | LetIn::App => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
         LetIn::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
         LetIn::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
             Ok(Verdict::Allowed(_)) if !asks(&cx.hooks.subscribe, channel) || planted(Planted::GrantEndsUnasked) => {

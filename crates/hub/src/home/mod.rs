@@ -201,9 +201,12 @@ impl Homes {
     }
 
     /// The rules have changed: what is kept follows.
-    pub(crate) fn reload(&mut self, rules: &Rules) {
-        for (_, home) in &mut self.homes {
-            home.retain = rules.of(&home.name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
+    pub(crate) fn reload(&mut self, cx: &mut Cx<'_>) {
+        let all: Vec<u32> = self.homes.iter().map(|(index, _)| index as u32).collect();
+        for index in all {
+            let home = &mut self.homes[index as usize];
+            home.retain = cx.rules.of(&home.name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
+            self.presence_reloaded(cx, index);
         }
     }
 
@@ -239,6 +242,7 @@ impl Homes {
                 }
                 self.linger(cx, index);
             }
+            ToHome::Inform { client, info } => self.inform(cx, index, client, info),
             ToHome::Presence { token } => {
                 let snapshot = home.snapshot(cx);
                 self.answer(cx, index, from, ToEdge::Presence { token, snapshot });

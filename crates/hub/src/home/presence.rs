@@ -8,6 +8,7 @@ use crate::rng::Keyed;
 use crate::rules::PresenceMode;
 use crate::shard::Timer;
 use crate::vocabulary::{PresenceEntry, PresenceKind, PresencePush, PresenceSnapshot, SignalPush};
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -46,6 +47,39 @@ impl Homes {
         presence.entries.insert(entry.client, (joined, entry.clone()));
         self.presence_changed(cx, index, kind, entry);
         Ok(())
+    }
+
+    /// What is trusted of a client has changed.
+    pub(super) fn inform(&mut self, cx: &mut Cx<'_>, index: u32, client: ClientId, info: Option<Bytes>) {
+        let Some(presence) = &mut self.homes[index as usize].presence else { return };
+        let Some((_, entry)) = presence.entries.get_mut(&client).filter(|(_, entry)| entry.info != info) else {
+            return;
+        };
+        *entry = Arc::new(PresenceEntry { info, ..(**entry).clone() });
+        presence.seq += 1;
+        let entry = entry.clone();
+        self.presence_changed(cx, index, PresenceKind::Update, entry);
+    }
+
+    /// The rules have changed. Where presence is switched off nobody is present any more, and whoever listens is told so.
+    pub(super) fn presence_reloaded(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let home = &mut self.homes[index as usize];
+        let (mode, life) = (home.mode(cx), home.life);
+        let Some(presence) = &mut home.presence else { return };
+        if mode == PresenceMode::Off {
+            if presence.is_empty() {
+                return;
+            }
+            presence.entries.clear();
+            presence.seq += 1;
+            let snapshot = Arc::new(home.snapshot(cx));
+            self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
+            self.linger(cx, index);
+        } else if presence.counting == (mode == PresenceMode::Full) && !presence.count_due {
+            // From names to numbers, or back.
+            (presence.counting, presence.count_due) = (true, true);
+            cx.wheel.add(cx.now.mono_ms + COUNT_MS, Timer::PresenceCount { home: index, life });
+        }
     }
 
     pub(super) fn leave(&mut self, cx: &mut Cx<'_>, index: u32, client: ClientId) {
@@ -136,7 +170,7 @@ impl Home {
             return PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
         };
         let count = presence.entries.len();
-        let named = self.mode(cx) == PresenceMode::Full && count <= cx.limits.presence_entries_max;
+        let named = count == 0 || (self.mode(cx) == PresenceMode::Full && count <= cx.limits.presence_entries_max);
         let entries = named.then(|| {
             let mut entries: Vec<_> = presence.entries.values().cloned().collect();
             entries.sort_unstable_by_key(|(joined, _)| *joined);
