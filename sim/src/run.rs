@@ -149,6 +149,8 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("AwayKept", 5_000_004),
     ("GrantKept", 5_000_385),
     ("CountedUnanswered", 435),
+    ("GrantEndsUnasked", 260),
+    ("TokenGrantKept", 247),
 ];
 
 /// The first seed to try for a bug.

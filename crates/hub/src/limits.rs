@@ -51,8 +51,11 @@ pub struct Limits {
     pub linger_ms: u64,
     /// Time for the first valid `connect`. Default 5 s.
     pub connect_timeout_ms: u64,
-    /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. Default 1024.
+    /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. A quarter of them
+    /// is kept for `connect` and `refresh`. Default 1024.
     pub questions_max: usize,
+    /// Those of one session; further ones wait until one of them is answered, in their order. Default 8.
+    pub session_questions_max: usize,
     /// Time for the answer to one. Default 5 s.
     pub hook_timeout_ms: u64,
     /// How long a session outlives its connection where nothing else is said. Default 10 s.
@@ -94,6 +97,7 @@ impl Default for Limits {
             linger_ms: 1_000,
             connect_timeout_ms: 5_000,
             questions_max: 1024,
+            session_questions_max: 8,
             hook_timeout_ms: 5_000,
             grace_ms: 10_000,
             heartbeat_ms: 25_000,

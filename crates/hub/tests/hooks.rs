@@ -134,7 +134,8 @@ fn publications_are_changed_refused_and_kept_in_order() {
 #[test]
 fn calls_are_answered_in_any_order_and_counted_as_outstanding() {
     for shards in shard_counts() {
-        let mut net = net(shards, hooks(false, &[], &[]));
+        let limits = Limits { session_questions_max: 32, ..Limits::default() };
+        let mut net = Net::with_hooks(shards, limits, open_rules(), hooks(false, &[], &[]));
         let peer = net.connect(0);
         let ids: Vec<u64> = (0..32).map(|_| net.send(peer, rpc("[1]"))).collect();
         assert!(net.peers[peer].held, "32 are outstanding");
@@ -252,6 +253,83 @@ fn beyond_the_bound_of_questions_it_is_unavailable() {
     net.answer(HookAnswer::Result(Bytes::new()));
     let id = net.send(other, Command::Connect(Box::default()));
     assert_eq!(net.answer_to(other, id), None, "there is room again");
+}
+
+/// Somebody who comes in after others have questions out: theirs stay as they are.
+fn connect_as_last(net: &mut Net, shard: usize) -> (usize, u64) {
+    let peer = net.open(shard);
+    let id = net.send(peer, Command::Connect(Box::default()));
+    let (shard, token, _) = net.questions.pop_back().expect("the application is asked");
+    net.answer_as(shard, token, HookAnswer::Identity(ada()));
+    assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Connected(_))));
+    (peer, id)
+}
+
+#[test]
+fn what_a_session_asks_beyond_its_share_waits_for_its_turn_and_others_come_in() {
+    let limits = Limits { questions_max: 16, ..Limits::default() };
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &["room:*"], &["room:*"]));
+    let (greedy, _) = connect_as(&mut net, 0, Connect::default(), ada());
+    let texts = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"];
+    let calls = texts.map(|text| net.send(greedy, rpc(text)));
+    assert_eq!(net.questions.len(), 8, "session_questions_max");
+    let (other, _) = connect_as_last(&mut net, 0);
+    // All that commands may have is taken: 12 of 16. Who is not in yet still comes in.
+    for text in &texts[..4] {
+        net.send(other, rpc(text));
+    }
+    let ReplyBody::Error(error) = net.ask(other, rpc("5")) else { panic!() };
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("16 (questions_max)"), "{error:?}");
+    connect_as_last(&mut net, 0);
+    for (n, (call, text)) in calls.into_iter().zip(texts).enumerate() {
+        let Question::Rpc { data, .. } = net.answer(HookAnswer::Result(Bytes::from_static(b"1"))) else { panic!() };
+        assert_eq!(*data, *text.as_bytes(), "in their order");
+        assert!(matches!(net.answer_to(greedy, call), Some(ReplyBody::Result(_))));
+        // Those of the other came after the first eight of this one: they keep their places in the queue of the test.
+        if n == 7 {
+            net.questions.rotate_left(4);
+        }
+    }
+}
+
+#[test]
+fn what_waited_to_be_asked_goes_with_its_connection() {
+    for shards in shard_counts() {
+        let limits = Limits { session_questions_max: 2, ..Limits::default() };
+        let mut net = Net::with_hooks(shards, limits, open_rules(), hooks(false, &["room:*"], &["room:*"]));
+        let peer = net.connect(0);
+        for name in ["room:a", "room:b", "room:c", "room:d"] {
+            net.send(peer, subscribe(name));
+        }
+        net.send(peer, rpc("1"));
+        net.cut(peer);
+        let resumed = net.resume(peer, 0, Vec::new());
+        assert_eq!(net.questions.len(), 2, "no more is asked for who is gone");
+        let id = net.send(resumed, rpc("2"));
+        net.answer(HookAnswer::Allowed);
+        net.answer(HookAnswer::Allowed);
+        net.answer(HookAnswer::Result(Bytes::from_static(b"2")));
+        assert!(matches!(net.answer_to(resumed, id), Some(ReplyBody::Result(_))), "its old questions take no place");
+        net.pass(2_000);
+        let stats = net.shards.iter().map(|shard| shard.stats());
+        assert_eq!(stats.map(|stats| (stats.questions, stats.edges)).max(), Some((0, 0)), "nothing is kept for it");
+    }
+}
+
+#[test]
+fn who_is_told_to_try_again_has_the_whole_time_for_it() {
+    let limits = Limits { questions_max: 1, hook_timeout_ms: 60_000, ..Limits::default() };
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &[], &[]));
+    let (other, late) = (net.open(0), net.open(0));
+    net.send(other, Command::Connect(Box::default()));
+    net.pass(4_900);
+    let ReplyBody::Error(error) = net.ask(late, Command::Connect(Box::default())) else { panic!() };
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    net.pass(4_000);
+    assert_eq!(net.peers[late].closed, None, "the timer that it began with means nothing any more");
+    net.pass(1_300);
+    assert!(net.peers[late].closed.is_some(), "but no more than that");
 }
 
 #[test]
@@ -598,6 +676,25 @@ fn presence_shows_what_the_newest_token_says_of_a_client() {
         let subscribe = vec![SubOptions::new(channel("chat:a"))];
         connect_as(&mut net, 2, Connect { resume, subscribe, ..with_token("t") }, with_info("3"));
         assert_eq!(told(&mut net), [entry(PresenceKind::Update, "3")]);
+    }
+}
+
+#[test]
+fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &["chat:*"], &[]));
+        let granted = Identified { subscribe: vec![channel("chat:a")], ..ada() };
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
+        assert!(matches!(&net.take(peer)[..], [_, Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
+        // The rule would let it in, but the application has a handler for the channel, which was never asked.
+        let id = net.send(peer, Command::Refresh { token: "t2".into() });
+        net.answer(HookAnswer::Identity(ada()));
+        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Refreshed { .. })));
+        let told = net.take(peer);
+        assert!(told.iter().any(|it| matches!(it, Told::Push(Push::Unsubscribed { .. }))), "{told:?}");
+        let id = net.send(peer, subscribe("chat:a"));
+        assert!(matches!(net.answer(HookAnswer::Allowed), Question::Subscribe { .. }));
+        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
     }
 }
 

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             axum::serve(listener, app).with_graceful_shutdown(until_interrupted).await?;
         }
     }
-    running.drain()?;
+    running.drain().await?;
     Ok(())
 }
 

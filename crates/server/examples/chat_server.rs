@@ -34,7 +34,8 @@ async fn main() -> Result<(), fanfare::ServeError> {
         .on_publish("chat:*", only_polite_words)
         .rpc("remind", remind)
         .build()?;
-    server.serve(&std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned())).await
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
+    server.serve_until(&address, async { drop(tokio::signal::ctrl_c().await) }).await
 }
 
 /// A token is `name:password` here; whoever has none is not let in.

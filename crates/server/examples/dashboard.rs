@@ -15,7 +15,8 @@ async fn main() -> Result<(), fanfare::ServeError> {
     let server = Fanfare::builder(()).channel("dash:*", |c| c.subscribe(Anyone).history(60, mins(1))).build()?;
     tokio::spawn(feed(server.handle()));
     let pages = axum::Router::new().route("/", get(|| async { Html(PAGE) }));
-    server.fallback(pages).serve(&std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned())).await
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
+    server.fallback(pages).serve_until(&address, async { drop(tokio::signal::ctrl_c().await) }).await
 }
 
 async fn feed(hub: Handle) {

@@ -6,6 +6,7 @@
 //! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the channel
 //! at all is (`no_rule`).
 
+use crate::payload;
 use crate::shard::{Asking, Control};
 use bytes::Bytes;
 use fanfare_hub::{
@@ -13,9 +14,9 @@ use fanfare_hub::{
     HistoryFrom, HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot, Publish, Signal, SubOptions,
     Whom,
 };
-use fanfare_wire::json;
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
@@ -51,6 +52,8 @@ pub struct Handle {
     room_max: usize,
     placement: Placement,
     placement_key: u64,
+    /// How many of them are in use: all, but in a test.
+    shards: Arc<AtomicUsize>,
 }
 
 /// A publication of the application that stands.
@@ -69,16 +72,17 @@ impl Handle {
         let room_max = outstanding_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let rooms = controls.iter().map(|_| Arc::new(Semaphore::new(room_max))).collect();
         let placement = Placement::new(placement_key, controls.len());
-        Handle { controls: controls.into(), rooms, room_max, placement, placement_key }
+        let shards = Arc::new(AtomicUsize::new(controls.len()));
+        Handle { controls: controls.into(), rooms, room_max, placement, placement_key, shards }
     }
 
-    /// For a server of its first shard alone.
-    pub(crate) fn of_one_shard(&self) -> Self {
-        Handle::new(self.controls[..1].to_vec(), self.placement_key, self.room_max)
+    /// For a server of its first shard alone, from here on: every clone of this follows.
+    pub(crate) fn restrict_to_one_shard(&self) {
+        self.shards.store(1, Relaxed);
     }
 
     pub(crate) fn controls(&self) -> &[UnboundedSender<Control>] {
-        &self.controls
+        &self.controls[..self.shards.load(Relaxed)]
     }
 
     pub(crate) fn placement_key(&self) -> u64 {
@@ -86,8 +90,16 @@ impl Handle {
     }
 
     /// Asks one thing, in the vocabulary of the hub. Waits while its shard has no room for more. A future that is dropped does
-    /// not take its command back.
-    pub async fn ask(&self, command: AppCommand) -> AppAnswer {
+    /// not take its command back. A JSON payload is checked, and put on one line.
+    pub async fn ask(&self, mut command: AppCommand) -> AppAnswer {
+        match payload::of_command(&mut command) {
+            Ok(()) => self.put(command).await,
+            Err(error) => AppAnswer::Error(error),
+        }
+    }
+
+    /// The same for a command whose payload has been checked.
+    pub(crate) async fn put(&self, command: AppCommand) -> AppAnswer {
         let shard = self.shard_of(&command);
         match self.rooms[shard].clone().acquire_owned().await {
             Ok(room) => self.ask_with(shard, command, room).await,
@@ -96,7 +108,10 @@ impl Handle {
     }
 
     /// The same, refused as `unavailable` where its shard has no room.
-    pub async fn try_ask(&self, command: AppCommand) -> AppAnswer {
+    pub async fn try_ask(&self, mut command: AppCommand) -> AppAnswer {
+        if let Err(error) = payload::of_command(&mut command) {
+            return AppAnswer::Error(error);
+        }
         let shard = self.shard_of(&command);
         match self.rooms[shard].clone().try_acquire_owned() {
             Ok(room) => self.ask_with(shard, command, room).await,
@@ -120,12 +135,22 @@ impl Handle {
     }
 
     /// Asks many things, with one message to each shard for a few hundred of them. Those about one channel take effect in
-    /// their order; the answers stand in the order of the commands. Waits while a shard has no room.
+    /// their order; the answers stand in the order of the commands. Waits while a shard has no room. JSON payloads are
+    /// checked, and put on one line.
     pub async fn ask_all(&self, commands: Vec<AppCommand>) -> Vec<AppAnswer> {
-        let count = commands.len();
+        let judged = |mut command| payload::of_command(&mut command).map(|()| command);
+        self.put_all(commands.into_iter().map(judged).collect()).await
+    }
+
+    /// The same for commands whose payloads have been checked; what was found wrong is its answer.
+    pub(crate) async fn put_all(&self, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
+        let mut answers: Vec<AppAnswer> = commands.iter().map(|_| stopped()).collect();
         let mut by_shard: Vec<Vec<(usize, AppCommand)>> = self.controls.iter().map(|_| Vec::new()).collect();
         for (place, command) in commands.into_iter().enumerate() {
-            by_shard[self.shard_of(&command)].push((place, command));
+            match command {
+                Ok(command) => by_shard[self.shard_of(&command)].push((place, command)),
+                Err(error) => answers[place] = AppAnswer::Error(error),
+            }
         }
         let batch_max = BATCH_MAX.min(self.room_max);
         let mut asked = Vec::new();
@@ -141,7 +166,6 @@ impl Handle {
                 asked.push((places, answered));
             }
         }
-        let mut answers: Vec<AppAnswer> = (0..count).map(|_| stopped()).collect();
         for (places, answered) in asked {
             for (place, answer) in places.into_iter().zip(answered.await.unwrap_or_default()) {
                 answers[place] = answer;
@@ -152,7 +176,10 @@ impl Handle {
 
     /// The shard that takes a command: the home of its channel, so that no other one is on the way.
     fn shard_of(&self, command: &AppCommand) -> usize {
-        command.channel().map_or(0, |channel| usize::from(self.placement.home_of(channel).0))
+        match command.channel() {
+            Some(channel) if self.controls().len() > 1 => usize::from(self.placement.home_of(channel).0),
+            _ => 0,
+        }
     }
 }
 
@@ -205,7 +232,7 @@ impl Handle {
         if let Data::Json(json) = &publish.data {
             publish.data = Data::Json(checked(&publish.channel, json)?);
         }
-        published(self.ask(publish_command(publish, audience)).await)
+        published(self.put(publish_command(publish, audience)).await)
     }
 
     /// Publishes the same to several channels, and tells of each what became of it, in their order.
@@ -225,13 +252,13 @@ impl Handle {
                         None => payload.insert(to_json(&channel, data)?).clone(),
                     };
                     let publish = Publish { channel, data, event: None, key: None, echo: true };
-                    commands.push(publish_command(publish, None));
+                    commands.push(Ok(publish_command(publish, None)));
                     results.push(None);
                 }
                 Err(error) => results.push(Some(Err(error))),
             }
         }
-        let mut answers = self.ask_all(commands).await.into_iter().map(published);
+        let mut answers = self.put_all(commands).await.into_iter().map(published);
         let missing = || Err(Error::new(ErrorCode::Internal, "a publication was not answered"));
         let rest = |result: Option<_>| result.unwrap_or_else(|| answers.next().unwrap_or_else(missing));
         Ok(results.into_iter().map(rest).collect())
@@ -263,7 +290,7 @@ impl Handle {
         let channel = name(channel)?;
         let data = to_json(&channel, data)?.bytes().clone();
         let signal = Signal { channel, event: event.into(), data, to };
-        done(self.ask(AppCommand::Signal(Box::new(signal))).await)
+        done(self.put(AppCommand::Signal(Box::new(signal))).await)
     }
 
     /// The newest publications that are kept, oldest of them first.
@@ -384,18 +411,12 @@ fn to_json<T: Serialize + ?Sized>(channel: &ChannelName, data: &T) -> Result<Dat
     checked(channel, &Bytes::from(json)).map(Data::Json)
 }
 
-/// A payload is spliced into messages as it is: one that is no JSON would spoil what stands around it.
 fn checked(channel: &ChannelName, bytes: &Bytes) -> Result<Bytes, Error> {
-    serde_json::from_slice::<&serde_json::value::RawValue>(bytes).map_err(|error| not_json(channel, &error))?;
-    match json::payload(bytes) {
-        Ok(std::borrow::Cow::Borrowed(_)) => Ok(bytes.clone()),
-        Ok(std::borrow::Cow::Owned(on_one_line)) => Ok(on_one_line.into()),
-        Err(error) => Err(not_json(channel, &error)),
-    }
+    payload::checked(bytes).map_err(|problem| not_json(channel, &problem))
 }
 
 fn not_json(channel: &ChannelName, problem: &dyn std::fmt::Display) -> Error {
-    Error::new(ErrorCode::BadRequest, format!("the payload has no JSON form that could be sent: {problem}")).on(channel)
+    payload::refused(problem).on(channel)
 }
 
 fn published(answer: AppAnswer) -> Result<Published, Error> {

@@ -23,6 +23,7 @@ mod http;
 mod listen;
 mod native;
 mod origin;
+mod payload;
 mod protocol;
 mod reload;
 mod server;

@@ -9,10 +9,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Connections that the kernel may hold before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -65,17 +66,33 @@ impl From<SocketAddr> for Address {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
-/// Removes the file of a Unix socket when the server that made it has ended.
+/// Removes the file of a Unix socket when nobody of this server listens on it any more: the listeners own it together.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode: a successor may have put its own file there.
+    is: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Self {
+        SocketFile { path: path.to_owned(), is: identity(path) }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // it may be gone, or the directory not ours any more
+        if self.is.is_some() && identity(&self.path) == self.is {
+            let _ = std::fs::remove_file(&self.path); // it may be gone, or the directory not ours any more
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// The listeners of one address.
@@ -84,7 +101,6 @@ pub(crate) struct Listeners {
     pub(crate) address: Address,
     /// One for each shard.
     pub(crate) sockets: Vec<Listener>,
-    pub(crate) file: Option<SocketFile>,
 }
 
 /// Opens `count` listeners on one address; port 0 is chosen once and shared.
@@ -96,17 +112,17 @@ pub(crate) fn listen(address: &Address, count: usize) -> io::Result<Listeners> {
         Address::Tcp(address) => {
             let sockets = listen_tcp(*address, count)?;
             let address = Address::Tcp(sockets[0].local_addr()?);
-            Ok(Listeners { address, sockets: sockets.into_iter().map(Listener::Tcp).collect(), file: None })
+            Ok(Listeners { address, sockets: sockets.into_iter().map(Listener::Tcp).collect() })
         }
         Address::Unix(path) => {
             let first = listen_unix(path)?;
-            let file = Some(SocketFile(path.clone()));
+            let file = Arc::new(SocketFile::new(path));
             let mut sockets = Vec::new();
             for _ in 1..count {
-                sockets.push(Listener::Unix(first.try_clone()?));
+                sockets.push(Listener::Unix(first.try_clone()?, file.clone()));
             }
-            sockets.push(Listener::Unix(first));
-            Ok(Listeners { address: address.clone(), sockets, file })
+            sockets.push(Listener::Unix(first, file));
+            Ok(Listeners { address: address.clone(), sockets })
         }
     }
 }
@@ -188,8 +204,16 @@ mod tests {
         assert_eq!(running.sockets.len(), 2);
         let refused = listen(&address, 1).err().expect("in use");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let mut running = running;
+        running.sockets.pop();
+        assert!(path.exists(), "another shard still listens");
         drop(running);
         assert!(!path.exists(), "the file goes with its server");
+        let running = listen(&address, 1).expect("free");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(&path, "a successor's").expect("written");
+        drop(running);
+        assert!(path.exists(), "what another one has put there is its own");
         std::fs::write(&path, "not a socket").expect("written");
         assert_eq!(listen(&address, 1).err().expect("refused").kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "not a socket");

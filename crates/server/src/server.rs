@@ -8,7 +8,7 @@ use crate::embed::{
     TOLD_AT_ONCE, erase,
 };
 use crate::handle::Handle;
-use crate::listen::{Address, Listener, SocketFile, listen};
+use crate::listen::{Address, Listener, listen};
 use crate::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::reload::{Code, Reloader};
@@ -18,11 +18,12 @@ use crate::watch::admin::{self, AdminServer};
 use crate::watch::counters::TimedStore;
 use crate::watch::{AdminOn, State, Watch};
 use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
 
 /// The most shards that a node may have.
@@ -139,10 +140,11 @@ pub struct Fanfare {
     pages: axum::Router,
 }
 
-/// A server that runs.
+/// A server that runs, until it is told to stop: [`drain`](Self::drain). Dropped, it goes on as long as there is a
+/// [`Handle`] to it or a [`FanfareService`] of it, and drains by itself after that.
+#[must_use = "without this nobody can stop the server, or wait for its end"]
 pub struct Running {
     addresses: Vec<Address>,
-    _files: Vec<SocketFile>,
     started: Started,
     reloader: Reloader,
 }
@@ -152,6 +154,23 @@ struct Started {
     threads: Vec<JoinHandle<Parted>>,
     watch: Arc<Watch>,
     admin: Option<AdminServer>,
+    /// Nothing comes: it ends with the last shard.
+    gone: Receiver<Infallible>,
+}
+
+/// Has the shards stop when it is dropped, for whoever is not there any more to say so.
+struct StopWithMe {
+    watch: Arc<Watch>,
+    shards: Vec<UnboundedSender<Control>>,
+}
+
+impl Drop for StopWithMe {
+    fn drop(&mut self) {
+        self.watch.set(State::Draining);
+        for shard in &self.shards {
+            let _ = shard.send(Control::Drain); // one that has ended or failed needs no telling
+        }
+    }
 }
 
 impl Fanfare {
@@ -173,8 +192,13 @@ impl Fanfare {
     /// For a test: time goes on only when it says so. One shard, as then its clock is the only one.
     pub(crate) fn on_manual_clock(&mut self) {
         self.clock = Clock::manual();
-        self.inboxes.truncate(1);
-        self.handle = self.handle.of_one_shard();
+        // Handles that were taken before are of the same server: what they ask, and have asked, goes to the shard that there is.
+        self.handle.restrict_to_one_shard();
+        for mut unused in self.inboxes.drain(1..) {
+            while let Ok(asked) = unused.try_recv() {
+                let _ = self.handle.controls()[0].send(asked); // its inbox is ours: it takes it
+            }
+        }
         self.config = Arc::new(Config { shards: 1, ..(*self.config).clone() });
     }
 
@@ -201,9 +225,33 @@ impl Fanfare {
 
     /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, or `unix:PATH`.
     ///
+    /// Dropping the future stops the server: nothing is accepted any more, clients are sent away and the shards end, but nobody
+    /// waits for that. To stop in good order, which waits, use [`serve_until`](Self::serve_until).
+    ///
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
     pub async fn serve(self, address: &str) -> Result<(), ServeError> {
+        self.serve_until(address, std::future::pending()).await
+    }
+
+    /// The same until `signal` comes: then it [drains](Running::drain), so that clients miss nothing and know when to come back.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
+    /// use fanfare::Fanfare;
+    ///
+    /// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?;
+    /// // Most wait for `tokio::signal::ctrl_c()` here; this one is told from elsewhere.
+    /// let (stop, stopped) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(async move { stop.send(()) });
+    /// server.serve_until("127.0.0.1:0", async { drop(stopped.await) }).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ServeError`] when it cannot start, or a shard failed.
+    #[doc(alias = "with_graceful_shutdown")]
+    pub async fn serve_until(self, address: &str, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
         let addresses = match address.parse::<Address>() {
             Ok(address) => vec![address],
             Err(_) => {
@@ -211,8 +259,12 @@ impl Fanfare {
                 tokio::net::lookup_host(address).await.map_err(resolve)?.map(Address::Tcp).collect()
             }
         };
-        let running = self.start(&addresses)?;
-        tokio::task::spawn_blocking(move || running.join()).await.unwrap_or(Err(ServeError::Shard))
+        let mut running = self.start(&addresses)?;
+        let _stop = running.stop_with_me();
+        tokio::select! {
+            () = running.gone() => running.join_blocking(), // they have ended: nothing blocks
+            () = signal => running.drain().await,
+        }
     }
 
     /// Starts on all of these addresses, each shared by all shards, and returns when connections are accepted.
@@ -222,19 +274,18 @@ impl Fanfare {
     pub fn start(self, addresses: &[Address]) -> Result<Running, ServeError> {
         let shards = self.config.shards;
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-        let (mut bound, mut files) = (Vec::new(), Vec::new());
+        let mut bound = Vec::new();
         for address in addresses {
             let refused = |source| ServeError::Listen { address: address.clone(), source };
             let opened = listen(address, shards).map_err(refused)?;
             bound.push(opened.address);
-            files.extend(opened.file);
             for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
                 listeners.push(listener);
             }
         }
         let reloader = self.reloader();
         let (_, started) = self.start_shards(listeners)?;
-        Ok(Running { addresses: bound, started, reloader, _files: files })
+        Ok(Running { addresses: bound, started, reloader })
     }
 
     /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
@@ -247,7 +298,7 @@ impl Fanfare {
         let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
         let (routes, started) = self.start_shards(no_listeners)?;
         let service = FanfareService::new(routes, config, reloader.handle.controls().to_vec());
-        Ok((service, Running { addresses: Vec::new(), started, reloader, _files: Vec::new() }))
+        Ok((service, Running { addresses: Vec::new(), started, reloader }))
     }
 
     fn reloader(&self) -> Reloader {
@@ -287,6 +338,7 @@ impl Fanfare {
         let mut threads = Vec::new();
         let meeting = Meeting::of(shards);
         let alive = Arc::new(());
+        let (still_there, gone) = channel(1);
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
         for (index, ((listeners, batches), control)) in inboxes.enumerate() {
             let me = shard_id(index);
@@ -307,7 +359,9 @@ impl Fanfare {
             let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
             let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+            let still_there = still_there.clone();
             let body = move || {
+                let _still_there = still_there;
                 let now = clock.now();
                 let limits = Arc::new(config.limits.for_one_of(config.shards));
                 let (store, store_times) = TimedStore::new(MemoryStore::new(&limits, seeds.0));
@@ -332,7 +386,7 @@ impl Fanfare {
         }
         let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
         watch.set(State::Ready);
-        Ok((routes, Started { threads, watch, admin }))
+        Ok((routes, Started { threads, watch, admin, gone }))
     }
 }
 
@@ -560,25 +614,71 @@ impl Running {
     /// what was asked and delivers it, sends everybody away with a word of when to come back, and waits until they have gone.
     /// What was acknowledged has been sent to all who were connected then. The log tells how it went.
     ///
-    /// It blocks for all that time, and handlers go on meanwhile: within async code call it by `spawn_blocking`.
+    /// Handlers go on meanwhile: their answers are waited for. Whoever drops the future does not wait: the shards end all the
+    /// same, at once where that was still to come.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
-    pub fn drain(self) -> Result<(), ServeError> {
-        let (begin, delay) = (Instant::now(), self.reloader.config.shutdown_delay);
-        if !delay.is_zero() {
-            self.started.watch.set(State::Leaving);
-            tracing::info!("not ready any more; clients are served as before for another {delay:?} (shutdown_delay)");
+    pub async fn drain(mut self) -> Result<(), ServeError> {
+        let (begin, _stop) = (Instant::now(), self.stop_with_me());
+        if let Some(delay) = self.leave() {
+            // Slept by a thread, as whoever awaits this may be on any runtime, or one without a clock.
+            let (over, is_over) = oneshot::channel::<()>();
+            let sleep = move || {
+                std::thread::sleep(delay);
+                drop(over);
+            };
+            let failed = |source| ServeError::System { what: "thread", source };
+            std::thread::Builder::new().name("shutdown-delay".to_owned()).spawn(sleep).map_err(failed)?;
+            let _ = is_over.await; // it says no more than that it is over
+        }
+        self.begin_drain();
+        self.gone().await;
+        self.drained(begin)
+    }
+
+    /// [`drain`](Self::drain) for a thread that has no more to do than to wait for it. Not within async code: there the handlers
+    /// of this thread would have no turn.
+    ///
+    /// # Errors
+    /// As for [`drain`](Self::drain).
+    pub fn drain_blocking(self) -> Result<(), ServeError> {
+        let begin = Instant::now();
+        if let Some(delay) = self.leave() {
             std::thread::sleep(delay);
         }
-        self.started.watch.set(State::Draining);
-        for control in self.reloader.handle.controls() {
-            let _ = control.send(Control::Drain); // a shard that has failed is found by `join`
-        }
+        self.begin_drain();
+        self.drained(begin)
+    }
+
+    /// The first step of a drain, and how long it takes.
+    fn leave(&self) -> Option<Duration> {
+        let delay = Some(self.reloader.config.shutdown_delay).filter(|delay| !delay.is_zero())?;
+        self.started.watch.set(State::Leaving);
+        tracing::info!("not ready any more; clients are served as before for another {delay:?} (shutdown_delay)");
+        Some(delay)
+    }
+
+    /// Tells the shards to end, and does not wait for it.
+    fn begin_drain(&self) {
+        drop(self.stop_with_me());
+    }
+
+    fn drained(self, begin: Instant) -> Result<(), ServeError> {
         let Parted { told, cut_off, answered, unanswered } = self.ended()?;
         let seconds = begin.elapsed().as_millis() as f64 / 1e3;
         tracing::info!(clients_told = told, cut_off, answered, unanswered, seconds, "stopped");
         Ok(())
+    }
+
+    fn stop_with_me(&self) -> StopWithMe {
+        StopWithMe { watch: self.started.watch.clone(), shards: self.reloader.handle.controls().to_vec() }
+    }
+
+    /// Waits until every shard has ended.
+    async fn gone(&mut self) {
+        let nothing = self.started.gone.recv().await;
+        debug_assert!(nothing.is_none());
     }
 
     /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that would be
@@ -610,17 +710,23 @@ impl Running {
 
     /// Tells the shards to end, and does not wait for it.
     pub(crate) fn abandon(self) {
-        self.started.watch.set(State::Draining);
-        for control in self.reloader.handle.controls() {
-            let _ = control.send(Control::Drain); // one that has failed needs no telling
-        }
+        self.begin_drain();
     }
 
     /// Waits until every shard has ended.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when one failed.
-    pub fn join(self) -> Result<(), ServeError> {
+    pub async fn join(mut self) -> Result<(), ServeError> {
+        self.gone().await;
+        self.join_blocking()
+    }
+
+    /// [`join`](Self::join) for a thread that has no more to do than to wait for it.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_blocking(self) -> Result<(), ServeError> {
         self.ended().map(drop)
     }
 

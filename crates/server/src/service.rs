@@ -36,8 +36,8 @@ use tower::Service;
 /// let (realtime, running) = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?.into_service()?;
 /// let app = axum::Router::new().route("/hello", axum::routing::get(|| async { "hello" })).fallback_service(realtime);
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-/// axum::serve(listener, app).await?;
-/// tokio::task::spawn_blocking(|| running.drain()).await??; // it blocks while clients and handlers go on
+/// axum::serve(listener, app).with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+/// running.drain().await?;
 /// # Ok(())
 /// # }
 /// ```

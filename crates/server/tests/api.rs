@@ -522,7 +522,7 @@ fn the_router_asks_through_a_handle() {
     };
     let ask = || runtime.block_on(tower::ServiceExt::oneshot(router.clone(), request())).unwrap();
     assert_eq!(ask().status(), 200);
-    running.drain().unwrap();
+    running.drain_blocking().unwrap();
     let answer = ask();
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
@@ -539,7 +539,7 @@ fn the_service_within_another_server_has_it_too() {
     let request = request.body(axum::body::Body::from(r#"{"channel":"a","data":1}"#)).unwrap();
     let answer = runtime.block_on(tower::ServiceExt::oneshot(service, request)).unwrap();
     assert_eq!(answer.status(), 200);
-    running.drain().unwrap();
+    running.drain_blocking().unwrap();
 }
 
 /// One connection, one request after the other, and several sent at once.

@@ -235,7 +235,7 @@ async fn clients_go_over_to_the_successor_and_miss_nothing() {
     let mut first = subscriptions.pop().expect("fifty of them");
     let (mut gaps, mut begun) = (0, vec![next_number(&mut first, &mut 0).await]);
     let mut waits: Vec<_> = clients.iter().map(RealClient::status).collect();
-    let draining = tokio::task::spawn_blocking(move || running.drain());
+    let draining = tokio::spawn(running.drain());
     let mut until = Vec::new();
     for status in &mut waits {
         let waiting = within(status.wait_for(|status| matches!(status.state, State::Waiting { .. }))).await;
@@ -265,5 +265,5 @@ async fn clients_go_over_to_the_successor_and_miss_nothing() {
     for client in clients {
         client.close().await;
     }
-    tokio::task::spawn_blocking(move || successor.drain()).await.expect("no panic").expect("a clean end");
+    successor.drain().await.expect("a clean end");
 }

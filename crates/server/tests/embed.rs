@@ -56,9 +56,46 @@ fn a_unix_socket_serves_what_a_port_does() {
     let mut answer = String::new();
     http.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
-    running.drain().expect("no shard failed");
+    running.drain_blocking().expect("no shard failed");
     assert!(!path.exists(), "the file goes with its server");
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// What most programs do at first: `select!` between the server and Ctrl-C, then leave `main`.
+#[test]
+fn a_server_whose_future_is_dropped_stops_and_its_runtime_ends() {
+    let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
+    let hub = server.handle();
+    let path = std::env::temp_dir().join(format!("fanfare-dropped-{}.sock", std::process::id()));
+    let address = format!("unix:{}", path.display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        tokio::select! {
+            ended = server.serve(&address) => panic!("it serves until it is dropped: {ended:?}"),
+            info = hub.info() => drop(info.expect("it runs")), // what comes before the start waits for it
+        }
+    });
+    drop(runtime); // returns
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { while hub.info().await.is_ok() {} });
+    while path.exists() {
+        std::thread::yield_now();
+    }
+    assert!(UnixStream::connect(&path).is_err(), "nobody listens");
+}
+
+/// The listeners own the file, and not whoever could stop the server.
+#[test]
+fn a_server_that_nobody_can_stop_any_more_is_still_found() {
+    let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
+    let hub = server.handle(); // as long as there is one, it goes on
+    let path = std::env::temp_dir().join(format!("fanfare-kept-{}.sock", std::process::id()));
+    drop(server.start(&[Address::Unix(path.clone())]).expect("it starts"));
+    drop(echo_over(UnixStream::connect(&path).expect("it is there and accepts")));
+    drop(hub);
+    while path.exists() {
+        std::thread::yield_now();
+    }
 }
 
 /// An axum application with Fanfare as its fallback; `wrap` chooses what it listens on.
@@ -82,7 +119,7 @@ async fn an_axum_application_shares_its_port() {
         echo_over(TcpStream::connect(address).expect("it accepts"))
     });
     let mut socket = clients.await.expect("the clients are content");
-    let drained = tokio::task::spawn_blocking(move || running.drain());
+    let drained = tokio::spawn(running.drain());
     let mut goodbye = [0; 2];
     socket.read_exact(&mut goodbye).expect("a close frame");
     assert_eq!(goodbye[0], 0x88, "the shard says goodbye itself");
@@ -117,6 +154,6 @@ async fn below_a_wrapped_socket_the_bytes_are_carried() {
     let serving = tokio::spawn(axum::serve(listener, app).into_future());
     let client = move || drop(echo_over(TcpStream::connect(address).expect("it accepts")));
     tokio::task::spawn_blocking(client).await.expect("the client is content");
-    tokio::task::spawn_blocking(move || running.drain()).await.expect("drained").expect("no shard failed");
+    running.drain().await.expect("no shard failed");
     serving.abort();
 }

@@ -1,7 +1,9 @@
 //! Handlers asked by a whole server: its in-memory clients, and a clock that stands still.
 
-use fanfare::hub::{Disconnect, Ended, Whom};
-use fanfare::{Caller, Fanfare, Handle, Identity, Json, Publish, Refusal, State, Token, User, Who::*, secs};
+use fanfare::hub::{AppAnswer, AppCommand, Disconnect, Ended, ErrorCode, Signal, Whom};
+use fanfare::{
+    Caller, ChannelName, Data, Fanfare, Handle, Identity, Json, Publish, Refusal, State, Token, User, Who::*, secs,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -150,4 +152,112 @@ async fn a_handler_can_end_the_subscription_of_its_own_caller() {
     client.subscribe("a").await;
     client.publish("a", &"goodbye").await;
     assert_eq!(client.next_of("unsubscribed").await["code"], "denied");
+}
+
+#[tokio::test]
+async fn json_that_a_handler_made_up_and_is_none_reaches_nobody() {
+    let server = Fanfare::builder(()).channel("**", |c| c.open().history(10, secs(60)));
+    let server = server
+        .on_publish("quoting:*", async |mut p: Publish| {
+            p.data = Data::Json("{\"text\": \"he said \"hi\"\"}".into());
+            Ok(p)
+        })
+        .on_publish("injecting:*", async |mut p: Publish| {
+            p.data = Data::Json("1},{\"type\":\"disconnect\",\"code\":4500,\"retry\":false".into());
+            Ok(p)
+        })
+        .on_publish("deep:*", async |mut p: Publish| {
+            p.data = Data::Json(("[".repeat(65) + &"]".repeat(65)).into());
+            Ok(p)
+        })
+        .on_publish("broken:*", async |mut p: Publish| {
+            p.data = Data::Json("{\r\n\"lines\": 2}".into());
+            Ok(p)
+        });
+    let server = server.build().expect("valid").test().expect("it starts");
+    let (mut ada, mut bob) = (server.client().await, server.client().await);
+    for channel in ["quoting:a", "injecting:a", "deep:a"] {
+        bob.subscribe(channel).await;
+        let refused = ada.request(json!({"type": "publish", "channel": channel, "data": 1})).await;
+        assert_eq!(refused["code"], "internal", "{refused}");
+        assert_eq!(server.handle().history(channel, 10).await.expect("a rule").publications, []);
+    }
+    bob.nothing_more().await;
+    bob.subscribe("broken:a").await;
+    ada.publish("broken:a", &1).await;
+    assert_eq!(bob.message().await["data"], json!({"lines": 2}));
+    let kept = server.handle().history("broken:a", 10).await.expect("a rule");
+    assert_eq!(&**kept.publications[0].data.bytes(), b"{  \"lines\": 2}", "on one line, for transports that need it");
+}
+
+#[tokio::test]
+async fn what_the_application_says_in_the_words_of_the_hub_is_checked_too() {
+    let server = Fanfare::builder(()).channel("**", |c| c.open()).build().expect("valid").test().expect("it starts");
+    let hub = server.handle();
+    let mut bob = server.client().await;
+    bob.subscribe("a").await;
+    let channel = || ChannelName::new("a").expect("a name");
+    let publish = |data: &'static str| {
+        let data = Data::Json(data.into());
+        let publish = Box::new(Publish { channel: channel(), data, event: None, key: None, echo: true });
+        AppCommand::Publish { publish, audience: None, by: None }
+    };
+    let signal = Signal { channel: channel(), event: "typing".into(), data: "{".into(), to: None };
+    for answer in [
+        hub.ask(publish("{\"a\":}")).await,
+        hub.try_ask(publish("")).await,
+        hub.ask(AppCommand::Signal(Box::new(signal))).await,
+    ] {
+        assert!(matches!(&answer, AppAnswer::Error(error) if error.code == ErrorCode::BadRequest), "{answer:?}");
+    }
+    let answers = hub.ask_all(vec![publish("1"), publish("nothing"), publish("2")]).await;
+    assert!(matches!(&answers[1], AppAnswer::Error(error) if error.code == ErrorCode::BadRequest), "{answers:?}");
+    assert_eq!((&bob.message().await["data"], &bob.message().await["data"]), (&json!(1), &json!(2)));
+    bob.nothing_more().await;
+}
+
+/// On a runtime of one thread: while the drain waits, the handlers have their turn, and who asked has an answer.
+#[tokio::test]
+async fn handlers_answer_while_the_server_drains() {
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let (asked, mut is_asked) = unbounded_channel();
+    let server = Fanfare::builder((go.clone(), asked)).channel("a", |c| c.open()).rpc(
+        "slow",
+        async |State((go, asked)): State<(Arc<tokio::sync::Semaphore>, UnboundedSender<()>)>| {
+            asked.send(())?;
+            go.acquire().await?.forget();
+            Ok(Json("done"))
+        },
+    );
+    let address = fanfare::Address::Tcp("127.0.0.1:0".parse().expect("an address"));
+    let running = server.build().expect("valid").start(&[address]).expect("it starts");
+    let url = format!("ws://{}", running.tcp_address().expect("a port"));
+    let client = fanfare_client::Client::builder(&url).connect().await.expect("it connects");
+    let calling = tokio::spawn(async move { client.rpc::<_, String>("slow", &()).await });
+    is_asked.recv().await;
+    let draining = tokio::spawn(running.drain());
+    go.add_permits(1);
+    assert_eq!(calling.await.expect("no panic").expect("an answer"), "done");
+    draining.await.expect("no panic").expect("no shard failed");
+}
+
+#[tokio::test]
+async fn a_handle_that_was_taken_before_the_test_is_of_the_same_server() {
+    let config = fanfare::Config { shards: 4, ..fanfare::Config::default() };
+    let server = Fanfare::builder(()).config(config).channel("**", |c| c.open()).build().expect("valid");
+    let hub = server.handle();
+    let asking = hub.clone();
+    let early = tokio::spawn(async move { asking.publish("early:1", &1).await });
+    tokio::task::yield_now().await; // it is asked, and waits for the start
+    let server = server.test().expect("it starts");
+    early.await.expect("no panic").expect("what was asked before the start is done");
+    let mut ada = server.client().await;
+    for n in 0..20 {
+        let channel = format!("c:{n}");
+        ada.subscribe(&channel).await;
+        let published = hub.publish(&channel, &n).await.expect("every channel is reached");
+        assert_eq!(published.subscribers, 1);
+        assert_eq!(ada.message().await["data"], json!(n));
+    }
+    assert_eq!(hub.channels(None, None, 100).await.expect("a list").0.len(), 21);
 }

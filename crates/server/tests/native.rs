@@ -43,7 +43,7 @@ async fn number(subscription: &mut Subscription) -> u64 {
 }
 
 async fn stop(running: Running) {
-    tokio::task::spawn_blocking(move || running.drain()).await.expect("no panic").expect("a clean end");
+    running.drain().await.expect("a clean end");
 }
 
 /// Cut off again and again while somebody publishes, a subscriber has every message once, in order, on every channel.

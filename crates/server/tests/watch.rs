@@ -242,7 +242,7 @@ fn probes_on_a_port_of_their_own_tell_of_a_drain_until_its_end() {
     assert_eq!(get(main, "/metrics", "").status(), 404, "it has a port of its own");
     assert_eq!(get(admin, "/readyz", "").body, "ready\n");
     let client = native(main);
-    let draining = std::thread::spawn(move || running.drain());
+    let draining = std::thread::spawn(move || running.drain_blocking());
     // The client was told to go and does not: until it has, or its time is up, the probes answer.
     let deadline = std::time::Instant::now() + support::DEADLINE;
     let refused = loop {

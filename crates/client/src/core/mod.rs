@@ -44,7 +44,7 @@ mod tests;
 pub use types::{Answer, Call, CallError, CallId, Config, EndReason, Event, Input, Output, Setback, State};
 
 use backoff::Backoff;
-use fanfare_hub::{Data, Disconnect, RequestId, Rng};
+use fanfare_hub::{Data, Disconnect, ErrorCode, RequestId, Rng};
 use fanfare_wire::native::client::{self, ClientCommand, Connected, ServerMessage};
 use fanfare_wire::websocket::close;
 use out::Out;
@@ -69,6 +69,8 @@ pub struct Core {
     requests: Requests,
     subscriptions: Subscriptions,
     publishes: Publishes,
+    /// The last connection that was online ended with what cannot be read.
+    unreadable: bool,
     out: Out,
 }
 
@@ -119,6 +121,7 @@ impl Core {
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
             publishes: Publishes::default(),
+            unreadable: false,
             out: Out::default(),
             config,
         }
@@ -293,6 +296,7 @@ impl Core {
     fn lost(&mut self, now_ms: u64, asked_ms: Option<u64>, why: Setback) {
         if let Link::Online { since_ms, .. } = self.link {
             self.backoff.lasted(now_ms - since_ms);
+            self.unreadable = why == Setback::Nonsense;
         }
         let wait_ms = self.backoff.next_ms(&mut self.rng, asked_ms);
         self.wait(now_ms, wait_ms, why);
@@ -337,8 +341,12 @@ impl Core {
                 _ => return,
             }
         }
-        // A server that cannot be understood is left; another one, or its next version, may be.
+        // A server that cannot be understood is left; another one, or its next version, may be. What cannot be read twice will not
+        // be the next time either: it stands in the history, and every recovery would end at it.
         if decoded.is_err() && matches!(self.link, Link::Greeting { .. } | Link::Online { .. }) {
+            if self.unreadable {
+                self.subscriptions.pass_over();
+            }
             self.leave(now_ms, 1002, Setback::Nonsense);
         }
     }
@@ -349,7 +357,8 @@ impl Core {
             ServerMessage::Error(error) if error.id == Some(RequestId::Number(id)) => {
                 self.out.put(Output::Close(1000));
                 let another = &*error.code == "unauthorized" && self.config.token_provider && self.tokens.refused();
-                if error.retryable || another {
+                let too_many = *error.code == *ErrorCode::LimitExceeded.row().word && self.subscriptions.too_many();
+                if error.retryable || another || too_many {
                     self.lost(now_ms, error.retry_after_ms, Setback::Refused(error));
                 } else {
                     self.end(EndReason::Refused(error));
@@ -366,7 +375,8 @@ impl Core {
     fn online(&mut self, now_ms: u64, connected: Connected) {
         let silence_ms = connected.ping_ms.saturating_mul(2);
         self.link = Link::Online { since_ms: now_ms, heard_ms: now_ms, silence_ms };
-        let Connected { client, user, ticket, expires_ms, .. } = connected.clone();
+        let Connected { client, user, ticket, expires_ms, limits, .. } = connected.clone();
+        self.subscriptions.online(limits.subscriptions);
         self.tokens.accepted(now_ms, expires_ms);
         self.session = Session { ticket, client: Some(client), user };
         if let Some(scope) = self.session.scope() {
@@ -524,7 +534,9 @@ impl Core {
                 // Whether the server delivers is not known: only a new connection makes that sure.
                 Purpose::Subscribe { .. } => lost_touch = true,
                 Purpose::Refresh => self.tokens.later(now_ms),
-                Purpose::PresenceSync { .. } | Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
+                // It has waited long enough; and without a snapshot no change could be told.
+                Purpose::PresenceSync { channel, life } => self.subscriptions.presence_later(&channel, life, now_ms),
+                Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
             }
         }
         self.publishes.wake(now_ms, &self.config, &mut self.out);

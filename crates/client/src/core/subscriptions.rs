@@ -1,15 +1,16 @@
 //! The channels that are followed: each goes on, over every connection, from the place that was told last.
 //!
 //! Within one subscription offsets rise; a publication at or below the place is not told again. Where the server cannot
-//! give everything since the place, the application gets a [`Event::Gap`] before anything newer. Presence is asked for anew
-//! whenever the subscription becomes live, and changes at or below its number are not told.
+//! give everything since the place, or what it gives cannot be read, the application gets a [`Event::Gap`] before anything newer.
+//! Presence is asked for anew whenever the subscription becomes live, until that is answered, and changes at or below its number
+//! are not told.
 //!
 //! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts too.
 
 use super::out::Out;
 use super::publishes::rest_ms;
 use super::requests::{Purpose, Requests, refused};
-use super::types::{Answer, CallError, CallId, Config, Event};
+use super::types::{Answer, CallError, CallId, Config, Event, Output};
 use bytes::Bytes;
 use fanfare_hub::{ERRORS, ErrorCode, Rng};
 use fanfare_wire::native::client::{
@@ -59,17 +60,34 @@ struct Subscription {
     /// The entry was given up while the server could not be told; a session that is taken up again still has it.
     clear: bool,
     presence_seq: Option<u64>,
+    /// When to ask again who is present: the last time was not answered.
+    presence_at_ms: Option<u64>,
+    /// What the server sent of its past could not be read: the next time it goes on from where the server is.
+    passes_over: bool,
     retries: u32,
+    presence_retries: u32,
 }
 
+/// Subscriptions that a server takes in one `connect`, until it has said how many.
+const CONNECT_MAX: usize = 128;
+
 /// All of them, by channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Subscriptions {
     all: BTreeMap<Arc<str>, Subscription>,
     /// `unsubscribe` commands that are not answered yet: a `subscribed` of the server's own that comes before the answer is
     /// ended by it.
     leaving: BTreeMap<u64, Arc<str>>,
     last_life: u64,
+    /// One more in `connect` and the server refuses it as a whole.
+    connect_max: usize,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        let (all, leaving) = (BTreeMap::new(), BTreeMap::new());
+        Subscriptions { all, leaving, last_life: 0, connect_max: CONNECT_MAX }
+    }
 }
 
 /// What the subscriptions need to know of the connection while it is online.
@@ -175,15 +193,45 @@ impl Subscriptions {
         }
     }
 
-    /// What `connect` is to subscribe to, in the same step.
+    /// What `connect` is to subscribe to, in the same step: as many as the server takes. The others are asked for one by one when
+    /// it is answered, so that what is too much costs itself and nothing else.
     pub(super) fn connect(&mut self, deadline_ms: u64) -> Vec<Subscribe> {
         let wanted = self.all.values_mut().filter(|subscription| subscription.state != State::Paused);
         wanted
+            .take(self.connect_max)
             .map(|subscription| {
                 subscription.state = State::Bare { deadline_ms };
                 subscription.ask()
             })
             .collect()
+    }
+
+    /// The connection is there; the server takes so many subscriptions, where it says so.
+    pub(super) fn online(&mut self, max: Option<u64>) {
+        if let Some(max) = max {
+            self.connect_max = usize::try_from(max).unwrap_or(usize::MAX);
+        }
+    }
+
+    /// `connect` was refused for what it held: true where it held subscriptions. The next one holds none.
+    pub(super) fn too_many(&mut self) -> bool {
+        let asked = self.all.values().any(|subscription| matches!(subscription.state, State::Bare { .. }));
+        self.connect_max = 0;
+        asked
+    }
+
+    /// The server sends what cannot be read, and did the last time: what it keeps is not asked for again. Where a place is known
+    /// that becomes a gap.
+    pub(super) fn pass_over(&mut self) {
+        self.all.values_mut().for_each(|subscription| subscription.passes_over = true);
+    }
+
+    /// Who is present was asked and not answered in time, or not for now.
+    pub(super) fn presence_later(&mut self, channel: &str, life: u64, at_ms: u64) {
+        if let Some(subscription) = self.find(channel, life) {
+            subscription.presence_at_ms = Some(at_ms);
+            subscription.presence_retries += 1;
+        }
     }
 
     /// Asks for what is due, and enters where that is due.
@@ -192,6 +240,10 @@ impl Subscriptions {
             match subscription.state {
                 State::Detached => {}
                 State::Resting { until_ms } if until_ms <= at.now_ms => {}
+                State::Live if subscription.presence_at_ms.is_some_and(|due_ms| due_ms <= at.now_ms) => {
+                    subscription.ask_presence(at, channel, requests, out);
+                    continue;
+                }
                 _ => continue,
             }
             subscription.state = State::Asking;
@@ -250,6 +302,12 @@ impl Subscriptions {
                     _ => {}
                 }
             }
+            (Purpose::PresenceSync { channel, life }, ServerMessage::Error(error)) if error.retryable => {
+                let Some(subscription) = self.find(&channel, life) else { return };
+                let at_ms = at.now_ms + rest_ms(subscription.presence_retries, &error, rng);
+                self.presence_later(&channel, life, at_ms);
+            }
+            (Purpose::PresenceSync { .. }, ServerMessage::Error(error)) => out.put(Output::Error(error)),
             (Purpose::PresenceSync { channel, life }, message) if self.find(&channel, life).is_some() => {
                 self.presence(message, out);
             }
@@ -328,6 +386,8 @@ impl Subscriptions {
         let Some(subscription) = self.all.get_mut(&channel) else { return };
         subscription.state = State::Live;
         subscription.retries = 0;
+        subscription.presence_retries = 0;
+        subscription.passes_over = false;
         let before = subscription.position.take();
         if let Some(call) = subscription.call.take() {
             out.answer(call, Ok(Answer::Subscribed { position: position.clone(), recovered }));
@@ -351,8 +411,7 @@ impl Subscriptions {
 
         let life = subscription.life;
         if subscription.options.presence {
-            let purpose = Purpose::PresenceSync { channel: channel.clone(), life };
-            requests.ask(out, true, at.deadline_ms(), purpose, ClientCommand::Presence { channel: channel.clone() });
+            subscription.ask_presence(at, &channel, requests, out);
         }
         if std::mem::take(&mut subscription.clear) && bare {
             let command = ClientCommand::PresenceClear { channel: channel.clone() };
@@ -505,6 +564,7 @@ impl Subscriptions {
         let due = |subscription: &Subscription| match subscription.state {
             State::Bare { deadline_ms } => Some(deadline_ms),
             State::Resting { until_ms } => Some(until_ms),
+            State::Live => subscription.presence_at_ms,
             _ => None,
         };
         self.all.values().filter_map(due).min()
@@ -530,12 +590,24 @@ impl Subscription {
             entered: None,
             clear: false,
             presence_seq: None,
+            presence_at_ms: None,
+            passes_over: false,
             retries: 0,
+            presence_retries: 0,
         }
+    }
+
+    fn ask_presence(&mut self, at: Online<'_>, channel: &Arc<str>, requests: &mut Requests, out: &mut Out) {
+        self.presence_at_ms = None;
+        let purpose = Purpose::PresenceSync { channel: channel.clone(), life: self.life };
+        requests.ask(out, true, at.deadline_ms(), purpose, ClientCommand::Presence { channel: channel.clone() });
     }
 
     /// The options for the server, from the place that was told last.
     fn ask(&self) -> Subscribe {
+        if self.passes_over {
+            return Subscribe { since: None, recent: None, ..self.options.clone() };
+        }
         Subscribe { since: self.position.clone(), ..self.options.clone() }
     }
 

@@ -131,6 +131,18 @@ pub(crate) enum Hooked {
     },
 }
 
+impl Hooked {
+    /// The session whose command it is about; who somebody is is no command.
+    pub(crate) fn of_command(&self) -> Option<SessionRef> {
+        match self {
+            Hooked::Connect(_) | Hooked::Refresh { .. } => None,
+            Hooked::Subscribe { session, .. } | Hooked::Publish { session, .. } | Hooked::Rpc { session, .. } => {
+                Some(*session)
+            }
+        }
+    }
+}
+
 /// A connection whose `connect` is not answered: the application is asked who it is, or its session is being fetched. Its
 /// commands wait.
 #[derive(Debug)]

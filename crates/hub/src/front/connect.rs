@@ -7,7 +7,7 @@
 use super::ask::{Ask, Connecting, ReplyTo};
 use super::lane::{Lanes, Waiting};
 use super::question::no_tokens;
-use super::session::{Identity, SessionRef};
+use super::session::{Conn, Identity, SessionRef};
 use super::{Cx, Front};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
@@ -291,7 +291,11 @@ impl Front {
         session.full = false;
         session.pulling = None;
         session.outstanding = 0;
-        let lanes = session.extra.as_mut().map(|e| std::mem::take(&mut e.lanes)).unwrap_or_default();
+        let (mut lanes, mut unasked) = (Lanes::default(), VecDeque::new());
+        if let Some(extra) = &mut session.extra {
+            (lanes, unasked) = (std::mem::take(&mut extra.lanes), std::mem::take(&mut extra.unasked));
+            extra.questions = 0; // answers to those of the old connection find nobody
+        }
         self.drop_lanes(cx, lanes);
         while let Some(sub) = self.sessions.slab[index as usize].subs.last() {
             let (edge, entered) = (sub.edge, sub.entered);
@@ -302,6 +306,7 @@ impl Front {
             }
             self.take_sub(cx, index, slot);
         }
+        self.drop_unasked(cx, unasked);
     }
 
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
@@ -344,7 +349,9 @@ impl Front {
 
     /// No valid `connect` came in time.
     pub(crate) fn connect_timeout(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        if self.conn(id).is_some_and(|conn| conn.session.is_none() && conn.adopting.is_none()) {
+        let now_ms = cx.now.mono_ms;
+        let due = |conn: &Conn| conn.session.is_none() && conn.adopting.is_none() && conn.connect_by_ms <= now_ms;
+        if self.conn(id).is_some_and(|conn| due(conn)) {
             self.close(cx, id, Disconnect::NotConnected);
         }
     }

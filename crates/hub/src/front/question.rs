@@ -20,6 +20,7 @@ use crate::shard::Timer;
 use crate::token::UserToken;
 use crate::vocabulary::{Command, Connect, EVENT_BYTES_MAX, KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions};
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// Beyond the bound of questions: when to try again, at the earliest, and over how long tries are spread.
 const RETRY_MS: u64 = 500;
@@ -34,26 +35,92 @@ impl Front {
         self.asks.hooked
     }
 
-    /// Whether one more question may be asked.
+    /// Whether one more question about a command may be asked. A share is kept for those who are not in yet: sessions that have
+    /// slow questions out must not keep everybody else from coming in.
     pub(super) fn may_ask(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let max = cx.limits.questions_max;
-        if self.asks.hooked < max {
+        let all = cx.limits.questions_max;
+        self.is_room(cx, all - all / 4)
+    }
+
+    /// The same about who somebody is.
+    fn may_ask_who(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let all = cx.limits.questions_max;
+        self.is_room(cx, all)
+    }
+
+    fn is_room(&self, cx: &mut Cx<'_>, max: usize) -> Result<(), Error> {
+        let (waiting, all) = (self.asks.hooked, cx.limits.questions_max);
+        if waiting < max {
             return Ok(());
         }
-        let message = format!("{max} questions wait for the application, the limit (questions_max) is {max}");
+        let message = if max < all {
+            format!(
+                "{waiting} questions wait for the application, the limit is {max}: the rest of {all} (questions_max) is kept for \
+                 `connect`"
+            )
+        } else {
+            format!("{waiting} questions wait for the application, the limit (questions_max) is {max}")
+        };
         let mut error = Error::new(ErrorCode::Unavailable, message);
         error.retry_after_ms = Some(RETRY_MS + cx.rng.below(RETRY_MS));
         Err(error)
     }
 
-    /// Asks the application. Only after [`may_ask`](Self::may_ask).
-    pub(super) fn question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) -> AskToken {
+    /// Asks the application, now or when it has answered enough of what the session has asked already. Only after
+    /// [`may_ask`](Self::may_ask).
+    pub(super) fn question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) {
+        let max = cx.limits.session_questions_max;
+        if let Some(session) = hooked.of_command().and_then(|at| self.sessions.get(at)) {
+            let extra = session.extra();
+            if extra.questions >= max {
+                return extra.unasked.push_back((hooked, question));
+            }
+            extra.questions += 1;
+        }
+        self.put_question(cx, hooked, question);
+    }
+
+    fn put_question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) -> AskToken {
         self.asks.hooked += 1;
         let ask = self.asks.insert(Ask::Hook(Box::new(hooked)));
         let token = HookToken { index: ask.index, life: ask.life };
         cx.wheel.add(cx.now.mono_ms + cx.limits.hook_timeout_ms, Timer::Question(token));
         cx.effects.add(Effect::Ask { token, question: Box::new(question) });
         ask
+    }
+
+    /// One question of a session is answered: the next has its turn.
+    fn next_question(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) else { return };
+        extra.questions = extra.questions.saturating_sub(1);
+        if planted(Planted::QuestionStuck) {
+            return;
+        }
+        while let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut())
+            && extra.questions < cx.limits.session_questions_max
+            && let Some((hooked, question)) = extra.unasked.pop_front()
+        {
+            extra.questions += 1;
+            match self.may_ask(cx) {
+                Ok(()) => {
+                    self.put_question(cx, hooked, question);
+                }
+                Err(error) => {
+                    if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
+                        extra.questions -= 1;
+                    }
+                    self.decided(cx, hooked, HookAnswer::Refused(error));
+                }
+            }
+        }
+    }
+
+    /// The connection is gone: what was not asked yet is not asked any more.
+    pub(super) fn drop_unasked(&mut self, cx: &mut Cx<'_>, unasked: VecDeque<(Hooked, Question)>) {
+        for (hooked, _) in unasked {
+            let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
+            self.decided(cx, hooked, HookAnswer::Refused(error));
+        }
     }
 
     /// The application did not answer in time, unless it did.
@@ -70,7 +137,15 @@ impl Front {
         }
         let Some(Ask::Hook(hooked)) = self.asks.take(token) else { return };
         self.asks.hooked -= 1;
-        match *hooked {
+        let of_command = hooked.of_command();
+        self.decided(cx, *hooked, answer);
+        if let Some(at) = of_command {
+            self.next_question(cx, at);
+        }
+    }
+
+    fn decided(&mut self, cx: &mut Cx<'_>, hooked: Hooked, answer: HookAnswer) {
+        match hooked {
             Hooked::Connect(connecting) => self.identified(cx, *connecting, identity(answer)),
             Hooked::Refresh { session, reply, number } => self.refreshed(cx, session, reply, number, identity(answer)),
             Hooked::Subscribe { session, sub, edge, reply, want } => {
@@ -109,9 +184,7 @@ impl Front {
         let Some(caller) = self.sessions.get(at).map(|session| session.caller()) else { return };
         match self.may_ask(cx) {
             Err(error) => self.finish(cx, at, reply, ReplyBody::Error(error)),
-            Ok(()) => {
-                self.question(cx, Hooked::Rpc { session: at, reply }, Question::Rpc { caller, method, data });
-            }
+            Ok(()) => self.question(cx, Hooked::Rpc { session: at, reply }, Question::Rpc { caller, method, data }),
         }
     }
 
@@ -167,12 +240,12 @@ impl Front {
 /// A session begins, or shows a newer token.
 impl Front {
     pub(super) fn ask_connect(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting) {
-        if let Err(error) = self.may_ask(cx) {
+        if let Err(error) = self.may_ask_who(cx) {
             return self.connect_refused(cx, connecting, error);
         }
         let id = connecting.conn;
         let token = connecting.connect.token.take();
-        let token = self.question(cx, Hooked::Connect(Box::new(connecting)), Question::Connect { token });
+        let token = self.put_question(cx, Hooked::Connect(Box::new(connecting)), Question::Connect { token });
         if let Some(conn) = self.conn(id) {
             conn.adopting = Some(token);
         }
@@ -207,7 +280,12 @@ impl Front {
         if silent {
             return self.close(cx, id, if comes_back { Disconnect::Overloaded } else { Disconnect::Unauthorized });
         }
-        cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(id));
+        // From here on it has the whole time again; the timer that it began with means nothing any more.
+        let by_ms = cx.now.mono_ms + cx.limits.connect_timeout_ms;
+        if let Some(conn) = self.conn(id) {
+            conn.connect_by_ms = by_ms;
+        }
+        cx.wheel.add(by_ms, Timer::Connect(id));
         if !comes_back {
             self.count_bad(cx, id);
         }
@@ -229,7 +307,7 @@ impl Front {
         if !cx.hooks.connect {
             return self.finish(cx, at, reply, ReplyBody::Error(no_tokens()));
         }
-        if let Err(error) = self.may_ask(cx) {
+        if let Err(error) = self.may_ask_who(cx) {
             return self.finish(cx, at, reply, ReplyBody::Error(error));
         }
         let Some(session) = self.sessions.get(at) else { return };
@@ -269,7 +347,10 @@ impl Front {
         *latest = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
         let informs = identity.proof.info != proof.info;
-        identity.proof = proof.clone();
+        let had = std::mem::replace(&mut identity.proof, proof.clone());
+        if planted(Planted::TokenGrantKept) {
+            identity.proof.granted.extend(had.granted);
+        }
         self.sessions.identify(at.index, identity);
         if informs {
             self.inform(cx, at, &proof);

@@ -4,11 +4,12 @@
 //! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
 //! a new life begins with each connection, and an answer for another life is dropped.
 
+use super::ask::Hooked;
 use super::edge::{Audit, TurnRoom, Variant};
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
 use super::moved::Moved;
-use crate::hook::Caller;
+use crate::hook::{Caller, Question};
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
 use crate::peer::AskToken;
@@ -19,7 +20,7 @@ use crate::vocabulary::{Batch, Proof, Publication, SignalPush};
 use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// One connection, whether or not it has a session yet.
@@ -33,6 +34,8 @@ pub(crate) struct Conn {
     pub(crate) heartbeat: Heartbeat,
     /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
     pub(crate) adopting: Option<AskToken>,
+    /// Until when a `connect` must have been sent that gives it a session. An earlier timer is ignored.
+    pub(crate) connect_by_ms: u64,
     /// Not read at the moment.
     pub(crate) held: bool,
     /// Its outbox is over its mark.
@@ -109,6 +112,10 @@ pub(crate) struct Extra {
     pub(crate) rates: Vec<(Box<str>, u64, u32)>,
     /// Refreshes: how many were asked about, and which of them holds.
     pub(crate) refreshes: (u32, u32),
+    /// Questions about its commands that the application has not answered.
+    pub(crate) questions: usize,
+    /// Those that wait until it has.
+    pub(crate) unasked: VecDeque<(Hooked, Question)>,
 }
 
 /// A subscription of a session.

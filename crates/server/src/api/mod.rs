@@ -125,7 +125,7 @@ impl Endpoint {
         match decode(kind, &read, &caller, &self.limits)? {
             Asked::One(command) => {
                 key.may(&command)?;
-                let answer = self.handle.ask(command).await;
+                let answer = self.handle.put(command).await;
                 if let AppAnswer::Error(error) = answer {
                     return Err(error.into());
                 }
@@ -143,13 +143,13 @@ impl Endpoint {
         for command in commands {
             match command.and_then(|command| key.may(&command).map(|()| command)) {
                 Ok(command) => {
-                    asked.push(command);
+                    asked.push(Ok(command));
                     answers.push(None);
                 }
                 Err(error) => answers.push(Some(AppAnswer::Error(error))),
             }
         }
-        let mut rest = self.handle.ask_all(asked).await.into_iter();
+        let mut rest = self.handle.put_all(asked).await.into_iter();
         answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
     }
 

@@ -4,6 +4,7 @@ use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
 use crate::clock::Clock;
 use crate::handle::Handle;
+use crate::payload;
 use crate::shard::Control;
 use crate::watch::{Watch, logs};
 use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
@@ -88,7 +89,7 @@ impl Handlers {
         };
         let answering = AssertUnwindSafe(handler(call.clone())).catch_unwind();
         match tokio::time::timeout(deadline, answering).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => sendable(&call.subject, answer),
             Ok(Err(panic)) => {
                 let handler = name(&call.subject);
                 logs::limited!(Handler, ERROR, handler, panic = text(&*panic), "a handler panicked");
@@ -111,6 +112,20 @@ impl Handlers {
             }
         }
     }
+}
+
+/// A handler's answer, if its JSON is some. What a caller does not see may be in it, so it is the log that has what is wrong.
+fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
+    let asked = match subject {
+        Subject::Publish(publish) => Some(publish),
+        _ => None,
+    };
+    let Err((part, problem)) = payload::of_answer(asked.map(|publish| &publish.data), &mut answer) else {
+        return answer;
+    };
+    let (handler, channel) = (name(subject), asked.map(|publish| publish.channel.as_str()));
+    logs::limited!(Handler, ERROR, handler, channel, part, %problem, "a handler answered with JSON that cannot be sent");
+    HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
 }
 
 /// News that are told at once.

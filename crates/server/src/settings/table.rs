@@ -145,7 +145,10 @@ settings! {
         Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.app_outstanding_max) },
         "Commands of the application that wait for an answer, on each shard; more are refused as `unavailable`.";
     "limits.questions_max": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.questions_max) },
-        "Questions to the application's handlers that wait for an answer, on each shard; more are refused as `unavailable`.";
+        "Questions to the application's handlers that wait for an answer, on each shard; more are refused as `unavailable`. A quarter is kept for `connect`.";
+    "limits.session_questions_max":
+        Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.session_questions_max) },
+        "Those of one client; further ones wait for their turn.";
     "limits.hook_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
         "Time for a handler's answer; then the command is refused as `timeout`.";
     "limits.head_bytes_max": Kind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },

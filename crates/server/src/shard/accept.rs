@@ -8,7 +8,7 @@ use super::read::{Reader, is_of_one_connection};
 use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket};
 use crate::api::CurrentApi;
 use crate::http;
-use crate::listen::Listener;
+use crate::listen::{Listener, SocketFile};
 use crate::protocol::Protocol;
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
@@ -126,7 +126,8 @@ impl From<Refusal> for Refused {
 /// A listener on this shard's runtime.
 pub(super) enum Accepting {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    /// With its file, which goes before the listener does.
+    Unix(#[allow(dead_code)] Arc<SocketFile>, UnixListener),
 }
 
 impl Accepting {
@@ -134,14 +135,14 @@ impl Accepting {
     pub(super) fn new(listener: Listener) -> io::Result<Self> {
         Ok(match listener {
             Listener::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
-            Listener::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
+            Listener::Unix(listener, file) => Accepting::Unix(file, UnixListener::from_std(listener)?),
         })
     }
 
     async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
             Accepting::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
-            Accepting::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+            Accepting::Unix(_, listener) => Socket::Unix(listener.accept().await?.0),
         })
     }
 }

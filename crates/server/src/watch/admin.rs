@@ -6,7 +6,7 @@
 
 use super::metrics::CONTENT_TYPE;
 use super::{SHARD_PATIENCE, State, Watch};
-use crate::listen::{Address, Listener, SocketFile, listen};
+use crate::listen::{Address, Listener, listen};
 use crate::server::ServeError;
 use axum::Router;
 use axum::body::Body;
@@ -69,14 +69,12 @@ pub(crate) struct AdminServer {
     pub(crate) address: Address,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _file: Option<SocketFile>,
 }
 
 /// A listener that is bound and does not serve yet.
 pub(crate) struct Bound {
     address: Address,
     listener: Listener,
-    file: Option<SocketFile>,
 }
 
 impl Bound {
@@ -85,7 +83,7 @@ impl Bound {
         let refused = |source| ServeError::Listen { address: address.clone(), source };
         let mut opened = listen(address, 1).map_err(refused)?;
         let listener = opened.sockets.pop().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
-        Ok(Bound { address: opened.address, listener, file: opened.file })
+        Ok(Bound { address: opened.address, listener })
     }
 
     /// Serves `router` from here.
@@ -103,7 +101,7 @@ impl Bound {
             });
         };
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(body).map_err(failed)?;
-        Ok(AdminServer { address: self.address, stop: Some(stop), thread: Some(thread), _file: self.file })
+        Ok(AdminServer { address: self.address, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -125,7 +123,7 @@ async fn accept(listener: Listener, router: Router) {
             },
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
-        Listener::Unix(listener) => match UnixListener::from_std(listener) {
+        Listener::Unix(listener, _file) => match UnixListener::from_std(listener) {
             Ok(listener) => loop {
                 serve(listener.accept().await.map(|(socket, _)| socket), &room, &router).await;
             },

@@ -88,7 +88,7 @@ impl Server {
     }
 
     pub fn drain(mut self) {
-        self.running.take().expect("it runs").drain().expect("no shard has failed");
+        self.running.take().expect("it runs").drain_blocking().expect("no shard has failed");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The core in virtual time, against a server that says what the test wants.
 
 mod link;
+mod trouble;
 
 use super::*;
 use bytes::Bytes;

@@ -1,0 +1,131 @@
+//! Payloads that the embedding program gives as JSON text: judged before they go any further.
+//!
+//! In: any bytes. Out: one valid JSON value on one line, nested at most [`json::DEPTH_MAX`] deep. A payload is spliced into
+//! messages as it is, so one that is no JSON would spoil what stands around it, or say something in its place: every receiver
+//! would be told a message that cannot be read, or another one than was meant. What clients send is judged by the codec.
+
+use bytes::Bytes;
+use fanfare_hub::{AppCommand, Data, Error, ErrorCode, HookAnswer};
+use fanfare_wire::json;
+use std::borrow::Cow;
+use std::fmt::Display;
+
+/// Why a payload is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotPayload {
+    #[error("it is no JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    #[error("{0}")]
+    TooDeep(#[from] json::TooDeep),
+}
+
+/// A payload as it can be sent.
+///
+/// # Errors
+/// [`NotPayload`] says what is wrong and where.
+pub(crate) fn checked(bytes: &Bytes) -> Result<Bytes, NotPayload> {
+    serde_json::from_slice::<&serde_json::value::RawValue>(bytes)?;
+    Ok(match json::payload(bytes)? {
+        Cow::Borrowed(_) => bytes.clone(),
+        Cow::Owned(on_one_line) => on_one_line.into(),
+    })
+}
+
+/// A command of the application, judged.
+///
+/// # Errors
+/// `bad_request` names the channel and what is wrong.
+pub(crate) fn of_command(command: &mut AppCommand) -> Result<(), Error> {
+    let (payload, channel) = match command {
+        AppCommand::Publish { publish, .. } => match &mut publish.data {
+            Data::Json(json) => (json, &publish.channel),
+            Data::Binary(_) => return Ok(()),
+        },
+        AppCommand::Signal(signal) => (&mut signal.data, &signal.channel),
+        _ => return Ok(()),
+    };
+    *payload = checked(payload).map_err(|problem| refused(&problem).on(channel))?;
+    Ok(())
+}
+
+/// What a caller is told whose payload is none.
+pub(crate) fn refused(problem: &dyn Display) -> Error {
+    Error::new(ErrorCode::BadRequest, format!("the payload has no JSON form that could be sent: {problem}"))
+}
+
+/// A handler's answer, judged. What was asked about and comes back untouched was judged already.
+///
+/// # Errors
+/// Names the part of the answer that is no payload, and why.
+pub(crate) fn of_answer(asked: Option<&Data>, answer: &mut HookAnswer) -> Result<(), (&'static str, NotPayload)> {
+    let (part, payload) = match answer {
+        HookAnswer::Publish(publish) => match &mut publish.data {
+            Data::Json(json) if asked.is_none_or(|asked| !is_same(asked.bytes(), json)) => ("data", json),
+            Data::Json(_) | Data::Binary(_) => return Ok(()),
+        },
+        HookAnswer::Result(result) => ("result", result),
+        HookAnswer::Identity(identified) => match &mut identified.info {
+            Some(info) => ("info", info),
+            None => return Ok(()),
+        },
+        HookAnswer::Allowed | HookAnswer::Refused(_) => return Ok(()),
+    };
+    *payload = checked(payload).map_err(|problem| (part, problem))?;
+    Ok(())
+}
+
+/// The very same bytes: no need to read them again.
+fn is_same(one: &Bytes, other: &Bytes) -> bool {
+    one.as_ptr() == other.as_ptr() && one.len() == other.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::{ChannelName, Identified, Publish};
+
+    #[test]
+    fn what_is_no_json_is_told_with_its_place_and_the_rest_is_put_on_one_line() {
+        let rows: &[(&str, Result<&str, &str>)] = &[
+            ("{\"a\":1}", Ok("{\"a\":1}")),
+            ("{\n\"a\":\r\n1}", Ok("{ \"a\":  1}")),
+            ("{\"text\": \"he said \"hi\"\"}", Err("it is no JSON: expected `,` or `}` at line 1 column 20")),
+            ("1},{\"type\":\"disconnect\"", Err("it is no JSON: trailing characters at line 1 column 2")),
+            ("", Err("it is no JSON: EOF while parsing a value at line 1 column 0")),
+            (
+                "\"\u{1}\"",
+                Err(
+                    "it is no JSON: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 1",
+                ),
+            ),
+        ];
+        for (given, expected) in rows {
+            let got = checked(&Bytes::from_static(given.as_bytes())).map_err(|problem| problem.to_string());
+            let expected = expected.map(|json| Bytes::from_static(json.as_bytes())).map_err(str::to_owned);
+            assert_eq!(got, expected, "{given:?}");
+        }
+        let deep = Bytes::from("[".repeat(65) + &"]".repeat(65));
+        let told = checked(&deep).expect_err("too deep").to_string();
+        assert_eq!(told, "nested 65 levels deep exceeds the limit of 64");
+        assert!(checked(&Bytes::from_static(b"\"\xff\"")).is_err(), "not even text");
+    }
+
+    #[test]
+    fn every_part_of_an_answer_that_is_spliced_is_judged() {
+        let bad = || Bytes::from_static(b"{\"a\": }");
+        let publish = |data| {
+            let channel = ChannelName::new("a").expect("a name");
+            HookAnswer::Publish(Box::new(Publish { channel, data, event: None, key: None, echo: true }))
+        };
+        let info = |info| HookAnswer::Identity(Identified { info: Some(info), ..Identified::default() });
+        for (answer, part) in
+            [(publish(Data::Json(bad())), "data"), (HookAnswer::Result(bad()), "result"), (info(bad()), "info")]
+        {
+            let mut answer = answer;
+            assert_eq!(of_answer(None, &mut answer).expect_err(part).0, part);
+        }
+        assert!(of_answer(None, &mut publish(Data::Binary(bad()))).is_ok(), "any bytes are binary");
+        let asked = Data::Json(bad());
+        assert!(of_answer(Some(&asked), &mut publish(asked.clone())).is_ok(), "untouched: the codec has judged it");
+    }
+}
