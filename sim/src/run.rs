@@ -148,9 +148,9 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("MovedNotPassedOn", 5_000_043),
     ("AwayKept", 5_000_004),
     ("GrantKept", 5_000_385),
+    ("CountedUnanswered", 435),
     ("GrantEndsUnasked", 260),
     ("TokenGrantKept", 247),
-    ("CountedUnanswered", 435),
 ];
 
 /// The first seed to try for a bug.

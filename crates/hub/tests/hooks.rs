@@ -574,25 +574,6 @@ fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token
 }
 
 #[test]
-fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
-    for shards in shard_counts() {
-        let mut net = net(shards, hooks(true, &["chat:*"], &[]));
-        let granted = Identified { subscribe: vec![channel("chat:a")], ..ada() };
-        let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
-        assert!(matches!(&net.take(peer)[..], [Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
-        // The rule would let it in, but the application has a handler for the channel, which was never asked.
-        let id = net.send(peer, Command::Refresh { token: "t2".into() });
-        net.answer(HookAnswer::Identity(ada()));
-        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Refreshed { .. })));
-        let told = net.take(peer);
-        assert!(told.iter().any(|it| matches!(it, Told::Push(Push::Unsubscribed { .. }))), "{told:?}");
-        let id = net.send(peer, subscribe("chat:a"));
-        assert!(matches!(net.answer(HookAnswer::Allowed), Question::Subscribe { .. }));
-        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
-    }
-}
-
-#[test]
 fn a_token_can_grant_what_was_subscribed_already_and_the_application_can_end_what_it_granted() {
     for shards in shard_counts() {
         let closed = || Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }]);
@@ -695,6 +676,25 @@ fn presence_shows_what_the_newest_token_says_of_a_client() {
         let subscribe = vec![SubOptions::new(channel("chat:a"))];
         connect_as(&mut net, 2, Connect { resume, subscribe, ..with_token("t") }, with_info("3"));
         assert_eq!(told(&mut net), [entry(PresenceKind::Update, "3")]);
+    }
+}
+
+#[test]
+fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &["chat:*"], &[]));
+        let granted = Identified { subscribe: vec![channel("chat:a")], ..ada() };
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
+        assert!(matches!(&net.take(peer)[..], [_, Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
+        // The rule would let it in, but the application has a handler for the channel, which was never asked.
+        let id = net.send(peer, Command::Refresh { token: "t2".into() });
+        net.answer(HookAnswer::Identity(ada()));
+        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Refreshed { .. })));
+        let told = net.take(peer);
+        assert!(told.iter().any(|it| matches!(it, Told::Push(Push::Unsubscribed { .. }))), "{told:?}");
+        let id = net.send(peer, subscribe("chat:a"));
+        assert!(matches!(net.answer(HookAnswer::Allowed), Question::Subscribe { .. }));
+        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
     }
 }
 

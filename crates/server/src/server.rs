@@ -453,6 +453,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
 
     /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a newer
     /// one. Without such a handler everybody is anonymous, and a token is refused.
+    ///
+    /// It is not asked where a client comes back to its living session by the ticket alone: to send a user away for good, refuse
+    /// its tokens here, then [`Handle::disconnect`] it for a reason that does not let it come back, which ends its sessions.
     #[must_use]
     pub fn on_connect<Args>(mut self, handler: impl Handler<OnConnect, S, Args>) -> Self {
         let handler = erase(handler, &self.state);

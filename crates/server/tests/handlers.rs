@@ -114,6 +114,46 @@ async fn a_method_that_panics_is_internal_and_the_next_call_is_answered() {
     assert_eq!(server.client().await.rpc("greet", &()).await["code"], "denied");
 }
 
+/// Else whoever was sent away for good would be back at once, by the ticket that the end of the session did not take.
+#[tokio::test]
+async fn a_ticket_alone_does_not_bring_back_whom_the_application_has_sent_away() {
+    let server = Fanfare::builder(()).channel("a", |c| c.open()).on_connect(async |token: Option<Token>| match token {
+        Some(_) => Ok(Identity::user("mallory")),
+        None => Err(Refusal::unauthorized("a token, please")),
+    });
+    let server = server.build().expect("valid").test().expect("it starts");
+    let mallory = server.client_with_token("any").await;
+    let ticket = mallory.connected()["ticket"].clone();
+    mallory.cut();
+    let mut mallory = server.connect(json!({"type": "connect", "ticket": ticket})).await;
+    assert_eq!(mallory.connected()["session_resumed"], true, "as long as the session lives: {}", mallory.connected());
+    let ticket = mallory.connected()["ticket"].clone();
+    let sent_away = server.handle().disconnect(Whom::user("mallory"), Disconnect::Kicked).await;
+    assert_eq!(sent_away.expect("it answers"), 1);
+    assert_eq!(mallory.closed().await, (4503, "kicked".to_owned()));
+    let back = server.connect(json!({"type": "connect", "ticket": ticket})).await;
+    assert_eq!(back.connected()["code"], "unauthorized", "{}", back.connected());
+}
+
+/// The clock stands still: a handler that waited for itself would wait for ever.
+#[tokio::test]
+async fn a_handler_can_end_the_subscription_of_its_own_caller() {
+    let server = Fanfare::builder(()).channel("a", |c| c.open()).on_publish(
+        "a",
+        async |hub: Handle, caller: Caller, publish: Publish| {
+            let client = caller.client.ok_or_else(|| Refusal::denied("nobody"))?;
+            let ended = hub.unsubscribe(Whom::Client(client), "a").await;
+            assert_eq!(ended.expect("it answers"), 1);
+            Ok::<_, Refusal>(publish)
+        },
+    );
+    let server = server.build().expect("valid").test().expect("it starts");
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    client.publish("a", &"goodbye").await;
+    assert_eq!(client.next_of("unsubscribed").await["code"], "denied");
+}
+
 #[tokio::test]
 async fn json_that_a_handler_made_up_and_is_none_reaches_nobody() {
     let server = Fanfare::builder(()).channel("**", |c| c.open().history(10, secs(60)));
@@ -220,44 +260,4 @@ async fn a_handle_that_was_taken_before_the_test_is_of_the_same_server() {
         assert_eq!(ada.message().await["data"], json!(n));
     }
     assert_eq!(hub.channels(None, None, 100).await.expect("a list").0.len(), 21);
-}
-
-/// Else whoever was sent away for good would be back at once, by the ticket that the end of the session did not take.
-#[tokio::test]
-async fn a_ticket_alone_does_not_bring_back_whom_the_application_has_sent_away() {
-    let server = Fanfare::builder(()).channel("a", |c| c.open()).on_connect(async |token: Option<Token>| match token {
-        Some(_) => Ok(Identity::user("mallory")),
-        None => Err(Refusal::unauthorized("a token, please")),
-    });
-    let server = server.build().expect("valid").test().expect("it starts");
-    let mallory = server.client_with_token("any").await;
-    let ticket = mallory.connected()["ticket"].clone();
-    mallory.cut();
-    let mut mallory = server.connect(json!({"type": "connect", "ticket": ticket})).await;
-    assert_eq!(mallory.connected()["session_resumed"], true, "as long as the session lives: {}", mallory.connected());
-    let ticket = mallory.connected()["ticket"].clone();
-    let sent_away = server.handle().disconnect(Whom::user("mallory"), Disconnect::Kicked).await;
-    assert_eq!(sent_away.expect("it answers"), 1);
-    assert_eq!(mallory.closed().await, (4503, "kicked".to_owned()));
-    let back = server.connect(json!({"type": "connect", "ticket": ticket})).await;
-    assert_eq!(back.connected()["code"], "unauthorized", "{}", back.connected());
-}
-
-/// The clock stands still: a handler that waited for itself would wait for ever.
-#[tokio::test]
-async fn a_handler_can_end_the_subscription_of_its_own_caller() {
-    let server = Fanfare::builder(()).channel("a", |c| c.open()).on_publish(
-        "a",
-        async |hub: Handle, caller: Caller, publish: Publish| {
-            let client = caller.client.ok_or_else(|| Refusal::denied("nobody"))?;
-            let ended = hub.unsubscribe(Whom::Client(client), "a").await;
-            assert_eq!(ended.expect("it answers"), 1);
-            Ok::<_, Refusal>(publish)
-        },
-    );
-    let server = server.build().expect("valid").test().expect("it starts");
-    let mut client = server.client().await;
-    client.subscribe("a").await;
-    client.publish("a", &"goodbye").await;
-    assert_eq!(client.next_of("unsubscribed").await["code"], "denied");
 }

@@ -346,8 +346,8 @@ impl Front {
         }
         *latest = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
+        let informs = identity.proof.info != proof.info;
         let had = std::mem::replace(&mut identity.proof, proof.clone());
-        let informs = had.info != proof.info;
         if planted(Planted::TokenGrantKept) {
             identity.proof.granted.extend(had.granted);
         }
