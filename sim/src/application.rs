@@ -2,15 +2,19 @@
 //!
 //! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge knows it
 //! too and a second attempt fares like the first. What it says of subscriptions is kept, with the question it was said to: the
-//! hub may say `subscribed` only where the last question about that session and channel was answered with leave. And every
+//! hub may say `subscribed` only where the last question about that session and channel was answered with leave, or what the
+//! session has shown is good for the channel; and who holds a subscription by what it has shown loses it with that. Every
 //! session that began must be told to have ended once, and only then.
+
+mod tokens;
 
 use crate::plan::HookPlan;
 use fanfare_hub::{
-    Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Question,
-    Reply, ReplyBody, Rng, UserId,
+    Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Push,
+    Question, Reply, ReplyBody, Request, Rng, UserId,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use tokens::Tokens;
 
 /// What a publication begins with that the application has changed.
 const EDITED: &[u8] = b"{\"edited\":true,";
@@ -28,6 +32,8 @@ pub(crate) struct Application {
     leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
     /// Whom it has subscribed itself: leave that it did not give in an answer.
     granted: BTreeSet<(ClientId, ChannelName)>,
+    /// What sessions have by their tokens.
+    tokens: Tokens,
     /// The session of each pipe.
     clients: BTreeMap<usize, ClientId>,
     /// Every session that began, and whether its end was told.
@@ -38,6 +44,7 @@ pub(crate) struct Application {
     pub(crate) missing: u64,
     pub(crate) denied: u64,
     pub(crate) edited: u64,
+    pub(crate) granted_by_token: u64,
 }
 
 /// What it will say.
@@ -51,6 +58,7 @@ pub(crate) struct Answering {
 impl Application {
     pub(crate) fn new(plan: HookPlan, rng: Rng) -> Self {
         Application {
+            tokens: Tokens::new(plan.grant.clone()),
             plan,
             rng,
             calm_from: None,
@@ -65,6 +73,7 @@ impl Application {
             missing: 0,
             denied: 0,
             edited: 0,
+            granted_by_token: 0,
         }
     }
 
@@ -129,7 +138,8 @@ impl Application {
         let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
         let ends = self.plan.expires && self.calm_from.is_none() && self.rng.below(3) == 0;
         let expires_ms = ends.then(|| now.wall_ms + 1_000 + self.rng.below(7_000));
-        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe: Vec::new() })
+        let subscribe = token.and_then(|token| self.tokens.of(token)).cloned().into_iter().collect();
+        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe })
     }
 
     /// Its answer goes to the hub now.
@@ -139,8 +149,14 @@ impl Application {
         }
     }
 
+    /// A client sends a command.
+    pub(crate) fn shown(&mut self, pipe: usize, request: &Request) {
+        self.tokens.shown(pipe, request);
+    }
+
     /// The hub answers the connection of a pipe.
     pub(crate) fn said(&mut self, pipe: usize, reply: &Reply) {
+        self.tokens.said(pipe, reply);
         match &reply.body {
             ReplyBody::Connected(connected) => {
                 let client = connected.client;
@@ -161,21 +177,35 @@ impl Application {
         }
     }
 
+    /// The hub tells the connection of a pipe something.
+    pub(crate) fn pushed(&mut self, pipe: usize, push: &Push) {
+        if let Push::Unsubscribed { channel, .. } = push {
+            self.tokens.ended(pipe, channel);
+        }
+    }
+
     /// It subscribes sessions to a channel by itself.
     pub(crate) fn grants(&mut self, clients: BTreeSet<ClientId>, channel: &ChannelName) {
+        for (pipe, _) in self.clients.iter().filter(|(_, client)| clients.contains(client)) {
+            self.tokens.kept(*pipe, channel);
+        }
         self.granted.extend(clients.into_iter().map(|client| (client, channel.clone())));
     }
 
     fn subscribed(&mut self, pipe: usize, channel: &ChannelName) {
-        if !self.plan.hooks.subscribe.iter().any(|pattern| pattern.matches(channel)) {
+        if !self.plan.is_asked_to_subscribe(channel) {
             return;
         }
         let client = self.clients.get(&pipe).copied();
         let about = client.map(|client| (client, channel.clone()));
         let is_granted = about.as_ref().is_some_and(|about| self.granted.contains(about));
-        let leave = about.as_ref().and_then(|about| self.leave.get(about));
-        if leave.is_none_or(|(_, leave)| !leave) && !is_granted {
-            self.broken = Some(format!("hooks: {client:?} is subscribed to {channel} without leave"));
+        // Good for one subscription: it is asked again about the next.
+        let has_leave = about.as_ref().and_then(|about| self.leave.remove(about)).is_some_and(|(_, leave)| leave);
+        if !has_leave && !is_granted {
+            match self.tokens.subscribed(pipe, channel) {
+                true => self.granted_by_token += 1,
+                false => self.broken = Some(format!("hooks: {client:?} is subscribed to {channel} without leave")),
+            }
         }
     }
 
@@ -188,8 +218,14 @@ impl Application {
         }
     }
 
+    /// How many subscriptions ended because a newer token was good for less.
+    pub(crate) fn grants_ended(&self) -> u64 {
+        self.tokens.ended
+    }
+
     pub(crate) fn broken(&mut self) -> Result<(), String> {
-        self.broken.take().map_or(Ok(()), Err)
+        self.broken.take().map_or(Ok(()), Err)?;
+        self.tokens.settled()
     }
 
     /// All is calm: as many sessions have not ended as there are.
@@ -209,7 +245,7 @@ impl Application {
 
     /// What stands in the history of a channel must be what it let through, as it made it.
     pub(crate) fn check_kept(&self, channel: &ChannelName, data: &[u8]) -> Result<(), String> {
-        let is_hooked = self.plan.hooks.publish.iter().any(|pattern| pattern.matches(channel));
+        let is_hooked = self.plan.is_asked_to_publish(channel);
         let original = plain(data);
         let text = String::from_utf8_lossy(data);
         if is_hooked && !self.lets(&original) {

@@ -3,7 +3,7 @@
 //! The application holds the core to what it promises: every call is answered once; within a subscription offsets rise;
 //! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
 
-use crate::application::plain;
+use crate::application::{WITH_INFO, plain};
 use crate::client::Numbers;
 use crate::ledger::Kept;
 use crate::plan::Plan;
@@ -50,9 +50,10 @@ enum Asked {
 }
 
 impl CoreClient {
-    /// `asks`: the application is asked about tokens, and gives them.
-    pub(crate) fn new(number: usize, rng: &mut Rng, asks: bool) -> Self {
-        let token: Option<Box<str>> = (rng.below(3) > 0).then(|| format!("core{number}").into());
+    /// `asks`: the application is asked about tokens, and gives them. `grants`: some are good for a subscription.
+    pub(crate) fn new(number: usize, rng: &mut Rng, asks: bool, grants: bool) -> Self {
+        let with_info = if grants && number.is_multiple_of(2) { WITH_INFO } else { "" };
+        let token: Option<Box<str>> = (rng.below(3) > 0).then(|| format!("core{number}{with_info}").into());
         let token_provider = asks && token.is_some();
         let config = Config {
             token: token.clone().filter(|_| !token_provider),

@@ -69,6 +69,8 @@ counts! {
     hook_missing, "answers of the application that never came";
     hook_denied, "refusals of the application";
     hook_edited, "publications that the application changed";
+    granted, "subscriptions by what a token is good for";
+    grants_ended, "subscriptions ended because a newer token is not";
     hook_expired, "connections closed because a token had expired";
     refreshed, "tokens refreshed";
     rpc, "calls that were answered with a result";

@@ -3,6 +3,7 @@
 //! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults, because
 //! a world in which everything fails at once never gets far enough to break anything subtle.
 
+use crate::app::CLOSED;
 use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
 use std::collections::BTreeMap;
 
@@ -66,6 +67,25 @@ pub(crate) struct HookPlan {
     pub(crate) denies: u64,
     /// Its identities have an end.
     pub(crate) expires: bool,
+    /// There is an application that is asked.
+    pub(crate) is_on: bool,
+    /// Channels about which rules say `hook`, besides those for which it has handlers.
+    pub(crate) subscribe_by_rule: Vec<Pattern>,
+    pub(crate) publish_by_rule: Vec<Pattern>,
+    /// What a token with trusted facts is good for: a subscription to this channel, whatever its rule says.
+    pub(crate) grant: Option<ChannelName>,
+}
+
+impl HookPlan {
+    /// True where it has to give leave to subscribe.
+    pub(crate) fn is_asked_to_subscribe(&self, channel: &ChannelName) -> bool {
+        self.hooks.subscribe.iter().chain(&self.subscribe_by_rule).any(|pattern| pattern.matches(channel))
+    }
+
+    /// True where it is shown what is published.
+    pub(crate) fn is_asked_to_publish(&self, channel: &ChannelName) -> bool {
+        self.hooks.publish.iter().chain(&self.publish_by_rule).any(|pattern| pattern.matches(channel))
+    }
 }
 
 /// In parts of a thousand, for each operation.
@@ -202,6 +222,8 @@ impl Plan {
             denies: [0, 50, 200][rng.below(3) as usize],
             // A clock that steps ends a token at any time, also after everything has healed.
             expires: !self.faults.clock_steps && rng.below(2) == 0,
+            is_on: true,
+            ..HookPlan::default()
         };
         self.limits.hook_timeout_ms = 400 + rng.below(1_200);
         self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
@@ -212,15 +234,40 @@ impl Plan {
         }
     }
 
+    /// In some worlds with an application rules leave things to it, and tokens are good for a subscription. Drawn by itself.
+    pub(crate) fn draw_grants(&mut self, mut rng: Rng) {
+        if !self.hooks.is_on || rng.below(2) == 0 {
+            return;
+        }
+        for rule in self.rules.iter_mut().filter(|rule| !rule.pattern.matches(CLOSED)) {
+            if rng.below(3) == 0 {
+                rule.subscribe = vec![Who::Hook];
+                self.hooks.subscribe_by_rule.push(rule.pattern.clone());
+            }
+            if rng.below(4) == 0 {
+                rule.publish = vec![Who::Hook];
+                self.hooks.publish_by_rule.push(rule.pattern.clone());
+            }
+        }
+        if self.hooks.hooks.connect && rng.below(3) > 0 {
+            self.hooks.grant = self.channels.get(rng.below(self.channels.len() as u64) as usize).cloned();
+        }
+    }
+
     /// The rules, with one channel's subscribers shut out where a reload wants that.
     pub(crate) fn rules(&self, shut: Option<&ChannelName>) -> Rules {
         let closed = shut.and_then(|name| Pattern::new(name.as_str()).ok()).map(|pattern| Rule {
             subscribe: Vec::new(),
+            publish: self.published_by_leave(shut).unwrap_or_else(|| vec![Who::Subscriber]),
             history: self.rule_of(shut).map_or(Retain::default(), |rule| rule.history),
             slow: shut.map_or(Slow::Pull, |name| self.slow(name)),
             ..Rule::open(pattern)
         });
         Rules::new(closed.into_iter().chain(self.rules.iter().cloned()).collect())
+    }
+
+    fn published_by_leave(&self, name: Option<&ChannelName>) -> Option<Vec<Who>> {
+        self.rule_of(name).map(|rule| rule.publish.clone()).filter(|who| who.contains(&Who::Hook))
     }
 
     fn rule_of(&self, name: Option<&ChannelName>) -> Option<&Rule> {

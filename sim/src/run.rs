@@ -148,6 +148,8 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("MovedNotPassedOn", 5_000_043),
     ("AwayKept", 5_000_004),
     ("GrantKept", 5_000_385),
+    ("GrantEndsUnasked", 260),
+    ("TokenGrantKept", 247),
     ("EndUnanswered", 1997),
 ];
 

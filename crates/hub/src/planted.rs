@@ -57,6 +57,8 @@ rows! {
     MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
     AwayKept, "A session without connection outlives its disconnection by the application.";
     GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
+    GrantEndsUnasked, "What a token let in stays when a newer one does not, though the application was never asked.";
+    TokenGrantKept, "A newer token is good for what the one before it was.";
     EndUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
     HistoryForAll, "History tells a client of publications that are for others.";
     LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";

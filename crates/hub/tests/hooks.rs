@@ -541,6 +541,25 @@ fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token
 }
 
 #[test]
+fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &["chat:*"], &[]));
+        let granted = Identified { subscribe: vec![channel("chat:a")], ..ada() };
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
+        assert!(matches!(&net.take(peer)[..], [Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
+        // The rule would let it in, but the application has a handler for the channel, which was never asked.
+        let id = net.send(peer, Command::Refresh { token: "t2".into() });
+        net.answer(HookAnswer::Identity(ada()));
+        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Refreshed { .. })));
+        let told = net.take(peer);
+        assert!(told.iter().any(|it| matches!(it, Told::Push(Push::Unsubscribed { .. }))), "{told:?}");
+        let id = net.send(peer, subscribe("chat:a"));
+        assert!(matches!(net.answer(HookAnswer::Allowed), Question::Subscribe { .. }));
+        assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
+    }
+}
+
+#[test]
 fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
     for shards in shard_counts() {
         let mut net = net(shards, hooks(false, &[], &[]));

@@ -5,7 +5,7 @@
 
 mod presence;
 
-use crate::application::{plain, user_of};
+use crate::application::{WITH_INFO, plain, user_of};
 use crate::counts::Counts;
 use crate::ledger::Kept;
 use crate::plan::Habit;
@@ -30,6 +30,8 @@ pub(crate) struct Checker {
     presences: Presences,
     /// Directed signals by (from, to, channel): their payloads in the order sent.
     directed: BTreeMap<(ClientId, ClientId, ChannelName), VecDeque<Vec<u8>>>,
+    /// What some tokens are good for: the server subscribes to it by itself.
+    grant: Option<ChannelName>,
     pub(crate) counts: Counts,
 }
 
@@ -58,6 +60,10 @@ struct View {
     elsewhere: bool,
     /// Whose token was shown.
     shown: Option<UserId>,
+    /// That token is good for a subscription.
+    granted: bool,
+    /// A newer one was: the server may subscribe it, or find that it is subscribed.
+    granted_late: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +111,10 @@ struct Attempt {
 }
 
 impl Checker {
+    pub(crate) fn new(grant: Option<ChannelName>) -> Self {
+        Checker { grant, ..Checker::default() }
+    }
+
     pub(crate) fn opened(&mut self, pipe: usize, shard: usize) {
         let view = View {
             open: true,
@@ -121,6 +131,8 @@ impl Checker {
             resumed_from: None,
             elsewhere: false,
             shown: None,
+            granted: false,
+            granted_late: false,
         };
         self.views.insert(pipe, view);
     }
@@ -141,11 +153,15 @@ impl Checker {
         let client = view.client.or(view.resumed_from);
         let asked = match &request.command {
             Command::Connect(connect) => {
+                let is_good = |token: &str| self.grant.is_some() && token.ends_with(WITH_INFO);
                 view.shown = connect.token.as_deref().map(user_of);
+                view.granted = connect.token.as_deref().is_some_and(is_good);
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 if let Some(resume) = connect.resume {
-                    let subscribes: Vec<&ChannelName> = connect.subscribe.iter().map(|sub| &sub.channel).collect();
+                    let granted = self.grant.iter().filter(|_| view.granted);
+                    let subscribes: Vec<&ChannelName> =
+                        connect.subscribe.iter().map(|sub| &sub.channel).chain(granted).collect();
                     self.presences.connecting(resume.client, &subscribes);
                 }
                 for options in &connect.subscribe {
@@ -187,7 +203,10 @@ impl Checker {
                 Asked::Other
             }
             Command::Rpc { data, .. } => Asked::Rpc(data.to_vec()),
-            Command::Refresh { token } => Asked::Refresh(user_of(token)),
+            Command::Refresh { token } => {
+                view.granted_late |= self.grant.is_some() && token.ends_with(WITH_INFO);
+                Asked::Refresh(user_of(token))
+            }
             _ => Asked::Other,
         };
         view.pending.insert(id, asked);
@@ -336,6 +355,10 @@ impl Checker {
         match view.bare.remove(channel) {
             Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
             None if matches!(body, ReplyBody::Error(_)) && view.silent.contains(channel) => Ok(()),
+            None if view.granted_late && self.grant.as_ref() == Some(channel) => {
+                let want = granted_want(view, channel, stores);
+                self.subscribe_answered(pipe, view, want, body, stores)
+            }
             None => Err(format!("an answer without id for {channel}, which `connect` did not ask for: {body:?}")),
         }
     }
@@ -368,6 +391,11 @@ impl Checker {
                     (false, Some(_)) => self.counts.not_resumed += 1,
                     _ => {}
                 }
+                if let Some(channel) = self.grant.as_ref().filter(|_| view.granted)
+                    && !view.bare.contains_key(channel)
+                {
+                    view.bare.insert(channel.clone(), granted_want(view, channel, stores));
+                }
                 let subscribes: Vec<ChannelName> = view.bare.keys().cloned().collect();
                 self.presences.connected(pipe, connected.client, connected.resumed, &subscribes);
             }
@@ -388,14 +416,14 @@ impl Checker {
                 if view.subs.remove(&channel).is_none() {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
-                self.presences.left(view.client, &channel, Some(id));
+                self.presences.left(view.client, &channel, id);
                 self.presences.unsubscribed(pipe, &channel);
             }
             (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 if view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
-                self.presences.left(view.client, &channel, Some(id));
+                self.presences.left(view.client, &channel, id);
             }
             (Asked::Publish { channel, data }, body) => {
                 return self.published(view, id, &channel, data, body, stores);
@@ -406,7 +434,7 @@ impl Checker {
             (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
                 self.presences.doubt(view.client, &channel, id)
             }
-            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, Some(id)),
+            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, id),
             (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, id),
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
@@ -495,7 +523,7 @@ impl Checker {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
                 if !already {
-                    self.presences.left(view.client, &channel, None);
+                    self.presences.left(view.client, &channel, want.sent);
                 }
                 return Ok(());
             }
@@ -637,7 +665,7 @@ impl Checker {
                 let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
                 match view.pending.values().any(enters) {
                     true => self.presences.doubt(view.client, channel, view.sent + 1),
-                    false => self.presences.left(view.client, channel, Some(view.sent)),
+                    false => self.presences.left(view.client, channel, view.sent),
                 }
             }
             Push::Ping | Push::Disconnect { .. } => {}
@@ -796,6 +824,11 @@ impl Checker {
         self.presences.forget_answers();
         Ok(())
     }
+}
+
+/// How the server subscribes a client to what its token is good for.
+fn granted_want(view: &View, channel: &ChannelName, stores: &Stores) -> Want {
+    Want { options: SubOptions::new(channel.clone()), order: stores.ledger.order, sent: view.sent }
 }
 
 /// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.

@@ -45,12 +45,11 @@ struct Told {
 }
 
 impl Presences {
-    /// `id` is the command's that decided it, where one did. Answers may overtake each other, what they tell of may not: an
-    /// earlier command changes nothing after a later one.
-    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, id: Option<u64>, state: State) {
+    /// `id` is the command's that decided it. Answers may overtake each other, what they tell of may not: an earlier command
+    /// changes nothing after a later one.
+    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64, state: State) {
         let Some(client) = client else { return };
         let entry = self.truth.entry((client, channel.clone())).or_insert((0, State::Out));
-        let id = id.unwrap_or(entry.0);
         if id >= entry.0 {
             *entry = (id, state);
         }
@@ -58,15 +57,15 @@ impl Presences {
 
     /// A command is on its way that may change it, or was refused, which may have changed it.
     pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64) {
-        self.set(client, channel, Some(id), State::Maybe);
+        self.set(client, channel, id, State::Maybe);
     }
 
-    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName, id: Option<u64>) {
+    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64) {
         self.set(client, channel, id, State::Out);
     }
 
     pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64, data: Vec<u8>) {
-        self.set(client, channel, Some(id), State::In(data));
+        self.set(client, channel, id, State::In(data));
     }
 
     /// The rules end every subscription to a channel: whoever is cut off before hearing of it cannot know. What this session

@@ -31,7 +31,7 @@ impl World {
                 acts.push(actor.call(&mut self.rng, &mut self.numbers));
             }
             if self.plan.hooks.hooks.connect && self.rng.below(20) == 0 {
-                acts.push(actor.refresh(&mut self.rng));
+                acts.push(actor.refresh(&mut self.rng, &self.plan));
             }
         }
         for act in acts {

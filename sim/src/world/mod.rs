@@ -113,6 +113,7 @@ impl World {
         plan.draw_habits(Rng::new(seed ^ 0x6861_6269_7473));
         let mut hook_rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x4007);
         plan.draw_hooks(&mut hook_rng);
+        plan.draw_grants(Rng::new(seed ^ 0x6772_616e_7473));
         let now_ms = 1_000_000 + rng.below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
@@ -143,7 +144,8 @@ impl World {
         });
         let shards = shards.collect();
         let asks = plan.hooks.hooks.connect;
-        let cores = (0..plan.cores).map(|number| CoreClient::new(number, &mut rng, asks)).collect();
+        let cores =
+            (0..plan.cores).map(|number| CoreClient::new(number, &mut rng, asks, plan.hooks.grant.is_some())).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
         let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
@@ -161,7 +163,7 @@ impl World {
             stores,
             cores,
             numbers: Numbers::default(),
-            checker: Checker::default(),
+            checker: Checker::new(plan.hooks.grant.clone()),
             app: App::default(),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), hook_rng),
@@ -221,6 +223,8 @@ impl World {
         self.counts.hook_missing += self.application.missing;
         self.counts.hook_denied += self.application.denied;
         self.counts.hook_edited += self.application.edited;
+        self.counts.granted += self.application.granted_by_token;
+        self.counts.grants_ended += self.application.grants_ended();
         let stores = self.stores.borrow();
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
@@ -378,6 +382,9 @@ impl World {
                 for conn in recipients {
                     let turn = self.turn;
                     if let Some(pipe) = self.pipe_of(shard, *conn) {
+                        if let ToClient::Push(push) = &*message {
+                            self.application.pushed(pipe, push);
+                        }
                         let (said, pipe) = (self.said(), &mut self.pipes[pipe]);
                         if let ToClient::Push(push) = &*message {
                             let batch = pipe.watch.pushed(push, said, &self.plan, &self.stores.borrow().ledger)?;

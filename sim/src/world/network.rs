@@ -62,6 +62,7 @@ impl World {
     pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
         self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
         for request in wire::read_commands(text, self.reading())? {
+            self.application.shown(index, &request);
             self.checker.sent(index, &request, &self.stores.borrow());
         }
         let pipe = &mut self.pipes[index];

@@ -346,7 +346,10 @@ impl Front {
         }
         *latest = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
-        identity.proof = proof.clone();
+        let had = std::mem::replace(&mut identity.proof, proof.clone());
+        if planted(Planted::TokenGrantKept) {
+            identity.proof.granted.extend(had.granted);
+        }
         self.sessions.identify(at.index, identity);
         let granted = proof.granted.clone();
         self.watch_expiry(cx, at);

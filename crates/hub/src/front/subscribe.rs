@@ -504,13 +504,16 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
 }
 
 /// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed, which says
-/// what is kept. Where the rule has left it to the application since, whoever it was not asked about has to ask anew.
+/// what is kept. Where it is up to the application (the rule says so since a reload, or a grant has ended that it gave before it
+/// had to be asked), whoever it was not asked about has to ask anew.
 fn judge(cx: &Cx<'_>, channel: &ChannelName, by: LetIn, user: Option<&UserId>) -> Result<(), Error> {
     let judged = match by {
         LetIn::Grant => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
         LetIn::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
         LetIn::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
-            Ok(Verdict::Allowed(_)) => Ok(()),
+            Ok(Verdict::Allowed(_)) if !asks(&cx.hooks.subscribe, channel) || planted(Planted::GrantEndsUnasked) => {
+                Ok(())
+            }
             Ok(verdict) => {
                 let message = format!("the application decides now who may subscribe to {channel:?}: subscribe again");
                 let rule = verdict.rule().pattern.as_str();

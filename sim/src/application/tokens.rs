@@ -1,0 +1,117 @@
+//! What tokens are good for: a subscription to one channel, whatever its rule says.
+//!
+//! In: the tokens that clients show, and what the hub says to them. The hub may let a session in by its token only while the
+//! last one that it has shown is good for that, or may still be found to be the last; and as soon as the hub has told that
+//! another one holds, which is good for nothing, what was had by the earlier one must have ended.
+
+use super::WITH_INFO;
+use fanfare_hub::{ChannelName, Command, Reply, ReplyBody, Request, RequestId};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug)]
+pub(super) struct Tokens {
+    /// What a token with trusted facts is good for.
+    channel: Option<ChannelName>,
+    pipes: BTreeMap<usize, Shown>,
+    /// (pipe, why) of a subscription that has to have ended by the time the hub is through with its turn.
+    owed: Option<(usize, String)>,
+    pub(super) ended: u64,
+}
+
+/// What the client of one connection has shown.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Whether the token of `connect` is good; `None` where a ticket stands for an earlier one.
+    connect: Option<bool>,
+    /// Commands that show newer tokens and are not answered, and whether those are good.
+    refreshes: BTreeMap<u64, bool>,
+    /// The last of them that was answered.
+    answered: u64,
+    /// Whether what holds now is good.
+    holds: bool,
+    /// Whether anything was that has held on this connection.
+    has_held: bool,
+    /// Channels that it is subscribed to by its token alone.
+    by_token: BTreeSet<ChannelName>,
+}
+
+impl Tokens {
+    pub(super) fn new(channel: Option<ChannelName>) -> Self {
+        Tokens { channel, pipes: BTreeMap::new(), owed: None, ended: 0 }
+    }
+
+    /// What this token is good for.
+    pub(super) fn of(&self, token: &str) -> Option<&ChannelName> {
+        self.channel.as_ref().filter(|_| token.ends_with(WITH_INFO))
+    }
+
+    pub(super) fn shown(&mut self, pipe: usize, request: &Request) {
+        match &request.command {
+            Command::Connect(connect) => {
+                let is_good = connect.token.as_deref().map(|token| self.of(token).is_some());
+                self.pipes.entry(pipe).or_default().connect = is_good;
+            }
+            Command::Refresh { token } => {
+                let is_good = self.of(token).is_some();
+                if let Some(RequestId::Number(id)) = request.id {
+                    self.pipes.entry(pipe).or_default().refreshes.insert(id, is_good);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn said(&mut self, pipe: usize, reply: &Reply) {
+        let shown = self.pipes.entry(pipe).or_default();
+        match (&reply.body, &reply.id) {
+            // With a ticket alone the session has what it had: this judge does not follow it over connections.
+            (ReplyBody::Connected(_), _) => {
+                shown.holds = shown.connect.unwrap_or(true);
+                shown.has_held = shown.holds;
+            }
+            (ReplyBody::Unsubscribed { channel, .. }, _) => drop(shown.by_token.remove(channel)),
+            (body, Some(RequestId::Number(id))) => {
+                let Some(is_good) = shown.refreshes.remove(id) else { return };
+                // Answers overtake each other; the token that was shown last holds.
+                if matches!(body, ReplyBody::Refreshed { .. }) && *id > shown.answered {
+                    shown.answered = *id;
+                    shown.holds = is_good;
+                    shown.has_held |= is_good;
+                    if let (false, Some(channel)) = (is_good, shown.by_token.first()) {
+                        self.owed = Some((pipe, format!("{channel} is held by a token that holds no more")));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A subscription is told for which there is nothing but a token. False where no token was good for it. One that was decided
+    /// while an earlier token held has to end as soon as it is told.
+    pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName) -> bool {
+        let shown = self.pipes.entry(pipe).or_default();
+        if self.channel.as_ref() != Some(channel) || !shown.has_held {
+            return false;
+        }
+        match shown.holds {
+            true => drop(shown.by_token.insert(channel.clone())),
+            false => self.owed = Some((pipe, format!("{channel} is told by a token that holds no more"))),
+        }
+        true
+    }
+
+    /// The application has subscribed it by itself: that outlives the token.
+    pub(super) fn kept(&mut self, pipe: usize, channel: &ChannelName) {
+        self.pipes.entry(pipe).or_default().by_token.remove(channel);
+    }
+
+    pub(super) fn ended(&mut self, pipe: usize, channel: &ChannelName) {
+        self.pipes.entry(pipe).or_default().by_token.remove(channel);
+        self.ended += u64::from(self.owed.take_if(|(owing, _)| *owing == pipe).is_some());
+    }
+
+    /// The hub is through with its turn.
+    pub(super) fn settled(&mut self) -> Result<(), String> {
+        self.owed.take().map_or(Ok(()), |(pipe, why)| Err(format!("hooks: on pipe {pipe} {why}")))
+    }
+}
