@@ -385,7 +385,7 @@ impl Client {
         let own = self.user.as_ref().filter(|_| rng.below(4) > 0);
         let is_good = plan.hooks.grant.is_some() && rng.below(2) == 0;
         let token = token_of(own, is_good).unwrap_or_else(|| "somebody else".into());
-        Act::Send(self.request(Command::Refresh { token }, Asked::Other))
+        Act::Send(self.request(Command::Refresh { token: token.into() }, Asked::Other))
     }
 
     pub(crate) fn publish(&mut self, publish: Publish) -> Request {
