@@ -4,8 +4,10 @@
 //! same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all is said by
 //! [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes later finds nothing.
 //! While a question about a channel is out, later commands of the same session on that channel wait behind it; when its
-//! connection ends, what was asked for it is not done. At most `Limits::questions_max` are out at once: beyond them the command
-//! is `unavailable`.
+//! connection ends, what was asked for it is not done. At most `Limits::questions_max` are out at once, of which a quarter is kept
+//! for `connect` and `refresh`: beyond them the command is `unavailable`. At most `Limits::session_questions_max` are about one
+//! session's commands: further ones are asked as those are answered. A place is free when the application has answered or its
+//! time is up, and not sooner where the connection is gone: its handler still runs, and their number is what is bounded.
 //!
 //! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session ends,
 //! unless a `refresh` has brought a newer token of the same user.

@@ -183,7 +183,7 @@ async fn a_server_that_drains_answers_until_it_has_ended() {
     let (running, hub, _) = serve();
     let address = running.tcp_address().expect("TCP");
     let mut clients: Vec<_> = (0..4).map(|n| support::Client::join(address, &n.to_string(), "r")).collect();
-    let drained = tokio::spawn(running.drain());
+    let drained = tokio::task::spawn_blocking(move || running.drain_blocking());
     for client in &mut clients {
         assert_eq!(client.closed(), Some(4000));
     }
