@@ -5,7 +5,7 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::api;
-use crate::shard::{Granted, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, adopt};
+use crate::shard::{Granted, HTTP2_PREFACE, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, adopt};
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
@@ -14,9 +14,9 @@ use fanfare_hub::WireId;
 use fanfare_wire::websocket::is_upgrade;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -46,11 +46,20 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes) {
     let head_timeout = shell.borrow().config().head_timeout;
     let service = service_fn(|request| answer(shell.clone(), routes.clone(), request));
-    let mut server = auto::Builder::new(Local);
-    server.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(head_timeout);
+    // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
+    let is_http2 = read.starts_with(HTTP2_PREFACE);
     let io = TokioIo::new(Rewound { read, socket });
-    if let Err(error) = server.serve_connection_with_upgrades(io, service).await {
+    let served = if is_http2 {
+        let mut server = http2::Builder::new(Local);
+        server.timer(TokioTimer::new()).max_concurrent_streams(100);
+        server.keep_alive_interval(head_timeout).keep_alive_timeout(head_timeout);
+        server.serve_connection(io, service).await
+    } else {
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
+        server.serve_connection(io, service).with_upgrades().await
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "an HTTP connection ended early");
     }
 }
@@ -157,8 +166,7 @@ fn told(status: StatusCode, sentence: String) -> Response<Body> {
 
 /// Takes the socket back from hyper.
 fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
-    // Not hyper's own downcast: the server that tells HTTP/1 from 2 wraps the socket once more.
-    match auto::upgrade::downcast::<TokioIo<Rewound>>(upgraded) {
+    match upgraded.downcast::<TokioIo<Rewound>>() {
         Ok(parts) => {
             let Rewound { read, socket } = parts.io.into_inner();
             let mut rest = parts.read_buf.to_vec();

@@ -228,6 +228,7 @@ fn heads_that_lead_nowhere() {
         ("too long", format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(17 << 10)), 431),
         ("too long without an end", format!("GET /{}", "y".repeat(16 << 10)), 431),
         ("too many headers", format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
+        ("half of the preface of HTTP/2", "PRI * HTTP/2.0\r\nHost: x\r\n\r\n".into(), 400),
         ("nothing there", "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), 404),
     ];
     for (name, head, status) in rows {
@@ -247,7 +248,14 @@ fn heads_that_lead_nowhere() {
 #[test]
 fn a_head_that_does_not_come_whole_in_time_is_answered_408() {
     let server = Server::start(Config { head_timeout: Duration::from_millis(100), ..config() });
-    for part in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n", "PRI * HTTP/2"] {
+    for part in [
+        "",
+        "G",
+        "GET / HTTP/1.1\r\nHost: x\r\n",
+        "PRI * HTTP/2",
+        "PRI * HTTP/2.0\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+    ] {
         let mut socket = connect(server.address);
         socket.write_all(part.as_bytes()).unwrap();
         let answer = response(&mut socket);
@@ -256,6 +264,15 @@ fn a_head_that_does_not_come_whole_in_time_is_answered_408() {
         assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{part:?}: and it ends");
     }
     assert_eq!(ask(&server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", false).1.status(), 200);
+}
+
+/// Whoever has sent the preface of HTTP/2 is asked whether they are there.
+#[test]
+fn a_silent_connection_of_http2_ends() {
+    let server = Server::start(Config { head_timeout: Duration::from_millis(100), ..config() });
+    let mut socket = connect(server.address);
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    socket.read_to_end(&mut Vec::new()).expect("the server ends it");
 }
 
 #[test]
@@ -277,7 +294,7 @@ fn http2_with_prior_knowledge_is_served_however_it_is_cut() {
     let block = [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 1], b"x"].concat();
     sent.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS, stream 1
     sent.extend_from_slice(&block);
-    for step in [1, 12, 16, sent.len()] {
+    for step in [1, 12, 16, 23, 24, sent.len()] {
         let mut socket = connect(server.address);
         for part in sent.chunks(step) {
             socket.write_all(part).unwrap();

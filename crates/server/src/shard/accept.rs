@@ -27,8 +27,8 @@ const HEADERS_MAX: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 /// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 256 << 10;
-/// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Where requests lead. The same on every shard.
 #[derive(Clone)]
@@ -263,7 +263,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
         return Some(Progress::Http);
     }
     if HTTP2_PREFACE.starts_with(read) {
-        return None; // cut before its end it would be a request line with an unknown version
+        return None; // to HTTP it goes whole: what waits for the rest is bounded here alone
     }
     let max = shell.config.head_bytes_max;
     let refuse = |status, reason: String| Some(Progress::Refuse(Refused::because(status, reason)));
