@@ -56,6 +56,8 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.serve_connection(io, service).await
     } else {
         let mut server = http1::Builder::new();
+        // Who sends the end of its half with the request still reads the answer.
+        server.half_close(true);
         server.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
         server.serve_connection(io, service).with_upgrades().await
     };

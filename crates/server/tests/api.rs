@@ -9,7 +9,7 @@ use fanfare::hub::{Pattern, Rule, Rules};
 use fanfare::{ApiCommand, ApiKey, Config, Fanfare, Native, ServeError};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 use support::{Client, Response, Server, config, connect, patient_chat, response, upgrade};
@@ -87,6 +87,21 @@ fn whoever_is_subscribed_gets_what_the_application_publishes() {
     assert_eq!(message["data"], json!({"content": "hi"}));
     assert_eq!((&message["event"], &message["offset"], message.get("from")), (&json!("e"), &json!(1), None));
     assert_eq!(chat.until("message")["content"], "hi");
+}
+
+/// The end of the client's half may come with the request: it is done, and answered.
+#[test]
+fn who_has_nothing_more_to_ask_still_gets_the_answer() {
+    let server = server();
+    for offset in 1..=20 {
+        let mut socket = connect(server.address);
+        socket.write_all(post("publish", &with_key(ALL), r#"{"channel":"a","data":1}"#).as_bytes()).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 200, "{}", answer.body);
+        let answer: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(answer["offset"], offset);
+    }
 }
 
 /// The payload is not read and written anew: blanks, order, escapes and what no number type holds stay.

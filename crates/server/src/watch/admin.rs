@@ -150,7 +150,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for the first
         // bytes, and who sent none kept a place for ever.
         let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(idle);
+        server.timer(TokioTimer::new()).half_close(true).header_read_timeout(idle);
         let served = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)).await;
         if let Err(error) = served {
             tracing::debug!(%error, "a connection to the admin port ended early");
@@ -176,6 +176,7 @@ mod tests {
         }
         let mut probe = TcpStream::connect(address).await.unwrap();
         probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        probe.shutdown().await.unwrap(); // a probe that is done with asking still reads
         let mut answer = String::new();
         probe.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
