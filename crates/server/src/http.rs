@@ -11,8 +11,7 @@ use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
-use fanfare_wire::websocket::is_upgrade;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -67,18 +66,14 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
 }
 
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if routes.is_api(request.uri().path()) {
+    let http11 = request.version() == Version::HTTP_11;
+    if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
         return Ok(routes.respond(request).await);
     }
-    let headers: Vec<(&str, &[u8])> =
-        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
-    if !http1 || !is_upgrade(headers.iter().copied()) {
-        return Ok(routes.respond(request).await);
-    }
+    let headers: Vec<_> = pairs(request.headers()).collect();
     let upgrade = UpgradeRequest {
         method: request.method().as_str(),
-        http_minor: u8::from(request.version() == Version::HTTP_11),
+        http_minor: u8::from(http11),
         path: request.uri().path(),
         headers: &headers,
     };
@@ -95,6 +90,11 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
         }
     });
     Ok(response)
+}
+
+/// Headers as the handshake takes them.
+pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 impl Routes {

@@ -104,6 +104,20 @@ fn who_has_nothing_more_to_ask_still_gets_the_answer() {
     }
 }
 
+/// The API answers what is its own, as the first request of a connection and as a later one.
+#[test]
+fn an_upgrade_is_no_matter_of_the_api() {
+    let server = server();
+    let headers = format!("{}Connection: upgrade\r\nUpgrade: websocket\r\n", with_key(ALL));
+    let mut socket = connect(server.address);
+    for offset in 1..=2 {
+        socket.write_all(post("publish", &headers, r#"{"channel":"a","data":1}"#).as_bytes()).unwrap();
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 200, "{}", answer.body);
+        assert_eq!(serde_json::from_str::<Value>(&answer.body).unwrap()["offset"], offset);
+    }
+}
+
 /// The payload is not read and written anew: blanks, order, escapes and what no number type holds stay.
 #[test]
 fn payloads_arrive_as_they_were_sent() {

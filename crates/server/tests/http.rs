@@ -118,6 +118,20 @@ fn an_address_for_websockets_alone_says_so() {
     }
 }
 
+/// RFC 9110 §7.8: the `Upgrade` of HTTP/1.0 is ignored.
+#[test]
+fn http10_has_no_upgrades() {
+    let server = server();
+    let upgrade = String::from_utf8(upgrade(server.address, "/healthz", &[], &[])).unwrap();
+    let old = |path: &str| upgrade.replace("/healthz HTTP/1.1", &format!("{path} HTTP/1.0"));
+    for kept_alive in [false, true] {
+        let health = ask(&server, old("/healthz").as_bytes(), kept_alive).1;
+        assert_eq!((health.status(), &*health.body), (200, "ok\n"), "kept alive: {kept_alive}");
+        let echo = ask(&server, old("/echo").as_bytes(), kept_alive).1;
+        assert_eq!(echo.status(), 426, "kept alive: {kept_alive}: {}", echo.body);
+    }
+}
+
 #[test]
 fn pages_and_their_own_words_stand_before_ours() {
     use axum::routing::get;

@@ -76,6 +76,17 @@ pub(crate) struct Granted<'a> {
 }
 
 impl Routes {
+    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of HTTP/1.0
+    /// is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
+    pub(crate) fn is_upgrade<'h>(
+        &self,
+        http11: bool,
+        path: &str,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) -> bool {
+        http11 && is_upgrade(headers) && !self.is_api(path)
+    }
+
     /// Judges an upgrade request.
     pub(crate) fn upgrade<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         self.grant(config, request).map_err(|refused| {
@@ -272,12 +283,12 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     match request.parse(read) {
         Ok(httparse::Status::Complete(len)) if len <= max => {
             let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
-            if !is_upgrade(headers.iter().copied()) {
-                return Some(Progress::Http);
-            }
             let target = origin_form(request.path.unwrap_or("/"));
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
+            if !routes.is_upgrade(http_minor == 1, path, headers.iter().copied()) {
+                return Some(Progress::Http);
+            }
             let request = UpgradeRequest { method, http_minor, path, headers: &headers };
             match routes.upgrade(&shell.config, &request) {
                 Ok(granted) => {
