@@ -14,7 +14,7 @@ pub struct Config {
     pub shards: usize,
     /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
-    /// Who may use the HTTP API, `/api/`. Default: nobody; then there is none.
+    /// Who may use the HTTP API, `/api/v1/`. Default: nobody; then there is none.
     pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
