@@ -22,7 +22,8 @@ pub struct Config {
     pub origins: Origins,
     /// Time for a request's head to arrive whole. Default 10 s.
     pub head_timeout: Duration,
-    /// The largest request head, in bytes. Default 16 KiB.
+    /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a connection; later
+    /// ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).
     pub head_bytes_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,

@@ -23,6 +23,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::ServiceExt as _;
 
+/// The least that hyper takes as the bound of its buffer, and of the head of a later request with it.
+const BUFFER_MIN: usize = 8 << 10;
+
 /// A socket whose first bytes have been read already.
 struct Rewound {
     read: Bytes,
@@ -43,7 +46,10 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 
 /// Serves a connection until it ends or is upgraded.
 pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes) {
-    let head_timeout = shell.borrow().config().head_timeout;
+    let (head_timeout, head_bytes_max) = {
+        let shell = shell.borrow();
+        (shell.config().head_timeout, shell.config().head_bytes_max)
+    };
     let service = service_fn(|request| answer(shell.clone(), routes.clone(), request));
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
@@ -51,13 +57,15 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let served = if is_http2 {
         let mut server = http2::Builder::new(Local);
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
+        server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
         server.keep_alive_interval(head_timeout).keep_alive_timeout(head_timeout);
         server.serve_connection(io, service).await
     } else {
         let mut server = http1::Builder::new();
         // Who sends the end of its half with the request still reads the answer.
         server.half_close(true);
-        server.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
+        server.timer(TokioTimer::new()).header_read_timeout(head_timeout);
+        server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
         server.serve_connection(io, service).with_upgrades().await
     };
     if let Err(error) = served {
