@@ -258,7 +258,8 @@ news    = { key_file = "/run/secrets/news", commands = ["publish"], channels = [
 | `commands` | what it may do; without it, everything. Any of COMMANDS |
 | `channels` | patterns of the channels it may name; without it, every channel |
 
-`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment.
+`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. Of a key that the file has too it replaces the text
+alone: `commands` and `channels` of the file stay.
 "#;
 
 const FILE_HEAD: &str = "\

@@ -152,6 +152,25 @@ fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
     assert!(!format!("{settings:?}").contains("0123456789"), "Debug hides keys");
 }
 
+/// A rotated key may do what the old one might, no more.
+#[test]
+fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {
+    let file = "[api_keys]\nnews = { key = \"of-the-file-0123456789\", commands = [\"publish\"], channels = [\"news:**\"] }\n\
+                dev = { key = \"dev-of-the-file-01234\", commands = [\"info\"] }\n";
+    let environment = variables(&[("FANFARE__API_KEYS__NEWS", "of-the-environment-01")]);
+    let dev_key = Some((Source::Flag("--api-key".into()), "of-the-flag-0123456789".to_owned()));
+    let settings = Settings::load(Sources { environment, dev_key, ..sources(file) });
+    let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
+    let of = |name: &str| settings.api_keys.iter().find(|key| key.name == name).expect("it is there");
+    let (news, dev) = (of("news"), of("dev"));
+    assert_eq!((news.keys.len(), news.keys[0].expose()), (1, "of-the-environment-01"));
+    assert_eq!(news.commands, Some(vec![fanfare_wire::native::app::Kind::Publish]));
+    assert_eq!(news.channels, Some(vec![fanfare_hub::Pattern::new("news:**").expect("a pattern")]));
+    assert_eq!(news.at, Source::Environment("FANFARE__API_KEYS__NEWS".into()));
+    assert_eq!((dev.keys[0].expose(), dev.commands.as_deref().map(<[_]>::len)), ("of-the-flag-0123456789", Some(1)));
+    assert_eq!(settings.config.api_keys.len(), 2);
+}
+
 /// Whatever is wrong with a key, what was written is not repeated.
 #[test]
 fn no_problem_repeats_a_key() {
