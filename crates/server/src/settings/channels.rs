@@ -93,6 +93,13 @@ const TTL_MS_MAX: u64 = 365 * 86_400_000;
 const SIZE_MAX: u64 = 1_000_000;
 const BYTES_MAX: u64 = 1 << 40;
 
+/// Whether this whole key is one of a rule's options.
+pub(super) fn is_rule_option(key: &str) -> bool {
+    let Some(option) = key.strip_prefix("channels.") else { return false };
+    let is_of_history = |name| HISTORY_OPTIONS.contains(&name);
+    RULE_OPTIONS.iter().any(|known| known.key == option) || option.strip_prefix("history.").is_some_and(is_of_history)
+}
+
 /// Where a rule stands.
 #[derive(Debug, Clone)]
 pub struct RulePlace {

@@ -380,8 +380,8 @@ impl Loading {
     fn unknown(&mut self, key: &str, at: &Source, written: &Written) {
         let shown = match &written.raw {
             Raw::Table(_) => None,
-            // Nobody knows whether it is a secret that lost its way.
-            _ if looks_secret(key) => None,
+            // Nobody knows whether it is a secret that lost its way; the environment is where secrets come from.
+            _ if looks_secret(key) || matches!(at, Source::Environment(_)) => None,
             _ => Some(written.shown.clone()),
         };
         let (section, name) = key.split_once('.').unwrap_or(("", key));

@@ -188,14 +188,43 @@ fn no_problem_repeats_a_key() {
         "api_keys = \"hunter2hunter2hunter2\"\n",
         "secret = \"hunter2hunter2hunter2\"\n",
         "[auth]\njwt_secret = \"hunter2hunter2hunter2\"\n",
+        "[auth]\njwt_secret = [\"hunter2hunter2hunter2\"]\n",
+        "api_keys.backend = \"hunter2hunter2hunter2\n",
+        "api_keys = { backend = \"hunter2hunter2hunter2 }\n",
+        "api_keys = { backend = hunter2hunter2hunter2 }\n",
+        "[api_keys]\nbackend = [\n  \"aaaaaaaaaaaaaaaaaa\",\n  \"hunter2hunter2hunter2\n]\n",
+        "[api_keys]\nbackend = [\n  hunter2hunter2hunter2==,\n]\n",
+        "[api_keys]\nbackend = hunter2hunter2hunter2\n",
+        "[api_keys]\nbackend: hunter2hunter2hunter2\n",
+        "[api_keys]\nshards = \"hunter2hunter2hunter2\n",
+        "[ api_keys ]\nbackend = { key = 'hunter2hunter2hunter2 }\n",
+        "[api_keys]\nbackend = \"hunter2hunter2${hunter2 3}\"\n",
+        "[api_keys]\nbackend = \"hunter2hunter2${UNSET\"\n",
+        "[api_keys]\nbackend = \"hunter2hunter2${UNSET}\"\n",
+        "[apikeys]\nbackend = [\"hunter2hunter2hunter2\"]\n",
+        "APIKEYS.backend = \"hunter2hunter2hunter2\"\n",
+        "[[apikeys]]\nbackend = \"hunter2hunter2hunter2\"\n",
+        "hunter2hunter2hunter2\n",
     ];
     for file in files {
         let problems = Problems(refused(file)).to_string();
         assert!(!problems.contains(SECRET), "{file}\n{problems}");
     }
-    let environment = variables(&[("FANFARE__API_KEY", "hunter2hunter2hunter2"), ("FANFARE__API_KEYS__A", "hunter2")]);
-    let problems = Settings::load(Sources { environment, ..sources("") }).expect_err("wrong").to_string();
-    assert!(!problems.contains(SECRET), "{problems}");
+    let names = [
+        "FANFARE__API_KEY",
+        "FANFARE__API_KEYS",
+        "FANFARE__API_KEYS__A",
+        "FANFARE__API_KEYS_BACKEND",
+        "FANFARE__APIKEYS__BACKEND",
+        "FANFARE__BACKEND",
+        "FANFARE__LIMITS",
+        "FANFARE__HOOKS__AUTH",
+    ];
+    for name in names {
+        let environment = variables(&[(name, "hunter2")]);
+        let problems = Settings::load(Sources { environment, ..sources("") }).expect_err("wrong").to_string();
+        assert!(!problems.contains(SECRET) && problems.contains(name), "{problems}");
+    }
 }
 
 #[test]
