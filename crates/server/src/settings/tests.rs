@@ -404,3 +404,17 @@ proptest! {
         }
     }
 }
+
+/// A file with a rule for each tenant is read while somebody waits.
+#[test]
+fn a_thousand_rules_are_checked_and_what_is_wrong_among_them_is_found() {
+    let rule =
+        |pattern: &str, subscribe: &str| format!("[[channels]]\nmatch = {pattern:?}\nsubscribe = {subscribe:?}\n");
+    let mut file: String = (0..1000).map(|at| rule(&format!("tenant{at}:*"), "anyone")).collect();
+    file.push_str(&rule("**", "nobody"));
+    assert_eq!(load(&file).warnings(), []);
+    file.push_str(&rule("tenant7:*", "anyone"));
+    let problems = refused(&file);
+    assert_eq!(problems.len(), 1, "{}", Problems(problems));
+    assert!(problems[0].problem.contains("\"tenant7:*\" (f.toml:23)"), "{}", problems[0]);
+}
