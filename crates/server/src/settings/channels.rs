@@ -206,6 +206,15 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 _ => Err(kind_of(value, "write { size = 100, ttl = \"10m\" }")),
             },
             "presence" => match &value.raw {
+                // A variable is always a text.
+                Raw::Text(text) if value.loose && text == "true" => {
+                    presence = PresenceMode::Full;
+                    Ok(())
+                }
+                Raw::Text(text) if value.loose && text == "false" => {
+                    presence = PresenceMode::Off;
+                    Ok(())
+                }
                 Raw::Switch(on) => {
                     presence = if *on { PresenceMode::Full } else { PresenceMode::Off };
                     Ok(())

@@ -122,6 +122,23 @@ fn a_rule_begins_closed_and_presence_opens_entering() {
 }
 
 #[test]
+fn presence_may_stand_in_a_variable() {
+    use fanfare_hub::PresenceMode;
+    let file = "[[channels]]\nmatch = \"a\"\npresence = \"${ON}\"\n";
+    for (value, expected) in [
+        ("true", Some(PresenceMode::Full)),
+        ("false", Some(PresenceMode::Off)),
+        ("count", Some(PresenceMode::Count)),
+        ("yes", None),
+    ] {
+        let settings = Settings::load(Sources { environment: variables(&[("ON", value)]), ..sources(file) });
+        let found = settings.ok().map(|settings| settings.config.rules.iter().next().expect("one").presence);
+        assert_eq!(found, expected, "{value}");
+    }
+    assert_eq!(refused("[[channels]]\nmatch = \"a\"\npresence = \"true\"\n")[0].hint, "write true without quotes");
+}
+
+#[test]
 fn rules_remember_the_lines_of_their_options() {
     let settings =
         load("# first\n\n[[channels]]\nmatch = \"a:*\"\n# why\npublish = [\n  \"authenticated\",\n  \"hook\",\n]\n");
