@@ -83,13 +83,14 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
     RuleOption {
         key: "rate",
         default: "no limit",
-        allowed: "a count in a time, like \"20/s\" or \"100/10s\"",
+        allowed: "a count in a time of at most 365d, like \"20/s\" or \"100/10s\"",
         doc: "Publications and signals of one session to the channels of this rule.",
     },
 ];
 
 const HISTORY_OPTIONS: [&str; 3] = ["size", "bytes", "ttl"];
 const TTL_MS_MAX: u64 = 365 * 86_400_000;
+const RATE_MS_MAX: u64 = TTL_MS_MAX;
 const SIZE_MAX: u64 = 1_000_000;
 const BYTES_MAX: u64 = 1 << 40;
 
@@ -247,7 +248,11 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 _ => Err(kind_of(value, "write \"pull\", \"latest\" or \"disconnect\"")),
             },
             "rate" => match &value.raw {
-                Raw::Text(text) => units::rate(text).map(|new| rate = Some(new)),
+                Raw::Text(text) => units::rate(text).and_then(|(count, ms)| {
+                    let ms = within(i128::from(ms), 1, RATE_MS_MAX, units::show_millis)?;
+                    rate = Some((count, ms));
+                    Ok(())
+                }),
                 Raw::Number(number) => Err(kind_of(value, &format!("write it with a time: \"{number}/s\""))),
                 _ => Err(kind_of(value, "write it like \"20/s\"")),
             },

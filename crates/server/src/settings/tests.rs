@@ -139,6 +139,17 @@ fn presence_may_stand_in_a_variable() {
 }
 
 #[test]
+fn the_time_of_a_rate_has_a_bound() {
+    let file = |rate: &str| format!("[[channels]]\nmatch = \"a\"\nrate = {rate:?}\n");
+    let rate = |text: &str| load(&file(text)).config.rules.iter().next().expect("one").rate;
+    assert_eq!(rate("1/365d"), Some((1, 31_536_000_000)));
+    for text in ["1/366d", "1/213503982334d"] {
+        let problems = refused(&file(text));
+        assert_eq!((problems.len(), problems[0].hint.as_str()), (1, "the most is 365d"), "{text}");
+    }
+}
+
+#[test]
 fn rules_remember_the_lines_of_their_options() {
     let settings =
         load("# first\n\n[[channels]]\nmatch = \"a:*\"\n# why\npublish = [\n  \"authenticated\",\n  \"hook\",\n]\n");
