@@ -3,7 +3,8 @@
 //!
 //! Each step ends on all shards before the next begins, since what one takes in may concern clients of another:
 //!
-//! 1. *deaf*: nothing is accepted and no command is read any more;
+//! 1. *deaf*: nothing is accepted and no command is read any more, and none of the application is taken that changes
+//!    anything: it is `unavailable` (`app`);
 //! 2. *answered*: what was taken in has its answer, so all homes have done their part;
 //! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs: every
 //!    delivery has arrived, and is fanned out;
@@ -182,7 +183,8 @@ async fn until_settled(shell: &Shared) {
     loop {
         {
             let shell = shell.borrow();
-            if !shell.again && !shell.links.waiting() && shell.hub.is_settled() {
+            // The hub speaks for clients; what the application waits for is in `asked`.
+            if !shell.again && !shell.links.waiting() && shell.asked.is_empty() && shell.hub.is_settled() {
                 return;
             }
         }
