@@ -5,7 +5,7 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::api;
-use crate::shard::{Granted, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, adopt};
+use crate::shard::{Granted, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
@@ -43,14 +43,24 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 }
 
 /// Serves a connection until it ends or is upgraded.
-pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes) {
+pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, web: Web) {
+    let http2 = read.starts_with(b"PRI ");
     let head_timeout = shell.borrow().config().head_timeout;
-    let service = service_fn(|request| answer(shell.clone(), routes.clone(), request));
+    let service = service_fn(|request| web.counted(http2, answer(shell.clone(), routes.clone(), request)));
     let mut server = auto::Builder::new(Local);
     server.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(head_timeout);
     let io = TokioIo::new(Rewound { read, socket });
-    if let Err(error) = server.serve_connection_with_upgrades(io, service).await {
+    let mut serving = std::pin::pin!(server.serve_connection_with_upgrades(io, service));
+    let served = tokio::select! {
+        biased; // hyper cuts what it has not begun to read
+        served = serving.as_mut() => served,
+        () = web.ending(), if http2 => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "an HTTP connection ended early");
     }
 }

@@ -114,30 +114,25 @@ fn api_config() -> Config {
     Config { rules: rules(1_000_000), drain_window: WINDOW, api_keys: vec![key], ..config() }
 }
 
-/// Asks once on a connection that is kept alive; `None` where it ended before a byte of an answer came.
-fn call(socket: &mut TcpStream, command: &str, body: &str) -> Option<Response> {
+/// Asks once on a connection that is kept alive.
+fn call(socket: &mut TcpStream, command: &str, body: &str) -> Response {
     let len = body.len();
     let request = format!(
         "POST /api/v1/{command} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\
          Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}"
     );
-    socket.write_all(request.as_bytes()).ok()?;
-    match socket.peek(&mut [0]) {
-        Ok(0) => None,
-        Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => None,
-        peeked => {
-            peeked.expect("an answer or an end");
-            Some(response(socket))
-        }
-    }
+    socket.write_all(request.as_bytes()).expect("the server reads");
+    response(socket)
 }
 
-/// Publishes over HTTP until the connection ends; the offsets that were acknowledged.
+/// Publishes over HTTP until an answer says that the connection ends, and each request must have one; the offsets that were
+/// acknowledged.
 fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> {
     let mut socket = connect(address);
     let body = json!({"channel": CHANNEL, "data": 1}).to_string();
     let mut offsets = Vec::new();
-    while let Some(answer) = call(&mut socket, "publish", &body) {
+    loop {
+        let answer = call(&mut socket, "publish", &body);
         let said: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
         match answer.status() {
             200 => offsets.push(said["offset"].as_u64().expect("an offset")),
@@ -147,12 +142,14 @@ fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> 
         if offsets.len() == 20 {
             let _ = going.send(()); // told again by a 503 that follows, when nobody listens any more
         }
+        if answer.header("connection") == Some("close") {
+            return offsets;
+        }
     }
-    offsets
 }
 
 #[test]
-fn what_the_application_is_told_is_published_was_heard() {
+fn what_the_application_is_told_is_published_was_heard_and_no_request_is_cut() {
     for round in 0..5 {
         let server = Server::native(api_config());
         let address = server.address;
@@ -178,6 +175,38 @@ fn what_the_application_is_told_is_published_was_heard() {
             lost.len()
         );
     }
+}
+
+/// With nobody else connected: what waits for a page of the program's own is the only thing that is waited for.
+#[test]
+fn a_request_under_way_is_answered_and_its_connection_closed() {
+    let (asked, is_asked) = mpsc::channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let waiting = gate.clone();
+    let page = move || async move {
+        asked.send(()).expect("the test listens");
+        drop(waiting.acquire().await);
+        "slow"
+    };
+    // One shard: its listener is closed once it has begun to drain, so that an attempt to connect can tell.
+    let builder = support::native::builder(Config { shards: 1, ..config() });
+    let server = Server::of(builder.fallback(axum::Router::new().route("/slow", axum::routing::get(page))));
+    let address = server.address;
+    let asking = std::thread::spawn(move || {
+        let mut socket = connect(address);
+        socket.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").expect("the server reads");
+        let answer = response(&mut socket);
+        assert_eq!((answer.status(), answer.body.as_str(), answer.header("connection")), (200, "slow", Some("close")));
+        assert_eq!(std::io::Read::read(&mut socket, &mut [0]).expect("an end"), 0);
+    });
+    is_asked.recv().expect("the page");
+    let opening = std::thread::spawn(move || {
+        while TcpStream::connect(address).is_ok() {}
+        gate.add_permits(1);
+    });
+    server.drain();
+    opening.join().expect("no panic");
+    asking.join().expect("answered");
 }
 
 /// A program that the server is a part of is answered until the end, and what it asks for then is not done in silence.
