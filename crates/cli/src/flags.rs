@@ -126,7 +126,11 @@ impl<const DEV: bool> SettingFlags<DEV> {
     fn sources(&self, file: Option<&str>, dev_key: Option<(Source, String)>) -> Result<Sources, Problems> {
         let file = file.map(|path| Ok((path.to_owned(), settings::read_file(path)?))).transpose()?;
         let environment = settings::process_environment();
-        let defaults = Self::defaults();
+        let mut defaults = Self::defaults();
+        if file.is_some() {
+            // A file without rules opens nothing, for `dev` as for `serve`.
+            defaults.config.rules = Settings::default().config.rules;
+        }
         Ok(Sources { defaults, file, environment, flags: self.0.clone(), dev_key, has_handlers: false })
     }
 }

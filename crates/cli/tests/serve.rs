@@ -189,6 +189,19 @@ fn dev_takes_the_same_settings_and_refuses_the_same_mistakes() {
     assert!(said.stderr.contains("--listen: listen = \"localhost:8080\""), "{}", said.stderr);
 }
 
+/// The file's rules stand in place of those that let everybody do everything, also where there are none.
+#[test]
+fn dev_with_a_file_without_rules_lets_nobody_in() {
+    let folder = Folder::with("listen = \"127.0.0.1:0\"\nshards = 1\n");
+    let server = folder.start(&["dev", "--config", "fanfare.toml"]);
+    assert!(server.said.contains("dev mode: 0 rules of fanfare.toml"), "{}", server.said);
+    assert!(server.said.contains("channels: there is no rule"), "{}", server.said);
+    runtime().block_on(async {
+        let refused = connect(&server).await.subscribe("chat:general").await.expect_err("no rule").to_string();
+        assert!(refused.contains("chat:general"), "{refused}");
+    });
+}
+
 /// One export serves `dev` and what speaks to it; the variable of an earlier version is pointed out.
 #[test]
 fn dev_takes_the_key_that_publish_shows() {

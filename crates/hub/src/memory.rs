@@ -1,7 +1,8 @@
 //! The memory store: logs of channels in this process, answered in place.
 //!
-//! Holds at most `history_bytes_max` of publications; beyond that the oldest of the whole shard goes first, whichever
-//! channel it is of. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's
+//! Holds at most `history_bytes_max` of publications and of what is known of channels that nobody uses. Beyond that such
+//! channels go first where they hold nothing ([`MemoryStore::shed`] has the order), then the oldest publications of the whole
+//! shard, whichever channel they are of. Channels in use are as many as there are subscriptions and commands. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's
 //! epoch and top outlive its history by `metadata_ttl`; what is forgotten after that begins a new epoch, so no place is
 //! ever given twice. Stated durability: none, it lives as long as the process.
 
@@ -18,6 +19,11 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+/// Keys may take a quarter of what history may, and at least this: even where there is no history, a publication that is sent
+/// again must not stand twice.
+const KEY_BYTES_LEAST: usize = 64 << 10;
+/// Of a key: where it is found, and where it stands in line.
+const KEY_OVERHEAD: usize = 3 * size_of::<(KeyScope, Box<str>)>() + size_of::<Seen>() + 64;
 /// Channels looked at by one [`Store::tidy`]: a million of them are seen about once a minute.
 const TIDY_SLICE: usize = 16 << 10;
 
@@ -29,10 +35,21 @@ pub struct MemoryStore {
     /// Every retained publication in the order of the appends: (log, the log's life, offset). Rebuilt when stale entries prevail.
     order: VecDeque<(u32, u64, u64)>,
     retained: usize,
+    /// Of retained publications.
     bytes_used: usize,
+    /// Logs that nobody uses and that hold no publication, by the time since when: (log, its epoch, since), first those that
+    /// never had a publication, then the others. What is not true any more is passed over.
+    idle: [VecDeque<(u32, u64, u64)>; 2],
+    /// Of all logs that nobody uses.
+    idle_bytes: usize,
+    /// Every key in the order of the appends: (log, its epoch, the key's number, when).
+    key_order: VecDeque<(u32, u64, u64, u64)>,
+    key_bytes: usize,
+    next_key: u64,
     rng: Rng,
     hash: Keyed,
     bytes_max: usize,
+    key_bytes_max: usize,
     keys_max: usize,
     key_ttl_ms: u64,
     metadata_ttl_ms: u64,
@@ -57,7 +74,17 @@ struct Log {
 #[derive(Debug)]
 struct Keys {
     seen: HashMap<(KeyScope, Box<str>), Seen, Keyed>,
-    order: VecDeque<(u64, (KeyScope, Box<str>))>,
+    order: VecDeque<Remembered>,
+    bytes: usize,
+}
+
+/// A key in line.
+#[derive(Debug)]
+struct Remembered {
+    /// Of all keys of the store, in the order of the appends.
+    number: u64,
+    at_ms: u64,
+    key: (KeyScope, Box<str>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +104,15 @@ impl MemoryStore {
             order: VecDeque::new(),
             retained: 0,
             bytes_used: 0,
+            idle: Default::default(),
+            idle_bytes: 0,
+            key_order: VecDeque::new(),
+            key_bytes: 0,
+            next_key: 0,
             rng: Rng::new(seed),
             hash,
             bytes_max: limits.history_bytes_max,
+            key_bytes_max: (limits.history_bytes_max / 4).max(KEY_BYTES_LEAST),
             keys_max: limits.keys_max,
             key_ttl_ms: limits.key_ttl_ms,
             metadata_ttl_ms: limits.metadata_ttl_ms,
@@ -108,27 +141,104 @@ impl MemoryStore {
                 index
             }
         };
-        self.logs[index].attached = true;
-        self.logs[index].used_ms = now.mono_ms;
+        let log = &mut self.logs[index];
+        if !std::mem::replace(&mut log.attached, true) {
+            self.idle_bytes -= log.cost();
+        }
+        log.used_ms = now.mono_ms;
         index
+    }
+
+    /// Nobody uses it for now. It is kept as long as there is room: whoever comes back to a quiet channel has missed nothing.
+    fn detach(&mut self, now: Now, index: usize) {
+        let log = &mut self.logs[index];
+        if !std::mem::replace(&mut log.attached, false) {
+            return;
+        }
+        log.used_ms = now.mono_ms;
+        self.idle_bytes += log.cost();
+        self.note_idle(index);
+        self.shed();
+        let idle = self.idle.iter().map(VecDeque::len).sum::<usize>();
+        if idle > 2 * self.logs.len() + 1024 {
+            let logs = &self.logs;
+            self.idle.iter_mut().for_each(|queue| {
+                queue.retain(|&(index, epoch, since)| {
+                    logs.get(index as usize).is_some_and(|log| log.is_idle(epoch, since))
+                });
+            });
+        }
+    }
+
+    /// Takes out of the line whatever its log has forgotten by itself.
+    fn tidy_key_order(&mut self) {
+        let logs = &self.logs;
+        let oldest = |log: &Log| log.keys.as_ref().and_then(|keys| keys.order.front()).map(|key| key.number);
+        self.key_order.retain(|&(index, epoch, number, _)| {
+            let log = logs.get(index as usize).filter(|log| log.epoch.0 == epoch);
+            log.and_then(oldest).is_some_and(|oldest| oldest <= number)
+        });
+    }
+
+    /// It stands in line to be forgotten, where nobody uses it and it holds no publication.
+    fn note_idle(&mut self, index: usize) {
+        let log = &self.logs[index];
+        if log.is_idle(log.epoch.0, log.used_ms) {
+            let used = usize::from(log.top > 0 || log.keys.is_some());
+            self.idle[used].push_back((index as u32, log.epoch.0, log.used_ms));
+        }
+    }
+
+    /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those that never did
+    /// before the others and the longest unused first (their numbering ends: who comes back is told of a new epoch); then of the
+    /// oldest publications. Keys have a bound of their own: the oldest go.
+    fn shed(&mut self) {
+        while self.key_bytes > self.key_bytes_max {
+            let Some((index, epoch, number, _)) = self.key_order.pop_front() else { break };
+            let log = self.logs.get_mut(index as usize).filter(|log| log.epoch.0 == epoch);
+            let Some(keys) = log.and_then(|log| log.keys.as_mut()) else { continue };
+            self.key_bytes -= keys.forget_while(|key| key.number <= number);
+        }
+        while self.bytes_used() > self.bytes_max && !planted(Planted::HistoryUnbounded) {
+            if let Some((index, epoch, since)) = self.idle.iter_mut().find_map(VecDeque::pop_front) {
+                if self.logs.get(index as usize).is_some_and(|log| log.is_idle(epoch, since)) {
+                    self.forget(index as usize);
+                }
+                continue;
+            }
+            let Some((index, epoch, offset)) = self.order.pop_front() else { break };
+            let holds = |log: &Log| log.epoch.0 == epoch && log.entries.front().is_some_and(|p| p.offset == offset);
+            if self.logs.get(index as usize).is_some_and(holds) {
+                self.drop_front(index as usize, 1);
+            }
+        }
     }
 
     fn append(&mut self, now: Now, entry: Entry, retain: Retain) -> Answer {
         let index = self.attach(now, &entry.publish.channel);
         if let Some(key) = &entry.publish.key {
             let key = (entry.key_scope(), key.clone());
-            let content = self.hash.hash_of((data_parts(&entry.publish.data), &entry.publish.event));
+            let content = self.hash.hash_of((data_parts(&entry.publish.data), &entry.publish.event, &entry.audience));
             let oldest_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
             let (hash, log) = (self.hash, &mut self.logs[index]);
             let keys = log.keys.get_or_insert_with(|| Box::new(Keys::new(hash)));
-            keys.forget(oldest_ms, self.keys_max.saturating_sub(1));
+            self.key_bytes -= keys.forget(oldest_ms, self.keys_max.saturating_sub(1));
             match keys.seen.get(&key) {
                 _ if planted(Planted::KeyUnchecked) => {}
                 Some(seen) if seen.content == content => {
                     return Answer::Duplicate(Position { epoch: log.epoch, offset: seen.offset });
                 }
                 Some(_) => return Answer::KeyConflict,
-                None => keys.remember(now.mono_ms, key, Seen { offset: log.top + 1, content }),
+                None => {
+                    let number = self.next_key;
+                    self.next_key += 1;
+                    self.key_order.push_back((index as u32, log.epoch.0, number, now.mono_ms));
+                    let remembered = Remembered { number, at_ms: now.mono_ms, key };
+                    self.key_bytes += keys.remember(remembered, Seen { offset: log.top + 1, content });
+                }
+            }
+            if self.key_order.len() > 2 * (self.key_bytes / KEY_OVERHEAD) + 1024 {
+                self.tidy_key_order();
             }
         }
         let log = &mut self.logs[index];
@@ -136,10 +246,11 @@ impl MemoryStore {
         log.top += 1;
         let (epoch, publication) = (log.epoch, Arc::new(entry.at(prev, log.top)));
         self.retain(index, now, &publication, retain);
+        self.shed();
         Answer::Appended { epoch, publication }
     }
 
-    /// Keeps what was just appended, and lets go of what is over a bound: first the channel's own, then the shard's oldest.
+    /// Keeps what was just appended, and lets go of what is over the channel's own bounds.
     fn retain(&mut self, index: usize, now: Now, publication: &Arc<Publication>, retain: Retain) {
         let log = &mut self.logs[index];
         log.retain_ttl_ms = retain.ttl_ms;
@@ -156,13 +267,6 @@ impl MemoryStore {
         self.retained += 1;
         self.bytes_used += cost;
         self.drop_front(index, over);
-        while self.bytes_used > self.bytes_max && !planted(Planted::HistoryUnbounded) {
-            let Some((index, epoch, offset)) = self.order.pop_front() else { break };
-            let holds = |log: &Log| log.epoch.0 == epoch && log.entries.front().is_some_and(|p| p.offset == offset);
-            if self.logs.get(index as usize).is_some_and(holds) {
-                self.drop_front(index as usize, 1);
-            }
-        }
         if self.order.len() > 2 * self.retained + 1024 {
             let logs = &self.logs;
             self.order.retain(|&(index, epoch, offset)| {
@@ -181,8 +285,9 @@ impl MemoryStore {
             self.bytes_used -= gone.cost();
             self.retained -= 1;
         }
-        if log.entries.is_empty() {
+        if log.entries.is_empty() && log.entries.capacity() > 0 {
             log.entries = VecDeque::new(); // gives the memory back: most channels are quiet most of the time
+            self.note_idle(index);
         }
     }
 
@@ -197,6 +302,10 @@ impl MemoryStore {
     fn forget(&mut self, index: usize) {
         self.drop_front(index, usize::MAX);
         let log = self.logs.remove(index);
+        if !log.attached {
+            self.idle_bytes -= log.cost();
+        }
+        self.key_bytes -= log.keys.as_ref().map_or(0, |keys| keys.bytes);
         self.names.remove(&log.name);
     }
 }
@@ -210,9 +319,7 @@ impl Store for MemoryStore {
             }
             Op::Detach { channel } => {
                 if let Some(&index) = self.names.get(&channel) {
-                    let log = &mut self.logs[index as usize];
-                    log.attached = false;
-                    log.used_ms = now.mono_ms;
+                    self.detach(now, index as usize);
                 }
                 Answer::Done
             }
@@ -229,13 +336,17 @@ impl Store for MemoryStore {
     }
 
     fn tidy(&mut self, now: Now) {
+        let expired_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
+        while self.key_order.front().is_some_and(|(_, _, _, at_ms)| *at_ms < expired_ms) {
+            self.key_order.pop_front(); // its log forgets it by itself
+        }
         let end = self.logs.capacity().max(1);
         for _ in 0..TIDY_SLICE.min(end) {
             let index = self.tidy_at;
             self.tidy_at = (index + 1) % end;
             let Some(log) = self.logs.get_mut(index) else { continue };
             if let Some(keys) = &mut log.keys {
-                keys.forget(now.mono_ms.saturating_sub(self.key_ttl_ms), self.keys_max);
+                self.key_bytes -= keys.forget(expired_ms, self.keys_max);
                 if keys.order.is_empty() {
                     log.keys = None;
                 }
@@ -250,11 +361,23 @@ impl Store for MemoryStore {
     }
 
     fn bytes_used(&self) -> usize {
-        self.bytes_used
+        self.bytes_used + self.idle_bytes
     }
 }
 
 impl Log {
+    /// What it costs to know of it, without publications and keys: here, and where it is found by its name.
+    fn cost(&self) -> usize {
+        // Seen from outside, with two million names of 206 bytes: 730 bytes each, for the tables grow by doubling.
+        const OVERHEAD: usize = size_of::<Log>() + 2 * size_of::<(ChannelName, u32)>() + 320;
+        OVERHEAD + self.name.len()
+    }
+
+    /// True where nobody has used it since then, and it holds no publication.
+    fn is_idle(&self, epoch: u64, since_ms: u64) -> bool {
+        !self.attached && self.entries.is_empty() && self.epoch.0 == epoch && self.used_ms == since_ms
+    }
+
     fn top(&self) -> Position {
         Position { epoch: self.epoch, offset: self.top }
     }
@@ -316,21 +439,43 @@ impl Log {
 
 impl Keys {
     fn new(hash: Keyed) -> Self {
-        Keys { seen: HashMap::with_hasher(hash), order: VecDeque::new() }
+        Keys { seen: HashMap::with_hasher(hash), order: VecDeque::new(), bytes: 0 }
     }
 
-    fn remember(&mut self, now_ms: u64, key: (KeyScope, Box<str>), seen: Seen) {
-        self.seen.insert(key.clone(), seen);
-        self.order.push_back((now_ms, key));
+    /// How many bytes more it costs.
+    fn remember(&mut self, remembered: Remembered, seen: Seen) -> usize {
+        let cost = key_cost(&remembered.key);
+        self.seen.insert(remembered.key.clone(), seen);
+        self.order.push_back(remembered);
+        self.bytes += cost;
+        cost
     }
 
-    /// Forgets what was seen before `oldest_ms`, and the oldest beyond `count_max`.
-    fn forget(&mut self, oldest_ms: u64, count_max: usize) {
-        while self.order.front().is_some_and(|(at, _)| *at < oldest_ms) || self.order.len() > count_max {
-            let Some((_, key)) = self.order.pop_front() else { break };
-            self.seen.remove(&key);
+    /// Forgets what was seen before `oldest_ms`, and the oldest beyond `count_max`. How many bytes less it costs.
+    fn forget(&mut self, oldest_ms: u64, count_max: usize) -> usize {
+        let over = self.order.len().saturating_sub(count_max);
+        let mut passed = 0;
+        self.forget_while(|key| {
+            passed += 1;
+            passed <= over || key.at_ms < oldest_ms
+        })
+    }
+
+    /// Forgets from the oldest on. How many bytes less it costs.
+    fn forget_while(&mut self, mut goes: impl FnMut(&Remembered) -> bool) -> usize {
+        let before = self.bytes;
+        while self.order.front().is_some_and(&mut goes) {
+            let Some(gone) = self.order.pop_front() else { break };
+            self.seen.remove(&gone.key);
+            self.bytes -= key_cost(&gone.key);
         }
+        before - self.bytes
     }
+}
+
+/// What it costs to remember a key: its text twice, a scope shared with the session, and its places.
+fn key_cost((_, key): &(KeyScope, Box<str>)) -> usize {
+    KEY_OVERHEAD + 2 * key.len()
 }
 
 fn data_parts(data: &Data) -> (bool, &[u8]) {
@@ -463,5 +608,71 @@ mod tests {
         assert!(store.order.len() <= 2 * store.retained + 1024);
         let start = Range::After(Position { epoch: store.logs[0].epoch, offset: 0 });
         assert!(!read(&mut store, NOW, start, 9).complete);
+    }
+
+    fn named(name: &str) -> ChannelName {
+        ChannelName::new(name).expect("valid")
+    }
+
+    fn touch(store: &mut MemoryStore, now: Now, name: &str) {
+        store.submit(now, OpToken(0), Op::Attach { channel: named(name) });
+        store.submit(now, OpToken(0), Op::Detach { channel: named(name) });
+    }
+
+    #[test]
+    fn channels_that_nobody_uses_go_before_any_publication_and_those_that_never_held_one_first() {
+        let limits = Limits { history_bytes_max: 16 << 10, ..Limits::default() };
+        let mut store = MemoryStore::new(&limits, 7);
+        append(&mut store, NOW, "1", None, Retain::default());
+        store.submit(NOW, OpToken(0), Op::Purge { channel: channel() });
+        store.submit(NOW, OpToken(0), Op::Detach { channel: channel() });
+        let epoch = store.logs[0].epoch;
+        for n in 0..5_000 {
+            touch(&mut store, later(n), &format!("nobody:{n}"));
+            assert!(store.bytes_used() <= 16 << 10);
+        }
+        assert!(store.logs.len() < 100 && store.names.len() == store.logs.len(), "{}", store.logs.len());
+        assert!(store.idle.iter().all(|queue| queue.len() <= 2 * store.logs.len() + 1024));
+        let top = |store: &mut MemoryStore| read(store, later(1), Range::Newest, 0).top;
+        assert_eq!(top(&mut store), Position { epoch, offset: 1 }, "its numbering outlived five thousand others");
+        // One that is used is not forgotten, and publications go when there is nothing else.
+        for _ in 0..1_000 {
+            append(&mut store, later(2), "1", None, Retain { count: 1_000, ..Retain::default() });
+            assert!(store.bytes_used() <= 16 << 10);
+        }
+        assert_eq!(top(&mut store).epoch, epoch);
+        assert!(store.logs.len() < 3, "all others have gone: {}", store.logs.len());
+        assert!(store.retained > 10);
+    }
+
+    #[test]
+    fn keys_of_many_channels_are_bounded_together_and_the_oldest_go() {
+        let limits = Limits { history_bytes_max: 0, ..Limits::default() };
+        let mut store = MemoryStore::new(&limits, 7);
+        let publish = |store: &mut MemoryStore, ms: u64, name: &str, key: &str| {
+            let publish = Publish {
+                channel: named(name),
+                data: Data::Json(Bytes::from_static(b"1")),
+                event: None,
+                key: Some(key.into()),
+                echo: true,
+            };
+            let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: 0 });
+            store.submit(later(ms), OpToken(0), Op::Append { entry, retain: Retain::default() }).expect("in place")
+        };
+        let key = "k".repeat(64);
+        for n in 0..5_000 {
+            publish(&mut store, n, &format!("c:{n}"), &key);
+            assert!(store.key_bytes <= KEY_BYTES_LEAST);
+        }
+        assert!(matches!(publish(&mut store, 5_000, "c:4999", &key), Answer::Duplicate(_)));
+        assert!(matches!(publish(&mut store, 5_000, "c:0", &key), Answer::Appended { .. }), "long forgotten");
+        // The line of keys stays short, too, where a channel forgets its own.
+        for n in 0..5_000 {
+            publish(&mut store, 6_000, "one", &n.to_string());
+        }
+        assert!(store.key_order.len() <= 2 * (store.key_bytes / KEY_OVERHEAD) + 1024);
+        store.tidy(later(200_000));
+        assert_eq!((store.key_bytes, store.key_order.len()), (0, 0));
     }
 }

@@ -53,7 +53,7 @@ pub struct From {
 }
 
 /// For whom a publication is, where that is fewer than all subscribers. Holds live, in history and in recovery alike.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Audience {
     /// Only these clients, where not empty.
     pub only: Vec<ClientId>,
@@ -62,6 +62,11 @@ pub struct Audience {
 }
 
 impl Audience {
+    /// Bytes that it takes, with an estimate of the overhead.
+    fn cost(&self) -> usize {
+        size_of::<Audience>() + 16 + size_of::<ClientId>() * (self.only.len() + self.except.len())
+    }
+
     /// True when `client` is meant.
     pub fn includes(&self, client: ClientId) -> bool {
         (self.only.is_empty() || self.only.contains(&client)) && !self.except.contains(&client)
@@ -99,6 +104,8 @@ impl Publication {
             + self.data.bytes().len()
             + self.event.as_deref().map_or(0, str::len)
             + self.key.as_deref().map_or(0, str::len)
+            + self.audience.as_deref().map_or(0, Audience::cost)
+            + self.from.as_ref().and_then(|from| from.user.as_ref()).map_or(0, |user| user.0.len())
     }
 
     /// True when it is not for every subscriber: its audience is limited, or its publisher does not want its own copy.
@@ -327,6 +334,17 @@ pub struct PresenceEntry {
     pub info: Option<Bytes>,
     /// What the client said of itself, JSON.
     pub data: Bytes,
+}
+
+impl PresenceEntry {
+    /// What it takes where it is told, in bytes: texts and an estimate of the overhead.
+    pub fn cost(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        OVERHEAD
+            + self.user.as_ref().map_or(0, |user| user.0.len())
+            + self.info.as_ref().map_or(0, Bytes::len)
+            + self.data.len()
+    }
 }
 
 /// Who is present in a channel, at `seq`.

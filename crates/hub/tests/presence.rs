@@ -155,6 +155,29 @@ fn beyond_a_size_only_the_count_is_told_and_names_come_back() {
 }
 
 #[test]
+fn names_are_told_only_while_all_of_them_fit_into_a_few_pages() {
+    for shards in shard_counts() {
+        let limits = Limits { page_bytes_max: 1_000, presence_bytes_max: 2_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let watcher = net.connect(0);
+        net.subscribe_with(watcher, with_presence("chat:a"));
+        let text: &'static str = Box::leak(format!("{:?}", "x".repeat(1_500)).into_boxed_str());
+        let crowd: Vec<usize> = (0..3).map(|i| net.connect(i)).collect();
+        for peer in &crowd {
+            net.subscribe(*peer, "chat:a");
+            net.ask(*peer, enter("chat:a", text));
+        }
+        assert_eq!(presence_changes(&net.take(watcher)).len(), 2, "the third one is too much");
+        assert_eq!(presence(&mut net, watcher, "chat:a"), (3, None));
+        net.ask(crowd[0], enter("chat:a", "1"));
+        net.pass(1_200);
+        let told = net.take(watcher);
+        let Some(Told::Push(Push::PresenceSnapshot { snapshot, .. })) = told.last() else { panic!("{told:?}") };
+        assert_eq!((snapshot.count, snapshot.entries.as_ref().map(Vec::len)), (3, Some(3)), "there is room again");
+    }
+}
+
+#[test]
 fn presence_missed_while_full_comes_as_a_whole() {
     for shards in shard_counts() {
         let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };

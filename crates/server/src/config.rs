@@ -14,7 +14,7 @@ pub struct Config {
     pub shards: usize,
     /// The policy. Default: no rule, so that no channel can be used; [`open`](Self::open) lets everybody do everything.
     pub rules: Arc<Rules>,
-    /// Who may use the HTTP API, `/api/`. Default: nobody; then there is none.
+    /// Who may use the HTTP API, `/api/v1/`. Default: nobody; then there is none.
     pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
@@ -22,7 +22,8 @@ pub struct Config {
     pub origins: Origins,
     /// Time for a request's head to arrive whole. Default 10 s.
     pub head_timeout: Duration,
-    /// The largest request head, in bytes. Default 16 KiB.
+    /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a connection; later
+    /// ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).
     pub head_bytes_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,

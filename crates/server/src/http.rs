@@ -5,24 +5,26 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::api;
-use crate::shard::{Granted, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
+use crate::shard::{Granted, HTTP2_PREFACE, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
-use fanfare_wire::websocket::is_upgrade;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::ServiceExt as _;
+
+/// The least that hyper takes as the bound of its buffer, and of the head of a later request with it.
+const BUFFER_MIN: usize = 8 << 10;
 
 /// A socket whose first bytes have been read already.
 struct Rewound {
@@ -44,21 +46,35 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 
 /// Serves a connection until it ends or is upgraded.
 pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, web: Web) {
-    let http2 = read.starts_with(b"PRI ");
-    let head_timeout = shell.borrow().config().head_timeout;
-    let service = service_fn(|request| web.counted(http2, answer(shell.clone(), routes.clone(), request)));
-    let mut server = auto::Builder::new(Local);
-    server.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(64 << 10);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(head_timeout);
+    let (head_timeout, head_bytes_max) = {
+        let shell = shell.borrow();
+        (shell.config().head_timeout, shell.config().head_bytes_max)
+    };
+    // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
+    let is_http2 = read.starts_with(HTTP2_PREFACE);
+    let service = service_fn(|request| web.counted(is_http2, answer(shell.clone(), routes.clone(), request)));
     let io = TokioIo::new(Rewound { read, socket });
-    let mut serving = std::pin::pin!(server.serve_connection_with_upgrades(io, service));
-    let served = tokio::select! {
-        biased; // hyper cuts what it has not begun to read
-        served = serving.as_mut() => served,
-        () = web.ending(), if http2 => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let served = if is_http2 {
+        let mut server = http2::Builder::new(Local);
+        server.timer(TokioTimer::new()).max_concurrent_streams(100);
+        server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
+        server.keep_alive_interval(head_timeout).keep_alive_timeout(head_timeout);
+        let mut serving = std::pin::pin!(server.serve_connection(io, service));
+        tokio::select! {
+            biased; // what has come is read first
+            served = serving.as_mut() => served,
+            () = web.ending() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
         }
+    } else {
+        let mut server = http1::Builder::new();
+        // Who sends the end of its half with the request still reads the answer.
+        server.half_close(true);
+        server.timer(TokioTimer::new()).header_read_timeout(head_timeout);
+        server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
+        server.serve_connection(io, service).with_upgrades().await
     };
     if let Err(error) = served {
         tracing::debug!(%error, "an HTTP connection ended early");
@@ -66,18 +82,14 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
 }
 
 async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if routes.is_api(request.uri().path()) {
+    let http11 = request.version() == Version::HTTP_11;
+    if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
         return Ok(routes.respond(request).await);
     }
-    let headers: Vec<(&str, &[u8])> =
-        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
-    if !http1 || !is_upgrade(headers.iter().copied()) {
-        return Ok(routes.respond(request).await);
-    }
+    let headers: Vec<_> = pairs(request.headers()).collect();
     let upgrade = UpgradeRequest {
         method: request.method().as_str(),
-        http_minor: u8::from(request.version() == Version::HTTP_11),
+        http_minor: u8::from(http11),
         path: request.uri().path(),
         headers: &headers,
     };
@@ -94,6 +106,11 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
         }
     });
     Ok(response)
+}
+
+/// Headers as the handshake takes them.
+pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 impl Routes {
@@ -167,8 +184,7 @@ fn told(status: StatusCode, sentence: String) -> Response<Body> {
 
 /// Takes the socket back from hyper.
 fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
-    // Not hyper's own downcast: the server that tells HTTP/1 from 2 wraps the socket once more.
-    match auto::upgrade::downcast::<TokioIo<Rewound>>(upgraded) {
+    match upgraded.downcast::<TokioIo<Rewound>>() {
         Ok(parts) => {
             let Rewound { read, socket } = parts.io.into_inner();
             let mut rest = parts.read_buf.to_vec();

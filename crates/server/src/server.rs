@@ -415,7 +415,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         Ok(self.config(crate::settings::of_embedder(path, false)?))
     }
 
-    /// Lets whoever shows this key use the HTTP API, below `/api/`; besides the settings' own
+    /// Lets whoever shows this key use the HTTP API, below `/api/v1/`; besides the settings' own
     /// ([`Config::api_keys`]), also after a reload.
     #[must_use]
     pub fn api_key(mut self, key: ApiKey) -> Self {

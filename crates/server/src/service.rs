@@ -6,13 +6,12 @@
 //! pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
 
 use crate::config::Config;
-use crate::http::refused_response;
+use crate::http::{pairs, refused_response};
 use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use fanfare_hub::WireId;
-use fanfare_wire::websocket::is_upgrade;
 use http::{Request, Response, Version};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -85,18 +84,14 @@ where
 
 impl Inner {
     async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
-        if self.routes.is_api(request.uri().path()) {
+        let http11 = request.version() == Version::HTTP_11;
+        if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
             return self.routes.respond(request).await;
         }
-        let headers: Vec<(&str, &[u8])> =
-            request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let http1 = matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
-        if !http1 || !is_upgrade(headers.iter().copied()) {
-            return self.routes.respond(request).await;
-        }
+        let headers: Vec<_> = pairs(request.headers()).collect();
         let upgrade = UpgradeRequest {
             method: request.method().as_str(),
-            http_minor: u8::from(request.version() == Version::HTTP_11),
+            http_minor: u8::from(http11),
             path: request.uri().path(),
             headers: &headers,
         };

@@ -9,7 +9,7 @@ use fanfare::hub::{Pattern, Rule, Rules};
 use fanfare::{ApiCommand, ApiKey, Config, Fanfare, Native, ServeError};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 use support::{Client, Response, Server, config, connect, patient_chat, response, upgrade};
@@ -89,6 +89,51 @@ fn whoever_is_subscribed_gets_what_the_application_publishes() {
     assert_eq!(chat.until("message")["content"], "hi");
 }
 
+/// The end of the client's half may come with the request: it is done, and answered.
+#[test]
+fn who_has_nothing_more_to_ask_still_gets_the_answer() {
+    let server = server();
+    for offset in 1..=20 {
+        let mut socket = connect(server.address);
+        socket.write_all(post("publish", &with_key(ALL), r#"{"channel":"a","data":1}"#).as_bytes()).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 200, "{}", answer.body);
+        let answer: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(answer["offset"], offset);
+    }
+}
+
+/// The API answers what is its own, as the first request of a connection and as a later one.
+#[test]
+fn an_upgrade_is_no_matter_of_the_api() {
+    let server = server();
+    let headers = format!("{}Connection: upgrade\r\nUpgrade: websocket\r\n", with_key(ALL));
+    let mut socket = connect(server.address);
+    for offset in 1..=2 {
+        socket.write_all(post("publish", &headers, r#"{"channel":"a","data":1}"#).as_bytes()).unwrap();
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 200, "{}", answer.body);
+        assert_eq!(serde_json::from_str::<Value>(&answer.body).unwrap()["offset"], offset);
+    }
+}
+
+/// What of `/api/` is not the API's is the embedder's, keys or not.
+#[test]
+fn an_embedder_has_addresses_beside_the_api() {
+    let pages = axum::Router::new().route("/api/orders", axum::routing::get(async || "an order"));
+    let server = Server::of(Fanfare::builder(()).config(keyed(config())).fallback(pages));
+    let get = |path: &str| send(&server, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!((get("/api/orders").status(), &*get("/api/orders").body), (200, "an order"));
+    for path in ["/api/", "/api/v1", "/api/v2/publish", "/api/openapi.jso"] {
+        assert_eq!(get(path).body, format!("nothing is at {path:?}\n"));
+    }
+    assert!(get("/api/openapi.json").body.contains("\"openapi\""));
+    assert_eq!(get("/api/v1/publish").status(), 405);
+    assert_eq!(get("/api/v1/orders").status(), 404);
+    assert!(get("/api/v1/orders").body.contains("unknown_command"), "{}", get("/api/v1/orders").body);
+}
+
 /// The payload is not read and written anew: blanks, order, escapes and what no number type holds stay.
 #[test]
 fn payloads_arrive_as_they_were_sent() {
@@ -132,7 +177,7 @@ fn every_refusal_has_its_status() {
     #[rustfmt::skip]
     let rows: Vec<Row> = vec![
         ("no such command", post("shout", &all, "{}"), 404, "history_remove", None),
-        ("no such version", "POST /api/v2/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".into(), 404, "/api/v2/publish", None),
+        ("no name", post("", &all, "{}"), 404, "history_remove", None),
         ("a slash too many", post("publish/", &all, good), 404, "/api/v1/publish/", None),
         ("GET", "GET /api/v1/publish HTTP/1.1\r\nHost: x\r\n\r\n".into(), 405, "POST", Some(("allow", "POST"))),
         ("the document is read", post("", "", "").replace("v1/", "openapi.json"), 405, "GET", Some(("allow", "GET, HEAD"))),

@@ -118,6 +118,20 @@ fn an_address_for_websockets_alone_says_so() {
     }
 }
 
+/// RFC 9110 §7.8: the `Upgrade` of HTTP/1.0 is ignored.
+#[test]
+fn http10_has_no_upgrades() {
+    let server = server();
+    let upgrade = String::from_utf8(upgrade(server.address, "/healthz", &[], &[])).unwrap();
+    let old = |path: &str| upgrade.replace("/healthz HTTP/1.1", &format!("{path} HTTP/1.0"));
+    for kept_alive in [false, true] {
+        let health = ask(&server, old("/healthz").as_bytes(), kept_alive).1;
+        assert_eq!((health.status(), &*health.body), (200, "ok\n"), "kept alive: {kept_alive}");
+        let echo = ask(&server, old("/echo").as_bytes(), kept_alive).1;
+        assert_eq!(echo.status(), 426, "kept alive: {kept_alive}: {}", echo.body);
+    }
+}
+
 #[test]
 fn pages_and_their_own_words_stand_before_ours() {
     use axum::routing::get;
@@ -228,6 +242,7 @@ fn heads_that_lead_nowhere() {
         ("too long", format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(17 << 10)), 431),
         ("too long without an end", format!("GET /{}", "y".repeat(16 << 10)), 431),
         ("too many headers", format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
+        ("half of the preface of HTTP/2", "PRI * HTTP/2.0\r\nHost: x\r\n\r\n".into(), 400),
         ("nothing there", "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), 404),
     ];
     for (name, head, status) in rows {
@@ -247,7 +262,14 @@ fn heads_that_lead_nowhere() {
 #[test]
 fn a_head_that_does_not_come_whole_in_time_is_answered_408() {
     let server = Server::start(Config { head_timeout: Duration::from_millis(100), ..config() });
-    for part in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n", "PRI * HTTP/2"] {
+    for part in [
+        "",
+        "G",
+        "GET / HTTP/1.1\r\nHost: x\r\n",
+        "PRI * HTTP/2",
+        "PRI * HTTP/2.0\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+    ] {
         let mut socket = connect(server.address);
         socket.write_all(part.as_bytes()).unwrap();
         let answer = response(&mut socket);
@@ -256,6 +278,45 @@ fn a_head_that_does_not_come_whole_in_time_is_answered_408() {
         assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{part:?}: and it ends");
     }
     assert_eq!(ask(&server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", false).1.status(), 200);
+}
+
+#[test]
+fn the_bound_of_heads_holds_for_later_requests_too() {
+    for max in [8 << 10, 16 << 10, 100 << 10] {
+        let server = Server::start(Config { head_bytes_max: max, ..config() });
+        let begin = "GET /healthz HTTP/1.1\r\nHost: x\r\nX: ";
+        let line = |len: usize| format!("{begin}{}", "y".repeat(len - begin.len()));
+        for kept_alive in [false, true] {
+            let whole = line(max - 4) + "\r\n\r\n";
+            assert_eq!(ask(&server, whole.as_bytes(), kept_alive).1.status(), 200, "{max}, {kept_alive}");
+            let (_, refused) = ask(&server, line(max).as_bytes(), kept_alive);
+            assert_eq!(refused.status(), 431, "{max}, {kept_alive}");
+        }
+    }
+}
+
+#[test]
+fn the_bound_of_heads_holds_for_http2() {
+    // HPACK: GET, http, `:path`, `:authority`, and a literal whose value has 9000 bytes.
+    let mut block =
+        [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 1], b"x", &[0, 1, b'x', 0x7f, 0xA9, 0x45]].concat();
+    block.extend_from_slice(&[b'y'; 9000]);
+    for (max, expected) in [(8 << 10, 0x48), (16 << 10, 0x88)] {
+        let server = Server::start(Config { head_bytes_max: max, ..config() });
+        let mut socket = connect(server.address);
+        socket.write_all(&http2_get(&block)).unwrap();
+        // HPACK: 0x88 is 200, and 0x48 a status that has no number of its own, as 431.
+        assert_eq!(http2_answer(&mut socket).0, expected, "{max}");
+    }
+}
+
+/// Whoever has sent the preface of HTTP/2 is asked whether they are there.
+#[test]
+fn a_silent_connection_of_http2_ends() {
+    let server = Server::start(Config { head_timeout: Duration::from_millis(100), ..config() });
+    let mut socket = connect(server.address);
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    socket.read_to_end(&mut Vec::new()).expect("the server ends it");
 }
 
 #[test]
@@ -268,32 +329,45 @@ fn a_connection_may_come_and_go_without_a_word() {
     assert_eq!(server.open(), (0, 0));
 }
 
+/// The beginning of a connection with one request of this block of headers.
+fn http2_get(block: &[u8]) -> Vec<u8> {
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
+    let [high, low] = u16::try_from(block.len()).expect("one frame").to_be_bytes();
+    sent.extend_from_slice(&[0, high, low, 1, 5, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS, stream 1
+    sent.extend_from_slice(block);
+    sent
+}
+
+/// The first byte of the answer's headers, which is its status, and its body.
+fn http2_answer(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let (mut status, mut body) = (None, Vec::new());
+    loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).expect("a frame of HTTP/2");
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        socket.read_exact(&mut payload).expect("its payload");
+        match head[3] {
+            0 => body.extend_from_slice(&payload),
+            1 => status = payload.first().copied(),
+            _ => continue,
+        }
+        if head[4] & 1 == 1 {
+            return (status.expect("headers come first"), body); // END_STREAM
+        }
+    }
+}
+
 #[test]
 fn http2_with_prior_knowledge_is_served_however_it_is_cut() {
     let server = server();
-    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    sent.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
     // HPACK: GET, http, then `:path` and `:authority` as literals.
-    let block = [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 1], b"x"].concat();
-    sent.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS, stream 1
-    sent.extend_from_slice(&block);
-    for step in [1, 12, 16, sent.len()] {
+    let sent = http2_get(&[&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 1], b"x"].concat());
+    for step in [1, 12, 16, 23, 24, sent.len()] {
         let mut socket = connect(server.address);
         for part in sent.chunks(step) {
             socket.write_all(part).unwrap();
         }
-        let (mut status, mut body) = (None, Vec::new());
-        while body != b"ok\n" {
-            let mut head = [0; 9];
-            socket.read_exact(&mut head).expect("a frame of HTTP/2");
-            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-            socket.read_exact(&mut payload).expect("its payload");
-            match head[3] {
-                0 => body.extend_from_slice(&payload),
-                1 => status = payload.first().copied(),
-                _ => {}
-            }
-        }
-        assert_eq!(status, Some(0x88), "HPACK for 200, step {step}");
+        assert_eq!(http2_answer(&mut socket), (0x88, b"ok\n".to_vec()), "HPACK for 200, step {step}");
     }
 }

@@ -6,6 +6,7 @@
 
 use super::ask::{Ask, Connecting, ReplyTo};
 use super::lane::{Lanes, Waiting};
+use super::mailbox::MailboxMax;
 use super::question::no_tokens;
 use super::session::{Conn, Identity, SessionRef};
 use super::{Cx, Front};
@@ -100,7 +101,7 @@ impl Front {
             mailbox = adopted.mailbox;
         }
         for signal in mailbox {
-            session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
+            session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
         }
         self.sessions.identify(at.index, identity.unwrap_or_default());
         if let Some(conn) = self.conn(id) {
@@ -245,7 +246,7 @@ impl Front {
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
         for signal in adopted.mailbox {
-            session.extra().mailbox.put(signal, cx.limits.signals_waiting_max);
+            session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
         }
         let timer = Timer::Grace { session: at.index, life: at.life, incarnation: adopted.incarnation };
         cx.wheel.add(cx.now.mono_ms + cx.limits.grace_ms, timer);

@@ -5,6 +5,7 @@
 
 use super::ask::{Ask, Asker, ReplyTo};
 use super::edge::{Behind, Turn};
+use super::mailbox::MailboxMax;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::app::AppAnswer;
@@ -215,7 +216,7 @@ impl Front {
             Some(conn) if (subscribed || (away && planted(Planted::SignalBeforeSubscribed))) && !session.full => {
                 cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
             }
-            _ if subscribed || away => session.extra().mailbox.put(signal.clone(), cx.limits.signals_waiting_max),
+            _ if subscribed || away => session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits)),
             _ => return false,
         }
         true

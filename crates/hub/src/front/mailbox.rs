@@ -2,17 +2,31 @@
 //!
 //! They are told only while the channel is subscribed: those for a client that is away wait until it has subscribed again.
 
+use crate::limits::Limits;
 use crate::name::ChannelName;
 use crate::vocabulary::SignalPush;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-#[derive(Debug, Default)]
+/// How many signals a mailbox holds, and how many bytes of them: what waits for one client is bounded like its outbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MailboxMax {
+    pub(crate) signals: usize,
+    pub(crate) bytes: usize,
+}
+
+impl MailboxMax {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        MailboxMax { signals: limits.signals_waiting_max, bytes: limits.outbox_bytes_max }
+    }
+}
+
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Mailbox(VecDeque<Arc<SignalPush>>);
 
 impl Mailbox {
     /// Keeps a signal. Beyond `max` the oldest goes: signals are of the moment.
-    pub(crate) fn put(&mut self, signal: Arc<SignalPush>, max: usize) {
+    pub(crate) fn put(&mut self, signal: Arc<SignalPush>, max: MailboxMax) {
         if signal.signal.to.is_none() {
             let same = |old: &Arc<SignalPush>| {
                 old.signal.to.is_none()
@@ -23,8 +37,10 @@ impl Mailbox {
             self.0.retain(|old| !same(old));
         }
         self.0.push_back(signal);
-        while self.0.len() > max {
-            self.0.pop_front();
+        let mut bytes: usize = self.0.iter().map(|signal| signal.signal.data.len()).sum();
+        while self.0.len() > max.signals || bytes > max.bytes {
+            let Some(gone) = self.0.pop_front() else { break };
+            bytes -= gone.signal.data.len();
         }
     }
 
@@ -74,7 +90,7 @@ mod tests {
             (1, "m", "4", None),
             (1, "offer", "5", Some(9)),
         ] {
-            mailbox.put(signal(client, event, text, to), 64);
+            mailbox.put(signal(client, event, text, to), MailboxMax { signals: 64, bytes: 1_000 });
         }
         let texts: Vec<_> = mailbox.take().iter().map(|s| s.signal.data.clone()).collect();
         assert_eq!(texts, ["2", "3", "4", "5"]);
@@ -84,9 +100,13 @@ mod tests {
     fn beyond_its_bound_the_oldest_goes() {
         let mut mailbox = Mailbox::default();
         for i in 0..10 {
-            mailbox.put(signal(i, "m", "1", Some(9)), 4);
+            mailbox.put(signal(i, "m", "123", Some(9)), MailboxMax { signals: 4, bytes: 1_000 });
         }
-        let clients: Vec<_> = mailbox.take().iter().filter_map(|s| s.from.client).collect();
-        assert_eq!(clients, [6, 7, 8, 9].map(ClientId));
+        let mut bytes_left = mailbox.clone();
+        bytes_left.put(signal(10, "m", "1234", Some(9)), MailboxMax { signals: 64, bytes: 10 });
+        let clients =
+            |mut mailbox: Mailbox| -> Vec<_> { mailbox.take().iter().filter_map(|s| s.from.client).collect() };
+        assert_eq!(clients(mailbox), [6, 7, 8, 9].map(ClientId));
+        assert_eq!(clients(bytes_left), [8, 9, 10].map(ClientId), "two of 3 bytes and one of 4");
     }
 }

@@ -97,7 +97,7 @@ impl Front {
     pub(crate) fn new(shards: usize, hash: Keyed, limits: &Limits) -> Self {
         Front {
             conns: Vec::new(),
-            sessions: Sessions::new(hash, limits.signals_waiting_max),
+            sessions: Sessions::new(hash, mailbox::MailboxMax::of(limits)),
             edges: Edges::new(shards, hash),
             asks: Asks::default(),
             pulls: VecDeque::new(),

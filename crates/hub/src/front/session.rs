@@ -7,7 +7,7 @@
 use super::ask::Hooked;
 use super::edge::{Audit, TurnRoom, Variant};
 use super::lane::Lanes;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
 use crate::hook::{Caller, Question};
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
@@ -267,14 +267,14 @@ pub(crate) struct Sessions {
     pub(crate) connected: usize,
     /// Subscriptions of all sessions.
     pub(crate) subscriptions: usize,
-    pub(crate) signals_waiting_max: usize,
+    pub(crate) mailbox_max: MailboxMax,
     /// Sessions that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
     next_life: u32,
 }
 
 impl Sessions {
-    pub(crate) fn new(hash: Keyed, signals_waiting_max: usize) -> Self {
+    pub(crate) fn new(hash: Keyed, mailbox_max: MailboxMax) -> Self {
         Sessions {
             slab: Slab::new(),
             by_client: HashMap::with_hasher(hash),
@@ -282,7 +282,7 @@ impl Sessions {
             moved: Moved::new(hash),
             connected: 0,
             subscriptions: 0,
-            signals_waiting_max,
+            mailbox_max,
             left_behind: Vec::new(),
             next_life: 0,
         }
@@ -399,7 +399,7 @@ impl Audit for Sessions {
     }
 
     fn keep(&mut self, session: u32, signal: &Arc<SignalPush>) {
-        let max = self.signals_waiting_max;
+        let max = self.mailbox_max;
         self.slab[session as usize].extra().mailbox.put(signal.clone(), max);
     }
 

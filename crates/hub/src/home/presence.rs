@@ -3,6 +3,7 @@
 use super::{Cx, Home, Homes};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ShardId};
+use crate::limits::Limits;
 use crate::peer::{AskToken, ToEdge};
 use crate::rng::Keyed;
 use crate::rules::PresenceMode;
@@ -14,12 +15,16 @@ use std::sync::Arc;
 
 /// How long counts are collected before they are told.
 const COUNT_MS: u64 = 1_000;
+/// What is told of all who are present takes at most so many pages: else a command of 45 bytes could ask for megabytes.
+const PAGES_MAX: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Presence {
     seq: u64,
     /// By client, with the `seq` of its join: snapshots list the longest present first.
     entries: HashMap<ClientId, (u64, Arc<PresenceEntry>), Keyed>,
+    /// What the entries take where they are told.
+    bytes: usize,
     /// The count was told in place of names; names come back with a whole snapshot.
     counting: bool,
     count_due: bool,
@@ -35,7 +40,8 @@ impl Homes {
             return Err(Error::new(ErrorCode::Denied, message).on(&home.name).by_rule(rule).by_option("presence"));
         }
         let presence = home.presence.get_or_insert_with(|| {
-            Box::new(Presence { seq: 0, entries: HashMap::with_hasher(hash), counting: false, count_due: false })
+            let entries = HashMap::with_hasher(hash);
+            Box::new(Presence { seq: 0, entries, bytes: 0, counting: false, count_due: false })
         });
         let kind = match presence.entries.get(&entry.client) {
             Some((_, old)) if **old == *entry => return Ok(()), // entered again after a short cut: nobody need hear of it
@@ -44,7 +50,10 @@ impl Homes {
         };
         presence.seq += 1;
         let joined = presence.entries.get(&entry.client).map_or(presence.seq, |(joined, _)| *joined);
-        presence.entries.insert(entry.client, (joined, entry.clone()));
+        presence.bytes += entry.cost();
+        if let Some((_, old)) = presence.entries.insert(entry.client, (joined, entry.clone())) {
+            presence.bytes -= old.cost();
+        }
         self.presence_changed(cx, index, kind, entry);
         Ok(())
     }
@@ -55,7 +64,9 @@ impl Homes {
         let Some((_, entry)) = presence.entries.get_mut(&client).filter(|(_, entry)| entry.info != info) else {
             return;
         };
+        presence.bytes -= entry.cost();
         *entry = Arc::new(PresenceEntry { info, ..(**entry).clone() });
+        presence.bytes += entry.cost();
         presence.seq += 1;
         let entry = entry.clone();
         self.presence_changed(cx, index, PresenceKind::Update, entry);
@@ -71,6 +82,7 @@ impl Homes {
                 return;
             }
             presence.entries.clear();
+            presence.bytes = 0;
             presence.seq += 1;
             let snapshot = Arc::new(home.snapshot(cx));
             self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
@@ -86,6 +98,7 @@ impl Homes {
         let home = &mut self.homes[index as usize];
         let Some(presence) = &mut home.presence else { return };
         let Some((_, entry)) = presence.entries.remove(&client) else { return };
+        presence.bytes -= entry.cost();
         presence.seq += 1;
         self.presence_changed(cx, index, PresenceKind::Leave, entry);
     }
@@ -95,7 +108,7 @@ impl Homes {
         let mode = home.mode(cx);
         let (life, channel) = (home.life, home.name.clone());
         let Some(presence) = &mut home.presence else { return };
-        let names = mode == PresenceMode::Full && presence.entries.len() <= cx.limits.presence_entries_max;
+        let names = mode == PresenceMode::Full && presence.is_told_by_names(cx.limits);
         if names && !presence.counting {
             let push = Arc::new(PresencePush { channel, kind, entry, seq: presence.seq, ts_ms: cx.now.wall_ms });
             return self.tell_interested(cx, index, |_| ToEdge::PresenceChange(push.clone()));
@@ -114,7 +127,7 @@ impl Homes {
         let Some(presence) = &mut home.presence else { return };
         presence.count_due = false;
         let (count, seq) = (presence.entries.len() as u64, presence.seq);
-        if mode == PresenceMode::Full && presence.entries.len() <= cx.limits.presence_entries_max {
+        if mode == PresenceMode::Full && presence.is_told_by_names(cx.limits) {
             presence.counting = false;
             let snapshot = Arc::new(home.snapshot(cx));
             self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
@@ -151,6 +164,11 @@ impl Homes {
 }
 
 impl Presence {
+    /// Few enough, and small enough, for everybody who asks to be told of each.
+    fn is_told_by_names(&self, limits: &Limits) -> bool {
+        self.entries.len() <= limits.presence_entries_max && self.bytes <= PAGES_MAX * limits.page_bytes_max
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -170,7 +188,7 @@ impl Home {
             return PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
         };
         let count = presence.entries.len();
-        let named = count == 0 || (self.mode(cx) == PresenceMode::Full && count <= cx.limits.presence_entries_max);
+        let named = count == 0 || (self.mode(cx) == PresenceMode::Full && presence.is_told_by_names(cx.limits));
         let entries = named.then(|| {
             let mut entries: Vec<_> = presence.entries.values().cloned().collect();
             entries.sort_unstable_by_key(|(joined, _)| *joined);

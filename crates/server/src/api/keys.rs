@@ -74,7 +74,8 @@ impl ApiKey {
         ApiKey { commands: Some(commands.into_iter().collect()), ..self }
     }
 
-    /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as `match`.
+    /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as `match`;
+    /// `disconnect` and `info`, which name no channel, are denied unless [`ApiKey::only_commands`] lists them.
     #[must_use]
     pub fn only_channels(self, channels: impl IntoIterator<Item = Pattern>) -> Self {
         ApiKey { channels: Some(channels.into_iter().collect()), ..self }
@@ -89,6 +90,11 @@ impl ApiKey {
     pub(super) fn may_ask(&self, kind: Kind) -> Result<(), Error> {
         let needed = if kind == Kind::Broadcast { Kind::Publish } else { kind };
         match &self.commands {
+            // Neither names a channel: what is for some of them would reach all that there is.
+            None if self.channels.is_some() && matches!(kind, Kind::Disconnect | Kind::Info) => {
+                let problem = "concerns every channel, and the key is for some: its option `commands` has to list it";
+                Err(self.denied(format!("may not {}: it {problem}", kind.word())))
+            }
             // What is in a batch is judged by itself.
             Some(commands) if kind != Kind::Batch && !commands.contains(&needed) => {
                 Err(self.denied(format!("may not {}: its option `commands` does not list it", needed.word())))
@@ -253,6 +259,13 @@ mod tests {
         assert!(reader.may(&list(Some(pattern))).is_ok());
         assert!(reader.may(&list(None)).is_err());
         assert!(reader.may(&AppCommand::Info).is_err());
+        let news = key.clone().only_channels([Pattern::new("news:**").unwrap()]);
+        for kind in Kind::ALL {
+            let needs_word = matches!(kind, Kind::Disconnect | Kind::Info);
+            assert_eq!(news.may_ask(*kind).is_err(), needs_word, "{}", kind.word());
+            assert!(news.clone().only_commands([*kind]).may_ask(*kind).is_ok() || kind.is_many(), "{}", kind.word());
+        }
+        assert!(news.may(&AppCommand::Info).unwrap_err().to_string().contains("may not info"));
         assert!(reader.may_ask(Kind::Batch).is_ok() && reader.may_ask(Kind::Broadcast).is_err());
     }
 }

@@ -34,20 +34,19 @@ use refusal::Refusal;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-/// Every address of the API begins so.
-const PREFIX: &str = "/api/";
 /// Where the OpenAPI document is.
 const DOCUMENT: &str = "/api/openapi.json";
+/// Every other address of the API begins so. The rest of `/api/` is the embedder's.
 const COMMANDS_PREFIX: &str = "/api/v1/";
 
-/// What answers at `/api/` now, shared by all shards: nothing until there are keys. Other keys are another endpoint.
+/// What answers at `/api/v1/` now, shared by all shards: nothing until there are keys. Other keys are another endpoint.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentApi(Arc<RwLock<Option<Arc<Endpoint>>>>);
 
 impl CurrentApi {
     /// What answers this path, if anything does.
     pub(crate) fn at(&self, path: &str) -> Option<Arc<Endpoint>> {
-        if path.starts_with(PREFIX) { self.get() } else { None }
+        if path == DOCUMENT || path.starts_with(COMMANDS_PREFIX) { self.get() } else { None }
     }
 
     fn get(&self) -> Option<Arc<Endpoint>> {

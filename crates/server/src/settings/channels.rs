@@ -83,15 +83,23 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
     RuleOption {
         key: "rate",
         default: "no limit",
-        allowed: "a count in a time, like \"20/s\" or \"100/10s\"",
+        allowed: "a count in a time of at most 365d, like \"20/s\" or \"100/10s\"",
         doc: "Publications and signals of one session to the channels of this rule.",
     },
 ];
 
 const HISTORY_OPTIONS: [&str; 3] = ["size", "bytes", "ttl"];
 const TTL_MS_MAX: u64 = 365 * 86_400_000;
+const RATE_MS_MAX: u64 = TTL_MS_MAX;
 const SIZE_MAX: u64 = 1_000_000;
 const BYTES_MAX: u64 = 1 << 40;
+
+/// Whether this whole key is one of a rule's options.
+pub(super) fn is_rule_option(key: &str) -> bool {
+    let Some(option) = key.strip_prefix("channels.") else { return false };
+    let is_of_history = |name| HISTORY_OPTIONS.contains(&name);
+    RULE_OPTIONS.iter().any(|known| known.key == option) || option.strip_prefix("history.").is_some_and(is_of_history)
+}
 
 /// Where a rule stands.
 #[derive(Debug, Clone)]
@@ -199,6 +207,15 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 _ => Err(kind_of(value, "write { size = 100, ttl = \"10m\" }")),
             },
             "presence" => match &value.raw {
+                // A variable is always a text.
+                Raw::Text(text) if value.loose && text == "true" => {
+                    presence = PresenceMode::Full;
+                    Ok(())
+                }
+                Raw::Text(text) if value.loose && text == "false" => {
+                    presence = PresenceMode::Off;
+                    Ok(())
+                }
                 Raw::Switch(on) => {
                     presence = if *on { PresenceMode::Full } else { PresenceMode::Off };
                     Ok(())
@@ -231,7 +248,11 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 _ => Err(kind_of(value, "write \"pull\", \"latest\" or \"disconnect\"")),
             },
             "rate" => match &value.raw {
-                Raw::Text(text) => units::rate(text).map(|new| rate = Some(new)),
+                Raw::Text(text) => units::rate(text).and_then(|(count, ms)| {
+                    let ms = within(i128::from(ms), 1, RATE_MS_MAX, units::show_millis)?;
+                    rate = Some((count, ms));
+                    Ok(())
+                }),
                 Raw::Number(number) => Err(kind_of(value, &format!("write it with a time: \"{number}/s\""))),
                 _ => Err(kind_of(value, "write it like \"20/s\"")),
             },

@@ -23,13 +23,17 @@ pub(super) struct Beside {
 pub(super) fn rules(rules: &[(&Rule, &RulePlace)], beside: &Beside) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut told = Told::default();
+    let shapes: Vec<Shape<'_>> = rules.iter().map(|(rule, _)| Shape::of(&rule.pattern)).collect();
     for (index, (rule, place)) in rules.iter().enumerate() {
-        let earlier = &rules[..index];
-        if let Some(problem) = unreachable(rule, place, earlier) {
+        // Most rules have nothing to do with each other. A search through all of them for each pair would take minutes.
+        let meets = |(earlier, _): &(usize, _)| shapes[*earlier].meets(&shapes[index]);
+        let (met, earlier): (Vec<_>, Vec<_>) = rules[..index].iter().copied().enumerate().filter(meets).unzip();
+        if let Some(problem) = unreachable(rule, place, &earlier) {
             problems.push(problem);
             continue;
         }
-        problems.extend(loose_before_strict(rule, place, earlier));
+        let is_met = |other: usize, before: usize| shapes[met[before]].meets(&shapes[met[other]]);
+        problems.extend(loose_before_strict(rule, place, &earlier, is_met));
         if let Some(history_bytes_max) = beside.history_bytes_max
             && rule.history.bytes > history_bytes_max
             && rule.history.count > 0
@@ -75,6 +79,7 @@ fn key(rule: &Rule, option: &str) -> String {
     format!("channels[{:?}].{option}", rule.pattern.as_str())
 }
 
+/// `earlier` are those rules above it that share a name with it.
 fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) -> Option<Problem> {
     let before: Vec<&Pattern> = earlier.iter().map(|(rule, _)| &rule.pattern).collect();
     if example_name(&[&rule.pattern], &before).is_some() {
@@ -83,15 +88,10 @@ fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) 
     let covers = |pattern: &Pattern| example_name(&[&rule.pattern], &[pattern]).is_none();
     let by: Vec<String> = match earlier.iter().find(|(other, _)| covers(&other.pattern)) {
         Some(one) => vec![named(one)],
-        None => earlier
-            .iter()
-            .filter(|(other, _)| example_name(&[&rule.pattern, &other.pattern], &[]).is_some())
-            .map(named)
-            .collect(),
+        None => earlier.iter().map(named).collect(),
     };
     let take = if by.len() == 1 { "takes" } else { "take" };
-    let first = earlier.iter().find(|(other, _)| example_name(&[&rule.pattern, &other.pattern], &[]).is_some());
-    let hint = match first {
+    let hint = match earlier.first() {
         Some((other, _)) if other.pattern == rule.pattern => "take one of the two out".to_owned(),
         Some((other, at)) => format!("move it above {:?} ({}), or take it out", other.pattern.as_str(), at.at),
         None => "take it out".to_owned(),
@@ -113,12 +113,19 @@ fn named((rule, place): &(&Rule, &RulePlace)) -> String {
 
 /// A special case above the general one is how exceptions are written. Two patterns that cross are not, and names of both
 /// go by the upper one: worth a word where that one is looser.
-fn loose_before_strict(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) -> Option<Problem> {
+///
+/// `earlier` are those above it that share a name with it, and `is_met` tells by their places whether two of them do.
+fn loose_before_strict(
+    rule: &Rule,
+    place: &RulePlace,
+    earlier: &[(&Rule, &RulePlace)],
+    is_met: impl Fn(usize, usize) -> bool,
+) -> Option<Problem> {
     earlier.iter().enumerate().find_map(|(index, other)| {
-        let before: Vec<&Pattern> = earlier[..index].iter().map(|(rule, _)| &rule.pattern).collect();
-        let both = example_name(&[&other.0.pattern, &rule.pattern], &before)?;
-        example_name(&[&other.0.pattern], &[&rule.pattern])?; // else it is a special case of this one
         let action = ACTIONS.into_iter().find(|action| is_looser(other.0, rule, *action))?;
+        example_name(&[&other.0.pattern], &[&rule.pattern])?; // else it is a special case of this one
+        let before = (0..index).filter(|before| is_met(index, *before)).map(|before| &earlier[before].0.pattern);
+        let both = example_name(&[&other.0.pattern, &rule.pattern], &before.collect::<Vec<_>>())?;
         let option = action.option();
         let (loose, strict) = (show_who(words(other.0, action)), show_who(words(rule, action)));
         Some(Problem {
@@ -134,6 +141,30 @@ fn loose_before_strict(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RuleP
             hint: format!("move this rule above {:?}, if {both:?} is to be as strict", other.0.pattern.as_str()),
         })
     })
+}
+
+/// A pattern by its segments.
+struct Shape<'r>(Vec<&'r str>);
+
+impl<'r> Shape<'r> {
+    fn of(pattern: &'r Pattern) -> Self {
+        Shape(pattern.as_str().split(':').collect())
+    }
+
+    /// Whether some name has both shapes: what [`example_name`] tells of two patterns, without a search.
+    fn meets(&self, other: &Shape<'_>) -> bool {
+        let (long, short) = if self.0.len() < other.0.len() { (&other.0, &self.0) } else { (&self.0, &other.0) };
+        for (at, one) in long.iter().enumerate() {
+            let Some(two) = short.get(at) else { return false };
+            match (*one, *two) {
+                ("**", _) | (_, "**") => return true, // the rest is one segment or more
+                ("*" | "{user}", _) | (_, "*" | "{user}") => {}
+                (one, two) if one == two => {}
+                _ => return false,
+            }
+        }
+        true
+    }
 }
 
 fn words(rule: &Rule, action: Action) -> &[Who] {
@@ -221,4 +252,29 @@ fn nobody_publishes(rule: &Rule, place: &RulePlace, told: &mut Told) -> Option<P
         allowed: "it is taken".to_owned(),
         hint: "add [api_keys] and below it: backend = \"KEY\"; make a key with: openssl rand -hex 16".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pattern() -> impl Strategy<Value = String> {
+        let segment = prop::sample::select(vec!["a", "b", "*", "{user}"]);
+        (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(mut segments, has_rest)| {
+            if has_rest || segments.is_empty() {
+                segments.push("**");
+            }
+            segments.join(":")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_meet_where_a_name_is_found_for_both(a in pattern(), b in pattern()) {
+            let (a, b) = (Pattern::new(&a).expect("valid"), Pattern::new(&b).expect("valid"));
+            let is_found = example_name(&[&a, &b], &[]).is_some();
+            prop_assert_eq!(Shape::of(&a).meets(&Shape::of(&b)), is_found, "{} and {}", a, b);
+        }
+    }
 }

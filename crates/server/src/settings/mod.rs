@@ -296,9 +296,15 @@ impl Loading {
     }
 
     fn take_key(&mut self, name: &str, value: &Written, folder: &Path) {
-        let Some(key) = keys::read(name, value, folder, &mut self.problems) else { return };
+        let Some(mut key) = keys::read(name, value, folder, &mut self.problems) else { return };
         let keys = &mut self.settings.api_keys;
-        keys.retain(|other| other.name != key.name);
+        let place = keys.iter().position(|other| other.name == key.name);
+        if let Some(replaced) = place.map(|place| keys.remove(place)) {
+            // The environment and flags have no words for restrictions: without these, a key that is replaced by them would
+            // be one that may do everything.
+            key.commands = key.commands.or(replaced.commands);
+            key.channels = key.channels.or(replaced.channels);
+        }
         let is_same = |other: &&NamedKey| other.keys.iter().any(|other| key.keys.contains(other));
         if let Some(other) = keys.iter().find(is_same) {
             self.problems.push(Problem {
@@ -374,8 +380,8 @@ impl Loading {
     fn unknown(&mut self, key: &str, at: &Source, written: &Written) {
         let shown = match &written.raw {
             Raw::Table(_) => None,
-            // Nobody knows whether it is a secret that lost its way.
-            _ if looks_secret(key) => None,
+            // Nobody knows whether it is a secret that lost its way; the environment is where secrets come from.
+            _ if looks_secret(key) || matches!(at, Source::Environment(_)) => None,
             _ => Some(written.shown.clone()),
         };
         let (section, name) = key.split_once('.').unwrap_or(("", key));

@@ -256,9 +256,10 @@ news    = { key_file = "/run/secrets/news", commands = ["publish"], channels = [
 | `key` | the key: at least 16 visible ASCII characters. A list of keys is one caller: so a key is replaced while both work |
 | `key_file` | a file that holds it; a relative path begins at the configuration's own folder |
 | `commands` | what it may do; without it, everything. Any of COMMANDS |
-| `channels` | patterns of the channels it may name; without it, every channel |
+| `channels` | patterns of the channels it may name; without it, every channel. `disconnect` and `info` concern every channel: with `channels` they are denied unless `commands` names them |
 
-`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment.
+`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. Of a key that the file has too it replaces the text
+alone: `commands` and `channels` of the file stay.
 "#;
 
 const FILE_HEAD: &str = "\

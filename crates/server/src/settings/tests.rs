@@ -122,6 +122,34 @@ fn a_rule_begins_closed_and_presence_opens_entering() {
 }
 
 #[test]
+fn presence_may_stand_in_a_variable() {
+    use fanfare_hub::PresenceMode;
+    let file = "[[channels]]\nmatch = \"a\"\npresence = \"${ON}\"\n";
+    for (value, expected) in [
+        ("true", Some(PresenceMode::Full)),
+        ("false", Some(PresenceMode::Off)),
+        ("count", Some(PresenceMode::Count)),
+        ("yes", None),
+    ] {
+        let settings = Settings::load(Sources { environment: variables(&[("ON", value)]), ..sources(file) });
+        let found = settings.ok().map(|settings| settings.config.rules.iter().next().expect("one").presence);
+        assert_eq!(found, expected, "{value}");
+    }
+    assert_eq!(refused("[[channels]]\nmatch = \"a\"\npresence = \"true\"\n")[0].hint, "write true without quotes");
+}
+
+#[test]
+fn the_time_of_a_rate_has_a_bound() {
+    let file = |rate: &str| format!("[[channels]]\nmatch = \"a\"\nrate = {rate:?}\n");
+    let rate = |text: &str| load(&file(text)).config.rules.iter().next().expect("one").rate;
+    assert_eq!(rate("1/365d"), Some((1, 31_536_000_000)));
+    for text in ["1/366d", "1/213503982334d"] {
+        let problems = refused(&file(text));
+        assert_eq!((problems.len(), problems[0].hint.as_str()), (1, "the most is 365d"), "{text}");
+    }
+}
+
+#[test]
 fn rules_remember_the_lines_of_their_options() {
     let settings =
         load("# first\n\n[[channels]]\nmatch = \"a:*\"\n# why\npublish = [\n  \"authenticated\",\n  \"hook\",\n]\n");
@@ -152,6 +180,25 @@ fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
     assert!(!format!("{settings:?}").contains("0123456789"), "Debug hides keys");
 }
 
+/// A rotated key may do what the old one might, no more.
+#[test]
+fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {
+    let file = "[api_keys]\nnews = { key = \"of-the-file-0123456789\", commands = [\"publish\"], channels = [\"news:**\"] }\n\
+                dev = { key = \"dev-of-the-file-01234\", commands = [\"info\"] }\n";
+    let environment = variables(&[("FANFARE__API_KEYS__NEWS", "of-the-environment-01")]);
+    let dev_key = Some((Source::Flag("--api-key".into()), "of-the-flag-0123456789".to_owned()));
+    let settings = Settings::load(Sources { environment, dev_key, ..sources(file) });
+    let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
+    let of = |name: &str| settings.api_keys.iter().find(|key| key.name == name).expect("it is there");
+    let (news, dev) = (of("news"), of("dev"));
+    assert_eq!((news.keys.len(), news.keys[0].expose()), (1, "of-the-environment-01"));
+    assert_eq!(news.commands, Some(vec![fanfare_wire::native::app::Kind::Publish]));
+    assert_eq!(news.channels, Some(vec![fanfare_hub::Pattern::new("news:**").expect("a pattern")]));
+    assert_eq!(news.at, Source::Environment("FANFARE__API_KEYS__NEWS".into()));
+    assert_eq!((dev.keys[0].expose(), dev.commands.as_deref().map(<[_]>::len)), ("of-the-flag-0123456789", Some(1)));
+    assert_eq!(settings.config.api_keys.len(), 2);
+}
+
 /// Whatever is wrong with a key, what was written is not repeated.
 #[test]
 fn no_problem_repeats_a_key() {
@@ -169,14 +216,43 @@ fn no_problem_repeats_a_key() {
         "api_keys = \"hunter2hunter2hunter2\"\n",
         "secret = \"hunter2hunter2hunter2\"\n",
         "[auth]\njwt_secret = \"hunter2hunter2hunter2\"\n",
+        "[auth]\njwt_secret = [\"hunter2hunter2hunter2\"]\n",
+        "api_keys.backend = \"hunter2hunter2hunter2\n",
+        "api_keys = { backend = \"hunter2hunter2hunter2 }\n",
+        "api_keys = { backend = hunter2hunter2hunter2 }\n",
+        "[api_keys]\nbackend = [\n  \"aaaaaaaaaaaaaaaaaa\",\n  \"hunter2hunter2hunter2\n]\n",
+        "[api_keys]\nbackend = [\n  hunter2hunter2hunter2==,\n]\n",
+        "[api_keys]\nbackend = hunter2hunter2hunter2\n",
+        "[api_keys]\nbackend: hunter2hunter2hunter2\n",
+        "[api_keys]\nshards = \"hunter2hunter2hunter2\n",
+        "[ api_keys ]\nbackend = { key = 'hunter2hunter2hunter2 }\n",
+        "[api_keys]\nbackend = \"hunter2hunter2${hunter2 3}\"\n",
+        "[api_keys]\nbackend = \"hunter2hunter2${UNSET\"\n",
+        "[api_keys]\nbackend = \"hunter2hunter2${UNSET}\"\n",
+        "[apikeys]\nbackend = [\"hunter2hunter2hunter2\"]\n",
+        "APIKEYS.backend = \"hunter2hunter2hunter2\"\n",
+        "[[apikeys]]\nbackend = \"hunter2hunter2hunter2\"\n",
+        "hunter2hunter2hunter2\n",
     ];
     for file in files {
         let problems = Problems(refused(file)).to_string();
         assert!(!problems.contains(SECRET), "{file}\n{problems}");
     }
-    let environment = variables(&[("FANFARE__API_KEY", "hunter2hunter2hunter2"), ("FANFARE__API_KEYS__A", "hunter2")]);
-    let problems = Settings::load(Sources { environment, ..sources("") }).expect_err("wrong").to_string();
-    assert!(!problems.contains(SECRET), "{problems}");
+    let names = [
+        "FANFARE__API_KEY",
+        "FANFARE__API_KEYS",
+        "FANFARE__API_KEYS__A",
+        "FANFARE__API_KEYS_BACKEND",
+        "FANFARE__APIKEYS__BACKEND",
+        "FANFARE__BACKEND",
+        "FANFARE__LIMITS",
+        "FANFARE__HOOKS__AUTH",
+    ];
+    for name in names {
+        let environment = variables(&[(name, "hunter2")]);
+        let problems = Settings::load(Sources { environment, ..sources("") }).expect_err("wrong").to_string();
+        assert!(!problems.contains(SECRET) && problems.contains(name), "{problems}");
+    }
 }
 
 #[test]
@@ -355,4 +431,18 @@ proptest! {
             }
         }
     }
+}
+
+/// A file with a rule for each tenant is read while somebody waits.
+#[test]
+fn a_thousand_rules_are_checked_and_what_is_wrong_among_them_is_found() {
+    let rule =
+        |pattern: &str, subscribe: &str| format!("[[channels]]\nmatch = {pattern:?}\nsubscribe = {subscribe:?}\n");
+    let mut file: String = (0..1000).map(|at| rule(&format!("tenant{at}:*"), "anyone")).collect();
+    file.push_str(&rule("**", "nobody"));
+    assert_eq!(load(&file).warnings(), []);
+    file.push_str(&rule("tenant7:*", "anyone"));
+    let problems = refused(&file);
+    assert_eq!(problems.len(), 1, "{}", Problems(problems));
+    assert!(problems[0].problem.contains("\"tenant7:*\" (f.toml:23)"), "{}", problems[0]);
 }

@@ -6,7 +6,9 @@
 //! switch too, as every text of the environment may. A variable that is not set is told here, and its value is
 //! [`Raw::Unknown`] from then on: the rest of the file is read as if nothing had happened.
 
+use super::channels::is_rule_option;
 use super::problem::{Problem, Severity, Source};
+use super::table::{SECTIONS, Setting};
 use super::units::Wrong;
 use std::ops::Range;
 use std::sync::Arc;
@@ -136,7 +138,8 @@ impl File<'_> {
                 }
                 Err(Wrong { problem, hint }) => {
                     let allowed = "${NAME} of a variable that is set".to_owned();
-                    let (at, key, value) = (at.clone(), key.to_owned(), Some(shown.clone()));
+                    let is_shown = Setting::of(key).is_some() || !looks_secret(key) || is_one_variable(text);
+                    let (at, key, value) = (at.clone(), key.to_owned(), is_shown.then(|| shown.clone()));
                     self.problems.push(Problem { severity: Severity::Error, at, key, value, problem, allowed, hint });
                     Raw::Unknown
                 }
@@ -182,9 +185,9 @@ impl File<'_> {
             let name_on = &rest[start + 2..];
             let end = name_on.find('}').ok_or_else(|| plain("`${` is not closed by a `}`".to_owned()))?;
             let name = &name_on[..end];
-            let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            if !is_name {
-                let problem = format!("{name:?} is no name of a variable: letters, digits and _ only, no defaults");
+            if !is_name(name) {
+                let what = if looks_secret(key) { "what stands in `${…}`".to_owned() } else { format!("{name:?}") };
+                let problem = format!("{what} is no name of a variable: letters, digits and _ only, no defaults");
                 return Err(plain(problem));
             }
             match (self.variables)(name) {
@@ -214,29 +217,44 @@ impl File<'_> {
         let start = self.text[..offset].rfind('\n').map_or(0, |at| at + 1);
         let line = self.text[start..].lines().next().unwrap_or_default().trim();
         let section = self.text[..offset].lines().rev().find(|line| line.trim_start().starts_with('['));
+        let section = section.map_or("", |line| {
+            let name = line.trim_start().trim_start_matches('[');
+            name.split(']').next().unwrap_or_default().trim()
+        });
         let (key, value) = match line.split_once('=') {
             Some((key, value)) => (key.trim(), value.trim()),
             None => (line, ""),
         };
-        let is_secret = section.is_some_and(|section| section.contains("api_keys")) || looks_secret(key);
+        let whole = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+        // Of any other line nobody knows whether it is, or has, a part of a secret.
+        let is_shown = Setting::of(&whole).is_some() || is_rule_option(&whole);
+        let is_header = SECTIONS.iter().any(|(name, _)| !name.is_empty() && line == format!("[{name}]"));
         let message = error.message();
-        let is_bare = value.starts_with(|c: char| c.is_alphabetic());
+        let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let is_bare = value.starts_with(|c: char| c.is_alphabetic()) && key.chars().all(is_key);
         let hint = if message.contains("duplicate") {
             "every key stands once; a list of rules is written as several [[channels]]".to_owned()
-        } else if is_bare && is_secret {
-            format!("write {key} = \"…\", in quotes")
-        } else if is_bare {
+        } else if is_bare && is_shown {
             format!("write {key} = {:?}", value.split('#').next().unwrap_or_default().trim())
-        } else if value.contains('\'') || value.contains('"') {
+        } else if is_bare {
+            "write the text in quotes: name = \"…\"".to_owned()
+        } else if line.contains('\'') || line.contains('"') {
             "look for a quote or a bracket that is not closed, on this line or the one before".to_owned()
         } else {
             "texts stand in quotes: key = \"value\"; lists in brackets: key = [\"a\", \"b\"]".to_owned()
         };
+        let is_in_keys = whole.strip_prefix("api_keys").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         Problem {
             severity: Severity::Error,
             at: self.at(offset),
-            key: if key.is_empty() { "the file's syntax".to_owned() } else { key.to_owned() },
-            value: (!is_secret && !value.is_empty()).then(|| value.chars().take(60).collect()),
+            key: if is_shown || is_header {
+                key.to_owned()
+            } else if is_in_keys {
+                "api_keys".to_owned()
+            } else {
+                "the file's syntax".to_owned()
+            },
+            value: (is_shown && !value.is_empty()).then(|| value.chars().take(60).collect()),
             problem: if is_bare {
                 "a text stands without quotes".to_owned()
             } else {
@@ -248,8 +266,17 @@ impl File<'_> {
     }
 }
 
-/// Whether the value of this key might be one that nobody should read over a shoulder.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Whether it is the name of a variable, and nothing of a value beside it.
+fn is_one_variable(text: &str) -> bool {
+    text.strip_prefix("${").and_then(|text| text.strip_suffix('}')).is_some_and(is_name)
+}
+
+/// Whether the value of this key, with all that is around it, might be one that nobody should read over a shoulder.
 pub(super) fn looks_secret(key: &str) -> bool {
-    ["secret", "token", "password"].iter().any(|word| key.contains(word)) && !key.ends_with("_file")
-        || key.ends_with("key")
+    let key = key.to_lowercase();
+    ["key", "secret", "token", "password"].iter().any(|word| key.contains(word)) && !key.ends_with("_file")
 }

@@ -27,8 +27,8 @@ const HEADERS_MAX: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 /// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 256 << 10;
-/// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Where requests lead. The same on every shard.
 #[derive(Clone)]
@@ -76,6 +76,17 @@ pub(crate) struct Granted<'a> {
 }
 
 impl Routes {
+    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of HTTP/1.0
+    /// is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
+    pub(crate) fn is_upgrade<'h>(
+        &self,
+        http11: bool,
+        path: &str,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) -> bool {
+        http11 && is_upgrade(headers) && !self.is_api(path)
+    }
+
     /// Judges an upgrade request.
     pub(crate) fn upgrade<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         self.grant(config, request).map_err(|refused| {
@@ -264,7 +275,7 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
         return Some(Progress::Http);
     }
     if HTTP2_PREFACE.starts_with(read) {
-        return None; // cut before its end it would be a request line with an unknown version
+        return None; // to HTTP it goes whole: what waits for the rest is bounded here alone
     }
     let max = shell.config.head_bytes_max;
     let refuse = |status, reason: String| Some(Progress::Refuse(Refused::because(status, reason)));
@@ -273,12 +284,12 @@ fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
     match request.parse(read) {
         Ok(httparse::Status::Complete(len)) if len <= max => {
             let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
-            if !is_upgrade(headers.iter().copied()) {
-                return Some(Progress::Http);
-            }
             let target = origin_form(request.path.unwrap_or("/"));
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
+            if !routes.is_upgrade(http_minor == 1, path, headers.iter().copied()) {
+                return Some(Progress::Http);
+            }
             let request = UpgradeRequest { method, http_minor, path, headers: &headers };
             match routes.upgrade(&shell.config, &request) {
                 Ok(granted) => {

@@ -24,7 +24,7 @@ use crate::watch::logs;
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Note, Noted, Now, Opened,
-    Outbox, Push, Rules, Shard, ShardId, WireId,
+    Outbox, Push, Request, Rules, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
@@ -38,7 +38,7 @@ use corked::Corked;
 use flush::Dirty;
 use socket::WriteHalf;
 
-pub(crate) use accept::{Granted, Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use accept::{Granted, HTTP2_PREFACE, Refused, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use app::Asking;
 pub(crate) use drain::{Meeting, Parted};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
@@ -120,6 +120,8 @@ struct Connection {
     held: bool,
     /// Not read: it is answered faster than it reads.
     choked: bool,
+    /// Commands of its last message that came behind the one that made it held or choked. Looked at before any other byte.
+    unread: Option<Box<[Request]>>,
     /// The goodbye is in the outbox; what comes now is not looked at.
     closing: bool,
     /// The reader, where it waits for something else than bytes.
@@ -222,6 +224,7 @@ impl Shell {
             blocked: false,
             held: false,
             choked: false,
+            unread: None,
             closing: false,
             reader: None,
         });
@@ -260,13 +263,36 @@ impl Shell {
             self.answer(id, websocket::frame(opcode, &turn.answer[start..end]));
             start = end;
         }
-        for request in turn.requests.drain(..) {
-            self.act(now, Input::Command { conn: id, request });
-        }
+        self.commands(now, id, &mut turn.requests);
         if let Some(reason) = turn.close {
             self.act(now, Input::Close { conn: id, reason });
         }
         self.settle(now);
+    }
+
+    /// Takes commands of one message through the hub. One that has asked for more than it reads is not asked further: else one
+    /// array of short commands could ask for a page each, however much waits already.
+    fn commands(&mut self, now: Now, id: ConnId, requests: &mut Vec<Request>) {
+        let mut requests = requests.drain(..);
+        while let Some(request) = requests.next() {
+            self.act(now, Input::Command { conn: id, request });
+            if requests.len() > 0
+                && let Some(conn) = self.conn(id)
+                && (conn.held || conn.choked)
+            {
+                conn.unread = Some(requests.collect());
+                return;
+            }
+        }
+    }
+
+    /// Goes on with commands that were left unread. True where there were any: more may be left.
+    fn unread(&mut self, id: ConnId) -> bool {
+        let Some(unread) = self.conn(id).and_then(|conn| conn.unread.take()) else { return false };
+        let now = self.now();
+        self.commands(now, id, &mut unread.into_vec());
+        self.settle(now);
+        true
     }
 
     /// Takes an input through the hub, and whatever follows from it.

@@ -84,6 +84,9 @@ impl Reader {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        if shell.unread(self.id) {
+            return Poll::Ready(Turn::More);
+        }
         if !self.stash.is_empty() {
             let mut stash = std::mem::take(&mut self.stash);
             let now = shell.now();

@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE as TYPE};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Bound {
         let body = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router) => {}
+                    () = accept(listener, router, IDLE) => {}
                     _ = stopped => {}
                 }
             });
@@ -114,18 +114,18 @@ impl Drop for AdminServer {
     }
 }
 
-async fn accept(listener: Listener, router: Router) {
+async fn accept(listener: Listener, router: Router, idle: Duration) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => loop {
-                serve(listener.accept().await.map(|(socket, _)| socket), &room, &router).await;
+                serve(listener.accept().await.map(|(socket, _)| socket), &room, &router, idle).await;
             },
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
         Listener::Unix(listener, _file) => match UnixListener::from_std(listener) {
             Ok(listener) => loop {
-                serve(listener.accept().await.map(|(socket, _)| socket), &room, &router).await;
+                serve(listener.accept().await.map(|(socket, _)| socket), &room, &router, idle).await;
             },
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
@@ -137,6 +137,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     accepted: io::Result<S>,
     room: &Arc<Semaphore>,
     router: &Router,
+    idle: Duration,
 ) {
     let socket = match accepted {
         Ok(socket) => socket,
@@ -146,12 +147,38 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = router.clone().map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
     tokio::spawn(async move {
         let _place = place;
-        let mut server = auto::Builder::new(TokioExecutor::new());
-        server.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-        server.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE);
+        // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for the first
+        // bytes, and who sent none kept a place for ever.
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).half_close(true).header_read_timeout(idle);
         let served = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)).await;
         if let Err(error) = served {
-            tracing::debug!(error, "a connection to the admin port ended early");
+            tracing::debug!(%error, "a connection to the admin port ended early");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    /// Whoever takes all the places and says nothing gets none for long.
+    #[tokio::test]
+    async fn silent_connections_do_not_keep_probes_out() {
+        let bound = Bound::at(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
+        tokio::spawn(accept(bound.listener, health(), Duration::from_millis(200)));
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        probe.shutdown().await.unwrap(); // a probe that is done with asking still reads
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
 }

@@ -395,8 +395,12 @@ impl<W: Write> Line<'_, W> {
 fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(line);
     for secret in secrets {
-        while let Some(at) = memchr::memmem::find(&out, secret.as_bytes()) {
+        // On from behind the blot, which may hold the secret itself.
+        let mut searched = 0;
+        while let Some(at) = memchr::memmem::find(&out[searched..], secret.as_bytes()) {
+            let at = searched + at;
             out = Cow::Owned([&out[..at], BLOT, &out[at + secret.len()..]].concat());
+            searched = at + BLOT.len();
         }
     }
     let mut cuts = Vec::new();
@@ -494,6 +498,13 @@ mod tests {
         for (line, expected) in rows {
             let expected = if expected.is_empty() { line.clone() } else { expected };
             assert_eq!(String::from_utf8_lossy(&redact(line.as_bytes(), &secrets)), expected);
+        }
+        // A secret that the blot holds is blotted out once, and then it is done.
+        for (secret, line, expected) in [
+            ("redacted", "redacted, redacted", "[redacted], [redacted]"),
+            ("[redacted]", "a [redacted] b", "a [redacted] b"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&redact(line.as_bytes(), &[secret.into()])), expected);
         }
     }
 

@@ -1,0 +1,48 @@
+//! Arrays of commands from one who does not read: what waits for it stays bounded, and in the end it has every answer.
+
+// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use fanfare::{AdminOn, Config, Fanfare};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+use std::io::Write;
+use support::scrape::scrape;
+use support::{Client, Server, config, patient, response, upgrade};
+
+#[test]
+fn an_array_of_one_who_does_not_read_is_answered_as_it_reads() {
+    const COMMANDS: u64 = 32;
+    let rules = Config::open().rules;
+    let builder = Fanfare::builder(()).config(Config { rules, ..config() }).admin(AdminOn::MainPort);
+    let server = Server::of(builder);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut socket = patient(socket.into());
+    socket.write_all(&upgrade(server.address, "/v1/ws", &["fanfare.v1"], &[])).unwrap();
+    assert_eq!(response(&mut socket).status(), 101);
+    let mut client = Client::of(socket);
+    client.text(&json!({"type": "connect", "id": "c"}).to_string());
+    client.until("connected");
+    for n in 0..100 {
+        let data = format!("{n} {}", "x".repeat(2_000));
+        client.text(&json!({"type": "publish", "id": n, "channel": "a:b", "data": data}).to_string());
+        client.until("published");
+    }
+    let ask = |id| json!({"type": "history", "id": id, "channel": "a:b", "limit": 100});
+    client.text(&json!((0..COMMANDS).map(ask).collect::<Vec<_>>()).to_string());
+    // An answer has about 210 KB, all have 6.7 MB: four times the mark of an outbox and one answer is what may wait.
+    let waiting = || scrape(server.address).sum("fanfare_outbox_bytes");
+    while waiting() < 1e6 {}
+    assert!(waiting() < 1.5e6, "{} bytes wait", waiting());
+    for id in 0..COMMANDS {
+        let answer = client.message();
+        assert_eq!((&answer["type"], &answer["id"]), (&json!("history"), &json!(id)));
+        assert_eq!(answer["publications"].as_array().map(Vec::len), Some(100));
+    }
+    client.text(&json!({"type": "history", "id": "last", "channel": "a:b", "limit": 1}).to_string());
+    assert_eq!(client.message()["id"], "last");
+}
