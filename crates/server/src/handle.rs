@@ -187,7 +187,7 @@ impl Handle {
 ///
 /// # Errors
 /// Each gives the hub's [`Error`]: `bad_request` for a name, an event or a payload that is none, `no_rule`, `too_large`,
-/// `unavailable` once the server has stopped.
+/// `unavailable` once the server has stopped, and for all but questions from when it begins to.
 impl Handle {
     /// Publishes what `data` is as JSON.
     ///

@@ -5,7 +5,7 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::api;
-use crate::shard::{Granted, HTTP2_PREFACE, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, adopt};
+use crate::shard::{Granted, HTTP2_PREFACE, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
@@ -45,21 +45,29 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 }
 
 /// Serves a connection until it ends or is upgraded.
-pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes) {
+pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, web: Web) {
     let (head_timeout, head_bytes_max) = {
         let shell = shell.borrow();
         (shell.config().head_timeout, shell.config().head_bytes_max)
     };
-    let service = service_fn(|request| answer(shell.clone(), routes.clone(), request));
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
+    let service = service_fn(|request| web.counted(is_http2, answer(shell.clone(), routes.clone(), request)));
     let io = TokioIo::new(Rewound { read, socket });
     let served = if is_http2 {
         let mut server = http2::Builder::new(Local);
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
         server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
         server.keep_alive_interval(head_timeout).keep_alive_timeout(head_timeout);
-        server.serve_connection(io, service).await
+        let mut serving = std::pin::pin!(server.serve_connection(io, service));
+        tokio::select! {
+            biased; // what has come is read first
+            served = serving.as_mut() => served,
+            () = web.ending() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
     } else {
         let mut server = http1::Builder::new();
         // Who sends the end of its half with the request still reads the answer.

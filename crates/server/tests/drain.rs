@@ -1,19 +1,20 @@
 //! The end of a server, seen by those who are connected to it: what was acknowledged has been heard by all of them, what was
 //! taken in is answered, and everybody is told when to come back, each at another time; then a successor on the same port
-//! takes them up.
+//! takes them up. The application's side too: what its HTTP API acknowledges while the server ends, and its connections.
 
 mod support;
 
-use fanfare::{Config, Publish, Running};
+use fanfare::hub::ErrorCode;
+use fanfare::{ApiKey, Config, Publish, Running};
 use fanfare_client::core::{Event, State};
 use fanfare_client::{Client as RealClient, Subscribe, Subscription};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use support::{Client, DEADLINE, Frame, Server, config, rules};
+use support::{Client, DEADLINE, Frame, Response, Server, config, connect, response, rules};
 use tokio::sync::Semaphore;
 
 const CHANNEL: &str = "news:of-the-day";
@@ -103,6 +104,141 @@ fn what_is_acknowledged_was_heard_by_all_and_what_was_taken_in_is_answered() {
         assert!(*first < window_ms / 4 && *last >= window_ms * 3 / 4 && *last < window_ms, "{delays:?}");
         assert!(delays.len() > SUBSCRIBERS * 9 / 10, "{delays:?}");
     }
+}
+
+const KEY: &str = "key-of-the-application";
+const HTTP_PUBLISHERS: usize = 12;
+
+fn api_config() -> Config {
+    let key = ApiKey::new("backend", KEY).expect("a key");
+    Config { rules: rules(1_000_000), drain_window: WINDOW, api_keys: vec![key], ..config() }
+}
+
+/// Asks once on a connection that is kept alive.
+fn call(socket: &mut TcpStream, command: &str, body: &str) -> Response {
+    let len = body.len();
+    let request = format!(
+        "POST /api/v1/{command} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\
+         Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}"
+    );
+    socket.write_all(request.as_bytes()).expect("the server reads");
+    response(socket)
+}
+
+/// Publishes over HTTP until an answer says that the connection ends, and each request must have one; the offsets that were
+/// acknowledged.
+fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> {
+    let mut socket = connect(address);
+    let body = json!({"channel": CHANNEL, "data": 1}).to_string();
+    let mut offsets = Vec::new();
+    loop {
+        let answer = call(&mut socket, "publish", &body);
+        let said: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        match answer.status() {
+            200 => offsets.push(said["offset"].as_u64().expect("an offset")),
+            503 => assert_eq!(said["code"], "unavailable", "{said}"),
+            _ => panic!("{}{said}", answer.head),
+        }
+        if offsets.len() == 20 {
+            let _ = going.send(()); // told again by a 503 that follows, when nobody listens any more
+        }
+        if answer.header("connection") == Some("close") {
+            return offsets;
+        }
+    }
+}
+
+#[test]
+fn what_the_application_is_told_is_published_was_heard_and_no_request_is_cut() {
+    for round in 0..5 {
+        let server = Server::native(api_config());
+        let address = server.address;
+        let mut subscriber = Client::connected(address);
+        subscriber.follow(CHANNEL);
+        let subscriber = std::thread::spawn(move || to_the_end(&mut subscriber).offsets);
+        let (going, is_going) = mpsc::channel();
+        let publishing = |_| {
+            let going = going.clone();
+            std::thread::spawn(move || publish_over_http(address, &going))
+        };
+        let publishers: Vec<_> = (0..HTTP_PUBLISHERS).map(publishing).collect();
+        (0..HTTP_PUBLISHERS).for_each(|_| is_going.recv().expect("a publisher"));
+        server.drain();
+        let heard: BTreeSet<u64> = subscriber.join().expect("no panic").into_iter().collect();
+        let acknowledged: BTreeSet<u64> =
+            publishers.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        let lost: Vec<_> = acknowledged.difference(&heard).collect();
+        assert!(
+            lost.is_empty(),
+            "round {round}: of {} acknowledged, {} lost: {lost:?}",
+            acknowledged.len(),
+            lost.len()
+        );
+    }
+}
+
+/// With nobody else connected: what waits for a page of the program's own is the only thing that is waited for.
+#[test]
+fn a_request_under_way_is_answered_and_its_connection_closed() {
+    let (asked, is_asked) = mpsc::channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let waiting = gate.clone();
+    let page = move || async move {
+        asked.send(()).expect("the test listens");
+        drop(waiting.acquire().await);
+        "slow"
+    };
+    // One shard: its listener is closed once it has begun to drain, so that an attempt to connect can tell.
+    let builder = support::native::builder(Config { shards: 1, ..config() });
+    let server = Server::of(builder.fallback(axum::Router::new().route("/slow", axum::routing::get(page))));
+    let address = server.address;
+    let asking = std::thread::spawn(move || {
+        let mut socket = connect(address);
+        socket.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").expect("the server reads");
+        let answer = response(&mut socket);
+        assert_eq!((answer.status(), answer.body.as_str(), answer.header("connection")), (200, "slow", Some("close")));
+        assert_eq!(std::io::Read::read(&mut socket, &mut [0]).expect("an end"), 0);
+    });
+    is_asked.recv().expect("the page");
+    let opening = std::thread::spawn(move || {
+        while TcpStream::connect(address).is_ok() {}
+        gate.add_permits(1);
+    });
+    server.drain();
+    opening.join().expect("no panic");
+    asking.join().expect("answered");
+}
+
+/// A program that the server is a part of is answered until the end, and what it asks for then is not done in silence.
+#[tokio::test]
+async fn a_server_that_ends_answers_the_program_and_takes_in_no_more() {
+    let server = support::native::builder(Config { drain_window: WINDOW, ..config() }).build().expect("good settings");
+    let hub = server.handle();
+    let running =
+        server.start(&["127.0.0.1:0".parse::<SocketAddr>().expect("an address").into()]).expect("a free port");
+    let position = hub.publish(CHANNEL, &1).await.expect("published").position;
+    // It says nothing to the close, so the server is there until it goes.
+    let mut client = Client::connected(running.tcp_address().expect("TCP"));
+    let draining = tokio::spawn(running.drain());
+    let client = tokio::task::spawn_blocking(move || {
+        to_the_end(&mut client);
+        client
+    });
+    let client = within(client).await.expect("sent away");
+    for refused in [
+        hub.publish(CHANNEL, &2).await.map(drop),
+        hub.signal(CHANNEL, "e", &2).await,
+        hub.remove_history(CHANNEL).await,
+    ] {
+        assert_eq!(refused.expect_err("it ends").code, ErrorCode::Unavailable);
+    }
+    let all = hub.broadcast(&[CHANNEL, "news:else"], &2).await.expect("answers");
+    assert!(all.iter().all(|one| one.as_ref().is_err_and(|e| e.code == ErrorCode::Unavailable)), "{all:?}");
+    let history = hub.history(CHANNEL, 10).await.expect("questions are answered");
+    assert_eq!(history.publications.iter().map(|p| p.offset).collect::<Vec<_>>(), [position.offset]);
+    drop(client);
+    within(draining).await.expect("no panic").expect("a clean end");
+    assert_eq!(hub.publish(CHANNEL, &3).await.expect_err("it has ended").code, ErrorCode::Unavailable);
 }
 
 /// Before the drain there is the delay, in which nothing is refused. (That everything is served meanwhile is seen on the

@@ -179,7 +179,7 @@ async fn who_finds_no_room_is_refused_or_waits() {
 }
 
 #[tokio::test]
-async fn a_server_that_drains_answers_until_it_has_ended() {
+async fn a_server_that_drains_answers_until_it_has_ended_and_takes_in_nothing_more() {
     let (running, hub, _) = serve();
     let address = running.tcp_address().expect("TCP");
     let mut clients: Vec<_> = (0..4).map(|n| support::Client::join(address, &n.to_string(), "r")).collect();
@@ -189,7 +189,8 @@ async fn a_server_that_drains_answers_until_it_has_ended() {
     }
     // Nobody has answered the goodbye: the shards wait for them.
     for n in 0..4 * shards() {
-        hub.publish(&format!("chat:{n}"), "still here").await.expect("published");
+        let refused = hub.publish(&format!("chat:{n}"), "still here").await.expect_err("nobody would hear of it");
+        assert_eq!(refused.code, ErrorCode::Unavailable);
     }
     assert_eq!(hub.info().await.expect("told").sessions, 0);
     drop(clients);

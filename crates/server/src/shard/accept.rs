@@ -5,7 +5,7 @@
 //! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket};
+use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket, Web};
 use crate::api::CurrentApi;
 use crate::http;
 use crate::listen::{Listener, SocketFile};
@@ -164,7 +164,8 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     loop {
         match listener.accept().await {
             Ok(socket) => {
-                tokio::task::spawn_local(begin(shell.clone(), socket, routes.clone()));
+                let web = Web::accepted(&shell);
+                tokio::task::spawn_local(begin(shell.clone(), socket, routes.clone(), web));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -187,7 +188,7 @@ enum Head {
     Gone,
 }
 
-async fn begin(shell: Shared, mut socket: Socket, routes: Routes) {
+async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
     let _fatal = Fatal;
     socket.set_nodelay();
     let head_timeout = shell.borrow().config.head_timeout;
@@ -204,7 +205,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes) {
         Head::Gone => {}
         Head::Upgraded(wire, rest) => adopt(&shell, socket, wire, rest),
         Head::Http(read) => {
-            tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes));
+            tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes, web));
         }
         Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
     }

@@ -2,6 +2,9 @@
 //!
 //! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so what waits in
 //! the queue and in the hub together is bounded. After a slice of a batch the runtime looks for other work, and writes.
+//!
+//! A shard that ends still answers questions, and what it has taken; it takes nothing more that changes anything
+//! (`drain`): those who are connected might not hear of it.
 
 use super::{Shared, Shell};
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
@@ -57,6 +60,21 @@ pub(super) async fn take(shared: &Shared, asking: Asking) {
     }
 }
 
+/// False for what only asks.
+fn changes(command: &AppCommand) -> bool {
+    match command {
+        AppCommand::Publish { .. }
+        | AppCommand::Signal(_)
+        | AppCommand::HistoryRemove { .. }
+        | AppCommand::Subscribe { .. }
+        | AppCommand::Unsubscribe { .. }
+        | AppCommand::Disconnect { .. } => true,
+        AppCommand::History { .. } | AppCommand::Presence { .. } | AppCommand::Channels { .. } | AppCommand::Info => {
+            false
+        }
+    }
+}
+
 /// A place in a batch. The hub gives it back as it was.
 fn token(slot: usize, place: usize) -> AppToken {
     AppToken((slot as u64) << 32 | place as u64)
@@ -71,6 +89,13 @@ impl Shell {
     }
 
     fn ask(&mut self, now: Now, token: AppToken, command: AppCommand) {
+        if self.deaf && changes(&command) {
+            let error = Error::new(
+                ErrorCode::Unavailable,
+                "the server is stopping and takes in nothing more; nothing was done",
+            );
+            return self.answered(token, AppAnswer::Error(error));
+        }
         self.act(now, Input::App { token, command });
     }
 

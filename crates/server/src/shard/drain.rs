@@ -3,13 +3,14 @@
 //!
 //! Each step ends on all shards before the next begins, since what one takes in may concern clients of another:
 //!
-//! 1. *deaf*: nothing is accepted and no command is read any more;
+//! 1. *deaf*: nothing is accepted and no command is read any more, and none of the application is taken that changes
+//!    anything: it is `unavailable` (`app`);
 //! 2. *answered*: what was taken in has its answer, so all homes have done their part;
 //! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs: every
 //!    delivery has arrived, and is fanned out;
 //!
 //! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and the shard
-//! waits until its connections have gone, and those of the others. The steps take milliseconds; a handler that is asked, or
+//! waits until its connections have gone, and those of the others, and requests over HTTP have their answers (`web`). The steps take milliseconds; a handler that is asked, or
 //! a shard that hangs, is given its deadline or `close_timeout`, and the end another one.
 
 use super::{Shared, Shell};
@@ -109,7 +110,7 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> 
     let unanswered = shell.borrow().hub.outstanding();
     {
         let mut shell = shell.borrow_mut();
-        shell.deaf = true;
+        shell.go_deaf();
         shell.draining = true;
         let now = shell.now();
         shell.send_away(now);
@@ -119,7 +120,9 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> 
     // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
     let others = Arc::downgrade(&alive);
     drop(alive);
-    while others.strong_count() > 0 {
+    let end = words.begin + config.close_timeout;
+    // Who asks over HTTP meanwhile is still answered.
+    while others.strong_count() > 0 || shell.borrow().web_left().0 > 0 && Instant::now() < end {
         words.say(meeting);
         sleep(LOOK).await;
     }
@@ -146,16 +149,17 @@ impl Words {
     }
 }
 
-/// Waits until the connections have gone, for so long; how many did not go by themselves. (Each is given the same time by
+/// Waits until the connections have gone, those of HTTP that are answered too, for so long; how many did not go by themselves. (Each is given the same time by
 /// its reader; what is left here has not even come to that.)
 async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, words: &mut Words) -> usize {
     let end = Instant::now() + patience;
     loop {
         let left = shell.borrow().readers;
+        let (answering, lingering) = shell.borrow().web_left();
         words.say(meeting);
         meeting.leave(me, left);
-        if left == 0 || Instant::now() >= end {
-            let (shard, connections) = (me.0, shell.borrow().cut_off + left);
+        if left + answering + lingering == 0 || Instant::now() >= end {
+            let (shard, connections) = (me.0, shell.borrow().cut_off + left + answering);
             if connections > 0 {
                 tracing::warn!(shard, connections, "drained; these did not go within {patience:?} and are cut off");
             }
@@ -166,7 +170,7 @@ async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, 
 }
 
 async fn settle(shell: &Shared, meeting: &Meeting) {
-    shell.borrow_mut().deaf = true;
+    shell.borrow_mut().go_deaf();
     meeting.wait(Step::Deaf).await;
     until_settled(shell).await;
     meeting.wait(Step::Answered).await;
@@ -182,7 +186,8 @@ async fn until_settled(shell: &Shared) {
     loop {
         {
             let shell = shell.borrow();
-            if !shell.again && !shell.links.waiting() && shell.hub.is_settled() {
+            // The hub speaks for clients; what the application waits for is in `asked`.
+            if !shell.again && !shell.links.waiting() && shell.asked.is_empty() && shell.hub.is_settled() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ mod flush;
 mod peers;
 mod read;
 mod socket;
+mod web;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -42,6 +43,7 @@ pub(crate) use app::Asking;
 pub(crate) use drain::{Meeting, Parted};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};
 pub(crate) use socket::{LooseSocket, Socket};
+pub(crate) use web::Web;
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
 pub(crate) type Shared = Rc<RefCell<Shell>>;
@@ -66,6 +68,8 @@ pub(crate) struct Shell {
     corked: Corked,
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
+    /// Connections that are none of the above: HTTP, or not known yet.
+    webs: Slab<Rc<web::Known>>,
     /// Connections with something to write.
     dirty: Dirty,
     /// The hub was interrupted and wants to go on.
@@ -147,6 +151,7 @@ impl Shell {
             open: 0,
             corked: Corked::default(),
             readers: 0,
+            webs: Slab::new(),
             dirty: Dirty::default(),
             again: false,
             wake_ms: None,

@@ -1,0 +1,151 @@
+//! HTTP connections of a shard, counted so that its end can wait for them.
+//!
+//! No request that came whole goes without its answer. From when the shard is *deaf* each answer of HTTP/1 says `Connection: close`,
+//! and HTTP/2 ends in good order; who is being answered is waited for. Nobody can see whether the next request of a connection
+//! that is idle is under way, so one that was busy until just now is given [`LINGER`] to send it, and be told. One that has been idle for
+//! longer is closed with the shard.
+
+use super::{Shared, Shell};
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// For so long after its last answer a connection may have a request under way.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What the end wants to know of a connection.
+pub(super) struct Known {
+    /// Whoever answers a request has a clone, until the answer's last byte was taken.
+    busy: Arc<()>,
+    /// When it was accepted, or last answered.
+    last: Cell<Instant>,
+    /// It ends behind the answer that it has.
+    leaving: Cell<bool>,
+    /// Waits for the shard's end.
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Known {
+    fn is_busy(&self) -> bool {
+        self.leaving.get() || Arc::strong_count(&self.busy) > 1
+    }
+}
+
+/// A connection that has not been upgraded, as long as this lives.
+pub(crate) struct Web {
+    shell: Shared,
+    known: Rc<Known>,
+    slot: usize,
+}
+
+impl Web {
+    pub(super) fn accepted(shell: &Shared) -> Self {
+        let known = Rc::new(Known {
+            busy: Arc::new(()),
+            last: Cell::new(Instant::now()),
+            leaving: Cell::new(false),
+            waiting: RefCell::new(None),
+        });
+        let slot = shell.borrow_mut().webs.insert(known.clone());
+        Web { shell: shell.clone(), known, slot }
+    }
+
+    /// Counts an answer, and says with it that the connection ends where the shard does. HTTP/2 has no such header
+    /// (RFC 9113 §8.2.2): who serves it waits for [`ending`](Self::ending).
+    pub(crate) fn counted(
+        &self,
+        http2: bool,
+        answering: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'static {
+        let (shell, known, busy) = (self.shell.clone(), self.known.clone(), self.known.busy.clone());
+        async move {
+            let mut response = answering.await?;
+            known.last.set(Instant::now());
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(response);
+            }
+            if shell.borrow().deaf && !http2 {
+                known.leaving.set(true);
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
+        }
+    }
+
+    /// Returns when the shard begins to end.
+    pub(crate) async fn ending(&self) {
+        poll_fn(|cx| {
+            if self.shell.borrow().deaf {
+                self.known.leaving.set(true);
+                return Poll::Ready(());
+            }
+            *self.known.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.shell.borrow_mut().webs.remove(self.slot);
+    }
+}
+
+impl Shell {
+    /// From here on nothing is taken in any more.
+    pub(super) fn go_deaf(&mut self) {
+        self.deaf = true;
+        for (_, known) in &self.webs {
+            if let Some(waker) = known.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// How many HTTP connections are being answered, and how many may be about to ask.
+    pub(super) fn web_left(&self) -> (usize, usize) {
+        let (mut busy, mut lingering) = (0, 0);
+        for (_, known) in &self.webs {
+            if known.is_busy() {
+                known.last.set(Instant::now());
+                busy += 1;
+            } else if known.last.get().elapsed() < LINGER {
+                lingering += 1;
+            }
+        }
+        (busy, lingering)
+    }
+}
+
+/// The body of an answer that is counted.
+struct Counted {
+    body: Body,
+    _busy: Arc<()>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
