@@ -20,7 +20,8 @@ pub struct Limits {
     pub app_outstanding_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
-    /// Publications and their overhead kept as history, in all; each shard has its share, and the oldest of it goes first.
+    /// Publications and their overhead kept as history, in all, with what is known of channels that nobody uses. Each shard has
+    /// its share; beyond it such channels go first, then the oldest publications. Keys may take a quarter as much besides.
     /// Default 256 MiB.
     pub history_bytes_max: ByteCount,
     /// One page of history or catch-up. Default 256 KiB.
@@ -39,7 +40,8 @@ pub struct Limits {
     pub batch_size_max: usize,
     /// How long a batch may be gathered, in ms. Default 10 s.
     pub batch_delay_ms_max: u64,
-    /// Entries of one channel's presence beyond which only the count is told. Default 1000.
+    /// Entries of one channel's presence beyond which only the count is told; also where they take more than four pages
+    /// (`page_bytes_max`). Default 1000.
     pub presence_entries_max: usize,
     /// Bytes of one presence entry's data. Default 4 KiB.
     pub presence_bytes_max: ByteCount,

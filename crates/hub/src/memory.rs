@@ -109,7 +109,8 @@ impl MemoryStore {
             key_order: VecDeque::new(),
             key_bytes: 0,
             next_key: 0,
-            rng: Rng::new(seed),
+            // Epochs are public, and the generator can be run backwards: not to the seed, which keys the tables.
+            rng: Rng::new(hash.hash_of("epochs")),
             hash,
             bytes_max: limits.history_bytes_max,
             key_bytes_max: (limits.history_bytes_max / 4).max(KEY_BYTES_LEAST),

@@ -108,8 +108,8 @@ settings! {
         Kind::Count { min: 1, max: 1_000_000, at: Number::U32(|s| &mut s.config.limits.bad_requests_per_minute_max) },
         "Invalid messages of one connection in a minute before it is closed as abuse.";
     "limits.history_bytes_max": Kind::Bytes { min: 0, max: 1 << 40, at: |s| &mut s.config.limits.history_bytes_max },
-        "Publications kept as history in all channels together, with their overhead. Each shard has its share; the oldest goes \
-         first.";
+        "Publications kept as history in all channels together, with their overhead, and what is known of channels in no use. Each \
+         shard has its share: such channels go first, then the oldest publications.";
     "limits.page_bytes_max": Kind::Bytes { min: 4 << 10, max: 64 << 20, at: |s| &mut s.config.limits.page_bytes_max },
         "One page of history or of what a client missed.";
     "limits.link_bytes_max": Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.link_bytes_max },
