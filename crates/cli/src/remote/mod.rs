@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// Where the server is.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// Where the server is: http[s]://HOST:PORT/PATH, where port and path may be left out, or unix:PATH for a socket
+    /// Where the server is: http:// or https:// and HOST:PORT/PATH, where port and path may be left out, or unix:PATH for a socket
     #[arg(
         long,
         env = "FANFARE_URL",
