@@ -236,7 +236,7 @@ impl Plan {
 
     /// In some worlds with an application rules leave things to it, and tokens are good for a subscription. Drawn by itself.
     pub(crate) fn draw_grants(&mut self, mut rng: Rng) {
-        if !self.hooks.is_on || rng.below(2) == 0 {
+        if !self.hooks.is_on {
             return;
         }
         for rule in self.rules.iter_mut().filter(|rule| !rule.pattern.matches(CLOSED)) {
@@ -249,7 +249,7 @@ impl Plan {
                 self.hooks.publish_by_rule.push(rule.pattern.clone());
             }
         }
-        if self.hooks.hooks.connect && rng.below(3) > 0 {
+        if self.hooks.hooks.connect {
             self.hooks.grant = self.channels.get(rng.below(self.channels.len() as u64) as usize).cloned();
         }
     }
