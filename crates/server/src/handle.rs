@@ -202,7 +202,7 @@ impl Handle {
     /// # }
     /// ```
     pub async fn publish<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Result<Published, Error> {
-        self.publish_with(publication(name(channel)?, None, data)?, None).await
+        self.publish_judged(publication(name(channel)?, None, data)?, None).await
     }
 
     /// Publishes under the name of an event.
@@ -212,7 +212,7 @@ impl Handle {
         event: &str,
         data: &T,
     ) -> Result<Published, Error> {
-        self.publish_with(publication(name(channel)?, Some(event), data)?, None).await
+        self.publish_judged(publication(name(channel)?, Some(event), data)?, None).await
     }
 
     /// Publishes with a key, as binary data, or for some clients only. `Data::Json` is checked, and put on one line.
@@ -232,6 +232,11 @@ impl Handle {
         if let Data::Json(json) = &publish.data {
             publish.data = Data::Json(checked(&publish.channel, json)?);
         }
+        self.publish_judged(publish, audience).await
+    }
+
+    /// The same for a payload that has been checked.
+    async fn publish_judged(&self, publish: Publish, audience: Option<Audience>) -> Result<Published, Error> {
         published(self.put(publish_command(publish, audience)).await)
     }
 
