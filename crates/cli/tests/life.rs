@@ -307,14 +307,6 @@ fn a_process_that_may_open_few_files_is_told_so() {
     }
 }
 
-#[test]
-fn dev_without_a_file_has_nothing_to_reload_and_says_so() {
-    let mut server = Folder::new().start(&["dev", "--listen", "127.0.0.1:0"]);
-    reload(&mut server, "SIGHUP: there is nothing to reload");
-    assert_eq!(get(&server, "/healthz").0, 200);
-    assert_eq!(server.stop(), Some(0));
-}
-
 /// With a terminal of its own, which is then closed.
 #[cfg(target_os = "linux")]
 mod terminal {
@@ -323,7 +315,6 @@ mod terminal {
     use std::fs::OpenOptions;
     use std::os::fd::OwnedFd;
     use std::os::unix::ffi::OsStrExt as _;
-    use std::process::Command;
 
     /// The program as the leader of a session on a new terminal, and that terminal's other end.
     fn start(folder: &Folder, before: &[&str], words: &[&str]) -> (Server, OwnedFd) {
@@ -333,11 +324,19 @@ mod terminal {
         let name = std::ffi::OsStr::from_bytes(name.as_bytes());
         let slave = OpenOptions::new().read(true).write(true).open(name).expect("it opens");
         // `setsid --ctty` makes its standard input the session's terminal, and becomes the program.
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").args(before).arg(env!("CARGO_BIN_EXE_fanfare")).args(words);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.current_dir(folder.path("")).env_clear().env("PATH", path).stdin(slave);
-        (Server::start(&mut command), master)
+        let before = [&["setsid", "--ctty"], before].concat();
+        let mut command = folder.command_that_hears_hangups(&before, words);
+        (Server::start(command.stdin(slave)), master)
+    }
+
+    #[test]
+    fn dev_without_a_file_has_nothing_to_reload_and_says_so() {
+        let folder = Folder::new();
+        let mut command = folder.command_that_hears_hangups(&[], &["dev", "--listen", "127.0.0.1:0"]);
+        let mut server = Server::start(&mut command);
+        reload(&mut server, "SIGHUP: there is nothing to reload");
+        assert_eq!(get(&server, "/healthz").0, 200);
+        assert_eq!(server.stop(), Some(0));
     }
 
     #[test]

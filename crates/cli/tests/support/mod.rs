@@ -51,6 +51,16 @@ impl Folder {
         command
     }
 
+    /// The program that hears SIGHUP, whatever whoever runs the tests has ignored (`nohup`): that is handed down.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn command_that_hears_hangups(&self, before: &[&str], words: &[&str]) -> Command {
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").args(before).arg(env!("CARGO_BIN_EXE_fanfare")).args(words);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.current_dir(&self.0).env_clear().env("PATH", path);
+        command
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(&self, words: &[&str]) -> Said {
         Said::of(&mut self.command(words))
