@@ -115,8 +115,9 @@ pub(crate) fn listen(address: &Address, count: usize) -> io::Result<Listeners> {
             Ok(Listeners { address, sockets: sockets.into_iter().map(Listener::Tcp).collect() })
         }
         Address::Unix(path) => {
-            let first = listen_unix(path)?;
-            let file = Arc::new(SocketFile::new(path));
+            let first = bind_unix(path)?;
+            let file = Arc::new(SocketFile::new(path)); // from here on the file goes with what fails
+            first.set_nonblocking(true)?;
             let mut sockets = Vec::new();
             for _ in 1..count {
                 sockets.push(Listener::Unix(first.try_clone()?, file.clone()));
@@ -150,16 +151,14 @@ fn listen_tcp(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>>
         .collect()
 }
 
-fn listen_unix(path: &Path) -> io::Result<UnixListener> {
-    let bound = match UnixListener::bind(path) {
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
             std::fs::remove_file(path)?;
             UnixListener::bind(path)
         }
         bound => bound,
-    }?;
-    bound.set_nonblocking(true)?;
-    Ok(bound)
+    }
 }
 
 /// True for a socket that nobody listens on: its server ended without removing it.

@@ -140,22 +140,51 @@ pub struct Fanfare {
     pages: axum::Router,
 }
 
-/// A server that runs, until it is told to stop: [`drain`](Self::drain). Dropped, it goes on as long as there is a
-/// [`Handle`] to it or a [`FanfareService`] of it, and drains by itself after that.
-#[must_use = "without this nobody can stop the server, or wait for its end"]
+/// A server that runs, until it is told to stop: [`drain`](Self::drain). Dropping it stops the server too, whatever else of it is
+/// still held (a [`Handle`], a [`FanfareService`]): nothing is accepted any more, clients are told to come back, and the
+/// shards end. A drop does not wait for that.
+#[must_use = "dropping this stops the server"]
 pub struct Running {
     addresses: Vec<Address>,
     started: Started,
     reloader: Reloader,
 }
 
-/// What runs: the shards, and whoever watches them.
+/// What runs: the shards, and whoever watches them. Dropped, it stops them.
 struct Started {
     threads: Vec<JoinHandle<Parted>>,
     watch: Arc<Watch>,
+    _stop: StopWithMe,
     admin: Option<AdminServer>,
     /// Nothing comes: it ends with the last shard.
     gone: Receiver<Infallible>,
+}
+
+/// Threads of shards that wait for the word to begin. Dropped before that, none of them accepts anything: they end, and the drop
+/// waits for that, so that a start that failed leaves no thread, port or file behind.
+#[derive(Default)]
+struct Starting {
+    threads: Vec<JoinHandle<Parted>>,
+    words: Vec<oneshot::Sender<()>>,
+}
+
+impl Starting {
+    /// Lets all of them begin.
+    fn begin(mut self) -> Vec<JoinHandle<Parted>> {
+        for word in self.words.drain(..) {
+            let _ = word.send(()); // a shard that has failed since is found by `join`
+        }
+        std::mem::take(&mut self.threads)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.words.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join(); // its panic was told by its hook
+        }
+    }
 }
 
 /// Has the shards stop when it is dropped, for whoever is not there any more to say so.
@@ -259,8 +288,7 @@ impl Fanfare {
                 tokio::net::lookup_host(address).await.map_err(resolve)?.map(Address::Tcp).collect()
             }
         };
-        let mut running = self.start(&addresses)?;
-        let _stop = running.stop_with_me();
+        let mut running = self.start(&addresses)?; // stops with this future
         tokio::select! {
             () = running.gone() => running.join_blocking(), // they have ended: nothing blocks
             () = signal => running.drain().await,
@@ -335,7 +363,7 @@ impl Fanfare {
             (0..shards).map(|_| unbounded_channel()).unzip();
         let hooks = Arc::new(self.handlers.hooks());
         let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
-        let mut threads = Vec::new();
+        let mut starting = Starting::default();
         let meeting = Meeting::of(shards);
         let alive = Arc::new(());
         let (still_there, gone) = channel(1);
@@ -359,6 +387,7 @@ impl Fanfare {
             let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
             let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+            let (word, begin) = oneshot::channel();
             let still_there = still_there.clone();
             let body = move || {
                 let _still_there = still_there;
@@ -377,16 +406,20 @@ impl Fanfare {
                 let hub = Shard::new(shard, Box::new(store), now);
                 let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
-                shard::run(shell, listeners, shard_routes, Inbox { batches, control, meeting, alive }, ready)
+                let inbox = Inbox { begin, batches, control, meeting, alive };
+                shard::run(shell, listeners, shard_routes, inbox, ready)
             };
             let failed = |source| ServeError::System { what: "thread", source };
-            threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?);
+            let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?;
+            starting.threads.push(thread);
+            starting.words.push(word);
             let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
+        let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
-        Ok((routes, Started { threads, watch, admin, gone }))
+        Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))
     }
 }
 
@@ -620,7 +653,7 @@ impl Running {
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
     pub async fn drain(mut self) -> Result<(), ServeError> {
-        let (begin, _stop) = (Instant::now(), self.stop_with_me());
+        let begin = Instant::now();
         if let Some(delay) = self.leave() {
             // Slept by a thread, as whoever awaits this may be on any runtime, or one without a clock.
             let (over, is_over) = oneshot::channel::<()>();
@@ -706,11 +739,6 @@ impl Running {
             }
         }
         all
-    }
-
-    /// Tells the shards to end, and does not wait for it.
-    pub(crate) fn abandon(self) {
-        self.begin_drain();
     }
 
     /// Waits until every shard has ended.

@@ -26,7 +26,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
-/// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain).
+/// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain) or the drop of the `Running`.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -49,11 +49,12 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// A client's frames are masked (RFC 6455 §5.1); with what does not matter here.
 const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
-/// See the module's description. Ends with its last client's test.
+/// See the module's description. Dropping it stops the server.
 pub struct TestServer {
     handle: Handle,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
-    running: Option<Running>,
+    /// Stops the server when it is dropped.
+    _running: Running,
 }
 
 /// A client of a [`TestServer`]. Its methods panic, as assertions do, where what is waited for does not come.
@@ -78,7 +79,7 @@ impl Fanfare {
         self.on_manual_clock();
         let (handle, protocols) = (self.handle(), self.protocols().to_vec());
         let (_, running) = self.into_service()?;
-        Ok(TestServer { handle, protocols, running: Some(running) })
+        Ok(TestServer { handle, protocols, _running: running })
     }
 }
 
@@ -136,14 +137,6 @@ impl TestServer {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         assert!(self.handle.controls()[0].send(Control::Advance(ms, done)).is_ok(), "the server has stopped");
         is_done.await.expect("a shard that runs answers");
-    }
-}
-
-impl Drop for TestServer {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.abandon();
-        }
     }
 }
 

@@ -98,6 +98,8 @@ pub(crate) struct Shell {
     flusher: Option<Waker>,
     timer: Option<Waker>,
     counters: ShardCounters,
+    /// How often its figures were asked for.
+    figures_told: u64,
     /// Counted by the store, which the hub has.
     store_times: Rc<RefCell<StoreTimes>>,
 }
@@ -141,6 +143,7 @@ impl Shell {
         Shell {
             counters: ShardCounters::new(protocols.len()),
             store_times: Rc::default(),
+            figures_told: 0,
             hub,
             effects: Effects::new(),
             inputs: VecDeque::new(),
@@ -189,8 +192,10 @@ impl Shell {
         self.store_times = times;
     }
 
-    fn figures(&self) -> Figures {
+    fn figures(&mut self) -> Figures {
+        self.figures_told += 1;
         Figures {
+            number: self.figures_told,
             hub: self.hub.stats(),
             open: self.open,
             wires: self.counters.wires.clone(),

@@ -47,6 +47,8 @@ pub(crate) enum Control {
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
 pub(crate) struct Inbox {
+    /// The word to accept connections: it comes when all of the server stands. Gone without it: the start has failed.
+    pub(crate) begin: oneshot::Receiver<()>,
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
     /// Where the shards of the node wait for each other when they end.
@@ -124,31 +126,38 @@ pub(crate) fn run(
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
-        let Inbox { batches, mut control, meeting, alive } = inbox;
+        let Inbox { begin, batches, mut control, meeting, alive } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
         if !shell.borrow().clock.is_manual() {
             tokio::task::spawn_local(timer(shell.clone()));
         }
         tokio::task::spawn_local(hear(shell.clone(), batches));
         let accepting: io::Result<Vec<_>> = listeners.into_iter().map(accept::Accepting::new).collect();
-        let accepting: Vec<_> = match accepting {
-            Ok(listeners) => listeners
-                .into_iter()
-                .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
-                .collect(),
+        let listeners = match accepting {
+            Ok(listeners) => listeners,
             Err(error) => {
                 let _ = ready.send(Err(error));
                 return Parted::default();
             }
         };
         let _ = ready.send(Ok(())); // whoever started us may have given up
+        if begin.await.is_err() {
+            return Parted::default();
+        }
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
+            .collect();
         obey(&shell, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
-        tokio::select! {
+        let parted = tokio::select! {
             parted = drain(&shell, &meeting, alive) => parted,
             never = answer_meanwhile(&shell, &mut control) => match never {},
-        }
+        };
+        let me = shell.borrow().links.me();
+        routes.watch.ended(usize::from(me.0), shell.borrow_mut().figures());
+        parted
     })
 }
 
@@ -201,8 +210,7 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
     while let Some(control) = control.recv().await {
         match control {
             Control::Stats(answer) => {
-                let shell = shell.borrow();
-                let _ = answer.send(shell.figures()); // nobody need wait for it
+                let _ = answer.send(shell.borrow_mut().figures()); // nobody need wait for it
             }
             Control::App(asking) => app::take(shell, asking).await,
             Control::HookAnswer(token, answer) => {

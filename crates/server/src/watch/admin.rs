@@ -5,7 +5,7 @@
 //! thread and a runtime of its own, so that it answers however busy the shards are, and until the last client has gone.
 
 use super::metrics::CONTENT_TYPE;
-use super::{SHARD_PATIENCE, State, Watch};
+use super::{SHARD_PATIENCE, ShardState, State, Watch};
 use crate::listen::{Address, Listener, listen};
 use crate::server::ServeError;
 use axum::Router;
@@ -57,7 +57,7 @@ async fn ready(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
         State::Draining => return not("draining: clients are told to come back elsewhere\n".to_owned()),
         State::Ready => {}
     }
-    let silent = watch.ask_shards().await.iter().position(Option::is_none);
+    let silent = watch.ask_shards().await.iter().position(|last| last.state != ShardState::Answering);
     match silent {
         Some(shard) => not(format!("shard {shard} did not answer within {} s\n", SHARD_PATIENCE.as_secs())),
         None => ([(CACHE_CONTROL, "no-store")], "ready\n").into_response(),

@@ -213,6 +213,8 @@ impl ShardCounters {
 /// What a shard tells when it is asked how it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
+    /// How often the shard had been asked before: of two answers the one with more is the newer.
+    pub(crate) number: u64,
     pub(crate) hub: Stats,
     pub(crate) open: usize,
     pub(crate) wires: Vec<WireCounts>,

@@ -6,7 +6,7 @@
 
 use super::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
 use super::logs;
-use super::{HOOK_RESULTS, HOOKS, State, Watch};
+use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
 use fanfare_hub::{Counts, ERRORS};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -48,8 +48,8 @@ enum Kind {
 /// What all samples are made of.
 pub(crate) struct Scrape {
     protocols: Vec<&'static str>,
-    /// By shard; `None` for one that did not answer.
-    shards: Vec<Option<Figures>>,
+    /// By shard, as far as it is known.
+    shards: Vec<Last>,
     state: State,
     started: SystemTime,
     hooks: Vec<(Histogram, [u64; HOOK_RESULTS.len()])>,
@@ -88,25 +88,30 @@ impl Samples {
 }
 
 impl Scrape {
-    fn answering(&self) -> impl Iterator<Item = (usize, &Figures)> {
-        self.shards.iter().enumerate().filter_map(|(shard, figures)| Some((shard, figures.as_ref()?)))
+    /// Shards with what they told last: of one that is silent, or has ended, its totals stay what they were.
+    fn known(&self) -> impl Iterator<Item = (usize, &Figures)> {
+        self.shards.iter().enumerate().filter_map(|(shard, last)| Some((shard, last.figures.as_ref()?)))
+    }
+
+    fn in_state(&self, state: ShardState) -> u64 {
+        self.shards.iter().filter(|last| last.state == state).count() as u64
     }
 
     /// A number of each shard.
     fn per_shard(&self, out: &mut Samples, value: impl Fn(&Figures) -> u64) {
-        self.answering().for_each(|(shard, figures)| out.whole(&[&shard], value(figures)));
+        self.known().for_each(|(shard, figures)| out.whole(&[&shard], value(figures)));
     }
 
     /// A number of all shards together, with these labels.
     fn sum(&self, out: &mut Samples, labels: &[&dyn fmt::Display], value: impl Fn(&Counts) -> u64) {
-        out.whole(labels, self.answering().map(|(_, figures)| value(&figures.hub.counts)).sum());
+        out.whole(labels, self.known().map(|(_, figures)| value(&figures.hub.counts)).sum());
     }
 
     /// A number of each protocol, over all shards.
     fn per_protocol(&self, out: &mut Samples, value: impl Fn(&WireCounts) -> u64) {
         for (wire, protocol) in self.protocols.iter().enumerate() {
             let of = |(_, figures): (usize, &Figures)| figures.wires.get(wire).map_or(0, &value);
-            out.whole(&[protocol], self.answering().map(of).sum());
+            out.whole(&[protocol], self.known().map(of).sum());
         }
     }
 }
@@ -132,16 +137,16 @@ metrics! {
     Gauge "fanfare_ready" () "1 while clients are to be sent here, 0 while it starts, leaves or drains: what `/readyz` says.";
         night "0 without a deployment going on: somebody or something sent SIGTERM.";
         |scrape, out| out.whole(&[], u64::from(scrape.state == State::Ready));
-    Gauge "fanfare_shards" ("state") "Shards, by whether they answered this scrape within 2 s.";
+    Gauge "fanfare_shards" ("state") "Shards, by whether they answered this scrape within 2 s; of one that is `silent` or has `ended` all figures are the last known.";
         night "Any that is `silent` is stuck or has far too much to do; its connections are not served. Take a profile, then restart.";
         |scrape, out| {
-            let answering = scrape.answering().count();
-            out.whole(&[&"answering"], answering as u64);
-            out.whole(&[&"silent"], (scrape.shards.len() - answering) as u64);
+            out.whole(&[&"answering"], scrape.in_state(ShardState::Answering));
+            out.whole(&[&"silent"], scrape.in_state(ShardState::Silent));
+            out.whole(&[&"ended"], scrape.in_state(ShardState::Ended));
         };
     Gauge "fanfare_connections" ("transport", "protocol", "shard") "Connections that are open.";
         night "A sudden fall: the network, a proxy or a bad deployment; see `fanfare_connections_ended_total`. Near the limit of open files: see `process_max_fds`.";
-        |scrape, out| for (shard, figures) in scrape.answering() {
+        |scrape, out| for (shard, figures) in scrape.known() {
             for (protocol, counts) in scrape.protocols.iter().zip(&figures.wires) {
                 out.whole(&[&"websocket", protocol, &shard], counts.open);
             }
@@ -149,12 +154,12 @@ metrics! {
     Counter "fanfare_connections_opened" ("transport", "protocol") "Connections that were upgraded.";
         night "Far more than usual with as many open: clients reconnect in a loop. What ends them is in `fanfare_connections_ended_total`.";
         |scrape, out| for (wire, protocol) in scrape.protocols.iter().enumerate() {
-            let opened = scrape.answering().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
+            let opened = scrape.known().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
             out.whole(&[&"websocket", protocol], opened.sum());
         };
     Counter "fanfare_connections_ended" ("reason") "Ends of connections: `left` and `gone` are the peer's, with and without a goodbye; the others are ours, by the words of the close codes.";
         night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: us.";
-        |scrape, out| for (_, figures) in scrape.answering() {
+        |scrape, out| for (_, figures) in scrape.known() {
             figures.ended.iter().for_each(|(why, count)| out.whole(&[why], *count));
         };
     Gauge "fanfare_sessions" ("shard") "Sessions, with a connection or within their grace.";
@@ -195,10 +200,10 @@ metrics! {
         |scrape, out| scrape.sum(out, &[], |counts| counts.signals);
     Counter "fanfare_signals_shed" () "Signals that were dropped because too much waited to be fanned out.";
         night "Rises: more signals than the channel's subscribers can be told. Signals may be lost by design; a `rate` spares you the work.";
-        |scrape, out| out.whole(&[], scrape.answering().map(|(_, figures)| figures.hub.signals_shed).sum());
+        |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.signals_shed).sum());
     Histogram "fanfare_publish_deliver" [Seconds] ("shard") "From the reading of a publication, on whichever shard, to the end of its first writes on this one; once for each publication and shard.";
         night "Rises on all shards: the processors are busy, or a very large fan-out runs. On one: a busy channel or a slow call on its thread. Compare with `process_cpu_seconds_total`.";
-        |scrape, out| scrape.answering().for_each(|(shard, figures)| out.add(&[&shard], Value::Times(figures.delivered)));
+        |scrape, out| scrape.known().for_each(|(shard, figures)| out.add(&[&shard], Value::Times(figures.delivered)));
     Gauge "fanfare_outbox" [Bytes] ("shard") "Bytes that wait in the outboxes of connections.";
         night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes` for each connection; nobody else waits for them.";
         |scrape, out| scrape.per_shard(out, |figures| figures.outbox_bytes as u64);
@@ -228,7 +233,7 @@ metrics! {
         };
     Counter "fanfare_denials" ("rule", "option") "What the policy refused, by the rule and its option; rule `(none)` and option `match` where no rule matched, `hook` where a handler said no.";
         night "Rises after a deployment: the rules and what the clients do no longer fit; `fanfare why` tells the decision, the log the client. Rises alone: somebody tries doors.";
-        |scrape, out| for (_, figures) in scrape.answering() {
+        |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
         };
     Counter "fanfare_errors" ("code") "Refusals told to clients, by their code.";
@@ -238,7 +243,7 @@ metrics! {
         };
     Histogram "fanfare_store" [Seconds] ("op") "Answers of the store; one in 16 is measured, so only the shape counts.";
         night "Memory answers within microseconds. Far more: the machine swaps, or has no processor left.";
-        |scrape, out| for (_, figures) in scrape.answering() {
+        |scrape, out| for (_, figures) in scrape.known() {
             let times: &StoreTimes = &figures.store;
             STORE_OPS.iter().zip(times).for_each(|(op, times)| out.add(&[op], Value::Times(*times)));
         };
@@ -260,7 +265,7 @@ metrics! {
         };
     Gauge "fanfare_questions" () "Questions that wait for handlers.";
         night "At `limits.questions_max` further ones are refused as `unavailable`.";
-        |scrape, out| out.whole(&[], scrape.answering().map(|(_, figures)| figures.hub.questions as u64).sum());
+        |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.questions as u64).sum());
     Counter "fanfare_http_requests" ("status") "HTTP requests, by the class of their status; upgrades that succeed are connections and not counted here.";
         night "`5xx`: the log has a line with the request's id for some of them.";
         |scrape, out| for (class, count) in scrape.requests.0.iter().enumerate().skip(1) {

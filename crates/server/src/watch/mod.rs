@@ -15,8 +15,8 @@ use crate::shard::Control;
 use counters::{Figures, SharedHistogram};
 use fanfare_hub::{ErrorCode, HookAnswer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
@@ -47,12 +47,43 @@ impl AdminOn {
 pub(crate) struct Watch {
     /// Weak: the pages that ask are held by the shards themselves, and must not keep them alive.
     shards: Vec<WeakUnboundedSender<Control>>,
+    /// What each shard has told last, so that no total goes back while one of them is silent, or after its end.
+    last: Mutex<Vec<Last>>,
     /// The protocols' names, by wire.
     protocols: Vec<&'static str>,
     state: AtomicU8,
     started: SystemTime,
     pub(crate) hooks: HookTimes,
     pub(crate) requests: RequestCounts,
+}
+
+/// What is known of a shard.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Last {
+    /// As it told last; `None` where it never has.
+    pub(crate) figures: Option<Figures>,
+    pub(crate) state: ShardState,
+}
+
+/// Whether a shard tells how it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ShardState {
+    /// It has answered the last question in time.
+    Answering,
+    /// It has not: it is stuck, or has far too much to do.
+    #[default]
+    Silent,
+    /// It has drained.
+    Ended,
+}
+
+impl Last {
+    /// Takes figures over, unless newer ones are known.
+    fn take(&mut self, figures: Figures) {
+        if self.figures.as_ref().is_none_or(|known| known.number < figures.number) {
+            self.figures = Some(figures);
+        }
+    }
 }
 
 /// Whether the server takes connections.
@@ -109,6 +140,7 @@ impl Watch {
     pub(crate) fn new(shards: &[UnboundedSender<Control>], protocols: Vec<&'static str>) -> Arc<Self> {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
+            last: Mutex::new(vec![Last::default(); shards.len()]),
             protocols,
             state: AtomicU8::new(State::Starting as u8),
             started: SystemTime::now(),
@@ -130,8 +162,9 @@ impl Watch {
         }
     }
 
-    /// Asks every shard how it is, all at once. `None` for one that has ended or does not answer in time.
-    pub(crate) async fn ask_shards(&self) -> Vec<Option<Figures>> {
+    /// Asks every shard how it is, all at once, and tells what is known then: of one that does not answer in time, or has ended,
+    /// what it told before.
+    pub(crate) async fn ask_shards(&self) -> Vec<Last> {
         let asked: Vec<_> = self
             .shards
             .iter()
@@ -141,13 +174,104 @@ impl Watch {
             })
             .collect();
         let deadline = tokio::time::Instant::now() + SHARD_PATIENCE;
-        let mut figures = Vec::with_capacity(asked.len());
+        let mut answers = Vec::with_capacity(asked.len());
         for answered in asked {
-            figures.push(match answered {
+            answers.push(match answered {
                 Some(answered) => tokio::time::timeout_at(deadline, answered).await.ok().and_then(Result::ok),
                 None => None,
             });
         }
-        figures
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for (last, answer) in last.iter_mut().zip(answers) {
+            match answer {
+                _ if last.state == ShardState::Ended => {}
+                Some(figures) => {
+                    last.state = ShardState::Answering;
+                    last.take(figures);
+                }
+                None => last.state = ShardState::Silent,
+            }
+        }
+        last.clone()
+    }
+
+    /// A shard has drained: these are its last figures.
+    pub(crate) fn ended(&self, shard: usize, figures: Figures) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.get_mut(shard) {
+            last.take(figures);
+            last.state = ShardState::Ended;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use counters::{Histogram, WireCounts};
+
+    /// A shard that has had so many publications.
+    fn figures(number: u64, publications: u64) -> Figures {
+        let mut hub = fanfare_hub::Stats::default();
+        hub.counts.publications = publications;
+        let counts = WireCounts { messages_in: publications, ..WireCounts::default() };
+        Figures {
+            number,
+            hub,
+            open: 0,
+            wires: vec![counts],
+            ended: Vec::new(),
+            outbox_bytes: 0,
+            delivered: Histogram::default(),
+            store: Default::default(),
+        }
+    }
+
+    fn value(text: &str, sample: &str) -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {sample} in {text}")).parse().expect("a whole number")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn totals_stay_while_a_shard_is_silent_and_after_its_end() {
+        let (controls, mut inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
+        let watch = Watch::new(&controls, vec!["native"]);
+        let total = "fanfare_messages_received_total{protocol=\"native\"}";
+        // (What each shard answers, if anything; the total; how many shards answer, are silent, have ended.)
+        let table = [
+            ("both answer", [Some(figures(1, 5)), Some(figures(1, 7))], 12, [2, 0, 0]),
+            ("one is silent", [Some(figures(2, 6)), None], 13, [1, 1, 0]),
+            ("both are", [None, None], 13, [0, 2, 0]),
+            ("an older answer comes late", [Some(figures(1, 5)), Some(figures(2, 8))], 14, [2, 0, 0]),
+        ];
+        for (name, answers, sum, states) in table {
+            let text = {
+                let answering = async {
+                    let mut held = Vec::new();
+                    for (inbox, answer) in inboxes.iter_mut().zip(answers) {
+                        let Some(Control::Stats(asked)) = inbox.recv().await else { panic!("{name}: a question") };
+                        match answer {
+                            Some(figures) => drop(asked.send(figures)),
+                            None => held.push(asked),
+                        }
+                    }
+                    std::future::pending::<()>().await;
+                    drop(held);
+                };
+                tokio::select! {
+                    text = watch.metrics() => text,
+                    () = answering => unreachable!("it waits without end"),
+                }
+            };
+            assert_eq!(value(&text, total), sum, "{name}");
+            for (state, count) in ["answering", "silent", "ended"].iter().zip(states) {
+                assert_eq!(value(&text, &format!("fanfare_shards{{state=\"{state}\"}}")), count, "{name}: {state}");
+            }
+        }
+        watch.ended(1, figures(9, 20));
+        drop((controls, inboxes));
+        let text = watch.metrics().await;
+        assert_eq!(value(&text, total), 26, "a shard that has drained keeps its last figures");
+        assert_eq!(value(&text, "fanfare_shards{state=\"ended\"}"), 1);
     }
 }
