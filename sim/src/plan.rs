@@ -284,6 +284,7 @@ fn limits(rng: &mut Rng) -> Limits {
         history_bytes_max: if rng.below(4) == 0 { 12_000 } else { 1 << 20 },
         page_bytes_max: 1200 + rng.below(3000) as usize,
         link_bytes_max: if rng.below(2) == 0 { 700 + rng.below(4000) as usize } else { 1 << 20 },
+        scan_slice: if rng.below(2) == 0 { 1 + rng.below(6) as usize } else { 1024 },
         fanout_waiting_max: 2 + rng.below(30) as usize,
         fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
         signals_waiting_max: 8,

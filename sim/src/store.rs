@@ -88,13 +88,14 @@ impl Stores {
     pub(crate) fn reach(&mut self, now: Now, channel: &ChannelName, retain: Retain) -> Option<(u64, Position)> {
         let inner = self.shards.iter_mut().find(|inner| inner.channels.contains_key(channel))?;
         let mut read = |range| {
-            let op = Op::Read { channel: channel.clone(), range, count_max: 1, bytes_max: 1, retain };
+            let (channel, scan_max) = (channel.clone(), usize::MAX);
+            let op = Op::Read { channel, range, reader: None, count_max: 1, bytes_max: 1, scan_max, retain };
             match inner.memory.submit(now, OpToken(0), op) {
                 Some(Answer::Page(page)) => Some(page),
                 _ => None,
             }
         };
-        let top = read(Range::Newest)?.top;
+        let top = read(Range::NEWEST)?.top;
         let oldest = read(Range::After(Position { epoch: top.epoch, offset: 0 }))?;
         Some((oldest.publications.first().map_or(top.offset, |p| p.prev), top))
     }

@@ -275,7 +275,7 @@ fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
         (ServerMessage::History(read), ReplyBody::History(said)) => {
             read.id == reply.id
                 && read.top == position_of(said.top)
-                && read.more == said.more
+                && (read.more, read.reset) == (said.more, said.reset)
                 && same_publications(&read.publications, &said.publications)
         }
         (ServerMessage::Presence(read), ReplyBody::Presence { snapshot, .. }) => {

@@ -55,7 +55,7 @@ pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};
 pub use shard::{Input, Now, Shard, ShardConfig, Stats};
-pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Store};
+pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Reader, Rest, Store};
 pub use token::UserToken;
 pub use vocabulary::*;
 pub use watch::{Counts, Denied, Note, Noted};

@@ -26,6 +26,9 @@ pub struct Limits {
     pub history_bytes_max: ByteCount,
     /// One page of history or catch-up. Default 256 KiB.
     pub page_bytes_max: ByteCount,
+    /// Publications that one step of a read looks at, where it is for somebody who may not see all of them; then others have their
+    /// turn. Default 1024.
+    pub scan_slice: usize,
     /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
     pub link_bytes_max: ByteCount,
     /// Publications of one channel that wait for a fan-out in progress before the edge pulls instead. Default 1024.
@@ -85,6 +88,7 @@ impl Default for Limits {
             bad_requests_per_minute_max: 100,
             history_bytes_max: 256 << 20,
             page_bytes_max: 256 << 10,
+            scan_slice: 1024,
             link_bytes_max: 4 << 20,
             fanout_waiting_max: 1024,
             fanout_slice: 4096,

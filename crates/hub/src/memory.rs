@@ -13,7 +13,7 @@ use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
 use crate::shard::Now;
-use crate::store::{Answer, Entry, KeyScope, Op, Page, Range, Store};
+use crate::store::{Answer, Entry, KeyScope, Op, Page, Range, Reader, Rest, Store};
 use crate::vocabulary::{Data, Publication};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -69,6 +69,16 @@ struct Log {
     attached: bool,
     used_ms: u64,
     keys: Option<Box<Keys>>,
+}
+
+/// What is to be read: see [`Op::Read`].
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    range: Range,
+    reader: Option<Reader>,
+    count_max: usize,
+    bytes_max: usize,
+    scan_max: usize,
 }
 
 #[derive(Debug)]
@@ -292,12 +302,12 @@ impl MemoryStore {
         }
     }
 
-    fn read(&mut self, now: Now, channel: &ChannelName, range: Range, bound: (usize, usize), retain: Retain) -> Answer {
+    fn read(&mut self, now: Now, channel: &ChannelName, read: &Read, retain: Retain) -> Answer {
         let index = self.attach(now, channel);
         self.logs[index].retain_ttl_ms = retain.ttl_ms;
         let over = self.logs[index].over(retain, now.wall_ms);
         self.drop_front(index, over);
-        Answer::Page(self.logs[index].page(range, bound.0, bound.1))
+        Answer::Page(self.logs[index].page(read))
     }
 
     fn forget(&mut self, index: usize) {
@@ -325,8 +335,8 @@ impl Store for MemoryStore {
                 Answer::Done
             }
             Op::Append { entry, retain } => self.append(now, *entry, retain),
-            Op::Read { channel, range, count_max, bytes_max, retain } => {
-                self.read(now, &channel, range, (count_max, bytes_max), retain)
+            Op::Read { channel, range, reader, count_max, bytes_max, scan_max, retain } => {
+                self.read(now, &channel, &Read { range, reader, count_max, bytes_max, scan_max }, retain)
             }
             Op::Purge { channel } => {
                 let index = self.attach(now, &channel);
@@ -399,33 +409,56 @@ impl Log {
         self.entries.iter().take_while(|p| p.ts_ms.saturating_add(ttl_ms) <= wall_ms).count()
     }
 
-    fn page(&self, range: Range, count_max: usize, bytes_max: usize) -> Page {
-        let (from, complete, forward) = match range {
-            Range::After(at) if self.is_foreign(at) || at.offset > self.top => (self.entries.len(), false, true),
-            Range::After(at) => {
-                let late = u64::from(planted(Planted::FloorOffByOne));
-                (self.first_after(at.offset), at.offset + late >= self.floor, true)
+    fn page(&self, read: &Read) -> Page {
+        let Read { range, reader, count_max, bytes_max, scan_max } = *read;
+        let (after, before, forward) = match range {
+            Range::After(at) => (Some(at), None, true),
+            Range::Last { after, before } => (after, before, false),
+        };
+        let is_none_of_this = |at: &Position| self.is_foreign(*at) || at.offset > self.top;
+        let reset = after.iter().chain(&before).any(is_none_of_this);
+        let late = u64::from(planted(Planted::FloorOffByOne));
+        let complete = !reset && after.is_none_or(|at| at.offset + late >= self.floor);
+        let ends_nowhere = before.is_some_and(|at| is_none_of_this(&at));
+        let last = match before {
+            Some(at) if !ends_nowhere => self.first_after(at.offset.saturating_sub(1)),
+            _ => self.entries.len(),
+        };
+        let first = match after {
+            _ if ends_nowhere => last,
+            Some(at) if !is_none_of_this(&at) => self.first_after(at.offset).min(last),
+            Some(_) if forward => last,
+            _ => 0,
+        };
+        let (mut publications, mut rest, mut looked_at) = (Vec::new(), Rest::Nothing, 0);
+        let (mut bytes, mut work) = (0, 0);
+        while first + looked_at < last {
+            if work >= scan_max && looked_at > 0 {
+                rest = Rest::Unseen;
+                break;
             }
-            Range::Newest => (self.entries.len(), true, false),
-            Range::Before(at) if at.epoch != self.epoch => (0, true, false),
-            Range::Before(at) => (self.first_after(at.offset.saturating_sub(1)), true, false),
+            let publication = &self.entries[if forward { first + looked_at } else { last - 1 - looked_at }];
+            work += look_cost(publication);
+            if reader.is_none_or(|reader| reader.wants(publication)) {
+                bytes += publication.cost();
+                if publications.len() >= count_max || (bytes > bytes_max && !publications.is_empty()) {
+                    rest = Rest::More;
+                    break;
+                }
+                publications.push(publication.clone());
+            }
+            looked_at += 1;
+        }
+        let place_before = |at: usize| self.entries.get(at).map_or(self.top, |publication| publication.prev);
+        let (start, end) = match forward {
+            true if rest == Rest::Nothing => (place_before(first), self.top),
+            true => (place_before(first), place_before(first + looked_at)),
+            false => {
+                publications.reverse();
+                (place_before(last - looked_at), self.top)
+            }
         };
-        let mut bytes = 0;
-        let mut fits = |p: &&Arc<Publication>| {
-            bytes += p.cost();
-            bytes <= bytes_max || bytes == p.cost()
-        };
-        let publications: Vec<_> = if forward {
-            self.entries.iter().skip(from).take(count_max).take_while(&mut fits).cloned().collect()
-        } else {
-            let mut found: Vec<_> =
-                self.entries.iter().take(from).rev().take(count_max).take_while(&mut fits).cloned().collect();
-            found.reverse();
-            found
-        };
-        let more = if forward { from + publications.len() < self.entries.len() } else { publications.len() < from };
-        let end = if more && forward { publications.last().map_or(self.top, |p| p.offset) } else { self.top };
-        Page { publications, end, top: self.top(), complete, more }
+        Page { publications, start, end, top: self.top(), complete, reset, rest }
     }
 
     fn is_foreign(&self, at: Position) -> bool {
@@ -474,6 +507,11 @@ impl Keys {
     }
 }
 
+/// What it costs to look whether a publication is for somebody, where one for all costs 1: an audience is a list.
+fn look_cost(publication: &Publication) -> usize {
+    1 + publication.audience.as_ref().map_or(0, |audience| (audience.only.len() + audience.except.len()) / 8)
+}
+
 /// What it costs to remember a key: its text twice, a scope shared with the session, and its places.
 fn key_cost((_, key): &(KeyScope, Box<str>)) -> usize {
     KEY_OVERHEAD + 2 * key.len()
@@ -486,7 +524,8 @@ fn data_parts(data: &Data) -> (bool, &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocabulary::Publish;
+    use crate::ids::ClientId;
+    use crate::vocabulary::{Audience, Publish};
     use bytes::Bytes;
 
     const NOW: Now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
@@ -512,7 +551,18 @@ mod tests {
     }
 
     fn read(store: &mut MemoryStore, now: Now, range: Range, count_max: usize) -> Page {
-        let op = Op::Read { channel: channel(), range, count_max, bytes_max: 1 << 20, retain: Retain::default() };
+        read_as(store, now, range, None, (count_max, usize::MAX))
+    }
+
+    fn read_as(
+        store: &mut MemoryStore,
+        now: Now,
+        range: Range,
+        reader: Option<Reader>,
+        (count_max, scan_max): (usize, usize),
+    ) -> Page {
+        let (bytes_max, retain) = (1 << 20, Retain { count: 10_000, ..Retain::default() });
+        let op = Op::Read { channel: channel(), range, reader, count_max, bytes_max, scan_max, retain };
         match store.submit(now, OpToken(0), op) {
             Some(Answer::Page(page)) => page,
             other => panic!("no page but {other:?}"),
@@ -528,7 +578,7 @@ mod tests {
         for _ in 0..count {
             append(&mut store, NOW, "1", None, retain);
         }
-        let epoch = read(&mut store, NOW, Range::Newest, 0).top.epoch;
+        let epoch = read(&mut store, NOW, Range::NEWEST, 0).top.epoch;
         (store, epoch)
     }
 
@@ -537,9 +587,12 @@ mod tests {
         let (mut store, epoch) = filled(150, Retain::default());
         let after = |offset| Range::After(Position { epoch, offset });
         let page = read(&mut store, NOW, after(100), 10);
-        assert_eq!((offsets(&page), page.end, page.complete, page.more), ((101..=110).collect(), 110, true, true));
+        assert_eq!(
+            (offsets(&page), page.end, page.complete, page.rest),
+            ((101..=110).collect(), 110, true, Rest::More)
+        );
         let page = read(&mut store, NOW, after(150), 10);
-        assert_eq!((offsets(&page), page.end, page.complete, page.more), (vec![], 150, true, false));
+        assert_eq!((offsets(&page), page.end, page.complete, page.rest), (vec![], 150, true, Rest::Nothing));
         assert!(read(&mut store, NOW, after(50), 10).complete, "51 is the oldest of the hundred");
         assert!(!read(&mut store, NOW, after(49), 10).complete, "50 is gone");
         assert!(!read(&mut store, NOW, after(151), 10).complete, "a place ahead of the top means loss");
@@ -550,11 +603,92 @@ mod tests {
     #[test]
     fn the_newest_and_those_before_a_place_come_oldest_first() {
         let (mut store, epoch) = filled(10, Retain::default());
-        assert_eq!(offsets(&read(&mut store, NOW, Range::Newest, 3)), vec![8, 9, 10]);
-        let page = read(&mut store, NOW, Range::Before(Position { epoch, offset: 4 }), 2);
-        assert_eq!((offsets(&page), page.more), (vec![2, 3], true));
-        let page = read(&mut store, NOW, Range::Before(Position { epoch, offset: 4 }), 9);
-        assert_eq!((offsets(&page), page.more), (vec![1, 2, 3], false));
+        assert_eq!(offsets(&read(&mut store, NOW, Range::NEWEST, 3)), vec![8, 9, 10]);
+        let page = read(&mut store, NOW, Range::before(Position { epoch, offset: 4 }), 2);
+        assert_eq!((offsets(&page), page.rest), (vec![2, 3], Rest::More));
+        let page = read(&mut store, NOW, Range::before(Position { epoch, offset: 4 }), 9);
+        assert_eq!((offsets(&page), page.rest), (vec![1, 2, 3], Rest::Nothing));
+    }
+
+    fn append_for(store: &mut MemoryStore, only: Vec<ClientId>) {
+        let data = Data::Json(Bytes::from_static(b"1"));
+        let publish = Publish { channel: channel(), data, event: None, key: None, echo: true };
+        let audience = Some(Box::new(Audience { only, except: vec![] }));
+        let entry = Box::new(Entry { publish, from: None, by: None, audience, ts_ms: NOW.wall_ms });
+        let retain = Retain { count: 10_000, ..Retain::default() };
+        store.submit(NOW, OpToken(0), Op::Append { entry, retain }).expect("in place");
+    }
+
+    #[test]
+    fn a_page_counts_what_its_reader_may_see_and_says_where_it_goes_on() {
+        let mut store = MemoryStore::new(&Limits::default(), 7);
+        let (ada, bob) = (ClientId(1), ClientId(2));
+        for offset in 1..=100 {
+            append_for(&mut store, vec![if offset % 10 == 0 { ada } else { bob }]);
+        }
+        let epoch = read(&mut store, NOW, Range::NEWEST, 0).top.epoch;
+        let at = |offset| Position { epoch, offset };
+        let reader = Some(Reader::of(ada));
+        let mut read = |range, count_max, scan_max| {
+            let page = read_as(&mut store, NOW, range, reader, (count_max, scan_max));
+            (offsets(&page), page.start, page.end, page.rest)
+        };
+        let all = usize::MAX;
+        // Name, range, publications at most, looks at most; what comes.
+        let table = [
+            ("the newest", Range::NEWEST, 2, all, (vec![90, 100], 80, 100, Rest::More)),
+            ("before", Range::before(at(90)), 2, all, (vec![70, 80], 60, 100, Rest::More)),
+            ("before, to the end", Range::before(at(20)), 2, all, (vec![10], 0, 100, Rest::Nothing)),
+            ("after", Range::After(at(0)), 2, all, (vec![10, 20], 0, 29, Rest::More)),
+            ("after, to the end", Range::After(at(85)), 2, all, (vec![90, 100], 85, 100, Rest::Nothing)),
+            ("nothing in one step", Range::After(at(1)), 2, 5, (vec![], 1, 6, Rest::Unseen)),
+            ("nothing in one step back", Range::before(at(30)), 2, 5, (vec![], 24, 100, Rest::Unseen)),
+            ("a step looks at one at least", Range::After(at(1)), 2, 0, (vec![], 1, 2, Rest::Unseen)),
+            ("between", Range::Last { after: Some(at(50)), before: None }, 1, all, (vec![100], 90, 100, Rest::More)),
+            (
+                "none between",
+                Range::Last { after: Some(at(91)), before: Some(at(99)) },
+                1,
+                all,
+                (vec![], 91, 100, Rest::Nothing),
+            ),
+        ];
+        for (name, range, count_max, scan_max, expected) in table {
+            assert_eq!(read(range, count_max, scan_max), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_step_over_long_audiences_is_shorter() {
+        let mut store = MemoryStore::new(&Limits::default(), 7);
+        let others: Vec<ClientId> = (10..810).map(ClientId).collect();
+        for _ in 0..20 {
+            append_for(&mut store, others.clone());
+        }
+        let page = read_as(&mut store, NOW, Range::NEWEST, Some(Reader::of(ClientId(1))), (9, 1_000));
+        assert_eq!((page.start, page.rest), (10, Rest::Unseen), "each look at 800 names counts as 101");
+    }
+
+    #[test]
+    fn a_place_that_is_none_of_the_log_is_said_to_be_so() {
+        let (mut store, epoch) = filled(10, Retain::default());
+        let [other, beyond] = [Position { epoch: Epoch(1), offset: 3 }, Position { epoch, offset: 11 }];
+        let last = |after, before| Range::Last { after, before };
+        let table = [
+            ("after another epoch's", Range::After(other), vec![]),
+            ("after one beyond the top", Range::After(beyond), vec![]),
+            ("before another epoch's", Range::before(other), vec![]),
+            ("before one beyond the top", Range::before(beyond), vec![]),
+            // One who wants only the latest gets it all the same.
+            ("the last after another epoch's", last(Some(other), None), vec![10]),
+        ];
+        for (name, range, expected) in table {
+            let page = read(&mut store, NOW, range, 1);
+            assert_eq!((offsets(&page), page.reset, page.complete), (expected, true, false), "{name}");
+        }
+        for range in [Range::After(Position { epoch, offset: 10 }), Range::before(Position { epoch, offset: 10 })] {
+            assert!(!read(&mut store, NOW, range, 1).reset);
+        }
     }
 
     #[test]
@@ -576,7 +710,7 @@ mod tests {
         store.submit(later(60_000), OpToken(0), Op::Detach { channel: channel() });
         store.tidy(later(60_000 + 24 * 3_600_000));
         assert_ne!(
-            read(&mut store, later(0), Range::Newest, 0).top.epoch,
+            read(&mut store, later(0), Range::NEWEST, 0).top.epoch,
             epoch,
             "a forgotten numbering is never continued"
         );
@@ -634,7 +768,7 @@ mod tests {
         }
         assert!(store.logs.len() < 100 && store.names.len() == store.logs.len(), "{}", store.logs.len());
         assert!(store.idle.iter().all(|queue| queue.len() <= 2 * store.logs.len() + 1024));
-        let top = |store: &mut MemoryStore| read(store, later(1), Range::Newest, 0).top;
+        let top = |store: &mut MemoryStore| read(store, later(1), Range::NEWEST, 0).top;
         assert_eq!(top(&mut store), Position { epoch, offset: 1 }, "its numbering outlived five thousand others");
         // One that is used is not forgotten, and publications go when there is nothing else.
         for _ in 0..1_000 {

@@ -9,7 +9,7 @@ use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
 use crate::name::ChannelName;
-use crate::store::Entry;
+use crate::store::{Entry, Reader};
 use crate::vocabulary::{
     History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush,
 };
@@ -71,11 +71,24 @@ pub(crate) struct Adopted {
     pub(crate) rates: Vec<(Box<str>, u64, u32)>,
 }
 
+/// For whom a page is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Puller {
+    /// The edge: all that the channel has.
+    Edge,
+    /// A subscriber: all that is for it.
+    Subscriber(ClientId),
+    /// A subscriber that wants only the newest of what it missed.
+    Latest(ClientId),
+}
+
 /// What a subscriber wants to have before it is live.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Want {
     pub(crate) since: Option<Position>,
     pub(crate) recent: Option<u32>,
+    /// Who wants it.
+    pub(crate) client: ClientId,
 }
 
 #[derive(Debug)]
@@ -121,6 +134,8 @@ pub(crate) enum ToHome {
     History {
         token: AskToken,
         query: HistoryQuery,
+        /// `None` is the application: it sees all.
+        reader: Option<Reader>,
     },
     /// Drop the history.
     Purge {
@@ -130,9 +145,7 @@ pub(crate) enum ToHome {
     Pull {
         token: AskToken,
         at: Position,
-        edge: bool,
-        /// Only the newest of it: the subscriber wants no more of what it missed.
-        newest: bool,
+        puller: Puller,
     },
     /// The edge dropped deliveries or missed one: it takes none until it has pulled.
     Behind,
@@ -221,8 +234,11 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Pulled {
     pub(crate) top: Position,
+    /// The place that the page begins after: where it is not complete, a gap leads here.
+    pub(crate) start: u64,
+    /// The place up to which the page has what there is for the puller.
     pub(crate) end: u64,
-    /// False: what lay between the asked place and the first publication is lost.
+    /// False: what lay between the asked place and `start` is lost, or passed over.
     pub(crate) complete: bool,
     pub(crate) publications: Vec<Arc<Publication>>,
 }

@@ -216,7 +216,7 @@ impl Shard {
         self.turn += 1;
         self.input(now, input, effects);
         self.deliver_local(now, effects);
-        effects.set_again(self.front.has_more());
+        effects.set_again(self.front.has_more() || self.homes.has_more());
         effects.set_wake([self.wheel.next_ms(), self.front.next_batch_ms()].into_iter().flatten().min());
     }
 
@@ -277,6 +277,7 @@ impl Shard {
             Input::Wake => self.wake(now, effects),
             Input::Continue => {
                 self.front(now, effects, |front, cx| front.go_on(cx));
+                self.homes(now, |homes, cx| homes.go_on(cx));
             }
         }
     }

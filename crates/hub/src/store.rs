@@ -89,10 +89,15 @@ pub enum Op {
         channel: ChannelName,
         /// Which ones.
         range: Range,
+        /// For whom: what is not for them is neither answered nor counted. `None` reads all.
+        reader: Option<Reader>,
         /// At most this many publications.
         count_max: usize,
         /// At most this many bytes of them, but always one.
         bytes_max: usize,
+        /// Look at no more than about this many, whoever they are for, but always at one: then the page ends
+        /// ([`Rest::Unseen`]), and the home reads on in a later turn.
+        scan_max: usize,
         /// What is kept of the channel: what is older is not answered even where it is still held.
         retain: Retain,
     },
@@ -103,15 +108,55 @@ pub enum Op {
     },
 }
 
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reader {
+    /// The client.
+    pub client: ClientId,
+    /// It reads its own publications too whose copy it did not want live: in history and recovery.
+    pub own: bool,
+}
+
+impl Reader {
+    /// One who reads history, or recovers.
+    pub fn of(client: ClientId) -> Self {
+        Reader { client, own: true }
+    }
+
+    /// One who is told what happens: its own copy only where it wants it.
+    pub fn live(client: ClientId) -> Self {
+        Reader { client, own: false }
+    }
+
+    /// Whether a publication is for this reader. Everything that is told, read or counted is judged here.
+    pub fn wants(self, publication: &Publication) -> bool {
+        let is_own = || publication.from.as_ref().is_some_and(|from| from.client == Some(self.client));
+        publication.is_for(self.client) && (self.own || publication.echo || !is_own())
+    }
+}
+
 /// Which publications are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
     /// After a place, oldest first.
     After(Position),
-    /// The newest, oldest of them first.
-    Newest,
-    /// The last ones before a place, oldest of them first.
-    Before(Position),
+    /// The last ones, oldest of them first.
+    Last {
+        /// Only those after this place.
+        after: Option<Position>,
+        /// Only those before this place.
+        before: Option<Position>,
+    },
+}
+
+impl Range {
+    /// The newest ones.
+    pub const NEWEST: Range = Range::Last { after: None, before: None };
+
+    /// The last ones before a place.
+    pub fn before(at: Position) -> Self {
+        Range::Last { after: None, before: Some(at) }
+    }
 }
 
 /// Retained publications, with what they mean for one who was at the beginning of the range.
@@ -119,14 +164,29 @@ pub enum Range {
 pub struct Page {
     /// The publications, in order.
     pub publications: Vec<Arc<Publication>>,
-    /// The place after them: the last one's, or the top where nothing follows.
+    /// The place before the first that was looked at: a range of the last ones goes on backwards from here.
+    pub start: u64,
+    /// The place after the last that was looked at: a range after a place goes on from here.
     pub end: u64,
     /// The channel's newest place.
     pub top: Position,
-    /// True when nothing is missing between the asked place and the first of them. Always true for the other ranges.
+    /// True when nothing is missing between the place that the range is after and the oldest retained publication.
     pub complete: bool,
-    /// True when the range goes on beyond the page.
-    pub more: bool,
+    /// True when a place of the range is none of this log: it is of another epoch, or beyond the top. Then it is not complete.
+    pub reset: bool,
+    /// What the range holds beyond the page.
+    pub rest: Rest,
+}
+
+/// What a range holds beyond a page of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing for the reader.
+    Nothing,
+    /// At least one more for the reader, for which the page has no room.
+    More,
+    /// What has not been looked at yet: the page has looked at as many as it may.
+    Unseen,
 }
 
 /// The answer to an [`Op`].

@@ -284,7 +284,7 @@ pub struct Publish {
 pub struct HistoryQuery {
     /// Forwards or backwards, from where.
     pub from: HistoryFrom,
-    /// At most this many.
+    /// At most this many that the reader may see.
     pub limit: u32,
 }
 
@@ -497,8 +497,10 @@ pub struct History {
     pub top: Position,
     /// The publications, oldest first.
     pub publications: Vec<Arc<Publication>>,
-    /// True when the query would have found more.
+    /// True when the query would have found more that the reader may see.
     pub more: bool,
+    /// True when the place that was asked for is none of this channel's log: it is of another epoch, or beyond the top.
+    pub reset: bool,
 }
 
 /// What is told without having been asked.

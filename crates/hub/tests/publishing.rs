@@ -183,3 +183,103 @@ fn history_is_read_forwards_and_backwards() {
         assert_eq!(ask(HistoryFrom::Before(Position { offset: 3, ..top }), 9), (numbers(1..=2), false, top));
     }
 }
+
+/// A publication of the application for these alone.
+fn publish_only(net: &mut Net, json: &'static str, only: usize) {
+    let only = vec![net.client(only)];
+    let data = Data::Json(json.as_bytes().into());
+    let publish = Box::new(Publish { channel: channel("chat:a"), data, event: None, key: None, echo: true });
+    let audience = Some(Box::new(Audience { only, except: vec![] }));
+    net.app(0, AppCommand::Publish { publish, audience, by: None });
+}
+
+fn history(net: &mut Net, peer: usize, from: HistoryFrom, limit: u32) -> History {
+    let query = HistoryQuery { from, limit };
+    match net.ask(peer, Command::History { channel: channel("chat:a"), query }) {
+        ReplyBody::History(history) => *history,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is for others counts nowhere: each page is as full as the limit allows, and the next one begins where it ended.
+#[test]
+fn history_with_an_audience_is_paged_over_all_that_is_for_its_reader() {
+    for (shards, scan_slice) in shard_counts().into_iter().flat_map(|shards| [(shards, 1024), (shards, 3)]) {
+        let mut rule = open_rule("**");
+        rule.history.count = 1_000;
+        let mut net = Net::with(shards, Limits { scan_slice, ..Limits::default() }, Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        let top = net.publish(ada, "chat:a", "0");
+        for _ in 0..3 {
+            publish_only(&mut net, "\"ada's\"", ada);
+            for _ in 0..40 {
+                publish_only(&mut net, "\"bob's\"", bob);
+            }
+        }
+        let newest = history(&mut net, ada, HistoryFrom::Newest, 2);
+        let offsets = |history: &History| history.publications.iter().map(|p| p.offset).collect::<Vec<_>>();
+        assert_eq!((offsets(&newest), newest.more), (vec![43, 84], true));
+        let before = HistoryFrom::Before(Position { offset: 43, ..top });
+        let older = history(&mut net, ada, before, 2);
+        assert_eq!((offsets(&older), older.more), (vec![1, 2], false));
+        let first = history(&mut net, ada, HistoryFrom::Since(Position { offset: 0, ..top }), 3);
+        assert_eq!((offsets(&first), first.more), (vec![1, 2, 43], true));
+        let rest = history(&mut net, ada, HistoryFrom::Since(Position { offset: 43, ..top }), 3);
+        assert_eq!((offsets(&rest), rest.more), (vec![84], false), "what is for bob is no reason to ask again");
+        let end = history(&mut net, ada, HistoryFrom::Since(Position { offset: 84, ..top }), 3);
+        assert_eq!((offsets(&end), end.more, end.reset), (vec![], false, false));
+        // The same for `recent` and for who comes back.
+        let recent = SubOptions { recent: Some(2), ..SubOptions::new(channel("chat:a")) };
+        let subscribed = net.subscribe_with(ada, recent);
+        let offsets: Vec<u64> = subscribed.publications.iter().map(|p| p.offset).collect();
+        assert_eq!((offsets, subscribed.position.offset, subscribed.more), (vec![43, 84], 124, false));
+        net.send(ada, unsubscribe("chat:a"));
+        net.take(ada);
+        let subscribed = net.subscribe_with(ada, since("chat:a", Position { offset: 1, ..top }));
+        net.settle();
+        let mut got = texts(&subscribed.publications);
+        got.extend(net.take_messages(ada));
+        assert_eq!((subscribed.recovered, got.len()), (Some(true), 3), "{got:?}");
+        net.publish(bob, "chat:a", "1");
+        assert_eq!(net.take_messages(ada), ["1"], "it is live at the top");
+    }
+}
+
+/// Who sees little of a long history is served in steps, between which others have their turn.
+#[test]
+fn a_history_of_which_little_is_for_its_reader_keeps_nobody_waiting() {
+    let mut rule = open_rule("**");
+    rule.history.count = 1_000;
+    let mut net = Net::with(1, Limits { scan_slice: 10, ..Limits::default() }, Rules::new(vec![rule]));
+    let (ada, bob) = (net.connect(0), net.connect(0));
+    publish_only(&mut net, "\"ada's\"", ada);
+    for _ in 0..200 {
+        publish_only(&mut net, "\"bob's\"", bob);
+    }
+    net.paused = true;
+    let query = HistoryQuery { from: HistoryFrom::Newest, limit: 1 };
+    let asked = net.send_only(ada, Command::History { channel: channel("chat:a"), query });
+    net.publish(bob, "chat:a", "1");
+    assert_eq!(net.answer_to(ada, asked), None, "one step has not found it");
+    net.paused = false;
+    net.settle();
+    let Some(ReplyBody::History(history)) = net.answer_to(ada, asked) else { panic!("no history") };
+    assert_eq!((texts(&history.publications), history.more), (vec!["\"ada's\"".to_owned()], false));
+}
+
+#[test]
+fn history_says_where_a_place_is_none_of_the_channel() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = net.connect(0);
+        let top = net.publish(ada, "chat:a", "1");
+        let places = [Position { epoch: Epoch(1), ..top }, Position { offset: 2, ..top }];
+        for from in places.into_iter().flat_map(|at| [HistoryFrom::Since(at), HistoryFrom::Before(at)]) {
+            let history = history(&mut net, ada, from, 9);
+            assert_eq!((history.reset, history.top, history.publications), (true, top, vec![]), "{from:?}");
+        }
+        for from in [HistoryFrom::Newest, HistoryFrom::Since(top), HistoryFrom::Before(top)] {
+            assert!(!history(&mut net, ada, from, 9).reset, "{from:?}");
+        }
+    }
+}

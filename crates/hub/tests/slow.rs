@@ -86,6 +86,47 @@ fn who_wants_only_the_latest_gets_a_gap_and_the_newest_when_it_reads_again() {
     }
 }
 
+/// What is for others, and one's own that is not wanted, is neither the newest nor a loss.
+#[test]
+fn the_latest_is_the_newest_that_is_for_the_reader() {
+    for (shards, scan_slice) in shard_counts().into_iter().flat_map(|shards| [(shards, 1024), (shards, 3)]) {
+        let mut net = Net::with(shards, Limits { scan_slice, ..small() }, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe_with(bob, with_slow(Slow::Latest));
+        let for_others = |net: &mut Net| {
+            let except = vec![net.client(bob)];
+            let Command::Publish(publish) = publish("chat:a", "\"not bob's\"") else { panic!() };
+            let audience = Some(Box::new(Audience { only: vec![], except }));
+            net.app(0, AppCommand::Publish { publish, audience, by: None });
+        };
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=60);
+        for _ in 0..10 {
+            for_others(&mut net);
+        }
+        let Command::Publish(own) = publish("chat:a", "\"bob's own\"") else { panic!() };
+        net.send(bob, Command::Publish(Box::new(Publish { echo: false, ..*own })));
+        net.read_again(bob);
+        let told = net.take(bob);
+        assert_eq!(gaps(&told), [(59, false)]);
+        assert_eq!(messages(&told).last().map(String::as_str), Some("60"));
+        // Nothing more than what is for others: no gap is told.
+        net.peers[bob].reads = false;
+        let first = net.publish(ada, "chat:a", "61").offset;
+        while net.waiting_bytes(bob) < 2_000 {
+            net.publish(ada, "chat:a", "62");
+        }
+        for _ in 0..10 {
+            for_others(&mut net);
+        }
+        net.read_again(bob);
+        let told = net.take(bob);
+        assert_eq!(gaps(&told), [], "all of {first} and after was in the outbox");
+        net.publish(ada, "chat:a", "63");
+        assert_eq!(net.take_messages(bob), ["63"]);
+    }
+}
+
 #[test]
 fn who_wants_only_the_latest_recovers_all_the_same() {
     for shards in shard_counts() {

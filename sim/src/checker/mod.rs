@@ -12,8 +12,8 @@ use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
-    AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, Now, Position, Publication, Publish, Push,
-    ReplyBody, Request, RequestId, Retain, Rules, SignalPush, Slow, SubOptions, Subscribed, UserId,
+    AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, HistoryFrom, Now, Position, Publication, Publish,
+    Push, ReplyBody, Request, RequestId, Retain, Rules, SignalPush, Slow, SubOptions, Subscribed, UserId,
 };
 use presence::Presences;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -84,7 +84,7 @@ enum Asked {
     PresenceSet { channel: ChannelName, data: Vec<u8> },
     PresenceClear(ChannelName),
     Presence(ChannelName),
-    History(ChannelName),
+    History { channel: ChannelName, forwards: bool },
     Rpc(Vec<u8>),
     Refresh(UserId),
     Other,
@@ -194,7 +194,9 @@ impl Checker {
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
-            Command::History { channel, .. } => Asked::History(channel.clone()),
+            Command::History { channel, query } => {
+                Asked::History { channel: channel.clone(), forwards: matches!(query.from, HistoryFrom::Since(_)) }
+            }
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
@@ -275,9 +277,22 @@ impl Checker {
         &self,
         client: Option<ClientId>,
         channel: &ChannelName,
+        forwards: bool,
         history: &History,
         stores: &Stores,
     ) -> Verdict {
+        if history.more && history.publications.is_empty() {
+            return Err(format!("{channel}: a page of history is empty and says that there is more: {history:?}"));
+        }
+        // Read backwards: forwards, what the application removes meanwhile may be missing in between.
+        if let ([first, .., last], Some(client), false) = (&history.publications[..], client, forwards) {
+            let between = stores.ledger.between(channel, history.top.epoch, first.offset, last.offset);
+            let is_listed = |offset| history.publications.iter().any(|listed| listed.offset == offset);
+            let missed = |kept: &&Kept| kept.publication.is_for(client) && !is_listed(kept.publication.offset);
+            if let Some(kept) = between.iter().find(missed) {
+                return Err(format!("{channel}: history of {client:?} leaves out {:?}", kept.publication));
+            }
+        }
         for publication in &history.publications {
             let at = Position { epoch: history.top.epoch, offset: publication.offset };
             if stores.ledger.at(channel, at).is_none_or(|kept| kept.publication != *publication) {
@@ -439,8 +454,8 @@ impl Checker {
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
             }
-            (Asked::History(channel), ReplyBody::History(history)) => {
-                return self.history(view.client, &channel, history, stores);
+            (Asked::History { channel, forwards }, ReplyBody::History(history)) => {
+                return self.history(view.client, &channel, forwards, history, stores);
             }
             (Asked::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
             (Asked::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {

@@ -51,7 +51,7 @@ impl World {
                     self.checker.app_published(publish, answer, &self.stores.borrow())?;
                 }
                 (AppCommand::History { channel, .. }, AppAnswer::History(history)) => {
-                    self.checker.history(None, channel, history, &self.stores.borrow())?;
+                    self.checker.history(None, channel, false, history, &self.stores.borrow())?;
                 }
                 _ => {}
             }

@@ -72,7 +72,7 @@ impl Front {
                 self.app_signal(cx, token, *signal)
             }
             AppCommand::History { channel, query } => {
-                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::History { token, query })
+                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::History { token, query, reader: None })
             }
             AppCommand::HistoryRemove { channel } => {
                 self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Purge { token })

@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ConnId};
 use crate::name::ChannelName;
 use crate::peer::ToHome;
+use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, Rule, Verdict, Who};
-use crate::store::Entry;
+use crate::store::{Entry, Reader};
 use crate::vocabulary::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -126,7 +127,9 @@ impl Front {
             Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
             Command::Presence { channel } => self.ask(cx, at, &reply, channel, |token| ToHome::Presence { token }),
             Command::History { channel, query } => {
-                self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query })
+                let client = self.sessions.get(at).map(|session| session.client);
+                let reader = client.map(Reader::of).filter(|_| !planted(Planted::HistoryForAll));
+                self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
             }
             Command::Connect(_)
             | Command::Subscribe { .. }

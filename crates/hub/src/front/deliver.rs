@@ -11,7 +11,7 @@ use super::{Cx, Front};
 use crate::app::AppAnswer;
 use crate::error::{Error, ErrorCode};
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, ToEdge, ToHome};
+use crate::peer::{AskToken, PeerBody, Puller, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
 use crate::vocabulary::{Push, ReplyBody, SignalPush};
 use std::sync::Arc;
@@ -51,15 +51,7 @@ impl Front {
             },
             ToEdge::History { token, result } => match self.asks.take(token) {
                 Some(Ask::Command { session, reply }) => {
-                    let body = result.map(|mut history| {
-                        if let Some(client) = self.sessions.get(session).map(|session| session.client) {
-                            history
-                                .publications
-                                .retain(|publication| publication.is_for(client) || planted(Planted::HistoryForAll));
-                        }
-                        ReplyBody::History(history)
-                    });
-                    self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
+                    self.finish(cx, session, reply, result.map_or_else(ReplyBody::Error, ReplyBody::History));
                 }
                 Some(Ask::App(token)) => self.answer_app(cx, token, result.map(AppAnswer::History)),
                 _ => {}
@@ -156,7 +148,7 @@ impl Front {
                 self.counts.edge_pulls += 1;
                 let (channel, life) = (edge.name.clone(), edge.life);
                 let token = self.asks.insert(Ask::EdgePull { edge: index, life });
-                self.tell_home(cx, &channel, ToHome::Pull { token, at, edge: true, newest: false });
+                self.tell_home(cx, &channel, ToHome::Pull { token, at, puller: Puller::Edge });
             }
         } else if edge.presence_stale {
             edge.presence_stale = false;

@@ -331,8 +331,7 @@ impl Edge {
         let Some(at) = &mut self.at else { return };
         let reset = at.epoch != pulled.top.epoch;
         if reset || !pulled.complete {
-            let offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
-            *at = Position { epoch: pulled.top.epoch, offset };
+            *at = Position { epoch: pulled.top.epoch, offset: pulled.start };
             self.waiting.push_back(Item::Skip { to: *at, reset });
         }
         let epoch = at.epoch;

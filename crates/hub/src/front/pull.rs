@@ -9,10 +9,11 @@ use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ConnId, Position};
 use crate::name::ChannelName;
-use crate::peer::{Pulled, ToHome};
+use crate::peer::{Pulled, Puller, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::Slow;
 use crate::shard::Timer;
+use crate::store::Reader;
 use crate::vocabulary::{PresenceSnapshot, Push};
 use crate::watch::{Note, Noted};
 use std::sync::Arc;
@@ -124,22 +125,23 @@ impl Front {
         if session.full || session.pulling.is_some() {
             return;
         }
-        let wire = session.wire;
+        let (client, wire) = (session.client, session.wire);
         let edges = &mut self.edges.edges;
         let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
             let edge = &mut edges[sub.edge as usize];
             let member = *edge.member(sub.variant(wire), sub.member?);
             // What it asked to recover is recovered whole: it had not been slow when it missed that.
             let recovers = member.epoch == sub.recover_to.epoch && member.at < sub.recover_to.offset;
-            let newest = sub.passes_over && !recovers;
+            let latest = sub.passes_over && !recovers;
+            let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
             let from = Position { epoch: member.epoch, offset: member.at };
-            member.behind.then(|| (sub.id, edge.name.clone(), from, newest))
+            member.behind.then(|| (sub.id, edge.name.clone(), from, puller))
         });
-        let Some((sub, channel, at_place, newest)) = next else { return };
+        let Some((sub, channel, from, puller)) = next else { return };
         session.pulling = Some(sub);
         self.counts.pulls += 1;
         let token = self.asks.insert(Ask::Pull { session: at, sub });
-        self.tell_home(cx, &channel, ToHome::Pull { token, at: at_place, edge: false, newest });
+        self.tell_home(cx, &channel, ToHome::Pull { token, at: from, puller });
     }
 
     /// A page has come for a subscription that was behind.
@@ -167,10 +169,7 @@ impl Front {
         let reset = member.epoch != pulled.top.epoch;
         let recover_to = if sub.recover_to.epoch == pulled.top.epoch { sub.recover_to.offset } else { 0 };
         if reset || !pulled.complete {
-            let mut offset = pulled.publications.first().map_or(pulled.end, |p| p.prev);
-            if planted(Planted::GapToEnd) {
-                offset = pulled.end;
-            }
+            let offset = if planted(Planted::GapToEnd) { pulled.end } else { pulled.start };
             (member.at, member.epoch) = (offset, pulled.top.epoch);
             let position = Position { epoch: member.epoch, offset };
             if !(sub.passes_over && !reset && planted(Planted::LatestUntold)) {
@@ -187,9 +186,8 @@ impl Front {
             member.at = publication.offset;
             // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then the answer
             // may have been lost with the connection, and the copy with its key stands for it.
-            let unwanted = !publication.echo && publication.offset > recover_to;
-            let own = unwanted && publication.from.as_ref().is_some_and(|f| f.client == Some(client));
-            if publication.is_for(client) && !own {
+            let recovers = publication.offset <= recover_to;
+            if (Reader { client, own: recovers }).wants(&publication) {
                 wanted.push(publication);
             }
         }

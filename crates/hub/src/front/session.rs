@@ -16,6 +16,7 @@ use crate::peer::AskToken;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
+use crate::store::Reader;
 use crate::vocabulary::{Batch, Proof, Publication, SignalPush};
 use crate::watch::{Note, Noted};
 use slab::Slab;
@@ -389,9 +390,7 @@ impl Sessions {
 
 impl Audit for Sessions {
     fn wants(&self, session: u32, publication: &Publication) -> bool {
-        let client = self.slab[session as usize].client;
-        let own = publication.from.as_ref().is_some_and(|from| from.client == Some(client));
-        publication.is_for(client) && (publication.echo || !own)
+        Reader::live(self.slab[session as usize].client).wants(publication)
     }
 
     fn session_of(&self, client: ClientId) -> Option<u32> {

@@ -72,7 +72,7 @@ impl Front {
             slow: options.slow,
             passes_over: false,
         });
-        let want = Want { since: options.since, recent: options.recent };
+        let want = Want { since: options.since, recent: options.recent, client: session.client };
         let caller = (by == LetIn::Hook).then(|| session.caller());
         self.edges.edges[edge as usize].pending += 1;
         self.sessions.subscriptions += 1;
@@ -252,7 +252,7 @@ impl Front {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
-        let (client, full, wire) = (session.client, session.full, session.wire);
+        let (full, wire) = (session.full, session.wire);
         let Some(conn) = session.conn else { return };
         match start.recovered {
             Some(true) => self.counts.recovered += 1,
@@ -292,7 +292,7 @@ impl Front {
             channel: self.edges.edges[edge as usize].name.clone(),
             position: Position { epoch: start.top.epoch, offset: start.end },
             recovered: start.recovered,
-            publications: start.publications.into_iter().filter(|p| p.is_for(client)).collect(),
+            publications: start.publications,
             more,
         };
         self.finish(cx, at, reply, ReplyBody::Subscribed(Box::new(subscribed)));

@@ -7,22 +7,24 @@
 mod links;
 mod list;
 mod presence;
+mod read;
 
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, OpToken, Position, ShardId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, Published, Pulled, Start, ToEdge, ToHome, Want};
+use crate::peer::{AskToken, PeerBody, Published, Puller, ToEdge, ToHome, Want};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::shard::{Now, Timer};
-use crate::store::{Answer, Entry, Op, Page, Range, Store};
-use crate::vocabulary::{History, HistoryFrom, Publication, start_of};
+use crate::store::{Answer, Entry, Op, Page, Rest, Store};
+use crate::vocabulary::{Publication, start_of};
 use crate::watch::HomeCounts;
 use crate::wheel::Wheel;
 use links::Links;
 use presence::Presence;
+use read::Scan;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -48,6 +50,8 @@ pub(crate) struct Homes {
     homes: Slab<Home>,
     ops: HashMap<OpToken, Pending, Keyed>,
     next_op: u64,
+    /// Reads that go on in later turns: (home, its life, for what). As many as there are commands without an answer.
+    scans: VecDeque<(u32, u32, What)>,
     links: Links,
     /// Tells one life of a slab place from the next in timers.
     next_life: u32,
@@ -120,25 +124,18 @@ enum What {
         token: AskToken,
         want: Want,
     },
-    /// `recent` after a `since` that could not be honoured.
-    SubRecent {
+    /// One that takes as many steps as it needs.
+    Scan {
         shard: ShardId,
         token: AskToken,
-        recovered: Option<bool>,
-        count: usize,
+        scan: Box<Scan>,
     },
-    History {
-        shard: ShardId,
-        token: AskToken,
-        range: Range,
-        count: usize,
-    },
+    /// A page for one who is behind.
     Pull {
         shard: ShardId,
         token: AskToken,
         at: Position,
-        edge: bool,
-        newest: bool,
+        puller: Puller,
     },
     Purge {
         shard: ShardId,
@@ -155,6 +152,7 @@ impl Homes {
             homes: Slab::new(),
             ops: HashMap::with_hasher(hash),
             next_op: 0,
+            scans: VecDeque::new(),
             links: Links::new(shards),
             next_life: 0,
             counts: HomeCounts::default(),
@@ -248,49 +246,16 @@ impl Homes {
                 self.answer(cx, index, from, ToEdge::Presence { token, snapshot });
                 self.linger(cx, index);
             }
-            ToHome::History { token, query } => {
-                let range = match query.from {
-                    HistoryFrom::Newest => Range::Newest,
-                    HistoryFrom::Since(at) => Range::After(at),
-                    HistoryFrom::Before(at) => Range::Before(at),
-                };
-                let count = query.limit as usize;
-                self.read(cx, index, What::History { shard: from, token, range, count }, range, count);
-            }
+            ToHome::History { token, query, reader } => self.history(cx, index, (from, token), query, reader),
             ToHome::Purge { token } => {
                 let channel = home.name.clone();
                 self.submit(cx, index, What::Purge { shard: from, token }, Op::Purge { channel });
             }
-            ToHome::Pull { token, at, edge, newest } => {
-                let (range, count) = pulled_range(at, newest);
-                self.read(cx, index, What::Pull { shard: from, token, at, edge, newest }, range, count);
-            }
+            ToHome::Pull { token, at, puller } => self.pull(cx, index, (from, token), at, puller),
             ToHome::Behind => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
                     interest.behind = true;
                 }
-            }
-        }
-    }
-
-    fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, want: Want) {
-        let top = self.homes[index as usize].top();
-        match want {
-            // Already at the top, as most who come back after a short cut: nothing to read.
-            Want { since: Some(at), .. } if at == top => {
-                let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
-            }
-            Want { since: Some(at), .. } => {
-                self.read(cx, index, What::Sub { shard, token, want }, Range::After(at), usize::MAX);
-            }
-            Want { since: None, recent: Some(n) } if n > 0 => {
-                let what = What::SubRecent { shard, token, recovered: None, count: n as usize };
-                self.read(cx, index, what, Range::Newest, n as usize);
-            }
-            Want { .. } => {
-                let start = Start { top, end: top.offset, recovered: None, publications: Vec::new() };
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
             }
         }
     }
@@ -300,13 +265,6 @@ impl Homes {
         let retain = self.homes[index as usize].retain;
         self.submit(cx, index, What::Append { shard, token }, Op::Append { entry, retain });
         self.linger(cx, index);
-    }
-
-    fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: What, range: Range, count_max: usize) {
-        let home = &self.homes[index as usize];
-        let bytes_max = cx.limits.page_bytes_max;
-        let op = Op::Read { channel: home.name.clone(), range, count_max, bytes_max, retain: home.retain };
-        self.submit(cx, index, what, op);
     }
 
     fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op) {
@@ -386,20 +344,14 @@ impl Homes {
     }
 
     /// An answer that told nothing but that an epoch was lost: what was only read is read again, once.
-    fn ask_again(&mut self, cx: &mut Cx<'_>, index: u32, what: What, again: bool) {
-        let home = &self.homes[index as usize];
-        let (range, count_max) = match &what {
+    fn ask_again(&mut self, cx: &mut Cx<'_>, index: u32, mut what: What, again: bool) {
+        match &mut what {
             _ if again => return self.refused(cx, index, what, &Answer::Unavailable),
-            What::Sub { want: Want { since: Some(at), .. }, .. } => (Range::After(*at), usize::MAX),
-            What::SubRecent { count, .. } => (Range::Newest, *count),
-            What::History { range, count, .. } => (*range, *count),
-            What::Pull { at, newest, .. } => pulled_range(*at, *newest),
-            What::Fill => (Range::After(home.top()), usize::MAX),
+            What::Scan { scan, .. } => scan.begin_again(),
+            What::Sub { .. } | What::Pull { .. } | What::Fill => {}
             _ => return self.refused(cx, index, what, &Answer::Unknown),
-        };
-        let bytes_max = cx.limits.page_bytes_max;
-        let op = Op::Read { channel: home.name.clone(), range, count_max, bytes_max, retain: home.retain };
-        self.submit_as(cx, index, what, op, true);
+        }
+        self.read(cx, index, what, true);
     }
 
     /// The store may hold more than it told: read what follows the top.
@@ -409,8 +361,7 @@ impl Homes {
             home.ahead = !planted(Planted::HoleForgotten);
             return;
         }
-        let after = Range::After(home.top());
-        self.read(cx, index, What::Fill, after, usize::MAX);
+        self.read(cx, index, What::Fill, false);
     }
 
     /// An answer in the epoch that the home is in.
@@ -429,24 +380,12 @@ impl Homes {
             (What::Append { shard, token }, Answer::Duplicate(position)) => {
                 self.published(cx, index, (shard, token), position, true);
             }
-            (What::Sub { shard, token, want }, Answer::Page(page)) => self.start(cx, index, shard, token, want, page),
-            (What::SubRecent { shard, token, recovered, .. }, Answer::Page(page)) => {
-                let top = self.homes[index as usize].top();
-                let start = Start { top, end: page.end, recovered, publications: page.publications };
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            (What::Sub { shard, token, want }, Answer::Page(page)) => self.start(cx, index, (shard, token), want, page),
+            (What::Scan { shard, token, scan }, Answer::Page(page)) => {
+                self.scanned(cx, index, (shard, token), scan, page)
             }
-            (What::Pull { shard, token, edge, at, newest }, Answer::Page(mut page)) => {
-                if newest {
-                    // Complete is what leaves nothing out, and not what is all that was asked for.
-                    page.complete = page.publications.first().map_or(page.end, |p| p.prev) <= at.offset;
-                }
-                self.pulled(cx, index, shard, token, edge, page)
-            }
-            (What::History { shard, token, .. }, Answer::Page(page)) => {
-                let Page { publications, top, more, .. } = page;
-                let channel = self.homes[index as usize].name.clone();
-                let history = Box::new(History { channel, top, publications, more });
-                self.answer(cx, index, shard, ToEdge::History { token, result: Ok(history) });
+            (What::Pull { shard, token, puller, .. }, Answer::Page(page)) => {
+                self.pulled(cx, index, (shard, token), puller, page)
             }
             (What::Fill, Answer::Page(page)) => self.fill(cx, index, page),
             (What::Purge { shard, token }, Answer::Done) => {
@@ -486,41 +425,6 @@ impl Homes {
         }
     }
 
-    fn start(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, want: Want, page: Page) {
-        let top = self.homes[index as usize].top();
-        let start = match (page.complete, want.recent) {
-            (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
-            // What is asked for where `since` cannot be honoured is read in a second step, and told as not recovered.
-            (false, Some(n)) if n > 0 => {
-                let what = What::SubRecent { shard, token, recovered: Some(false), count: n as usize };
-                return self.read(cx, index, what, Range::Newest, n as usize);
-            }
-            (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },
-        };
-        self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
-    }
-
-    fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, edge: bool, mut page: Page) {
-        let home = &mut self.homes[index as usize];
-        let top = home.top();
-        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not, or it would
-        // leave out what is still to be delivered to those who subscribe meanwhile.
-        if edge && !planted(Planted::EdgeRunsAhead) && page.top.epoch == top.epoch && page.end > top.offset {
-            page.publications.retain(|p| p.offset <= top.offset);
-            page.end = top.offset;
-        }
-        // The edge goes live by
-        // the same comparison as here; a subscriber that has caught up says nothing about its edge.
-        let caught_up = (edge || planted(Planted::SubscriberEndsEdgePull)) && page.end >= top.offset;
-        let missed = caught_up && home.caught_up(shard);
-        let pulled = Pulled { top, end: page.end, complete: page.complete, publications: page.publications };
-        self.answer(cx, index, shard, ToEdge::Pulled { token, result: Ok(pulled) });
-        if missed {
-            let snapshot = Arc::new(self.homes[index as usize].snapshot(cx));
-            self.answer(cx, index, shard, ToEdge::PresenceWhole(snapshot));
-        }
-    }
-
     /// A publication has its place: deliver it, if it is the next one.
     fn accept(&mut self, cx: &mut Cx<'_>, index: u32, epoch: Epoch, publication: Arc<Publication>) {
         let home = &mut self.homes[index as usize];
@@ -541,7 +445,7 @@ impl Homes {
     fn fill(&mut self, cx: &mut Cx<'_>, index: u32, page: Page) {
         let home = &mut self.homes[index as usize];
         let State::Live(top) = &mut home.state else { return };
-        let (before, start) = (*top, page.publications.first().map_or(page.end, |p| p.prev));
+        let (before, start) = (*top, page.start);
         if !page.complete && start > top.offset {
             top.offset = start;
             let to = *top;
@@ -552,7 +456,7 @@ impl Homes {
         }
         let home = &mut self.homes[index as usize];
         home.filling = false;
-        let again = std::mem::take(&mut home.ahead) || page.more;
+        let again = std::mem::take(&mut home.ahead) || page.rest != Rest::Nothing;
         if again && home.top() != before {
             self.look_ahead(cx, index);
         } else if again {
@@ -591,11 +495,11 @@ impl Homes {
             What::Append { shard, token } => {
                 self.answer(cx, index, shard, ToEdge::Published { token, result: Err(error) })
             }
-            What::Sub { shard, token, .. } | What::SubRecent { shard, token, .. } => {
+            What::Sub { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Err(error) });
             }
-            What::History { shard, token, .. } => {
-                self.answer(cx, index, shard, ToEdge::History { token, result: Err(error) });
+            What::Scan { shard, token, scan } => {
+                self.answer(cx, index, shard, scan.refused(token, error));
             }
             What::Pull { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::Pulled { token, result: Err(error) })
@@ -689,11 +593,6 @@ impl Homes {
         self.names.remove(&home.name);
         self.in_order.remove(&home.name);
     }
-}
-
-/// What one who is behind is to read: all that it missed, or the newest of it.
-fn pulled_range(at: Position, newest: bool) -> (Range, usize) {
-    if newest && !planted(Planted::LatestReadsAll) { (Range::Newest, 1) } else { (Range::After(at), usize::MAX) }
 }
 
 impl Home {

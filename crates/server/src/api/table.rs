@@ -272,6 +272,12 @@ pub(super) const COMMANDS: &[Command] = &[
                 "Oldest first",
             ),
             optional("more", Shape::Flag, "True where there are more than the limit or a page allows"),
+            optional(
+                "reset",
+                Shape::Flag,
+                "True where `since` or `before` is no place of this numbering: of another epoch, or beyond the newest. Then \
+                 nothing is listed, and what you keep of the channel is to be read anew",
+            ),
         ],
         has_key: false,
     },

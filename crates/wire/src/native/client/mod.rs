@@ -339,6 +339,9 @@ pub struct History {
     pub publications: Vec<Publication>,
     /// True when the query would have found more.
     pub more: bool,
+    /// True when the place that was asked for is none of the channel's log any more: it is of another epoch, or beyond the
+    /// top. What is kept of the channel is to be loaded anew.
+    pub reset: bool,
 }
 
 /// Who is present, at `seq`.

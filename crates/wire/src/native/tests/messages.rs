@@ -96,8 +96,20 @@ fn replies_are_written_as_documented() {
                 top: at(3),
                 publications: vec![Arc::new(publication(3))],
                 more: true,
+                reset: false,
             })),
             r#"{"type":"history","id":4,"channel":"c","epoch":"000000000000000e","offset":3,"publications":[{"offset":3,"data":{"text":"hi"},"ts":1700000000000}],"more":true}"#,
+        ),
+        (
+            id(4),
+            ReplyBody::History(Box::new(History {
+                channel: name("c"),
+                top: at(3),
+                publications: vec![],
+                more: false,
+                reset: true,
+            })),
+            r#"{"type":"history","id":4,"channel":"c","epoch":"000000000000000e","offset":3,"publications":[],"reset":true}"#,
         ),
         (
             id(5),

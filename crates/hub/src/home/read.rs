@@ -1,0 +1,298 @@
+//! What a home reads from the store: for subscribers, for the history, for those who are behind, and to fill its own holes.
+//!
+//! A read for somebody who may not see everything counts what that reader may see. Where little of a long log is for them, one
+//! step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A page of a catch-up
+//! is one step, whatever it finds: the reader asks for the next one from where it ended.
+
+use super::{Cx, Homes, What};
+use crate::error::Error;
+use crate::ids::{Position, ShardId};
+use crate::peer::{AskToken, Pulled, Puller, Start, ToEdge, Want};
+use crate::planted::{Planted, planted};
+use crate::store::{Op, Page, Range, Reader, Rest};
+use crate::vocabulary::{History, HistoryFrom, HistoryQuery};
+use std::sync::Arc;
+
+/// A read that goes on until it has found what was asked for, or has seen all.
+#[derive(Debug)]
+pub(super) struct Scan {
+    range: Range,
+    reader: Option<Reader>,
+    count: usize,
+    /// What the steps so far have found.
+    found: Option<Page>,
+    of: ScanOf,
+}
+
+/// What is scanned for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ScanOf {
+    History,
+    /// `recent`, whose `since` was honoured, or not.
+    Recent {
+        recovered: Option<bool>,
+    },
+    /// The newest of what a subscriber missed.
+    Latest,
+}
+
+impl Scan {
+    fn new(range: Range, reader: Option<Reader>, count: usize, of: ScanOf) -> Box<Self> {
+        Box::new(Scan { range, reader, count, found: None, of })
+    }
+
+    /// Forgets what was found: it was of another epoch.
+    pub(super) fn begin_again(&mut self) {
+        self.found = None;
+    }
+
+    /// The answer where it cannot be done.
+    pub(super) fn refused(&self, token: AskToken, error: Error) -> ToEdge {
+        match self.of {
+            ScanOf::History => ToEdge::History { token, result: Err(error) },
+            ScanOf::Recent { .. } => ToEdge::Subscribed { token, result: Err(error) },
+            ScanOf::Latest => ToEdge::Pulled { token, result: Err(error) },
+        }
+    }
+
+    /// What the next step reads: (range, how many, how many bytes).
+    fn next(&self, bytes_max: usize) -> (Range, usize, usize) {
+        let Some(found) = &self.found else { return (self.range, self.count, bytes_max) };
+        let epoch = found.top.epoch;
+        let range = match self.range {
+            Range::After(_) => Range::After(Position { epoch, offset: found.end }),
+            Range::Last { after, .. } => {
+                let after = after.filter(|after| after.epoch == epoch && after.offset <= found.top.offset);
+                Range::Last { after, before: Some(Position { epoch, offset: found.start + 1 }) }
+            }
+        };
+        let bytes: usize = found.publications.iter().map(|p| p.cost()).sum();
+        let count = if bytes >= bytes_max { 0 } else { self.count - found.publications.len() };
+        (range, count, bytes_max.saturating_sub(bytes))
+    }
+
+    /// Takes what a step has found. True where the scan is done.
+    fn take(&mut self, page: Page) -> bool {
+        let rest = page.rest;
+        let Some(mut found) = self.found.take() else {
+            self.found = Some(page);
+            return rest != Rest::Unseen || planted(Planted::ScanEndsEarly);
+        };
+        if found.top.epoch != page.top.epoch {
+            return false; // a new epoch began between two steps: from the beginning
+        }
+        found.rest = rest;
+        found.complete &= page.complete;
+        match self.range {
+            Range::After(_) => {
+                found.publications.extend(page.publications);
+                (found.end, found.top) = (page.end, page.top);
+            }
+            Range::Last { .. } => {
+                let newer = std::mem::replace(&mut found.publications, page.publications);
+                found.publications.extend(newer);
+                found.start = page.start;
+            }
+        }
+        self.found = Some(found);
+        rest != Rest::Unseen
+    }
+}
+
+impl Homes {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, want: Want) {
+        let top = self.homes[index as usize].top();
+        match want {
+            // Already at the top, as most who come back after a short cut: nothing to read.
+            Want { since: Some(at), .. } if at == top => {
+                let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            }
+            Want { since: Some(_), .. } => self.read(cx, index, What::Sub { shard, token, want }, false),
+            Want { since: None, recent: Some(n), client } if n > 0 => {
+                self.recent(cx, index, (shard, token), n as usize, Reader::of(client), None);
+            }
+            Want { .. } => {
+                let start = Start { top, end: top.offset, recovered: None, publications: Vec::new() };
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            }
+        }
+    }
+
+    fn recent(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        count: usize,
+        reader: Reader,
+        recovered: Option<bool>,
+    ) {
+        let scan = Scan::new(Range::NEWEST, Some(reader), count, ScanOf::Recent { recovered });
+        self.read(cx, index, What::Scan { shard, token, scan }, false);
+    }
+
+    pub(super) fn history(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        query: HistoryQuery,
+        reader: Option<Reader>,
+    ) {
+        let range = match query.from {
+            HistoryFrom::Newest => Range::NEWEST,
+            HistoryFrom::Since(at) => Range::After(at),
+            HistoryFrom::Before(at) => Range::before(at),
+        };
+        let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History);
+        self.read(cx, index, What::Scan { shard, token, scan }, false);
+    }
+
+    pub(super) fn pull(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        at: Position,
+        puller: Puller,
+    ) {
+        let what = match puller {
+            Puller::Latest(client) if !planted(Planted::LatestReadsAll) => {
+                let range = Range::Last { after: Some(at), before: None };
+                let scan = Scan::new(range, Some(Reader::live(client)), 1, ScanOf::Latest);
+                What::Scan { shard, token, scan }
+            }
+            _ => What::Pull { shard, token, at, puller },
+        };
+        self.read(cx, index, what, false);
+    }
+
+    /// Asks the store for what this question needs next. `again`: its answer told only that an epoch was lost.
+    pub(super) fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: What, again: bool) {
+        let home = &self.homes[index as usize];
+        let all = |at, reader| (Range::After(at), reader, usize::MAX, cx.limits.page_bytes_max);
+        let (range, reader, count_max, bytes_max) = match &what {
+            What::Sub { want, .. } => all(want.since.unwrap_or_else(|| home.top()), Some(Reader::of(want.client))),
+            What::Pull { at, puller: Puller::Edge, .. } => all(*at, None),
+            What::Pull { at, puller: Puller::Subscriber(client) | Puller::Latest(client), .. } => {
+                all(*at, Some(Reader::of(*client)))
+            }
+            What::Scan { scan, .. } => {
+                let (range, count, bytes) = scan.next(cx.limits.page_bytes_max);
+                (range, scan.reader, count, bytes)
+            }
+            _ => all(home.top(), None),
+        };
+        let (channel, retain, scan_max) = (home.name.clone(), home.retain, cx.limits.scan_slice);
+        let op = Op::Read { channel, range, reader, count_max, bytes_max, scan_max, retain };
+        self.submit_as(cx, index, what, op, again);
+    }
+
+    /// A step of a scan has been read.
+    pub(super) fn scanned(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        mut scan: Box<Scan>,
+        page: Page,
+    ) {
+        let home = &mut self.homes[index as usize];
+        if !scan.take(page) {
+            home.pending += 1; // it is kept as long as somebody waits
+            let life = home.life;
+            return self.scans.push_back((index, life, What::Scan { shard, token, scan }));
+        }
+        let Some(page) = scan.found else { return };
+        match scan.of {
+            ScanOf::History => {
+                let Page { publications, top, reset, rest, .. } = page;
+                let channel = home.name.clone();
+                let history = Box::new(History { channel, top, publications, more: rest == Rest::More, reset });
+                self.answer(cx, index, shard, ToEdge::History { token, result: Ok(history) });
+            }
+            ScanOf::Recent { recovered } => {
+                let start = Start { top: home.top(), end: page.end, recovered, publications: page.publications };
+                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+            }
+            ScanOf::Latest => {
+                let Some(Reader { client, .. }) = scan.reader else { return };
+                let puller = Puller::Latest(client);
+                // Complete is what leaves nothing out, and not what is all that was asked for.
+                let complete = page.complete && page.rest == Rest::Nothing;
+                let start = page.publications.first().map_or(page.end, |p| p.prev);
+                self.pulled(cx, index, (shard, token), puller, Page { complete, start, ..page });
+            }
+        }
+    }
+
+    /// Goes on with one scan that was interrupted.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
+        let Some((index, life, what)) = self.scans.pop_front() else { return };
+        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+        home.pending -= 1;
+        self.read(cx, index, what, false);
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        !self.scans.is_empty()
+    }
+
+    /// The first page after a subscriber's place has been read.
+    pub(super) fn start(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        want: Want,
+        page: Page,
+    ) {
+        let top = self.homes[index as usize].top();
+        let start = match (page.complete, want.recent) {
+            (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
+            // What is asked for where `since` cannot be honoured is read in a second step, and told as not recovered.
+            (false, Some(n)) if n > 0 => {
+                let reader = Reader::of(want.client);
+                return self.recent(cx, index, (shard, token), n as usize, reader, Some(false));
+            }
+            (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },
+        };
+        self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+    }
+
+    /// A page for one who is behind has been read.
+    pub(super) fn pulled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        (shard, token): (ShardId, AskToken),
+        puller: Puller,
+        mut page: Page,
+    ) {
+        let home = &mut self.homes[index as usize];
+        let top = home.top();
+        let edge = puller == Puller::Edge;
+        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not, or it would
+        // leave out what is still to be delivered to those who subscribe meanwhile.
+        if edge && !planted(Planted::EdgeRunsAhead) && page.top.epoch == top.epoch && page.end > top.offset {
+            page.publications.retain(|p| p.offset <= top.offset);
+            page.end = top.offset;
+            page.start = page.start.min(top.offset);
+        }
+        // The edge goes live by the same comparison as here; a subscriber that has caught up says nothing about its edge.
+        let caught_up = (edge || planted(Planted::SubscriberEndsEdgePull)) && page.end >= top.offset;
+        let missed = caught_up && home.caught_up(shard);
+        let Page { start, end, complete, publications, .. } = page;
+        self.answer(
+            cx,
+            index,
+            shard,
+            ToEdge::Pulled { token, result: Ok(Pulled { top, start, end, complete, publications }) },
+        );
+        if missed {
+            let snapshot = Arc::new(self.homes[index as usize].snapshot(cx));
+            self.answer(cx, index, shard, ToEdge::PresenceWhole(snapshot));
+        }
+    }
+}
