@@ -53,7 +53,11 @@ impl Conversation for chat::Chat {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes, // the mission's server reads them alike
         };
-        match self.decode(bytes, &mut turn.requests) {
+        let decoded = self.decode(bytes, &mut turn.requests);
+        if let Err(ignored) = &decoded {
+            turn.ignored(ignored.cause());
+        }
+        match decoded {
             Ok(()) => {}
             // The hub counts it, and ends the connection where there are too many; a chat has no words for an error.
             Err(ignored) if ignored.is_bad() => {

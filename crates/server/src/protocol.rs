@@ -44,6 +44,7 @@ pub struct Turn {
     pub(crate) answer: Vec<u8>,
     pub(crate) answers: Vec<(usize, bool)>,
     pub(crate) close: Option<Disconnect>,
+    pub(crate) ignored: Option<&'static str>,
 }
 
 impl Turn {
@@ -57,6 +58,11 @@ impl Turn {
         self.answers.push((self.answer.len(), text));
     }
 
+    /// Counts the message as ignored (`fanfare_messages_ignored_total`). `cause` is one of a few fixed words.
+    pub fn ignored(&mut self, cause: &'static str) {
+        self.ignored = Some(cause);
+    }
+
     /// Ends the connection after what was sent.
     pub fn close(&mut self, reason: Disconnect) {
         self.close = Some(reason);
@@ -68,6 +74,7 @@ impl Turn {
         self.answer.clear();
         self.answers.clear();
         self.close = None;
+        self.ignored = None;
     }
 }
 

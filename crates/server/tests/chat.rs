@@ -57,6 +57,38 @@ fn a_room_hears_who_comes_speaks_types_and_goes() {
     assert_eq!(heard["content"], "and nothing of all this");
 }
 
+/// What JavaScript sends of a text that it has cut in the middle of an emoji: valid JSON that no UTF-8 can hold.
+#[test]
+fn half_an_emoji_reaches_everybody_as_it_was_sent() {
+    let server = Server::start(config());
+    let half = |text: &str, expected: &str| {
+        assert!(text.contains(expected), "{text}");
+    };
+    let next = |client: &mut Client, kind: &str| loop {
+        match client.next() {
+            Frame::Text(text) if text.starts_with(&format!("{{\"type\":\"{kind}\"")) => break text,
+            Frame::Text(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut ada = Client::join(server.address, "ada", "r");
+    let mut bo = Client::open(server.address, "/");
+    bo.text(r#"{"type":"join","userId":"bo","username":"Bo \ud83d","roomId":"r"}"#);
+    half(&next(&mut ada, "join"), r#""userId":"bo","username":"Bo \ud83d""#);
+    next(&mut bo, "room_state");
+    bo.text(r#"{"type":"typing","content":"cut \ud83d"}"#);
+    half(&next(&mut ada, "typing"), r#""content":"cut \ud83d""#);
+    bo.text(r#"{"type":"message","userId":"\ud83d","content":"cut \ud83d"}"#);
+    for client in [&mut ada, &mut bo] {
+        half(&next(client, "message"), r#""userId":"bo","username":"Bo \ud83d","content":"cut \ud83d""#);
+    }
+    let mut eve = Client::open(server.address, "/");
+    eve.text(&join("eve", "r"));
+    half(&next(&mut eve, "room_state"), r#"{"userId":"bo","username":"Bo \ud83d"}"#);
+    drop(bo);
+    half(&next(&mut ada, "leave"), r#""userId":"bo","username":"Bo \ud83d""#);
+}
+
 /// Many come into one room at once, over all shards: each hears of every other exactly once, by its `room_state` or by a join.
 #[test]
 fn a_newcomer_is_told_of_everybody_once() {

@@ -11,7 +11,9 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use support::scrape::scrape;
-use support::{Client, Frame, Random, Response, Server, config, connect, patient_chat, response, shards, upgrade};
+use support::{
+    Client, Frame, Random, Response, Server, config, connect, join, patient_chat, response, shards, upgrade,
+};
 
 /// A server that is watched on its own port.
 fn watched(config: Config) -> Server {
@@ -126,6 +128,40 @@ fn until(address: SocketAddr, what: &str, so: impl Fn(&support::scrape::Scraped)
         }
         assert!(std::time::Instant::now() < deadline, "{what} never came about: {scraped:?}");
     }
+}
+
+#[test]
+fn a_chat_message_that_is_not_taken_is_counted_by_its_cause() {
+    let server = watched(config());
+    let mut ada = Client::join(server.address, "ada", "r");
+    let rows = [
+        ("not_json", "{", true),
+        ("not_json", "[]", true),
+        ("not_json", "\u{feff}{}", true),
+        ("unknown_type", r#"{"type":"shout"}"#, true),
+        ("unknown_type", r#"{"kind":"message"}"#, true),
+        ("missing_field", r#"{"type":"join","userId":7,"username":"A"}"#, true),
+        ("duplicate_field", r#"{"type":"join","userId":"a","userId":"b","username":"A"}"#, true),
+        ("not_unicode", r#"{"type":"join","userId":"\ud83d","username":"A"}"#, true),
+        ("name_length", r#"{"type":"join","userId":"","username":"A"}"#, true),
+        ("room_name", r#"{"type":"join","userId":"a","username":"A","roomId":""}"#, true),
+        ("not_joined", r#"{"type":"message","content":"a"}"#, false),
+    ];
+    let mut early = Client::open(server.address, "/");
+    for (_, text, _) in rows {
+        early.text(text);
+    }
+    early.text(&join("early", "r"));
+    early.until("room_state");
+    ada.until("join");
+    let after = scrape(server.address);
+    for (cause, ..) in rows {
+        let sample = format!("fanfare_messages_ignored_total{{protocol=\"chat\",cause=\"{cause}\"}}");
+        let expected = rows.iter().filter(|(of, ..)| *of == cause).count();
+        assert_eq!(after.get(&sample), expected as f64, "{sample}");
+    }
+    let bad = rows.iter().filter(|(.., bad)| *bad).count();
+    assert_eq!(after.get("fanfare_errors_total{code=\"bad_request\"}"), bad as f64, "what counts as abuse");
 }
 
 #[test]

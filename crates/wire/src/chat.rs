@@ -5,7 +5,9 @@
 //! state but its joined identity: room R is the channel `chat:R`, who is there is that channel's presence, typing is a
 //! signal. So clients of other protocols meet chat clients in the same channels.
 //!
-//! Whatever is not understood is an [`Ignored`] for the log, never fatal by itself. Who came before oneself is in the
+//! What is not understood is an [`Ignored`] for the log and for figures, never fatal by itself. A field that a message has no
+//! use for is never a reason to ignore it. Texts that are shown (`content`, `username`) pass as they came, also with half an
+//! emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are compared (`userId`, `roomId`) must be Unicode. Who came before oneself is in the
 //! `room_state`, who comes after is told by a `join`, nobody by both, whichever of the two is first ([`Chat::takes`]). A publication becomes a message by this order:
 //! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string `content`
 //! is the content, other data its JSON text.
@@ -13,6 +15,7 @@
 //! The application can subscribe a chat client to more channels than its room: their messages come like those of the room.
 //! One that it takes out of a room is closed with `kicked`, for there is no word for that either.
 
+use crate::json;
 use base64::Engine as _;
 use bytes::Bytes;
 use fanfare_hub::{
@@ -20,7 +23,6 @@ use fanfare_hub::{
     PresencePush, Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions,
     UserId,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -56,7 +58,8 @@ struct Joined {
     number: u64,
     channel: ChannelName,
     user_id: Box<str>,
-    username: Box<str>,
+    /// The end of what it says, as JSON: `"userId":…,"username":…}`.
+    names: Box<[u8]>,
     /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a rule.
     since: Option<u64>,
 }
@@ -85,9 +88,12 @@ impl Asked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Ignored {
-    /// Not a JSON object with a string `type`, or a field of the wrong type.
+    /// Not a JSON object.
     #[error("not a chat message: {0}")]
     Json(String),
+    /// Without a string `type`.
+    #[error("a chat message needs a string \"type\"")]
+    NoType,
     /// Nothing that a chat knows.
     #[error("unknown type {0:?}")]
     UnknownType(String),
@@ -96,6 +102,18 @@ pub enum Ignored {
     Missing {
         /// The message's type.
         kind: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A field that is needed stands twice: two readers could take different ones of them.
+    #[error("{field:?} stands twice")]
+    Twice {
+        /// The field.
+        field: &'static str,
+    },
+    /// A text that is compared and holds half a character.
+    #[error("{field:?} is not Unicode text: it holds a lone surrogate")]
+    NotUnicode {
         /// The field.
         field: &'static str,
     },
@@ -126,6 +144,20 @@ impl Ignored {
     pub fn is_bad(&self) -> bool {
         !matches!(self, Ignored::NotJoined(_))
     }
+
+    /// One word for it, for figures.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Ignored::Json(_) => "not_json",
+            Ignored::NoType | Ignored::UnknownType(_) => "unknown_type",
+            Ignored::Missing { .. } => "missing_field",
+            Ignored::Twice { .. } => "duplicate_field",
+            Ignored::NotUnicode { .. } => "not_unicode",
+            Ignored::Length { .. } => "name_length",
+            Ignored::Room(_) | Ignored::RoomLength { .. } => "room_name",
+            Ignored::NotJoined(_) => "not_joined",
+        }
+    }
 }
 
 /// A message to write, or the end.
@@ -139,19 +171,60 @@ pub enum Written {
     Close(Disconnect),
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The fields of a chat message, by their places in [`Incoming`].
+#[derive(Debug, Clone, Copy)]
+enum Field {
+    Type,
+    UserId,
+    Username,
+    Content,
+    RoomId,
+}
+
+impl Field {
+    const ALL: [Field; 5] = [Field::Type, Field::UserId, Field::Username, Field::Content, Field::RoomId];
+
+    fn name(self) -> &'static str {
+        match self {
+            Field::Type => "type",
+            Field::UserId => "userId",
+            Field::Username => "username",
+            Field::Content => "content",
+            Field::RoomId => "roomId",
+        }
+    }
+}
+
+/// The known fields of a message or of a payload. Each is judged when it is asked for.
+#[derive(Default)]
 struct Incoming<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    user_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    username: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    room_id: Option<&'a RawValue>,
+    fields: [Option<&'a RawValue>; Field::ALL.len()],
+    twice: [bool; Field::ALL.len()],
+}
+
+impl<'a> Incoming<'a> {
+    fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        json::object(text, |incoming: &mut Self, name, value| {
+            let Some(field) = Field::ALL.into_iter().find(|field| field.name() == name) else { return };
+            let place = field as usize;
+            incoming.twice[place] |= incoming.fields[place].replace(value).is_some();
+        })
+    }
+
+    /// What stands there; `null` is nothing.
+    fn get(&self, field: Field) -> Result<Option<&'a RawValue>, Ignored> {
+        if self.twice[field as usize] {
+            return Err(Ignored::Twice { field: field.name() });
+        }
+        Ok(self.fields[field as usize].filter(|raw| raw.get() != "null"))
+    }
+
+    /// A text as it came.
+    fn text(&self, kind: &'static str, field: Field) -> Result<&'a RawValue, Ignored> {
+        // A raw value that begins like a string is one.
+        let text = self.get(field)?.filter(|raw| raw.get().starts_with('"'));
+        text.ok_or(Ignored::Missing { kind, field: field.name() })
+    }
 }
 
 impl Chat {
@@ -165,16 +238,23 @@ impl Chat {
     /// # Errors
     /// [`Ignored`], with nothing appended; the connection goes on.
     pub fn decode(&mut self, message: &[u8], out: &mut Vec<Request>) -> Result<(), Ignored> {
-        // serde would take an array for the fields in their order, and would quote all of a string in its error.
-        if message.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Ignored::Json("it is no JSON object".into()));
+        let text = std::str::from_utf8(message).map_err(|e| Ignored::Json(e.to_string()))?;
+        // serde would quote all of a string in its error.
+        if !text.trim_ascii_start().starts_with('{') {
+            let hint = if text.starts_with(json::MARK) { json::MARK_HINT } else { "" };
+            return Err(Ignored::Json(format!("it is no JSON object{hint}")));
         }
-        let incoming: Incoming<'_> = serde_json::from_slice(message).map_err(|e| Ignored::Json(e.to_string()))?;
-        match &*incoming.kind {
+        let incoming = Incoming::read(text).map_err(|e| Ignored::Json(e.to_string()))?;
+        let kind = incoming.text("", Field::Type).map_err(|ignored| match ignored {
+            Ignored::Missing { .. } => Ignored::NoType,
+            ignored => ignored,
+        })?;
+        let kind = unicode(Field::Type, kind)?;
+        match &*kind {
             "join" => self.join(&incoming, out),
             "message" => {
                 let joined = self.joined.as_ref().ok_or(Ignored::NotJoined("message"))?;
-                let content = string("message", "content", incoming.content)?;
+                let content = incoming.text("message", Field::Content)?;
                 let data = joined.said(Some(content));
                 let channel = joined.channel.clone();
                 out.push(silent(Command::Publish(Box::new(Publish {
@@ -188,7 +268,10 @@ impl Chat {
             }
             "typing" => {
                 let joined = self.joined.as_ref().ok_or(Ignored::NotJoined("typing"))?;
-                let content = incoming.content.map(|raw| string("typing", "content", Some(raw))).transpose()?;
+                let content = match incoming.get(Field::Content)? {
+                    None => None,
+                    Some(_) => Some(incoming.text("typing", Field::Content)?),
+                };
                 let data = joined.said(content).bytes().clone();
                 let channel = joined.channel.clone();
                 out.push(silent(Command::Signal(Box::new(Signal { channel, event: TYPING.into(), data, to: None }))));
@@ -204,19 +287,19 @@ impl Chat {
     }
 
     fn join(&mut self, incoming: &Incoming<'_>, out: &mut Vec<Request>) -> Result<(), Ignored> {
-        let user_id = name("userId", incoming.user_id.as_deref())?;
-        let username = name("username", incoming.username.as_deref())?;
-        let room: Cow<'_, str> = match incoming.room_id {
+        let user_id = unicode(Field::UserId, incoming.text("join", Field::UserId)?)?;
+        bounded(Field::UserId, user_id.len())?;
+        let username = incoming.text("join", Field::Username)?;
+        let room: Cow<'_, str> = match incoming.get(Field::RoomId)? {
             None => ROOM_DEFAULT.into(),
-            Some(raw) => {
-                serde_json::from_str(raw.get()).map_err(|_| Ignored::Missing { kind: "join", field: "roomId" })?
-            }
+            Some(_) => unicode(Field::RoomId, incoming.text("join", Field::RoomId)?)?,
         };
         let channel = channel_of(&room)?;
-        let user_id = self.user.as_ref().map_or(user_id, |user| (&*user.0).into());
+        let user_id = self.user.as_ref().map_or(&*user_id, |user| &*user.0);
+        let names = names(user_id, username)?;
         self.joins += 1;
         let number = self.joins;
-        let joined = Joined { number, channel: channel.clone(), user_id, username, since: None };
+        let joined = Joined { number, channel: channel.clone(), user_id: user_id.into(), names, since: None };
         if let Some(old) = self.joined.take() {
             out.push(silent(Command::Unsubscribe { channel: old.channel }));
         }
@@ -350,18 +433,14 @@ impl Joined {
     /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as it came.
     fn said(&self, content: Option<&RawValue>) -> Data {
         let content_len = content.map_or(0, |c| c.get().len());
-        let mut out = Vec::with_capacity(content_len + self.user_id.len() + self.username.len() + 48);
+        let mut out = Vec::with_capacity(content_len + self.names.len() + 16);
         out.push(b'{');
         if let Some(content) = content {
             out.extend_from_slice(b"\"content\":");
             out.extend_from_slice(content.get().as_bytes());
             out.push(b',');
         }
-        out.extend_from_slice(b"\"userId\":");
-        put_string(&mut out, &self.user_id);
-        out.extend_from_slice(b",\"username\":");
-        put_string(&mut out, &self.username);
-        out.push(b'}');
+        out.extend_from_slice(&self.names);
         Data::Json(Bytes::from(out))
     }
 }
@@ -370,43 +449,61 @@ fn silent(command: Command) -> Request {
     Request { id: None, command }
 }
 
-fn string<'a>(kind: &'static str, field: &'static str, raw: Option<&'a RawValue>) -> Result<&'a RawValue, Ignored> {
-    // A raw value that begins like a string is one, but one with a lone surrogate could not be read by whoever gets it.
-    raw.filter(|raw| {
-        raw.get().starts_with('"')
-            && (!raw.get().contains("\\u") || serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok())
-    })
-    .ok_or(Ignored::Missing { kind, field })
+/// A text that is compared.
+fn unicode(field: Field, raw: &RawValue) -> Result<Cow<'_, str>, Ignored> {
+    let not_unicode = || Ignored::NotUnicode { field: field.name() };
+    match json::text_bytes(raw) {
+        Some(Cow::Borrowed(bytes)) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| not_unicode()),
+        Some(Cow::Owned(bytes)) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| not_unicode()),
+        None => Err(not_unicode()),
+    }
 }
 
-fn name(field: &'static str, text: Option<&str>) -> Result<Box<str>, Ignored> {
-    let text = text.ok_or(Ignored::Missing { kind: "join", field })?;
-    if text.is_empty() || text.len() > NAME_BYTES_MAX {
-        return Err(Ignored::Length { field, len: text.len() });
+fn bounded(field: Field, len: usize) -> Result<(), Ignored> {
+    match len {
+        1..=NAME_BYTES_MAX => Ok(()),
+        len => Err(Ignored::Length { field: field.name(), len }),
     }
-    Ok(text.into())
+}
+
+/// `"userId":…,"username":…}` of a join.
+fn names(user_id: &str, username: &RawValue) -> Result<Box<[u8]>, Ignored> {
+    let missing = || Ignored::Missing { kind: "join", field: Field::Username.name() };
+    let shown = json::text_bytes(username).ok_or_else(missing)?;
+    bounded(Field::Username, shown.len())?;
+    let mut out = Vec::with_capacity(user_id.len() + shown.len() + 28);
+    out.extend_from_slice(b"\"userId\":");
+    put_string(&mut out, user_id);
+    out.extend_from_slice(b",\"username\":");
+    match std::str::from_utf8(&shown) {
+        Ok(shown) => put_string(&mut out, shown),
+        Err(_) => out.extend_from_slice(username.get().as_bytes()), // half an emoji stays what it is
+    }
+    out.push(b'}');
+    Ok(out.into())
 }
 
 /// The fields of a publication's or an entry's data that a chat shows, as raw JSON.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default)]
 struct Shown<'a> {
-    #[serde(borrow)]
     content: Option<&'a RawValue>,
-    #[serde(borrow)]
     user_id: Option<&'a RawValue>,
-    #[serde(borrow)]
     username: Option<&'a RawValue>,
 }
 
 impl<'a> Shown<'a> {
     fn of(json: &'a [u8]) -> Self {
-        if json.trim_ascii_start().first() != Some(&b'{') {
+        let text = std::str::from_utf8(json).unwrap_or_default();
+        if !text.trim_ascii_start().starts_with('{') {
             return Shown::default();
         }
-        let shown: Shown<'a> = serde_json::from_slice(json).unwrap_or_default();
-        let text = |raw: Option<&'a RawValue>| raw.filter(|raw| raw.get().starts_with('"'));
-        Shown { content: text(shown.content), user_id: text(shown.user_id), username: text(shown.username) }
+        // An object with one of them twice is shown as what it is.
+        Incoming::read(text).ok().and_then(|incoming| Shown::read(&incoming).ok()).unwrap_or_default()
+    }
+
+    fn read(incoming: &Incoming<'a>) -> Result<Self, Ignored> {
+        let text = |field| incoming.get(field).map(|raw| raw.filter(|raw| raw.get().starts_with('"')));
+        Ok(Shown { content: text(Field::Content)?, user_id: text(Field::UserId)?, username: text(Field::Username)? })
     }
 
     /// `"userId":…,"username":…` of a sender.
@@ -491,7 +588,8 @@ fn is_of(entry: &PresenceEntry, user_id: &str) -> bool {
         Some(user) => *user.0 == *user_id,
         None => Shown::of(&entry.data)
             .user_id
-            .is_some_and(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()).is_ok_and(|theirs| theirs == user_id)),
+            .and_then(json::text_bytes)
+            .is_some_and(|theirs| *theirs == *user_id.as_bytes()),
     }
 }
 

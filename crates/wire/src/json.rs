@@ -4,8 +4,16 @@
 //! line: raw CR and LF between tokens become spaces, since a line break in a payload would end an NDJSON record or an SSE
 //! field. Inside of strings there are none: JSON forbids raw control characters there. Copies only where it changes
 //! something. Everything else stays as it came, lone surrogates (`"\ud800"`) and `1e9999` included: both are JSON.
+//!
+//! [`object`] and [`text_bytes`] read what surrounds payloads by the same rule: a key or a text with a lone surrogate is
+//! JSON, though no Rust `str` can hold it.
 
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// How deep a payload may be nested. serde_json's raw values have no limit of their own, and receivers recurse.
 pub const DEPTH_MAX: usize = 64;
@@ -58,6 +66,104 @@ fn string_end(json: &[u8], mut at: usize) -> usize {
         at += 2;
     }
     json.len()
+}
+
+/// The byte order mark, which RFC 8259 §8.1 forbids to send.
+pub(crate) const MARK: char = '\u{feff}';
+/// What an error says of it: the parser only says that it expected a value.
+pub(crate) const MARK_HINT: &str = " (it begins with a byte order mark, U+FEFF)";
+
+/// Reads one JSON object: each field is given to `add` in its turn, as a raw value. A key with a lone surrogate is passed
+/// over, for no known field has such a name.
+pub(crate) fn object<'a, T: Default>(
+    text: &'a str,
+    add: impl Fn(&mut T, &str, &'a RawValue),
+) -> Result<T, serde_json::Error> {
+    let read = |lone| {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let object = deserializer.deserialize_map(ObjectVisitor { lone, add: &add, into: PhantomData })?;
+        deserializer.end().map(|()| object)
+    };
+    match read(false) {
+        // Reading keys as bytes checks less than the grammar asks for, so all of it is checked before.
+        Err(_) if text.contains("\\u") => {
+            serde_json::from_str::<&RawValue>(text)?;
+            read(true)
+        }
+        read => read,
+    }
+}
+
+struct ObjectVisitor<'f, F, T> {
+    /// Keys may hold lone surrogates.
+    lone: bool,
+    add: &'f F,
+    into: PhantomData<T>,
+}
+
+impl<'de, F: Fn(&mut T, &str, &'de RawValue), T: Default> Visitor<'de> for ObjectVisitor<'_, F, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut object = T::default();
+        // A key that had to be unescaped lives only until the value is read, so it is copied: few are.
+        while let Some(key) = map.next_key_seed(Key { lone: self.lone })? {
+            let value = map.next_value()?;
+            if let Ok(key) = std::str::from_utf8(&key) {
+                (self.add)(&mut object, key, value);
+            }
+        }
+        Ok(object)
+    }
+}
+
+struct Key {
+    lone: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, [u8]>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, [u8]>, D::Error> {
+        if self.lone { deserializer.deserialize_bytes(self) } else { deserializer.deserialize_identifier(self) }
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, [u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Cow<'de, [u8]>, E> {
+        Ok(Cow::Borrowed(text.as_bytes()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Cow<'de, [u8]>, E> {
+        Ok(Cow::Owned(text.as_bytes().to_vec()))
+    }
+
+    fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Cow<'de, [u8]>, E> {
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Cow<'de, [u8]>, E> {
+        Ok(Cow::Owned(bytes.to_vec()))
+    }
+}
+
+/// A raw value that is a text, without its escapes; `None` for other values. What is not UTF-8 then holds a lone surrogate,
+/// in the three bytes that UTF-8 would give it. Two texts are equal where these bytes are.
+pub(crate) fn text_bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
+    if !raw.get().starts_with('"') {
+        return None;
+    }
+    Key { lone: true }.deserialize(&mut serde_json::Deserializer::from_str(raw.get())).ok()
 }
 
 #[cfg(test)]

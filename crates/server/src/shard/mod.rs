@@ -200,6 +200,7 @@ impl Shell {
             open: self.open,
             wires: self.counters.wires.clone(),
             ended: self.counters.ended.clone(),
+            ignored: self.counters.ignored.clone(),
             outbox_bytes: self.counters.outbox_bytes,
             delivered: self.counters.delivered,
             store: *self.store_times.borrow(),
@@ -255,6 +256,9 @@ impl Shell {
             conn.conversation.message(message, &mut turn);
             let wire = conn.wire;
             self.counters.wire(wire).messages_in += 1;
+            if let Some(cause) = turn.ignored {
+                self.counters.ignored(wire, cause);
+            }
         }
         self.take_turn(now, id, &mut turn);
         self.turn = turn;

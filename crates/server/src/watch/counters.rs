@@ -122,6 +122,8 @@ pub(crate) struct ShardCounters {
     pub(crate) wires: Vec<WireCounts>,
     /// Ends of connections, by their reason. The reasons are words of ours, so there are few.
     pub(crate) ended: Vec<(&'static str, u64)>,
+    /// Messages that a protocol could not take and does not answer, by their cause: a few words of each protocol.
+    pub(crate) ignored: Vec<(WireId, &'static str, u64)>,
     /// Bytes that wait in outboxes.
     pub(crate) outbox_bytes: usize,
     pub(crate) delivered: Histogram,
@@ -143,6 +145,7 @@ impl ShardCounters {
         ShardCounters {
             wires: vec![WireCounts::default(); wires],
             ended: Vec::new(),
+            ignored: Vec::new(),
             outbox_bytes: 0,
             delivered: Histogram::default(),
             stamp: Cell::new(Instant::now()),
@@ -170,6 +173,13 @@ impl ShardCounters {
         match self.ended.iter_mut().find(|(word, _)| *word == why) {
             Some((_, count)) => *count += 1,
             None => self.ended.push((why, 1)),
+        }
+    }
+
+    pub(crate) fn ignored(&mut self, wire: WireId, cause: &'static str) {
+        match self.ignored.iter_mut().find(|(of, word, _)| (*of, *word) == (wire, cause)) {
+            Some((.., count)) => *count += 1,
+            None => self.ignored.push((wire, cause, 1)),
         }
     }
 
@@ -219,6 +229,7 @@ pub(crate) struct Figures {
     pub(crate) open: usize,
     pub(crate) wires: Vec<WireCounts>,
     pub(crate) ended: Vec<(&'static str, u64)>,
+    pub(crate) ignored: Vec<(WireId, &'static str, u64)>,
     pub(crate) outbox_bytes: usize,
     pub(crate) delivered: Histogram,
     pub(crate) store: StoreTimes,

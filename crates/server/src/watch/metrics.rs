@@ -177,6 +177,13 @@ metrics! {
     Counter "fanfare_messages_received" ("protocol") "Whole messages of clients.";
         night "A flood shows here first; what was refused of it is in `fanfare_errors_total`.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.messages_in);
+    Counter "fanfare_messages_ignored" ("protocol", "cause") "Messages of clients that were not taken and, in a protocol without words for an error, not answered.";
+        night "A client writes what the protocol does not know; the log has `message ignored` with the reason. What counts as abuse is in `fanfare_errors_total` too, as `bad_request`.";
+        |scrape, out| for (_, figures) in scrape.known() {
+            for (wire, cause, count) in &figures.ignored {
+                out.whole(&[&scrape.protocols[usize::from(wire.0)], cause], *count);
+            }
+        };
     Counter "fanfare_received" [Bytes] ("protocol") "Bytes read from clients.";
         night "See `fanfare_messages_received_total`.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.bytes_in);

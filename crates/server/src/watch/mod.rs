@@ -221,6 +221,7 @@ mod tests {
             open: 0,
             wires: vec![counts],
             ended: Vec::new(),
+            ignored: Vec::new(),
             outbox_bytes: 0,
             delivered: Histogram::default(),
             store: Default::default(),

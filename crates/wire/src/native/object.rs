@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use fanfare_hub::{ChannelName, Error, ErrorCode, InvalidName, NUMBER_MAX, REQUEST_ID_BYTES_MAX, RequestId};
 use serde::Deserializer as _;
-use serde::de::{Deserialize, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -135,9 +135,20 @@ impl<'a> Object<'a> {
     /// Reads one object. A field that stands twice is told by [`no_duplicate`](Self::no_duplicate), so that the `id` can be
     /// read all the same.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
-        serde_json::from_str(text).map_err(|error| {
+        Self::parse(text).map_err(|error| {
             let what = if error.is_data() { "is not an object" } else { "is not JSON" };
-            Fault::whole(ErrorCode::BadRequest, format!("the message {what}: {error}"))
+            let hint = if text.starts_with(json::MARK) { json::MARK_HINT } else { "" };
+            Fault::whole(ErrorCode::BadRequest, format!("the message {what}: {error}{hint}"))
+        })
+    }
+
+    /// The same, with the parser's own error.
+    pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        json::object(text, |object: &mut Self, name, value| {
+            let Some(field) = Field::find(name) else { return };
+            if object.fields[field as usize].replace(value).is_some() {
+                object.twice.get_or_insert(field);
+            }
         })
     }
 
@@ -329,55 +340,9 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor)
-    }
-}
-
-struct ObjectVisitor;
-
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-        let mut object = Object { fields: [None; Field::COUNT], twice: None };
-        while let Some(FieldName(field)) = map.next_key()? {
-            match field {
-                Some(field) => {
-                    if object.fields[field as usize].replace(map.next_value()?).is_some() {
-                        object.twice.get_or_insert(field);
-                    }
-                }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(object)
-    }
-}
-
-/// A key that need not be copied to be known.
-struct FieldName(Option<Field>);
-
-impl<'de> Deserialize<'de> for FieldName {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl Visitor<'_> for NameVisitor {
-            type Value = FieldName;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field name")
-            }
-            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
-                Ok(FieldName(Field::find(name)))
-            }
-        }
-        deserializer.deserialize_identifier(NameVisitor)
+impl Default for Object<'_> {
+    fn default() -> Self {
+        Object { fields: [None; Field::COUNT], twice: None }
     }
 }
 

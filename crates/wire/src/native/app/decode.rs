@@ -24,7 +24,7 @@ pub fn decode(kind: Kind, body: &[u8], caller: &Caller<'_>, limits: &Limits) -> 
             _ => return Err(Error::new(ErrorCode::BadRequest, "the body is empty: it must be a JSON object")),
         };
     }
-    let object: Object<'_> = serde_json::from_str(text).map_err(|error| syntax(text, &error))?;
+    let object = Object::parse(text).map_err(|error| syntax(text, &error))?;
     let asked = match kind {
         Kind::Batch => batch(&object, caller, limits),
         Kind::Broadcast => broadcast(&object, caller, limits),
@@ -143,8 +143,13 @@ fn items<'a>(object: &Object<'a>, field: Field, count_max: usize) -> Result<Vec<
 
 /// One text of an array.
 fn texts_item(raw: &str) -> Result<String, Fault> {
-    let problem = |_| Fault::whole(ErrorCode::BadRequest, format!("must be a text, not {}", Shown(raw)));
-    serde_json::from_str(raw).map_err(problem)
+    serde_json::from_str(raw).map_err(|error| {
+        let problem = match raw.starts_with('"') {
+            true => format!("is not Unicode text: {error}"),
+            false => format!("must be a text, not {}", Shown(raw)),
+        };
+        Fault::whole(ErrorCode::BadRequest, problem)
+    })
 }
 
 fn channel_name(name: &str) -> Result<ChannelName, Fault> {

@@ -79,6 +79,7 @@ fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
         (Kind::Disconnect, r#"{"user":"ada","reason":"overloaded"}"#, AppCommand::Disconnect { whom: user, reason: Disconnect::Overloaded }),
         (Kind::Info, " \n", AppCommand::Info),
         (Kind::Info, r#"{"unknown":{"a":[]}}"#, AppCommand::Info),
+        (Kind::Info, r#"{"\ud800":{"\udc00":[]}}"#, AppCommand::Info),
     ];
     rows
 }
@@ -128,6 +129,7 @@ fn what_is_wrong_is_named_with_its_place() {
         (Kind::Publish, "[1]", ErrorCode::BadRequest, "the body is not an object: invalid type: sequence, expected a JSON object at line 1 column 0 (byte 0)"),
         (Kind::Publish, r#"{"channel":7,"data":1}"#, ErrorCode::BadRequest, "`channel` must be a text, not 7"),
         (Kind::Broadcast, r#"{"channels":["c",null],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` must be a text, not null"),
+        (Kind::Broadcast, r#"{"channels":["c","\ud83d"],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` is not Unicode text: unexpected end of hex escape at line 1 column 8"),
         (Kind::Broadcast, r#"{"channels":"c","data":1}"#, ErrorCode::BadRequest, "`channels` must be an array, not \"c\""),
         (Kind::Publish, r#"{"channel":"c","data":1,"audience":{"except":["x"]}}"#, ErrorCode::BadRequest, "`audience.except[0]` must be a client's id as the server gave it, not \"x\""),
         (Kind::Channels, r#"{"match":"a:**:b"}"#, ErrorCode::BadRequest, "`match` is no pattern: `**` must be the last segment of \"a:**:b\""),

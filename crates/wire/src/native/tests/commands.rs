@@ -172,6 +172,8 @@ fn readers_are_lenient_where_nothing_is_ambiguous() {
 /// JSON that serde_json's own values would refuse is passed on as it came.
 #[test]
 fn payloads_are_kept_as_they_came() {
+    let text = r#"{"\ud800":0,"type":"publish","channel":"c","data":1}"#;
+    assert!(matches!(one(text), Decoded::Request(Request { command: Command::Publish(_), .. })), "a key is no payload");
     for data in [r#""\ud800""#, "1e9999", "-0", "0.10", r#"{"a":1,"a":2}"#, r#""\u0000\/""#, &nested(64)] {
         let text = format!(r#"{{"type":"publish","channel":"c","data":{data}}}"#);
         let Decoded::Request(Request { command: Command::Publish(publish), .. }) = all_of(&text).remove(0) else {
@@ -209,7 +211,10 @@ fn refusals_name_field_limit_and_value() {
         ("7".into(), BadRequest, "the message is not an object: invalid type: integer `7`, expected a JSON object"),
         ("\"pong\"".into(), BadRequest, "the message is not an object"),
         (r#"{"type":"pong"} {}"#.into(), BadRequest, "the message is not JSON: trailing characters"),
-        (r#"{"\ud800":1}"#.into(), BadRequest, "the message is not JSON"),
+        (r#"{"\ud800":1}"#.into(), BadRequest, "`type` is missing"),
+        ("{\"\\ud800\n\":1}".into(), BadRequest, "the message is not JSON: control character"),
+        (r#"{"\ud80":1}"#.into(), BadRequest, "the message is not JSON: invalid escape"),
+        ("\u{feff}{}".into(), BadRequest, "the message is not JSON: expected value at line 1 column 1 (it begins with"),
         ("[1,".into(), BadRequest, "the message is not JSON"),
         (nested(100_000), BadRequest, "the message is not an object"),
         (format!("[{}]", vec!["{}"; 33].join(",")), TooLarge, "an array of 33 commands exceeds the limit of 32"),

@@ -376,3 +376,14 @@ fn a_server_that_breaks_the_protocol_is_told_apart() {
         assert!(client::decode(text, &mut Vec::new()).is_err(), "{text}");
     }
 }
+
+/// Half an emoji is JSON: in data it passes, and a key that holds one is unknown like others.
+#[test]
+fn the_client_takes_a_lone_surrogate_in_data_and_refuses_it_in_a_name() {
+    let text = r#"{"\ud83d":0,"type":"message","channel":"c","offset":1,"ts":1,"data":{"\udc00":"cut \ud83d"}}"#;
+    let ServerMessage::Message { publication, .. } = heard(text) else { panic!("{text}") };
+    assert_eq!(publication.data, Data::Json(json(r#"{"\udc00":"cut \ud83d"}"#)));
+    let text = r#"{"type":"message","channel":"c\ud83d","offset":1,"ts":1,"data":1}"#;
+    let problem = client::decode(text, &mut Vec::new()).unwrap_err().problem;
+    assert!(problem.starts_with("`channel` is not Unicode text"), "{problem}");
+}
