@@ -25,6 +25,11 @@ pub struct Config {
     /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a connection; later
     /// ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).
     pub head_bytes_max: usize,
+    /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by `Keep-Alive: timeout=…`.
+    /// Longer than the 60 s of usual balancers, so that it is they who close. Default 75 s.
+    pub http_idle_timeout: Duration,
+    /// How long a peer may take nothing of what it is sent before its connection is closed. Default 60 s.
+    pub write_timeout: Duration,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,
     /// How long a server that is told to stop goes on as before, but for `/readyz`, which says 503: so long a balancer may take
@@ -54,6 +59,8 @@ impl Default for Config {
             origins: Origins::default(),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
+            http_idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(3),
             shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),

@@ -5,6 +5,7 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use crate::api;
+use crate::pace::{Asked, Overdue, Pace, Paced, Times};
 use crate::shard::{Granted, HTTP2_PREFACE, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
 use crate::watch::request;
 use axum::BoxError;
@@ -18,8 +19,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::ServiceExt as _;
 
@@ -46,19 +49,25 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 
 /// Serves a connection until it ends or is upgraded.
 pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, web: Web) {
-    let (head_timeout, head_bytes_max) = {
+    let (times, head_bytes_max, close_timeout) = {
         let shell = shell.borrow();
-        (shell.config().head_timeout, shell.config().head_bytes_max)
+        let config = shell.config();
+        (Times::of(config), config.head_bytes_max, config.close_timeout)
     };
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
-    let service = service_fn(|request| web.counted(is_http2, answer(shell.clone(), routes.clone(), request)));
-    let io = TokioIo::new(Rewound { read, socket });
+    let pace = Pace::new(times, is_http2);
+    let service = service_fn(|request: Request<Incoming>| {
+        let asked = Asked::of(request.headers());
+        let answering = pace.begin(!request.body().is_end_stream());
+        web.counted(request.version(), asked, answering, answer(shell.clone(), routes.clone(), request))
+    });
+    let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
     let served = if is_http2 {
         let mut server = http2::Builder::new(Local);
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
         server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
-        server.keep_alive_interval(head_timeout).keep_alive_timeout(head_timeout);
+        server.keep_alive_interval(times.head).keep_alive_timeout(times.head);
         let mut serving = std::pin::pin!(server.serve_connection(io, service));
         tokio::select! {
             biased; // what has come is read first
@@ -67,12 +76,18 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
+            overdue = pace.overdue() => {
+                // A peer with nothing under way is told to go; whoever does not is cut off.
+                serving.as_mut().graceful_shutdown();
+                let patience = if overdue == Overdue::Idle { close_timeout } else { Duration::ZERO };
+                tokio::time::timeout(patience, serving).await.unwrap_or(Ok(()))
+            }
         }
     } else {
         let mut server = http1::Builder::new();
         // Who sends the end of its half with the request still reads the answer.
         server.half_close(true);
-        server.timer(TokioTimer::new()).header_read_timeout(head_timeout);
+        server.timer(TokioTimer::new()).header_read_timeout(times.backstop());
         server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
         server.serve_connection(io, service).with_upgrades().await
     };
@@ -184,9 +199,9 @@ fn told(status: StatusCode, sentence: String) -> Response<Body> {
 
 /// Takes the socket back from hyper.
 fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
-    match upgraded.downcast::<TokioIo<Rewound>>() {
+    match upgraded.downcast::<TokioIo<Paced<Rewound>>>() {
         Ok(parts) => {
-            let Rewound { read, socket } = parts.io.into_inner();
+            let Rewound { read, socket } = parts.io.into_inner().into_inner();
             let mut rest = parts.read_buf.to_vec();
             rest.extend_from_slice(&read);
             adopt(shell, socket, wire, rest);
@@ -245,6 +260,12 @@ fn lower(name: &'static str) -> &'static str {
         "Connection" => "connection",
         "Sec-WebSocket-Version" => "sec-websocket-version",
         other => other,
+    }
+}
+
+impl AsFd for Rewound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

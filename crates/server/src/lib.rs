@@ -23,6 +23,7 @@ mod http;
 mod listen;
 mod native;
 mod origin;
+mod pace;
 mod payload;
 mod protocol;
 mod reload;

@@ -10,6 +10,7 @@ use crate::embed::{
 use crate::handle::Handle;
 use crate::listen::{Address, Listener, listen};
 use crate::native::Native;
+use crate::pace::Times;
 use crate::protocol::{Node, Place, Protocol};
 use crate::reload::{Code, Reloader};
 use crate::service::FanfareService;
@@ -416,7 +417,8 @@ impl Fanfare {
             let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
-        let admin = admin.map(|bound| bound.serve(admin::router(watch.clone()))).transpose()?;
+        let admin =
+            admin.map(|bound| bound.serve(admin::router(watch.clone()), Times::of(&self.config))).transpose()?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
         Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))

@@ -155,6 +155,14 @@ settings! {
         "A request's head: its line and headers.";
     "limits.head_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
         "Time for a request's head to arrive whole.";
+    "limits.http_idle_timeout":
+        Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
+        "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Keep it longer \
+         than the idle time of a balancer in front (60 s is usual), so that the balancer closes and no request meets a closed \
+         connection.";
+    "limits.write_timeout": Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.write_timeout) },
+        "How long a peer may take nothing of what it is sent; then its connection is closed, whatever it speaks. A slow reader takes \
+         something and stays.";
     "limits.close_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
         "Time for a closing connection to take what waits and to say goodbye.";
 }

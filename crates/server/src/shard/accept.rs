@@ -9,6 +9,7 @@ use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket, Web};
 use crate::api::CurrentApi;
 use crate::http;
 use crate::listen::{Listener, SocketFile};
+use crate::pace;
 use crate::protocol::Protocol;
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
@@ -150,6 +151,13 @@ impl Accepting {
         })
     }
 
+    /// Connections that are accepted inherit it.
+    fn shallow(&self) {
+        if let Accepting::Tcp(listener) = self {
+            pace::shallow(socket2::SockRef::from(listener));
+        }
+    }
+
     async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
             Accepting::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
@@ -161,6 +169,7 @@ impl Accepting {
 /// Accepts for the life of the shard.
 pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let _fatal = Fatal;
+    listener.shallow();
     loop {
         match listener.accept().await {
             Ok(socket) => {
@@ -338,6 +347,7 @@ pub(super) fn adopt_loose(shared: &Shared, socket: LooseSocket, wire: WireId, re
     match socket.settle() {
         Ok(socket) => {
             socket.set_nodelay();
+            socket.shallow();
             adopt(shared, socket, wire, rest);
         }
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),

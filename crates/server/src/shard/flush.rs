@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::task::Poll;
+use std::time::Duration;
 
 /// What may be written between two looks at what has come in: about a millisecond on loopback, whether that goes into system
 /// calls or into copying. (Counting writes alone, 500 slow members of a room with 250 KB each made one slice 100 ms of CPU,
@@ -221,16 +222,27 @@ impl Connection {
 
 /// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it. It writes nothing
 /// itself: a thousand slow peers that read at the same moment are written to in slices, like everybody.
+///
+/// A peer that takes nothing for `write_timeout` is gone, whatever it still sends.
 async fn wait_writable(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
-    poll_fn(|cx| {
+    let writable = poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
         let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };
         conn.socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
-    })
-    .await;
+    });
+    let write_timeout = shared.borrow().config.write_timeout;
+    let went_on = tokio::time::timeout(write_timeout, writable).await.is_ok();
     let mut shell = shared.borrow_mut();
     let Some(conn) = shell.conn(id) else { return };
+    if !went_on {
+        // As in `read`; the reader finds the end at once.
+        let _ = conn.socket.socket().set_linger(Some(Duration::ZERO));
+        let _ = conn.socket.socket().shutdown(std::net::Shutdown::Both);
+        wake(&mut conn.reader);
+        let now = shell.now();
+        return shell.lost(now, id, false);
+    }
     conn.blocked = false;
     if !conn.dirty {
         conn.dirty = true;

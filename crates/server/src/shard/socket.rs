@@ -1,7 +1,9 @@
 //! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
 
+use crate::pace;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +38,13 @@ pub(super) enum WriteHalf {
 }
 
 impl Socket {
+    /// What a listener's sockets inherit, for one that comes from elsewhere.
+    pub(super) fn shallow(&self) {
+        if let Socket::Tcp(socket) = self {
+            pace::shallow(SockRef::from(socket));
+        }
+    }
+
     pub(super) fn set_nodelay(&self) {
         if let Socket::Tcp(socket) = self {
             let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
@@ -131,6 +140,15 @@ impl WriteHalf {
         match self {
             WriteHalf::Tcp(half) => half.as_ref().poll_write_ready(cx),
             WriteHalf::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
         }
     }
 }

@@ -6,17 +6,15 @@
 //! longer is closed with the shard.
 
 use super::{Shared, Shell};
-use axum::body::{Body, HttpBody};
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use crate::pace::{Answering, Asked};
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, Version, header};
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// For so long after its last answer a connection may have a request under way.
@@ -63,21 +61,21 @@ impl Web {
     /// (RFC 9113 §8.2.2): who serves it waits for [`ending`](Self::ending).
     pub(crate) fn counted(
         &self,
-        http2: bool,
-        answering: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
+        version: Version,
+        asked: Asked,
+        answering: Answering,
+        answer: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'static {
         let (shell, known, busy) = (self.shell.clone(), self.known.clone(), self.known.busy.clone());
         async move {
-            let mut response = answering.await?;
+            let mut response = answer.await?;
             known.last.set(Instant::now());
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(response);
-            }
-            if shell.borrow().deaf && !http2 {
+            let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if shell.borrow().deaf && version != Version::HTTP_2 && !is_upgrade {
                 known.leaving.set(true);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
+            Ok(answering.answer(version, &asked, response, Some(busy)))
         }
     }
 
@@ -124,28 +122,5 @@ impl Shell {
             }
         }
         (busy, lingering)
-    }
-}
-
-/// The body of an answer that is counted.
-struct Counted {
-    body: Body,
-    _busy: Arc<()>,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -7,30 +7,33 @@
 use super::metrics::CONTENT_TYPE;
 use super::{SHARD_PATIENCE, ShardState, State, Watch};
 use crate::listen::{Address, Listener, listen};
+use crate::pace::{self, Asked, Pace, Paced, Times};
 use crate::server::ServeError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE as TYPE};
+use http::{Request, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tower::ServiceExt as _;
 
 /// Connections to the admin port at once: a few scrapers and probes, and somebody who looks.
 const CONNECTIONS_MAX: usize = 64;
-/// Time for a request's head, and between two requests.
-const IDLE: Duration = Duration::from_secs(30);
+/// Where all places are taken, a connection that has asked nothing for so long makes room for the next.
+const SPARE_IDLE: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -87,7 +90,7 @@ impl Bound {
     }
 
     /// Serves `router` from here.
-    pub(crate) fn serve(self, router: Router) -> Result<AdminServer, ServeError> {
+    pub(crate) fn serve(self, router: Router, times: Times) -> Result<AdminServer, ServeError> {
         let failed = |source| ServeError::System { what: "thread", source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
@@ -95,7 +98,7 @@ impl Bound {
         let body = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router, IDLE) => {}
+                    () = accept(listener, router, times) => {}
                     _ = stopped => {}
                 }
             });
@@ -114,48 +117,87 @@ impl Drop for AdminServer {
     }
 }
 
-async fn accept(listener: Listener, router: Router, idle: Duration) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// What the connections to the admin port share.
+#[derive(Clone)]
+struct Port {
+    router: Router,
+    times: Times,
+    room: Arc<Semaphore>,
+    /// Told where somebody waits for room.
+    crowded: Arc<Notify>,
+}
+
+async fn accept(listener: Listener, router: Router, times: Times) {
+    let port = Port { router, times, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), crowded: Arc::default() };
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
-            Ok(listener) => loop {
-                serve(listener.accept().await.map(|(socket, _)| socket), &room, &router, idle).await;
-            },
+            Ok(listener) => {
+                pace::shallow(socket2::SockRef::from(&listener));
+                loop {
+                    port.serve(listener.accept().await.map(|(socket, _)| socket)).await;
+                }
+            }
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
         Listener::Unix(listener, _file) => match UnixListener::from_std(listener) {
             Ok(listener) => loop {
-                serve(listener.accept().await.map(|(socket, _)| socket), &room, &router, idle).await;
+                port.serve(listener.accept().await.map(|(socket, _)| socket)).await;
             },
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
     }
 }
 
-/// Serves one connection beside the others; waits while there are too many.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    accepted: io::Result<S>,
-    room: &Arc<Semaphore>,
-    router: &Router,
-    idle: Duration,
-) {
-    let socket = match accepted {
-        Ok(socket) => socket,
-        Err(_) => return tokio::time::sleep(PAUSE).await,
-    };
-    let Ok(place) = room.clone().acquire_owned().await else { return };
-    let service = router.clone().map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
-    tokio::spawn(async move {
-        let _place = place;
-        // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for the first
-        // bytes, and who sent none kept a place for ever.
-        let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).half_close(true).header_read_timeout(idle);
-        let served = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)).await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "a connection to the admin port ended early");
+impl Port {
+    /// Serves one connection beside the others; waits while there are too many.
+    async fn serve<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(&self, accepted: io::Result<S>) {
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(_) => return tokio::time::sleep(PAUSE).await,
+        };
+        let place = loop {
+            match tokio::time::timeout(SPARE_IDLE, self.room.clone().acquire_owned()).await {
+                Ok(Ok(place)) => break place,
+                Ok(Err(_)) => return,
+                Err(_) => self.crowded.notify_waiters(),
+            }
+        };
+        let (pace, crowded) = (Pace::new(self.times, false), self.crowded.clone());
+        let (router, answering) = (self.router.clone(), pace.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (version, asked) = (request.version(), Asked::of(request.headers()));
+            let answering = answering.begin(!request.body().is_end_stream());
+            let answer = router.clone().oneshot(request.map(Body::new));
+            async move { answer.await.map(|response| answering.answer(version, &asked, response, None)) }
+        });
+        let io = TokioIo::new(Paced::new(socket, pace.clone()));
+        let backstop = self.times.backstop();
+        tokio::spawn(async move {
+            let _place = place;
+            // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for the first
+            // bytes, and who sent none kept a place for ever.
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).half_close(true).header_read_timeout(backstop);
+            let mut serving = std::pin::pin!(server.serve_connection(io, service));
+            let served = tokio::select! {
+                served = serving.as_mut() => served,
+                () = spare(&pace, &crowded) => Ok(()),
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection to the admin port ended early");
+            }
+        });
+    }
+}
+
+/// Returns when somebody waits for room and this connection is idle.
+async fn spare(pace: &Pace, crowded: &Notify) {
+    loop {
+        crowded.notified().await;
+        if pace.is_idle_for(SPARE_IDLE) {
+            return;
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -168,8 +210,10 @@ mod tests {
     #[tokio::test]
     async fn silent_connections_do_not_keep_probes_out() {
         let bound = Bound::at(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        let head = Duration::from_millis(200);
+        let times = Times { head, idle: Duration::from_secs(600), write: Duration::from_secs(600) };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
-        tokio::spawn(accept(bound.listener, health(), Duration::from_millis(200)));
+        tokio::spawn(accept(bound.listener, health(), times));
         let mut silent = Vec::new();
         for _ in 0..2 * CONNECTIONS_MAX {
             silent.push(TcpStream::connect(address).await.unwrap());

@@ -1,0 +1,387 @@
+//! The times of an HTTP connection: how long a request's head may take, how long the connection may be idle between two
+//! requests, and how long its peer may take nothing of what it asked for.
+//!
+//! In: what the socket reads and writes ([`Paced`]), and which requests are being answered ([`Pace::begin`]). Out: the socket
+//! reads as ended when a time is over, which hyper takes for the peer's own end; HTTP/2, whose peer speaks while nothing is
+//! asked, is told by [`Pace::overdue`]. The head's time begins with its first byte, not with the idleness before it.
+//!
+//! A socket that takes no more says so until its peer has taken a part of what waits in the kernel. How much that is [`shallow`]
+//! bounds: with the 4 MiB that Linux may keep, a slow reader would look like one that takes nothing. (`TCP_USER_TIMEOUT` was
+//! tried for this: with a window that is nearly closed Linux 6.18 does not end the connection.)
+
+use crate::config::Config;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use http_body::{Frame, SizeHint};
+use socket2::SockRef;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// A write of HTTP/2 with more than this is of an answer: settings, acknowledgements and heads of answers are shorter.
+const WRITE_BYTES_MIN: usize = 1024;
+
+/// The times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// For a request's head, from its first byte.
+    pub(crate) head: Duration,
+    /// Between an answer and the first byte of the next request.
+    pub(crate) idle: Duration,
+    /// For a peer that takes nothing.
+    pub(crate) write: Duration,
+}
+
+impl Times {
+    pub(crate) fn of(config: &Config) -> Self {
+        Times { head: config.head_timeout, idle: config.http_idle_timeout, write: config.write_timeout }
+    }
+
+    /// What hyper may wait for a head, idleness included: longer than anything that is judged here.
+    pub(crate) fn backstop(&self) -> Duration {
+        self.head + self.idle + self.head
+    }
+}
+
+/// What a connection is doing, shared by its socket and by those who answer.
+#[derive(Clone)]
+pub(crate) struct Pace {
+    times: Times,
+    http2: bool,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    phase: Phase,
+    /// Requests that are being answered.
+    busy: usize,
+    /// Bytes have come behind a request that has no body: the next head has begun.
+    ahead: bool,
+    /// Answers that the peer could take more of, and since when there are any.
+    offered: usize,
+    offered_since: Instant,
+    /// When the peer last took a part of an answer.
+    taken: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// A head is on its way since then.
+    Head(Instant),
+    /// Nothing is asked, since then.
+    Idle(Instant),
+    Busy,
+    /// The socket is not HTTP's any more.
+    Upgraded,
+}
+
+/// Why a connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// Nothing was asked for [`Times::idle`].
+    Idle,
+    /// Nothing was taken for [`Times::write`].
+    Stalled,
+}
+
+impl Pace {
+    /// Of a connection whose first head has begun.
+    pub(crate) fn new(times: Times, http2: bool) -> Self {
+        let now = Instant::now();
+        let phase = if http2 { Phase::Idle(now) } else { Phase::Head(now) };
+        let state = State { phase, busy: 0, ahead: false, offered: 0, offered_since: now, taken: now };
+        Pace { times, http2, state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request has come whole, but for its body. The connection is busy until the answer's body is gone.
+    pub(crate) fn begin(&self, has_body: bool) -> Answering {
+        let mut state = self.state();
+        state.busy += 1;
+        state.ahead = false; // what had come was this request
+        if !matches!(state.phase, Phase::Upgraded) {
+            state.phase = Phase::Busy;
+        }
+        Answering { pace: self.clone(), has_body, offered: false }
+    }
+
+    /// True where nothing has been asked for so long.
+    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
+        matches!(self.state().phase, Phase::Idle(since) if since.elapsed() >= time)
+    }
+
+    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long.
+    pub(crate) async fn overdue(&self) -> Overdue {
+        loop {
+            let now = Instant::now();
+            let (due, why) = {
+                let state = self.state();
+                match state.phase {
+                    Phase::Idle(since) => (Some(since + self.times.idle), Overdue::Idle),
+                    _ if state.offered > 0 => {
+                        (Some(state.offered_since.max(state.taken) + self.times.write), Overdue::Stalled)
+                    }
+                    _ => (None, Overdue::Idle),
+                }
+            };
+            // What begins meanwhile is not due earlier than the shorter of both from now.
+            let look = now + self.times.idle.min(self.times.write);
+            match due {
+                Some(due) if due <= now => return why,
+                Some(due) => sleep_until(due.min(look)).await,
+                None => sleep_until(look).await,
+            }
+        }
+    }
+
+    fn read(&self) {
+        let mut state = self.state();
+        match state.phase {
+            Phase::Idle(_) if !self.http2 => state.phase = Phase::Head(Instant::now()),
+            Phase::Busy => state.ahead = true,
+            _ => {}
+        }
+    }
+
+    /// When a read that waits is to end.
+    fn read_due(&self) -> Option<Instant> {
+        match self.state().phase {
+            _ if self.http2 => None,
+            Phase::Head(since) => Some(since + self.times.head),
+            Phase::Idle(since) => Some(since + self.times.idle),
+            Phase::Busy | Phase::Upgraded => None,
+        }
+    }
+
+    fn is_upgraded(&self) -> bool {
+        matches!(self.state().phase, Phase::Upgraded)
+    }
+}
+
+/// One request that is being answered.
+pub(crate) struct Answering {
+    pace: Pace,
+    has_body: bool,
+    /// The peer could take more of it.
+    offered: bool,
+}
+
+impl Answering {
+    /// The answer, with the connection's word on how long it waits for the next request. `alive` goes when its last byte was
+    /// taken.
+    pub(crate) fn answer(
+        mut self,
+        version: Version,
+        asked: &Asked,
+        mut response: Response<Body>,
+        alive: Option<Arc<()>>,
+    ) -> Response<Body> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.pace.state().phase = Phase::Upgraded;
+            return response;
+        }
+        // What has a word of its own on its connection keeps it.
+        if version == Version::HTTP_11 && !asked.close && !response.headers().contains_key(header::CONNECTION) {
+            let seconds = self.pace.times.idle.as_secs();
+            if seconds > 0
+                && let Ok(value) = HeaderValue::from_str(&format!("timeout={seconds}"))
+            {
+                let headers = response.headers_mut();
+                headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+                headers.insert(KEEP_ALIVE, value);
+            }
+        }
+        self.offer(true);
+        response.map(|body| Body::new(Paid { body, answering: self, _alive: alive }))
+    }
+
+    fn offer(&mut self, offered: bool) {
+        if self.offered != offered {
+            let mut state = self.pace.state();
+            match offered {
+                true if state.offered == 0 => {
+                    state.offered = 1;
+                    state.offered_since = Instant::now();
+                }
+                true => state.offered += 1,
+                false => state.offered -= 1,
+            }
+            self.offered = offered;
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.offer(false);
+        let mut state = self.pace.state();
+        state.busy -= 1;
+        if state.busy == 0 && !matches!(state.phase, Phase::Upgraded) {
+            let (now, ahead) = (Instant::now(), std::mem::take(&mut state.ahead));
+            state.phase = if ahead && !self.has_body && !self.pace.http2 { Phase::Head(now) } else { Phase::Idle(now) };
+        }
+    }
+}
+
+/// What a request says of its connection.
+pub(crate) struct Asked {
+    close: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Asked { close: says_close(headers) }
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("close"))
+}
+
+/// The body of an answer that is accounted for.
+struct Paid {
+    body: Body,
+    answering: Answering,
+    _alive: Option<Arc<()>>,
+}
+
+impl HttpBody for Paid {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // Asked for more: the peer has taken what there was.
+        self.answering.pace.state().taken = Instant::now();
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.answering.offer(frame.is_ready());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that keeps the times.
+pub(crate) struct Paced<S> {
+    io: S,
+    pace: Pace,
+    reading: Option<Pin<Box<Sleep>>>,
+    writing: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: AsFd> Paced<S> {
+    pub(crate) fn new(io: S, pace: Pace) -> Self {
+        Paced { io, pace, reading: None, writing: None }
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.io
+    }
+
+    /// A write has come to this.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(written) => {
+                self.writing = None;
+                if matches!(written, Ok(count) if count > WRITE_BYTES_MIN) {
+                    self.pace.state().taken = Instant::now();
+                }
+                Poll::Ready(written)
+            }
+            Poll::Pending => self.stalls(cx).map(Err),
+        }
+    }
+
+    /// Ready when a write has waited for too long.
+    fn stalls(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.pace.is_upgraded() {
+            return Poll::Pending;
+        }
+        let write = self.pace.times.write;
+        let timer = self.writing.get_or_insert_with(|| Box::pin(sleep(write)));
+        std::task::ready!(timer.as_mut().poll(cx));
+        // Nothing of it is kept, in the kernel neither; where that fails, closing will do.
+        let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("the peer took nothing for {write:?}")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
+            if into.filled().len() > before {
+                self.pace.read();
+            }
+            return Poll::Ready(read);
+        }
+        let Some(due) = self.pace.read_due() else { return Poll::Pending };
+        let timer = match &mut self.reading {
+            Some(timer) => {
+                if timer.deadline() != due {
+                    timer.as_mut().reset(due);
+                }
+                timer
+            }
+            none => none.insert(Box::pin(sleep_until(due))),
+        };
+        timer.as_mut().poll(cx).map(|()| Ok(())) // an end, as far as hyper is concerned
+    }
+}
+
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Bytes that wait in the kernel and have not been sent yet, for one connection.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
+/// Has the kernel keep little for the connections of this socket, or for those that it accepts: a peer that takes something is
+/// seen to, and the rest waits where it is accounted for.
+pub(crate) fn shallow(socket: SockRef<'_>) {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX); // without it a slow reader may be taken for a stalled one
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    let _ = socket;
+}
