@@ -3,6 +3,9 @@
 //! The hub is told when an outbox is over its mark ([`Appended::Full`]) and when it has drained; in between it appends
 //! nothing but answers, and the receiver pulls. So an outbox overshoots by at most one delivery, page or answer. The same
 //! type serves the server (one vectored write a turn) and the simulation.
+//!
+//! Two counts: [`Outbox::bytes`] are written to the peer, [`Outbox::memory_bytes`] is what it costs to hold them. The
+//! second is what bounds answers, since half a million frames of two bytes are one mebibyte by the first.
 
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -15,10 +18,15 @@ pub struct Outbox {
     /// nothing (bench `fanout`: an allocation for each delivery is a tenth of what we add to the system call).
     head: Bytes,
     tail: VecDeque<Bytes>,
+    /// A pong, which comes after the first frame. A newer one takes its place.
+    pong: Option<Box<Bytes>>,
     bytes: usize,
     /// True from `Full` until drained.
     full: bool,
 }
+
+/// What it costs to hold a frame beside its bytes: its place in a queue that grows by doubling, and its allocation.
+const FRAME_BYTES: usize = 2 * size_of::<Bytes>() + 16;
 
 /// What an append did to the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +53,26 @@ impl Outbox {
         Appended::Room
     }
 
+    /// Puts the answer to a ping behind the first frame, which may be partly written. One that waits there is replaced: RFC 6455
+    /// §5.5.3 asks for an answer to the newest ping only, so pings of a peer that does not read make nothing grow.
+    pub fn pong(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        if self.head.is_empty() {
+            self.head = frame;
+        } else if let Some(replaced) = self.pong.replace(Box::new(frame)) {
+            self.bytes -= replaced.len();
+        }
+    }
+
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What it costs to hold them: the bytes, and something for each frame.
+    pub fn memory_bytes(&self) -> usize {
+        let frames = usize::from(!self.head.is_empty()) + usize::from(self.pong.is_some()) + self.tail.len();
+        self.bytes + frames * FRAME_BYTES
     }
 
     /// True when nothing waits.
@@ -57,13 +82,14 @@ impl Outbox {
 
     /// The first frame, where it is the only one.
     pub fn single(&self) -> Option<&[u8]> {
-        (self.tail.is_empty() && !self.head.is_empty()).then_some(&self.head)
+        (self.tail.is_empty() && self.pong.is_none() && !self.head.is_empty()).then_some(&self.head)
     }
 
     /// Fills `slices` with what comes next and tells how many it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut used = 0;
-        for (slot, frame) in slices.iter_mut().zip(std::iter::once(&self.head).chain(&self.tail)) {
+        let frames = std::iter::once(&self.head).chain(self.pong.as_deref()).chain(&self.tail);
+        for (slot, frame) in slices.iter_mut().zip(frames) {
             *slot = IoSlice::new(frame);
             used += 1;
         }
@@ -77,7 +103,8 @@ impl Outbox {
         self.bytes -= count;
         while count >= self.head.len() && count > 0 {
             count -= self.head.len();
-            self.head = self.tail.pop_front().unwrap_or_default();
+            let pong = self.pong.take().map(|pong| *pong);
+            self.head = pong.or_else(|| self.tail.pop_front()).unwrap_or_default();
         }
         self.head.advance(count);
         if self.tail.is_empty() && self.tail.capacity() > 0 {
@@ -114,6 +141,44 @@ mod tests {
         }
         assert_eq!(seen, b"abcdefg");
         assert_eq!(outbox.tail.capacity(), 0, "an idle outbox holds memory");
+    }
+
+    #[test]
+    fn a_pong_that_waits_is_replaced_and_stands_between_whole_frames() {
+        let mut outbox = Outbox::default();
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        outbox.pong(bytes("p1"));
+        outbox.pong(bytes("p2"));
+        assert_eq!(text(&outbox), b"p1p2", "the first may be under way");
+        outbox.pong(bytes("pong3"));
+        assert_eq!((text(&outbox), outbox.bytes()), (b"p1pong3".to_vec(), 7));
+        outbox.push(bytes("abc"), 100);
+        outbox.push(bytes("de"), 100);
+        assert_eq!(outbox.single(), None);
+        outbox.advance(1, 100);
+        outbox.pong(bytes("p4"));
+        assert_eq!((text(&outbox), outbox.bytes()), (b"1p4abcde".to_vec(), 8));
+        outbox.advance(4, 100);
+        outbox.pong(bytes("p5"));
+        assert_eq!((text(&outbox), outbox.bytes()), (b"bcp5de".to_vec(), 6), "not within a frame");
+        outbox.advance(6, 100);
+        assert!(outbox.is_empty() && outbox.pong.is_none());
+        for _ in 0..100_000 {
+            outbox.pong(Bytes::from(vec![b'p'; 127]));
+            assert!(outbox.memory_bytes() <= 2 * (127 + FRAME_BYTES));
+        }
+    }
+
+    #[test]
+    fn frames_cost_more_than_their_bytes() {
+        let mut outbox = Outbox::default();
+        for n in 1..=1000 {
+            outbox.push(Bytes::from(vec![0; 2]), usize::MAX);
+            assert!(outbox.memory_bytes() >= outbox.bytes() + outbox.tail.capacity() * size_of::<Bytes>() / 2);
+            assert_eq!(outbox.memory_bytes(), n * (2 + FRAME_BYTES));
+        }
+        outbox.advance(2000, usize::MAX);
+        assert_eq!(outbox.memory_bytes(), 0);
     }
 
     #[test]

@@ -114,6 +114,33 @@ fn who_does_not_read_its_answers_is_not_read() {
     client.close();
 }
 
+/// RFC 6455 §5.5.3: of the pings of a peer that does not read the newest is answered, in the order of nothing but itself.
+#[test]
+fn the_newest_ping_is_answered_however_many_came() {
+    let server = Server::start(config());
+    let mut client = Client::open(server.address, "/echo");
+    let mut flood = frame(Opcode::Text, b"before");
+    (0..50_000_u32).for_each(|n| flood.extend(frame(Opcode::Ping, &n.to_be_bytes())));
+    flood.extend(frame(Opcode::Text, b"after"));
+    let mut socket = client.socket.try_clone().unwrap();
+    let writing = std::thread::spawn(move || socket.write_all(&flood).unwrap());
+    writing.join().unwrap();
+    let (mut texts, mut last) = (Vec::new(), None);
+    while texts.len() < 2 || last != Some(49_999) {
+        match client.next() {
+            Frame::Text(text) => texts.push(text),
+            Frame::Pong(payload) => {
+                let n = u32::from_be_bytes(payload.try_into().unwrap());
+                assert!(last < Some(n), "{n} comes after {last:?}");
+                last = Some(n);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(texts, ["before", "after"]);
+    client.close();
+}
+
 /// A few thousand peers that send nonsense, before and after the upgrade, whole frames and halves; then all shards still serve.
 #[test]
 fn nonsense_ends_its_own_connection_and_nothing_else() {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// With so much unwritten no more calls are taken.
-const BACKLOG_BYTES_MAX: usize = 1 << 20;
+pub(super) const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
 /// Who waits for the answer to a call.
 enum Waiter {

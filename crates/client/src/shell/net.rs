@@ -301,6 +301,13 @@ impl AsyncWrite for Stream {
 }
 
 #[cfg(test)]
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Stream(Inner::Tcp(stream))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use tokio::net::{TcpListener, TcpSocket};

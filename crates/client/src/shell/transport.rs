@@ -1,5 +1,6 @@
 //! One WebSocket over a stream of bytes: opened, read, written, closed. It knows nothing of the protocol inside.
 
+use super::driver::BACKLOG_BYTES_MAX;
 use super::net::{Endpoint, Problem, Stream};
 use fanfare_hub::Rng;
 use fanfare_wire::native::PROTOCOL;
@@ -9,6 +10,7 @@ use fanfare_wire::websocket::{
 use serde::Deserialize;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -20,6 +22,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Read at once.
 const READ_BYTES: usize = 16 << 10;
+/// So much may wait to be written before nothing more is read. Calls stop at half of it, so the rest is answers.
+const UNWRITTEN_BYTES_MAX: usize = 2 * BACKLOG_BYTES_MAX;
 /// How long a closing connection is waited for.
 const CLOSING: Duration = Duration::from_secs(1);
 /// What of somebody else's words is shown, and of an address.
@@ -49,6 +53,8 @@ pub(super) struct Socket {
     /// Frames that are not written yet.
     unwritten: Vec<u8>,
     written: usize,
+    /// Where the last pong stands in them.
+    pong: Range<usize>,
     /// TLS may still hold some of what was written.
     unflushed: bool,
 }
@@ -101,6 +107,7 @@ impl Socket {
             is_over: false,
             unwritten: Vec::new(),
             written: 0,
+            pong: 0..0,
             unflushed: false,
         })
     }
@@ -133,6 +140,9 @@ impl Socket {
         if self.backlog() < backlog {
             return Poll::Ready(()); // there may be room for more calls
         }
+        if self.backlog() >= UNWRITTEN_BYTES_MAX {
+            return Poll::Pending; // what is read may ask for answers, and a server that does not read gets no more of them
+        }
         let mut buffer = ReadBuf::new(&mut self.buffer);
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
         self.unread = buffer.filled().len();
@@ -151,6 +161,7 @@ impl Socket {
         }
         self.unwritten.clear();
         self.written = 0;
+        self.pong = 0..0;
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.unflushed = false;
@@ -178,7 +189,13 @@ impl Socket {
                 // The protocol is text; a server that sends anything else breaks it.
                 Ok(Some(Event::Binary(_))) => return self.over(1003, None),
                 Ok(Some(Event::Ping(payload))) => {
+                    // RFC 6455 §5.5.3: the newest ping is answered, in the place of a pong that no write has begun.
+                    if self.written <= self.pong.start {
+                        self.unwritten.drain(self.pong.clone());
+                    }
+                    let start = self.unwritten.len();
                     put_frame(&mut self.unwritten, Opcode::Pong, payload, Some(self.masks.next_mask()));
+                    self.pong = start..self.unwritten.len();
                 }
                 Ok(Some(Event::Pong(_))) => {}
                 Ok(Some(Event::Close(frame))) => {
@@ -309,4 +326,95 @@ fn excerpt(text: &str, max: usize) -> String {
         excerpt.push('…');
     }
     excerpt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A socket, and the server's end of it.
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a listener");
+        let (far, _) = listener.accept().await.expect("a connection");
+        let socket = Socket {
+            stream: near.into(),
+            decoder: Decoder::new(Role::Client, Limits { message_bytes_max: MESSAGE_BYTES_MAX }),
+            masks: MaskSource::new(1),
+            buffer: Vec::new(),
+            unread: 0,
+            is_over: false,
+            unwritten: Vec::new(),
+            written: 0,
+            pong: 0..0,
+            unflushed: false,
+        };
+        (socket, far)
+    }
+
+    /// Gives the socket what a server has sent.
+    fn comes(socket: &mut Socket, bytes: &[u8]) {
+        socket.buffer = bytes.to_vec();
+        socket.unread = bytes.len();
+        assert!(matches!(socket.read(|_| {}), Read::Messages));
+    }
+
+    fn ping(payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        put_frame(&mut frame, Opcode::Ping, payload, None);
+        frame
+    }
+
+    /// The frames that wait, with their masks taken off.
+    fn waiting(socket: &Socket) -> Vec<(bool, Vec<u8>)> {
+        let mut bytes = socket.unwritten.clone();
+        let (mut rest, mut all) = (&mut bytes[..], Vec::new());
+        let mut decoder = Decoder::new(Role::Server, Limits { message_bytes_max: MESSAGE_BYTES_MAX });
+        while let Some(event) = decoder.decode(&mut rest).expect("frames") {
+            match event {
+                Event::Pong(payload) => all.push((true, payload.to_vec())),
+                Event::Text(text) => all.push((false, text.as_bytes().to_vec())),
+                other => panic!("{other:?}"),
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn the_newest_ping_of_a_server_that_does_not_read_is_answered() {
+        let (mut socket, _far) = pair().await;
+        socket.send("before");
+        for _ in 0..100 {
+            comes(&mut socket, &ping(&[b'x'; 125]).repeat(100));
+        }
+        socket.send("after");
+        comes(&mut socket, &ping(b"last"));
+        let expected = [(false, &b"before"[..]), (false, b"after"), (true, b"last")];
+        assert_eq!(waiting(&socket), expected.map(|(pong, payload)| (pong, payload.to_vec())));
+        socket.written = socket.unwritten.len() - 1; // within the pong
+        comes(&mut socket, &ping(b"and one more"));
+        assert_eq!(waiting(&socket).len(), 4, "what is under way stays whole");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_read_is_not_read_beyond_a_bound() {
+        let (mut socket, mut far) = pair().await;
+        socket.buffer = vec![0; READ_BYTES];
+        far.write_all(&ping(b"")).await.expect("room");
+        // More than the kernel's buffers take, and what they leave is over the bound.
+        while socket.backlog() < UNWRITTEN_BYTES_MAX {
+            socket.send(&"x".repeat(1 << 20));
+            socket.flush().expect("open");
+        }
+        let mut ready = std::pin::pin!(socket.ready());
+        let first = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+        assert!(first.is_pending(), "a ping is there, and would be read");
+        let reads = tokio::spawn(async move {
+            let mut sink = vec![0; 1 << 20];
+            while far.read(&mut sink).await.expect("open") > 0 {}
+        });
+        ready.await; // something was written
+        reads.abort();
+    }
 }

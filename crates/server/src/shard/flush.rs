@@ -175,7 +175,7 @@ impl Shell {
             }
         }
         let listens = conn.choked && wrote;
-        if conn.choked && conn.outbox.bytes() <= mark {
+        if conn.choked && conn.outbox.memory_bytes() <= mark {
             conn.choked = false;
             wake(&mut conn.reader);
         }

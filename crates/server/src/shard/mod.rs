@@ -50,7 +50,7 @@ pub(crate) type Shared = Rc<RefCell<Shell>>;
 
 /// Bytes read at once; one buffer serves every connection of the shard.
 const READ_BYTES: usize = 64 << 10;
-/// So many times `outbox_bytes_max` may wait before the connection is not read. Pushes stop at once the mark is reached and a
+/// So many times `outbox_bytes_max` may be held for a connection before it is not read. Pushes stop at once the mark is reached and a
 /// page follows; only answers to what the peer itself sends go beyond, so this slows down who asks and does not listen.
 const CHOKED_MARKS: usize = 4;
 
@@ -457,7 +457,23 @@ impl Shell {
         if conn.outbox.push(frame, mark) == Appended::Full {
             self.inputs.push_back(Input::Full(id));
         }
-        conn.choked |= conn.outbox.bytes() > mark.saturating_mul(CHOKED_MARKS);
+        conn.choked |= conn.outbox.memory_bytes() > mark.saturating_mul(CHOKED_MARKS);
+        self.is_dirty(id);
+    }
+
+    /// Answers a ping (RFC 6455 §5.5.2). It goes past the cork: a pong may stand between any two frames.
+    fn pong(&mut self, id: ConnId, payload: &[u8]) {
+        let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else { return };
+        let before = conn.outbox.bytes();
+        conn.outbox.pong(websocket::frame(Opcode::Pong, payload));
+        let after = conn.outbox.bytes();
+        self.counters.outbox_bytes = self.counters.outbox_bytes + after - before;
+        self.is_dirty(id);
+    }
+
+    /// The connection has something to write.
+    fn is_dirty(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
         if !conn.dirty && !conn.blocked {
             conn.dirty = true;
             self.dirty.push(id.index);

@@ -203,8 +203,7 @@ impl Shell {
             match event {
                 Event::Text(text) => self.message(now, id, Message::Text(text)),
                 Event::Binary(bytes) => self.message(now, id, Message::Binary(bytes)),
-                // RFC 6455 §5.5.2. A flood of them chokes the reader, so no more pongs wait than a peer's own reading allows.
-                Event::Ping(payload) => self.append(id, websocket::frame(Opcode::Pong, payload)),
+                Event::Ping(payload) => self.pong(id, payload),
                 Event::Pong(_) => {}
                 Event::Close(frame) => {
                     // RFC 6455 §5.5.1: a close is answered by a close, typically with the same code.
@@ -237,4 +236,89 @@ pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::shell;
+    use super::*;
+    use crate::shard::Socket;
+    use fanfare_hub::WireId;
+    use fanfare_wire::websocket::{Limits, Role, put_frame, put_frame_parts};
+    use tokio::net::{TcpListener, TcpStream};
+
+    const MASK: Option<[u8; 4]> = Some([0; 4]);
+
+    fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        put_frame(&mut frame, opcode, payload, MASK);
+        frame
+    }
+
+    fn part(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        put_frame_parts(&mut frame, fin, false, opcode, payload, MASK);
+        frame
+    }
+
+    /// A peer of an echo sends this again and again, and reads nothing; nothing of the answers is written either. Tells what is
+    /// held for it at most, and how many bytes of it were looked at.
+    fn flooded(first: &[u8], flood: &[u8], times: usize) -> (usize, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+            let (shared, _far) = (shell(), far.expect("a connection"));
+            let mut shell = shared.borrow_mut();
+            let now = shell.now();
+            let id = shell.open(now, writer, WireId(0));
+            let mut decoder = Decoder::new(Role::Server, Limits { message_bytes_max: 64 << 10 });
+            let (mut held_bytes, mut seen_bytes) = (0, 0);
+            assert!(matches!(shell.look(now, id, &mut decoder, &mut first.to_vec()), Looked::All));
+            let read = flood.repeat((super::super::READ_BYTES / flood.len()).max(1));
+            while seen_bytes < times * flood.len() {
+                let looked = shell.look(now, id, &mut decoder, &mut read.clone());
+                let outbox = &shell.conn(id).expect("it is open").outbox;
+                held_bytes = held_bytes.max(outbox.memory_bytes() + decoder.buffered_bytes());
+                let waiting_bytes = outbox.bytes();
+                assert_eq!(shell.counters.outbox_bytes, waiting_bytes, "what is replaced is counted off");
+                match looked {
+                    Looked::All => seen_bytes += read.len(),
+                    Looked::Held(seen) => return (held_bytes, seen_bytes + seen),
+                    Looked::Closing => panic!("it was closed"),
+                }
+            }
+            (held_bytes, seen_bytes)
+        })
+    }
+
+    #[test]
+    fn the_answers_to_a_flood_of_a_peer_that_does_not_read_are_bounded() {
+        const HELD_MAX: usize = (1 << 20) + (64 << 10) + 512;
+        let empty = || frame(Opcode::Text, b"");
+        let fragmented =
+            [part(false, Opcode::Text, b"a"), frame(Opcode::Ping, b"p"), part(true, Opcode::Continuation, b"b")];
+        // (what, before it, the flood, how often, and whether all of it may be read)
+        let rows = [
+            ("pings", vec![], frame(Opcode::Ping, b""), 589_000, true),
+            ("long pings", vec![], frame(Opcode::Ping, &[b'x'; 125]), 100_000, true),
+            ("pongs", vec![], frame(Opcode::Pong, b"x"), 589_000, true),
+            ("pings within a message", part(false, Opcode::Binary, b"half"), frame(Opcode::Ping, b"x"), 589_000, true),
+            ("pings behind an echo", frame(Opcode::Text, b"hi"), frame(Opcode::Ping, b"x"), 589_000, true),
+            ("empty messages", vec![], empty(), 589_000, false),
+            ("pings between fragments", vec![], fragmented.concat(), 589_000, false),
+        ];
+        for (name, first, flood, times, all) in rows {
+            let (held_bytes, seen_bytes) = flooded(&first, &flood, times);
+            if all {
+                assert!(held_bytes < 4096, "{name}: {held_bytes} bytes are held, and a pong or two are needed");
+                assert!(seen_bytes >= times * flood.len(), "{name}: only {seen_bytes} bytes were read");
+            } else {
+                assert!(held_bytes <= HELD_MAX, "{name}: {held_bytes} bytes are held");
+                assert!(seen_bytes < times * flood.len(), "{name}: all of it was read");
+            }
+        }
+    }
 }
