@@ -344,7 +344,7 @@ impl Fanfare {
         let watch = Watch::new(self.handle.controls(), names);
         let own = match &self.config.admin {
             AdminOn::MainPort => admin::router(watch.clone()),
-            AdminOn::Address(_) | AdminOn::Off => admin::health(),
+            AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
         };
         let pages = own.fallback_service(self.pages.clone());
         let shards = self.config.shards;

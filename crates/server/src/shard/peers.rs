@@ -4,6 +4,7 @@ use super::drain::{Meeting, Parted, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
 use crate::listen::Listener;
 use crate::reload::Judging;
+use crate::watch::SignOfLife;
 use crate::watch::counters::Figures;
 use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
 use std::cell::RefCell;
@@ -43,6 +44,8 @@ pub(crate) enum Control {
     Reload(Arc<Judging>),
     /// How is it?
     Stats(oneshot::Sender<Figures>),
+    /// Does it still take its turns?
+    Alive(Arc<SignOfLife>),
 }
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
@@ -212,6 +215,7 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
             Control::Stats(answer) => {
                 let _ = answer.send(shell.borrow_mut().figures()); // nobody need wait for it
             }
+            Control::Alive(sign) => sign.give(),
             Control::App(asking) => app::take(shell, asking).await,
             Control::HookAnswer(token, answer) => {
                 let mut shell = shell.borrow_mut();

@@ -1,11 +1,11 @@
 //! `/metrics`, `/healthz` and `/readyz`, and the port of their own on which they may be served.
 //!
-//! `/healthz` says that the process serves; a shard that fails ends the process, so there is no half of an answer. `/readyz`
-//! says whether to send clients here: not while starting, leaving or draining, nor when a shard does not answer. The listener has a
-//! thread and a runtime of its own, so that it answers however busy the shards are, and until the last client has gone.
+//! `/healthz` says that every shard takes its turns, or names those that gave no sign of life within [`SHARD_PATIENCE`].
+//! `/readyz` says whether to send clients here: not while starting, leaving or draining, nor when a shard is silent. The listener
+//! has a thread and a runtime of its own, so that it answers however busy the shards are, and until the last client has gone.
 
 use super::metrics::CONTENT_TYPE;
-use super::{SHARD_PATIENCE, ShardState, State, Watch};
+use super::{SHARD_PATIENCE, State, Watch};
 use crate::listen::{Address, Listener, listen};
 use crate::pace::{self, Asked, Pace, Paced, Times};
 use crate::server::ServeError;
@@ -38,33 +38,51 @@ const SPARE_IDLE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is on the main port in any case.
-pub(crate) fn health() -> Router {
-    Router::new().route("/healthz", get(|| async { "ok\n" }))
+pub(crate) fn health(watch: Arc<Watch>) -> Router {
+    Router::new().route("/healthz", get(healthy)).with_state(watch)
 }
 
 /// What a watcher may ask.
 pub(crate) fn router(watch: Arc<Watch>) -> Router {
-    let watched = Router::new().route("/metrics", get(metrics)).route("/readyz", get(ready)).with_state(watch);
-    health().merge(watched)
+    let watched = Router::new().route("/metrics", get(metrics)).route("/readyz", get(ready)).with_state(watch.clone());
+    health(watch).merge(watched)
 }
 
 async fn metrics(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
     ([(TYPE, CONTENT_TYPE), (CACHE_CONTROL, "no-store")], watch.metrics().await).into_response()
 }
 
+async fn healthy(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
+    answer(silence(&watch).await.map_or(Ok("ok\n"), Err))
+}
+
 async fn ready(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
-    let not = |why: String| (StatusCode::SERVICE_UNAVAILABLE, [(CACHE_CONTROL, "no-store")], why).into_response();
+    let not = |why: &str| answer(Err(why.to_owned()));
     match watch.state() {
-        State::Starting => return not("starting\n".to_owned()),
-        State::Leaving => return not("stopping: send nobody here any more\n".to_owned()),
-        State::Draining => return not("draining: clients are told to come back elsewhere\n".to_owned()),
-        State::Ready => {}
+        State::Starting => not("starting\n"),
+        State::Leaving => not("stopping: send nobody here any more\n"),
+        State::Draining => not("draining: clients are told to come back elsewhere\n"),
+        State::Ready => answer(silence(&watch).await.map_or(Ok("ready\n"), Err)),
     }
-    let silent = watch.ask_shards().await.iter().position(|last| last.state != ShardState::Answering);
-    match silent {
-        Some(shard) => not(format!("shard {shard} did not answer within {} s\n", SHARD_PATIENCE.as_secs())),
-        None => ([(CACHE_CONTROL, "no-store")], "ready\n").into_response(),
+}
+
+fn answer(result: Result<&'static str, String>) -> Response {
+    let fresh = [(CACHE_CONTROL, "no-store")];
+    match result {
+        Ok(word) => (fresh, word).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, fresh, why).into_response(),
     }
+}
+
+/// Which shards give no sign of life, in words.
+async fn silence(watch: &Watch) -> Option<String> {
+    let silent: Vec<String> = watch.silent_shards().await.iter().map(ToString::to_string).collect();
+    let what = match silent.len() {
+        0 => return None,
+        1 => "shard",
+        _ => "shards",
+    };
+    Some(format!("{what} {} gave no sign of life within {} s\n", silent.join(", "), SHARD_PATIENCE.as_secs()))
 }
 
 /// The listener on a port of its own. Ends when it is dropped.
@@ -184,7 +202,7 @@ impl Port {
                 () = spare(&pace, &crowded) => Ok(()),
             };
             if let Err(error) = served {
-                tracing::debug!(%error, "a connection to the admin port ended early");
+                tracing::debug!(error = error.to_string(), "a connection to the admin port ended early");
             }
         });
     }
@@ -213,7 +231,7 @@ mod tests {
         let head = Duration::from_millis(200);
         let times = Times { head, idle: Duration::from_secs(600), write: Duration::from_secs(600) };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
-        tokio::spawn(accept(bound.listener, health(), times));
+        tokio::spawn(accept(bound.listener, health(Watch::new(&[], Vec::new())), times));
         let mut silent = Vec::new();
         for _ in 0..2 * CONNECTIONS_MAX {
             silent.push(TcpStream::connect(address).await.unwrap());

@@ -15,11 +15,12 @@ use crate::shard::Control;
 use counters::{Figures, SharedHistogram};
 use fanfare_hub::{ErrorCode, HookAnswer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as well be.
 const SHARD_PATIENCE: Duration = Duration::from_secs(2);
@@ -49,6 +50,8 @@ pub(crate) struct Watch {
     shards: Vec<WeakUnboundedSender<Control>>,
     /// What each shard has told last, so that no total goes back while one of them is silent, or after its end.
     last: Mutex<Vec<Last>>,
+    /// By shard, for probes.
+    signs: Vec<Arc<SignOfLife>>,
     /// The protocols' names, by wire.
     protocols: Vec<&'static str>,
     state: AtomicU8,
@@ -97,6 +100,29 @@ pub(crate) enum State {
     Draining,
 }
 
+/// Whether a shard takes its turns. Probes share one question: however many ask, one is on its way to a shard at a time.
+#[derive(Debug)]
+pub(crate) struct SignOfLife {
+    is_asked: AtomicBool,
+    /// How often the shard has answered.
+    given: watch::Sender<u64>,
+}
+
+impl Default for SignOfLife {
+    fn default() -> Self {
+        SignOfLife { is_asked: AtomicBool::new(false), given: watch::Sender::new(0) }
+    }
+}
+
+impl SignOfLife {
+    /// The shard's own: it is there.
+    pub(crate) fn give(&self) {
+        // First this: who asks from here on asks anew, and nobody waits for an answer that was given before.
+        self.is_asked.store(false, Release);
+        self.given.send_modify(|times| *times += 1);
+    }
+}
+
 /// The words for handlers, in the order of [`HookTimes`].
 pub(crate) const HOOKS: [&str; 5] = ["on_connect", "on_subscribe", "on_publish", "rpc", "on_disconnect"];
 /// The words for how they ended.
@@ -141,6 +167,7 @@ impl Watch {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
             last: Mutex::new(vec![Last::default(); shards.len()]),
+            signs: shards.iter().map(|_| Arc::default()).collect(),
             protocols,
             state: AtomicU8::new(State::Starting as u8),
             started: SystemTime::now(),
@@ -160,6 +187,30 @@ impl Watch {
             state if state == State::Leaving as u8 => State::Leaving,
             _ => State::Draining,
         }
+    }
+
+    /// Asks every shard for a sign of life, all at once. Names those that gave none in time. One that has ended is not
+    /// silent: a shard that fails ends the process, so it ended because the server stops.
+    pub(crate) async fn silent_shards(&self) -> Vec<usize> {
+        let deadline = tokio::time::Instant::now() + SHARD_PATIENCE;
+        let asked: Vec<_> = (self.shards.iter().zip(&self.signs).enumerate())
+            .filter_map(|(index, (shard, sign))| {
+                let shard = shard.upgrade()?;
+                let given = sign.given.subscribe();
+                if !sign.is_asked.swap(true, AcqRel) {
+                    shard.send(Control::Alive(sign.clone())).ok()?;
+                }
+                Some((index, shard.downgrade(), given))
+            })
+            .collect();
+        let mut silent = Vec::new();
+        for (index, shard, mut given) in asked {
+            let has_ended = || shard.upgrade().is_none_or(|shard| shard.is_closed());
+            if tokio::time::timeout_at(deadline, given.changed()).await.is_err() && !has_ended() {
+                silent.push(index);
+            }
+        }
+        silent
     }
 
     /// Asks every shard how it is, all at once, and tells what is known then: of one that does not answer in time, or has ended,

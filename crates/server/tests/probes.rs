@@ -1,0 +1,112 @@
+//! Probes tell the truth about a shard that does not take its turns: 503 with its number, on the admin port and on the main
+//! one, and `ok` again once it does.
+//!
+//! The shard is stuck in a protocol of the test's own, for as long as the test wants.
+
+mod support;
+
+use fanfare::hub::{Now, Push, Reply};
+use fanfare::{Address, AdminOn, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Turn};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use support::{Client, DEADLINE, Response, config, connect, response};
+
+/// Its first message takes as long as the test likes.
+#[derive(Clone)]
+struct Stuck {
+    begun: Sender<()>,
+    go_on: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Protocol for Stuck {
+    fn open(&self, _place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
+        Box::new(self.clone())
+    }
+
+    fn encode_push(&self, _push: &Push, _now: Now, _out: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}
+
+impl Conversation for Stuck {
+    fn message(&mut self, _message: Message<'_>, _turn: &mut Turn) {
+        self.begun.send(()).expect("the test waits");
+        let _ = self.go_on.lock().expect("nobody panics").recv(); // the end of the test ends it too
+    }
+
+    fn encode_reply(&mut self, _reply: &Reply, _now: Now, _out: &mut Vec<u8>) -> Encoded {
+        Encoded::Nothing
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> Response {
+    let mut socket = connect(address);
+    socket.write_all(request(path).as_bytes()).expect("the server reads");
+    response(&mut socket)
+}
+
+fn request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+/// The first of many connections that is answered: some of them are the stuck shard's.
+fn any_answer(address: SocketAddr, path: &str) -> String {
+    let mut sockets: Vec<TcpStream> = (0..32).map(|_| connect(address)).collect();
+    for socket in &mut sockets {
+        socket.write_all(request(path).as_bytes()).expect("the kernel takes it");
+        socket.set_nonblocking(true).expect("a socket");
+    }
+    let (mut answers, deadline) = (vec![Vec::new(); sockets.len()], Instant::now() + DEADLINE);
+    while Instant::now() < deadline {
+        for (socket, answer) in sockets.iter_mut().zip(&mut answers) {
+            if socket.read_to_end(answer).is_ok() && !answer.is_empty() {
+                return String::from_utf8(std::mem::take(answer)).expect("text");
+            }
+        }
+        std::thread::yield_now();
+    }
+    panic!("no shard has answered");
+}
+
+#[test]
+fn a_silent_shard_is_named_by_every_probe_until_it_takes_its_turns_again() {
+    let (begun, has_begun) = channel();
+    let (go_on, goes_on) = channel();
+    let stuck = Stuck { begun, go_on: Arc::new(Mutex::new(goes_on)) };
+    let on = AdminOn::Address(Address::Tcp("127.0.0.1:0".parse().expect("an address")));
+    let running = Fanfare::builder(())
+        .config(Config { shards: 2, ..config() })
+        .admin(on)
+        .protocol("/", stuck)
+        .build()
+        .expect("good settings")
+        .start(&["127.0.0.1:0".parse().expect("an address")])
+        .expect("free ports");
+    let main = running.tcp_address().expect("TCP");
+    let Some(&Address::Tcp(admin)) = running.admin_address() else { panic!("an admin port") };
+    assert_eq!(get(admin, "/healthz").body, "ok\n");
+
+    let mut client = Client::open(main, "/");
+    client.text("be stuck");
+    has_begun.recv_timeout(DEADLINE).expect("a shard is stuck");
+    let told = get(admin, "/healthz");
+    assert_eq!(told.status(), 503);
+    let shard =
+        told.body.strip_prefix("shard ").and_then(|rest| rest.strip_suffix(" gave no sign of life within 2 s\n"));
+    assert!(["0", "1"].contains(&shard.expect("it is named")), "{}", told.body);
+    let ready = get(admin, "/readyz");
+    assert_eq!((ready.status(), &ready.body), (503, &told.body), "nor are clients to be sent here");
+    let on_main = any_answer(main, "/healthz");
+    assert!(on_main.starts_with("HTTP/1.1 503 ") && on_main.ends_with(&told.body), "{on_main}");
+
+    go_on.send(()).expect("it waits");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get(admin, path).status(), 200, "{path}");
+        assert!(any_answer(main, "/healthz").starts_with("HTTP/1.1 200 "), "{path}");
+    }
+    drop(client);
+    drop(running);
+}
