@@ -1,7 +1,7 @@
 //! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
 
 use fanfare::ServeError;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -37,12 +37,16 @@ impl Failure {
 
     pub(crate) fn report(&self) -> ExitCode {
         if !self.sentence.is_empty() {
-            tell(format_args!("error: {}", self.sentence));
-        }
-        if let Some(hint) = &self.hint {
-            tell(format_args!("\nhint: {hint}"));
+            tell(self);
         }
         ExitCode::from(self.status)
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.sentence)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n\nhint: {hint}"))
     }
 }
 

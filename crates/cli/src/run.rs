@@ -54,7 +54,7 @@ fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
     };
     notify.stopping(longest_stop(&settings));
     tracing::info!("stopping on {why}: clients are told to come back; a second signal ends it at once");
-    signals.exit_at_the_next(why);
+    signals.exit_at_the_next(why, words.log());
     running.drain_blocking()?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! has no terminal to lose: there SIGHUP never ends it.
 
 use crate::failure::Failure;
+use fanfare::LogGuard;
 use std::fs::File;
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use tokio::time::{MissedTickBehavior, interval};
 const SAME: Duration = Duration::from_millis(200);
 /// Between two looks at whether the terminal is still there.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the last line is waited for where the process is to end at once.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 const TERMINATE: &str = "SIGTERM";
 const INTERRUPT: &str = "SIGINT";
@@ -96,7 +100,7 @@ impl Signals {
 
     /// From here on a SIGTERM or SIGINT ends the process where it stands. (Not a SIGHUP: of a terminal that is closed there
     /// may come several.) `first` is what has ended it.
-    pub(crate) fn exit_at_the_next(mut self, first: &'static str) {
+    pub(crate) fn exit_at_the_next(mut self, first: &'static str, log: LogGuard) {
         let begin = Instant::now();
         std::thread::spawn(move || {
             let Signals { runtime, terminate, interrupt, .. } = &mut self;
@@ -110,6 +114,7 @@ impl Signals {
             };
             while next() == first && begin.elapsed() < SAME {}
             tracing::warn!("ended at once by a second signal: who was not told yet sees a broken connection");
+            log.flush(LAST_WORDS);
             std::process::exit(1);
         });
     }

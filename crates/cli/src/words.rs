@@ -4,17 +4,19 @@
 //! reason why it did not start, and a panic are events of the log. (What is wrong with the settings themselves is told in
 //! plain text: the format is one of them.) Where it is `text`, the greeting is for whoever has just typed the command, is
 //! there at every level, and everything after it is the log.
+//!
+//! All of it goes by the queue of the log, so that nobody waits for the reader of stderr: not at the start, not in a panic,
+//! not at the end.
 
 use crate::failure::Failure;
-use crate::flags;
 use fanfare::settings::Settings;
-use fanfare::{Address, ApiKey, LogError, LogFormat, LogSecrets, Logs, Running};
-use std::io::Write as _;
+use fanfare::{Address, ApiKey, LogError, LogFormat, LogGuard, LogSecrets, Logs, Running};
 
 /// How this process speaks.
 pub(crate) struct Words {
     format: LogFormat,
     secrets: LogSecrets,
+    log: LogGuard,
 }
 
 /// What is said when connections are accepted.
@@ -30,19 +32,17 @@ impl Words {
     pub(crate) fn of(settings: &Settings, new_key: Option<&str>) -> Result<Self, Failure> {
         let failed = |error: LogError| Failure::users(error.to_string());
         let format: LogFormat = settings.log.format.parse().map_err(failed)?;
-        let logs = Logs::default().format(format).filter(&settings.log.level);
-        let words = Words { format, secrets: logs.secrets() };
+        let logs = Logs::default().format(format).filter(&settings.log.level).panics();
+        let secrets = logs.secrets();
         let known = settings.config.api_keys.iter().map(ApiKey::secret).filter(|key| Some(*key) != new_key);
-        known.for_each(|key| words.secrets.add(key));
-        logs.init().map_err(failed)?;
-        if words.is_json() {
-            let plain = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |panic| match tracing::enabled!(tracing::Level::ERROR) {
-                true => tracing::error!("{panic}"),
-                false => plain(panic),
-            }));
-        }
-        Ok(words)
+        known.for_each(|key| secrets.add(key));
+        let log = logs.init().map_err(failed)?;
+        Ok(Words { format, secrets, log })
+    }
+
+    /// For who ends the process without coming back here.
+    pub(crate) fn log(&self) -> LogGuard {
+        self.log.clone()
     }
 
     fn is_json(&self) -> bool {
@@ -59,7 +59,7 @@ impl Words {
         if self.is_json() {
             settings.warnings().iter().for_each(|warning| tracing::warn!("{}", warning.in_one_line()));
         } else {
-            flags::warn(settings);
+            settings.warnings().iter().for_each(|warning| self.log.say(&format!("{warning}\n\n")));
         }
     }
 
@@ -85,15 +85,15 @@ impl Words {
         watched
             .iter()
             .for_each(|address| text += &format!("watched at {} (/metrics, /readyz, /healthz)\n", place(address)));
-        put(&(text + &greeting.more));
+        self.log.say(&(text + &greeting.more));
     }
 
-    /// Tells why it ends badly, where that is not for the end of the process to print. Who wants no log at all is told too.
+    /// Tells why it ends badly, also where nobody wants a log. Only its status is left.
     pub(crate) fn tell(&self, failure: Failure) -> Failure {
-        if !self.is_json() || !tracing::enabled!(tracing::Level::ERROR) {
-            return failure;
+        match self.is_json() && tracing::enabled!(tracing::Level::ERROR) {
+            true => tracing::error!(hint = failure.hint, "{}", failure.sentence),
+            false => self.log.say(&failure.to_string()),
         }
-        tracing::error!(hint = failure.hint, "{}", failure.sentence);
         Failure::told(failure.status)
     }
 }
@@ -104,9 +104,4 @@ fn place(address: &Address) -> String {
         Address::Tcp(address) => format!("http://{address}"),
         Address::Unix(_) => address.to_string(),
     }
-}
-
-/// In one piece: stderr has no buffer, and whoever waits for the address would see half of it. It may be closed: so be it.
-fn put(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }

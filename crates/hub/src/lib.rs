@@ -45,7 +45,7 @@ pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, 
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;
-pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName};
+pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName, is_format};
 pub use outbox::{Appended, Outbox};
 pub use peer::PeerMessage;
 pub use placement::Placement;

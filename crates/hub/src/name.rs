@@ -73,7 +73,7 @@ pub(crate) fn is_forbidden(c: char) -> bool {
 }
 
 /// Unicode's general category Cf, by range (Unicode 16, UnicodeData.txt): invisible characters that make two names look alike.
-fn is_format(c: char) -> bool {
+pub fn is_format(c: char) -> bool {
     matches!(c as u32,
         0xAD | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2 | 0x180E | 0x200B..=0x200F | 0x202A..=0x202E
         | 0x2060..=0x206F | 0xFEFF | 0xFFF9..=0xFFFB | 0x110BD | 0x110CD | 0x13430..=0x1343F | 0x1BCA0..=0x1BCA3

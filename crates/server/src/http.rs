@@ -92,7 +92,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.serve_connection(io, service).with_upgrades().await
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "an HTTP connection ended early");
+        tracing::debug!(error = error.to_string(), "an HTTP connection ended early");
     }
 }
 
@@ -117,7 +117,7 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
     tokio::task::spawn_local(async move {
         match upgraded.await {
             Ok(upgraded) => take_back(&shell, upgraded, wire),
-            Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
+            Err(error) => tracing::debug!(error = error.to_string(), "an upgrade did not come about"),
         }
     });
     Ok(response)

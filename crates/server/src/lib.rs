@@ -55,7 +55,7 @@ pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;
 pub use testing::{TestClient, TestServer};
 pub use watch::AdminOn;
-pub use watch::logs::{LogError, LogFormat, LogSecrets, Logs};
+pub use watch::logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
 pub use watch::request::RequestId;
 
 /// The program in the README, compiled as it stands there.

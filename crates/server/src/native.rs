@@ -151,7 +151,7 @@ impl Talk {
         // A ticket that is not honoured costs its client no more than a new session.
         let claims = ticket.and_then(|text| {
             let opened = ticket::open(&text, self.place.secret(), now.wall_ms);
-            opened.inspect_err(|error| tracing::debug!(%error, "a ticket was not honoured")).ok()
+            opened.inspect_err(|error| tracing::debug!(error = error.to_string(), "a ticket was not honoured")).ok()
         });
         let claims = claims.filter(|claims| claims.node == self.place.node());
         // It names a session, and proves nothing that the session does not know better.

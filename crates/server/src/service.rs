@@ -103,7 +103,7 @@ impl Inner {
         tokio::spawn(async move {
             match upgraded.await {
                 Ok(upgraded) => self.take_over(upgraded, wire).await,
-                Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
+                Err(error) => tracing::debug!(error = error.to_string(), "an upgrade did not come about"),
             }
         });
         response
@@ -120,7 +120,7 @@ impl Inner {
                 if let Some((mut upgraded, mut near)) = bridge
                     && let Err(error) = tokio::io::copy_bidirectional(&mut upgraded, &mut near).await
                 {
-                    tracing::debug!(%error, "a connection of another server ended");
+                    tracing::debug!(error = error.to_string(), "a connection of another server ended");
                 }
             }
             Err(error) => tracing::warn!(%error, "a connection could not be taken over"),

@@ -1,13 +1,15 @@
 //! A shard that panics ends the process: no half-dead node.
 //!
-//! The test runs itself once more as a child, whose server speaks a protocol that panics at its first message.
+//! The test runs itself once more as a child, whose server speaks a protocol that panics at its first message. In one of two
+//! runs the child has the log of `fanfare::Logs`, and nobody reads its stderr.
 
 use fanfare::hub::{Now, Push, Reply};
 use fanfare::{Conversation, Encoded, Fanfare, Message, Place, Protocol, Turn};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const CHILD: &str = "FANFARE_TEST_PANIC";
@@ -37,14 +39,31 @@ impl Conversation for Explosive {
 
 #[test]
 fn a_panic_on_a_shard_ends_the_process() {
-    if std::env::var_os(CHILD).is_some() {
-        return send_one_message();
+    match std::env::var(CHILD).as_deref() {
+        Ok("with a log") => {
+            let _log = fanfare::Logs::default().panics().init().expect("the first in this process");
+            return send_one_message();
+        }
+        Ok(_) => return send_one_message(),
+        Err(_) => {}
     }
     let test = std::env::current_exe().expect("this test has a path");
     let child = Command::new(test).args(["--exact", "a_panic_on_a_shard_ends_the_process"]).env(CHILD, "1").output();
     let child = child.expect("this test can be run again");
     let said = String::from_utf8_lossy(&child.stderr);
     assert_eq!(child.status.signal(), Some(SIGABRT), "{}\n{said}", child.status);
+
+    // The pipe of this one is full, and stays so.
+    let (_unread, mut full) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&full).expect("flags");
+    fcntl_setfl(&full, flags | OFlags::NONBLOCK).expect("a pipe takes flags");
+    while full.write(&[b'x'; 1]).is_ok() {}
+    fcntl_setfl(&full, flags).expect("a pipe takes flags");
+    let test = std::env::current_exe().expect("this test has a path");
+    let mut command = Command::new(test);
+    command.args(["--exact", "a_panic_on_a_shard_ends_the_process"]).env(CHILD, "with a log");
+    let status = command.stdout(Stdio::null()).stderr(full).status().expect("this test can be run again");
+    assert_eq!(status.signal(), Some(SIGABRT), "{status}");
 }
 
 /// The child's part: returns only where the process outlives the panic.

@@ -90,7 +90,12 @@ impl Endpoint {
     {
         let (head, mut body) = request.into_parts();
         let answer = self.answer(&head, &mut body).await.unwrap_or_else(|refusal| {
-            tracing::debug!(path = head.uri.path(), status = refusal.status(), error = %refusal.error(), "refused");
+            tracing::debug!(
+                path = head.uri.path(),
+                status = refusal.status(),
+                error = refusal.error().to_string(),
+                "refused"
+            );
             refusal.into_response()
         });
         // Who was told to go on with the body only when it is wanted sends none.

@@ -93,7 +93,7 @@ impl<E: std::error::Error + 'static> From<E> for Refusal {
 impl From<Refusal> for HookAnswer {
     fn from(refusal: Refusal) -> Self {
         if let Some(cause) = refusal.cause {
-            tracing::error!(%cause, "a handler failed");
+            tracing::error!(cause, "a handler failed");
         }
         HookAnswer::Refused(refusal.error)
     }
@@ -132,7 +132,9 @@ impl Identity {
     pub fn info(mut self, info: &impl Serialize) -> Self {
         match serde_json::to_vec(info) {
             Ok(json) => self.identified.info = Some(Bytes::from(json)),
-            Err(error) => tracing::error!(%error, "the info of an identity cannot be written as JSON"),
+            Err(error) => {
+                tracing::error!(error = error.to_string(), "the info of an identity cannot be written as JSON")
+            }
         }
         self
     }

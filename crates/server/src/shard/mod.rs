@@ -579,6 +579,7 @@ impl Drop for Fatal {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a shard panicked; its state cannot be trusted, so the process ends");
+            crate::watch::logs::flush_last_words();
             std::process::abort();
         }
     }

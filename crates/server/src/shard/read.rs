@@ -194,7 +194,7 @@ impl Shell {
                 Ok(Some(event)) => event,
                 Ok(None) => return Looked::All,
                 Err(error) => {
-                    tracing::debug!(%error, "the peer broke the WebSocket protocol");
+                    tracing::debug!(error = error.to_string(), "the peer broke the WebSocket protocol");
                     self.goodbye(id, error.close_code(), &error.to_string(), "protocol_error");
                     self.act(now, Input::Closed { conn: id, finally: true });
                     return Looked::Closing;

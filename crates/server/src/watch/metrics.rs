@@ -55,6 +55,7 @@ pub(crate) struct Scrape {
     hooks: Vec<(Histogram, [u64; HOOK_RESULTS.len()])>,
     requests: ([u64; 6], Histogram),
     lines_left_out: u64,
+    lines_lost: u64,
     process: Process,
 }
 
@@ -284,6 +285,9 @@ metrics! {
     Counter "fanfare_log_lines_left_out" () "Lines that were not logged because too many of their kind came before.";
         night "Somebody causes a flood of one kind of event; the lines that were logged tell which.";
         |scrape, out| out.whole(&[], scrape.lines_left_out);
+    Counter "fanfare_log_lines_lost" () "Lines of the log that found no room or could not be written.";
+        night "Nobody reads stderr, or its disk is full. The server goes on; the log has a gap, and says so once it can.";
+        |scrape, out| out.whole(&[], scrape.lines_lost);
     Counter "process_cpu" [Seconds] () "Processor time of this process.";
         night "Near one second a second for each shard: it is the bottleneck.";
         |scrape, out| if let Some(cpu) = scrape.process.cpu { out.add(&[], Value::Real(cpu.as_secs_f64())) };
@@ -328,6 +332,7 @@ impl Watch {
             hooks,
             requests: (by_class, self.requests.seconds.read()),
             lines_left_out: logs::lines_left_out(),
+            lines_lost: logs::lines_lost(),
             process: Process::read(),
         }
         .into_text()

@@ -1,0 +1,182 @@
+//! A server whose stderr nobody reads, or cannot be written, serves as before, tells of itself, and ends when it is told to;
+//! and who reads again finds the lines. Nothing here sleeps: the service manager's socket tells when the server is ready.
+
+mod support;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, Stdio};
+use support::{DEADLINE, Folder};
+
+const RULES: &str = "[[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\n";
+const KEY: &str = "0123456789abcdef-key";
+
+/// A pipe that takes nothing more.
+fn full_pipe() -> (PipeReader, PipeWriter, usize) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&writer).expect("flags");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("a pipe takes flags");
+    let mut filled = 0;
+    for chunk in [&b"old\n".repeat(1024)[..], b"\n"] {
+        while let Ok(len) = writer.write(chunk) {
+            filled += len;
+        }
+    }
+    fcntl_setfl(&writer, flags).expect("a pipe takes flags");
+    (reader, writer, filled)
+}
+
+struct Stuck {
+    folder: Folder,
+    manager: UnixDatagram,
+    child: Child,
+}
+
+impl Stuck {
+    /// Returns when it is ready, as the service manager hears it.
+    fn start(stderr: Stdio, command: &str, top: &str) -> Stuck {
+        let folder = Folder::new();
+        let socket = folder.path("socket");
+        folder.write(
+            "fanfare.toml",
+            &format!(
+                "listen = \"unix:{}\"\n{top}\n[admin]\nlisten = \"main\"\n[session]\ndrain_window = \"0s\"\n[api_keys]\nbackend = \"{KEY}\"\n{RULES}",
+                socket.display()
+            ),
+        );
+        let path = folder.path("notify");
+        let manager = UnixDatagram::bind(&path).expect("a socket");
+        manager.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
+        let mut started = folder.command(&[command, "--config", "fanfare.toml", "--log-level", "trace"]);
+        let child = started.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stderr(stderr).spawn().expect("it starts");
+        let stuck = Stuck { folder, manager, child };
+        assert_eq!(stuck.heard(), "READY=1");
+        stuck
+    }
+
+    fn heard(&self) -> String {
+        let mut buffer = [0; 256];
+        let len = self.manager.recv(&mut buffer).expect("it is told");
+        String::from_utf8(buffer[..len].to_vec()).expect("UTF-8")
+    }
+
+    fn connect(&self) -> UnixStream {
+        let socket = UnixStream::connect(self.folder.path("socket")).expect("it listens");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
+        socket
+    }
+
+    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        let mut socket = self.connect();
+        let request =
+            format!("{head}host: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        socket.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("read");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+        (answer[9..12].parse().expect("a status"), body)
+    }
+
+    /// It does all that a server does.
+    fn serves(&self) {
+        for number in 0..50 {
+            let head = format!("POST /api/v1/publish HTTP/1.1\r\nauthorization: Bearer {KEY}\r\n");
+            let body = format!(r#"{{"channel":"news:a","data":{number}}}"#);
+            assert_eq!(self.ask(&head, &body).0, 200);
+        }
+        assert_eq!(self.ask("GET /healthz HTTP/1.1\r\n", ""), (200, "ok\n".to_owned()));
+        assert_eq!(self.ask("GET /readyz HTTP/1.1\r\n", ""), (200, "ready\n".to_owned()));
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_nothing_from_going_on() {
+    for command in ["serve", "dev"] {
+        for format in ["text", "json"] {
+            let (_unread, writer, _) = full_pipe();
+            let mut server = Stuck::start(writer.into(), command, &format!("log.format = \"{format}\""));
+            server.serves();
+            server.signal(Signal::HUP);
+            assert!(server.heard().starts_with("RELOADING=1"));
+            assert_eq!(server.heard(), "READY=1");
+            server.signal(Signal::TERM);
+            assert!(server.heard().starts_with("STOPPING=1"));
+            assert_eq!(server.end(), Some(0), "{command}, {format}");
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_though_nobody_reads_the_log() {
+    let (_unread, writer, _) = full_pipe();
+    let mut server = Stuck::start(writer.into(), "serve", "shutdown_delay = \"10m\"");
+    server.signal(Signal::TERM);
+    assert!(server.heard().starts_with("STOPPING=1"));
+    // Another one than the first: the same one within 200 ms would be taken for its echo.
+    while server.child.try_wait().expect("a child").is_none() {
+        server.signal(Signal::INT);
+        std::thread::yield_now();
+    }
+    assert_eq!(server.end(), Some(1));
+}
+
+#[test]
+fn who_reads_again_finds_the_lines_from_the_start_to_the_end() {
+    let (reader, writer, filled) = full_pipe();
+    let mut server = Stuck::start(writer.into(), "serve", "");
+    server.serves();
+    let mut reader = BufReader::new(reader);
+    reader.read_exact(&mut vec![0; filled]).expect("what was there before");
+    let mut lines = reader.lines().map(|line| line.expect("UTF-8"));
+    assert!(lines.next().expect("a line").starts_with("fanfare "));
+    assert!(lines.next().expect("a line").starts_with("listening on unix:"));
+    assert!(lines.by_ref().any(|line| line.contains("path=\"/readyz\"")), "the log goes on");
+    server.signal(Signal::TERM);
+    let last = lines.last().expect("a line");
+    assert!(last.contains(" stopped clients_told=0"), "{last}");
+    assert_eq!(server.end(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_loses_lines_and_they_are_counted() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mut server = Stuck::start(full.into(), "serve", "");
+    server.serves();
+    let lost = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("fanfare_log_lines_lost_total "));
+        line.and_then(|count| count.parse().ok()).unwrap_or(0_u64)
+    };
+    while lost(&server.ask("GET /metrics HTTP/1.1\r\n", "").1) < 50 {}
+    server.signal(Signal::TERM);
+    assert_eq!(server.end(), Some(0));
+}
+
+/// What ends a server before it serves is told at the end of the queue.
+#[test]
+fn why_it_does_not_start_is_told() {
+    let folder = Folder::new();
+    folder.write("fanfare.toml", &format!("listen = \"192.0.2.1:8080\"\n{RULES}"));
+    for format in ["text", "json"] {
+        let said = folder.run(&["serve", "--log-format", format]);
+        assert_eq!(said.status, Some(1), "{said:?}");
+        assert!(said.stderr.contains("192.0.2.1:8080") && said.stderr.contains("no such address"), "{}", said.stderr);
+    }
+}

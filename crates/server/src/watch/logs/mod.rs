@@ -1,0 +1,194 @@
+//! The log: what the hub notes, said at a fitting level and never too often; and the process's log as a whole.
+//!
+//! Whatever a peer can cause goes through [`admit`]: of each kind a few lines at once and then one a second for each thread,
+//! and the next line tells how many were left out. So an attack cannot fill a disk, whatever subscriber the embedding
+//! program has. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote` writes values so that none begins
+//! a line or makes a field, `redact` blots secrets out, and `queue` keeps threads that log from waiting for the reader.
+//! Texts of peers and of handlers are recorded as strings, which other subscribers quote too.
+
+mod queue;
+mod quote;
+mod redact;
+mod setup;
+
+pub(crate) use queue::lines_lost;
+pub use redact::LogSecrets;
+pub(crate) use setup::flush_last_words;
+pub use setup::{LogError, LogFormat, LogGuard, Logs};
+
+use super::request::RequestId;
+use fanfare_hub::{Disconnect, Note, Noted};
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tracing::field::display;
+
+/// What is limited together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Denied,
+    Unsubscribed,
+    NotRecovered,
+    Gap,
+    Behind,
+    Closed,
+    Ignored,
+    Upgrade,
+    Request,
+    Accept,
+    Handler,
+}
+
+const KINDS: usize = Kind::Handler as usize + 1;
+/// Lines of one kind that may come at once.
+const BURST: f64 = 10.0;
+/// Lines of one kind in a second, in the long run.
+const PER_SECOND: f64 = 1.0;
+
+/// Lines that were left out, by whatever limit.
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn lines_left_out() -> u64 {
+    LEFT_OUT.load(Relaxed)
+}
+
+/// Fills with time and is emptied by lines.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    room: f64,
+    seen: Option<Instant>,
+    left_out: u64,
+}
+
+impl Bucket {
+    const fn full(burst: f64) -> Self {
+        Bucket { room: burst, seen: None, left_out: 0 }
+    }
+
+    /// Whether there is room for one more line, and how many found none since the last one that did.
+    fn take(&mut self, now: Instant, per_second: f64, burst: f64) -> Option<u64> {
+        let since = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        self.seen = Some(now);
+        self.room = (self.room + since.as_secs_f64() * per_second).min(burst);
+        if self.room < 1.0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.room -= 1.0;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// Whether one more line of this kind may be logged, and how many were left out before it, if any.
+pub(crate) fn admit(kind: Kind) -> Option<Option<u64>> {
+    thread_local! {
+        static BUCKETS: RefCell<[Bucket; KINDS]> = const { RefCell::new([Bucket::full(BURST); KINDS]) };
+    }
+    let admitted = BUCKETS.with_borrow_mut(|buckets| buckets[kind as usize].take(Instant::now(), PER_SECOND, BURST));
+    if admitted.is_none() {
+        LEFT_OUT.fetch_add(1, Relaxed);
+    }
+    admitted.map(|left_out| (left_out > 0).then_some(left_out))
+}
+
+/// Logs, unless there were too many of the kind; looks at the limit only where anybody listens.
+macro_rules! limited {
+    ($kind:ident, $level:ident, $($line:tt)*) => {
+        if tracing::enabled!(tracing::Level::$level)
+            && let Some(left_out) = $crate::watch::logs::admit($crate::watch::logs::Kind::$kind)
+        {
+            tracing::event!(tracing::Level::$level, left_out, $($line)*);
+        }
+    };
+}
+pub(crate) use limited;
+
+/// Says what the hub has noted.
+pub(crate) fn say(note: &Note) {
+    let client = note.client.map(display);
+    let user = note.user.as_ref().map(|user| &*user.0);
+    match &note.what {
+        Noted::Denied(error) | Noted::Unsubscribed(error) => {
+            let channel = error.channel.as_ref().map(|channel| channel.as_str());
+            let (code, rule) = (error.code.row().word, error.rule.as_deref());
+            let (option, why) = (error.option, &*error.message);
+            // A line's words are fixed where it is written, so that nothing is put together for a level that nobody reads.
+            macro_rules! refused {
+                ($kind:ident, $words:literal) => {
+                    limited!($kind, INFO, client, user, channel, code, rule, option, why, $words)
+                };
+            }
+            match &note.what {
+                Noted::Denied(_) => refused!(Denied, "denied"),
+                _ => refused!(Unsubscribed, "a subscription was ended"),
+            }
+        }
+        Noted::NotRecovered { channel } => {
+            let channel = channel.as_str();
+            limited!(NotRecovered, INFO, client, user, channel, "not recovered: what it missed is not kept any more");
+        }
+        Noted::Gap { channel, reset } => {
+            let channel = channel.as_str();
+            limited!(Gap, INFO, client, user, channel, reset, "a gap: it was told that messages are lost to it");
+        }
+        Noted::Behind => limited!(Behind, INFO, client, user, "reads too slowly: it pulls what it misses as it reads"),
+        Noted::Closed(reason) => {
+            let word = reason.row().word;
+            match reason {
+                Disconnect::Internal => limited!(Closed, ERROR, client, user, reason = word, "disconnected"),
+                Disconnect::Abuse | Disconnect::Overloaded => {
+                    limited!(Closed, WARN, client, user, reason = word, "disconnected");
+                }
+                Disconnect::Slow
+                | Disconnect::Lost
+                | Disconnect::Unauthorized
+                | Disconnect::Kicked
+                | Disconnect::BadProtocol => limited!(Closed, INFO, client, user, reason = word, "disconnected"),
+                _ => limited!(Closed, DEBUG, client, user, reason = word, "disconnected"),
+            }
+        }
+        // `Reloaded` is each shard's part of what the node says once (`crate::reload`).
+        _ => {}
+    }
+}
+
+/// Logs a message of a client that was ignored.
+pub(crate) fn ignored(why: &dyn fmt::Display) {
+    limited!(Ignored, INFO, why = &*why.to_string(), "message ignored");
+}
+
+/// Logs a request that was answered.
+pub(crate) fn request(id: &RequestId, method: &str, path: &str, status: u16, took: Duration) {
+    let (request_id, ms) = (id.as_str(), took.as_millis() as u64);
+    if status >= 500 {
+        limited!(Request, WARN, request_id, method, path, status, ms, "request failed");
+    } else {
+        tracing::debug!(request_id, method, path, status, ms, "request");
+    }
+}
+
+/// Logs an upgrade that was refused: why a page or a client cannot connect.
+pub(crate) fn upgrade_refused(id: &RequestId, path: &str, status: u16, why: &str) {
+    let path = &path[..path.char_indices().nth(128).map_or(path.len(), |(at, _)| at)];
+    limited!(Upgrade, INFO, request_id = id.as_str(), path, status, why, "a WebSocket was refused");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_logs_a_few_lines_and_the_next_one_tells_how_many_were_left_out() {
+        let mut bucket = Bucket::full(BURST);
+        let born = Instant::now();
+        let at = |ms| born + Duration::from_millis(ms);
+        let logged = (0..1_000).filter(|&ms| bucket.take(at(ms), PER_SECOND, BURST).is_some()).count();
+        assert_eq!(logged, 10);
+        assert_eq!(bucket.take(at(1_100), PER_SECOND, BURST), Some(990));
+        assert_eq!(bucket.take(at(1_101), PER_SECOND, BURST), None);
+        assert_eq!(bucket.take(at(60_000), PER_SECOND, BURST), Some(1));
+        let logged = (0..100).filter(|_| bucket.take(at(60_000), PER_SECOND, BURST).is_some()).count();
+        assert_eq!(logged, 9, "quiet does not save up more than a burst");
+    }
+}

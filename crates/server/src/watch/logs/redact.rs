@@ -1,0 +1,158 @@
+//! A line of the log without secrets: what looks like one in a text of somebody else is blotted out.
+//!
+//! In: a finished line and the secrets that are known. Out: the line, with `[redacted]` in the place of each.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+const SECRET_BYTES_MIN: usize = 8;
+/// What stands for a secret.
+const BLOT: &[u8] = b"[redacted]";
+
+/// The texts that a log blots out: keys that come later, as by a reload, are added here.
+#[derive(Clone, Default)]
+pub struct LogSecrets(Arc<RwLock<Vec<Box<str>>>>);
+
+impl fmt::Debug for LogSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSecrets(hidden)")
+    }
+}
+
+impl LogSecrets {
+    /// One more text that must not appear from here on. Those that are known stay: a key that is good no more may still be
+    /// shown by who has it. Texts of less than 8 bytes are not looked for.
+    pub fn add(&self, secret: &str) {
+        if secret.len() < SECRET_BYTES_MIN {
+            return;
+        }
+        // Values are quoted before they come here, so a secret with a quote or a backslash stands there escaped.
+        let quoted = format!("{secret:?}");
+        let as_quoted = &quoted[1..quoted.len() - 1];
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for form in [secret, as_quoted] {
+            if secrets.iter().all(|other| **other != *form) {
+                secrets.push(form.into());
+            }
+        }
+    }
+
+    pub(super) fn redact<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
+        redact(line, &self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A line without what must not be read by whoever reads logs. Nothing of the sort is logged on purpose; this is for what
+/// comes in a text of somebody else: known secrets, what follows `Bearer` or `token=`, and what looks like a JWT or a ticket.
+fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
+    let mut out = Cow::Borrowed(line);
+    for secret in secrets {
+        // On from behind the blot, which may hold the secret itself.
+        let mut searched = 0;
+        while let Some(at) = memchr::memmem::find(&out[searched..], secret.as_bytes()) {
+            let at = searched + at;
+            out = Cow::Owned([&out[..at], BLOT, &out[at + secret.len()..]].concat());
+            searched = at + BLOT.len();
+        }
+    }
+    let mut cuts = Vec::new();
+    let mut at = 0;
+    while at < out.len() {
+        let len = out[at..].iter().take_while(|byte| is_of_token(**byte)).count();
+        if len > 0 && (follows_a_name(&out[..at]) || looks_secret(&out[at..at + len])) {
+            cuts.push((at, at + len));
+        }
+        at += len.max(1);
+    }
+    if cuts.is_empty() {
+        return out;
+    }
+    let (mut clean, mut kept) = (Vec::with_capacity(out.len()), 0);
+    for (from, to) in cuts {
+        clean.extend_from_slice(&out[kept..from]);
+        clean.extend_from_slice(BLOT);
+        kept = to;
+    }
+    clean.extend_from_slice(&out[kept..]);
+    Cow::Owned(clean)
+}
+
+/// Of what tokens are made: base64 of both kinds, and the dots of a JWT.
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'/')
+}
+
+/// True where what stands before says that a secret follows.
+fn follows_a_name(before: &[u8]) -> bool {
+    const NAMES: [&str; 8] =
+        ["bearer ", "token=", "ticket=", "api_key=", "token\":\"", "ticket\":\"", "token\\\":\\\"", "ticket\\\":\\\""];
+    NAMES.iter().any(|name| {
+        before.len() >= name.len() && before[before.len() - name.len()..].eq_ignore_ascii_case(name.as_bytes())
+    })
+}
+
+/// A JWT begins with the base64 of `{"`, and has three parts; a ticket of ours with its version (2, and four bits of what
+/// follows), and is long.
+fn looks_secret(word: &[u8]) -> bool {
+    let jwt = word.starts_with(b"eyJ") && word.iter().filter(|byte| **byte == b'.').count() >= 2;
+    let ticket = word.len() >= 90
+        && word[0] == b'A'
+        && (b'g'..=b'v').contains(&word[1])
+        && !word.contains(&b'.')
+        && !word.contains(&b'/');
+    jwt || ticket
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::{ClientId, Proof, ShardId};
+    use fanfare_wire::ticket::{self, Claims};
+
+    #[test]
+    fn secrets_are_blotted_out_and_nothing_else_is() {
+        let claims = Claims {
+            node: u64::MAX,
+            shard: ShardId(1),
+            client: ClientId(7),
+            user: None,
+            issued_ms: 1_700_000_000_000,
+            expires_ms: 1_700_003_600_000,
+            proof: Proof::default(),
+        };
+        let ticket = ticket::seal(&claims, b"key");
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl";
+        let secrets = ["s3cret-of-the-file".into()];
+        let rows = [
+            (format!("took {ticket} of it"), "took [redacted] of it".to_owned()),
+            (format!("why=\"{jwt}\""), "why=\"[redacted]\"".to_owned()),
+            ("authorization: bearer abc123+/==".into(), "authorization: bearer [redacted]==".into()),
+            ("/v1/sse?token=abc&x=1".into(), "/v1/sse?token=[redacted]&x=1".into()),
+            (r#"{"token":"abc","a":1}"#.into(), r#"{"token":"[redacted]","a":1}"#.into()),
+            ("s3cret-of-the-file s3cret-of-the-file".into(), "[redacted] [redacted]".into()),
+            ("denied client=00c0ffee00c0ffee user=\"ada\" channel=\"chat:a\"".into(), String::new()),
+            ("Ag is short, eyJ has no dots".into(), String::new()),
+        ];
+        for (line, expected) in rows {
+            let expected = if expected.is_empty() { line.clone() } else { expected };
+            assert_eq!(String::from_utf8_lossy(&redact(line.as_bytes(), &secrets)), expected);
+        }
+        // A secret that the blot holds is blotted out once, and then it is done.
+        for (secret, line, expected) in [
+            ("redacted", "redacted, redacted", "[redacted], [redacted]"),
+            ("[redacted]", "a [redacted] b", "a [redacted] b"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&redact(line.as_bytes(), &[secret.into()])), expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_quoted_is_blotted_out_too() {
+        let secrets = LogSecrets::default();
+        secrets.add("a\"quote\\and more");
+        let line = format!("{:?} and a\"quote\\and more", "it is a\"quote\\and more");
+        let clean = secrets.redact(line.as_bytes()).into_owned();
+        assert_eq!(String::from_utf8_lossy(&clean), "\"it is [redacted]\" and [redacted]");
+    }
+}
