@@ -190,15 +190,13 @@ impl Answering {
             self.pace.state().phase = Phase::Upgraded;
             return response;
         }
-        // What has a word of its own on its connection keeps it.
-        if version == Version::HTTP_11 && !asked.close && !response.headers().contains_key(header::CONNECTION) {
+        if version == Version::HTTP_11 && !asked.close && !says_close(response.headers()) {
             let seconds = self.pace.times.idle.as_secs();
             if seconds > 0
                 && let Ok(value) = HeaderValue::from_str(&format!("timeout={seconds}"))
             {
-                let headers = response.headers_mut();
-                headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-                headers.insert(KEEP_ALIVE, value);
+                // Without `Connection: keep-alive`, which HTTP/1.1 says by saying nothing: clients read the time all the same.
+                response.headers_mut().insert(KEEP_ALIVE, value);
             }
         }
         self.offer(true);
