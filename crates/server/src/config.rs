@@ -30,6 +30,8 @@ pub struct Config {
     pub http_idle_timeout: Duration,
     /// How long a peer may take nothing of what it is sent before its connection is closed. Default 60 s.
     pub write_timeout: Duration,
+    /// Pages of the embedder's router that may be under way before their answers begin; more are refused by 503. Default 16,384.
+    pub pages_outstanding_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,
     /// How long a server that is told to stop goes on as before, but for `/readyz`, which says 503: so long a balancer may take
@@ -61,6 +63,7 @@ impl Default for Config {
             head_bytes_max: 16 << 10,
             http_idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(60),
+            pages_outstanding_max: 16_384,
             close_timeout: Duration::from_secs(3),
             shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),

@@ -190,7 +190,7 @@ fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) ->
 }
 
 /// A sentence for a person.
-fn told(status: StatusCode, sentence: String) -> Response<Body> {
+pub(crate) fn told(status: StatusCode, sentence: String) -> Response<Body> {
     let mut response = Response::new(Body::from(sentence));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

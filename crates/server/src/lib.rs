@@ -24,6 +24,7 @@ mod listen;
 mod native;
 mod origin;
 mod pace;
+mod pages;
 mod payload;
 mod protocol;
 mod reload;

@@ -11,6 +11,7 @@ use crate::handle::Handle;
 use crate::listen::{Address, Listener, listen};
 use crate::native::Native;
 use crate::pace::Times;
+use crate::pages::Pages;
 use crate::protocol::{Node, Place, Protocol};
 use crate::reload::{Code, Reloader};
 use crate::service::FanfareService;
@@ -120,7 +121,7 @@ pub struct Builder<S = ()> {
     state: S,
     config: Config,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
-    pages: axum::Router,
+    pages: Option<axum::Router>,
     channels: Vec<Rule>,
     api_keys: Vec<ApiKey>,
     handlers: Handlers,
@@ -138,7 +139,7 @@ pub struct Fanfare {
     code: Code,
     protocols: Vec<(String, Arc<dyn Protocol>)>,
     api: CurrentApi,
-    pages: axum::Router,
+    pages: Option<axum::Router>,
 }
 
 /// A server that runs, until it is told to stop: [`drain`](Self::drain). Dropping it stops the server too, whatever else of it is
@@ -211,7 +212,7 @@ impl Fanfare {
             state,
             config: Config::default(),
             protocols: Vec::new(),
-            pages: axum::Router::new(),
+            pages: None,
             channels: Vec::new(),
             api_keys: Vec::new(),
             handlers: Handlers::default(),
@@ -246,10 +247,11 @@ impl Fanfare {
         Api::of(&self.api)
     }
 
-    /// Serves what no protocol takes from here: any axum router.
+    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is started on, as
+    /// handlers do, or on a thread of their own where there is none: a page that takes its time keeps no client waiting but its own.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
-        self.pages = pages;
+        self.pages = Some(pages);
         self
     }
 
@@ -346,7 +348,10 @@ impl Fanfare {
             AdminOn::MainPort => admin::router(watch.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
         };
-        let pages = own.fallback_service(self.pages.clone());
+        let pages = match &self.pages {
+            Some(pages) => own.fallback_service(Pages::new(pages.clone(), self.config.pages_outstanding_max)?),
+            None => own,
+        };
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
         let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
@@ -618,10 +623,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Serves what no protocol takes from here: any axum router.
+    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is started on, as
+    /// handlers do, or on a thread of their own where there is none: a page that takes its time keeps no client waiting but its own.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
-        self.pages = pages;
+        self.pages = Some(pages);
         self
     }
 }
@@ -774,7 +780,7 @@ impl Running {
 }
 
 /// The runtime that this is called on, if it can run handlers.
-fn runtime_of_handlers() -> Result<tokio::runtime::Handle, ServeError> {
+pub(crate) fn runtime_of_handlers() -> Result<tokio::runtime::Handle, ServeError> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
     // tokio tells of a missing time driver only by a panic; without one no deadline could be kept.
     let has_time = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();

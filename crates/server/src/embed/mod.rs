@@ -21,5 +21,5 @@ pub use channels::{ChannelRule, IntoPresence, IntoWho, hours, mins, secs};
 pub use extract::{Call, Channel, FromCall, Member, Method, Subject, Token, User};
 pub use handler::{Handler, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 
-pub(crate) use dispatch::{Dispatcher, Handlers, TOLD_AT_ONCE};
+pub(crate) use dispatch::{Dispatcher, Handlers, TOLD_AT_ONCE, text as panic_text};
 pub(crate) use handler::{Erased, erase};

@@ -151,6 +151,9 @@ settings! {
         "Those of one client; further ones wait for their turn.";
     "limits.hook_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
         "Time for a handler's answer; then the command is refused as `timeout`.";
+    "limits.pages_outstanding_max":
+        Kind::Count { min: 1, max: 1 << 24, at: Number::Usize(|s| &mut s.config.pages_outstanding_max) },
+        "Requests to pages of the embedding program (its router) that are under way before their answers begin; more are refused by 503.";
     "limits.head_bytes_max": Kind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
         "A request's head: its line and headers.";
     "limits.head_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },

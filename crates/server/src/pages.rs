@@ -1,0 +1,222 @@
+//! The embedder's pages, away from the shards: whatever a page does, the sockets of the shard that was asked go on.
+//!
+//! In: a request that none of our own addresses took. Out: the answer of the embedder's router, which runs on the runtime from
+//! which the server was started, as handlers do. Without one, pages have a thread of their own: they need no more of the
+//! caller than that, and a program without async code may have pages. A body that does not come whole at once is carried
+//! frame by frame, one ahead of the peer. A page that panics is a 500 for its caller; one whose caller has gone is dropped. Pages
+//! that have not begun to answer are bounded by `pages_outstanding_max`.
+
+use crate::embed::panic_text;
+use crate::http::told;
+use crate::server::{ServeError, runtime_of_handlers};
+use crate::watch::logs;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::runtime;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tower::{Service, ServiceExt as _};
+
+/// See the module's description.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    router: axum::Router,
+    runtime: runtime::Handle,
+    room: Arc<Semaphore>,
+    outstanding_max: usize,
+    /// Ends the thread of the pages, where they have one.
+    _thread: Option<Arc<oneshot::Sender<()>>>,
+}
+
+/// One frame of an answer's body.
+type Framed = Result<Frame<Bytes>, axum::Error>;
+
+impl Pages {
+    /// Takes the runtime that this is called on.
+    pub(crate) fn new(router: axum::Router, outstanding_max: usize) -> Result<Self, ServeError> {
+        let (runtime, thread) = match runtime_of_handlers() {
+            Ok(runtime) => (runtime, None),
+            Err(_) => {
+                let (runtime, stop) = thread_of_pages()?;
+                (runtime, Some(Arc::new(stop)))
+            }
+        };
+        let room = Arc::new(Semaphore::new(outstanding_max.min(Semaphore::MAX_PERMITS)));
+        Ok(Pages { router, runtime, room, outstanding_max, _thread: thread })
+    }
+
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let Ok(room) = self.room.clone().try_acquire_owned() else {
+            let max = self.outstanding_max;
+            let words =
+                format!("{max} pages are being made, the limit of this server (limits.pages_outstanding_max)\n");
+            let mut response = told(StatusCode::SERVICE_UNAVAILABLE, words);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        };
+        let (path, router) = (request.uri().path().to_owned(), self.router.clone());
+        let (answer, answered) = oneshot::channel();
+        let making = self.runtime.spawn(async move {
+            let page = async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) };
+            let page = AssertUnwindSafe(page).catch_unwind().await;
+            drop(room);
+            match page {
+                Ok(page) => carry(page, answer, &path).await,
+                Err(panic) => {
+                    logs::limited!(Handler, ERROR, path = %path, panic = panic_text(&*panic), "a page panicked");
+                    let words = "the page failed; the server's log has the reason\n".to_owned();
+                    let _ = answer.send((told(StatusCode::INTERNAL_SERVER_ERROR, words), None)); // the peer may be gone
+                }
+            }
+        });
+        let making = AbortOnDrop(making.abort_handle());
+        match answered.await {
+            Ok((head, None)) => head,
+            Ok((head, Some(frames))) => head.map(|body| {
+                let left = body.size_hint();
+                Body::new(Carried { frames, left, _making: making })
+            }),
+            Err(_) => told(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the program that makes the pages is ending: its runtime takes no more work\n".to_owned(),
+            ),
+        }
+    }
+}
+
+impl Service<Request<Body>> for Pages {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
+}
+
+/// A runtime on a thread of its own, which ends with the sender.
+fn thread_of_pages() -> Result<(runtime::Handle, oneshot::Sender<()>), ServeError> {
+    let failed = |source| ServeError::System { what: "thread", source };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let body = move || {
+        let _ = runtime.block_on(stopped); // its sender says nothing
+    };
+    std::thread::Builder::new().name("pages".to_owned()).spawn(body).map_err(failed)?;
+    Ok((handle, stop))
+}
+
+/// A head on its way to the shard; with frames where the body is not in it. Then its body only tells how long it is.
+type Head = (Response<Body>, Option<mpsc::Receiver<Framed>>);
+
+/// Sends a page to its shard: whole where it is there whole, as most are, else frame by frame.
+async fn carry(page: Response<Body>, answer: oneshot::Sender<Head>, path: &str) {
+    let (parts, mut body) = page.into_parts();
+    if body.is_end_stream() {
+        let _ = answer.send((Response::from_parts(parts, body), None)); // as below
+        return;
+    }
+    let hint = body.size_hint();
+    let next = |body: &mut Body, cx: &mut Context<'_>| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
+        polled.unwrap_or_else(|panic| {
+            logs::limited!(Handler, ERROR, path = %path, panic = panic_text(&*panic), "the body of a page panicked");
+            Poll::Ready(Some(Err(axum::Error::new("the page failed"))))
+        })
+    };
+    let first = poll_fn(|cx| Poll::Ready(next(&mut body, cx))).await;
+    let first = match first {
+        Poll::Ready(Some(Ok(frame))) if body.is_end_stream() && frame.is_data() => {
+            let data = frame.into_data().unwrap_or_default();
+            let _ = answer.send((Response::from_parts(parts, Body::from(data)), None)); // whoever asked may be gone
+            return;
+        }
+        Poll::Ready(first) => Some(first),
+        Poll::Pending => None,
+    };
+    let (sender, frames) = mpsc::channel(1);
+    let head = Response::from_parts(parts, Body::new(Length(hint)));
+    if answer.send((head, Some(frames))).is_err() {
+        return;
+    }
+    let mut frame = match first {
+        Some(first) => first,
+        None => poll_fn(|cx| next(&mut body, cx)).await,
+    };
+    while let Some(framed) = frame {
+        let over = framed.is_err();
+        if sender.send(framed).await.is_err() || over {
+            return;
+        }
+        // Nobody waits for a page whose peer has gone.
+        frame = tokio::select! {
+            frame = poll_fn(|cx| next(&mut body, cx)) => frame,
+            () = sender.closed() => return,
+        };
+    }
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Stands for a body that is carried, to tell how long it is.
+struct Length(SizeHint);
+
+impl HttpBody for Length {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.clone()
+    }
+}
+
+/// A body that is made elsewhere.
+struct Carried {
+    frames: mpsc::Receiver<Framed>,
+    left: SizeHint,
+    _making: AbortOnDrop,
+}
+
+impl HttpBody for Carried {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Framed>> {
+        let frame = std::task::ready!(self.frames.poll_recv(cx));
+        if let (Some(Ok(frame)), Some(left)) = (&frame, self.left.exact()) {
+            let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.left = SizeHint::with_exact(left.saturating_sub(len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.clone()
+    }
+}

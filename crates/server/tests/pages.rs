@@ -1,0 +1,246 @@
+//! The embedder's pages run on the embedder's runtime: what they do is their callers' affair, and nobody else's.
+
+mod support;
+
+use axum::body::{Body, Bytes};
+use axum::routing::{any, get};
+use axum::{Router, extract};
+use fanfare::{Config, Echo, Fanfare};
+use hyper_util::rt::TokioIo;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll};
+use support::{Client, DEADLINE, Frame, Response, Server, config, connect, response};
+
+fn ask(address: SocketAddr, path: &str) -> TcpStream {
+    let mut socket = connect(address);
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("the server reads");
+    socket
+}
+
+fn fetch(address: SocketAddr, path: &str) -> Response {
+    response(&mut ask(address, path))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+fn server(config: Config, pages: Router) -> Server {
+    Server::of(
+        Fanfare::builder(()).config(Config { shards: 1, ..config }).protocol("/echo", Echo::default()).fallback(pages),
+    )
+}
+
+/// A page that blocks its thread until it is let go, and says that it has begun.
+fn blocking() -> (Router, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((begun, has_begun), (go, may_go)) = (mpsc::channel(), mpsc::channel::<()>());
+    let may_go = Arc::new(Mutex::new(may_go));
+    let page = move || {
+        let (begun, may_go) = (begun.clone(), may_go.clone());
+        async move {
+            let _ = begun.send(()); // a test that has failed
+            let _ = may_go.lock().map(|may_go| may_go.recv_timeout(DEADLINE));
+            "at last\n"
+        }
+    };
+    (Router::new().route("/slow", get(page)), has_begun, go)
+}
+
+#[test]
+fn a_page_that_blocks_its_thread_holds_no_socket_up() {
+    let runtime = runtime();
+    for within in [true, false] {
+        let _entered = within.then(|| runtime.enter());
+        let (pages, has_begun, go) = blocking();
+        let server = server(config(), pages);
+        let mut echo = Client::open(server.address, "/echo");
+        let mut slow = ask(server.address, "/slow");
+        has_begun.recv_timeout(DEADLINE).expect("the page begins");
+        // Both are of the one shard that there is.
+        echo.text("hello");
+        assert_eq!(echo.next(), Frame::Text("hello".to_owned()), "within a runtime: {within}");
+        assert_eq!(fetch(server.address, "/healthz").status(), 200);
+        go.send(()).expect("the page waits");
+        assert_eq!(response(&mut slow).body, "at last\n");
+    }
+}
+
+#[test]
+fn pages_run_on_the_runtime_that_the_server_was_started_on() {
+    let runtime = runtime();
+    let here = async || format!("{:?}", tokio::runtime::Handle::current().id());
+    let server = {
+        let _entered = runtime.enter();
+        server(config(), Router::new().route("/", get(here)))
+    };
+    assert_eq!(fetch(server.address, "/").body, format!("{:?}", runtime.handle().id()));
+    drop(runtime);
+    let answer = fetch(server.address, "/");
+    assert_eq!(answer.status(), 503, "the runtime has ended: {}", answer.body);
+    assert_eq!(fetch(server.address, "/healthz").status(), 200, "the server has not");
+}
+
+/// Frames one after the other, each of which may have to be waited for; then an end, or a panic.
+struct Frames {
+    left: usize,
+    waits: bool,
+    panics: bool,
+    exact: bool,
+}
+
+impl axum::body::HttpBody for Frames {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.waits = !self.waits;
+        if self.waits {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.left == 0 {
+            assert!(!self.panics, "the body of a page fails, on purpose");
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from(vec![self.left as u8; 1000])))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        if self.exact {
+            http_body::SizeHint::with_exact(1000 * self.left as u64)
+        } else {
+            http_body::SizeHint::default()
+        }
+    }
+}
+
+#[test]
+fn bodies_come_frame_by_frame_with_their_length_where_it_is_known() {
+    let page = |exact| move || async move { Body::new(Frames { left: 200, waits: false, panics: false, exact }) };
+    let pages = Router::new()
+        .route("/exact", get(page(true)))
+        .route("/open", get(page(false)))
+        .route("/broken", get(async || Body::new(Frames { left: 200, waits: false, panics: true, exact: false })));
+    let server = server(config(), pages);
+    let expected: Vec<u8> = (0..200_u8).rev().flat_map(|byte| [byte; 1000]).collect();
+    let whole = |path: &str| {
+        let mut socket = connect(server.address);
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("the server reads");
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).expect("an end");
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+        (String::from_utf8_lossy(&answer[..head]).to_lowercase(), answer[head..].to_vec())
+    };
+    let (head, body) = whole("/exact");
+    assert!(head.contains("content-length: 200000\r\n"), "{head}");
+    assert!(body == expected);
+    let (head, body) = whole("/open");
+    assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+    assert!(body.ends_with(b"\r\n0\r\n\r\n") && body.len() > expected.len());
+    let (_, body) = whole("/broken");
+    assert!(!body.ends_with(b"0\r\n\r\n"), "a body that failed does not look whole");
+    assert_eq!(fetch(server.address, "/healthz").status(), 200, "and nobody else notices");
+}
+
+#[test]
+fn a_page_that_panics_is_a_500_for_its_caller_alone() {
+    async fn broken() -> &'static str {
+        panic!("a page fails, on purpose")
+    }
+    let server = server(config(), Router::new().route("/", get(broken)).route("/good", get(async || "good\n")));
+    let mut echo = Client::open(server.address, "/echo");
+    let mut socket = connect(server.address);
+    for _ in 0..2 {
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n").expect("the connection is kept");
+        let answer = response(&mut socket);
+        assert_eq!((answer.status(), answer.header("x-request-id")), (500, Some("mine")), "{}", answer.body);
+    }
+    assert_eq!(fetch(server.address, "/good").body, "good\n");
+    echo.text("hello");
+    assert_eq!(echo.next(), Frame::Text("hello".to_owned()));
+}
+
+#[test]
+fn more_pages_than_may_be_under_way_are_refused_by_name() {
+    let (pages, has_begun, go) = blocking();
+    let server = server(Config { pages_outstanding_max: 1, ..config() }, pages);
+    let mut slow = ask(server.address, "/slow");
+    has_begun.recv_timeout(DEADLINE).expect("the page begins");
+    let refused = fetch(server.address, "/slow");
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")), "{}", refused.head);
+    assert!(
+        refused.body.contains("limits.pages_outstanding_max") && refused.body.contains("1 pages"),
+        "{}",
+        refused.body
+    );
+    go.send(()).expect("the page waits");
+    assert_eq!(response(&mut slow).status(), 200);
+    go.send(()).expect("the page waits");
+    assert_eq!(fetch(server.address, "/slow").status(), 200, "there is room again");
+}
+
+#[test]
+fn a_page_whose_caller_has_gone_is_dropped() {
+    struct Told(mpsc::Sender<()>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(()); // a test that has failed
+        }
+    }
+    let (begun, has_begun) = mpsc::channel();
+    let (dropped, is_dropped) = mpsc::channel();
+    let page = move || {
+        let (begun, told) = (begun.clone(), Told(dropped.clone()));
+        async move {
+            let _told = told;
+            let _ = begun.send(()); // a test that has failed
+            std::future::pending::<&'static str>().await
+        }
+    };
+    let server = server(config(), Router::new().route("/", get(page)));
+    // HTTP/2: over HTTP/1.1 an end of the peer's half is no sign that it does not read.
+    let mut socket = connect(server.address);
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
+    socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("the server reads"); // SETTINGS
+    let head = [0x82, 0x86, 0x84, 0x01, 1, b'a']; // GET http /, and an authority
+    socket.write_all(&[0, 0, 6, 1, 5, 0, 0, 0, 1]).and_then(|()| socket.write_all(&head)).expect("the server reads");
+    has_begun.recv_timeout(DEADLINE).expect("the page begins");
+    socket.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8]).expect("the server reads"); // RST_STREAM: CANCEL
+    is_dropped.recv_timeout(DEADLINE).expect("the page is dropped");
+    drop(server);
+}
+
+/// An upgrade of the embedder's own, within its router: the bytes come back as they are.
+#[test]
+fn an_upgrade_within_the_embedders_router_works() {
+    async fn own(mut request: extract::Request) -> axum::response::Response {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.expect("an upgrade")));
+            let _ = tokio::io::copy(&mut from, &mut to).await; // until the peer goes
+        });
+        let answer = axum::response::Response::builder().status(101);
+        answer.header("connection", "upgrade").header("upgrade", "own").body(Body::empty()).expect("a response")
+    }
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let server = server(config(), Router::new().route("/own", any(own)));
+    let mut socket = connect(server.address);
+    socket
+        .write_all(b"GET /own HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n")
+        .expect("the server reads");
+    assert_eq!(response(&mut socket).status(), 101);
+    for text in [&b"hello"[..], &[b'x'; 100_000]] {
+        socket.write_all(text).expect("the server reads");
+        let mut back = vec![0; text.len()];
+        socket.read_exact(&mut back).expect("it comes back");
+        assert!(back == text);
+    }
+}
