@@ -4,11 +4,11 @@
 //
 //   { show: 'entered' }                                the room's state came: we are in
 //   { show: 'message', userId, username, content, timestamp, own }
-//   { show: 'joined' | 'left', userId, username }      somebody else, for the first or last of their connections
+//   { show: 'joined' | 'left', userId, username }      somebody else has come, or is gone with their last connection
 //   null                                               nothing to add to the log (the lists may have changed all the same)
 //
-// People are counted by connection: after a broken network the server may see somebody's new connection before it gives up
-// the old one, and the `leave` of the old one must not make them vanish.
+// The server says `join` of every connection (a second tab, a new one after a broken network) and `leave` only of a person's
+// last one; its `room_state` names each person once. So nothing is counted here.
 //
 // Only who has joined is here. A message proves nothing of that: an application publishes into a room by the HTTP API, and
 // a native client may speak in it without having entered.
@@ -39,7 +39,7 @@ export const cleanRoom = text => text.replace(/\p{Cc}/gu, '').trim().replace(/^#
 
 export class Room {
   #userId
-  #people = new Map() // userId → { username, connections }
+  #people = new Map() // userId → username
   #typing = new Map() // userId → { username, until }
   #familiar = new Set() // who was here before the connection broke: their return is no news
 
@@ -50,7 +50,7 @@ export class Room {
   /** Everybody else, in the order of their names. */
   people(locale) {
     const { compare } = new Intl.Collator(locale)
-    return [...this.#people].map(([userId, { username }]) => ({ userId, username })).sort((a, b) => compare(a.username, b.username))
+    return [...this.#people].map(([userId, username]) => ({ userId, username })).sort((a, b) => compare(a.username, b.username))
   }
 
   typing(now) {
@@ -91,7 +91,7 @@ export class Room {
   #entered(frame) {
     this.#people.clear()
     for (const user of Array.isArray(frame.users) ? frame.users : []) {
-      if (typeof user?.userId === 'string' && typeof user.username === 'string' && user.userId !== this.#userId) this.#add(user.userId, user.username)
+      if (typeof user?.userId === 'string' && typeof user.username === 'string' && user.userId !== this.#userId) this.#people.set(user.userId, user.username)
     }
     for (const userId of this.#people.keys()) this.#familiar.delete(userId)
     return { show: 'entered' }
@@ -100,22 +100,12 @@ export class Room {
   #joined(userId, username) {
     const returned = this.#familiar.delete(userId)
     const news = !this.#people.has(userId) && !returned
-    this.#add(userId, username)
+    this.#people.set(userId, username)
     return news ? { show: 'joined', userId, username } : null
   }
 
   #left(userId, username) {
     this.#typing.delete(userId)
-    const person = this.#people.get(userId)
-    if (person === undefined) return null
-    person.connections -= 1
-    if (person.connections > 0) return null
-    this.#people.delete(userId)
-    return { show: 'left', userId, username }
-  }
-
-  #add(userId, username) {
-    const connections = (this.#people.get(userId)?.connections ?? 0) + 1
-    this.#people.set(userId, { username, connections })
+    return this.#people.delete(userId) ? { show: 'left', userId, username } : null
   }
 }

@@ -346,7 +346,8 @@ impl Client {
                 Act::Send(self.publish(publish))
             }
             19 | 20 => {
-                Act::Send(self.request(Command::PresenceSet { channel, data: numbers.payload(rng, 10) }, Asked::Other))
+                let data = numbers.payload(rng, 10);
+                Act::Send(self.request(Command::PresenceSet { channel, data, person: None }, Asked::Other))
             }
             21 => Act::Send(self.request(Command::PresenceClear { channel }, Asked::Other)),
             22 | 23 => Act::Send(self.request(Command::Presence { channel }, Asked::Other)),

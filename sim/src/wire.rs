@@ -147,7 +147,7 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
             data: signal.data.clone(),
             to: signal.to.map(|to| to.to_string().into()),
         },
-        Command::PresenceSet { channel: name, data } => {
+        Command::PresenceSet { channel: name, data, .. } => {
             ClientCommand::PresenceSet { channel: channel(name), data: data.clone() }
         }
         Command::PresenceClear { channel: name } => ClientCommand::PresenceClear { channel: channel(name) },

@@ -237,6 +237,22 @@ describe('leaving', options, () => {
     await closeAll(bob, cyd)
   })
 
+  test('closing one of two tabs says nothing, closing the last one says it; the room state names them once', async () => {
+    const [ada, bob] = await roomOf('ada', 'bob')
+    const second = await join('ada', bob.room)
+    assert.deepEqual(second.state.users, [{ userId: 'bob', username: 'bob' }])
+    for (const client of [ada, bob]) await client.expect('join', { userId: 'ada' })
+    const cyd = await join('cyd', bob.room)
+    assert.deepEqual(cyd.state.users, [{ userId: 'ada', username: 'ada' }, { userId: 'bob', username: 'bob' }])
+    for (const client of [ada, bob, second]) await client.expect('join', { userId: 'cyd' })
+    await ada.close()
+    second.say('still here')
+    for (const client of [bob, cyd]) await client.expect('message', { content: 'still here' })
+    second.socket.terminate()
+    for (const client of [bob, cyd]) await client.expect('leave', { userId: 'ada', username: 'ada' })
+    await closeAll(bob, cyd)
+  })
+
   test('two leaves are one', async () => {
     const [ada, bob] = await roomOf('ada', 'bob')
     ada.send({ type: 'leave', userId: 'ada', username: 'ada' })

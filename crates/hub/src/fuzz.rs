@@ -355,7 +355,7 @@ impl World {
                 let event = ["e", "f"][bytes.below(2)].into();
                 Command::Signal(Box::new(Signal { channel: channel(bytes), event, data: json(bytes), to }))
             }
-            13 => Command::PresenceSet { channel: channel(bytes), data: json(bytes) },
+            13 => Command::PresenceSet { channel: channel(bytes), data: json(bytes), person: None },
             14 => Command::PresenceClear { channel: channel(bytes) },
             _ if bytes.flag() => Command::Pong,
             _ => Command::Invalid(Error::new(ErrorCode::BadRequest, "not of the protocol")),

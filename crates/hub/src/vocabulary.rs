@@ -176,6 +176,8 @@ pub enum Command {
         channel: ChannelName,
         /// JSON that others see.
         data: Bytes,
+        /// Whom the client says to be, where the protocol knows that of it.
+        person: Option<Box<str>>,
     },
     /// Leaves the presence of the channel and stays subscribed.
     PresenceClear {
@@ -334,9 +336,16 @@ pub struct PresenceEntry {
     pub info: Option<Bytes>,
     /// What the client said of itself, JSON.
     pub data: Bytes,
+    /// Whom it says to be where it has no user. Untrusted: it only joins entries to one person.
+    pub person: Option<Box<str>>,
 }
 
 impl PresenceEntry {
+    /// Who is here by this entry: the user, or else whom the client says to be. `None`: nobody but this client.
+    pub fn person(&self) -> Option<&str> {
+        self.user.as_ref().map(|user| &*user.0).or(self.person.as_deref())
+    }
+
     /// What it takes where it is told, in bytes: texts and an estimate of the overhead.
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = 64;
@@ -344,6 +353,7 @@ impl PresenceEntry {
             + self.user.as_ref().map_or(0, |user| user.0.len())
             + self.info.as_ref().map_or(0, Bytes::len)
             + self.data.len()
+            + self.person.as_ref().map_or(0, |person| person.len())
     }
 }
 
@@ -378,6 +388,8 @@ pub struct PresencePush {
     pub kind: PresenceKind,
     /// Whose.
     pub entry: Arc<PresenceEntry>,
+    /// Of a leave: the same [person](PresenceEntry::person) is still there by another entry, in a second tab, say.
+    pub still_there: bool,
     /// The channel's presence number.
     pub seq: u64,
     /// The server's time, in ms since 1970.

@@ -1,6 +1,7 @@
 //! Presence, signals and sessions that come back: who is there, who hears of it, and what a resumed session keeps.
 
 mod common;
+use bytes::Bytes;
 use common::*;
 use fanfare_hub::*;
 
@@ -32,6 +33,57 @@ fn entering_changing_and_leaving_is_told_to_who_wants_it() {
         assert_eq!(presence_changes(&net.take(ada)), [], "ada did not ask for it");
         let outside = net.connect(2);
         assert_eq!(error_code(&net.ask(outside, enter("chat:a", "1"))), ErrorCode::NotSubscribed);
+    }
+}
+
+fn enter_as(name: &str, person: &str) -> Command {
+    Command::PresenceSet { channel: channel(name), data: Bytes::from_static(b"{}"), person: Some(person.into()) }
+}
+
+/// Leaves, and whether the person is still there.
+fn leaves(told: &[Told]) -> Vec<(ClientId, bool)> {
+    let leave =
+        |push: &PresencePush| (push.kind == PresenceKind::Leave).then_some((push.entry.client, push.still_there));
+    told.iter()
+        .filter_map(|told| match told {
+            Told::Push(Push::Presence(push)) => leave(push),
+            _ => None,
+        })
+        .collect()
+}
+
+/// However each of them goes: by a word, by the end of its subscription, by its cut connection.
+#[test]
+fn a_person_is_still_there_until_their_last_entry_ends() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let bob = net.connect(0);
+        net.subscribe_with(bob, with_presence("chat:a"));
+        let ada_is_user = Connect { user: Some(UserId("ada".into())), ..Connect::default() };
+        let tabs: Vec<usize> = (0..5)
+            .map(|n| {
+                let tab = if n == 0 { net.connect_as(n, ada_is_user.clone()) } else { net.connect(n) };
+                net.subscribe(tab, "chat:a");
+                // A proven user is itself, whatever it says; and who claims its name is that person to those who show claims.
+                let person = ["eve", "ada", "ada", "ada", "bo"][n];
+                assert_eq!(net.ask(tab, enter_as("chat:a", person)), ReplyBody::Done);
+                tab
+            })
+            .collect();
+        let nobody = net.connect(1);
+        net.subscribe(nobody, "chat:a");
+        net.ask(nobody, enter("chat:a", "1"));
+        net.take(bob);
+        net.ask(tabs[0], unsubscribe("chat:a"));
+        net.ask(tabs[1], Command::PresenceClear { channel: channel("chat:a") });
+        net.cut(tabs[2]);
+        net.pass(11_000);
+        net.ask(nobody, unsubscribe("chat:a"));
+        net.ask(tabs[3], unsubscribe("chat:a"));
+        net.ask(tabs[4], unsubscribe("chat:a"));
+        let expected =
+            [(tabs[0], true), (tabs[1], true), (tabs[2], true), (nobody, false), (tabs[3], false), (tabs[4], false)];
+        assert_eq!(leaves(&net.take(bob)), expected.map(|(tab, still)| (net.client(tab), still)), "{shards} shards");
     }
 }
 

@@ -89,6 +89,48 @@ fn half_an_emoji_reaches_everybody_as_it_was_sent() {
     half(&next(&mut ada, "leave"), r#""userId":"bo","username":"Bo \ud83d""#);
 }
 
+/// Over all shards (each connection lands where the kernel puts it): a person is told to be gone with their last connection.
+#[test]
+fn a_user_leaves_with_their_last_tab_whatever_shards_the_tabs_are_on() {
+    let server = Server::start(config());
+    let mut bo = Client::join(server.address, "bo", "r");
+    let named = |username: &str| {
+        serde_json::json!({"type": "join", "userId": "ada", "username": username, "roomId": "r"}).to_string()
+    };
+    let mut tabs: Vec<Client> = (0..6)
+        .map(|n| {
+            let mut tab = Client::open(server.address, "/");
+            tab.text(&named(&format!("Ada {n}")));
+            let state = tab.until("room_state");
+            assert_eq!(state["users"], serde_json::json!([{"userId": "bo", "username": "bo"}]), "not oneself");
+            assert_eq!(bo.until("join")["username"], format!("Ada {n}"), "a join is said of each");
+            tab
+        })
+        .collect();
+    let mut cy = Client::open(server.address, "/");
+    cy.text(&join("cy", "r"));
+    let users = cy.until("room_state")["users"].clone();
+    let expected =
+        [("bo", "bo"), ("ada", "Ada 5")].map(|(id, name)| serde_json::json!({"userId": id, "username": name}));
+    assert_eq!(users, serde_json::json!(expected), "once, by the name that the room heard last");
+    assert_eq!(bo.until("join")["userId"], "cy");
+
+    tabs.remove(0).close(); // by a goodbye
+    tabs.remove(0).text(r#"{"type":"leave"}"#);
+    tabs.remove(0).text(&join("ada", "another room"));
+    drop(tabs.remove(0)); // gone without a word
+    tabs[0].text(&join("ada", "r")); // the same room anew: a join is said, and no leave
+    assert_eq!(bo.message()["type"], "join");
+    let last = tabs.remove(1);
+    drop(tabs);
+    drop(last);
+    let gone = bo.message();
+    assert_eq!((&gone["type"], &gone["userId"]), (&"leave".into(), &"ada".into()));
+    drop(cy);
+    let gone = bo.message();
+    assert_eq!((&gone["type"], &gone["userId"]), (&"leave".into(), &"cy".into()), "once, and nothing in between");
+}
+
 /// Many come into one room at once, over all shards: each hears of every other exactly once, by its `room_state` or by a join.
 #[test]
 fn a_newcomer_is_told_of_everybody_once() {

@@ -5,6 +5,9 @@
 //! state but its joined identity: room R is the channel `chat:R`, who is there is that channel's presence, typing is a
 //! signal. So clients of other protocols meet chat clients in the same channels.
 //!
+//! A person is a userId, in one tab or in several: a `room_state` names each once, by the name of the latest entry, and
+//! `leave` is said of the last one (the channel's home knows which that is). `join` is said of each.
+//!
 //! What is not understood is an [`Ignored`] for the log and for figures, never fatal by itself. A field that a message has no
 //! use for is never a reason to ignore it. Texts that are shown (`content`, `username`) pass as they came, also with half an
 //! emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are compared (`userId`, `roomId`) must be Unicode. Who came before oneself is in the
@@ -25,8 +28,11 @@ use fanfare_hub::{
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Arc;
 
 #[doc(hidden)]
 pub mod fuzz;
@@ -307,7 +313,8 @@ impl Chat {
         let subscribe = Command::Subscribe { subs: vec![options], many: false };
         out.push(Request { id: Some(Asked::Subscribe(number).id()), command: subscribe });
         let data = joined.said(None).bytes().clone();
-        out.push(silent(Command::PresenceSet { channel: channel.clone(), data }));
+        let person = Some(joined.user_id.clone());
+        out.push(silent(Command::PresenceSet { channel: channel.clone(), data, person }));
         out.push(Request { id: Some(Asked::RoomState(number).id()), command: Command::Presence { channel } });
         self.joined = Some(Box::new(joined));
         Ok(())
@@ -429,6 +436,12 @@ pub fn channel_of(room: &str) -> Result<ChannelName, Ignored> {
     ChannelName::new(&name).map_err(Ignored::Room)
 }
 
+/// Whom a client of another protocol claims to be with the data of its presence: a chat shows the same.
+pub fn person_of(data: &[u8]) -> Option<Box<str>> {
+    let user_id = unicode(Field::UserId, Shown::of(data).user_id?).ok()?;
+    bounded(Field::UserId, user_id.len()).ok().map(|()| user_id.into())
+}
+
 impl Joined {
     /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as it came.
     fn said(&self, content: Option<&RawValue>) -> Data {
@@ -506,6 +519,19 @@ impl<'a> Shown<'a> {
         Ok(Shown { content: text(Field::Content)?, user_id: text(Field::UserId)?, username: text(Field::Username)? })
     }
 
+    /// The userId by which chats know who has entered, without its escapes.
+    fn user_id<'e>(&self, entry: &'e PresenceEntry) -> Cow<'e, [u8]>
+    where
+        'a: 'e,
+    {
+        match &entry.user {
+            Some(user) => Cow::Borrowed(user.0.as_bytes()),
+            None => {
+                self.user_id.and_then(json::text_bytes).unwrap_or_else(|| entry.client.to_string().into_bytes().into())
+            }
+        }
+    }
+
     /// `"userId":…,"username":…` of a sender.
     fn put_names(&self, from: Option<&fanfare_hub::From>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"userId\":");
@@ -559,43 +585,51 @@ fn typing(signal: &SignalPush, out: &mut Vec<u8>) {
 fn presence(push: &PresencePush, out: &mut Vec<u8>) -> Written {
     let kind: &[u8] = match push.kind {
         PresenceKind::Join => b"{\"type\":\"join\",",
+        PresenceKind::Leave if push.still_there => return Written::Nothing,
         PresenceKind::Leave => b"{\"type\":\"leave\",",
         PresenceKind::Update => return Written::Nothing,
     };
     out.extend_from_slice(kind);
-    put_entry(&push.entry, out);
+    put_entry(&push.entry, &Shown::of(&push.entry.data), out);
     put_time(out, push.ts_ms);
     Written::Message
 }
 
-fn room_state(own_user_id: &str, entries: &[std::sync::Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
+/// Everybody but oneself, each person once: at the place of the first entry, under the name of the latest, as who was here
+/// before has heard them join.
+fn room_state(own_user_id: &str, entries: &[Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
+    let mut people: Vec<(&PresenceEntry, Shown<'_>)> = Vec::with_capacity(entries.len());
+    let mut places: HashMap<Cow<'_, [u8]>, usize> = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        let shown = Shown::of(&entry.data);
+        let id = shown.user_id(entry);
+        if *id == *own_user_id.as_bytes() {
+            continue;
+        }
+        match places.entry(id) {
+            Slot::Occupied(place) => people[*place.get()] = (entry, shown),
+            Slot::Vacant(place) => {
+                place.insert(people.len());
+                people.push((entry, shown));
+            }
+        }
+    }
     out.extend_from_slice(b"{\"type\":\"room_state\",\"users\":[");
-    let mut first = true;
-    for entry in entries.iter().filter(|entry| !is_of(entry, own_user_id)) {
-        if !std::mem::take(&mut first) {
+    for (place, (entry, shown)) in people.iter().enumerate() {
+        if place > 0 {
             out.push(b',');
         }
         out.push(b'{');
-        put_entry(entry, out);
+        put_entry(entry, shown, out);
         out.push(b'}');
     }
     out.push(b']');
     put_time(out, wall_ms);
 }
 
-fn is_of(entry: &PresenceEntry, user_id: &str) -> bool {
-    match &entry.user {
-        Some(user) => *user.0 == *user_id,
-        None => Shown::of(&entry.data)
-            .user_id
-            .and_then(json::text_bytes)
-            .is_some_and(|theirs| *theirs == *user_id.as_bytes()),
-    }
-}
-
-fn put_entry(entry: &PresenceEntry, out: &mut Vec<u8>) {
+fn put_entry(entry: &PresenceEntry, shown: &Shown<'_>, out: &mut Vec<u8>) {
     let from = fanfare_hub::From { client: Some(entry.client), user: entry.user.clone() };
-    Shown::of(&entry.data).put_names(Some(&from), out);
+    shown.put_names(Some(&from), out);
 }
 
 fn put_time(out: &mut Vec<u8>, ms: u64) {

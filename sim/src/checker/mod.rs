@@ -185,7 +185,7 @@ impl Checker {
                 view.publishes.insert(data.clone(), id);
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
-            Command::PresenceSet { channel, data } => {
+            Command::PresenceSet { channel, data, .. } => {
                 self.presences.doubt(client, channel, id);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }

@@ -123,7 +123,7 @@ impl Front {
             Command::Unsubscribe { channel } => return self.unsubscribe(cx, at, reply, channel),
             Command::Publish(publish) => self.publish(cx, at, &reply, *publish),
             Command::Signal(signal) => self.send_signal(cx, at, &reply, *signal),
-            Command::PresenceSet { channel, data } => self.presence_set(cx, at, &reply, channel, data),
+            Command::PresenceSet { channel, data, person } => self.presence_set(cx, at, &reply, channel, data, person),
             Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
             Command::Presence { channel } => self.ask(cx, at, &reply, channel, |token| ToHome::Presence { token }),
             Command::History { channel, query } => {
@@ -256,6 +256,7 @@ impl Front {
         reply: &ReplyTo,
         channel: ChannelName,
         data: Bytes,
+        person: Option<Box<str>>,
     ) -> Result<(), Error> {
         let max = cx.limits.presence_bytes_max;
         if data.len() > max {
@@ -271,7 +272,9 @@ impl Front {
         };
         session.subs[slot].entered = true;
         let identity = session.identity().cloned().unwrap_or_default();
-        let entry = PresenceEntry { client: session.client, user: identity.user, info: identity.proof.info, data };
+        let person = person.filter(|_| identity.user.is_none());
+        let (client, user, info) = (session.client, identity.user, identity.proof.info);
+        let entry = PresenceEntry { client, user, info, data, person };
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, ToHome::Enter { token, entry: Arc::new(entry) });
         Ok(())

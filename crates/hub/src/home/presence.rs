@@ -110,7 +110,9 @@ impl Homes {
         let Some(presence) = &mut home.presence else { return };
         let names = mode == PresenceMode::Full && presence.is_told_by_names(cx.limits);
         if names && !presence.counting {
-            let push = Arc::new(PresencePush { channel, kind, entry, seq: presence.seq, ts_ms: cx.now.wall_ms });
+            let still_there = kind == PresenceKind::Leave && presence.has(entry.person());
+            let (seq, ts_ms) = (presence.seq, cx.now.wall_ms);
+            let push = Arc::new(PresencePush { channel, kind, entry, still_there, seq, ts_ms });
             return self.tell_interested(cx, index, |_| ToEdge::PresenceChange(push.clone()));
         }
         presence.counting = true;
@@ -164,6 +166,12 @@ impl Homes {
 }
 
 impl Presence {
+    /// True where somebody is here by any entry. A walk over all of them, which are few where changes are told by names: a
+    /// table would cost every member of every channel, and leaving is rare.
+    fn has(&self, person: Option<&str>) -> bool {
+        person.is_some() && self.entries.values().any(|(_, entry)| entry.person() == person)
+    }
+
     /// Few enough, and small enough, for everybody who asks to be told of each.
     fn is_told_by_names(&self, limits: &Limits) -> bool {
         self.entries.len() <= limits.presence_entries_max && self.bytes <= PAGES_MAX * limits.page_bytes_max

@@ -485,7 +485,7 @@ pub fn signal(name: &str, event: &str, json: &str, to: Option<ClientId>) -> Comm
 }
 
 pub fn enter(name: &str, json: &str) -> Command {
-    Command::PresenceSet { channel: channel(name), data: Bytes::from(json.to_owned()) }
+    Command::PresenceSet { channel: channel(name), data: Bytes::from(json.to_owned()), person: None }
 }
 
 pub fn since(name: &str, at: Position) -> SubOptions {

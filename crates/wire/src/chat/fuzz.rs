@@ -3,7 +3,7 @@
 //! Whatever comes, nothing panics; what is ignored asks for nothing; what is understood asks only for channels of chats and
 //! carries valid JSON; and whatever a publication, signal or presence entry holds, what is written of it is valid JSON.
 
-use super::{CHANNEL_PREFIX, Chat, ROOM_BYTES_MAX, Written, encode_push};
+use super::{CHANNEL_PREFIX, Chat, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
 use bytes::Bytes;
 use fanfare_hub::{
     ChannelName, ClientId, Command, Data, From, PresenceEntry, PresenceKind, PresencePush, Publication, Push, Request,
@@ -47,7 +47,8 @@ fn check(chat: &mut Chat, message: &[u8], requests: &mut Vec<Request>) {
                 assert_is_chat(&signal.channel);
                 valid(&signal.data).expect("what a chat says is JSON");
             }
-            Command::PresenceSet { channel, data } => {
+            Command::PresenceSet { channel, data, person } => {
+                assert!(person.is_some_and(|person| person.len() <= NAME_BYTES_MAX), "a chat says who it is");
                 assert_is_chat(&channel);
                 valid(&data).expect("what a chat says is JSON");
             }
@@ -95,12 +96,19 @@ fn pushes(data: &Data) -> Vec<Push> {
     let from = From { client: Some(client), user: None };
     let bytes = data.bytes().clone();
     let signal = Signal { channel: channel(), event: "typing".into(), data: bytes.clone(), to: None };
-    let entry = Arc::new(PresenceEntry { client, user: None, info: None, data: bytes });
+    let entry = Arc::new(PresenceEntry { client, user: None, info: None, data: bytes, person: None });
     let kind = PresenceKind::Join;
     vec![
         message_of(data.clone(), None),
         message_of(data.clone(), Some(from.clone())),
         Push::Signal(Arc::new(SignalPush { signal, from, ts_ms: 7 })),
-        Push::Presence(Arc::new(PresencePush { channel: channel(), kind, entry, seq: 1, ts_ms: 7 })),
+        Push::Presence(Arc::new(PresencePush {
+            channel: channel(),
+            kind,
+            entry,
+            still_there: false,
+            seq: 1,
+            ts_ms: 7,
+        })),
     ]
 }

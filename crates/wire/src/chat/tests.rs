@@ -38,9 +38,10 @@ fn join_of(number: u64, room: &str, who: &str) -> Vec<Request> {
     let channel = channel(room);
     let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
     let with_id = |asked: Asked, command| Request { id: Some(asked.id()), command };
+    let who = Bytes::copy_from_slice(who.as_bytes());
     vec![
         with_id(Asked::Subscribe(number), Command::Subscribe { subs: vec![options], many: false }),
-        silent(Command::PresenceSet { channel: channel.clone(), data: Bytes::copy_from_slice(who.as_bytes()) }),
+        silent(Command::PresenceSet { channel: channel.clone(), data: who.clone(), person: person_of(&who) }),
         with_id(Asked::RoomState(number), Command::Presence { channel }),
     ]
 }
@@ -509,7 +510,13 @@ fn messages_out() {
 
 fn entry(client: u64, name: Option<&str>, data: &'static str) -> Arc<PresenceEntry> {
     let user = name.and_then(user);
-    Arc::new(PresenceEntry { client: ClientId(client), user, info: None, data: Bytes::from_static(data.as_bytes()) })
+    Arc::new(PresenceEntry {
+        client: ClientId(client),
+        user,
+        info: None,
+        data: Bytes::from_static(data.as_bytes()),
+        person: None,
+    })
 }
 
 #[test]
@@ -520,10 +527,11 @@ fn other_pushes_out() {
             Signal { channel: general(), event: event.into(), data: Bytes::from_static(data.as_bytes()), to: None };
         Push::Signal(Arc::new(SignalPush { signal, from: from(Some(1), None).unwrap(), ts_ms: 7 }))
     };
-    let presence = |kind| {
+    let presence_of = |kind, still_there| {
         let entry = entry(1, None, r#"{"userId":"u1","username":"Ada"}"#);
-        Push::Presence(Arc::new(PresencePush { channel: general(), kind, entry, seq: 1, ts_ms: 7 }))
+        Push::Presence(Arc::new(PresencePush { channel: general(), kind, entry, still_there, seq: 1, ts_ms: 7 }))
     };
+    let presence = |kind| presence_of(kind, false);
     let whole = |entries| PresenceSnapshot { seq: 3, count: 2, entries };
     let snapshot = |entries| Push::PresenceSnapshot { channel: general(), snapshot: Arc::new(whole(entries)) };
     let two = || vec![entry(1, None, r#"{"userId":"u1","username":"Ada"}"#), entry(2, Some("bo"), "{}")];
@@ -561,6 +569,7 @@ fn other_pushes_out() {
             presence(PresenceKind::Leave),
             message(r#"{"type":"leave","userId":"u1","username":"Ada","timestamp":7}"#),
         ),
+        ("leave of one tab of two", presence_of(PresenceKind::Leave, true), none(Written::Nothing)),
         ("update", presence(PresenceKind::Update), none(Written::Nothing)),
         (
             "the room after a loss",
@@ -656,12 +665,81 @@ fn who_was_refused_a_room_is_not_in_it() {
     assert!(asks(&mut chat, r#"{"type":"leave"}"#).is_ok(), "a message was refused, not the room");
 }
 
+/// By the userId that is shown, however it came about; under the name that the room has heard last.
+#[test]
+fn a_room_state_names_each_person_once() {
+    let rows: &[(&str, Vec<Arc<PresenceEntry>>, &str)] = &[
+        (
+            "two tabs, one in escapes and with another name",
+            vec![
+                entry(1, None, r#"{"userId":"u2","username":"Bo"}"#),
+                entry(2, None, r#"{"userId":"u3","username":"Cy"}"#),
+                entry(3, None, r#"{"username":"Bob","userId":"\u0075\u0032"}"#),
+            ],
+            r#"{"userId":"\u0075\u0032","username":"Bob"},{"userId":"u3","username":"Cy"}"#,
+        ),
+        (
+            "a proven user and one that claims to be it",
+            vec![
+                entry(1, Some("ada"), r#"{"username":"Ada"}"#),
+                entry(2, None, r#"{"userId":"ada","username":"Eve"}"#),
+            ],
+            r#"{"userId":"ada","username":"Eve"}"#,
+        ),
+        (
+            "clients without a userId are each their own",
+            vec![entry(1, None, "{}"), entry(2, None, "null"), entry(3, None, r#"{"userId":7}"#)],
+            r#"{"userId":"0000000000000001","username":"0000000000000001"},{"userId":"0000000000000002","username":"0000000000000002"},{"userId":"0000000000000003","username":"0000000000000003"}"#,
+        ),
+        (
+            "half an emoji is compared as what it is",
+            vec![
+                entry(1, None, r#"{"userId":"\ud83d","username":"a"}"#),
+                entry(2, None, r#"{"userId":"\uD83D","username":"b"}"#),
+                entry(3, None, r#"{"userId":"\ud83e","username":"c"}"#),
+            ],
+            r#"{"userId":"\uD83D","username":"b"},{"userId":"\ud83e","username":"c"}"#,
+        ),
+        ("oneself in another tab", vec![entry(1, None, r#"{"userId":"u1","username":"Ada"}"#)], ""),
+    ];
+    for (name, entries, users) in rows {
+        let mut out = Vec::new();
+        room_state("u1", entries, 5, &mut out);
+        let expected = format!(r#"{{"type":"room_state","users":[{users}],"timestamp":5}}"#);
+        assert_eq!(String::from_utf8(out).unwrap(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_person_is_known_by_the_user_id_of_its_data() {
+    let long = format!(r#"{{"userId":"{}"}}"#, "x".repeat(NAME_BYTES_MAX + 1));
+    for (data, expected) in [
+        (r#"{"userId":"u1","username":"Ada"}"#, Some("u1")),
+        (r#"{"\ud83d":1,"userId":"\u0075\u0031"}"#, Some("u1")),
+        (r#"{"userId":""}"#, None),
+        (r#"{"userId":7}"#, None),
+        (r#"{"userId":"\ud83d"}"#, None),
+        (&long, None),
+        ("null", None),
+        ("", None),
+    ] {
+        assert_eq!(person_of(data.as_bytes()).as_deref(), expected, "{data:.40}");
+    }
+}
+
 /// Whatever of the others reaches a newcomer before its own join, after it, or after its `room_state`.
 #[test]
 fn nobody_is_told_by_the_room_state_and_by_a_join() {
     let push_in = |room: &str, kind, client, seq| {
         let entry = entry(client, None, "{}");
-        Push::Presence(Arc::new(PresencePush { channel: channel(room), kind, entry, seq, ts_ms: 1 }))
+        Push::Presence(Arc::new(PresencePush {
+            channel: channel(room),
+            kind,
+            entry,
+            still_there: false,
+            seq,
+            ts_ms: 1,
+        }))
     };
     let push = |kind, client, seq| push_in("chat:general", kind, client, seq);
     let (join, leave) = (PresenceKind::Join, PresenceKind::Leave);

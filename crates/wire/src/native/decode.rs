@@ -100,7 +100,9 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
         "signal" => Command::Signal(Box::new(signal(object, data_max)?)),
         "presence_set" => {
             let channel = object.channel()?;
-            Command::PresenceSet { channel, data: object.payload(Field::Data, data_max)?.unwrap_or(NULL) }
+            let data = object.payload(Field::Data, data_max)?.unwrap_or(NULL);
+            let person = crate::chat::person_of(&data); // whom chats in the channel see
+            Command::PresenceSet { channel, data, person }
         }
         "presence_clear" => Command::PresenceClear { channel: object.channel()? },
         "pong" => Command::Pong,

@@ -81,7 +81,9 @@ fn command_of(command: Command) -> ClientCommand {
             data: signal.data,
             to: signal.to.map(|to| to.to_string().into()),
         },
-        Command::PresenceSet { channel, data } => ClientCommand::PresenceSet { channel: shared(&channel), data },
+        Command::PresenceSet { channel, data, person: _ } => {
+            ClientCommand::PresenceSet { channel: shared(&channel), data }
+        }
         Command::PresenceClear { channel } => ClientCommand::PresenceClear { channel: shared(&channel) },
         Command::Refresh { token } => ClientCommand::Refresh { token: token.into() },
         Command::Rpc { method, data } => ClientCommand::Rpc { method, data },

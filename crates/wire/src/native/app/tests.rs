@@ -167,6 +167,7 @@ fn answers_are_written() {
         user: Some(UserId("ada".into())),
         info: None,
         data: Bytes::from_static(b"{}"),
+        person: None,
     };
     let channel = |top| ChannelInfo { channel: name("c"), subscribers: 2, present: 1, top };
     let info = NodeInfo { sessions: 1, connected: 2, subscriptions: 3, channels: 4, history_bytes: 5 };

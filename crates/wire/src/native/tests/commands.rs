@@ -104,7 +104,7 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
         ),
         (
             r#"{"type":"presence_set","channel":"c","data":{"name":"Ada"}}"#,
-            hub(None, Command::PresenceSet { channel: name("c"), data: json(r#"{"name":"Ada"}"#) }),
+            hub(None, Command::PresenceSet { channel: name("c"), data: json(r#"{"name":"Ada"}"#), person: None }),
         ),
         (r#"{"type":"presence_clear","channel":"c"}"#, hub(None, Command::PresenceClear { channel: name("c") })),
         (r#"{"type":"refresh","id":4,"token":"t"}"#, hub(id(4), Command::Refresh { token: "t".into() })),

@@ -22,7 +22,13 @@ pub(super) fn publication(offset: u64) -> Publication {
 }
 
 fn entry(info: Option<Bytes>) -> Arc<PresenceEntry> {
-    Arc::new(PresenceEntry { client: ClientId(1), user: Some(UserId("ada".into())), info, data: json("{}") })
+    Arc::new(PresenceEntry {
+        client: ClientId(1),
+        user: Some(UserId("ada".into())),
+        info,
+        data: json("{}"),
+        person: None,
+    })
 }
 
 /// Every reply and push as text. What the client reads of it is shown by the next test.
@@ -158,7 +164,14 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
     let from = From { client: Some(ClientId(1)), user: None };
     let signal = Signal { channel: name("c"), event: "typing".into(), data: json("true"), to: Some(ClientId(2)) };
     let presence = |kind, info| {
-        Push::Presence(Arc::new(PresencePush { channel: name("c"), kind, entry: entry(info), seq: 3, ts_ms: 1 }))
+        Push::Presence(Arc::new(PresencePush {
+            channel: name("c"),
+            kind,
+            entry: entry(info),
+            still_there: false,
+            seq: 3,
+            ts_ms: 1,
+        }))
     };
     let snapshot = Arc::new(PresenceSnapshot { seq: 4, count: 1, entries: Some(vec![entry(None)]) });
     let denied = Error::new(ErrorCode::Denied, "no longer").by_rule("c");
