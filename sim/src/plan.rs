@@ -286,6 +286,7 @@ fn limits(rng: &mut Rng) -> Limits {
         link_bytes_max: if rng.below(2) == 0 { 700 + rng.below(4000) as usize } else { 1 << 20 },
         scan_slice: if rng.below(2) == 0 { 1 + rng.below(6) as usize } else { 1024 },
         fanout_waiting_max: 2 + rng.below(30) as usize,
+        fanout_waiting_bytes_max: 8_000,
         fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
         signals_waiting_max: 8,
         presence_entries_max: if rng.below(3) == 0 { 3 } else { 1000 },

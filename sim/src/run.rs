@@ -151,6 +151,8 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("CountedUnanswered", 435),
     ("GrantEndsUnasked", 260),
     ("TokenGrantKept", 247),
+    ("WaitingUnweighed", 211),
+    ("ReloadAtOnce", 12),
 ];
 
 /// The first seed to try for a bug.

@@ -67,6 +67,8 @@ rows! {
     TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
+    WaitingUnweighed, "What waits behind a fan-out is counted and not weighed.";
+    ReloadAtOnce, "A reload judges all sessions in one turn.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

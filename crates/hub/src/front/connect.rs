@@ -9,6 +9,7 @@ use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
 use super::question::no_tokens;
 use super::session::{Conn, Identity, SessionRef};
+use super::subscribe::may_be_present;
 use super::{Cx, Front};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
@@ -150,14 +151,19 @@ impl Front {
         let Some(session) = self.sessions.get(at) else { return };
         let (client, user, proof) = (session.client, session.user().cloned(), session.proof());
         let (info, expires_in_ms) = (proof.info.clone(), proof.expires_in_ms(cx.now.wall_ms));
-        let connected = Connected { client, user, resumed, ping_ms, proof, expires_in_ms };
+        let connected = Connected { client, user: user.clone(), resumed, ping_ms, proof, expires_in_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.watch_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
             extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
         }
-        for channel in &entered {
-            let goes_on = connect.subscribe.iter().any(|options| options.channel == *channel);
+        // The rules may have been judged anew while it was on its way from another shard.
+        let goes_on = |channel: &ChannelName, cx: &Cx<'_>| {
+            connect.subscribe.iter().any(|options| options.channel == *channel)
+                && may_be_present(cx, channel, user.as_ref())
+        };
+        let (stays, ends): (Vec<_>, Vec<_>) = entered.into_iter().partition(|channel| goes_on(channel, cx));
+        for (channel, goes_on) in stays.iter().map(|c| (c, true)).chain(ends.iter().map(|c| (c, false))) {
             if goes_on && identified {
                 let info = info.clone();
                 self.tell_home(cx, channel, ToHome::Inform { client, info });
@@ -170,7 +176,7 @@ impl Front {
             }
         }
         for options in connect.subscribe {
-            let goes_on = entered.contains(&options.channel);
+            let goes_on = stays.contains(&options.channel);
             self.subscribe(cx, at, ReplyTo::Bare, options, goes_on);
         }
         for request in waiting {
@@ -250,6 +256,7 @@ impl Front {
         }
         let timer = Timer::Grace { session: at.index, life: at.life, incarnation: adopted.incarnation };
         cx.wheel.add(cx.now.mono_ms + cx.limits.grace_ms, timer);
+        self.judge_presence(cx, at);
     }
 
     fn forget_conn(&mut self, id: ConnId) {
@@ -291,6 +298,7 @@ impl Front {
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         session.pulling = None;
+        session.pages = 0;
         session.outstanding = 0;
         let (mut lanes, mut unasked) = (Lanes::default(), VecDeque::new());
         if let Some(extra) = &mut session.extra {
