@@ -26,7 +26,7 @@ fn file(top: &str, keys: &str) -> String {
 fn ask(address: &str, head: &str, body: &str) -> (u16, String) {
     let mut socket = TcpStream::connect(address).expect("it listens");
     socket.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
-    let request = format!("{head}host: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request = format!("{head}host: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     socket.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("read");
@@ -221,7 +221,7 @@ fn after_the_delay_it_drains_and_says_how_that_went() {
 fn open(server: &Server) -> TcpStream {
     let mut socket = TcpStream::connect(&server.address).expect("it listens");
     socket.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
-    let head = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+    let head = "GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
         sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-protocol: fanfare.v1\r\n\r\n";
     socket.write_all(head.as_bytes()).expect("written");
     let mut answer = Vec::new();

@@ -52,7 +52,7 @@ async fn next(subscription: &mut Subscription) -> Event {
 fn post(server: &Server, key: &str, command: &str, body: &str) -> u16 {
     let mut socket = TcpStream::connect(&server.address).expect("it listens");
     let request = format!(
-        "POST /api/v1/{command} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\
+        "POST /api/v1/{command} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );

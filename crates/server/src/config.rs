@@ -1,6 +1,7 @@
 //! The checked settings that a server is built with. The command line and the embedder fill it.
 
 use crate::api::ApiKey;
+use crate::hosts::Hosts;
 use crate::origin::Origins;
 use crate::watch::AdminOn;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
@@ -20,6 +21,9 @@ pub struct Config {
     pub limits: Limits,
     /// Which pages of browsers may open connections. Default: those of the same host.
     pub origins: Origins,
+    /// Which hosts requests may name: a name that was pointed to this machine for an attack is none of them. Default: on loopback
+    /// addresses this machine's and those of `origins`, elsewhere any.
+    pub hosts: Hosts,
     /// Time for a request's head to arrive whole. Default 10 s.
     pub head_timeout: Duration,
     /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a connection; later
@@ -59,6 +63,7 @@ impl Default for Config {
             api_keys: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),
+            hosts: Hosts::default(),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
             http_idle_timeout: Duration::from_secs(75),

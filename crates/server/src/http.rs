@@ -105,11 +105,10 @@ async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -
     let upgrade = UpgradeRequest {
         method: request.method().as_str(),
         http_minor: u8::from(http11),
-        path: request.uri().path(),
+        uri: request.uri(),
         headers: &headers,
     };
-    let judged = routes.upgrade(shell.borrow().config(), &upgrade);
-    let (wire, response) = match judged {
+    let (wire, response) = match routes.upgrade(&upgrade) {
         Err(refused) => return Ok(refused_response(refused)),
         Ok(granted) => (granted.wire, granted.response()),
     };
@@ -140,9 +139,15 @@ impl Routes {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + std::fmt::Display,
     {
-        let serve = async |request: Request<B>| match self.api.at(request.uri().path()) {
-            Some(api) => api.serve(request).await,
-            None => self.page(request.map(Body::new)).await,
+        let serve = async |mut request: Request<B>| {
+            let api = self.api.at(request.uri().path());
+            match (self.gate.take(self.via, &mut request), api) {
+                (Err(refused), Some(_)) => api::turned_away(refused.status, &refused.reason),
+                (Err(refused), None) => refused_response(refused),
+                (Ok(Some(answered)), _) => answered,
+                (Ok(None), Some(api)) => api.serve(request).await,
+                (Ok(None), None) => self.page(request.map(Body::new)).await,
+            }
         };
         request::identified(&self.watch, request, serve).await
     }

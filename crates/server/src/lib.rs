@@ -14,11 +14,14 @@
 //! ```
 
 mod api;
+mod authority;
 mod chat;
 mod clock;
 mod config;
 mod embed;
+mod gate;
 mod handle;
+mod hosts;
 mod http;
 mod listen;
 mod native;
@@ -48,9 +51,10 @@ pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
 pub use fanfare_wire::native::app::Kind as ApiCommand;
 pub use handle::{Handle, Published};
+pub use hosts::{HostError, HostPattern, Hosts};
 pub use listen::{Address, InvalidAddress};
 pub use native::Native;
-pub use origin::Origins;
+pub use origin::{Origin, OriginError, Origins};
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::{Builder, Fanfare, Running, ServeError};
 pub use service::FanfareService;

@@ -7,7 +7,9 @@ use crate::embed::{
     ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
     TOLD_AT_ONCE, erase,
 };
+use crate::gate::Gate;
 use crate::handle::Handle;
+use crate::hosts::Via;
 use crate::listen::{Address, Listener, listen};
 use crate::native::Native;
 use crate::pace::Times;
@@ -325,10 +327,10 @@ impl Fanfare {
     /// # Errors
     /// [`ServeError`] when the shards cannot start.
     pub fn into_service(self) -> Result<(FanfareService, Running), ServeError> {
-        let (config, reloader) = (self.config.clone(), self.reloader());
-        let no_listeners = (0..config.shards).map(|_| Vec::new()).collect();
+        let reloader = self.reloader();
+        let no_listeners = (0..self.config.shards).map(|_| Vec::new()).collect();
         let (routes, started) = self.start_shards(no_listeners)?;
-        let service = FanfareService::new(routes, config, reloader.handle.controls().to_vec());
+        let service = FanfareService::new(routes, reloader.handle.controls().to_vec());
         Ok((service, Running { addresses: Vec::new(), started, reloader }))
     }
 
@@ -363,7 +365,15 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let routes = Routes { upgrades: upgrades.collect(), api: self.api.clone(), watch: watch.clone(), pages };
+        let gate = Arc::new(Gate { hosts: self.config.hosts.clone(), origins: self.config.origins.clone() });
+        let routes = Routes {
+            upgrades: upgrades.collect(),
+            api: self.api.clone(),
+            watch: watch.clone(),
+            gate: gate.clone(),
+            via: Via::Mounted, // a listener puts its own way there
+            pages,
+        };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
@@ -423,7 +433,7 @@ impl Fanfare {
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let admin =
-            admin.map(|bound| bound.serve(admin::router(watch.clone()), Times::of(&self.config))).transpose()?;
+            admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config))).transpose()?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
         Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))

@@ -5,7 +5,6 @@
 //! server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are copied through a
 //! pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
 
-use crate::config::Config;
 use crate::http::{pairs, refused_response};
 use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
 use axum::BoxError;
@@ -45,15 +44,14 @@ pub struct FanfareService(Arc<Inner>);
 
 struct Inner {
     routes: Routes,
-    config: Arc<Config>,
     shards: Vec<UnboundedSender<Control>>,
     /// The shard that the next connection goes to.
     next: AtomicUsize,
 }
 
 impl FanfareService {
-    pub(crate) fn new(routes: Routes, config: Arc<Config>, shards: Vec<UnboundedSender<Control>>) -> Self {
-        FanfareService(Arc::new(Inner { routes, config, shards, next: AtomicUsize::new(0) }))
+    pub(crate) fn new(routes: Routes, shards: Vec<UnboundedSender<Control>>) -> Self {
+        FanfareService(Arc::new(Inner { routes, shards, next: AtomicUsize::new(0) }))
     }
 }
 
@@ -92,10 +90,10 @@ impl Inner {
         let upgrade = UpgradeRequest {
             method: request.method().as_str(),
             http_minor: u8::from(http11),
-            path: request.uri().path(),
+            uri: request.uri(),
             headers: &headers,
         };
-        let (wire, response) = match self.routes.upgrade(&self.config, &upgrade) {
+        let (wire, response) = match self.routes.upgrade(&upgrade) {
             Ok(granted) => (granted.wire, granted.response()),
             Err(refused) => return refused_response(refused),
         };

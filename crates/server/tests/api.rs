@@ -193,7 +193,11 @@ fn every_refusal_has_its_status() {
         ("a key for other channels", post("presence", &reader, r#"{"channel":"chat:a:b"}"#), 403, "`channels`", None),
         ("a key for other channels, in a list", post("channels", &reader, "{}"), 403, "`match`", None),
         ("text", publish(&typed("text/plain"), good), 415, "text/plain", None),
-        ("another charset", publish(&typed("application/json; charset=latin1"), good), 415, "latin1", None),
+        ("another charset", publish(&typed("application/json; charset=latin1"), good), 415, "the charset \"latin1\"", None),
+        ("one in quotes", publish(&typed("application/json;x=\"a;b\";CharSet=\"UTF-16\""), good), 415, "the charset \"UTF-16\"", None),
+        ("one behind UTF-8", publish(&typed("application/json; charset=utf-8; charset=latin1"), good), 415, "latin1", None),
+        ("one in a second header", publish(&(typed("application/json") + &typed("application/json; charset=latin1").split_off(typed("").find("Content").unwrap())), good), 415, "latin1", None),
+        ("a type that begins like JSON", publish(&typed("application/jsonp"), good), 415, "jsonp", None),
         ("a form", publish(&typed("application/x-www-form-urlencoded"), "channel=a&data=1"), 415, "a form", None),
         ("compressed", publish(&beside("Content-Encoding: gzip"), good), 415, "gzip", Some(("accept-encoding", "identity"))),
         ("not JSON", publish(&all, "{\"channel\":\"a\",\n \"data\":}"), 400, "line 2 column 9 (byte 24)", None),
@@ -245,6 +249,17 @@ fn what_is_friendly_is_taken() {
         ("curl -d", "Content-Type: application/x-www-form-urlencoded\r\n", good),
         ("nothing said", "", good),
         ("with a charset", "Content-Type: Application/JSON; charset=\"UTF-8\"\r\n", good),
+        ("as many write it", "Content-Type: application/json;charset=utf8\r\n", good),
+        ("in capitals", "Content-Type: application/json ; CHARSET=UTF8\r\n", good),
+        ("in single quotes", "Content-Type: application/json; charset='utf-8'\r\n", good),
+        ("with a quoted pair", "Content-Type: application/json; charset=\"ut\\f-8\"\r\n", good),
+        ("with no charset's name", "Content-Type: application/json; charset=\r\n", good),
+        (
+            "with what means nothing",
+            "Content-Type: application/json; odata.metadata=minimal; v; q=\"a;charset=latin1\"; =;\r\n",
+            good,
+        ),
+        ("a form with a charset", "Content-Type: application/x-www-form-urlencoded; charset=UTF-8\r\n", good),
         ("not encoded", "Content-Encoding: identity\r\n", good),
         ("nothing for null", "", r#"{"channel":"a","data":null,"event":null,"key":null,"audience":null}"#),
     ];
@@ -581,6 +596,7 @@ fn the_service_within_another_server_has_it_too() {
     let fanfare = builder.api_key(ApiKey::new("backend", ALL).unwrap()).protocol("/", patient_chat()).build().unwrap();
     let (service, running) = runtime.block_on(async { fanfare.into_service() }).unwrap();
     let request = http::Request::post("/api/v1/publish").header("authorization", format!("Bearer {ALL}"));
+    let request = request.header("host", "within.example");
     let request = request.body(axum::body::Body::from(r#"{"channel":"a","data":1}"#)).unwrap();
     let answer = runtime.block_on(tower::ServiceExt::oneshot(service, request)).unwrap();
     assert_eq!(answer.status(), 200);

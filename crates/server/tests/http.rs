@@ -371,3 +371,39 @@ fn http2_with_prior_knowledge_is_served_however_it_is_cut() {
         assert_eq!(http2_answer(&mut socket), (0x88, b"ok\n".to_vec()), "HPACK for 200, step {step}");
     }
 }
+
+/// `:authority` is the host of HTTP/2, `Host` may stand for it, and where both are there they are the same (RFC 9113 §8.3.1).
+#[test]
+fn http2_names_its_host_by_authority() {
+    let server = Server::of(Fanfare::builder(()).config(Config { hosts: fanfare::Hosts::ByListener, ..config() }));
+    let literal = |name: u8, value: &str| [&[name, value.len() as u8][..], value.as_bytes()].concat();
+    let (authority, host) = (
+        |value: &str| literal(0x01, value),
+        |value: &str| [&[0x00, 4][..], b"host", &[value.len() as u8], value.as_bytes()].concat(),
+    );
+    #[rustfmt::skip]
+    let rows: &[(&str, Vec<u8>, u16, &str)] = &[
+        ("good", authority("localhost"), 200, "ok\n"),
+        ("Host alone", host("localhost"), 200, "ok\n"),
+        ("the same twice", [authority("localhost"), host("LOCALHOST:80")].concat(), 200, "ok\n"),
+        ("none", Vec::new(), 400, "names no host"),
+        ("two hosts", [authority("localhost"), host("127.0.0.1")].concat(), 400, "another host"),
+        ("not served", authority("evil.example"), 421, "\"evil.example\" is not served here: the option `hosts`"),
+        ("not served, by Host", host("evil.example"), 421, "`hosts`"),
+        ("none of a host", host("a b"), 400, "a b"),
+    ];
+    for (name, headers, status, words) in rows {
+        let mut socket = connect(server.address);
+        socket.write_all(&http2_get(&[&[0x82, 0x86, 0x04, 8][..], b"/healthz", headers].concat())).unwrap();
+        let (found, body) = http2_answer(&mut socket);
+        // HPACK (RFC 7541, appendix A) has indices for 200 and 400; 421 is a literal.
+        let expected = match status {
+            200 => 0x88,
+            400 => 0x8C,
+            _ => found,
+        };
+        assert!(*status != 421 || !(0x88..=0x8E).contains(&found), "{name}: {found:#x}");
+        let body = String::from_utf8(body).unwrap();
+        assert!(found == expected && body.contains(words), "{name}: {found:#x} {body}");
+    }
+}

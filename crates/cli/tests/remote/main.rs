@@ -282,7 +282,7 @@ fn broadcast(server: &Server, channels: &[String]) {
     let body = json!({"channels": channels, "data": 1}).to_string();
     let mut stream = std::net::TcpStream::connect(server.address).expect("a connection");
     let head = format!(
-        "POST /api/v1/broadcast HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n",
+        "POST /api/v1/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + &body).as_bytes()).expect("sent");

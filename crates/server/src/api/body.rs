@@ -50,18 +50,44 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
         let refusal = Refusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
         return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let text = value.to_str().unwrap_or("?");
-    let mut parts = text.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default();
-    let is_json = essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case(FORM);
-    let other_charset = parts.any(|parameter| {
-        parameter.split_once('=').is_some_and(|(name, charset)| {
-            name.trim().eq_ignore_ascii_case("charset")
-                && !charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        })
-    });
-    if is_json && !other_charset { Ok(()) } else { Err(not_json(&shown(value))) }
+    headers.get_all(CONTENT_TYPE).iter().try_for_each(|value| {
+        let text = value.to_str().unwrap_or("?");
+        let mut parts = parts(text);
+        let essence = parts.next().unwrap_or_default();
+        let is_json = essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case(FORM);
+        match parts.find_map(other_charset) {
+            _ if !is_json => Err(not_json(&shown(value))),
+            Some(charset) => Err(not_json(&format!("one in the charset {:?}", cut(&charset)))),
+            None => Ok(()),
+        }
+    })
+}
+
+/// A media type and its parameters (RFC 9110 §8.3.1). A semicolon within quotes separates nothing.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let ends = move |c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ';' => return !quoted,
+            _ => {}
+        }
+        false
+    };
+    text.split(ends).map(str::trim)
+}
+
+/// The charset that a parameter names, where it is not UTF-8. Every other parameter changes nothing: JSON has none
+/// (RFC 8259 §11).
+fn other_charset(parameter: &str) -> Option<String> {
+    let (name, value) = parameter.split_once('=')?;
+    // Some clients put a token in single quotes, which are characters of it by the letter.
+    let value = value.trim().trim_matches(['"', '\'']).replace('\\', "");
+    let utf8 = ["utf-8", "utf8", ""];
+    let is_other = name.trim().eq_ignore_ascii_case("charset") && !utf8.iter().any(|it| value.eq_ignore_ascii_case(it));
+    is_other.then_some(value)
 }
 
 /// A form that is one is refused for what it is, and not for a syntax error at its first character.
@@ -79,8 +105,11 @@ fn not_json(found: &str) -> Refusal {
 }
 
 fn shown(value: &HeaderValue) -> String {
-    let text = String::from_utf8_lossy(value.as_bytes());
-    format!("{:?}", &text[..text.floor_char_boundary(80)])
+    format!("{:?}", cut(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(80)]
 }
 
 /// The header `Idempotency-Key`, without quotes. Its length is judged with the key of the body.

@@ -28,7 +28,7 @@ use fanfare_wire::native::Limits;
 use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, encode_results};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use keys::Keys;
 use refusal::Refusal;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -206,6 +206,12 @@ pub(crate) fn is_known(path: &str) -> bool {
 /// the status is that of a page that is not there.
 pub(crate) fn without_keys() -> Response<Body> {
     Refusal::no_keys().into_response()
+}
+
+/// The answer to a request that was refused before it came here, in this API's words.
+pub(crate) fn turned_away(status: u16, reason: &str) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    Refusal::of(status, ErrorCode::BadRequest, reason).into_response()
 }
 
 /// The HTTP API as a router, to be mounted in another server. A Fanfare that has keys serves it by itself.

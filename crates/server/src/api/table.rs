@@ -410,7 +410,11 @@ pub(super) const STATUSES: &[(u16, &str)] = &[
     (408, "The body did not come in time."),
     (409, "The idempotency key was used for another payload."),
     (413, "The body, a payload or a text is too long; the message says how long it may be."),
-    (415, "The body is said to be something else than JSON in UTF-8."),
+    (
+        415,
+        "The body is said to be something else than JSON in UTF-8. Parameters of the type that change nothing are ignored.",
+    ),
+    (421, "The request names a host that is not served: the option `hosts` of the configuration lists it."),
     (429, "Too many or too much; `Retry-After` says when to come back."),
     (500, "The server failed."),
     (503, "Not now, or not known whether it was taken; `Retry-After` says when to ask again, with the same key."),

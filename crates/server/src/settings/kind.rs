@@ -5,8 +5,9 @@
 use super::Settings;
 use super::units::{self, Wrong};
 use super::written::{Raw, Written};
+use crate::hosts::{HostError, HostPattern, Hosts};
 use crate::listen::Address;
-use crate::origin::Origins;
+use crate::origin::{Origin, OriginError, Origins};
 use crate::watch::AdminOn;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(super) enum Kind {
     Switch(At<bool>),
     Word { words: &'static [&'static str], at: At<String> },
     Origins(At<Origins>),
+    Hosts(At<Hosts>),
     Admin(At<AdminOn>),
 }
 
@@ -44,6 +46,7 @@ impl Kind {
             Kind::Switch(_) => "true|false",
             Kind::Word { .. } => "WORD",
             Kind::Origins(_) => "ORIGIN",
+            Kind::Hosts(_) => "HOST",
             Kind::Admin(_) => "ADDRESS",
         }
     }
@@ -64,7 +67,10 @@ impl Kind {
                 "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
             }
             Kind::Origins(_) => {
-                "a list of origins (\"https://app.example\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
+                "a list of origins (\"https://app.example\", \"capacitor://localhost\", \"null\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
+            }
+            Kind::Hosts(_) => {
+                "a list of hosts (\"app.example\", \"*.app.example\"), \"*\" (any host), or [] (by listener)".to_owned()
             }
         }
     }
@@ -126,6 +132,7 @@ impl Kind {
                 _ => return Err(kind_of(written, "write one of the words, in quotes")),
             },
             Kind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
+            Kind::Hosts(at) => *at(settings) = hosts(&texts(written)?)?,
             Kind::Admin(at) => match &written.raw {
                 Raw::Text(text) if text == "off" => *at(settings) = AdminOn::Off,
                 Raw::Text(text) if text == "main" => *at(settings) = AdminOn::MainPort,
@@ -162,8 +169,13 @@ impl Kind {
             Kind::Origins(at) => match at(settings) {
                 Origins::SameHost => list([]),
                 Origins::Localhost => list(["localhost".to_owned()]),
-                Origins::List(origins) => list(origins.iter().cloned()),
+                Origins::List(origins) => list(origins.iter().map(Origin::to_string)),
                 Origins::Any => list(["*".to_owned()]),
+            },
+            Kind::Hosts(at) => match at(settings) {
+                Hosts::ByListener => list([]),
+                Hosts::List(hosts) => list(hosts.iter().map(HostPattern::to_string)),
+                Hosts::Any => list(["*".to_owned()]),
             },
         }
     }
@@ -269,40 +281,43 @@ fn address_hint(text: &str) -> String {
     }
 }
 
-fn origins(texts: &[String]) -> Result<Origins, Wrong> {
-    let alone = |word: &str| Wrong {
+/// A word that stands for many is not one of a list.
+fn alone(word: &str) -> Wrong {
+    Wrong {
         problem: format!("{word:?} stands beside others"),
         hint: format!("write \"{word}\" alone, or leave it out"),
-    };
+    }
+}
+
+fn origins(texts: &[String]) -> Result<Origins, Wrong> {
     match texts {
         [] => return Ok(Origins::SameHost),
         [one] if one == "*" => return Ok(Origins::Any),
         [one] if one == "localhost" => return Ok(Origins::Localhost),
         _ => {}
     }
-    for text in texts {
+    let origin = |text: &String| {
         if text == "*" || text == "localhost" {
             return Err(alone(text));
         }
-        let wrong = |hint: String| Wrong { problem: format!("{text:?} is no origin"), hint };
-        let Some((scheme, host)) = text.split_once("://") else {
-            return Err(wrong(format!("write it with its scheme: \"https://{text}\"")));
-        };
-        if !matches!(scheme, "http" | "https") {
-            return Err(wrong(format!("an origin begins with http:// or https://, not {scheme}://")));
-        }
-        if let Some((host, _)) = host.split_once('/') {
-            return Err(wrong(format!("an origin has no path: \"{scheme}://{host}\"")));
-        }
-        if host.contains('*') {
-            return Err(wrong("name each origin; \"*\" alone lets every page in".to_owned()));
-        }
-        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']' | '_');
-        if host.is_empty() || !host.chars().all(is_host) {
-            return Err(wrong(
-                "write scheme, host and, if it is not the usual one, port: \"https://app.example:8443\"".to_owned(),
-            ));
-        }
+        let wrong = |error: OriginError| Wrong { problem: format!("{text:?} is no origin"), hint: error.problem };
+        text.parse::<Origin>().map_err(wrong)
+    };
+    texts.iter().map(origin).collect::<Result<_, _>>().map(Origins::List)
+}
+
+fn hosts(texts: &[String]) -> Result<Hosts, Wrong> {
+    match texts {
+        [] => return Ok(Hosts::ByListener),
+        [one] if one == "*" => return Ok(Hosts::Any),
+        _ => {}
     }
-    Ok(Origins::List(texts.to_vec()))
+    let host = |text: &String| {
+        if text == "*" {
+            return Err(alone(text));
+        }
+        let wrong = |error: HostError| Wrong { problem: format!("{text:?} is no host"), hint: error.problem };
+        text.parse::<HostPattern>().map_err(wrong)
+    };
+    texts.iter().map(host).collect::<Result<_, _>>().map(Hosts::List)
 }

@@ -24,6 +24,7 @@ pub use reference::{commented_file, manual, reference_page};
 pub use table::{SECTIONS, SETTINGS, Setting};
 
 use crate::config::Config;
+use crate::hosts::{HostPattern, Hosts};
 use crate::listen::Address;
 use crate::origin::Origins;
 use crate::watch::AdminOn;
@@ -125,6 +126,7 @@ impl Settings {
         let mut settings = Settings::default();
         settings.config.rules = Config::open().rules;
         settings.config.origins = Origins::Localhost;
+        settings.config.hosts = Hosts::List(vec![HostPattern::localhost()]); // whatever address it listens on
         settings.config.admin = AdminOn::MainPort;
         settings.chat.enabled = true;
         settings

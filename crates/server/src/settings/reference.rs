@@ -27,6 +27,9 @@ pub fn reference_page() -> String {
                 cell(&squeezed(setting.doc)),
             );
         }
+        if section.is_empty() {
+            page.push_str(PAGE_HOSTS);
+        }
     }
     page.push_str(PAGE_RULES);
     page.push_str("\nA rule's options:\n\n| option | default | allowed | what it does |\n|---|---|---|---|\n");
@@ -189,6 +192,30 @@ force at once: subscriptions that the rules would refuse are ended, a key that i
 notice nothing. All other settings need a restart; the log names each that has changed, with the value that stays in force and
 where that stands. If something is wrong, nothing changes, and the log says what. Variables of the environment are those with
 which the process was started.
+"#;
+
+const PAGE_HOSTS: &str = r#"
+### Hosts and origins
+
+A browser tells in `Origin` which page asks, and in `Host` which name it asked for. `origins` judges the first, for WebSockets;
+`hosts` judges the second, for every request: WebSockets, pages, the API, probes, on `listen` and on `admin.listen`, over HTTP/1 and
+HTTP/2 (`:authority`). A refusal names the option and what was sent: 403 for an origin, 421 for a host.
+
+- **Origins** are equal where scheme, host and port are. A port that is left out is the scheme's usual one (80 for http and ws, 443
+  for https and wss), case and a dot at the end do not matter. Any scheme can be listed: `capacitor://localhost`,
+  `tauri://localhost`, `chrome-extension://ID`. List `null` only if you must: every sandboxed frame of any page sends it.
+- **The same host**: a page may always connect to the host and port that served it. `Host` has no scheme, and a proxy may have
+  ended TLS, so where `Host` has no port it is the usual one of the page's scheme: with `Host: app.example` the pages
+  `https://app.example` and `http://app.example` are both of this host. `Host: app.example:443` is that of the first only.
+- **Hosts** compare without their port. Addresses and `localhost` are always served, since no attacker can point them elsewhere, and so
+  are the hosts of `origins`; an `origins` of `"*"` names none. A request of HTTP/1.0 without `Host` is served: no browser sends one.
+- **Behind a proxy** that hands the client's `Host` on to a loopback address, list the name: `hosts = ["app.example"]`, or
+  `origins = ["https://app.example"]`. A Unix socket needs neither.
+- `fanfare dev` has `hosts = ["localhost"]`, which serves no other name on any address: list the name of the machine to use one.
+- **Probes** by address, by `localhost` or without a `Host` (HTTP/1.0) are always served; a probe by another name is judged as any
+  request is.
+- **In a program of your own** the settings are `Config::hosts` and `Config::origins`. `into_service()` has no listener, so there the
+  default serves any host and a list is judged; `Api::router()` judges neither, which the server around it may do.
 "#;
 
 const PAGE_RULES: &str = r#"

@@ -66,8 +66,13 @@ settings! {
     "shards": Kind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.shards) }, ["one for each core"],
         "Shards, each a thread with its own connections and its own part of the channels.";
     "origins": Kind::Origins(|s| &mut s.config.origins),
-        "Pages of browsers that may open connections, beside those of the same host: `https://app.example`, `localhost` for \
-         any port of this machine, `*` for any page. Programs send no origin and are not concerned.";
+        "Pages of browsers that may open connections, beside those of the same host: `https://app.example`, an app's own \
+         (`capacitor://localhost`), `null` (files and sandboxed frames), `localhost` for any port of this machine, `*` for any page. \
+         Programs send no origin and are not concerned.";
+    "hosts": Kind::Hosts(|s| &mut s.config.hosts),
+        "Hosts that requests may name: `app.example`, `*.app.example` for all below it, `*` for any. Addresses, `localhost` and the hosts \
+         of `origins` are always served. An empty list serves no others on loopback addresses, where a page whose name was pointed to \
+         this machine would pass for one of the same host, and any host on other addresses. Unix sockets serve any host.";
 
     "shutdown_delay": Kind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.shutdown_delay) },
         "How long a server that is told to stop serves on as before while `/readyz` says 503, so that a balancer sends nobody \
@@ -208,7 +213,7 @@ impl Setting {
 
     /// True where a flag may be given several times.
     pub fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::Addresses(_) | Kind::Origins(_))
+        matches!(self.kind, Kind::Addresses(_) | Kind::Origins(_) | Kind::Hosts(_))
     }
 
     /// What may stand there, in words.

@@ -5,17 +5,20 @@
 //! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Config, Fatal, LooseSocket, Shared, Shell, Socket, Web};
+use super::{Fatal, LooseSocket, Shared, Shell, Socket, Web};
 use crate::api::CurrentApi;
+use crate::gate::{Asked, Gate, Target, has_body};
+use crate::hosts::Via;
 use crate::http;
 use crate::listen::{Listener, SocketFile};
 use crate::pace;
 use crate::protocol::Protocol;
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
+use ::http::{Uri, Version};
 use bytes::Bytes;
 use fanfare_hub::WireId;
-use fanfare_wire::websocket::{Accepted, Decoder, Limits, Refusal, Role, accept, is_upgrade};
+use fanfare_wire::websocket::{Accepted, Decoder, HeadProgress, Limits, Refusal, Role, accept, is_upgrade};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,9 @@ pub(crate) struct Routes {
     pub(crate) api: CurrentApi,
     /// Where requests are counted.
     pub(crate) watch: Arc<Watch>,
+    /// Who is let in, and by which way these came.
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) via: Via,
     /// Everything else.
     pub(crate) pages: axum::Router,
 }
@@ -55,7 +61,7 @@ pub(crate) struct Upgrade {
 pub(crate) struct UpgradeRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) http_minor: u8,
-    pub(crate) path: &'a str,
+    pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a [(&'a str, &'a [u8])],
 }
 
@@ -89,40 +95,41 @@ impl Routes {
     }
 
     /// Judges an upgrade request.
-    pub(crate) fn upgrade<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
-        self.grant(config, request).map_err(|refused| {
+    pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+        self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
             self.watch.requests.answered(refused.status);
-            logs::upgrade_refused(&id, request.path, refused.status, &refused.reason);
+            logs::upgrade_refused(&id, request.uri.path(), refused.status, &refused.reason);
             Refused { id: Some(id), ..refused }
         })
     }
 
-    fn grant<'a>(&self, config: &Config, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
-        let headers = request.headers.iter().copied();
-        let accepted = accept(request.method, request.http_minor, headers)?;
-        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == request.path).collect();
+    fn grant<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+        let headers = || request.headers.iter().copied();
+        let version = if request.http_minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+        let asked = Asked { method: request.method, version, uri: request.uri };
+        let authority = match self.gate.admit(self.via, asked, headers())? {
+            Target::Resource(authority) => authority,
+            Target::Server => None,
+        };
+        let accepted = accept(request.method, request.http_minor, headers())?;
+        if has_body(headers()) {
+            return Err(Refused::because(400, "the request for a WebSocket has a body".to_owned()));
+        }
+        let path = request.uri.path();
+        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == path).collect();
         if offered.is_empty() {
-            let reason = format!("no protocol is spoken at {:?}", request.path);
+            let reason = format!("no protocol is spoken at {path:?}");
             return Err(Refused::because(404, reason));
         }
-        let header = |name: &str| {
-            let found = request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| String::from_utf8_lossy(value)) // an origin that is no text is still one
-        };
-        if let Some(origin) = header("origin")
-            && !config.origins.allow(&origin, header("host").as_deref())
-        {
-            let reason = format!("pages of {origin:?} may not connect: the option `origins` does not list them");
-            return Err(Refused::because(403, reason));
-        }
+        self.gate.admit_page(authority.as_ref(), headers())?;
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
         let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
         let asked = accepted.protocols.iter().find_map(|name| named(name));
         let unnamed = || offered.iter().find(|upgrade| upgrade.protocol.subprotocol().is_none());
         let Some(upgrade) = asked.or_else(unnamed) else {
             let spoken: Vec<_> = offered.iter().filter_map(|upgrade| upgrade.protocol.subprotocol()).collect();
-            let reason = format!("{:?} speaks only the subprotocols {spoken:?}", request.path);
+            let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
             return Err(Refused::because(400, reason));
         };
         Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
@@ -158,6 +165,14 @@ impl Accepting {
         }
     }
 
+    fn via(&self) -> Via {
+        match self {
+            // The address of a listener that cannot tell it is taken for one of this machine, where fewer hosts are served.
+            Accepting::Tcp(listener) => listener.local_addr().map_or(Via::Loopback, Via::tcp),
+            Accepting::Unix(..) => Via::Unix,
+        }
+    }
+
     async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
             Accepting::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
@@ -170,6 +185,7 @@ impl Accepting {
 pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let _fatal = Fatal;
     listener.shallow();
+    let routes = Routes { via: listener.via(), ..routes };
     loop {
         match listener.accept().await {
             Ok(socket) => {
@@ -222,11 +238,12 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
 
 /// Reads until the head is whole; `read` holds what was read, as long as it leads nowhere else.
 async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &mut Vec<u8>) -> Head {
+    let mut progress = HeadProgress::default();
     loop {
         if socket.readable().await.is_err() {
             return Head::Gone;
         }
-        let progress = {
+        let judged = {
             let mut guard = shell.borrow_mut();
             let shell = &mut *guard;
             let room = if read.is_empty() { shell.buffer.len() } else { shell.buffer.len().min(4096) };
@@ -235,43 +252,43 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                 Ok(count) if read.is_empty() => {
                     // Almost always the head comes whole: it is looked at where it was read.
                     let buffer = std::mem::take(&mut shell.buffer);
-                    let progress = judge(shell, &buffer[..count], routes);
-                    if progress.is_none() || matches!(progress, Some(Progress::Http)) {
+                    let judged = judge(shell, &mut progress, &buffer[..count], routes);
+                    if judged.is_none() || matches!(judged, Some(Judged::Http)) {
                         read.extend_from_slice(&buffer[..count]);
                     }
-                    let rest = match &progress {
-                        Some(Progress::Upgrade(_, _, len)) => buffer[*len..count].to_vec(),
+                    let rest = match &judged {
+                        Some(Judged::Upgrade(_, _, len)) => buffer[*len..count].to_vec(),
                         _ => Vec::new(),
                     };
                     shell.buffer = buffer;
-                    progress.map(|progress| (progress, rest))
+                    judged.map(|judged| (judged, rest))
                 }
                 Ok(count) => {
                     read.extend_from_slice(&shell.buffer[..count]);
-                    judge(shell, read, routes).map(|progress| {
-                        let rest = match &progress {
-                            Progress::Upgrade(_, _, len) => read[*len..].to_vec(),
+                    judge(shell, &mut progress, read, routes).map(|judged| {
+                        let rest = match &judged {
+                            Judged::Upgrade(_, _, len) => read[*len..].to_vec(),
                             _ => Vec::new(),
                         };
-                        (progress, rest)
+                        (judged, rest)
                     })
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(_) => return Head::Gone,
             }
         };
-        match progress {
+        match judged {
             None => {}
-            Some((Progress::Http, _)) => return Head::Http(std::mem::take(read)),
-            Some((Progress::Refuse(refused), _)) => return Head::Refused(refused),
-            Some((Progress::Upgrade(wire, answer, _), rest)) => {
+            Some((Judged::Http, _)) => return Head::Http(std::mem::take(read)),
+            Some((Judged::Refuse(refused), _)) => return Head::Refused(refused),
+            Some((Judged::Upgrade(wire, answer, _), rest)) => {
                 return if socket.write_all(&answer).await.is_ok() { Head::Upgraded(wire, rest) } else { Head::Gone };
             }
         }
     }
 }
 
-enum Progress {
+enum Judged {
     Http,
     Refuse(Refused),
     /// The wire, the answer to write, the length of the head.
@@ -279,48 +296,46 @@ enum Progress {
 }
 
 /// Looks at what was read of a head. `None`: it is not whole yet.
-fn judge(shell: &Shell, read: &[u8], routes: &Routes) -> Option<Progress> {
+fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Routes) -> Option<Judged> {
     if read.starts_with(HTTP2_PREFACE) {
-        return Some(Progress::Http);
+        return Some(Judged::Http);
     }
     if HTTP2_PREFACE.starts_with(read) {
         return None; // to HTTP it goes whole: what waits for the rest is bounded here alone
     }
     let max = shell.config.head_bytes_max;
-    let refuse = |status, reason: String| Some(Progress::Refuse(Refused::because(status, reason)));
+    if !progress.is_due(read) && read.len() < max {
+        return None; // looked at again when it has ended or doubled
+    }
+    let refuse = |status, reason: String| Some(Judged::Refuse(Refused::because(status, reason)));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(read) {
         Ok(httparse::Status::Complete(len)) if len <= max => {
             let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
-            let target = origin_form(request.path.unwrap_or("/"));
-            let path = target.split_once('?').map_or(target, |(path, _)| path);
             let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
-            if !routes.is_upgrade(http_minor == 1, path, headers.iter().copied()) {
-                return Some(Progress::Http);
+            if http_minor == 0 || !is_upgrade(headers.iter().copied()) {
+                return Some(Judged::Http); // the target of almost any page is parsed there, and only there
             }
-            let request = UpgradeRequest { method, http_minor, path, headers: &headers };
-            match routes.upgrade(&shell.config, &request) {
+            // As hyper parses it, so that a later request is judged alike.
+            let Ok(uri) = request.path.unwrap_or("/").parse::<Uri>() else { return Some(Judged::Http) };
+            if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) {
+                return Some(Judged::Http);
+            }
+            let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers };
+            match routes.upgrade(&request) {
                 Ok(granted) => {
                     let mut answer = Vec::with_capacity(160);
                     granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
-                    Some(Progress::Upgrade(granted.wire, answer, len))
+                    Some(Judged::Upgrade(granted.wire, answer, len))
                 }
-                Err(refused) => Some(Progress::Refuse(refused)),
+                Err(refused) => Some(Judged::Refuse(refused)),
             }
         }
         Ok(httparse::Status::Partial) if read.len() < max => None,
         Ok(_) => refuse(431, format!("the request's head is longer than {max} bytes")),
         Err(httparse::Error::TooManyHeaders) => refuse(431, format!("the request has more than {HEADERS_MAX} headers")),
         Err(error) => refuse(400, format!("this is not HTTP/1.1: {error}")),
-    }
-}
-
-/// The path and query of a request's target, which may be a whole address too (RFC 9112 §3.2.2).
-fn origin_form(target: &str) -> &str {
-    match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
-        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => target,
     }
 }
 
@@ -375,7 +390,7 @@ async fn refuse(shell: &Shared, mut socket: Socket, refused: Refused) {
 }
 
 impl Refused {
-    fn because(status: u16, reason: String) -> Self {
+    pub(crate) fn because(status: u16, reason: String) -> Self {
         Refused { status, headers: &[], reason, id: None }
     }
 

@@ -6,6 +6,8 @@
 
 use super::metrics::CONTENT_TYPE;
 use super::{SHARD_PATIENCE, State, Watch};
+use crate::gate::Gate;
+use crate::hosts::Via;
 use crate::listen::{Address, Listener, listen};
 use crate::pace::{self, Asked, Pace, Paced, Times};
 use crate::server::ServeError;
@@ -13,8 +15,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE as TYPE};
+use axum::routing::{MethodRouter, get};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE as TYPE};
 use http::{Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -39,13 +41,24 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is on the main port in any case.
 pub(crate) fn health(watch: Arc<Watch>) -> Router {
-    Router::new().route("/healthz", get(healthy)).with_state(watch)
+    let is_alive =
+        || -> MethodRouter<Arc<Watch>> { get(healthy).options(async |watch| allowed(healthy(watch).await)) };
+    Router::new().route("/healthz", is_alive()).route("/healthz/", is_alive()).with_state(watch)
 }
 
 /// What a watcher may ask.
 pub(crate) fn router(watch: Arc<Watch>) -> Router {
-    let watched = Router::new().route("/metrics", get(metrics)).route("/readyz", get(ready)).with_state(watch.clone());
+    let is_ready = || -> MethodRouter<Arc<Watch>> { get(ready).options(async |watch| allowed(ready(watch).await)) };
+    let watched = Router::new().route("/metrics", get(metrics));
+    let watched = watched.route("/readyz", is_ready()).route("/readyz/", is_ready()).with_state(watch.clone());
     health(watch).merge(watched)
+}
+
+/// The answer to OPTIONS, by which HAProxy asks where nothing else is said: the status counts, so it is that of GET.
+fn allowed(answer: impl IntoResponse) -> Response {
+    let mut answer = answer.into_response();
+    answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    answer
 }
 
 async fn metrics(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
@@ -108,7 +121,12 @@ impl Bound {
     }
 
     /// Serves `router` from here.
-    pub(crate) fn serve(self, router: Router, times: Times) -> Result<AdminServer, ServeError> {
+    pub(crate) fn serve(self, router: Router, gate: Arc<Gate>, times: Times) -> Result<AdminServer, ServeError> {
+        let via = match &self.address {
+            Address::Tcp(address) => Via::tcp(*address),
+            Address::Unix(_) => Via::Unix,
+        };
+        let router = gate.around(via, router);
         let failed = |source| ServeError::System { what: "thread", source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();

@@ -11,7 +11,7 @@ pub mod proxy;
 pub mod scrape;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
-use fanfare::{Builder, Chat, Config, Echo, Fanfare, Running};
+use fanfare::{Builder, Chat, Config, Echo, Fanfare, Hosts, Running};
 use fanfare_wire::websocket::{
     Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request,
 };
@@ -33,7 +33,8 @@ pub fn shards() -> usize {
 /// Settings for tests: patient where nothing is tested, so that a busy machine changes nothing.
 pub fn config() -> Config {
     let patient = Duration::from_secs(30);
-    Config { shards: shards(), head_timeout: patient, close_timeout: patient, ..Config::open() }
+    // Most requests of the tests say `Host: x`.
+    Config { shards: shards(), head_timeout: patient, close_timeout: patient, hosts: Hosts::Any, ..Config::open() }
 }
 
 /// One open rule whose history keeps `count` publications.
