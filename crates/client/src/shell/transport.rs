@@ -5,7 +5,7 @@ use super::net::{Endpoint, Problem, Stream};
 use fanfare_hub::Rng;
 use fanfare_wire::native::PROTOCOL;
 use fanfare_wire::websocket::{
-    Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request, verify,
+    Decoder, Event, HeadProgress, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request, verify,
 };
 use serde::Deserialize;
 use std::future::poll_fn;
@@ -76,11 +76,13 @@ impl Socket {
         stream.flush().await.map_err(lost)?;
 
         let mut buffer = Vec::with_capacity(READ_BYTES);
+        let mut progress = HeadProgress::default();
         let head_len = loop {
             if stream.read_buf(&mut buffer).await.map_err(lost)? == 0 {
                 return Err(hung_up(&buffer));
             }
-            match judge(&buffer, &key)? {
+            let judged = if progress.is_due(&buffer) { judge(&buffer, &key)? } else { Judged::More };
+            match judged {
                 Judged::More if buffer.len() > HEAD_BYTES_MAX => {
                     let reason = format!("the head of its answer has more than {HEAD_BYTES_MAX} bytes").into();
                     return Err(Problem::Foreign { protocol: "HTTP", reason });

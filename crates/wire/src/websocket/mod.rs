@@ -54,7 +54,9 @@ mod tests;
 pub use decode::Decoder;
 pub use encode::{frame, frame_header_len, put_close, put_frame, put_frame_parts};
 pub use error::ProtocolError;
-pub use handshake::{Accepted, ClientRefusal, Established, Refusal, accept, client_key, is_upgrade, request, verify};
+pub use handshake::{
+    Accepted, ClientRefusal, Established, HeadProgress, Refusal, accept, client_key, is_upgrade, request, verify,
+};
 pub use mask::MaskSource;
 
 /// Which end of the connection we are. It decides who masks: a client must, a server must not (RFC 6455 §5.1).

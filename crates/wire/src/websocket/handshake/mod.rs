@@ -5,9 +5,11 @@
 //! status, and the heads to write. Left to the HTTP layer: limits on the head, `Host`, and the Origin check (§10.2).
 
 mod client;
+mod head;
 mod server;
 
 pub use client::{ClientRefusal, Established, client_key, request, verify};
+pub use head::HeadProgress;
 pub use server::{Accepted, Refusal, accept, is_upgrade};
 
 use base64::Engine as _;
