@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn authorities() {
         use BadAuthority::*;
-        let rows: &[(&str, Result<(&str, Option<u16>), BadAuthority>)] = &[
+        type Row<'a> = (&'a str, Result<(&'a str, Option<u16>), BadAuthority>);
+        let rows: &[Row<'_>] = &[
             ("app.example", Ok(("app.example", None))),
             ("App.Example:443", Ok(("app.example", Some(443)))),
             ("app.example.", Ok(("app.example", None))),

@@ -267,8 +267,9 @@ mod tests {
     #[test]
     fn heads_are_judged_by_rfc_9112() {
         let (one, two, zero) = (Version::HTTP_11, Version::HTTP_2, Version::HTTP_10);
+        type Row<'a> = (Version, &'a str, &'a str, &'a [&'a str], Result<&'a str, u16>);
         #[rustfmt::skip]
-        let rows: &[(Version, &str, &str, &[&str], Result<&str, u16>)] = &[
+        let rows: &[Row<'_>] = &[
             // Host.
             (one, "GET", "/", &["localhost:8080"], Ok("localhost:8080")),
             (one, "GET", "/", &["  localhost\t"], Ok("localhost")),

@@ -41,8 +41,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is on the main port in any case.
 pub(crate) fn health(watch: Arc<Watch>) -> Router {
-    let is_alive =
-        || -> MethodRouter<Arc<Watch>> { get(healthy).options(async |watch| allowed(healthy(watch).await)) };
+    let is_alive = || -> MethodRouter<Arc<Watch>> { get(healthy).options(async |watch| allowed(healthy(watch).await)) };
     Router::new().route("/healthz", is_alive()).route("/healthz/", is_alive()).with_state(watch)
 }
 
