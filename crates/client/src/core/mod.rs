@@ -400,8 +400,10 @@ impl Core {
     /// The branches of one `match` are the machine; straight-line work is the smaller machines'.
     fn message(&mut self, now_ms: u64, message: ServerMessage) {
         let Core { config, rng, session, requests, subscriptions, publishes, out, .. } = self;
-        let Some(client) = &session.client else { return };
-        let at = Online { now_ms, config, client };
+        if session.client.is_none() {
+            return;
+        }
+        let at = Online { now_ms, config };
         if let Some(id) = id_of(&message) {
             let RequestId::Number(id) = *id else { return };
             subscriptions.left(id);
@@ -479,8 +481,7 @@ impl Core {
                 }
             }
             Call::PresenceSet { channel, data } => {
-                let client = session.client.as_ref().filter(|_| online);
-                let at = client.map(|client| Online { now_ms, config, client });
+                let at = session.client.as_ref().filter(|_| online).map(|_| Online { now_ms, config });
                 subscriptions.presence_set(at, id, channel, data, requests, out);
             }
             Call::PresenceClear(channel) => {
@@ -547,10 +548,10 @@ impl Core {
 
     /// Sends what has become possible.
     fn pump(&mut self, now_ms: u64) {
-        let (true, Some(client), Some(scope)) = (self.is_online(), &self.session.client, self.session.scope()) else {
+        let (true, Some(scope)) = (self.is_online() && self.session.client.is_some(), self.session.scope()) else {
             return;
         };
-        let at = Online { now_ms, config: &self.config, client };
+        let at = Online { now_ms, config: &self.config };
         self.subscriptions.pump(at, &mut self.requests, &mut self.out);
         self.publishes.pump(now_ms, &self.config, &scope, &mut self.out);
     }

@@ -41,8 +41,6 @@ struct Entered {
     data: Bytes,
     /// Waits to hear that it stands.
     call: Option<CallId>,
-    /// The session it was set for.
-    as_client: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -95,8 +93,6 @@ impl Default for Subscriptions {
 pub(super) struct Online<'a> {
     pub(super) now_ms: u64,
     pub(super) config: &'a Config,
-    /// One's own id.
-    pub(super) client: &'a Arc<str>,
 }
 
 impl Online<'_> {
@@ -180,9 +176,6 @@ impl Subscriptions {
         subscription.state = State::Paused;
         subscription.position = before;
         subscription.presence_seq = None;
-        if let Some(entered) = &mut subscription.entered {
-            entered.as_client = None;
-        }
     }
 
     pub(super) fn resume(&mut self, channel: &Arc<str>) {
@@ -259,7 +252,6 @@ impl Subscriptions {
             let Purpose::Enter { channel, life, call: Some(call) } = purpose else { continue };
             match self.find(&channel, life).map(|subscription| subscription.entered.as_mut()) {
                 Some(Some(entered)) => {
-                    entered.as_client = None;
                     // They come in the order of asking, so an earlier one was overtaken.
                     if let Some(earlier) = entered.call.replace(call) {
                         out.answer(earlier, Ok(Answer::Done));
@@ -417,10 +409,9 @@ impl Subscriptions {
             let command = ClientCommand::PresenceClear { channel: channel.clone() };
             requests.ask(out, true, at.deadline_ms(), Purpose::Ignored, command);
         }
-        // The entry of a session that goes on stands still, but only where the subscription went on with it.
-        if let Some(entered) = &mut subscription.entered
-            && (!bare || entered.call.is_some() || entered.as_client.as_ref() != Some(at.client))
-        {
+        // Also where the session goes on: the subscription may have ended in between without our having heard of it, and the
+        // presence with it. Nobody is told of an entry that stands there already.
+        if let Some(entered) = &mut subscription.entered {
             entered.enter(at, &channel, life, requests, out);
         }
     }
@@ -456,9 +447,6 @@ impl Subscriptions {
         if ERRORS.iter().any(|row| row.word == &*code && row.retryable) {
             subscription.state = State::Resting { until_ms: now_ms + 500 + rng.below(1500) };
             subscription.presence_seq = None;
-            if let Some(entered) = &mut subscription.entered {
-                entered.as_client = None;
-            }
             return;
         }
         let error = refused(code.clone(), message.clone(), &channel);
@@ -538,7 +526,7 @@ impl Subscriptions {
             out.answer(earlier, Ok(Answer::Done));
         }
         subscription.clear = false;
-        let mut entered = Entered { data, call: Some(call), as_client: None };
+        let mut entered = Entered { data, call: Some(call) };
         if let (State::Live, Some(at)) = (subscription.state, at) {
             entered.enter(at, &channel, subscription.life, requests, out);
         }
@@ -626,7 +614,6 @@ impl Subscription {
 
 impl Entered {
     fn enter(&mut self, at: Online<'_>, channel: &Arc<str>, life: u64, requests: &mut Requests, out: &mut Out) {
-        self.as_client = Some(at.client.clone());
         let purpose = Purpose::Enter { channel: channel.clone(), life, call: self.call.take() };
         let command = ClientCommand::PresenceSet { channel: channel.clone(), data: self.data.clone() };
         requests.ask(out, true, at.deadline_ms(), purpose, command);

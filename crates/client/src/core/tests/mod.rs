@@ -513,10 +513,12 @@ fn who_entered_stays_entered() {
     assert_eq!(answers(&world.hear(&format!(r#"{{"type":"result","id":{id}}}"#))), [(call, Ok(Answer::Done))]);
 
     world.comes_back(r#""client":"me","session_resumed":true"#);
-    assert_eq!(sent(&world.hear(subscribed)), Vec::<String>::new(), "the session went on, and the entry with it");
-    world.comes_back(r#""client":"other","session_resumed":false"#);
-    let again = sent(&world.hear(subscribed)).remove(0);
-    assert!(again.ends_with(r#""channel":"c","data":{"a":1}}"#));
+    // Also where the session goes on: that its subscription had ended in between may not have been heard.
+    for connected in [r#""client":"me","session_resumed":true"#, r#""client":"other","session_resumed":false"#] {
+        world.comes_back(connected);
+        let again = sent(&world.hear(subscribed)).remove(0);
+        assert!(again.ends_with(r#""channel":"c","data":{"a":1}}"#));
+    }
 
     // Unanswered when the connection is lost: the newest is told on the next one, the earlier was overtaken.
     let (first, _) = world.call(enter("1"));
