@@ -30,7 +30,6 @@ mod reach;
 mod rng;
 mod rules;
 mod shard;
-mod slice;
 mod store;
 mod token;
 mod vocabulary;

@@ -31,13 +31,9 @@ pub struct Limits {
     pub scan_slice: usize,
     /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
     pub link_bytes_max: ByteCount,
-    /// What one channel has waiting behind a fan-out in progress, on each shard: beyond it publications are pulled instead,
-    /// signals are shed, and presence is told as a whole later. Default 1024.
+    /// Publications of one channel that wait for a fan-out in progress before the edge pulls instead. Default 1024.
     pub fanout_waiting_max: usize,
-    /// The bytes of that. Default 4 MiB.
-    pub fanout_waiting_bytes_max: ByteCount,
-    /// Steps of work for many before others have their turn: appends of a fan-out, subscriptions that are judged by new rules,
-    /// connections that are told of a drain, timers that fall due together. Default 4096.
+    /// Appends of one fan-out before the next channel has its turn. Default 4096.
     pub fanout_slice: usize,
     /// Directed signals kept for a client that is away or slow; the oldest goes first. Default 64.
     pub signals_waiting_max: usize,
@@ -52,6 +48,9 @@ pub struct Limits {
     pub presence_entries_max: usize,
     /// Bytes of one presence entry's data. Default 4 KiB.
     pub presence_bytes_max: ByteCount,
+    /// Leaves that a shard remembers of sessions that have moved, in all channels, as what they said before may arrive later; the
+    /// oldest goes first. Default 16384.
+    pub presence_left_max: usize,
     /// How long an idempotency key is remembered. Default 2 min.
     pub key_ttl_ms: u64,
     /// How long the epoch and top of a channel outlive its last use. Default 24 h.
@@ -95,7 +94,6 @@ impl Default for Limits {
             scan_slice: 1024,
             link_bytes_max: 4 << 20,
             fanout_waiting_max: 1024,
-            fanout_waiting_bytes_max: 4 << 20,
             fanout_slice: 4096,
             signals_waiting_max: 64,
             keys_max: 1024,
@@ -103,6 +101,7 @@ impl Default for Limits {
             batch_delay_ms_max: 10_000,
             presence_entries_max: 1000,
             presence_bytes_max: 4 << 10,
+            presence_left_max: 16_384,
             key_ttl_ms: 120_000,
             metadata_ttl_ms: 24 * 3_600_000,
             linger_ms: 1_000,

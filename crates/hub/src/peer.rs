@@ -1,9 +1,18 @@
 //! What shards say to each other. A shard speaks to itself in the same words, so one code path serves both.
 //!
-//! Messages from one shard to another arrive once and in order, and after whatever had been sent before them to the same
-//! shard by anybody that their sender had heard of, as one queue into each shard keeps it (else the presence of a session
-//! that moves could be left before it is entered). That is all the hub asks of the carrier. Bytes on the way
-//! towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and pulls.
+//! **The carrier's duty**: messages from one shard to another arrive once and in the order sent. Nothing else. Messages of
+//! different senders, or to different receivers, may overtake each other by any time, also where one was sent because another
+//! had arrived: A hands a session over to C and tells B something of it, C hears that and tells B more, and B may hear C first.
+//!
+//! What a session says to homes from more than one shard therefore carries its *incarnation*: it counts up with each
+//! connection, and so with each shard. A home lets the later incarnation win, in whichever order they arrive, and remembers
+//! who has left for a while (`home/left.rs`). Signals for one client, which several edges may find, are numbered by the home
+//! ([`Directed`]). Everything else is said within one pair of shards: `Sub`, `Members` and `Release`
+//! of an edge; `Adopted`, then what is passed on behind it (`front/moved.rs`); the answers and the stream of a home. The
+//! answers to one question that come from several shards are counted, not ordered.
+//!
+//! Bytes on the way towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and
+//! pulls.
 
 use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
@@ -65,9 +74,10 @@ pub(crate) enum Found {
 pub(crate) struct Adopted {
     pub(crate) identity: crate::front::Identity,
     pub(crate) incarnation: u32,
-    pub(crate) entered: Vec<ChannelName>,
+    pub(crate) entered: Vec<Entered>,
     pub(crate) granted: Vec<ChannelName>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
+    pub(crate) directed: Vec<(ChannelName, u64)>,
     pub(crate) rates: Vec<(Box<str>, u64, u32)>,
 }
 
@@ -80,6 +90,13 @@ pub(crate) enum Puller {
     Subscriber(ClientId),
     /// A subscriber that wants only the newest of what it missed.
     Latest(ClientId),
+}
+
+/// A channel that a session has entered, and its entry there.
+#[derive(Debug, Clone)]
+pub(crate) struct Entered {
+    pub(crate) channel: ChannelName,
+    pub(crate) entry: Arc<PresenceEntry>,
 }
 
 /// What a subscriber wants to have before it is live.
@@ -115,17 +132,21 @@ pub(crate) enum ToHome {
         token: AskToken,
         signal: Arc<SignalPush>,
     },
+    /// A session stands in the presence with this entry. Without a token it goes on from an earlier connection.
     Enter {
-        token: AskToken,
+        token: Option<AskToken>,
+        incarnation: u32,
         entry: Arc<PresenceEntry>,
     },
     Leave {
         token: Option<AskToken>,
+        incarnation: u32,
         client: ClientId,
     },
     /// What is trusted of a client has changed: its entry follows, where it has entered.
     Inform {
         client: ClientId,
+        incarnation: u32,
         info: Option<Bytes>,
     },
     Presence {
@@ -198,7 +219,7 @@ pub(crate) enum ToEdge {
     },
     Signal {
         signal: Arc<SignalPush>,
-        answer: Option<(ShardId, AskToken)>,
+        directed: Option<Directed>,
     },
     PresenceChange(Arc<PresencePush>),
     PresenceCount {
@@ -208,6 +229,17 @@ pub(crate) enum ToEdge {
     PresenceWhole(Arc<PresenceSnapshot>),
     /// There is room again: pull.
     Nudge,
+}
+
+/// What belongs to a signal that is for one client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Directed {
+    /// Who asked, and wants to know whether this edge has the receiver.
+    pub(crate) asker: ShardId,
+    pub(crate) token: AskToken,
+    /// Rises with each signal of the home's shard. Every edge is asked, and a receiver that changes shards meanwhile could be
+    /// found by two of them, or by the second one first: it takes nothing at or below what it has had.
+    pub(crate) number: u64,
 }
 
 /// A publication has its place.
@@ -274,12 +306,16 @@ impl ToEdge {
             ToEdge::Deliver { publication, .. } => publication.cost(),
             ToEdge::Signal { signal, .. } => signal.signal.data.len(),
             ToEdge::PresenceChange(push) => push.entry.cost(),
-            ToEdge::PresenceWhole(snapshot) => snapshot.cost(),
-            ToEdge::Presence { snapshot, .. } => snapshot.cost(),
+            ToEdge::PresenceWhole(snapshot) => snapshot_cost(snapshot),
+            ToEdge::Presence { snapshot, .. } => snapshot_cost(snapshot),
             ToEdge::History { result: Ok(history), .. } => history.publications.iter().map(|p| p.cost()).sum(),
             ToEdge::Pulled { result: Ok(pulled), .. } => pulled.publications.iter().map(|p| p.cost()).sum(),
             ToEdge::Subscribed { result: Ok(start), .. } => start.publications.iter().map(|p| p.cost()).sum(),
             _ => 0,
         }
     }
+}
+
+fn snapshot_cost(snapshot: &PresenceSnapshot) -> usize {
+    snapshot.entries.iter().flatten().map(|entry| entry.cost()).sum()
 }

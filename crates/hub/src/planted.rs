@@ -53,6 +53,9 @@ rows! {
     BatchFromItsStart, "A subscriber that came while a batch was gathered gets all of it.";
     BatchRemindedOnce, "Only the first batch of a group is looked at when its time has come.";
     BatchAfterSkip, "What was gathered before a gap is told after it.";
+    LateLeave, "A leave of an earlier incarnation ends the presence of a later one: the comparison is missing.";
+    LeaveOvertakenByEnter, "A leave is not remembered: what an earlier shard said before it brings the presence back.";
+    DirectedTwice, "A signal for one client that moves is taken on its new shard too: its number is not compared.";
     MembersUntold, "The home is not told that subscriptions have ended.";
     MovedNotPassedOn, "A session that is changing shards is missed by what the application says of it.";
     AwayKept, "A session without connection outlives its disconnection by the application.";
@@ -67,8 +70,6 @@ rows! {
     TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
-    WaitingUnweighed, "What waits behind a fan-out is counted and not weighed.";
-    ReloadAtOnce, "A reload judges all sessions in one turn.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

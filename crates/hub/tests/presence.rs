@@ -393,3 +393,87 @@ fn who_wants_no_signals_gets_no_directed_ones_either_and_their_sender_learns_it(
         assert_eq!(net.take(bob), []);
     }
 }
+
+/// Connects with a token that is good for these channels.
+fn connect_with_token(net: &mut Net, shard: usize, connect: Connect, granted: &[&str]) -> usize {
+    let peer = net.open(shard);
+    let connect = Connect { token: Some("t".into()), ..connect };
+    let id = net.send(peer, Command::Connect(Box::new(connect)));
+    net.answer(HookAnswer::Identity(good_for(granted)));
+    let Some(ReplyBody::Connected(connected)) = net.answer_to(peer, id) else { panic!("not connected") };
+    net.peers[peer].client = Some(connected.client);
+    peer
+}
+
+fn good_for(granted: &[&str]) -> Identified {
+    let subscribe = granted.iter().map(|name| channel(name)).collect();
+    Identified { user: Some(UserId("ada".into())), info: None, expires_ms: None, subscribe }
+}
+
+/// The end of a subscription is not undone by its client's not having heard of it: it enters again, which tells nobody anything
+/// where it stands there still.
+#[test]
+fn presence_ends_with_a_subscription_that_a_newer_token_ended_whether_or_not_its_client_hears_of_it() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            let subscribe = vec![Pattern::new("chat:*").expect("valid")];
+            let hooks = Hooks { connect: true, subscribe, ..Hooks::default() };
+            let mut net = Net::with_hooks(shards, Limits::default(), open_rules(), hooks);
+            let watcher = connect_with_token(&mut net, 1, Connect::default(), &["chat:a"]);
+            let ada = connect_with_token(&mut net, 0, Connect::default(), &["chat:a"]);
+            net.ask(ada, enter("chat:a", "1"));
+            assert_eq!(presence(&mut net, watcher, "chat:a").0, 1);
+            net.send(ada, Command::Refresh { token: "less".into() });
+            net.answer(HookAnswer::Identity(good_for(&[])));
+            net.cut(ada);
+            assert_eq!(presence(&mut net, watcher, "chat:a").0, 0);
+
+            let resume = Some(Resume { shard: ShardId(0), client: net.client(ada) });
+            let connect = Connect { resume, subscribe: vec![with_presence("chat:a")], ..Connect::default() };
+            let again = connect_with_token(&mut net, landing, connect, &["chat:a"]);
+            assert_eq!(net.client(again), net.client(ada), "the session goes on");
+            assert_eq!(presence(&mut net, watcher, "chat:a").0, 0);
+            net.take(again);
+            for _ in 0..2 {
+                net.ask(again, enter("chat:a", "1"));
+            }
+            assert_eq!(presence_changes(&net.take(again)), [(PresenceKind::Join, net.client(ada))], "once");
+        }
+    }
+}
+
+/// The client was refused and is cut off before it hears of that.
+#[test]
+fn presence_ends_with_a_subscription_that_is_refused_after_a_cut() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (watcher, ada) = (net.connect(1), net.connect(0));
+        net.subscribe(watcher, "chat:a");
+        net.subscribe(ada, "chat:a");
+        net.ask(ada, enter("chat:a", "1"));
+        net.cut(ada);
+        net.reload(Rules::new(vec![Rule { subscribe: vec![], enter: vec![Who::Anyone], ..open_rule("**") }]));
+        let again = net.resume(ada, 2, vec![SubOptions::new(channel("chat:a"))]);
+        net.cut(again);
+        net.reload(open_rules());
+        let third = net.resume(again, 1, vec![SubOptions::new(channel("chat:a"))]);
+        assert_eq!(net.client(third), net.client(ada), "the session goes on");
+        assert_eq!(presence(&mut net, third, "chat:a").0, 0);
+    }
+}
+
+/// The home has newer rules than the edge: what it refuses is not tried again when the session comes back.
+#[test]
+fn an_entry_that_the_home_refuses_does_not_come_with_the_session() {
+    let mut net = Net::new(3);
+    let name = net.channel_of(1);
+    let ada = net.connect(0);
+    net.subscribe(ada, &name);
+    let without = Rules::new(vec![Rule { presence: PresenceMode::Off, ..open_rule("**") }]);
+    net.input(1, Input::Reload(std::sync::Arc::new(without)));
+    assert_eq!(error_code(&net.ask(ada, enter(&name, "1"))), ErrorCode::Denied);
+    net.input(1, Input::Reload(std::sync::Arc::new(open_rules())));
+    net.cut(ada);
+    let again = net.resume(ada, 2, vec![SubOptions::new(channel(&name))]);
+    assert_eq!(presence(&mut net, again, &name).0, 0);
+}

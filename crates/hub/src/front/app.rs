@@ -23,8 +23,8 @@ use crate::vocabulary::{
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What one session that a command concerns costs, in steps of a slice. (Its subscriptions count besides, where they end.)
-const SESSION_STEPS: usize = 16;
+/// Sessions that one command concerns before others have their turn.
+const SESSIONS_SLICE: usize = 256;
 /// After how long a command that found too many before it may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -178,18 +178,13 @@ impl Front {
         let (to, sum) = (TallyTo::Shard(from, token), AppAnswer::Concerned(0));
         let tally = self.asks.insert(Ask::Tally(Box::new(Tally { to, left: clients.len(), sum, limit: 0 })));
         self.works.push_back(Work { clients: clients.into(), command, tally });
-        if self.works.len() == 1 {
-            self.work(cx); // else it waits for its turn: each command of many would bring another slice for the first
-        }
+        self.work(cx);
     }
 
     /// Does a slice of what the application asked of many sessions.
     pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
         let Some(mut work) = self.works.pop_front() else { return };
-        while !cx.slice.is_spent()
-            && let Some(client) = work.clients.pop_front()
-        {
-            cx.slice.spend(SESSION_STEPS);
+        for client in work.clients.drain(..SESSIONS_SLICE.min(work.clients.len())) {
             self.do_to_client(cx, client, &work.command, work.tally);
         }
         if !work.clients.is_empty() {
@@ -241,7 +236,7 @@ impl Front {
         if self.sessions.get(at).is_none_or(|session| session.conn.is_none()) {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
         }
-        self.subscribe(cx, at, ReplyTo::Counted(tally), options, false);
+        self.subscribe(cx, at, ReplyTo::Counted(tally), options, None);
     }
 
     /// Ends a subscription of a session, or the presence of one that is away, for the application. Nothing is waited for: what
@@ -259,7 +254,7 @@ impl Front {
         let is_away = session.conn.is_none();
         let entered = session.extra.as_mut().filter(|_| is_away).is_some_and(|extra| {
             let before = extra.entered.len();
-            extra.entered.retain(|entered| entered != channel);
+            extra.entered.retain(|entered| entered.channel != *channel);
             extra.mailbox.forget(channel, false);
             extra.entered.len() < before
         });

@@ -5,9 +5,10 @@ use crate::app::{AppAnswer, AppToken};
 use crate::ids::{ConnId, ShardId};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, Want};
-use crate::vocabulary::{Connect, ReplyBody, Request, RequestId};
+use crate::vocabulary::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use slab::Slab;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// How a command is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,13 @@ pub(crate) enum Ask {
     Command {
         session: SessionRef,
         reply: ReplyTo,
+    },
+    /// A `presence_set`, with the entry that it is about.
+    Enter {
+        session: SessionRef,
+        sub: u32,
+        reply: ReplyTo,
+        entry: Arc<PresenceEntry>,
     },
     /// A command of the application that is answered by what comes.
     App(AppToken),
@@ -172,8 +180,6 @@ pub(crate) struct Gather {
     pub(crate) reply: ReplyTo,
     bodies: Vec<Option<ReplyBody>>,
     left: usize,
-    /// What the pages in it hold.
-    bytes: usize,
 }
 
 impl Ask {
@@ -211,15 +217,7 @@ impl Asks {
     }
 
     pub(crate) fn gather(&mut self, session: SessionRef, reply: ReplyTo, count: usize) -> u32 {
-        self.gathers.insert(Gather { session, reply, bodies: vec![None; count], left: count, bytes: 0 }) as u32
-    }
-
-    /// Takes room for a page in a gathered answer; false where one page has been used up.
-    pub(crate) fn take_bytes(&mut self, gather: u32, bytes: usize, page_bytes: usize) -> bool {
-        let Some(gather) = self.gathers.get_mut(gather as usize) else { return false };
-        let room = gather.bytes < page_bytes;
-        gather.bytes += if room { bytes } else { 0 };
-        room
+        self.gathers.insert(Gather { session, reply, bodies: vec![None; count], left: count }) as u32
     }
 
     /// Puts one answer in its place. The last one gives the whole.

@@ -6,7 +6,7 @@ use super::question::asks;
 use super::session::{Session, SessionRef};
 use super::{Cx, Front};
 use crate::error::{Error, ErrorCode};
-use crate::ids::{ClientId, ConnId};
+use crate::ids::ConnId;
 use crate::name::ChannelName;
 use crate::peer::ToHome;
 use crate::planted::{Planted, planted};
@@ -70,7 +70,7 @@ impl Front {
     fn subscribe_all(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, subs: Vec<SubOptions>, many: bool) {
         if !many {
             for options in subs {
-                self.subscribe(cx, at, reply.clone(), options, false);
+                self.subscribe(cx, at, reply.clone(), options, None);
             }
             return;
         }
@@ -90,7 +90,7 @@ impl Front {
                 let error = Error::new(ErrorCode::AlreadySubscribed, message).on(&options.channel);
                 self.reply(cx, conn, reply, ReplyBody::Error(error));
             } else {
-                self.subscribe(cx, at, reply, options, false);
+                self.subscribe(cx, at, reply, options, None);
             }
         }
     }
@@ -119,22 +119,17 @@ impl Front {
             }
             return;
         }
-        let is_page = matches!(command, Command::History { .. } | Command::Presence { .. });
-        if is_page && let Some(session) = self.sessions.get(at).filter(|session| session.full || session.pages > 0) {
-            let channel = channel.clone();
-            return session.extra().lanes.wait_for_page(&channel, Waiting::Command(command, reply));
-        }
         let result = match command {
             Command::Unsubscribe { channel } => return self.unsubscribe(cx, at, reply, channel),
             Command::Publish(publish) => self.publish(cx, at, &reply, *publish),
             Command::Signal(signal) => self.send_signal(cx, at, &reply, *signal),
             Command::PresenceSet { channel, data, person } => self.presence_set(cx, at, &reply, channel, data, person),
             Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
-            Command::Presence { channel } => self.ask_page(cx, at, &reply, channel, |token| ToHome::Presence { token }),
+            Command::Presence { channel } => self.ask(cx, at, &reply, channel, |token| ToHome::Presence { token }),
             Command::History { channel, query } => {
                 let client = self.sessions.get(at).map(|session| session.client);
                 let reader = client.map(Reader::of).filter(|_| !planted(Planted::HistoryForAll));
-                self.ask_page(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
+                self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
             }
             Command::Connect(_)
             | Command::Subscribe { .. }
@@ -275,14 +270,20 @@ impl Front {
             let message = format!("entering {channel:?} needs a live subscription to it");
             return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
         };
-        session.subs[slot].entered = true;
-        let identity = session.identity().cloned().unwrap_or_default();
-        let person = person.filter(|_| identity.user.is_none());
-        let (client, user, info) = (session.client, identity.user, identity.proof.info);
-        let entry = PresenceEntry { client, user, info, data, person };
-        let token = self.channel_ask(at, reply.clone());
-        self.tell_home(cx, &channel, ToHome::Enter { token, entry: Arc::new(entry) });
+        let entry = Arc::new(session.presence_entry(data, person));
+        session.subs[slot].entered = Some(entry.clone());
+        let (sub, incarnation) = (session.subs[slot].id, session.incarnation);
+        let token = self.asks.insert(Ask::Enter { session: at, sub, reply: reply.clone(), entry: entry.clone() });
+        self.tell_home(cx, &channel, ToHome::Enter { token: Some(token), incarnation, entry });
         Ok(())
+    }
+
+    /// The home does not take an entry: the session does not stand there, unless it has entered anew since.
+    pub(super) fn enter_refused(&mut self, at: SessionRef, sub: u32, entry: &Arc<PresenceEntry>) {
+        let sub = self.sessions.get(at).and_then(|session| session.subs.iter_mut().find(|it| it.id == sub));
+        if let Some(sub) = sub.filter(|sub| sub.entered.as_ref().is_some_and(|entered| Arc::ptr_eq(entered, entry))) {
+            sub.entered = None;
+        }
     }
 
     fn presence_clear(
@@ -294,17 +295,17 @@ impl Front {
     ) -> Result<(), Error> {
         let edge = self.edges.find(&channel);
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
-        let client: ClientId = session.client;
+        let (client, incarnation) = (session.client, session.incarnation);
         if let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) {
-            session.subs[slot].entered = false;
+            session.subs[slot].entered = None;
         }
         let token = self.channel_ask(at, reply.clone());
-        self.tell_home(cx, &channel, ToHome::Leave { token: Some(token), client });
+        self.tell_home(cx, &channel, ToHome::Leave { token: Some(token), incarnation, client });
         Ok(())
     }
 
-    /// A question that those who may subscribe may ask, and whose answer may be a page. The connection is held until then.
-    fn ask_page(
+    /// A question that whoever may subscribe may ask.
+    fn ask(
         &mut self,
         cx: &mut Cx<'_>,
         at: SessionRef,
@@ -313,10 +314,6 @@ impl Front {
         message: impl FnOnce(crate::peer::AskToken) -> ToHome,
     ) -> Result<(), Error> {
         self.may(cx, at, &channel, Action::Subscribe)?;
-        if let Some(session) = self.sessions.get(at) {
-            session.pages += 1;
-            self.hold_session(cx, at);
-        }
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, message(token));
         Ok(())

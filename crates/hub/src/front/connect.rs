@@ -9,19 +9,19 @@ use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
 use super::question::no_tokens;
 use super::session::{Conn, Identity, SessionRef};
-use super::subscribe::may_be_present;
+use super::subscribe::may_enter;
 use super::{Cx, Front};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
 use crate::ids::{ClientId, ConnId, ShardId};
-use crate::name::ChannelName;
-use crate::peer::{Adopted, AskToken, Found, PeerBody, Shown, ToHome};
+use crate::peer::{Adopted, AskToken, Entered, Found, PeerBody, Shown, ToHome};
 use crate::planted::{Planted, planted};
 use crate::shard::Timer;
 use crate::vocabulary::{Connect, Connected, Proof, ReplyBody, Resume};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 impl Front {
     pub(super) fn connect(&mut self, cx: &mut Cx<'_>, conn: ConnId, reply: ReplyTo, connect: Connect) {
@@ -98,6 +98,9 @@ impl Front {
             if !adopted.rates.is_empty() {
                 session.extra().rates = adopted.rates;
             }
+            if !adopted.directed.is_empty() {
+                session.extra().directed = adopted.directed;
+            }
             entered = adopted.entered;
             mailbox = adopted.mailbox;
         }
@@ -144,39 +147,39 @@ impl Front {
         at: SessionRef,
         connecting: Connecting,
         resumed: bool,
-        entered: Vec<ChannelName>,
+        entered: Vec<Entered>,
     ) {
-        let Connecting { conn: id, reply, connect, identified, waiting } = connecting;
+        let Connecting { conn: id, reply, connect, waiting, .. } = connecting;
         let ping_ms = self.conn(id).map_or(0, |conn| u64::from(conn.heartbeat.every_ms));
         let Some(session) = self.sessions.get(at) else { return };
-        let (client, user, proof) = (session.client, session.user().cloned(), session.proof());
-        let (info, expires_in_ms) = (proof.info.clone(), proof.expires_in_ms(cx.now.wall_ms));
-        let connected = Connected { client, user: user.clone(), resumed, ping_ms, proof, expires_in_ms };
+        let (client, incarnation, user) = (session.client, session.incarnation, session.user().cloned());
+        let proof = session.proof();
+        let expires_in_ms = proof.expires_in_ms(cx.now.wall_ms);
+        let connected = Connected { client, user, resumed, ping_ms, proof, expires_in_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.watch_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
             extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
         }
-        // The rules may have been judged anew while it was on its way from another shard.
-        let goes_on = |channel: &ChannelName, cx: &Cx<'_>| {
-            connect.subscribe.iter().any(|options| options.channel == *channel)
-                && may_be_present(cx, channel, user.as_ref())
-        };
-        let (stays, ends): (Vec<_>, Vec<_>) = entered.into_iter().partition(|channel| goes_on(channel, cx));
-        for (channel, goes_on) in stays.iter().map(|c| (c, true)).chain(ends.iter().map(|c| (c, false))) {
-            if goes_on && identified {
-                let info = info.clone();
-                self.tell_home(cx, channel, ToHome::Inform { client, info });
-            }
-            if !goes_on && !planted(Planted::PresenceResumed) {
-                if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
-                    extra.mailbox.forget(channel, false);
+        let mut going_on = Vec::new();
+        for Entered { channel, entry } in entered {
+            let Some(session) = self.sessions.get(at) else { return };
+            let subscribes = connect.subscribe.iter().any(|options| options.channel == channel);
+            if subscribes && may_enter(cx, &channel, session.user()) {
+                // Said anew, with what is known of it now: an earlier shard's word means nothing from here on.
+                let entry = Arc::new(session.presence_entry(entry.data.clone(), entry.person.clone()));
+                self.tell_home(cx, &channel, ToHome::Enter { token: None, incarnation, entry: entry.clone() });
+                going_on.push(Entered { channel, entry });
+            } else if !planted(Planted::PresenceResumed) {
+                if let Some(extra) = &mut session.extra {
+                    extra.mailbox.forget(&channel, false);
                 }
-                self.tell_home(cx, channel, ToHome::Leave { token: None, client });
+                self.tell_home(cx, &channel, ToHome::Leave { token: None, incarnation, client });
             }
         }
         for options in connect.subscribe {
-            let goes_on = stays.contains(&options.channel);
+            let goes_on = going_on.iter().find(|entered| entered.channel == options.channel);
+            let goes_on = goes_on.map(|entered| entered.entry.clone());
             self.subscribe(cx, at, ReplyTo::Bare, options, goes_on);
         }
         for request in waiting {
@@ -212,6 +215,7 @@ impl Front {
                 entered: extra.entered,
                 granted: extra.granted,
                 mailbox: mailbox.take(),
+                directed: extra.directed,
                 rates: extra.rates,
             }))
         });
@@ -251,12 +255,12 @@ impl Front {
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
+        session.extra().directed = adopted.directed;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
         }
         let timer = Timer::Grace { session: at.index, life: at.life, incarnation: adopted.incarnation };
         cx.wheel.add(cx.now.mono_ms + cx.limits.grace_ms, timer);
-        self.judge_presence(cx, at);
     }
 
     fn forget_conn(&mut self, id: ConnId) {
@@ -298,7 +302,6 @@ impl Front {
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         session.pulling = None;
-        session.pages = 0;
         session.outstanding = 0;
         let (mut lanes, mut unasked) = (Lanes::default(), VecDeque::new());
         if let Some(extra) = &mut session.extra {
@@ -307,11 +310,11 @@ impl Front {
         }
         self.drop_lanes(cx, lanes);
         while let Some(sub) = self.sessions.slab[index as usize].subs.last() {
-            let (edge, entered) = (sub.edge, sub.entered);
+            let (edge, entered) = (sub.edge, sub.entered.clone());
             let slot = self.sessions.slab[index as usize].subs.len() - 1;
-            if entered {
-                let name = self.edges.edges[edge as usize].name.clone();
-                self.sessions.slab[index as usize].extra().entered.push(name);
+            if let Some(entry) = entered {
+                let channel = self.edges.edges[edge as usize].name.clone();
+                self.sessions.slab[index as usize].extra().entered.push(Entered { channel, entry });
             }
             self.take_sub(cx, index, slot);
         }
@@ -342,14 +345,9 @@ impl Front {
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, index: u32, why: Ended) {
         let (session, identity) = self.sessions.remove(index);
         let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };
-        self.ended(cx, caller, why, session.extra.map(|e| e.entered).unwrap_or_default());
-    }
-
-    fn ended(&mut self, cx: &mut Cx<'_>, caller: Caller, why: Ended, entered: Vec<ChannelName>) {
-        for channel in entered {
-            if let Some(client) = caller.client {
-                self.tell_home(cx, &channel, ToHome::Leave { token: None, client });
-            }
+        let (client, incarnation) = (session.client, session.incarnation);
+        for Entered { channel, .. } in session.extra.map(|e| e.entered).unwrap_or_default() {
+            self.tell_home(cx, &channel, ToHome::Leave { token: None, incarnation, client });
         }
         if cx.hooks.disconnect {
             cx.effects.add(Effect::Notice(Box::new(Notice::SessionEnded { caller, why })));

@@ -4,14 +4,14 @@
 //! in between.
 
 use super::ask::{Ask, Asker, ReplyTo};
-use super::edge::{Behind, WaitingMax};
+use super::edge::{Behind, Turn};
 use super::mailbox::MailboxMax;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::app::AppAnswer;
 use crate::error::{Error, ErrorCode};
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, Puller, ToEdge, ToHome};
+use crate::peer::{AskToken, Directed, PeerBody, Puller, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
 use crate::vocabulary::{Push, ReplyBody, SignalPush};
 use std::sync::Arc;
@@ -42,6 +42,13 @@ impl Front {
                 _ => {}
             },
             ToEdge::Done { token, result } => match self.asks.take(token) {
+                Some(Ask::Enter { session, reply, sub, entry }) => {
+                    if result.is_err() {
+                        self.enter_refused(session, sub, &entry);
+                    }
+                    let body = result.map(|()| ReplyBody::Done);
+                    self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
+                }
                 Some(Ask::Command { session, reply }) => {
                     let body = result.map(|()| ReplyBody::Done);
                     self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
@@ -51,7 +58,6 @@ impl Front {
             },
             ToEdge::History { token, result } => match self.asks.take(token) {
                 Some(Ask::Command { session, reply }) => {
-                    self.page_came(session);
                     self.finish(cx, session, reply, result.map_or_else(ReplyBody::Error, ReplyBody::History));
                 }
                 Some(Ask::App(token)) => self.answer_app(cx, token, result.map(AppAnswer::History)),
@@ -59,14 +65,13 @@ impl Front {
             },
             ToEdge::Presence { token, snapshot } => match self.asks.take(token) {
                 Some(Ask::Command { session, reply }) => {
-                    self.page_came(session);
                     self.finish(cx, session, reply, ReplyBody::Presence { channel, snapshot });
                 }
                 Some(Ask::App(token)) => self.answer_app(cx, token, Ok(AppAnswer::Presence(snapshot))),
                 Some(Ask::PresenceWhole { session, sub }) => self.presence_whole(cx, session, sub, channel, snapshot),
                 Some(Ask::EdgePresence { edge, life }) => {
                     if let Some(edge) = self.edges.edges.get_mut(edge as usize).filter(|e| e.life == life) {
-                        edge.presence_whole(Arc::new(snapshot), WaitingMax::of(cx.limits));
+                        edge.presence_whole(Arc::new(snapshot));
                     }
                     self.run(cx, edge);
                 }
@@ -94,25 +99,16 @@ impl Front {
         }
     }
 
-    /// The answer that its connection was held for is here.
-    fn page_came(&mut self, at: SessionRef) {
-        let Some(session) = self.sessions.get(at) else { return };
-        session.pages = session.pages.saturating_sub(1);
-        if session.is_paging() {
-            self.pull_later(at);
-        }
-    }
-
     /// What concerns the channel as a whole, in the order in which the home said it.
     fn stream(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
         let Some(index) = self.edges.find(&channel) else {
-            if let ToEdge::Signal { answer: Some(to), .. } = message {
-                answer_directed(cx, &channel, to, false);
+            if let ToEdge::Signal { directed: Some(directed), .. } = message {
+                answer_directed(cx, &channel, directed, false);
             }
             return;
         };
         let edge = &mut self.edges.edges[index as usize];
-        let waiting_max = WaitingMax::of(cx.limits);
+        let waiting_max = cx.limits.fanout_waiting_max;
         match message {
             ToEdge::Deliver { epoch, publication } => {
                 let taken = edge.deliver(epoch, publication, waiting_max);
@@ -122,33 +118,36 @@ impl Front {
                 }
             }
             ToEdge::Skip { to } => edge.skip(to),
-            ToEdge::Signal { signal, answer: None } => {
+            ToEdge::Signal { signal, directed: None } => {
                 let kept = edge.signal(signal, waiting_max);
                 self.signals_shed += u64::from(!kept);
             }
-            ToEdge::Signal { signal, answer: Some(to) } => {
-                let taken = self.directed(cx, index, &signal);
-                answer_directed(cx, &channel, to, taken);
+            ToEdge::Signal { signal, directed: Some(directed) } => {
+                let taken = self.directed(cx, index, &signal, directed.number);
+                answer_directed(cx, &channel, directed, taken);
             }
             ToEdge::PresenceChange(push) => edge.presence(push, waiting_max),
-            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq, waiting_max),
-            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot, waiting_max),
+            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq),
+            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot),
             ToEdge::Nudge if edge.behind == Behind::No => edge.behind = Behind::Yes,
             _ => {}
         }
         self.run(cx, index);
     }
 
-    /// Fans out what waits on an edge, as far as the slice goes. Where it has been interrupted before, it waits for its turn:
-    /// else each publication of a burst would bring another slice.
+    /// Fans out what waits on an edge, as far as one slice goes.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
-        let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
-        edge.fan_out(&mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
+        let Some(edge) = self.edges.edges.get_mut(index as usize) else { return };
+        let turn = Turn { number: cx.turn, now_ms: cx.now.mono_ms, page_bytes: cx.limits.page_bytes_max };
+        let left = edge.fan_out(&mut self.sessions, cx.effects, cx.limits.fanout_slice, turn);
         let life = edge.life;
         edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, index, life, group));
         self.pulls.extend(self.sessions.left_behind.drain(..));
-        if edge.has_work() {
-            return self.edges.run_later(index);
+        if left == 0 && edge.has_work() {
+            if !self.edges.running.contains(&index) {
+                self.edges.running.push_back(index);
+            }
+            return;
         }
         if edge.behind == Behind::Yes {
             if let Some(at) = edge.at {
@@ -166,16 +165,46 @@ impl Front {
         }
     }
 
+    /// The time of some batches has come.
+    pub(crate) fn tell_batches(&mut self, cx: &mut Cx<'_>) {
+        while let Some((index, life, group)) = self.reminders.next_due(cx.now.mono_ms) {
+            if let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
+                edge.reminded(group, cx.now.mono_ms);
+                self.run(cx, index);
+            }
+        }
+    }
+
     /// When the time of the next batch comes.
     pub(crate) fn next_batch_ms(&self) -> Option<u64> {
         self.reminders.next_ms()
     }
 
+    /// Goes on with one fan-out that was interrupted, one session that catches up, and one command for many sessions. True while there are more.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Some(index) = self.edges.running.pop_front() {
+            self.run(cx, index);
+        }
+        if let Some(at) = self.pulls.pop_front() {
+            self.catch_up(cx, at);
+        }
+        self.work(cx);
+        self.has_more()
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        !self.edges.running.is_empty() || !self.pulls.is_empty() || !self.works.is_empty()
+    }
+
     /// Gives a directed signal to its receiver, if that is subscribed here.
-    fn directed(&mut self, cx: &mut Cx<'_>, edge: u32, signal: &Arc<SignalPush>) -> bool {
+    fn directed(&mut self, cx: &mut Cx<'_>, edge: u32, signal: &Arc<SignalPush>, number: u64) -> bool {
         let client = signal.signal.to.and_then(|client| self.sessions.by_client.get(&client).copied());
         let Some(index) = client else { return false };
+        let shards = self.edges.shards().count();
         let session = &mut self.sessions.slab[index as usize];
+        if session.has_had_directed(&signal.signal.channel, number) && !planted(Planted::DirectedTwice) {
+            return false; // taken on an earlier shard, or passed over there
+        }
         let sub = session.sub_on(edge).map(|slot| &session.subs[slot]);
         if session.conn.is_some() && sub.is_some_and(|sub| !sub.signals) {
             return false; // it asked for none: the sender learns that it has not come
@@ -183,8 +212,10 @@ impl Front {
         let subscribed = sub.is_some_and(Sub::is_told);
         // Away, or back and about to be subscribed again: it is told then.
         let away = match session.conn {
-            None => session.extra.as_ref().is_some_and(|e| e.entered.contains(&signal.signal.channel)),
-            Some(_) => sub.is_some_and(|sub| sub.entered || sub.member.is_some()),
+            None => {
+                session.extra.as_ref().is_some_and(|e| e.entered.iter().any(|e| e.channel == signal.signal.channel))
+            }
+            Some(_) => sub.is_some_and(|sub| sub.entered.is_some() || sub.member.is_some()),
         };
         match session.conn {
             Some(conn) if (subscribed || (away && planted(Planted::SignalBeforeSubscribed))) && !session.full => {
@@ -192,6 +223,9 @@ impl Front {
             }
             _ if subscribed || away => session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits)),
             _ => return false,
+        }
+        if shards > 1 {
+            session.had_directed(&signal.signal.channel, number, cx.limits.subscriptions_max);
         }
         true
     }
@@ -242,7 +276,7 @@ impl Front {
     }
 }
 
-fn answer_directed(cx: &mut Cx<'_>, channel: &ChannelName, to: (crate::ids::ShardId, AskToken), taken: bool) {
-    let (shard, token) = to;
-    cx.out.push_back((shard, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
+fn answer_directed(cx: &mut Cx<'_>, channel: &ChannelName, directed: Directed, taken: bool) {
+    let Directed { asker, token, .. } = directed;
+    cx.out.push_back((asker, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
 }

@@ -365,10 +365,11 @@ impl Front {
     /// Where it has entered, others see what is trusted of it.
     fn inform(&mut self, cx: &mut Cx<'_>, at: SessionRef, proof: &Proof) {
         let Some(session) = self.sessions.get(at) else { return };
-        let client = session.client;
-        let entered: Vec<u32> = session.subs.iter().filter(|sub| sub.entered).map(|sub| sub.edge).collect();
+        let (client, incarnation) = (session.client, session.incarnation);
+        let entered = session.subs.iter().filter(|sub| sub.entered.is_some());
+        let entered: Vec<u32> = entered.map(|sub| sub.edge).collect();
         for edge in entered {
-            let message = ToHome::Inform { client, info: proof.info.clone() };
+            let message = ToHome::Inform { client, incarnation, info: proof.info.clone() };
             self.tell_home(cx, &self.edges.edges[edge as usize].name, message);
         }
     }
@@ -396,7 +397,7 @@ impl Front {
             let edge = self.edges.find(&channel);
             let Some(session) = self.sessions.get(at) else { return };
             if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
-                self.subscribe(cx, at, ReplyTo::Bare, SubOptions::new(channel), false);
+                self.subscribe(cx, at, ReplyTo::Bare, SubOptions::new(channel), None);
             }
         }
     }

@@ -5,20 +5,21 @@
 //! a new life begins with each connection, and an answer for another life is dropped.
 
 use super::ask::Hooked;
-use super::edge::{Audit, Variant};
+use super::edge::{Audit, TurnRoom, Variant};
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
 use crate::hook::{Caller, Question};
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
-use crate::peer::AskToken;
+use crate::peer::{AskToken, Entered};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
 use crate::store::Reader;
-use crate::vocabulary::{Batch, Proof, Publication, SignalPush};
+use crate::vocabulary::{Batch, PresenceEntry, Proof, Publication, SignalPush};
 use crate::watch::{Note, Noted};
+use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -93,12 +94,10 @@ pub(crate) struct Session {
     pub(crate) outstanding: u32,
     /// The outbox is over its mark.
     pub(crate) full: bool,
-    /// The subscription whose page, or whole presence, is on its way: one at a time, so that catching up costs one of them.
+    /// The subscription whose page is on its way: one at a time, so that catching up costs one page.
     pub(crate) pulling: Option<u32>,
-    /// The subscription that had the last of them, and whether that was a page: the next one is another's where there is one.
-    pub(crate) pulled: (u32, bool),
-    /// Commands whose answers are pages or snapshots, and on their way. At most one where the connection is held in time.
-    pub(crate) pages: u32,
+    /// Pages of its subscriptions in this turn.
+    pub(crate) room: TurnRoom,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
@@ -107,8 +106,10 @@ pub(crate) struct Session {
 pub(crate) struct Extra {
     pub(crate) lanes: Lanes,
     pub(crate) mailbox: Mailbox,
+    /// Up to where it has had the signals for it alone, by channel: it comes along to other shards, where later copies find it.
+    pub(crate) directed: Vec<(ChannelName, u64)>,
     /// Channels whose presence outlives the connection by the grace.
-    pub(crate) entered: Vec<ChannelName>,
+    pub(crate) entered: Vec<Entered>,
     /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over cuts too.
     pub(crate) granted: Vec<ChannelName>,
     /// (rule's pattern, window's start, count) of rate limits.
@@ -134,7 +135,8 @@ pub(crate) struct Sub {
     pub(crate) member: Option<u32>,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
-    pub(crate) entered: bool,
+    /// Its entry in the presence, where it has entered.
+    pub(crate) entered: Option<Arc<PresenceEntry>>,
     /// The top when it was answered: up to here, what follows is its recovery.
     pub(crate) recover_to: Position,
     /// Its answer waits for those of the same `subscribe`: nothing is told before them.
@@ -182,17 +184,6 @@ impl Sub {
 }
 
 impl Session {
-    /// Its outstanding commands as a measure of when it is not read. While a page is on its way as an answer no other may be
-    /// asked for: answers of other shards come however much waits by then.
-    pub(crate) fn load(&self) -> u32 {
-        if self.pages > 0 { u32::MAX } else { self.outstanding }
-    }
-
-    /// A command waits until there is room for its page.
-    pub(crate) fn is_paging(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.lanes.is_any_paging())
-    }
-
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_with(Box::default)
     }
@@ -241,6 +232,22 @@ impl Session {
         }
     }
 
+    /// True where it has had this signal for it alone, or a later one.
+    pub(crate) fn has_had_directed(&self, channel: &ChannelName, number: u64) -> bool {
+        let directed = self.extra.as_ref().map_or(&[][..], |extra| &extra.directed);
+        directed.iter().any(|(of, had)| of == channel && *had >= number)
+    }
+
+    /// Remembers how far it has come, for at most `max` channels: the one whose signals are the longest ago is forgotten.
+    pub(crate) fn had_directed(&mut self, channel: &ChannelName, number: u64, max: usize) {
+        let directed = &mut self.extra().directed;
+        directed.retain(|(of, _)| of != channel);
+        if directed.len() >= max {
+            directed.remove(0);
+        }
+        directed.push((channel.clone(), number));
+    }
+
     /// What was proven of it besides its user.
     pub(crate) fn proof(&self) -> Proof {
         self.identity().map(|identity| identity.proof.clone()).unwrap_or_default()
@@ -253,6 +260,13 @@ impl Session {
 
     pub(crate) fn from(&self) -> crate::vocabulary::From {
         crate::vocabulary::From { client: Some(self.client), user: self.user().cloned() }
+    }
+
+    /// Its entry in a presence, as what is known of it now.
+    pub(crate) fn presence_entry(&self, data: Bytes, person: Option<Box<str>>) -> PresenceEntry {
+        let info = self.identity().and_then(|identity| identity.proof.info.clone());
+        let person = person.filter(|_| self.user().is_none());
+        PresenceEntry { client: self.client, user: self.user().cloned(), info, data, person }
     }
 
     pub(crate) fn note(&self, what: Noted) -> Note {
@@ -318,8 +332,7 @@ impl Sessions {
             outstanding: 0,
             full: false,
             pulling: None,
-            pulled: (0, false),
-            pages: 0,
+            room: TurnRoom::default(),
             extra: None,
         }) as u32;
         self.by_client.insert(client, index);

@@ -4,7 +4,7 @@
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::app::ended_by_app;
-use super::ask::{Ask, Asks, Hooked, ReplyTo};
+use super::ask::{Ask, Hooked, ReplyTo};
 use super::batch;
 use super::edge::Member;
 use super::lane::Waiting;
@@ -15,23 +15,23 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
 use crate::ids::{Epoch, Position, UserId};
 use crate::name::ChannelName;
-use crate::peer::{Start, ToHome, Want};
+use crate::peer::{Entered, Start, ToHome, Want};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::shard::Timer;
-use crate::slice::Slice;
-use crate::vocabulary::{Push, ReplyBody, SubOptions, Subscribed, start_of};
+use crate::vocabulary::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
+use std::sync::Arc;
 
 impl Front {
-    /// `goes_on`: the client had entered the channel on an earlier connection, and still has.
+    /// `goes_on`: the entry of a client that had entered the channel on an earlier connection, and still has.
     pub(super) fn subscribe(
         &mut self,
         cx: &mut Cx<'_>,
         at: SessionRef,
         reply: ReplyTo,
         options: SubOptions,
-        goes_on: bool,
+        goes_on: Option<Arc<PresenceEntry>>,
     ) {
         self.begin(cx, at);
         // The application's own does not wait for what it is asked about a publication: its handler may be the one who asks.
@@ -47,7 +47,7 @@ impl Front {
         let by = match self.try_subscribe(cx, at, &options, by_app) {
             Ok(by) => by,
             Err(error) => {
-                if goes_on {
+                if goes_on.is_some() {
                     self.leave_presence(cx, at, &options.channel);
                 }
                 return self.finish(cx, at, reply, ReplyBody::Error(error));
@@ -249,12 +249,7 @@ impl Front {
         let Some(session) = self.sessions.get(at) else { return };
         // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
-        let has_room = |asks: &mut Asks, slice: &mut Slice| match &reply {
-            // Those of several are told together: one page of them all.
-            ReplyTo::Gathered { gather, .. } => asks.take_bytes(*gather, bytes, cx.limits.page_bytes_max),
-            _ => slice.take_bytes(bytes),
-        };
-        if bytes > 0 && (session.full || !has_room(&mut self.asks, cx.slice)) {
+        if bytes > 0 && (session.full || !session.room.take(cx.turn, bytes, cx.limits.page_bytes_max)) {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
@@ -351,7 +346,7 @@ impl Front {
             match waiting {
                 Waiting::Subscribe(options, reply) => {
                     session.outstanding = session.outstanding.saturating_sub(1); // `subscribe` counts it again
-                    self.subscribe(cx, at, reply, options, false);
+                    self.subscribe(cx, at, reply, options, None);
                 }
                 Waiting::Command(command, reply) => self.channel_command(cx, at, reply, command),
             }
@@ -392,14 +387,13 @@ impl Front {
 
     pub(super) fn leave_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
         if let Some(session) = self.sessions.get(at) {
-            let client = session.client;
-            self.tell_home(cx, channel, ToHome::Leave { token: None, client });
+            let (client, incarnation) = (session.client, session.incarnation);
+            self.tell_home(cx, channel, ToHome::Leave { token: None, incarnation, client });
         }
     }
 
     /// Takes a subscription off its session and edge. True where the session had entered the channel.
     pub(super) fn take_sub(&mut self, cx: &mut Cx<'_>, session: u32, slot: usize) -> bool {
-        cx.slice.spend(1);
         let entry = &mut self.sessions.slab[session as usize];
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
@@ -413,7 +407,7 @@ impl Front {
             }
         }
         if let Some(extra) = entry.extra.as_mut() {
-            let away = entry.conn.is_none() && sub.entered;
+            let away = entry.conn.is_none() && sub.entered.is_some();
             extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
@@ -428,7 +422,7 @@ impl Front {
         }
         self.linger(cx, sub.edge);
         self.recount(cx, sub.edge);
-        sub.entered
+        sub.entered.is_some()
     }
 
     /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens until then.
@@ -438,10 +432,24 @@ impl Front {
             return;
         }
         edge.recounted = true;
-        if self.edges.recounts.is_empty() && !self.recounting {
+        if self.edges.recounts.is_empty() {
             cx.wheel.add(cx.now.mono_ms, Timer::Members); // at the wheel's next tick
         }
-        self.edges.recounts.push_back((index, edge.life));
+        self.edges.recounts.push((index, edge.life));
+    }
+
+    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects the last.
+    pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
+        for (index, life) in std::mem::take(&mut self.edges.recounts) {
+            let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) else {
+                continue;
+            };
+            edge.recounted = false;
+            let (members, name) = (edge.count(), edge.name.clone());
+            if std::mem::replace(&mut edge.told, members) != members && !planted(Planted::MembersUntold) {
+                self.tell_home(cx, &name, ToHome::Members(members));
+            }
+        }
     }
 
     /// Starts the clock of an edge that nobody uses.
@@ -463,22 +471,41 @@ impl Front {
         }
     }
 
+    /// The rules have changed: subscriptions that would be refused now are ended.
+    pub(crate) fn rejudge(&mut self, cx: &mut Cx<'_>) {
+        let before = self.sessions.subscriptions;
+        let sessions: Vec<u32> = self.sessions.slab.iter().map(|(index, _)| index as u32).collect();
+        for index in sessions {
+            let at = self.sessions.reference(index);
+            let mut slot = 0;
+            while let Some(sub) = self.sessions.slab[index as usize].subs.get(slot) {
+                // One that is not answered yet is judged again with its answer.
+                if !sub.is_told() || !self.judge_again(cx, at, slot) {
+                    slot += 1;
+                }
+            }
+            self.judge_presence(cx, at);
+        }
+        let ended = before - self.sessions.subscriptions;
+        self.note(cx, None, Noted::Reloaded { rules: cx.rules.iter().len(), ended });
+    }
+
     /// Ends the presence of a session where it may not enter any more, also while it is away.
-    pub(super) fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+    fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         let user = session.user().cloned();
-        let may_enter = |channel: &ChannelName| may_be_present(cx, channel, user.as_ref());
+        let may_enter = |channel: &ChannelName| may_enter(cx, channel, user.as_ref());
         let mut ended = Vec::new();
-        for sub in session.subs.iter_mut().filter(|sub| sub.entered) {
+        for sub in session.subs.iter_mut().filter(|sub| sub.entered.is_some()) {
             let channel = &self.edges.edges[sub.edge as usize].name;
             if !may_enter(channel) {
-                sub.entered = false;
+                sub.entered = None;
                 ended.push(channel.clone());
             }
         }
         if let Some(extra) = session.extra.as_mut() {
             let Extra { entered, mailbox, .. } = &mut **extra;
-            entered.retain(|channel| {
+            entered.retain(|Entered { channel, .. }| {
                 let stays = may_enter(channel);
                 if !stays {
                     mailbox.forget(channel, false);
@@ -504,10 +531,22 @@ impl Front {
             }
         }
     }
+
+    /// Every connection is told that the server stops, and when to come back.
+    pub(crate) fn tell_all(&mut self, cx: &mut Cx<'_>, mut push: impl FnMut(&mut Cx<'_>) -> Push) {
+        for (index, conn) in self.conns.iter().enumerate().filter(|(_, c)| c.open) {
+            let id = crate::ids::ConnId { index: index as u32, generation: conn.generation };
+            let wire = conn.wire;
+            let push = push(cx);
+            let start = cx.effects.mark();
+            cx.effects.recipient(id);
+            cx.effects.push_from(start, push, wire);
+        }
+    }
 }
 
-/// Whether the rules let this user be in the presence of a channel.
-pub(super) fn may_be_present(cx: &Cx<'_>, channel: &ChannelName, user: Option<&UserId>) -> bool {
+/// Whether a session of this user may stand in the presence of a channel.
+pub(super) fn may_enter(cx: &Cx<'_>, channel: &ChannelName, user: Option<&UserId>) -> bool {
     match cx.rules.verdict(channel, Action::Enter, user) {
         Ok(Verdict::Allowed(rule) | Verdict::IfSubscribed(rule)) => rule.presence != PresenceMode::Off,
         Ok(Verdict::AskHook(_)) | Err(_) => false,

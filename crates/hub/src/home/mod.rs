@@ -4,6 +4,7 @@
 //! the order that edges rely on: an answer that tells a place stands in the same stream as the deliveries after it. A home
 //! attaches to the store at its first use and detaches after a while without interest, presence or open questions.
 
+mod left;
 mod links;
 mod list;
 mod presence;
@@ -18,11 +19,11 @@ use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::shard::{Now, Timer};
-use crate::slice::Slice;
 use crate::store::{Answer, Entry, Op, Page, Rest, Store};
 use crate::vocabulary::{Publication, start_of};
 use crate::watch::HomeCounts;
 use crate::wheel::Wheel;
+use left::Left;
 use links::Links;
 use presence::Presence;
 use read::Scan;
@@ -34,8 +35,6 @@ use std::sync::Arc;
 /// What a home needs of the shard around it.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
-    /// What this input may still make of work for many.
-    pub(crate) slice: &'a mut Slice,
     pub(crate) rules: &'a Rules,
     pub(crate) limits: &'a Limits,
     pub(crate) store: &'a mut dyn Store,
@@ -55,13 +54,12 @@ pub(crate) struct Homes {
     next_op: u64,
     /// Reads that go on in later turns: (home, its life, for what). As many as there are commands without an answer.
     scans: VecDeque<(u32, u32, What)>,
+    /// Numbers signals for one client.
+    next_signal: u64,
     links: Links,
+    left: Left,
     /// Tells one life of a slab place from the next in timers.
     next_life: u32,
-    /// The next home that follows the new rules, while a reload is under way.
-    reloading: Option<usize>,
-    /// Shards whose links have room, and that are still being told so.
-    nudging: VecDeque<ShardId>,
     pub(crate) counts: HomeCounts,
 }
 
@@ -152,7 +150,7 @@ enum What {
 }
 
 impl Homes {
-    pub(crate) fn new(shards: usize, hash: Keyed) -> Self {
+    pub(crate) fn new(shards: usize, hash: Keyed, limits: &Limits) -> Self {
         Homes {
             names: HashMap::with_hasher(hash),
             in_order: BTreeMap::new(),
@@ -160,10 +158,11 @@ impl Homes {
             ops: HashMap::with_hasher(hash),
             next_op: 0,
             scans: VecDeque::new(),
+            next_signal: 0,
             links: Links::new(shards),
+            // A shard alone hears all that is said of a session in its order.
+            left: Left::new(hash, if shards > 1 { limits.presence_left_max } else { 0 }),
             next_life: 0,
-            reloading: None,
-            nudging: VecDeque::new(),
             counts: HomeCounts::default(),
         }
     }
@@ -172,12 +171,22 @@ impl Homes {
         self.homes.len()
     }
 
+    /// Called about once a second.
+    pub(crate) fn tidy(&mut self, now: Now) {
+        self.left.tidy(now.mono_ms);
+    }
+
     /// An edge says something about a channel that lives here.
     pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, from: ShardId, name: ChannelName, message: ToHome) {
         let index = match self.names.get(&name) {
             Some(&index) => index,
-            // Nothing that was never used needs a home to be left.
-            None if message.is_of_no_use_to_a_new_home() => return,
+            // A release for an unknown channel needs no home. A leave may have overtaken the entering that it ends.
+            None if message.is_of_no_use_to_a_new_home() => {
+                if let ToHome::Leave { client, incarnation, .. } = message {
+                    self.remember_left(cx.now, &name, client, incarnation);
+                }
+                return;
+            }
             None => self.create(cx, name),
         };
         match &mut self.homes[index as usize].state {
@@ -207,44 +216,14 @@ impl Homes {
         index
     }
 
-    /// The rules have changed: what is kept follows, in slices. A second reload begins anew.
+    /// The rules have changed: what is kept follows.
     pub(crate) fn reload(&mut self, cx: &mut Cx<'_>) {
-        self.reloading = Some(0);
-        self.reload_on(cx);
-    }
-
-    fn reload_on(&mut self, cx: &mut Cx<'_>) {
-        let Some(mut next) = self.reloading.take() else { return };
-        while next < self.homes.capacity() {
-            if cx.slice.is_spent() && !planted(Planted::ReloadAtOnce) {
-                self.reloading = Some(next);
-                return;
-            }
-            cx.slice.spend(1);
-            if let Some(home) = self.homes.get_mut(next) {
-                let retain = cx.rules.of(&home.name).map(|rule| rule.history);
-                home.retain = retain.unwrap_or(Retain { count: 0, bytes: 0, ttl_ms: 0 });
-                self.presence_reloaded(cx, next as u32);
-            }
-            next += 1;
+        let all: Vec<u32> = self.homes.iter().map(|(index, _)| index as u32).collect();
+        for index in all {
+            let home = &mut self.homes[index as usize];
+            home.retain = cx.rules.of(&home.name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
+            self.presence_reloaded(cx, index);
         }
-    }
-
-    /// True where something waits for its next slice.
-    pub(crate) fn has_more(&self) -> bool {
-        self.reloading.is_some() || !self.nudging.is_empty() || !self.scans.is_empty()
-    }
-
-    /// Goes on with what was interrupted.
-    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
-        let share = cx.slice.share(1 + usize::from(self.reloading.is_some()));
-        cx.slice.begin(share);
-        self.reload_on(cx);
-        cx.slice.begin(share);
-        if let Some(shard) = self.nudging.pop_front() {
-            self.nudge(cx, shard);
-        }
-        self.scan_on(cx);
     }
 
     fn live(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
@@ -261,22 +240,28 @@ impl Homes {
             }
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
+                if home.interests.iter().all(|i| i.shard != from) {
+                    self.links.forget(from, index, home.life);
+                }
                 self.linger(cx, index);
             }
             ToHome::Publish { token, entry } => self.append(cx, index, from, token, entry),
             ToHome::Signal { token, signal } => self.signal(cx, index, from, token, signal),
-            ToHome::Enter { token, entry } => {
-                let result = self.enter(cx, index, entry);
-                self.answer(cx, index, from, ToEdge::Done { token, result });
+            ToHome::Enter { token, entry, incarnation } => {
+                let result = self.enter(cx, index, entry, incarnation);
+                if let Some(token) = token {
+                    self.answer(cx, index, from, ToEdge::Done { token, result });
+                }
+                self.linger(cx, index);
             }
-            ToHome::Leave { token, client } => {
-                self.leave(cx, index, client);
+            ToHome::Leave { token, client, incarnation } => {
+                self.leave(cx, index, client, incarnation);
                 if let Some(token) = token {
                     self.answer(cx, index, from, ToEdge::Done { token, result: Ok(()) });
                 }
                 self.linger(cx, index);
             }
-            ToHome::Inform { client, info } => self.inform(cx, index, client, info),
+            ToHome::Inform { client, incarnation, info } => self.inform(cx, index, client, incarnation, info),
             ToHome::Presence { token } => {
                 let snapshot = home.snapshot(cx);
                 self.answer(cx, index, from, ToEdge::Presence { token, snapshot });
@@ -597,21 +582,8 @@ impl Homes {
     /// A shard has taken in so many bytes: those who waited for room are told to pull.
     pub(crate) fn acknowledged(&mut self, cx: &mut Cx<'_>, from: ShardId, bytes: usize) {
         self.links.acknowledged(from, bytes);
-        self.nudge(cx, from);
-    }
-
-    /// Tells the channels of a shard whose link has room to pull, as far as the slice goes. One that has no interest any more,
-    /// or waits twice, is passed over.
-    fn nudge(&mut self, cx: &mut Cx<'_>, from: ShardId) {
         while self.links.has_room(from, cx.limits.link_bytes_max) {
-            if cx.slice.is_spent() && self.links.is_any_waiting(from) {
-                if !self.nudging.contains(&from) {
-                    self.nudging.push_back(from);
-                }
-                return;
-            }
             let Some((index, life)) = self.links.next_waiting(from) else { break };
-            cx.slice.spend(1);
             let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { continue };
             let behind = home.interests.iter().any(|i| i.shard == from && i.behind);
             if behind && !planted(Planted::NudgeForgotten) {

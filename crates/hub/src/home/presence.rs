@@ -1,13 +1,18 @@
 //! Who has entered a channel. Every change has the next `seq`; beyond a size only the count is told, once a second.
+//!
+//! What a session says from one shard arrives in order; from one shard and from the next in any order. So an entry carries the
+//! incarnation that it is of, and what an earlier incarnation says neither ends it nor changes it nor brings it back.
 
 use super::{Cx, Home, Homes};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ShardId};
 use crate::limits::Limits;
-use crate::peer::{AskToken, ToEdge};
+use crate::name::ChannelName;
+use crate::peer::{AskToken, Directed, ToEdge};
+use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::PresenceMode;
-use crate::shard::Timer;
+use crate::shard::{Now, Timer};
 use crate::vocabulary::{PresenceEntry, PresenceKind, PresencePush, PresenceSnapshot, SignalPush};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -21,8 +26,7 @@ const PAGES_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Presence {
     seq: u64,
-    /// By client, with the `seq` of its join: snapshots list the longest present first.
-    entries: HashMap<ClientId, (u64, Arc<PresenceEntry>), Keyed>,
+    entries: HashMap<ClientId, Present, Keyed>,
     /// What the entries take where they are told.
     bytes: usize,
     /// The count was told in place of names; names come back with a whole snapshot.
@@ -30,8 +34,23 @@ pub(super) struct Presence {
     count_due: bool,
 }
 
+#[derive(Debug, Clone)]
+struct Present {
+    /// The `seq` of its join: snapshots list the longest present first.
+    joined: u64,
+    /// The incarnation of its session that has said so last.
+    incarnation: u32,
+    entry: Arc<PresenceEntry>,
+}
+
 impl Homes {
-    pub(super) fn enter(&mut self, cx: &mut Cx<'_>, index: u32, entry: Arc<PresenceEntry>) -> Result<(), Error> {
+    pub(super) fn enter(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        entry: Arc<PresenceEntry>,
+        incarnation: u32,
+    ) -> Result<(), Error> {
         let hash = *self.names.hasher();
         let home = &mut self.homes[index as usize];
         if home.mode(cx) == PresenceMode::Off {
@@ -39,31 +58,53 @@ impl Homes {
             let message = format!("the rule {rule:?} says presence = false");
             return Err(Error::new(ErrorCode::Denied, message).on(&home.name).by_rule(rule).by_option("presence"));
         }
+        if self.left.is_over(&home.name, entry.client, incarnation) && !planted(Planted::LeaveOvertakenByEnter) {
+            return Ok(()); // its session has moved and left since
+        }
         let presence = home.presence.get_or_insert_with(|| {
             let entries = HashMap::with_hasher(hash);
             Box::new(Presence { seq: 0, entries, bytes: 0, counting: false, count_due: false })
         });
-        let kind = match presence.entries.get(&entry.client) {
-            Some((_, old)) if **old == *entry => return Ok(()), // entered again after a short cut: nobody need hear of it
-            Some(_) => PresenceKind::Update,
-            None => PresenceKind::Join,
+        let next_seq = presence.seq + 1;
+        let kind = match presence.entries.get_mut(&entry.client) {
+            Some(old) if old.incarnation > incarnation => return Ok(()), // its session has moved and said so itself
+            Some(old) => {
+                old.incarnation = incarnation;
+                if *old.entry == *entry {
+                    return Ok(()); // entered again after a short cut: nobody need hear of it
+                }
+                presence.bytes -= old.entry.cost();
+                old.entry = entry.clone();
+                PresenceKind::Update
+            }
+            None => {
+                let present = Present { joined: next_seq, incarnation, entry: entry.clone() };
+                presence.entries.insert(entry.client, present);
+                PresenceKind::Join
+            }
         };
-        presence.seq += 1;
-        let joined = presence.entries.get(&entry.client).map_or(presence.seq, |(joined, _)| *joined);
+        presence.seq = next_seq;
         presence.bytes += entry.cost();
-        if let Some((_, old)) = presence.entries.insert(entry.client, (joined, entry.clone())) {
-            presence.bytes -= old.cost();
-        }
         self.presence_changed(cx, index, kind, entry);
         Ok(())
     }
 
     /// What is trusted of a client has changed.
-    pub(super) fn inform(&mut self, cx: &mut Cx<'_>, index: u32, client: ClientId, info: Option<Bytes>) {
+    pub(super) fn inform(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        client: ClientId,
+        incarnation: u32,
+        info: Option<Bytes>,
+    ) {
         let Some(presence) = &mut self.homes[index as usize].presence else { return };
-        let Some((_, entry)) = presence.entries.get_mut(&client).filter(|(_, entry)| entry.info != info) else {
+        let Some(present) = presence.entries.get_mut(&client) else { return };
+        if present.incarnation > incarnation || present.entry.info == info {
             return;
-        };
+        }
+        present.incarnation = incarnation;
+        let entry = &mut present.entry;
         presence.bytes -= entry.cost();
         *entry = Arc::new(PresenceEntry { info, ..(**entry).clone() });
         presence.bytes += entry.cost();
@@ -72,26 +113,48 @@ impl Homes {
         self.presence_changed(cx, index, PresenceKind::Update, entry);
     }
 
-    /// The rules have changed. Where presence is switched off each shard ends that of its sessions as it judges them, so that
-    /// a session and its home never differ, however soon the rules change again.
+    /// The rules have changed. Where presence is switched off nobody is present any more, and whoever listens is told so.
     pub(super) fn presence_reloaded(&mut self, cx: &mut Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         let (mode, life) = (home.mode(cx), home.life);
         let Some(presence) = &mut home.presence else { return };
-        if mode != PresenceMode::Off && presence.counting == (mode == PresenceMode::Full) && !presence.count_due {
+        if mode == PresenceMode::Off {
+            if presence.is_empty() {
+                return;
+            }
+            presence.entries.clear();
+            presence.bytes = 0;
+            presence.seq += 1;
+            let snapshot = Arc::new(home.snapshot(cx));
+            self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
+            self.linger(cx, index);
+        } else if presence.counting == (mode == PresenceMode::Full) && !presence.count_due {
             // From names to numbers, or back.
             (presence.counting, presence.count_due) = (true, true);
             cx.wheel.add(cx.now.mono_ms + COUNT_MS, Timer::PresenceCount { home: index, life });
         }
     }
 
-    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, index: u32, client: ClientId) {
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, index: u32, client: ClientId, incarnation: u32) {
+        let name = self.homes[index as usize].name.clone();
+        self.remember_left(cx.now, &name, client, incarnation);
         let home = &mut self.homes[index as usize];
         let Some(presence) = &mut home.presence else { return };
-        let Some((_, entry)) = presence.entries.remove(&client) else { return };
+        let is_later = |present: &Present| present.incarnation > incarnation && !planted(Planted::LateLeave);
+        if presence.entries.get(&client).is_none_or(is_later) {
+            return;
+        }
+        let Some(Present { entry, .. }) = presence.entries.remove(&client) else { return };
         presence.bytes -= entry.cost();
         presence.seq += 1;
         self.presence_changed(cx, index, PresenceKind::Leave, entry);
+    }
+
+    /// What an earlier shard of this session has said of it may still be on its way.
+    pub(super) fn remember_left(&mut self, now: Now, channel: &ChannelName, client: ClientId, incarnation: u32) {
+        if incarnation > 0 {
+            self.left.left(now.mono_ms, channel, client, incarnation);
+        }
     }
 
     fn presence_changed(&mut self, cx: &mut Cx<'_>, index: u32, kind: PresenceKind, entry: Arc<PresenceEntry>) {
@@ -99,14 +162,6 @@ impl Homes {
         let mode = home.mode(cx);
         let (life, channel) = (home.life, home.name.clone());
         let Some(presence) = &mut home.presence else { return };
-        if mode == PresenceMode::Off {
-            // Switched off: the last one who leaves makes it empty, and nobody is told of the others.
-            if presence.is_empty() {
-                let snapshot = Arc::new(home.snapshot(cx));
-                self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
-            }
-            return;
-        }
         let names = mode == PresenceMode::Full && presence.is_told_by_names(cx.limits);
         if names && !presence.counting {
             let still_there = kind == PresenceKind::Leave && presence.has(entry.person());
@@ -127,9 +182,6 @@ impl Homes {
         let mode = home.mode(cx);
         let Some(presence) = &mut home.presence else { return };
         presence.count_due = false;
-        if mode == PresenceMode::Off {
-            return;
-        }
         let (count, seq) = (presence.entries.len() as u64, presence.seq);
         if mode == PresenceMode::Full && presence.is_told_by_names(cx.limits) {
             presence.counting = false;
@@ -154,13 +206,15 @@ impl Homes {
         let signal = Arc::new(signal);
         if signal.signal.to.is_none() {
             self.answer(cx, index, from, ToEdge::Done { token, result: Ok(()) });
-            self.tell_interested(cx, index, |_| ToEdge::Signal { signal: signal.clone(), answer: None });
+            self.tell_interested(cx, index, |_| ToEdge::Signal { signal: signal.clone(), directed: None });
         } else {
             // Directed: each edge says whether it has the receiver, so that one who left is an error and not silence.
             let shards: Vec<ShardId> = self.homes[index as usize].interests.iter().map(|i| i.shard).collect();
             self.answer(cx, index, from, ToEdge::SignalSent { token, expected: shards.len() as u32 });
+            self.next_signal += 1;
+            let directed = Some(Directed { asker: from, token, number: self.next_signal });
             for shard in shards {
-                self.answer(cx, index, shard, ToEdge::Signal { signal: signal.clone(), answer: Some((from, token)) });
+                self.answer(cx, index, shard, ToEdge::Signal { signal: signal.clone(), directed });
             }
         }
         self.linger(cx, index);
@@ -171,7 +225,7 @@ impl Presence {
     /// True where somebody is here by any entry. A walk over all of them, which are few where changes are told by names: a
     /// table would cost every member of every channel, and leaving is rare.
     fn has(&self, person: Option<&str>) -> bool {
-        person.is_some() && self.entries.values().any(|(_, entry)| entry.person() == person)
+        person.is_some() && self.entries.values().any(|present| present.entry.person() == person)
     }
 
     /// Few enough, and small enough, for everybody who asks to be told of each.
@@ -201,8 +255,8 @@ impl Home {
         let named = count == 0 || (self.mode(cx) == PresenceMode::Full && presence.is_told_by_names(cx.limits));
         let entries = named.then(|| {
             let mut entries: Vec<_> = presence.entries.values().cloned().collect();
-            entries.sort_unstable_by_key(|(joined, _)| *joined);
-            entries.into_iter().map(|(_, entry)| entry).collect()
+            entries.sort_unstable_by_key(|present| present.joined);
+            entries.into_iter().map(|present| present.entry).collect()
         });
         PresenceSnapshot { seq: presence.seq, count: count as u64, entries }
     }

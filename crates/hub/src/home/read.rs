@@ -228,11 +228,15 @@ impl Homes {
     }
 
     /// Goes on with one scan that was interrupted.
-    pub(super) fn scan_on(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
         let Some((index, life, what)) = self.scans.pop_front() else { return };
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         home.pending -= 1;
         self.read(cx, index, what, false);
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        !self.scans.is_empty()
     }
 
     /// The first page after a subscriber's place has been read.

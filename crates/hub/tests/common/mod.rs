@@ -65,8 +65,6 @@ pub struct Net {
     pub notes: Vec<Note>,
     /// What the application was answered, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
-    /// The most that one input has led to: effects, and receivers of pushes.
-    pub most: usize,
     next_token: u64,
 }
 
@@ -158,7 +156,6 @@ impl Net {
             notices: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
-            most: 0,
             next_token: 0,
             limits,
         }
@@ -351,6 +348,28 @@ impl Net {
         self.input(shard, Input::Peer { from, message });
     }
 
+    /// Carries all that is on its way from one shard to another, with what is said in consequence. Everything else waits.
+    pub fn carry_from(&mut self, from: usize, to: usize) {
+        let is_between =
+            |(shard, sender, _): &(usize, ShardId, PeerMessage)| *shard == to && usize::from(sender.0) == from;
+        while let Some(place) = self.inbox.iter().position(is_between) {
+            self.carry(place);
+        }
+    }
+
+    /// A channel that lives on this shard.
+    pub fn channel_of(&mut self, shard: usize) -> String {
+        let peer = self.connect(shard);
+        let name = (0..100).map(|n| format!("chat:{n}")).find(|name| {
+            let before = self.inbox.len();
+            self.send_only(peer, Command::Presence { channel: channel(name) });
+            let is_here = self.inbox.len() == before;
+            self.settle();
+            is_here
+        });
+        name.expect("one of a hundred channels lives there")
+    }
+
     /// Carries messages between shards and goes on with fan-outs until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
@@ -377,7 +396,7 @@ impl Net {
         !self.peers[peer].outbox.is_empty()
     }
 
-    pub fn drain(&mut self, peer: usize) -> bool {
+    fn drain(&mut self, peer: usize) -> bool {
         let outbox_max = self.limits.outbox_bytes_max;
         let Peer { shard, conn, ref mut outbox, .. } = self.peers[peer];
         let bytes = outbox.bytes();
@@ -395,11 +414,6 @@ impl Net {
             effects.clear();
             self.shards[shard].handle(self.now, input, &mut effects);
             let mut list = effects.take_list();
-            let receivers = |effect: &Effect| match effect {
-                Effect::Push { to, .. } => effects.recipients(*to).len(),
-                _ => 1,
-            };
-            self.most = self.most.max(list.iter().map(receivers).sum());
             for effect in list.drain(..) {
                 self.effect(shard, effect, &effects, &mut inputs);
             }
@@ -419,20 +433,12 @@ impl Net {
                         Push::Messages { publications, .. } => {
                             publications.iter().map(|p| p.data.bytes().len() + 60).sum()
                         }
-                        Push::PresenceSnapshot { snapshot, .. } => 60 + snapshot.cost(),
                         _ => 60,
                     };
                     self.tell(conn, Told::Push(push.clone()), bytes, inputs);
                 }
             }
-            Effect::Reply { conn, reply } => {
-                let bytes = match &reply.body {
-                    ReplyBody::History(history) => history.publications.iter().map(|p| p.cost()).sum(),
-                    ReplyBody::Presence { snapshot, .. } => snapshot.cost(),
-                    _ => 0,
-                };
-                self.tell(conn, Told::Reply(reply), 100 + bytes, inputs);
-            }
+            Effect::Reply { conn, reply } => self.tell(conn, Told::Reply(reply), 100, inputs),
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),

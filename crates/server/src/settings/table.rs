@@ -121,14 +121,9 @@ settings! {
         "Bytes on the way from one shard to another before the receiver pulls instead.";
     "limits.fanout_waiting_max":
         Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_waiting_max) },
-        "What one channel has waiting for a fan-out in progress, on each shard: beyond it publications are pulled instead, signals are \
-         shed, and presence is told as a whole later.";
-    "limits.fanout_waiting_bytes_max":
-        Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.fanout_waiting_bytes_max },
-        "The bytes of that.";
+        "Publications of one channel that wait for a fan-out in progress before they are pulled instead.";
     "limits.fanout_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
-        "Steps of work for many before others have their turn: receivers of one fan-out, subscriptions that a reload judges, \
-         connections that a drain tells, timers that fall due together.";
+        "Receivers of one fan-out before the next channel has its turn.";
     "limits.signals_waiting_max":
         Kind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
         "Signals to one client that are kept while it is away or slow; the oldest goes first.";
@@ -146,6 +141,9 @@ settings! {
         "Entries of one channel's presence; with more only their number is told.";
     "limits.presence_bytes_max": Kind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.limits.presence_bytes_max },
         "The data of one presence entry.";
+    "limits.presence_left_max":
+        Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_left_max) },
+        "Sessions that moved between shards and left a channel which a shard remembers for half a minute.";
     "limits.metadata_ttl":
         Kind::Time { min: 60_000, max: 31_536_000_000, at: Millis::U64(|s| &mut s.config.limits.metadata_ttl_ms) },
         "How long a channel's epoch and last place outlive its use, so that a quiet channel is recovered and not lost.";

@@ -1,0 +1,109 @@
+//! Who has left a channel lately: an earlier shard of the session may still say that it enters.
+//!
+//! A session that changes shards can leave from the new one before a home has heard what the old one said. The home remembers
+//! the incarnation that left for a time that is long beside what a message takes between shards, and takes nothing of an earlier
+//! one. Only sessions that had an earlier connection are remembered, only where there are several shards, and at most `max` leaves:
+//! beyond that the oldest are forgotten. With a bound of 0 nothing is remembered.
+
+use crate::ids::ClientId;
+use crate::name::ChannelName;
+use crate::rng::Keyed;
+use std::collections::{HashMap, VecDeque};
+
+/// How long a leave is remembered.
+const REMEMBER_MS: u64 = 30_000;
+
+#[derive(Debug)]
+pub(super) struct Left {
+    of: HashMap<(ClientId, ChannelName), Leave, Keyed>,
+    order: VecDeque<(u64, (ClientId, ChannelName))>,
+    max: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leave {
+    incarnation: u32,
+    left_ms: u64,
+}
+
+impl Left {
+    pub(super) fn new(hash: Keyed, max: usize) -> Self {
+        Left { of: HashMap::with_hasher(hash), order: VecDeque::new(), max }
+    }
+
+    /// A client has left.
+    pub(super) fn left(&mut self, now_ms: u64, channel: &ChannelName, client: ClientId, incarnation: u32) {
+        if self.max == 0 {
+            return;
+        }
+        let who = (client, channel.clone());
+        let leave = self.of.entry(who.clone()).or_insert(Leave { incarnation, left_ms: now_ms });
+        leave.incarnation = leave.incarnation.max(incarnation);
+        leave.left_ms = now_ms;
+        self.order.push_back((now_ms, who));
+        while self.order.len() > self.max {
+            self.forget_oldest();
+        }
+    }
+
+    /// True where a later incarnation of the client than this one has left.
+    pub(super) fn is_over(&self, channel: &ChannelName, client: ClientId, incarnation: u32) -> bool {
+        !self.of.is_empty()
+            && self.of.get(&(client, channel.clone())).is_some_and(|leave| leave.incarnation > incarnation)
+    }
+
+    /// Forgets who left long ago.
+    pub(super) fn tidy(&mut self, now_ms: u64) {
+        while self.order.front().is_some_and(|(left_ms, _)| left_ms + REMEMBER_MS <= now_ms) {
+            self.forget_oldest();
+        }
+        if self.order.is_empty() {
+            // Gives the memory of a storm back.
+            self.order = VecDeque::new();
+            self.of.shrink_to_fit();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((left_ms, who)) = self.order.pop_front() else { return };
+        // It may have come back and left again since.
+        if self.of.get(&who).is_some_and(|leave| leave.left_ms == left_ms) {
+            self.of.remove(&who);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat() -> ChannelName {
+        ChannelName::new("chat:a").expect("valid")
+    }
+
+    #[test]
+    fn only_what_an_earlier_incarnation_says_is_over_and_only_for_a_while() {
+        let mut left = Left::new(Keyed(1), 100);
+        left.left(1_000, &chat(), ClientId(1), 2);
+        let over = |left: &Left| [1, 2, 3].map(|incarnation| left.is_over(&chat(), ClientId(1), incarnation));
+        assert_eq!(over(&left), [true, false, false]);
+        assert!(!left.is_over(&chat(), ClientId(2), 0));
+        left.left(20_000, &chat(), ClientId(1), 3);
+        left.tidy(31_000);
+        assert_eq!(over(&left), [true, true, false], "it left anew");
+        left.tidy(50_000);
+        assert_eq!(over(&left), [false; 3]);
+        assert!(left.of.is_empty() && left.order.is_empty());
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_are_forgotten() {
+        let mut left = Left::new(Keyed(1), 3);
+        for client in 1..=5 {
+            left.left(1_000 + client, &chat(), ClientId(client), 1);
+            left.left(1_000 + client, &chat(), ClientId(5), 1);
+            assert!(left.of.len() <= 3 && left.order.len() <= 3);
+        }
+        assert_eq!([3, 4, 5].map(|client| left.is_over(&chat(), ClientId(client), 0)), [false, false, true]);
+    }
+}

@@ -1,0 +1,175 @@
+//! Messages of different shards overtake each other: whatever arrives first, presence ends up as its sessions are.
+//!
+//! In each test a session moves from shard 0 to shard 2, and the channel lives on shard 1: what shard 0 has said of the session
+//! arrives after what shard 2 says of it later.
+
+mod common;
+use common::*;
+use fanfare_hub::*;
+
+/// Three shards, somebody on shard 0 who is subscribed to a channel of shard 1, and somebody there who watches.
+fn world(limits: Limits) -> (Net, String, usize, usize) {
+    let mut net = Net::with(3, limits, open_rules());
+    let name = net.channel_of(1);
+    let (mover, watcher) = (net.connect(0), net.connect(1));
+    net.subscribe(mover, &name);
+    net.subscribe_with(watcher, with_presence(&name));
+    net.take(watcher);
+    (net, name, mover, watcher)
+}
+
+/// The session of `peer` is taken up on shard 2. What shard 0 has said to shard 1 stays on its way.
+fn move_to_two(net: &mut Net, peer: usize, subscribe: Vec<SubOptions>) -> usize {
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+    let again = net.open(2);
+    let connect = Connect { resume, subscribe, ..Connect::default() };
+    let id = net.send_only(again, Command::Connect(Box::new(connect)));
+    net.carry_from(2, 0);
+    net.carry_from(0, 2);
+    let Some(ReplyBody::Connected(connected)) = net.answer_to(again, id) else { panic!("no answer to `connect`") };
+    assert!(connected.resumed);
+    net.peers[again].client = Some(connected.client);
+    again
+}
+
+fn present(net: &mut Net, watcher: usize, name: &str) -> Vec<(ClientId, String)> {
+    match net.ask(watcher, Command::Presence { channel: channel(name) }) {
+        ReplyBody::Presence { snapshot, .. } => {
+            let entries = snapshot.entries.unwrap_or_default();
+            entries.iter().map(|e| (e.client, String::from_utf8_lossy(&e.data).into_owned())).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_session_that_left_after_moving_is_not_brought_back_by_what_it_said_before() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    net.send_only(mover, enter(&name, "1"));
+    // It does not subscribe again: its new shard says that it has left.
+    move_to_two(&mut net, mover, vec![]);
+    net.carry_from(2, 1);
+    net.carry_from(0, 1);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name), []);
+    assert_eq!(presence_changes(&net.take(watcher)), [], "it neither came nor went");
+}
+
+#[test]
+fn a_leave_for_a_channel_that_nobody_uses_is_remembered_too() {
+    let mut net = Net::with(3, Limits::default(), open_rules());
+    let name = net.channel_of(1);
+    let mover = net.connect(0);
+    net.pass(5_000); // the home is gone
+    let sub = Command::Subscribe { subs: vec![SubOptions::new(channel(&name))], many: false };
+    net.send(mover, sub);
+    net.send_only(mover, enter(&name, "1"));
+    let again = move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+    net.carry_from(2, 1);
+    net.send_only(again, unsubscribe(&name));
+    net.carry_from(2, 1);
+    net.settle();
+    assert_eq!(present(&mut net, again, &name), []);
+}
+
+#[test]
+fn what_a_session_said_before_it_moved_does_not_end_what_it_said_after() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    net.ask(mover, enter(&name, "1"));
+    net.take(watcher);
+    net.send_only(mover, Command::PresenceClear { channel: channel(&name) });
+    let again = move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+    net.carry_from(2, 1);
+    net.carry_from(1, 2);
+    net.send_only(again, enter(&name, "2"));
+    net.carry_from(2, 1);
+    net.carry_from(0, 1);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name), [(net.client(mover), "2".to_owned())]);
+    assert_eq!(presence_changes(&net.take(watcher)), [(PresenceKind::Update, net.client(mover))]);
+}
+
+#[test]
+fn an_older_entry_does_not_replace_a_newer_one() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    net.ask(mover, enter(&name, "1"));
+    net.send_only(mover, enter(&name, "2"));
+    let again = move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+    net.carry_from(2, 1);
+    net.carry_from(1, 2);
+    net.send_only(again, enter(&name, "3"));
+    net.carry_from(2, 1);
+    net.carry_from(0, 1);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name), [(net.client(mover), "3".to_owned())]);
+}
+
+#[test]
+fn an_entry_that_was_never_heard_of_comes_along_with_its_session() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    net.send_only(mover, enter(&name, "1"));
+    move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+    net.carry_from(2, 1);
+    assert_eq!(presence_changes(&net.take(watcher)), [(PresenceKind::Join, net.client(mover))]);
+    net.carry_from(0, 1);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name), [(net.client(mover), "1".to_owned())]);
+    assert_eq!(presence_changes(&net.take(watcher)), [], "it is the same entry");
+}
+
+#[test]
+fn leaves_are_remembered_up_to_a_bound() {
+    let limits = Limits { presence_left_max: 2, ..Limits::default() };
+    let (mut net, name, mover, watcher) = world(limits);
+    let others = [net.connect(1), net.connect(1)];
+    for other in others {
+        net.subscribe(other, &name);
+        net.ask(other, enter(&name, "2"));
+    }
+    net.send_only(mover, enter(&name, "1"));
+    move_to_two(&mut net, mover, vec![]);
+    net.carry_from(2, 1);
+    // The others come back and leave: of them it is remembered, and not of the first one any more.
+    for other in others {
+        let resume = Some(Resume { shard: ShardId(1), client: net.client(other) });
+        let again = net.open(1);
+        let connect = Connect { resume, ..Connect::default() };
+        net.send_only(again, Command::Connect(Box::new(connect)));
+    }
+    net.carry_from(0, 1);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name).len(), 1, "the bound is what it is");
+}
+
+/// The new rules are known on shard 2 and not yet on shard 0 when the session goes from there to here.
+#[test]
+fn a_session_that_comes_from_a_shard_with_older_rules_is_judged_by_the_newer_ones() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    net.ask(mover, enter(&name, "1"));
+    let closed = Rules::new(vec![Rule { enter: vec![Who::Authenticated], ..open_rule("**") }]);
+    net.input(2, Input::Reload(std::sync::Arc::new(closed)));
+    move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name), []);
+}
+
+/// Every edge is asked for the receiver. The second one gets its copy when the receiver has moved there with what it had.
+#[test]
+fn a_signal_for_a_client_that_moves_comes_once_and_never_after_a_later_one() {
+    let (mut net, name, mover, _) = world(Limits::default());
+    let (sender, stranger) = (net.connect(1), net.connect(2));
+    for peer in [sender, stranger] {
+        net.subscribe(peer, &name);
+    }
+    let to = Some(net.client(mover));
+    // Both edges are asked; shard 0 hears of it first, and of the second one too late.
+    net.send_only(sender, signal(&name, "offer", "1", to));
+    net.carry_from(1, 0);
+    net.carry_from(0, 1);
+    net.send_only(sender, signal(&name, "offer", "2", to));
+    assert_eq!(signals(&net.take(mover)), ["1"]);
+    let again = move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+    net.settle();
+    net.send(sender, signal(&name, "offer", "3", to));
+    assert_eq!(signals(&net.take(again)), ["3"]);
+}
