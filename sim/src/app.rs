@@ -46,6 +46,8 @@ struct Asked {
     /// Sessions that it is about, as far as they were known, and their connections.
     sessions: BTreeSet<ClientId>,
     pipes: Vec<usize>,
+    /// Those that have come since: each may be concerned or not.
+    newcomers: BTreeSet<ClientId>,
 }
 
 impl App {
@@ -139,7 +141,7 @@ impl App {
     /// A command is given to a shard: its token, and the sessions that it ends a subscription of.
     pub(crate) fn ask(&mut self, command: AppCommand, is_open: impl Fn(usize) -> bool) -> u64 {
         self.next_token += 1;
-        let mut asked = Asked { command, sessions: BTreeSet::new(), pipes: Vec::new() };
+        let mut asked = Asked { command, sessions: BTreeSet::new(), pipes: Vec::new(), newcomers: BTreeSet::new() };
         if let AppCommand::Subscribe { whom, .. }
         | AppCommand::Unsubscribe { whom, .. }
         | AppCommand::Disconnect { whom, .. } = &asked.command
@@ -163,6 +165,11 @@ impl App {
         self.asked.get(&token).map(|asked| asked.sessions.clone()).unwrap_or_default()
     }
 
+    /// Sessions that have come while a command about them was on its way.
+    pub(crate) fn newcomers_of(&self, token: u64) -> BTreeSet<ClientId> {
+        self.asked.get(&token).map(|asked| asked.newcomers.clone()).unwrap_or_default()
+    }
+
     /// A shard answers. Gives the command back.
     pub(crate) fn answered(
         &mut self,
@@ -177,7 +184,7 @@ impl App {
         if self.about_sessions == Some(token) {
             self.about_sessions = None;
         }
-        let Asked { command, sessions, pipes } = asked;
+        let Asked { command, sessions, pipes, .. } = asked;
         let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();
         match (&command, answer) {
             (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
@@ -233,8 +240,9 @@ impl App {
         Ok(command)
     }
 
-    /// A shard says something to a connection.
-    pub(crate) fn overhears(&mut self, pipe: usize, said: &ToClient) {
+    /// A shard says something to a connection. Gives the channel to which the application may have subscribed the session that
+    /// begins with it.
+    pub(crate) fn overhears(&mut self, pipe: usize, said: &ToClient) -> Option<(ClientId, ChannelName)> {
         match said {
             ToClient::Reply(reply) => match &reply.body {
                 ReplyBody::Connected(connected) => {
@@ -245,12 +253,22 @@ impl App {
                     self.sessions.insert(client, connected.user.clone());
                     self.by_pipe.insert(pipe, client);
                     // One that has come while a command for its user is on its way may be concerned or not.
-                    let under_way = self.about_sessions.and_then(|token| self.asked.get(&token));
-                    if let Some(Asked { command: AppCommand::Subscribe { whom, options }, .. }) = under_way
-                        && *options.channel == *CLOSED
-                        && self.of(whom).contains(&client)
-                    {
-                        self.granted.insert(client);
+                    let of = self.about_sessions.and_then(|token| self.asked.get(&token)).and_then(|asked| {
+                        let (AppCommand::Subscribe { whom, .. } | AppCommand::Unsubscribe { whom, .. }) =
+                            &asked.command
+                        else {
+                            return None;
+                        };
+                        Some(self.of(whom))
+                    });
+                    if of.is_some_and(|of| of.contains(&client)) {
+                        let asked = self.about_sessions.and_then(|token| self.asked.get_mut(&token))?;
+                        asked.newcomers.insert(client);
+                        let AppCommand::Subscribe { options, .. } = &asked.command else { return None };
+                        if *options.channel == *CLOSED {
+                            self.granted.insert(client);
+                        }
+                        return Some((client, options.channel.clone()));
                     }
                 }
                 ReplyBody::Subscribed(subscribed) => self.follows(pipe, &subscribed.channel, true),
@@ -264,6 +282,7 @@ impl App {
                 _ => {}
             },
         }
+        None
     }
 
     fn follows(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {

@@ -305,6 +305,22 @@ impl Client {
         Act::Nothing
     }
 
+    /// What it says of its presence just before it comes back elsewhere.
+    pub(crate) fn farewell(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Option<Request> {
+        let live: Vec<&ChannelName> = self
+            .wanted
+            .iter()
+            .filter(|(_, wanted)| wanted.state == SubState::Live)
+            .map(|(channel, _)| channel)
+            .collect();
+        let channel = live.get(rng.below(live.len().max(1) as u64) as usize).map(|channel| (*channel).clone())?;
+        let command = match rng.below(3) {
+            0 => Command::PresenceClear { channel },
+            _ => Command::PresenceSet { channel, data: numbers.payload(rng, 8), person: None },
+        };
+        Some(self.request(command, Asked::Other))
+    }
+
     /// One free act of a client that is online.
     pub(crate) fn act(&mut self, rng: &mut Rng, plan: &Plan, numbers: &mut Numbers) -> Act {
         let (channels, pad) = (&plan.channels[..], plan.payload_max);

@@ -17,6 +17,7 @@ mod run;
 mod store;
 mod trace;
 mod watch;
+mod watchdog;
 mod wire;
 mod world;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let given_seeds = std::env::args().any(|arg| arg == "--seeds" || arg.starts_with("--seeds="));
     let options = Options::parse();
     run::quiet_panics();
+    watchdog::start();
     if options.list {
         for (_, name, breaks) in run::planted("all") {
             println!("{name}: {breaks}");

@@ -48,6 +48,8 @@ pub(crate) struct Faults {
     pub(crate) shard_stalls: bool,
     /// Messages between shards take long.
     pub(crate) slow_links: bool,
+    /// Messages of one shard to another are stuck for a while, and clients come back on a third one meanwhile.
+    pub(crate) stuck_links: bool,
     pub(crate) clock_steps: bool,
     pub(crate) reloads: bool,
     pub(crate) store: StoreFaults,
@@ -111,6 +113,7 @@ impl Plan {
             stalls: one_in(2),
             shard_stalls: one_in(3),
             slow_links: one_in(3),
+            stuck_links: false,
             clock_steps: one_in(4),
             reloads: one_in(6),
             store: StoreFaults::default(),
@@ -155,6 +158,14 @@ impl Plan {
             plan.channels.truncate(2);
         }
         plan
+    }
+
+    /// In some worlds what one shard says to another is overtaken by a third one. Drawn by itself.
+    pub(crate) fn draw_links(&mut self, mut rng: Rng) {
+        if rng.below(5) == 0 {
+            self.shards = 3;
+            self.faults.stuck_links = true;
+        }
     }
 
     /// Some clients have habits, and then some rules are strict. Drawn by themselves: a world without them stays what it is.
@@ -286,7 +297,6 @@ fn limits(rng: &mut Rng) -> Limits {
         link_bytes_max: if rng.below(2) == 0 { 700 + rng.below(4000) as usize } else { 1 << 20 },
         scan_slice: if rng.below(2) == 0 { 1 + rng.below(6) as usize } else { 1024 },
         fanout_waiting_max: 2 + rng.below(30) as usize,
-        fanout_waiting_bytes_max: 8_000,
         fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
         signals_waiting_max: 8,
         presence_entries_max: if rng.below(3) == 0 { 3 } else { 1000 },

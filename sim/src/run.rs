@@ -1,6 +1,7 @@
 //! Runs seeds, one after the other or on several threads, and tells what was found.
 
 use crate::counts::Counts;
+use crate::watchdog::Watched;
 use crate::world::World;
 use fanfare_hub::{PLANTED, Planted, choose_planted};
 use std::cell::RefCell;
@@ -55,6 +56,7 @@ pub(crate) fn one(seed: u64, events: usize) -> Result<Counts, Failure> {
 }
 
 fn attempt(seed: u64, events: usize) -> (Result<(), String>, Counts, Vec<String>) {
+    let _watched = Watched::begin(seed);
     let mut world = World::new(seed, events);
     let verdict = catch_unwind(AssertUnwindSafe(|| world.run()))
         .unwrap_or_else(|_| Err(PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_else(|| "panic".to_owned())));
@@ -151,8 +153,6 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("CountedUnanswered", 435),
     ("GrantEndsUnasked", 260),
     ("TokenGrantKept", 247),
-    ("WaitingUnweighed", 211),
-    ("ReloadAtOnce", 12),
 ];
 
 /// The first seed to try for a bug.

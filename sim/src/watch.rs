@@ -1,9 +1,9 @@
 //! What a shard tells one connection, judged in the moment in which it does: how slow readers are treated, and how batches are
 //! gathered. The judge at the other end (`checker`) sees what arrives, but not when it was said and what was known then.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Kept, Ledger};
 use crate::plan::{Habit, Plan};
-use fanfare_hub::{ChannelName, Position, Publication, Push, ReplyBody, Slow, Subscribed};
+use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, ReplyBody, Slow, Subscribed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     live: BTreeMap<ChannelName, Live>,
+    client: Option<ClientId>,
     /// The outbox is over its mark.
     is_full: bool,
 }
@@ -64,6 +65,10 @@ impl Watch {
             }
             ReplyBody::Unsubscribed { channel } => {
                 self.live.remove(channel);
+                Ok(())
+            }
+            ReplyBody::Connected(connected) => {
+                self.client = Some(connected.client);
                 Ok(())
             }
             _ => Ok(()),
@@ -148,7 +153,9 @@ impl Watch {
         }
         live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
         if live.owed.is_some() {
-            let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX).len();
+            // What is for others is nothing newer to this reader.
+            let is_for_it = |kept: &&Kept| self.client.is_none_or(|client| kept.publication.is_for(client));
+            let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX).iter().filter(is_for_it).count();
             if newer > 0 || publications.len() > 1 {
                 let at = last.offset;
                 return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));

@@ -13,10 +13,10 @@ use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     AppAnswer, ChannelName, ClientId, Command, ErrorCode, History, HistoryFrom, Now, Position, Publication, Publish,
-    Push, ReplyBody, Request, RequestId, Retain, Rules, SignalPush, Slow, SubOptions, Subscribed, UserId,
+    Push, Reply, ReplyBody, Request, RequestId, Retain, Rules, SignalPush, Slow, SubOptions, Subscribed, UserId,
 };
 use presence::Presences;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a broken promise is told as.
@@ -28,12 +28,15 @@ pub(crate) struct Checker {
     /// By payload: what became of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,
-    /// Directed signals by (from, to, channel): their payloads in the order sent.
-    directed: BTreeMap<(ClientId, ClientId, ChannelName), VecDeque<Vec<u8>>>,
+    /// Directed signals by (from, to, channel): the connection and the payload of each, in the order sent.
+    directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Sent>>,
     /// What some tokens are good for: the server subscribes to it by itself.
     grant: Option<ChannelName>,
     pub(crate) counts: Counts,
 }
+
+/// A directed signal: the connection that it was sent on, and its payload.
+type Sent = (usize, Vec<u8>);
 
 /// One connection, as its client sees it.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ struct View {
     shown: Option<UserId>,
     /// That token is good for a subscription.
     granted: bool,
+    /// What was heard last is that a newer token holds: what that ends is still to be heard.
+    refreshed: bool,
     /// A newer one was: the server may subscribe it, or find that it is subscribed.
     granted_late: bool,
 }
@@ -110,6 +115,13 @@ struct Attempt {
     keyed: bool,
 }
 
+impl View {
+    /// A newer token may hold that is not good for what an earlier one was.
+    fn doubts_grant(&self) -> bool {
+        self.refreshed || self.pending.values().any(|asked| matches!(asked, Asked::Refresh(_)))
+    }
+}
+
 impl Checker {
     pub(crate) fn new(grant: Option<ChannelName>) -> Self {
         Checker { grant, ..Checker::default() }
@@ -132,6 +144,7 @@ impl Checker {
             elsewhere: false,
             shown: None,
             granted: false,
+            refreshed: false,
             granted_late: false,
         };
         self.views.insert(pipe, view);
@@ -200,7 +213,7 @@ impl Checker {
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
-                    self.directed.entry(key).or_default().push_back(signal.data.to_vec());
+                    self.directed.entry(key).or_default().push((pipe, signal.data.to_vec()));
                 }
                 Asked::Other
             }
@@ -218,9 +231,12 @@ impl Checker {
     pub(crate) fn closed(&mut self, pipe: usize, finally: bool) {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         view.open = false;
-        // A subscription that was refused unheard has ended the presence that was to go on with it.
-        for channel in view.bare.keys() {
-            self.presences.doubt(view.client, channel, view.sent);
+        // A subscription that was refused unheard has ended the presence that was to go on with it; so has one that a newer token
+        // was not good for. The client may come back to the session and to the channel, and is not present any more.
+        let client = view.client.or(view.resumed_from);
+        let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
+        for channel in view.bare.keys().chain(self.grant.iter().filter(|_| has_shown)) {
+            self.presences.doubt(client, channel, view.sent);
         }
         self.presences.closed(pipe, view.client, finally);
     }
@@ -338,6 +354,7 @@ impl Checker {
         rules: &Rules,
     ) -> Verdict {
         let mut view = self.views.remove(&pipe).ok_or("a message for a connection that never was")?;
+        view.refreshed = matches!(message, ToClient::Reply(Reply { body: ReplyBody::Refreshed { .. }, .. }));
         let verdict = match message {
             ToClient::Push(push) => self.pushed(now, pipe, &mut view, push, stores, rules),
             ToClient::Reply(reply) => {
@@ -761,8 +778,16 @@ impl Checker {
                 self.counts.signals_directed += 1;
                 let Some(from) = signal.from.client else { return Ok(()) };
                 let sent = self.directed.entry((from, to, channel.clone())).or_default();
-                match sent.iter().position(|data| **data == *signal.signal.data) {
-                    Some(at) => drop(sent.drain(..=at)),
+                match sent.iter().position(|(_, data)| **data == *signal.signal.data) {
+                    // One connection's are in order; those of two may overtake each other.
+                    Some(at) => {
+                        let (pipe, _) = sent.remove(at);
+                        let mut place = 0;
+                        sent.retain(|(of, _)| {
+                            place += 1;
+                            place > at || *of != pipe
+                        });
+                    }
                     None => {
                         return Err(format!(
                             "{channel}: a directed signal twice, out of order or never sent: {signal:?}"

@@ -45,8 +45,10 @@ impl World {
         for (AppToken(token), answer) in std::mem::take(&mut self.app_answers) {
             self.trace.note(self.now_ms, || format!("the application is answered {token}: {answer:?}"));
             let pipes = &self.pipes;
+            let newcomers = self.app.newcomers_of(token);
             let command = self.app.answered(token, &answer, |pipe| pipes[pipe].server_open, &mut self.counts)?;
             match (&command, &answer) {
+                (AppCommand::Unsubscribe { channel, .. }, _) => self.checker.shut_for(channel, &newcomers),
                 (AppCommand::Publish { publish, .. }, answer) => {
                     self.checker.app_published(publish, answer, &self.stores.borrow())?;
                 }

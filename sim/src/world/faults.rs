@@ -1,6 +1,7 @@
 //! What goes wrong, and how it heals.
 
 use super::{Event, Verdict, World};
+use crate::client::Client;
 use fanfare_hub::{ChannelName, Input};
 use std::sync::Arc;
 
@@ -51,6 +52,44 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A link between two shards is stuck, and a client that has just said something over it comes back on the third one.
+    pub(super) fn stick(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let next = 50 + self.link_rng.below(600);
+        self.after(next, Event::Stick);
+        let shards = self.shards.len();
+        let from = self.link_rng.below(shards as u64) as usize;
+        let to = (from + 1 + self.link_rng.below(shards as u64 - 1) as usize) % shards;
+        let until_ms = self.now_ms + self.link_rng.below(1_500);
+        self.trace.note(self.now_ms, || format!("what shard {from} says to {to} is stuck until {until_ms} ms"));
+        let (_, last_ms) = &mut self.shards[to].inbox[from];
+        *last_ms = (*last_ms).max(until_ms);
+        let there = |client: &&Client| client.online && client.shard == from;
+        let Some(client) = self.clients.iter().find(there).map(|client| client.number) else { return Ok(()) };
+        let Some(pipe) = self.clients[client].pipe else { return Ok(()) };
+        if let Some(request) = self.clients[client].farewell(&mut self.link_rng, &mut self.numbers) {
+            self.send(pipe, request)?;
+        }
+        let later = 10 + self.link_rng.below(40);
+        self.after(
+            later,
+            Event::Leap { pipe, to: (0..shards).find(|shard| ![from, to].contains(shard)).unwrap_or(to) },
+        );
+        Ok(())
+    }
+
+    /// A client leaves its connection and comes back at once.
+    pub(super) fn leap(&mut self, pipe: usize, to: usize) -> Verdict {
+        let client = self.pipes[pipe].client;
+        if self.calm || self.clients[client].pipe != Some(pipe) {
+            return Ok(());
+        }
+        self.cut(pipe, false)?;
+        self.open(client, to)
     }
 
     pub(super) fn reload(&mut self, shut: Option<ChannelName>) -> Verdict {

@@ -1,0 +1,74 @@
+//! Ends a run in which one seed takes for ever: a machine that does not come back from one call cannot be judged from within.
+//!
+//! Each thread says which seed it begins. Another thread looks now and then, and where one has taken longer than the
+//! deadline, the program names it and ends with status 1. The deadline is real time, and far beyond what any seed takes.
+
+use std::sync::Mutex;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+/// How long one seed may take; a slow one takes a second in a debug build.
+const DEADLINE: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+static RUNNING: Mutex<Vec<(ThreadId, u64, Instant)>> = Mutex::new(Vec::new());
+
+/// One seed is being run, until this is dropped.
+pub(crate) struct Watched(ThreadId);
+
+impl Watched {
+    pub(crate) fn begin(seed: u64) -> Watched {
+        let thread = std::thread::current().id();
+        if let Ok(mut running) = RUNNING.lock() {
+            running.push((thread, seed, Instant::now()));
+        }
+        Watched(thread)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Ok(mut running) = RUNNING.lock() {
+            running.retain(|(thread, ..)| *thread != self.0);
+        }
+    }
+}
+
+/// Watches until the program ends.
+pub(crate) fn start() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            if let Some(seed) = overdue(DEADLINE) {
+                println!(
+                    "seed {seed} has not ended after {} s: a call of the hub does not come back",
+                    DEADLINE.as_secs()
+                );
+                println!("again: cargo xtask sim --seed {seed}");
+                std::process::exit(1);
+            }
+        }
+    });
+}
+
+/// A seed that has been running for longer than this.
+fn overdue(deadline: Duration) -> Option<u64> {
+    let running = RUNNING.lock().ok()?;
+    running.iter().find(|(.., since)| since.elapsed() > deadline).map(|(_, seed, _)| *seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_overdue_while_it_runs_and_not_after() {
+        let watched = Watched::begin(u64::MAX);
+        let is_running = || RUNNING.lock().is_ok_and(|running| running.iter().any(|(_, seed, _)| *seed == u64::MAX));
+        assert!(is_running());
+        assert!(overdue(Duration::ZERO).is_some());
+        assert_eq!(overdue(DEADLINE), None);
+        drop(watched);
+        assert!(!is_running());
+    }
+}
