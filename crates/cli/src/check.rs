@@ -3,6 +3,7 @@
 
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused, warn};
+use crate::output::print;
 use crate::run::counted;
 
 #[derive(clap::Args)]
@@ -24,6 +25,5 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         0 => "nothing to complain about".to_owned(),
         count => counted(count, "warning"),
     };
-    println!("{file}: {rules}, {keys}; {warnings}");
-    Ok(())
+    print(&format!("{file}: {rules}, {keys}; {warnings}\n")).map(drop)
 }

@@ -1,7 +1,7 @@
 //! `fanfare completions`: the script by which a shell completes commands and flags.
 
 use crate::failure::Failure;
-use std::io::{ErrorKind, Write as _};
+use crate::output::{write, written};
 
 #[derive(clap::Args)]
 #[command(after_help = "bash: add this to ~/.bashrc
@@ -19,10 +19,5 @@ pub(crate) fn run(args: Args, mut command: clap::Command) -> Result<(), Failure>
     // First into memory: clap_complete panics where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "fanfare", &mut script);
-    match std::io::stdout().write_all(&script) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::users(format!("cannot write to stdout: {error}")))
-        }
-        _ => Ok(()),
-    }
+    written(write(&script)).map(drop)
 }

@@ -5,9 +5,9 @@
 
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused};
+use crate::output::print;
 use fanfare::settings::{Partial, Problem, Problems, SECTIONS, SETTINGS, show_rule};
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 all of it would be in force, 1 something is not taken, and is told on stderr.")]
@@ -20,8 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let partial = args.flags.load_partial(&args.file.0).map_err(|problems| refused(&problems))?;
-    // A closed pipe (`| head`) is no failure of ours.
-    let _ = std::io::stdout().write_all(shown(&partial).as_bytes());
+    print(&shown(&partial))?;
     // Warnings are `check`'s and `serve`'s to tell.
     let errors: Vec<Problem> = partial.problems.errors().cloned().collect();
     if errors.is_empty() { Ok(()) } else { Err(refused(&Problems(errors))) }

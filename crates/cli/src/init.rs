@@ -6,6 +6,7 @@
 
 use crate::failure::{Failure, tell};
 use crate::flags::{FILE, random_key};
+use crate::output::print;
 use fanfare::settings::commented_file;
 use std::fs::OpenOptions;
 use std::io::{Error, ErrorKind, IsTerminal as _, Write as _};
@@ -22,7 +23,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if args.file == "-" {
         let text = commented_file(&format!("{:?}", random_key()?));
-        let _ = std::io::stdout().write_all(text.as_bytes()); // a closed pipe is no failure of ours
+        print(&text)?;
         if !std::io::stdout().is_terminal() {
             tell(format_args!("it holds a new API key: keep others from reading it"));
         }
@@ -40,10 +41,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }),
         status: 1,
     })?;
-    println!("{}", args.file);
+    print(&format!("{}\n", args.file))?;
     match write_new(&key, 0o600, &format!("{}\n", random_key()?)) {
         Ok(()) => {
-            println!("{}", key.display());
+            print(&format!("{}\n", key.display()))?;
             tell(format_args!("{} is your application's API key: only you can read it", key.display()));
         }
         // Of an earlier configuration: an application may know it.
@@ -55,7 +56,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             return Err(failure.hint("write 16 characters or more there by yourself, or change [api_keys]"));
         }
     }
-    eprint!("{}", next_commands(&args.file, &key, std::env::args().next().as_deref()));
+    let program = std::env::args_os().next().map(|program| program.to_string_lossy().into_owned());
+    tell(next_commands(&args.file, &key, program.as_deref()).trim_end());
     Ok(())
 }
 

@@ -11,8 +11,10 @@ mod dev;
 mod failure;
 mod flags;
 mod init;
+mod line;
 mod man;
 mod notify;
+mod output;
 mod remote;
 mod run;
 mod serve;
@@ -70,7 +72,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from_env();
+    let cli = match line::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(args),
@@ -89,16 +94,5 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
-}
-
-impl Cli {
-    /// clap's own errors are the user's to fix: status 1, where clap says 2.
-    fn parse_from_env() -> Self {
-        Cli::try_parse().unwrap_or_else(|mut error| {
-            flags::point_to_the_right_one(&mut error, std::env::args());
-            let _ = error.print(); // a closed stderr is no reason for another failure
-            std::process::exit(i32::from(error.use_stderr()))
-        })
     }
 }

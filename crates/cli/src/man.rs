@@ -1,12 +1,11 @@
 //! `fanfare man`: the manual page, in roff, from the same definitions as `--help` and the reference page.
 
 use crate::failure::Failure;
+use crate::output::print;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 pub(crate) fn run(command: clap::Command) -> Result<(), Failure> {
-    let _ = std::io::stdout().write_all(page(command).as_bytes()); // a closed pipe is no failure of ours
-    Ok(())
+    print(&page(command)).map(drop)
 }
 
 fn page(mut command: clap::Command) -> String {

@@ -5,10 +5,10 @@
 
 use crate::failure::Failure;
 use crate::flags::{ConfigFile, SettingFlags, refused};
+use crate::output::print;
 use fanfare::hub::{Action, ChannelName, Denial, UserId, Verdict};
 use fanfare::settings::{Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -78,8 +78,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Err(refused(&Problems(about_rules)));
     }
     let (text, is_allowed) = told(&partial.settings, &args, &channel);
-    // A closed pipe is no failure of ours.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(if is_allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,9 +1,10 @@
 //! `fanfare channels`: the channels that live on the server, page by page, a JSON line each.
 
 use super::api::Api;
-use super::lines::{self, Reader};
+use super::lines;
 use super::{Key, Server};
 use crate::failure::Failure;
+use crate::output::Reader;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -1,7 +1,8 @@
-//! Lines on stdout. Whoever reads them may go (`| head -1`): that ends a command quietly, as it is what was wanted.
+//! Lines on stdout, one by one or from a thread that writes them.
 
 use crate::failure::Failure;
-use std::io::{self, ErrorKind, Write as _};
+use crate::output::{self, Reader, written};
+use std::io;
 use tokio::sync::{mpsc, oneshot};
 
 /// Lines that wait to be written, beyond what the pipe holds. Then the sender waits, and in the end the server keeps them.
@@ -9,25 +10,9 @@ const WAITING_MAX: usize = 256;
 /// Written at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Whether somebody reads on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
-    Reads,
-    Gone,
-}
-
 /// Writes a line, and waits until it is written.
 pub(super) fn print(line: &str) -> Result<Reader, Failure> {
-    let mut stdout = io::stdout().lock();
-    written(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
-}
-
-fn written(result: io::Result<()>) -> Result<Reader, Failure> {
-    match result {
-        Ok(()) => Ok(Reader::Reads),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => Err(Failure::users(format!("cannot write to stdout: {error}"))),
-    }
+    output::print(&format!("{line}\n"))
 }
 
 /// Lines for a thread that writes them: a reader that is slow must not keep the connection from answering the server's
@@ -90,8 +75,6 @@ impl Writing {
 
 fn write_all(mut lines: mpsc::Receiver<String>) -> io::Result<()> {
     let mut chunk = String::new();
-    // Not `io::stdout()`: it would be locked while this waits in a full pipe, and the process could not end.
-    let stdout = rustix::stdio::stdout();
     while let Some(line) = lines.blocking_recv() {
         chunk.push_str(&line);
         chunk.push('\n');
@@ -101,15 +84,7 @@ fn write_all(mut lines: mpsc::Receiver<String>) -> io::Result<()> {
             chunk.push_str(&line);
             chunk.push('\n');
         }
-        let mut rest = chunk.as_bytes();
-        while !rest.is_empty() {
-            match rustix::io::write(stdout, rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(len) => rest = &rest[len..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        output::write(chunk.as_bytes())?; // no lock is held while this waits in a full pipe: the process can end
         chunk.clear();
     }
     Ok(())

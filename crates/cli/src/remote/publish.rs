@@ -4,9 +4,10 @@
 //! repeated under its key until it is answered, so it stands once. The first one that is refused ends it.
 
 use super::api::Api;
-use super::lines::{self, Reader};
+use super::lines;
 use super::{Key, Server};
 use crate::failure::{Failure, tell};
+use crate::output::Reader;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};

@@ -6,8 +6,9 @@
 use super::Server;
 use super::base::{Base, unready};
 use super::event::{is_ours, json_line};
-use super::lines::{Lines, Reader};
+use super::lines::Lines;
 use crate::failure::{Failure, tell};
+use crate::output::Reader;
 use fanfare_client::core::{CallError, EndReason, Event, Setback, State};
 use fanfare_client::{Client, Position, Problem, Status, Subscribe, Subscription};
 use std::future::Future;

@@ -152,7 +152,11 @@ impl Settings {
     pub fn load_partial(sources: Sources) -> Result<Partial, Problems> {
         let Sources { defaults, file, environment, flags, dev_key, has_handlers } = sources;
         let mut loading = Loading { settings: defaults, problems: Vec::new() };
-        let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        // One rule for every variable: one that is empty is not set.
+        let is_set = |(_, value): &&(String, String)| !value.is_empty();
+        let variable = |name: &str| {
+            environment.iter().filter(is_set).find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        };
         let mut is_readable = true;
         if let Some((path, text)) = &file {
             match written::parse(path, text, &variable) {
@@ -166,7 +170,7 @@ impl Settings {
                 }
             }
         }
-        for (name, value) in environment.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+        for (name, value) in environment.iter().filter(is_set).filter(|(name, _)| name.starts_with(PREFIX)) {
             loading.take_variable(name, value);
         }
         loading.take_flags(&flags);
@@ -237,15 +241,10 @@ pub fn read_file(path: &str) -> Result<String, Problems> {
     })
 }
 
-/// The variables of the process that are text. Those that are not cannot be settings.
+/// The variables of the process. What is not UTF-8 of them has U+FFFD in its place, and is refused where it is used.
 pub fn process_environment() -> Vec<(String, String)> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        let name = name.into_string().ok()?;
-        // One of ours that is no UTF-8 is found wrong, not passed over.
-        let value = value.into_string().unwrap_or_else(|value| value.to_string_lossy().into_owned());
-        Some((name, value))
-    };
-    std::env::vars_os().filter_map(text).collect()
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 /// What a program that embeds the server takes of a file and the environment.
@@ -335,6 +334,11 @@ impl Loading {
         let at = Source::Environment(name.into());
         let written = Written::text(value, at.clone());
         let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
+        if written::is_no_text(value) {
+            let (problem, hint) = ("the variable is not UTF-8", "write it in UTF-8, or unset it");
+            let allowed = Setting::of(&key).map_or_else(|| "text in UTF-8".to_owned(), Setting::allowed);
+            return self.refuse(&key, &at, None, problem, &allowed, hint);
+        }
         if let Some(key) = key.strip_prefix("api_keys.") {
             return self.take_key(key, &written, Path::new(""));
         }

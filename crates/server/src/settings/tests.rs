@@ -306,17 +306,17 @@ fn an_unset_variable_hides_no_other_mistake_and_makes_none() {
         problems.0.iter().map(|one| (one.at.line().unwrap_or_default(), one.problem.as_str())).collect();
     let expected = [
         (1, "it is less than is possible"),
-        (2, "the variable PORT is not set"),
-        (4, "the variable SIZE is not set"),
-        (7, "the variable SIZE is not set"),
+        (2, "the variable PORT is not set, or empty"),
+        (4, "the variable SIZE is not set, or empty"),
+        (7, "the variable SIZE is not set, or empty"),
         (7, "there is no such setting"),
-        (9, "the variable A is not set"),
+        (9, "the variable A is not set, or empty"),
         (9, "\"fly\" is no command of the API"),
         (9, "the key could name no channel"),
-        (11, "the variables A and B are not set"),
-        (14, "the variable A is not set"),
+        (11, "the variables A and B are not set, or empty"),
+        (14, "the variable A is not set, or empty"),
         (15, "\"no\" is not one of the words"),
-        (19, "the variable A is not set"),
+        (19, "the variable A is not set, or empty"),
         (19, "it has no unit"),
     ];
     assert_eq!(found, expected, "{problems}");

@@ -191,6 +191,10 @@ impl File<'_> {
                 return Err(plain(problem));
             }
             match (self.variables)(name) {
+                Some(value) if is_no_text(&value) => {
+                    let problem = format!("the variable {name} is not UTF-8");
+                    return Err(Wrong { problem, hint: "write its value in UTF-8".to_owned() });
+                }
                 Some(value) => expanded.push_str(&value),
                 None if unset.contains(&name) => {}
                 None => unset.push(name),
@@ -203,8 +207,8 @@ impl File<'_> {
         }
         let names = unset.join(" and ");
         let problem = match unset.len() {
-            1 => format!("the variable {names} is not set"),
-            _ => format!("the variables {names} are not set"),
+            1 => format!("the variable {names} is not set, or empty"),
+            _ => format!("the variables {names} are not set, or empty"),
         };
         let value = if key.starts_with("api_keys.") { "\"$(openssl rand -hex 16)\"" } else { "…" };
         let exports: Vec<String> = unset.iter().map(|name| format!("export {name}={value}")).collect();
@@ -264,6 +268,11 @@ impl File<'_> {
             hint,
         }
     }
+}
+
+/// Whether a variable's value was not UTF-8: U+FFFD stands where it was not, and nowhere in a value that means something.
+pub(super) fn is_no_text(value: &str) -> bool {
+    value.contains(char::REPLACEMENT_CHARACTER)
 }
 
 fn is_name(text: &str) -> bool {

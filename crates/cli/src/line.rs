@@ -1,0 +1,65 @@
+//! The command line and the variables that stand in for flags: read, or refused in a sentence.
+//!
+//! A variable that is empty is one that is not set. Arguments and variables that are not UTF-8 are named. Help and version go
+//! to stdout, in the way of all that is printed there; what is wrong goes to stderr with status 1.
+
+use crate::failure::Failure;
+use crate::flags;
+use crate::output::print;
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{Command, Parser};
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+/// Reads it, or tells what is to tell and gives the status to end with.
+pub(crate) fn parse<C: Parser>() -> Result<C, ExitCode> {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let mut command = without_empty_variables(C::command());
+    let read = command.try_get_matches_from_mut(&line).and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+    read.map_err(|mut error| match error.kind() {
+        ErrorKind::InvalidUtf8 => no_utf8(&line).report(),
+        _ if error.use_stderr() => {
+            flags::point_to_the_right_one(&mut error, line.iter().map(|word| word.to_string_lossy().into_owned()));
+            let _ = error.print(); // a closed stderr is no reason for another failure
+            ExitCode::FAILURE // clap's own errors are the user's to fix: status 1, where clap says 2
+        }
+        _ => shown(&error).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS),
+    })
+}
+
+/// Help or the version.
+fn shown(error: &clap::Error) -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        let _ = error.print(); // in colours, where a person reads it
+        return Ok(());
+    }
+    print(&error.render().to_string()).map(drop)
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+/// Names what is no text.
+fn no_utf8(line: &[OsString]) -> Failure {
+    let arguments = line.iter().enumerate().skip(1).filter(|(_, word)| word.to_str().is_none());
+    let arguments = arguments.map(|(at, word)| format!("argument {at}, {}", escaped(word)));
+    let variables = std::env::vars_os().filter(|(name, value)| {
+        value.to_str().is_none() && name.to_str().is_some_and(|name| name.starts_with("FANFARE_"))
+    });
+    // Its value may be a secret.
+    let variables = variables.map(|(name, _)| format!("the variable {}", name.display()));
+    let found: Vec<String> = arguments.chain(variables).collect();
+    Failure::users(format!("not UTF-8: {}", found.join("; "))).hint("write it in UTF-8, and look at the locale (LANG, LC_ALL)")
+}
+
+/// `"a\xffb"`.
+fn escaped(word: &OsStr) -> String {
+    format!("\"{}\"", word.as_encoded_bytes().escape_ascii())
+}
