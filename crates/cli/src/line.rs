@@ -56,7 +56,8 @@ fn no_utf8(line: &[OsString]) -> Failure {
     // Its value may be a secret.
     let variables = variables.map(|(name, _)| format!("the variable {}", name.display()));
     let found: Vec<String> = arguments.chain(variables).collect();
-    Failure::users(format!("not UTF-8: {}", found.join("; "))).hint("write it in UTF-8, and look at the locale (LANG, LC_ALL)")
+    Failure::users(format!("not UTF-8: {}", found.join("; ")))
+        .hint("write it in UTF-8, and look at the locale (LANG, LC_ALL)")
 }
 
 /// `"a\xffb"`.

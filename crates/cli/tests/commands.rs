@@ -275,8 +275,8 @@ fn what_a_command_does_not_need_does_not_stop_it() {
     assert_eq!(said.status, Some(1));
     for line in [
         "shards = 3                                                   # fanfare.toml:1",
-        "# listen is not taken: the variable PORT is not set          # fanfare.toml:2",
-        "# api_keys.backend is not taken: the variable KEY is not set # fanfare.toml:4",
+        "# listen is not taken: the variable PORT is not set, or empty # fanfare.toml:2",
+        "# api_keys.backend is not taken: the variable KEY is not set, or empty # fanfare.toml:4",
         "match     = \"a\"                                              # fanfare.toml:6",
     ] {
         assert!(said.stdout.lines().any(|found| found == line), "no {line:?} in {}", said.stdout);

@@ -14,7 +14,17 @@ const FILE: &str = "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"main\"\n[api_k
                     [[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\n";
 const KEY: &str = "0123456789abcdef";
 const SUBCOMMANDS: [&str; 12] = [
-    "dev", "serve", "check", "why", "config", "init", "publish", "subscribe", "channels", "disconnect", "completions",
+    "dev",
+    "serve",
+    "check",
+    "why",
+    "config",
+    "init",
+    "publish",
+    "subscribe",
+    "channels",
+    "disconnect",
+    "completions",
     "man",
 ];
 
@@ -177,4 +187,23 @@ fn a_variable_that_is_not_utf8_is_named_and_its_value_is_not() {
     let folder = Folder::with(FILE);
     let (status, stderr) = of(folder.command(&["check"]).env("OTHER", bad()));
     assert_eq!(status, Some(0), "{stderr}");
+}
+
+/// One rule for every variable: one that is empty is not set.
+#[test]
+fn an_empty_variable_is_not_set() {
+    let names =
+        ["FANFARE_CONFIG", "FANFARE_URL", "FANFARE_TOKEN", "FANFARE_API_KEY", "FANFARE_CACERT", "FANFARE__LISTEN"];
+    for words in [&["check"][..], &["config"], &["why", "subscribe", "news:a"], &["channels"], &["subscribe", "news:a"]]
+    {
+        let (_folder, mut plain) = command(words, "");
+        let (_folder, mut empty) = command(words, "");
+        let said = Said::of(empty.envs(names.map(|name| (name, ""))));
+        let without = Said::of(&mut plain);
+        assert_eq!(
+            (said.status, said.stdout, said.stderr),
+            (without.status, without.stdout, without.stderr),
+            "{words:?}"
+        );
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) enum NotPayload {
 /// # Errors
 /// [`NotPayload`] says what is wrong and where.
 pub(crate) fn checked(bytes: &Bytes) -> Result<Bytes, NotPayload> {
+    let bytes = &bytes.slice(bytes.len() - json::unmarked_bytes(bytes).len()..);
     serde_json::from_slice::<&serde_json::value::RawValue>(bytes)?;
     Ok(match json::payload(bytes)? {
         Cow::Borrowed(_) => bytes.clone(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::{Client, Response, Server, config, connect, patient_chat, response, upgrade};
 
-const ALL: &str = "key-for-all";
+const ALL: &str = "the-key-for-all-";
 const WORKER: &str = "key-of-another-name";
 const READER: &str = "key-for-a-reader";
 
@@ -517,21 +517,24 @@ fn two_keys_with_one_text_are_a_mistake_and_one_name_for_two_is_none() {
             .protocol("/", patient_chat())
             .build()
     };
-    assert!(matches!(keys(["a", "b"], ["same", "same"]), Err(ServeError::SameApiKey { .. })));
-    assert!(keys(["a", "a"], ["old", "new"]).is_ok());
+    assert!(matches!(
+        keys(["a", "b"], ["the-same-key-of-16", "the-same-key-of-16"]),
+        Err(ServeError::SameApiKey { .. })
+    ));
+    assert!(keys(["a", "a"], ["the-old-key-of-16", "the-new-key-of-16"]).is_ok());
 }
 
 /// A request is judged once, by the keys of the moment in which its head has come: also on a connection that is kept.
 #[test]
 fn keys_are_exchanged_while_requests_are_under_way() {
-    let code = ApiKey::new("code", "key-of-the-code").unwrap();
-    let old = ApiKey::new("backend", "the-old-key").unwrap();
-    let new = ApiKey::new("backend", "the-new-key").unwrap();
+    let code = ApiKey::new("code", "the-key-of-the-code").unwrap();
+    let old = ApiKey::new("backend", "the-old-key-of-16").unwrap();
+    let new = ApiKey::new("backend", "the-new-key-of-16").unwrap();
     let config = Config { api_keys: vec![old.clone()], ..config() };
     let server = Server::of(Fanfare::builder(()).api_key(code).config(config).protocol("/", patient_chat()));
     let body = r#"{"channel":"a","data":1}"#;
     let status = |key: &str| send(&server, &post("publish", &with_key(key), body)).status();
-    let statuses = || ["key-of-the-code", "the-old-key", "the-new-key"].map(status);
+    let statuses = || ["the-key-of-the-code", "the-old-key-of-16", "the-new-key-of-16"].map(status);
     assert_eq!(statuses(), [200, 200, 401]);
     let running = server.running();
     running.reload_api_keys(&[old.clone(), new.clone()]).unwrap();
@@ -539,18 +542,18 @@ fn keys_are_exchanged_while_requests_are_under_way() {
 
     // The head was judged (the server asks for the body), then its key goes.
     let mut socket = connect(server.address);
-    let request = post("publish", &format!("{}Expect: 100-continue\r\n", with_key("the-old-key")), body);
+    let request = post("publish", &format!("{}Expect: 100-continue\r\n", with_key("the-old-key-of-16")), body);
     let (head, body) = request.split_at(request.len() - body.len());
     socket.write_all(head.as_bytes()).unwrap();
     assert_eq!(response(&mut socket).status(), 100);
     running.reload_api_keys(std::slice::from_ref(&new)).unwrap();
     socket.write_all(body.as_bytes()).unwrap();
     assert_eq!(response(&mut socket).status(), 200, "what was let in is answered");
-    socket.write_all(post("publish", &with_key("the-old-key"), body).as_bytes()).unwrap();
+    socket.write_all(post("publish", &with_key("the-old-key-of-16"), body).as_bytes()).unwrap();
     assert_eq!(response(&mut socket).status(), 401, "and the next one on the same connection is not let in");
     assert_eq!(statuses(), [200, 401, 200]);
 
-    let same = ApiKey::new("other", "key-of-the-code").unwrap();
+    let same = ApiKey::new("other", "the-key-of-the-code").unwrap();
     let refused = running.reload_api_keys(&[same]).unwrap_err();
     assert_eq!(refused.to_string(), "the API keys \"other\" and \"code\" are the same text");
     assert_eq!(statuses(), [200, 401, 200], "all of it or nothing");
@@ -617,4 +620,13 @@ fn connections_are_kept() {
     socket.write_all(post("publish", "Connection: close\r\n", "").as_bytes()).unwrap();
     assert_eq!(response(&mut socket).status(), 401);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+}
+
+/// RFC 8259 §8.1: a parser may ignore a byte order mark, and this one does.
+#[test]
+fn a_byte_order_mark_before_a_body_is_ignored() {
+    let server = server();
+    let (status, _) = ask(&server, "publish", "\u{feff}{\"channel\":\"a\",\"data\":1}");
+    assert_eq!(status, 200);
+    assert_eq!(ask(&server, "info", "\u{feff}").0, 200, "an empty body is one with it too");
 }

@@ -137,7 +137,7 @@ fn a_chat_message_that_is_not_taken_is_counted_by_its_cause() {
     let rows = [
         ("not_json", "{", true),
         ("not_json", "[]", true),
-        ("not_json", "\u{feff}{}", true),
+        ("not_json", "\u{feff}\u{feff}{}", true),
         ("unknown_type", r#"{"type":"shout"}"#, true),
         ("unknown_type", r#"{"kind":"message"}"#, true),
         ("missing_field", r#"{"type":"join","userId":7,"username":"A"}"#, true),

@@ -244,7 +244,7 @@ impl Chat {
     /// # Errors
     /// [`Ignored`], with nothing appended; the connection goes on.
     pub fn decode(&mut self, message: &[u8], out: &mut Vec<Request>) -> Result<(), Ignored> {
-        let text = std::str::from_utf8(message).map_err(|e| Ignored::Json(e.to_string()))?;
+        let text = json::unmarked(std::str::from_utf8(message).map_err(|e| Ignored::Json(e.to_string()))?);
         // serde would quote all of a string in its error.
         if !text.trim_ascii_start().starts_with('{') {
             let hint = if text.starts_with(json::MARK) { json::MARK_HINT } else { "" };

@@ -68,8 +68,19 @@ fn string_end(json: &[u8], mut at: usize) -> usize {
     json.len()
 }
 
-/// The byte order mark, which RFC 8259 §8.1 forbids to send.
+/// The byte order mark, which RFC 8259 §8.1 forbids to send and allows to ignore.
 pub(crate) const MARK: char = '\u{feff}';
+
+/// A text without the byte order mark that it may begin with: one rule for every text that is read, a message, a body, a file.
+/// A second one is a character like any other.
+pub fn unmarked(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// [`unmarked`] for bytes that may be no text.
+pub fn unmarked_bytes(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
 /// What an error says of it: the parser only says that it expected a value.
 pub(crate) const MARK_HINT: &str = " (it begins with a byte order mark, U+FEFF)";
 

@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let mut publisher = Publisher { api, channel: args.channel, event: args.event, text: args.text, published: 0 };
         match args.data {
             Some(data) => {
-                let data = publisher.payload(data, "the payload")?;
+                let data = publisher.payload(unmarked(data), "the payload")?;
                 let key = match args.key {
                     Some(key) => key,
                     None => random_key()?,
@@ -172,7 +172,16 @@ fn read_line(number: u64) -> Result<Option<String>, Failure> {
     let line = String::from_utf8(line).map_err(|error| {
         Failure::users(format!("line {number} is not UTF-8, from its byte {}", error.utf8_error().valid_up_to() + 1))
     })?;
-    Ok(Some(line))
+    // The mark stands at the beginning of a file.
+    Ok(Some(if number == 1 { unmarked(line) } else { line }))
+}
+
+/// Without the byte order mark that it may begin with, as the server takes every text.
+fn unmarked(text: String) -> String {
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    }
 }
 
 /// No two runs have the same.

@@ -112,7 +112,8 @@ impl Trust {
 
     fn only(text: &[u8], origin: &str) -> Result<Self, TrustError> {
         let mut roots = RootCertStore::empty();
-        for (index, certificate) in CertificateDer::pem_slice_iter(text).enumerate() {
+        for (index, certificate) in CertificateDer::pem_slice_iter(fanfare_wire::json::unmarked_bytes(text)).enumerate()
+        {
             let bad =
                 |problem: String| TrustError::Bad { origin: origin.into(), number: index + 1, problem: problem.into() };
             let certificate = certificate.map_err(|error: pem::Error| bad(error.to_string()))?;

@@ -14,6 +14,10 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 /// The longest key, in bytes: a request's head has to hold it beside everything else.
 const SECRET_BYTES_MAX: usize = 1024;
+/// The shortest key, in bytes: shorter ones are guessed.
+pub(crate) const SECRET_BYTES_MIN: usize = 16;
+/// The longest name of a key, in bytes.
+const NAME_BYTES_MAX: usize = 64;
 
 /// A named key for the application's HTTP API. Without restrictions it may do everything.
 #[derive(Clone)]
@@ -25,12 +29,21 @@ pub struct ApiKey {
 }
 
 /// Why a text is no API key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiKeyError {
-    /// Everybody could show it.
-    #[error("an API key cannot be empty")]
-    Empty,
+    /// Not a name for a key.
+    #[error("{name:?} is no name for an API key: write small letters, digits, - and _ only, at most {NAME_BYTES_MAX}")]
+    Name {
+        /// As it was given.
+        name: String,
+    },
+    /// It would be guessed.
+    #[error("an API key of {len} bytes is too short: at least {SECRET_BYTES_MIN}, e.g. of openssl rand -hex 16")]
+    TooShort {
+        /// Its length in bytes.
+        len: usize,
+    },
     /// Longer than a header should be.
     #[error("an API key of {len} bytes exceeds the limit of {SECRET_BYTES_MAX}")]
     TooLong {
@@ -52,19 +65,15 @@ impl ApiKey {
     }
 
     /// A key that may do everything. Idempotency keys are unique within `name`: two keys with the same name are one caller,
-    /// which is how a key is replaced by a new one without a moment in which neither or both are somebody else.
+    /// which is how a key is replaced by a new one without a moment in which neither or both are somebody else. The rules are
+    /// those of `[api_keys]` in a file: a name of small letters, digits, `-` and `_`, and a secret of 16 to 1,024 visible
+    /// ASCII characters.
     ///
     /// # Errors
-    /// [`ApiKeyError`] when no header could carry the secret.
+    /// [`ApiKeyError`] when the name is none, when the secret would be guessed, or when no header could carry it.
     pub fn new(name: &str, secret: &str) -> Result<Self, ApiKeyError> {
-        match secret.len() {
-            0 => return Err(ApiKeyError::Empty),
-            len if len > SECRET_BYTES_MAX => return Err(ApiKeyError::TooLong { len }),
-            _ => {}
-        }
-        if let Some(at) = secret.bytes().position(|byte| !byte.is_ascii_graphic()) {
-            return Err(ApiKeyError::Character { at });
-        }
+        check_name(name)?;
+        check_secret(secret)?;
         Ok(ApiKey { name: name.into(), secret: secret.into(), commands: None, channels: None })
     }
 
@@ -156,6 +165,23 @@ fn channel_of(command: &AppCommand) -> Option<&ChannelName> {
     }
 }
 
+pub(crate) fn check_name(name: &str) -> Result<(), ApiKeyError> {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_of_name);
+    if is_name { Ok(()) } else { Err(ApiKeyError::Name { name: name.to_owned() }) }
+}
+
+pub(crate) fn check_secret(secret: &str) -> Result<(), ApiKeyError> {
+    if let Some(at) = secret.bytes().position(|byte| !byte.is_ascii_graphic()) {
+        return Err(ApiKeyError::Character { at });
+    }
+    match secret.len() {
+        len if len < SECRET_BYTES_MIN => Err(ApiKeyError::TooShort { len }),
+        len if len > SECRET_BYTES_MAX => Err(ApiKeyError::TooLong { len }),
+        _ => Ok(()),
+    }
+}
+
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ApiKey { name, secret: _, commands, channels } = self;
@@ -217,20 +243,24 @@ mod tests {
 
     #[test]
     fn a_key_is_found_by_its_whole_secret_only() {
-        let keys = [ApiKey::new("a", "secret-a").unwrap(), ApiKey::new("b", "secret-b").unwrap()];
+        let keys = [ApiKey::new("a", "the-secret-of-a1").unwrap(), ApiKey::new("b", "the-secret-of-b1").unwrap()];
         let keys = Keys::new(&keys, [7; 32]);
-        assert_eq!(keys.find(b"secret-a").map(|key| &**key.name()), Some("a"));
-        assert_eq!(keys.find(b"secret-b").map(|key| &**key.name()), Some("b"));
-        for wrong in ["", "secret", "secret-", "secret-a ", "Secret-a", "secret-c", "secret-aa"] {
+        assert_eq!(keys.find(b"the-secret-of-a1").map(|key| &**key.name()), Some("a"));
+        assert_eq!(keys.find(b"the-secret-of-b1").map(|key| &**key.name()), Some("b"));
+        for wrong in
+            ["", "the-secret-of-a", "the-secret-of-a1 ", "The-secret-of-a1", "the-secret-of-c1", "the-secret-of-a11"]
+        {
             assert!(keys.find(wrong.as_bytes()).is_none(), "{wrong:?}");
         }
         assert!(Keys::new(&[], [7; 32]).find(b"").is_none());
     }
 
     #[test]
-    fn what_no_header_carries_is_no_key() {
+    fn what_no_header_carries_or_everybody_guesses_is_no_key() {
         let rows: &[(&str, ApiKeyError)] = &[
-            ("", ApiKeyError::Empty),
+            ("", ApiKeyError::TooShort { len: 0 }),
+            ("x", ApiKeyError::TooShort { len: 1 }),
+            (&"x".repeat(15), ApiKeyError::TooShort { len: 15 }),
             ("a b", ApiKeyError::Character { at: 1 }),
             ("a\n", ApiKeyError::Character { at: 1 }),
             ("schlüssel", ApiKeyError::Character { at: 4 }),
@@ -239,18 +269,25 @@ mod tests {
         for (secret, expected) in rows {
             assert_eq!(ApiKey::new("a", secret).unwrap_err(), *expected, "{secret:?}");
         }
+        assert!(ApiKey::new("a", &"x".repeat(16)).is_ok() && ApiKey::new("a", &"x".repeat(1024)).is_ok());
+        let long = "n".repeat(65);
+        for name in ["", "A", "a b", "a\n", "ä", &long] {
+            let refused = ApiKey::new(name, &"x".repeat(16)).unwrap_err();
+            assert_eq!(refused, ApiKeyError::Name { name: name.to_owned() });
+        }
+        assert!(ApiKey::new(&long[1..], &"x".repeat(16)).is_ok());
     }
 
     #[test]
     fn debug_shows_no_secret() {
-        let shown = format!("{:?}", ApiKey::new("backend", "hunter2").unwrap());
+        let shown = format!("{:?}", ApiKey::new("backend", "hunter2-hunter2-").unwrap());
         assert!(shown.contains("backend") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]
     fn restrictions() {
         let pattern = Pattern::new("chat:*").unwrap();
-        let key = ApiKey::new("a", "k").unwrap();
+        let key = ApiKey::new("a", "0123456789abcdef").unwrap();
         let reader = key.clone().only_commands([Kind::Presence, Kind::Channels]).only_channels([pattern.clone()]);
         let list = |pattern| AppCommand::Channels { pattern, after: None, limit: 1 };
         assert!(key.may(&channel("x")).is_ok() && key.may(&list(None)).is_ok() && key.may(&AppCommand::Info).is_ok());

@@ -10,7 +10,7 @@
 //! requests on the thread of the very shard that they are about, was tried: it saved nothing that could be measured.)
 
 mod body;
-mod keys;
+pub(crate) mod keys;
 mod openapi;
 mod refusal;
 mod table;

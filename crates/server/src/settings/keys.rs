@@ -10,15 +10,13 @@ use super::nearest;
 use super::problem::{Problem, Severity, Source};
 use super::units::Wrong;
 use super::written::{Field, Raw, Written};
-use crate::api::ApiKey;
+use crate::api::keys::{ApiKey, ApiKeyError, SECRET_BYTES_MIN, check_name, check_secret};
 use fanfare_hub::Pattern;
+use fanfare_wire::json;
 use fanfare_wire::native::app::Kind;
 use std::fmt;
 use std::path::Path;
 
-/// The shortest key: shorter ones are guessed.
-const KEY_CHARS_MIN: usize = 16;
-const KEY_CHARS_MAX: usize = 1024;
 const OPTIONS: [&str; 4] = ["key", "key_file", "commands", "channels"];
 
 /// A text that is never printed.
@@ -89,15 +87,14 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path, problems: &mut Ve
                 Some("channels") => "a list of patterns, like [\"chat:*\"]".to_owned(),
                 Some("key_file") => "the path of a file that holds the key alone".to_owned(),
                 Some("key") | None => format!(
-                    "a key of at least {KEY_CHARS_MIN} visible ASCII characters, or a table with key or key_file, commands, channels"
+                    "a key of at least {SECRET_BYTES_MIN} visible ASCII characters, or a table with key or key_file, commands, channels"
                 ),
                 Some(_) => OPTIONS.join(", "),
             },
             hint: wrong.hint,
         });
     };
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
+    if check_name(name).is_err() {
         let wrong = Wrong {
             problem: format!("{name:?} is no name for a key"),
             hint: "write small letters, digits, - and _ only, at most 64".to_owned(),
@@ -167,19 +164,15 @@ fn secrets(value: &Written) -> Result<Vec<Secret>, Wrong> {
 }
 
 fn secret(text: &str) -> Result<Secret, Wrong> {
-    let hint = || "make one with: openssl rand -hex 16".to_owned();
-    if let Some(at) = text.chars().position(|c| !c.is_ascii_graphic()) {
-        return Err(Wrong { problem: format!("its character {} is not visible ASCII", at + 1), hint: hint() });
-    }
-    let len = text.chars().count();
-    if len > KEY_CHARS_MAX {
-        let problem = format!("a key of {len} characters is more than a header should hold, {KEY_CHARS_MAX}");
-        return Err(Wrong { problem, hint: hint() });
-    }
-    if len < KEY_CHARS_MIN {
-        return Err(Wrong { problem: format!("a key of {len} characters is too short"), hint: hint() });
-    }
-    Ok(Secret(text.into()))
+    check_secret(text).map(|()| Secret(text.into())).map_err(|error| Wrong {
+        problem: match error {
+            // The first: all before are single bytes.
+            ApiKeyError::Character { at } => format!("its character {} is not visible ASCII", at + 1),
+            ApiKeyError::TooShort { len } => format!("a key of {len} characters is too short"),
+            error => error.to_string(),
+        },
+        hint: "make one with: openssl rand -hex 16".to_owned(),
+    })
 }
 
 fn from_file(path: &Path) -> Result<Secret, Wrong> {
@@ -192,7 +185,7 @@ fn from_file(path: &Path) -> Result<Secret, Wrong> {
         };
         Wrong { problem: format!("{} cannot be read: {error}", path.display()), hint: hint.to_owned() }
     })?;
-    secret(text.trim_end_matches(['\n', '\r']))
+    secret(json::unmarked(&text).trim_end_matches(['\n', '\r']))
         .map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })
 }
 

@@ -154,9 +154,8 @@ impl Settings {
         let mut loading = Loading { settings: defaults, problems: Vec::new() };
         // One rule for every variable: one that is empty is not set.
         let is_set = |(_, value): &&(String, String)| !value.is_empty();
-        let variable = |name: &str| {
-            environment.iter().filter(is_set).find(|(key, _)| key == name).map(|(_, value)| value.clone())
-        };
+        let variable =
+            |name: &str| environment.iter().filter(is_set).find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let mut is_readable = true;
         if let Some((path, text)) = &file {
             match written::parse(path, text, &variable) {

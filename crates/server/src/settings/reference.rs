@@ -173,14 +173,15 @@ A value is taken from the first of these that has it:
 
 1. a **flag**: `--limits-message-bytes-max 128KiB`. The key with dashes for dots and underscores.
 2. the **environment**: `FANFARE__LIMITS__MESSAGE_BYTES_MAX=128KiB`. The key in capitals with `FANFARE__` in front and two
-   underscores for each dot. Lists have commas.
+   underscores for each dot. Lists have commas. A variable that is empty is not set; one that is not UTF-8 is refused.
 3. the **file**: `message_bytes_max = "128KiB"` below `[limits]`.
 4. the **default**.
 
 Rules and API keys with restrictions stand in the file only. What is not known is refused, in all three places, with the
 nearest name that is.
 
-In the file, `${NAME}` in a string is the variable `NAME` of the environment; `$${` is a plain `${`. `serve` needs all of them to be set.
+In the file, `${NAME}` in a string is the variable `NAME` of the environment; `$${` is a plain `${`. `serve` needs all of them to be set,
+and to something.
 Without one `fanfare check` tells it beside everything else that is wrong, `fanfare config` prints the rest, and `fanfare why` answers
 as long as it is not a rule that needs it: so neither needs the secrets of production.
 

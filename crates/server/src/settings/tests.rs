@@ -180,6 +180,37 @@ fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
     assert!(!format!("{settings:?}").contains("0123456789"), "Debug hides keys");
 }
 
+/// Editors of Windows write one.
+#[test]
+fn a_byte_order_mark_before_the_file_or_a_key_is_ignored() {
+    let folder = std::env::temp_dir().join(format!("fanfare-marks-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("key"), "\u{feff}of-the-file-0123456789\r\n").expect("written");
+    let path = folder.join("f.toml").to_str().expect("UTF-8").to_owned();
+    let file = "\u{feff}shards = 3\n[api_keys]\na = { key_file = \"key\" }\n";
+    let settings = Settings::load(Sources { file: Some((path, file.to_owned())), ..sources("") });
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((settings.config.shards, settings.api_keys[0].keys[0].expose()), (3, "of-the-file-0123456789"));
+    let problems = refused("\u{feff}shards = 3\nshards = 4\n");
+    assert_eq!(problems[0].at.line(), Some(2), "{}", problems[0]);
+}
+
+#[test]
+fn a_variable_that_is_empty_is_not_set() {
+    let every: Vec<(String, String)> = SETTINGS.iter().map(|setting| (setting.variable(), String::new())).collect();
+    let others = variables(&[("FANFARE__API_KEYS__A", ""), ("FANFARE__NO_SUCH_THING", ""), ("FANFARE__CHANNELS", "")]);
+    let environment = every.into_iter().chain(others).collect();
+    let settings = Settings::load(Sources { environment, ..sources("shards = 3\n") }).expect("good");
+    assert_eq!(settings.config.shards, 3);
+    assert_eq!(settings.differing(&load("shards = 3\n")), [""; 0]);
+    let environment = variables(&[("EMPTY", "")]);
+    let Err(problems) = Settings::load(Sources { environment, ..sources("log.level = \"${EMPTY}info\"\n") }) else {
+        panic!("it is not set")
+    };
+    assert_eq!(problems.0[0].problem, "the variable EMPTY is not set, or empty");
+}
+
 /// A rotated key may do what the old one might, no more.
 #[test]
 fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {

@@ -10,6 +10,7 @@ use super::channels::is_rule_option;
 use super::problem::{Problem, Severity, Source};
 use super::table::{SECTIONS, Setting};
 use super::units::Wrong;
+use fanfare_wire::json;
 use std::ops::Range;
 use std::sync::Arc;
 use toml::Spanned;
@@ -89,6 +90,7 @@ pub(super) fn parse(
     text: &str,
     variables: Variables<'_>,
 ) -> Result<(Vec<Field>, Vec<Problem>), Vec<Problem>> {
+    let text = json::unmarked(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut file = File { path: path.into(), text, variables, problems: Vec::new() };
     if errors.is_empty() {

@@ -173,7 +173,7 @@ metrics! {
         night "Grows without end: names are made up by clients; tighten the rules.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.homes as u64);
     Gauge "fanfare_history" [Bytes] ("shard") "Publications kept as history, with their overhead.";
-        night "At `limits.history_bytes` the oldest go first: clients that were away for long are told of a gap.";
+        night "At `limits.history_bytes_max` the oldest go first: clients that were away for long are told of a gap.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.history_bytes as u64);
     Counter "fanfare_messages_received" ("protocol") "Whole messages of clients.";
         night "A flood shows here first; what was refused of it is in `fanfare_errors_total`.";
@@ -213,7 +213,7 @@ metrics! {
         night "Rises on all shards: the processors are busy, or a very large fan-out runs. On one: a busy channel or a slow call on its thread. Compare with `process_cpu_seconds_total`.";
         |scrape, out| scrape.known().for_each(|(shard, figures)| out.add(&[&shard], Value::Times(figures.delivered)));
     Gauge "fanfare_outbox" [Bytes] ("shard") "Bytes that wait in the outboxes of connections.";
-        night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes` for each connection; nobody else waits for them.";
+        night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes_max` for each connection; nobody else waits for them.";
         |scrape, out| scrape.per_shard(out, |figures| figures.outbox_bytes as u64);
     Gauge "fanfare_connections_behind" ("shard") "Connections whose outbox is over its mark: they pull what they miss as they read.";
         night "A few are normal. Many at once: their network, or more traffic than they can read; see `slow` in the rules.";
@@ -231,7 +231,7 @@ metrics! {
             scrape.sum(out, &[&"shard"], |counts| counts.edge_pulls);
         };
     Counter "fanfare_gaps" ("protocol") "Connections that were told, while connected, that something is lost to them.";
-        night "Messages were lost to somebody who was there. Raise `history` of the rule, or `limits.history_bytes`; the log names client and channel.";
+        night "Messages were lost to somebody who was there. Raise `history` of the rule, or `limits.history_bytes_max`; the log names client and channel.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.gaps);
     Counter "fanfare_recoveries" ("result") "Subscriptions with a position: `recovered` got all that they missed, `lost` were told that it is not kept any more.";
         night "`lost` rises: clients are away for longer than the history reaches, or the server was restarted (memory forgets).";

@@ -33,6 +33,14 @@ fn join(room: &str, who: &str) -> Vec<Request> {
     join_of(1, room, who)
 }
 
+/// RFC 8259 §8.1: a parser may ignore a byte order mark, and this one does, once.
+#[test]
+fn a_byte_order_mark_before_a_message_is_ignored() {
+    let plain = r#"{"type":"join","userId":"u1","username":"Ada"}"#;
+    let marked = format!("\u{feff}{plain}");
+    assert_eq!(asks(&mut Chat::default(), &marked), asks(&mut Chat::default(), plain));
+}
+
 /// What the join of this number asks for.
 fn join_of(number: u64, room: &str, who: &str) -> Vec<Request> {
     let channel = channel(room);
@@ -235,8 +243,8 @@ fn what_is_ignored_and_why() {
         ("half", r#"{"type":"message","#, json("EOF while parsing a value at line 1 column 18")),
         ("more than one", r#"{"type":"leave"}{"type":"leave"}"#, json("trailing characters at line 1 column 17")),
         (
-            "a byte order mark",
-            "\u{feff}{\"type\":\"leave\"}",
+            "a second byte order mark",
+            "\u{feff}\u{feff}{\"type\":\"leave\"}",
             json("it is no JSON object (it begins with a byte order mark, U+FEFF)"),
         ),
         ("no type", r#"{"content":"hi"}"#, I::NoType),

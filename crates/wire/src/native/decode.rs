@@ -4,6 +4,7 @@ use super::object::{Fault, Field, Items, Object};
 use super::{
     COMMANDS_MAX, Decoded, EPOCH_BYTES_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, Limits, METHOD_BYTES_MAX,
 };
+use crate::json;
 use bytes::Bytes;
 use fanfare_hub::{
     Batch, ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX,
@@ -22,6 +23,7 @@ pub fn decode(text: &str, limits: &Limits, out: &mut Vec<Decoded>) {
     if text == r#"{"type":"pong"}"# {
         return out.push(Decoded::Request(Request { id: None, command: Command::Pong }));
     }
+    let text = json::unmarked(text);
     if !text.trim_ascii_start().starts_with('[') {
         return out.push(element(text, limits));
     }

@@ -4,6 +4,7 @@ use super::{
     AUDIENCE_CLIENTS_MAX, Asked, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_DEFAULT,
     CHANNELS_LIMIT_MAX, Caller, Kind, REASONS, USER_BYTES_MAX,
 };
+use crate::json;
 use crate::native::Limits;
 use crate::native::decode::{content, history, signal, sub_options};
 use crate::native::object::{Fault, Field, Items, Object, Shown};
@@ -34,7 +35,7 @@ pub fn decode(kind: Kind, body: &[u8], caller: &Caller<'_>, limits: &Limits) -> 
 }
 
 fn text(body: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(body).map_err(|error| {
+    std::str::from_utf8(body).map(json::unmarked).map_err(|error| {
         let at = error.valid_up_to();
         let line_start = body[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
         let line = 1 + body[..at].iter().filter(|&&byte| byte == b'\n').count();

@@ -4,6 +4,7 @@ use super::{
     Connected, ErrorReply, From, History, Position, Presence, PresenceChange, PresenceEntry, Publication, ServerLimits,
     ServerMessage, Signal, Subscribed, Unsubscribed,
 };
+use crate::json;
 use crate::native::PING;
 use crate::native::object::{Fault, Field, Items, Object};
 use bytes::Bytes;
@@ -34,6 +35,7 @@ pub fn decode(text: &str, out: &mut Vec<ServerMessage>) -> Result<(), DecodeErro
         out.push(ServerMessage::Ping);
         return Ok(());
     }
+    let text = json::unmarked(text);
     if !text.trim_ascii_start().starts_with('[') {
         out.push(element(text)?);
         return Ok(());

@@ -214,7 +214,11 @@ fn refusals_name_field_limit_and_value() {
         (r#"{"\ud800":1}"#.into(), BadRequest, "`type` is missing"),
         ("{\"\\ud800\n\":1}".into(), BadRequest, "the message is not JSON: control character"),
         (r#"{"\ud80":1}"#.into(), BadRequest, "the message is not JSON: invalid escape"),
-        ("\u{feff}{}".into(), BadRequest, "the message is not JSON: expected value at line 1 column 1 (it begins with"),
+        (
+            "\u{feff}\u{feff}{}".into(),
+            BadRequest,
+            "the message is not JSON: expected value at line 1 column 1 (it begins with",
+        ),
         ("[1,".into(), BadRequest, "the message is not JSON"),
         (nested(100_000), BadRequest, "the message is not an object"),
         (format!("[{}]", vec!["{}"; 33].join(",")), TooLarge, "an array of 33 commands exceeds the limit of 32"),
@@ -454,4 +458,11 @@ fn a_bad_element_spoils_only_itself() {
         matches!(&found[2], Decoded::Request(Request { id: Some(_), command: Command::Invalid(e) }) if e.code == ErrorCode::UnknownCommand)
     );
     assert_eq!(found[3], hub(id(2), Command::Presence { channel: name("c") }));
+}
+
+/// RFC 8259 §8.1: a parser may ignore a byte order mark, and this one does, once.
+#[test]
+fn a_byte_order_mark_before_a_message_is_ignored() {
+    assert_eq!(all("\u{feff}{\"type\":\"pong\"}"), [hub(None, Command::Pong)]);
+    assert_eq!(all("\u{feff}[{\"type\":\"pong\"}]"), [hub(None, Command::Pong)]);
 }
