@@ -105,7 +105,7 @@ fn a_key_of_a_file_is_read_again_and_the_first_one_opens_the_api() {
 #[test]
 fn what_needs_a_restart_is_named_with_what_stays_in_force() {
     let folder = Folder::with(&file("shards = 1", ""));
-    let mut server = folder.start(&["serve", "--limits-keys-max", "7"]);
+    let mut server = folder.start(&["serve", "--limits-signals-waiting-max", "7"]);
     folder.write("fanfare.toml", &file("# one line more\nshards = 2", "").replace("\"0s\"", "\"1s\""));
     reload(&mut server, "session.drain_window = ");
     let line = |words: &str| server.said.lines().find(|line| line.contains(words)).unwrap_or_default().to_owned();
@@ -117,7 +117,7 @@ fn what_needs_a_restart_is_named_with_what_stays_in_force() {
     assert!(line("drain_window").contains(window), "{}", server.said);
     let (done, first) = (server.said.find(RELOADED), server.said.find("needs a restart"));
     assert!(done < first, "success first, then what is left: {}", server.said);
-    assert!(!server.said.contains("keys_max"), "a flag stands in both: {}", server.said);
+    assert!(!server.said.contains("signals_waiting_max"), "a flag stands in both: {}", server.said);
     assert_eq!(server.stop(), Some(0));
 }
 

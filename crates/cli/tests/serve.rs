@@ -152,14 +152,14 @@ fn a_file_with_a_mistake_is_not_served() {
 fn a_flag_stands_before_a_variable_before_the_file() {
     let folder = Folder::with(FILE);
     folder.write("other.toml", FILE);
-    let mut command = folder.command(&["config", "--limits-keys-max", "3"]);
+    let mut command = folder.command(&["config", "--limits-signals-waiting-max", "3"]);
     command.env("FANFARE_CONFIG", "other.toml");
-    command.env("FANFARE__LIMITS__KEYS_MAX", "4").env("FANFARE__LIMITS__OUTSTANDING_MAX", "5");
+    command.env("FANFARE__LIMITS__SIGNALS_WAITING_MAX", "4").env("FANFARE__LIMITS__OUTSTANDING_MAX", "5");
     let said = Said::of(&mut command);
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
     let line = |key: &str| said.stdout.lines().find(|line| line.starts_with(key)).expect("a line").to_owned();
     let words = |key| line(key).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(words("limits.keys_max"), "limits.keys_max = 3 # --limits-keys-max");
+    assert_eq!(words("limits.signals_waiting_max"), "limits.signals_waiting_max = 3 # --limits-signals-waiting-max");
     assert_eq!(
         words("limits.outstanding_max"),
         "limits.outstanding_max = 5 # environment variable FANFARE__LIMITS__OUTSTANDING_MAX"

@@ -129,7 +129,7 @@ impl World {
             outstanding_max: pick(7, 2, 8),
             subscriptions_max: 3,
             signals_waiting_max: 3,
-            keys_max: 4,
+            idempotency_keys_bytes_max: 1_200,
             ..Limits::default()
         });
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };

@@ -18,6 +18,7 @@ pub mod fuzz;
 mod home;
 mod hook;
 mod ids;
+mod keys;
 mod limits;
 mod memory;
 mod name;

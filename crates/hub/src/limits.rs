@@ -21,7 +21,7 @@ pub struct Limits {
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
     /// Publications and their overhead kept as history, in all, with what is known of channels that nobody uses. Each shard has
-    /// its share; beyond it such channels go first, then the oldest publications. Keys may take a quarter as much besides.
+    /// its share; beyond it such channels go first, then the oldest publications. Idempotency keys may take a quarter as much besides.
     /// Default 256 MiB.
     pub history_bytes_max: ByteCount,
     /// One page of history or catch-up. Default 256 KiB.
@@ -37,8 +37,9 @@ pub struct Limits {
     pub fanout_slice: usize,
     /// Directed signals kept for a client that is away or slow; the oldest goes first. Default 64.
     pub signals_waiting_max: usize,
-    /// Idempotency keys kept per channel; the oldest goes first. Default 1024.
-    pub keys_max: usize,
+    /// Bytes of the idempotency keys that one channel remembers, with their overhead; beyond that the oldest is forgotten
+    /// before its time. Default 4 MiB.
+    pub idempotency_keys_bytes_max: ByteCount,
     /// Publications in one batch of a subscription. Default 200.
     pub batch_size_max: usize,
     /// How long a batch may be gathered, in ms. Default 10 s.
@@ -52,7 +53,7 @@ pub struct Limits {
     /// oldest goes first. Default 16384.
     pub presence_left_max: usize,
     /// How long an idempotency key is remembered. Default 2 min.
-    pub key_ttl_ms: u64,
+    pub idempotency_keys_ttl_ms: u64,
     /// How long the epoch and top of a channel outlive its last use. Default 24 h.
     pub metadata_ttl_ms: u64,
     /// How long an edge or a home without use is kept. Default 1 s.
@@ -96,13 +97,13 @@ impl Default for Limits {
             fanout_waiting_max: 1024,
             fanout_slice: 4096,
             signals_waiting_max: 64,
-            keys_max: 1024,
+            idempotency_keys_bytes_max: 4 << 20,
             batch_size_max: 200,
             batch_delay_ms_max: 10_000,
             presence_entries_max: 1000,
             presence_bytes_max: 4 << 10,
             presence_left_max: 16_384,
-            key_ttl_ms: 120_000,
+            idempotency_keys_ttl_ms: 120_000,
             metadata_ttl_ms: 24 * 3_600_000,
             linger_ms: 1_000,
             connect_timeout_ms: 5_000,

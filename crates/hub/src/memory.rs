@@ -7,13 +7,14 @@
 //! ever given twice. Stated durability: none, it lives as long as the process.
 
 use crate::ids::{Epoch, OpToken, Position};
+use crate::keys::{Forgotten, KEY_OVERHEAD, Keys, Remembered};
 use crate::limits::Limits;
 use crate::name::ChannelName;
 use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
 use crate::shard::Now;
-use crate::store::{Answer, Entry, KeyScope, Op, Page, Range, Reader, Rest, Store};
+use crate::store::{Answer, Entry, Op, Page, Range, Reader, Rest, Store};
 use crate::vocabulary::{Data, Publication};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -22,8 +23,6 @@ use std::sync::Arc;
 /// Keys may take a quarter of what history may, and at least this: even where there is no history, a publication that is sent
 /// again must not stand twice.
 const KEY_BYTES_LEAST: usize = 64 << 10;
-/// Of a key: where it is found, and where it stands in line.
-const KEY_OVERHEAD: usize = 3 * size_of::<(KeyScope, Box<str>)>() + size_of::<Seen>() + 64;
 /// Channels looked at by one [`Store::tidy`]: a million of them are seen about once a minute.
 const TIDY_SLICE: usize = 16 << 10;
 
@@ -50,7 +49,9 @@ pub struct MemoryStore {
     hash: Keyed,
     bytes_max: usize,
     key_bytes_max: usize,
-    keys_max: usize,
+    channel_key_bytes_max: usize,
+    /// Forgotten before their time.
+    keys_shed: u64,
     key_ttl_ms: u64,
     metadata_ttl_ms: u64,
     tidy_at: usize,
@@ -81,29 +82,6 @@ struct Read {
     scan_max: usize,
 }
 
-#[derive(Debug)]
-struct Keys {
-    seen: HashMap<(KeyScope, Box<str>), Seen, Keyed>,
-    order: VecDeque<Remembered>,
-    bytes: usize,
-}
-
-/// A key in line.
-#[derive(Debug)]
-struct Remembered {
-    /// Of all keys of the store, in the order of the appends.
-    number: u64,
-    at_ms: u64,
-    key: (KeyScope, Box<str>),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    offset: u64,
-    /// Hash of payload and event: a conflict is told from a repetition without keeping the payload.
-    content: u64,
-}
-
 impl MemoryStore {
     /// An empty store. `seed` mints epochs: it must differ between two lives of a process.
     pub fn new(limits: &Limits, seed: u64) -> Self {
@@ -124,8 +102,9 @@ impl MemoryStore {
             hash,
             bytes_max: limits.history_bytes_max,
             key_bytes_max: (limits.history_bytes_max / 4).max(KEY_BYTES_LEAST),
-            keys_max: limits.keys_max,
-            key_ttl_ms: limits.key_ttl_ms,
+            channel_key_bytes_max: limits.idempotency_keys_bytes_max,
+            keys_shed: 0,
+            key_ttl_ms: limits.idempotency_keys_ttl_ms,
             metadata_ttl_ms: limits.metadata_ttl_ms,
             tidy_at: 0,
         }
@@ -184,7 +163,7 @@ impl MemoryStore {
     /// Takes out of the line whatever its log has forgotten by itself.
     fn tidy_key_order(&mut self) {
         let logs = &self.logs;
-        let oldest = |log: &Log| log.keys.as_ref().and_then(|keys| keys.order.front()).map(|key| key.number);
+        let oldest = |log: &Log| log.keys.as_ref().and_then(|keys| keys.oldest());
         self.key_order.retain(|&(index, epoch, number, _)| {
             let log = logs.get(index as usize).filter(|log| log.epoch.0 == epoch);
             log.and_then(oldest).is_some_and(|oldest| oldest <= number)
@@ -208,7 +187,9 @@ impl MemoryStore {
             let Some((index, epoch, number, _)) = self.key_order.pop_front() else { break };
             let log = self.logs.get_mut(index as usize).filter(|log| log.epoch.0 == epoch);
             let Some(keys) = log.and_then(|log| log.keys.as_mut()) else { continue };
-            self.key_bytes -= keys.forget_while(|key| key.number <= number);
+            let Forgotten { bytes, keys } = keys.forget_while(|key, _| key.number <= number);
+            self.key_bytes -= bytes;
+            self.keys_shed += keys;
         }
         while self.bytes_used() > self.bytes_max && !planted(Planted::HistoryUnbounded) {
             if let Some((index, epoch, since)) = self.idle.iter_mut().find_map(VecDeque::pop_front) {
@@ -228,13 +209,13 @@ impl MemoryStore {
     fn append(&mut self, now: Now, entry: Entry, retain: Retain) -> Answer {
         let index = self.attach(now, &entry.publish.channel);
         if let Some(key) = &entry.publish.key {
-            let key = (entry.key_scope(), key.clone());
+            let scope = entry.key_scope();
             let content = self.hash.hash_of((data_parts(&entry.publish.data), &entry.publish.event, &entry.audience));
             let oldest_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
-            let (hash, log) = (self.hash, &mut self.logs[index]);
+            let (hash, log, bytes_max) = (self.hash, &mut self.logs[index], self.channel_key_bytes_max);
             let keys = log.keys.get_or_insert_with(|| Box::new(Keys::new(hash)));
-            self.key_bytes -= keys.forget(oldest_ms, self.keys_max.saturating_sub(1));
-            match keys.seen.get(&key) {
+            self.key_bytes -= keys.forget_while(|key, _| key.at_ms < oldest_ms).bytes;
+            match keys.find(&scope, key) {
                 _ if planted(Planted::KeyUnchecked) => {}
                 Some(seen) if seen.content == content => {
                     return Answer::Duplicate(Position { epoch: log.epoch, offset: seen.offset });
@@ -244,8 +225,11 @@ impl MemoryStore {
                     let number = self.next_key;
                     self.next_key += 1;
                     self.key_order.push_back((index as u32, log.epoch.0, number, now.mono_ms));
-                    let remembered = Remembered { number, at_ms: now.mono_ms, key };
-                    self.key_bytes += keys.remember(remembered, Seen { offset: log.top + 1, content });
+                    let (at_ms, key, offset) = (now.mono_ms, key.clone(), log.top + 1);
+                    self.key_bytes += keys.remember(Remembered { number, at_ms, scope, key, offset, content });
+                    let over = keys.forget_while(|_, bytes| bytes > bytes_max);
+                    self.key_bytes -= over.bytes;
+                    self.keys_shed += over.keys;
                 }
             }
             if self.key_order.len() > 2 * (self.key_bytes / KEY_OVERHEAD) + 1024 {
@@ -316,7 +300,7 @@ impl MemoryStore {
         if !log.attached {
             self.idle_bytes -= log.cost();
         }
-        self.key_bytes -= log.keys.as_ref().map_or(0, |keys| keys.bytes);
+        self.key_bytes -= log.keys.as_ref().map_or(0, |keys| keys.bytes());
         self.names.remove(&log.name);
     }
 }
@@ -357,8 +341,8 @@ impl Store for MemoryStore {
             self.tidy_at = (index + 1) % end;
             let Some(log) = self.logs.get_mut(index) else { continue };
             if let Some(keys) = &mut log.keys {
-                self.key_bytes -= keys.forget(expired_ms, self.keys_max);
-                if keys.order.is_empty() {
+                self.key_bytes -= keys.forget_while(|key, _| key.at_ms < expired_ms).bytes;
+                if keys.is_empty() {
                     log.keys = None;
                 }
             }
@@ -373,6 +357,10 @@ impl Store for MemoryStore {
 
     fn bytes_used(&self) -> usize {
         self.bytes_used + self.idle_bytes
+    }
+
+    fn keys_shed(&self) -> u64 {
+        self.keys_shed
     }
 }
 
@@ -471,50 +459,9 @@ impl Log {
     }
 }
 
-impl Keys {
-    fn new(hash: Keyed) -> Self {
-        Keys { seen: HashMap::with_hasher(hash), order: VecDeque::new(), bytes: 0 }
-    }
-
-    /// How many bytes more it costs.
-    fn remember(&mut self, remembered: Remembered, seen: Seen) -> usize {
-        let cost = key_cost(&remembered.key);
-        self.seen.insert(remembered.key.clone(), seen);
-        self.order.push_back(remembered);
-        self.bytes += cost;
-        cost
-    }
-
-    /// Forgets what was seen before `oldest_ms`, and the oldest beyond `count_max`. How many bytes less it costs.
-    fn forget(&mut self, oldest_ms: u64, count_max: usize) -> usize {
-        let over = self.order.len().saturating_sub(count_max);
-        let mut passed = 0;
-        self.forget_while(|key| {
-            passed += 1;
-            passed <= over || key.at_ms < oldest_ms
-        })
-    }
-
-    /// Forgets from the oldest on. How many bytes less it costs.
-    fn forget_while(&mut self, mut goes: impl FnMut(&Remembered) -> bool) -> usize {
-        let before = self.bytes;
-        while self.order.front().is_some_and(&mut goes) {
-            let Some(gone) = self.order.pop_front() else { break };
-            self.seen.remove(&gone.key);
-            self.bytes -= key_cost(&gone.key);
-        }
-        before - self.bytes
-    }
-}
-
 /// What it costs to look whether a publication is for somebody, where one for all costs 1: an audience is a list.
 fn look_cost(publication: &Publication) -> usize {
     1 + publication.audience.as_ref().map_or(0, |audience| (audience.only.len() + audience.except.len()) / 8)
-}
-
-/// What it costs to remember a key: its text twice, a scope shared with the session, and its places.
-fn key_cost((_, key): &(KeyScope, Box<str>)) -> usize {
-    KEY_OVERHEAD + 2 * key.len()
 }
 
 fn data_parts(data: &Data) -> (bool, &[u8]) {
@@ -733,16 +680,40 @@ mod tests {
 
     #[test]
     fn keys_and_bytes_stay_within_their_bounds() {
-        let limits = Limits { keys_max: 4, history_bytes_max: 4096, ..Limits::default() };
+        let limits = Limits { idempotency_keys_bytes_max: 1_200, history_bytes_max: 4096, ..Limits::default() };
         let mut store = MemoryStore::new(&limits, 7);
         for i in 0..5000 {
             append(&mut store, NOW, "1", Some(&i.to_string()), Retain { count: 1000, ..Retain::default() });
             assert!(store.bytes_used() <= 4096);
-            assert!(store.logs[0].keys.as_ref().is_some_and(|k| k.seen.len() <= 4 && k.order.len() <= 4));
+            let bytes = store.logs[0].keys.as_ref().map_or(0, |keys| keys.bytes());
+            assert!((1..=1_200).contains(&bytes) && bytes == store.key_bytes, "{bytes}");
         }
         assert!(store.order.len() <= 2 * store.retained + 1024);
         let start = Range::After(Position { epoch: store.logs[0].epoch, offset: 0 });
         assert!(!read(&mut store, NOW, start, 9).complete);
+    }
+
+    /// Two thousand publications later the first one's retry is still known for what it is; only bytes and time bound it.
+    #[test]
+    fn a_key_is_remembered_for_its_time_as_long_as_there_is_room_and_what_goes_earlier_is_counted() {
+        let mut store = MemoryStore::new(&Limits::default(), 7);
+        for n in 0..5_000_u32 {
+            append(&mut store, later(1), "1", Some(&format!("{n:036}")), Retain::default());
+        }
+        let first = format!("{:036}", 0);
+        assert!(matches!(append(&mut store, later(119_999), "1", Some(&first), Retain::default()), Answer::Duplicate(_)));
+        assert_eq!(store.keys_shed(), 0);
+        let over = 4 * (4 << 20) / KEY_OVERHEAD;
+        for n in 5_000..over {
+            append(&mut store, later(1), "1", Some(&n.to_string()), Retain::default());
+            assert!(store.key_bytes <= 4 << 20);
+        }
+        assert!(store.keys_shed() > over as u64 / 2, "{}", store.keys_shed());
+        assert!(matches!(append(&mut store, later(2), "1", Some(&first), Retain::default()), Answer::Appended { .. }));
+        // Those whose time is over are not counted.
+        let shed = store.keys_shed();
+        store.tidy(later(300_000));
+        assert_eq!((store.key_bytes, store.keys_shed()), (0, shed));
     }
 
     fn named(name: &str) -> ChannelName {

@@ -162,6 +162,8 @@ pub struct Stats {
     pub homes: usize,
     /// Bytes of history.
     pub history_bytes: usize,
+    /// Idempotency keys forgotten before their time, for want of room.
+    pub keys_shed: u64,
     /// Signals shed because too much waited.
     pub signals_shed: u64,
     /// Questions to the application without an answer yet.
@@ -240,6 +242,7 @@ impl Shard {
             edges: self.front.edge_count(),
             homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
+            keys_shed: self.store.keys_shed(),
             signals_shed: self.front.signals_shed,
             questions: self.front.question_count(),
             subscriptions: self.front.subscription_count(),

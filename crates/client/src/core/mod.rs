@@ -380,7 +380,7 @@ impl Core {
         self.tokens.accepted(now_ms, expires_ms);
         self.session = Session { ticket, client: Some(client), user };
         if let Some(scope) = self.session.scope() {
-            self.publishes.online(&scope, &mut self.out);
+            self.publishes.online(&scope, limits.idempotency_keys_ttl_ms, &mut self.out);
         }
         self.requests.online(&mut self.out);
         self.out.state(State::Online(Box::new(connected)));

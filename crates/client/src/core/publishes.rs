@@ -3,12 +3,14 @@
 //!
 //! A key means something within one user, or within one session where there is no user. When the next connection is
 //! neither's, what had been sent before cannot be sent again without the danger of a second copy: its caller is told
-//! [`CallError::Unknown`]. In flight at most `in_flight_max`, first come first sent; one that has to wait for a retry does not
+//! [`CallError::Unknown`]. So it is where the server may have forgotten the key: it remembers one for a time that it says in
+//! `connected.limits`, and nothing is sent again that was sent first more than three quarters of that ago (the rest is for
+//! what is slow on its way). In flight at most `in_flight_max`, first come first sent; one that has to wait for a retry does not
 //! hold up the others, so the order between them is kept only while nothing fails.
 
 use super::out::Out;
 use super::types::{Answer, CallError, CallId, Config};
-use fanfare_hub::Rng;
+use fanfare_hub::{ErrorCode, Rng};
 use fanfare_wire::native::client::{ClientCommand, ErrorReply, Publish, ServerMessage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,15 +39,34 @@ struct Entry {
     state: State,
     /// Where the key holds, once it was sent.
     scope: Option<Scope>,
+    /// When it was first sent and may have been taken, unless the server has said since that it was not.
+    sent_ms: Option<u64>,
+    /// How often it was sent since then.
+    tries: u32,
     give_up_ms: u64,
     retries: u32,
 }
 
 /// All that are not answered, in the order of asking.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Publishes {
     entries: BTreeMap<u64, Entry>,
     last: u64,
+    /// For how long after it was first sent a publication may be sent again.
+    resend_ms: u64,
+}
+
+/// Three quarters of the time for which a server remembers keys that does not say how long: 2 min, as this protocol began.
+const RESEND_MS: u64 = resend_ms(120_000);
+
+const fn resend_ms(ttl_ms: u64) -> u64 {
+    ttl_ms / 4 * 3
+}
+
+impl Default for Publishes {
+    fn default() -> Self {
+        Publishes { entries: BTreeMap::new(), last: 0, resend_ms: RESEND_MS }
+    }
 }
 
 impl Publishes {
@@ -58,12 +79,13 @@ impl Publishes {
         publish.key.get_or_insert_with(|| format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into());
         self.last += 1;
         let give_up_ms = now_ms + config.publish_give_up_ms;
-        let entry = Entry { call, publish, state: State::Queued, scope: None, give_up_ms, retries: 0 };
+        let entry = Entry { call, publish, state: State::Queued, scope: None, sent_ms: None, tries: 0, give_up_ms, retries: 0 };
         self.entries.insert(self.last, entry);
     }
 
     /// Sends what may be sent.
     pub(super) fn pump(&mut self, now_ms: u64, config: &Config, scope: &Scope, out: &mut Out) {
+        self.end_late(now_ms, out);
         let flying = self.entries.values().filter(|entry| matches!(entry.state, State::Flying { .. })).count();
         let room = config.in_flight_max.saturating_sub(flying);
         let ready = |state: &State| match state {
@@ -76,6 +98,8 @@ impl Publishes {
             out.send(Some(id), ClientCommand::Publish(Box::new(entry.publish.clone())));
             entry.state = State::Flying { id, deadline_ms: now_ms + config.request_timeout_ms };
             entry.scope = Some(scope.clone());
+            entry.sent_ms.get_or_insert(now_ms);
+            entry.tries += 1;
         }
     }
 
@@ -95,8 +119,13 @@ impl Publishes {
         let result = match message {
             ServerMessage::Published { position, .. } => Ok(Answer::Published(position)),
             ServerMessage::Error(error) if error.retryable => {
-                entry.state = State::Resting { until_ms: now_ms + rest_ms(entry.retries, &error, rng) };
+                let until_ms = now_ms + rest_ms(entry.retries, &error, rng);
+                entry.state = State::Resting { until_ms };
                 entry.retries += 1;
+                // The only time that it was sent, and nothing was done: the next time is the first.
+                if entry.tries == 1 && !leaves_unknown(&error) {
+                    (entry.sent_ms, entry.tries) = (None, 0);
+                }
                 return Ok(());
             }
             ServerMessage::Error(error) => Err(CallError::Refused(error)),
@@ -107,8 +136,9 @@ impl Publishes {
         Ok(())
     }
 
-    /// The connection is there, as somebody.
-    pub(super) fn online(&mut self, scope: &Scope, out: &mut Out) {
+    /// The connection is there, as somebody. `ttl_ms`: how long the server remembers a key, where it says so.
+    pub(super) fn online(&mut self, scope: &Scope, ttl_ms: Option<u64>, out: &mut Out) {
+        self.resend_ms = ttl_ms.map_or(RESEND_MS, resend_ms);
         self.entries.retain(|_, entry| {
             let same = entry.scope.as_ref().is_none_or(|sent_as| sent_as == scope);
             if !same {
@@ -123,6 +153,19 @@ impl Publishes {
         for entry in self.entries.values_mut().filter(|entry| matches!(entry.state, State::Flying { .. })) {
             entry.state = State::Queued;
         }
+    }
+
+    /// Ends what would have to be sent again and is too old for it: the server may have forgotten its key.
+    fn end_late(&mut self, now_ms: u64, out: &mut Out) {
+        let resend_ms = self.resend_ms;
+        self.entries.retain(|_, entry| {
+            let is_flying = matches!(entry.state, State::Flying { .. });
+            let is_late = !is_flying && entry.sent_ms.is_some_and(|sent_ms| sent_ms.saturating_add(resend_ms) <= now_ms);
+            if is_late {
+                out.answer(entry.call, Err(CallError::Unknown));
+            }
+            !is_late
+        });
     }
 
     /// Gives up what is too old, and sends again what was not answered.
@@ -140,16 +183,18 @@ impl Publishes {
             out.answer(entry.call, Err(if entry.scope.is_some() { CallError::Unknown } else { timed_out }));
             false
         });
+        self.end_late(now_ms, out);
     }
 
     /// When [`wake`](Self::wake) or [`pump`](Self::pump) has something to do.
     pub(super) fn wake_ms(&self, online: bool) -> Option<u64> {
+        let late_ms = |entry: &Entry| entry.sent_ms.map_or(u64::MAX, |sent_ms| sent_ms.saturating_add(self.resend_ms));
         self.entries
             .values()
             .map(|entry| match entry.state {
                 State::Flying { deadline_ms, .. } => deadline_ms.min(entry.give_up_ms),
-                State::Resting { until_ms } if online => until_ms.min(entry.give_up_ms),
-                _ => entry.give_up_ms,
+                State::Resting { until_ms } if online => until_ms.min(entry.give_up_ms).min(late_ms(entry)),
+                _ => entry.give_up_ms.min(late_ms(entry)),
             })
             .min()
     }
@@ -161,6 +206,12 @@ impl Publishes {
             out.answer(entry.call, Err(error));
         }
     }
+}
+
+/// True for a refusal after which it may have been done all the same.
+fn leaves_unknown(error: &ErrorReply) -> bool {
+    let word = |code: ErrorCode| code.row().word;
+    [ErrorCode::Unknown, ErrorCode::Timeout, ErrorCode::Internal].into_iter().any(|code| *error.code == *word(code))
 }
 
 /// How long to wait before the same is tried again: what the server asks for, else doubling from half a second to eight,

@@ -23,8 +23,8 @@ pub struct Config {
     pub connect_timeout_ms: u64,
     /// For the answer to a command on a live connection. Default 10 s.
     pub request_timeout_ms: u64,
-    /// A publication that was not answered for so long is given up. Keep it below the 2 min for which the server knows a
-    /// key: a later retry could publish twice. Default 90 s.
+    /// A publication that was not answered for so long is given up. One that was sent is given up earlier where the server
+    /// remembers keys for a shorter time (`connected.limits.idempotency_keys_ttl`): a later retry could publish twice. Default 90 s.
     pub publish_give_up_ms: u64,
     /// Publications sent and not answered. Default 16, half of what a server admits.
     pub in_flight_max: usize,

@@ -265,7 +265,7 @@ impl Hub {
             }
             Effect::Reply { conn, reply } => {
                 let ticket = ticket_of(&reply);
-                let limits = ConnectedLimits { message_bytes: 1 << 16, subscriptions: 128, presence_bytes: 4096 };
+                let limits = ConnectedLimits::from(&Limits::default());
                 let extras = ConnectedExtras { ticket: &ticket, features: &["rpc"], limits };
                 native::encode_reply(&mut out, &reply, Some(&extras));
                 self.write(u64::from(conn.index), &out);

@@ -91,7 +91,7 @@ const EVENT: Field = optional("event", Shape::Event, "A name for what it is");
 const IDEMPOTENCY: Field = optional(
     "key",
     KEY,
-    "An idempotency key, unique in a channel for the API key's name and 2 minutes; the header `Idempotency-Key` is the same",
+    "An idempotency key, unique in a channel for the API key's name, remembered for 2 minutes (`limits.idempotency_keys_ttl`); the header `Idempotency-Key` is the same",
 );
 const AUDIENCE: Field = optional("audience", Shape::Named("Audience"), "For whom, where not for all");
 const SESSIONS: Field = field("sessions", ANY_NUMBER, "How many sessions it concerned; 0 is no error");

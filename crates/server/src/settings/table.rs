@@ -117,6 +117,8 @@ settings! {
          shard has its share: such channels go first, then the oldest publications.";
     "limits.page_bytes_max": Kind::Bytes { min: 4 << 10, max: 64 << 20, at: |s| &mut s.config.limits.page_bytes_max },
         "One page of history or of what a client missed.";
+    "limits.scan_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.scan_slice) },
+        "Publications that one step of reading history looks at, where some are for others, before others have their turn.";
     "limits.link_bytes_max": Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.link_bytes_max },
         "Bytes on the way from one shard to another before the receiver pulls instead.";
     "limits.fanout_waiting_max":
@@ -132,10 +134,13 @@ settings! {
     "limits.batch_delay_max":
         Kind::Time { min: 0, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.batch_delay_ms_max) },
         "How long a subscriber may have them gathered.";
-    "limits.keys_max": Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.keys_max) },
-        "Idempotency keys that one channel remembers; the oldest goes first.";
-    "limits.key_ttl": Kind::Time { min: 0, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.key_ttl_ms) },
-        "How long an idempotency key is remembered.";
+    "limits.idempotency_keys_bytes_max":
+        Kind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.idempotency_keys_bytes_max },
+        "Idempotency keys that one channel remembers, each with about 270 bytes of overhead; beyond that the oldest is forgotten early. All \
+         channels together remember at most a quarter of `history_bytes_max`.";
+    "limits.idempotency_keys_ttl":
+        Kind::Time { min: 1_000, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.idempotency_keys_ttl_ms) },
+        "How long an idempotency key is remembered: for so long a publication may be sent again without standing twice.";
     "limits.presence_entries_max":
         Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_entries_max) },
         "Entries of one channel's presence; with more only their number is told.";

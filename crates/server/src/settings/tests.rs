@@ -33,17 +33,17 @@ fn setting(key: &str) -> &'static Setting {
 
 #[test]
 fn a_flag_stands_before_the_environment_before_the_file_before_the_default() {
-    let file = "[limits]\nmessage_bytes_max = \"8KiB\"\nkeys_max = 8\nsubscriptions_max = 8\n";
+    let file = "[limits]\nmessage_bytes_max = \"8KiB\"\nsignals_waiting_max = 8\nsubscriptions_max = 8\n";
     let environment =
-        variables(&[("FANFARE__LIMITS__KEYS_MAX", "9"), ("FANFARE__LIMITS__SUBSCRIPTIONS_MAX", "9"), ("HOME", "/")]);
+        variables(&[("FANFARE__LIMITS__SIGNALS_WAITING_MAX", "9"), ("FANFARE__LIMITS__SUBSCRIPTIONS_MAX", "9"), ("HOME", "/")]);
     let flags = vec![(setting("limits.subscriptions_max"), "10".to_owned())];
     let settings = Settings::load(Sources { environment, flags, ..sources(file) }).expect("good");
     let limits = &settings.config.limits;
     assert_eq!(limits.message_bytes_max, 8 << 10);
-    assert_eq!((limits.keys_max, limits.subscriptions_max, limits.outstanding_max), (9, 10, 32));
+    assert_eq!((limits.signals_waiting_max, limits.subscriptions_max, limits.outstanding_max), (9, 10, 32));
     let from = |key| settings.source(setting(key)).to_string();
     assert_eq!(from("limits.message_bytes_max"), "f.toml:2");
-    assert_eq!(from("limits.keys_max"), "environment variable FANFARE__LIMITS__KEYS_MAX");
+    assert_eq!(from("limits.signals_waiting_max"), "environment variable FANFARE__LIMITS__SIGNALS_WAITING_MAX");
     assert_eq!(from("limits.subscriptions_max"), "--limits-subscriptions-max");
     assert_eq!(from("limits.outstanding_max"), "default");
 }
@@ -289,9 +289,9 @@ fn no_problem_repeats_a_key() {
 #[test]
 fn what_differs_from_a_running_server_is_named() {
     let running = load("shards = 2\n[api_keys]\na = \"0123456789abcdef\"\n");
-    let again = load("[limits]\nkeys_max = 5\n[api_keys]\na = \"0123456789abcdeF\"\n[[channels]]\nmatch = \"a\"\n");
+    let again = load("[limits]\nsignals_waiting_max = 5\n[api_keys]\na = \"0123456789abcdeF\"\n[[channels]]\nmatch = \"a\"\n");
     let shards = (again.config.shards != 2).then_some("shards");
-    let expected: Vec<&str> = shards.into_iter().chain(["limits.keys_max"]).collect();
+    let expected: Vec<&str> = shards.into_iter().chain(["limits.signals_waiting_max"]).collect();
     assert_eq!(again.differing(&running), expected);
     assert!(running.differing(&running.clone()).is_empty());
 }
@@ -436,7 +436,7 @@ fn a_loose_rule_above_a_stricter_one_that_it_crosses_is_told() {
 
 /// A file as somebody would write it, with a few characters changed.
 fn mangled() -> impl Strategy<Value = String> {
-    let file = "listen = [\"127.0.0.1:80\"]\n[limits]\nkeys_max = 5\nkey_ttl = \"1.5h\"\n[api_keys]\na = { key = \"${X}\" }\n\
+    let file = "listen = [\"127.0.0.1:80\"]\n[limits]\nsignals_waiting_max = 5\nidempotency_keys_ttl = \"1.5h\"\n[api_keys]\na = { key = \"${X}\" }\n\
                 [[channels]]\nmatch = \"a:*:{user}\"\nhistory = { size = 1, ttl = \"5s\" }\nrate = \"5/s\"\npublish = [\"hook\"]\n";
     let change = (0..file.len(), prop::sample::select(&b"\"'[]{}=#$\n.:,*0z \\"[..]));
     prop::collection::vec(change, 0..6).prop_map(move |changes| {

@@ -284,6 +284,10 @@ impl Store for TimedStore {
     fn bytes_used(&self) -> usize {
         self.store.bytes_used()
     }
+
+    fn keys_shed(&self) -> u64 {
+        self.store.keys_shed()
+    }
 }
 
 #[cfg(test)]

@@ -209,6 +209,9 @@ metrics! {
     Counter "fanfare_signals_shed" () "Signals that were dropped because too much waited to be fanned out.";
         night "Rises: more signals than the channel's subscribers can be told. Signals may be lost by design; a `rate` spares you the work.";
         |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.signals_shed).sum());
+    Counter "fanfare_idempotency_keys_forgotten" () "Idempotency keys that were forgotten before their time, for want of room.";
+        night "Rises: a publication that is sent again may stand twice. Raise `limits.idempotency_keys_bytes_max`, or `limits.history_bytes_max`, a quarter of which bounds the keys of all channels.";
+        |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.keys_shed).sum());
     Histogram "fanfare_publish_deliver" [Seconds] ("shard") "From the reading of a publication, on whichever shard, to the end of its first writes on this one; once for each publication and shard.";
         night "Rises on all shards: the processors are busy, or a very large fan-out runs. On one: a busy channel or a slow call on its thread. Compare with `process_cpu_seconds_total`.";
         |scrape, out| scrape.known().for_each(|(shard, figures)| out.add(&[&shard], Value::Times(figures.delivered)));

@@ -31,6 +31,10 @@ pub struct ConnectedLimits {
     pub subscriptions: usize,
     /// Bytes of presence data.
     pub presence_bytes: usize,
+    /// Bytes of the idempotency keys that a channel remembers.
+    pub idempotency_keys_bytes: usize,
+    /// For how many ms it remembers one.
+    pub idempotency_keys_ttl_ms: u64,
 }
 
 impl std::convert::From<&fanfare_hub::Limits> for ConnectedLimits {
@@ -39,6 +43,8 @@ impl std::convert::From<&fanfare_hub::Limits> for ConnectedLimits {
             message_bytes: limits.message_bytes_max,
             subscriptions: limits.subscriptions_max,
             presence_bytes: limits.presence_bytes_max,
+            idempotency_keys_bytes: limits.idempotency_keys_bytes_max,
+            idempotency_keys_ttl_ms: limits.idempotency_keys_ttl_ms,
         }
     }
 }
@@ -167,6 +173,8 @@ fn put_connected(
         object.number("message_bytes", limits.message_bytes as u64);
         object.number("subscriptions", limits.subscriptions as u64);
         object.number("presence_bytes", limits.presence_bytes as u64);
+        object.number("idempotency_keys_bytes", limits.idempotency_keys_bytes as u64);
+        object.number("idempotency_keys_ttl", limits.idempotency_keys_ttl_ms);
         object.number("commands", COMMANDS_MAX as u64).number("history", u64::from(HISTORY_LIMIT_MAX)).end();
     }
     message.end();

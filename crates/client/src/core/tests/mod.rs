@@ -387,6 +387,55 @@ fn a_publication_that_could_stand_twice_is_not_sent_again() {
     assert!(answers(&world.tell(Input::Wake)).contains(&(never_sent, Err(CallError::Unknown))));
 }
 
+/// A server that remembers keys for 8 s: what was sent 6 s ago and not answered is not sent again.
+#[test]
+fn a_publication_is_not_sent_again_when_its_key_may_be_forgotten() {
+    const LIMITS: &str = r#""limits":{"idempotency_keys_ttl":8000}"#;
+    let begin = || {
+        let mut world = World::new();
+        world.tell(Input::Start);
+        world.tell(Input::Opened);
+        world.hear(&format!(r#"{{"type":"connected","id":1,"client":"me","session_resumed":false,"ping":0,{LIMITS}}}"#));
+        world
+    };
+    let back = format!(r#""client":"me","session_resumed":true,{LIMITS}"#);
+    let refused = |text: &str, code: &str| {
+        format!(r#"{{"type":"error","id":{},"code":"{code}","message":"m","retryable":true}}"#, id_in(text))
+    };
+
+    // In time it is sent again; later its end is not known. It is told at once, not when the connection is there.
+    let mut world = begin();
+    let (call, _) = world.call(publish("c", None));
+    world.now_ms += 3_000;
+    world.tell(Input::Closed(None));
+    assert_eq!(sent(&world.comes_back(&back).1).len(), 1);
+    world.tell(Input::Closed(None));
+    world.now_ms += 3_000;
+    assert_eq!(answers(&world.tell(Input::Wake)), [(call, Err(CallError::Unknown))]);
+    assert_eq!(sent(&world.comes_back(&back).1), [""; 0]);
+
+    // While its answer may still come on a live connection it is waited for.
+    let mut world = begin();
+    let (call, outputs) = world.call(publish("c", None));
+    world.now_ms += 7_000;
+    assert_eq!(answers(&world.tell(Input::Wake)), []);
+    let id = id_in(&sent(&outputs)[0]);
+    let published = format!(r#"{{"type":"published","id":{id},"epoch":"e","offset":4}}"#);
+    assert_eq!(answers(&world.hear(&published)), [(call, Ok(Answer::Published(at(4))))]);
+
+    // What the server says it has not done can be sent as often as it likes; what it does not know cannot.
+    for (code, is_sent) in [("unavailable", true), ("rate_limited", true), ("unknown", false), ("timeout", false)] {
+        let mut world = begin();
+        let (call, outputs) = world.call(publish("c", None));
+        world.hear(&refused(&sent(&outputs)[0], code));
+        world.now_ms += 6_000;
+        let outputs = world.tell(Input::Wake);
+        assert_eq!(sent(&outputs).len() == 1, is_sent, "{code}");
+        let expected = if is_sent { vec![] } else { vec![(call, Err(CallError::Unknown))] };
+        assert_eq!(answers(&outputs), expected, "{code}");
+    }
+}
+
 #[test]
 fn a_publication_that_could_not_be_sent_is_given_up() {
     let mut world = World::new();

@@ -147,6 +147,8 @@ fn connected(object: &Object<'_>) -> Result<Connected, Fault> {
             message_bytes: limits.number(Field::MessageBytes, 0, NUMBER_MAX)?,
             subscriptions: limits.number(Field::Subscriptions, 0, NUMBER_MAX)?,
             presence_bytes: limits.number(Field::PresenceBytes, 0, NUMBER_MAX)?,
+            idempotency_keys_bytes: limits.number(Field::IdempotencyKeysBytes, 0, NUMBER_MAX)?,
+            idempotency_keys_ttl_ms: limits.number(Field::IdempotencyKeysTtl, 0, NUMBER_MAX)?,
         },
     };
     let mut features = Vec::new();

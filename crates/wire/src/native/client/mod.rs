@@ -292,6 +292,10 @@ pub struct ServerLimits {
     pub subscriptions: Option<u64>,
     /// Bytes of presence data.
     pub presence_bytes: Option<u64>,
+    /// Bytes of the idempotency keys that a channel remembers.
+    pub idempotency_keys_bytes: Option<u64>,
+    /// For how many ms it remembers one.
+    pub idempotency_keys_ttl_ms: Option<u64>,
 }
 
 /// A subscription that is live, or will be after the pages that follow.

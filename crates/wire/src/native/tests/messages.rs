@@ -37,7 +37,10 @@ fn replies_are_written_as_documented() {
     let extras = ConnectedExtras {
         ticket: "tick\"et",
         features: &["rpc"],
-        limits: ConnectedLimits { message_bytes: 65536, subscriptions: 128, presence_bytes: 4096 },
+        limits: ConnectedLimits { message_bytes: 65536, subscriptions: 128, presence_bytes: 4096,
+            idempotency_keys_bytes: 4 << 20,
+            idempotency_keys_ttl_ms: 120_000,
+        },
     };
     let connected = |user: Option<&str>, resumed: bool| {
         let user = user.map(|user| UserId(user.into()));
@@ -68,7 +71,7 @@ fn replies_are_written_as_documented() {
         (
             id(1),
             connected(Some("ada"), true),
-            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","expires":60000,"ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"commands":32,"history":1000}}"#,
+            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","expires":60000,"ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"idempotency_keys_bytes":4194304,"idempotency_keys_ttl":120000,"commands":32,"history":1000}}"#,
         ),
         (
             None,
