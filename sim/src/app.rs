@@ -19,6 +19,8 @@ pub(crate) const CLOSED: &str = "app:0";
 
 #[derive(Debug, Default)]
 pub(crate) struct App {
+    /// The store answers everything, in time.
+    store_answers: bool,
     next_token: u64,
     asked: BTreeMap<u64, Asked>,
     /// The command about sessions that is not answered yet.
@@ -51,6 +53,11 @@ struct Asked {
 }
 
 impl App {
+    /// `store_answers`: everything, in time.
+    pub(crate) fn new(store_answers: bool) -> Self {
+        App { store_answers, ..App::default() }
+    }
+
     /// One free act.
     pub(crate) fn draw(
         &mut self,
@@ -189,8 +196,8 @@ impl App {
         match (&command, answer) {
             (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
                 counts.app_subscribed += count;
-                // One that reads can be refused by the store.
-                if *options.channel == *CLOSED && options.recent.is_none() {
+                // One that reads can be refused by the store, and every one where the store may not answer.
+                if *options.channel == *CLOSED && options.recent.is_none() && self.store_answers {
                     if let Some(pipe) = open.iter().find(|pipe| !self.following.contains(pipe)) {
                         return Err(format!("app: {command:?} was answered, and pipe {pipe} does not follow"));
                     }

@@ -63,6 +63,7 @@ counts! {
     continued, "fan-outs or catch-ups that were interrupted and went on";
     store_late, "answers of the store that came later";
     store_losses, "losses of a store";
+    store_silent, "operations that the store did not answer";
     store_unknown, "operations whose outcome the store did not tell";
     hook_asked, "questions to the application";
     hook_late, "answers of the application that came too late";

@@ -99,6 +99,8 @@ pub(crate) struct StoreFaults {
     pub(crate) twice: u64,
     /// Answers overtake each other.
     pub(crate) disordered: bool,
+    /// It does not answer at all, whether or not it does what it was asked for.
+    pub(crate) silent: u64,
     /// Acknowledged entries are lost now and then, with a new epoch.
     pub(crate) loses: bool,
 }
@@ -125,6 +127,7 @@ impl Plan {
                 unknown: if one_in(3) { [40, 300][usize::from(one_in(2))] } else { 0 },
                 twice: if one_in(4) { 100 } else { 0 },
                 disordered: one_in(2),
+                silent: 0,
                 loses: one_in(3),
             };
         }
@@ -203,8 +206,20 @@ impl Plan {
 
     /// True where what a store accepts is known to its only shard at once.
     pub(crate) fn is_exact(&self) -> bool {
-        let StoreFaults { late, unavailable, unknown, twice, disordered: _, loses } = self.faults.store;
-        self.shards == 1 && late + unavailable + unknown + twice == 0 && !loses
+        let StoreFaults { late, unavailable, unknown, twice, disordered: _, silent, loses } = self.faults.store;
+        self.shards == 1 && late + unavailable + unknown + twice + silent == 0 && !loses
+    }
+
+    /// Draws how long a store is waited for, and how much is read of it at once. From a source of its own, as habits and hooks.
+    pub(crate) fn draw_patience(&mut self, mut rng: Rng) {
+        if rng.below(2) == 0 {
+            self.limits.scan_slice = 1 + rng.below(6) as usize;
+        }
+        if rng.below(3) == 0 {
+            self.limits.store_timeout_ms = 300 + rng.below(2_000);
+            self.limits.store_waiting_bytes_max = if rng.below(2) == 0 { 2_000 } else { 1 << 20 };
+            self.faults.store.silent = [5, 50, 300][rng.below(3) as usize];
+        }
     }
 
     /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before there were
@@ -295,7 +310,6 @@ fn limits(rng: &mut Rng) -> Limits {
         history_bytes_max: if rng.below(4) == 0 { 12_000 } else { 1 << 20 },
         page_bytes_max: 1200 + rng.below(3000) as usize,
         link_bytes_max: if rng.below(2) == 0 { 700 + rng.below(4000) as usize } else { 1 << 20 },
-        scan_slice: if rng.below(2) == 0 { 1 + rng.below(6) as usize } else { 1024 },
         fanout_waiting_max: 2 + rng.below(30) as usize,
         fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
         signals_waiting_max: 8,

@@ -153,6 +153,8 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("CountedUnanswered", 435),
     ("GrantEndsUnasked", 260),
     ("TokenGrantKept", 247),
+    ("StoreAwaited", 8),
+    ("StoreQueueUnbounded", 44),
 ];
 
 /// The first seed to try for a bug.

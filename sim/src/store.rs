@@ -1,6 +1,6 @@
-//! A store that fails: it answers late, out of order or twice, refuses, does not know, and loses what it had taken.
+//! A store that fails: it answers late, out of order, twice or never, refuses, does not know, and loses what it had taken.
 //!
-//! It keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets one answer
+//! Else it keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets one answer
 //! (a second one must be ignored), a lost entry means a new epoch. The memory store does the keeping.
 
 use crate::ledger::Ledger;
@@ -26,6 +26,7 @@ pub(crate) struct Stores {
     pub(crate) answers_late: bool,
     pub(crate) losses: u64,
     pub(crate) unknowns: u64,
+    pub(crate) silences: u64,
     rng: Rng,
     shards: Vec<Inner>,
 }
@@ -66,6 +67,7 @@ impl Stores {
             answers_disordered,
             losses: 0,
             unknowns: 0,
+            silences: 0,
             rng,
             shards,
         }))
@@ -150,6 +152,14 @@ impl Stores {
 impl Store for FaultyStore {
     fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
         let shared = &mut *self.shared.borrow_mut();
+        let silent = shared.faults.silent;
+        if shared.chance(silent) {
+            shared.silences += 1;
+            if shared.rng.below(2) == 0 {
+                shared.execute(self.shard, now, token, op);
+            }
+            return None;
+        }
         let answer = shared.decide(self.shard, now, token, op);
         let StoreFaults { late, twice, disordered, .. } = shared.faults;
         // What must not overtake waits behind what is late, and no longer.

@@ -3,7 +3,7 @@
 
 use crate::ledger::{Kept, Ledger};
 use crate::plan::{Habit, Plan};
-use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, ReplyBody, Slow, Subscribed};
+use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, Reader, ReplyBody, Slow, Subscribed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     live: BTreeMap<ChannelName, Live>,
+    /// Whose it is.
     client: Option<ClientId>,
     /// The outbox is over its mark.
     is_full: bool,
@@ -41,6 +42,8 @@ pub(crate) struct Said {
     pub(crate) page_bytes_max: usize,
     /// No store loses anything in this world: where one does, subscribers are set back without a word, and catch up by pages.
     pub(crate) steady: bool,
+    /// A read takes one step: no publication is newer than what was found.
+    pub(crate) in_one_step: bool,
 }
 
 impl Watch {
@@ -153,9 +156,9 @@ impl Watch {
         }
         live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
         if live.owed.is_some() {
-            // What is for others is nothing newer to this reader.
-            let is_for_it = |kept: &&Kept| self.client.is_none_or(|client| kept.publication.is_for(client));
-            let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX).iter().filter(is_for_it).count();
+            let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
+            let wants = |kept: &&Kept| self.client.is_some_and(|client| Reader::live(client).wants(&kept.publication));
+            let newer = newer.iter().filter(wants).filter(|_| said.in_one_step).count();
             if newer > 0 || publications.len() > 1 {
                 let at = last.offset;
                 return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));

@@ -58,6 +58,11 @@ pub struct Limits {
     pub metadata_ttl_ms: u64,
     /// How long an edge or a home without use is kept. Default 1 s.
     pub linger_ms: u64,
+    /// Time for the store's answer to one operation, and for a channel to be attached; then who waits is answered `unavailable`, or
+    /// `unknown` where a publication may have been taken. A command takes one operation or two. Default 5 s.
+    pub store_timeout_ms: u64,
+    /// Bytes of what waits for the store on one shard; beyond it commands are refused as `unavailable`. Default 16 MiB.
+    pub store_waiting_bytes_max: ByteCount,
     /// Time for the first valid `connect`. Default 5 s.
     pub connect_timeout_ms: u64,
     /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. A quarter of them
@@ -106,6 +111,8 @@ impl Default for Limits {
             idempotency_keys_ttl_ms: 120_000,
             metadata_ttl_ms: 24 * 3_600_000,
             linger_ms: 1_000,
+            store_timeout_ms: 5_000,
+            store_waiting_bytes_max: 16 << 20,
             connect_timeout_ms: 5_000,
             questions_max: 1024,
             session_questions_max: 8,

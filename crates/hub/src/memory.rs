@@ -701,7 +701,10 @@ mod tests {
             append(&mut store, later(1), "1", Some(&format!("{n:036}")), Retain::default());
         }
         let first = format!("{:036}", 0);
-        assert!(matches!(append(&mut store, later(119_999), "1", Some(&first), Retain::default()), Answer::Duplicate(_)));
+        assert!(matches!(
+            append(&mut store, later(119_999), "1", Some(&first), Retain::default()),
+            Answer::Duplicate(_)
+        ));
         assert_eq!(store.keys_shed(), 0);
         let over = 4 * (4 << 20) / KEY_OVERHEAD;
         for n in 5_000..over {

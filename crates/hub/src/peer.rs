@@ -289,6 +289,30 @@ impl ToHome {
     }
 }
 
+impl ToHome {
+    /// True for what asks for the channel's place, or for its history.
+    pub(crate) fn needs_store(&self) -> bool {
+        matches!(
+            self,
+            ToHome::Sub { .. }
+                | ToHome::Publish { .. }
+                | ToHome::History { .. }
+                | ToHome::Purge { .. }
+                | ToHome::Pull { .. }
+        )
+    }
+
+    /// True for what says who has entered.
+    pub(crate) fn is_of_presence(&self) -> bool {
+        matches!(self, ToHome::Enter { .. } | ToHome::Leave { .. })
+    }
+
+    /// Bytes that this message holds while it waits, besides itself.
+    pub(crate) fn cost(&self) -> usize {
+        if let ToHome::Publish { entry, .. } = self { entry.cost() } else { 0 }
+    }
+}
+
 impl ToEdge {
     /// True for what tells a change of presence.
     pub(crate) fn is_presence(&self) -> bool {

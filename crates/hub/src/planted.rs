@@ -65,7 +65,8 @@ rows! {
     GrantEndsUnasked, "What a token let in stays when a newer one does not, though the application was never asked.";
     TokenGrantKept, "A newer token is good for what the one before it was.";
     HistoryForAll, "History tells a client of publications that are for others.";
-    ScanEndsEarly, "A read for one who may see little ends after its first step, as if nothing were left.";
+    StoreQueueUnbounded, "What waits for a store that does not answer has no bound.";
+    StoreAwaited, "A command waits for a store that does not answer.";
     LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
     TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";

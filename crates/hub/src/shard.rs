@@ -126,6 +126,7 @@ pub(crate) enum Timer {
     Pull { session: u32, life: u32 },
     HomeLinger { home: u32, life: u32 },
     Attach { home: u32, life: u32 },
+    Store,
     Fill { home: u32, life: u32 },
     PresenceCount { home: u32, life: u32 },
     Members,
@@ -162,6 +163,8 @@ pub struct Stats {
     pub homes: usize,
     /// Bytes of history.
     pub history_bytes: usize,
+    /// Bytes of what waits for the store.
+    pub store_waiting_bytes: usize,
     /// Idempotency keys forgotten before their time, for want of room.
     pub keys_shed: u64,
     /// Signals shed because too much waited.
@@ -242,6 +245,7 @@ impl Shard {
             edges: self.front.edge_count(),
             homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
+            store_waiting_bytes: self.homes.store_waiting_bytes(),
             keys_shed: self.store.keys_shed(),
             signals_shed: self.front.signals_shed,
             questions: self.front.question_count(),
@@ -367,6 +371,7 @@ impl Shard {
                 }
                 Timer::HomeLinger { home, life } => self.homes(now, |homes, cx| homes.lingered(cx, home, life)),
                 Timer::Attach { home, life } => self.homes(now, |homes, cx| homes.retry_attach(cx, home, life)),
+                Timer::Store => self.homes(now, |homes, cx| homes.store_timeout(cx)),
                 Timer::Fill { home, life } => self.homes(now, |homes, cx| homes.retry_fill(cx, home, life)),
                 Timer::PresenceCount { home, life } => {
                     self.homes(now, |homes, cx| homes.presence_count(cx, home, life))

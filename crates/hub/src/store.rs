@@ -42,6 +42,16 @@ impl Entry {
         }
     }
 
+    /// What it costs to keep while it waits, in bytes: payload, texts and an estimate of the overhead.
+    pub(crate) fn cost(&self) -> usize {
+        let Publish { data, event, key, .. } = &self.publish;
+        size_of::<Entry>()
+            + data.bytes().len()
+            + event.as_deref().map_or(0, str::len)
+            + key.as_deref().map_or(0, str::len)
+            + self.audience.as_deref().map_or(0, Audience::cost)
+    }
+
     /// Whose keys these are: a key is scoped to (channel, user, else session, else the API key).
     pub fn key_scope(&self) -> KeyScope {
         match &self.from {

@@ -63,7 +63,7 @@ pub struct Audience {
 
 impl Audience {
     /// Bytes that it takes, with an estimate of the overhead.
-    fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         size_of::<Audience>() + 16 + size_of::<ClientId>() * (self.only.len() + self.except.len())
     }
 

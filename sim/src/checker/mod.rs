@@ -736,7 +736,8 @@ impl Checker {
         // An unkeyed payload is sent once: while its answer is still owed, the message is early.
         let early = view.publishes.contains_key(&plain(publication.data.bytes()))
             && publication.key.is_none()
-            && !stores.answers_disordered;
+            && !stores.answers_disordered
+            && stores.silences == 0; // what was not answered is found by reading
         if own && early && kept.order > sub.want.order {
             return Err(format!("{channel}: one's own copy at {at:?} came before the answer"));
         }
@@ -747,7 +748,7 @@ impl Checker {
 
     /// Promise 2 and 3: nothing that is meant for this client lies between where it is and `before`.
     fn nothing_between(&self, view: &View, channel: &ChannelName, sub: &Sub, before: u64, stores: &Stores) -> Verdict {
-        let late = stores.answers_late;
+        let late = stores.answers_late || stores.silences > 0;
         let missed = stores
             .ledger
             .between(channel, sub.at.epoch, sub.at.offset, before)

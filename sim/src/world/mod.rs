@@ -24,8 +24,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
-    OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
+    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Limits,
+    Now, OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -122,6 +122,7 @@ impl World {
         let mut link_rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x6c69_6e6b);
         plan.draw_links(Rng::new(link_rng.next_u64()));
         plan.draw_grants(Rng::new(seed ^ 0x6772_616e_7473));
+        plan.draw_patience(Rng::new(seed ^ 0x7061_7469_656e));
         let now_ms = 1_000_000 + rng.below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
@@ -172,7 +173,7 @@ impl World {
             cores,
             numbers: Numbers::default(),
             checker: Checker::new(plan.hooks.grant.clone()),
-            app: App::default(),
+            app: App::new(plan.faults.store.silent == 0),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), hook_rng),
             rules,
@@ -244,6 +245,7 @@ impl World {
         let stores = self.stores.borrow();
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
+        self.counts.store_silent = stores.silences;
         (self.counts.clone(), self.trace.into_lines())
     }
 
@@ -477,7 +479,8 @@ impl World {
 
     fn said(&self) -> Said {
         let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.faults.store.loses);
-        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady }
+        let in_one_step = self.plan.limits.scan_slice >= Limits::default().scan_slice;
+        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady, in_one_step }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {
@@ -540,6 +543,11 @@ impl World {
             return Err(format!("promise 6: {questions} questions, the limit is {}", self.plan.limits.questions_max));
         }
         let limits = &self.plan.limits;
+        let waiting = self.shards[shard].shard.stats().store_waiting_bytes;
+        let waiting_max = limits.store_waiting_bytes_max + 2 * limits.message_bytes_max;
+        if waiting > waiting_max {
+            return Err(format!("promise 6: {waiting} bytes wait for the store, {waiting_max} may"));
+        }
         let used = self.stores.borrow().bytes_used(shard);
         if used > limits.history_bytes_max {
             return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));

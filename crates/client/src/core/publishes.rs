@@ -79,7 +79,8 @@ impl Publishes {
         publish.key.get_or_insert_with(|| format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into());
         self.last += 1;
         let give_up_ms = now_ms + config.publish_give_up_ms;
-        let entry = Entry { call, publish, state: State::Queued, scope: None, sent_ms: None, tries: 0, give_up_ms, retries: 0 };
+        let entry =
+            Entry { call, publish, state: State::Queued, scope: None, sent_ms: None, tries: 0, give_up_ms, retries: 0 };
         self.entries.insert(self.last, entry);
     }
 
@@ -160,7 +161,8 @@ impl Publishes {
         let resend_ms = self.resend_ms;
         self.entries.retain(|_, entry| {
             let is_flying = matches!(entry.state, State::Flying { .. });
-            let is_late = !is_flying && entry.sent_ms.is_some_and(|sent_ms| sent_ms.saturating_add(resend_ms) <= now_ms);
+            let is_late =
+                !is_flying && entry.sent_ms.is_some_and(|sent_ms| sent_ms.saturating_add(resend_ms) <= now_ms);
             if is_late {
                 out.answer(entry.call, Err(CallError::Unknown));
             }

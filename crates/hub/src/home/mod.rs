@@ -7,14 +7,15 @@
 mod left;
 mod links;
 mod list;
+mod ops;
 mod presence;
 mod read;
 
 use crate::error::{Error, ErrorCode};
-use crate::ids::{Epoch, OpToken, Position, ShardId};
+use crate::ids::{Epoch, Position, ShardId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, Published, Puller, ToEdge, ToHome, Want};
+use crate::peer::{AskToken, PeerBody, Published, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
@@ -25,6 +26,7 @@ use crate::watch::HomeCounts;
 use crate::wheel::Wheel;
 use left::Left;
 use links::Links;
+use ops::{Ops, Pending, Waiting, What};
 use presence::Presence;
 use read::Scan;
 use slab::Slab;
@@ -50,10 +52,9 @@ pub(crate) struct Homes {
     /// The same in order, for whoever lists them.
     in_order: BTreeMap<ChannelName, u32>,
     homes: Slab<Home>,
-    ops: HashMap<OpToken, Pending, Keyed>,
-    next_op: u64,
-    /// Reads that go on in later turns: (home, its life, for what). As many as there are commands without an answer.
-    scans: VecDeque<(u32, u32, What)>,
+    ops: Ops,
+    /// As many as there are commands without an answer, and channels.
+    later: VecDeque<Later>,
     /// Numbers signals for one client.
     next_signal: u64,
     links: Links,
@@ -71,8 +72,10 @@ struct Home {
     retain: Retain,
     interests: SmallVec<[Interest; 2]>,
     presence: Option<Box<Presence>>,
-    /// Operations that the store has not answered.
+    /// Operations that the store has not answered, and messages that wait.
     pending: u32,
+    /// Messages that wait until it is attached, in order; and then until they have been taken in.
+    waiting: Waiting,
     /// What follows the top is being read: a hole was seen, or the store may hold more than it told.
     filling: bool,
     /// There was reason to read it again meanwhile.
@@ -83,8 +86,8 @@ struct Home {
 
 #[derive(Debug)]
 enum State {
-    /// The store was asked for the channel's place; what has come since waits in order.
-    Attaching(Vec<(ShardId, ToHome)>),
+    /// The store was asked for the channel's place; what needs it waits.
+    Attaching,
     /// The place up to which the channel has been delivered.
     Live(Position),
 }
@@ -103,50 +106,13 @@ struct Interest {
     presence_missed: bool,
 }
 
-/// What an operation of the store was for.
+/// What goes on in a later turn.
 #[derive(Debug)]
-struct Pending {
-    home: u32,
-    life: u32,
-    /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only where the
-    /// home has not moved since: answers may overtake each other.
-    epoch: Epoch,
-    /// It was asked for the second time.
-    again: bool,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    Attach,
-    Detach,
-    Append {
-        shard: ShardId,
-        token: AskToken,
-    },
-    Sub {
-        shard: ShardId,
-        token: AskToken,
-        want: Want,
-    },
-    /// One that takes as many steps as it needs.
-    Scan {
-        shard: ShardId,
-        token: AskToken,
-        scan: Box<Scan>,
-    },
-    /// A page for one who is behind.
-    Pull {
-        shard: ShardId,
-        token: AskToken,
-        at: Position,
-        puller: Puller,
-    },
-    Purge {
-        shard: ShardId,
-        token: AskToken,
-    },
-    Fill,
+enum Later {
+    /// The next step of a read.
+    Scan { home: u32, life: u32, what: What },
+    /// Messages that waited for the channel to be attached.
+    Waiting { home: u32, life: u32 },
 }
 
 impl Homes {
@@ -155,9 +121,8 @@ impl Homes {
             names: HashMap::with_hasher(hash),
             in_order: BTreeMap::new(),
             homes: Slab::new(),
-            ops: HashMap::with_hasher(hash),
-            next_op: 0,
-            scans: VecDeque::new(),
+            ops: Ops::default(),
+            later: VecDeque::new(),
             next_signal: 0,
             links: Links::new(shards),
             // A shard alone hears all that is said of a session in its order.
@@ -187,11 +152,16 @@ impl Homes {
                 }
                 return;
             }
+            // Who enters or leaves has a subscription: those are bounded.
+            None if self.is_full(cx.limits) && !message.is_of_presence() => {
+                return self.turn_away(cx, &name, from, message);
+            }
             None => self.create(cx, name),
         };
-        match &mut self.homes[index as usize].state {
-            State::Attaching(waiting) => waiting.push((from, message)),
-            State::Live(_) => self.live(cx, index, from, message),
+        if message.needs_store() {
+            self.ask_store(cx, index, from, message);
+        } else {
+            self.take_in(cx, index, from, message);
         }
     }
 
@@ -201,11 +171,12 @@ impl Homes {
         let index = self.homes.insert(Home {
             name: name.clone(),
             life: self.next_life,
-            state: State::Attaching(Vec::new()),
+            state: State::Attaching,
             retain,
             interests: SmallVec::new(),
             presence: None,
             pending: 0,
+            waiting: None,
             filling: false,
             ahead: false,
             lingering: false,
@@ -226,13 +197,10 @@ impl Homes {
         }
     }
 
-    fn live(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
+    fn take_in(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
         let home = &mut self.homes[index as usize];
         match message {
-            ToHome::Sub { seq, token, want, members } => {
-                home.interest(from, seq, members);
-                self.subscribe(cx, index, from, token, want);
-            }
+            ToHome::Sub { token, want, .. } => self.subscribe(cx, index, from, token, want),
             ToHome::Members(members) => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
                     interest.members = members;
@@ -288,33 +256,8 @@ impl Homes {
         self.linger(cx, index);
     }
 
-    fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op) {
-        self.submit_as(cx, index, what, op, false);
-    }
-
-    fn submit_as(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op, again: bool) {
-        self.next_op += 1;
-        let token = OpToken(self.next_op);
-        let home = &mut self.homes[index as usize];
-        home.pending += 1;
-        let pending = Pending { home: index, life: home.life, epoch: home.top().epoch, again, what };
-        match cx.store.submit(cx.now, token, op) {
-            Some(answer) => self.answered(cx, pending, answer),
-            None => {
-                self.ops.insert(token, pending);
-            }
-        }
-    }
-
-    /// An outside store has answered. A second answer to one token is ignored.
-    pub(crate) fn store_answer(&mut self, cx: &mut Cx<'_>, token: OpToken, answer: Answer) {
-        if let Some(pending) = self.ops.remove(&token) {
-            self.answered(cx, pending, answer);
-        }
-    }
-
     fn answered(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
-        let Pending { home: index, life, epoch: asked_in, again, what } = pending;
+        let Pending { home: index, life, epoch: asked_in, again, what, .. } = pending;
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         home.pending -= 1;
         match &answer {
@@ -439,10 +382,10 @@ impl Homes {
 
     fn attached(&mut self, cx: &mut Cx<'_>, index: u32, top: Position) {
         let home = &mut self.homes[index as usize];
-        if let State::Attaching(waiting) = std::mem::replace(&mut home.state, State::Live(top)) {
-            for (from, message) in waiting {
-                self.live(cx, index, from, message);
-            }
+        if !home.is_live() {
+            home.state = State::Live(top);
+            let life = home.life;
+            self.take_waiting(cx, index, life);
         }
     }
 
@@ -492,7 +435,7 @@ impl Homes {
 
     fn epoch_lost(&mut self, cx: &mut Cx<'_>, index: u32, to: Position) {
         match &mut self.homes[index as usize].state {
-            State::Attaching(_) => self.attached(cx, index, to),
+            State::Attaching => self.attached(cx, index, to),
             State::Live(top) if top.epoch == to.epoch => {}
             State::Live(top) => {
                 *top = to;
@@ -510,7 +453,7 @@ impl Homes {
                 error(ErrorCode::KeyConflict, "the key was used for another payload within the last minutes")
             }
             Answer::Unknown => error(ErrorCode::Unknown, "the store did not say whether it took this"),
-            _ => error(ErrorCode::Unavailable, "the store cannot be reached"),
+            _ => error(ErrorCode::Unavailable, "the store cannot be reached, or did not answer in time"),
         };
         match what {
             What::Append { shard, token } => {
@@ -535,16 +478,7 @@ impl Homes {
             What::Attach => {
                 cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Attach { home: index, life: home.life })
             }
-            What::Detach => {}
-        }
-    }
-
-    /// The store refused to attach a while ago: ask again. What waits goes on waiting, within each connection's admission.
-    pub(crate) fn retry_attach(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
-        let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { return };
-        if matches!(home.state, State::Attaching(_)) {
-            let channel = home.name.clone();
-            self.submit(cx, index, What::Attach, Op::Attach { channel });
+            What::Detach | What::Message { .. } => {}
         }
     }
 
@@ -608,7 +542,12 @@ impl Homes {
         if !home.is_idle() {
             return;
         }
-        let channel = home.name.clone();
+        self.give_up(cx, index);
+    }
+
+    /// Nobody needs the channel: it is detached, and its home goes.
+    fn give_up(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let channel = self.homes[index as usize].name.clone();
         self.submit(cx, index, What::Detach, Op::Detach { channel });
         let home = self.homes.remove(index as usize);
         self.names.remove(&home.name);
@@ -624,7 +563,7 @@ impl Home {
     fn top(&self) -> Position {
         match self.state {
             State::Live(top) => top,
-            State::Attaching(_) => start_of(Epoch(0)),
+            State::Attaching => start_of(Epoch(0)),
         }
     }
 
@@ -651,8 +590,12 @@ impl Home {
     }
 
     fn is_idle(&self) -> bool {
+        self.is_live() && self.is_unused()
+    }
+
+    fn is_unused(&self) -> bool {
         // An empty presence is dropped with its home and not before: who is subscribed compares with its `seq`.
         let empty = self.presence.as_ref().is_none_or(|p| p.is_empty());
-        self.interests.is_empty() && self.pending == 0 && empty && matches!(self.state, State::Live(_))
+        self.interests.is_empty() && self.pending == 0 && self.waiting.is_none() && empty
     }
 }

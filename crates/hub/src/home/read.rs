@@ -4,7 +4,7 @@
 //! step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A page of a catch-up
 //! is one step, whatever it finds: the reader asks for the next one from where it ended.
 
-use super::{Cx, Homes, What};
+use super::{Cx, Homes, Later, What};
 use crate::error::Error;
 use crate::ids::{Position, ShardId};
 use crate::peer::{AskToken, Pulled, Puller, Start, ToEdge, Want};
@@ -76,7 +76,7 @@ impl Scan {
         let rest = page.rest;
         let Some(mut found) = self.found.take() else {
             self.found = Some(page);
-            return rest != Rest::Unseen || planted(Planted::ScanEndsEarly);
+            return rest != Rest::Unseen;
         };
         if found.top.epoch != page.top.epoch {
             return false; // a new epoch began between two steps: from the beginning
@@ -202,7 +202,8 @@ impl Homes {
         if !scan.take(page) {
             home.pending += 1; // it is kept as long as somebody waits
             let life = home.life;
-            return self.scans.push_back((index, life, What::Scan { shard, token, scan }));
+            let what = What::Scan { shard, token, scan };
+            return self.later.push_back(Later::Scan { home: index, life, what });
         }
         let Some(page) = scan.found else { return };
         match scan.of {
@@ -227,16 +228,21 @@ impl Homes {
         }
     }
 
-    /// Goes on with one scan that was interrupted.
+    /// Goes on with one thing that was interrupted.
     pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
-        let Some((index, life, what)) = self.scans.pop_front() else { return };
-        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
-        home.pending -= 1;
-        self.read(cx, index, what, false);
+        match self.later.pop_front() {
+            Some(Later::Scan { home: index, life, what }) => {
+                let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+                home.pending -= 1;
+                self.read(cx, index, what, false);
+            }
+            Some(Later::Waiting { home, life }) => self.take_waiting(cx, home, life),
+            None => {}
+        }
     }
 
     pub(crate) fn has_more(&self) -> bool {
-        !self.scans.is_empty()
+        !self.later.is_empty()
     }
 
     /// The first page after a subscriber's place has been read.

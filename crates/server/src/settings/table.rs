@@ -167,6 +167,11 @@ settings! {
     "limits.pages_outstanding_max":
         Kind::Count { min: 1, max: 1 << 24, at: Number::Usize(|s| &mut s.config.pages_outstanding_max) },
         "Requests to pages of the embedding program (its router) that are under way before their answers begin; more are refused by 503.";
+    "limits.store_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.store_timeout_ms) },
+        "Time for one answer of the store; then a command is refused as `unavailable`, or as `unknown` where it may have been done.";
+    "limits.store_waiting_bytes_max":
+        Kind::Bytes { min: 64 << 10, max: 1 << 40, at: |s| &mut s.config.limits.store_waiting_bytes_max },
+        "What waits for the store, on each shard; beyond it commands are refused as `unavailable`.";
     "limits.head_bytes_max": Kind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
         "A request's head: its line and headers.";
     "limits.head_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },

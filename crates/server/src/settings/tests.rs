@@ -34,8 +34,11 @@ fn setting(key: &str) -> &'static Setting {
 #[test]
 fn a_flag_stands_before_the_environment_before_the_file_before_the_default() {
     let file = "[limits]\nmessage_bytes_max = \"8KiB\"\nsignals_waiting_max = 8\nsubscriptions_max = 8\n";
-    let environment =
-        variables(&[("FANFARE__LIMITS__SIGNALS_WAITING_MAX", "9"), ("FANFARE__LIMITS__SUBSCRIPTIONS_MAX", "9"), ("HOME", "/")]);
+    let environment = variables(&[
+        ("FANFARE__LIMITS__SIGNALS_WAITING_MAX", "9"),
+        ("FANFARE__LIMITS__SUBSCRIPTIONS_MAX", "9"),
+        ("HOME", "/"),
+    ]);
     let flags = vec![(setting("limits.subscriptions_max"), "10".to_owned())];
     let settings = Settings::load(Sources { environment, flags, ..sources(file) }).expect("good");
     let limits = &settings.config.limits;
@@ -289,7 +292,8 @@ fn no_problem_repeats_a_key() {
 #[test]
 fn what_differs_from_a_running_server_is_named() {
     let running = load("shards = 2\n[api_keys]\na = \"0123456789abcdef\"\n");
-    let again = load("[limits]\nsignals_waiting_max = 5\n[api_keys]\na = \"0123456789abcdeF\"\n[[channels]]\nmatch = \"a\"\n");
+    let again =
+        load("[limits]\nsignals_waiting_max = 5\n[api_keys]\na = \"0123456789abcdeF\"\n[[channels]]\nmatch = \"a\"\n");
     let shards = (again.config.shards != 2).then_some("shards");
     let expected: Vec<&str> = shards.into_iter().chain(["limits.signals_waiting_max"]).collect();
     assert_eq!(again.differing(&running), expected);

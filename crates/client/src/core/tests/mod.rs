@@ -395,7 +395,8 @@ fn a_publication_is_not_sent_again_when_its_key_may_be_forgotten() {
         let mut world = World::new();
         world.tell(Input::Start);
         world.tell(Input::Opened);
-        world.hear(&format!(r#"{{"type":"connected","id":1,"client":"me","session_resumed":false,"ping":0,{LIMITS}}}"#));
+        world
+            .hear(&format!(r#"{{"type":"connected","id":1,"client":"me","session_resumed":false,"ping":0,{LIMITS}}}"#));
         world
     };
     let back = format!(r#""client":"me","session_resumed":true,{LIMITS}"#);

@@ -37,7 +37,10 @@ fn replies_are_written_as_documented() {
     let extras = ConnectedExtras {
         ticket: "tick\"et",
         features: &["rpc"],
-        limits: ConnectedLimits { message_bytes: 65536, subscriptions: 128, presence_bytes: 4096,
+        limits: ConnectedLimits {
+            message_bytes: 65536,
+            subscriptions: 128,
+            presence_bytes: 4096,
             idempotency_keys_bytes: 4 << 20,
             idempotency_keys_ttl_ms: 120_000,
         },

@@ -1,0 +1,344 @@
+//! What waits for the store: operations that it has not answered, and messages for channels that are not attached yet.
+//!
+//! Everything that waits has a deadline, [`Limits::store_timeout_ms`], and is counted in bytes; beyond
+//! [`Limits::store_waiting_bytes_max`] nothing more is taken on. At its deadline a question is answered without the store:
+//! `unavailable`, or `unknown` where it may have been done. The store's answer may come all the same: what it then tells of the
+//! channel holds, and nobody is answered twice.
+
+use super::{Cx, Home, Homes, Later, State};
+use crate::error::{Error, ErrorCode};
+use crate::ids::{Epoch, OpToken, ShardId};
+use crate::limits::Limits;
+use crate::name::ChannelName;
+use crate::peer::{AskToken, PeerBody, Puller, ToEdge, ToHome, Want};
+use crate::planted::{Planted, planted};
+use crate::shard::Timer;
+use crate::store::{Answer, Op};
+use crate::vocabulary::PresenceSnapshot;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Operations whose time is over and whose answers would still tell something. Beyond that the oldest are forgotten: a channel
+/// finds out what it missed when it next reads.
+const LATE_MAX: usize = 1024;
+/// What it costs to wait, besides what a message holds.
+const OVERHEAD: usize = 256;
+/// Messages that waited for a channel to be attached and are taken in before others have their turn.
+const WAITING_SLICE: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Ops {
+    /// In the order in which they came, and so of their deadlines.
+    waiting: BTreeMap<OpToken, Pending>,
+    /// Those whose time is over, and whose answer may still tell of the channel.
+    late: BTreeMap<OpToken, Pending>,
+    last: u64,
+    /// Of all that is waiting.
+    bytes: usize,
+    /// A timer is set for the first deadline.
+    is_timed: bool,
+}
+
+/// Something that waits for the store.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) home: u32,
+    pub(super) life: u32,
+    /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only where the
+    /// home has not moved since: answers may overtake each other.
+    pub(super) epoch: Epoch,
+    /// It was asked for the second time.
+    pub(super) again: bool,
+    pub(super) what: What,
+    pub(super) due_ms: u64,
+    pub(super) bytes: usize,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+pub(super) enum What {
+    /// The channel is not attached yet: then this is taken in.
+    Message {
+        shard: ShardId,
+        message: ToHome,
+    },
+    Attach,
+    Detach,
+    Append {
+        shard: ShardId,
+        token: AskToken,
+    },
+    Sub {
+        shard: ShardId,
+        token: AskToken,
+        want: Want,
+    },
+    /// One that takes as many steps as it needs.
+    Scan {
+        shard: ShardId,
+        token: AskToken,
+        scan: Box<super::Scan>,
+    },
+    /// A page for one who is behind.
+    Pull {
+        shard: ShardId,
+        token: AskToken,
+        at: crate::ids::Position,
+        puller: Puller,
+    },
+    Purge {
+        shard: ShardId,
+        token: AskToken,
+    },
+    Fill,
+}
+
+impl Ops {
+    pub(super) fn next(&mut self) -> OpToken {
+        self.last += 1;
+        OpToken(self.last)
+    }
+
+    /// True where nothing more can wait.
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.bytes >= limits.store_waiting_bytes_max && !planted(Planted::StoreQueueUnbounded)
+    }
+
+    pub(super) fn insert(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: Pending) {
+        if !std::mem::replace(&mut self.is_timed, true) {
+            cx.wheel.add(pending.due_ms, Timer::Store);
+        }
+        self.bytes += pending.bytes;
+        self.waiting.insert(token, pending);
+    }
+
+    fn take(&mut self, token: OpToken) -> Option<Pending> {
+        let pending = self.waiting.remove(&token)?;
+        self.bytes -= pending.bytes;
+        Some(pending)
+    }
+
+    fn next_due(&mut self, now_ms: u64) -> Option<(OpToken, Pending)> {
+        let (&token, _) = self.waiting.first_key_value().filter(|(_, first)| first.due_ms <= now_ms)?;
+        Some((token, self.take(token)?))
+    }
+
+    /// Its time is over. What its answer tells of the channel is still wanted.
+    fn keep_late(&mut self, token: OpToken, pending: Pending) {
+        self.late.insert(token, pending);
+        if self.late.len() > LATE_MAX {
+            self.late.pop_first();
+        }
+    }
+}
+
+impl Homes {
+    /// A message that needs the store: it waits where the channel is not attached yet, and is turned away where too much does.
+    pub(super) fn ask_store(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
+        let home = &mut self.homes[index as usize];
+        if self.ops.is_full(cx.limits) {
+            let name = home.name.clone();
+            return self.turn_away(cx, &name, from, message);
+        }
+        // Whoever wants to hear is known from here on, also to what needs no store.
+        if let ToHome::Sub { seq, members, .. } = message {
+            home.interest(from, seq, members);
+        }
+        if home.is_live() && home.waiting.is_none() {
+            return self.take_in(cx, index, from, message);
+        }
+        let token = self.ops.next();
+        home.waiting.get_or_insert_default().push_back(token);
+        home.pending += 1;
+        let (life, epoch, bytes) = (home.life, home.top().epoch, OVERHEAD + message.cost());
+        let (what, due_ms) = (What::Message { shard: from, message }, cx.now.mono_ms + cx.limits.store_timeout_ms);
+        self.ops.insert(cx, token, Pending { home: index, life, epoch, again: false, what, due_ms, bytes });
+    }
+
+    pub(crate) fn store_waiting_bytes(&self) -> usize {
+        self.ops.bytes
+    }
+
+    /// True where a channel cannot be taken on, as too much waits for the store already.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.ops.is_full(limits)
+    }
+
+    pub(super) fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op) {
+        self.submit_as(cx, index, what, op, false);
+    }
+
+    pub(super) fn submit_as(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op, again: bool) {
+        let token = self.ops.next();
+        let bytes = OVERHEAD + if let Op::Append { entry, .. } = &op { entry.cost() } else { 0 };
+        let home = &mut self.homes[index as usize];
+        home.pending += 1;
+        let due_ms = cx.now.mono_ms + cx.limits.store_timeout_ms;
+        let pending = Pending { home: index, life: home.life, epoch: home.top().epoch, again, what, due_ms, bytes };
+        match cx.store.submit(cx.now, token, op) {
+            Some(answer) => self.answered(cx, pending, answer),
+            None => self.ops.insert(cx, token, pending),
+        }
+    }
+
+    /// An outside store has answered. A second answer to one token is ignored.
+    pub(crate) fn store_answer(&mut self, cx: &mut Cx<'_>, token: OpToken, answer: Answer) {
+        if let Some(pending) = self.ops.take(token) {
+            self.answered(cx, pending, answer);
+        } else if let Some(pending) = self.ops.late.remove(&token) {
+            self.answered_late(cx, pending, answer);
+        }
+    }
+
+    /// What it tells of the channel still holds; who asked has been answered.
+    fn answered_late(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
+        let Pending { home: index, life, epoch: asked_in, what, .. } = pending;
+        let appended = matches!(answer, Answer::Appended { .. });
+        self.counts.publications += u64::from(appended);
+        let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { return };
+        let top = home.top();
+        match (what, answer) {
+            (What::Attach, Answer::Attached(top) | Answer::EpochLost(top)) => self.attached(cx, index, top),
+            (What::Append { .. }, Answer::Appended { epoch, publication }) if epoch == top.epoch => {
+                self.accept(cx, index, epoch, publication);
+            }
+            (What::Fill, Answer::Page(page)) if asked_in == top.epoch && page.top.epoch == top.epoch => {
+                self.fill(cx, index, page);
+            }
+            (_, Answer::Appended { .. } | Answer::Page(_) | Answer::EpochLost(_)) if home.is_live() => {
+                self.look_ahead(cx, index); // of another epoch: reading tells which is the newer one
+            }
+            _ => {}
+        }
+        self.linger(cx, index);
+    }
+
+    /// The time of what has waited longest may be over.
+    pub(crate) fn store_timeout(&mut self, cx: &mut Cx<'_>) {
+        if planted(Planted::StoreAwaited) {
+            return;
+        }
+        while let Some((token, pending)) = self.ops.next_due(cx.now.mono_ms) {
+            self.timed_out(cx, token, pending);
+        }
+        self.ops.is_timed = false;
+        if let Some((_, first)) = self.ops.waiting.first_key_value() {
+            self.ops.is_timed = true;
+            cx.wheel.add(first.due_ms, Timer::Store);
+        }
+    }
+
+    fn timed_out(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: Pending) {
+        let Pending { home: index, life, epoch, again, what, due_ms, bytes } = pending;
+        let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+        home.pending -= 1;
+        self.counts.store_failures += 1;
+        let late = |what| Pending { home: index, life, epoch, again, what, due_ms, bytes };
+        let answer = match &what {
+            What::Message { .. } => {
+                home.no_longer_waits(token);
+                let name = home.name.clone();
+                let What::Message { shard, message } = what else { return };
+                self.turn_away(cx, &name, shard, message);
+                return self.linger(cx, index);
+            }
+            What::Append { shard, token: ask } => {
+                let what = What::Append { shard: *shard, token: *ask };
+                self.ops.keep_late(token, late(what));
+                Answer::Unknown
+            }
+            What::Attach => {
+                self.ops.keep_late(token, late(What::Attach));
+                Answer::Unavailable
+            }
+            What::Fill => {
+                self.ops.keep_late(token, late(What::Fill));
+                Answer::Unavailable
+            }
+            What::Purge { .. } => Answer::Unknown,
+            _ => Answer::Unavailable,
+        };
+        self.told(cx, index, what, answer);
+        self.linger(cx, index);
+    }
+
+    /// A channel is attached: what has waited for that is taken in, a slice a turn.
+    pub(super) fn take_waiting(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        for _ in 0..WAITING_SLICE {
+            let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
+            let Some(token) = home.waiting.as_mut().and_then(|waiting| waiting.pop_front()) else {
+                home.waiting = None;
+                return self.linger(cx, index);
+            };
+            if let Some(Pending { what: What::Message { shard, message }, .. }) = self.ops.take(token) {
+                home.pending -= 1;
+                self.take_in(cx, index, shard, message);
+            }
+        }
+        self.later.push_back(Later::Waiting { home: index, life });
+    }
+
+    /// A message is answered with what says that the store cannot be asked now.
+    pub(super) fn turn_away(&mut self, cx: &mut Cx<'_>, name: &ChannelName, from: ShardId, message: ToHome) {
+        let error = unavailable(cx.limits, name);
+        let answer = match message {
+            ToHome::Sub { token, .. } => ToEdge::Subscribed { token, result: Err(error) },
+            ToHome::Publish { token, .. } => ToEdge::Published { token, result: Err(error) },
+            ToHome::History { token, .. } => ToEdge::History { token, result: Err(error) },
+            ToHome::Pull { token, .. } => ToEdge::Pulled { token, result: Err(error) },
+            ToHome::Presence { token } => {
+                let snapshot = PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
+                ToEdge::Presence { token, snapshot } // of a channel that is not used
+            }
+            ToHome::Purge { token } => ToEdge::Done { token, result: Err(error) },
+            // Nobody listens to a channel that is not used.
+            ToHome::Signal { token, signal } if signal.signal.to.is_some() => ToEdge::SignalSent { token, expected: 0 },
+            ToHome::Signal { token, .. } => ToEdge::Done { token, result: Ok(()) },
+            ToHome::Enter { .. }
+            | ToHome::Leave { .. }
+            | ToHome::Members(_)
+            | ToHome::Release { .. }
+            | ToHome::Inform { .. }
+            | ToHome::Behind => return,
+        };
+        self.links.sent(from, answer.cost());
+        cx.out.push_back((from, PeerBody::Edge(name.clone(), answer)));
+    }
+
+    /// The store refused to attach a while ago, or did not answer: ask again, where somebody still needs the channel.
+    pub(crate) fn retry_attach(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
+        let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { return };
+        if home.is_live() {
+            return;
+        }
+        if home.is_unused() {
+            return self.give_up(cx, index); // an attach may have taken effect without an answer
+        }
+        let channel = home.name.clone();
+        self.submit(cx, index, What::Attach, Op::Attach { channel });
+    }
+}
+
+impl Home {
+    fn no_longer_waits(&mut self, token: OpToken) {
+        if let Some(waiting) = &mut self.waiting {
+            // All wait for the same time, so it is the first.
+            match waiting.front() {
+                Some(first) if *first == token => drop(waiting.pop_front()),
+                _ => waiting.retain(|other| *other != token),
+            }
+            if waiting.is_empty() && matches!(self.state, State::Attaching) {
+                self.waiting = None;
+            }
+        }
+    }
+}
+
+pub(super) type Waiting = Option<Box<VecDeque<OpToken>>>;
+
+fn unavailable(limits: &Limits, name: &ChannelName) -> Error {
+    let message = format!(
+        "the store has not answered within {} ms, or {} bytes wait for it already",
+        limits.store_timeout_ms, limits.store_waiting_bytes_max
+    );
+    Error::new(ErrorCode::Unavailable, message).on(name)
+}
