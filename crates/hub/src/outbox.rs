@@ -17,12 +17,33 @@ pub struct Outbox {
     /// The first frame; empty when nothing waits. Inline: most outboxes never hold a second one, and an idle one must cost
     /// nothing (bench `fanout`: an allocation for each delivery is a tenth of what we add to the system call).
     head: Bytes,
-    tail: VecDeque<Bytes>,
-    /// A pong, which comes after the first frame. A newer one takes its place.
-    pong: Option<Box<Bytes>>,
+    /// What follows it; boxed, since almost all connections are idle.
+    rest: Option<Box<Rest>>,
     bytes: usize,
     /// True from `Full` until drained.
     full: bool,
+}
+
+/// What waits behind the first frame: the pong, then the others.
+#[derive(Debug, Default)]
+struct Rest {
+    /// Empty where there is none. A newer one takes its place.
+    pong: Bytes,
+    tail: VecDeque<Bytes>,
+}
+
+impl Rest {
+    fn next(&mut self) -> Option<Bytes> {
+        if self.pong.is_empty() { self.tail.pop_front() } else { Some(std::mem::take(&mut self.pong)) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pong.is_empty() && self.tail.is_empty()
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.pong).filter(|pong| !pong.is_empty()).chain(&self.tail)
+    }
 }
 
 /// What it costs to hold a frame beside its bytes: its place in a queue that grows by doubling, and its allocation.
@@ -44,7 +65,7 @@ impl Outbox {
         if self.head.is_empty() {
             self.head = frame;
         } else if !frame.is_empty() {
-            self.tail.push_back(frame);
+            self.rest().tail.push_back(frame);
         }
         if self.bytes > bytes_max && !self.full {
             self.full = true;
@@ -59,9 +80,14 @@ impl Outbox {
         self.bytes += frame.len();
         if self.head.is_empty() {
             self.head = frame;
-        } else if let Some(replaced) = self.pong.replace(Box::new(frame)) {
+        } else {
+            let replaced = std::mem::replace(&mut self.rest().pong, frame);
             self.bytes -= replaced.len();
         }
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
     }
 
     /// Bytes that wait.
@@ -71,7 +97,8 @@ impl Outbox {
 
     /// What it costs to hold them: the bytes, and something for each frame.
     pub fn memory_bytes(&self) -> usize {
-        let frames = usize::from(!self.head.is_empty()) + usize::from(self.pong.is_some()) + self.tail.len();
+        let rest = self.rest.as_ref().map_or(0, |rest| usize::from(!rest.pong.is_empty()) + rest.tail.len());
+        let frames = usize::from(!self.head.is_empty()) + rest;
         self.bytes + frames * FRAME_BYTES
     }
 
@@ -82,13 +109,13 @@ impl Outbox {
 
     /// The first frame, where it is the only one.
     pub fn single(&self) -> Option<&[u8]> {
-        (self.tail.is_empty() && self.pong.is_none() && !self.head.is_empty()).then_some(&self.head)
+        (self.rest.is_none() && !self.head.is_empty()).then_some(&self.head)
     }
 
     /// Fills `slices` with what comes next and tells how many it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut used = 0;
-        let frames = std::iter::once(&self.head).chain(self.pong.as_deref()).chain(&self.tail);
+        let frames = std::iter::once(&self.head).chain(self.rest.iter().flat_map(|rest| rest.frames()));
         for (slot, frame) in slices.iter_mut().zip(frames) {
             *slot = IoSlice::new(frame);
             used += 1;
@@ -103,13 +130,10 @@ impl Outbox {
         self.bytes -= count;
         while count >= self.head.len() && count > 0 {
             count -= self.head.len();
-            let pong = self.pong.take().map(|pong| *pong);
-            self.head = pong.or_else(|| self.tail.pop_front()).unwrap_or_default();
+            self.head = self.rest.as_mut().and_then(|rest| rest.next()).unwrap_or_default();
         }
         self.head.advance(count);
-        if self.tail.is_empty() && self.tail.capacity() > 0 {
-            self.tail = VecDeque::new(); // an idle connection holds no buffer
-        }
+        self.rest.take_if(|rest| rest.is_empty()); // an idle connection holds no buffer
         let drained = self.full && self.bytes <= bytes_max / 4;
         self.full &= !drained;
         drained
@@ -140,7 +164,8 @@ mod tests {
             assert_eq!(outbox.bytes(), next.len() - 1);
         }
         assert_eq!(seen, b"abcdefg");
-        assert_eq!(outbox.tail.capacity(), 0, "an idle outbox holds memory");
+        assert!(outbox.rest.is_none(), "an idle outbox holds memory");
+        assert_eq!(size_of::<Outbox>(), 56, "and is small, since every connection has one");
     }
 
     #[test]
@@ -162,7 +187,7 @@ mod tests {
         outbox.pong(bytes("p5"));
         assert_eq!((text(&outbox), outbox.bytes()), (b"bcp5de".to_vec(), 6), "not within a frame");
         outbox.advance(6, 100);
-        assert!(outbox.is_empty() && outbox.pong.is_none());
+        assert!(outbox.is_empty() && outbox.rest.is_none());
         for _ in 0..100_000 {
             outbox.pong(Bytes::from(vec![b'p'; 127]));
             assert!(outbox.memory_bytes() <= 2 * (127 + FRAME_BYTES));
@@ -174,7 +199,8 @@ mod tests {
         let mut outbox = Outbox::default();
         for n in 1..=1000 {
             outbox.push(Bytes::from(vec![0; 2]), usize::MAX);
-            assert!(outbox.memory_bytes() >= outbox.bytes() + outbox.tail.capacity() * size_of::<Bytes>() / 2);
+            let places = outbox.rest.as_ref().map_or(0, |rest| rest.tail.capacity());
+            assert!(outbox.memory_bytes() >= outbox.bytes() + places * size_of::<Bytes>() / 2);
             assert_eq!(outbox.memory_bytes(), n * (2 + FRAME_BYTES));
         }
         outbox.advance(2000, usize::MAX);

@@ -55,15 +55,13 @@ pub struct Chat {
     /// Who we are in the hub's presence.
     client: Option<ClientId>,
     joined: Option<Box<Joined>>,
-    /// How many joins there were: their answers are told apart by it.
+    /// How many joins there were: the number of the last one, by which its answers are known.
     joins: u64,
 }
 
 #[derive(Debug)]
 struct Joined {
-    number: u64,
     channel: ChannelName,
-    user_id: Box<str>,
     /// The end of what it says, as JSON: `"userId":…,"username":…}`.
     names: Box<[u8]>,
     /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a rule.
@@ -305,7 +303,7 @@ impl Chat {
         let names = names(user_id, username)?;
         self.joins += 1;
         let number = self.joins;
-        let joined = Joined { number, channel: channel.clone(), user_id: user_id.into(), names, since: None };
+        let joined = Joined { channel: channel.clone(), names, since: None };
         if let Some(old) = self.joined.take() {
             out.push(silent(Command::Unsubscribe { channel: old.channel }));
         }
@@ -313,7 +311,7 @@ impl Chat {
         let subscribe = Command::Subscribe { subs: vec![options], many: false };
         out.push(Request { id: Some(Asked::Subscribe(number).id()), command: subscribe });
         let data = joined.said(None).bytes().clone();
-        let person = Some(joined.user_id.clone());
+        let person = Some(user_id.into());
         out.push(silent(Command::PresenceSet { channel: channel.clone(), data, person }));
         out.push(Request { id: Some(Asked::RoomState(number).id()), command: Command::Presence { channel } });
         self.joined = Some(Box::new(joined));
@@ -330,7 +328,8 @@ impl Chat {
         wall_ms: u64,
         out: &mut Vec<u8>,
     ) -> Result<Written, fanfare_hub::Error> {
-        let about = |joined: &Joined, asked: fn(u64) -> Asked| reply.id == Some(asked(joined.number).id());
+        let last = self.joins;
+        let about = |asked: fn(u64) -> Asked| reply.id == Some(asked(last).id());
         match &reply.body {
             ReplyBody::Connected(connected) => {
                 self.user = connected.user.clone();
@@ -339,7 +338,7 @@ impl Chat {
             }
             ReplyBody::Presence { snapshot, .. } => {
                 // The answer to an earlier join, of a room that was left again meanwhile, is of no use.
-                let Some(joined) = self.joined.as_mut().filter(|joined| about(joined, Asked::RoomState)) else {
+                let Some(joined) = self.joined.as_mut().filter(|_| about(Asked::RoomState)) else {
                     return Ok(Written::Nothing);
                 };
                 let entries = snapshot.entries.as_deref().unwrap_or_default();
@@ -347,13 +346,13 @@ impl Chat {
                 if own.is_none() {
                     joined.since = Some(snapshot.seq); // not let in, or nobody is named here: there will be no join of ours
                 }
-                room_state(&joined.user_id, &entries[..own.unwrap_or(entries.len())], wall_ms, out);
+                room_state(&joined.user_id(), &entries[..own.unwrap_or(entries.len())], wall_ms, out);
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
                 // Whoever was refused the room is not in it, whatever it believes; unless it is in it by the server's doing.
                 if error.code != ErrorCode::AlreadySubscribed {
-                    self.joined.take_if(|joined| about(joined, Asked::Subscribe));
+                    self.joined.take_if(|_| about(Asked::Subscribe));
                 }
                 Err(error.clone())
             }
@@ -397,7 +396,7 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
         Push::PresenceSnapshot { snapshot, .. } => {
             // Presence changes were missed: the state of the room, as after a join.
-            room_state("", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
+            room_state(b"", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
         // The application has subscribed the client to a channel besides its room: what comes from there is a message like
         // others, and there is no word for the beginning.
@@ -443,6 +442,13 @@ pub fn person_of(data: &[u8]) -> Option<Box<str>> {
 }
 
 impl Joined {
+    /// Read again where it is asked for, which is once a join: an idle chat should cost little.
+    fn user_id(&self) -> Vec<u8> {
+        let Data::Json(said) = self.said(None) else { return Vec::new() };
+        let user_id = Shown::of(&said).user_id.and_then(json::text_bytes);
+        user_id.map(Cow::into_owned).unwrap_or_default()
+    }
+
     /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as it came.
     fn said(&self, content: Option<&RawValue>) -> Data {
         let content_len = content.map_or(0, |c| c.get().len());
@@ -597,13 +603,13 @@ fn presence(push: &PresencePush, out: &mut Vec<u8>) -> Written {
 
 /// Everybody but oneself, each person once: at the place of the first entry, under the name of the latest, as who was here
 /// before has heard them join.
-fn room_state(own_user_id: &str, entries: &[Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
+fn room_state(own_user_id: &[u8], entries: &[Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
     let mut people: Vec<(&PresenceEntry, Shown<'_>)> = Vec::with_capacity(entries.len());
     let mut places: HashMap<Cow<'_, [u8]>, usize> = HashMap::with_capacity(entries.len());
     for entry in entries {
         let shown = Shown::of(&entry.data);
         let id = shown.user_id(entry);
-        if *id == *own_user_id.as_bytes() {
+        if *id == *own_user_id {
             continue;
         }
         match places.entry(id) {

@@ -49,6 +49,10 @@ impl Lanes {
         self.find(channel).is_some_and(|at| self.0[at].held)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes out what the application asked for here: where it is to be answered.
     pub(crate) fn take_counted(&mut self, channel: &ChannelName) -> Vec<ReplyTo> {
         let Some(at) = self.find(channel) else { return Vec::new() };

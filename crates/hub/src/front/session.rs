@@ -122,6 +122,16 @@ pub(crate) struct Extra {
     pub(crate) unasked: VecDeque<(Hooked, Question)>,
 }
 
+impl Extra {
+    /// Nothing is in it that a new one would not say.
+    fn is_empty(&self) -> bool {
+        let Extra { lanes, mailbox, directed, entered, granted, rates, refreshes, questions, unasked } = self;
+        let lists =
+            directed.is_empty() && entered.is_empty() && granted.is_empty() && rates.is_empty() && unasked.is_empty();
+        lists && lanes.is_empty() && mailbox.is_empty() && *refreshes == (0, 0) && *questions == 0
+    }
+}
+
 /// A subscription of a session.
 #[derive(Debug)]
 pub(crate) struct Sub {
@@ -186,6 +196,11 @@ impl Sub {
 impl Session {
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_with(Box::default)
+    }
+
+    /// Gives the memory of what is over back: a session that waited for its subscription on another shard would keep it.
+    pub(crate) fn tidy(&mut self) {
+        self.extra.take_if(|extra| extra.is_empty());
     }
 
     pub(crate) fn identity(&self) -> Option<&Identity> {

@@ -342,7 +342,9 @@ impl Front {
     pub(super) fn drain_lane(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
         while !self.is_asking(at, channel) {
             let Some(session) = self.sessions.get(at) else { return };
-            let Some(waiting) = session.extra.as_mut().and_then(|e| e.lanes.next(channel)) else { return };
+            let Some(waiting) = session.extra.as_mut().and_then(|e| e.lanes.next(channel)) else {
+                return session.tidy();
+            };
             match waiting {
                 Waiting::Subscribe(options, reply) => {
                     session.outstanding = session.outstanding.saturating_sub(1); // `subscribe` counts it again

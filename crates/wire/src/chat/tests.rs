@@ -712,7 +712,7 @@ fn a_room_state_names_each_person_once() {
     ];
     for (name, entries, users) in rows {
         let mut out = Vec::new();
-        room_state("u1", entries, 5, &mut out);
+        room_state(b"u1", entries, 5, &mut out);
         let expected = format!(r#"{{"type":"room_state","users":[{users}],"timestamp":5}}"#);
         assert_eq!(String::from_utf8(out).unwrap(), expected, "{name}");
     }
