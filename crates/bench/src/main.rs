@@ -4,6 +4,7 @@
 //! `--enforce`), 1 something is missing, not valid, or a target is missed under `--enforce`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -96,6 +97,9 @@ struct Options {
     /// Connections in idle and native-idle
     #[arg(long, default_value_t = 15_000)]
     idle_connections: usize,
+    /// Connections in a room of idle; 1 gives each a room of its own
+    #[arg(long, default_value = "50")]
+    idle_room: NonZeroUsize,
     /// Publications to all of them in native-idle
     #[arg(long, default_value_t = 1000)]
     idle_publications: usize,
@@ -214,7 +218,7 @@ fn settings(options: &Options) -> Settings {
         connects: options.connects,
         connects_in_flight: 32,
         idle_connections: options.idle_connections,
-        idle_room: 50,
+        idle_room: options.idle_room.get(),
         idle_quiet: Duration::from_secs(3),
         idle_publications: options.idle_publications,
         slow_turns: 2,
