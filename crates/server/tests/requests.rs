@@ -385,6 +385,17 @@ fn probes_are_answered_on_both_ports_and_strangers_are_not() {
         }
         let request = "GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n";
         assert_eq!(ask(address, request, false).1.status(), 200, "{port}: the whole address");
+        let others = [
+            ("OPTIONS *", 204),
+            ("GET *", 400),
+            ("CONNECT localhost:80", 501),
+            ("CONNECT /", 400),
+            ("GET localhost:80", 400),
+        ];
+        for (line, status) in others {
+            let answer = ask(address, &format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n"), false).1;
+            assert_eq!(answer.status(), status, "{port}, {line}: {}", answer.body);
+        }
     }
     let metrics = |host: &str| ask(admin, &format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n"), false).1.status();
     assert_eq!((metrics("127.0.0.1:8081"), metrics("evil.example")), (200, 421));

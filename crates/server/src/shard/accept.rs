@@ -16,7 +16,7 @@ use crate::protocol::Protocol;
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
 use ::http::{Uri, Version};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fanfare_hub::WireId;
 use fanfare_wire::websocket::{Accepted, Decoder, HeadProgress, Limits, Refusal, Role, accept, is_upgrade};
 use std::io;
@@ -354,7 +354,13 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
         shell.send_away(now); // it came too late to be told with the others
     }
     drop(shell);
-    tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, decoder, stash: rest });
+    tokio::task::spawn_local(Reader {
+        shell: shared.clone(),
+        half: Some(half),
+        id,
+        decoder,
+        stash: BytesMut::from(&rest[..]),
+    });
 }
 
 /// Makes a socket that another server upgraded a connection of this shard.

@@ -6,6 +6,7 @@
 use super::socket::ReadHalf;
 use super::{Fatal, Shared, Shell};
 use crate::protocol::Message;
+use bytes::{Buf as _, BytesMut};
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
 use std::future::poll_fn;
@@ -21,8 +22,8 @@ pub(super) struct Reader {
     pub(super) half: Option<ReadHalf>,
     pub(super) id: ConnId,
     pub(super) decoder: Decoder,
-    /// Read, and not looked at yet.
-    pub(super) stash: Vec<u8>,
+    /// Read, and not looked at yet. Taking off its front moves nothing: a peer may be held after each of its frames.
+    pub(super) stash: BytesMut,
 }
 
 /// What a turn of reading came to.
@@ -94,7 +95,7 @@ impl Reader {
                 Looked::All => Poll::Ready(Turn::More),
                 Looked::Closing => Poll::Ready(Turn::Closing),
                 Looked::Held(seen) => {
-                    stash.drain(..seen);
+                    stash.advance(seen);
                     self.stash = stash;
                     Poll::Ready(Turn::More)
                 }
@@ -134,7 +135,7 @@ impl Reader {
                 Looked::All => {}
                 Looked::Closing => return Poll::Ready(Turn::Closing),
                 Looked::Held(seen) => {
-                    self.stash = buffer[seen..count].to_vec();
+                    self.stash = BytesMut::from(&buffer[seen..count]);
                     return Poll::Ready(Turn::More);
                 }
             }
