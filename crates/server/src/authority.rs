@@ -46,9 +46,9 @@ impl Host {
             return inner.parse::<Ipv6Addr>().map(|ip| Host::Ip(ip.into())).map_err(|_| BadAuthority::Brackets);
         }
         is_reg_name(text)?;
-        let name = match text.strip_suffix('.') {
-            Some(rest) if !rest.is_empty() => rest,
-            _ => text,
+        let name = match text.trim_end_matches('.') {
+            "" => text,
+            name => name,
         };
         Ok(match name.parse::<Ipv4Addr>() {
             Ok(ip) => Host::Ip(ip.into()),
@@ -155,6 +155,7 @@ mod tests {
             ("a_b-c~d", Ok(("a_b-c~d", None))),
             ("a%41,b", Ok(("a%41,b", None))),
             (".", Ok((".", None))),
+            ("a..", Ok(("a", None))),
             ("", Err(NoHost)),
             (":80", Err(NoHost)),
             ("a b", Err(Character)),
@@ -185,6 +186,20 @@ mod tests {
             let found = found.as_ref().map(|found| (found.host.to_string(), found.port)).map_err(|error| *error);
             let expected = expected.map(|(host, port)| (host.to_owned(), port));
             assert_eq!(found, expected, "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What a peer sends is parsed or refused, and a host that is shown reads back as the same.
+        #[test]
+        fn any_text_is_an_authority_or_none(text in "[\\PC]{0,20}|[a-z.:%@0-9\\[\\]]{0,20}") {
+            if let Ok(Authority { host, port }) = Authority::parse(&text) {
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                let again = Authority::parse(&format!("{host}{port}")).map(|again| again.host);
+                proptest::prop_assert_eq!(again, Ok(host));
+            }
+            let _ = text.parse::<crate::Origin>().map(|origin| assert_eq!(origin.to_string().parse(), Ok(origin)));
+            let _ = text.parse::<crate::HostPattern>().map(|host| assert_eq!(host.to_string().parse(), Ok(host)));
         }
     }
 
