@@ -6,8 +6,8 @@ use crate::plan::{Habit, Plan};
 use crate::wire::{ToClient, token_of};
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, Position, Proof,
-    Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, PageId, Position,
+    Proof, Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
 };
 use std::collections::BTreeMap;
 
@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) sealed: Option<Box<str>>,
     pub(crate) id: Option<ClientId>,
     ticket: Option<Resume>,
+    /// What tells this client from one that has its ticket too.
+    page: Option<PageId>,
     pub(crate) retry_ms: u64,
     pub(crate) heard_ms: u64,
     pub(crate) wanted: BTreeMap<ChannelName, Wanted>,
@@ -96,6 +98,7 @@ impl Client {
             sealed: None,
             id: None,
             ticket: None,
+            page: PageId::new(&format!("page {number}")),
             retry_ms: rng.below(300),
             heard_ms: 0,
             wanted: BTreeMap::new(),
@@ -122,7 +125,7 @@ impl Client {
         let info = (self.user.is_some() && rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
         let user = self.user.clone();
         let proof = Proof { info, ..Proof::default() };
-        let connect = Connect { token: None, user, proof, resume: self.ticket, subscribe };
+        let connect = Connect { token: None, user, proof, resume: self.ticket, page: self.page.clone(), subscribe };
         self.request(Command::Connect(Box::new(connect)), Asked::Connect)
     }
 

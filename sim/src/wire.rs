@@ -38,10 +38,7 @@ pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fa
                         node: 1,
                         shard: ShardId(shard as u16),
                         client: connected.client,
-                        user: connected.user.clone(),
-                        issued_ms: wall_ms,
-                        expires_ms: connected.proof.expires_ms.unwrap_or(u64::MAX).min(wall_ms + TICKET_MS),
-                        proof: connected.proof.clone(),
+                        expires_ms: wall_ms + TICKET_MS,
                     };
                     ticket::seal(&claims, KEY)
                 }
@@ -95,17 +92,17 @@ fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String>
             Err(format!("the server does not understand a command: {error}"))
         }
         Decoded::Request(request) => Ok(request),
-        Decoded::Connect { id, token, ticket, subscribe } => {
+        Decoded::Connect { id, token, ticket, page, subscribe } => {
             let claims = ticket.and_then(|text| ticket::open(&text, KEY, reading.wall_ms).ok());
-            let resume = claims.as_ref().map(ticket::Claims::resume);
+            let resume = claims.map(ticket::Claims::resume);
             if reading.asks {
-                let connect = Connect { token, resume, subscribe, ..Connect::default() };
+                let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
                 return Ok(Request { id, command: Command::Connect(Box::new(connect)) });
             }
             let user = token.as_deref().map(user_of);
             let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
             let proof = Proof { info, ..Proof::default() };
-            let connect = Connect { token: None, user, proof, resume, subscribe };
+            let connect = Connect { token: None, user, proof, resume, page, subscribe };
             Ok(Request { id, command: Command::Connect(Box::new(connect)) })
         }
     }
@@ -117,7 +114,8 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
     let command = match &request.command {
         Command::Connect(connect) => {
             let subscribe = connect.subscribe.iter().map(subscribe_of).collect();
-            ClientCommand::Connect { token, ticket, subscribe }
+            let page = connect.page.as_ref().map(|page| page.as_str().into());
+            ClientCommand::Connect { token, ticket, page, subscribe }
         }
         Command::Subscribe { subs, many: true } => {
             ClientCommand::SubscribeMany(subs.iter().map(subscribe_of).collect())

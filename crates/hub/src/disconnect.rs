@@ -41,7 +41,7 @@ disconnects! {
     Lost, 4003, "lost", "Messages were lost that this client's protocol cannot be told of; it should join again.";
     Overloaded, 4004, "overloaded", "The server reached its limit of connections or memory.";
     Internal, 4005, "internal", "The server failed while it served this connection.";
-    Moved, 4006, "moved", "The session was taken up by another connection.";
+    Moved, 4006, "moved", "Another connection has taken the session over. Come back without its ticket.";
     Expired, 4007, "expired", "The token's time is up and no newer one was shown; come back with one.";
     NotConnected, 4500, "not_connected", "No valid `connect` came within the time for it.";
     Abuse, 4501, "abuse", "Too many invalid messages.";

@@ -10,9 +10,9 @@
 use crate::{
     Answer, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data,
     Disconnect, Effect, Effects, Error, ErrorCode, HistoryFrom, HistoryQuery, HookAnswer, HookToken, Hooks, Identified,
-    Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, Pattern, PeerMessage, Position, Publication, Publish,
-    Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard, ShardConfig, ShardId, Signal,
-    Slow, Store, SubOptions, UserId, Who, Whom, WireId,
+    Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern, PeerMessage, Position, Publication,
+    Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard, ShardConfig, ShardId,
+    Signal, Slow, Store, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -304,7 +304,8 @@ impl World {
         let resume = client.map(|client| Resume { shard: ShardId(bytes.below(5) as u16), client });
         let subscribe = (0..bytes.below(3)).map(|_| self.options(bytes)).collect();
         let token = (bytes.below(4) == 0).then(|| "token".into());
-        Command::Connect(Box::new(Connect { token, user, resume, subscribe, ..Connect::default() }))
+        let page = PageId::new(["", "p1", "p2"][bytes.below(3)]);
+        Command::Connect(Box::new(Connect { token, user, resume, page, subscribe, ..Connect::default() }))
     }
 
     fn options(&self, bytes: &mut Take<'_>) -> SubOptions {

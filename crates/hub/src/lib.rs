@@ -23,6 +23,7 @@ mod limits;
 mod memory;
 mod name;
 mod outbox;
+mod page_id;
 mod peer;
 mod placement;
 #[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
@@ -48,6 +49,7 @@ pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName, is_format};
 pub use outbox::{Appended, Outbox};
+pub use page_id::{PAGE_ID_BYTES_MAX, PageId};
 pub use peer::PeerMessage;
 pub use placement::Placement;
 #[cfg(feature = "planted")]

@@ -35,6 +35,8 @@ pub struct Limits {
     pub fanout_waiting_max: usize,
     /// Appends of one fan-out before the next channel has its turn. Default 4096.
     pub fanout_slice: usize,
+    /// What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first. Default 8 MiB.
+    pub moved_bytes_max: ByteCount,
     /// Directed signals kept for a client that is away or slow; the oldest goes first. Default 64.
     pub signals_waiting_max: usize,
     /// Bytes of the idempotency keys that one channel remembers, with their overhead; beyond that the oldest is forgotten
@@ -68,7 +70,7 @@ pub struct Limits {
     /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. A quarter of them
     /// is kept for `connect` and `refresh`. Default 1024.
     pub questions_max: usize,
-    /// Those of one session; further ones wait until one of them is answered, in their order. Default 8.
+    /// Those of one session, refreshes among them; further ones wait until one of them is answered, in their order. Default 8.
     pub session_questions_max: usize,
     /// Time for the answer to one. Default 5 s.
     pub hook_timeout_ms: u64,
@@ -101,6 +103,7 @@ impl Default for Limits {
             link_bytes_max: 4 << 20,
             fanout_waiting_max: 1024,
             fanout_slice: 4096,
+            moved_bytes_max: 8 << 20,
             signals_waiting_max: 64,
             idempotency_keys_bytes_max: 4 << 20,
             batch_size_max: 200,

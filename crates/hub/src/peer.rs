@@ -18,6 +18,7 @@ use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
 use crate::name::ChannelName;
+use crate::page_id::PageId;
 use crate::store::{Entry, Reader};
 use crate::vocabulary::{
     History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush,
@@ -44,9 +45,9 @@ pub(crate) enum PeerBody {
     Edge(ChannelName, ToEdge),
     /// So many bytes of `Edge` messages have been taken in.
     Ack(usize),
-    /// A session of this client may be yours, or gone on from you; its client has come back to `asker`. Let go of it and tell
-    /// that shard what it was, unless it is of another user than was `shown`.
-    Adopt { token: AskToken, client: ClientId, shown: Shown, asker: ShardId },
+    /// A session of this client may be yours, or gone on from you; a client has come to `asker` with its ticket. Let go of it
+    /// and tell that shard what it was, where `claim` may take it over.
+    Adopt { token: AskToken, client: ClientId, claim: Claim, asker: ShardId },
     /// The answer to `Adopt`.
     Adopted { token: AskToken, found: Found },
     /// The application asks something that concerns every shard.
@@ -55,16 +56,24 @@ pub(crate) enum PeerBody {
     AppPart { token: AskToken, part: AppAnswer },
 }
 
-/// Who a client has proven to be besides its ticket; `None` where it showed nothing else.
-pub(crate) type Shown = Option<Option<UserId>>;
+/// What a client has to say for itself besides its ticket.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    /// Who it has proven to be; `None` where it showed nothing else.
+    pub(crate) shown: Option<Option<UserId>>,
+    /// The page that it comes from.
+    pub(crate) page: Option<PageId>,
+    /// How long the shard that lets go remembers where the session went.
+    pub(crate) remember_ms: u64,
+}
 
 /// What became of the session that a ticket names.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// It comes along.
     Session(Box<Adopted>),
-    /// It is of another user than who shows its ticket, and stays.
-    Anothers,
+    /// It stays where it is: it is of another user, or on an open connection of another page.
+    Stays,
     /// It is over.
     Nothing,
 }
@@ -74,6 +83,7 @@ pub(crate) enum Found {
 pub(crate) struct Adopted {
     pub(crate) identity: crate::front::Identity,
     pub(crate) incarnation: u32,
+    pub(crate) grace_ms: u32,
     pub(crate) entered: Vec<Entered>,
     pub(crate) granted: Vec<ChannelName>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,

@@ -62,6 +62,7 @@ rows! {
     GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
     CountedUnanswered, "The application is not answered where a session goes while its command waits behind another one.";
     TicketIsToken, "A ticket whose session is gone stands for the token that was behind it, and the application is not asked.";
+    AnyPageTakesOver, "A ticket takes a session over that is on an open connection of another page.";
     GrantEndsUnasked, "What a token let in stays when a newer one does not, though the application was never asked.";
     TokenGrantKept, "A newer token is good for what the one before it was.";
     HistoryForAll, "History tells a client of publications that are for others.";
@@ -70,6 +71,7 @@ rows! {
     LaneNotHeld, "What comes behind a publication that the application is asked about does not wait for it.";
     TimeoutLetsIn, "A subscription about which the application did not answer in time is let in.";
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
+    PingUnlessHeard, "A connection is pinged only in intervals in which nothing was heard from it.";
     QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }

@@ -259,7 +259,7 @@ impl Shard {
         match input {
             Input::Opened { conn, opened } => self.front(now, effects, |front, cx| front.opened(cx, conn, opened)),
             Input::Command { conn, request } => self.front(now, effects, |front, cx| front.command(cx, conn, request)),
-            Input::Alive(conn) => self.front.alive(now, conn),
+            Input::Alive(conn) => self.front.alive(conn),
             Input::Full(conn) => self.front(now, effects, |front, cx| front.full(cx, conn)),
             Input::Drained(conn) => self.front(now, effects, |front, cx| front.drained(cx, conn)),
             Input::Closed { conn, finally } => self.front(now, effects, |front, cx| front.closed(cx, conn, finally)),
@@ -308,8 +308,8 @@ impl Shard {
                 self.front(now, effects, |front, cx| front.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
-            PeerBody::Adopt { token, client, shown, asker } => {
-                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client, shown))
+            PeerBody::Adopt { token, client, claim, asker } => {
+                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client, claim))
             }
             PeerBody::Adopted { token, found } => {
                 self.front(now, effects, |front, cx| front.adopted(cx, token, found));

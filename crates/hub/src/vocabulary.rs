@@ -4,6 +4,7 @@ use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, UserId};
 use crate::name::ChannelName;
+use crate::page_id::PageId;
 use crate::rules::Slow;
 use crate::token::UserToken;
 use bytes::Bytes;
@@ -215,6 +216,8 @@ pub struct Connect {
     /// The session of an earlier connection, from a ticket whose seal was checked. As long as that session lives nobody is
     /// asked where no token is shown; when it is gone the ticket is worth nothing, and this is a `connect` like any first one.
     pub resume: Option<Resume>,
+    /// The page that it comes from. A session with an open connection is taken over by the page that opened it and by no other.
+    pub page: Option<PageId>,
     /// Subscriptions made in the same step.
     pub subscribe: Vec<SubOptions>,
 }
@@ -437,9 +440,7 @@ pub enum ReplyBody {
     Result(Bytes),
     /// To `refresh`.
     Refreshed {
-        /// What is proven from here on, for the ticket.
-        proof: Box<Proof>,
-        /// How many ms that holds from now on; `None` is without end.
+        /// How many ms the token holds from now on; `None` is without end.
         expires_in_ms: Option<u64>,
     },
     /// Done, and there is nothing to say.
@@ -461,13 +462,13 @@ pub struct Connected {
     pub resumed: bool,
     /// Milliseconds between heartbeats.
     pub ping_ms: u64,
-    /// What else was proven, for the ticket.
+    /// What else was proven.
     pub proof: Proof,
     /// How many ms that holds from now on; `None` is without end.
     pub expires_in_ms: Option<u64>,
 }
 
-/// What was proven of a caller besides its user: a ticket carries it.
+/// What was proven of a caller besides its user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proof {
     /// Trusted facts about the caller, as JSON, shown in presence.

@@ -486,7 +486,7 @@ fn a_session_that_changes_shards_meanwhile_is_not_missed() {
         let token = net.app_only(0, kick(whom));
         net.carry(0); // its new shard hears of the command before the session comes
         let resume = Some(Resume { shard: ShardId(2), client: net.client(ada) });
-        let connect = Connect { user: Some(UserId("ada".into())), resume, ..Connect::default() };
+        let connect = Connect { user: Some(UserId("ada".into())), resume, page: the_page(), ..Connect::default() };
         net.send_only(back, Command::Connect(Box::new(connect)));
         net.carry(2); // its old shard lets go of it, and hears of the command afterwards
         net.settle();

@@ -40,6 +40,63 @@ fn who_does_not_answer_heartbeats_is_closed_and_may_come_back() {
     assert_eq!(net.client(again), net.client(peer));
 }
 
+/// What docs/protocol.md promises: a client that hears nothing for two intervals may give the connection up.
+#[test]
+fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {
+    for (shards, connects) in [(1, true), (1, false), (3, true)] {
+        let limits = Limits { connect_timeout_ms: 1_000_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let peer = if connects { net.connect(0) } else { net.open(0) };
+        net.pass(5_000);
+        for interval in 0..4 {
+            for _ in 0..25 {
+                net.all_alive();
+                net.pass(1_000);
+            }
+            let pings = net.take(peer).into_iter().filter(|told| *told == Told::Push(Push::Ping)).count();
+            assert_eq!(pings, 1, "in interval {interval}, connected: {connects}");
+        }
+    }
+}
+
+/// What waits for a slow reader is its sign of life of the server; a ping behind it would be one more for each interval.
+#[test]
+fn pings_do_not_queue_behind_a_full_outbox_and_the_deadline_goes_on() {
+    let mut net = Net::new(1);
+    let peer = net.connect(0);
+    let conn = net.peers[peer].conn;
+    net.take(peer);
+    net.pass(5_000);
+    net.input(0, Input::Full(conn));
+    for _ in 0..5 {
+        net.input(0, Input::Alive(conn)); // it takes some of it
+        net.pass(25_000);
+    }
+    assert_eq!((net.peers[peer].closed, net.take(peer)), (None, vec![]));
+    net.pass(25_000);
+    assert_eq!(net.peers[peer].closed, Some(Disconnect::HeartbeatTimeout), "it takes nothing any more");
+}
+
+#[test]
+fn the_deadline_stands_still_while_a_connection_is_not_read() {
+    let limits = Limits { outstanding_max: 1, ..Limits::default() };
+    let mut net = Net::with_late_store(1, limits);
+    let peer = net.connect(0);
+    net.pass(5_000);
+    net.send(peer, Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false });
+    assert!(net.peers[peer].held);
+    for _ in 0..4 {
+        net.pass(25_000);
+    }
+    assert_eq!(net.peers[peer].closed, None, "its pongs are not read");
+    net.answer_all();
+    assert!(!net.peers[peer].held);
+    net.pass(25_000);
+    assert_eq!(net.peers[peer].closed, None, "it has an interval to be heard");
+    net.pass(25_000);
+    assert_eq!(net.peers[peer].closed, Some(Disconnect::HeartbeatTimeout));
+}
+
 #[test]
 fn too_many_invalid_messages_are_abuse() {
     let mut net = Net::new(1);

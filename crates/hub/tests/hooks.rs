@@ -32,6 +32,7 @@ fn denied() -> HookAnswer {
 /// Connects with a token, which the application finds to be `identified`'s.
 fn connect_as(net: &mut Net, shard: usize, connect: Connect, identified: Identified) -> (usize, Connected) {
     let peer = net.open(shard);
+    let connect = Connect { page: connect.page.or(the_page()), ..connect };
     let id = net.send(peer, Command::Connect(Box::new(connect)));
     assert_eq!(net.answer_to(peer, id), None, "the application is asked");
     net.answer(HookAnswer::Identity(identified));
@@ -290,6 +291,71 @@ fn what_a_session_asks_beyond_its_share_waits_for_its_turn_and_others_come_in() 
         if n == 7 {
             net.questions.rotate_left(4);
         }
+    }
+}
+
+#[test]
+fn refreshes_are_questions_of_their_session_like_others_and_keep_their_order() {
+    for shards in shard_counts() {
+        let limits = Limits { questions_max: 16, session_questions_max: 2, ..Limits::default() };
+        let mut net = Net::with_hooks(shards, limits, open_rules(), hooks(true, &[], &[]));
+        let (greedy, _) = connect_as(&mut net, 0, with_token("t"), ada());
+        let refresh = |text: &str| Command::Refresh { token: text.into() };
+        let first = net.send(greedy, rpc("0"));
+        let refreshes = ["1", "2", "3"].map(|text| net.send(greedy, refresh(text)));
+        let last = net.send(greedy, rpc("4"));
+        assert_eq!(net.questions.len(), 2, "session_questions_max");
+        connect_as_last(&mut net, 0);
+        net.answer(HookAnswer::Result(Bytes::from_static(b"0")));
+        assert!(matches!(net.answer_to(greedy, first), Some(ReplyBody::Result(_))));
+        for (id, text) in refreshes.into_iter().zip(["1", "2", "3"]) {
+            let Question::Refresh { token, .. } = net.answer(HookAnswer::Identity(ada())) else { panic!() };
+            assert_eq!(&*token, text, "in their order");
+            assert!(matches!(net.answer_to(greedy, id), Some(ReplyBody::Refreshed { .. })));
+        }
+        net.answer(HookAnswer::Result(Bytes::from_static(b"4")));
+        assert!(matches!(net.answer_to(greedy, last), Some(ReplyBody::Result(_))));
+    }
+}
+
+/// All that commands may have is taken: a refresh whose turn comes now has a share left.
+#[test]
+fn a_refresh_that_waited_for_its_turn_has_the_share_of_those_about_who_somebody_is() {
+    let limits = Limits { questions_max: 4, session_questions_max: 1, ..Limits::default() };
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &[], &[]));
+    let peers: Vec<usize> = (0..4).map(|_| connect_as(&mut net, 0, with_token("t"), ada()).0).collect();
+    net.send(peers[0], rpc("0"));
+    let refresh = net.send(peers[0], Command::Refresh { token: "t".into() });
+    let call = net.send(peers[0], rpc("1"));
+    net.send(peers[1], rpc("0"));
+    net.send(peers[2], rpc("0"));
+    assert_eq!(error_code(&net.ask(peers[3], rpc("0"))), ErrorCode::Unavailable);
+    let third = net.send(peers[3], Command::Refresh { token: "t".into() });
+    net.answer(HookAnswer::Result(Bytes::from_static(b"0")));
+    assert_eq!(net.answer_to(peers[0], refresh), None, "it is asked");
+    assert_eq!((net.questions.len(), net.answer_to(peers[3], third)), (4, None));
+    let (shard, token, _) = net.questions.pop_back().expect("the refresh");
+    net.answer_as(shard, token, HookAnswer::Identity(ada()));
+    assert!(matches!(net.answer_to(peers[0], refresh), Some(ReplyBody::Refreshed { .. })));
+    assert_eq!(net.answer_to(peers[0], call).map(|body| error_code(&body)), Some(ErrorCode::Unavailable));
+}
+
+/// A ticket resumes a session, and proves nothing where that session's token has expired.
+#[test]
+fn a_ticket_alone_does_not_take_up_a_session_whose_token_has_expired() {
+    for shards in shard_counts() {
+        let limits = Limits { grace_ms: 60_000, ..Limits::default() };
+        let mut net = Net::with_hooks(shards, limits, open_rules(), hooks(true, &[], &[]));
+        let expires = Identified { expires_ms: Some(net.now.wall_ms + 8_000), ..ada() };
+        let (ada_at, _) = connect_as(&mut net, 0, with_token("t"), expires);
+        let resume = Some(Resume { shard: ShardId(0), client: net.client(ada_at) });
+        net.cut(ada_at);
+        net.pass(9_000);
+        let nobody = Identified::default();
+        let (_, connected) = connect_as(&mut net, 1, Connect { resume, ..Connect::default() }, nobody);
+        assert!(!connected.resumed && connected.user.is_none(), "the application is asked");
+        let (_, connected) = connect_as(&mut net, 1, Connect { resume, ..with_token("t") }, ada());
+        assert!(connected.resumed, "with a newer token it goes on");
     }
 }
 

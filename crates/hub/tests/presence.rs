@@ -141,6 +141,65 @@ fn a_session_that_is_taken_up_elsewhere_closes_its_old_connection() {
     }
 }
 
+/// A duplicated tab has the ticket of its original and a page of its own.
+#[test]
+fn a_ticket_takes_an_open_session_over_for_the_page_that_opened_it_and_for_no_other() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            for other in [PageId::new("another"), None] {
+                let mut net = Net::new(shards);
+                let ada = net.connect(0);
+                net.subscribe(ada, "chat:a");
+                let resume = Some(Resume { shard: ShardId(0), client: net.client(ada) });
+                let copy = Connect { resume, page: other.clone(), ..Connect::default() };
+                let tab = net.connect_exactly(landing, copy.clone());
+                assert_eq!(net.peers[ada].closed, None, "{other:?} on shard {landing} of {shards}");
+                assert_ne!(net.client(tab), net.client(ada), "it has a session of its own");
+                // The connection of the same page may be half open: it is taken over at once.
+                let again = net.resume(ada, landing, vec![]);
+                assert_eq!(net.peers[ada].closed, Some(Disconnect::Moved));
+                assert_eq!((net.client(again), net.peers[tab].closed), (net.client(ada), None));
+                // A session without connection goes to the first that has its ticket, and is of that page from then on.
+                net.cut(again);
+                let resumed = net.connect_exactly(landing, copy);
+                assert_eq!(net.client(resumed), net.client(ada));
+                let late = net.resume(ada, 0, vec![]);
+                assert_eq!(net.peers[resumed].closed, None);
+                assert_ne!(net.client(late), net.client(ada));
+            }
+        }
+    }
+}
+
+/// Two that say no page are not known to be one.
+#[test]
+fn clients_without_a_page_do_not_push_each_other_out() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let first = net.connect_exactly(0, Connect::default());
+        let resume = Some(Resume { shard: ShardId(0), client: net.client(first) });
+        let second = net.connect_exactly(1, Connect { resume, ..Connect::default() });
+        assert_eq!(net.peers[first].closed, None);
+        assert_ne!(net.client(second), net.client(first));
+    }
+}
+
+/// With the default grace of 10 s it would be forgotten long before this session ends.
+#[test]
+fn a_session_is_found_by_an_older_ticket_as_long_as_it_lives() {
+    for shards in shard_counts() {
+        let limits = Limits { grace_ms: 120_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let ada = net.connect(0);
+        net.cut(ada);
+        let lost = net.resume(ada, 1, vec![]);
+        net.cut(lost); // before its client had the new ticket
+        net.pass(110_000);
+        let back = net.resume(ada, 2, vec![]);
+        assert_eq!(net.client(back), net.client(ada), "{shards} shards");
+    }
+}
+
 /// A client whose connection is cut before it has the answer comes with the ticket of the shard before, wherever it lands.
 #[test]
 fn a_session_is_found_by_an_older_ticket_too() {

@@ -4,8 +4,7 @@
 
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
 use fanfare_hub::{
-    ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Proof, Push, Reply, ReplyBody, Request, RequestId,
-    Resume, SubOptions, UserId, UserToken,
+    ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Push, Reply, ReplyBody, Request, RequestId, Resume,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
 use fanfare_wire::ticket::{self, Claims};
@@ -80,15 +79,12 @@ impl Protocol for Native {
 /// One connection.
 struct Talk {
     place: Place,
-    session: Option<Box<Ticketed>>,
+    session: Option<Ticketed>,
 }
 
-/// What a ticket is made of, and when the last one was.
+/// Whose tickets it has, and until when the last one is good.
 struct Ticketed {
     client: ClientId,
-    user: Option<UserId>,
-    proof: Proof,
-    issued_ms: u64,
     expires_ms: u64,
 }
 
@@ -103,8 +99,10 @@ impl Conversation for Talk {
         for command in decoded {
             turn.requests.push(match command {
                 Decoded::Request(request) => request,
-                Decoded::Connect { id, token, ticket, subscribe } => {
-                    self.connect(turn.now, id, token, ticket, subscribe)
+                Decoded::Connect { id, token, ticket, page, subscribe } => {
+                    let resume = ticket.and_then(|ticket| self.resume(turn.now, &ticket));
+                    let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
+                    Request { id, command: Command::Connect(Box::new(connect)) }
                 }
             });
         }
@@ -117,22 +115,14 @@ impl Conversation for Talk {
     }
 
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
-        match (&reply.body, &mut self.session) {
-            (ReplyBody::Connected(connected), _) => {
-                let (client, user, proof) = (connected.client, connected.user.clone(), connected.proof.clone());
-                let mut session = Ticketed { client, user, proof, issued_ms: 0, expires_ms: 0 };
-                let ticket = session.seal(&self.place, now);
-                let limits = ConnectedLimits::from(self.place.limits());
-                let extras = ConnectedExtras { ticket: &ticket, features: &[], limits };
-                native::encode_reply(out, reply, Some(&extras));
-                self.session = Some(Box::new(session));
-                return Encoded::Text;
-            }
-            (ReplyBody::Refreshed { proof, .. }, Some(session)) => {
-                session.proof = (**proof).clone();
-                session.expires_ms = 0; // the ticket that is out ends with the older token: the next turn brings another
-            }
-            _ => {}
+        if let ReplyBody::Connected(connected) = &reply.body {
+            let mut session = Ticketed { client: connected.client, expires_ms: 0 };
+            let ticket = session.seal(&self.place, now);
+            let limits = ConnectedLimits::from(self.place.limits());
+            let extras = ConnectedExtras { ticket: &ticket, features: &[], limits };
+            native::encode_reply(out, reply, Some(&extras));
+            self.session = Some(session);
+            return Encoded::Text;
         }
         native::encode_reply(out, reply, None);
         Encoded::Text
@@ -140,51 +130,26 @@ impl Conversation for Talk {
 }
 
 impl Talk {
-    fn connect(
-        &self,
-        now: Now,
-        id: Option<RequestId>,
-        token: Option<UserToken>,
-        ticket: Option<Box<str>>,
-        subscribe: Vec<SubOptions>,
-    ) -> Request {
-        // A ticket that is not honoured costs its client no more than a new session.
-        let claims = ticket.and_then(|text| {
-            let opened = ticket::open(&text, self.place.secret(), now.wall_ms);
-            opened.inspect_err(|error| tracing::debug!(error = error.to_string(), "a ticket was not honoured")).ok()
-        });
-        let claims = claims.filter(|claims| claims.node == self.place.node());
-        // It names a session, and proves nothing that the session does not know better.
-        let resume: Option<Resume> = claims.as_ref().map(Claims::resume);
-        let connect = Connect { token, resume, subscribe, ..Connect::default() };
-        Request { id, command: Command::Connect(Box::new(connect)) }
+    /// The session that a ticket names. One that is not honoured costs its client no more than a new session.
+    fn resume(&self, now: Now, ticket: &str) -> Option<Resume> {
+        let opened = ticket::open(ticket, self.place.secret(), now.wall_ms);
+        let claims =
+            opened.inspect_err(|error| tracing::debug!(error = error.to_string(), "a ticket was not honoured")).ok()?;
+        (claims.node == self.place.node()).then(|| claims.resume())
     }
 }
 
 impl Ticketed {
-    /// Half its life is over, and a new one would live longer.
+    /// Half its life is over. The wall clock may jump: one that seems to live longer than it can is due too.
     fn is_due(&self, now: Now) -> bool {
-        let half_ms = self.issued_ms + self.expires_ms.saturating_sub(self.issued_ms) / 2;
-        now.wall_ms >= half_ms && self.end(now) > self.expires_ms
-    }
-
-    /// Until when a ticket of now is good: never for longer than the token behind it.
-    fn end(&self, now: Now) -> u64 {
-        self.proof.expires_ms.unwrap_or(u64::MAX).min(now.wall_ms + TICKET_MS)
+        let left_ms = self.expires_ms.saturating_sub(now.wall_ms);
+        left_ms <= TICKET_MS / 2 || left_ms > TICKET_MS
     }
 
     fn seal(&mut self, place: &Place, now: Now) -> String {
-        self.issued_ms = now.wall_ms;
-        self.expires_ms = self.end(now);
-        let claims = Claims {
-            node: place.node(),
-            shard: place.shard(),
-            client: self.client,
-            user: self.user.clone(),
-            issued_ms: now.wall_ms,
-            expires_ms: self.expires_ms,
-            proof: self.proof.clone(),
-        };
+        self.expires_ms = now.wall_ms + TICKET_MS;
+        let claims =
+            Claims { node: place.node(), shard: place.shard(), client: self.client, expires_ms: self.expires_ms };
         ticket::seal(&claims, place.secret())
     }
 }

@@ -1,30 +1,26 @@
 //! Tickets: the sealed name of a session, with which its client comes back.
 //!
-//! [`seal`] writes what the node knows of a session as one text, [`open`] reads it back and believes nothing whose seal
-//! (HMAC-SHA256 over every byte) is not of the same key, or whose time is up. A ticket hides nothing: whoever holds it can
-//! read it, and is taken for its owner; it is not to be logged. Its form is ours alone and may change with any version: a
-//! ticket that cannot be read costs its client no more than a new session.
+//! [`seal`] writes the name as one text, [`open`] reads it back and believes nothing whose seal (HMAC-SHA256 over every
+//! byte) is not of the same key, or whose time is up. A ticket resumes a living session and proves nothing else: who the
+//! client is and what it may do stands in the session. A client that shows a ticket is taken for its owner; a ticket is not
+//! to be logged. Its form is ours alone and may change with any version: a ticket that cannot be read costs its client no
+//! more than a new session.
 //!
-//! Form: base64url without padding of `version(1) node(8) shard(2) client(8) issued(8) expires(8) user(len 4, bytes)
-//! until(8) info(len 4, bytes) granted(len 4, names with line feeds between) seal(32)`, integers big-endian, the length 2³²−1
-//! and the time 2⁶⁴−1 for "none".
+//! Form: base64url without padding of `version(1) node(8) shard(2) client(8) expires(8) seal(32)`, integers big-endian.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use fanfare_hub::{ChannelName, ClientId, Proof, Resume, ShardId, UserId};
+use fanfare_hub::{ClientId, Resume, ShardId};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const SEAL_BYTES: usize = 32;
-/// The length that stands for absence: no text of that length can be in memory twice.
-const NONE: u32 = u32::MAX;
 /// Keeps a ticket's seal from being the seal of something else under the same key.
 const CONTEXT: &[u8] = b"fanfare ticket\0";
 
 /// What a ticket says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
     /// The node that made it.
     pub node: u64,
@@ -32,19 +28,13 @@ pub struct Claims {
     pub shard: ShardId,
     /// The session's public id.
     pub client: ClientId,
-    /// The user behind it.
-    pub user: Option<UserId>,
-    /// When it was made, in ms since 1970.
-    pub issued_ms: u64,
-    /// From when on it is worthless, in ms since 1970. Never later than the end of the token that stood behind it.
+    /// From when on it is worthless, in ms since 1970.
     pub expires_ms: u64,
-    /// What the token proved besides the user.
-    pub proof: Proof,
 }
 
 impl Claims {
     /// What the hub is told of it.
-    pub fn resume(&self) -> Resume {
+    pub fn resume(self) -> Resume {
         Resume { shard: self.shard, client: self.client }
     }
 }
@@ -72,19 +62,12 @@ pub enum TicketError {
 
 /// Writes a ticket. The key should have 32 random bytes or more, the same on every node.
 pub fn seal(claims: &Claims, key: &[u8]) -> String {
-    let mut bytes = Vec::with_capacity(128);
+    let mut bytes = Vec::with_capacity(64);
     bytes.push(VERSION);
     bytes.extend_from_slice(&claims.node.to_be_bytes());
     bytes.extend_from_slice(&claims.shard.0.to_be_bytes());
     bytes.extend_from_slice(&claims.client.0.to_be_bytes());
-    bytes.extend_from_slice(&claims.issued_ms.to_be_bytes());
     bytes.extend_from_slice(&claims.expires_ms.to_be_bytes());
-    put_optional(&mut bytes, claims.user.as_ref().map(|user| user.0.as_bytes()));
-    let Proof { info, expires_ms, granted } = &claims.proof;
-    bytes.extend_from_slice(&expires_ms.unwrap_or(u64::MAX).to_be_bytes());
-    put_optional(&mut bytes, info.as_deref());
-    let names: Vec<&str> = granted.iter().map(|name| name.as_str()).collect();
-    put_optional(&mut bytes, (!names.is_empty()).then(|| names.join("\n")).as_deref().map(str::as_bytes));
     let tag = mac(key, &bytes).finalize().into_bytes();
     bytes.extend_from_slice(&tag);
     URL_SAFE_NO_PAD.encode(bytes)
@@ -116,37 +99,14 @@ fn mac(key: &[u8], body: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-fn put_optional(out: &mut Vec<u8>, value: Option<&[u8]>) {
-    let len = value.map_or(NONE, |value| u32::try_from(value.len()).expect("a claim is far below 4 GiB"));
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(value.unwrap_or_default());
-}
-
 fn read(mut body: &[u8]) -> Option<Claims> {
     let claims = Claims {
         node: u64::from_be_bytes(take(&mut body)?),
         shard: ShardId(u16::from_be_bytes(take(&mut body)?)),
         client: ClientId(u64::from_be_bytes(take(&mut body)?)),
-        issued_ms: u64::from_be_bytes(take(&mut body)?),
         expires_ms: u64::from_be_bytes(take(&mut body)?),
-        user: match take_optional(&mut body)? {
-            None => None,
-            Some(user) => Some(UserId(std::str::from_utf8(user).ok()?.into())),
-        },
-        proof: Proof {
-            expires_ms: Some(u64::from_be_bytes(take(&mut body)?)).filter(|&at| at != u64::MAX),
-            info: take_optional(&mut body)?.map(Bytes::copy_from_slice),
-            granted: match take_optional(&mut body)? {
-                None => Vec::new(),
-                Some(names) => names_of(names)?,
-            },
-        },
     };
     body.is_empty().then_some(claims)
-}
-
-fn names_of(bytes: &[u8]) -> Option<Vec<ChannelName>> {
-    std::str::from_utf8(bytes).ok()?.split('\n').map(|name| ChannelName::new(name).ok()).collect()
 }
 
 fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
@@ -155,78 +115,40 @@ fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
-fn take_optional<'a>(body: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
-    match u32::from_be_bytes(take(body)?) {
-        NONE => Some(None),
-        len => {
-            let (value, rest) = body.split_at_checked(len as usize)?;
-            *body = rest;
-            Some(Some(value))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEY: &[u8] = b"a key of the test";
 
-    fn claims() -> Claims {
-        Claims {
-            node: 7,
-            shard: ShardId(3),
-            client: ClientId(0x0123_4567_89ab_cdef),
-            user: Some(UserId("阿达".into())),
-            issued_ms: 1_000,
-            expires_ms: 2_000,
-            proof: Proof {
-                info: Some(Bytes::from_static(b"[]")),
-                expires_ms: Some(3_000),
-                granted: ["a", "聊天:b"].map(|name| ChannelName::new(name).unwrap()).into(),
-            },
-        }
-    }
+    const CLAIMS: Claims =
+        Claims { node: 7, shard: ShardId(3), client: ClientId(0x0123_4567_89ab_cdef), expires_ms: 2_000 };
 
     #[test]
     fn what_is_sealed_is_opened() {
-        for claims in [
-            claims(),
-            Claims { user: None, proof: Proof::default(), ..claims() },
-            Claims {
-                user: Some(UserId("".into())),
-                proof: Proof { info: Some(Bytes::new()), ..Proof::default() },
-                ..claims()
-            },
-        ] {
-            let text = seal(&claims, KEY);
-            assert!(
-                text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
-                "{text} fits a URL"
-            );
-            assert_eq!(open(&text, KEY, 1_999), Ok(claims));
-        }
+        let text = seal(&CLAIMS, KEY);
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text} fits a URL");
+        assert_eq!(open(&text, KEY, 1_999), Ok(CLAIMS));
     }
 
     /// The form, written out: a change of it must be a change of the version.
     #[test]
     fn the_form_is_pinned() {
-        let text = seal(&Claims { user: None, proof: Proof::default(), ..claims() }, KEY);
-        let body = "AgAAAAAAAAAHAAMBI0VniavN7wAAAAAAAAPoAAAAAAAAB9D__________________________";
-        assert!(text.starts_with(&body[..body.len() - 1]), "{text}");
-        assert_eq!(text.len(), 116, "{text}");
+        let text = seal(&CLAIMS, KEY);
+        assert!(text.starts_with("AwAAAAAAAAAHAAMBI0VniavN7wAAAAAAAAfQ"), "{text}");
+        assert_eq!(text.len(), 79, "{text}");
     }
 
     #[test]
     fn it_expires() {
-        let text = seal(&claims(), KEY);
+        let text = seal(&CLAIMS, KEY);
         assert_eq!(open(&text, KEY, 2_000), Err(TicketError::Expired { ago_ms: 0 }));
         assert_eq!(open(&text, KEY, 2_500), Err(TicketError::Expired { ago_ms: 500 }));
     }
 
     #[test]
     fn nothing_in_it_can_be_changed_or_cut() {
-        let text = seal(&claims(), KEY);
+        let text = seal(&CLAIMS, KEY);
         assert_eq!(open(&text, b"another key", 1_500), Err(TicketError::WrongSeal));
         let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
         for at in 0..bytes.len() {
@@ -243,11 +165,10 @@ mod tests {
     /// Only somebody with the key could write these, and still they panic nobody.
     #[test]
     fn a_sealed_body_of_another_form_is_malformed() {
-        let good = URL_SAFE_NO_PAD.decode(seal(&claims(), KEY)).unwrap();
+        let good = URL_SAFE_NO_PAD.decode(seal(&CLAIMS, KEY)).unwrap();
         let body = &good[..good.len() - SEAL_BYTES];
         let longer = [body, b"x"].concat();
-        let not_utf8 = [&body[..39], &[0xff], &body[40..]].concat();
-        for body in [&body[..1], &body[..20], &body[..body.len() - 1], &longer, &not_utf8] {
+        for body in [&body[..1], &body[..20], &body[..body.len() - 1], &longer] {
             let tag = mac(KEY, body).finalize().into_bytes();
             let text = URL_SAFE_NO_PAD.encode([body, &tag].concat());
             assert_eq!(open(&text, KEY, 1_500), Err(TicketError::Malformed { len: text.len() }));

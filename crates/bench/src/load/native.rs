@@ -79,9 +79,10 @@ pub struct Entry<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entries<'a>(&'a [u8]);
 
-/// Appends `connect`, with one subscription or none.
+/// Appends `connect`, with one subscription or none. All are of one page: a client that comes back takes its session over
+/// although the server may not have seen the end of its connection.
 pub fn connect(ticket: Option<&str>, channel: Option<(&str, Option<Since<'_>>)>, out: &mut String) {
-    out.push_str(r#"{"type":"connect","id":0"#);
+    out.push_str(r#"{"type":"connect","id":0,"page":"bench""#);
     if let Some(ticket) = ticket {
         let _ = write!(out, r#","ticket":"{ticket}""#); // writing to a String cannot fail, here and below
     }
@@ -199,9 +200,9 @@ mod tests {
     fn commands() {
         let (mut bare, mut back, mut many) = (String::new(), String::new(), String::new());
         connect(None, Some(("room", None)), &mut bare);
-        assert_eq!(bare, r#"{"type":"connect","id":0,"subscribe":[{"channel":"room"}]}"#);
+        assert_eq!(bare, r#"{"type":"connect","id":0,"page":"bench","subscribe":[{"channel":"room"}]}"#);
         connect(Some("t"), Some(("room", Some(Since { epoch: "e", offset: 7 }))), &mut back);
-        let expected = r#"{"type":"connect","id":0,"ticket":"t","subscribe":[{"channel":"room","since":{"epoch":"e","offset":7}}]}"#;
+        let expected = r#"{"type":"connect","id":0,"page":"bench","ticket":"t","subscribe":[{"channel":"room","since":{"epoch":"e","offset":7}}]}"#;
         assert_eq!(back, expected);
         subscribe(["a", "b"].into_iter().map(str::to_owned), &mut many);
         assert_eq!(many, r#"{"type":"subscribe","id":1,"channels":[{"channel":"a"},{"channel":"b"}]}"#);

@@ -225,11 +225,10 @@ impl Hub {
     fn decoded(&mut self, conn: ConnId, decoded: Decoded) {
         let request = match decoded {
             Decoded::Request(request) => request,
-            Decoded::Connect { id, token, ticket, subscribe } => {
+            Decoded::Connect { id, token, ticket, page, subscribe } => {
                 let claims = ticket.and_then(|ticket| ticket::open(&ticket, KEY, 1).ok());
-                let resume = claims.as_ref().map(Claims::resume);
-                let (user, proof) = claims.map(|claims| (claims.user, claims.proof)).unwrap_or_default();
-                let connect = Connect { token, user, proof, resume, subscribe };
+                let resume = claims.map(Claims::resume);
+                let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
                 Request { id, command: Command::Connect(Box::new(connect)) }
             }
         };
@@ -319,9 +318,7 @@ fn application(now: Now, question: &Question) -> HookAnswer {
 
 fn ticket_of(reply: &Reply) -> String {
     let ReplyBody::Connected(connected) = &reply.body else { return String::new() };
-    let (client, user) = (connected.client, connected.user.clone());
-    let proof = connected.proof.clone();
-    let claims = Claims { node: 0, shard: ShardId(0), client, user, issued_ms: 0, expires_ms: 1 << 50, proof };
+    let claims = Claims { node: 0, shard: ShardId(0), client: connected.client, expires_ms: 1 << 50 };
     ticket::seal(&claims, KEY)
 }
 

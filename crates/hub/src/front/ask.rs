@@ -140,13 +140,14 @@ pub(crate) enum Hooked {
 }
 
 impl Hooked {
-    /// The session whose command it is about; who somebody is is no command.
+    /// The session whose command it is about. Before the answer to `connect` there is none.
     pub(crate) fn of_command(&self) -> Option<SessionRef> {
         match self {
-            Hooked::Connect(_) | Hooked::Refresh { .. } => None,
-            Hooked::Subscribe { session, .. } | Hooked::Publish { session, .. } | Hooked::Rpc { session, .. } => {
-                Some(*session)
-            }
+            Hooked::Connect(_) => None,
+            Hooked::Refresh { session, .. }
+            | Hooked::Subscribe { session, .. }
+            | Hooked::Publish { session, .. }
+            | Hooked::Rpc { session, .. } => Some(*session),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A session begins, comes back on another connection or shard, and ends.
 //!
 //! A connection that resumes *adopts* its session where it landed: the old connection is let go, the incarnation counts up,
-//! and what the old shard held (identity, presence, waiting signals) comes along. The presence of channels that the client
+//! and what the old shard held (identity, presence, waiting signals) comes along. A ticket takes a session over that has no
+//! open connection, or one that the same page has opened; any other client with that ticket (a duplicated tab) gets a
+//! session of its own, or the two would push each other out without end. The presence of channels that the client
 //! does not subscribe to again is cleared.
 
 use super::ask::{Ask, Connecting, ReplyTo};
@@ -16,12 +18,15 @@ use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
 use crate::ids::{ClientId, ConnId, ShardId};
-use crate::peer::{Adopted, AskToken, Entered, Found, PeerBody, Shown, ToHome};
+use crate::peer::{Adopted, AskToken, Claim, Entered, Found, PeerBody, ToHome};
 use crate::planted::{Planted, planted};
 use crate::shard::Timer;
 use crate::vocabulary::{Connect, Connected, Proof, ReplyBody, Resume};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Longer than what is under way between shards takes to arrive.
+const MOVE_MS: u64 = 10_000;
 
 impl Front {
     pub(super) fn connect(&mut self, cx: &mut Cx<'_>, conn: ConnId, reply: ReplyTo, connect: Connect) {
@@ -41,7 +46,7 @@ impl Front {
             // Here, whatever the ticket says: it may have come over by an earlier resume whose answer was lost.
             Some(Resume { client, .. }) if self.sessions.by_client.contains_key(&client) => {
                 match self.sessions.by_client.get(&client) {
-                    Some(&index) if self.may_resume(index, shown(&connecting)) => {
+                    Some(&index) if self.takes_over(cx, index, &self.claim(&connecting)) => {
                         self.resume_here(cx, connecting, index)
                     }
                     _ => self.start_session(cx, connecting, None),
@@ -53,26 +58,49 @@ impl Front {
                 let Some(shard) = left.or(Some(shard)).filter(|shard| *shard != cx.me) else {
                     return self.start_session(cx, connecting, None);
                 };
-                let (id, shown) = (connecting.conn, shown(&connecting));
+                let (id, claim) = (connecting.conn, self.claim(&connecting));
                 let token = self.asks.insert(Ask::Adopt(Box::new(connecting)));
                 if let Some(conn) = self.conn(id) {
                     conn.adopting = Some(token);
                 }
-                cx.out.push_back((shard, PeerBody::Adopt { token, client, shown, asker: cx.me }));
+                cx.out.push_back((shard, PeerBody::Adopt { token, client, claim, asker: cx.me }));
             }
             _ => self.start_session(cx, connecting, None),
         }
     }
 
-    /// A ticket names a session, a token a user: they must be of the same one.
-    fn may_resume(&self, index: u32, shown: Shown) -> bool {
-        shown.is_none_or(|user| user.as_ref() == self.sessions.slab[index as usize].user())
+    /// What a client that comes with a ticket says besides it.
+    fn claim(&self, connecting: &Connecting) -> Claim {
+        let Connect { user, page, .. } = &connecting.connect;
+        let shown = (connecting.identified || user.is_some()).then(|| user.clone());
+        // It comes with its old ticket for as long as it does not have the answer: until its new connection is found dead,
+        // and then as long as its session lives.
+        let remember_ms = self
+            .conns
+            .get(connecting.conn.index as usize)
+            .map_or(0, |conn| 2 * u64::from(conn.heartbeat.every_ms) + u64::from(conn.grace_ms) + MOVE_MS);
+        Claim { shown, page: page.clone(), remember_ms }
+    }
+
+    /// Whether a client with the ticket of this session goes on with it.
+    fn takes_over(&self, cx: &Cx<'_>, index: u32, claim: &Claim) -> bool {
+        let session = &self.sessions.slab[index as usize];
+        // A ticket names a session, a token a user: they must be of the same one. Without a token the session's own must hold.
+        let expires_ms = session.identity().and_then(|identity| identity.proof.expires_ms);
+        let is_its_user = match &claim.shown {
+            Some(user) => user.as_ref() == session.user(),
+            None => expires_ms.is_none_or(|at| cx.now.wall_ms < at),
+        };
+        // Two clients that say no page are not known to be one.
+        let same_page = claim.page.is_some() && claim.page == session.page;
+        is_its_user && (session.conn.is_none() || same_page || planted(Planted::AnyPageTakesOver))
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
         if adopted.is_none() && cx.hooks.connect && !connecting.identified && !planted(Planted::TicketIsToken) {
             // Nothing of what the ticket says outlives the session: the application may have sent its user away since.
-            connecting.connect = Connect { subscribe: connecting.connect.subscribe, ..Connect::default() };
+            let Connect { page, subscribe, .. } = connecting.connect;
+            connecting.connect = Connect { page, subscribe, ..Connect::default() };
             return self.ask_connect(cx, connecting);
         }
         let id = connecting.conn;
@@ -87,6 +115,7 @@ impl Front {
         let mut identity = identity_of(&mut connecting, resumed);
         let session = self.sessions.get(at).expect("just opened");
         session.full = full;
+        session.page = connecting.connect.page.take();
         let mut entered = Vec::new();
         let mut mailbox = Vec::new();
         if let Some(adopted) = adopted {
@@ -131,6 +160,7 @@ impl Front {
         session.full = full;
         session.wire = wire;
         session.grace_ms = grace_ms;
+        session.page = connecting.connect.page.take();
         session.incarnation += 1;
         if let Some(identity) = identity_of(&mut connecting, true) {
             self.sessions.identify(index, identity);
@@ -190,14 +220,14 @@ impl Front {
 
     /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is asked for
     /// where it went: its client never had the ticket of that shard, when it was cut off again before the answer.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId, shown: Shown) {
+    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId, claim: Claim) {
         if let (None, Some(next)) = (self.sessions.by_client.get(&client), self.sessions.moved.shard_of(client)) {
-            return cx.out.push_back((next, PeerBody::Adopt { token, client, shown, asker: from }));
+            return cx.out.push_back((next, PeerBody::Adopt { token, client, claim, asker: from }));
         }
         let index = self.sessions.by_client.get(&client).copied();
-        // Whoever holds another's ticket must not end the connection of its owner.
-        if index.is_some_and(|index| !self.may_resume(index, shown)) {
-            return cx.out.push_back((from, PeerBody::Adopted { token, found: Found::Anothers }));
+        // A client that holds another's ticket must not end the connection of its owner.
+        if index.is_some_and(|index| !self.takes_over(cx, index, &claim)) {
+            return cx.out.push_back((from, PeerBody::Adopted { token, found: Found::Stays }));
         }
         let found = index.map_or(Found::Nothing, |index| {
             if let Some(old) = self.sessions.slab[index as usize].conn {
@@ -206,12 +236,14 @@ impl Front {
                 self.detach(cx, index);
             }
             let (session, identity) = self.sessions.remove(index);
-            self.sessions.moved.left(cx.now.mono_ms, client, identity.user.clone(), from);
+            let until_ms = cx.now.mono_ms + claim.remember_ms;
+            self.sessions.moved.left(until_ms, client, identity.user.clone(), from, cx.limits.moved_bytes_max);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
             Found::Session(Box::new(Adopted {
                 identity,
                 incarnation: session.incarnation + 1,
+                grace_ms: session.grace_ms,
                 entered: extra.entered,
                 granted: extra.granted,
                 mailbox: mailbox.take(),
@@ -247,7 +279,7 @@ impl Front {
 
     fn keep_orphan(&mut self, cx: &mut Cx<'_>, client: ClientId, adopted: Adopted) {
         let nowhere = ConnId { index: u32::MAX, generation: 0 };
-        let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), 0);
+        let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), adopted.grace_ms);
         self.sessions.disconnect(at.index);
         self.sessions.identify(at.index, adopted.identity);
         let session = self.sessions.get(at).expect("just opened");
@@ -260,7 +292,7 @@ impl Front {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
         }
         let timer = Timer::Grace { session: at.index, life: at.life, incarnation: adopted.incarnation };
-        cx.wheel.add(cx.now.mono_ms + cx.limits.grace_ms, timer);
+        cx.wheel.add(cx.now.mono_ms + u64::from(adopted.grace_ms), timer);
     }
 
     fn forget_conn(&mut self, id: ConnId) {
@@ -370,9 +402,4 @@ fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
     let Connect { user, proof, .. } = &mut connecting.connect;
     let replaces = connecting.identified || (!resumed && (user.is_some() || *proof != Proof::default()));
     replaces.then(|| Identity { user: user.take(), proof: std::mem::take(proof), watch: 0 })
-}
-
-fn shown(connecting: &Connecting) -> Shown {
-    let user = &connecting.connect.user;
-    (connecting.identified || user.is_some()).then(|| user.clone())
 }

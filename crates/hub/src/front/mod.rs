@@ -67,7 +67,7 @@ pub struct Opened {
     pub wire: WireId,
     /// How long its session may outlive it, in ms; 0 ends both together.
     pub grace_ms: u32,
-    /// Time between heartbeats, in ms.
+    /// Time between heartbeats, in ms; 0: there are none.
     pub heartbeat_ms: u32,
 }
 
@@ -142,7 +142,7 @@ impl Front {
             self.conns.push(Conn::unused());
         }
         let Opened { wire, grace_ms, heartbeat_ms } = opened;
-        let heartbeat = Heartbeat { every_ms: heartbeat_ms, pinged: false, heard_ms: cx.now.mono_ms };
+        let heartbeat = Heartbeat { every_ms: heartbeat_ms, asked: false, heard: false };
         let generation = conn.generation;
         self.conns[index] = Conn {
             generation,
@@ -158,7 +158,9 @@ impl Front {
             bad: (0, 0),
         };
         cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(conn));
-        cx.wheel.add(cx.now.mono_ms + u64::from(heartbeat_ms), Timer::Heartbeat(conn));
+        if heartbeat_ms > 0 {
+            cx.wheel.add(cx.now.mono_ms + u64::from(heartbeat_ms), Timer::Heartbeat(conn));
+        }
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
@@ -166,32 +168,29 @@ impl Front {
     }
 
     /// The peer gave a sign of life: any byte is one.
-    pub(crate) fn alive(&mut self, now: Now, conn: ConnId) {
+    pub(crate) fn alive(&mut self, conn: ConnId) {
         if let Some(conn) = self.conn(conn) {
-            conn.heartbeat.heard_ms = now.mono_ms;
-            conn.heartbeat.pinged = false;
+            conn.heartbeat.heard = true;
         }
     }
 
+    /// One more interval is over: the peer is asked for a sign of life, or closed where it has left the last one unanswered.
+    ///
+    /// It is asked in every interval, also where it was heard: a client that sends hears nothing by that, and would take a
+    /// server that says nothing for dead. Where much waits for it nothing is added: what it takes of that is its sign of life.
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let now_ms = cx.now.mono_ms;
         let Some(conn) = self.conn(id) else { return };
-        let every_ms = u64::from(conn.heartbeat.every_ms);
-        // We are the ones who do not listen. But whoever takes nothing of a full outbox is not waiting for us.
-        if conn.held && !conn.full {
-            conn.heartbeat.heard_ms = now_ms;
+        let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
+        // Where we do not listen the deadline stands still. But a peer that takes nothing of a full outbox is not waiting for us.
+        let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.held && !full);
+        if std::mem::replace(&mut conn.heartbeat.asked, true) && !heard {
+            return self.close(cx, id, Disconnect::HeartbeatTimeout);
         }
-        let due_ms = conn.heartbeat.heard_ms + every_ms;
-        if now_ms < due_ms {
-            cx.wheel.add(due_ms, Timer::Heartbeat(id));
-        } else if conn.heartbeat.pinged {
-            self.close(cx, id, Disconnect::HeartbeatTimeout);
-        } else {
-            conn.heartbeat.pinged = true;
-            let wire = conn.wire;
+        let left_out = full || (heard && planted(Planted::PingUnlessHeard));
+        if !left_out {
             cx.effects.push_one(Push::Ping, wire, id);
-            cx.wheel.add(now_ms + every_ms, Timer::Heartbeat(id));
         }
+        cx.wheel.add(cx.now.mono_ms + every_ms, Timer::Heartbeat(id));
     }
 
     /// The server ends a connection.
@@ -313,6 +312,8 @@ impl Front {
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
         let hold = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;
         if std::mem::replace(&mut conn.held, hold) != hold {
+            // What came meanwhile is read from now on: until the next heartbeat that counts as heard.
+            conn.heartbeat.heard |= !hold;
             cx.effects.add(if hold { Effect::Hold(id) } else { Effect::Resume(id) });
         }
     }
@@ -320,7 +321,7 @@ impl Front {
 
 impl Conn {
     fn unused() -> Self {
-        let heartbeat = Heartbeat { every_ms: 0, pinged: false, heard_ms: 0 };
+        let heartbeat = Heartbeat { every_ms: 0, asked: false, heard: false };
         Conn {
             generation: 0,
             open: false,

@@ -1,50 +1,86 @@
-//! Where sessions went that have left this shard: what the application says of them is passed on.
+//! Where sessions went that have left this shard: what the application says of them is passed on, and so is a client that
+//! comes back with the ticket of this shard.
 //!
 //! A command of the application goes to all shards at once, and a session that changes shards meanwhile could be missed by
 //! both: its new shard heard of the command before the session came, its old one after it had gone. So the old one passes
-//! the command on, behind the session in the same queue. Whoever has left is remembered for a while that is long beside
-//! what a message takes between shards. At most one of the shards that a session has been on points to no other.
+//! the command on, behind the session in the same queue. A client whose new connection broke before it had the new ticket
+//! comes with the old one: as long as its session can live without a connection, its old shard knows where that is. What is
+//! remembered is bounded in bytes. At most one of the shards that a session has been on points to no other.
 
 use crate::ids::{ClientId, ShardId, UserId};
 use crate::rng::Keyed;
 use smallvec::SmallVec;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
-/// How long it is remembered where a session went.
-const REMEMBER_MS: u64 = 10_000;
+/// What one entry takes in the three tables, besides its user.
+const ENTRY_BYTES: usize = 160;
 
 #[derive(Debug)]
 pub(crate) struct Moved {
     to: HashMap<ClientId, Gone, Keyed>,
     users: HashMap<UserId, SmallVec<[ClientId; 1]>, Keyed>,
-    order: VecDeque<(u64, ClientId)>,
+    /// By when they are forgotten, and then in the order in which they left.
+    order: BTreeMap<(u64, u64), ClientId>,
+    next: u64,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Gone {
     shard: ShardId,
     user: Option<UserId>,
-    left_ms: u64,
+    place: (u64, u64),
+}
+
+impl Gone {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.user.as_ref().map_or(0, |user| user.0.len())
+    }
 }
 
 impl Moved {
     pub(super) fn new(hash: Keyed) -> Self {
-        Moved { to: HashMap::with_hasher(hash), users: HashMap::with_hasher(hash), order: VecDeque::new() }
+        Moved {
+            to: HashMap::with_hasher(hash),
+            users: HashMap::with_hasher(hash),
+            order: BTreeMap::new(),
+            next: 0,
+            bytes: 0,
+        }
     }
 
-    /// A session has left for another shard.
-    pub(crate) fn left(&mut self, now_ms: u64, client: ClientId, user: Option<UserId>, shard: ShardId) {
+    /// A session has left for another shard, which is remembered until then. Beyond `bytes_max` those go that are to be
+    /// forgotten next.
+    pub(crate) fn left(
+        &mut self,
+        until_ms: u64,
+        client: ClientId,
+        user: Option<UserId>,
+        shard: ShardId,
+        bytes_max: usize,
+    ) {
         self.arrived(client);
         if let Some(user) = &user {
             self.users.entry(user.clone()).or_default().push(client);
         }
-        self.to.insert(client, Gone { shard, user, left_ms: now_ms });
-        self.order.push_back((now_ms, client));
+        self.next += 1;
+        let gone = Gone { shard, user, place: (until_ms, self.next) };
+        self.bytes += gone.bytes();
+        self.order.insert(gone.place, client);
+        self.to.insert(client, gone);
+        while self.bytes > bytes_max
+            && let Some(&first) = self.order.values().next()
+        {
+            self.arrived(first);
+        }
     }
 
     /// It is here again, or nowhere: asking further would go in circles.
     pub(crate) fn arrived(&mut self, client: ClientId) {
-        let Some(Gone { user: Some(user), .. }) = self.to.remove(&client) else { return };
+        let Some(gone) = self.to.remove(&client) else { return };
+        self.order.remove(&gone.place);
+        self.bytes -= gone.bytes();
+        let Some(user) = gone.user else { return };
         if let Some(clients) = self.users.get_mut(&user) {
             clients.retain(|other| *other != client);
             if clients.is_empty() {
@@ -62,17 +98,16 @@ impl Moved {
         self.users.get(user).map_or(&[], |clients| clients)
     }
 
-    /// Forgets who left long ago.
+    /// Forgets those whose time is over.
     pub(crate) fn tidy(&mut self, now_ms: u64) {
-        while let Some(&(left_ms, client)) = self.order.front().filter(|(at, _)| at + REMEMBER_MS <= now_ms) {
-            self.order.pop_front();
-            // It may have come back and left again since.
-            if self.to.get(&client).is_some_and(|gone| gone.left_ms == left_ms) {
-                self.arrived(client);
-            }
+        while let Some((&(until_ms, _), &client)) = self.order.first_key_value()
+            && until_ms <= now_ms
+        {
+            self.arrived(client);
         }
-        if self.order.is_empty() {
-            self.order = VecDeque::new(); // gives the memory of a storm back
+        if self.to.is_empty() && self.to.capacity() > 0 {
+            self.to = HashMap::with_hasher(*self.to.hasher()); // gives the memory of a storm back
+            self.users = HashMap::with_hasher(*self.users.hasher());
         }
     }
 }
@@ -82,19 +117,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_left_is_remembered_for_a_while_and_not_after_coming_back() {
+    fn who_left_is_remembered_for_its_time_and_not_after_coming_back() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
-        moved.left(1_000, ClientId(1), Some(ada.clone()), ShardId(2));
-        moved.left(2_000, ClientId(2), Some(ada.clone()), ShardId(3));
-        moved.left(2_000, ClientId(3), None, ShardId(1));
+        moved.left(11_000, ClientId(1), Some(ada.clone()), ShardId(2), 1 << 20);
+        moved.left(90_000, ClientId(2), Some(ada.clone()), ShardId(3), 1 << 20);
+        moved.left(12_000, ClientId(3), None, ShardId(1), 1 << 20);
         assert_eq!(moved.clients_of(&ada), [ClientId(1), ClientId(2)]);
         moved.arrived(ClientId(1));
-        moved.left(9_000, ClientId(1), Some(ada.clone()), ShardId(1));
+        moved.left(19_000, ClientId(1), Some(ada.clone()), ShardId(1), 1 << 20);
         moved.tidy(12_000);
-        assert_eq!(moved.clients_of(&ada), [ClientId(1)], "it left anew");
-        assert_eq!((moved.shard_of(ClientId(1)), moved.shard_of(ClientId(3))), (Some(ShardId(1)), None));
+        let places = [1, 2, 3].map(|client| moved.shard_of(ClientId(client)));
+        assert_eq!(places, [Some(ShardId(1)), Some(ShardId(3)), None], "the first left anew");
         moved.tidy(19_000);
+        assert_eq!(moved.clients_of(&ada), [ClientId(2)], "each has a time of its own");
+        moved.tidy(90_000);
         assert!(moved.to.is_empty() && moved.users.is_empty() && moved.order.is_empty());
+        assert_eq!(moved.bytes, 0);
+    }
+
+    #[test]
+    fn beyond_its_bound_those_go_that_are_forgotten_next() {
+        let mut moved = Moved::new(Keyed(1));
+        let long = UserId("u".repeat(1_000).into());
+        for n in 0..50 {
+            moved.left(1_000 + n, ClientId(n), Some(long.clone()), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
+            moved.left(1_000 + n, ClientId(n), Some(long.clone()), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
+        }
+        assert_eq!(moved.clients_of(&long), [47, 48, 49].map(ClientId), "and one that leaves again counts once");
+        assert_eq!((moved.to.len(), moved.order.len()), (3, 3));
     }
 }

@@ -101,7 +101,9 @@ impl Front {
             && let Some((hooked, question)) = extra.unasked.pop_front()
         {
             extra.questions += 1;
-            match self.may_ask(cx) {
+            // Its room among all questions: more is kept for those about who somebody is.
+            let is_who = matches!(hooked, Hooked::Refresh { .. });
+            match if is_who { self.may_ask_who(cx) } else { self.may_ask(cx) } {
                 Ok(()) => {
                     self.put_question(cx, hooked, question);
                 }
@@ -262,9 +264,9 @@ impl Front {
                     .iter()
                     .filter(|channel| connecting.connect.subscribe.iter().all(|options| options.channel != **channel));
                 let made: Vec<SubOptions> = missing.cloned().map(SubOptions::new).collect();
-                let Connect { resume, mut subscribe, .. } = connecting.connect;
+                let Connect { resume, page, mut subscribe, .. } = connecting.connect;
                 subscribe.extend(made);
-                connecting.connect = Connect { token: None, user, proof, resume, subscribe };
+                connecting.connect = Connect { token: None, user, proof, resume, page, subscribe };
                 connecting.identified = true;
                 self.take_up(cx, connecting);
             }
@@ -341,7 +343,7 @@ impl Front {
         let latest = &mut session.extra().refreshes.1;
         if (number.wrapping_sub(*latest) as i32) < 0 {
             let proof = session.proof();
-            let body = told(cx, proof);
+            let body = told(cx, &proof);
             return self.finish(cx, at, reply, body);
         }
         *latest = number;
@@ -357,7 +359,7 @@ impl Front {
         }
         let granted = proof.granted.clone();
         self.watch_expiry(cx, at);
-        let body = told(cx, proof);
+        let body = told(cx, &proof);
         self.finish(cx, at, reply, body);
         self.grants_changed(cx, at, granted);
     }
@@ -429,8 +431,8 @@ impl Front {
 }
 
 /// The answer to a refresh.
-fn told(cx: &Cx<'_>, proof: Proof) -> ReplyBody {
-    ReplyBody::Refreshed { expires_in_ms: proof.expires_in_ms(cx.now.wall_ms), proof: Box::new(proof) }
+fn told(cx: &Cx<'_>, proof: &Proof) -> ReplyBody {
+    ReplyBody::Refreshed { expires_in_ms: proof.expires_in_ms(cx.now.wall_ms) }
 }
 
 /// What the application said of a caller, checked.

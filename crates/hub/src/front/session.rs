@@ -12,6 +12,7 @@ use super::moved::Moved;
 use crate::hook::{Caller, Question};
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
 use crate::name::ChannelName;
+use crate::page_id::PageId;
 use crate::peer::{AskToken, Entered};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
@@ -46,12 +47,12 @@ pub(crate) struct Conn {
     pub(crate) bad: (u32, u32),
 }
 
-/// When the peer was last heard, and whether it has been asked.
+/// Whether the peer has been asked for a sign of life, and whether it was heard in this interval.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heartbeat {
     pub(crate) every_ms: u32,
-    pub(crate) pinged: bool,
-    pub(crate) heard_ms: u64,
+    pub(crate) asked: bool,
+    pub(crate) heard: bool,
 }
 
 /// A session on the connection that it has, as long as it is this one.
@@ -86,6 +87,8 @@ pub(crate) struct Session {
     /// Connections that this session has had: a timer of an earlier one is ignored.
     pub(crate) incarnation: u32,
     pub(crate) grace_ms: u32,
+    /// The page that opened the connection that it has, or had last.
+    pub(crate) page: Option<PageId>,
     /// Set by [`Sessions::identify`] alone, which keeps the index of users.
     identity: Option<Box<Known>>,
     pub(crate) subs: SmallVec<[Sub; 1]>,
@@ -341,6 +344,7 @@ impl Sessions {
             wire,
             incarnation: 0,
             grace_ms,
+            page: None,
             identity: None,
             subs: SmallVec::new(),
             next_sub: 0,

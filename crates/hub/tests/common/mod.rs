@@ -91,6 +91,11 @@ impl Store for LateStore {
     }
 }
 
+/// The page of everybody who is not said to be of another: it takes its sessions over.
+pub fn the_page() -> Option<PageId> {
+    PageId::new("the page")
+}
+
 pub fn channel(name: &str) -> ChannelName {
     ChannelName::new(name).expect("a valid name")
 }
@@ -201,6 +206,11 @@ impl Net {
     }
 
     pub fn connect_as(&mut self, shard: usize, connect: Connect) -> usize {
+        self.connect_exactly(shard, Connect { page: connect.page.or(the_page()), ..connect })
+    }
+
+    /// The same from no page, where none is given.
+    pub fn connect_exactly(&mut self, shard: usize, connect: Connect) -> usize {
         let peer = self.open(shard);
         match self.ask(peer, Command::Connect(Box::new(connect))) {
             ReplyBody::Connected(connected) => self.peers[peer].client = Some(connected.client),

@@ -86,7 +86,7 @@ settings! {
         "A server that stops asks its clients to come back, spread over this time.";
 
     "heartbeat.interval": Kind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.heartbeat_ms) },
-        "Time between pings of the native protocol. Who gives no sign of life until the next one is closed.";
+        "Time between pings of the native protocol. A client that gives no sign of life between two of them is closed.";
 
     "chat.enabled": Kind::Switch(|s| &mut s.chat.enabled),
         "Serves the chat protocol to WebSockets on `/` that name no subprotocol.";
@@ -126,6 +126,8 @@ settings! {
         "Publications of one channel that wait for a fan-out in progress before they are pulled instead.";
     "limits.fanout_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
         "Receivers of one fan-out before the next channel has its turn.";
+    "limits.moved_bytes_max": Kind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
+        "What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first.";
     "limits.signals_waiting_max":
         Kind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
         "Signals to one client that are kept while it is away or slow; the oldest goes first.";

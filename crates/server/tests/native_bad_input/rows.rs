@@ -66,12 +66,13 @@ pub(crate) fn commands() -> Vec<(Value, Vec<Field>)> {
     let position = json!({"epoch": "e", "offset": 1});
     vec![
         (
-            json!({"type": "connect", "token": "t", "ticket": "t", "subscribe": [
+            json!({"type": "connect", "token": "t", "ticket": "t", "page": "p", "subscribe": [
                 {"channel": ROOM, "since": position, "recent": 1, "presence": true, "signals": true}
             ]}),
             vec![
                 ("/token", Text, false),
                 ("/ticket", Text, false),
+                ("/page", Text, false),
                 ("/subscribe", Array, false),
                 ("/subscribe/0/channel", Text, true),
                 ("/subscribe/0/since", Object, false),

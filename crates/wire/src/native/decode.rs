@@ -8,7 +8,7 @@ use crate::json;
 use bytes::Bytes;
 use fanfare_hub::{
     Batch, ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX,
-    NUMBER_MAX, Position, Publish, Request, RequestId, Signal, Slow, SubOptions,
+    NUMBER_MAX, PAGE_ID_BYTES_MAX, PageId, Position, Publish, Request, RequestId, Signal, Slow, SubOptions,
 };
 
 /// The payload of a signal or call that came without.
@@ -74,7 +74,8 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
             let subscribe = object.objects(Field::Subscribe, limits.subscriptions_max, options)?.unwrap_or_default();
             let token = object.text(Field::Token, usize::MAX)?.map(Into::into);
             let ticket = object.text(Field::Ticket, usize::MAX)?.map(Into::into);
-            return Ok(Decoded::Connect { id, token, ticket, subscribe });
+            let page = page(object)?;
+            return Ok(Decoded::Connect { id, token, ticket, page, subscribe });
         }
         "refresh" => {
             let token = object.needed_text(Field::Token, usize::MAX)?.into();
@@ -114,6 +115,15 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
         }
     };
     Ok(Decoded::Request(Request { id, command }))
+}
+
+fn page(object: &Object<'_>) -> Result<Option<PageId>, Fault> {
+    let Some(text) = object.text(Field::Page, usize::MAX)? else { return Ok(None) };
+    let of_another_length = || {
+        let problem = format!("must be a text of 1 to {PAGE_ID_BYTES_MAX} bytes, not of {}", text.len());
+        Fault::bad(Field::Page, problem)
+    };
+    PageId::new(&text).map(Some).ok_or_else(of_another_length)
 }
 
 pub(super) fn sub_options(object: &Object<'_>, limits: &Limits) -> Result<SubOptions, Fault> {

@@ -143,7 +143,7 @@ fn put_body(out: &mut Vec<u8>, id: Option<&RequestId>, body: &ReplyBody, extras:
         ReplyBody::Presence { channel, snapshot } => put_presence(out, id, channel, snapshot),
         ReplyBody::Done => ObjectWriter::message(out, "result").id(id).end(),
         ReplyBody::Result(data) => ObjectWriter::message(out, "result").id(id).raw("data", data).end(),
-        ReplyBody::Refreshed { proof: _, expires_in_ms } => {
+        ReplyBody::Refreshed { expires_in_ms } => {
             ObjectWriter::message(out, "result").id(id).number_if("expires", *expires_in_ms).end();
         }
         ReplyBody::Many(bodies) => {

@@ -39,9 +39,10 @@ pub fn decode(data: &[u8]) {
 pub fn request_of(decoded: &Decoded) -> ClientRequest {
     let (id, command) = match decoded.clone() {
         Decoded::Request(Request { id, command }) => (id, command_of(command)),
-        Decoded::Connect { id, token, ticket, subscribe } => {
+        Decoded::Connect { id, token, ticket, page, subscribe } => {
             let subscribe = subscribe.into_iter().map(subscribe_of).collect();
-            (id, ClientCommand::Connect { token: token.map(Into::into), ticket, subscribe })
+            let page = page.map(|page| page.as_str().into());
+            (id, ClientCommand::Connect { token: token.map(Into::into), ticket, page, subscribe })
         }
     };
     ClientRequest { id, command }

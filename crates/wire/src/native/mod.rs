@@ -37,7 +37,7 @@ pub use encode::{
     ConnectedExtras, ConnectedLimits, PING, encode_publication, encode_push, encode_reply, encode_ticket,
 };
 
-use fanfare_hub::{Request, RequestId, SubOptions, UserToken};
+use fanfare_hub::{PageId, Request, RequestId, SubOptions, UserToken};
 
 /// The WebSocket subprotocol, and `connected.protocol`.
 pub const PROTOCOL: &str = "fanfare.v1";
@@ -95,6 +95,8 @@ pub enum Decoded {
         token: Option<UserToken>,
         /// The session it comes from, unchecked.
         ticket: Option<Box<str>>,
+        /// The page that it connects from.
+        page: Option<PageId>,
         /// Subscriptions made in the same step.
         subscribe: Vec<SubOptions>,
     },

@@ -41,7 +41,7 @@ fields! {
     Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
     Expires "expires",     Features "features", From "from", Id "id",
     IdempotencyKeysBytes "idempotency_keys_bytes", IdempotencyKeysTtl "idempotency_keys_ttl", Info "info", Key "key", Limit "limit", Limits "limits", Match "match",
-    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only",
+    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only", Page "page",
     Ping "ping", Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
     Reason "reason", Recent "recent", Recovered "recovered", Reset "reset", Retry "retry", RetryAfter "retry_after",
     Retryable "retryable", Rule "rule", Seq "seq", SessionResumed "session_resumed", Signals "signals", Since "since",

@@ -129,3 +129,42 @@ fn why_it_is_not_online_is_told() {
     world.tell(Input::Opened);
     assert_eq!(why(&world.wake()), "the server did not answer within 10000 ms");
 }
+
+fn connect_of(outputs: &[Output]) -> (Option<String>, String) {
+    let text = outputs.iter().find_map(|output| match output {
+        Output::Send(text) => Some(text),
+        _ => None,
+    });
+    page_and_rest(text.expect("`connect` is sent"))
+}
+
+#[test]
+fn a_client_shows_one_page_on_all_its_connections_and_no_two_clients_the_same() {
+    let mut pages = Vec::new();
+    for seed in [1, 2] {
+        let mut world = World { core: Core::new(Config::default(), seed), now_ms: 1_000, next_call: 0 };
+        world.tell(Input::Start);
+        let (page, _) = connect_of(&world.tell(Input::Opened));
+        world.tell(Input::Closed(None));
+        while !world.wake().contains(&Output::Connect) {}
+        assert_eq!(connect_of(&world.tell(Input::Opened)).0, page);
+        assert!(page.as_ref().is_some_and(|page| page.len() == 16), "{page:?}");
+        pages.push(page);
+    }
+    assert_ne!(pages[0], pages[1]);
+}
+
+/// Else two clients with one ticket would push each other out for ever.
+#[test]
+fn who_was_moved_comes_back_without_the_ticket() {
+    let push = r#"{"type":"disconnect","code":4006,"reason":"moved","retry":true,"delay":0}"#;
+    for is_push in [false, true] {
+        let mut world = World::online();
+        world.tell(if is_push { Input::Text(push) } else { Input::Closed(Some(4006)) });
+        while !world.wake().contains(&Output::Connect) {}
+        assert_eq!(sent(&world.tell(Input::Opened)), [r#"{"type":"connect","id":2}"#]);
+        world.hear(r#"{"type":"connected","id":2,"client":"new","session_resumed":false,"ticket":"t2","ping":25000}"#);
+        let (connect, _) = world.comes_back(r#""client":"new","session_resumed":true"#);
+        assert_eq!(connect, r#"{"type":"connect","id":3,"ticket":"t2"}"#, "the new session's it shows again");
+    }
+}

@@ -77,12 +77,20 @@ impl World {
     }
 }
 
+/// What is sent, without the page of `connect`, which differs between clients.
 fn sent(outputs: &[Output]) -> Vec<String> {
     let text = |output: &Output| match output {
-        Output::Send(text) => Some(text.clone()),
+        Output::Send(text) => Some(page_and_rest(text).1),
         _ => None,
     };
     outputs.iter().filter_map(text).collect()
+}
+
+/// The page in a `connect`, and the message without it.
+fn page_and_rest(text: &str) -> (Option<String>, String) {
+    let Some((before, after)) = text.split_once(r#","page":""#) else { return (None, text.to_owned()) };
+    let (page, after) = after.split_once('"').expect("a page ends");
+    (Some(page.to_owned()), format!("{before}{after}"))
 }
 
 fn events(outputs: &[Output]) -> Vec<Event> {

@@ -42,6 +42,8 @@ pub enum ClientCommand {
         token: Option<Box<str>>,
         /// The session that it comes from.
         ticket: Option<Box<str>>,
+        /// A random value of this client, the same on all its connections and on no other's.
+        page: Option<Box<str>>,
         /// Subscriptions made in the same step.
         subscribe: Vec<Subscribe>,
     },

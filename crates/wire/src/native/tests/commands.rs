@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::native::fuzz::request_of;
-use fanfare_hub::{Batch, ClientId, Error, ErrorCode, HistoryFrom, HistoryQuery, NUMBER_MAX, Publish, Signal, Slow};
+use fanfare_hub::{
+    Batch, ClientId, Error, ErrorCode, HistoryFrom, HistoryQuery, NUMBER_MAX, PageId, Publish, Signal, Slow,
+};
 
 fn all(text: &str) -> Vec<Decoded> {
     let mut out = Vec::new();
@@ -48,9 +50,14 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
         id,
         token: token.map(Into::into),
         ticket: ticket.map(Into::into),
+        page: None,
         subscribe,
     };
     vec![
+        (
+            r#"{"type":"connect","id":1,"page":"p~ 1"}"#,
+            Decoded::Connect { id: id(1), token: None, ticket: None, page: PageId::new("p~ 1"), subscribe: vec![] },
+        ),
         (r#"{"type":"connect"}"#, connect(None, None, None, vec![])),
         (
             r#"{"type":"connect","id":1,"token":"t","ticket":"k","subscribe":[{"channel":"a"}]}"#,
@@ -312,6 +319,13 @@ fn refusals_name_field_limit_and_value() {
         // Connect, refresh.
         (r#"{"type":"connect","token":1}"#.into(), BadRequest, "`token` must be a text, not 1"),
         (r#"{"type":"connect","ticket":{}}"#.into(), BadRequest, "`ticket` must be a text, not an object"),
+        (r#"{"type":"connect","page":7}"#.into(), BadRequest, "`page` must be a text, not 7"),
+        (r#"{"type":"connect","page":""}"#.into(), BadRequest, "`page` must be a text of 1 to 64 bytes, not of 0"),
+        (
+            format!(r#"{{"type":"connect","page":"{}"}}"#, "p".repeat(65)),
+            BadRequest,
+            "`page` must be a text of 1 to 64 bytes, not of 65",
+        ),
         (r#"{"type":"connect","subscribe":"c"}"#.into(), BadRequest, "`subscribe` must be an array, not \"c\""),
         (
             r#"{"type":"connect","subscribe":[{"channel":"c","since":{"epoch":"","offset":-1}}]}"#.into(),
