@@ -22,7 +22,7 @@ fn world(limits: Limits) -> (Net, String, usize, usize) {
 fn move_to_two(net: &mut Net, peer: usize, subscribe: Vec<SubOptions>) -> usize {
     let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
     let again = net.open(2);
-    let connect = Connect { resume, subscribe, ..Connect::default() };
+    let connect = Connect { resume, page: the_page(), subscribe, ..Connect::default() };
     let id = net.send_only(again, Command::Connect(Box::new(connect)));
     net.carry_from(2, 0);
     net.carry_from(0, 2);
@@ -133,7 +133,7 @@ fn leaves_are_remembered_up_to_a_bound() {
     for other in others {
         let resume = Some(Resume { shard: ShardId(1), client: net.client(other) });
         let again = net.open(1);
-        let connect = Connect { resume, ..Connect::default() };
+        let connect = Connect { resume, page: the_page(), ..Connect::default() };
         net.send_only(again, Command::Connect(Box::new(connect)));
     }
     net.carry_from(0, 1);

@@ -456,7 +456,7 @@ fn who_wants_no_signals_gets_no_directed_ones_either_and_their_sender_learns_it(
 /// Connects with a token that is good for these channels.
 fn connect_with_token(net: &mut Net, shard: usize, connect: Connect, granted: &[&str]) -> usize {
     let peer = net.open(shard);
-    let connect = Connect { token: Some("t".into()), ..connect };
+    let connect = Connect { token: Some("t".into()), page: connect.page.clone().or(the_page()), ..connect };
     let id = net.send(peer, Command::Connect(Box::new(connect)));
     net.answer(HookAnswer::Identity(good_for(granted)));
     let Some(ReplyBody::Connected(connected)) = net.answer_to(peer, id) else { panic!("not connected") };
@@ -488,7 +488,8 @@ fn presence_ends_with_a_subscription_that_a_newer_token_ended_whether_or_not_its
             assert_eq!(presence(&mut net, watcher, "chat:a").0, 0);
 
             let resume = Some(Resume { shard: ShardId(0), client: net.client(ada) });
-            let connect = Connect { resume, subscribe: vec![with_presence("chat:a")], ..Connect::default() };
+            let connect =
+                Connect { resume, page: the_page(), subscribe: vec![with_presence("chat:a")], ..Connect::default() };
             let again = connect_with_token(&mut net, landing, connect, &["chat:a"]);
             assert_eq!(net.client(again), net.client(ada), "the session goes on");
             assert_eq!(presence(&mut net, watcher, "chat:a").0, 0);
