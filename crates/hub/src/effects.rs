@@ -111,6 +111,11 @@ impl Effects {
         &self.ids[to.start as usize..to.end as usize]
     }
 
+    /// A measure of the work that these effects are: one for the input, one for each effect and each receiver of a push.
+    pub fn work(&self) -> usize {
+        1 + self.list.len() + self.ids.len()
+    }
+
     /// When `Input::Wake` is due, on the monotonic clock in ms.
     pub fn wake_ms(&self) -> Option<u64> {
         self.wake_ms

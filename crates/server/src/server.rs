@@ -4,8 +4,8 @@ use crate::api::{Api, ApiKey, CurrentApi};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::{
-    ChannelRule, Dispatcher, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
-    TOLD_AT_ONCE, erase,
+    ChannelRule, Dispatcher, Erased, Handler, Handlers, News, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
+    erase,
 };
 use crate::gate::Gate;
 use crate::handle::Handle;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// The most shards that a node may have.
 const SHARDS_MAX: usize = 1024;
@@ -378,7 +378,7 @@ impl Fanfare {
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
         let hooks = Arc::new(self.handlers.hooks());
-        let turns = Arc::new(Semaphore::new(TOLD_AT_ONCE));
+        let news = Arc::new(News::default());
         let mut starting = Starting::default();
         let meeting = Meeting::of(shards);
         let alive = Arc::new(());
@@ -395,7 +395,7 @@ impl Fanfare {
                 handle: self.handle.clone(),
                 clock: self.clock.clone(),
                 deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
-                turns: turns.clone(),
+                news: news.clone(),
                 watch: watch.clone(),
                 back: self.handle.controls()[index].clone(),
             });

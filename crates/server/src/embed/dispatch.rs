@@ -2,11 +2,12 @@
 
 use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
+use super::news::{News, Place};
 use crate::clock::Clock;
 use crate::handle::Handle;
 use crate::payload;
 use crate::shard::Control;
-use crate::watch::{Watch, logs};
+use crate::watch::{HOOKS, Watch, logs};
 use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
 use futures_util::FutureExt as _;
 use std::any::Any;
@@ -15,7 +16,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// The handlers of an application, by what they are for. Of several patterns the first that matches has the say.
@@ -128,9 +128,6 @@ fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
     HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
 }
 
-/// News that are told at once.
-pub(crate) const TOLD_AT_ONCE: usize = 256;
-
 /// Carries a shard's questions to the handlers, and their answers back.
 #[derive(Clone)]
 pub(crate) struct Dispatcher {
@@ -141,7 +138,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
     /// For what the hub does not bound.
-    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) news: Arc<News>,
     pub(crate) watch: Arc<Watch>,
     /// To the shard that asks. What waits there is bounded by the questions that the hub has out.
     pub(crate) back: UnboundedSender<Control>,
@@ -161,20 +158,39 @@ impl Dispatcher {
         });
     }
 
-    /// Tells a handler what has happened. Returns at once. The hub bounds questions and not news: when all sessions end
-    /// together, so many are told of at once and the others wait, each as one small task.
+    /// Tells a handler what has happened. Returns at once.
     pub(crate) fn tell(&self, notice: Notice) {
         let Notice::SessionEnded { caller, why } = notice;
         let call =
             Call { caller, subject: Subject::Ended(why), handle: self.handle.clone(), clock: self.clock.clone() };
-        let (handlers, deadline, turns) = (self.handlers.clone(), self.deadline, self.turns.clone());
+        let hook = place(&call.subject);
+        let call = match self.news.put(Instant::now(), call) {
+            Place::Now(call) => *call,
+            Place::Waits => return,
+            Place::Dropped => return dropped(&self.watch, hook, 1),
+        };
+        let (handlers, deadline, news) = (self.handlers.clone(), self.deadline, self.news.clone());
         let watch = self.watch.clone();
         self.runtime.spawn(async move {
-            let _turn = turns.acquire().await; // never closed
-            let (hook, begin) = (place(&call.subject), Instant::now());
-            let answer = handlers.answer(call, deadline).await; // it has no more to say than that it is done
-            watch.hooks.done(hook, &answer, begin.elapsed());
+            let mut next = Some(call);
+            while let Some(call) = next {
+                let begin = Instant::now();
+                let answer = handlers.answer(call, deadline).await; // it has no more to say than that it is done
+                watch.hooks.done(hook, &answer, begin.elapsed());
+                let late;
+                (next, late) = news.next(Instant::now());
+                dropped(&watch, hook, late);
+            }
         });
+    }
+}
+
+/// News that a handler is not told: too many wait, or they have waited too long.
+fn dropped(watch: &Watch, hook: usize, count: usize) {
+    if count > 0 {
+        watch.hooks.dropped(hook, count);
+        let handler = HOOKS[hook];
+        logs::limited!(Handler, ERROR, handler, count, "news for a handler are dropped: it is too slow for them");
     }
 }
 

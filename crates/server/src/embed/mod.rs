@@ -13,6 +13,7 @@ mod channels;
 mod dispatch;
 mod extract;
 mod handler;
+mod news;
 #[cfg(test)]
 mod tests;
 
@@ -21,5 +22,6 @@ pub use channels::{ChannelRule, IntoPresence, IntoWho, hours, mins, secs};
 pub use extract::{Call, Channel, FromCall, Member, Method, Subject, Token, User};
 pub use handler::{Handler, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 
-pub(crate) use dispatch::{Dispatcher, Handlers, TOLD_AT_ONCE, text as panic_text};
+pub(crate) use dispatch::{Dispatcher, Handlers, text as panic_text};
 pub(crate) use handler::{Erased, erase};
+pub(crate) use news::News;

@@ -6,7 +6,7 @@
 //! A shard that ends still answers questions, and what it has taken; it takes nothing more that changes anything
 //! (`drain`): those who are connected might not hear of it.
 
-use super::{Shared, Shell};
+use super::{Shared, Shell, TURN_WORK};
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -83,8 +83,12 @@ fn token(slot: usize, place: usize) -> AppToken {
 impl Shell {
     fn ask_slice(&mut self, slot: usize, commands: &mut impl Iterator<Item = (usize, AppCommand)>) {
         let now = self.now();
+        let begin = self.work;
         for (place, command) in commands.take(SLICE) {
             self.ask(now, token(slot, place), command);
+            if self.work - begin >= TURN_WORK {
+                break;
+            }
         }
     }
 

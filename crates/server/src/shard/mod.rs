@@ -19,12 +19,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::Dispatcher;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::reload::Judging;
 use crate::watch::counters::{Figures, ShardCounters, StoreTimes};
 use crate::watch::logs;
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Note, Noted, Now, Opened,
-    Outbox, Push, Request, Rules, Shard, ShardId, WireId,
+    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened, Outbox,
+    Push, Request, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
@@ -54,6 +55,10 @@ const READ_BYTES: usize = 64 << 10;
 /// page follows; only answers to what the peer itself sends go beyond, so this slows down who asks and does not listen.
 const CHOKED_MARKS: usize = 4;
 
+/// Inputs, and effects with their receivers, that one task brings about before others have their turn: about a millisecond. The
+/// hub bounds what one input leads to, and this how many of them are taken in at once.
+const TURN_WORK: usize = 4096;
+
 pub(crate) struct Shell {
     hub: Shard,
     effects: Effects,
@@ -74,6 +79,10 @@ pub(crate) struct Shell {
     dirty: Dirty,
     /// The hub was interrupted and wants to go on.
     again: bool,
+    /// Counts inputs, and effects with their receivers: a task that has done [`TURN_WORK`] of it lets others have their turn.
+    work: usize,
+    /// Reloads that the hub has not told the end of.
+    judging: VecDeque<Arc<Judging>>,
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
     asked: Slab<app::Asked>,
@@ -157,6 +166,8 @@ impl Shell {
             webs: Slab::new(),
             dirty: Dirty::default(),
             again: false,
+            work: 0,
+            judging: VecDeque::new(),
             wake_ms: None,
             asked: Slab::new(),
             dispatcher,
@@ -279,15 +290,16 @@ impl Shell {
         self.settle(now);
     }
 
-    /// Takes commands of one message through the hub. One that has asked for more than it reads is not asked further: else one
+    /// Takes commands of one message through the hub, as far as one turn goes. One that has asked for more than it reads is not asked further: else one
     /// array of short commands could ask for a page each, however much waits already.
     fn commands(&mut self, now: Now, id: ConnId, requests: &mut Vec<Request>) {
-        let mut requests = requests.drain(..);
+        let (mut requests, begin) = (requests.drain(..), self.work);
         while let Some(request) = requests.next() {
             self.act(now, Input::Command { conn: id, request });
+            let is_spent = self.work - begin >= TURN_WORK;
             if requests.len() > 0
                 && let Some(conn) = self.conn(id)
-                && (conn.held || conn.choked)
+                && (conn.held || conn.choked || is_spent)
             {
                 conn.unread = Some(requests.collect());
                 return;
@@ -310,16 +322,11 @@ impl Shell {
         self.settle(now);
     }
 
-    /// Puts other rules in force; how many subscriptions they ended.
-    fn reload(&mut self, now: Now, rules: Arc<Rules>) -> usize {
-        self.step(now, Input::Reload(rules));
-        let ended = |note: &Note| match note.what {
-            Noted::Reloaded { ended, .. } => Some(ended),
-            _ => None,
-        };
-        let ended = self.effects.notes().iter().find_map(ended).unwrap_or_default();
-        self.settle(now);
-        ended
+    /// Puts other rules in force. The hub judges in slices, and says for each reload in turn how many subscriptions it ended.
+    fn reload(&mut self, now: Now, judging: Arc<Judging>) {
+        let rules = judging.rules.clone();
+        self.judging.push_back(judging);
+        self.act(now, Input::Reload(rules));
     }
 
     /// Takes in what came up while effects were done.
@@ -335,7 +342,15 @@ impl Shell {
         if !self.effects.begun_ms().is_empty() {
             self.counters.begun(self.effects.begun_ms());
         }
-        self.effects.notes().iter().for_each(logs::say);
+        self.work += self.effects.work();
+        for note in self.effects.notes() {
+            logs::say(note);
+            if let Noted::Reloaded { ended, .. } = note.what
+                && let Some(judging) = self.judging.pop_front()
+            {
+                judging.done(ended);
+            }
+        }
         let mut list = self.effects.take_list();
         for effect in list.drain(..) {
             self.perform(now, effect);

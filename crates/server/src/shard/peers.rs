@@ -1,7 +1,7 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
 use super::drain::{Meeting, Parted, drain};
-use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, accept, app, flush};
+use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, TURN_WORK, accept, app, flush};
 use crate::listen::Listener;
 use crate::reload::Judging;
 use crate::watch::SignOfLife;
@@ -164,16 +164,59 @@ pub(crate) fn run(
     })
 }
 
+/// The work of a task that never waits for long while there is much to do: after [`TURN_WORK`] others have their turn.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// Since it last rested, but for what has begun.
+    done: usize,
+    begin: usize,
+}
+
+impl Pace {
+    pub(super) fn begin(&mut self, shell: &Shell) {
+        self.begin = shell.work;
+    }
+
+    pub(super) fn is_spent(&self, shell: &Shell) -> bool {
+        self.done + (shell.work - self.begin) >= TURN_WORK
+    }
+
+    pub(super) fn end(&mut self, shell: &Shell) {
+        self.done += shell.work - self.begin;
+        self.begin = shell.work;
+    }
+
+    /// Lets others have their turn where it is time for that.
+    pub(super) async fn rest(&mut self) {
+        if self.done >= TURN_WORK {
+            self.done = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// Takes in what other shards say.
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     let _fatal = Fatal;
+    let mut pace = Pace::default();
     while let Some(Batch { from, messages, since }) = batches.recv().await {
-        let mut shell = shell.borrow_mut();
-        let now = shell.now();
-        shell.counters.stamp(since);
-        shell.marks += usize::from(messages.is_empty());
-        for message in messages {
-            shell.act(now, Input::Peer { from, message });
+        shell.borrow_mut().marks += usize::from(messages.is_empty());
+        let mut messages = messages.into_iter();
+        while messages.len() > 0 {
+            {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.counters.stamp(since);
+                pace.begin(&shell);
+                for message in messages.by_ref() {
+                    shell.act(now, Input::Peer { from, message });
+                    if pace.is_spent(&shell) {
+                        break;
+                    }
+                }
+                pace.end(&shell);
+            }
+            pace.rest().await;
         }
     }
 }
@@ -210,7 +253,9 @@ async fn timer(shell: Shared) {
 
 /// Does what the server asks until it asks to drain.
 async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
+    let mut pace = Pace::default();
     while let Some(control) = control.recv().await {
+        pace.begin(&shell.borrow());
         match control {
             Control::Stats(answer) => {
                 let _ = answer.send(shell.borrow_mut().figures()); // nobody need wait for it
@@ -225,7 +270,7 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
             Control::Reload(judging) => {
                 let mut shell = shell.borrow_mut();
                 let now = shell.now();
-                judging.done(shell.reload(now, judging.rules.clone()));
+                shell.reload(now, judging);
             }
             Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
             Control::Advance(ms, done) => {
@@ -241,6 +286,8 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
             }
             Control::Drain => return,
         }
+        pace.end(&shell.borrow());
+        pace.rest().await;
     }
 }
 

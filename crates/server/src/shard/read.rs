@@ -4,7 +4,7 @@
 //! connection is *held* or *choked*, or the shard *deaf* before its end, it does not read; what it had read already waits in `stash`, at most one buffer full.
 
 use super::socket::ReadHalf;
-use super::{Fatal, Shared, Shell};
+use super::{Fatal, Shared, Shell, TURN_WORK};
 use crate::protocol::Message;
 use bytes::{Buf as _, BytesMut};
 use fanfare_hub::{ConnId, Input, Now};
@@ -36,7 +36,7 @@ enum Turn {
     Gone,
 }
 
-/// What looking at bytes came to: all of them, or so many.
+/// What looking at bytes came to: all of them, or so many, as it is held or its turn is over.
 enum Looked {
     All,
     Held(usize),
@@ -187,7 +187,7 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
 impl Shell {
     /// Looks at bytes of a connection: each whole message is a turn of its conversation.
     fn look(&mut self, now: Now, id: ConnId, decoder: &mut Decoder, bytes: &mut [u8]) -> Looked {
-        let len = bytes.len();
+        let (len, begin) = (bytes.len(), self.work);
         let mut rest = bytes;
         self.act(now, Input::Alive(id));
         loop {
@@ -221,10 +221,13 @@ impl Shell {
                     return Looked::Closing;
                 }
             }
+            let is_spent = self.work - begin >= TURN_WORK;
             match self.conn(id) {
                 None => return Looked::Closing,
                 Some(conn) if conn.closing => return Looked::Closing,
-                Some(conn) if conn.held || conn.choked => return Looked::Held(len - rest.len()),
+                Some(conn) if conn.held || conn.choked || conn.unread.is_some() || is_spent => {
+                    return Looked::Held(len - rest.len());
+                }
                 Some(_) => {}
             }
         }

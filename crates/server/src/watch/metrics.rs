@@ -270,7 +270,7 @@ metrics! {
             out.add(&[handler], Value::Times(*times));
         };
     Counter "fanfare_hook_results" ("handler", "result") "Handlers of the application, by how they ended.";
-        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline.";
+        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline. `dropped`: `on_disconnect` is too slow for how many sessions end, and was not told of some.";
         |scrape, out| for (handler, (_, results)) in HOOKS.iter().zip(&scrape.hooks) {
             HOOK_RESULTS.iter().zip(results).for_each(|(result, count)| out.whole(&[handler, result], *count));
         };

@@ -126,7 +126,7 @@ impl SignOfLife {
 /// The words for handlers, in the order of [`HookTimes`].
 pub(crate) const HOOKS: [&str; 5] = ["on_connect", "on_subscribe", "on_publish", "rpc", "on_disconnect"];
 /// The words for how they ended.
-pub(crate) const HOOK_RESULTS: [&str; 4] = ["answered", "refused", "timeout", "failed"];
+pub(crate) const HOOK_RESULTS: [&str; 5] = ["answered", "refused", "timeout", "failed", "dropped"];
 
 /// How long handlers took, and how they ended.
 #[derive(Debug, Default)]
@@ -146,6 +146,11 @@ impl HookTimes {
         };
         self.seconds[hook].observe(took);
         self.results[hook][result].fetch_add(1, Relaxed);
+    }
+
+    /// So much of what a handler was to be told it is not.
+    pub(crate) fn dropped(&self, hook: usize, count: usize) {
+        self.results[hook][4].fetch_add(count as u64, Relaxed);
     }
 }
 
