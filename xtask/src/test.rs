@@ -41,7 +41,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "licences",
-        about: "deny.toml: licences, bans, sources; Cargo.lock fits",
+        about: "deny.toml: licences, bans, sources, advisories (with cargo-deny); Cargo.lock fits",
         needs: &[],
         folders: &[],
         run: licences::main,
