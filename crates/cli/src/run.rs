@@ -37,8 +37,7 @@ fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
     raise_file_limit();
     let mut signals = Signals::watch(again.is_some())?;
     let running = start(&settings, pages)?;
-    words.greet(&running, &greeting(&running, &settings), new_key.as_deref());
-    words.keep_secret(&settings);
+    words.greet(&running, &greeting(&running, &settings), &settings, new_key.as_deref());
     let notify = Notify::from_env();
     notify.ready();
     let why = loop {

@@ -63,23 +63,26 @@ impl Words {
         }
     }
 
-    /// Says that it runs, and where.
-    pub(crate) fn greet(&self, running: &Running, greeting: &Greeting, new_key: Option<&str>) {
+    /// Says that it runs, and where. A new key is said first, and blotted out from then on: before anybody knows where the
+    /// server is, and could put the key where the log sees it.
+    pub(crate) fn greet(&self, running: &Running, greeting: &Greeting, settings: &Settings, new_key: Option<&str>) {
         let version = env!("CARGO_PKG_VERSION");
         let watched = running.admin_address();
         if self.is_json() {
             tracing::info!(version, "fanfare {version}{}", greeting.what);
+            if let Some(api_key) = new_key {
+                tracing::info!(api_key, "an API key was made for this start");
+            }
+            self.keep_secret(settings);
             for address in running.addresses() {
                 tracing::info!(%address, "listening on {}", place(address));
             }
             if let Some(address) = watched {
                 tracing::info!(%address, "watched at {}", place(address));
             }
-            if let Some(api_key) = new_key {
-                tracing::info!(api_key, "an API key was made for this start");
-            }
             return;
         }
+        self.keep_secret(settings); // what is said here is no event, and stays
         let mut text = format!("fanfare {version}{}\n", greeting.what);
         running.addresses().iter().for_each(|address| text += &format!("listening on {}\n", place(address)));
         watched

@@ -164,8 +164,8 @@ fn message(line: &str) -> String {
 fn dev_tells_its_new_key_in_json_once_and_never_again() {
     let folder = Folder::new();
     let mut server = folder.start(&["dev", "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug"]);
-    let line = server.wait_for("an API key was made");
-    let line: Value = serde_json::from_str(&line).expect("JSON");
+    let line = server.said.lines().find(|line| line.contains("an API key was made")).expect("before the address");
+    let line: Value = serde_json::from_str(line).expect("JSON");
     let key = line["api_key"].as_str().expect("the key").to_owned();
     let head = format!("POST /api/v1/info HTTP/1.1\r\nauthorization: Bearer {key}\r\n");
     assert_eq!(ask(&server.address, &head, "{}").0, 200);
@@ -245,29 +245,59 @@ fn sent_away(mut client: TcpStream) {
     }
 }
 
-#[test]
-fn the_service_manager_hears_of_everything() {
+fn manager_hears_of_everything(manager: &UnixDatagram, name: &std::ffi::OsStr) {
     let folder = Folder::with(&file("", ""));
-    let path = folder.path("notify");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
     manager.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
     let heard = || {
         let mut buffer = [0; 256];
         let len = manager.recv(&mut buffer).expect("it is told");
         String::from_utf8(buffer[..len].to_vec()).expect("UTF-8")
     };
-    let server = Server::start(folder.command(&["serve"]).env("NOTIFY_SOCKET", &path));
-    assert_eq!(heard(), "READY=1");
+    let server = Server::start(folder.command(&["serve"]).env("NOTIFY_SOCKET", name));
+    assert_eq!(heard(), "READY=1\n");
     for text in [file("", ""), "nonsense".to_owned()] {
         folder.write("fanfare.toml", &text);
         server.signal(Signal::HUP);
-        assert!(heard().starts_with("RELOADING=1\nMONOTONIC_USEC="));
-        assert_eq!(heard(), "READY=1", "whether or not the file was good: it is as ready as before");
+        let reloading = heard();
+        let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("the reload and its time");
+        assert!(micros.trim_end().parse::<u64>().expect("a number") > 0, "{reloading:?}");
+        assert_eq!(heard(), "READY=1\n", "whether or not the file was good: it is as ready as before");
     }
     server.signal(Signal::TERM);
     // 5 s for handlers, 3 s for clients that do not go, and 2 s.
-    assert_eq!(heard(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000");
+    assert_eq!(heard(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000\n");
     assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn the_service_manager_hears_of_everything() {
+    let folder = Folder::new();
+    let path = folder.path("notify");
+    manager_hears_of_everything(&UnixDatagram::bind(&path).expect("a socket"), path.as_os_str());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_manager_with_an_abstract_socket_hears_of_everything() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::SocketAddr;
+    let name = format!("fanfare-notify-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let manager = UnixDatagram::bind_addr(&address).expect("a socket");
+    manager_hears_of_everything(&manager, format!("@{name}").as_ref());
+}
+
+#[test]
+fn a_service_manager_that_is_not_there_or_of_another_kind_stops_nothing() {
+    let folder = Folder::with(&file("", ""));
+    for name in ["/nowhere/at/all", "vsock:2:1234", "relative", "@", ""] {
+        let mut server = Server::start(folder.command(&["serve"]).env("NOTIFY_SOCKET", name));
+        if !name.is_empty() {
+            server.wait_for("the service manager could not be told");
+        }
+        assert_eq!(get(&server, "/healthz").0, 200, "{name:?}");
+        assert_eq!(server.stop(), Some(0), "{name:?}");
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Stuck {
     fn heard(&self) -> String {
         let mut buffer = [0; 256];
         let len = self.manager.recv(&mut buffer).expect("it is told");
-        String::from_utf8(buffer[..len].to_vec()).expect("UTF-8")
+        String::from_utf8_lossy(&buffer[..len]).trim_end().to_owned()
     }
 
     fn connect(&self) -> UnixStream {
