@@ -32,7 +32,7 @@ pub(crate) struct Client {
     /// As the server sealed it.
     pub(crate) sealed: Option<Box<str>>,
     pub(crate) id: Option<ClientId>,
-    ticket: Option<Resume>,
+    pub(crate) ticket: Option<Resume>,
     /// What tells this client from one that has its ticket too.
     page: Option<PageId>,
     pub(crate) retry_ms: u64,

@@ -26,6 +26,8 @@ pub(crate) struct Pipe {
     pub(crate) client_open: bool,
     /// Nothing arrives on either side, and neither is told.
     pub(crate) half_open: bool,
+    /// When the client last heard something, or had it opened.
+    pub(crate) heard_ms: u64,
     /// The client does not read.
     pub(crate) stalled: bool,
     /// The server does not read.
@@ -68,7 +70,7 @@ pub(crate) enum Heard {
 }
 
 impl Pipe {
-    pub(crate) fn new(shard: usize, conn: ConnId, client: usize) -> Self {
+    pub(crate) fn new(shard: usize, conn: ConnId, client: usize, now_ms: u64) -> Self {
         let decoder = |role| Decoder::new(role, Limits { message_bytes_max: MESSAGE_BYTES_MAX });
         Pipe {
             shard,
@@ -78,6 +80,7 @@ impl Pipe {
             said: VecDeque::new(),
             server_open: true,
             client_open: true,
+            heard_ms: now_ms,
             half_open: false,
             stalled: false,
             held: false,

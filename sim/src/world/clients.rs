@@ -20,6 +20,7 @@ impl World {
             }
             return Ok(());
         };
+        self.hears_enough(pipe)?;
         let silence_max_ms = 2 * self.plan.limits.heartbeat_ms + 500;
         let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms, &self.plan)];
         if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
@@ -83,6 +84,9 @@ impl World {
         if !self.cores[index].is_started {
             self.cores[index].is_started = true;
             return self.core(client, CoreInput::Start);
+        }
+        if let Some(pipe) = self.cores[index].pipe {
+            self.hears_enough(pipe)?;
         }
         if !self.calm {
             if self.plan.hooks.hooks.rpc && self.rng.below(20) == 0 {

@@ -107,7 +107,7 @@ impl World {
     /// The last fault is over. A half-open connection stays what it is until somebody notices.
     pub(super) fn heal(&mut self) -> Verdict {
         self.trace.note(self.now_ms, || "everything heals".to_owned());
-        self.calm = true;
+        (self.calm, self.calm_ms) = (true, self.now_ms);
         self.application.calm_from = Some(self.numbers.next + 1);
         self.stores.borrow_mut().faults = Default::default();
         for pipe in 0..self.pipes.len() {

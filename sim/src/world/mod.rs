@@ -67,6 +67,10 @@ pub(crate) struct World {
     counts: Counts,
     trace: Trace,
     calm: bool,
+    /// Since when.
+    calm_ms: u64,
+    /// Decides who duplicates whose tab.
+    copies: Rng,
     /// Counts the inputs of all shards.
     turn: u64,
 }
@@ -180,6 +184,8 @@ impl World {
             counts: Counts::default(),
             trace,
             calm: false,
+            calm_ms: 0,
+            copies: Rng::new(seed ^ 0x0074_6162_7320),
             turn: 0,
             plan,
         }
@@ -446,7 +452,7 @@ impl World {
                     self.after(0, Event::Up { pipe });
                 }
             }
-            Effect::Close { conn, reason } => self.server_closes(shard, conn, reason),
+            Effect::Close { conn, reason } => self.server_closes(shard, conn, reason)?,
             Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
             Effect::Ask { token, question } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));

@@ -21,7 +21,7 @@ impl World {
         core.conns[index].0 += 1;
         core.conns[index].1 = Some(pipe);
         let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
-        self.pipes.push(Pipe::new(shard, conn, client));
+        self.pipes.push(Pipe::new(shard, conn, client, self.now_ms));
         self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
         self.checker.opened(pipe, shard);
         let opened = Opened {
@@ -41,8 +41,25 @@ impl World {
         connector.pipe = Some(pipe);
         connector.shard = shard;
         connector.heard_ms = self.now_ms;
-        let request = connector.connect(&mut self.rng, &self.plan);
+        if !self.calm && self.copies.below(6) == 0 {
+            self.copy_ticket(client);
+        }
+        let request = self.clients[client].connect(&mut self.rng, &self.plan);
         self.send(pipe, request)
+    }
+
+    /// A tab is duplicated: the copy has the ticket of a client that is online, and a page of its own.
+    fn copy_ticket(&mut self, client: usize) {
+        let user = self.clients[client].user.clone();
+        let others = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter(|(at, other)| *at != client && other.online && other.user == user && other.sealed.is_some());
+        let Some((sealed, ticket)) = others.map(|(_, other)| (other.sealed.clone(), other.ticket)).next() else {
+            return;
+        };
+        (self.clients[client].sealed, self.clients[client].ticket) = (sealed, ticket);
     }
 
     /// A command in the hub's words, written as a client does. The server must read it as it was meant.
@@ -181,6 +198,7 @@ impl World {
     /// A client reads one text: it must be what the hub said, and may be said.
     pub(super) fn hear(&mut self, index: usize, text: &str) -> Verdict {
         let client = self.pipes[index].client;
+        self.pipes[index].heard_ms = self.now_ms;
         let said = self.pipes[index].said.pop_front().ok_or("wire: a text that nobody said")?;
         let read = wire::read_messages(text)?;
         if !wire::agree(&read, &said) {
@@ -204,11 +222,21 @@ impl World {
         }
     }
 
-    pub(super) fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) {
-        let Some(index) = self.pipe_of(shard, conn) else { return };
+    pub(super) fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) -> Verdict {
+        let Some(index) = self.pipe_of(shard, conn) else { return Ok(()) };
         self.trace.note(self.now_ms, || format!("shard {shard} closes pipe {index}: {reason}"));
         match reason {
-            Disconnect::Moved => self.counts.moved += 1,
+            Disconnect::Moved => {
+                self.counts.moved += 1;
+                let client = self.pipes[index].client;
+                let now_on = match self.clients.get(client) {
+                    Some(client) => client.pipe,
+                    None => self.cores[client - self.plan.clients].pipe,
+                };
+                if now_on == Some(index) {
+                    return Err(format!("ticket: client {client} is pushed out of pipe {index} by another page"));
+                }
+            }
             Disconnect::Slow => self.counts.slow += 1,
             Disconnect::HeartbeatTimeout => self.counts.timeouts += 1,
             Disconnect::Expired => self.counts.hook_expired += 1,
@@ -228,6 +256,21 @@ impl World {
             let at_ms = pipe.down_last_ms.max(self.now_ms) + 200;
             self.at(at_ms, Event::ClientCloses { pipe: index });
         }
+        Ok(())
+    }
+
+    /// On a healthy connection no client hears nothing for longer than the server's pings are apart.
+    pub(super) fn hears_enough(&self, index: usize) -> Verdict {
+        /// What the network and a busy shard may take.
+        const SLACK_MS: u64 = 1_500;
+        let pipe = &self.pipes[index];
+        let since_ms = pipe.heard_ms.max(self.calm_ms);
+        let silence_ms = self.now_ms.saturating_sub(since_ms);
+        let healthy = self.calm && pipe.server_open && pipe.client_open && !pipe.half_open && !pipe.stalled;
+        if healthy && silence_ms > self.plan.limits.heartbeat_ms + SLACK_MS {
+            return Err(format!("heartbeat: client {} heard nothing on pipe {index} for {silence_ms} ms", pipe.client));
+        }
+        Ok(())
     }
 
     pub(super) fn client_closed(&mut self, index: usize, finally: bool, code: Option<u16>) -> Verdict {
