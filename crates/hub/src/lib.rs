@@ -22,6 +22,7 @@ mod keys;
 mod limits;
 mod memory;
 mod name;
+mod names;
 mod outbox;
 mod page_id;
 mod peer;

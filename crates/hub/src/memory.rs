@@ -10,6 +10,7 @@ use crate::ids::{Epoch, OpToken, Position};
 use crate::keys::{Forgotten, KEY_OVERHEAD, Keys, Remembered};
 use crate::limits::Limits;
 use crate::name::ChannelName;
+use crate::names::Names;
 use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
@@ -17,7 +18,7 @@ use crate::shard::Now;
 use crate::store::{Answer, Entry, Op, Page, Range, Reader, Rest, Store};
 use crate::vocabulary::{Data, Publication};
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Keys may take a quarter of what history may, and at least this: even where there is no history, a publication that is sent
@@ -29,7 +30,7 @@ const TIDY_SLICE: usize = 16 << 10;
 /// See the module's description.
 #[derive(Debug)]
 pub struct MemoryStore {
-    names: HashMap<ChannelName, u32, Keyed>,
+    names: Names,
     logs: Slab<Log>,
     /// Every retained publication in the order of the appends: (log, the log's life, offset). Rebuilt when stale entries prevail.
     order: VecDeque<(u32, u64, u64)>,
@@ -87,7 +88,7 @@ impl MemoryStore {
     pub fn new(limits: &Limits, seed: u64) -> Self {
         let hash = Keyed(seed ^ 0x6d65_6d6f_7279);
         MemoryStore {
-            names: HashMap::with_hasher(hash),
+            names: Names::new(hash),
             logs: Slab::new(),
             order: VecDeque::new(),
             retained: 0,
@@ -110,9 +111,13 @@ impl MemoryStore {
         }
     }
 
+    fn find(&self, channel: &ChannelName) -> Option<usize> {
+        self.names.find(channel, |at| &self.logs[at as usize].name).map(|at| at as usize)
+    }
+
     fn attach(&mut self, now: Now, channel: &ChannelName) -> usize {
-        let index = match self.names.get(channel) {
-            Some(&index) => index as usize,
+        let index = match self.find(channel) {
+            Some(index) => index,
             None => {
                 let epoch = Epoch(self.rng.next_u64().max(1));
                 let index = self.logs.insert(Log {
@@ -127,7 +132,8 @@ impl MemoryStore {
                     used_ms: now.mono_ms,
                     keys: None,
                 });
-                self.names.insert(channel.clone(), index as u32);
+                let logs = &self.logs;
+                self.names.insert(channel, index as u32, |at| &logs[at as usize].name);
                 index
             }
         };
@@ -301,7 +307,7 @@ impl MemoryStore {
             self.idle_bytes -= log.cost();
         }
         self.key_bytes -= log.keys.as_ref().map_or(0, |keys| keys.bytes());
-        self.names.remove(&log.name);
+        self.names.remove(&log.name, index as u32);
     }
 }
 
@@ -313,8 +319,8 @@ impl Store for MemoryStore {
                 Answer::Attached(self.logs[index].top())
             }
             Op::Detach { channel } => {
-                if let Some(&index) = self.names.get(&channel) {
-                    self.detach(now, index as usize);
+                if let Some(index) = self.find(&channel) {
+                    self.detach(now, index);
                 }
                 Answer::Done
             }
@@ -783,5 +789,11 @@ mod tests {
         assert!(store.key_order.len() <= 2 * (store.key_bytes / KEY_OVERHEAD) + 1024);
         store.tidy(later(200_000));
         assert_eq!((store.key_bytes, store.key_order.len()), (0, 0));
+    }
+
+    /// A channel that nobody has published to is paid for all the same.
+    #[test]
+    fn a_log_stays_small() {
+        assert!(size_of::<Log>() <= 112, "{} bytes", size_of::<Log>());
     }
 }

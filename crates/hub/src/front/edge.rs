@@ -8,6 +8,7 @@ use super::batch::{Gathered, Gathering};
 use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::name::ChannelName;
+use crate::names::Names;
 use crate::peer::Pulled;
 use crate::placement::Placement;
 use crate::planted::{Planted, planted};
@@ -16,13 +17,13 @@ use crate::vocabulary::{Batch, PresencePush, PresenceSnapshot, Publication, Push
 use crate::watch::{Note, Noted};
 use slab::Slab;
 use smallvec::SmallVec;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// All edges of a shard.
 #[derive(Debug)]
 pub(crate) struct Edges {
-    names: HashMap<ChannelName, u32, Keyed>,
+    names: Names,
     pub(crate) edges: Slab<Edge>,
     /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never older.
     seq: u64,
@@ -174,7 +175,7 @@ pub(crate) trait Audit {
 impl Edges {
     pub(crate) fn new(shards: usize, hash: Keyed) -> Self {
         Edges {
-            names: HashMap::with_hasher(hash),
+            names: Names::new(hash),
             edges: Slab::new(),
             seq: 0,
             recounts: Vec::new(),
@@ -184,7 +185,7 @@ impl Edges {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
-        self.names.get(name).copied()
+        self.names.find(name, |at| &self.edges[at as usize].name)
     }
 
     /// The shard on which a channel lives.
@@ -228,13 +229,14 @@ impl Edges {
             whole: Vec::new(),
             room: TurnRoom::default(),
         }) as u32;
-        self.names.insert(name.clone(), index);
+        let edges = &self.edges;
+        self.names.insert(name, index, |at| &edges[at as usize].name);
         index
     }
 
     pub(crate) fn remove(&mut self, index: u32) {
         let edge = self.edges.remove(index as usize);
-        self.names.remove(&edge.name);
+        self.names.remove(&edge.name, index);
         self.running.retain(|&i| i != index);
     }
 }
@@ -580,5 +582,17 @@ impl Item {
             Item::PresenceCount { count, seq } => Push::PresenceCount { channel, count: *count, seq: *seq },
             Item::PresenceWhole(snapshot) => Push::PresenceSnapshot { channel, snapshot: snapshot.clone() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.
+    #[test]
+    fn an_edge_stays_small() {
+        assert!(size_of::<Edge>() <= 208, "{} bytes", size_of::<Edge>());
+        assert!(size_of::<Member>() <= 40, "{} bytes", size_of::<Member>());
     }
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position, ShardId};
 use crate::limits::Limits;
 use crate::name::ChannelName;
+use crate::names::Names;
 use crate::peer::{AskToken, PeerBody, Published, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
@@ -31,7 +32,7 @@ use presence::Presence;
 use read::Scan;
 use slab::Slab;
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a home needs of the shard around it.
@@ -48,7 +49,7 @@ pub(crate) struct Cx<'a> {
 /// All homes of a shard.
 #[derive(Debug)]
 pub(crate) struct Homes {
-    names: HashMap<ChannelName, u32, Keyed>,
+    names: Names,
     /// The same in order, for whoever lists them.
     in_order: BTreeMap<ChannelName, u32>,
     homes: Slab<Home>,
@@ -70,7 +71,8 @@ struct Home {
     life: u32,
     state: State,
     retain: Retain,
-    interests: SmallVec<[Interest; 2]>,
+    /// Mostly of one shard.
+    interests: SmallVec<[Interest; 1]>,
     presence: Option<Box<Presence>>,
     /// Operations that the store has not answered, and messages that wait.
     pending: u32,
@@ -118,7 +120,7 @@ enum Later {
 impl Homes {
     pub(crate) fn new(shards: usize, hash: Keyed, limits: &Limits) -> Self {
         Homes {
-            names: HashMap::with_hasher(hash),
+            names: Names::new(hash),
             in_order: BTreeMap::new(),
             homes: Slab::new(),
             ops: Ops::default(),
@@ -143,8 +145,8 @@ impl Homes {
 
     /// An edge says something about a channel that lives here.
     pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, from: ShardId, name: ChannelName, message: ToHome) {
-        let index = match self.names.get(&name) {
-            Some(&index) => index,
+        let index = match self.names.find(&name, |at| &self.homes[at as usize].name) {
+            Some(index) => index,
             // A release for an unknown channel needs no home. A leave may have overtaken the entering that it ends.
             None if message.is_of_no_use_to_a_new_home() => {
                 if let ToHome::Leave { client, incarnation, .. } = message {
@@ -181,7 +183,8 @@ impl Homes {
             ahead: false,
             lingering: false,
         }) as u32;
-        self.names.insert(name.clone(), index);
+        let homes = &self.homes;
+        self.names.insert(&name, index, |at| &homes[at as usize].name);
         self.in_order.insert(name.clone(), index);
         self.submit(cx, index, What::Attach, Op::Attach { channel: name });
         index
@@ -550,7 +553,7 @@ impl Homes {
         let channel = self.homes[index as usize].name.clone();
         self.submit(cx, index, What::Detach, Op::Detach { channel });
         let home = self.homes.remove(index as usize);
-        self.names.remove(&home.name);
+        self.names.remove(&home.name, index);
         self.in_order.remove(&home.name);
     }
 }
@@ -597,5 +600,16 @@ impl Home {
         // An empty presence is dropped with its home and not before: who is subscribed compares with its `seq`.
         let empty = self.presence.as_ref().is_none_or(|p| p.is_empty());
         self.interests.is_empty() && self.pending == 0 && self.waiting.is_none() && empty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Very many channels have one subscriber each: what a home holds is paid for by each of them.
+    #[test]
+    fn a_home_stays_small() {
+        assert!(size_of::<Home>() <= 120, "{} bytes", size_of::<Home>());
     }
 }

@@ -51,7 +51,7 @@ impl Homes {
         entry: Arc<PresenceEntry>,
         incarnation: u32,
     ) -> Result<(), Error> {
-        let hash = *self.names.hasher();
+        let hash = self.names.hasher();
         let home = &mut self.homes[index as usize];
         if home.mode(cx) == PresenceMode::Off {
             let rule = cx.rules.of(&home.name).map_or("", |rule| rule.pattern.as_str());
