@@ -71,8 +71,9 @@ fn everywhere(target: impl Fn(&str) -> String, version: &str, rest: &str) -> Vec
 #[test]
 fn a_request_of_http11_has_one_good_host() {
     let server = server(plain());
+    type Row<'a> = (&'a str, &'a str, &'a str, Option<(u16, &'a str)>);
     #[rustfmt::skip]
-    let rows: &[(&str, &str, &str, Option<(u16, &str)>)] = &[
+    let rows: &[Row<'_>] = &[
         ("good", "1.1", "Host: localhost\r\n", None),
         ("in another case", "1.1", "hOST:LOCALHOST.:8080 \r\n", None),
         ("an address", "1.1", "Host: 192.0.2.1:80\r\n", None),
