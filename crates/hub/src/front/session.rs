@@ -456,3 +456,31 @@ impl Audit for Sessions {
         self.slab[session as usize].subs[slot as usize].presence_stale = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chat's join waits in a lane for its subscription on another shard: an idle session must not pay for that.
+    #[test]
+    fn what_a_session_has_for_a_moment_is_given_back_and_nothing_else_is() {
+        let channel = ChannelName::new("chat:a").expect("a name");
+        let mut extra = Extra::default();
+        extra.lanes.hold(&channel);
+        assert!(!extra.is_empty(), "something waits");
+        extra.lanes.release(&channel);
+        assert!(extra.is_empty());
+        let kept: [(&str, fn(&mut Extra, ChannelName)); 5] = [
+            ("a grant", |extra, channel| extra.granted.push(channel)),
+            ("a rate", |extra, _| extra.rates.push(("chat:*".into(), 0, 1))),
+            ("the signals that it has had", |extra, channel| extra.directed.push((channel, 1))),
+            ("a refresh", |extra, _| extra.refreshes = (1, 1)),
+            ("a question", |extra, _| extra.questions = 1),
+        ];
+        for (name, keep) in kept {
+            let mut extra = Extra::default();
+            keep(&mut extra, channel.clone());
+            assert!(!extra.is_empty(), "{name} would be forgotten");
+        }
+    }
+}
