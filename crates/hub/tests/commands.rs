@@ -79,7 +79,7 @@ fn pings_do_not_queue_behind_a_full_outbox_and_the_deadline_goes_on() {
 
 #[test]
 fn the_deadline_stands_still_while_a_connection_is_not_read() {
-    let limits = Limits { outstanding_max: 1, ..Limits::default() };
+    let limits = Limits { outstanding_max: 1, store_timeout_ms: 600_000, ..Limits::default() };
     let mut net = Net::with_late_store(1, limits);
     let peer = net.connect(0);
     net.pass(5_000);
