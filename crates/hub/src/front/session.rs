@@ -470,7 +470,8 @@ mod tests {
         assert!(!extra.is_empty(), "something waits");
         extra.lanes.release(&channel);
         assert!(extra.is_empty());
-        let kept: [(&str, fn(&mut Extra, ChannelName)); 5] = [
+        type Keep = fn(&mut Extra, ChannelName);
+        let kept: [(&str, Keep); 5] = [
             ("a grant", |extra, channel| extra.granted.push(channel)),
             ("a rate", |extra, _| extra.rates.push(("chat:*".into(), 0, 1))),
             ("the signals that it has had", |extra, channel| extra.directed.push((channel, 1))),
