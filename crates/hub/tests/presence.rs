@@ -537,3 +537,34 @@ fn an_entry_that_the_home_refuses_does_not_come_with_the_session() {
     let again = net.resume(ada, 2, vec![SubOptions::new(channel(&name))]);
     assert_eq!(presence(&mut net, again, &name).0, 0);
 }
+
+/// Nobody else follows the channel on its shard, and the grace is longer than an edge lingers.
+#[test]
+fn a_directed_signal_waits_for_one_who_is_away_as_long_as_the_grace() {
+    for shards in shard_counts() {
+        for landing in 0..shards {
+            let mut net = Net::new(shards);
+            let (ada, bob) = (net.connect(0), net.connect(1));
+            net.subscribe(ada, "chat:a");
+            net.subscribe(bob, "chat:a");
+            assert_eq!(net.ask(ada, enter("chat:a", "1")), ReplyBody::Done);
+            net.cut(ada);
+            net.pass(9_000);
+            let signal = Signal {
+                channel: channel("chat:a"),
+                event: "offer".into(),
+                data: Bytes::from_static(b"1"),
+                to: Some(net.client(ada)),
+            };
+            assert_eq!(net.ask(bob, Command::Signal(Box::new(signal))), ReplyBody::Done, "{shards} shards");
+            let again = net.resume(ada, landing, vec![SubOptions::new(channel("chat:a"))]);
+            let told = net.take(again);
+            assert!(told.iter().any(|told| matches!(told, Told::Push(Push::Signal(_)))), "{told:?}");
+            // Nothing is kept for it any longer than that.
+            net.cut(again);
+            net.cut(bob);
+            net.pass(23_000);
+            assert!(net.shards.iter().all(|shard| shard.stats().edges == 0));
+        }
+    }
+}

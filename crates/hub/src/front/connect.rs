@@ -345,7 +345,10 @@ impl Front {
             let (edge, entered) = (sub.edge, sub.entered.clone());
             let slot = self.sessions.slab[index as usize].subs.len() - 1;
             if let Some(entry) = entered {
-                let channel = self.edges.edges[edge as usize].name.clone();
+                let until_ms = cx.now.mono_ms + u64::from(self.sessions.slab[index as usize].grace_ms);
+                let edge = &mut self.edges.edges[edge as usize];
+                edge.keep(until_ms);
+                let channel = edge.name.clone();
                 self.sessions.slab[index as usize].extra().entered.push(Entered { channel, entry });
             }
             self.take_sub(cx, index, slot);

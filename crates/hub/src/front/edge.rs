@@ -42,6 +42,8 @@ pub(crate) struct Edge {
     pub(crate) life: u64,
     /// `seq` of the last `Sub`.
     pub(crate) seq: u64,
+    /// It is kept until then for clients that are away: signals for them come here. In seconds: very many edges have it.
+    kept_s: u32,
     /// Where the stream from the home stands; unknown until the first answer.
     pub(crate) at: Option<Position>,
     /// Subscriptions that wait for the home.
@@ -217,6 +219,7 @@ impl Edges {
             name: name.clone(),
             life,
             seq: 0,
+            kept_s: 0,
             at: None,
             pending: 0,
             told: 0,
@@ -244,6 +247,16 @@ impl Edges {
 impl Edge {
     pub(crate) fn is_unused(&self) -> bool {
         (self.pending == 0 || planted(Planted::ReleaseWhilePending)) && self.groups.iter().all(|g| g.members.is_empty())
+    }
+
+    /// Keeps it until then at least.
+    pub(crate) fn keep(&mut self, until_ms: u64) {
+        let until_s = u32::try_from(until_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
+        self.kept_s = self.kept_s.max(until_s);
+    }
+
+    pub(crate) fn kept_ms(&self) -> u64 {
+        u64::from(self.kept_s) * 1_000
     }
 
     /// Subscriptions here, with those that wait for the home.
@@ -343,12 +356,28 @@ impl Edge {
         self.behind = if at.offset >= pulled.top.offset { Behind::No } else { Behind::Yes };
     }
 
-    /// Whoever is subscribed gets this signal, unless too much waits already: then it is shed.
+    /// Subscribers get this signal. Where too much waits already it takes the place of the one of the same client and event,
+    /// else of the oldest one, where any waits that is not being told. False where one was shed.
     pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, waiting_max: usize) -> bool {
         let room = self.waiting.len() < waiting_max;
-        if room {
-            self.waiting.push_back(Item::Signal(signal));
+        if !room {
+            let first = usize::from(self.cursor.is_some());
+            let waits = self.waiting.iter().enumerate().skip(first).filter_map(|(at, item)| match item {
+                Item::Signal(old) => Some((at, old)),
+                _ => None,
+            });
+            let is_same =
+                |old: &SignalPush| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
+            let mut oldest = None;
+            let mut same = None;
+            for (at, old) in waits {
+                oldest = oldest.or(Some(at));
+                same = same.or(is_same(old).then_some(at));
+            }
+            let Some(at) = same.or(oldest) else { return false };
+            self.waiting.remove(at);
         }
+        self.waiting.push_back(Item::Signal(signal));
         room
     }
 
@@ -588,11 +617,34 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::{From, Signal};
+    use bytes::Bytes;
 
     /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.
     #[test]
     fn an_edge_stays_small() {
         assert!(size_of::<Edge>() <= 208, "{} bytes", size_of::<Edge>());
         assert!(size_of::<Member>() <= 40, "{} bytes", size_of::<Member>());
+    }
+
+    #[test]
+    fn under_backlog_the_latest_of_each_client_and_event_wins_and_then_the_oldest_goes() {
+        let name = ChannelName::new("a").expect("valid");
+        let mut edges = Edges::new(1, Keyed(1));
+        let index = edges.find_or_create(&name);
+        let edge = &mut edges.edges[index as usize];
+        let mut shed = Vec::new();
+        for (client, text) in [(1, "1a"), (2, "2a"), (3, "3a"), (2, "2b"), (4, "4a"), (2, "2c")] {
+            let data = Bytes::from_static(text.as_bytes());
+            let signal = Signal { channel: name.clone(), event: "move".into(), data, to: None };
+            let from = From { client: Some(ClientId(client)), user: None };
+            shed.push(!edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), 3));
+        }
+        let waiting = edge.waiting.iter().filter_map(|item| match item {
+            Item::Signal(signal) => Some(&signal.signal.data[..]),
+            _ => None,
+        });
+        assert_eq!(waiting.collect::<Vec<_>>(), [&b"3a"[..], b"4a", b"2c"]);
+        assert_eq!(shed, [false, false, false, true, true, true]);
     }
 }

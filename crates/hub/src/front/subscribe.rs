@@ -459,14 +459,14 @@ impl Front {
         let edge = &self.edges.edges[index as usize];
         if edge.is_unused() {
             let timer = Timer::EdgeLinger { edge: index, seq: edge.seq };
-            cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, timer);
+            cx.wheel.add(edge.kept_ms().max(cx.now.mono_ms + cx.limits.linger_ms), timer);
         }
     }
 
     /// The time of an unused edge has come, unless somebody subscribed since.
     pub(crate) fn lingered(&mut self, cx: &mut Cx<'_>, index: u32, seq: u64) {
         let Some(edge) = self.edges.edges.get(index as usize) else { return };
-        if edge.is_unused() && edge.seq == seq {
+        if edge.is_unused() && edge.seq == seq && edge.kept_ms() <= cx.now.mono_ms {
             let name = edge.name.clone();
             self.edges.remove(index);
             self.tell_home(cx, &name, ToHome::Release { seq });
