@@ -49,7 +49,9 @@ pub(crate) struct Pipe {
     client_decoder: Decoder,
     /// What a stalled client will read once it reads again.
     pub(crate) waiting: Vec<Bytes>,
-    /// The largest frame appended so far: an outbox may overshoot by some of them.
+    /// The largest answer or push so far that is a page or a snapshot by itself: an outbox may overshoot by one of them.
+    pub(crate) page_frame_max: usize,
+    /// The largest other frame: it may overshoot by some of them.
     pub(crate) frame_max: usize,
 }
 
@@ -96,6 +98,7 @@ impl Pipe {
             server_decoder: decoder(Role::Server),
             client_decoder: decoder(Role::Client),
             waiting: Vec::new(),
+            page_frame_max: 0,
             frame_max: 0,
         }
     }

@@ -311,6 +311,7 @@ fn limits(rng: &mut Rng) -> Limits {
         page_bytes_max: 1200 + rng.below(3000) as usize,
         link_bytes_max: if rng.below(2) == 0 { 700 + rng.below(4000) as usize } else { 1 << 20 },
         fanout_waiting_max: 2 + rng.below(30) as usize,
+        fanout_waiting_bytes_max: 8_000,
         fanout_slice: if rng.below(2) == 0 { 1 + rng.below(4) as usize } else { 4096 },
         signals_waiting_max: 8,
         presence_entries_max: if rng.below(3) == 0 { 3 } else { 1000 },

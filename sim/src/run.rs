@@ -159,6 +159,8 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("TokenGrantKept", 18),
     ("StoreAwaited", 8),
     ("StoreQueueUnbounded", 44),
+    ("WaitingUnweighed", 211),
+    ("ReloadAtOnce", 12),
 ];
 
 /// The first seed to try for a bug.

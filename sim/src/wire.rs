@@ -21,6 +21,19 @@ pub(crate) enum ToClient {
     Reply(Reply),
 }
 
+/// True for what is as large as a page of publications or a whole presence.
+pub(crate) fn is_page(message: &ToClient) -> bool {
+    match message {
+        ToClient::Push(push) => {
+            matches!(push, Push::Message { .. } | Push::Messages { .. } | Push::PresenceSnapshot { .. })
+        }
+        ToClient::Reply(reply) => matches!(
+            reply.body,
+            ReplyBody::Subscribed(_) | ReplyBody::Many(_) | ReplyBody::History(_) | ReplyBody::Presence { .. }
+        ),
+    }
+}
+
 /// What the server of this world seals its tickets with.
 const KEY: &[u8] = b"the key of a simulated server, 32";
 /// How long a ticket is good for.

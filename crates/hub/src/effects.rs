@@ -156,6 +156,11 @@ impl Effects {
         }
     }
 
+    /// A note that somebody waits for.
+    pub(crate) fn note_always(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
     /// A publication's fan-out has begun, and somebody is told.
     pub(crate) fn begun(&mut self, ts_ms: u64) {
         self.begun_ms.push(ts_ms);

@@ -33,6 +33,7 @@ mod reach;
 mod rng;
 mod rules;
 mod shard;
+mod slice;
 mod store;
 mod token;
 mod vocabulary;

@@ -31,9 +31,13 @@ pub struct Limits {
     pub scan_slice: usize,
     /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
     pub link_bytes_max: ByteCount,
-    /// Publications of one channel that wait for a fan-out in progress before the edge pulls instead. Default 1024.
+    /// What one channel has waiting behind a fan-out in progress, on each shard: beyond it publications are pulled instead,
+    /// signals are shed, and presence is told as a whole later. Default 1024.
     pub fanout_waiting_max: usize,
-    /// Appends of one fan-out before the next channel has its turn. Default 4096.
+    /// The bytes of that. Default 4 MiB.
+    pub fanout_waiting_bytes_max: ByteCount,
+    /// Steps of work for many before others have their turn: appends of a fan-out, subscriptions that are judged by new rules,
+    /// connections that are told of a drain, timers that fall due together. Default 4096.
     pub fanout_slice: usize,
     /// What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first. Default 8 MiB.
     pub moved_bytes_max: ByteCount,
@@ -102,6 +106,7 @@ impl Default for Limits {
             scan_slice: 1024,
             link_bytes_max: 4 << 20,
             fanout_waiting_max: 1024,
+            fanout_waiting_bytes_max: 4 << 20,
             fanout_slice: 4096,
             moved_bytes_max: 8 << 20,
             signals_waiting_max: 64,

@@ -340,16 +340,12 @@ impl ToEdge {
             ToEdge::Deliver { publication, .. } => publication.cost(),
             ToEdge::Signal { signal, .. } => signal.signal.data.len(),
             ToEdge::PresenceChange(push) => push.entry.cost(),
-            ToEdge::PresenceWhole(snapshot) => snapshot_cost(snapshot),
-            ToEdge::Presence { snapshot, .. } => snapshot_cost(snapshot),
+            ToEdge::PresenceWhole(snapshot) => snapshot.cost(),
+            ToEdge::Presence { snapshot, .. } => snapshot.cost(),
             ToEdge::History { result: Ok(history), .. } => history.publications.iter().map(|p| p.cost()).sum(),
             ToEdge::Pulled { result: Ok(pulled), .. } => pulled.publications.iter().map(|p| p.cost()).sum(),
             ToEdge::Subscribed { result: Ok(start), .. } => start.publications.iter().map(|p| p.cost()).sum(),
             _ => 0,
         }
     }
-}
-
-fn snapshot_cost(snapshot: &PresenceSnapshot) -> usize {
-    snapshot.entries.iter().flatten().map(|entry| entry.cost()).sum()
 }

@@ -73,6 +73,8 @@ rows! {
     EditLosesKey, "A publication that the application has answered has its answer's key and not the client's.";
     PingUnlessHeard, "A connection is pinged only in intervals in which nothing was heard from it.";
     QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
+    WaitingUnweighed, "What waits behind a fan-out is counted and not weighed.";
+    ReloadAtOnce, "A reload judges all sessions in one turn.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

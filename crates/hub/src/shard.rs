@@ -1,7 +1,8 @@
 //! The shard: one core's part of the hub. It routes inputs to the front and the homes, and messages between them.
 //!
 //! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
-//! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call.
+//! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call. A call does
+//! a bounded piece of work, whatever comes in: the rest waits for `Input::Continue` (`slice`).
 
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
@@ -14,10 +15,11 @@ use crate::limits::Limits;
 use crate::peer::{AskToken, PeerBody, PeerMessage};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
+use crate::slice::Slice;
 use crate::store::{Answer, Store};
-use crate::vocabulary::{Push, Request};
+use crate::vocabulary::Request;
 use crate::watch::Counts;
-use crate::wheel::Wheel;
+use crate::wheel::{Due, Wheel};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -189,11 +191,10 @@ pub struct Shard {
     wheel: Wheel<Timer>,
     /// Messages on their way; those to this shard are taken in before `handle` returns.
     out: VecDeque<(ShardId, PeerBody)>,
-    due: Vec<Timer>,
     /// Bytes taken in from each shard since it was last told.
     taken: Vec<usize>,
-    /// Counts the inputs: what is appended within one of them is bounded, as the shell can say `Full` only after it.
-    turn: u64,
+    /// What the input that is being handled may still make of work for many.
+    slice: Slice,
 }
 
 impl Shard {
@@ -209,19 +210,18 @@ impl Shard {
             rng: Rng::new(config.seed),
             wheel,
             out: VecDeque::new(),
-            due: Vec::new(),
             taken: vec![0; config.shards],
-            turn: 0,
+            slice: Slice::new(&config.limits),
             config,
         }
     }
 
     /// Takes one input and adds what the shell must do to `effects`, which it has cleared.
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
-        self.turn += 1;
+        self.slice = Slice::new(&self.config.limits);
         self.input(now, input, effects);
         self.deliver_local(now, effects);
-        effects.set_again(self.front.has_more() || self.homes.has_more());
+        effects.set_again(self.has_more());
         effects.set_wake([self.wheel.next_ms(), self.front.next_batch_ms()].into_iter().flatten().min());
     }
 
@@ -234,6 +234,11 @@ impl Shard {
     /// Commands of clients and of the application that wait for their answers. It looks at every session: for the end.
     pub fn outstanding(&self) -> usize {
         self.front.outstanding()
+    }
+
+    /// What waits behind the interrupted fan-out that has most of it, in bytes: what `fanout_waiting_bytes_max` bounds.
+    pub fn fanout_waiting_bytes(&self) -> usize {
+        self.front.fanout_waiting_bytes()
     }
 
     /// Figures for the watchers.
@@ -275,17 +280,9 @@ impl Shard {
                 self.homes(now, |homes, cx| homes.reload(cx));
                 self.front(now, effects, |front, cx| front.rejudge(cx));
             }
-            Input::Drain { window_ms } => self.front(now, effects, |front, cx| {
-                front.tell_all(cx, |cx| Push::Disconnect {
-                    reason: Disconnect::Shutdown,
-                    delay_ms: cx.rng.below(window_ms),
-                });
-            }),
+            Input::Drain { window_ms } => self.front(now, effects, |front, cx| front.drain(cx, window_ms)),
             Input::Wake => self.wake(now, effects),
-            Input::Continue => {
-                self.front(now, effects, |front, cx| front.go_on(cx));
-                self.homes(now, |homes, cx| homes.go_on(cx));
-            }
+            Input::Continue => self.go_on(now, effects),
         }
     }
 
@@ -348,10 +345,41 @@ impl Shard {
         }
     }
 
+    fn has_more(&self) -> bool {
+        self.wheel.is_ripe() || self.homes.has_more() || self.front.has_more()
+    }
+
+    /// Goes on with what was interrupted: timers, homes and the front have a part of the slice each, where they want one.
+    fn go_on(&mut self, now: Now, effects: &mut Effects) {
+        let waiting = [self.wheel.is_ripe(), self.homes.has_more(), self.front.has_more()];
+        let share = self.slice.share(waiting.iter().filter(|waits| **waits).count());
+        let [timers, homes, front] = waiting;
+        if timers {
+            self.slice.begin(share);
+            self.fire(now, effects);
+        }
+        if homes {
+            self.slice.begin(share);
+            self.homes(now, |homes, cx| homes.go_on(cx));
+        }
+        if front {
+            self.slice.begin(share);
+            self.front(now, effects, |front, cx| front.go_on(cx));
+        }
+    }
+
     fn wake(&mut self, now: Now, effects: &mut Effects) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.fire(now.mono_ms, &mut due);
-        for timer in due.drain(..) {
+        self.fire(now, effects);
+        self.front(now, effects, |front, cx| front.tell_batches(cx));
+    }
+
+    /// Does what has come due, as far as the slice goes.
+    fn fire(&mut self, now: Now, effects: &mut Effects) {
+        while !self.slice.is_spent()
+            && let Some(due) = self.wheel.next_due(now.mono_ms)
+        {
+            self.slice.spend(1);
+            let Due::Now(timer) = due else { continue };
             match timer {
                 Timer::Connect(conn) => self.front(now, effects, |front, cx| front.connect_timeout(cx, conn)),
                 Timer::Heartbeat(conn) => self.front(now, effects, |front, cx| front.heartbeat(cx, conn)),
@@ -385,8 +413,6 @@ impl Shard {
                 }
             }
         }
-        self.due = due;
-        self.front(now, effects, |front, cx| front.tell_batches(cx));
     }
 
     fn front<T>(
@@ -397,7 +423,7 @@ impl Shard {
     ) -> T {
         let mut cx = front::Cx {
             now,
-            turn: self.turn,
+            slice: &mut self.slice,
             me: self.config.me,
             rules: &self.config.rules,
             hooks: &self.config.hooks,
@@ -415,6 +441,7 @@ impl Shard {
             now,
             rules: &self.config.rules,
             limits: &self.config.limits,
+            slice: &mut self.slice,
             store: &mut *self.store,
             wheel: &mut self.wheel,
             out: &mut self.out,

@@ -371,6 +371,13 @@ pub struct PresenceSnapshot {
     pub entries: Option<Vec<Arc<PresenceEntry>>>,
 }
 
+impl PresenceSnapshot {
+    /// What it takes where it is told, in bytes.
+    pub fn cost(&self) -> usize {
+        self.entries.iter().flatten().map(|entry| entry.cost()).sum()
+    }
+}
+
 /// How presence changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceKind {

@@ -4,13 +4,26 @@
 //! owner checks on firing whether it still means anything, which is cheaper than finding and removing it. Deadlines round
 //! up to the next tick; one beyond the horizon waits in the farthest slot and is put back until its time has come.
 
+use std::collections::VecDeque;
+use std::vec::IntoIter;
+
 /// Milliseconds of one tick. Heartbeats, graces and lingers are seconds; a finer wheel only wakes more often.
 const TICK_MS: u64 = 128;
 const SLOTS: usize = 512;
 
+/// What was taken out of the wheel.
+#[derive(Debug)]
+pub(crate) enum Due<T> {
+    Now(T),
+    /// It was put back, to wait on.
+    Later,
+}
+
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     slots: Vec<Vec<(u64, T)>>,
+    /// Slots whose time has come, with what has not been taken out of them.
+    ripe: VecDeque<IntoIter<(u64, T)>>,
     /// The tick that fires next.
     tick: u64,
     len: usize,
@@ -18,7 +31,7 @@ pub(crate) struct Wheel<T> {
 
 impl<T> Wheel<T> {
     pub(crate) fn new(now_ms: u64) -> Self {
-        Wheel { slots: (0..SLOTS).map(|_| Vec::new()).collect(), tick: now_ms / TICK_MS, len: 0 }
+        Wheel { slots: (0..SLOTS).map(|_| Vec::new()).collect(), ripe: VecDeque::new(), tick: now_ms / TICK_MS, len: 0 }
     }
 
     /// Remembers `timer` until `at_ms`.
@@ -29,31 +42,44 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
-    /// Moves what is due at `now_ms` to `out`.
-    pub(crate) fn fire(&mut self, now_ms: u64, out: &mut Vec<T>) {
-        let until = now_ms / TICK_MS;
-        // After a long pause every slot is looked at once, not once for each tick that was missed.
-        let rounds = (until + 1).saturating_sub(self.tick).min(SLOTS as u64);
-        let first = self.tick;
-        self.tick = self.tick.max(until + 1);
-        for tick in first..first + rounds {
-            let slot = tick as usize % SLOTS;
-            if self.slots[slot].is_empty() {
+    /// Takes out one that was to come due by `now_ms`. It is `Later` where its time is beyond the horizon still: that is as
+    /// much work as another. Those that fall due together are taken out over many calls, as far as the caller has time.
+    pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<Due<T>> {
+        self.ripen(now_ms);
+        loop {
+            let Some((at_ms, timer)) = self.ripe.front_mut()?.next() else {
+                self.ripe.pop_front();
                 continue;
+            };
+            self.len -= 1;
+            if at_ms <= now_ms {
+                return Some(Due::Now(timer));
             }
-            let mut due = std::mem::take(&mut self.slots[slot]);
-            self.len -= due.len();
-            for (at_ms, timer) in due.drain(..) {
-                if at_ms <= now_ms { out.push(timer) } else { self.add(at_ms, timer) }
-            }
-            // The slot keeps its room unless something was put back into it meanwhile or it grew out of proportion.
-            if self.slots[slot].is_empty() && due.capacity() <= 256 {
-                self.slots[slot] = due;
-            }
+            self.add(at_ms, timer);
+            return Some(Due::Later);
         }
     }
 
-    /// When [`fire`](Self::fire) next has something to do, in milliseconds.
+    /// True where some that fell due have not been taken out.
+    pub(crate) fn is_ripe(&self) -> bool {
+        self.ripe.iter().any(|slot| slot.len() > 0)
+    }
+
+    /// Puts the slots aside whose time has come.
+    fn ripen(&mut self, now_ms: u64) {
+        let until = now_ms / TICK_MS;
+        // After a long pause every slot is looked at once, not once for each tick that was missed.
+        let rounds = (until + 1).saturating_sub(self.tick).min(SLOTS as u64);
+        for tick in self.tick..self.tick + rounds {
+            let slot = &mut self.slots[tick as usize % SLOTS];
+            if !slot.is_empty() {
+                self.ripe.push_back(std::mem::take(slot).into_iter());
+            }
+        }
+        self.tick = self.tick.max(until + 1);
+    }
+
+    /// When the next slot comes due, in milliseconds.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         if self.len == 0 {
             return None;
@@ -67,8 +93,9 @@ mod tests {
     use super::*;
 
     fn fired(wheel: &mut Wheel<u32>, now: u64) -> Vec<u32> {
-        let mut out = Vec::new();
-        wheel.fire(now, &mut out);
+        let due = std::iter::from_fn(|| wheel.next_due(now));
+        let mut out: Vec<u32> =
+            due.filter_map(|due| if let Due::Now(timer) = due { Some(timer) } else { None }).collect();
         out.sort_unstable();
         out
     }
@@ -100,5 +127,17 @@ mod tests {
         }
         assert_eq!(fired(&mut wheel, 10_000_000).len(), 1000);
         assert_eq!(wheel.next_ms(), None);
+    }
+
+    #[test]
+    fn what_is_not_taken_out_at_once_is_not_lost() {
+        let mut wheel = Wheel::new(0);
+        (0..10).for_each(|i| wheel.add(1_000, i));
+        assert!(matches!(wheel.next_due(1_024), Some(Due::Now(0))));
+        wheel.add(1_000, 10); // late already: at the next tick
+        assert!(wheel.is_ripe());
+        assert_eq!(wheel.next_ms(), Some(1_152));
+        assert_eq!(fired(&mut wheel, 1_200), (1..=10).collect::<Vec<_>>());
+        assert!(!wheel.is_ripe());
     }
 }

@@ -192,7 +192,7 @@ impl HttpBody for Length {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.clone()
+        self.0
     }
 }
 
@@ -217,6 +217,6 @@ impl HttpBody for Carried {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.clone()
+        self.left
     }
 }

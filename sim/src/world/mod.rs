@@ -29,7 +29,7 @@ use fanfare_hub::{
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -383,6 +383,7 @@ impl World {
                 must_close = self.pipes[pipe].watch.full() && !self.plan.faults.store.loses;
             }
             let mut list = effects.take_list();
+            self.is_sliced(&list, &effects)?;
             for effect in list.drain(..) {
                 self.effect(shard, effect, &effects, &mut inputs)?;
             }
@@ -521,7 +522,8 @@ impl World {
             self.application.grants([client].into(), &channel);
         }
         let pipe = &mut self.pipes[index];
-        pipe.frame_max = pipe.frame_max.max(frame.len());
+        let largest = if wire::is_page(message) { &mut pipe.page_frame_max } else { &mut pipe.frame_max };
+        *largest = (*largest).max(frame.len());
         pipe.said.push_back(message.clone());
         if pipe.outbox.push(frame, self.plan.limits.outbox_bytes_max) == Appended::Full {
             self.counts.full += 1;
@@ -541,6 +543,21 @@ impl World {
         pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
     }
 
+    /// Promise 8: what is done to many sessions is done in slices. A session that loses a subscription is one step at least, and
+    /// of each kind of work that waits one step is done.
+    fn is_sliced(&self, list: &[Effect], effects: &Effects) -> Verdict {
+        let ended = list.iter().filter_map(|effect| match effect {
+            Effect::Push { push: Push::Unsubscribed { .. }, to, .. } => Some(effects.recipients(*to)),
+            _ => None,
+        });
+        let sessions: HashSet<ConnId> = ended.flatten().copied().collect();
+        let max = self.plan.limits.fanout_slice + 2;
+        if sessions.len() > max {
+            return Err(format!("promise 8: {} sessions lose subscriptions in one turn, {max} may", sessions.len()));
+        }
+        Ok(())
+    }
+
     /// Promise 6: what is accounted stays within its bound.
     fn bounds(&mut self, shard: usize) -> Verdict {
         self.application.broken()?;
@@ -558,11 +575,20 @@ impl World {
         if used > limits.history_bytes_max {
             return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));
         }
+        // Besides there is the page of an edge that was behind, which ends with the publication that goes beyond it.
+        let (waiting, max) = (self.shards[shard].shard.fanout_waiting_bytes(), limits.fanout_waiting_bytes_max);
+        if waiting > max + limits.page_bytes_max + 2 * limits.message_bytes_max {
+            return Err(format!("promise 6: {waiting} bytes wait behind a fan-out, the limit is {max}"));
+        }
         for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
-            // A turn gives a page of each channel, and an answer to each command that had been read.
+            // One turn gives a page of what was not asked for and the publication that goes beyond it, a page to one who
+            // catches up, one answer that is a page, and a short answer to each command that had been read.
             let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
-            let pages = 1 + self.plan.channels.len();
-            let max = limits.outbox_bytes_max + pages * limits.page_bytes_max + frames * pipe.frame_max;
+            let max = limits.outbox_bytes_max
+                + 2 * limits.page_bytes_max
+                + pipe.page_frame_max
+                + limits.message_bytes_max
+                + frames * pipe.frame_max;
             if pipe.outbox.bytes() > max {
                 return Err(format!("promise 6: {} bytes wait for pipe {index}, {max} may", pipe.outbox.bytes()));
             }

@@ -23,8 +23,8 @@ use crate::vocabulary::{
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Sessions that one command concerns before others have their turn.
-const SESSIONS_SLICE: usize = 256;
+/// What one session that a command concerns costs, in steps of a slice. (Its subscriptions count besides, where they end.)
+const SESSION_STEPS: usize = 16;
 /// After how long a command that found too many before it may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -178,13 +178,18 @@ impl Front {
         let (to, sum) = (TallyTo::Shard(from, token), AppAnswer::Concerned(0));
         let tally = self.asks.insert(Ask::Tally(Box::new(Tally { to, left: clients.len(), sum, limit: 0 })));
         self.works.push_back(Work { clients: clients.into(), command, tally });
-        self.work(cx);
+        if self.works.len() == 1 {
+            self.work(cx); // else it waits for its turn: each command of many would bring another slice for the first
+        }
     }
 
     /// Does a slice of what the application asked of many sessions.
     pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
         let Some(mut work) = self.works.pop_front() else { return };
-        for client in work.clients.drain(..SESSIONS_SLICE.min(work.clients.len())) {
+        while !cx.slice.is_spent()
+            && let Some(client) = work.clients.pop_front()
+        {
+            cx.slice.spend(SESSION_STEPS);
             self.do_to_client(cx, client, &work.command, work.tally);
         }
         if !work.clients.is_empty() {

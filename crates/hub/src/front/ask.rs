@@ -181,6 +181,8 @@ pub(crate) struct Gather {
     pub(crate) reply: ReplyTo,
     bodies: Vec<Option<ReplyBody>>,
     left: usize,
+    /// What the pages in it hold.
+    bytes: usize,
 }
 
 impl Ask {
@@ -218,7 +220,15 @@ impl Asks {
     }
 
     pub(crate) fn gather(&mut self, session: SessionRef, reply: ReplyTo, count: usize) -> u32 {
-        self.gathers.insert(Gather { session, reply, bodies: vec![None; count], left: count }) as u32
+        self.gathers.insert(Gather { session, reply, bodies: vec![None; count], left: count, bytes: 0 }) as u32
+    }
+
+    /// Takes room for a page in a gathered answer; false where one page has been used up.
+    pub(crate) fn take_bytes(&mut self, gather: u32, bytes: usize, page_bytes: usize) -> bool {
+        let Some(gather) = self.gathers.get_mut(gather as usize) else { return false };
+        let room = gather.bytes < page_bytes;
+        gather.bytes += if room { bytes } else { 0 };
+        room
     }
 
     /// Puts one answer in its place. The last one gives the whole.

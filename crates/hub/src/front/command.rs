@@ -119,17 +119,22 @@ impl Front {
             }
             return;
         }
+        let is_page = matches!(command, Command::History { .. } | Command::Presence { .. });
+        if is_page && let Some(session) = self.sessions.get(at).filter(|session| session.full || session.pages > 0) {
+            let channel = channel.clone();
+            return session.extra().lanes.wait_for_page(&channel, Waiting::Command(command, reply));
+        }
         let result = match command {
             Command::Unsubscribe { channel } => return self.unsubscribe(cx, at, reply, channel),
             Command::Publish(publish) => self.publish(cx, at, &reply, *publish),
             Command::Signal(signal) => self.send_signal(cx, at, &reply, *signal),
             Command::PresenceSet { channel, data, person } => self.presence_set(cx, at, &reply, channel, data, person),
             Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
-            Command::Presence { channel } => self.ask(cx, at, &reply, channel, |token| ToHome::Presence { token }),
+            Command::Presence { channel } => self.ask_page(cx, at, &reply, channel, |token| ToHome::Presence { token }),
             Command::History { channel, query } => {
                 let client = self.sessions.get(at).map(|session| session.client);
                 let reader = client.map(Reader::of).filter(|_| !planted(Planted::HistoryForAll));
-                self.ask(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
+                self.ask_page(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
             }
             Command::Connect(_)
             | Command::Subscribe { .. }
@@ -304,8 +309,8 @@ impl Front {
         Ok(())
     }
 
-    /// A question that whoever may subscribe may ask.
-    fn ask(
+    /// A question that those who may subscribe may ask, and whose answer may be a page. The connection is held until then.
+    fn ask_page(
         &mut self,
         cx: &mut Cx<'_>,
         at: SessionRef,
@@ -314,6 +319,10 @@ impl Front {
         message: impl FnOnce(crate::peer::AskToken) -> ToHome,
     ) -> Result<(), Error> {
         self.may(cx, at, &channel, Action::Subscribe)?;
+        if let Some(session) = self.sessions.get(at) {
+            session.pages += 1;
+            self.hold_session(cx, at);
+        }
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, message(token));
         Ok(())

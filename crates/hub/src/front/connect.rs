@@ -293,6 +293,7 @@ impl Front {
         }
         let timer = Timer::Grace { session: at.index, life: at.life, incarnation: adopted.incarnation };
         cx.wheel.add(cx.now.mono_ms + u64::from(adopted.grace_ms), timer);
+        self.judge_presence(cx, at);
     }
 
     fn forget_conn(&mut self, id: ConnId) {
@@ -334,6 +335,7 @@ impl Front {
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         session.pulling = None;
+        session.pages = 0;
         session.outstanding = 0;
         let (mut lanes, mut unasked) = (Lanes::default(), VecDeque::new());
         if let Some(extra) = &mut session.extra {

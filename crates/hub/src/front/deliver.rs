@@ -4,7 +4,7 @@
 //! in between.
 
 use super::ask::{Ask, Asker, ReplyTo};
-use super::edge::{Behind, Turn};
+use super::edge::{Behind, WaitingMax};
 use super::mailbox::MailboxMax;
 use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
@@ -58,6 +58,7 @@ impl Front {
             },
             ToEdge::History { token, result } => match self.asks.take(token) {
                 Some(Ask::Command { session, reply }) => {
+                    self.page_came(session);
                     self.finish(cx, session, reply, result.map_or_else(ReplyBody::Error, ReplyBody::History));
                 }
                 Some(Ask::App(token)) => self.answer_app(cx, token, result.map(AppAnswer::History)),
@@ -65,13 +66,14 @@ impl Front {
             },
             ToEdge::Presence { token, snapshot } => match self.asks.take(token) {
                 Some(Ask::Command { session, reply }) => {
+                    self.page_came(session);
                     self.finish(cx, session, reply, ReplyBody::Presence { channel, snapshot });
                 }
                 Some(Ask::App(token)) => self.answer_app(cx, token, Ok(AppAnswer::Presence(snapshot))),
                 Some(Ask::PresenceWhole { session, sub }) => self.presence_whole(cx, session, sub, channel, snapshot),
                 Some(Ask::EdgePresence { edge, life }) => {
                     if let Some(edge) = self.edges.edges.get_mut(edge as usize).filter(|e| e.life == life) {
-                        edge.presence_whole(Arc::new(snapshot));
+                        edge.presence_whole(Arc::new(snapshot), WaitingMax::of(cx.limits));
                     }
                     self.run(cx, edge);
                 }
@@ -99,6 +101,15 @@ impl Front {
         }
     }
 
+    /// The answer that its connection was held for is here.
+    fn page_came(&mut self, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        session.pages = session.pages.saturating_sub(1);
+        if session.is_paging() {
+            self.pull_later(at);
+        }
+    }
+
     /// What concerns the channel as a whole, in the order in which the home said it.
     fn stream(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
         let Some(index) = self.edges.find(&channel) else {
@@ -108,7 +119,7 @@ impl Front {
             return;
         };
         let edge = &mut self.edges.edges[index as usize];
-        let waiting_max = cx.limits.fanout_waiting_max;
+        let waiting_max = WaitingMax::of(cx.limits);
         match message {
             ToEdge::Deliver { epoch, publication } => {
                 let taken = edge.deliver(epoch, publication, waiting_max);
@@ -127,27 +138,24 @@ impl Front {
                 answer_directed(cx, &channel, directed, taken);
             }
             ToEdge::PresenceChange(push) => edge.presence(push, waiting_max),
-            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq),
-            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot),
+            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq, waiting_max),
+            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot, waiting_max),
             ToEdge::Nudge if edge.behind == Behind::No => edge.behind = Behind::Yes,
             _ => {}
         }
         self.run(cx, index);
     }
 
-    /// Fans out what waits on an edge, as far as one slice goes.
+    /// Fans out what waits on an edge, as far as the slice goes. Where it has been interrupted before, it waits for its turn:
+    /// else each publication of a burst would bring another slice.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
-        let Some(edge) = self.edges.edges.get_mut(index as usize) else { return };
-        let turn = Turn { number: cx.turn, now_ms: cx.now.mono_ms, page_bytes: cx.limits.page_bytes_max };
-        let left = edge.fan_out(&mut self.sessions, cx.effects, cx.limits.fanout_slice, turn);
+        let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
+        edge.fan_out(&mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
         let life = edge.life;
         edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, index, life, group));
         self.pulls.extend(self.sessions.left_behind.drain(..));
-        if left == 0 && edge.has_work() {
-            if !self.edges.running.contains(&index) {
-                self.edges.running.push_back(index);
-            }
-            return;
+        if edge.has_work() {
+            return self.edges.run_later(index);
         }
         if edge.behind == Behind::Yes {
             if let Some(at) = edge.at {
@@ -165,35 +173,9 @@ impl Front {
         }
     }
 
-    /// The time of some batches has come.
-    pub(crate) fn tell_batches(&mut self, cx: &mut Cx<'_>) {
-        while let Some((index, life, group)) = self.reminders.next_due(cx.now.mono_ms) {
-            if let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
-                edge.reminded(group, cx.now.mono_ms);
-                self.run(cx, index);
-            }
-        }
-    }
-
     /// When the time of the next batch comes.
     pub(crate) fn next_batch_ms(&self) -> Option<u64> {
         self.reminders.next_ms()
-    }
-
-    /// Goes on with one fan-out that was interrupted, one session that catches up, and one command for many sessions. True while there are more.
-    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) -> bool {
-        if let Some(index) = self.edges.running.pop_front() {
-            self.run(cx, index);
-        }
-        if let Some(at) = self.pulls.pop_front() {
-            self.catch_up(cx, at);
-        }
-        self.work(cx);
-        self.has_more()
-    }
-
-    pub(crate) fn has_more(&self) -> bool {
-        !self.edges.running.is_empty() || !self.pulls.is_empty() || !self.works.is_empty()
     }
 
     /// Gives a directed signal to its receiver, if that is subscribed here.

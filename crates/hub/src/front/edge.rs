@@ -7,12 +7,14 @@
 use super::batch::{Gathered, Gathering};
 use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
+use crate::limits::Limits;
 use crate::name::ChannelName;
 use crate::names::Names;
 use crate::peer::Pulled;
 use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
+use crate::slice::Slice;
 use crate::vocabulary::{Batch, PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
 use crate::watch::{Note, Noted};
 use slab::Slab;
@@ -28,9 +30,9 @@ pub(crate) struct Edges {
     /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never older.
     seq: u64,
     /// Edges (place, life) whose number of subscriptions has changed since their homes were told.
-    pub(crate) recounts: Vec<(u32, u64)>,
-    /// Edges with a fan-out to go on with.
-    pub(crate) running: VecDeque<u32>,
+    pub(crate) recounts: VecDeque<(u32, u64)>,
+    /// Edges with a fan-out to go on with: (place, life), each once. One that has gone is found by its life.
+    running: VecDeque<(u32, u64)>,
     placement: Placement,
 }
 
@@ -58,10 +60,13 @@ pub(crate) struct Edge {
     /// Presence changes were left out; the whole is asked for when the fan-out has caught up.
     pub(crate) presence_stale: bool,
     waiting: VecDeque<Item>,
+    /// What it holds. (Batches are apart: each group has a page of them.)
+    waiting_bytes: usize,
     cursor: Option<Cursor>,
+    /// It has its place among those that run: what comes meanwhile only waits.
+    running: bool,
     /// Batches that the fan-out in progress has made whole: they come next.
     whole: Vec<Gathered>,
-    room: TurnRoom,
 }
 
 /// Whether an edge takes deliveries.
@@ -91,12 +96,17 @@ pub(crate) struct Variant {
     pub(crate) batch: Option<Batch>,
 }
 
-/// The turn in which a fan-out happens, and what it may give a member.
+/// What may wait on one edge.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Turn {
-    pub(crate) number: u64,
-    pub(crate) now_ms: u64,
-    pub(crate) page_bytes: usize,
+pub(crate) struct WaitingMax {
+    pub(crate) items: usize,
+    pub(crate) bytes: usize,
+}
+
+impl WaitingMax {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        WaitingMax { items: limits.fanout_waiting_max, bytes: limits.fanout_waiting_bytes_max }
+    }
 }
 
 /// One live subscription.
@@ -141,25 +151,6 @@ struct Cursor {
     member: u32,
 }
 
-/// How much has been given in one turn. The shell says that an outbox is full only after it: until then there is a page.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct TurnRoom {
-    turn: u64,
-    given: usize,
-}
-
-impl TurnRoom {
-    /// Takes `bytes`; false where the turn's page has been used up before.
-    pub(crate) fn take(&mut self, turn: u64, bytes: usize, page_bytes: usize) -> bool {
-        if self.turn != turn {
-            *self = TurnRoom { turn, given: 0 };
-        }
-        let room = self.given < page_bytes;
-        self.given += if room { bytes } else { 0 };
-        room
-    }
-}
-
 /// What the fan-out asks about a session, where the member alone does not tell.
 pub(crate) trait Audit {
     /// Whether the publication is for this session, live.
@@ -180,7 +171,7 @@ impl Edges {
             names: Names::new(hash),
             edges: Slab::new(),
             seq: 0,
-            recounts: Vec::new(),
+            recounts: VecDeque::new(),
             running: VecDeque::new(),
             placement: Placement::new(hash.0, shards),
         }
@@ -228,9 +219,10 @@ impl Edges {
             behind: Behind::No,
             presence_stale: false,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             cursor: None,
+            running: false,
             whole: Vec::new(),
-            room: TurnRoom::default(),
         }) as u32;
         let edges = &self.edges;
         self.names.insert(name, index, |at| &edges[at as usize].name);
@@ -240,7 +232,39 @@ impl Edges {
     pub(crate) fn remove(&mut self, index: u32) {
         let edge = self.edges.remove(index as usize);
         self.names.remove(&edge.name, index);
-        self.running.retain(|&i| i != index);
+    }
+
+    /// Gives an edge its place among those that run, at the end.
+    pub(crate) fn run_later(&mut self, index: u32) {
+        let edge = &mut self.edges[index as usize];
+        if !std::mem::replace(&mut edge.running, true) {
+            self.running.push_back((index, edge.life));
+        }
+    }
+
+    /// The next edge that goes on, which gives up its place. An edge that has gone meanwhile is a step of the slice.
+    pub(crate) fn next_running(&mut self, slice: &mut Slice) -> Option<u32> {
+        while let Some((index, life)) = self.running.pop_front() {
+            if let Some(edge) = self.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
+                edge.running = false;
+                return Some(index);
+            }
+            slice.spend(1);
+            if slice.is_spent() {
+                break;
+            }
+        }
+        None
+    }
+
+    /// What the fullest of them has waiting, in bytes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let edges = self.running.iter().filter_map(|(index, _)| self.edges.get(*index as usize));
+        edges.map(|edge| edge.waiting_bytes).max().unwrap_or_default()
+    }
+
+    pub(crate) fn is_any_running(&self) -> bool {
+        !self.running.is_empty()
     }
 }
 
@@ -317,18 +341,45 @@ impl Edge {
 
     /// Takes a delivery in: the next one waits for its fan-out, an old one is ignored, after a hole the edge is behind.
     /// False when the home must be told that nothing is taken any more.
-    pub(crate) fn deliver(&mut self, epoch: Epoch, publication: Arc<Publication>, waiting_max: usize) -> bool {
+    pub(crate) fn deliver(&mut self, epoch: Epoch, publication: Arc<Publication>, max: WaitingMax) -> bool {
         let Some(at) = &mut self.at else { return true }; // nobody is subscribed yet; the answer will tell the place
         if self.behind != Behind::No || epoch != at.epoch || publication.offset <= at.offset {
             return true;
         }
-        if publication.prev != at.offset || self.waiting.len() >= waiting_max {
+        let (prev, offset) = (publication.prev, publication.offset);
+        if prev != at.offset || !self.wait_if_room(Item::Publication(epoch, publication), max) {
             self.behind = Behind::Yes;
             return false;
         }
-        at.offset = publication.offset;
-        self.waiting.push_back(Item::Publication(epoch, publication));
+        if let Some(at) = &mut self.at {
+            at.offset = offset;
+        }
         true
+    }
+
+    /// Lets an item wait for its fan-out where too much does not wait already.
+    fn wait_if_room(&mut self, item: Item, max: WaitingMax) -> bool {
+        let room = self.has_room(&item, max);
+        if room {
+            self.wait(item);
+        }
+        room
+    }
+
+    /// An item alone has room, however large it is.
+    fn has_room(&self, item: &Item, max: WaitingMax) -> bool {
+        let bytes_full = self.waiting_bytes + item.bytes() > max.bytes && !planted(Planted::WaitingUnweighed);
+        self.waiting.len() < max.items && (self.waiting.is_empty() || !bytes_full)
+    }
+
+    fn wait(&mut self, item: Item) {
+        self.waiting_bytes += item.bytes();
+        self.waiting.push_back(item);
+    }
+
+    /// It goes on when its turn comes: until then what comes waits.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
     }
 
     /// The channel goes on at `to`; whatever the edge was waiting for is overtaken by it.
@@ -337,66 +388,61 @@ impl Edge {
         let reset = at.epoch != to.epoch;
         if self.behind == Behind::No && (reset || to.offset > at.offset) {
             *at = to;
-            self.waiting.push_back(Item::Skip { to, reset });
+            self.wait(Item::Skip { to, reset });
         }
     }
 
     /// A page that follows `at` has come. What the home could not give any more is told as a gap.
     pub(crate) fn pulled(&mut self, pulled: Pulled) {
-        let Some(at) = &mut self.at else { return };
+        let Some(mut at) = self.at else { return };
         let reset = at.epoch != pulled.top.epoch;
         if reset || !pulled.complete {
-            *at = Position { epoch: pulled.top.epoch, offset: pulled.start };
-            self.waiting.push_back(Item::Skip { to: *at, reset });
+            at = Position { epoch: pulled.top.epoch, offset: pulled.start };
+            self.wait(Item::Skip { to: at, reset });
         }
-        let epoch = at.epoch;
-        let newer = pulled.publications.into_iter().filter(|p| p.offset > at.offset);
-        self.waiting.extend(newer.map(|publication| Item::Publication(epoch, publication)));
+        for publication in pulled.publications.into_iter().filter(|p| p.offset > at.offset) {
+            self.wait(Item::Publication(at.epoch, publication));
+        }
         at.offset = at.offset.max(pulled.end);
+        self.at = Some(at);
         self.behind = if at.offset >= pulled.top.offset { Behind::No } else { Behind::Yes };
     }
 
-    /// Subscribers get this signal. Where too much waits already it takes the place of the one of the same client and event,
-    /// else of the oldest one, where any waits that is not being told. False where one was shed.
-    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, waiting_max: usize) -> bool {
-        let room = self.waiting.len() < waiting_max;
-        if !room {
+    /// Subscribers get this signal. Where too much waits already, it takes the place of the one of the same client and
+    /// event, else of the oldest ones that are not being told. False where one was shed, or there was no room for it.
+    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, max: WaitingMax) -> bool {
+        let same = |old: &SignalPush| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
+        let item = Item::Signal(signal.clone());
+        let mut shed = false;
+        while !self.has_room(&item, max) {
             let first = usize::from(self.cursor.is_some());
-            let waits = self.waiting.iter().enumerate().skip(first).filter_map(|(at, item)| match item {
-                Item::Signal(old) => Some((at, old)),
-                _ => None,
-            });
-            let is_same =
-                |old: &SignalPush| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
-            let mut oldest = None;
-            let mut same = None;
-            for (at, old) in waits {
+            let (mut oldest, mut latest) = (None, None);
+            for (at, old) in self.waiting.iter().enumerate().skip(first) {
+                let Item::Signal(old) = old else { continue };
                 oldest = oldest.or(Some(at));
-                same = same.or(is_same(old).then_some(at));
+                latest = latest.or(same(old).then_some(at));
             }
-            let Some(at) = same.or(oldest) else { return false };
-            self.waiting.remove(at);
+            let Some(gone) = latest.or(oldest).and_then(|at| self.waiting.remove(at)) else { return false };
+            self.waiting_bytes -= gone.bytes();
+            shed = true;
         }
-        self.waiting.push_back(Item::Signal(signal));
-        room
+        self.wait(item);
+        !shed
     }
 
     /// A change of presence; where too much waits already, the whole is asked for later in its place.
-    pub(crate) fn presence(&mut self, push: Arc<PresencePush>, waiting_max: usize) {
-        if self.waiting.len() < waiting_max && !self.presence_stale {
-            self.waiting.push_back(Item::Presence(push));
-        } else {
-            self.presence_stale = true;
-        }
+    pub(crate) fn presence(&mut self, push: Arc<PresencePush>, max: WaitingMax) {
+        self.presence_stale = self.presence_stale || !self.wait_if_room(Item::Presence(push), max);
     }
 
-    pub(crate) fn presence_count(&mut self, count: u64, seq: u64) {
-        self.waiting.push_back(Item::PresenceCount { count, seq }); // at most one a second
+    /// How many are present, told at most once a second.
+    pub(crate) fn presence_count(&mut self, count: u64, seq: u64, max: WaitingMax) {
+        self.presence_stale = self.presence_stale || !self.wait_if_room(Item::PresenceCount { count, seq }, max);
     }
 
-    pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>) {
-        self.presence_stale = false;
-        self.waiting.push_back(Item::PresenceWhole(snapshot));
+    /// Who is present. A snapshot is large: one that finds no room is asked for anew when what waits has been told.
+    pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>, max: WaitingMax) {
+        self.presence_stale = !self.wait_if_room(Item::PresenceWhole(snapshot), max);
     }
 
     /// The batches of which nobody has been reminded yet: (group, when to look).
@@ -440,15 +486,14 @@ impl Edge {
         !self.waiting.is_empty()
     }
 
-    /// Appends up to `budget` deliveries of what waits, and about a page for each member in one turn. What is left of the
-    /// budget is returned; 0 also where the turn's page is used up.
+    /// Appends what waits, as far as the slice goes. What is left then goes on in another one.
     pub(crate) fn fan_out(
         &mut self,
         audit: &mut impl Audit,
         out: &mut Effects,
-        mut budget: usize,
-        turn: Turn,
-    ) -> usize {
+        slice: &mut Slice,
+        (now_ms, page_bytes): (u64, usize),
+    ) {
         loop {
             // What was gathered lies before the gap.
             if let (Some(Item::Skip { to, .. }), None) = (self.waiting.front(), self.cursor)
@@ -457,9 +502,10 @@ impl Edge {
                 self.flush_batches(*to);
             }
             let Some(item) = self.waiting.front() else { break };
-            if self.cursor.is_none() && !self.room.take(turn.number, item.bytes(), turn.page_bytes) {
-                return 0;
+            if slice.is_spent() || (self.cursor.is_none() && !slice.take_bytes(item.bytes())) {
+                return;
             }
+            slice.spend(1); // also where nobody is told
             let mut begins = self.cursor.is_none().then(|| out.mark());
             let first = Cursor { group: item.first_group(), member: 0 };
             let mut cursor = self.cursor.unwrap_or(first);
@@ -467,23 +513,24 @@ impl Edge {
                 let next = Cursor { group: cursor.group + 1, member: 0 };
                 if let (Item::Publication(epoch, publication), Some(gathering)) = (item, &mut group.gathering) {
                     let listened_to = !group.members.is_empty();
-                    if listened_to && gathering.put(*epoch, publication, turn.now_ms, turn.page_bytes) {
+                    if listened_to && gathering.put(*epoch, publication, now_ms, page_bytes) {
                         self.whole.push(gathering.take(cursor.group));
                     }
                     cursor = next;
                     continue;
                 }
                 let from = (cursor.member as usize).min(group.members.len());
-                let slice = &mut group.members[from..];
-                let slice_len = slice.len().min(budget);
-                item.tell(&mut slice[..slice_len], audit, out, (&self.name, group.variant.wire));
-                budget -= slice_len;
+                let members = &mut group.members[from..];
+                // At least one, so that a slice of one step comes to something.
+                let told = members.len().min(slice.steps().max(1));
+                item.tell(&mut members[..told], audit, out, (&self.name, group.variant.wire));
+                slice.spend(told);
                 if begins.take_if(|mark| out.mark() > *mark).is_some() {
                     item.begins(&self.name, out);
                 }
-                if slice_len < slice.len() {
-                    self.cursor = Some(Cursor { group: cursor.group, member: (from + slice_len) as u32 });
-                    return 0;
+                if told < members.len() {
+                    self.cursor = Some(Cursor { group: cursor.group, member: (from + told) as u32 });
+                    return;
                 }
                 if matches!(item, Item::Batch(_)) {
                     break; // no other group's
@@ -491,7 +538,9 @@ impl Edge {
                 cursor = next;
             }
             self.cursor = None;
-            self.waiting.pop_front();
+            if let Some(item) = self.waiting.pop_front().filter(|item| !matches!(item, Item::Batch(_))) {
+                self.waiting_bytes -= item.bytes();
+            }
             while let Some(gathered) = self.whole.pop() {
                 self.tell_next(gathered);
             }
@@ -499,7 +548,6 @@ impl Edge {
         if self.waiting.capacity() > 64 {
             self.waiting = VecDeque::new();
         }
-        budget
     }
 }
 
@@ -510,8 +558,9 @@ impl Item {
             Item::Publication(_, publication) => publication.cost(),
             Item::Batch(gathered) => gathered.bytes(),
             Item::Signal(signal) => OTHER + signal.signal.data.len(),
-            Item::Presence(push) => OTHER + push.entry.data.len(),
-            _ => OTHER,
+            Item::Presence(push) => OTHER + push.entry.cost(),
+            Item::PresenceWhole(snapshot) => OTHER + snapshot.cost(),
+            Item::Skip { .. } | Item::PresenceCount { .. } => OTHER,
         }
     }
 
@@ -638,7 +687,9 @@ mod tests {
             let data = Bytes::from_static(text.as_bytes());
             let signal = Signal { channel: name.clone(), event: "move".into(), data, to: None };
             let from = From { client: Some(ClientId(client)), user: None };
-            shed.push(!edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), 3));
+            shed.push(
+                !edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 }),
+            );
         }
         let waiting = edge.waiting.iter().filter_map(|item| match item {
             Item::Signal(signal) => Some(&signal.signal.data[..]),

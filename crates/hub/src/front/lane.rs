@@ -1,5 +1,6 @@
 //! Lanes: what one session asked of one channel while an earlier command for the same channel is still being decided.
 //! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for them.
+//! A question that is answered by a page waits where the connection has no room for one, and its channel's later commands with it.
 //! The application's subscriptions wait too, behind an undecided one. What it ends does not wait: whoever asks for that may
 //! be the very handler whose answer the lane waits for.
 
@@ -24,12 +25,32 @@ struct Lane {
     /// The application is asked about a publication: what comes waits until it has answered. (A subscription that is being
     /// decided says so itself.)
     held: bool,
+    /// Its first command is answered by a page, and waits until the connection has room for one.
+    paging: bool,
     waiting: VecDeque<Waiting>,
 }
 
 impl Lanes {
     pub(crate) fn wait(&mut self, channel: &ChannelName, waiting: Waiting) {
         self.lane(channel).waiting.push_back(waiting);
+    }
+
+    /// A command that has its turn is answered by a page for which there is no room: it is the first of its lane again.
+    pub(crate) fn wait_for_page(&mut self, channel: &ChannelName, waiting: Waiting) {
+        let lane = self.lane(channel);
+        lane.paging = true;
+        lane.waiting.push_front(waiting);
+    }
+
+    /// There is room for a page: a channel whose lane waits for that, and may go on.
+    pub(crate) fn next_paging(&mut self) -> Option<ChannelName> {
+        let lane = self.0.iter_mut().find(|lane| lane.paging)?;
+        lane.paging = false;
+        Some(lane.channel.clone())
+    }
+
+    pub(crate) fn is_any_paging(&self) -> bool {
+        self.0.iter().any(|lane| lane.paging)
     }
 
     /// What comes on this channel waits.
@@ -46,7 +67,7 @@ impl Lanes {
     }
 
     pub(crate) fn is_held(&self, channel: &ChannelName) -> bool {
-        self.find(channel).is_some_and(|at| self.0[at].held)
+        self.find(channel).is_some_and(|at| self.0[at].held || self.0[at].paging)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -85,14 +106,14 @@ impl Lanes {
 
     fn lane(&mut self, channel: &ChannelName) -> &mut Lane {
         let at = self.find(channel).unwrap_or_else(|| {
-            self.0.push(Lane { channel: channel.clone(), held: false, waiting: VecDeque::new() });
+            self.0.push(Lane { channel: channel.clone(), held: false, paging: false, waiting: VecDeque::new() });
             self.0.len() - 1
         });
         &mut self.0[at]
     }
 
     fn tidy(&mut self, at: usize) {
-        if self.0[at].waiting.is_empty() && !self.0[at].held {
+        if self.0[at].waiting.is_empty() && !self.0[at].held && !self.0[at].paging {
             self.0.swap_remove(at);
         }
     }

@@ -3,7 +3,7 @@
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
 //! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
-//! asked), over the tables `session`, `edge`, `batch`, `ask`, `lane`, `mailbox`, `moved`.
+//! asked), `many` (what is done in slices), over the tables `session`, `edge`, `batch`, `ask`, `lane`, `mailbox`, `moved`.
 
 mod app;
 mod ask;
@@ -14,6 +14,7 @@ mod deliver;
 mod edge;
 mod lane;
 mod mailbox;
+mod many;
 mod moved;
 mod pull;
 mod question;
@@ -33,6 +34,7 @@ use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::shard::{Now, Timer};
+use crate::slice::Slice;
 use crate::vocabulary::{Push, Reply, ReplyBody};
 use crate::watch::{Counts, Note, Noted};
 use crate::wheel::Wheel;
@@ -47,8 +49,8 @@ use std::collections::VecDeque;
 /// What the front needs of the shard around it.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
-    /// Which input this is.
-    pub(crate) turn: u64,
+    /// What this input may still make of work for many.
+    pub(crate) slice: &'a mut Slice,
     pub(crate) me: ShardId,
     pub(crate) rules: &'a Rules,
     pub(crate) hooks: &'a Hooks,
@@ -84,6 +86,10 @@ pub(crate) struct Front {
     reminders: Reminders,
     /// What the application asked of many sessions, and has been done for some of them.
     works: VecDeque<Work>,
+    judging: Option<many::Judging>,
+    draining: Option<many::Draining>,
+    /// Homes are being told how many subscribe.
+    recounting: bool,
     /// Commands of the application without an answer.
     app_outstanding: usize,
     /// Signals that were shed because a fan-out had too much waiting.
@@ -103,6 +109,9 @@ impl Front {
             pulls: VecDeque::new(),
             reminders: Reminders::default(),
             works: VecDeque::new(),
+            judging: None,
+            draining: None,
+            recounting: false,
             app_outstanding: 0,
             signals_shed: 0,
             full: 0,
@@ -130,6 +139,10 @@ impl Front {
     /// Called about once a second.
     pub(crate) fn tidy(&mut self, now: Now) {
         self.sessions.moved.tidy(now.mono_ms);
+    }
+
+    pub(crate) fn fanout_waiting_bytes(&self) -> usize {
+        self.edges.waiting_bytes()
     }
 
     pub(crate) fn edge_count(&self) -> usize {
@@ -281,25 +294,28 @@ impl Front {
             None => None,
         };
         self.reply(cx, conn, reply, body);
-        if let Some(session) = self.sessions.get(at) {
-            let (outstanding, conn) = (session.outstanding, session.conn);
-            self.hold_or_resume(cx, conn, outstanding);
-        }
+        self.hold_session(cx, at);
+    }
+
+    /// Holds or resumes the connection of a session, as is due.
+    pub(super) fn hold_session(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let (outstanding, conn) = (session.load(), session.conn);
+        self.hold_or_resume(cx, conn, outstanding);
     }
 
     /// A command of this session waits for an answer.
     fn begin(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         session.outstanding += 1;
-        let (outstanding, conn) = (session.outstanding, session.conn);
-        self.hold_or_resume(cx, conn, outstanding);
+        self.hold_session(cx, at);
     }
 
     /// The same, for whatever the connection has outstanding now.
     fn hold_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let outstanding = match (conn.session, conn.adopting) {
-            (Some(index), _) => self.sessions.slab[index as usize].outstanding,
+            (Some(index), _) => self.sessions.slab[index as usize].load(),
             (None, Some(token)) => self.asks.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32),
             (None, None) => 0,
         };

@@ -3,7 +3,7 @@
 use super::ask::Ask;
 use super::batch;
 use super::edge::Behind;
-use super::session::SessionRef;
+use super::session::{SessionRef, Sub};
 use super::{Cx, Front};
 use crate::disconnect::Disconnect;
 use crate::error::Error;
@@ -33,7 +33,7 @@ impl Front {
         }
         let Some(conn) = self.conn(id) else { return };
         let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
-        let outstanding = self.sessions.slab[index as usize].outstanding;
+        let outstanding = self.sessions.slab[index as usize].load();
         self.hold_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
@@ -66,7 +66,7 @@ impl Front {
         let Some(conn) = self.conn(id) else { return };
         let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
         let at = self.sessions.reference(index);
-        let outstanding = self.sessions.slab[index as usize].outstanding;
+        let outstanding = self.sessions.slab[index as usize].load();
         self.hold_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
@@ -81,24 +81,26 @@ impl Front {
         }
     }
 
-    /// What a session with room takes up again: signals that waited, presence that it missed, and the next page.
+    /// What a session with room takes up again: signals that waited, and the next page or whole presence that it missed.
     pub(super) fn catch_up(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         if session.full {
             return;
         }
-        let mut stale = Vec::new();
-        for sub in session.subs.iter_mut().filter(|sub| sub.presence_stale && sub.gathered.is_none()) {
-            sub.presence_stale = false;
-            stale.push((sub.id, sub.edge));
-        }
-        for (sub, edge) in stale {
-            let channel = self.edges.edges[edge as usize].name.clone();
-            let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
-            self.tell_home(cx, &channel, ToHome::Presence { token });
-        }
         self.send_mailbox(cx, at);
+        self.ask_next_page(cx, at);
         self.pull_next(cx, at);
+    }
+
+    /// Lets a command go on that waits for room for its page. The next one waits until the shell could say that this filled the
+    /// outbox.
+    fn ask_next_page(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at).filter(|session| session.pages == 0) else { return };
+        let Some(channel) = session.extra.as_mut().and_then(|extra| extra.lanes.next_paging()) else { return };
+        self.drain_lane(cx, at, &channel);
+        if self.sessions.get(at).is_some_and(|session| session.pages == 0 && session.is_paging()) {
+            self.pull_later(at);
+        }
     }
 
     pub(super) fn presence_whole(
@@ -110,6 +112,10 @@ impl Front {
         snapshot: PresenceSnapshot,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
+        if session.pulling != Some(sub) {
+            return;
+        }
+        session.pulling = None;
         let Some(slot) = session.sub_of_id(sub) else { return };
         if session.full {
             session.subs[slot].presence_stale = true;
@@ -117,28 +123,45 @@ impl Front {
             let push = Push::PresenceSnapshot { channel, snapshot: Arc::new(snapshot) };
             cx.effects.push_one(push, session.wire, conn);
         }
+        self.pull_later(at);
     }
 
-    /// Asks for the next page of a session's subscriptions that are behind; one page at a time.
+    /// Asks for what a session's subscriptions have missed, one page or whole presence at a time. They have it in turn, and
+    /// pages and presence alternate, so that a channel in which much happens does not keep the others from catching up.
     pub(super) fn pull_next(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         if session.full || session.pulling.is_some() {
             return;
         }
-        let (client, wire) = (session.client, session.wire);
+        let (client, wire, (last, was_page)) = (session.client, session.wire, session.pulled);
         let edges = &mut self.edges.edges;
-        let next = session.subs.iter().filter(|sub| sub.gathered.is_none()).find_map(|sub| {
-            let edge = &mut edges[sub.edge as usize];
-            let member = *edge.member(sub.variant(wire), sub.member?);
-            // What it asked to recover is recovered whole: it had not been slow when it missed that.
-            let recovers = member.epoch == sub.recover_to.epoch && member.at < sub.recover_to.offset;
-            let latest = sub.passes_over && !recovers;
-            let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
-            let from = Position { epoch: member.epoch, offset: member.at };
-            member.behind.then(|| (sub.id, edge.name.clone(), from, puller))
-        });
-        let Some((sub, channel, from, puller)) = next else { return };
-        session.pulling = Some(sub);
+        let after_last = |sub: &Sub| sub.id.wrapping_sub(last).wrapping_sub(1);
+        let told = |sub: &&mut Sub| sub.gathered.is_none();
+        let is_behind = |sub: &&mut Sub| {
+            sub.member.is_some_and(|place| edges[sub.edge as usize].member(sub.variant(wire), place).behind)
+        };
+        let behind = session.subs.iter_mut().filter(told).filter(is_behind).min_by_key(|sub| after_last(sub));
+        let behind = behind.map(|sub| sub.id);
+        let stale = session.subs.iter_mut().filter(told).filter(|sub| sub.presence_stale);
+        let stale = stale.min_by_key(|sub| after_last(sub)).filter(|_| was_page || behind.is_none());
+        if let Some(sub) = stale {
+            sub.presence_stale = false;
+            let (sub, channel) = (sub.id, edges[sub.edge as usize].name.clone());
+            (session.pulling, session.pulled) = (Some(sub), (sub, false));
+            let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
+            return self.tell_home(cx, &channel, ToHome::Presence { token });
+        }
+        let Some(sub) = behind.and_then(|id| session.subs.iter().find(|sub| sub.id == id)) else { return };
+        let (sub, edge) = (sub, &mut edges[sub.edge as usize]);
+        let Some(place) = sub.member else { return };
+        let member = *edge.member(sub.variant(wire), place);
+        // What it asked to recover is recovered whole: it had not been slow when it missed that.
+        let recovers = member.epoch == sub.recover_to.epoch && member.at < sub.recover_to.offset;
+        let latest = sub.passes_over && !recovers;
+        let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
+        let from = Position { epoch: member.epoch, offset: member.at };
+        let (sub, channel) = (sub.id, edge.name.clone());
+        (session.pulling, session.pulled) = (Some(sub), (sub, true));
         self.counts.pulls += 1;
         let token = self.asks.insert(Ask::Pull { session: at, sub });
         self.tell_home(cx, &channel, ToHome::Pull { token, at: from, puller });

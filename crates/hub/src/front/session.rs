@@ -5,7 +5,7 @@
 //! a new life begins with each connection, and an answer for another life is dropped.
 
 use super::ask::Hooked;
-use super::edge::{Audit, TurnRoom, Variant};
+use super::edge::{Audit, Variant};
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
@@ -97,10 +97,12 @@ pub(crate) struct Session {
     pub(crate) outstanding: u32,
     /// The outbox is over its mark.
     pub(crate) full: bool,
-    /// The subscription whose page is on its way: one at a time, so that catching up costs one page.
+    /// The subscription whose page, or whole presence, is on its way: one at a time, so that catching up costs one of them.
     pub(crate) pulling: Option<u32>,
-    /// Pages of its subscriptions in this turn.
-    pub(crate) room: TurnRoom,
+    /// The subscription that had the last of them, and whether that was a page: the next one is another's where there is one.
+    pub(crate) pulled: (u32, bool),
+    /// Commands whose answers are pages or snapshots, and on their way. At most one where the connection is held in time.
+    pub(crate) pages: u32,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
@@ -197,6 +199,17 @@ impl Sub {
 }
 
 impl Session {
+    /// Its outstanding commands as a measure of when it is not read. While a page is on its way as an answer no other may be
+    /// asked for: answers of other shards come however much waits by then.
+    pub(crate) fn load(&self) -> u32 {
+        if self.pages > 0 { u32::MAX } else { self.outstanding }
+    }
+
+    /// A command waits until there is room for its page.
+    pub(crate) fn is_paging(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.lanes.is_any_paging())
+    }
+
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_with(Box::default)
     }
@@ -351,7 +364,8 @@ impl Sessions {
             outstanding: 0,
             full: false,
             pulling: None,
-            room: TurnRoom::default(),
+            pulled: (0, false),
+            pages: 0,
             extra: None,
         }) as u32;
         self.by_client.insert(client, index);

@@ -9,7 +9,11 @@ impl Front {
     pub(crate) fn is_settled(&self) -> bool {
         let adopting = |conn: &super::Conn| conn.open && conn.adopting.is_some();
         !self.has_more()
-            && self.sessions.slab.iter().all(|(_, session)| session.outstanding == 0)
+            && self
+                .sessions
+                .slab
+                .iter()
+                .all(|(_, session)| session.outstanding == 0 || session.full && session.is_paging())
             && !self.conns.iter().any(adopting)
             && self.edges.edges.iter().all(|(_, edge)| {
                 let mut members = edge.groups.iter().flat_map(|group| &group.members).peekable();

@@ -4,7 +4,7 @@
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::app::ended_by_app;
-use super::ask::{Ask, Hooked, ReplyTo};
+use super::ask::{Ask, Asks, Hooked, ReplyTo};
 use super::batch;
 use super::edge::Member;
 use super::lane::Waiting;
@@ -19,6 +19,7 @@ use crate::peer::{Entered, Start, ToHome, Want};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::shard::Timer;
+use crate::slice::Slice;
 use crate::vocabulary::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
 use std::sync::Arc;
@@ -249,7 +250,12 @@ impl Front {
         let Some(session) = self.sessions.get(at) else { return };
         // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
-        if bytes > 0 && (session.full || !session.room.take(cx.turn, bytes, cx.limits.page_bytes_max)) {
+        let has_room = |asks: &mut Asks, slice: &mut Slice| match &reply {
+            // Those of several are told together: one page of them all.
+            ReplyTo::Gathered { gather, .. } => asks.take_bytes(*gather, bytes, cx.limits.page_bytes_max),
+            _ => slice.take_bytes(bytes),
+        };
+        if bytes > 0 && (session.full || !has_room(&mut self.asks, cx.slice)) {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
@@ -396,6 +402,7 @@ impl Front {
 
     /// Takes a subscription off its session and edge. True where the session had entered the channel.
     pub(super) fn take_sub(&mut self, cx: &mut Cx<'_>, session: u32, slot: usize) -> bool {
+        cx.slice.spend(1);
         let entry = &mut self.sessions.slab[session as usize];
         let wire = entry.wire;
         let sub = entry.subs.swap_remove(slot);
@@ -434,24 +441,10 @@ impl Front {
             return;
         }
         edge.recounted = true;
-        if self.edges.recounts.is_empty() {
+        if self.edges.recounts.is_empty() && !self.recounting {
             cx.wheel.add(cx.now.mono_ms, Timer::Members); // at the wheel's next tick
         }
-        self.edges.recounts.push((index, edge.life));
-    }
-
-    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects the last.
-    pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
-        for (index, life) in std::mem::take(&mut self.edges.recounts) {
-            let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) else {
-                continue;
-            };
-            edge.recounted = false;
-            let (members, name) = (edge.count(), edge.name.clone());
-            if std::mem::replace(&mut edge.told, members) != members && !planted(Planted::MembersUntold) {
-                self.tell_home(cx, &name, ToHome::Members(members));
-            }
-        }
+        self.edges.recounts.push_back((index, edge.life));
     }
 
     /// Starts the clock of an edge that nobody uses.
@@ -473,27 +466,8 @@ impl Front {
         }
     }
 
-    /// The rules have changed: subscriptions that would be refused now are ended.
-    pub(crate) fn rejudge(&mut self, cx: &mut Cx<'_>) {
-        let before = self.sessions.subscriptions;
-        let sessions: Vec<u32> = self.sessions.slab.iter().map(|(index, _)| index as u32).collect();
-        for index in sessions {
-            let at = self.sessions.reference(index);
-            let mut slot = 0;
-            while let Some(sub) = self.sessions.slab[index as usize].subs.get(slot) {
-                // One that is not answered yet is judged again with its answer.
-                if !sub.is_told() || !self.judge_again(cx, at, slot) {
-                    slot += 1;
-                }
-            }
-            self.judge_presence(cx, at);
-        }
-        let ended = before - self.sessions.subscriptions;
-        self.note(cx, None, Noted::Reloaded { rules: cx.rules.iter().len(), ended });
-    }
-
     /// Ends the presence of a session where it may not enter any more, also while it is away.
-    fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+    pub(super) fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         let user = session.user().cloned();
         let may_enter = |channel: &ChannelName| may_enter(cx, channel, user.as_ref());
@@ -531,18 +505,6 @@ impl Front {
                 self.end_subscription(cx, at, slot, error);
                 true
             }
-        }
-    }
-
-    /// Every connection is told that the server stops, and when to come back.
-    pub(crate) fn tell_all(&mut self, cx: &mut Cx<'_>, mut push: impl FnMut(&mut Cx<'_>) -> Push) {
-        for (index, conn) in self.conns.iter().enumerate().filter(|(_, c)| c.open) {
-            let id = crate::ids::ConnId { index: index as u32, generation: conn.generation };
-            let wire = conn.wire;
-            let push = push(cx);
-            let start = cx.effects.mark();
-            cx.effects.recipient(id);
-            cx.effects.push_from(start, push, wire);
         }
     }
 }

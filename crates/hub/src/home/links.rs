@@ -9,7 +9,7 @@ pub(super) struct Links(Vec<Link>);
 #[derive(Debug, Default)]
 struct Link {
     bytes: usize,
-    /// Homes (index, life) whose edge on that shard is behind, first come first served.
+    /// Homes (index, life) whose edge on that shard was behind when they came here, first come first served.
     waiting: VecDeque<(u32, u32)>,
 }
 
@@ -40,7 +40,7 @@ impl Links {
         self.0[usize::from(shard.0)].waiting.pop_front()
     }
 
-    pub(super) fn forget(&mut self, shard: ShardId, home: u32, life: u32) {
-        self.0[usize::from(shard.0)].waiting.retain(|&waits| waits != (home, life));
+    pub(super) fn is_any_waiting(&self, shard: ShardId) -> bool {
+        !self.0[usize::from(shard.0)].waiting.is_empty()
     }
 }

@@ -21,6 +21,7 @@ use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::shard::{Now, Timer};
+use crate::slice::Slice;
 use crate::store::{Answer, Entry, Op, Page, Rest, Store};
 use crate::vocabulary::{Publication, start_of};
 use crate::watch::HomeCounts;
@@ -38,6 +39,8 @@ use std::sync::Arc;
 /// What a home needs of the shard around it.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
+    /// What this input may still make of work for many.
+    pub(crate) slice: &'a mut Slice,
     pub(crate) rules: &'a Rules,
     pub(crate) limits: &'a Limits,
     pub(crate) store: &'a mut dyn Store,
@@ -62,6 +65,10 @@ pub(crate) struct Homes {
     left: Left,
     /// Tells one life of a slab place from the next in timers.
     next_life: u32,
+    /// The next home that follows the new rules, while a reload is under way.
+    reloading: Option<usize>,
+    /// Shards whose links have room, and that are still being told so.
+    nudging: VecDeque<ShardId>,
     pub(crate) counts: HomeCounts,
 }
 
@@ -130,6 +137,8 @@ impl Homes {
             // A shard alone hears all that is said of a session in its order.
             left: Left::new(hash, if shards > 1 { limits.presence_left_max } else { 0 }),
             next_life: 0,
+            reloading: None,
+            nudging: VecDeque::new(),
             counts: HomeCounts::default(),
         }
     }
@@ -190,14 +199,44 @@ impl Homes {
         index
     }
 
-    /// The rules have changed: what is kept follows.
+    /// The rules have changed: what is kept follows, in slices. A second reload begins anew.
     pub(crate) fn reload(&mut self, cx: &mut Cx<'_>) {
-        let all: Vec<u32> = self.homes.iter().map(|(index, _)| index as u32).collect();
-        for index in all {
-            let home = &mut self.homes[index as usize];
-            home.retain = cx.rules.of(&home.name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
-            self.presence_reloaded(cx, index);
+        self.reloading = Some(0);
+        self.reload_on(cx);
+    }
+
+    fn reload_on(&mut self, cx: &mut Cx<'_>) {
+        let Some(mut next) = self.reloading.take() else { return };
+        while next < self.homes.capacity() {
+            if cx.slice.is_spent() && !planted(Planted::ReloadAtOnce) {
+                self.reloading = Some(next);
+                return;
+            }
+            cx.slice.spend(1);
+            if let Some(home) = self.homes.get_mut(next) {
+                let retain = cx.rules.of(&home.name).map(|rule| rule.history);
+                home.retain = retain.unwrap_or(Retain { count: 0, bytes: 0, ttl_ms: 0 });
+                self.presence_reloaded(cx, next as u32);
+            }
+            next += 1;
         }
+    }
+
+    /// True where something waits for its next slice.
+    pub(crate) fn has_more(&self) -> bool {
+        self.reloading.is_some() || !self.nudging.is_empty() || !self.later.is_empty()
+    }
+
+    /// Goes on with what was interrupted.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
+        let share = cx.slice.share(1 + usize::from(self.reloading.is_some()));
+        cx.slice.begin(share);
+        self.reload_on(cx);
+        cx.slice.begin(share);
+        if let Some(shard) = self.nudging.pop_front() {
+            self.nudge(cx, shard);
+        }
+        self.go_on_later(cx);
     }
 
     fn take_in(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
@@ -211,9 +250,6 @@ impl Homes {
             }
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
-                if home.interests.iter().all(|i| i.shard != from) {
-                    self.links.forget(from, index, home.life);
-                }
                 self.linger(cx, index);
             }
             ToHome::Publish { token, entry } => self.append(cx, index, from, token, entry),
@@ -519,8 +555,21 @@ impl Homes {
     /// A shard has taken in so many bytes: those who waited for room are told to pull.
     pub(crate) fn acknowledged(&mut self, cx: &mut Cx<'_>, from: ShardId, bytes: usize) {
         self.links.acknowledged(from, bytes);
+        self.nudge(cx, from);
+    }
+
+    /// Tells the channels of a shard whose link has room to pull, as far as the slice goes. One that has no interest any more,
+    /// or waits twice, is passed over.
+    fn nudge(&mut self, cx: &mut Cx<'_>, from: ShardId) {
         while self.links.has_room(from, cx.limits.link_bytes_max) {
+            if cx.slice.is_spent() && self.links.is_any_waiting(from) {
+                if !self.nudging.contains(&from) {
+                    self.nudging.push_back(from);
+                }
+                return;
+            }
             let Some((index, life)) = self.links.next_waiting(from) else { break };
+            cx.slice.spend(1);
             let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { continue };
             let behind = home.interests.iter().any(|i| i.shard == from && i.behind);
             if behind && !planted(Planted::NudgeForgotten) {

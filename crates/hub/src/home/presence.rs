@@ -113,22 +113,13 @@ impl Homes {
         self.presence_changed(cx, index, PresenceKind::Update, entry);
     }
 
-    /// The rules have changed. Where presence is switched off nobody is present any more, and whoever listens is told so.
+    /// The rules have changed. Where presence is switched off each shard ends that of its sessions as it judges them, so that
+    /// a session and its home never differ, however soon the rules change again.
     pub(super) fn presence_reloaded(&mut self, cx: &mut Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         let (mode, life) = (home.mode(cx), home.life);
         let Some(presence) = &mut home.presence else { return };
-        if mode == PresenceMode::Off {
-            if presence.is_empty() {
-                return;
-            }
-            presence.entries.clear();
-            presence.bytes = 0;
-            presence.seq += 1;
-            let snapshot = Arc::new(home.snapshot(cx));
-            self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
-            self.linger(cx, index);
-        } else if presence.counting == (mode == PresenceMode::Full) && !presence.count_due {
+        if mode != PresenceMode::Off && presence.counting == (mode == PresenceMode::Full) && !presence.count_due {
             // From names to numbers, or back.
             (presence.counting, presence.count_due) = (true, true);
             cx.wheel.add(cx.now.mono_ms + COUNT_MS, Timer::PresenceCount { home: index, life });
@@ -162,6 +153,14 @@ impl Homes {
         let mode = home.mode(cx);
         let (life, channel) = (home.life, home.name.clone());
         let Some(presence) = &mut home.presence else { return };
+        if mode == PresenceMode::Off {
+            // Switched off: the last one who leaves makes it empty, and nobody is told of the others.
+            if presence.is_empty() {
+                let snapshot = Arc::new(home.snapshot(cx));
+                self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
+            }
+            return;
+        }
         let names = mode == PresenceMode::Full && presence.is_told_by_names(cx.limits);
         if names && !presence.counting {
             let still_there = kind == PresenceKind::Leave && presence.has(entry.person());
@@ -182,6 +181,9 @@ impl Homes {
         let mode = home.mode(cx);
         let Some(presence) = &mut home.presence else { return };
         presence.count_due = false;
+        if mode == PresenceMode::Off {
+            return;
+        }
         let (count, seq) = (presence.entries.len() as u64, presence.seq);
         if mode == PresenceMode::Full && presence.is_told_by_names(cx.limits) {
             presence.counting = false;

@@ -229,7 +229,7 @@ impl Homes {
     }
 
     /// Goes on with one thing that was interrupted.
-    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn go_on_later(&mut self, cx: &mut Cx<'_>) {
         match self.later.pop_front() {
             Some(Later::Scan { home: index, life, what }) => {
                 let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
@@ -239,10 +239,6 @@ impl Homes {
             Some(Later::Waiting { home, life }) => self.take_waiting(cx, home, life),
             None => {}
         }
-    }
-
-    pub(crate) fn has_more(&self) -> bool {
-        !self.later.is_empty()
     }
 
     /// The first page after a subscriber's place has been read.

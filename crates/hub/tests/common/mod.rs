@@ -65,6 +65,8 @@ pub struct Net {
     pub notes: Vec<Note>,
     /// What the application was answered, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
+    /// The most that one input has led to: effects, and receivers of pushes.
+    pub most: usize,
     next_token: u64,
 }
 
@@ -161,6 +163,7 @@ impl Net {
             notices: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
+            most: 0,
             next_token: 0,
             limits,
         }
@@ -406,7 +409,7 @@ impl Net {
         !self.peers[peer].outbox.is_empty()
     }
 
-    fn drain(&mut self, peer: usize) -> bool {
+    pub fn drain(&mut self, peer: usize) -> bool {
         let outbox_max = self.limits.outbox_bytes_max;
         let Peer { shard, conn, ref mut outbox, .. } = self.peers[peer];
         let bytes = outbox.bytes();
@@ -424,6 +427,11 @@ impl Net {
             effects.clear();
             self.shards[shard].handle(self.now, input, &mut effects);
             let mut list = effects.take_list();
+            let receivers = |effect: &Effect| match effect {
+                Effect::Push { to, .. } => effects.recipients(*to).len(),
+                _ => 1,
+            };
+            self.most = self.most.max(list.iter().map(receivers).sum());
             for effect in list.drain(..) {
                 self.effect(shard, effect, &effects, &mut inputs);
             }
@@ -443,12 +451,20 @@ impl Net {
                         Push::Messages { publications, .. } => {
                             publications.iter().map(|p| p.data.bytes().len() + 60).sum()
                         }
+                        Push::PresenceSnapshot { snapshot, .. } => 60 + snapshot.cost(),
                         _ => 60,
                     };
                     self.tell(conn, Told::Push(push.clone()), bytes, inputs);
                 }
             }
-            Effect::Reply { conn, reply } => self.tell(conn, Told::Reply(reply), 100, inputs),
+            Effect::Reply { conn, reply } => {
+                let bytes = match &reply.body {
+                    ReplyBody::History(history) => history.publications.iter().map(|p| p.cost()).sum(),
+                    ReplyBody::Presence { snapshot, .. } => snapshot.cost(),
+                    _ => 0,
+                };
+                self.tell(conn, Told::Reply(reply), 100 + bytes, inputs);
+            }
             Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),

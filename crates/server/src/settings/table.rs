@@ -123,9 +123,14 @@ settings! {
         "Bytes on the way from one shard to another before the receiver pulls instead.";
     "limits.fanout_waiting_max":
         Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_waiting_max) },
-        "Publications of one channel that wait for a fan-out in progress before they are pulled instead.";
+        "What one channel has waiting for a fan-out in progress, on each shard: beyond it publications are pulled instead, signals are \
+         shed, and presence is told as a whole later.";
+    "limits.fanout_waiting_bytes_max":
+        Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.fanout_waiting_bytes_max },
+        "The bytes of that.";
     "limits.fanout_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
-        "Receivers of one fan-out before the next channel has its turn.";
+        "Steps of work for many before others have their turn: receivers of one fan-out, subscriptions that a reload judges, \
+         connections that a drain tells, timers that fall due together.";
     "limits.moved_bytes_max": Kind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
         "What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first.";
     "limits.signals_waiting_max":
