@@ -100,7 +100,13 @@ fn raise_file_limit() {
     let before = limit.current;
     limit.current = limit.maximum;
     let files = match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => limit.maximum,
+        Ok(()) => {
+            if limit.maximum != before {
+                let shown = |files: Option<u64>| files.map_or("unlimited".to_owned(), |files| files.to_string());
+                tracing::debug!(from = shown(before), to = shown(limit.maximum), "the limit of open files was raised");
+            }
+            limit.maximum
+        }
         Err(error) => {
             tracing::warn!(%error, "the limit of open files could not be raised");
             before

@@ -29,6 +29,12 @@ pub struct Config {
     /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a connection; later
     /// ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).
     pub head_bytes_max: usize,
+    /// Connections of all kinds at once. One more is told to come back (a WebSocket is closed by 4004), pages are refused by 503, and
+    /// probes and the HTTP API go on. Default 0: what the limit of open files allows, with a part kept for those.
+    pub connections_max: usize,
+    /// Those from one address, of IPv6 from one /64. Unix sockets are not counted. Default 0, no limit: behind a proxy all
+    /// clients have one address, behind a NAT many.
+    pub connections_per_address_max: usize,
     /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by `Keep-Alive: timeout=…`.
     /// Longer than the 60 s of usual balancers, so that it is they who close. Default 75 s.
     pub http_idle_timeout: Duration,
@@ -66,6 +72,8 @@ impl Default for Config {
             hosts: Hosts::default(),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
+            connections_max: 0,
+            connections_per_address_max: 0,
             http_idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(60),
             pages_outstanding_max: 16_384,

@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
 /// The least that hyper takes as the bound of its buffer, and of the head of a later request with it.
@@ -56,11 +57,20 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     };
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
+    web.speaks(is_http2);
     let pace = Pace::new(times, is_http2);
+    // Over a limit: one answer, and an end.
+    let over = socket.over();
+    let asked_once = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         let asked = Asked::of(request.headers());
         let answering = pace.begin(!request.body().is_end_stream());
-        web.counted(request.version(), asked, answering, answer(shell.clone(), routes.clone(), request))
+        if over.is_some() {
+            asked_once.notify_one();
+        }
+        let version = request.version();
+        let answer = answer(shell.clone(), routes.clone(), request, over.clone());
+        web.counted(version, asked, answering, over.is_some(), answer)
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
     let served = if is_http2 {
@@ -73,6 +83,10 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
             biased; // what has come is read first
             served = serving.as_mut() => served,
             () = web.ending() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+            () = asked_once.notified() => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
@@ -92,14 +106,26 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.serve_connection(io, service).with_upgrades().await
     };
     if let Err(error) = served {
+        // What hyper refuses by itself: a later head that is none, or too long.
+        if error.is_parse() {
+            routes.watch.requests.answered(400);
+        }
         tracing::debug!(error = error.to_string(), "an HTTP connection ended early");
     }
 }
 
-async fn answer(shell: Shared, routes: Routes, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    shell: Shared,
+    routes: Routes,
+    mut request: Request<Incoming>,
+    over: Option<String>,
+) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
     if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
-        return Ok(routes.respond(request).await);
+        return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {
+            Some(why) => request::identified(&routes.watch, request, async |_| overloaded(&why)).await,
+            None => routes.respond(request).await,
+        });
     }
     let headers: Vec<_> = pairs(request.headers()).collect();
     let upgrade = UpgradeRequest {
@@ -127,7 +153,23 @@ pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> 
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
+/// After so many seconds who is over a limit may come back.
+const RETRY_AFTER: &str = "5";
+
+/// The answer to a page's request on a connection over a limit.
+fn overloaded(why: &str) -> Response<Body> {
+    let mut response = told(StatusCode::SERVICE_UNAVAILABLE, format!("{why}; come back later\n"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+    response
+}
+
 impl Routes {
+    /// True for what is served over the limits of connections too: probes, figures and the application's API.
+    fn is_vital(&self, path: &str) -> bool {
+        let probed = path.strip_suffix('/').unwrap_or(path);
+        matches!(probed, "/healthz" | "/readyz" | "/metrics") || self.is_api(path)
+    }
+
     /// True for what the HTTP API answers, upgrades or not.
     pub(crate) fn is_api(&self, path: &str) -> bool {
         self.api.at(path).is_some()

@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod api;
 mod authority;
 mod chat;

@@ -1,5 +1,6 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
+use crate::admission::Connections;
 use crate::api::{Api, ApiKey, CurrentApi};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -345,7 +346,7 @@ impl Fanfare {
             AdminOn::MainPort | AdminOn::Off => None,
         };
         let names = self.protocols.iter().map(|(_, protocol)| protocol.name()).collect();
-        let watch = Watch::new(self.handle.controls(), names);
+        let watch = Watch::new(self.handle.controls(), names, Connections::new(&self.config));
         let own = match &self.config.admin {
             AdminOn::MainPort => admin::router(watch.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
@@ -432,8 +433,11 @@ impl Fanfare {
             let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
-        let admin =
-            admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config))).transpose()?;
+        let admin = admin
+            .map(|bound| {
+                bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config), watch.admin_open.clone())
+            })
+            .transpose()?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
         Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))

@@ -132,13 +132,13 @@ type Bridge = (TokioIo<Upgraded>, UnixStream);
 /// Takes the socket, and what was read of it, out of an upgraded connection.
 fn loosen(upgraded: Upgraded) -> io::Result<(LooseSocket, Vec<u8>, Option<Bridge>)> {
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => return Ok((Socket::Tcp(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
+        Ok(parts) => return Ok((Socket::from(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
         Err(upgraded) => upgraded,
     };
     let upgraded = match auto::upgrade::downcast::<TokioIo<UnixStream>>(upgraded) {
-        Ok(parts) => return Ok((Socket::Unix(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
+        Ok(parts) => return Ok((Socket::from(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
         Err(upgraded) => upgraded,
     };
     let (near, far) = UnixStream::pair()?;
-    Ok((Socket::Unix(far).loosen()?, Vec::new(), Some((TokioIo::new(upgraded), near))))
+    Ok((Socket::from(far).loosen()?, Vec::new(), Some((TokioIo::new(upgraded), near))))
 }

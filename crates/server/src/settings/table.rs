@@ -101,6 +101,14 @@ settings! {
     "admin.listen": Kind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
 
+    "limits.connections_max":
+        Kind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
+        "Connections of all kinds at once; 0 for what the limit of open files allows, with an eighth of it (16 to 1,024) kept. One more \
+         WebSocket is told to come back (close code 4004), one more page is refused by 503; /healthz and the HTTP API go on.";
+    "limits.connections_per_address_max":
+        Kind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
+        "Those from one peer address, of IPv6 from one /64; 0 for no limit. Unix sockets are not counted. Behind a proxy all clients have \
+         one address, behind a NAT many: set it where clients connect directly.";
     "limits.message_bytes_max": Kind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "One command's payload, and so one publication's. A larger one is refused as `too_large`.";
     "limits.outbox_bytes_max": Kind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },

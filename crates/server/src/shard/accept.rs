@@ -6,6 +6,7 @@
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, LooseSocket, Shared, Shell, Socket, Web};
+use crate::admission::Reason;
 use crate::api::CurrentApi;
 use crate::gate::{Asked, Gate, Target, has_body};
 use crate::hosts::Via;
@@ -17,9 +18,11 @@ use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
 use ::http::{Uri, Version};
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::WireId;
-use fanfare_wire::websocket::{Accepted, Decoder, HeadProgress, Limits, Refusal, Role, accept, is_upgrade};
+use fanfare_hub::{Disconnect, Push, WireId};
+use fanfare_wire::websocket::{self, Accepted, Decoder, HeadProgress, Limits, Refusal, Role, accept, is_upgrade};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +32,8 @@ use tokio::net::{TcpListener, UnixListener};
 const HEADERS_MAX: usize = 100;
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Who is over a limit is told to come back after the first of these times, in ms, and a random part of the second.
+const TURNED_AWAY_MS: (u64, u64) = (1_000, 9_000);
 /// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 256 << 10;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
@@ -173,10 +178,13 @@ impl Accepting {
         }
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
+    async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
         Ok(match self {
-            Accepting::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
-            Accepting::Unix(_, listener) => Socket::Unix(listener.accept().await?.0),
+            Accepting::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                (socket.into(), Some(peer.ip()))
+            }
+            Accepting::Unix(_, listener) => (listener.accept().await?.0.into(), None),
         })
     }
 }
@@ -188,12 +196,14 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let routes = Routes { via: listener.via(), ..routes };
     loop {
         match listener.accept().await {
-            Ok(socket) => {
+            Ok((socket, peer)) => {
+                let Some(admitted) = routes.watch.connections.admit(peer) else { continue };
                 let web = Web::accepted(&shell);
-                tokio::task::spawn_local(begin(shell.clone(), socket, routes.clone(), web));
+                tokio::task::spawn_local(begin(shell.clone(), socket.admitted(admitted), routes.clone(), web));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
+                routes.watch.connections.refuse(Reason::AcceptFailed);
                 logs::limited!(Accept, WARN, %error, "cannot accept a connection; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -231,6 +241,13 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
         Head::Upgraded(wire, rest) => adopt(&shell, socket, wire, rest),
         Head::Http(read) => {
             tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes, web));
+        }
+        // One that has an id was counted where it was judged.
+        Head::Refused(refused) if refused.id.is_none() => {
+            let id = RequestId::new();
+            routes.watch.requests.answered(refused.status);
+            tracing::debug!(request_id = %id, status = refused.status, why = refused.reason, "a request was refused unread");
+            Box::pin(refuse(&shell, socket, Refused { id: Some(id), ..refused })).await
         }
         Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
     }
@@ -342,6 +359,10 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
 /// Makes a socket that has been upgraded a connection of this shard.
 pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>) {
     let _fatal = Fatal;
+    if socket.is_over() {
+        tokio::task::spawn_local(turn_away(shared.clone(), socket, wire));
+        return;
+    }
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();
@@ -364,9 +385,12 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
 }
 
 /// Makes a socket that another server upgraded a connection of this shard.
-pub(super) fn adopt_loose(shared: &Shared, socket: LooseSocket, wire: WireId, rest: Vec<u8>) {
+pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, socket: LooseSocket, wire: WireId, rest: Vec<u8>) {
     match socket.settle() {
         Ok(socket) => {
+            // Whose address it is only the other server knows.
+            let Some(admitted) = watch.connections.admit(None) else { return };
+            let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();
             adopt(shared, socket, wire, rest);
@@ -376,11 +400,41 @@ pub(super) fn adopt_loose(shared: &Shared, socket: LooseSocket, wire: WireId, re
 }
 
 /// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
-async fn refuse(shell: &Shared, mut socket: Socket, refused: Refused) {
-    let timeout = shell.borrow().config.close_timeout;
+async fn refuse(shell: &Shared, socket: Socket, refused: Refused) {
     let answer = refused.response();
+    last_words(shell, socket, answer.as_bytes()).await;
+}
+
+/// Tells a WebSocket over a limit to come back, in its protocol's words where it has any, and by the close code. Its protocol and
+/// the hub hear nothing of it.
+async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
+    let _fatal = Fatal;
+    let mut bytes = Vec::new();
+    {
+        let mut shell = shared.borrow_mut();
+        let now = shell.now();
+        let reason = Disconnect::Overloaded;
+        let push = Push::Disconnect {
+            reason,
+            delay_ms: TURNED_AWAY_MS.0 + RandomState::new().hash_one(()) % TURNED_AWAY_MS.1,
+        };
+        let mut said = Vec::new();
+        let encoded = shell.protocols[usize::from(wire.0)].encode_push(&push, now, &mut said);
+        if let Ok(Some(opcode)) = super::opcode(encoded) {
+            websocket::put_frame(&mut bytes, opcode, &said, None);
+        }
+        websocket::put_close(&mut bytes, reason.code(), reason.row().word, None);
+        shell.counters.ended(reason.row().word);
+        logs::limited!(Accept, WARN, why = socket.over(), "a WebSocket was told to come back later");
+    }
+    last_words(&shared, socket, &bytes).await;
+}
+
+/// Writes the last that a peer is to see, and gives it the time to read it.
+async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
+    let timeout = shell.borrow().config.close_timeout;
     let _ = tokio::time::timeout(timeout, async {
-        socket.write_all(answer.as_bytes()).await?;
+        socket.write_all(bytes).await?;
         socket.shutdown().await?;
         let mut forgotten = 0;
         let mut buffer = [0; 1024];

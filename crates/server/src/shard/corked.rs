@@ -192,7 +192,7 @@ mod tests {
             let (shared, mut peers, mut ids) = (shell(), Vec::new(), Vec::new());
             for _ in 0..COUNT {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+                let (_, writer) = Socket::from(near.expect("a listener")).into_split();
                 peers.push(far.expect("a connection").0);
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();

@@ -270,7 +270,7 @@ mod tests {
             let frame = Bytes::from(vec![b'x'; frame_bytes]);
             for _ in 0..count {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+                let (_, writer) = Socket::from(near.expect("a listener")).into_split();
                 peers.push(far.expect("a connection"));
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
@@ -295,7 +295,7 @@ mod tests {
             let (shared, mut peers) = (shell(), Vec::new());
             let open = async || {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-                let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+                let (_, writer) = Socket::from(near.expect("a listener")).into_split();
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
                 (shell.open(now, writer, WireId(0)), far.expect("a connection"))

@@ -210,6 +210,8 @@ impl Shell {
             number: self.figures_told,
             hub: self.hub.stats(),
             open: self.open,
+            accepted: self.counters.accepted,
+            webs: self.webs_open(),
             wires: self.counters.wires.clone(),
             ended: self.counters.ended.clone(),
             ignored: self.counters.ignored.clone(),

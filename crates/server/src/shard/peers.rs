@@ -5,6 +5,7 @@ use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, TURN_WORK, accept
 use crate::listen::Listener;
 use crate::reload::Judging;
 use crate::watch::SignOfLife;
+use crate::watch::Watch;
 use crate::watch::counters::Figures;
 use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
 use std::cell::RefCell;
@@ -151,12 +152,12 @@ pub(crate) fn run(
             .into_iter()
             .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
             .collect();
-        obey(&shell, &mut control).await;
+        obey(&shell, &routes.watch, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
         let parted = tokio::select! {
             parted = drain(&shell, &meeting, alive) => parted,
-            never = answer_meanwhile(&shell, &mut control) => match never {},
+            never = answer_meanwhile(&shell, &routes.watch, &mut control) => match never {},
         };
         let me = shell.borrow().links.me();
         routes.watch.ended(usize::from(me.0), shell.borrow_mut().figures());
@@ -252,7 +253,7 @@ async fn timer(shell: Shared) {
 }
 
 /// Does what the server asks until it asks to drain.
-async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
+async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Control>) {
     let mut pace = Pace::default();
     while let Some(control) = control.recv().await {
         pace.begin(&shell.borrow());
@@ -272,7 +273,7 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
                 let now = shell.now();
                 shell.reload(now, judging);
             }
-            Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, socket, wire, rest),
+            Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, watch, socket, wire, rest),
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();
                 let target_ms = shell.now().mono_ms.saturating_add(ms);
@@ -292,9 +293,9 @@ async fn obey(shell: &Shared, control: &mut UnboundedReceiver<Control>) {
 }
 
 /// Goes on with what the server asks while the shard drains, without end: there may be nobody any more who could ask.
-async fn answer_meanwhile(shell: &Shared, control: &mut UnboundedReceiver<Control>) -> Infallible {
+async fn answer_meanwhile(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Control>) -> Infallible {
     loop {
-        obey(shell, control).await;
+        obey(shell, watch, control).await;
         if control.is_closed() && control.is_empty() {
             std::future::pending::<Infallible>().await;
         }

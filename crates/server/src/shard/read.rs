@@ -273,7 +273,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let address = listener.local_addr().expect("bound");
             let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-            let (_, writer) = Socket::Tcp(near.expect("a listener")).into_split();
+            let (_, writer) = Socket::from(near.expect("a listener")).into_split();
             let (shared, _far) = (shell(), far.expect("a connection"));
             let mut shell = shared.borrow_mut();
             let now = shell.now();

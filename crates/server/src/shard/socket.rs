@@ -1,5 +1,6 @@
 //! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
 
+use crate::admission::Admitted;
 use crate::pace;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
@@ -9,9 +10,15 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-/// A whole socket, before it is a connection.
+/// A whole socket, before it is a connection, with its place among all connections.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub(crate) struct Socket {
+    io: Io,
+    admitted: Option<Admitted>,
+}
+
+#[derive(Debug)]
+enum Io {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -23,9 +30,15 @@ pub(crate) enum LooseSocket {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// The half that a connection's reader has.
+/// The half that a connection's reader has. It is there as long as the connection takes a descriptor.
 #[derive(Debug)]
-pub(super) enum ReadHalf {
+pub(super) struct ReadHalf {
+    io: ReadIo,
+    _admitted: Option<Admitted>,
+}
+
+#[derive(Debug)]
+enum ReadIo {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
 }
@@ -37,45 +50,72 @@ pub(super) enum WriteHalf {
     Unix(unix::OwnedWriteHalf),
 }
 
+impl From<TcpStream> for Socket {
+    fn from(socket: TcpStream) -> Self {
+        Socket { io: Io::Tcp(socket), admitted: None }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(socket: UnixStream) -> Self {
+        Socket { io: Io::Unix(socket), admitted: None }
+    }
+}
+
 impl Socket {
+    /// The same, counted.
+    pub(super) fn admitted(self, admitted: Admitted) -> Self {
+        Socket { admitted: Some(admitted), ..self }
+    }
+
+    /// Why it is only to be told to come back, where it is.
+    pub(crate) fn over(&self) -> Option<String> {
+        self.admitted.as_ref().and_then(Admitted::over)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.admitted.as_ref().is_some_and(Admitted::is_over)
+    }
+
     /// What a listener's sockets inherit, for one that comes from elsewhere.
     pub(super) fn shallow(&self) {
-        if let Socket::Tcp(socket) = self {
+        if let Io::Tcp(socket) = &self.io {
             pace::shallow(SockRef::from(socket));
         }
     }
 
     pub(super) fn set_nodelay(&self) {
-        if let Socket::Tcp(socket) = self {
+        if let Io::Tcp(socket) = &self.io {
             let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
         }
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(socket) => socket.readable().await,
-            Socket::Unix(socket) => socket.readable().await,
+        match &self.io {
+            Io::Tcp(socket) => socket.readable().await,
+            Io::Unix(socket) => socket.readable().await,
         }
     }
 
     pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.try_read(into),
-            Socket::Unix(socket) => socket.try_read(into),
+        match &self.io {
+            Io::Tcp(socket) => socket.try_read(into),
+            Io::Unix(socket) => socket.try_read(into),
         }
     }
 
     pub(super) fn into_split(self) -> (ReadHalf, WriteHalf) {
-        match self {
-            Socket::Tcp(socket) => {
+        let (io, write) = match self.io {
+            Io::Tcp(socket) => {
                 let (read, write) = socket.into_split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+                (ReadIo::Tcp(read), WriteHalf::Tcp(write))
             }
-            Socket::Unix(socket) => {
+            Io::Unix(socket) => {
                 let (read, write) = socket.into_split();
-                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+                (ReadIo::Unix(read), WriteHalf::Unix(write))
             }
-        }
+        };
+        (ReadHalf { io, _admitted: self.admitted }, write)
     }
 
     /// Takes the socket off its runtime.
@@ -83,9 +123,9 @@ impl Socket {
     /// # Errors
     /// The runtime cannot let go of it.
     pub(crate) fn loosen(self) -> io::Result<LooseSocket> {
-        Ok(match self {
-            Socket::Tcp(socket) => LooseSocket::Tcp(socket.into_std()?),
-            Socket::Unix(socket) => LooseSocket::Unix(socket.into_std()?),
+        Ok(match self.io {
+            Io::Tcp(socket) => LooseSocket::Tcp(socket.into_std()?),
+            Io::Unix(socket) => LooseSocket::Unix(socket.into_std()?),
         })
     }
 }
@@ -97,26 +137,26 @@ impl LooseSocket {
     /// The runtime cannot take it.
     pub(super) fn settle(self) -> io::Result<Socket> {
         Ok(match self {
-            LooseSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
-            LooseSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+            LooseSocket::Tcp(socket) => TcpStream::from_std(socket)?.into(),
+            LooseSocket::Unix(socket) => UnixStream::from_std(socket)?.into(),
         })
     }
 }
 
 impl ReadHalf {
     pub(super) fn socket(&self) -> SockRef<'_> {
-        match self {
-            ReadHalf::Tcp(half) => SockRef::from(half.as_ref()),
-            ReadHalf::Unix(half) => SockRef::from(half.as_ref()),
+        match &self.io {
+            ReadIo::Tcp(half) => SockRef::from(half.as_ref()),
+            ReadIo::Unix(half) => SockRef::from(half.as_ref()),
         }
     }
 }
 
 impl AsyncRead for ReadHalf {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, into),
-            ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, into),
+        match &mut self.get_mut().io {
+            ReadIo::Tcp(half) => Pin::new(half).poll_read(cx, into),
+            ReadIo::Unix(half) => Pin::new(half).poll_read(cx, into),
         }
     }
 }
@@ -146,27 +186,27 @@ impl WriteHalf {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(socket) => socket.as_fd(),
-            Socket::Unix(socket) => socket.as_fd(),
+        match &self.io {
+            Io::Tcp(socket) => socket.as_fd(),
+            Io::Unix(socket) => socket.as_fd(),
         }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, into),
+        match &mut self.get_mut().io {
+            Io::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
+            Io::Unix(socket) => Pin::new(socket).poll_read(cx, into),
         }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        match &mut self.get_mut().io {
+            Io::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Io::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
     }
 
@@ -175,9 +215,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
-            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+        match &mut self.get_mut().io {
+            Io::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Io::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
         }
     }
 
@@ -186,16 +226,16 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_flush(cx),
-            Socket::Unix(socket) => Pin::new(socket).poll_flush(cx),
+        match &mut self.get_mut().io {
+            Io::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Io::Unix(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        match &mut self.get_mut().io {
+            Io::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Io::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

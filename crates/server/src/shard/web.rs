@@ -28,8 +28,19 @@ pub(super) struct Known {
     last: Cell<Instant>,
     /// It ends behind the answer that it has.
     leaving: Cell<bool>,
+    /// What it speaks.
+    speaks: Cell<Spoken>,
     /// Waits for the shard's end.
     waiting: RefCell<Option<Waker>>,
+}
+
+/// What a connection that is no WebSocket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    /// Its first head has not come whole.
+    Head,
+    Http1,
+    Http2,
 }
 
 impl Known {
@@ -51,10 +62,20 @@ impl Web {
             busy: Arc::new(()),
             last: Cell::new(Instant::now()),
             leaving: Cell::new(false),
+            speaks: Cell::new(Spoken::Head),
             waiting: RefCell::new(None),
         });
-        let slot = shell.borrow_mut().webs.insert(known.clone());
+        let slot = {
+            let mut shell = shell.borrow_mut();
+            shell.counters.accepted += 1;
+            shell.webs.insert(known.clone())
+        };
         Web { shell: shell.clone(), known, slot }
+    }
+
+    /// Its first head has come.
+    pub(crate) fn speaks(&self, http2: bool) {
+        self.known.speaks.set(if http2 { Spoken::Http2 } else { Spoken::Http1 });
     }
 
     /// Counts an answer, and says with it that the connection ends where the shard does. HTTP/2 has no such header
@@ -64,6 +85,7 @@ impl Web {
         version: Version,
         asked: Asked,
         answering: Answering,
+        is_last: bool,
         answer: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'static {
         let (shell, known, busy) = (self.shell.clone(), self.known.clone(), self.known.busy.clone());
@@ -71,7 +93,7 @@ impl Web {
             let mut response = answer.await?;
             known.last.set(Instant::now());
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if shell.borrow().deaf && version != Version::HTTP_2 && !is_upgrade {
+            if (is_last || shell.borrow().deaf) && version != Version::HTTP_2 && !is_upgrade {
                 known.leaving.set(true);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -108,6 +130,15 @@ impl Shell {
                 waker.wake();
             }
         }
+    }
+
+    /// Connections that are no WebSockets: those that have not said what they are, HTTP/1 and HTTP/2.
+    pub(super) fn webs_open(&self) -> [usize; 3] {
+        let mut open = [0; 3];
+        for (_, known) in &self.webs {
+            open[known.speaks.get() as usize] += 1;
+        }
+        open
     }
 
     /// How many HTTP connections are being answered, and how many may be about to ask.

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -120,7 +121,13 @@ impl Bound {
     }
 
     /// Serves `router` from here.
-    pub(crate) fn serve(self, router: Router, gate: Arc<Gate>, times: Times) -> Result<AdminServer, ServeError> {
+    pub(crate) fn serve(
+        self,
+        router: Router,
+        gate: Arc<Gate>,
+        times: Times,
+        open: Arc<AtomicUsize>,
+    ) -> Result<AdminServer, ServeError> {
         let via = match &self.address {
             Address::Tcp(address) => Via::tcp(*address),
             Address::Unix(_) => Via::Unix,
@@ -133,7 +140,7 @@ impl Bound {
         let body = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router, times) => {}
+                    () = accept(listener, router, times, open) => {}
                     _ = stopped => {}
                 }
             });
@@ -157,13 +164,15 @@ impl Drop for AdminServer {
 struct Port {
     router: Router,
     times: Times,
+    /// How many connections there are, for the figures.
+    open: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
     /// Told where somebody waits for room.
     crowded: Arc<Notify>,
 }
 
-async fn accept(listener: Listener, router: Router, times: Times) {
-    let port = Port { router, times, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), crowded: Arc::default() };
+async fn accept(listener: Listener, router: Router, times: Times, open: Arc<AtomicUsize>) {
+    let port = Port { router, times, open, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), crowded: Arc::default() };
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => {
@@ -206,9 +215,10 @@ impl Port {
             async move { answer.await.map(|response| answering.answer(version, &asked, response, None)) }
         });
         let io = TokioIo::new(Paced::new(socket, pace.clone()));
-        let backstop = self.times.backstop();
+        let (backstop, open) = (self.times.backstop(), self.open.clone());
         tokio::spawn(async move {
             let _place = place;
+            let _counted = Counted::of(open);
             // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for the first
             // bytes, and who sent none kept a place for ever.
             let mut server = http1::Builder::new();
@@ -222,6 +232,22 @@ impl Port {
                 tracing::debug!(error = error.to_string(), "a connection to the admin port ended early");
             }
         });
+    }
+}
+
+/// One connection in the figures.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn of(open: Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Counted(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -248,7 +274,9 @@ mod tests {
         let head = Duration::from_millis(200);
         let times = Times { head, idle: Duration::from_secs(600), write: Duration::from_secs(600) };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
-        tokio::spawn(accept(bound.listener, health(Watch::new(&[], Vec::new())), times));
+        let connections = crate::admission::Connections::new(&crate::Config::default());
+        let watch = Watch::new(&[], Vec::new(), connections);
+        tokio::spawn(accept(bound.listener, health(watch), times, Arc::default()));
         let mut silent = Vec::new();
         for _ in 0..2 * CONNECTIONS_MAX {
             silent.push(TcpStream::connect(address).await.unwrap());

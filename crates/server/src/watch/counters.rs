@@ -124,6 +124,8 @@ pub(crate) struct ShardCounters {
     pub(crate) ended: Vec<(&'static str, u64)>,
     /// Messages that a protocol could not take and does not answer, by their cause: a few words of each protocol.
     pub(crate) ignored: Vec<(WireId, &'static str, u64)>,
+    /// Connections that were accepted, whatever they spoke.
+    pub(crate) accepted: u64,
     /// Bytes that wait in outboxes.
     pub(crate) outbox_bytes: usize,
     pub(crate) delivered: Histogram,
@@ -145,6 +147,7 @@ impl ShardCounters {
         ShardCounters {
             wires: vec![WireCounts::default(); wires],
             ended: Vec::new(),
+            accepted: 0,
             ignored: Vec::new(),
             outbox_bytes: 0,
             delivered: Histogram::default(),
@@ -227,6 +230,9 @@ pub(crate) struct Figures {
     pub(crate) number: u64,
     pub(crate) hub: Stats,
     pub(crate) open: usize,
+    pub(crate) accepted: u64,
+    /// Connections that have not said what they are, HTTP/1 and HTTP/2.
+    pub(crate) webs: [usize; 3],
     pub(crate) wires: Vec<WireCounts>,
     pub(crate) ended: Vec<(&'static str, u64)>,
     pub(crate) ignored: Vec<(WireId, &'static str, u64)>,

@@ -7,6 +7,7 @@
 use super::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
 use super::logs;
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
+use crate::admission::REASONS;
 use fanfare_hub::{Counts, ERRORS};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -54,6 +55,10 @@ pub(crate) struct Scrape {
     started: SystemTime,
     hooks: Vec<(Histogram, [u64; HOOK_RESULTS.len()])>,
     requests: ([u64; 6], Histogram),
+    refused: [u64; REASONS.len()],
+    /// Connections that are counted, and how many may be.
+    admitted: (usize, usize),
+    admin_open: u64,
     lines_left_out: u64,
     lines_lost: u64,
     process: Process,
@@ -163,6 +168,30 @@ metrics! {
         |scrape, out| for (_, figures) in scrape.known() {
             figures.ended.iter().for_each(|(why, count)| out.whole(&[why], *count));
         };
+    Gauge "fanfare_http_connections" ("version", "shard") "Connections of HTTP that are open, by its version; of version `none` the first head has not come yet, so they may become WebSockets. Those to the admin port are of the shard `admin`.";
+        night "Many of `none`: somebody opens connections and says nothing; `limits.head_timeout` ends them. Many of the others: see `limits.http_idle_timeout`.";
+        |scrape, out| {
+            for (shard, figures) in scrape.known() {
+                for (version, open) in ["none", "1", "2"].iter().zip(figures.webs) {
+                    out.whole(&[version, &shard], open as u64);
+                }
+            }
+            out.whole(&[&"1", &"admin"], scrape.admin_open);
+        };
+    Counter "fanfare_connections_accepted" ("shard") "Connections that were accepted on the server's own listeners, whatever they spoke.";
+        night "Far more than `fanfare_connections_opened_total`: probes, pages, or somebody who only connects.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.accepted);
+    Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is told to come back, but probes and the API are served. `no_reserve`: of these, closed without a word. `accept_failed`: tries to accept for which the system had no descriptor.";
+        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a proxy or NAT that has many. `accept_failed`: the limit of open files is lower than the settings need.";
+        |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
+            out.whole(&[reason], count);
+        };
+    Gauge "fanfare_connections_admitted" () "Connections of all kinds that count into `limits.connections_max`.";
+        night "Near `fanfare_connections_limit`: the next clients are told to come back later.";
+        |scrape, out| out.whole(&[], scrape.admitted.0 as u64);
+    Gauge "fanfare_connections_limit" () "How many connections there may be: `limits.connections_max`, or what the limit of open files allows.";
+        night "Lower than expected: see `process_max_fds`.";
+        |scrape, out| out.whole(&[], scrape.admitted.1 as u64);
     Gauge "fanfare_sessions" ("shard") "Sessions, with a connection or within their grace.";
         night "Many more than connections: many clients were cut off at once, and may all come back together.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.sessions as u64);
@@ -334,6 +363,9 @@ impl Watch {
             started: self.started,
             hooks,
             requests: (by_class, self.requests.seconds.read()),
+            refused: self.connections.refused(),
+            admitted: self.connections.open(),
+            admin_open: self.admin_open.load(Relaxed) as u64,
             lines_left_out: logs::lines_left_out(),
             lines_lost: logs::lines_lost(),
             process: Process::read(),

@@ -10,13 +10,14 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod request;
 
+use crate::admission::Connections;
 use crate::listen::Address;
 use crate::shard::Control;
 use counters::{Figures, SharedHistogram};
 use fanfare_hub::{ErrorCode, HookAnswer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
@@ -58,6 +59,10 @@ pub(crate) struct Watch {
     started: SystemTime,
     pub(crate) hooks: HookTimes,
     pub(crate) requests: RequestCounts,
+    /// How many connections there are, and may be.
+    pub(crate) connections: Arc<Connections>,
+    /// Connections to the admin port.
+    pub(crate) admin_open: Arc<AtomicUsize>,
 }
 
 /// What is known of a shard.
@@ -168,7 +173,11 @@ impl RequestCounts {
 }
 
 impl Watch {
-    pub(crate) fn new(shards: &[UnboundedSender<Control>], protocols: Vec<&'static str>) -> Arc<Self> {
+    pub(crate) fn new(
+        shards: &[UnboundedSender<Control>],
+        protocols: Vec<&'static str>,
+        connections: Arc<Connections>,
+    ) -> Arc<Self> {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
             last: Mutex::new(vec![Last::default(); shards.len()]),
@@ -178,6 +187,8 @@ impl Watch {
             started: SystemTime::now(),
             hooks: HookTimes::default(),
             requests: RequestCounts::default(),
+            connections,
+            admin_open: Arc::default(),
         })
     }
 
@@ -275,6 +286,8 @@ mod tests {
             number,
             hub,
             open: 0,
+            accepted: 0,
+            webs: [0; 3],
             wires: vec![counts],
             ended: Vec::new(),
             ignored: Vec::new(),
@@ -292,7 +305,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn totals_stay_while_a_shard_is_silent_and_after_its_end() {
         let (controls, mut inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
-        let watch = Watch::new(&controls, vec!["native"]);
+        let watch = Watch::new(&controls, vec!["native"], Connections::new(&crate::Config::default()));
         let total = "fanfare_messages_received_total{protocol=\"native\"}";
         // (What each shard answers, if anything; the total; how many shards answer, are silent, have ended.)
         let table = [

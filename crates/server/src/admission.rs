@@ -1,0 +1,243 @@
+//! How many connections there may be: on the node, and from one address.
+//!
+//! In: each connection that is accepted, with its peer's address. Out: an [`Admitted`], held as long as its socket is open. One
+//! over a limit is still read, from a reserve of descriptors that is kept for it: a WebSocket is told to come back later, a page
+//! is refused, and probes and the application's API are served, since they are what one needs then. Where the reserve is
+//! used up as well the connection is closed without a word.
+//!
+//! An address is the peer's as the kernel tells it, of IPv6 its first 64 bits; Unix sockets have none.
+
+use crate::config::Config;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Descriptors that a node has besides its connections: listeners, runtimes, the admin port, the log.
+const FILES_OWN: usize = 64;
+/// The same for each shard.
+const FILES_SHARD: usize = 8;
+/// Descriptors kept for what is over a limit: an eighth of all, within these bounds.
+const FILES_KEPT: (usize, usize) = (16, 1024);
+
+/// The connections of a node, on all its shards.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    max: usize,
+    per_address_max: usize,
+    reserve_max: usize,
+    open: AtomicUsize,
+    reserve_open: AtomicUsize,
+    by_address: Mutex<HashMap<Block, usize>>,
+    refused: [AtomicU64; REASONS.len()],
+}
+
+/// The words for why a connection was refused, in the order of [`Reason`].
+pub(crate) const REASONS: [&str; 4] = ["connections_max", "connections_per_address_max", "no_reserve", "accept_failed"];
+
+/// Why a connection is not like the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Node,
+    Address,
+    /// Over a limit, and nothing is left of the reserve.
+    NoReserve,
+    /// The system gave no descriptor for it.
+    AcceptFailed,
+}
+
+/// What counts as one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Block {
+    V4(u32),
+    V6(u64),
+}
+
+/// A connection that is counted, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    connections: Arc<Connections>,
+    block: Option<Block>,
+    over: Option<Reason>,
+}
+
+impl Block {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Block::V4(address.to_bits()),
+            IpAddr::V6(address) => Block::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl Connections {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        let files = files_max();
+        let kept = (files / 8).clamp(FILES_KEPT.0, FILES_KEPT.1);
+        let own = FILES_OWN + FILES_SHARD * config.shards;
+        let possible = files.saturating_sub(kept + own).max(1);
+        let max = if config.connections_max == 0 { possible } else { config.connections_max };
+        if max > possible {
+            tracing::warn!(
+                connections_max = max,
+                open_files_max = files,
+                "more connections are allowed than the limit of open files lets in; about {possible} are possible"
+            );
+        }
+        tracing::debug!(connections_max = max, open_files_max = files, "the limit of connections");
+        Arc::new(Connections {
+            max,
+            per_address_max: config.connections_per_address_max,
+            reserve_max: kept / 2,
+            open: AtomicUsize::new(0),
+            reserve_open: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            refused: Default::default(),
+        })
+    }
+
+    /// Counts a connection in. `None` where it is to be closed at once.
+    pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Admitted> {
+        let block = peer.filter(|_| self.per_address_max > 0).map(Block::of);
+        let over = if !take(&self.open, self.max) {
+            Some(Reason::Node)
+        } else if !block.is_none_or(|block| self.enter(block)) {
+            self.open.fetch_sub(1, Relaxed);
+            Some(Reason::Address)
+        } else {
+            None
+        };
+        if let Some(reason) = over {
+            self.refuse(reason);
+            if !take(&self.reserve_open, self.reserve_max) {
+                self.refuse(Reason::NoReserve);
+                return None;
+            }
+        }
+        let block = block.filter(|_| over.is_none());
+        Some(Admitted { connections: self.clone(), block, over })
+    }
+
+    fn enter(&self, block: Block) -> bool {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(block).or_default();
+        let has_room = *count < self.per_address_max;
+        *count += usize::from(has_room);
+        has_room
+    }
+
+    /// A connection was not let in, or not like the others.
+    pub(crate) fn refuse(&self, reason: Reason) {
+        self.refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Refused connections, by [`REASONS`].
+    pub(crate) fn refused(&self) -> [u64; REASONS.len()] {
+        std::array::from_fn(|at| self.refused[at].load(Relaxed))
+    }
+
+    /// How many are open, those over a limit left out, and how many may be.
+    pub(crate) fn open(&self) -> (usize, usize) {
+        (self.open.load(Relaxed), self.max)
+    }
+}
+
+/// Counts one more, if there is room.
+fn take(count: &AtomicUsize, max: usize) -> bool {
+    count.fetch_update(Relaxed, Relaxed, |count| (count < max).then_some(count + 1)).is_ok()
+}
+
+impl Admitted {
+    /// Why this one is only told to come back, in a sentence; `None` for most.
+    pub(crate) fn over(&self) -> Option<String> {
+        let Connections { max, per_address_max, .. } = &*self.connections;
+        Some(match self.over? {
+            Reason::Address => format!(
+                "there are {per_address_max} connections from this address, the limit of one (limits.connections_per_address_max)"
+            ),
+            _ => format!("there are {max} connections, the limit of this server (limits.connections_max)"),
+        })
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let Connections { open, reserve_open, by_address, .. } = &*self.connections;
+        match self.over {
+            Some(_) => reserve_open.fetch_sub(1, Relaxed),
+            None => open.fetch_sub(1, Relaxed),
+        };
+        if let Some(block) = self.block {
+            let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = by_address.get_mut(&block) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(&block);
+                }
+            }
+        }
+    }
+}
+
+/// How many files this process may have open.
+fn files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.and_then(|files| usize::try_from(files).ok()).unwrap_or(1 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(max: usize, per_address_max: usize, reserve_max: usize) -> Arc<Connections> {
+        let config = Config { connections_max: max, connections_per_address_max: per_address_max, ..Config::default() };
+        let mut connections = Arc::into_inner(Connections::new(&config)).expect("nobody else has it");
+        connections.reserve_max = reserve_max;
+        Arc::new(connections)
+    }
+
+    #[test]
+    fn each_limit_holds_and_what_goes_makes_room() {
+        let connections = connections(2, 0, 1);
+        let first = connections.admit(None).expect("room");
+        let second = connections.admit(None).expect("room");
+        assert!(first.over().is_none() && second.over().is_none());
+        let over = connections.admit(None).expect("from the reserve");
+        let words = over.over().expect("over the limit");
+        assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
+        assert!(connections.admit(None).is_none(), "the reserve has an end");
+        assert_eq!(connections.refused(), [2, 0, 1, 0]);
+        drop(first);
+        assert!(!connections.admit(None).expect("room").is_over());
+        drop((second, over));
+        assert_eq!(connections.open(), (0, 2));
+        assert_eq!(connections.reserve_open.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn an_address_is_one_of_ipv4_and_64_bits_of_ipv6() {
+        let rows = [
+            ("the same", "192.0.2.1", "192.0.2.1", true),
+            ("another", "192.0.2.1", "192.0.2.2", false),
+            ("one network", "2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true),
+            ("another network", "2001:db8:1:2::1", "2001:db8:1:3::1", false),
+            ("IPv4 within IPv6", "192.0.2.1", "::ffff:192.0.2.1", true),
+        ];
+        for (name, one, other, same) in rows {
+            let connections = connections(10, 1, 10);
+            let admit = |text: &str| connections.admit(Some(text.parse().expect(text))).expect("room");
+            let first = admit(one);
+            let second = admit(other);
+            assert!(!first.is_over(), "{name}");
+            assert_eq!(second.is_over(), same, "{name}");
+            assert!(!connections.admit(None).expect("room").is_over(), "{name}: a Unix socket is of no address");
+            drop((first, second));
+            assert!(connections.by_address.lock().expect("sound").is_empty(), "{name}: what has gone is not kept");
+            assert_eq!(connections.open().0, 0, "{name}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The limits of connections: who is over one is told so and told to come back, and probes and the API go on.
+
+mod support;
+
+use fanfare::{Address, AdminOn, ApiKey, Config, Echo, Fanfare};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use support::scrape::{Scraped, scrape};
+use support::{Client, DEADLINE, Frame, Response, Server, config, connect, response, upgrade};
+
+const KEY: &str = "a-key-of-sixteen-bytes-or-more";
+
+fn server(config: Config) -> Server {
+    let pages = axum::Router::new().route("/page", axum::routing::get(async || "a page\n"));
+    let builder = Fanfare::builder(()).config(config).admin(AdminOn::Address("127.0.0.1:0".parse().expect("valid")));
+    let key = ApiKey::new("app", KEY).expect("a key");
+    Server::of(builder.protocol("/echo", Echo::default()).fallback(pages).api_key(key))
+}
+
+fn admin(server: &Server) -> SocketAddr {
+    match server.running().admin_address() {
+        Some(&Address::Tcp(admin)) => admin,
+        other => panic!("an admin port: {other:?}"),
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> (Response, TcpStream) {
+    let mut socket = connect(address);
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
+    (response(&mut socket), socket)
+}
+
+/// Scrapes until something is so: an end takes the server a moment.
+fn until(address: SocketAddr, so: impl Fn(&Scraped) -> bool) -> Scraped {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        let scraped = scrape(address);
+        if so(&scraped) {
+            return scraped;
+        }
+        assert!(std::time::Instant::now() < deadline, "it never came about: {scraped:?}");
+    }
+}
+
+/// A WebSocket over a limit: upgraded, told, closed.
+fn is_turned_away(mut client: Client, native: bool) {
+    if native {
+        let told = client.message();
+        assert_eq!(
+            (&told["type"], &told["reason"], &told["retry"]),
+            (&"disconnect".into(), &"overloaded".into(), &true.into())
+        );
+        assert!((1000..10_000).contains(&told["delay"].as_u64().expect("a time")), "{told}");
+    }
+    assert_eq!(client.next(), Frame::Close(Some(4004), "overloaded".to_owned()));
+    client.socket.shutdown(std::net::Shutdown::Write).expect("ours to end");
+    assert_eq!(client.next(), Frame::End);
+}
+
+#[test]
+fn one_more_than_connections_max_is_told_to_come_back_and_probes_and_the_api_go_on() {
+    let server = server(Config { connections_max: 3, ..config() });
+    let admin = admin(&server);
+    let mut open: Vec<Client> = (0..3).map(|_| Client::open(server.address, "/echo")).collect();
+    assert_eq!(scrape(admin).get("fanfare_connections_admitted"), 3.0);
+    assert_eq!(scrape(admin).get("fanfare_connections_limit"), 3.0);
+
+    is_turned_away(Client::open(server.address, "/echo"), false);
+    let native = Client::speaking(connect(server.address), server.address, "/v1/ws", &["fanfare.v1"], b"");
+    is_turned_away(native, true);
+    let (page, mut socket) = get(server.address, "/page");
+    assert_eq!((page.status(), page.header("retry-after"), page.header("connection")), (503, Some("5"), Some("close")));
+    assert!(page.body.contains("limits.connections_max") && page.body.contains("3 connections"), "{}", page.body);
+    assert_eq!(page.header("x-request-id").map(str::len), Some(16), "{}", page.head);
+    assert_eq!(socket.read(&mut [0]).expect("an end"), 0, "one answer, and an end");
+    let (health, mut socket) = get(server.address, "/healthz");
+    assert_eq!((health.status(), health.header("connection")), (200, Some("close")));
+    assert_eq!(socket.read(&mut [0]).expect("an end"), 0);
+    let mut api = connect(server.address);
+    let body = r#"{"channel":"a","data":1}"#;
+    write!(
+        api,
+        "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("the server reads");
+    assert_eq!(response(&mut api).status(), 200);
+
+    let after = scrape(admin);
+    assert_eq!(after.get("fanfare_connections_refused_total{reason=\"connections_max\"}"), 5.0);
+    assert_eq!(after.get("fanfare_connections_ended_total{reason=\"overloaded\"}"), 2.0);
+    assert_eq!(after.sum("fanfare_connections"), 3.0, "those who were there notice nothing");
+    open[0].text("hello");
+    assert_eq!(open[0].next(), Frame::Text("hello".to_owned()));
+    open.pop().expect("three").close();
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 2.0);
+    let mut late = Client::open(server.address, "/echo");
+    late.text("there is room");
+    assert_eq!(late.next(), Frame::Text("there is room".to_owned()));
+}
+
+/// HTTP connections count, and keep their place when they become WebSockets.
+#[test]
+fn every_connection_counts_whatever_it_speaks() {
+    let server = server(Config { connections_max: 3, ..config() });
+    let admin = admin(&server);
+    let (first, kept) = get(server.address, "/page");
+    assert_eq!(first.status(), 200);
+    let mut http2 = connect(server.address);
+    http2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("the server reads");
+    http2.read_exact(&mut [0; 9]).expect("its settings");
+    let mut silent = connect(server.address);
+    silent.write_all(b"GET").expect("the server reads");
+    let found = until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 3.0);
+    for version in ["none", "1", "2"] {
+        let open: f64 = (0..support::shards())
+            .map(|shard| found.get(&format!("fanfare_http_connections{{version=\"{version}\",shard=\"{shard}\"}}")))
+            .sum();
+        assert_eq!(open, 1.0, "{version}: {found:?}");
+    }
+    assert_eq!(found.get("fanfare_http_connections{version=\"1\",shard=\"admin\"}"), 1.0);
+    assert_eq!(found.sum("fanfare_connections_accepted_total"), 3.0);
+    assert_eq!(get(server.address, "/page").0.status(), 503);
+    let mut client = Client::upgraded(kept, server.address, "/echo", b"");
+    client.text("the place is kept");
+    assert_eq!(client.next(), Frame::Text("the place is kept".to_owned()));
+    assert_eq!(scrape(admin).get("fanfare_connections_admitted"), 3.0);
+}
+
+#[test]
+fn one_address_has_its_own_limit_and_unix_sockets_have_none() {
+    let path = std::env::temp_dir().join(format!("fanfare-connections-{}.sock", std::process::id()));
+    let addresses = ["127.0.0.1:0".parse().expect("an address"), Address::Unix(path.clone())];
+    let config = Config { connections_per_address_max: 1, ..config() };
+    let server = Fanfare::builder(()).config(config).protocol("/echo", Echo::default()).build().expect("good settings");
+    let running = server.start(&addresses).expect("it starts");
+    let address = running.tcp_address().expect("TCP");
+    let first = Client::open(address, "/echo");
+    is_turned_away(Client::open(address, "/echo"), false);
+    let (page, _) = get(address, "/page");
+    assert_eq!(page.status(), 503);
+    assert!(page.body.contains("limits.connections_per_address_max"), "{}", page.body);
+    for _ in 0..3 {
+        let mut unix = UnixStream::connect(&path).expect("it listens");
+        unix.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
+        unix.write_all(&upgrade(address, "/echo", &[], &[])).expect("the server reads");
+        let mut status = [0; 12];
+        unix.read_exact(&mut status).expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 101");
+        unix.write_all(&support::frame(fanfare_wire::websocket::Opcode::Text, b"x")).expect("it is served");
+    }
+    first.close();
+    running.drain_blocking().expect("no shard failed");
+}
+
+/// Requests that never reach a route are in the figures as well.
+#[test]
+fn what_is_refused_before_routing_is_counted() {
+    let head_timeout = std::time::Duration::from_millis(300);
+    let server = server(Config { head_timeout, head_bytes_max: 8 << 10, ..config() });
+    let admin = admin(&server);
+    let rows: [(&[u8], u16); 3] =
+        [(b"\x16\x03\x01\r\n\r\n", 400), (&[b'G'; 9 << 10], 431), (b"GET / HTTP/1.1\r\n", 408)];
+    for (refused, (bytes, status)) in rows.into_iter().enumerate() {
+        let mut socket = connect(server.address);
+        socket.write_all(bytes).expect("the server reads");
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.header("x-request-id").map(str::len), Some(16), "{}", answer.head);
+        assert_eq!(scrape(admin).get("fanfare_http_requests_total{status=\"4xx\"}"), refused as f64 + 1.0, "{status}");
+    }
+}
+
+/// The child of this very test may open few files: those that its clients take are not those of probes and of the API.
+#[test]
+fn a_server_with_few_files_keeps_some_for_probes() {
+    const CHILD: &str = "FANFARE_TEST_FULL";
+    const NAME: &str = "a_server_with_few_files_keeps_some_for_probes";
+    if std::env::var_os(CHILD).is_some() {
+        let server = server(config());
+        println!("{} {}", server.address, admin(&server));
+        let _ = std::io::stdin().read(&mut [0]); // until the parent has seen all
+        return;
+    }
+    let program = std::env::current_exe().expect("a test knows its program");
+    let script = format!("ulimit -n 160; exec {program:?} --exact {NAME} --nocapture");
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env(CHILD, "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut said = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    let addresses: Vec<SocketAddr> = loop {
+        let mut line = String::new();
+        assert!(std::io::BufRead::read_line(&mut said, &mut line).expect("text") > 0, "it says where it listens");
+        let words: Vec<&str> = line.split_whitespace().rev().take(2).collect();
+        if let [admin, main] = words[..]
+            && let (Ok(main), Ok(admin)) = (main.parse(), admin.parse())
+        {
+            break vec![main, admin];
+        }
+    };
+    let (main, admin) = (addresses[0], addresses[1]);
+    let crowd: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut socket = connect(main);
+            socket.write_all(&upgrade(main, "/echo", &[], &[])).expect("the server reads");
+            socket
+        })
+        .collect();
+    until(admin, |scraped| {
+        scraped.get("fanfare_connections_admitted") == scraped.get("fanfare_connections_limit")
+            && scraped.get("process_open_fds") < scraped.get("process_max_fds")
+            && scraped.get("fanfare_connections_refused_total{reason=\"accept_failed\"}") == 0.0
+            && scraped.sum("fanfare_connections_accepted_total")
+                + scraped.get("fanfare_connections_refused_total{reason=\"no_reserve\"}")
+                >= 200.0
+    });
+    assert_eq!(get(admin, "/readyz").0.body, "ready\n");
+    drop(crowd);
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+}
