@@ -71,7 +71,7 @@ fn send_one_message() {
     let server = Fanfare::builder(()).protocol("/", Explosive).build().expect("a valid server");
     let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
     let mut socket = TcpStream::connect(running.tcp_address().expect("TCP")).expect("it accepts");
-    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    let head = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
     socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(&message)).expect("it is read");
