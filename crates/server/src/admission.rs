@@ -53,6 +53,14 @@ enum Block {
     V6(u64),
 }
 
+/// What a connection over a limit is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Over {
+    pub(crate) words: String,
+    pub(crate) option: &'static str,
+    pub(crate) limit: usize,
+}
+
 /// A connection that is counted, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -148,15 +156,16 @@ fn take(count: &AtomicUsize, max: usize) -> bool {
 }
 
 impl Admitted {
-    /// Why this one is only told to come back, in a sentence; `None` for most.
-    pub(crate) fn over(&self) -> Option<String> {
+    /// Why this one is only told to come back; `None` for most.
+    pub(crate) fn over(&self) -> Option<Over> {
         let Connections { max, per_address_max, .. } = &*self.connections;
-        Some(match self.over? {
-            Reason::Address => format!(
-                "there are {per_address_max} connections from this address, the limit of one (limits.connections_per_address_max)"
-            ),
-            _ => format!("there are {max} connections, the limit of this server (limits.connections_max)"),
-        })
+        let (limit, option, whose) = match self.over? {
+            Reason::Address => {
+                (*per_address_max, "limits.connections_per_address_max", " from this address, the limit of one")
+            }
+            _ => (*max, "limits.connections_max", ", the limit of this server"),
+        };
+        Some(Over { words: format!("there are {limit} connections{whose} ({option})"), option, limit })
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -207,7 +216,7 @@ mod tests {
         let second = connections.admit(None).expect("room");
         assert!(first.over().is_none() && second.over().is_none());
         let over = connections.admit(None).expect("from the reserve");
-        let words = over.over().expect("over the limit");
+        let words = over.over().expect("over the limit").words;
         assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
         assert!(connections.admit(None).is_none(), "the reserve has an end");
         assert_eq!(connections.refused(), [2, 0, 1, 0]);

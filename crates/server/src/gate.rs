@@ -9,9 +9,9 @@
 
 use crate::authority::{Authority, shown};
 use crate::hosts::{Hosts, Via};
-use crate::http::{pairs, refused_response};
+use crate::http::pairs;
 use crate::origin::Origins;
-use crate::shard::Refused;
+use crate::refusal::{Asker, Refused};
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
@@ -79,7 +79,7 @@ impl Gate {
         {
             let host = shown(authority.host.to_string().as_bytes());
             let reason = format!("the host {host} is not served here: the option `hosts` does not list it");
-            return Err(Refused::because(421, reason));
+            return Err(Refused::because(421, reason).by("hosts"));
         }
         match target {
             Form::Resource => Ok(Target::Resource(authority)),
@@ -98,7 +98,7 @@ impl Gate {
             if !self.origins.allow(origin, authority) {
                 let origin = shown(origin);
                 let reason = format!("pages of {origin} may not connect: the option `origins` does not list them");
-                return Err(Refused::because(403, reason));
+                return Err(Refused::because(403, reason).by("origins"));
             }
         }
         Ok(())
@@ -135,7 +135,7 @@ impl Gate {
                 match gate.take(via, &mut request) {
                     Ok(None) => next.run(request).await,
                     Ok(Some(answered)) => answered,
-                    Err(refused) => refused_response(refused),
+                    Err(refused) => refused.to(Asker::of_request(&request)).into_response(),
                 }
             }
         }))
@@ -260,7 +260,7 @@ mod tests {
             Ok(Target::Resource(Some(Authority { host, port: None }))) => Ok(host.to_string()),
             Ok(Target::Resource(None)) => Ok("nobody".to_owned()),
             Ok(Target::Server) => Ok("*".to_owned()),
-            Err(refused) => Err(refused.status),
+            Err(refused) => Err(refused.status()),
         }
     }
 

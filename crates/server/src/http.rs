@@ -4,9 +4,11 @@
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
+use crate::admission::Over;
 use crate::api;
 use crate::pace::{Asked, Overdue, Pace, Paced, Times};
-use crate::shard::{Granted, HTTP2_PREFACE, Refused, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
+use crate::refusal::{Asker, Refused};
+use crate::shard::{Granted, HTTP2_PREFACE, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
@@ -118,12 +120,15 @@ async fn answer(
     shell: Shared,
     routes: Routes,
     mut request: Request<Incoming>,
-    over: Option<String>,
+    over: Option<Over>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
     if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
         return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {
-            Some(why) => request::identified(&routes.watch, request, async |_| overloaded(&why)).await,
+            Some(over) => {
+                let refused = overloaded(&over).to(Asker::of_request(&request));
+                request::identified(&routes.watch, request, async |_| refused.into_response()).await
+            }
             None => routes.respond(request).await,
         });
     }
@@ -135,7 +140,7 @@ async fn answer(
         headers: &headers,
     };
     let (wire, response) = match routes.upgrade(&upgrade) {
-        Err(refused) => return Ok(refused_response(refused)),
+        Err(refused) => return Ok(refused.into_response()),
         Ok(granted) => (granted.wire, granted.response()),
     };
     let upgraded = hyper::upgrade::on(&mut request);
@@ -153,14 +158,13 @@ pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> 
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-/// After so many seconds who is over a limit may come back.
-const RETRY_AFTER: &str = "5";
+/// After this time a client of a connection over a limit may come back.
+const RETRY_AFTER_MS: u64 = 5_000;
 
 /// The answer to a page's request on a connection over a limit.
-fn overloaded(why: &str) -> Response<Body> {
-    let mut response = told(StatusCode::SERVICE_UNAVAILABLE, format!("{why}; come back later\n"));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-    response
+fn overloaded(over: &Over) -> Refused {
+    let Over { words, option, limit } = over;
+    Refused::because(503, format!("{words}; come back later")).by(option).over(*limit).retry_after_ms(RETRY_AFTER_MS)
 }
 
 impl Routes {
@@ -183,24 +187,29 @@ impl Routes {
     {
         let serve = async |mut request: Request<B>| {
             let api = self.api.at(request.uri().path());
+            let asker = Asker::of_request(&request);
             match (self.gate.take(self.via, &mut request), api) {
-                (Err(refused), Some(_)) => api::turned_away(refused.status, &refused.reason),
-                (Err(refused), None) => refused_response(refused),
+                (Err(refused), _) => refused.to(asker).into_response(),
                 (Ok(Some(answered)), _) => answered,
                 (Ok(None), Some(api)) => api.serve(request).await,
-                (Ok(None), None) => self.page(request.map(Body::new)).await,
+                (Ok(None), None) => self.page(request.map(Body::new), asker).await,
             }
         };
         request::identified(&self.watch, request, serve).await
     }
 
     /// A page, or what is said where there is none.
-    async fn page(&self, request: Request<Body>) -> Response<Body> {
+    async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
         let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
         let page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         // A router tells its own fallback from none by nothing else: what has words of its own keeps them.
-        if page.status() != StatusCode::NOT_FOUND || !page.body().is_end_stream() {
+        if !page.body().is_end_stream() {
             return page;
+        }
+        match page.status() {
+            StatusCode::NOT_FOUND => {}
+            StatusCode::METHOD_NOT_ALLOWED => return not_by(&method, uri.path()).to(asker).onto(&page),
+            _ => return page,
         }
         let spoken = |upgrade: &Upgrade| match (upgrade.protocol.name(), upgrade.protocol.subprotocol()) {
             (name, Some(subprotocol)) => format!("{name} by the subprotocol {subprotocol}"),
@@ -210,38 +219,37 @@ impl Routes {
         match here.map(spoken).collect::<Vec<_>>().join(", ") {
             // The API is where there are keys for it.
             spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
-            spoken if spoken.is_empty() => told(StatusCode::NOT_FOUND, format!("nothing is at {:?}\n", uri.path())),
-            spoken => only_upgrades(uri.path(), &spoken, &method, version),
+            spoken if spoken.is_empty() => nothing_at(uri.path()).to(asker).onto(&page),
+            spoken => only_upgrades(uri.path(), &spoken, &method, version).to(asker).into_response(),
         }
     }
+}
+
+/// Where there is no page.
+pub(crate) fn nothing_at(path: &str) -> Refused {
+    Refused::because(404, format!("nothing is at {path:?}"))
+}
+
+/// Where there is a page, for other methods. `Allow` says which.
+pub(crate) fn not_by(method: &Method, path: &str) -> Refused {
+    let method = method.as_str();
+    Refused::because(405, format!("{path:?} is not asked by {}", &method[..method.len().min(20)]))
 }
 
 /// Where a protocol is spoken and there is no page: what to do instead (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade`
 /// (RFC 9113 §8.6), so there only the words say it.
-fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> Response<Body> {
+fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> Refused {
     let words = format!(
-        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Spoken here: {spoken}\n"
+        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Spoken here: {spoken}"
     );
     let (status, headers): (_, &[(HeaderName, &str)]) = match *method {
-        Method::GET | Method::HEAD if version == Version::HTTP_2 => (StatusCode::UPGRADE_REQUIRED, &[]),
-        Method::GET | Method::HEAD => {
-            (StatusCode::UPGRADE_REQUIRED, &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")])
-        }
-        _ => (StatusCode::METHOD_NOT_ALLOWED, &[(header::ALLOW, "GET")]),
+        Method::GET | Method::HEAD if version == Version::HTTP_2 => (426, &[]),
+        Method::GET | Method::HEAD => (426, &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")]),
+        _ => (405, &[(header::ALLOW, "GET")]),
     };
-    let mut response = told(status, words);
-    for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-/// A sentence for a person.
-pub(crate) fn told(status: StatusCode, sentence: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(sentence));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+    headers.iter().fold(Refused::because(status, words), |refused, (name, value)| {
+        refused.with(name.clone(), HeaderValue::from_static(value))
+    })
 }
 
 /// Takes the socket back from hyper.
@@ -257,20 +265,6 @@ fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
     }
 }
 
-/// A status as the first line has it.
-pub(crate) fn status(code: u16) -> StatusLine {
-    StatusLine(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-}
-
-/// Writes `404 Not Found`.
-pub(crate) struct StatusLine(StatusCode);
-
-impl std::fmt::Display for StatusLine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.0.as_str(), self.0.canonical_reason().unwrap_or(""))
-    }
-}
-
 impl Granted<'_> {
     /// The answer that makes the connection a WebSocket.
     pub(crate) fn response(&self) -> Response<Body> {
@@ -283,30 +277,6 @@ impl Granted<'_> {
             response = response.header(header::SEC_WEBSOCKET_PROTOCOL, name);
         }
         response.body(Body::empty()).expect("every part of this response is a valid header")
-    }
-}
-
-/// The answer to an upgrade that is refused.
-pub(crate) fn refused_response(refused: Refused) -> Response<Body> {
-    let mut response = told(status(refused.status).0, format!("{}\n", refused.reason));
-    let headers = response.headers_mut();
-    if let Some(id) = &refused.id {
-        headers.insert(request::HEADER, id.value());
-    }
-    for (name, value) in refused.headers {
-        headers.insert(HeaderName::from_static(lower(name)), HeaderValue::from_static(value));
-    }
-    response
-}
-
-/// The names that a refusal can carry, as HTTP/2 and `HeaderName` write them.
-fn lower(name: &'static str) -> &'static str {
-    match name {
-        "Allow" => "allow",
-        "Upgrade" => "upgrade",
-        "Connection" => "connection",
-        "Sec-WebSocket-Version" => "sec-websocket-version",
-        other => other,
     }
 }
 

@@ -31,6 +31,7 @@ mod pace;
 mod pages;
 mod payload;
 mod protocol;
+mod refusal;
 mod reload;
 mod server;
 mod service;

@@ -7,14 +7,13 @@
 //! that have not begun to answer are bounded by `pages_outstanding_max`.
 
 use crate::embed::panic_text;
-use crate::http::told;
+use crate::refusal::{Asker, Refused};
 use crate::server::{ServeError, runtime_of_handlers};
 use crate::watch::logs;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -56,13 +55,12 @@ impl Pages {
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let asker = Asker::of_request(&request);
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             let max = self.outstanding_max;
-            let words =
-                format!("{max} pages are being made, the limit of this server (limits.pages_outstanding_max)\n");
-            let mut response = told(StatusCode::SERVICE_UNAVAILABLE, words);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return response;
+            let words = format!("{max} pages are being made, the limit of this server (limits.pages_outstanding_max)");
+            let refused = Refused::because(503, words).by("limits.pages_outstanding_max").over(max);
+            return refused.to(asker).into_response();
         };
         let (path, router) = (request.uri().path().to_owned(), self.router.clone());
         let (answer, answered) = oneshot::channel();
@@ -74,8 +72,8 @@ impl Pages {
                 Ok(page) => carry(page, answer, &path).await,
                 Err(panic) => {
                     logs::limited!(Handler, ERROR, path = %path, panic = panic_text(&*panic), "a page panicked");
-                    let words = "the page failed; the server's log has the reason\n".to_owned();
-                    let _ = answer.send((told(StatusCode::INTERNAL_SERVER_ERROR, words), None)); // the peer may be gone
+                    let refused = Refused::because(500, "the page failed; the server's log has the reason").to(asker);
+                    let _ = answer.send((refused.into_response(), None)); // the peer may be gone
                 }
             }
         });
@@ -86,10 +84,10 @@ impl Pages {
                 let left = body.size_hint();
                 Body::new(Carried { frames, left, _making: making })
             }),
-            Err(_) => told(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the program that makes the pages is ending: its runtime takes no more work\n".to_owned(),
-            ),
+            Err(_) => {
+                let words = "the program that makes the pages is ending: its runtime takes no more work";
+                Refused::because(503, words).to(asker).into_response()
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are copied through a
 //! pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
 
-use crate::http::{pairs, refused_response};
+use crate::http::pairs;
 use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
@@ -95,7 +95,7 @@ impl Inner {
         };
         let (wire, response) = match self.routes.upgrade(&upgrade) {
             Ok(granted) => (granted.wire, granted.response()),
-            Err(refused) => return refused_response(refused),
+            Err(refused) => return refused.into_response(),
         };
         let upgraded = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {

@@ -295,7 +295,12 @@ fn a_request_is_judged_before_its_body_is_read() {
     for _ in 0..4 {
         socket.write_all(chunk.as_bytes()).unwrap();
     }
-    assert_eq!(response(&mut socket).status(), 413);
+    let answer = response(&mut socket);
+    assert_eq!(answer.status(), 413);
+    let told: Value = serde_json::from_str(&answer.body).unwrap();
+    let limit = told["limit"].as_u64().expect("the limit");
+    let words = format!("the body of {} bytes or more exceeds the limit of {limit} for `publish`", limit + 1);
+    assert_eq!(told["message"], words);
 }
 
 /// A refusal reaches whoever sends its whole body first and reads then, and the connection goes on where that was not much.

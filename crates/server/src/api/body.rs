@@ -3,15 +3,16 @@
 //! A length that is announced is judged before anything is read; one that is not, as it is read. `Idempotency-Key` may be
 //! written plainly or as a string in quotes, which is how its draft standard has it.
 
-use super::refusal::Refusal;
-use bytes::{Bytes, BytesMut};
+use crate::refusal::Refused;
+use axum::BoxError;
+use bytes::Bytes;
 use fanfare_hub::{Error, ErrorCode};
 use fanfare_wire::native::Limits;
 use fanfare_wire::native::app::Kind;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,12 +43,12 @@ pub(super) fn bytes_max(kind: Kind, limits: &Limits) -> usize {
 /// Taken are JSON, nothing said, and curl's form type: `curl -d '{…}'` is how everybody tries an API first, and it is JSON all
 /// the same. That would be unwise where a browser's cookies speak for a page, since a form may be sent anywhere. Here nothing
 /// speaks for a caller but the `Authorization` header, which no page can add to a form.
-pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         let message = format!("a body in the encoding {} is not taken: send it as it is", shown(coding));
-        let refusal = Refusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
+        let refusal = Refused::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
         return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
     headers.get_all(CONTENT_TYPE).iter().try_for_each(|value| {
@@ -91,7 +92,7 @@ fn other_charset(parameter: &str) -> Option<String> {
 }
 
 /// A form that is one is refused for what it is, and not for a syntax error at its first character.
-pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
+pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
     let is_form = headers.get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..FORM.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORM.as_bytes()))
     });
@@ -99,9 +100,9 @@ pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal
     if is_form && !is_object { Err(not_json("a form")) } else { Ok(()) }
 }
 
-fn not_json(found: &str) -> Refusal {
+fn not_json(found: &str) -> Refused {
     let message = format!("the body must be a JSON object in UTF-8 (`Content-Type: application/json`), not {found}");
-    Refusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message)
+    Refused::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message)
 }
 
 fn shown(value: &HeaderValue) -> String {
@@ -133,62 +134,49 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error
 }
 
 /// Reads the body whole.
-pub(super) async fn read<B>(body: &mut B, kind: Kind, limits: &Limits, timeout: Duration) -> Result<Bytes, Refusal>
+pub(super) async fn read<B>(body: &mut B, kind: Kind, limits: &Limits, timeout: Duration) -> Result<Bytes, Refused>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
+    B::Error: Into<BoxError>,
 {
     let max = bytes_max(kind, limits);
     let too_large = |len: u64, or_more: &str| {
         let message = format!("the body of {len} bytes{or_more} exceeds the limit of {max} for `{}`", kind.word());
-        Error::new(ErrorCode::TooLarge, message)
+        Refused::from(Error::new(ErrorCode::TooLarge, message)).over(max)
     };
     let announced = body.size_hint().lower();
     if announced > max as u64 {
-        return Err(too_large(announced, "").into());
+        return Err(too_large(announced, ""));
     }
+    // Trailers mean nothing here. A body that comes as one frame, as almost all do, is not copied.
     let mut reading = std::pin::pin!(async {
-        let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-            let frame = frame
-                .map_err(|error| Error::new(ErrorCode::BadRequest, format!("the body did not come whole: {error}")))?;
-            let Ok(data) = frame.into_data() else { continue }; // trailers mean nothing here
-            let len = first.len() + rest.len() + data.len();
-            if len > max {
-                return Err(too_large(len as u64, " or more"));
-            }
-            if first.is_empty() && rest.is_empty() {
-                first = data; // almost always the whole, and not copied
-            } else {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-                rest.extend_from_slice(&data);
+        match Limited::new(&mut *body, max).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large(max as u64 + 1, " or more")),
+            Err(error) => {
+                Err(Error::new(ErrorCode::BadRequest, format!("the body did not come whole: {error}")).into())
             }
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
     });
     // Almost always it came with the head; a timer is only made where it did not.
     if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
-        return Ok(read?);
+        return read;
     }
     match tokio::time::timeout(timeout, reading).await {
-        Ok(read) => Ok(read?),
+        Ok(read) => read,
         Err(_) => {
             let message = format!("the body was not there within {} s", timeout.as_secs_f32());
-            Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, message))
+            Err(Refused::of(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, message))
         }
     }
 }
 
 /// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for ever.
-pub(super) async fn forget<B>(mut body: B)
+pub(super) async fn forget<B>(body: B)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
 {
-    let mut forgotten = 0;
-    while forgotten < FORGET_BYTES {
-        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            Some(Ok(frame)) => forgotten += frame.data_ref().map_or(0, Bytes::len),
-            Some(Err(_)) | None => return,
-        }
-    }
+    let mut body = Limited::new(body, FORGET_BYTES);
+    while let Some(Ok(_)) = body.frame().await {}
 }

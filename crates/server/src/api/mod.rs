@@ -21,6 +21,8 @@ mod tests;
 pub use keys::{ApiKey, ApiKeyError};
 
 use crate::handle::Handle;
+use crate::refusal::Refused;
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
 use fanfare_hub::{AppAnswer, AppCommand, Error, ErrorCode};
@@ -28,9 +30,8 @@ use fanfare_wire::native::Limits;
 use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, encode_results};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use keys::Keys;
-use refusal::Refusal;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ pub(crate) struct CurrentApi(Arc<RwLock<Option<Arc<Endpoint>>>>);
 impl CurrentApi {
     /// What answers this path, if anything does.
     pub(crate) fn at(&self, path: &str) -> Option<Arc<Endpoint>> {
-        if path == DOCUMENT || path.starts_with(COMMANDS_PREFIX) { self.get() } else { None }
+        if is_path(path) { self.get() } else { None }
     }
 
     fn get(&self) -> Option<Arc<Endpoint>> {
@@ -86,7 +87,7 @@ impl Endpoint {
     pub(crate) async fn serve<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::fmt::Display,
+        B::Error: Into<BoxError>,
     {
         let (head, mut body) = request.into_parts();
         let answer = self.answer(&head, &mut body).await.unwrap_or_else(|refusal| {
@@ -96,7 +97,7 @@ impl Endpoint {
                 error = refusal.error().to_string(),
                 "refused"
             );
-            refusal.into_response()
+            refusal.in_json().into_response()
         });
         // Who was told to go on with the body only when it is wanted sends none.
         if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
@@ -105,18 +106,18 @@ impl Endpoint {
         answer
     }
 
-    async fn answer<B>(&self, head: &Parts, body: &mut B) -> Result<Response<Body>, Refusal>
+    async fn answer<B>(&self, head: &Parts, body: &mut B) -> Result<Response<Body>, Refused>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
+        B::Error: Into<BoxError>,
     {
         let path = head.uri.path();
         if path == DOCUMENT {
             return self.document(&head.method);
         }
-        let kind = path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).ok_or_else(|| Refusal::no_command(path))?;
+        let kind = path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).ok_or_else(|| refusal::no_command(path))?;
         if head.method != Method::POST {
-            return Err(Refusal::method(&head.method, path, "POST"));
+            return Err(refusal::method(&head.method, path, "POST"));
         }
         let key = self.key(&head.headers)?;
         key.may_ask(kind)?;
@@ -158,9 +159,9 @@ impl Endpoint {
     }
 
     /// What the API is, for programs. Whoever may reach the port may read it: it says no more than the documentation.
-    fn document(&self, method: &Method) -> Result<Response<Body>, Refusal> {
+    fn document(&self, method: &Method) -> Result<Response<Body>, Refused> {
         if method != Method::GET && method != Method::HEAD {
-            return Err(Refusal::method(method, DOCUMENT, "GET, HEAD"));
+            return Err(refusal::method(method, DOCUMENT, "GET, HEAD"));
         }
         let print = || Bytes::from(openapi::document().to_string());
         let mut response = Response::new(Body::from(self.document.get_or_init(print).clone()));
@@ -169,18 +170,18 @@ impl Endpoint {
     }
 
     /// The key that was shown, if it is one. Missing and wrong are told apart: the caller knows which it did.
-    fn key(&self, headers: &HeaderMap) -> Result<&ApiKey, Refusal> {
+    fn key(&self, headers: &HeaderMap) -> Result<&ApiKey, Refused> {
         let mut shown = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (shown.next(), shown.next()) else {
-            return Err(Refusal::unauthorized(None));
+            return Err(refusal::unauthorized(None));
         };
         // RFC 9110 §11.1: the scheme's name has no case.
         let value = value.as_bytes();
         let secret = match value.split_at_checked(7) {
             Some((scheme, secret)) if scheme.eq_ignore_ascii_case(b"bearer ") => secret.trim_ascii(),
-            _ => return Err(Refusal::unauthorized(None)),
+            _ => return Err(refusal::unauthorized(None)),
         };
-        self.keys.find(secret).ok_or_else(|| Refusal::unauthorized(Some("invalid_token")))
+        self.keys.find(secret).ok_or_else(|| refusal::unauthorized(Some("invalid_token")))
     }
 }
 
@@ -197,7 +198,12 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
     response
 }
 
-/// True for an address that is the API's, where there is one.
+/// True for an address that is the API's, where there are keys for it. The rest of `/api/` is the embedder's.
+pub(crate) fn is_path(path: &str) -> bool {
+    path == DOCUMENT || path.starts_with(COMMANDS_PREFIX)
+}
+
+/// True for an address of [`is_path`] that leads somewhere.
 pub(crate) fn is_known(path: &str) -> bool {
     path == DOCUMENT || path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).is_some()
 }
@@ -205,13 +211,7 @@ pub(crate) fn is_known(path: &str) -> bool {
 /// What is said there on a server without keys, where nothing of the embedder's own answers. It is no API that refuses, so
 /// the status is that of a page that is not there.
 pub(crate) fn without_keys() -> Response<Body> {
-    Refusal::no_keys().into_response()
-}
-
-/// The answer to a request that was refused before it came here, in this API's words.
-pub(crate) fn turned_away(status: u16, reason: &str) -> Response<Body> {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    Refusal::of(status, ErrorCode::BadRequest, reason).into_response()
+    refusal::no_keys().in_json().into_response()
 }
 
 /// The HTTP API as a router, to be mounted in another server. A Fanfare that has keys serves it by itself.
@@ -230,7 +230,7 @@ impl Api {
     pub fn router(self) -> axum::Router {
         let serve = async move |request: Request<Body>| match self.current.get() {
             Some(endpoint) => endpoint.serve(request).await,
-            None => Refusal::unauthorized(None).into_response(), // cannot be: what was there is only replaced
+            None => refusal::unauthorized(None).in_json().into_response(), // cannot be: what was there is only replaced
         };
         axum::Router::new().fallback(serve)
     }

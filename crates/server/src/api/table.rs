@@ -168,6 +168,8 @@ pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
             optional("retry_after", ANY_NUMBER, "When, in ms"),
             optional("channel", Shape::Channel, "The channel it is about"),
             optional("rule", ANY_TEXT, "The rule that decided"),
+            optional("option", ANY_TEXT, "The option of the server's configuration that decided"),
+            optional("limit", ANY_NUMBER, "The limit that is exceeded"),
         ],
     ),
 ];

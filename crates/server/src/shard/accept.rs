@@ -14,12 +14,13 @@ use crate::http;
 use crate::listen::{Listener, SocketFile};
 use crate::pace;
 use crate::protocol::Protocol;
+use crate::refusal::{Asker, Refused};
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
 use ::http::{Uri, Version};
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};
-use fanfare_wire::websocket::{self, Accepted, Decoder, HeadProgress, Limits, Refusal, Role, accept, is_upgrade};
+use fanfare_wire::websocket::{self, Accepted, Decoder, HeadProgress, Limits, Role, accept, is_upgrade};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
@@ -70,16 +71,6 @@ pub(crate) struct UpgradeRequest<'a> {
     pub(crate) headers: &'a [(&'a str, &'a [u8])],
 }
 
-/// Why a request is not upgraded: a status, headers, and a sentence for a person.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) status: u16,
-    pub(crate) headers: &'static [(&'static str, &'static str)],
-    pub(crate) reason: String,
-    /// The request's, where it could be read.
-    pub(crate) id: Option<RequestId>,
-}
-
 /// An upgrade that was granted.
 pub(crate) struct Granted<'a> {
     pub(crate) accepted: Accepted<'a>,
@@ -103,9 +94,9 @@ impl Routes {
     pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
-            self.watch.requests.answered(refused.status);
-            logs::upgrade_refused(&id, request.uri.path(), refused.status, &refused.reason);
-            Refused { id: Some(id), ..refused }
+            self.watch.requests.answered(refused.status());
+            logs::upgrade_refused(&id, request.uri.path(), refused.status(), refused.reason());
+            refused.identified(id).to(Asker::of(request.method, request.uri.path(), request.headers.iter().copied()))
         })
     }
 
@@ -138,12 +129,6 @@ impl Routes {
             return Err(Refused::because(400, reason));
         };
         Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Refused { headers: refusal.headers(), ..Refused::because(refusal.status(), refusal.to_string()) }
     }
 }
 
@@ -233,7 +218,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
         Ok(head) => head,
         Err(_) => {
             let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
-            Head::Refused(Refused::because(408, reason))
+            Head::Refused(Refused::because(408, reason).by("limits.head_timeout"))
         }
     };
     match head {
@@ -243,11 +228,12 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
             tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes, web));
         }
         // One that has an id was counted where it was judged.
-        Head::Refused(refused) if refused.id.is_none() => {
+        Head::Refused(refused) if refused.id().is_none() => {
             let id = RequestId::new();
-            routes.watch.requests.answered(refused.status);
-            tracing::debug!(request_id = %id, status = refused.status, why = refused.reason, "a request was refused unread");
-            Box::pin(refuse(&shell, socket, Refused { id: Some(id), ..refused })).await
+            routes.watch.requests.answered(refused.status());
+            let (status, why) = (refused.status(), refused.reason());
+            tracing::debug!(request_id = %id, status, why, "a request was refused unread");
+            Box::pin(refuse(&shell, socket, refused.identified(id))).await
         }
         Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
     }
@@ -324,7 +310,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if !progress.is_due(read) && read.len() < max {
         return None; // looked at again when it has ended or doubled
     }
-    let refuse = |status, reason: String| Some(Judged::Refuse(Refused::because(status, reason)));
+    let refuse = |refused| Some(Judged::Refuse(refused));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(read) {
@@ -350,9 +336,15 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
             }
         }
         Ok(httparse::Status::Partial) if read.len() < max => None,
-        Ok(_) => refuse(431, format!("the request's head is longer than {max} bytes")),
-        Err(httparse::Error::TooManyHeaders) => refuse(431, format!("the request has more than {HEADERS_MAX} headers")),
-        Err(error) => refuse(400, format!("this is not HTTP/1.1: {error}")),
+        Ok(_) => {
+            let refused = Refused::because(431, format!("the request's head is longer than {max} bytes"));
+            refuse(refused.by("limits.head_bytes_max").over(max))
+        }
+        Err(httparse::Error::TooManyHeaders) => {
+            let refused = Refused::because(431, format!("the request has more than {HEADERS_MAX} headers"));
+            refuse(refused.over(HEADERS_MAX))
+        }
+        Err(error) => refuse(Refused::because(400, format!("this is not HTTP/1.1: {error}"))),
     }
 }
 
@@ -401,8 +393,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, socket: LooseSocket, w
 
 /// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
 async fn refuse(shell: &Shared, socket: Socket, refused: Refused) {
-    let answer = refused.response();
-    last_words(shell, socket, answer.as_bytes()).await;
+    last_words(shell, socket, &refused.bytes()).await;
 }
 
 /// Tells a WebSocket over a limit to come back, in its protocol's words where it has any, and by the close code. Its protocol and
@@ -425,7 +416,12 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
         }
         websocket::put_close(&mut bytes, reason.code(), reason.row().word, None);
         shell.counters.ended(reason.row().word);
-        logs::limited!(Accept, WARN, why = socket.over(), "a WebSocket was told to come back later");
+        logs::limited!(
+            Accept,
+            WARN,
+            why = socket.over().map(|over| over.words),
+            "a WebSocket was told to come back later"
+        );
     }
     last_words(&shared, socket, &bytes).await;
 }
@@ -447,28 +443,4 @@ async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
         Ok::<(), io::Error>(())
     })
     .await; // whether or not it was read: the connection is over
-}
-
-impl Refused {
-    pub(crate) fn because(status: u16, reason: String) -> Self {
-        Refused { status, headers: &[], reason, id: None }
-    }
-
-    fn response(&self) -> String {
-        use std::fmt::Write as _;
-        let status = http::status(self.status);
-        let mut head = format!("HTTP/1.1 {status}\r\n");
-        for (name, value) in self.headers {
-            let _ = write!(head, "{name}: {value}\r\n"); // writing to a String cannot fail
-        }
-        if let Some(id) = &self.id {
-            let _ = write!(head, "X-Request-Id: {id}\r\n");
-        }
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
-            head.push_str("Connection: close\r\n");
-        }
-        let body = format!("{}\n", self.reason);
-        let _ = write!(head, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        head
-    }
 }

@@ -39,7 +39,7 @@ use corked::Corked;
 use flush::Dirty;
 use socket::WriteHalf;
 
-pub(crate) use accept::{Granted, HTTP2_PREFACE, Refused, Routes, Upgrade, UpgradeRequest, adopt};
+pub(crate) use accept::{Granted, HTTP2_PREFACE, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use app::Asking;
 pub(crate) use drain::{Meeting, Parted};
 pub(crate) use peers::{Batch, Control, Inbox, Links, run};

@@ -1,6 +1,6 @@
 //! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Over};
 use crate::pace;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
@@ -69,7 +69,7 @@ impl Socket {
     }
 
     /// Why it is only to be told to come back, where it is.
-    pub(crate) fn over(&self) -> Option<String> {
+    pub(crate) fn over(&self) -> Option<Over> {
         self.admitted.as_ref().and_then(Admitted::over)
     }
 

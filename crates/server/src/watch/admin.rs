@@ -5,19 +5,22 @@
 //! has a thread and a runtime of its own, so that it answers however busy the shards are, and until the last client has gone.
 
 use super::metrics::CONTENT_TYPE;
+use super::request::{self, RequestId};
 use super::{SHARD_PATIENCE, State, Watch};
 use crate::gate::Gate;
 use crate::hosts::Via;
+use crate::http::{not_by, nothing_at};
 use crate::listen::{Address, Listener, listen};
 use crate::pace::{self, Asked, Pace, Paced, Times};
+use crate::refusal::{Asker, Refused};
 use crate::server::ServeError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use http::Request;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE as TYPE};
-use http::{Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -42,13 +45,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is on the main port in any case.
 pub(crate) fn health(watch: Arc<Watch>) -> Router {
-    let is_alive = || -> MethodRouter<Arc<Watch>> { get(healthy).options(async |watch| allowed(healthy(watch).await)) };
+    let is_alive = || -> MethodRouter<Arc<Watch>> {
+        get(healthy).options(async |watch, asker| allowed(healthy(watch, asker).await))
+    };
     Router::new().route("/healthz", is_alive()).route("/healthz/", is_alive()).with_state(watch)
 }
 
 /// What a watcher may ask.
 pub(crate) fn router(watch: Arc<Watch>) -> Router {
-    let is_ready = || -> MethodRouter<Arc<Watch>> { get(ready).options(async |watch| allowed(ready(watch).await)) };
+    let is_ready =
+        || -> MethodRouter<Arc<Watch>> { get(ready).options(async |watch, asker| allowed(ready(watch, asker).await)) };
     let watched = Router::new().route("/metrics", get(metrics));
     let watched = watched.route("/readyz", is_ready()).route("/readyz/", is_ready()).with_state(watch.clone());
     health(watch).merge(watched)
@@ -65,26 +71,35 @@ async fn metrics(extract::State(watch): extract::State<Arc<Watch>>) -> Response 
     ([(TYPE, CONTENT_TYPE), (CACHE_CONTROL, "no-store")], watch.metrics().await).into_response()
 }
 
-async fn healthy(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
-    answer(silence(&watch).await.map_or(Ok("ok\n"), Err))
+async fn healthy(extract::State(watch): extract::State<Arc<Watch>>, asker: Asker) -> Response {
+    answer(silence(&watch).await.map_or(Ok("ok\n"), Err), asker)
 }
 
-async fn ready(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
-    let not = |why: &str| answer(Err(why.to_owned()));
+async fn ready(extract::State(watch): extract::State<Arc<Watch>>, asker: Asker) -> Response {
+    let not = |why: &str| answer(Err(why.to_owned()), asker);
     match watch.state() {
-        State::Starting => not("starting\n"),
-        State::Leaving => not("stopping: send nobody here any more\n"),
-        State::Draining => not("draining: clients are told to come back elsewhere\n"),
-        State::Ready => answer(silence(&watch).await.map_or(Ok("ready\n"), Err)),
+        State::Starting => not("starting"),
+        State::Leaving => not("stopping: send nobody here any more"),
+        State::Draining => not("draining: clients are told to come back elsewhere"),
+        State::Ready => answer(silence(&watch).await.map_or(Ok("ready\n"), Err), asker),
     }
 }
 
-fn answer(result: Result<&'static str, String>) -> Response {
-    let fresh = [(CACHE_CONTROL, "no-store")];
+fn answer(result: Result<&'static str, String>, asker: Asker) -> Response {
     match result {
-        Ok(word) => (fresh, word).into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, fresh, why).into_response(),
+        Ok(word) => ([(CACHE_CONTROL, "no-store")], word).into_response(),
+        Err(why) => Refused::because(503, why).to(asker).into_response(),
     }
+}
+
+/// On the main port the pages say it.
+async fn nowhere(asker: Asker, request: Request<Body>) -> Response {
+    nothing_at(request.uri().path()).to(asker).into_response()
+}
+
+/// The router adds `Allow`.
+async fn other_method(asker: Asker, request: Request<Body>) -> Response {
+    not_by(request.method(), request.uri().path()).to(asker).into_response()
 }
 
 /// Which shards give no sign of life, in words.
@@ -95,7 +110,7 @@ async fn silence(watch: &Watch) -> Option<String> {
         1 => "shard",
         _ => "shards",
     };
-    Some(format!("{what} {} gave no sign of life within {} s\n", silent.join(", "), SHARD_PATIENCE.as_secs()))
+    Some(format!("{what} {} gave no sign of life within {} s", silent.join(", "), SHARD_PATIENCE.as_secs()))
 }
 
 /// The listener on a port of its own. Ends when it is dropped.
@@ -132,6 +147,7 @@ impl Bound {
             Address::Tcp(address) => Via::tcp(*address),
             Address::Unix(_) => Via::Unix,
         };
+        let router = router.fallback(nowhere).method_not_allowed_fallback(other_method);
         let router = gate.around(via, router);
         let failed = |source| ServeError::System { what: "thread", source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -211,8 +227,14 @@ impl Port {
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, asked) = (request.version(), Asked::of(request.headers()));
             let answering = answering.begin(!request.body().is_end_stream());
+            let id = RequestId::of(request.headers()); // these requests are in no figure of the application's
             let answer = router.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map(|response| answering.answer(version, &asked, response, None)) }
+            async move {
+                answer.await.map(|mut response| {
+                    response.headers_mut().insert(request::HEADER, id.value());
+                    answering.answer(version, &asked, response, None)
+                })
+            }
         });
         let io = TokioIo::new(Paced::new(socket, pace.clone()));
         let (backstop, open) = (self.times.backstop(), self.open.clone());

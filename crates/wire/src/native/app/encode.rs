@@ -37,13 +37,19 @@ pub fn encode_results<'a>(out: &mut Vec<u8>, answers: impl IntoIterator<Item = &
 
 /// Appends a refusal: `{code, message, retryable, retry_after?, channel?, rule?}`.
 pub fn encode_error(out: &mut Vec<u8>, error: &Error) {
+    encode_refusal(out, error, None, None);
+}
+
+/// The same, with `option?`, the option of the configuration that decided, and `limit?`, the limit that it sets.
+pub fn encode_refusal(out: &mut Vec<u8>, error: &Error, option: Option<&str>, limit: Option<u64>) {
     let row = error.code.row();
     let mut object = ObjectWriter::plain(out);
     object.text("code", row.word).text("message", &error.message).flag("retryable", row.retryable);
     if let Some(retry_after_ms) = error.retry_after_ms {
         object.number("retry_after", retry_after_ms);
     }
-    object.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref()).end();
+    object.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref());
+    object.text_if("option", option).number_if("limit", limit).end();
 }
 
 fn put_history(out: &mut Vec<u8>, history: &History) {

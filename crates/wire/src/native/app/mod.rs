@@ -23,7 +23,7 @@ pub mod fuzz;
 mod tests;
 
 pub use decode::decode;
-pub use encode::{encode_answer, encode_error, encode_results};
+pub use encode::{encode_answer, encode_error, encode_refusal, encode_results};
 
 use fanfare_hub::{AppCommand, Disconnect, Error};
 use std::sync::Arc;

@@ -1,0 +1,330 @@
+//! Refusals: one type for every HTTP request that is refused, and its one writer.
+//!
+//! In: a status with a sentence, or an error of the hub; the option and the limit that decided; headers. Out: the same status,
+//! headers and body wherever the request was judged: on the raw socket before hyper has it ([`Refused::bytes`]), by hyper, by the
+//! API, by the pages or on the admin port ([`Refused::into_response`]). 429 and 503 always say when to come back.
+//!
+//! The body is the sentence as plain text. It is the native protocol's error as JSON, with `option` and `limit` where they are
+//! known, on the API's paths and for a client whose `Accept` names JSON before text. A head that could not be read names neither.
+
+use crate::api;
+use crate::http::pairs;
+use crate::watch::request::{self, RequestId};
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use fanfare_hub::{Error, ErrorCode};
+use fanfare_wire::native::app::encode_refusal;
+use fanfare_wire::websocket;
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use std::convert::Infallible;
+use std::time::SystemTime;
+
+/// Why a request is refused. Boxed: it is rare, and the results that it stands in are small.
+#[derive(Debug)]
+pub(crate) struct Refused(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    error: Error,
+    option: Option<&'static str>,
+    limit: Option<u64>,
+    headers: HeaderMap,
+    id: Option<RequestId>,
+    asker: Asker,
+}
+
+/// How the client wants to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Asker {
+    json: bool,
+    /// The method is HEAD: the answer has no body.
+    head: bool,
+}
+
+impl Asker {
+    /// Judges a head, from its method, its path and its headers.
+    pub(crate) fn of<'h>(method: &str, path: &str, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
+        let accepts = headers.filter(|(name, _)| name.eq_ignore_ascii_case(ACCEPT.as_str())).map(|(_, value)| value);
+        Asker { json: api::is_path(path) || prefers_json(accepts), head: method == "HEAD" }
+    }
+
+    /// The same, of a request that hyper has parsed.
+    pub(crate) fn of_request<B>(request: &http::Request<B>) -> Self {
+        let headers = pairs(request.headers());
+        Asker::of(request.method().as_str(), request.uri().path(), headers)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Asker::of(parts.method.as_str(), parts.uri.path(), pairs(&parts.headers)))
+    }
+}
+
+/// True where `Accept` (RFC 9110 §12.5.1) gives JSON a weight by name, and gives plain text and HTML no greater one. `*/*` is
+/// what every client says that does not care, so it counts for neither.
+fn prefers_json<'h>(accepts: impl Iterator<Item = &'h [u8]>) -> bool {
+    let (mut json, mut text) = (0.0_f32, 0.0_f32);
+    for range in accepts.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(0.0))
+        });
+        let weight: f32 = weight.unwrap_or(1.0);
+        match &*essence {
+            "application/json" | "application/*" | "application/problem+json" => json = json.max(weight),
+            "text/plain" | "text/html" | "text/*" => text = text.max(weight),
+            _ => {}
+        }
+    }
+    json > 0.0 && json >= text
+}
+
+/// The word for a status that says nothing more exact.
+fn code_of(status: StatusCode) -> ErrorCode {
+    match status {
+        StatusCode::UNAUTHORIZED => ErrorCode::Unauthorized,
+        StatusCode::FORBIDDEN => ErrorCode::Denied,
+        StatusCode::NOT_FOUND => ErrorCode::NotFound,
+        StatusCode::REQUEST_TIMEOUT => ErrorCode::Timeout,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ErrorCode::TooLarge,
+        StatusCode::TOO_MANY_REQUESTS => ErrorCode::LimitExceeded,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Unavailable,
+        status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => ErrorCode::Internal,
+        _ => ErrorCode::BadRequest,
+    }
+}
+
+impl From<Error> for Refused {
+    /// The status is the one in the table of errors.
+    fn from(error: Error) -> Self {
+        let status = StatusCode::from_u16(error.code.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Refused::new(status, error)
+    }
+}
+
+impl From<websocket::Refusal> for Refused {
+    fn from(refusal: websocket::Refusal) -> Self {
+        let mut refused = Refused::because(refusal.status(), refusal.to_string());
+        for (name, value) in refusal.headers() {
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                refused = refused.with(name, HeaderValue::from_static(value));
+            }
+        }
+        refused
+    }
+}
+
+impl Refused {
+    fn new(status: StatusCode, error: Error) -> Self {
+        let (headers, asker) = (HeaderMap::new(), Asker::default());
+        Refused(Box::new(Parts { status, error, option: None, limit: None, headers, id: None, asker }))
+    }
+
+    /// A refusal whose code follows from its status.
+    pub(crate) fn because(status: u16, message: impl Into<Box<str>>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Refused::new(status, Error::new(code_of(status), message))
+    }
+
+    /// A refusal whose status says more than its code: HTTP has statuses for what the native protocol cannot ask.
+    pub(crate) fn of(status: StatusCode, code: ErrorCode, message: impl Into<Box<str>>) -> Self {
+        Refused::new(status, Error::new(code, message))
+    }
+
+    /// With one more header.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    /// With the option of the configuration that decided.
+    pub(crate) fn by(mut self, option: &'static str) -> Self {
+        self.0.option = Some(option);
+        self
+    }
+
+    /// With the limit that is exceeded.
+    pub(crate) fn over(mut self, limit: usize) -> Self {
+        self.0.limit = Some(limit as u64);
+        self
+    }
+
+    /// With the time after which the same request may succeed.
+    pub(crate) fn retry_after_ms(mut self, ms: u64) -> Self {
+        self.0.error.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// Of the request with this id.
+    pub(crate) fn identified(mut self, id: RequestId) -> Self {
+        self.0.id = Some(id);
+        self
+    }
+
+    /// For this client.
+    pub(crate) fn to(mut self, asker: Asker) -> Self {
+        self.0.asker = asker;
+        self
+    }
+
+    /// As the API answers.
+    pub(crate) fn in_json(mut self) -> Self {
+        self.0.asker.json = true;
+        self
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.0.status.as_u16()
+    }
+
+    /// The request's id, where it could be read.
+    pub(crate) fn id(&self) -> Option<&RequestId> {
+        self.0.id.as_ref()
+    }
+
+    pub(crate) fn error(&self) -> &Error {
+        &self.0.error
+    }
+
+    /// The sentence.
+    pub(crate) fn reason(&self) -> &str {
+        &self.0.error.message
+    }
+
+    /// Status, headers and body: what every path writes.
+    fn written(self) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let Parts { status, error, option, limit, mut headers, id, asker } = *self.0;
+        // RFC 9110 §10.2.3, in seconds, at the least in one: the hub knows better only where a rate was exceeded.
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(id) = id {
+            headers.insert(request::HEADER, id.value());
+        }
+        let mut body = Vec::with_capacity(error.message.len() + 1);
+        let kind = if asker.json {
+            encode_refusal(&mut body, &error, option, limit);
+            "application/json"
+        } else {
+            body.extend_from_slice(error.message.as_bytes());
+            "text/plain; charset=utf-8"
+        };
+        body.push(b'\n'); // in a terminal the prompt then stands on a line of its own
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        (status, headers, body)
+    }
+
+    /// For hyper and for routers. They write the length and the date, and leave the body of an answer to HEAD out.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let (status, headers, body) = self.written();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The same with the headers that a router's layers gave an answer without words.
+    pub(crate) fn onto(self, page: &Response<Body>) -> Response<Body> {
+        let mut response = self.into_response();
+        for (name, value) in page.headers().iter().filter(|(name, _)| !matches!(**name, CONTENT_LENGTH | CONTENT_TYPE))
+        {
+            response.headers_mut().append(name, value.clone());
+        }
+        response
+    }
+
+    /// The last answer on a raw socket, in HTTP/1.1.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        let is_head = self.0.asker.head;
+        let (status, mut headers, body) = self.written();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
+            headers.insert(DATE, date);
+        }
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
+        let mut out =
+            format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
+        for (name, value) in &headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !is_head {
+            out.extend_from_slice(&body);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::ERRORS;
+
+    #[test]
+    fn every_error_of_the_hub_has_its_status_and_says_when_to_come_back_where_that_helps() {
+        for row in ERRORS {
+            for (retry_after_ms, seconds) in
+                [(None, 1), (Some(0), 1), (Some(1000), 1), (Some(1001), 2), (Some(60_000), 60)]
+            {
+                let mut error = Error::new(row.code, "why");
+                error.retry_after_ms = retry_after_ms;
+                let response = Refused::from(error).into_response();
+                assert_eq!(response.status().as_u16(), row.status, "{}", row.word);
+                let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+                let expected = matches!(row.status, 429 | 503).then(|| format!("{seconds}"));
+                assert_eq!(retry, expected, "{} {retry_after_ms:?}", row.word);
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_for_the_api_and_for_clients_that_name_it_before_text() {
+        let rows: &[(&str, &[&str], bool)] = &[
+            ("/", &[], false),
+            ("/", &["*/*"], false),
+            ("/", &["application/json"], true),
+            ("/", &["Application/JSON;q=0.5"], true),
+            ("/", &["application/json, text/plain, */*"], true),
+            ("/", &["application/json;q=0.5, text/html"], false),
+            ("/", &["text/html", "application/json"], true),
+            ("/", &["application/json;q=0"], false),
+            ("/", &["application/json; Q = x"], false),
+            ("/", &["application/problem+json"], true),
+            ("/", &[",;q=,"], false),
+            ("/api/v1/publish", &[], true),
+            ("/api/v1/publish", &["text/plain"], true),
+            ("/api/orders", &[], false),
+        ];
+        for (path, accepts, json) in rows {
+            let headers = accepts.iter().map(|accept| ("aCCept", accept.as_bytes()));
+            assert_eq!(Asker::of("GET", path, headers).json, *json, "{path} {accepts:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_of_a_body_and_none() {
+        let asker = Asker::of("HEAD", "/", std::iter::empty());
+        let text = String::from_utf8(Refused::because(404, "nothing").to(asker).bytes()).unwrap();
+        assert!(text.contains("\r\ncontent-length: 8\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn json_names_the_option_and_the_limit() {
+        let refused = Refused::because(431, "too long").by("limits.head_bytes_max").over(1024).in_json();
+        let text = String::from_utf8(refused.bytes()).unwrap();
+        let body = r#"{"code":"too_large","message":"too long","retryable":false,"option":"limits.head_bytes_max","limit":1024}"#;
+        assert!(text.ends_with(&format!("\r\n\r\n{body}\n")), "{text}");
+    }
+}
