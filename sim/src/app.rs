@@ -71,10 +71,16 @@ impl App {
         let channel = if closed { ChannelName::new(CLOSED).ok()? } else { any };
         Some(match rng.below(16) {
             0..=5 => {
-                let key = (rng.below(4) == 0).then(|| format!("a{}", numbers.next).into());
+                let idempotency_key = (rng.below(4) == 0).then(|| format!("a{}", numbers.next).into());
                 let by = (rng.below(2) == 0).then(|| "key".into());
                 let event = (rng.below(3) == 0).then(|| "happened".into());
-                let publish = Publish { channel, data: Data::Json(numbers.payload(rng, pad)), event, key, echo: true };
+                let publish = Publish {
+                    channel,
+                    data: Data::Json(numbers.payload(rng, pad)),
+                    event,
+                    idempotency_key,
+                    echo: true,
+                };
                 AppCommand::Publish { publish: Box::new(publish), audience: self.audience(rng), by }
             }
             6 => {
@@ -111,7 +117,7 @@ impl App {
 
     pub(crate) fn last_publish(&self, rng: &mut Rng, numbers: &mut Numbers) -> Option<AppCommand> {
         let (channel, data) = (ChannelName::new(CLOSED).ok()?, Data::Json(numbers.payload(rng, 10)));
-        let publish = Box::new(Publish { channel, data, event: None, key: None, echo: true });
+        let publish = Box::new(Publish { channel, data, event: None, idempotency_key: None, echo: true });
         Some(AppCommand::Publish { publish, audience: None, by: None })
     }
 

@@ -127,7 +127,7 @@ impl Application {
                 let data = edited(publish.data.bytes());
                 self.edited += u64::from(*data != **publish.data.bytes());
                 // It never heard of keys: the hub has to keep them.
-                let publish = Publish { data: Data::Json(data.into()), key: None, ..(**publish).clone() };
+                let publish = Publish { data: Data::Json(data.into()), idempotency_key: None, ..(**publish).clone() };
                 HookAnswer::Publish(Box::new(publish))
             }
             Question::Rpc { data, .. } => HookAnswer::Result(data.clone()),

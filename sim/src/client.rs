@@ -146,7 +146,7 @@ impl Client {
         }
         for asked in std::mem::take(&mut self.pending).into_values() {
             if let Asked::Publish(publish) = asked
-                && publish.key.is_some()
+                && publish.idempotency_key.is_some()
                 && self.again.len() < 8
             {
                 self.again.push(*publish);
@@ -200,7 +200,7 @@ impl Client {
             }
             (Asked::Publish(publish), ReplyBody::Error(error)) => {
                 let again = matches!(error.code, ErrorCode::Unknown | ErrorCode::Unavailable);
-                if again && publish.key.is_some() && self.again.len() < 8 {
+                if again && publish.idempotency_key.is_some() && self.again.len() < 8 {
                     self.again.push(*publish);
                 }
             }
@@ -358,8 +358,8 @@ impl Client {
                     Some(again) => again,
                     None => {
                         let data = Data::Json(numbers.payload(rng, pad));
-                        let key = (rng.below(3) == 0).then(|| format!("k{}", numbers.next).into());
-                        Publish { channel, data, event: None, key, echo: rng.below(4) > 0 }
+                        let idempotency_key = (rng.below(3) == 0).then(|| format!("k{}", numbers.next).into());
+                        Publish { channel, data, event: None, idempotency_key, echo: rng.below(4) > 0 }
                     }
                 };
                 Act::Send(self.publish(publish))
@@ -420,7 +420,7 @@ impl Client {
 
     pub(crate) fn last_publish(&mut self, channel: &ChannelName, rng: &mut Rng, numbers: &mut Numbers) -> Request {
         let data = Data::Json(numbers.payload(rng, 10));
-        self.publish(Publish { channel: channel.clone(), data, event: None, key: None, echo: true })
+        self.publish(Publish { channel: channel.clone(), data, event: None, idempotency_key: None, echo: true })
     }
 }
 

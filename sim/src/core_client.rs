@@ -109,8 +109,13 @@ impl CoreClient {
             7..=16 => {
                 let data = numbers.payload(rng, pad);
                 let echo = rng.below(4) > 0;
-                let publish =
-                    Publish { channel: channel.clone(), data: Data::Json(data.clone()), event: None, key: None, echo };
+                let publish = Publish {
+                    channel: channel.clone(),
+                    data: Data::Json(data.clone()),
+                    event: None,
+                    idempotency_key: None,
+                    echo,
+                };
                 self.call(now_ms, Asked::Publish(channel, data), Call::Publish(Box::new(publish)));
             }
             17 | 18 if is_known => {

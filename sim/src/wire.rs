@@ -139,7 +139,7 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
             channel: channel(&publish.channel),
             data: publish.data.clone(),
             event: publish.event.clone(),
-            key: publish.key.clone(),
+            idempotency_key: publish.idempotency_key.clone(),
             echo: publish.echo,
         })),
         Command::History { channel: name, query } => ClientCommand::History {
@@ -328,7 +328,8 @@ fn same_client(read: Option<&str>, said: Option<ClientId>) -> bool {
 fn same_publication(read: &native_client::Publication, said: &Publication) -> bool {
     read.offset == said.offset
         && read.data == said.data
-        && (read.event.as_deref(), read.key.as_deref()) == (said.event.as_deref(), said.key.as_deref())
+        && (read.event.as_deref(), read.idempotency_key.as_deref())
+            == (said.event.as_deref(), said.idempotency_key.as_deref())
         && read.ts_ms == said.ts_ms
         && same_client(
             read.from.as_ref().and_then(|from| from.client.as_deref()),

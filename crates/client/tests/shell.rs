@@ -149,7 +149,7 @@ async fn keys_hold_over_connections_and_echo_can_be_refused() {
         channel: "chat".into(),
         data: Data::Json(data.into()),
         event: None,
-        key: Some(data.into()),
+        idempotency_key: Some(data.into()),
         echo,
     };
     let first = client.publish_with(publish("1", true)).await.unwrap();

@@ -221,8 +221,8 @@ impl World {
         let json = Bytes::from(format!("\"{}\"", "y".repeat(usize::from(bytes.byte()))));
         let command = match bytes.below(11) {
             0..=2 => {
-                let key = bytes.flag().then(|| "k".into());
-                let publish = Publish { channel, data: Data::Json(json), event: None, key, echo: true };
+                let idempotency_key = bytes.flag().then(|| "k".into());
+                let publish = Publish { channel, data: Data::Json(json), event: None, idempotency_key, echo: true };
                 let only: Vec<ClientId> = bytes.of(&self.clients).into_iter().collect();
                 let audience = bytes.flag().then(|| Box::new(Audience { only, except: Vec::new() }));
                 AppCommand::Publish { publish: Box::new(publish), audience, by: None }
@@ -336,10 +336,10 @@ impl World {
             }
             4 => Command::Unsubscribe { channel: channel(bytes) },
             5..=9 => {
-                let key = (bytes.below(4) == 0).then(|| ["k", "l"][bytes.below(2)].into());
+                let idempotency_key = (bytes.below(4) == 0).then(|| ["k", "l"][bytes.below(2)].into());
                 let (channel, echo) = (channel(bytes), bytes.below(4) > 0);
                 let data = Data::Json(json(bytes));
-                Command::Publish(Box::new(Publish { channel, data, event: None, key, echo }))
+                Command::Publish(Box::new(Publish { channel, data, event: None, idempotency_key, echo }))
             }
             10 => {
                 let from = match (bytes.below(3), bytes.of(&self.places)) {

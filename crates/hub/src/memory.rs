@@ -214,7 +214,7 @@ impl MemoryStore {
 
     fn append(&mut self, now: Now, entry: Entry, retain: Retain) -> Answer {
         let index = self.attach(now, &entry.publish.channel);
-        if let Some(key) = &entry.publish.key {
+        if let Some(key) = &entry.publish.idempotency_key {
             let scope = entry.key_scope();
             let content = self.hash.hash_of((data_parts(&entry.publish.data), &entry.publish.event, &entry.audience));
             let oldest_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
@@ -496,7 +496,7 @@ mod tests {
             channel: channel(),
             data: Data::Json(Bytes::from_static(text.as_bytes())),
             event: None,
-            key: key.map(Into::into),
+            idempotency_key: key.map(Into::into),
             echo: true,
         };
         let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: now.wall_ms });
@@ -565,7 +565,7 @@ mod tests {
 
     fn append_for(store: &mut MemoryStore, only: Vec<ClientId>) {
         let data = Data::Json(Bytes::from_static(b"1"));
-        let publish = Publish { channel: channel(), data, event: None, key: None, echo: true };
+        let publish = Publish { channel: channel(), data, event: None, idempotency_key: None, echo: true };
         let audience = Some(Box::new(Audience { only, except: vec![] }));
         let entry = Box::new(Entry { publish, from: None, by: None, audience, ts_ms: NOW.wall_ms });
         let retain = Retain { count: 10_000, ..Retain::default() };
@@ -769,7 +769,7 @@ mod tests {
                 channel: named(name),
                 data: Data::Json(Bytes::from_static(b"1")),
                 event: None,
-                key: Some(key.into()),
+                idempotency_key: Some(key.into()),
                 echo: true,
             };
             let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: 0 });

@@ -28,14 +28,14 @@ pub struct Entry {
 impl Entry {
     /// The publication that stands at `offset`, after `prev`.
     pub fn at(self, prev: u64, offset: u64) -> Publication {
-        let Publish { channel: _, data, event, key, echo } = self.publish;
+        let Publish { channel: _, data, event, idempotency_key, echo } = self.publish;
         Publication {
             offset,
             prev,
             ts_ms: self.ts_ms,
             data,
             event,
-            key,
+            idempotency_key,
             from: self.from,
             audience: self.audience,
             echo,
@@ -44,11 +44,11 @@ impl Entry {
 
     /// What it costs to keep while it waits, in bytes: payload, texts and an estimate of the overhead.
     pub(crate) fn cost(&self) -> usize {
-        let Publish { data, event, key, .. } = &self.publish;
+        let Publish { data, event, idempotency_key, .. } = &self.publish;
         size_of::<Entry>()
             + data.bytes().len()
             + event.as_deref().map_or(0, str::len)
-            + key.as_deref().map_or(0, str::len)
+            + idempotency_key.as_deref().map_or(0, str::len)
             + self.audience.as_deref().map_or(0, Audience::cost)
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The longest `event` name, in bytes.
 pub const EVENT_BYTES_MAX: usize = 64;
 /// The longest idempotency key, in bytes.
-pub const KEY_BYTES_MAX: usize = 64;
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 /// The longest text `id` of a command, in bytes.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The largest offset, numeric id and duration: what a JavaScript number holds exactly.
@@ -88,7 +88,7 @@ pub struct Publication {
     /// Optional event name.
     pub event: Option<Box<str>>,
     /// The publisher's idempotency key.
-    pub key: Option<Box<str>>,
+    pub idempotency_key: Option<Box<str>>,
     /// Who published.
     pub from: Option<From>,
     /// For whom, where not for all.
@@ -104,7 +104,7 @@ impl Publication {
         OVERHEAD
             + self.data.bytes().len()
             + self.event.as_deref().map_or(0, str::len)
-            + self.key.as_deref().map_or(0, str::len)
+            + self.idempotency_key.as_deref().map_or(0, str::len)
             + self.audience.as_deref().map_or(0, Audience::cost)
             + self.from.as_ref().and_then(|from| from.user.as_ref()).map_or(0, |user| user.0.len())
     }
@@ -279,7 +279,7 @@ pub struct Publish {
     /// Optional event name.
     pub event: Option<Box<str>>,
     /// Idempotency key.
-    pub key: Option<Box<str>>,
+    pub idempotency_key: Option<Box<str>>,
     /// Whether the publisher wants its own copy live.
     pub echo: bool,
 }

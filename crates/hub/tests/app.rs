@@ -11,7 +11,7 @@ fn publish_app(name: &str, json: &str) -> AppCommand {
 
 fn app_publish(name: &str, json: &str) -> Publish {
     let data = Data::Json(Bytes::from(json.to_owned()));
-    Publish { channel: channel(name), data, event: None, key: None, echo: true }
+    Publish { channel: channel(name), data, event: None, idempotency_key: None, echo: true }
 }
 
 fn subscribers(answer: &AppAnswer) -> u64 {
@@ -93,7 +93,7 @@ fn what_breaks_a_limit_is_refused_with_the_limit() {
     let with = |event: Option<&str>, key: Option<&str>| AppCommand::Publish {
         publish: Box::new(Publish {
             event: event.map(Into::into),
-            key: key.map(Into::into),
+            idempotency_key: key.map(Into::into),
             ..app_publish("chat:a", "1")
         }),
         audience: None,
@@ -128,7 +128,7 @@ fn a_key_is_unique_within_the_api_key_that_used_it() {
     for shards in shard_counts() {
         let mut net = Net::new(shards);
         let mut with = |by: Option<&str>, json: &str| {
-            let publish = Box::new(Publish { key: Some("k".into()), ..app_publish("chat:a", json) });
+            let publish = Box::new(Publish { idempotency_key: Some("k".into()), ..app_publish("chat:a", json) });
             net.app(0, AppCommand::Publish { publish, audience: None, by: by.map(Into::into) })
         };
         let AppAnswer::Published { position: first, duplicate: false, .. } = with(Some("one"), "1") else { panic!() };

@@ -474,7 +474,7 @@ fn what_the_application_makes_of_a_publication_is_checked_and_keeps_its_key() {
     let peer = net.connect(0);
     net.subscribe(peer, "chat:a");
     let Command::Publish(original) = publish("chat:a", "1") else { panic!() };
-    let original = Publish { key: Some("k".into()), ..*original };
+    let original = Publish { idempotency_key: Some("k".into()), ..*original };
     let big = Data::Json(Bytes::from(vec![b'1'; 70_000]));
     let rows = [
         (Publish { channel: channel("chat:b"), ..original.clone() }, ErrorCode::Internal),
@@ -489,7 +489,7 @@ fn what_the_application_makes_of_a_publication_is_checked_and_keeps_its_key() {
     }
     for duplicate in [false, true] {
         let id = net.send(peer, Command::Publish(Box::new(original.clone())));
-        net.answer(HookAnswer::Publish(Box::new(Publish { key: None, ..original.clone() })));
+        net.answer(HookAnswer::Publish(Box::new(Publish { idempotency_key: None, ..original.clone() })));
         let Some(ReplyBody::Published { duplicate: found, .. }) = net.answer_to(peer, id) else { panic!() };
         assert_eq!(found, duplicate);
     }

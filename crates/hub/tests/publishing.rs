@@ -129,7 +129,9 @@ fn a_key_publishes_once_and_tells_another_payload_from_a_repetition() {
         let (ada, bob) = (net.connect(0), net.connect(1));
         net.subscribe(bob, "chat:a");
         let keyed = |json: &str| match publish("chat:a", json) {
-            Command::Publish(publish) => Command::Publish(Box::new(Publish { key: Some("k".into()), ..*publish })),
+            Command::Publish(publish) => {
+                Command::Publish(Box::new(Publish { idempotency_key: Some("k".into()), ..*publish }))
+            }
             other => other,
         };
         let ReplyBody::Published { position, duplicate: false } = net.ask(ada, keyed("1")) else { panic!() };
@@ -188,7 +190,8 @@ fn history_is_read_forwards_and_backwards() {
 fn publish_only(net: &mut Net, json: &'static str, only: usize) {
     let only = vec![net.client(only)];
     let data = Data::Json(json.as_bytes().into());
-    let publish = Box::new(Publish { channel: channel("chat:a"), data, event: None, key: None, echo: true });
+    let publish =
+        Box::new(Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true });
     let audience = Some(Box::new(Audience { only, except: vec![] }));
     net.app(0, AppCommand::Publish { publish, audience, by: None });
 }

@@ -41,7 +41,7 @@ fn publications_duplicates_and_signals_are_counted_at_home() {
         net.publish_all(ada, "chat:a", 1..=5);
         for _ in 0..3 {
             let Command::Publish(mut keyed) = publish("chat:b", "1") else { unreachable!() };
-            keyed.key = Some("k".into());
+            keyed.idempotency_key = Some("k".into());
             net.ask(ada, Command::Publish(keyed));
         }
         net.ask(ada, signal("chat:a", "typing", "1", None));

@@ -223,7 +223,8 @@ impl Handle {
     ///
     /// let channel = ChannelName::new("game:7").expect("a valid name");
     /// let data = Data::Json("{\"cards\":[1,2,3]}".into());
-    /// let publish = Publish { channel, data, event: Some("hand".into()), key: Some("deal-1".into()), echo: true };
+    /// let idempotency_key = Some("deal-1".into());
+    /// let publish = Publish { channel, data, event: Some("hand".into()), idempotency_key, echo: true };
     /// hub.publish_with(publish, Some(Audience { only: vec![client], except: vec![] })).await?;
     /// # Ok(())
     /// # }
@@ -256,7 +257,7 @@ impl Handle {
                         Some(data) => Data::clone(data),
                         None => payload.insert(to_json(&channel, data)?).clone(),
                     };
-                    let publish = Publish { channel, data, event: None, key: None, echo: true };
+                    let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
                     commands.push(Ok(publish_command(publish, None)));
                     results.push(None);
                 }
@@ -404,7 +405,7 @@ fn name(channel: &str) -> Result<ChannelName, Error> {
 
 fn publication<T: Serialize + ?Sized>(channel: ChannelName, event: Option<&str>, data: &T) -> Result<Publish, Error> {
     let data = to_json(&channel, data)?;
-    Ok(Publish { channel, data, event: event.map(Into::into), key: None, echo: true })
+    Ok(Publish { channel, data, event: event.map(Into::into), idempotency_key: None, echo: true })
 }
 
 fn publish_command(publish: Publish, audience: Option<Audience>) -> AppCommand {

@@ -116,7 +116,7 @@ mod tests {
         let bad = || Bytes::from_static(b"{\"a\": }");
         let publish = |data| {
             let channel = ChannelName::new("a").expect("a name");
-            HookAnswer::Publish(Box::new(Publish { channel, data, event: None, key: None, echo: true }))
+            HookAnswer::Publish(Box::new(Publish { channel, data, event: None, idempotency_key: None, echo: true }))
         };
         let info = |info| HookAnswer::Identity(Identified { info: Some(info), ..Identified::default() });
         for (answer, part) in

@@ -168,7 +168,7 @@ fn every_refusal_has_its_status() {
     let typed = |kind: &str| format!("Authorization: Bearer {ALL}\r\nContent-Type: {kind}\r\n");
     let beside = |more: &str| format!("{all}{more}\r\n");
     let publish = |headers: &str, body: &str| post("publish", headers, body);
-    done(&server, "publish", &json!({"channel": "chat:a", "data": 1, "key": "used"}));
+    done(&server, "publish", &json!({"channel": "chat:a", "data": 1, "idempotency_key": "used"}));
     let deep = format!(r#"{{"channel":"chat:a","data":{}{}}}"#, "[".repeat(65), "]".repeat(65));
     let long = format!(r#"{{"channel":"chat:a","data":"{}"}}"#, "x".repeat(64 << 10));
     let longer = format!(r#"{{"channel":"chat:a","data":"{}"}}"#, "x".repeat(200 << 10));
@@ -208,18 +208,18 @@ fn every_refusal_has_its_status() {
         ("no channel", publish(&all, r#"{"data":1}"#), 400, "`channel` is missing", None),
         ("twice", publish(&all, r#"{"channel":"chat:a","data":1,"data":2}"#), 400, "`data` stands twice", None),
         ("no name", publish(&all, r#"{"channel":"chat:*","data":1}"#), 400, "cannot hold '*'", None),
-        ("two different keys", publish(&beside("Idempotency-Key: a"), r#"{"channel":"chat:a","data":1,"key":"b"}"#), 400, "`Idempotency-Key` \"a\"", None),
+        ("two different keys", publish(&beside("Idempotency-Key: a"), r#"{"channel":"chat:a","data":1,"idempotency_key":"b"}"#), 400, "`Idempotency-Key` \"a\"", None),
         ("a key twice", publish(&beside("Idempotency-Key: a\r\nIdempotency-Key: a"), good), 400, "stands twice", None),
         ("a key that is no text", publish(&beside("Idempotency-Key: \"a"), good), 400, "`Idempotency-Key`", None),
         ("an empty key", publish(&beside("Idempotency-Key: \"\""), good), 400, "1 to 64", None),
-        ("a key for a batch", post("batch", &beside("Idempotency-Key: a"), r#"{"commands":[]}"#), 400, "its own `key`", None),
+        ("a key for a batch", post("batch", &beside("Idempotency-Key: a"), r#"{"commands":[]}"#), 400, "its own `idempotency_key`", None),
         ("an empty batch", post("batch", &all, r#"{"commands":[]}"#), 400, "`commands` is empty", None),
         ("an empty audience", publish(&all, r#"{"channel":"chat:a","data":1,"audience":{"only":[]}}"#), 400, "`audience.only` is empty", None),
         ("no client's id", post("disconnect", &all, r#"{"client":"ada"}"#), 400, "`client` must be a client's id", None),
         ("a client and a user", post("disconnect", &all, r#"{"client":"0000000000000000","user":"ada"}"#), 400, "only one", None),
         ("no reason", post("disconnect", &all, r#"{"user":"ada","reason":"shutdown"}"#), 400, "\"kicked\"", None),
         ("no rule", publish(&all, r#"{"channel":"other","data":1}"#), 404, "no rule", None),
-        ("a key for another payload", publish(&all, r#"{"channel":"chat:a","data":2,"key":"used"}"#), 409, "used", None),
+        ("a key for another payload", publish(&all, r#"{"channel":"chat:a","data":2,"idempotency_key":"used"}"#), 409, "used", None),
         ("a long key", publish(&beside(&format!("Idempotency-Key: {}", "k".repeat(65))), good), 413, "65 bytes", None),
         ("too deep", publish(&all, &deep), 413, "65 levels", None),
         ("a payload over the limit", publish(&all, &long), 413, "65538 bytes", None),
@@ -261,7 +261,7 @@ fn what_is_friendly_is_taken() {
         ),
         ("a form with a charset", "Content-Type: application/x-www-form-urlencoded; charset=UTF-8\r\n", good),
         ("not encoded", "Content-Encoding: identity\r\n", good),
-        ("nothing for null", "", r#"{"channel":"a","data":null,"event":null,"key":null,"audience":null}"#),
+        ("nothing for null", "", r#"{"channel":"a","data":null,"event":null,"idempotency_key":null,"audience":null}"#),
     ];
     for (name, headers, body) in rows {
         for scheme in ["Bearer", "bearer", "BEARER"] {
@@ -332,11 +332,14 @@ fn a_key_makes_a_publication_stand_once() {
     let header = |key: &str| {
         post("publish", &format!("{}Idempotency-Key: {key}\r\n", with_key(ALL)), r#"{"channel":"a","data":1}"#)
     };
-    let answers: Vec<Value> =
-        [header("k"), header("\"k\""), post("publish", &with_key(ALL), r#"{"channel":"a","data":1,"key":"k"}"#)]
-            .iter()
-            .map(|request| serde_json::from_str(&send(&server, request).body).unwrap())
-            .collect();
+    let answers: Vec<Value> = [
+        header("k"),
+        header("\"k\""),
+        post("publish", &with_key(ALL), r#"{"channel":"a","data":1,"idempotency_key":"k"}"#),
+    ]
+    .iter()
+    .map(|request| serde_json::from_str(&send(&server, request).body).unwrap())
+    .collect();
     assert_eq!(answers[0].get("duplicate"), None);
     for answer in &answers[1..] {
         assert_eq!(
@@ -345,10 +348,10 @@ fn a_key_makes_a_publication_stand_once() {
         );
     }
     // Another caller's key is another one.
-    let other = send(&server, &post("publish", &with_key(WORKER), r#"{"channel":"a","data":1,"key":"k"}"#));
+    let other = send(&server, &post("publish", &with_key(WORKER), r#"{"channel":"a","data":1,"idempotency_key":"k"}"#));
     assert_eq!(serde_json::from_str::<Value>(&other.body).unwrap()["offset"], 2);
     // A broadcast's key is one in each channel.
-    let body = json!({"channels": ["a", "b"], "data": 1, "key": "k"});
+    let body = json!({"channels": ["a", "b"], "data": 1, "idempotency_key": "k"});
     let results = done(&server, "broadcast", &body)["results"].clone();
     assert_eq!((&results[0]["result"]["duplicate"], results[1]["result"].get("duplicate")), (&json!(true), None));
 }

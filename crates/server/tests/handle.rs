@@ -39,7 +39,7 @@ async fn next_text(subscription: &mut Subscription) -> String {
 fn publish(channel: &str, json: String) -> AppCommand {
     let channel = ChannelName::new(channel).expect("a valid name");
     let data = Data::Json(json.into());
-    let publish = Box::new(Publish { channel, data, event: None, key: None, echo: true });
+    let publish = Box::new(Publish { channel, data, event: None, idempotency_key: None, echo: true });
     AppCommand::Publish { publish, audience: None, by: None }
 }
 
@@ -111,7 +111,7 @@ async fn a_payload_that_is_no_json_or_a_name_that_is_none_is_refused_before_it_i
         channel: ChannelName::new("chat:a").expect("valid"),
         data: Data::Json(json.to_owned().into()),
         event: None,
-        key: None,
+        idempotency_key: None,
         echo: true,
     };
     let deep = "[".repeat(65) + &"]".repeat(65);

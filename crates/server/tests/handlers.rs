@@ -199,7 +199,7 @@ async fn what_the_application_says_in_the_words_of_the_hub_is_checked_too() {
     let channel = || ChannelName::new("a").expect("a name");
     let publish = |data: &'static str| {
         let data = Data::Json(data.into());
-        let publish = Box::new(Publish { channel: channel(), data, event: None, key: None, echo: true });
+        let publish = Box::new(Publish { channel: channel(), data, event: None, idempotency_key: None, echo: true });
         AppCommand::Publish { publish, audience: None, by: None }
     };
     let signal = Signal { channel: channel(), event: "typing".into(), data: "{".into(), to: None };

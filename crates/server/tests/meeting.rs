@@ -76,7 +76,7 @@ fn what_a_native_publishes_chats_show() {
         (json!({"data": {"content": 7, "userId": 8}}), r#"{"content":7,"userId":8}"#, client.as_str(), client.as_str()),
         (json!({"data": [1, null]}), "[1,null]", client.as_str(), client.as_str()),
         (json!({"data64": "/9j/"}), "/9j/", client.as_str(), client.as_str()),
-        (json!({"data": "again", "event": "photo", "key": "k"}), "again", client.as_str(), client.as_str()),
+        (json!({"data": "again", "event": "photo", "idempotency_key": "k"}), "again", client.as_str(), client.as_str()),
     ] {
         let mut fields = what.clone();
         fields["channel"] = CHANNEL.into();

@@ -75,9 +75,9 @@ fn a_scripted_conversation_is_counted_exactly() {
     }
     let mut ada = native(server.address);
     ask(&mut ada, &json!({"type": "subscribe", "id": 2, "channel": "news"}));
-    ask(&mut ada, &json!({"type": "publish", "id": 3, "channel": "news", "data": 1, "key": "k"}));
-    ask(&mut ada, &json!({"type": "publish", "id": 4, "channel": "news", "data": 1, "key": "k"}));
-    ask(&mut ada, &json!({"type": "publish", "id": 5, "channel": "news", "data": 2, "key": "k"}));
+    ask(&mut ada, &json!({"type": "publish", "id": 3, "channel": "news", "data": 1, "idempotency_key": "k"}));
+    ask(&mut ada, &json!({"type": "publish", "id": 4, "channel": "news", "data": 1, "idempotency_key": "k"}));
+    ask(&mut ada, &json!({"type": "publish", "id": 5, "channel": "news", "data": 2, "idempotency_key": "k"}));
 
     let after = scrape(server.address);
     let expected = [

@@ -265,7 +265,7 @@ impl Chat {
                     channel,
                     data,
                     event: None,
-                    key: None,
+                    idempotency_key: None,
                     echo: true,
                 }))));
                 Ok(())

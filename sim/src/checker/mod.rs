@@ -194,7 +194,7 @@ impl Checker {
                 let attempt = self.attempts.entry(data.clone()).or_default();
                 attempt.tries += 1;
                 attempt.unknown += 1;
-                attempt.keyed |= publish.key.is_some() && view.known;
+                attempt.keyed |= publish.idempotency_key.is_some() && view.known;
                 view.publishes.insert(data.clone(), id);
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
@@ -735,7 +735,7 @@ impl Checker {
         }
         // An unkeyed payload is sent once: while its answer is still owed, the message is early.
         let early = view.publishes.contains_key(&plain(publication.data.bytes()))
-            && publication.key.is_none()
+            && publication.idempotency_key.is_none()
             && !stores.answers_disordered
             && stores.silences == 0; // what was not answered is found by reading
         if own && early && kept.order > sub.want.order {

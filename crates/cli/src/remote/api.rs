@@ -225,9 +225,8 @@ impl Trouble {
                     (StatusCode::UNAUTHORIZED, _) => failure.hint(
                         "give the right one by --api-key KEY or FANFARE_API_KEY; `fanfare dev` prints one at its start",
                     ),
-                    (StatusCode::CONFLICT, "key_conflict") => {
-                        failure.hint("choose another --key, or leave it out: then each publication has a new one")
-                    }
+                    (StatusCode::CONFLICT, "key_conflict") => failure
+                        .hint("choose another --idempotency-key, or leave it out: then each publication has a new one"),
                     (StatusCode::FORBIDDEN, _) => failure.hint("use a key that is for this command and channel"),
                     _ => failure,
                 }

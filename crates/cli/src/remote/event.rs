@@ -29,7 +29,7 @@ struct Line<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'e str>,
+    idempotency_key: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ pub(super) fn json_line(channel: &str, event: &Event) -> Option<String> {
             };
             Line {
                 event: publication.event.as_deref(),
-                key: publication.key.as_deref(),
+                idempotency_key: publication.idempotency_key.as_deref(),
                 from: publication.from.as_ref().map(sender),
                 ts: Some(publication.ts_ms),
                 data,
@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn every_push_has_its_line() {
-        let publication = |data| Publication { offset: 7, data, event: None, key: None, from: None, ts_ms: 9 };
+        let publication =
+            |data| Publication { offset: 7, data, event: None, idempotency_key: None, from: None, ts_ms: 9 };
         let message =
             |publication: Publication| Event::Message { publication: Box::new(publication), position: position(7) };
         let ada = || PresenceEntry {
@@ -190,11 +191,11 @@ mod tests {
             (
                 message(Publication {
                     event: Some("paid".into()),
-                    key: Some("k".into()),
+                    idempotency_key: Some("k".into()),
                     from: Some(from.clone()),
                     ..publication(Data::Binary(Bytes::from_static(b"\0\xff")))
                 }),
-                r#"{"type":"message","channel":"c","epoch":"e","offset":7,"event":"paid","key":"k","from":{"client":"a","user":"ada"},"ts":9,"data64":"AP8="}"#,
+                r#"{"type":"message","channel":"c","epoch":"e","offset":7,"event":"paid","idempotency_key":"k","from":{"client":"a","user":"ada"},"ts":9,"data64":"AP8="}"#,
             ),
             (
                 Event::Signal(Box::new(Signal {

@@ -15,7 +15,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 /// No line is longer; the server's own limit is lower unless it was raised.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// The longest key that a server takes.
-const KEY_BYTES_MAX: usize = 64;
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     event: Option<String>,
     /// Publish once only, however often this is repeated within 2 minutes; line n of stdin has KEY-n
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    idempotency_key: Option<String>,
     #[command(flatten)]
     server: Server,
     #[command(flatten)]
@@ -45,7 +45,7 @@ struct Publication<'p> {
     data: &'p RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'p str>,
-    key: &'p str,
+    idempotency_key: &'p str,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
@@ -55,13 +55,13 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         match args.data {
             Some(data) => {
                 let data = publisher.payload(unmarked(data), "the payload")?;
-                let key = match args.key {
+                let key = match args.idempotency_key {
                     Some(key) => key,
                     None => random_key()?,
                 };
                 publisher.publish(&data, &key).await.map(drop)
             }
-            None => publisher.publish_stdin(args.key).await,
+            None => publisher.publish_stdin(args.idempotency_key).await,
         }
     })
 }
@@ -109,10 +109,10 @@ impl Publisher {
         }
         let data = self.payload(line, &format!("line {number}"))?;
         let key = format!("{key}-{number}");
-        if key.len() > KEY_BYTES_MAX {
+        if key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
             let len = key.len();
             return Err(Failure::users(format!(
-                "line {number} has a key of {len} bytes, the limit is {KEY_BYTES_MAX}: {key}"
+                "line {number} has a key of {len} bytes, the limit is {IDEMPOTENCY_KEY_BYTES_MAX}: {key}"
             )));
         }
         let published = self.publish(&data, &key).await;
@@ -133,7 +133,8 @@ impl Publisher {
     }
 
     async fn publish(&mut self, data: &RawValue, key: &str) -> Result<Reader, Failure> {
-        let publication = Publication { channel: &self.channel, data, event: self.event.as_deref(), key };
+        let publication =
+            Publication { channel: &self.channel, data, event: self.event.as_deref(), idempotency_key: key };
         let body = serde_json::to_vec(&publication)
             .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
         match self.api.call("publish", body, "offset").await {
@@ -143,7 +144,8 @@ impl Publisher {
             }
             // It is not known whether it stands.
             Err(failure) if failure.status == 2 && failure.hint.is_none() => {
-                Err(failure.hint(format!("published again with --key {key} within 2 minutes, it stands once")))
+                Err(failure
+                    .hint(format!("published again with --idempotency-key {key} within 2 minutes, it stands once")))
             }
             Err(failure) => Err(failure),
         }

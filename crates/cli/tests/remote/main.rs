@@ -35,16 +35,19 @@ fn payloads_are_json_or_text_and_have_events_and_keys() {
     let server = Server::start();
     let subscriber = server.subscribe(&["a", "b"], &[]);
     let first: Value =
-        serde_json::from_str(&server.call(&["publish", "a", "-5", "--event", "n", "--key", "k"], "")).expect("JSON");
+        serde_json::from_str(&server.call(&["publish", "a", "-5", "--event", "n", "--idempotency-key", "k"], ""))
+            .expect("JSON");
     assert_eq!((&first["offset"], &first["subscribers"]), (&json!(1), &json!(1)));
     let line = subscriber.json();
     assert_eq!(
-        (&line["event"], &line["key"], &line["data"], &line["epoch"]),
+        (&line["event"], &line["idempotency_key"], &line["data"], &line["epoch"]),
         (&json!("n"), &json!("k"), &json!(-5), &first["epoch"])
     );
-    let again = server.call(&["publish", "a", "-5", "--event", "n", "--key", "k"], "");
+    let again = server.call(&["publish", "a", "-5", "--event", "n", "--idempotency-key", "k"], "");
     assert!(again.contains(r#""duplicate":true"#), "{again}");
-    server.try_call(&["publish", "a", "6", "--key", "k"], "").bad(1, &["key_conflict", "hint: choose another --key"]);
+    server
+        .try_call(&["publish", "a", "6", "--idempotency-key", "k"], "")
+        .bad(1, &["key_conflict", "hint: choose another --idempotency-key"]);
     server.call(&["publish", "b", "--text", "say \"hi\""], "");
     assert_eq!(data(subscriber.json()), json!("say \"hi\""));
     // A blank line is a text; between JSON values it is nothing.
@@ -52,8 +55,8 @@ fn payloads_are_json_or_text_and_have_events_and_keys() {
     server.call(&["publish", "b"], "\u{feff}\n\n4\n"); // nor is a byte order mark anything
     let rest = [json!("one"), json!(""), json!("three"), json!(4)];
     assert_eq!(rest.clone().map(|_| data(subscriber.json())), rest);
-    let keyed = server.call(&["publish", "a", "--key", "file"], "1\n2\n");
-    let repeated = server.call(&["publish", "a", "--key", "file"], "1\n2\n");
+    let keyed = server.call(&["publish", "a", "--idempotency-key", "file"], "1\n2\n");
+    let repeated = server.call(&["publish", "a", "--idempotency-key", "file"], "1\n2\n");
     assert_eq!((keyed.lines().count(), repeated.matches("\"duplicate\":true").count()), (2, 2), "{repeated}");
 }
 
@@ -233,13 +236,13 @@ fn a_publication_is_repeated_under_its_key_until_it_is_answered() {
     let bodies: Vec<String> =
         requests.iter().map(|request| request.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()).collect();
     assert_eq!(bodies.len(), 4);
-    assert!(bodies[0].contains("\"key\":\"") && bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    assert!(bodies[0].contains("\"idempotency_key\":\"") && bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
     assert_eq!(ended.stderr.matches("trying again").count(), 3, "{ended:?}");
     // A refusal that will not pass is not repeated; a failure of the server's is not the user's.
     let internal = r#"{"code":"internal","message":"oh","retryable":false}"#;
     let (url, _) = answering(vec![response("500 Internal Server Error", internal)]);
     run(&["publish", "a", "1", "--url", &url, "--api-key", KEY], "")
-        .bad(2, &["oh (internal)", "hint: published again with --key"]);
+        .bad(2, &["oh (internal)", "hint: published again with --idempotency-key"]);
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Publishes {
 
     /// Takes one on. Without a key it gets a random one of 128 bits.
     pub(super) fn add(&mut self, now_ms: u64, config: &Config, rng: &mut Rng, call: CallId, mut publish: Publish) {
-        publish.key.get_or_insert_with(|| format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into());
+        publish.idempotency_key.get_or_insert_with(|| format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into());
         self.last += 1;
         let give_up_ms = now_ms + config.publish_give_up_ms;
         let entry =

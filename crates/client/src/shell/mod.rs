@@ -325,7 +325,7 @@ impl Client {
     /// [`RpcError::Payload`] where `data` has no JSON form; [`CallError::Unknown`] where it may stand or not.
     pub async fn publish<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Result<Position, RpcError> {
         let data = Data::Json(json(data)?);
-        let publish = Publish { channel: channel.into(), data, event: None, key: None, echo: true };
+        let publish = Publish { channel: channel.into(), data, event: None, idempotency_key: None, echo: true };
         Ok(self.publish_with(publish).await?)
     }
 

@@ -18,7 +18,7 @@ use crate::planted::{Planted, planted};
 use crate::rules::Denial;
 use crate::store::Entry;
 use crate::vocabulary::{
-    EVENT_BYTES_MAX, From, KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
+    EVENT_BYTES_MAX, From, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Front {
                 let channel = publish.channel.clone();
                 check_size(cx, &channel, publish.data.bytes().len())?;
                 check_event(&channel, publish.event.as_deref())?;
-                check_key(&channel, publish.key.as_deref())?;
+                check_idempotency_key(&channel, publish.idempotency_key.as_deref())?;
                 let entry = Box::new(Entry { publish: *publish, from: None, by, audience, ts_ms: 0 });
                 self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Publish { token, entry })
             }
@@ -327,11 +327,11 @@ fn check_event(channel: &ChannelName, event: Option<&str>) -> Result<(), Error> 
     Err(Error::new(ErrorCode::BadRequest, message).on(channel))
 }
 
-fn check_key(channel: &ChannelName, key: Option<&str>) -> Result<(), Error> {
+fn check_idempotency_key(channel: &ChannelName, key: Option<&str>) -> Result<(), Error> {
     let len = key.map_or(1, str::len);
-    if (1..=KEY_BYTES_MAX).contains(&len) {
+    if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&len) {
         return Ok(());
     }
-    let message = format!("`key` must have 1 to {KEY_BYTES_MAX} bytes, found {len}");
+    let message = format!("`idempotency_key` must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, found {len}");
     Err(Error::new(ErrorCode::BadRequest, message).on(channel))
 }

@@ -18,7 +18,9 @@ use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::shard::Timer;
 use crate::token::UserToken;
-use crate::vocabulary::{Command, Connect, EVENT_BYTES_MAX, KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions};
+use crate::vocabulary::{
+    Command, Connect, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions,
+};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -204,7 +206,7 @@ impl Front {
         if !planted(Planted::LaneNotHeld) {
             session.extra().lanes.hold(&publish.channel);
         }
-        let (channel, key) = (publish.channel.clone(), publish.key.clone());
+        let (channel, key) = (publish.channel.clone(), publish.idempotency_key.clone());
         let hooked = Hooked::Publish { session: at, reply: reply.clone(), channel, key };
         self.question(cx, hooked, Question::Publish { caller, publish: Box::new(publish) });
         Ok(())
@@ -226,7 +228,7 @@ impl Front {
             cx.rules.verdict(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
             // Without it a second attempt would stand beside the first.
             if !planted(Planted::EditLosesKey) {
-                publish.key = key.or(publish.key);
+                publish.idempotency_key = key.or(publish.idempotency_key);
             }
             check_edited(&publish, channel, cx.limits.message_bytes_max)?;
             Ok(publish)
@@ -495,7 +497,7 @@ fn check_edited(publish: &Publish, channel: &ChannelName, data_max: usize) -> Re
     for (what, len, max) in [
         ("data", publish.data.bytes().len(), data_max),
         ("event", publish.event.as_deref().map_or(0, str::len), EVENT_BYTES_MAX),
-        ("key", publish.key.as_deref().map_or(0, str::len), KEY_BYTES_MAX),
+        ("idempotency_key", publish.idempotency_key.as_deref().map_or(0, str::len), IDEMPOTENCY_KEY_BYTES_MAX),
     ] {
         if len > max {
             let message = format!("{what} of {len} bytes, as the application changed it, exceeds the limit of {max}");

@@ -518,7 +518,7 @@ pub fn publish(name: &str, json: &str) -> Command {
         channel: channel(name),
         data: Data::Json(Bytes::from(json.to_owned())),
         event: None,
-        key: None,
+        idempotency_key: None,
         echo: true,
     }))
 }

@@ -125,7 +125,7 @@ impl Endpoint {
         let idempotency_key = body::idempotency_key(&head.headers)?;
         let read = body::read(body, kind, &self.limits, self.body_timeout).await?;
         body::check_form(&head.headers, &read)?;
-        let caller = Caller { name: key.name(), key: idempotency_key };
+        let caller = Caller { name: key.name(), idempotency_key };
         let mut out = Vec::new();
         match decode(kind, &read, &caller, &self.limits)? {
             Asked::One(command) => {

@@ -2,11 +2,11 @@
 //!
 //! The schemas are as exact as JSON Schema can be: what fits is understood, what does not is refused. Two things it cannot
 //! say: lengths are bounded in bytes here and counted in characters there, so that a long text beyond ASCII may be refused as
-//! `too_large`; and `key` beside a different `Idempotency-Key` is refused.
+//! `too_large`; and `idempotency_key` beside a different `Idempotency-Key` is refused.
 
 use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};
-use fanfare_hub::KEY_BYTES_MAX;
+use fanfare_hub::IDEMPOTENCY_KEY_BYTES_MAX;
 use fanfare_wire::native::app::{Kind, REASONS};
 use serde_json::{Map, Value, json};
 
@@ -94,7 +94,7 @@ fn operation(command: &Command) -> Value {
         operation["parameters"] = json!([{
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "The same as `key` in the body; where both stand they must be equal.",
+            "description": "The same as `idempotency_key` in the body; where both stand they must be equal.",
             "schema": { "type": "string", "pattern": header_pattern() },
         }]);
     }
@@ -104,7 +104,10 @@ fn operation(command: &Command) -> Value {
 /// Plain or in quotes; a header's value neither begins nor ends with a space.
 fn header_pattern() -> String {
     let (seen, any) = (r"[!#-\[\]-~]", r"[ !#-\[\]-~]");
-    format!("^({seen}({any}{{0,{}}}{seen})?|\"{any}{{1,{KEY_BYTES_MAX}}}\")$", KEY_BYTES_MAX - 2)
+    format!(
+        "^({seen}({any}{{0,{}}}{seen})?|\"{any}{{1,{IDEMPOTENCY_KEY_BYTES_MAX}}}\")$",
+        IDEMPOTENCY_KEY_BYTES_MAX - 2
+    )
 }
 
 fn may_be_empty(kind: Kind) -> bool {

@@ -4,7 +4,7 @@
 //! the same is held by tests: each row's example is decoded, each field that is needed is missed, and schemathesis sends
 //! thousands of bodies that fit the table, and that do not, to a real server.
 
-use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, KEY_BYTES_MAX, NUMBER_MAX};
+use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX};
 use fanfare_wire::native::app::{
     AUDIENCE_CLIENTS_MAX, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX, Kind, USER_BYTES_MAX,
 };
@@ -77,7 +77,7 @@ const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Fiel
 
 const ANY_NUMBER: Shape = Shape::Number { min: 0, max: NUMBER_MAX };
 const ANY_TEXT: Shape = Shape::Text { min: 0, max: usize::MAX };
-const KEY: Shape = Shape::Text { min: 1, max: KEY_BYTES_MAX };
+const IDEMPOTENCY_KEY: Shape = Shape::Text { min: 1, max: IDEMPOTENCY_KEY_BYTES_MAX };
 const USER: Shape = Shape::Text { min: 1, max: USER_BYTES_MAX };
 
 const CHANNEL: Field = field("channel", Shape::Channel, "The channel");
@@ -88,9 +88,9 @@ const DATA: Field =
 const DATA64: Field =
     optional("data64", Shape::Base64, "The payload as bytes in base64, with or without padding; or `data`");
 const EVENT: Field = optional("event", Shape::Event, "A name for what it is");
-const IDEMPOTENCY: Field = optional(
-    "key",
-    KEY,
+const IDEMPOTENCY_FIELD: Field = optional(
+    "idempotency_key",
+    IDEMPOTENCY_KEY,
     "An idempotency key, unique in a channel for the API key's name, remembered for 2 minutes (`limits.idempotency_keys_ttl`); the header `Idempotency-Key` is the same",
 );
 const AUDIENCE: Field = optional("audience", Shape::Named("Audience"), "For whom, where not for all");
@@ -127,7 +127,7 @@ pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
             optional("data", Shape::Any, "The payload as JSON"),
             optional("data64", Shape::Base64, "The payload as bytes in base64, where it was published so"),
             optional("event", Shape::Event, "Its name"),
-            optional("key", KEY, "Its idempotency key"),
+            optional("idempotency_key", IDEMPOTENCY_KEY, "Its idempotency key"),
             optional("from", Shape::Named("From"), "Who published; absent where the application did"),
             field("ts", ANY_NUMBER, "When, in ms since 1970"),
         ],
@@ -192,8 +192,9 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Publish,
         summary: "Publish to a channel",
-        about: "Appends to the channel, and answers where it stands. With a `key` it may be repeated until it is answered.",
-        fields: &[CHANNEL, DATA, DATA64, EVENT, IDEMPOTENCY, AUDIENCE],
+        about: "Appends to the channel, and answers where it stands. With an `idempotency_key` it may be repeated until it \
+                is answered.",
+        fields: &[CHANNEL, DATA, DATA64, EVENT, IDEMPOTENCY_FIELD, AUDIENCE],
         one_of: Some(["data", "data64"]),
         example: r#"{"channel":"chat:general","data":{"content":"Hello"}}"#,
         answer: PUBLISHED,
@@ -208,7 +209,7 @@ pub(super) const COMMANDS: &[Command] = &[
             DATA,
             DATA64,
             EVENT,
-            IDEMPOTENCY,
+            IDEMPOTENCY_FIELD,
             AUDIENCE,
         ],
         one_of: Some(["data", "data64"]),
@@ -220,8 +221,8 @@ pub(super) const COMMANDS: &[Command] = &[
         kind: Kind::Batch,
         summary: "Do several things in one request",
         about: "Each command is its own body with a `type`, e.g. `publish`; all but `batch` and `broadcast` can stand here. They \
-                begin in the order given and are answered in it; what is refused spoils only itself. A publication's `key` stands \
-                in its command: with the header `Idempotency-Key` a batch is refused.",
+                begin in the order given and are answered in it; what is refused spoils only itself. A publication's \
+                `idempotency_key` stands in its command: with the header `Idempotency-Key` a batch is refused.",
         fields: &[field(
             "commands",
             Shape::List { of: &Shape::Named("BatchCommand"), min: 1, max: BATCH_COMMANDS_MAX },

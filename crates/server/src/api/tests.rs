@@ -30,7 +30,7 @@ fn the_committed_openapi_document_is_that_of_the_source() {
 }
 
 fn ask(kind: Kind, body: &Value) -> Result<Asked, fanfare_hub::Error> {
-    let caller = Caller { name: &"test".into(), key: None };
+    let caller = Caller { name: &"test".into(), idempotency_key: None };
     decode(kind, body.to_string().as_bytes(), &caller, &Limits::default())
 }
 

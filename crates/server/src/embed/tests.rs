@@ -64,7 +64,7 @@ fn caller(user: &str) -> Caller {
 fn publish(channel: &str, json: &'static str) -> Question {
     let channel = ChannelName::new(channel).expect("a name");
     let data = Data::Json(json.as_bytes().into());
-    let publish = Box::new(Publish { channel, data, event: None, key: None, echo: true });
+    let publish = Box::new(Publish { channel, data, event: None, idempotency_key: None, echo: true });
     Question::Publish { caller: caller("ada"), publish }
 }
 

@@ -66,7 +66,7 @@ fn what_is_just_within_its_limit_is_taken() {
         ),
         ("65,536 bytes", "publish", json!({"data": "x".repeat(65_534)}), "published"),
         ("65,536 bytes of base64", "publish", json!({"data64": format!("{}==", "A".repeat(87_382))}), "published"),
-        ("a key of 64 bytes", "publish", json!({"data": 1, "key": "k".repeat(64)}), "published"),
+        ("a key of 64 bytes", "publish", json!({"data": 1, "idempotency_key": "k".repeat(64)}), "published"),
         ("an event of 64 bytes", "publish", json!({"data": null, "event": "e".repeat(64)}), "published"),
         ("a channel of 255 bytes", "publish", json!({"data": 1, "channel": longest}), "published"),
         ("subscribe, unknown fields", "subscribe", json!({"since": null, "colour": {"a": [1]}}), "subscribed"),

@@ -114,12 +114,12 @@ pub(crate) fn commands() -> Vec<(Value, Vec<Field>)> {
         ),
         (json!({"type": "unsubscribe", "channel": ROOM}), vec![("/channel", Text, true)]),
         (
-            json!({"type": "publish", "channel": ROOM, "data": 1, "event": "e", "key": "k", "echo": true}),
+            json!({"type": "publish", "channel": ROOM, "data": 1, "event": "e", "idempotency_key": "k", "echo": true}),
             vec![
                 ("/channel", Text, true),
                 ("/data", Text, true), // any JSON: only its absence is wrong
                 ("/event", Text, false),
-                ("/key", Text, false),
+                ("/idempotency_key", Text, false),
                 ("/echo", Flag, false),
             ],
         ),
@@ -249,15 +249,15 @@ pub(crate) fn beyond() -> Vec<Row> {
         ),
         row(
             "a key of 65 bytes",
-            in_room("publish", json!({"data": 1, "key": text(65)})),
+            in_room("publish", json!({"data": 1, "idempotency_key": text(65)})),
             "too_large",
-            &["`key`", "65", "64"],
+            &["`idempotency_key`", "65", "64"],
         ),
         row(
             "an empty key",
-            in_room("publish", json!({"data": 1, "key": ""})),
+            in_room("publish", json!({"data": 1, "idempotency_key": ""})),
             "bad_request",
-            &["`key`", "0 bytes", "64"],
+            &["`idempotency_key`", "0 bytes", "64"],
         ),
         row("a method of 65 bytes", of("rpc", json!({"method": text(65)})), "too_large", &["`method`", "65", "64"]),
         row(

@@ -81,8 +81,17 @@ fn valid(json: &[u8]) -> Result<(), String> {
 
 /// A publication of this data.
 pub fn message_of(data: Data, from: Option<From>) -> Push {
-    let publication =
-        Publication { offset: 1, prev: 0, ts_ms: 7, data, event: None, key: None, from, audience: None, echo: true };
+    let publication = Publication {
+        offset: 1,
+        prev: 0,
+        ts_ms: 7,
+        data,
+        event: None,
+        idempotency_key: None,
+        from,
+        audience: None,
+        echo: true,
+    };
     Push::Message { channel: channel(), publication: Arc::new(publication) }
 }
 

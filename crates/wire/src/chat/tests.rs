@@ -77,7 +77,7 @@ fn says(room: &str, data: &str) -> Vec<Request> {
         channel: channel(room),
         data,
         event: None,
-        key: None,
+        idempotency_key: None,
         echo: true,
     })))]
 }

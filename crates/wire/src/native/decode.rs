@@ -7,8 +7,9 @@ use super::{
 use crate::json;
 use bytes::Bytes;
 use fanfare_hub::{
-    Batch, ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery, KEY_BYTES_MAX,
-    NUMBER_MAX, PAGE_ID_BYTES_MAX, PageId, Position, Publish, Request, RequestId, Signal, Slow, SubOptions,
+    Batch, ChannelName, Command, Data, EVENT_BYTES_MAX, Epoch, ErrorCode, HistoryFrom, HistoryQuery,
+    IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX, PAGE_ID_BYTES_MAX, PageId, Position, Publish, Request, RequestId, Signal,
+    Slow, SubOptions,
 };
 
 /// The payload of a signal or call that came without.
@@ -176,14 +177,14 @@ fn publish(object: &Object<'_>, data_max: usize) -> Result<Publish, Fault> {
 pub(super) struct Content {
     data: Data,
     event: Option<Box<str>>,
-    pub(super) key: Option<Box<str>>,
+    pub(super) idempotency_key: Option<Box<str>>,
     echo: bool,
 }
 
 impl Content {
     pub(super) fn to(self, channel: ChannelName) -> Publish {
-        let Content { data, event, key, echo } = self;
-        Publish { channel, data, event, key, echo }
+        let Content { data, event, idempotency_key, echo } = self;
+        Publish { channel, data, event, idempotency_key, echo }
     }
 }
 
@@ -199,12 +200,16 @@ pub(super) fn content(object: &Object<'_>, data_max: usize) -> Result<Content, F
         }
     };
     let event = object.label(Field::Event, EVENT_BYTES_MAX)?;
-    let key: Option<Box<str>> = object.text(Field::Key, KEY_BYTES_MAX)?.map(Into::into);
-    if key.as_deref() == Some("") {
-        return Err(Fault::bad(Field::Key, format!("of 0 bytes is too short: it must have 1 to {KEY_BYTES_MAX}")));
+    let idempotency_key: Option<Box<str>> =
+        object.text(Field::IdempotencyKey, IDEMPOTENCY_KEY_BYTES_MAX)?.map(Into::into);
+    if idempotency_key.as_deref() == Some("") {
+        return Err(Fault::bad(
+            Field::IdempotencyKey,
+            format!("of 0 bytes is too short: it must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX}"),
+        ));
     }
     let echo = object.flag(Field::Echo)?.unwrap_or(true);
-    Ok(Content { data, event, key, echo })
+    Ok(Content { data, event, idempotency_key, echo })
 }
 
 pub(super) fn history(object: &Object<'_>) -> Result<HistoryQuery, Fault> {

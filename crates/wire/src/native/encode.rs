@@ -120,7 +120,7 @@ pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
     }
 }
 
-/// Appends a publication as it stands in lists: `{offset, data, event?, key?, from?, ts}`.
+/// Appends a publication as it stands in lists: `{offset, data, event?, idempotency_key?, from?, ts}`.
 pub fn encode_publication(out: &mut Vec<u8>, publication: &Publication) {
     put_publication(&mut ObjectWriter::plain(out), publication);
 }
@@ -223,7 +223,9 @@ fn put_error(out: &mut Vec<u8>, id: Option<&RequestId>, error: &Error) {
 /// The fields of a publication, and the end of the object.
 fn put_publication(object: &mut ObjectWriter<'_>, publication: &Publication) {
     object.number("offset", publication.offset).data(&publication.data);
-    object.text_if("event", publication.event.as_deref()).text_if("key", publication.key.as_deref());
+    object
+        .text_if("event", publication.event.as_deref())
+        .text_if("idempotency_key", publication.idempotency_key.as_deref());
     if let Some(from) = &publication.from {
         put_from(object, from);
     }

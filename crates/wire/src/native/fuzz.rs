@@ -63,7 +63,7 @@ fn command_of(command: Command) -> ClientCommand {
             channel: shared(&publish.channel),
             data: publish.data,
             event: publish.event,
-            key: publish.key,
+            idempotency_key: publish.idempotency_key,
             echo: publish.echo,
         })),
         Command::History { channel, query } => ClientCommand::History {

@@ -22,9 +22,9 @@ fn at(offset: u64) -> Position {
     Position { epoch: "e".into(), offset }
 }
 
-fn publish(channel: &str, key: Option<&str>) -> Call {
-    let (channel, data, key) = (channel.into(), Data::Json(json("1")), key.map(Into::into));
-    Call::Publish(Box::new(Publish { channel, data, event: None, key, echo: true }))
+fn publish(channel: &str, idempotency_key: Option<&str>) -> Call {
+    let (channel, data, idempotency_key) = (channel.into(), Data::Json(json("1")), idempotency_key.map(Into::into));
+    Call::Publish(Box::new(Publish { channel, data, event: None, idempotency_key, echo: true }))
 }
 
 fn subscribe(channel: &str) -> Call {
@@ -361,7 +361,7 @@ fn a_publication_is_sent_with_its_key_until_it_is_answered() {
     let outputs =
         world.hear(r#"{"type":"connected","id":1,"client":"me","user":"ada","session_resumed":false,"ping":0}"#);
     let first = sent(&outputs).remove(0);
-    let key = first.split("\"key\":").nth(1).unwrap().to_owned();
+    let key = first.split("\"idempotency_key\":").nth(1).unwrap().to_owned();
     assert_eq!(key.len(), r#""0123456789abcdef0123456789abcdef"}"#.len());
 
     let error = r#""code":"unknown","message":"m","retryable":true}"#;
@@ -387,7 +387,7 @@ fn a_publication_that_could_stand_twice_is_not_sent_again() {
     let (_, outputs) = world.comes_back(r#""client":"other","session_resumed":false"#);
     assert_eq!(answers(&outputs), [(sent_before, Err(CallError::Unknown))]);
     assert_eq!(sent(&outputs).len(), 1);
-    assert!(sent(&outputs)[0].ends_with(r#""key":"k"}"#));
+    assert!(sent(&outputs)[0].ends_with(r#""idempotency_key":"k"}"#));
 
     let (_, outputs) = world.comes_back(r#""client":"other","session_resumed":true"#);
     assert_eq!(sent(&outputs).len(), 1, "the same session: the key holds");

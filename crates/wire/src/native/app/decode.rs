@@ -9,8 +9,8 @@ use crate::native::Limits;
 use crate::native::decode::{content, history, signal, sub_options};
 use crate::native::object::{Fault, Field, Items, Object, Shown};
 use fanfare_hub::{
-    AppCommand, Audience, ChannelName, ClientId, Disconnect, Error, ErrorCode, InvalidName, KEY_BYTES_MAX, Pattern,
-    Publish, UserId, Whom,
+    AppCommand, Audience, ChannelName, ClientId, Disconnect, Error, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX, InvalidName,
+    Pattern, Publish, UserId, Whom,
 };
 
 /// Takes the body of one request.
@@ -64,7 +64,7 @@ fn command(kind: Kind, object: &Object<'_>, caller: &Caller<'_>, limits: &Limits
         Kind::Publish => {
             let channel = object.channel()?;
             let mut content = content(object, limits.message_bytes_max)?;
-            content.key = key(content.key, caller.key)?;
+            content.idempotency_key = key(content.idempotency_key, caller.idempotency_key)?;
             publish(content.to(channel), audience(object)?, caller)
         }
         Kind::Signal => AppCommand::Signal(Box::new(signal(object, limits.message_bytes_max)?)),
@@ -97,8 +97,9 @@ fn publish(publish: Publish, audience: Option<Box<Audience>>, caller: &Caller<'_
 
 fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Fault> {
     object.no_duplicate()?;
-    if caller.key.is_some() {
-        let problem = "the header `Idempotency-Key` cannot stand for a whole batch: give each command its own `key`";
+    if caller.idempotency_key.is_some() {
+        let problem =
+            "the header `Idempotency-Key` cannot stand for a whole batch: give each command its own `idempotency_key`";
         return Err(Fault::whole(ErrorCode::BadRequest, problem));
     }
     let items = items(object, Field::Commands, BATCH_COMMANDS_MAX)?;
@@ -118,7 +119,7 @@ fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Resul
     object.no_duplicate()?;
     let items = items(object, Field::Channels, BROADCAST_CHANNELS_MAX)?;
     let mut content = content(object, limits.message_bytes_max)?;
-    content.key = key(content.key, caller.key)?;
+    content.idempotency_key = key(content.idempotency_key, caller.idempotency_key)?;
     let audience = audience(object)?;
     // An entry that is no text spoils the list that it stands in, a text that is no name only itself.
     let within = |index| move |fault: Fault| fault.within(Field::Channels, Some(index));
@@ -170,14 +171,15 @@ fn named(field: Field, name: &str) -> Result<ChannelName, Fault> {
 /// The idempotency key of the body and that beside it: the same where both stand.
 fn key(in_body: Option<Box<str>>, beside: Option<&str>) -> Result<Option<Box<str>>, Fault> {
     let Some(beside) = beside else { return Ok(in_body) };
-    if !(1..=KEY_BYTES_MAX).contains(&beside.len()) {
+    if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&beside.len()) {
         let (len, code) = (beside.len(), if beside.is_empty() { ErrorCode::BadRequest } else { ErrorCode::TooLarge });
-        let problem = format!("the header `Idempotency-Key` has {len} bytes: it must have 1 to {KEY_BYTES_MAX}");
+        let problem =
+            format!("the header `Idempotency-Key` has {len} bytes: it must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX}");
         return Err(Fault::whole(code, problem));
     }
     match in_body {
         Some(key) if *key != *beside => Err(Fault::bad(
-            Field::Key,
+            Field::IdempotencyKey,
             format!("is {key:?}, and the header `Idempotency-Key` {beside:?}: only one can be"),
         )),
         _ => Ok(Some(beside.into())),

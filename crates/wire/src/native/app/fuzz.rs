@@ -14,7 +14,7 @@ pub fn decode(data: &[u8]) {
     let Some((&[kind, key], body)) = data.split_first_chunk() else { return };
     let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
     let key = "k".repeat(usize::from(key) % 70);
-    let caller = Caller { name: &"fuzz".into(), key: Some(key.as_str()).filter(|key| !key.is_empty()) };
+    let caller = Caller { name: &"fuzz".into(), idempotency_key: Some(key.as_str()).filter(|key| !key.is_empty()) };
     let limits = Limits { message_bytes_max: 1 << 12, subscriptions_max: 8, ..Limits::default() };
     let results = match decode_body(kind, body, &caller, &limits) {
         Ok(Asked::One(command)) => {

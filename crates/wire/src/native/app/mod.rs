@@ -9,7 +9,7 @@
 //! use fanfare_wire::native::app::{Asked, Caller, Kind, decode};
 //! use fanfare_wire::native::Limits;
 //!
-//! let caller = Caller { name: &"backend".into(), key: Some("order-17") };
+//! let caller = Caller { name: &"backend".into(), idempotency_key: Some("order-17") };
 //! let body = br#"{"channel":"orders:17","data":{"state":"paid"}}"#;
 //! let Ok(Asked::One(command)) = decode(Kind::Publish, body, &caller, &Limits::default()) else { panic!("a publish") };
 //! ```
@@ -99,7 +99,7 @@ pub struct Caller<'a> {
     /// The name of the API key: idempotency keys are unique in its scope.
     pub name: &'a Arc<str>,
     /// The idempotency key of the request, where it stands outside of the body.
-    pub key: Option<&'a str>,
+    pub idempotency_key: Option<&'a str>,
 }
 
 /// What a body asks.

@@ -20,12 +20,13 @@ fn at(offset: u64) -> Position {
 
 fn publish(channel: &str, data: &'static str, key: Option<&str>, audience: Option<Audience>) -> AppCommand {
     let data = Data::Json(Bytes::from_static(data.as_bytes()));
-    let publish = Publish { channel: name(channel), data, event: None, key: key.map(Into::into), echo: true };
+    let publish =
+        Publish { channel: name(channel), data, event: None, idempotency_key: key.map(Into::into), echo: true };
     AppCommand::Publish { publish: Box::new(publish), audience: audience.map(Box::new), by: Some("test".into()) }
 }
 
 fn ask(kind: Kind, body: &str, key: Option<&str>) -> Result<Asked, Error> {
-    decode(kind, body.as_bytes(), &Caller { name: &"test".into(), key }, &Limits::default())
+    decode(kind, body.as_bytes(), &Caller { name: &"test".into(), idempotency_key: key }, &Limits::default())
 }
 
 fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
@@ -54,7 +55,7 @@ fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
     };
     #[rustfmt::skip]
     let rows = vec![
-        (Kind::Publish, r#"{"channel":"c","data":{"b":1, "a":1.0},"key":"k"}"#, publish("c", r#"{"b":1, "a":1.0}"#, Some("k"), None)),
+        (Kind::Publish, r#"{"channel":"c","data":{"b":1, "a":1.0},"idempotency_key":"k"}"#, publish("c", r#"{"b":1, "a":1.0}"#, Some("k"), None)),
         (Kind::Publish, "{\"channel\":\"c\",\"data\":[1,\r\n2]}", publish("c", "[1,  2]", None, None)),
         (Kind::Publish, r#"{"channel":"c","data":null,"type":"x","id":[],"echo":false}"#, {
             let AppCommand::Publish { mut publish, audience, by } = publish("c", "null", None, None) else { unreachable!() };
@@ -109,7 +110,7 @@ fn every_kind_has_a_word_of_its_own() {
 #[test]
 fn one_key_may_stand_in_two_places() {
     let body = r#"{"channel":"c","data":1}"#;
-    let with = r#"{"channel":"c","data":1,"key":"k"}"#;
+    let with = r#"{"channel":"c","data":1,"idempotency_key":"k"}"#;
     let expected = Ok(Asked::One(publish("c", "1", Some("k"), None)));
     assert_eq!(ask(Kind::Publish, body, Some("k")), expected);
     assert_eq!(ask(Kind::Publish, with, Some("k")), expected);
@@ -142,8 +143,12 @@ fn what_is_wrong_is_named_with_its_place() {
         let error = ask(*kind, body, None).expect_err(body);
         assert_eq!((error.code, &*error.message), (*code, *message), "{body}");
     }
-    let error =
-        decode(Kind::Publish, b"{\"a\":\n\"\xFF\"}", &Caller { name: &"t".into(), key: None }, &Limits::default());
+    let error = decode(
+        Kind::Publish,
+        b"{\"a\":\n\"\xFF\"}",
+        &Caller { name: &"t".into(), idempotency_key: None },
+        &Limits::default(),
+    );
     assert_eq!(&*error.unwrap_err().message, "the body is not UTF-8 at line 2 column 2 (byte 7)");
 }
 
@@ -155,7 +160,7 @@ fn answers_are_written() {
         ts_ms: 9,
         data: Data::Json(Bytes::from_static(b"{\"a\": 1}")),
         event: None,
-        key: None,
+        idempotency_key: None,
         from: Some(From { client: Some(ClientId(1)), user: None }),
         audience: None,
         echo: true,

@@ -198,7 +198,7 @@ fn publication(object: &Object<'_>) -> Result<Publication, Fault> {
         offset: object.needed_number(Field::Offset, NUMBER_MAX)?,
         data,
         event: boxed(object, Field::Event)?,
-        key: boxed(object, Field::Key)?,
+        idempotency_key: boxed(object, Field::IdempotencyKey)?,
         from: from(object)?,
         ts_ms: object.needed_number(Field::Ts, NUMBER_MAX)?,
     })

@@ -28,10 +28,10 @@ pub fn encode(out: &mut Vec<u8>, request: &ClientRequest) {
         ClientCommand::SubscribeMany(all) => open(out, "subscribe", id).list("channels", all, put_subscribe).end(),
         ClientCommand::Unsubscribe { channel } => open(out, "unsubscribe", id).text("channel", channel).end(),
         ClientCommand::Publish(publish) => {
-            let Publish { channel, data, event, key, echo } = &**publish;
+            let Publish { channel, data, event, idempotency_key, echo } = &**publish;
             let mut message = open(out, "publish", id);
             message.text("channel", channel).data(data);
-            message.text_if("event", event.as_deref()).text_if("key", key.as_deref());
+            message.text_if("event", event.as_deref()).text_if("idempotency_key", idempotency_key.as_deref());
             if !echo {
                 message.flag("echo", false);
             }

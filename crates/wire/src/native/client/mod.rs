@@ -157,7 +157,7 @@ pub struct Publish {
     /// Optional event name.
     pub event: Option<Box<str>>,
     /// Idempotency key.
-    pub key: Option<Box<str>>,
+    pub idempotency_key: Option<Box<str>>,
     /// Whether the publisher wants its own copy.
     pub echo: bool,
 }
@@ -420,7 +420,7 @@ pub struct Publication {
     /// Event name.
     pub event: Option<Box<str>>,
     /// The publisher's idempotency key.
-    pub key: Option<Box<str>>,
+    pub idempotency_key: Option<Box<str>>,
     /// Who published; `None` for the application.
     pub from: Option<From>,
     /// The server's time, in ms since 1970.

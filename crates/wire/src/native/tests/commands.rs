@@ -32,8 +32,8 @@ fn hub(id: Option<RequestId>, command: Command) -> Decoded {
 /// Every command, as a client writes it and as the hub gets it. What the client writes of the second is the first again.
 pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
     let publish = |data, event: Option<&str>, key: Option<&str>, echo| {
-        let (event, key) = (event.map(Into::into), key.map(Into::into));
-        Command::Publish(Box::new(Publish { channel: name("c"), data, event, key, echo }))
+        let (event, idempotency_key) = (event.map(Into::into), key.map(Into::into));
+        Command::Publish(Box::new(Publish { channel: name("c"), data, event, idempotency_key, echo }))
     };
     let history = |from, limit| Command::History { channel: name("c"), query: HistoryQuery { from, limit } };
     let signal = |data, to| Signal { channel: name("c"), event: "typing".into(), data, to };
@@ -77,7 +77,7 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
         (r#"{"type":"subscribe","channels":[]}"#, hub(None, Command::Subscribe { subs: vec![], many: true })),
         (r#"{"type":"unsubscribe","id":2,"channel":"c"}"#, hub(id(2), Command::Unsubscribe { channel: name("c") })),
         (
-            r#"{"type":"publish","id":3,"channel":"c","data":{"b":1,"a":[1.0]},"event":"e","key":"k","echo":false}"#,
+            r#"{"type":"publish","id":3,"channel":"c","data":{"b":1,"a":[1.0]},"event":"e","idempotency_key":"k","echo":false}"#,
             hub(id(3), publish(Data::Json(json(r#"{"b":1,"a":[1.0]}"#)), Some("e"), Some("k"), false)),
         ),
         (
@@ -148,7 +148,7 @@ fn readers_are_lenient_where_nothing_is_ambiguous() {
         (r#"{"\u0074ype":"po\u006eg"}"#, r#"{"type":"pong"}"#),
         (r#"{"type":"unsubscribe","id":null,"channel":"\u804a"}"#, r#"{"type":"unsubscribe","channel":"聊"}"#),
         (
-            r#"{"type":"publish","channel":"c","data64":"AP8","key":null}"#,
+            r#"{"type":"publish","channel":"c","data64":"AP8","idempotency_key":null}"#,
             r#"{"type":"publish","channel":"c","data64":"AP8="}"#,
         ),
         (r#"{"type":"history","channel":"c"}"#, r#"{"type":"history","channel":"c","limit":100}"#),
@@ -375,12 +375,20 @@ fn refusals_name_field_limit_and_value() {
         ),
         (r#"{"type":"publish","channel":"c","data":1,"event":"a\"b"}"#.into(), BadRequest, "`event` cannot hold '\"'"),
         (r#"{"type":"publish","channel":"c","data":1,"event":"a\\b"}"#.into(), BadRequest, r"`event` cannot hold '\\'"),
-        (r#"{"type":"publish","channel":"c","data":1,"key":""}"#.into(), BadRequest, "`key` of 0 bytes is too short"),
-        (r#"{"type":"publish","channel":"c","data":1,"key":1}"#.into(), BadRequest, "`key` must be a text, not 1"),
         (
-            format!(r#"{{"type":"publish","channel":"c","data":1,"key":"{long}"}}"#),
+            r#"{"type":"publish","channel":"c","data":1,"idempotency_key":""}"#.into(),
+            BadRequest,
+            "`idempotency_key` of 0 bytes is too short",
+        ),
+        (
+            r#"{"type":"publish","channel":"c","data":1,"idempotency_key":1}"#.into(),
+            BadRequest,
+            "`idempotency_key` must be a text, not 1",
+        ),
+        (
+            format!(r#"{{"type":"publish","channel":"c","data":1,"idempotency_key":"{long}"}}"#),
             TooLarge,
-            "`key` of 65 bytes exceeds the limit of 64",
+            "`idempotency_key` of 65 bytes exceeds the limit of 64",
         ),
         (
             r#"{"type":"publish","channel":"c","data":1,"echo":0}"#.into(),

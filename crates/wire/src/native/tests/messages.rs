@@ -14,7 +14,7 @@ pub(super) fn publication(offset: u64) -> Publication {
         ts_ms: 1_700_000_000_000,
         data: Data::Json(json(r#"{"text":"hi"}"#)),
         event: None,
-        key: None,
+        idempotency_key: None,
         from: None,
         audience: None,
         echo: true,
@@ -66,7 +66,7 @@ fn replies_are_written_as_documented() {
     let full = Publication {
         data: Data::Binary(Bytes::from_static(&[0, 255])),
         event: Some("e".into()),
-        key: Some("k".into()),
+        idempotency_key: Some("k".into()),
         from: Some(From { client: Some(ClientId(1)), user: Some(UserId("ada".into())) }),
         ..publication(2)
     };
@@ -84,7 +84,7 @@ fn replies_are_written_as_documented() {
         (
             id(2),
             subscribed(Some(true), vec![Arc::new(publication(1)), Arc::new(full)], true),
-            r#"{"type":"subscribed","id":2,"channel":"c","epoch":"000000000000000e","offset":2,"recovered":true,"publications":[{"offset":1,"data":{"text":"hi"},"ts":1700000000000},{"offset":2,"data64":"AP8=","event":"e","key":"k","from":{"client":"0000000000000001","user":"ada"},"ts":1700000000000}],"more":true}"#,
+            r#"{"type":"subscribed","id":2,"channel":"c","epoch":"000000000000000e","offset":2,"recovered":true,"publications":[{"offset":1,"data":{"text":"hi"},"ts":1700000000000},{"offset":2,"data64":"AP8=","event":"e","idempotency_key":"k","from":{"client":"0000000000000001","user":"ada"},"ts":1700000000000}],"more":true}"#,
         ),
         (
             Some(RequestId::Text("a\"b".into())),
@@ -299,8 +299,8 @@ fn the_client_reads_what_the_server_writes() {
     let gap = |reset| ServerMessage::Gap { channel: "c".into(), position: position_of(at(5)), reset };
     let message = |offset| {
         let data = Data::Json(json(r#"{"text":"hi"}"#));
-        let (event, key, from, ts_ms) = (None, None, None, 1_700_000_000_000);
-        let publication = Box::new(client::Publication { offset, data, event, key, from, ts_ms });
+        let (event, idempotency_key, from, ts_ms) = (None, None, None, 1_700_000_000_000);
+        let publication = Box::new(client::Publication { offset, data, event, idempotency_key, from, ts_ms });
         ServerMessage::Message { channel: "c".into(), publication }
     };
     assert_eq!(
@@ -355,7 +355,7 @@ fn the_client_reads_what_the_server_writes() {
     assert_eq!(connected.expires_ms, Some(60_000));
     assert_eq!((connected.features.as_slice(), connected.limits.message_bytes), (&["rpc".into()][..], Some(5)));
 
-    let text = r#"{"type":"subscribed","id":"x","channel":"c","epoch":"?","offset":2,"recovered":false,"publications":[{"offset":2,"data64":"AP8=","key":"k","from":{"user":"u"},"ts":3}],"more":true}"#;
+    let text = r#"{"type":"subscribed","id":"x","channel":"c","epoch":"?","offset":2,"recovered":false,"publications":[{"offset":2,"data64":"AP8=","idempotency_key":"k","from":{"user":"u"},"ts":3}],"more":true}"#;
     let ServerMessage::Subscribed(subscribed) = heard(text) else { panic!() };
     assert_eq!((subscribed.recovered, subscribed.more, &*subscribed.position.epoch), (Some(false), true, "?"));
     assert_eq!(subscribed.publications[0].data, Data::Binary(Bytes::from_static(&[0, 255])));

@@ -69,18 +69,18 @@ proptest! {
         user in proptest::option::of(r#"(?s).{0,10}"#),
     ) {
         let command = client::ClientCommand::Publish(Box::new(client::Publish {
-            channel: "c".into(), data: Data::Binary(data.clone().into()), event: Some(event.clone().into()), key: Some(key.clone().into()), echo: true,
+            channel: "c".into(), data: Data::Binary(data.clone().into()), event: Some(event.clone().into()), idempotency_key: Some(key.clone().into()), echo: true,
         }));
         let mut text = Vec::new();
         client::encode(&mut text, &client::ClientRequest { id: id(1), command });
         let Decoded::Request(Request { command: Command::Publish(publish), .. }) = all_of(std::str::from_utf8(&text).unwrap()).remove(0) else { panic!() };
         let from = user.clone().map(|user| From { client: None, user: Some(UserId(user.as_str().into())) });
-        let stored = Publication { data: publish.data, event: publish.event, key: publish.key, from, ..publication(1) };
+        let stored = Publication { data: publish.data, event: publish.event, idempotency_key: publish.idempotency_key, from, ..publication(1) };
         let mut text = Vec::new();
         encode_push(&mut text, &Push::Message { channel: name("c"), publication: Arc::new(stored) });
         let ServerMessage::Message { publication, .. } = heard(std::str::from_utf8(&text).unwrap()) else { panic!() };
         prop_assert_eq!(publication.data.bytes(), &data);
-        prop_assert_eq!(publication.key.as_deref(), Some(&*key));
+        prop_assert_eq!(publication.idempotency_key.as_deref(), Some(&*key));
         prop_assert_eq!(publication.event.as_deref(), Some(&*event));
         let published_by = publication.from.and_then(|from| from.user);
         prop_assert_eq!(published_by.as_deref(), user.as_deref());
