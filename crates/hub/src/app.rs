@@ -7,9 +7,9 @@
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Position, UserId};
+use crate::message::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
 use crate::name::ChannelName;
 use crate::rules::Pattern;
-use crate::vocabulary::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
 use std::sync::Arc;
 
 /// The most channels of one page of [`AppCommand::Channels`].

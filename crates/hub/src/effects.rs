@@ -4,8 +4,8 @@ use crate::app::{AppAnswer, AppToken};
 use crate::disconnect::Disconnect;
 use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, ShardId, WireId};
+use crate::message::{Push, Reply};
 use crate::peer::PeerMessage;
-use crate::vocabulary::{Push, Reply};
 use crate::watch::Note;
 
 /// Notes of one input: a reload that ends a hundred thousand subscriptions is told by its count and the first of them.

@@ -15,10 +15,10 @@
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, UserId};
+use crate::message::{Publish, SubOptions};
 use crate::name::ChannelName;
 use crate::rules::Pattern;
 use crate::token::UserToken;
-use crate::vocabulary::{Publish, SubOptions};
 use bytes::Bytes;
 
 /// Names a question of the hub; the answer carries it back.

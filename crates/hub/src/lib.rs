@@ -5,14 +5,15 @@
 //! plain state machine: it reads no clock, draws no random number that does not follow from its seed, and knows no socket,
 //! so that the server, the simulation and a unit test drive the very same code.
 //!
-//! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *front* (sessions and
-//! the edge side of channels) and the *homes* (order, history, presence of the channels that live on this shard).
+//! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *sessions* (with the
+//! edges of the channels that they follow) and the *homes* (order, history, presence of the channels that live on this
+//! shard).
 
 mod app;
 mod disconnect;
+mod edge;
 mod effects;
 mod error;
-mod front;
 #[doc(hidden)]
 pub mod fuzz;
 mod home;
@@ -21,6 +22,7 @@ mod ids;
 mod keys;
 mod limits;
 mod memory;
+mod message;
 mod name;
 mod names;
 mod outbox;
@@ -32,11 +34,11 @@ mod planted;
 mod reach;
 mod rng;
 mod rules;
+mod session;
 mod shard;
 mod slice;
 mod store;
 mod token;
-mod vocabulary;
 mod watch;
 mod wheel;
 
@@ -44,11 +46,11 @@ pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeIn
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
-pub use front::Opened;
 pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;
+pub use message::*;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName, is_format};
 pub use outbox::{Appended, Outbox};
 pub use page_id::{PAGE_ID_BYTES_MAX, PageId};
@@ -59,8 +61,8 @@ pub use planted::{PLANTED, Planted, choose as choose_planted};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};
+pub use session::Opened;
 pub use shard::{Input, Now, Shard, ShardConfig, Stats};
 pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Reader, Rest, Store};
 pub use token::UserToken;
-pub use vocabulary::*;
 pub use watch::{Counts, Denied, Note, Noted};

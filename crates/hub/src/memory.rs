@@ -9,6 +9,7 @@
 use crate::ids::{Epoch, OpToken, Position};
 use crate::keys::{Forgotten, KEY_OVERHEAD, Keys, Remembered};
 use crate::limits::Limits;
+use crate::message::{Data, Publication};
 use crate::name::ChannelName;
 use crate::names::Names;
 use crate::planted::{Planted, planted};
@@ -16,7 +17,6 @@ use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
 use crate::shard::Now;
 use crate::store::{Answer, Entry, Op, Page, Range, Reader, Rest, Store};
-use crate::vocabulary::{Data, Publication};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -478,7 +478,7 @@ fn data_parts(data: &Data) -> (bool, &[u8]) {
 mod tests {
     use super::*;
     use crate::ids::ClientId;
-    use crate::vocabulary::{Audience, Publish};
+    use crate::message::{Audience, Publish};
     use bytes::Bytes;
 
     const NOW: Now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };

@@ -8,7 +8,7 @@
 //! connection, and so with each shard. A home lets the later incarnation win, in whichever order they arrive, and remembers
 //! who has left for a while (`home/left.rs`). Signals for one client, which several edges may find, are numbered by the home
 //! ([`Directed`]). Everything else is said within one pair of shards: `Sub`, `Members` and `Release`
-//! of an edge; `Adopted`, then what is passed on behind it (`front/moved.rs`); the answers and the stream of a home. The
+//! of an edge; `Adopted`, then what is passed on behind it (`session/moved.rs`); the answers and the stream of a home. The
 //! answers to one question that come from several shards are counted, not ordered.
 //!
 //! Bytes on the way towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and
@@ -17,12 +17,10 @@
 use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
+use crate::message::{History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::store::{Entry, Reader};
-use crate::vocabulary::{
-    History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush,
-};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -81,7 +79,7 @@ pub(crate) enum Found {
 /// What a session takes along to another shard.
 #[derive(Debug)]
 pub(crate) struct Adopted {
-    pub(crate) identity: crate::front::Identity,
+    pub(crate) identity: crate::session::Identity,
     pub(crate) incarnation: u32,
     pub(crate) grace_ms: u32,
     pub(crate) entered: Vec<Entered>,

@@ -1,23 +1,23 @@
-//! The shard: one core's part of the hub. It routes inputs to the front and the homes, and messages between them.
+//! The shard: one core's part of the hub. It routes inputs to the sessions and the homes, and messages between them.
 //!
 //! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
-//! does them in order. Messages of the front to a home on this same shard (and back) are taken in within the call. A call does
+//! does them in order. Messages of the sessions to a home on this same shard (and back) are taken in within the call. A call does
 //! a bounded piece of work, whatever comes in: the rest waits for `Input::Continue` (`slice`).
 
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
-use crate::front::{self, Front, Opened};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
+use crate::message::Request;
 use crate::peer::{AskToken, PeerBody, PeerMessage};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
+use crate::session::{self, Opened, Sessions};
 use crate::slice::Slice;
 use crate::store::{Answer, Store};
-use crate::vocabulary::Request;
 use crate::watch::Counts;
 use crate::wheel::{Due, Wheel};
 use std::collections::VecDeque;
@@ -184,7 +184,7 @@ pub struct Stats {
 /// See the module's description.
 pub struct Shard {
     config: ShardConfig,
-    front: Front,
+    sessions: Sessions,
     homes: Homes,
     store: Box<dyn Store>,
     rng: Rng,
@@ -204,7 +204,7 @@ impl Shard {
         let mut wheel = Wheel::new(now.mono_ms);
         wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
         Shard {
-            front: Front::new(config.shards, hash, &config.limits),
+            sessions: Sessions::new(config.shards, hash, &config.limits),
             homes: Homes::new(config.shards, hash, &config.limits),
             store,
             rng: Rng::new(config.seed),
@@ -222,65 +222,75 @@ impl Shard {
         self.input(now, input, effects);
         self.deliver_local(now, effects);
         effects.set_again(self.has_more());
-        effects.set_wake([self.wheel.next_ms(), self.front.next_batch_ms()].into_iter().flatten().min());
+        effects.set_wake([self.wheel.next_ms(), self.sessions.next_batch_ms()].into_iter().flatten().min());
     }
 
     /// True where no command waits for its answer and everybody who keeps up has been given what has come to this shard: what
     /// a server waits for, once it takes in no more commands, before it sends its clients away.
     pub fn is_settled(&self) -> bool {
-        self.front.is_settled()
+        self.sessions.is_settled()
     }
 
     /// Commands of clients and of the application that wait for their answers. It looks at every session: for the end.
     pub fn outstanding(&self) -> usize {
-        self.front.outstanding()
+        self.sessions.outstanding()
     }
 
     /// What waits behind the interrupted fan-out that has most of it, in bytes: what `fanout_waiting_bytes_max` bounds.
     pub fn fanout_waiting_bytes(&self) -> usize {
-        self.front.fanout_waiting_bytes()
+        self.sessions.fanout_waiting_bytes()
     }
 
     /// Figures for the watchers.
     pub fn stats(&self) -> Stats {
-        let mut counts = self.front.counts.clone();
+        let mut counts = self.sessions.counts.clone();
         counts.add(&self.homes.counts);
         Stats {
-            sessions: self.front.session_count(),
-            edges: self.front.edge_count(),
+            sessions: self.sessions.session_count(),
+            edges: self.sessions.edge_count(),
             homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
             store_waiting_bytes: self.homes.store_waiting_bytes(),
             keys_shed: self.store.keys_shed(),
-            signals_shed: self.front.signals_shed,
-            questions: self.front.question_count(),
-            subscriptions: self.front.subscription_count(),
-            behind: self.front.full_count(),
+            signals_shed: self.sessions.signals_shed,
+            questions: self.sessions.question_count(),
+            subscriptions: self.sessions.subscription_count(),
+            behind: self.sessions.full_count(),
             counts,
         }
     }
 
     fn input(&mut self, now: Now, input: Input, effects: &mut Effects) {
         match input {
-            Input::Opened { conn, opened } => self.front(now, effects, |front, cx| front.opened(cx, conn, opened)),
-            Input::Command { conn, request } => self.front(now, effects, |front, cx| front.command(cx, conn, request)),
-            Input::Alive(conn) => self.front.alive(conn),
-            Input::Full(conn) => self.front(now, effects, |front, cx| front.full(cx, conn)),
-            Input::Drained(conn) => self.front(now, effects, |front, cx| front.drained(cx, conn)),
-            Input::Closed { conn, finally } => self.front(now, effects, |front, cx| front.closed(cx, conn, finally)),
-            Input::Close { conn, reason } => self.front(now, effects, |front, cx| front.close(cx, conn, reason)),
+            Input::Opened { conn, opened } => {
+                self.sessions(now, effects, |sessions, cx| sessions.opened(cx, conn, opened))
+            }
+            Input::Command { conn, request } => {
+                self.sessions(now, effects, |sessions, cx| sessions.command(cx, conn, request))
+            }
+            Input::Alive(conn) => self.sessions.alive(conn),
+            Input::Full(conn) => self.sessions(now, effects, |sessions, cx| sessions.full(cx, conn)),
+            Input::Drained(conn) => self.sessions(now, effects, |sessions, cx| sessions.drained(cx, conn)),
+            Input::Closed { conn, finally } => {
+                self.sessions(now, effects, |sessions, cx| sessions.closed(cx, conn, finally))
+            }
+            Input::Close { conn, reason } => {
+                self.sessions(now, effects, |sessions, cx| sessions.close(cx, conn, reason))
+            }
             Input::Peer { from, message } => self.peer(now, effects, from, message.0),
             Input::Answer { token, answer } => self.homes(now, |homes, cx| homes.store_answer(cx, token, answer)),
-            Input::App { token, command } => self.front(now, effects, |front, cx| front.app(cx, token, command)),
+            Input::App { token, command } => {
+                self.sessions(now, effects, |sessions, cx| sessions.app(cx, token, command))
+            }
             Input::HookAnswer { token, answer } => {
-                self.front(now, effects, |front, cx| front.hook_answer(cx, token, *answer));
+                self.sessions(now, effects, |sessions, cx| sessions.hook_answer(cx, token, *answer));
             }
             Input::Reload(rules) => {
                 self.config.rules = rules;
                 self.homes(now, |homes, cx| homes.reload(cx));
-                self.front(now, effects, |front, cx| front.rejudge(cx));
+                self.sessions(now, effects, |sessions, cx| sessions.rejudge(cx));
             }
-            Input::Drain { window_ms } => self.front(now, effects, |front, cx| front.drain(cx, window_ms)),
+            Input::Drain { window_ms } => self.sessions(now, effects, |sessions, cx| sessions.drain(cx, window_ms)),
             Input::Wake => self.wake(now, effects),
             Input::Continue => self.go_on(now, effects),
         }
@@ -302,17 +312,19 @@ impl Shard {
                         self.out.push_back((from, PeerBody::Ack(bytes)));
                     }
                 }
-                self.front(now, effects, |front, cx| front.handle(cx, channel, message));
+                self.sessions(now, effects, |sessions, cx| sessions.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
             PeerBody::Adopt { token, client, claim, asker } => {
-                self.front(now, effects, |front, cx| front.adopt(cx, asker, token, client, claim))
+                self.sessions(now, effects, |sessions, cx| sessions.adopt(cx, asker, token, client, claim))
             }
             PeerBody::Adopted { token, found } => {
-                self.front(now, effects, |front, cx| front.adopted(cx, token, found));
+                self.sessions(now, effects, |sessions, cx| sessions.adopted(cx, token, found));
             }
             PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
-            PeerBody::AppPart { token, part } => self.front(now, effects, |front, cx| front.tallied(cx, token, part)),
+            PeerBody::AppPart { token, part } => {
+                self.sessions(now, effects, |sessions, cx| sessions.tallied(cx, token, part))
+            }
         }
     }
 
@@ -323,13 +335,13 @@ impl Shard {
                 self.homes.page(pattern.as_ref(), after.as_ref(), *limit as usize)
             }
             AppCommand::Info => AppAnswer::Info(Box::new(NodeInfo {
-                sessions: self.front.session_count() as u64,
-                connected: self.front.connected_count() as u64,
-                subscriptions: self.front.subscription_count() as u64,
+                sessions: self.sessions.session_count() as u64,
+                connected: self.sessions.connected_count() as u64,
+                subscriptions: self.sessions.subscription_count() as u64,
                 channels: self.homes.len() as u64,
                 history_bytes: self.store.bytes_used() as u64,
             })),
-            _ => return self.front(now, effects, |front, cx| front.app_sessions(cx, from, token, command)),
+            _ => return self.sessions(now, effects, |sessions, cx| sessions.app_sessions(cx, from, token, command)),
         };
         self.out.push_back((from, PeerBody::AppPart { token, part }));
     }
@@ -346,14 +358,14 @@ impl Shard {
     }
 
     fn has_more(&self) -> bool {
-        self.wheel.is_ripe() || self.homes.has_more() || self.front.has_more()
+        self.wheel.is_ripe() || self.homes.has_more() || self.sessions.has_more()
     }
 
-    /// Goes on with what was interrupted: timers, homes and the front have a part of the slice each, where they want one.
+    /// Goes on with what was interrupted: timers, homes and the sessions have a part of the slice each, where they want one.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
-        let waiting = [self.wheel.is_ripe(), self.homes.has_more(), self.front.has_more()];
+        let waiting = [self.wheel.is_ripe(), self.homes.has_more(), self.sessions.has_more()];
         let share = self.slice.share(waiting.iter().filter(|waits| **waits).count());
-        let [timers, homes, front] = waiting;
+        let [timers, homes, sessions] = waiting;
         if timers {
             self.slice.begin(share);
             self.fire(now, effects);
@@ -362,15 +374,15 @@ impl Shard {
             self.slice.begin(share);
             self.homes(now, |homes, cx| homes.go_on(cx));
         }
-        if front {
+        if sessions {
             self.slice.begin(share);
-            self.front(now, effects, |front, cx| front.go_on(cx));
+            self.sessions(now, effects, |sessions, cx| sessions.go_on(cx));
         }
     }
 
     fn wake(&mut self, now: Now, effects: &mut Effects) {
         self.fire(now, effects);
-        self.front(now, effects, |front, cx| front.tell_batches(cx));
+        self.sessions(now, effects, |sessions, cx| sessions.tell_batches(cx));
     }
 
     /// Does what has come due, as far as the slice goes.
@@ -381,21 +393,23 @@ impl Shard {
             self.slice.spend(1);
             let Due::Now(timer) = due else { continue };
             match timer {
-                Timer::Connect(conn) => self.front(now, effects, |front, cx| front.connect_timeout(cx, conn)),
-                Timer::Heartbeat(conn) => self.front(now, effects, |front, cx| front.heartbeat(cx, conn)),
+                Timer::Connect(conn) => self.sessions(now, effects, |sessions, cx| sessions.connect_timeout(cx, conn)),
+                Timer::Heartbeat(conn) => self.sessions(now, effects, |sessions, cx| sessions.heartbeat(cx, conn)),
                 Timer::Grace { session, life, incarnation } => {
-                    self.front(now, effects, |front, cx| front.grace_over(cx, session, life, incarnation));
+                    self.sessions(now, effects, |sessions, cx| sessions.grace_over(cx, session, life, incarnation));
                 }
                 Timer::Expiry { session, life, watch } => {
-                    self.front(now, effects, |front, cx| front.expired(cx, session, life, watch));
+                    self.sessions(now, effects, |sessions, cx| sessions.expired(cx, session, life, watch));
                 }
-                Timer::Question(token) => self.front(now, effects, |front, cx| front.hook_timeout(cx, token)),
-                Timer::EdgeLinger { edge, seq } => self.front(now, effects, |front, cx| front.lingered(cx, edge, seq)),
+                Timer::Question(token) => self.sessions(now, effects, |sessions, cx| sessions.hook_timeout(cx, token)),
+                Timer::EdgeLinger { edge, seq } => {
+                    self.sessions(now, effects, |sessions, cx| sessions.lingered(cx, edge, seq))
+                }
                 Timer::EdgePull { edge, life } => {
-                    self.front(now, effects, |front, cx| front.retry_edge_pull(cx, edge, life));
+                    self.sessions(now, effects, |sessions, cx| sessions.retry_edge_pull(cx, edge, life));
                 }
                 Timer::Pull { session, life } => {
-                    self.front(now, effects, |front, cx| front.retry_pull(cx, session, life));
+                    self.sessions(now, effects, |sessions, cx| sessions.retry_pull(cx, session, life));
                 }
                 Timer::HomeLinger { home, life } => self.homes(now, |homes, cx| homes.lingered(cx, home, life)),
                 Timer::Attach { home, life } => self.homes(now, |homes, cx| homes.retry_attach(cx, home, life)),
@@ -404,10 +418,10 @@ impl Shard {
                 Timer::PresenceCount { home, life } => {
                     self.homes(now, |homes, cx| homes.presence_count(cx, home, life))
                 }
-                Timer::Members => self.front(now, effects, |front, cx| front.tell_members(cx)),
+                Timer::Members => self.sessions(now, effects, |sessions, cx| sessions.tell_members(cx)),
                 Timer::Tidy => {
                     self.store.tidy(now);
-                    self.front.tidy(now);
+                    self.sessions.tidy(now);
                     self.homes.tidy(now);
                     self.wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
                 }
@@ -415,13 +429,13 @@ impl Shard {
         }
     }
 
-    fn front<T>(
+    fn sessions<T>(
         &mut self,
         now: Now,
         effects: &mut Effects,
-        act: impl FnOnce(&mut Front, &mut front::Cx<'_>) -> T,
+        act: impl FnOnce(&mut Sessions, &mut session::Cx<'_>) -> T,
     ) -> T {
-        let mut cx = front::Cx {
+        let mut cx = session::Cx {
             now,
             slice: &mut self.slice,
             me: self.config.me,
@@ -433,7 +447,7 @@ impl Shard {
             out: &mut self.out,
             effects,
         };
-        act(&mut self.front, &mut cx)
+        act(&mut self.sessions, &mut cx)
     }
 
     fn homes(&mut self, now: Now, act: impl FnOnce(&mut Homes, &mut home::Cx<'_>)) {

@@ -4,10 +4,10 @@
 //! [`Input::Answer`](crate::Input::Answer). The simulation's faulty store delays, repeats and refuses.
 
 use crate::ids::{ClientId, Epoch, OpToken, Position};
+use crate::message::{Audience, From, Publication, Publish};
 use crate::name::ChannelName;
 use crate::rules::Retain;
 use crate::shard::Now;
-use crate::vocabulary::{Audience, From, Publication, Publish};
 use std::sync::Arc;
 
 /// What is to become a publication. The store gives it its place.

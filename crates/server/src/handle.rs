@@ -89,7 +89,7 @@ impl Handle {
         self.placement_key
     }
 
-    /// Asks one thing, in the vocabulary of the hub. Waits while its shard has no room for more. A future that is dropped does
+    /// Asks one thing, in the words of the hub. Waits while its shard has no room for more. A future that is dropped does
     /// not take its command back. A JSON payload is checked, and put on one line.
     pub async fn ask(&self, mut command: AppCommand) -> AppAnswer {
         match payload::of_command(&mut command) {

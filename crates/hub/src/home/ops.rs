@@ -9,12 +9,12 @@ use super::{Cx, Home, Homes, Later, State};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, OpToken, ShardId};
 use crate::limits::Limits;
+use crate::message::PresenceSnapshot;
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, Puller, ToEdge, ToHome, Want};
 use crate::planted::{Planted, planted};
 use crate::shard::Timer;
 use crate::store::{Answer, Op};
-use crate::vocabulary::PresenceSnapshot;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Operations whose time is over and whose answers would still tell something. Beyond that the oldest are forgotten: a channel

@@ -7,10 +7,10 @@
 use super::{Cx, Homes, Later, What};
 use crate::error::Error;
 use crate::ids::{Position, ShardId};
+use crate::message::{History, HistoryFrom, HistoryQuery};
 use crate::peer::{AskToken, Pulled, Puller, Start, ToEdge, Want};
 use crate::planted::{Planted, planted};
 use crate::store::{Op, Page, Range, Reader, Rest};
-use crate::vocabulary::{History, HistoryFrom, HistoryQuery};
 use std::sync::Arc;
 
 /// A read that goes on until it has found what was asked for, or has seen all.

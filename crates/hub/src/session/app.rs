@@ -5,21 +5,21 @@
 //! takes a part of one gives its part of the answer, whatever becomes of the session meanwhile.
 
 use super::ask::{Ask, Asker, ReplyTo, Tally, TallyTo};
-use super::session::SessionRef;
-use super::{Cx, Front};
+use super::table::SessionRef;
+use super::{Cx, Sessions};
 use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
 use crate::ids::{ClientId, ConnId, ShardId};
+use crate::message::{
+    EVENT_BYTES_MAX, From, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
+};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::Denial;
 use crate::store::Entry;
-use crate::vocabulary::{
-    EVENT_BYTES_MAX, From, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
-};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) struct Work {
     tally: AskToken,
 }
 
-impl Front {
+impl Sessions {
     /// The application asks something.
     pub(crate) fn app(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand) {
         self.app_outstanding += 1;

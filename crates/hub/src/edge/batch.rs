@@ -5,19 +5,19 @@
 //! all who want all of it. A batch is told when it has its size, when its first publication has waited for the delay, when
 //! it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups an edge can have.
 
-use super::edge::Audit;
+use super::Audit;
 use crate::effects::Effects;
 use crate::ids::{Epoch, Position, WireId};
 use crate::limits::Limits;
+use crate::message::{Batch, Publication, Push};
 use crate::name::ChannelName;
 use crate::planted::{Planted, planted};
-use crate::vocabulary::{Batch, Publication, Push};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// The batch that is kept for what a subscriber asked: within the limits, on the steps, and `None` where it gathers nothing.
-pub(super) fn rounded(batch: Option<Batch>, limits: &Limits) -> Option<Batch> {
+pub(crate) fn rounded(batch: Option<Batch>, limits: &Limits) -> Option<Batch> {
     let Batch { size, delay_ms } = batch?;
     let bound = |number: u32, max: u64| step(number.min(u32::try_from(max).unwrap_or(u32::MAX)));
     let (size, delay_ms) = (bound(size, limits.batch_size_max as u64), bound(delay_ms, limits.batch_delay_ms_max));
@@ -37,8 +37,8 @@ fn step(number: u32) -> u32 {
 
 /// What a group is waiting to be told.
 #[derive(Debug)]
-pub(super) struct Gathering {
-    pub(super) batch: Batch,
+pub(crate) struct Gathering {
+    pub(crate) batch: Batch,
     epoch: Epoch,
     publications: Vec<Arc<Publication>>,
     bytes: usize,
@@ -50,30 +50,30 @@ pub(super) struct Gathering {
 
 /// A batch that is on its way to the members of a group.
 #[derive(Debug, Clone)]
-pub(super) struct Gathered {
-    pub(super) group: u32,
-    pub(super) epoch: Epoch,
-    pub(super) publications: Arc<[Arc<Publication>]>,
+pub(crate) struct Gathered {
+    pub(crate) group: u32,
+    pub(crate) epoch: Epoch,
+    pub(crate) publications: Arc<[Arc<Publication>]>,
     /// Some of it is not for everybody.
-    pub(super) narrow: bool,
+    pub(crate) narrow: bool,
 }
 
 impl Gathering {
-    pub(super) fn new(batch: Batch) -> Self {
+    pub(crate) fn new(batch: Batch) -> Self {
         Gathering { batch, epoch: Epoch(0), publications: Vec::new(), bytes: 0, due_ms: 0, reminded: false }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.publications.is_empty()
     }
 
     /// True where the channel goes on at `to` from somewhere behind what is gathered. (A skip to where it stands is none.)
-    pub(super) fn ends_before(&self, to: Position) -> bool {
+    pub(crate) fn ends_before(&self, to: Position) -> bool {
         self.publications.last().is_some_and(|last| self.epoch != to.epoch || last.offset < to.offset)
     }
 
     /// Takes one more. True where that makes the batch whole.
-    pub(super) fn put(&mut self, epoch: Epoch, publication: &Arc<Publication>, now_ms: u64, page_bytes: usize) -> bool {
+    pub(crate) fn put(&mut self, epoch: Epoch, publication: &Arc<Publication>, now_ms: u64, page_bytes: usize) -> bool {
         if self.publications.is_empty() {
             self.epoch = epoch;
             self.due_ms = now_ms + u64::from(self.batch.delay_ms);
@@ -86,7 +86,7 @@ impl Gathering {
     }
 
     /// The batch as it is, for the group at this place. The next one begins.
-    pub(super) fn take(&mut self, group: u32) -> Gathered {
+    pub(crate) fn take(&mut self, group: u32) -> Gathered {
         self.bytes = 0;
         let publications: Arc<[_]> = std::mem::take(&mut self.publications).into();
         let narrow = publications.iter().any(|p| p.is_narrow()) && !planted(Planted::BatchForAll);
@@ -94,26 +94,26 @@ impl Gathering {
     }
 
     /// When to look at it, where nobody has said so yet.
-    pub(super) fn remind(&mut self) -> Option<u64> {
+    pub(crate) fn remind(&mut self) -> Option<u64> {
         (!self.is_empty() && !std::mem::replace(&mut self.reminded, true)).then_some(self.due_ms)
     }
 
     /// A reminder has come. True where the batch has waited long enough; else there may have to be another reminder.
-    pub(super) fn reminded(&mut self, now_ms: u64) -> bool {
+    pub(crate) fn reminded(&mut self, now_ms: u64) -> bool {
         self.reminded = planted(Planted::BatchRemindedOnce);
         !self.is_empty() && now_ms >= self.due_ms
     }
 }
 
 impl Gathered {
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.publications.iter().map(|p| p.cost()).sum()
     }
 
     /// Tells it to `members`: to those who want all of it together, to the others what they want of it.
-    pub(super) fn tell(
+    pub(crate) fn tell(
         &self,
-        members: &mut [super::edge::Member],
+        members: &mut [super::Member],
         audit: &impl Audit,
         out: &mut Effects,
         (channel, wire): (&ChannelName, WireId),
@@ -145,7 +145,7 @@ impl Gathered {
 }
 
 /// One publication is told as it always is, several together; nothing is not told.
-pub(super) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>) -> Option<Push> {
+pub(crate) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>) -> Option<Push> {
     let channel = channel.clone();
     match &publications[..] {
         [] => None,
@@ -157,19 +157,19 @@ pub(super) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>
 /// When to look at the batches of which groups: (when, edge, the edge's life, group). At most one entry for a group and life
 /// of its edge. The wheel of the other timers is too coarse for delays of a few ms.
 #[derive(Debug, Default)]
-pub(super) struct Reminders(BinaryHeap<Reverse<(u64, u32, u64, u32)>>);
+pub(crate) struct Reminders(BinaryHeap<Reverse<(u64, u32, u64, u32)>>);
 
 impl Reminders {
-    pub(super) fn add(&mut self, at_ms: u64, edge: u32, life: u64, group: u32) {
+    pub(crate) fn add(&mut self, at_ms: u64, edge: u32, life: u64, group: u32) {
         self.0.push(Reverse((at_ms, edge, life, group)));
     }
 
-    pub(super) fn next_ms(&self) -> Option<u64> {
+    pub(crate) fn next_ms(&self) -> Option<u64> {
         self.0.peek().map(|Reverse((at_ms, ..))| *at_ms)
     }
 
     /// The next one that has come due: (edge, life, group).
-    pub(super) fn next_due(&mut self, now_ms: u64) -> Option<(u32, u64, u32)> {
+    pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<(u32, u64, u32)> {
         let Reverse((at_ms, edge, life, group)) = *self.0.peek()?;
         if at_ms > now_ms {
             return None;

@@ -3,20 +3,20 @@
 use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
 use super::question::asks;
-use super::session::{Session, SessionRef};
-use super::{Cx, Front};
+use super::table::{Session, SessionRef};
+use super::{Cx, Sessions};
 use crate::error::{Error, ErrorCode};
 use crate::ids::ConnId;
+use crate::message::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::ToHome;
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, Rule, Verdict, Who};
 use crate::store::{Entry, Reader};
-use crate::vocabulary::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use bytes::Bytes;
 use std::sync::Arc;
 
-impl Front {
+impl Sessions {
     /// A connection has sent a command.
     pub(crate) fn command(&mut self, cx: &mut Cx<'_>, id: ConnId, request: Request) {
         let Some(conn) = self.conn(id) else { return };

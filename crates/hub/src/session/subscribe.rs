@@ -5,26 +5,26 @@
 
 use super::app::ended_by_app;
 use super::ask::{Ask, Asks, Hooked, ReplyTo};
-use super::batch;
-use super::edge::Member;
 use super::lane::Waiting;
 use super::question::asks;
-use super::session::{Extra, LetIn, SessionRef, Sub};
-use super::{Cx, Front};
+use super::table::{Extra, LetIn, SessionRef, Sub};
+use super::{Cx, Sessions};
+use crate::edge::Member;
+use crate::edge::batch;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
 use crate::ids::{Epoch, Position, UserId};
+use crate::message::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::name::ChannelName;
 use crate::peer::{Entered, Start, ToHome, Want};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::shard::Timer;
 use crate::slice::Slice;
-use crate::vocabulary::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::watch::Noted;
 use std::sync::Arc;
 
-impl Front {
+impl Sessions {
     /// `goes_on`: the entry of a client that had entered the channel on an earlier connection, and still has.
     pub(super) fn subscribe(
         &mut self,

@@ -4,10 +4,12 @@
 //! A member has `at`, the offset up to which it has the channel, and takes only what is newer: fan-outs that resume, pages
 //! and repeated deliveries cannot duplicate.
 
-use super::batch::{Gathered, Gathering};
+pub(crate) mod batch;
+
 use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::limits::Limits;
+use crate::message::{Batch, PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
 use crate::name::ChannelName;
 use crate::names::Names;
 use crate::peer::Pulled;
@@ -15,8 +17,8 @@ use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::slice::Slice;
-use crate::vocabulary::{Batch, PresencePush, PresenceSnapshot, Publication, Push, SignalPush};
 use crate::watch::{Note, Noted};
+use batch::{Gathered, Gathering};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -666,7 +668,7 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocabulary::{From, Signal};
+    use crate::message::{From, Signal};
     use bytes::Bytes;
 
     /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.

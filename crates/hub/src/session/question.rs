@@ -5,22 +5,22 @@
 //! judged before the question and again with its answer, as they may have changed meanwhile.
 
 use super::ask::{Ask, Connecting, Hooked, ReplyTo};
-use super::session::{LetIn, SessionRef};
-use super::{Cx, Front};
+use super::table::{LetIn, SessionRef};
+use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{HookAnswer, HookToken, Identified, Question};
 use crate::ids::UserId;
+use crate::message::{
+    Command, Connect, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions,
+};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::shard::Timer;
 use crate::token::UserToken;
-use crate::vocabulary::{
-    Command, Connect, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions,
-};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -32,7 +32,7 @@ pub(super) fn asks(patterns: &[Pattern], channel: &ChannelName) -> bool {
     patterns.iter().any(|pattern| pattern.matches(channel))
 }
 
-impl Front {
+impl Sessions {
     pub(crate) fn question_count(&self) -> usize {
         self.asks.hooked
     }
@@ -242,7 +242,7 @@ impl Front {
 }
 
 /// A session begins, or shows a newer token.
-impl Front {
+impl Sessions {
     pub(super) fn ask_connect(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting) {
         if let Err(error) = self.may_ask_who(cx) {
             return self.connect_refused(cx, connecting, error);

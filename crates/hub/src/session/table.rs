@@ -1,16 +1,17 @@
-//! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
+//! SessionTable and connections: what the shard holds of each, and nothing of what it does with them.
 //!
 //! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused,
 //! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
 //! a new life begins with each connection, and an answer for another life is dropped.
 
 use super::ask::Hooked;
-use super::edge::{Audit, Variant};
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
+use crate::edge::{Audit, Variant};
 use crate::hook::{Caller, Question};
 use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
+use crate::message::{Batch, PresenceEntry, Proof, Publication, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::peer::{AskToken, Entered};
@@ -18,7 +19,6 @@ use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
 use crate::store::Reader;
-use crate::vocabulary::{Batch, PresenceEntry, Proof, Publication, SignalPush};
 use crate::watch::{Note, Noted};
 use bytes::Bytes;
 use slab::Slab;
@@ -89,7 +89,7 @@ pub(crate) struct Session {
     pub(crate) grace_ms: u32,
     /// The page that opened the connection that it has, or had last.
     pub(crate) page: Option<PageId>,
-    /// Set by [`Sessions::identify`] alone, which keeps the index of users.
+    /// Set by [`SessionTable::identify`] alone, which keeps the index of users.
     identity: Option<Box<Known>>,
     pub(crate) subs: SmallVec<[Sub; 1]>,
     pub(crate) next_sub: u32,
@@ -289,8 +289,8 @@ impl Session {
         Caller { client: Some(self.client), user: self.user().cloned(), info }
     }
 
-    pub(crate) fn from(&self) -> crate::vocabulary::From {
-        crate::vocabulary::From { client: Some(self.client), user: self.user().cloned() }
+    pub(crate) fn from(&self) -> crate::message::From {
+        crate::message::From { client: Some(self.client), user: self.user().cloned() }
     }
 
     /// Its entry in a presence, as what is known of it now.
@@ -315,26 +315,26 @@ impl Session {
 
 /// The sessions of a shard.
 #[derive(Debug)]
-pub(crate) struct Sessions {
+pub(crate) struct SessionTable {
     pub(crate) slab: Slab<Session>,
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
     /// The sessions of each user. A session without a user costs nothing here.
     by_user: HashMap<UserId, SmallVec<[u32; 2]>, Keyed>,
-    /// Sessions that went to other shards lately.
+    /// SessionTable that went to other shards lately.
     pub(crate) moved: Moved,
-    /// Sessions that have a connection.
+    /// SessionTable that have a connection.
     pub(crate) connected: usize,
     /// Subscriptions of all sessions.
     pub(crate) subscriptions: usize,
     pub(crate) mailbox_max: MailboxMax,
-    /// Sessions that a fan-out has left behind: they are to pull.
+    /// SessionTable that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
     next_life: u32,
 }
 
-impl Sessions {
+impl SessionTable {
     pub(crate) fn new(hash: Keyed, mailbox_max: MailboxMax) -> Self {
-        Sessions {
+        SessionTable {
             slab: Slab::new(),
             by_client: HashMap::with_hasher(hash),
             by_user: HashMap::with_hasher(hash),
@@ -448,7 +448,7 @@ impl Sessions {
     }
 }
 
-impl Audit for Sessions {
+impl Audit for SessionTable {
     fn wants(&self, session: u32, publication: &Publication) -> bool {
         Reader::live(self.slab[session as usize].client).wants(publication)
     }

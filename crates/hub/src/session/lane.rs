@@ -5,8 +5,8 @@
 //! be the very handler whose answer the lane waits for.
 
 use super::ask::ReplyTo;
+use crate::message::{Command, SubOptions};
 use crate::name::ChannelName;
-use crate::vocabulary::{Command, SubOptions};
 use std::collections::VecDeque;
 
 /// A command that waits for its turn.

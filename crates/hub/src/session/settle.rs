@@ -1,9 +1,9 @@
 //! Whether anything is still under way on this shard: what a server that ends waits for.
 
-use super::Front;
-use super::edge::Behind;
+use super::Sessions;
+use crate::edge::Behind;
 
-impl Front {
+impl Sessions {
     /// No command waits for its answer, and everybody who keeps up has been given all that has come here. Who reads too slowly
     /// is not waited for.
     pub(crate) fn is_settled(&self) -> bool {

@@ -1,27 +1,27 @@
 //! Who is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same mechanism.
 
 use super::ask::Ask;
-use super::batch;
-use super::edge::Behind;
-use super::session::{SessionRef, Sub};
-use super::{Cx, Front};
+use super::table::{SessionRef, Sub};
+use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
+use crate::edge::Behind;
+use crate::edge::batch;
 use crate::error::Error;
 use crate::ids::{ConnId, Position};
+use crate::message::{PresenceSnapshot, Push};
 use crate::name::ChannelName;
 use crate::peer::{Pulled, Puller, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::Slow;
 use crate::shard::Timer;
 use crate::store::Reader;
-use crate::vocabulary::{PresenceSnapshot, Push};
 use crate::watch::{Note, Noted};
 use std::sync::Arc;
 
 /// How long after the store refused a page it is asked again.
 const RETRY_MS: u64 = 500;
 
-impl Front {
+impl Sessions {
     /// The connection's outbox is over its mark: its subscriptions are behind from here on, and its commands wait, or their
     /// answers would pile up without end.
     pub(crate) fn full(&mut self, cx: &mut Cx<'_>, id: ConnId) {

@@ -10,25 +10,25 @@ use super::ask::{Ask, Connecting, ReplyTo};
 use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
 use super::question::no_tokens;
-use super::session::{Conn, Identity, SessionRef};
 use super::subscribe::may_enter;
-use super::{Cx, Front};
+use super::table::{Conn, Identity, SessionRef};
+use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
 use crate::ids::{ClientId, ConnId, ShardId};
+use crate::message::{Connect, Connected, Proof, ReplyBody, Resume};
 use crate::peer::{Adopted, AskToken, Claim, Entered, Found, PeerBody, ToHome};
 use crate::planted::{Planted, planted};
 use crate::shard::Timer;
-use crate::vocabulary::{Connect, Connected, Proof, ReplyBody, Resume};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Longer than what is under way between shards takes to arrive.
 const MOVE_MS: u64 = 10_000;
 
-impl Front {
+impl Sessions {
     pub(super) fn connect(&mut self, cx: &mut Cx<'_>, conn: ConnId, reply: ReplyTo, connect: Connect) {
         if connect.token.is_some() && !cx.hooks.connect {
             self.reply(cx, Some(conn), reply, ReplyBody::Error(no_tokens()));

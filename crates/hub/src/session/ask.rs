@@ -1,11 +1,11 @@
 //! Questions on their way to a home or to the application, and to whom their answers belong.
 
-use super::session::SessionRef;
+use super::table::SessionRef;
 use crate::app::{AppAnswer, AppToken};
 use crate::ids::{ConnId, ShardId};
+use crate::message::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, Want};
-use crate::vocabulary::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;

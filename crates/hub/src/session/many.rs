@@ -7,12 +7,12 @@
 //! when its session's turn comes. A second one ends the first and begins anew. A session that comes after its place has been
 //! passed was let in by the new rules.
 
-use super::{Cx, Front};
+use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::ids::ConnId;
+use crate::message::Push;
 use crate::peer::ToHome;
 use crate::planted::{Planted, planted};
-use crate::vocabulary::Push;
 use crate::watch::{Note, Noted};
 
 /// A reload that is under way.
@@ -33,7 +33,7 @@ pub(super) struct Draining {
     next: usize,
 }
 
-impl Front {
+impl Sessions {
     /// Goes on with what was interrupted.
     pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
         let waiting = [
@@ -44,7 +44,7 @@ impl Front {
             self.recounting,
         ];
         let share = cx.slice.share(waiting.iter().filter(|waits| **waits).count());
-        let parts: [fn(&mut Front, &mut Cx<'_>); 5] =
+        let parts: [fn(&mut Sessions, &mut Cx<'_>); 5] =
             [Self::run_next, Self::work, Self::judge_on, Self::drain_on, Self::tell_members];
         for (part, _) in parts.into_iter().zip(waiting).filter(|(_, waits)| *waits) {
             cx.slice.begin(share);

@@ -3,8 +3,8 @@
 //! They are told only while the channel is subscribed: those for a client that is away wait until it has subscribed again.
 
 use crate::limits::Limits;
+use crate::message::SignalPush;
 use crate::name::ChannelName;
-use crate::vocabulary::SignalPush;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::ids::ClientId;
-    use crate::vocabulary::{From, Signal};
+    use crate::message::{From, Signal};
     use bytes::Bytes;
 
     fn signal(client: u64, event: &str, text: &'static str, to: Option<u64>) -> Arc<SignalPush> {

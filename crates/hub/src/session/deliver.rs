@@ -4,19 +4,19 @@
 //! in between.
 
 use super::ask::{Ask, Asker, ReplyTo};
-use super::edge::{Behind, WaitingMax};
 use super::mailbox::MailboxMax;
-use super::session::{SessionRef, Sub};
-use super::{Cx, Front};
+use super::table::{SessionRef, Sub};
+use super::{Cx, Sessions};
 use crate::app::AppAnswer;
+use crate::edge::{Behind, WaitingMax};
 use crate::error::{Error, ErrorCode};
+use crate::message::{Push, ReplyBody, SignalPush};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, Directed, PeerBody, Puller, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
-use crate::vocabulary::{Push, ReplyBody, SignalPush};
 use std::sync::Arc;
 
-impl Front {
+impl Sessions {
     /// The home of `channel` says something.
     pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
         match message {

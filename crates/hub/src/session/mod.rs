@@ -1,33 +1,35 @@
-//! The front: sessions, their subscriptions, and the edge side of the channels they follow.
+//! Sessions: their subscriptions, the application's part in them, and the members that they are on the edges of channels.
 //!
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
 //! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
 //! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
-//! asked), `many` (what is done in slices), over the tables `session`, `edge`, `batch`, `ask`, `lane`, `mailbox`, `moved`.
+//! asked), `many` (what is done in slices), over the tables `table`, `ask`, `lane`, `mailbox`, `moved`. The members of a
+//! channel and the fan-out to them are in `edge`, which knows no session.
 
 mod app;
 mod ask;
-mod batch;
 mod command;
 mod connect;
 mod deliver;
-mod edge;
 mod lane;
 mod mailbox;
 mod many;
 mod moved;
 mod pull;
 mod question;
-mod session;
 mod settle;
 mod subscribe;
+mod table;
 
 use crate::disconnect::Disconnect;
+use crate::edge::Edges;
+use crate::edge::batch::Reminders;
 use crate::effects::{Effect, Effects};
 use crate::error::Error;
 use crate::hook::{Ended, Hooks};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::limits::Limits;
+use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, ToHome};
 use crate::planted::{Planted, planted};
@@ -35,18 +37,15 @@ use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::shard::{Now, Timer};
 use crate::slice::Slice;
-use crate::vocabulary::{Push, Reply, ReplyBody};
 use crate::watch::{Counts, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
 use ask::{Asks, ReplyTo};
-use batch::Reminders;
-use edge::Edges;
-pub(crate) use session::Identity;
-use session::{Conn, Heartbeat, SessionRef, Sessions};
 use std::collections::VecDeque;
+pub(crate) use table::Identity;
+use table::{Conn, Heartbeat, SessionRef, SessionTable};
 
-/// What the front needs of the shard around it.
+/// What the sessions need of the shard around it.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
     /// What this input may still make of work for many.
@@ -75,12 +74,12 @@ pub struct Opened {
 
 /// See the module's description.
 #[derive(Debug)]
-pub(crate) struct Front {
+pub(crate) struct Sessions {
     conns: Vec<Conn>,
-    sessions: Sessions,
+    sessions: SessionTable,
     edges: Edges,
     asks: Asks,
-    /// Sessions that have room for the next page.
+    /// SessionTable that have room for the next page.
     pulls: VecDeque<SessionRef>,
     /// Batches to look at.
     reminders: Reminders,
@@ -99,11 +98,11 @@ pub(crate) struct Front {
     pub(crate) counts: Counts,
 }
 
-impl Front {
+impl Sessions {
     pub(crate) fn new(shards: usize, hash: Keyed, limits: &Limits) -> Self {
-        Front {
+        Sessions {
             conns: Vec::new(),
-            sessions: Sessions::new(hash, mailbox::MailboxMax::of(limits)),
+            sessions: SessionTable::new(hash, mailbox::MailboxMax::of(limits)),
             edges: Edges::new(shards, hash),
             asks: Asks::default(),
             pulls: VecDeque::new(),
