@@ -8,6 +8,7 @@ use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};
 use fanfare_hub::IDEMPOTENCY_KEY_BYTES_MAX;
 use fanfare_wire::native::app::{Kind, REASONS};
+use fanfare_wire::native::reserved_fields;
 use serde_json::{Map, Value, json};
 
 #[rustfmt::skip]
@@ -116,6 +117,11 @@ fn may_be_empty(kind: Kind) -> bool {
 
 fn request(command: &Command) -> Value {
     let mut schema = object(command.fields, "", true);
+    if command.kind.reserves_fields() {
+        for name in reserved_fields() {
+            schema["properties"][name] = json!({ "type": "null", "description": "Reserved" });
+        }
+    }
     if let Some(names) = command.one_of {
         schema["anyOf"] = either(command.fields, names);
     }
@@ -282,7 +288,7 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn pascal(kind: Kind, suffix: &str) -> String {
+pub(super) fn pascal(kind: Kind, suffix: &str) -> String {
     let word = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
     kind.word().split('_').map(word).collect::<String>() + suffix
 }

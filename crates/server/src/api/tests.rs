@@ -5,8 +5,8 @@
 use super::openapi;
 use super::table::{CHANNEL_MAX, COMMANDS, EVENT_MAX, Field, NAMED, STATUSES, Shape};
 use fanfare_hub::{ChannelName, ERRORS, ErrorCode};
-use fanfare_wire::native::Limits;
 use fanfare_wire::native::app::{Asked, Caller, Kind, REASONS, decode};
+use fanfare_wire::native::{Limits, reserved_fields};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -69,6 +69,33 @@ fn every_field_of_a_request_is_read() {
             body[field.name] = nobodys.clone();
             let error = ask(command.kind, &body).expect_err(field.name);
             assert!(error.message.contains(field.name), "{}.{}: {error}", command.kind.word(), field.name);
+        }
+    }
+}
+
+/// Until a reserved field means something, a body that has it is refused, and the document says so.
+#[test]
+fn reserved_fields_are_refused_in_every_body_that_may_have_them_later() {
+    let document = openapi::document();
+    for command in COMMANDS.iter().filter(|command| command.kind.reserves_fields()) {
+        let request = format!("/components/schemas/{}/properties", openapi::pascal(command.kind, "Request"));
+        let properties = document.pointer(&request).expect(&request);
+        for name in reserved_fields() {
+            assert_eq!(properties[name]["type"], "null", "{name} in {request}");
+            let mut body: Value = serde_json::from_str(command.example).unwrap();
+            body[name] = Value::Null;
+            assert!(ask(command.kind, &body).is_ok(), "{body}");
+            body[name] = 1.into();
+            let error = ask(command.kind, &body).expect_err(name);
+            assert_eq!(error.code, ErrorCode::BadRequest, "{body}");
+            assert!(error.message.starts_with(&format!("`{name}` is reserved")), "{error}");
+            // In a batch it spoils only its own command.
+            let Some(fields) = body.as_object_mut().filter(|_| !command.kind.is_many()) else { continue };
+            fields.insert("type".to_owned(), command.kind.word().into());
+            let batch = serde_json::json!({ "commands": [{ "type": "info" }, body] });
+            let Ok(Asked::Many(asked)) = ask(Kind::Batch, &batch) else { panic!("{batch}") };
+            assert!(asked[0].is_ok(), "{batch}");
+            assert_eq!(asked[1].as_ref().expect_err(name).message, error.message, "{batch}");
         }
     }
 }

@@ -259,6 +259,18 @@ pub(crate) fn beyond() -> Vec<Row> {
             "bad_request",
             &["`idempotency_key`", "0 bytes", "64"],
         ),
+        row(
+            "the idempotency key by its former name",
+            in_room("publish", json!({"data": 1, "key": "k"})),
+            "bad_request",
+            &["`key` is reserved", "`idempotency_key`"],
+        ),
+        row(
+            "a filter, which is reserved",
+            in_room("subscribe", json!({"filter": {"all": []}})),
+            "bad_request",
+            &["`filter` is reserved"],
+        ),
         row("a method of 65 bytes", of("rpc", json!({"method": text(65)})), "too_large", &["`method`", "65", "64"]),
         row(
             "an epoch of 33 bytes",

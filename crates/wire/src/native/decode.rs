@@ -128,6 +128,7 @@ fn page(object: &Object<'_>) -> Result<Option<PageId>, Fault> {
 }
 
 pub(super) fn sub_options(object: &Object<'_>, limits: &Limits) -> Result<SubOptions, Fault> {
+    object.nothing_reserved()?;
     let channel = object.channel()?;
     let since = position(object, Field::Since)?;
     let recent = object.number(Field::Recent, 0, u64::from(u32::MAX))?.map(|recent| recent as u32);
@@ -189,6 +190,10 @@ impl Content {
 }
 
 pub(super) fn content(object: &Object<'_>, data_max: usize) -> Result<Content, Fault> {
+    if object.get(Field::Key).is_some() {
+        return Err(Fault::bad(Field::Key, "is reserved; the idempotency key is `idempotency_key`"));
+    }
+    object.nothing_reserved()?;
     let data = match (object.payload(Field::Data, data_max)?, object.base64(Field::Data64, data_max)?) {
         (Some(json), None) => Data::Json(json),
         (None, Some(bytes)) => Data::Binary(bytes),
@@ -213,6 +218,7 @@ pub(super) fn content(object: &Object<'_>, data_max: usize) -> Result<Content, F
 }
 
 pub(super) fn history(object: &Object<'_>) -> Result<HistoryQuery, Fault> {
+    object.nothing_reserved()?;
     let from = match (position(object, Field::Since)?, position(object, Field::Before)?) {
         (None, None) => HistoryFrom::Newest,
         (Some(since), None) => HistoryFrom::Since(since),

@@ -39,16 +39,20 @@ fields! {
     After "after", Audience "audience", Batch "batch", Before "before", Channel "channel", Channels "channels",
     Client "client", Code "code", Commands "commands", Count "count", Data "data", Data64 "data64", Delay "delay",
     Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
-    Expires "expires", Features "features", From "from", Id "id",
+    Expires "expires", Features "features", Filter "filter", From "from", Id "id",
     IdempotencyKey "idempotency_key", IdempotencyKeysBytes "idempotency_keys_bytes",
-    IdempotencyKeysTtl "idempotency_keys_ttl", Info "info", Limit "limit", Limits "limits", Match "match",
-    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only", Page "page",
+    IdempotencyKeysTtl "idempotency_keys_ttl", If "if", Info "info", Key "key", Limit "limit", Limits "limits", Match "match",
+    Message "message", MessageBytes "message_bytes", Method "method", More "more", Offset "offset", Only "only", Op "op", Page "page",
     Ping "ping", Presence "presence", PresenceBytes "presence_bytes", Protocol "protocol", Publications "publications",
     Reason "reason", Recent "recent", Recovered "recovered", Reset "reset", Retry "retry", RetryAfter "retry_after",
     Retryable "retryable", Rule "rule", Seq "seq", SessionResumed "session_resumed", Signals "signals", Since "since",
-    Size "size", Slow "slow", Subscribe "subscribe", Subscriptions "subscriptions", Ticket "ticket", To "to",
-    Token "token", Ts "ts", Type "type", User "user",
+    Size "size", Slow "slow", State "state", Subscribe "subscribe", Subscriptions "subscriptions", Tags "tags",
+    Ticket "ticket", To "to", Token "token", Ts "ts", Type "type", User "user", Version "version",
 }
+
+/// Fields that will mean something later. A server that ignored one would answer as if it had done what was asked.
+pub(super) const RESERVED: [Field; 7] =
+    [Field::Key, Field::Op, Field::If, Field::Version, Field::Tags, Field::Filter, Field::State];
 
 /// What is wrong with a message, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +160,14 @@ impl<'a> Object<'a> {
 
     pub(super) fn no_duplicate(&self) -> Result<(), Fault> {
         self.twice.map_or(Ok(()), |field| Err(Fault::bad(field, "stands twice in one object")))
+    }
+
+    /// Refuses a reserved field. Asked of publications, subscriptions and queries of the history.
+    pub(super) fn nothing_reserved(&self) -> Result<(), Fault> {
+        match RESERVED.into_iter().find(|&field| self.get(field).is_some()) {
+            None => Ok(()),
+            Some(field) => Err(Fault::bad(field, "is reserved: it has no meaning yet")),
+        }
     }
 
     /// The raw value, `null` included.

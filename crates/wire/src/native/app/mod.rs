@@ -87,6 +87,11 @@ kinds! {
 }
 
 impl Kind {
+    /// True for those whose body has [reserved fields](crate::native::reserved_fields).
+    pub fn reserves_fields(self) -> bool {
+        matches!(self, Kind::Publish | Kind::Broadcast | Kind::Subscribe | Kind::History)
+    }
+
     /// True for those whose body holds several commands.
     pub fn is_many(self) -> bool {
         matches!(self, Kind::Batch | Kind::Broadcast)

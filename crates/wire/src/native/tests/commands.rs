@@ -395,6 +395,11 @@ fn refusals_name_field_limit_and_value() {
             BadRequest,
             "`echo` must be true or false, not 0",
         ),
+        (
+            r#"{"type":"publish","channel":"c","data":1,"key":"k"}"#.into(),
+            BadRequest,
+            "`key` is reserved; the idempotency key is `idempotency_key`",
+        ),
         // History.
         (
             r#"{"type":"history","channel":"c","limit":0}"#.into(),
@@ -440,6 +445,50 @@ fn refusals_name_field_limit_and_value() {
         assert_eq!(error.code, code, "{text:.200}");
         assert!(error.message.len() < 300, "{}", error.message);
     }
+}
+
+/// A server that ignored one of them would answer as if it had done what was asked.
+#[test]
+fn reserved_fields_are_refused_wherever_they_may_stand_later() {
+    let places = [
+        ("", r#"{"type":"publish","id":1,"channel":"c","data":1,"NAME":VALUE}"#),
+        ("", r#"{"type":"publish","id":1,"channel":"c","data64":"AA==","NAME":VALUE}"#),
+        ("", r#"{"type":"subscribe","id":1,"channel":"c","NAME":VALUE}"#),
+        ("channels[1].", r#"{"type":"subscribe","id":1,"channels":[{"channel":"c"},{"channel":"d","NAME":VALUE}]}"#),
+        ("subscribe[0].", r#"{"type":"connect","id":1,"subscribe":[{"channel":"c","NAME":VALUE}]}"#),
+        ("", r#"{"type":"history","id":1,"channel":"c","NAME":VALUE}"#),
+    ];
+    assert_eq!(
+        reserved_fields().collect::<Vec<_>>(),
+        ["key", "op", "if", "version", "tags", "filter", "state"],
+        "each is documented"
+    );
+    for name in reserved_fields() {
+        for (place, text) in places {
+            let text = text.replace("NAME", name);
+            for value in ["1", "false", "\"\"", "{}", "[]"] {
+                let text = text.replace("VALUE", value);
+                let (found, error) = refusal(&text);
+                assert_eq!((found, error.code), (id(1), ErrorCode::BadRequest), "{text}");
+                let expected = format!("`{place}{name}` is reserved");
+                assert!(error.message.starts_with(&expected), "{text}: {}", error.message);
+            }
+            let absent = text.replace("VALUE", "null");
+            assert!(
+                !matches!(one(&absent), Decoded::Request(Request { command: Command::Invalid(_), .. })),
+                "`null` is the same as leaving it out: {absent}"
+            );
+        }
+        let array = format!(r#"[{{"type":"pong"}},{{"type":"publish","id":2,"channel":"c","data":1,"{name}":1}}]"#);
+        let found = all(&array);
+        assert_eq!(found[0], hub(None, Command::Pong));
+        assert!(
+            matches!(&found[1], Decoded::Request(Request { command: Command::Invalid(e), .. }) if e.message.contains("is reserved")),
+            "{array}"
+        );
+    }
+    let elsewhere = r#"{"type":"signal","channel":"c","event":"e","key":1,"tags":1,"state":1}"#;
+    assert_eq!(one(elsewhere), one(r#"{"type":"signal","channel":"c","event":"e"}"#), "unknown fields are ignored");
 }
 
 #[test]
