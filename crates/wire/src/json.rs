@@ -5,7 +5,7 @@
 //! field. Inside of strings there are none: JSON forbids raw control characters there. Copies only where it changes
 //! something. Everything else stays as it came, lone surrogates (`"\ud800"`) and `1e9999` included: both are JSON.
 //!
-//! [`object`] and [`text_bytes`] read what surrounds payloads by the same rule: a key or a text with a lone surrogate is
+//! `object` and `text_bytes` read what surrounds payloads by the same rule: a key or a text with a lone surrogate is
 //! JSON, though no Rust `str` can hold it.
 
 use serde::Deserializer as _;
