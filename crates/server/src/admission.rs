@@ -33,7 +33,8 @@ pub(crate) struct Connections {
 }
 
 /// The words for why a connection was refused, in the order of [`Reason`].
-pub(crate) const REASONS: [&str; 4] = ["connections_max", "connections_per_address_max", "no_reserve", "accept_failed"];
+pub(crate) const REASONS: [&str; 5] =
+    ["connections_max", "connections_per_address_max", "no_reserve", "no_descriptor", "accept_failed"];
 
 /// Why a connection is not like the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub(crate) enum Reason {
     Address,
     /// Over a limit, and nothing is left of the reserve.
     NoReserve,
-    /// The system gave no descriptor for it.
+    /// The system has no descriptor left: it was refused by the spare one.
+    NoDescriptor,
+    /// A try to accept failed, and nothing could be done about it then.
     AcceptFailed,
 }
 
@@ -219,7 +222,7 @@ mod tests {
         let words = over.over().expect("over the limit").words;
         assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
         assert!(connections.admit(None).is_none(), "the reserve has an end");
-        assert_eq!(connections.refused(), [2, 0, 1, 0]);
+        assert_eq!(connections.refused(), [2, 0, 1, 0, 0]);
         drop(first);
         assert!(!connections.admit(None).expect("room").is_over());
         drop((second, over));

@@ -37,6 +37,7 @@ mod server;
 mod service;
 pub mod settings;
 mod shard;
+mod spare;
 mod testing;
 mod watch;
 

@@ -434,9 +434,7 @@ impl Fanfare {
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let admin = admin
-            .map(|bound| {
-                bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config), watch.admin_open.clone())
-            })
+            .map(|bound| bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config), watch.clone()))
             .transpose()?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);

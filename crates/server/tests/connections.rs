@@ -172,38 +172,110 @@ fn what_is_refused_before_routing_is_counted() {
     }
 }
 
-/// The child of this very test may open few files: those that its clients take are not those of probes and of the API.
+/// The child of a test may open few files, and listens at two addresses: of the server, and of its admin port.
+struct Child {
+    process: std::process::Child,
+    main: SocketAddr,
+    admin: SocketAddr,
+}
+
+const CHILD: &str = "FANFARE_TEST_FULL";
+
+impl Child {
+    /// In the child: serves until the parent has seen all.
+    fn serve(config: Config) {
+        let server = server(config);
+        println!("{} {}", server.address, admin(&server));
+        let _ = std::io::stdin().read(&mut [0]);
+    }
+
+    /// Runs the test of this name as a child.
+    fn of(name: &str, files: usize) -> Child {
+        let program = std::env::current_exe().expect("a test knows its program");
+        let script = format!("ulimit -n {files}; exec {program:?} --exact {name} --nocapture");
+        let mut process = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .env(CHILD, "1")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut said = std::io::BufReader::new(process.stdout.take().expect("piped"));
+        loop {
+            let mut line = String::new();
+            assert!(std::io::BufRead::read_line(&mut said, &mut line).expect("text") > 0, "it says where it listens");
+            let words: Vec<&str> = line.split_whitespace().rev().take(2).collect();
+            if let [admin, main] = words[..]
+                && let (Ok(main), Ok(admin)) = (main.parse(), admin.parse())
+            {
+                return Child { process, main, admin };
+            }
+        }
+    }
+
+    fn end(mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().expect("it ends");
+    }
+}
+
+/// More connections are allowed than there are descriptors: the rest is told so, and none waits in the backlog.
+#[test]
+fn a_server_without_a_descriptor_left_refuses_by_its_spare_one() {
+    if std::env::var_os(CHILD).is_some() {
+        return Child::serve(Config { connections_max: 10_000, ..config() });
+    }
+    let child = Child::of("a_server_without_a_descriptor_left_refuses_by_its_spare_one", 96);
+    let (mut open, mut refused) = (Vec::new(), 0);
+    while refused < 30 {
+        let mut socket = connect(child.main);
+        let _ = socket.write_all(&upgrade(child.main, "/echo", &[], &[])); // it may be closed already
+        let mut first = [0; 12];
+        match socket.read_exact(&mut first) {
+            Ok(()) if first == *b"HTTP/1.1 101" => open.push(socket),
+            Ok(()) => {
+                assert_eq!(&first, b"HTTP/1.1 503");
+                refused += 1;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("it waits: {error}"),
+            Err(_) => refused += 1,
+        }
+        assert!(open.len() < 96, "there is a limit of files");
+    }
+    for address in [child.main, child.admin] {
+        let mut silent = connect(address);
+        let mut told = String::new();
+        silent.read_to_string(&mut told).expect("an answer, and an end");
+        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("no file descriptor left"), "{told}");
+        refused += 1;
+    }
+    drop(open);
+    // The first probes may come while the ended connections still have their descriptors.
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        let mut probe = connect(child.admin);
+        let _ = probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut told = String::new();
+        let read = probe.read_to_string(&mut told);
+        if read.is_ok() && told.starts_with("HTTP/1.1 200 ") {
+            break;
+        }
+        refused += 1;
+        assert!(std::time::Instant::now() < deadline, "it serves again");
+    }
+    let counted = scrape(child.admin).get("fanfare_connections_refused_total{reason=\"no_descriptor\"}");
+    assert_eq!(counted, f64::from(refused));
+    child.end();
+}
+
+/// Few files: those that clients take are not those of probes and of the API.
 #[test]
 fn a_server_with_few_files_keeps_some_for_probes() {
-    const CHILD: &str = "FANFARE_TEST_FULL";
-    const NAME: &str = "a_server_with_few_files_keeps_some_for_probes";
     if std::env::var_os(CHILD).is_some() {
-        let server = server(config());
-        println!("{} {}", server.address, admin(&server));
-        let _ = std::io::stdin().read(&mut [0]); // until the parent has seen all
-        return;
+        return Child::serve(config());
     }
-    let program = std::env::current_exe().expect("a test knows its program");
-    let script = format!("ulimit -n 160; exec {program:?} --exact {NAME} --nocapture");
-    let mut child = std::process::Command::new("sh")
-        .args(["-c", &script])
-        .env(CHILD, "1")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut said = std::io::BufReader::new(child.stdout.take().expect("piped"));
-    let addresses: Vec<SocketAddr> = loop {
-        let mut line = String::new();
-        assert!(std::io::BufRead::read_line(&mut said, &mut line).expect("text") > 0, "it says where it listens");
-        let words: Vec<&str> = line.split_whitespace().rev().take(2).collect();
-        if let [admin, main] = words[..]
-            && let (Ok(main), Ok(admin)) = (main.parse(), admin.parse())
-        {
-            break vec![main, admin];
-        }
-    };
-    let (main, admin) = (addresses[0], addresses[1]);
+    let child = Child::of("a_server_with_few_files_keeps_some_for_probes", 160);
+    let (main, admin) = (child.main, child.admin);
     let crowd: Vec<TcpStream> = (0..200)
         .map(|_| {
             let mut socket = connect(main);
@@ -222,6 +294,5 @@ fn a_server_with_few_files_keeps_some_for_probes() {
     assert_eq!(get(admin, "/readyz").0.body, "ready\n");
     drop(crowd);
     until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
-    drop(child.stdin.take());
-    child.wait().expect("it ends");
+    child.end();
 }

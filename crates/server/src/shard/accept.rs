@@ -15,6 +15,7 @@ use crate::listen::{Listener, SocketFile};
 use crate::pace;
 use crate::protocol::Protocol;
 use crate::refusal::{Asker, Refused};
+use crate::spare::{Outcome, PAUSE, Spare};
 use crate::watch::request::RequestId;
 use crate::watch::{Watch, logs};
 use ::http::{Uri, Version};
@@ -25,14 +26,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 /// RFC 6585 §5 asks for a bound; `httparse` needs the room beforehand.
 const HEADERS_MAX: usize = 100;
-/// How long accepting pauses when the process has no file descriptor left.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Who is over a limit is told to come back after the first of these times, in ms, and a random part of the second.
 const TURNED_AWAY_MS: (u64, u64) = (1_000, 9_000);
 /// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
@@ -179,6 +177,7 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let _fatal = Fatal;
     listener.shallow();
     let routes = Routes { via: listener.via(), ..routes };
+    let mut spare = Spare::new();
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
@@ -188,9 +187,19 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                routes.watch.connections.refuse(Reason::AcceptFailed);
-                logs::limited!(Accept, WARN, %error, "cannot accept a connection; trying again");
-                tokio::time::sleep(PAUSE).await;
+                let again = async { listener.accept().await.map(|(socket, _)| socket) };
+                match spare.refuse_one(&error, again) {
+                    Outcome::NoneWaits => {}
+                    Outcome::Refused => {
+                        routes.watch.connections.refuse(Reason::NoDescriptor);
+                        logs::limited!(Accept, WARN, %error, "a connection was refused: raise the limit of open files");
+                    }
+                    Outcome::Pause => {
+                        routes.watch.connections.refuse(Reason::AcceptFailed);
+                        logs::limited!(Accept, WARN, %error, "cannot accept a connection; trying again");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
             }
         }
     }

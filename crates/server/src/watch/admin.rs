@@ -7,6 +7,7 @@
 use super::metrics::CONTENT_TYPE;
 use super::request::{self, RequestId};
 use super::{SHARD_PATIENCE, State, Watch};
+use crate::admission::{Connections, Reason};
 use crate::gate::Gate;
 use crate::hosts::Via;
 use crate::http::{not_by, nothing_at};
@@ -14,6 +15,7 @@ use crate::listen::{Address, Listener, listen};
 use crate::pace::{self, Asked, Pace, Paced, Times};
 use crate::refusal::{Asker, Refused};
 use crate::server::ServeError;
+use crate::spare::{Outcome, PAUSE, Spare};
 use axum::Router;
 use axum::body::Body;
 use axum::extract;
@@ -40,8 +42,6 @@ use tower::ServiceExt as _;
 const CONNECTIONS_MAX: usize = 64;
 /// Where all places are taken, a connection that has asked nothing for so long makes room for the next.
 const SPARE_IDLE: Duration = Duration::from_secs(1);
-/// How long accepting pauses when the process has no file descriptor left.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is on the main port in any case.
 pub(crate) fn health(watch: Arc<Watch>) -> Router {
@@ -141,7 +141,7 @@ impl Bound {
         router: Router,
         gate: Arc<Gate>,
         times: Times,
-        open: Arc<AtomicUsize>,
+        watch: Arc<Watch>,
     ) -> Result<AdminServer, ServeError> {
         let via = match &self.address {
             Address::Tcp(address) => Via::tcp(*address),
@@ -156,7 +156,7 @@ impl Bound {
         let body = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router, times, open) => {}
+                    () = accept(listener, router, times, &watch) => {}
                     _ = stopped => {}
                 }
             });
@@ -182,39 +182,59 @@ struct Port {
     times: Times,
     /// How many connections there are, for the figures.
     open: Arc<AtomicUsize>,
+    connections: Arc<Connections>,
     room: Arc<Semaphore>,
     /// Told where somebody waits for room.
     crowded: Arc<Notify>,
 }
 
-async fn accept(listener: Listener, router: Router, times: Times, open: Arc<AtomicUsize>) {
-    let port = Port { router, times, open, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), crowded: Arc::default() };
+async fn accept(listener: Listener, router: Router, times: Times, watch: &Watch) {
+    let (open, connections) = (watch.admin_open.clone(), watch.connections.clone());
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let port = Port { router, times, open, connections, room, crowded: Arc::default() };
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => {
                 pace::shallow(socket2::SockRef::from(&listener));
-                loop {
-                    port.serve(listener.accept().await.map(|(socket, _)| socket)).await;
-                }
+                port.accept(async || listener.accept().await.map(|(socket, _)| socket)).await;
             }
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
         Listener::Unix(listener, _file) => match UnixListener::from_std(listener) {
-            Ok(listener) => loop {
-                port.serve(listener.accept().await.map(|(socket, _)| socket)).await;
-            },
+            Ok(listener) => port.accept(async || listener.accept().await.map(|(socket, _)| socket)).await,
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
     }
 }
 
 impl Port {
+    /// Accepts for the life of the port.
+    async fn accept<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(
+        &self,
+        accept: impl AsyncFn() -> io::Result<S>,
+    ) {
+        let mut spare = Spare::new();
+        loop {
+            let error = match accept().await {
+                Ok(socket) => {
+                    self.serve(socket).await;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match spare.refuse_one(&error, accept()) {
+                Outcome::NoneWaits => {}
+                Outcome::Refused => self.connections.refuse(Reason::NoDescriptor),
+                Outcome::Pause => {
+                    self.connections.refuse(Reason::AcceptFailed);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
     /// Serves one connection beside the others; waits while there are too many.
-    async fn serve<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(&self, accepted: io::Result<S>) {
-        let socket = match accepted {
-            Ok(socket) => socket,
-            Err(_) => return tokio::time::sleep(PAUSE).await,
-        };
+    async fn serve<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(&self, socket: S) {
         let place = loop {
             match tokio::time::timeout(SPARE_IDLE, self.room.clone().acquire_owned()).await {
                 Ok(Ok(place)) => break place,
@@ -298,16 +318,21 @@ mod tests {
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::admission::Connections::new(&crate::Config::default());
         let watch = Watch::new(&[], Vec::new(), connections);
-        tokio::spawn(accept(bound.listener, health(watch), times, Arc::default()));
-        let mut silent = Vec::new();
-        for _ in 0..2 * CONNECTIONS_MAX {
-            silent.push(TcpStream::connect(address).await.unwrap());
+        let asking = async {
+            let mut silent = Vec::new();
+            for _ in 0..2 * CONNECTIONS_MAX {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            let mut probe = TcpStream::connect(address).await.unwrap();
+            probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            probe.shutdown().await.unwrap(); // a probe that is done with asking still reads
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        };
+        tokio::select! {
+            () = accept(bound.listener, health(watch.clone()), times, &watch) => panic!("it accepts for ever"),
+            () = asking => {}
         }
-        let mut probe = TcpStream::connect(address).await.unwrap();
-        probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        probe.shutdown().await.unwrap(); // a probe that is done with asking still reads
-        let mut answer = String::new();
-        probe.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }

@@ -181,7 +181,7 @@ metrics! {
     Counter "fanfare_connections_accepted" ("shard") "Connections that were accepted on the server's own listeners, whatever they spoke.";
         night "Far more than `fanfare_connections_opened_total`: probes, pages, or somebody who only connects.";
         |scrape, out| scrape.per_shard(out, |figures| figures.accepted);
-    Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is told to come back, but probes and the API are served. `no_reserve`: of these, closed without a word. `accept_failed`: tries to accept for which the system had no descriptor.";
+    Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is told to come back, but probes and the API are served. `no_reserve`: of these, closed without a word. `no_descriptor`: told 503 and closed, as the system had no descriptor left. `accept_failed`: tries to accept that failed otherwise.";
         night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a proxy or NAT that has many. `accept_failed`: the limit of open files is lower than the settings need.";
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
