@@ -66,7 +66,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let asked_once = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         let asked = Asked::of(request.headers());
-        let answering = pace.begin(!request.body().is_end_stream());
+        let answering = pace.begin(request.body());
         if over.is_some() {
             asked_once.notify_one();
         }

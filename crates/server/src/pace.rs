@@ -62,8 +62,8 @@ struct State {
     phase: Phase,
     /// Requests that are being answered.
     busy: usize,
-    /// Bytes have come behind a request that has no body: the next head has begun.
-    ahead: bool,
+    /// What has been read, as far as it tells whether a next head has begun.
+    stream: Stream,
     /// Answers that the peer could take more of, and since when there are any.
     offered: usize,
     offered_since: Instant,
@@ -96,7 +96,7 @@ impl Pace {
     pub(crate) fn new(times: Times, http2: bool) -> Self {
         let now = Instant::now();
         let phase = if http2 { Phase::Idle(now) } else { Phase::Head(now) };
-        let state = State { phase, busy: 0, ahead: false, offered: 0, offered_since: now, taken: now };
+        let state = State { phase, busy: 0, stream: Stream::default(), offered: 0, offered_since: now, taken: now };
         Pace { times, http2, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -105,14 +105,19 @@ impl Pace {
     }
 
     /// A request has come whole, but for its body. The connection is busy until the answer's body is gone.
-    pub(crate) fn begin(&self, has_body: bool) -> Answering {
+    pub(crate) fn begin(&self, body: &impl HttpBody) -> Answering {
         let mut state = self.state();
         state.busy += 1;
-        state.ahead = false; // what had come was this request
+        let length = match body.size_hint().exact() {
+            _ if body.is_end_stream() => Length::Exact(0),
+            Some(length) => Length::Exact(length),
+            None => Length::Chunked,
+        };
+        let ends = state.stream.ends(length);
         if !matches!(state.phase, Phase::Upgraded) {
             state.phase = Phase::Busy;
         }
-        Answering { pace: self.clone(), has_body, offered: false }
+        Answering { pace: self.clone(), ends, offered: false }
     }
 
     /// True where nothing has been asked for so long.
@@ -144,13 +149,16 @@ impl Pace {
         }
     }
 
-    fn read(&self) {
+    fn read(&self, bytes: &[u8]) {
         let mut state = self.state();
-        match state.phase {
-            Phase::Idle(_) if !self.http2 => state.phase = Phase::Head(Instant::now()),
-            Phase::Busy => state.ahead = true,
-            _ => {}
+        if self.http2 || matches!(state.phase, Phase::Upgraded) {
+            return;
         }
+        if matches!(state.phase, Phase::Idle(_)) {
+            state.phase = Phase::Head(Instant::now());
+        }
+        let in_head = matches!(state.phase, Phase::Head(_));
+        state.stream.take(bytes, in_head);
     }
 
     /// When a read that waits is to end.
@@ -171,7 +179,8 @@ impl Pace {
 /// One request that is being answered.
 pub(crate) struct Answering {
     pace: Pace,
-    has_body: bool,
+    /// Where the request ends in the stream.
+    ends: Ends,
     /// The peer could take more of it.
     offered: bool,
 }
@@ -225,9 +234,105 @@ impl Drop for Answering {
         let mut state = self.pace.state();
         state.busy -= 1;
         if state.busy == 0 && !matches!(state.phase, Phase::Upgraded) {
-            let (now, ahead) = (Instant::now(), std::mem::take(&mut state.ahead));
-            state.phase = if ahead && !self.has_body && !self.pace.http2 { Phase::Head(now) } else { Phase::Idle(now) };
+            let now = Instant::now();
+            let has_next_begun = state.stream.next(self.ends) && !self.pace.http2;
+            state.phase = if has_next_begun { Phase::Head(now) } else { Phase::Idle(now) };
         }
+    }
+}
+
+/// How long a request's body is.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    Exact(u64),
+    Chunked,
+}
+
+/// Where a request ends.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    /// With a blank line: its head, where it has no body, or its last chunk.
+    Blank,
+    /// So many bytes into the stream.
+    At(u64),
+    /// Somewhere in what came behind another request.
+    Unknown,
+}
+
+/// A stream of requests of HTTP/1, as far as it tells whether it stands within a head. hyper may have the beginning of the next
+/// head in its buffer: it came with the request before.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Bytes so far.
+    read: u64,
+    /// The end of the head that is being read, or was read last.
+    head_end: Option<u64>,
+    /// The line so far has bytes besides CR.
+    in_line: bool,
+    /// The last line that ended was blank, and nothing has come since.
+    blank: bool,
+    /// The head has begun: blank lines before it are skipped (RFC 9112 §2.2).
+    has_line: bool,
+}
+
+impl Stream {
+    fn take(&mut self, bytes: &[u8], in_head: bool) {
+        let mut rest = bytes;
+        // The head's lines one by one, then only what the whole ends with.
+        while in_head && self.head_end.is_none() {
+            let Some(at) = memchr::memchr(b'\n', rest) else { break };
+            let (line, after) = rest.split_at(at + 1);
+            self.end_with(line);
+            self.has_line |= !self.blank;
+            self.read += line.len() as u64;
+            rest = after;
+            if self.blank && self.has_line {
+                self.head_end = Some(self.read);
+            }
+        }
+        self.end_with(rest);
+        self.read += rest.len() as u64;
+    }
+
+    fn end_with(&mut self, bytes: &[u8]) {
+        let is_empty = |line: &[u8]| line.iter().all(|&byte| byte == b'\r');
+        let Some(last) = memchr::memrchr(b'\n', bytes) else {
+            if !is_empty(bytes) {
+                (self.in_line, self.blank) = (true, false);
+            }
+            return;
+        };
+        let (lines, open) = (&bytes[..last], &bytes[last + 1..]);
+        let before = match memchr::memrchr(b'\n', lines) {
+            Some(at) => !is_empty(&lines[at + 1..]),
+            None => self.in_line || !is_empty(lines),
+        };
+        self.in_line = !is_empty(open);
+        self.blank = !before && !self.in_line;
+    }
+
+    /// Where the request ends whose head hyper has parsed.
+    fn ends(&self, length: Length) -> Ends {
+        match (length, self.head_end) {
+            (Length::Exact(0) | Length::Chunked, _) => Ends::Blank,
+            (Length::Exact(length), Some(head_end)) => Ends::At(head_end.saturating_add(length)),
+            (Length::Exact(_), None) => Ends::Unknown,
+        }
+    }
+
+    /// The request has been answered. True where a part of the next head is there.
+    fn next(&mut self, ended: Ends) -> bool {
+        let begun = !self.blank
+            && match ended {
+                Ends::Blank => true,
+                Ends::At(end) => self.read > end,
+                Ends::Unknown => false,
+            };
+        (self.head_end, self.has_line) = (None, begun);
+        if !begun {
+            self.in_line = false; // that was a body
+        }
+        begun
     }
 }
 
@@ -325,7 +430,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
             if into.filled().len() > before {
-                self.pace.read();
+                self.pace.read(&into.filled()[before..]);
             }
             return Poll::Ready(read);
         }
@@ -382,4 +487,59 @@ pub(crate) fn shallow(socket: SockRef<'_>) {
     let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX); // without it a slow reader may be taken for a stalled one
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     let _ = socket;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row is read whole, byte by byte, and in two parts at every place.
+    #[test]
+    fn a_head_that_has_begun_is_seen_however_it_came() {
+        let none = Length::Exact(0);
+        let rows: &[(&str, Length, &str, bool)] = &[
+            ("one request", none, "GET / HTTP/1.1\r\n\r\n", false),
+            ("a blank line before it", none, "\r\nGET / HTTP/1.1\r\n\r\n", false),
+            ("a blank line behind it", none, "GET / HTTP/1.1\r\n\r\n\r\n", false),
+            ("LF alone", none, "GET / HTTP/1.1\nA: b\n\n", false),
+            ("a byte of the next", none, "GET / HTTP/1.1\r\n\r\nG", true),
+            ("a line of the next", none, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n", true),
+            ("the next, but for its end", none, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r", true),
+            ("the next behind a blank line", none, "GET / HTTP/1.1\r\n\r\n\r\nG", true),
+            ("a body", Length::Exact(4), "POST / HTTP/1.1\r\n\r\nbody", false),
+            ("a part of a body", Length::Exact(4), "POST / HTTP/1.1\r\n\r\nbo", false),
+            ("a body with blank lines", Length::Exact(9), "POST / HTTP/1.1\r\n\r\nb\r\n\r\nbody", false),
+            ("a body and a byte", Length::Exact(4), "POST / HTTP/1.1\r\n\r\nbodyG", true),
+            ("chunks", Length::Chunked, "POST / HTTP/1.1\r\n\r\n1\r\na\r\n0\r\n\r\n", false),
+            ("chunks and a byte", Length::Chunked, "POST / HTTP/1.1\r\n\r\n1\r\na\r\n0\r\n\r\nG", true),
+        ];
+        for (name, length, text, begun) in rows {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<Vec<&[u8]>> = (0..bytes.len()).map(|at| vec![&bytes[..at], &bytes[at..]]).collect();
+            cuts.push(bytes.chunks(1).collect());
+            for parts in cuts {
+                let mut stream = Stream::default();
+                for part in &parts {
+                    stream.take(part, true);
+                }
+                let ends = stream.ends(*length);
+                assert_eq!(stream.next(ends), *begun, "{name}: {parts:?}");
+            }
+        }
+    }
+
+    /// The rest of a head that came in part with the request before it, and then a request with a body.
+    #[test]
+    fn what_follows_is_judged_anew() {
+        let mut stream = Stream::default();
+        stream.take(b"GET / HTTP/1.1\r\n\r\nPOST / HT", true);
+        assert!(stream.next(Ends::Blank));
+        stream.take(b"TP/1.1\r\n\r\nbody", true);
+        let ends = stream.ends(Length::Exact(4));
+        assert!(matches!(ends, Ends::At(_)), "{ends:?}");
+        assert!(!stream.next(ends));
+        stream.take(b"POST / HTTP/1.1\r\n\r\nbodyG", true);
+        let ends = stream.ends(Length::Exact(4));
+        assert!(stream.next(ends));
+    }
 }

@@ -177,6 +177,8 @@ struct Child {
     process: std::process::Child,
     main: SocketAddr,
     admin: SocketAddr,
+    /// What it says: read no further, and open as long as it writes.
+    _said: std::io::BufReader<std::process::ChildStdout>,
 }
 
 const CHILD: &str = "FANFARE_TEST_FULL";
@@ -208,7 +210,7 @@ impl Child {
             if let [admin, main] = words[..]
                 && let (Ok(main), Ok(admin)) = (main.parse(), admin.parse())
             {
-                return Child { process, main, admin };
+                return Child { process, main, admin, _said: said };
             }
         }
     }

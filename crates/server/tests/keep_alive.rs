@@ -81,6 +81,24 @@ fn the_time_for_a_head_begins_with_its_first_byte() {
 }
 
 #[test]
+fn a_head_that_begins_in_the_packet_of_the_request_before_it_is_to_be_in_time() {
+    let (_server, addresses) = both(Config { head_timeout: SHORT, http_idle_timeout: LONG, ..config() });
+    let rows = [
+        ("no body", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /heal"),
+        ("a body", "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}GET /heal"),
+        ("chunks", "GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /heal"),
+    ];
+    for address in addresses {
+        for (name, packet) in rows {
+            let mut socket = connect(address);
+            socket.write_all(packet.as_bytes()).expect("the server reads");
+            assert_eq!(response(&mut socket).status(), 200, "{name}");
+            ends(socket);
+        }
+    }
+}
+
+#[test]
 fn an_idle_connection_of_http2_is_told_to_go() {
     let close_timeout = Duration::from_millis(500);
     let server =

@@ -246,7 +246,7 @@ impl Port {
         let (router, answering) = (self.router.clone(), pace.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, asked) = (request.version(), Asked::of(request.headers()));
-            let answering = answering.begin(!request.body().is_end_stream());
+            let answering = answering.begin(request.body());
             let id = RequestId::of(request.headers()); // these requests are in no figure of the application's
             let answer = router.clone().oneshot(request.map(Body::new));
             async move {
