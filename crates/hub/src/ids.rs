@@ -112,6 +112,13 @@ fn parse_hex16(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
+/// A session on the connection that it has, as long as it is this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub(crate) index: u32,
+    pub(crate) life: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@
 
 use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
 use crate::message::{History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush};
 use crate::name::ChannelName;
@@ -79,7 +80,7 @@ pub(crate) enum Found {
 /// What a session takes along to another shard.
 #[derive(Debug)]
 pub(crate) struct Adopted {
-    pub(crate) identity: crate::session::Identity,
+    pub(crate) identity: Identity,
     pub(crate) incarnation: u32,
     pub(crate) grace_ms: u32,
     pub(crate) entered: Vec<Entered>,

@@ -18,6 +18,8 @@ use crate::rules::Rules;
 use crate::session::{self, Opened, Sessions};
 use crate::slice::Slice;
 use crate::store::{Answer, Store};
+use crate::time::Now;
+use crate::timer::Timer;
 use crate::watch::Counts;
 use crate::wheel::{Due, Wheel};
 use std::collections::VecDeque;
@@ -27,15 +29,6 @@ use std::sync::Arc;
 const ACK_BYTES: usize = 64 << 10;
 /// How often the store does its housekeeping.
 const TIDY_MS: u64 = 1_000;
-
-/// The time, passed in: no machine reads a clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
-    /// Milliseconds that only go forward.
-    pub mono_ms: u64,
-    /// Milliseconds since 1970; may jump.
-    pub wall_ms: u64,
-}
 
 /// What came in.
 #[derive(Debug)]
@@ -113,26 +106,6 @@ pub enum Input {
     Wake,
     /// Go on with what was interrupted (`Effects::again`).
     Continue,
-}
-
-/// What a timer is for. Checked when it fires: nothing cancels a timer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Timer {
-    Connect(ConnId),
-    Heartbeat(ConnId),
-    Grace { session: u32, life: u32, incarnation: u32 },
-    Expiry { session: u32, life: u32, watch: u32 },
-    Question(HookToken),
-    EdgeLinger { edge: u32, seq: u64 },
-    EdgePull { edge: u32, life: u64 },
-    Pull { session: u32, life: u32 },
-    HomeLinger { home: u32, life: u32 },
-    Attach { home: u32, life: u32 },
-    Store,
-    Fill { home: u32, life: u32 },
-    PresenceCount { home: u32, life: u32 },
-    Members,
-    Tidy,
 }
 
 /// How a shard is set up.

@@ -7,7 +7,7 @@ use crate::ids::{ClientId, Epoch, OpToken, Position};
 use crate::message::{Audience, From, Publication, Publish};
 use crate::name::ChannelName;
 use crate::rules::Retain;
-use crate::shard::Now;
+use crate::time::Now;
 use std::sync::Arc;
 
 /// What is to become a publication. The store gives it its place.

@@ -13,8 +13,8 @@ use crate::message::PresenceSnapshot;
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, Puller, ToEdge, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::shard::Timer;
 use crate::store::{Answer, Op};
+use crate::timer::Timer;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Operations whose time is over and whose answers would still tell something. Beyond that the oldest are forgotten: a channel

@@ -5,13 +5,12 @@
 //! takes a part of one gives its part of the answer, whatever becomes of the session meanwhile.
 
 use super::ask::{Ask, Asker, ReplyTo, Tally, TallyTo};
-use super::table::SessionRef;
 use super::{Cx, Sessions};
 use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
-use crate::ids::{ClientId, ConnId, ShardId};
+use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
 use crate::message::{
     EVENT_BYTES_MAX, From, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
 };

@@ -1,8 +1,7 @@
 //! Questions on their way to a home or to the application, and to whom their answers belong.
 
-use super::table::SessionRef;
 use crate::app::{AppAnswer, AppToken};
-use crate::ids::{ConnId, ShardId};
+use crate::ids::{ConnId, SessionRef, ShardId};
 use crate::message::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, Want};

@@ -3,10 +3,10 @@
 use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
 use super::question::asks;
-use super::table::{Session, SessionRef};
+use super::table::Session;
 use super::{Cx, Sessions};
 use crate::error::{Error, ErrorCode};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SessionRef};
 use crate::message::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::ToHome;

@@ -5,11 +5,12 @@
 
 use super::ask::{Ask, Asker, ReplyTo};
 use super::mailbox::MailboxMax;
-use super::table::{SessionRef, Sub};
+use super::table::Sub;
 use super::{Cx, Sessions};
 use crate::app::AppAnswer;
 use crate::edge::{Behind, WaitingMax};
 use crate::error::{Error, ErrorCode};
+use crate::ids::SessionRef;
 use crate::message::{Push, ReplyBody, SignalPush};
 use crate::name::ChannelName;
 use crate::peer::{AskToken, Directed, PeerBody, Puller, ToEdge, ToHome};

@@ -27,7 +27,7 @@ use crate::edge::batch::Reminders;
 use crate::effects::{Effect, Effects};
 use crate::error::Error;
 use crate::hook::{Ended, Hooks};
-use crate::ids::{ConnId, ShardId, WireId};
+use crate::ids::{ConnId, SessionRef, ShardId, WireId};
 use crate::limits::Limits;
 use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
@@ -35,15 +35,15 @@ use crate::peer::{PeerBody, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
-use crate::shard::{Now, Timer};
 use crate::slice::Slice;
+use crate::time::Now;
+use crate::timer::Timer;
 use crate::watch::{Counts, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
 use ask::{Asks, ReplyTo};
 use std::collections::VecDeque;
-pub(crate) use table::Identity;
-use table::{Conn, Heartbeat, SessionRef, SessionTable};
+use table::{Conn, Heartbeat, SessionTable};
 
 /// What the sessions need of the shard around it.
 pub(crate) struct Cx<'a> {
@@ -79,7 +79,7 @@ pub(crate) struct Sessions {
     sessions: SessionTable,
     edges: Edges,
     asks: Asks,
-    /// SessionTable that have room for the next page.
+    /// Sessions that have room for the next page.
     pulls: VecDeque<SessionRef>,
     /// Batches to look at.
     reminders: Reminders,

@@ -1,20 +1,20 @@
 //! Who is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same mechanism.
 
 use super::ask::Ask;
-use super::table::{SessionRef, Sub};
+use super::table::Sub;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::edge::Behind;
 use crate::edge::batch;
 use crate::error::Error;
-use crate::ids::{ConnId, Position};
+use crate::ids::{ConnId, Position, SessionRef};
 use crate::message::{PresenceSnapshot, Push};
 use crate::name::ChannelName;
 use crate::peer::{Pulled, Puller, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::Slow;
-use crate::shard::Timer;
 use crate::store::Reader;
+use crate::timer::Timer;
 use crate::watch::{Note, Noted};
 use std::sync::Arc;
 

@@ -5,13 +5,13 @@
 //! judged before the question and again with its answer, as they may have changed meanwhile.
 
 use super::ask::{Ask, Connecting, Hooked, ReplyTo};
-use super::table::{LetIn, SessionRef};
+use super::table::LetIn;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{HookAnswer, HookToken, Identified, Question};
-use crate::ids::UserId;
+use crate::ids::{SessionRef, UserId};
 use crate::message::{
     Command, Connect, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions,
 };
@@ -19,7 +19,7 @@ use crate::name::ChannelName;
 use crate::peer::{AskToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
-use crate::shard::Timer;
+use crate::timer::Timer;
 use crate::token::UserToken;
 use bytes::Bytes;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! SessionTable and connections: what the shard holds of each, and nothing of what it does with them.
+//! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
 //!
 //! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused,
 //! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
@@ -10,7 +10,8 @@ use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
 use crate::edge::{Audit, Variant};
 use crate::hook::{Caller, Question};
-use crate::ids::{ClientId, ConnId, Position, UserId, WireId};
+use crate::identity::Identity;
+use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
 use crate::message::{Batch, PresenceEntry, Proof, Publication, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
@@ -53,22 +54,6 @@ pub(crate) struct Heartbeat {
     pub(crate) every_ms: u32,
     pub(crate) asked: bool,
     pub(crate) heard: bool,
-}
-
-/// A session on the connection that it has, as long as it is this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionRef {
-    pub(crate) index: u32,
-    pub(crate) life: u32,
-}
-
-/// Who a session is, where that was proven.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Identity {
-    pub(crate) user: Option<UserId>,
-    pub(crate) proof: Proof,
-    /// Counts what was set for `expires_ms`: an earlier timer is ignored.
-    pub(crate) watch: u32,
 }
 
 /// An identity, with the session's place among those of its user.
@@ -320,14 +305,14 @@ pub(crate) struct SessionTable {
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
     /// The sessions of each user. A session without a user costs nothing here.
     by_user: HashMap<UserId, SmallVec<[u32; 2]>, Keyed>,
-    /// SessionTable that went to other shards lately.
+    /// Sessions that went to other shards lately.
     pub(crate) moved: Moved,
-    /// SessionTable that have a connection.
+    /// Sessions that have a connection.
     pub(crate) connected: usize,
     /// Subscriptions of all sessions.
     pub(crate) subscriptions: usize,
     pub(crate) mailbox_max: MailboxMax,
-    /// SessionTable that a fan-out has left behind: they are to pull.
+    /// Sessions that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
     next_life: u32,
 }
