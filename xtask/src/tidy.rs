@@ -1,4 +1,4 @@
-//! House checks that no compiler makes: links, headers, layers, lock files, large binaries.
+//! House checks that no compiler makes: links, headers, layers, rooms, lock files, large binaries.
 //!
 //! In: the files git knows and `cargo metadata`. Out: every fault found, each with its file (and line), as one error.
 //! Each check is a pure function of a file's text, tested beside it; this module only reads and collects.
@@ -12,6 +12,7 @@ use crate::workspace::Workspace;
 mod files;
 mod layers;
 mod links;
+mod rooms;
 
 pub(crate) fn main(workspace: &Workspace) -> Result<()> {
     let names = workspace.files()?;
@@ -29,12 +30,14 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
         faults.extend(files::header(name, text));
         faults.extend(files::package_lock(name, text));
         faults.extend(layers::source(name, text, &tests));
+        faults.extend(rooms::source(name, text, &tests));
         if let Some(note) = files::length(name, text) {
             println!("note: {note}");
         }
     }
     faults.extend(links::all(&texts, &names));
     faults.extend(layers::dependencies(&workspace.metadata()?));
+    faults.extend(rooms::tables(&texts));
     ensure!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
     println!("{} files are tidy", names.len());
     Ok(())
