@@ -203,14 +203,19 @@ impl Child {
             .spawn()
             .expect("it runs");
         let mut said = std::io::BufReader::new(process.stdout.take().expect("piped"));
+        let (main, admin) = Child::addresses(&mut said);
+        Child { process, main, admin, _said: said }
+    }
+
+    fn addresses(said: &mut impl std::io::BufRead) -> (SocketAddr, SocketAddr) {
         loop {
             let mut line = String::new();
-            assert!(std::io::BufRead::read_line(&mut said, &mut line).expect("text") > 0, "it says where it listens");
+            assert!(said.read_line(&mut line).expect("text") > 0, "it says where it listens");
             let words: Vec<&str> = line.split_whitespace().rev().take(2).collect();
             if let [admin, main] = words[..]
                 && let (Ok(main), Ok(admin)) = (main.parse(), admin.parse())
             {
-                return Child { process, main, admin, _said: said };
+                return (main, admin);
             }
         }
     }
