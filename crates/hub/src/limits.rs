@@ -41,7 +41,8 @@ pub struct Limits {
     pub fanout_slice: usize,
     /// What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first. Default 8 MiB.
     pub moved_bytes_max: ByteCount,
-    /// Directed signals kept for a client that is away or slow; the oldest goes first. Default 64.
+    /// Signals kept for a client that is away or slow, and of one channel for a shard that is behind; the oldest goes first.
+    /// Default 64.
     pub signals_waiting_max: usize,
     /// Bytes of the idempotency keys that one channel remembers, with their overhead; beyond that the oldest is forgotten
     /// before its time. Default 4 MiB.

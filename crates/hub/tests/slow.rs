@@ -324,3 +324,34 @@ fn a_narrow_link_between_shards_delays_and_loses_nothing() {
         assert_eq!(net.take_messages(member), numbers(1..=50), "member {member}");
     }
 }
+
+/// Signals are in no history: what a full link leaves out is made up for by the latest of each client and event.
+#[test]
+fn the_latest_signal_of_each_event_comes_through_a_narrow_link() {
+    let limits = Limits { link_bytes_max: 900, ..Limits::default() };
+    let mut net = Net::with(3, limits, open_rules());
+    let ada = net.connect(0);
+    let members: Vec<usize> = (0..6).map(|i| net.connect(i)).collect();
+    for member in [ada].iter().chain(&members) {
+        net.subscribe(*member, "chat:a");
+        net.take(*member);
+    }
+    for number in 1..=50 {
+        for event in ["typing", "cursor"] {
+            net.send_only(ada, signal("chat:a", event, &format!("\"{event} {number}\""), None));
+        }
+    }
+    net.settle();
+    let (mut shed, last) = (0, |event: &str| format!("\"{event} 50\""));
+    for member in members {
+        let got = signals(&net.take(member));
+        for event in ["typing", "cursor"] {
+            let of_event: Vec<u32> =
+                got.iter().filter_map(|text| text.trim_matches('"').strip_prefix(event)?.trim().parse().ok()).collect();
+            assert!(of_event.windows(2).all(|pair| pair[0] < pair[1]), "member {member}: {of_event:?}");
+            assert!(got.contains(&last(event)), "member {member}: the latest is missing: {got:?}");
+            shed += 50 - of_event.len();
+        }
+    }
+    assert!(shed > 0, "the link was never full, so this shows nothing");
+}

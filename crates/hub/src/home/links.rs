@@ -1,7 +1,17 @@
-//! How many bytes are on their way to each shard, and which channels wait for room there.
+//! How many bytes are on their way to each shard, which channels wait for room there, and the signals that wait with them.
+//!
+//! Signals are in no history, so an edge that is behind cannot pull them. Of each channel the latest of each (client, event) waits here
+//! until the edge has caught up: `signals_waiting_max` of them, and `link_bytes_max` bytes for all channels of one link. Beyond that the
+//! oldest of the channel goes.
 
 use crate::ids::ShardId;
-use std::collections::VecDeque;
+use crate::limits::Limits;
+use crate::message::SignalPush;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What a signal that waits holds besides its payload.
+const SIGNAL_BYTES: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Links(Vec<Link>);
@@ -11,6 +21,13 @@ struct Link {
     bytes: usize,
     /// Homes (index, life) whose edge on that shard was behind when they came here, first come first served.
     waiting: VecDeque<(u32, u32)>,
+    /// Signals by home (index, life), oldest first; a home that has none is not here.
+    signals: BTreeMap<(u32, u32), VecDeque<Arc<SignalPush>>>,
+    signals_bytes: usize,
+}
+
+fn cost(signal: &SignalPush) -> usize {
+    SIGNAL_BYTES + signal.signal.event.len() + signal.signal.data.len()
 }
 
 impl Links {
@@ -36,11 +53,95 @@ impl Links {
         self.0[usize::from(shard.0)].waiting.push_back((home, life));
     }
 
+    /// Keeps a signal to everybody for an edge that is behind.
+    pub(super) fn keep(&mut self, shard: ShardId, home: (u32, u32), signal: Arc<SignalPush>, limits: &Limits) {
+        let link = &mut self.0[usize::from(shard.0)];
+        let kept = link.signals.entry(home).or_default();
+        let same =
+            |old: &Arc<SignalPush>| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
+        if let Some(at) = kept.iter().position(same)
+            && let Some(old) = kept.remove(at)
+        {
+            link.signals_bytes -= cost(&old);
+        }
+        link.signals_bytes += cost(&signal);
+        kept.push_back(signal);
+        while kept.len() > limits.signals_waiting_max || link.signals_bytes > limits.link_bytes_max {
+            let Some(oldest) = kept.pop_front() else { break };
+            link.signals_bytes -= cost(&oldest);
+        }
+        if kept.is_empty() {
+            link.signals.remove(&home);
+        }
+    }
+
+    /// Takes out the signals that wait for this edge: it has caught up, or is gone.
+    pub(super) fn take_signals(&mut self, shard: ShardId, home: (u32, u32)) -> VecDeque<Arc<SignalPush>> {
+        let link = &mut self.0[usize::from(shard.0)];
+        let taken = link.signals.remove(&home).unwrap_or_default();
+        link.signals_bytes -= taken.iter().map(|signal| cost(signal)).sum::<usize>();
+        taken
+    }
+
     pub(super) fn next_waiting(&mut self, shard: ShardId) -> Option<(u32, u32)> {
         self.0[usize::from(shard.0)].waiting.pop_front()
     }
 
     pub(super) fn is_any_waiting(&self, shard: ShardId) -> bool {
         !self.0[usize::from(shard.0)].waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClientId;
+    use crate::message::{From, Signal};
+    use crate::name::ChannelName;
+    use bytes::Bytes;
+
+    const SHARD: ShardId = ShardId(0);
+
+    fn signal(client: u64, event: &str, text: &'static str) -> Arc<SignalPush> {
+        let channel = ChannelName::new("a").expect("valid");
+        let signal = Signal { channel, event: event.into(), data: Bytes::from_static(text.as_bytes()), to: None };
+        Arc::new(SignalPush { signal, from: From { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
+    }
+
+    fn texts(links: &mut Links, home: u32) -> Vec<Bytes> {
+        links.take_signals(SHARD, (home, 0)).iter().map(|signal| signal.signal.data.clone()).collect()
+    }
+
+    #[test]
+    fn the_latest_of_each_client_and_event_waits() {
+        let (mut links, limits) = (Links::new(1), Limits::default());
+        for (client, event, text) in [(1, "a", "1"), (2, "a", "2"), (1, "b", "3"), (1, "a", "4")] {
+            links.keep(SHARD, (0, 0), signal(client, event, text), &limits);
+        }
+        assert_eq!(texts(&mut links, 0), ["2", "3", "4"]);
+        assert_eq!((links.0[0].signals_bytes, links.0[0].signals.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_over_all_channels_in_bytes() {
+        let one = SIGNAL_BYTES + 2;
+        let limits = Limits { signals_waiting_max: 3, link_bytes_max: 4 * one, ..Limits::default() };
+        let mut links = Links::new(1);
+        for client in 0..10 {
+            links.keep(SHARD, (0, 0), signal(client, "a", "x"), &limits);
+        }
+        assert_eq!(links.0[0].signals_bytes, 3 * one);
+        for client in 0..10 {
+            links.keep(SHARD, (1, 0), signal(client, "a", "y"), &limits);
+            assert!(links.0[0].signals_bytes <= limits.link_bytes_max);
+        }
+        links.keep(SHARD, (2, 0), signal(0, "a", "z"), &limits);
+        assert_eq!(
+            (texts(&mut links, 2).len(), links.0[0].signals.len()),
+            (0, 2),
+            "there is no room for another channel"
+        );
+        assert_eq!((texts(&mut links, 0).len(), texts(&mut links, 1).len()), (3, 1));
+        assert_eq!((links.0[0].signals_bytes, links.0[0].signals.len()), (0, 0));
     }
 }

@@ -251,6 +251,9 @@ impl Homes {
             }
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
+                if home.interests.iter().all(|i| i.shard != from) {
+                    self.links.take_signals(from, (index, home.life));
+                }
                 self.linger(cx, index);
             }
             ToHome::Publish { token, entry } => self.append(cx, index, from, token, entry),
@@ -529,7 +532,8 @@ impl Homes {
         }
     }
 
-    /// Says something to every interested shard that is not behind; one whose link is full becomes behind.
+    /// Says something to every interested shard that is not behind; one whose link is full becomes behind. Presence and signals are
+    /// made up for when it has caught up.
     fn tell_interested(&mut self, cx: &mut Cx<'_>, index: u32, message: impl Fn(ShardId) -> ToEdge) {
         let home = &mut self.homes[index as usize];
         for interest in &mut home.interests {
@@ -540,6 +544,9 @@ impl Homes {
             }
             if interest.behind {
                 interest.presence_missed |= message.is_presence() && !planted(Planted::PresenceUnrepaired);
+                if let ToEdge::Signal { signal, directed: None } = message {
+                    self.links.keep(interest.shard, (index, home.life), signal, cx.limits);
+                }
                 continue;
             }
             self.links.sent(interest.shard, message.cost());

@@ -284,6 +284,7 @@ impl Homes {
         }
         // The edge goes live by the same comparison as here; a subscriber that has caught up says nothing about its edge.
         let caught_up = (edge || planted(Planted::SubscriberEndsEdgePull)) && page.end >= top.offset;
+        let life = home.life;
         let missed = caught_up && home.caught_up(shard);
         let Page { start, end, complete, publications, .. } = page;
         self.answer(
@@ -295,6 +296,11 @@ impl Homes {
         if missed {
             let snapshot = Arc::new(self.homes[index as usize].snapshot(cx));
             self.answer(cx, index, shard, ToEdge::PresenceWhole(snapshot));
+        }
+        if caught_up {
+            for signal in self.links.take_signals(shard, (index, life)) {
+                self.answer(cx, index, shard, ToEdge::Signal { signal, directed: None });
+            }
         }
     }
 }

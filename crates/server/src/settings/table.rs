@@ -143,7 +143,8 @@ settings! {
         "What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first.";
     "limits.signals_waiting_max":
         Kind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
-        "Signals to one client that are kept while it is away or slow; the oldest goes first.";
+        "Signals to one client that are kept while it is away or slow, and of one channel to a shard that is behind; \
+         the oldest goes first.";
     "limits.batch_size_max": Kind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
         "Publications that a subscriber may have gathered into one batch.";
     "limits.batch_delay_max":
