@@ -35,7 +35,7 @@ impl Whom {
     }
 }
 
-impl std::convert::From<ClientId> for Whom {
+impl From<ClientId> for Whom {
     fn from(client: ClientId) -> Whom {
         Whom::Client(client)
     }

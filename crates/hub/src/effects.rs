@@ -37,8 +37,8 @@ pub enum Effect {
         /// The answer.
         reply: Reply,
     },
-    /// Read no more of this connection: it has enough commands outstanding.
-    Hold(ConnId),
+    /// Stop reading this connection: it has enough commands outstanding.
+    Pause(ConnId),
     /// Go on reading this connection.
     Resume(ConnId),
     /// Say why, write what waits, and close. Nothing more is sent to this connection, and `Closed` is not expected for it.

@@ -88,7 +88,7 @@ struct Conn {
     id: ConnId,
     outbox: Outbox,
     frame_max: usize,
-    held: bool,
+    paused: bool,
     /// Commands without an answer.
     pending: BTreeMap<u64, Command>,
     /// Where each subscription is, with the largest batch that it may get.
@@ -288,7 +288,7 @@ impl World {
         conns[index].0 += 1;
         let id = ConnId { index: index as u32, generation: conns[index].0 };
         let (outbox, pending, subs) = (Outbox::default(), BTreeMap::new(), BTreeMap::new());
-        conns[index].1 = Some(Conn { id, outbox, frame_max: 0, held: false, pending, subs });
+        conns[index].1 = Some(Conn { id, outbox, frame_max: 0, paused: false, pending, subs });
         let grace_ms = if bytes.flag() { 2_000 } else { 0 };
         let opened = Opened { wire: WireId(bytes.byte() & 1), grace_ms, heartbeat_ms: 25_000 };
         self.input(shard, Input::Opened { conn: id, opened });
@@ -367,7 +367,7 @@ impl World {
     /// Sends a command with an id; a connection that is held is not read.
     fn send(&mut self, shard: usize, index: usize, command: Command) {
         let Some((_, Some(conn))) = self.conns[shard].get_mut(index) else { return };
-        if conn.held {
+        if conn.paused {
             return;
         }
         self.next_id += 1;
@@ -470,7 +470,7 @@ impl World {
         for (shard, conns) in self.conns.iter().enumerate() {
             for conn in conns.iter().filter_map(|(_, conn)| conn.as_ref()) {
                 assert!(conn.pending.is_empty(), "shard {shard}, {:?}: never answered: {:?}", conn.id, conn.pending);
-                assert!(!conn.held, "shard {shard}, {:?} is not read any more", conn.id);
+                assert!(!conn.paused, "shard {shard}, {:?} is not read any more", conn.id);
             }
         }
     }
@@ -540,13 +540,13 @@ impl World {
                     _ => {}
                 }
             }
-            Effect::Hold(id) => {
+            Effect::Pause(id) => {
                 let conn = self.conn(shard, id).expect("only a connection that is there is held");
-                assert!(!std::mem::replace(&mut conn.held, true), "held twice");
+                assert!(!std::mem::replace(&mut conn.paused, true), "held twice");
             }
             Effect::Resume(id) => {
                 let conn = self.conn(shard, id).expect("only a connection that is there is resumed");
-                assert!(std::mem::replace(&mut conn.held, false), "resumed twice");
+                assert!(std::mem::replace(&mut conn.paused, false), "resumed twice");
             }
             Effect::Close { conn: id, .. } => {
                 assert!(self.conn(shard, id).is_some(), "closed twice");

@@ -46,7 +46,7 @@ impl Data {
 
 /// Who published or signalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct From {
+pub struct Sender {
     /// The session, or `None` for the application.
     pub client: Option<ClientId>,
     /// Its user, from a token or hook.
@@ -90,7 +90,7 @@ pub struct Publication {
     /// The publisher's idempotency key.
     pub idempotency_key: Option<Box<str>>,
     /// Who published.
-    pub from: Option<From>,
+    pub from: Option<Sender>,
     /// For whom, where not for all.
     pub audience: Option<Box<Audience>>,
     /// False when the publisher asked not to get its own copy live.
@@ -323,7 +323,7 @@ pub struct SignalPush {
     /// What was sent.
     pub signal: Signal,
     /// The sender.
-    pub from: From,
+    pub from: Sender,
     /// When the home took it, in ms since 1970.
     pub ts_ms: u64,
 }

@@ -285,8 +285,8 @@ pub(crate) struct Pulled {
 }
 
 impl ToHome {
-    /// True for what ends something: a home need not be made for it.
-    pub(crate) fn is_of_no_use_to_a_new_home(&self) -> bool {
+    /// True for a message that ends something. A release for an unknown channel needs no home.
+    pub(crate) fn needs_no_home(&self) -> bool {
         matches!(
             self,
             ToHome::Release { .. }

@@ -4,7 +4,7 @@
 //! [`Input::Answer`](crate::Input::Answer). The simulation's faulty store delays, repeats and refuses.
 
 use crate::ids::{ClientId, Epoch, OpToken, Position};
-use crate::message::{Audience, From, Publication, Publish};
+use crate::message::{Audience, Publication, Publish, Sender};
 use crate::name::ChannelName;
 use crate::rules::Retain;
 use crate::time::Now;
@@ -16,7 +16,7 @@ pub struct Entry {
     /// What was published.
     pub publish: Publish,
     /// By whom.
-    pub from: Option<From>,
+    pub from: Option<Sender>,
     /// The name of the application's API key; `None` is the embedding program, or a client.
     pub by: Option<Arc<str>>,
     /// For whom, where not for all.
@@ -55,8 +55,8 @@ impl Entry {
     /// Whose keys these are: a key is scoped to (channel, user, else session, else the API key).
     pub fn key_scope(&self) -> KeyScope {
         match &self.from {
-            Some(From { user: Some(user), .. }) => KeyScope::User(user.0.clone()),
-            Some(From { client: Some(client), .. }) => KeyScope::Client(*client),
+            Some(Sender { user: Some(user), .. }) => KeyScope::User(user.0.clone()),
+            Some(Sender { client: Some(client), .. }) => KeyScope::Client(*client),
             _ => KeyScope::Application(self.by.clone()),
         }
     }

@@ -539,7 +539,7 @@ impl<'a> Shown<'a> {
     }
 
     /// `"userId":…,"username":…` of a sender.
-    fn put_names(&self, from: Option<&fanfare_hub::From>, out: &mut Vec<u8>) {
+    fn put_names(&self, from: Option<&fanfare_hub::Sender>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"userId\":");
         let start = out.len();
         match (from.and_then(|from| from.user.as_ref()), self.user_id, from.and_then(|from| from.client)) {
@@ -634,7 +634,7 @@ fn room_state(own_user_id: &[u8], entries: &[Arc<PresenceEntry>], wall_ms: u64, 
 }
 
 fn put_entry(entry: &PresenceEntry, shown: &Shown<'_>, out: &mut Vec<u8>) {
-    let from = fanfare_hub::From { client: Some(entry.client), user: entry.user.clone() };
+    let from = fanfare_hub::Sender { client: Some(entry.client), user: entry.user.clone() };
     shown.put_names(Some(&from), out);
 }
 

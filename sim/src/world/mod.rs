@@ -441,7 +441,7 @@ impl World {
                 }
                 self.append(shard, conn, &message, frame, inputs);
             }
-            Effect::Hold(conn) => {
+            Effect::Pause(conn) => {
                 self.counts.held += 1;
                 if let Some(pipe) = self.pipe_of(shard, conn) {
                     self.pipes[pipe].held = true;

@@ -5,7 +5,7 @@
 //! all who want all of it. A batch is told when it has its size, when its first publication has waited for the delay, when
 //! it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups an edge can have.
 
-use super::Audit;
+use super::MemberSessions;
 use crate::effects::Effects;
 use crate::ids::{Epoch, Position, WireId};
 use crate::limits::Limits;
@@ -114,7 +114,7 @@ impl Gathered {
     pub(crate) fn tell(
         &self,
         members: &mut [super::Member],
-        audit: &impl Audit,
+        sessions: &impl MemberSessions,
         out: &mut Effects,
         (channel, wire): (&ChannelName, WireId),
     ) {
@@ -124,7 +124,7 @@ impl Gathered {
         for member in members.iter_mut().filter(|m| !m.behind && m.epoch == self.epoch && m.at < end) {
             let has = self.publications.partition_point(|p| p.offset <= member.at);
             let has = if planted(Planted::BatchFromItsStart) { 0 } else { has };
-            let unwanted = |p: &Arc<Publication>| p.is_narrow() && !audit.wants(member.session, p);
+            let unwanted = |p: &Arc<Publication>| p.is_narrow() && !sessions.wants(member.session, p);
             if has == 0 && !(self.narrow && self.publications.iter().any(unwanted)) {
                 out.recipient(member.conn);
             } else {

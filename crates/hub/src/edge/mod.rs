@@ -52,8 +52,8 @@ pub(crate) struct Edge {
     pub(crate) at: Option<Position>,
     /// Subscriptions that wait for the home.
     pub(crate) pending: u32,
-    /// The number of subscriptions that the home has been told.
-    pub(crate) told: u32,
+    /// The number of subscriptions of which the home was last notified.
+    pub(crate) members_notified: u32,
     /// It is among the edges whose homes are to be told anew.
     pub(crate) recounted: bool,
     pub(crate) groups: SmallVec<[Group; 1]>,
@@ -153,8 +153,8 @@ struct Cursor {
     member: u32,
 }
 
-/// What the fan-out asks about a session, where the member alone does not tell.
-pub(crate) trait Audit {
+/// The sessions of the members, as far as a fan-out needs them.
+pub(crate) trait MemberSessions {
     /// Whether the publication is for this session, live.
     fn wants(&self, session: u32, publication: &Publication) -> bool;
     /// The session of this client, where it is on this shard.
@@ -215,7 +215,7 @@ impl Edges {
             kept_s: 0,
             at: None,
             pending: 0,
-            told: 0,
+            members_notified: 0,
             recounted: false,
             groups: SmallVec::new(),
             behind: Behind::No,
@@ -491,7 +491,7 @@ impl Edge {
     /// Appends what waits, as far as the slice goes. What is left then goes on in another one.
     pub(crate) fn fan_out(
         &mut self,
-        audit: &mut impl Audit,
+        sessions: &mut impl MemberSessions,
         out: &mut Effects,
         slice: &mut Slice,
         (now_ms, page_bytes): (u64, usize),
@@ -525,7 +525,7 @@ impl Edge {
                 let members = &mut group.members[from..];
                 // At least one, so that a slice of one step comes to something.
                 let told = members.len().min(slice.steps().max(1));
-                item.tell(&mut members[..told], audit, out, (&self.name, group.variant.wire));
+                item.tell(&mut members[..told], sessions, out, (&self.name, group.variant.wire));
                 slice.spend(told);
                 if begins.take_if(|mark| out.mark() > *mark).is_some() {
                     item.begins(&self.name, out);
@@ -587,19 +587,19 @@ impl Item {
     fn tell(
         &self,
         members: &mut [Member],
-        audit: &mut impl Audit,
+        sessions: &mut impl MemberSessions,
         out: &mut Effects,
         (channel, wire): (&ChannelName, WireId),
     ) {
         if let Item::Batch(gathered) = self {
-            return gathered.tell(members, audit, out, (channel, wire));
+            return gathered.tell(members, sessions, out, (channel, wire));
         }
         let start = out.mark();
-        self.add_recipients(members, audit, out);
+        self.add_recipients(members, sessions, out);
         out.push_from(start, self.push(channel), wire);
     }
 
-    fn add_recipients(&self, members: &mut [Member], audit: &mut impl Audit, out: &mut Effects) {
+    fn add_recipients(&self, members: &mut [Member], sessions: &mut impl MemberSessions, out: &mut Effects) {
         match self {
             Item::Publication(epoch, publication) => {
                 let (epoch, offset) = (*epoch, publication.offset);
@@ -611,7 +611,7 @@ impl Item {
                         continue;
                     }
                     member.at = offset;
-                    if !narrow || audit.wants(member.session, publication) {
+                    if !narrow || sessions.wants(member.session, publication) {
                         out.recipient(member.conn);
                     }
                 }
@@ -623,7 +623,7 @@ impl Item {
                     if *reset == (member.epoch == to.epoch) {
                         // It is in the new epoch already, where nothing that it still wants need be lost: it sees for itself.
                         member.behind = true;
-                        audit.must_pull(member.session);
+                        sessions.must_pull(member.session);
                         continue;
                     }
                     (member.at, member.epoch) = (to.offset, to.epoch);
@@ -631,18 +631,18 @@ impl Item {
                 }
             }
             Item::Signal(signal) => {
-                let sender = signal.from.client.and_then(|client| audit.session_of(client));
+                let sender = signal.from.client.and_then(|client| sessions.session_of(client));
                 for member in members {
                     if !member.signals || Some(member.session) == sender {
                         continue;
                     }
-                    if member.full { audit.keep(member.session, signal) } else { out.recipient(member.conn) }
+                    if member.full { sessions.keep(member.session, signal) } else { out.recipient(member.conn) }
                 }
             }
             Item::Presence(_) | Item::PresenceCount { .. } | Item::PresenceWhole(_) => {
                 for member in members.iter().filter(|m| m.presence) {
                     if member.full {
-                        audit.presence_missed(member.session, member.slot)
+                        sessions.presence_missed(member.session, member.slot)
                     } else {
                         out.recipient(member.conn)
                     }
@@ -668,7 +668,7 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{From, Signal};
+    use crate::message::{Sender, Signal};
     use bytes::Bytes;
 
     /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.
@@ -688,7 +688,7 @@ mod tests {
         for (client, text) in [(1, "1a"), (2, "2a"), (3, "3a"), (2, "2b"), (4, "4a"), (2, "2c")] {
             let data = Bytes::from_static(text.as_bytes());
             let signal = Signal { channel: name.clone(), event: "move".into(), data, to: None };
-            let from = From { client: Some(ClientId(client)), user: None };
+            let from = Sender { client: Some(ClientId(client)), user: None };
             shed.push(
                 !edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 }),
             );

@@ -96,7 +96,7 @@ impl Links {
 mod tests {
     use super::*;
     use crate::ids::ClientId;
-    use crate::message::{From, Signal};
+    use crate::message::{Sender, Signal};
     use crate::name::ChannelName;
     use bytes::Bytes;
 
@@ -105,7 +105,7 @@ mod tests {
     fn signal(client: u64, event: &str, text: &'static str) -> Arc<SignalPush> {
         let channel = ChannelName::new("a").expect("valid");
         let signal = Signal { channel, event: event.into(), data: Bytes::from_static(text.as_bytes()), to: None };
-        Arc::new(SignalPush { signal, from: From { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
+        Arc::new(SignalPush { signal, from: Sender { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
     }
 
     fn texts(links: &mut Links, home: u32) -> Vec<Bytes> {

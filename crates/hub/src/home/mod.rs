@@ -158,7 +158,7 @@ impl Homes {
         let index = match self.names.find(&name, |at| &self.homes[at as usize].name) {
             Some(index) => index,
             // A release for an unknown channel needs no home. A leave may have overtaken the entering that it ends.
-            None if message.is_of_no_use_to_a_new_home() => {
+            None if message.needs_no_home() => {
                 if let ToHome::Leave { client, incarnation, .. } = message {
                     self.remember_left(cx.now, &name, client, incarnation);
                 }
@@ -329,7 +329,7 @@ impl Homes {
                 if let Answer::Appended { epoch, publication } = answer {
                     self.accept(cx, index, epoch, publication);
                 } else if !lost {
-                    self.told(cx, index, what, answer);
+                    self.complete(cx, index, what, answer);
                 } else {
                     self.ask_again(cx, index, what, again);
                 }
@@ -345,7 +345,7 @@ impl Homes {
             home.filling = false;
             self.look_ahead(cx, index);
         } else {
-            self.told(cx, index, what, answer);
+            self.complete(cx, index, what, answer);
         }
         self.linger(cx, index);
     }
@@ -372,7 +372,7 @@ impl Homes {
     }
 
     /// An answer in the epoch that the home is in.
-    fn told(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: Answer) {
+    fn complete(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: Answer) {
         match (what, answer) {
             (What::Attach, Answer::Attached(top)) => self.attached(cx, index, top),
             (What::Append { shard, token }, Answer::Appended { epoch, publication }) => {

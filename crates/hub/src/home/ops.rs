@@ -257,7 +257,7 @@ impl Homes {
             What::Purge { .. } => Answer::Unknown,
             _ => Answer::Unavailable,
         };
-        self.told(cx, index, what, answer);
+        self.complete(cx, index, what, answer);
         self.linger(cx, index);
     }
 

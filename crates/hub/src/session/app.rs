@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
 use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
 use crate::message::{
-    EVENT_BYTES_MAX, From, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Signal, SignalPush, SubOptions, is_event,
+    EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Sender, Signal, SignalPush, SubOptions, is_event,
 };
 use crate::name::ChannelName;
 use crate::peer::{AskToken, PeerBody, ToHome};
@@ -107,7 +107,7 @@ impl Sessions {
             None => Ask::App(token),
             Some(_) => Ask::directed(Asker::App(token)),
         };
-        let signal = Arc::new(SignalPush { signal, from: From { client: None, user: None }, ts_ms: 0 });
+        let signal = Arc::new(SignalPush { signal, from: Sender { client: None, user: None }, ts_ms: 0 });
         self.ask_home(cx, &channel, ask, |token| ToHome::Signal { token, signal })
     }
 
@@ -264,7 +264,7 @@ impl Sessions {
         });
         let concerned = slot.is_some() || entered;
         match slot {
-            Some(slot) if !session.subs[slot].is_told() => {
+            Some(slot) if !session.subs[slot].is_answered() => {
                 session.subs[slot].ended = true;
             }
             Some(slot) => self.end_subscription(cx, at, slot, ended_by_app(channel)),

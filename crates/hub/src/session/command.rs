@@ -33,7 +33,7 @@ impl Sessions {
             if connecting.waiting.len() < cx.limits.outstanding_max {
                 connecting.waiting.push_back(request);
                 let waiting = connecting.waiting.len() as u32;
-                return self.hold_or_resume(cx, Some(id), waiting);
+                return self.pause_or_resume(cx, Some(id), waiting);
             }
             let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
             return self.reply(cx, Some(id), reply, ReplyBody::Error(error));
@@ -226,7 +226,7 @@ impl Sessions {
 
     /// The publication goes to the home.
     pub(super) fn publish_allowed(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, publish: Publish) {
-        let from = self.sessions.get(at).map(|session| session.from());
+        let from = self.sessions.get(at).map(|session| session.sender());
         let token = self.channel_ask(at, reply);
         let channel = publish.channel.clone();
         let entry = Box::new(Entry { publish, from, by: None, audience: None, ts_ms: 0 });
@@ -242,7 +242,7 @@ impl Sessions {
         }
         self.may(cx, at, &signal.channel, Action::Signal)?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
-        let from = session.from();
+        let from = session.sender();
         let ask = match signal.to {
             None => Ask::Command { session: at, reply: reply.clone() },
             Some(_) => Ask::directed(Asker::Session { session: at, reply: reply.clone() }),
@@ -321,7 +321,7 @@ impl Sessions {
         self.may(cx, at, &channel, Action::Subscribe)?;
         if let Some(session) = self.sessions.get(at) {
             session.pages += 1;
-            self.hold_session(cx, at);
+            self.pause_session(cx, at);
         }
         let token = self.channel_ask(at, reply.clone());
         self.tell_home(cx, &channel, message(token));

@@ -216,7 +216,7 @@ impl Sessions {
         for request in waiting {
             self.command(cx, id, request);
         }
-        self.hold_as_due(cx, id);
+        self.pause_as_due(cx, id);
     }
 
     /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is asked for

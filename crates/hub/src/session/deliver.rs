@@ -192,7 +192,7 @@ impl Sessions {
         if session.conn.is_some() && sub.is_some_and(|sub| !sub.signals) {
             return false; // it asked for none: the sender learns that it has not come
         }
-        let subscribed = sub.is_some_and(Sub::is_told);
+        let subscribed = sub.is_some_and(Sub::is_answered);
         // Away, or back and about to be subscribed again: it is told then.
         let away = match session.conn {
             None => {
@@ -238,7 +238,7 @@ impl Sessions {
         if session.extra.as_ref().is_none_or(|extra| extra.mailbox.is_empty()) {
             return;
         }
-        let live: Vec<u32> = session.subs.iter().filter(|sub| sub.is_told()).map(|sub| sub.edge).collect();
+        let live: Vec<u32> = session.subs.iter().filter(|sub| sub.is_answered()).map(|sub| sub.edge).collect();
         for edge in live {
             self.send_mailbox_of(cx, at, edge);
         }

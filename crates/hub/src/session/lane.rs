@@ -24,7 +24,7 @@ struct Lane {
     channel: ChannelName,
     /// The application is asked about a publication: what comes waits until it has answered. (A subscription that is being
     /// decided says so itself.)
-    held: bool,
+    blocked: bool,
     /// Its first command is answered by a page, and waits until the connection has room for one.
     paging: bool,
     waiting: VecDeque<Waiting>,
@@ -54,20 +54,20 @@ impl Lanes {
     }
 
     /// What comes on this channel waits.
-    pub(crate) fn hold(&mut self, channel: &ChannelName) {
-        self.lane(channel).held = true;
+    pub(crate) fn block(&mut self, channel: &ChannelName) {
+        self.lane(channel).blocked = true;
     }
 
     /// What waits may go on.
-    pub(crate) fn release(&mut self, channel: &ChannelName) {
+    pub(crate) fn unblock(&mut self, channel: &ChannelName) {
         if let Some(at) = self.find(channel) {
-            self.0[at].held = false;
+            self.0[at].blocked = false;
             self.tidy(at);
         }
     }
 
-    pub(crate) fn is_held(&self, channel: &ChannelName) -> bool {
-        self.find(channel).is_some_and(|at| self.0[at].held || self.0[at].paging)
+    pub(crate) fn is_blocked(&self, channel: &ChannelName) -> bool {
+        self.find(channel).is_some_and(|at| self.0[at].blocked || self.0[at].paging)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -106,14 +106,14 @@ impl Lanes {
 
     fn lane(&mut self, channel: &ChannelName) -> &mut Lane {
         let at = self.find(channel).unwrap_or_else(|| {
-            self.0.push(Lane { channel: channel.clone(), held: false, paging: false, waiting: VecDeque::new() });
+            self.0.push(Lane { channel: channel.clone(), blocked: false, paging: false, waiting: VecDeque::new() });
             self.0.len() - 1
         });
         &mut self.0[at]
     }
 
     fn tidy(&mut self, at: usize) {
-        if self.0[at].waiting.is_empty() && !self.0[at].held && !self.0[at].paging {
+        if self.0[at].waiting.is_empty() && !self.0[at].blocked && !self.0[at].paging {
             self.0.swap_remove(at);
         }
     }

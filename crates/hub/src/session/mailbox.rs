@@ -70,14 +70,14 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::ids::ClientId;
-    use crate::message::{From, Signal};
+    use crate::message::{Sender, Signal};
     use bytes::Bytes;
 
     fn signal(client: u64, event: &str, text: &'static str, to: Option<u64>) -> Arc<SignalPush> {
         let channel = ChannelName::new("a").expect("valid");
         let data = Bytes::from_static(text.as_bytes());
         let signal = Signal { channel, event: event.into(), data, to: to.map(ClientId) };
-        Arc::new(SignalPush { signal, from: From { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
+        Arc::new(SignalPush { signal, from: Sender { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
     }
 
     #[test]

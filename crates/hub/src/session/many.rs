@@ -110,7 +110,7 @@ impl Sessions {
         let (mut slot, mut ended) = (0, 0);
         while let Some(sub) = self.sessions.slab[index as usize].subs.get(slot) {
             // One that is not answered yet is judged again with its answer.
-            if !sub.is_told() || !self.judge_again(cx, at, slot) {
+            if !sub.is_answered() || !self.judge_again(cx, at, slot) {
                 slot += 1;
             } else {
                 ended += 1;
@@ -152,7 +152,8 @@ impl Sessions {
             if let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
                 edge.recounted = false;
                 let (members, name) = (edge.count(), edge.name.clone());
-                if std::mem::replace(&mut edge.told, members) != members && !planted(Planted::MembersUntold) {
+                if std::mem::replace(&mut edge.members_notified, members) != members && !planted(Planted::MembersUntold)
+                {
                     self.tell_home(cx, &name, ToHome::Members(members));
                 }
             }

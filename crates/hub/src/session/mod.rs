@@ -165,7 +165,7 @@ impl Sessions {
             heartbeat,
             adopting: None,
             connect_by_ms: cx.now.mono_ms + cx.limits.connect_timeout_ms,
-            held: false,
+            paused: false,
             full: false,
             bad: (0, 0),
         };
@@ -194,7 +194,7 @@ impl Sessions {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
         // Where we do not listen the deadline stands still. But a peer that takes nothing of a full outbox is not waiting for us.
-        let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.held && !full);
+        let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
         if std::mem::replace(&mut conn.heartbeat.asked, true) && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
         }
@@ -293,43 +293,43 @@ impl Sessions {
             None => None,
         };
         self.reply(cx, conn, reply, body);
-        self.hold_session(cx, at);
+        self.pause_session(cx, at);
     }
 
     /// Holds or resumes the connection of a session, as is due.
-    pub(super) fn hold_session(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+    pub(super) fn pause_session(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         let (outstanding, conn) = (session.load(), session.conn);
-        self.hold_or_resume(cx, conn, outstanding);
+        self.pause_or_resume(cx, conn, outstanding);
     }
 
     /// A command of this session waits for an answer.
     fn begin(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         session.outstanding += 1;
-        self.hold_session(cx, at);
+        self.pause_session(cx, at);
     }
 
     /// The same, for whatever the connection has outstanding now.
-    fn hold_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+    fn pause_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let outstanding = match (conn.session, conn.adopting) {
             (Some(index), _) => self.sessions.slab[index as usize].load(),
             (None, Some(token)) => self.asks.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32),
             (None, None) => 0,
         };
-        self.hold_or_resume(cx, Some(id), outstanding);
+        self.pause_or_resume(cx, Some(id), outstanding);
     }
 
     /// A connection is read while it has not too many commands outstanding and room for their answers.
-    pub(super) fn hold_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
+    pub(super) fn pause_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
-        let hold = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;
-        if std::mem::replace(&mut conn.held, hold) != hold {
+        let pause = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;
+        if std::mem::replace(&mut conn.paused, pause) != pause {
             // What came meanwhile is read from now on: until the next heartbeat that counts as heard.
-            conn.heartbeat.heard |= !hold;
-            cx.effects.add(if hold { Effect::Hold(id) } else { Effect::Resume(id) });
+            conn.heartbeat.heard |= !pause;
+            cx.effects.add(if pause { Effect::Pause(id) } else { Effect::Resume(id) });
         }
     }
 }
@@ -346,7 +346,7 @@ impl Conn {
             heartbeat,
             adopting: None,
             connect_by_ms: 0,
-            held: false,
+            paused: false,
             full: false,
             bad: (0, 0),
         }

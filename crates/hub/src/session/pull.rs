@@ -32,9 +32,9 @@ impl Sessions {
             self.note(cx, Some(id), Noted::Behind);
         }
         let Some(conn) = self.conn(id) else { return };
-        let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
+        let Some(index) = conn.session else { return self.pause_or_resume(cx, Some(id), 0) };
         let outstanding = self.sessions.slab[index as usize].load();
-        self.hold_or_resume(cx, Some(id), outstanding);
+        self.pause_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
         let wire = session.wire;
@@ -64,10 +64,10 @@ impl Sessions {
             self.full -= 1;
         }
         let Some(conn) = self.conn(id) else { return };
-        let Some(index) = conn.session else { return self.hold_or_resume(cx, Some(id), 0) };
+        let Some(index) = conn.session else { return self.pause_or_resume(cx, Some(id), 0) };
         let at = self.sessions.reference(index);
         let outstanding = self.sessions.slab[index as usize].load();
-        self.hold_or_resume(cx, Some(id), outstanding);
+        self.pause_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         let wire = session.wire;

@@ -5,7 +5,7 @@
 //! judged before the question and again with its answer, as they may have changed meanwhile.
 
 use super::ask::{Ask, Connecting, Hooked, ReplyTo};
-use super::table::LetIn;
+use super::table::AdmittedBy;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
@@ -204,7 +204,7 @@ impl Sessions {
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let caller = session.caller();
         if !planted(Planted::LaneNotHeld) {
-            session.extra().lanes.hold(&publish.channel);
+            session.extra().lanes.block(&publish.channel);
         }
         let (channel, key) = (publish.channel.clone(), publish.idempotency_key.clone());
         let hooked = Hooked::Publish { session: at, reply: reply.clone(), channel, key };
@@ -222,7 +222,7 @@ impl Sessions {
         result: Result<Publish, Error>,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
-        session.extra().lanes.release(channel);
+        session.extra().lanes.unblock(channel);
         let user = session.user();
         let result = result.and_then(|mut publish| {
             cx.rules.verdict(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
@@ -304,7 +304,7 @@ impl Sessions {
                 self.reply(cx, Some(id), reply, ReplyBody::Error(error));
             }
         }
-        self.hold_as_due(cx, id);
+        self.pause_as_due(cx, id);
     }
 
     pub(super) fn refresh(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, token: UserToken) {
@@ -345,7 +345,7 @@ impl Sessions {
         let latest = &mut session.extra().refreshes.1;
         if (number.wrapping_sub(*latest) as i32) < 0 {
             let proof = session.proof();
-            let body = told(cx, &proof);
+            let body = identity_reply(cx, &proof);
             return self.finish(cx, at, reply, body);
         }
         *latest = number;
@@ -361,7 +361,7 @@ impl Sessions {
         }
         let granted = proof.granted.clone();
         self.watch_expiry(cx, at);
-        let body = told(cx, &proof);
+        let body = identity_reply(cx, &proof);
         self.finish(cx, at, reply, body);
         self.grants_changed(cx, at, granted);
     }
@@ -383,17 +383,17 @@ impl Sessions {
         let mut slot = 0;
         while let Some(session) = self.sessions.get(at) {
             let Some(sub) = session.subs.get(slot) else { break };
-            let (by, is_told) = (sub.by, sub.is_told());
+            let (by, is_answered) = (sub.by, sub.is_answered());
             let channel = &self.edges.edges[sub.edge as usize].name;
             let is_granted = session.is_granted_by_token(channel);
-            let lost = by == LetIn::Grant && !is_granted;
+            let lost = by == AdmittedBy::Grant && !is_granted;
             if lost {
-                session.subs[slot].by = if session.is_granted(channel) { LetIn::App } else { LetIn::Rule };
-            } else if by != LetIn::App && is_granted {
-                session.subs[slot].by = LetIn::Grant; // from here on its rule cannot end it
+                session.subs[slot].by = if session.is_granted(channel) { AdmittedBy::App } else { AdmittedBy::Rule };
+            } else if by != AdmittedBy::App && is_granted {
+                session.subs[slot].by = AdmittedBy::Grant; // from here on its rule cannot end it
             }
             // One that is not answered yet is judged again with its answer.
-            if !(lost && is_told && self.judge_again(cx, at, slot)) {
+            if !(lost && is_answered && self.judge_again(cx, at, slot)) {
                 slot += 1;
             }
         }
@@ -433,7 +433,7 @@ impl Sessions {
 }
 
 /// The answer to a refresh.
-fn told(cx: &Cx<'_>, proof: &Proof) -> ReplyBody {
+fn identity_reply(cx: &Cx<'_>, proof: &Proof) -> ReplyBody {
     ReplyBody::Refreshed { expires_in_ms: proof.expires_in_ms(cx.now.wall_ms) }
 }
 

@@ -7,7 +7,7 @@ use super::app::ended_by_app;
 use super::ask::{Ask, Asks, Hooked, ReplyTo};
 use super::lane::Waiting;
 use super::question::asks;
-use super::table::{Extra, LetIn, Sub};
+use super::table::{AdmittedBy, Extra, Sub};
 use super::{Cx, Sessions};
 use crate::edge::Member;
 use crate::edge::batch;
@@ -75,7 +75,7 @@ impl Sessions {
             passes_over: false,
         });
         let want = Want { since: options.since, recent: options.recent, client: session.client };
-        let caller = (by == LetIn::Hook).then(|| session.caller());
+        let caller = (by == AdmittedBy::Hook).then(|| session.caller());
         self.edges.edges[edge as usize].pending += 1;
         self.sessions.subscriptions += 1;
         if let Some(caller) = caller {
@@ -92,8 +92,8 @@ impl Sessions {
         let seq = self.edges.next_seq();
         let entry = &mut self.edges.edges[edge as usize];
         entry.seq = seq;
-        entry.told = entry.count();
-        let (channel, members) = (entry.name.clone(), entry.told);
+        entry.members_notified = entry.count();
+        let (channel, members) = (entry.name.clone(), entry.members_notified);
         self.tell_home(cx, &channel, ToHome::Sub { seq, token, want, members });
     }
 
@@ -136,26 +136,26 @@ impl Sessions {
         at: SessionRef,
         options: &SubOptions,
         by_app: bool,
-    ) -> Result<LetIn, Error> {
+    ) -> Result<AdmittedBy, Error> {
         let channel = &options.channel;
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {
             return Err(Error::new(ErrorCode::Unavailable, "the session is gone"));
         };
         let by = if by_app || session.is_granted(channel) {
-            let by = if by_app || !session.is_granted_by_token(channel) { LetIn::App } else { LetIn::Grant };
+            let by = if by_app || !session.is_granted_by_token(channel) { AdmittedBy::App } else { AdmittedBy::Grant };
             cx.rules.of(channel).map(|_| by).ok_or(Denial::NoRule)
         } else {
             cx.rules.verdict(channel, Action::Subscribe, session.user()).map(|verdict| match verdict {
-                Verdict::Allowed(_) if !asks(&cx.hooks.subscribe, channel) => LetIn::Rule,
-                _ => LetIn::Hook,
+                Verdict::Allowed(_) if !asks(&cx.hooks.subscribe, channel) => AdmittedBy::Rule,
+                _ => AdmittedBy::Hook,
             })
         };
         let by = by.map_err(|denial| denial.into_error(channel))?;
         if let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) {
             if by_app {
                 // From here on it lasts whatever the rule says, like one that the application has made.
-                session.subs[slot].by = LetIn::App;
+                session.subs[slot].by = AdmittedBy::App;
                 session.grant(channel, cx.limits.subscriptions_max);
             }
             let message = format!("this connection is subscribed to {channel:?} already");
@@ -170,7 +170,7 @@ impl Sessions {
             );
             return Err(Error::new(ErrorCode::LimitExceeded, message).on(channel));
         }
-        if by == LetIn::Hook {
+        if by == AdmittedBy::Hook {
             self.may_ask(cx).map_err(|error| error.on(channel))?;
         }
         Ok(by)
@@ -181,17 +181,17 @@ impl Sessions {
     pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else { return false };
-        if session.extra.as_ref().is_some_and(|extra| extra.lanes.is_held(channel)) {
+        if session.extra.as_ref().is_some_and(|extra| extra.lanes.is_blocked(channel)) {
             return true;
         }
-        edge.and_then(|edge| session.sub_on(edge)).is_some_and(|slot| !session.subs[slot].is_told())
+        edge.and_then(|edge| session.sub_on(edge)).is_some_and(|slot| !session.subs[slot].is_answered())
     }
 
     /// True while a subscription of this session to the channel is not told yet.
     fn is_undecided(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let Some(edge) = self.edges.find(channel) else { return false };
         let Some(session) = self.sessions.get(at) else { return false };
-        session.sub_on(edge).is_some_and(|slot| !session.subs[slot].is_told())
+        session.sub_on(edge).is_some_and(|slot| !session.subs[slot].is_answered())
     }
 
     pub(super) fn subscribed(
@@ -437,7 +437,7 @@ impl Sessions {
     /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens until then.
     fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
         let edge = &mut self.edges.edges[index as usize];
-        if edge.recounted || edge.count() == edge.told {
+        if edge.recounted || edge.count() == edge.members_notified {
             return;
         }
         edge.recounted = true;
@@ -540,9 +540,9 @@ fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -
         return Err(ended_by_app(channel));
     }
     let judged = match sub.by {
-        LetIn::Grant | LetIn::App => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
-        LetIn::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
-        LetIn::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
+        AdmittedBy::Grant | AdmittedBy::App => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
+        AdmittedBy::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
+        AdmittedBy::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
             Ok(Verdict::Allowed(_)) if !asks(&cx.hooks.subscribe, channel) || planted(Planted::GrantEndsUnasked) => {
                 Ok(())
             }

@@ -8,11 +8,11 @@ use super::ask::Hooked;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
-use crate::edge::{Audit, Variant};
+use crate::edge::{MemberSessions, Variant};
 use crate::hook::{Caller, Question};
 use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
-use crate::message::{Batch, PresenceEntry, Proof, Publication, SignalPush};
+use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::peer::{AskToken, Entered};
@@ -40,8 +40,8 @@ pub(crate) struct Conn {
     pub(crate) adopting: Option<AskToken>,
     /// Until when a `connect` must have been sent that gives it a session. An earlier timer is ignored.
     pub(crate) connect_by_ms: u64,
-    /// Not read at the moment.
-    pub(crate) held: bool,
+    /// The shell does not read it at the moment.
+    pub(crate) paused: bool,
     /// Its outbox is over its mark.
     pub(crate) full: bool,
     /// Invalid messages, and the minute they are counted in.
@@ -58,7 +58,7 @@ pub(crate) struct Heartbeat {
 
 /// An identity, with the session's place among those of its user.
 #[derive(Debug)]
-struct Known {
+struct IndexedIdentity {
     identity: Identity,
     place: u32,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Session {
     /// The page that opened the connection that it has, or had last.
     pub(crate) page: Option<PageId>,
     /// Set by [`SessionTable::identify`] alone, which keeps the index of users.
-    identity: Option<Box<Known>>,
+    identity: Option<Box<IndexedIdentity>>,
     pub(crate) subs: SmallVec<[Sub; 1]>,
     pub(crate) next_sub: u32,
     /// Commands without an answer yet.
@@ -128,7 +128,7 @@ pub(crate) struct Sub {
     pub(crate) id: u32,
     pub(crate) edge: u32,
     /// What let it in.
-    pub(crate) by: LetIn,
+    pub(crate) by: AdmittedBy,
     /// The application has ended it before it was told: it is refused with its answer.
     pub(crate) ended: bool,
     /// Its place among the edge's members; `None` while the application or the home is asked.
@@ -153,7 +153,7 @@ pub(crate) struct Sub {
 
 /// What let a subscription in, and so what can end it when rules or tokens change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LetIn {
+pub(crate) enum AdmittedBy {
     /// Its rule alone.
     Rule,
     /// The application was asked besides.
@@ -178,7 +178,7 @@ impl Sub {
     }
 
     /// True from the answer to the client on.
-    pub(crate) fn is_told(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.member.is_some() && self.gathered.is_none()
     }
 }
@@ -274,8 +274,8 @@ impl Session {
         Caller { client: Some(self.client), user: self.user().cloned(), info }
     }
 
-    pub(crate) fn from(&self) -> crate::message::From {
-        crate::message::From { client: Some(self.client), user: self.user().cloned() }
+    pub(crate) fn sender(&self) -> Sender {
+        Sender { client: Some(self.client), user: self.user().cloned() }
     }
 
     /// Its entry in a presence, as what is known of it now.
@@ -371,7 +371,7 @@ impl SessionTable {
             None => 0,
         };
         let nobody = identity == Identity::default();
-        self.slab[index as usize].identity = (!nobody).then(|| Box::new(Known { identity, place }));
+        self.slab[index as usize].identity = (!nobody).then(|| Box::new(IndexedIdentity { identity, place }));
     }
 
     fn forget_user(&mut self, index: u32) {
@@ -433,7 +433,7 @@ impl SessionTable {
     }
 }
 
-impl Audit for SessionTable {
+impl MemberSessions for SessionTable {
     fn wants(&self, session: u32, publication: &Publication) -> bool {
         Reader::live(self.slab[session as usize].client).wants(publication)
     }
@@ -465,9 +465,9 @@ mod tests {
     fn what_a_session_has_for_a_moment_is_given_back_and_nothing_else_is() {
         let channel = ChannelName::new("chat:a").expect("a name");
         let mut extra = Extra::default();
-        extra.lanes.hold(&channel);
+        extra.lanes.block(&channel);
         assert!(!extra.is_empty(), "something waits");
-        extra.lanes.release(&channel);
+        extra.lanes.unblock(&channel);
         assert!(extra.is_empty());
         type Keep = fn(&mut Extra, ChannelName);
         let kept: [(&str, Keep); 5] = [

@@ -465,7 +465,7 @@ impl Net {
                 };
                 self.tell(conn, Told::Reply(reply), 100 + bytes, inputs);
             }
-            Effect::Hold(conn) => self.peers[conn.index as usize].held = true,
+            Effect::Pause(conn) => self.peers[conn.index as usize].held = true,
             Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
             Effect::Answer { token, answer } => {

@@ -414,7 +414,7 @@ impl Shell {
                 }
                 self.scratch = scratch;
             }
-            Effect::Hold(id) => {
+            Effect::Pause(id) => {
                 if let Some(conn) = self.conn(id) {
                     conn.held = true;
                 }

@@ -6,8 +6,8 @@
 use super::{CHANNEL_PREFIX, Chat, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Data, From, PresenceEntry, PresenceKind, PresencePush, Publication, Push, Request,
-    Signal, SignalPush,
+    ChannelName, ClientId, Command, Data, PresenceEntry, PresenceKind, PresencePush, Publication, Push, Request,
+    Sender, Signal, SignalPush,
 };
 use serde::de::IgnoredAny;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ fn valid(json: &[u8]) -> Result<(), String> {
 }
 
 /// A publication of this data.
-pub fn message_of(data: Data, from: Option<From>) -> Push {
+pub fn message_of(data: Data, from: Option<Sender>) -> Push {
     let publication = Publication {
         offset: 1,
         prev: 0,
@@ -102,7 +102,7 @@ fn channel() -> ChannelName {
 /// Everything that can be pushed with this data in it.
 fn pushes(data: &Data) -> Vec<Push> {
     let client = ClientId(1);
-    let from = From { client: Some(client), user: None };
+    let from = Sender { client: Some(client), user: None };
     let bytes = data.bytes().clone();
     let signal = Signal { channel: channel(), event: "typing".into(), data: bytes.clone(), to: None };
     let entry = Arc::new(PresenceEntry { client, user: None, info: None, data: bytes, person: None });

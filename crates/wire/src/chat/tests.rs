@@ -3,7 +3,9 @@
 
 use super::fuzz::{assert_json, message_of};
 use super::*;
-use fanfare_hub::{ClientId, Connected, Epoch, Error, ErrorCode, From, Position, PresenceSnapshot, Proof, Subscribed};
+use fanfare_hub::{
+    ClientId, Connected, Epoch, Error, ErrorCode, Position, PresenceSnapshot, Proof, Sender, Subscribed,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -385,14 +387,14 @@ fn written(push: &Push) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn from(client: Option<u64>, name: Option<&str>) -> Option<From> {
-    Some(From { client: client.map(ClientId), user: name.and_then(user) })
+fn from(client: Option<u64>, name: Option<&str>) -> Option<Sender> {
+    Some(Sender { client: client.map(ClientId), user: name.and_then(user) })
 }
 
 #[test]
 fn messages_out() {
     let json = |text: &'static str| Data::Json(Bytes::from_static(text.as_bytes()));
-    let rows: &[(&str, Data, Option<From>, &str)] = &[
+    let rows: &[(&str, Data, Option<Sender>, &str)] = &[
         (
             "of a chat",
             json(r#"{"content":"h\u00e9","userId":"u1","username":"Ada"}"#),

@@ -4,8 +4,8 @@
 use super::write::{ObjectWriter, put};
 use super::{COMMANDS_MAX, HISTORY_LIMIT_MAX, PROTOCOL};
 use fanfare_hub::{
-    ChannelName, Connected, Error, From, History, Position, PresenceEntry, PresenceKind, PresenceSnapshot, Publication,
-    Push, Reply, ReplyBody, RequestId, Subscribed,
+    ChannelName, Connected, Error, History, Position, PresenceEntry, PresenceKind, PresenceSnapshot, Publication, Push,
+    Reply, ReplyBody, RequestId, Sender, Subscribed,
 };
 
 /// The heartbeat, byte for byte, so that a client may compare texts.
@@ -37,7 +37,7 @@ pub struct ConnectedLimits {
     pub idempotency_keys_ttl_ms: u64,
 }
 
-impl std::convert::From<&fanfare_hub::Limits> for ConnectedLimits {
+impl From<&fanfare_hub::Limits> for ConnectedLimits {
     fn from(limits: &fanfare_hub::Limits) -> Self {
         ConnectedLimits {
             message_bytes: limits.message_bytes_max,
@@ -232,7 +232,7 @@ fn put_publication(object: &mut ObjectWriter<'_>, publication: &Publication) {
     object.number("ts", publication.ts_ms).end();
 }
 
-fn put_from(object: &mut ObjectWriter<'_>, from: &From) {
+fn put_from(object: &mut ObjectWriter<'_>, from: &Sender) {
     let mut inner = ObjectWriter::plain(object.field("from"));
     if let Some(client) = from.client {
         inner.shown("client", client);

@@ -4,8 +4,8 @@ use super::*;
 use crate::native::Limits;
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, Audience, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, From, History, HistoryFrom,
-    HistoryQuery, NodeInfo, Pattern, Position, PresenceEntry, PresenceSnapshot, Publication, Publish, Signal,
+    AppAnswer, Audience, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, History, HistoryFrom,
+    HistoryQuery, NodeInfo, Pattern, Position, PresenceEntry, PresenceSnapshot, Publication, Publish, Sender, Signal,
     SubOptions, UserId, Whom,
 };
 use proptest::prelude::*;
@@ -165,7 +165,7 @@ fn answers_are_written() {
         data: Data::Json(Bytes::from_static(b"{\"a\": 1}")),
         event: None,
         idempotency_key: None,
-        from: Some(From { client: Some(ClientId(1)), user: None }),
+        from: Some(Sender { client: Some(ClientId(1)), user: None }),
         audience: None,
         echo: true,
     };

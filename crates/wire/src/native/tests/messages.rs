@@ -67,7 +67,7 @@ fn replies_are_written_as_documented() {
         data: Data::Binary(Bytes::from_static(&[0, 255])),
         event: Some("e".into()),
         idempotency_key: Some("k".into()),
-        from: Some(From { client: Some(ClientId(1)), user: Some(UserId("ada".into())) }),
+        from: Some(Sender { client: Some(ClientId(1)), user: Some(UserId("ada".into())) }),
         ..publication(2)
     };
     let rows: Vec<(Option<RequestId>, ReplyBody, &str)> = vec![
@@ -163,7 +163,7 @@ fn replies_are_written_as_documented() {
 
 pub(super) fn pushes() -> Vec<(Push, &'static str)> {
     let (channel, position) = (name("c"), at(5));
-    let from = From { client: Some(ClientId(1)), user: None };
+    let from = Sender { client: Some(ClientId(1)), user: None };
     let signal = Signal { channel: name("c"), event: "typing".into(), data: json("true"), to: Some(ClientId(2)) };
     let presence = |kind, info| {
         Push::Presence(Arc::new(PresencePush {

@@ -8,7 +8,7 @@ use super::client::{self, ServerMessage};
 use super::*;
 use bytes::Bytes;
 use commands::{all_of, commands};
-use fanfare_hub::{ChannelName, Command, Data, Epoch, From, Position, Publication, Push, UserId};
+use fanfare_hub::{ChannelName, Command, Data, Epoch, Position, Publication, Push, Sender, UserId};
 use messages::{heard, publication, pushes};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ proptest! {
         let mut text = Vec::new();
         client::encode(&mut text, &client::ClientRequest { id: id(1), command });
         let Decoded::Request(Request { command: Command::Publish(publish), .. }) = all_of(std::str::from_utf8(&text).unwrap()).remove(0) else { panic!() };
-        let from = user.clone().map(|user| From { client: None, user: Some(UserId(user.as_str().into())) });
+        let from = user.clone().map(|user| Sender { client: None, user: Some(UserId(user.as_str().into())) });
         let stored = Publication { data: publish.data, event: publish.event, idempotency_key: publish.idempotency_key, from, ..publication(1) };
         let mut text = Vec::new();
         encode_push(&mut text, &Push::Message { channel: name("c"), publication: Arc::new(stored) });
