@@ -87,7 +87,16 @@ pub(crate) struct Adopted {
     pub(crate) granted: Vec<ChannelName>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
     pub(crate) directed: Vec<(ChannelName, u64)>,
-    pub(crate) rates: Vec<(Box<str>, u64, u32)>,
+    pub(crate) rates: Vec<RateWindow>,
+}
+
+/// What a session has used of a rule's rate limit.
+#[derive(Debug)]
+pub(crate) struct RateWindow {
+    /// The rule's.
+    pub(crate) pattern: Box<str>,
+    pub(crate) start_ms: u64,
+    pub(crate) count: u32,
 }
 
 /// For whom a page is pulled.

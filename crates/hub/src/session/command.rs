@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{ConnId, SessionRef};
 use crate::message::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
-use crate::peer::ToHome;
+use crate::peer::{RateWindow, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, Rule, Verdict, Who};
 use crate::store::{Entry, Reader};
@@ -188,24 +188,24 @@ impl Sessions {
             let now_ms = cx.now.mono_ms;
             let rates = &mut session.extra().rates;
             let place =
-                rates.iter().position(|(pattern, ..)| **pattern == *rule.pattern.as_str()).unwrap_or_else(|| {
-                    rates.push((rule.pattern.as_str().into(), now_ms, 0));
+                rates.iter().position(|window| *window.pattern == *rule.pattern.as_str()).unwrap_or_else(|| {
+                    rates.push(RateWindow { pattern: rule.pattern.as_str().into(), start_ms: now_ms, count: 0 });
                     rates.len() - 1
                 });
-            let (_, start, count) = &mut rates[place];
-            if now_ms >= *start + window_ms {
-                (*start, *count) = (now_ms, 0);
+            let window = &mut rates[place];
+            if now_ms >= window.start_ms + window_ms {
+                (window.start_ms, window.count) = (now_ms, 0);
             }
-            if *count >= count_max {
+            if window.count >= count_max {
                 let message = format!("the rule {:?} allows {count_max} in {window_ms} ms", rule.pattern.as_str());
                 let mut error = Error::new(ErrorCode::RateLimited, message)
                     .on(channel)
                     .by_rule(rule.pattern.as_str())
                     .by_option("rate");
-                error.retry_after_ms = Some(*start + window_ms - now_ms);
+                error.retry_after_ms = Some(window.start_ms + window_ms - now_ms);
                 return Err(error);
             }
-            *count += 1;
+            window.count += 1;
         }
         Ok(matches!(verdict, Verdict::AskHook(_)) && action == Action::Publish)
     }

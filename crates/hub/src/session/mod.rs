@@ -43,7 +43,7 @@ use crate::wheel::Wheel;
 use app::Work;
 use ask::{Asks, ReplyTo};
 use std::collections::VecDeque;
-use table::{Conn, Heartbeat, SessionTable};
+use table::{BadRequests, Conn, Heartbeat, SessionTable};
 
 /// What the sessions need of the shard around it.
 pub(crate) struct Cx<'a> {
@@ -167,7 +167,7 @@ impl Sessions {
             connect_by_ms: cx.now.mono_ms + cx.limits.connect_timeout_ms,
             paused: false,
             full: false,
-            bad: (0, 0),
+            bad_requests: BadRequests::default(),
         };
         cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(conn));
         if heartbeat_ms > 0 {
@@ -220,11 +220,11 @@ impl Sessions {
     fn count_bad(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let minute = (cx.now.mono_ms / 60_000) as u32;
         let Some(conn) = self.conn(id) else { return };
-        if conn.bad.1 != minute {
-            conn.bad = (0, minute);
+        if conn.bad_requests.minute != minute {
+            conn.bad_requests = BadRequests { count: 0, minute };
         }
-        conn.bad.0 += 1;
-        if conn.bad.0 > cx.limits.bad_requests_per_minute_max {
+        conn.bad_requests.count += 1;
+        if conn.bad_requests.count > cx.limits.bad_requests_per_minute_max {
             self.close(cx, id, Disconnect::Abuse);
         }
     }
@@ -348,7 +348,7 @@ impl Conn {
             connect_by_ms: 0,
             paused: false,
             full: false,
-            bad: (0, 0),
+            bad_requests: BadRequests::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same mechanism.
 
 use super::ask::Ask;
-use super::table::Sub;
+use super::table::{LastPull, Sub};
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::edge::Behind;
@@ -133,9 +133,9 @@ impl Sessions {
         if session.full || session.pulling.is_some() {
             return;
         }
-        let (client, wire, (last, was_page)) = (session.client, session.wire, session.pulled);
+        let (client, wire, last) = (session.client, session.wire, session.last_pull);
         let edges = &mut self.edges.edges;
-        let after_last = |sub: &Sub| sub.id.wrapping_sub(last).wrapping_sub(1);
+        let after_last = |sub: &Sub| sub.id.wrapping_sub(last.sub).wrapping_sub(1);
         let told = |sub: &&mut Sub| sub.gathered.is_none();
         let is_behind = |sub: &&mut Sub| {
             sub.member.is_some_and(|place| edges[sub.edge as usize].member(sub.variant(wire), place).behind)
@@ -143,11 +143,11 @@ impl Sessions {
         let behind = session.subs.iter_mut().filter(told).filter(is_behind).min_by_key(|sub| after_last(sub));
         let behind = behind.map(|sub| sub.id);
         let stale = session.subs.iter_mut().filter(told).filter(|sub| sub.presence_stale);
-        let stale = stale.min_by_key(|sub| after_last(sub)).filter(|_| was_page || behind.is_none());
+        let stale = stale.min_by_key(|sub| after_last(sub)).filter(|_| last.was_page || behind.is_none());
         if let Some(sub) = stale {
             sub.presence_stale = false;
             let (sub, channel) = (sub.id, edges[sub.edge as usize].name.clone());
-            (session.pulling, session.pulled) = (Some(sub), (sub, false));
+            (session.pulling, session.last_pull) = (Some(sub), LastPull { sub, was_page: false });
             let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
             return self.tell_home(cx, &channel, ToHome::Presence { token });
         }
@@ -161,7 +161,7 @@ impl Sessions {
         let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
         let from = Position { epoch: member.epoch, offset: member.at };
         let (sub, channel) = (sub.id, edge.name.clone());
-        (session.pulling, session.pulled) = (Some(sub), (sub, true));
+        (session.pulling, session.last_pull) = (Some(sub), LastPull { sub, was_page: true });
         self.counts.pulls += 1;
         let token = self.asks.insert(Ask::Pull { session: at, sub });
         self.tell_home(cx, &channel, ToHome::Pull { token, at: from, puller });

@@ -317,8 +317,8 @@ impl Sessions {
         let Some(session) = self.sessions.get(at) else { return };
         let caller = session.caller();
         let refreshes = &mut session.extra().refreshes;
-        refreshes.0 = refreshes.0.wrapping_add(1);
-        let number = refreshes.0;
+        refreshes.asked = refreshes.asked.wrapping_add(1);
+        let number = refreshes.asked;
         self.question(cx, Hooked::Refresh { session: at, reply, number }, Question::Refresh { caller, token });
     }
 
@@ -342,13 +342,13 @@ impl Sessions {
             Err(error) => return self.finish(cx, at, reply, ReplyBody::Error(error)),
         };
         // Answers may overtake each other: the token that was shown last holds.
-        let latest = &mut session.extra().refreshes.1;
-        if (number.wrapping_sub(*latest) as i32) < 0 {
+        let applied = &mut session.extra().refreshes.applied;
+        if (number.wrapping_sub(*applied) as i32) < 0 {
             let proof = session.proof();
             let body = identity_reply(cx, &proof);
             return self.finish(cx, at, reply, body);
         }
-        *latest = number;
+        *applied = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
         let informs = identity.proof.info != proof.info;
         let had = std::mem::replace(&mut identity.proof, proof.clone());

@@ -15,7 +15,7 @@ use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
-use crate::peer::{AskToken, Entered};
+use crate::peer::{AskToken, Entered, RateWindow};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
@@ -44,8 +44,15 @@ pub(crate) struct Conn {
     pub(crate) paused: bool,
     /// Its outbox is over its mark.
     pub(crate) full: bool,
-    /// Invalid messages, and the minute they are counted in.
-    pub(crate) bad: (u32, u32),
+    pub(crate) bad_requests: BadRequests,
+}
+
+/// The invalid messages of a connection in one minute.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BadRequests {
+    pub(crate) count: u32,
+    /// Counted since the shard's clock began.
+    pub(crate) minute: u32,
 }
 
 /// Whether the peer has been asked for a sign of life, and whether it was heard in this interval.
@@ -84,11 +91,28 @@ pub(crate) struct Session {
     pub(crate) full: bool,
     /// The subscription whose page, or whole presence, is on its way: one at a time, so that catching up costs one of them.
     pub(crate) pulling: Option<u32>,
-    /// The subscription that had the last of them, and whether that was a page: the next one is another's where there is one.
-    pub(crate) pulled: (u32, bool),
+    /// The last of them: the next one is another subscription's where there is one.
+    pub(crate) last_pull: LastPull,
     /// Commands whose answers are pages or snapshots, and on their way. At most one where the connection is held in time.
     pub(crate) pages: u32,
     pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// The last page or whole presence that a session asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LastPull {
+    /// The subscription's id.
+    pub(crate) sub: u32,
+    pub(crate) was_page: bool,
+}
+
+/// The refreshes of a session's token, by number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Refreshes {
+    /// The last one that the application was asked about.
+    pub(crate) asked: u32,
+    /// The one whose token holds.
+    pub(crate) applied: u32,
 }
 
 /// What few sessions have at a given moment.
@@ -102,10 +126,9 @@ pub(crate) struct Extra {
     pub(crate) entered: Vec<Entered>,
     /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over cuts too.
     pub(crate) granted: Vec<ChannelName>,
-    /// (rule's pattern, window's start, count) of rate limits.
-    pub(crate) rates: Vec<(Box<str>, u64, u32)>,
-    /// Refreshes: how many were asked about, and which of them holds.
-    pub(crate) refreshes: (u32, u32),
+    /// One for each rule with a rate limit.
+    pub(crate) rates: Vec<RateWindow>,
+    pub(crate) refreshes: Refreshes,
     /// Questions about its commands that the application has not answered.
     pub(crate) questions: usize,
     /// Those that wait until it has.
@@ -118,7 +141,7 @@ impl Extra {
         let Extra { lanes, mailbox, directed, entered, granted, rates, refreshes, questions, unasked } = self;
         let lists =
             directed.is_empty() && entered.is_empty() && granted.is_empty() && rates.is_empty() && unasked.is_empty();
-        lists && lanes.is_empty() && mailbox.is_empty() && *refreshes == (0, 0) && *questions == 0
+        lists && lanes.is_empty() && mailbox.is_empty() && *refreshes == Refreshes::default() && *questions == 0
     }
 }
 
@@ -349,7 +372,7 @@ impl SessionTable {
             outstanding: 0,
             full: false,
             pulling: None,
-            pulled: (0, false),
+            last_pull: LastPull::default(),
             pages: 0,
             extra: None,
         }) as u32;
@@ -472,9 +495,9 @@ mod tests {
         type Keep = fn(&mut Extra, ChannelName);
         let kept: [(&str, Keep); 5] = [
             ("a grant", |extra, channel| extra.granted.push(channel)),
-            ("a rate", |extra, _| extra.rates.push(("chat:*".into(), 0, 1))),
+            ("a rate", |extra, _| extra.rates.push(RateWindow { pattern: "chat:*".into(), start_ms: 0, count: 1 })),
             ("the signals that it has had", |extra, channel| extra.directed.push((channel, 1))),
-            ("a refresh", |extra, _| extra.refreshes = (1, 1)),
+            ("a refresh", |extra, _| extra.refreshes = Refreshes { asked: 1, applied: 1 }),
             ("a question", |extra, _| extra.questions = 1),
         ];
         for (name, keep) in kept {
