@@ -275,7 +275,10 @@ impl Client {
             self.meet(from);
         }
         if let Some(since) = self.wanted.get_mut(channel).and_then(|wanted| wanted.since.as_mut()) {
-            since.offset = since.offset.max(publication.offset);
+            match publication.begins.as_deref() {
+                Some(&epoch) if epoch != since.epoch => *since = Position { epoch, offset: publication.offset },
+                _ => since.offset = since.offset.max(publication.offset),
+            }
         }
     }
 

@@ -56,6 +56,11 @@ impl Ledger {
         life.binary_search_by_key(&at.offset, |kept| kept.publication.offset).ok().map(|i| &life[i])
     }
 
+    /// True where the first entry of an epoch stands.
+    pub(crate) fn begins_at(&self, channel: &ChannelName, at: Position) -> bool {
+        self.life(channel, at.epoch).first().is_some_and(|first| first.publication.offset == at.offset)
+    }
+
     /// The entries with `after < offset < before`.
     pub(crate) fn between(&self, channel: &ChannelName, epoch: Epoch, after: u64, before: u64) -> &[Kept] {
         let life = self.life(channel, epoch);

@@ -218,9 +218,12 @@ pub(crate) fn agree(read: &[ServerMessage], said: &ToClient) -> bool {
 fn agrees(read: &ServerMessage, said: &ToClient) -> bool {
     match (read, said) {
         (
-            ServerMessage::Message { channel, publication },
+            ServerMessage::Message { channel, epoch, publication },
             ToClient::Push(Push::Message { channel: of, publication: p }),
-        ) => same(channel, of) && same_publication(publication, p),
+        ) => {
+            let begins = p.begins.as_ref().map(ToString::to_string);
+            same(channel, of) && epoch.as_deref() == begins.as_deref() && same_publication(publication, p)
+        }
         (
             ServerMessage::Gap { channel, position, reset },
             ToClient::Push(Push::Gap { channel: of, position: at, reset: r }),

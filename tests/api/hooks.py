@@ -1,4 +1,5 @@
-"""What the schema cannot say: `idempotency_key` in the body and the header `Idempotency-Key` are one thing, so they must be equal.
+"""What the schema cannot say: `idempotency_key` in the body and the header `Idempotency-Key` are one thing, so they
+must be equal.
 
 Cases that are meant to be valid and happen to have two different ones lose the header; that the server refuses two is tested
 in crates/server/tests/api.rs. Cases that are meant to be invalid stay as they are.

@@ -245,7 +245,9 @@ impl MemoryStore {
         let log = &mut self.logs[index];
         let prev = log.top;
         log.top += 1;
-        let (epoch, publication) = (log.epoch, Arc::new(entry.at(prev, log.top)));
+        // A log here is one epoch, from its place 0 on.
+        let begins = (prev == 0 && !planted(Planted::EpochUntold)).then_some(log.epoch);
+        let (epoch, publication) = (log.epoch, Arc::new(entry.at(prev, log.top, begins)));
         self.retain(index, now, &publication, retain);
         self.shed();
         Answer::Appended { epoch, publication }
@@ -524,6 +526,30 @@ mod tests {
 
     fn offsets(page: &Page) -> Vec<u64> {
         page.publications.iter().map(|p| p.offset).collect()
+    }
+
+    /// Whether anything is kept of it or not.
+    #[test]
+    fn the_first_entry_of_an_epoch_names_it_and_no_other_does() {
+        for retain in [Retain::default(), Retain { count: 0, ..Retain::default() }] {
+            let limits = Limits::default();
+            let mut store = MemoryStore::new(&limits, 7);
+            let appended = |store: &mut MemoryStore, now| match append(store, now, "1", None, retain) {
+                Answer::Appended { epoch, publication } => (epoch, publication.begins.as_deref().copied()),
+                other => panic!("{other:?}"),
+            };
+            let (first, named) = appended(&mut store, NOW);
+            assert_eq!(named, Some(first));
+            assert_eq!(appended(&mut store, NOW), (first, None));
+            store.submit(NOW, OpToken(0), Op::Purge { channel: channel() });
+            assert_eq!(appended(&mut store, NOW), (first, None), "nothing is kept, and the numbers go on");
+            store.submit(NOW, OpToken(0), Op::Detach { channel: channel() });
+            let forgotten = later(limits.metadata_ttl_ms);
+            store.tidy(forgotten);
+            let (second, named) = appended(&mut store, forgotten);
+            assert!(second != first, "the channel was forgotten");
+            assert_eq!(named, Some(second));
+        }
     }
 
     fn filled(count: u32, retain: Retain) -> (MemoryStore, Epoch) {

@@ -95,6 +95,9 @@ pub struct Publication {
     pub audience: Option<Box<Audience>>,
     /// False when the publisher asked not to get its own copy live.
     pub echo: bool,
+    /// The epoch, in the first publication of one: its live copy tells subscribers where they are now. (Boxed: the
+    /// others pay for a pointer.)
+    pub begins: Option<Box<Epoch>>,
 }
 
 impl Publication {

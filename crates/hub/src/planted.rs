@@ -26,6 +26,7 @@ rows! {
     NudgeForgotten, "A shard whose link was full is not told when there is room again.";
     NudgeBeforePlace, "An edge that was nudged before it had a place never pulls.";
     ReleaseWhilePending, "An edge is given up while a subscription still waits for the home.";
+    EpochUntold, "The first publication of an epoch does not name it.";
     EpochNotCompared, "A place of another epoch is recovered as if it were of this one.";
     FloorOffByOne, "A history that begins one entry too late counts as complete.";
     GapToEnd, "A gap is told up to the end of the page that follows it.";

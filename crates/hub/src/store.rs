@@ -26,8 +26,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The publication that stands at `offset`, after `prev`.
-    pub fn at(self, prev: u64, offset: u64) -> Publication {
+    /// The publication that stands at `offset`, after `prev`; it `begins` an epoch where it is the first one in it.
+    pub fn at(self, prev: u64, offset: u64, begins: Option<Epoch>) -> Publication {
         let Publish { channel: _, data, event, idempotency_key, echo } = self.publish;
         Publication {
             offset,
@@ -39,6 +39,7 @@ impl Entry {
             from: self.from,
             audience: self.audience,
             echo,
+            begins: begins.map(Box::new),
         }
     }
 
@@ -230,8 +231,9 @@ pub enum Answer {
 /// Where channels live.
 ///
 /// Operations on one channel take effect in the order in which they are submitted; their answers may come in any order.
-/// An implementation must give an accepted `Append` a place that no other entry of the epoch ever had or will have, must
-/// check the key in the same step, and must begin a new epoch whenever it may have lost an acknowledged entry.
+/// An implementation must give an accepted `Append` a place that no other entry of the epoch ever had or will have,
+/// must check the key in the same step, must begin a new epoch whenever it may have lost an acknowledged entry, and
+/// must name the epoch in its first entry, and in no other ([`Publication::begins`]).
 pub trait Store {
     /// Takes an operation. `Some` is its answer; after `None` the store has the operation, and its answer comes later as
     /// [`Input::Answer`](crate::Input::Answer) under the same token, exactly once.

@@ -741,6 +741,11 @@ impl Checker {
         if own && early && kept.order > sub.want.order {
             return Err(format!("{channel}: one's own copy at {at:?} came before the answer"));
         }
+        let begins = stores.ledger.begins_at(channel, at).then_some(&at.epoch);
+        if publication.begins.as_deref() != begins {
+            let named = &publication.begins;
+            return Err(format!("{channel}: {at:?} names {named:?}: the first of an epoch names it, and no other"));
+        }
         self.nothing_between(view, channel, sub, publication.offset, stores)?;
         sub.at = at;
         Ok(())

@@ -432,7 +432,9 @@ impl Core {
             };
         }
         match message {
-            ServerMessage::Message { channel, publication } => subscriptions.message(&channel, *publication, out),
+            ServerMessage::Message { channel, epoch, publication } => {
+                subscriptions.message(&channel, epoch, *publication, out);
+            }
             ServerMessage::Gap { channel, position, reset } => subscriptions.gap(&channel, position, reset, out),
             ServerMessage::Ping => out.send(None, ClientCommand::Pong),
             ServerMessage::Ticket { ticket } => session.ticket = Some(ticket),

@@ -453,9 +453,18 @@ impl Subscriptions {
         self.end_one(&channel, code, message, &error, out);
     }
 
-    pub(super) fn message(&mut self, channel: &Arc<str>, publication: Publication, out: &mut Out) {
+    /// A publication. Where it names its epoch, that is the channel's from here on: the server knows how it follows the
+    /// one before.
+    pub(super) fn message(
+        &mut self,
+        channel: &Arc<str>,
+        epoch: Option<Arc<str>>,
+        publication: Publication,
+        out: &mut Out,
+    ) {
         let Some(subscription) = self.live_one(channel) else { return };
-        let Some(epoch) = subscription.position.as_ref().map(|position| position.epoch.clone()) else { return };
+        let Some(known) = subscription.position.as_ref().map(|position| position.epoch.clone()) else { return };
+        let epoch = epoch.unwrap_or(known);
         tell(channel, &epoch, &mut subscription.position, publication, out);
     }
 
@@ -627,9 +636,9 @@ fn before_page(after: &Position, page: &[Publication]) -> Position {
     Position { epoch: after.epoch.clone(), offset }
 }
 
-/// Tells a publication that is newer than `place`, and moves it there.
+/// Tells a publication that is newer than `place`, and moves it there. Places of two epochs are not compared.
 fn tell(channel: &Arc<str>, epoch: &Arc<str>, place: &mut Option<Position>, publication: Publication, out: &mut Out) {
-    if place.as_ref().is_some_and(|place| publication.offset <= place.offset) {
+    if place.as_ref().is_some_and(|place| place.epoch == *epoch && publication.offset <= place.offset) {
         return;
     }
     let position = Position { epoch: epoch.clone(), offset: publication.offset };

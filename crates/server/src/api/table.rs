@@ -192,8 +192,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Publish,
         summary: "Publish to a channel",
-        about: "Appends to the channel, and answers where it stands. With an `idempotency_key` it may be repeated until it \
-                is answered.",
+        about: "Appends to the channel, and answers where it stands. With an `idempotency_key` it may be repeated \
+                until it is answered.",
         fields: &[CHANNEL, DATA, DATA64, EVENT, IDEMPOTENCY_FIELD, AUDIENCE],
         one_of: Some(["data", "data64"]),
         example: r#"{"channel":"chat:general","data":{"content":"Hello"}}"#,

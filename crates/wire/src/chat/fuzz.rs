@@ -91,6 +91,7 @@ pub fn message_of(data: Data, from: Option<Sender>) -> Push {
         from,
         audience: None,
         echo: true,
+        begins: None,
     };
     Push::Message { channel: channel(), publication: Arc::new(publication) }
 }

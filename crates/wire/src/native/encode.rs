@@ -63,16 +63,12 @@ pub fn encode_ticket(out: &mut Vec<u8>, ticket: &str) {
 pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
     match push {
         Push::Message { channel, publication } => {
-            let mut message = ObjectWriter::message(out, "message");
-            message.text("channel", channel);
-            put_publication(&mut message, publication);
+            put_message(out, channel, publication);
         }
         Push::Messages { channel, publications } => {
             for (place, publication) in publications.iter().enumerate() {
                 out.push(if place == 0 { b'[' } else { b',' });
-                let mut message = ObjectWriter::message(out, "message");
-                message.text("channel", channel);
-                put_publication(&mut message, publication);
+                put_message(out, channel, publication);
             }
             out.push(b']');
         }
@@ -218,6 +214,16 @@ fn put_error(out: &mut Vec<u8>, id: Option<&RequestId>, error: &Error) {
     message.id(id).text("code", row.word).text("message", &error.message).flag("retryable", row.retryable);
     message.number_if("retry_after", error.retry_after_ms);
     message.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref()).end();
+}
+
+/// The first publication of an epoch names it: what a list says once for all of it, a message has to say by itself.
+fn put_message(out: &mut Vec<u8>, channel: &ChannelName, publication: &Publication) {
+    let mut message = ObjectWriter::message(out, "message");
+    message.text("channel", channel);
+    if let Some(epoch) = &publication.begins {
+        message.shown("epoch", epoch);
+    }
+    put_publication(&mut message, publication);
 }
 
 /// The fields of a publication, and the end of the object.

@@ -52,7 +52,8 @@ pub const EPOCH_BYTES_MAX: usize = 32;
 /// Bytes of an RPC method's name.
 pub const METHOD_BYTES_MAX: usize = 64;
 
-/// The fields that are reserved in publications, subscriptions and queries of the history: anything but `null` is refused.
+/// The fields that are reserved in publications, subscriptions and queries of the history: anything but `null` is
+/// refused.
 pub fn reserved_fields() -> impl Iterator<Item = &'static str> {
     object::RESERVED.into_iter().map(object::Field::name)
 }

@@ -238,6 +238,32 @@ fn what_cannot_be_recovered_is_a_gap_before_anything_newer() {
     assert_eq!(offsets(&world.hear(&message("c", 3))), [3]);
 }
 
+/// Only the server knows how places of two epochs follow each other.
+#[test]
+fn a_message_that_names_its_epoch_moves_the_channel_there() {
+    let named = |epoch: &str, offset: u64| {
+        message("c", offset).replacen(r#""offset""#, &format!(r#""epoch":"{epoch}","offset""#), 1)
+    };
+    let places = |outputs: &[Output]| -> Vec<Position> {
+        let place = |event: &Event| match event {
+            Event::Message { position, .. } => position.clone(),
+            other => panic!("{other:?}"),
+        };
+        events(outputs).iter().map(place).collect()
+    };
+    let mut world = live();
+    assert_eq!(places(&world.hear(&named("e", 6))), [at(6)], "the epoch that it is in");
+    assert_eq!(world.hear(&named("e", 6)), [], "told already");
+    let begun = |offset| Position { epoch: "f".into(), offset };
+    assert_eq!(places(&world.hear(&named("f", 3))), [begun(3)], "an equal or lower offset is another message");
+    assert_eq!(world.hear(&message("c", 3)), [], "told already");
+    assert_eq!(places(&world.hear(&message("c", 4))), [begun(4)]);
+    world.tell(Input::Closed(None));
+    world.wake();
+    let connect = sent(&world.tell(Input::Opened)).remove(0);
+    assert!(connect.contains(r#""since":{"epoch":"f","offset":4}"#), "{connect}");
+}
+
 #[test]
 fn a_subscription_that_fails_for_now_is_asked_for_again() {
     let mut world = World::online();
@@ -750,6 +776,8 @@ proptest! {
         let mut place: std::collections::HashMap<Arc<str>, Option<Position>> = std::collections::HashMap::new();
         let mut outputs = world.tell(Input::Start);
         for step in steps.into_iter().map(Some).chain([None]) {
+            // The epoch that a `message` has just named.
+            let mut named = None;
             outputs.extend(match step {
                 Some(Step::Call(which)) => {
                     let channel = ["a", "b"][usize::from(which / 16 % 2)];
@@ -775,6 +803,10 @@ proptest! {
                     world.hear(&match what % 12 {
                         0 | 1 => format!(r#"{{"type":"connected","id":{n},"client":"{epoch}","session_resumed":true,"ping":25000}}"#),
                         2 | 3 => format!(r#"{{"type":"subscribed",{id}"channel":"{channel}","epoch":"{epoch}","offset":{n},"recovered":{},"publications":[{{"offset":{n},"data":1,"ts":1}}]}}"#, n % 2 == 0),
+                        4 if n % 3 == 0 => {
+                            named = Some(epoch);
+                            message(channel, n).replacen(r#""offset""#, &format!(r#""epoch":"{epoch}","offset""#), 1)
+                        }
                         4 => message(channel, n),
                         5 => format!(r#"{{"type":"published",{id}"epoch":"{epoch}","offset":{n}}}"#),
                         6 => format!(r#"{{"type":"error",{id}"code":"unknown","message":"","retryable":{},"channel":"{channel}"}}"#, n % 2 == 0),
@@ -802,7 +834,9 @@ proptest! {
                     }
                     Output::Channel { channel, event: Event::Message { position, .. }, .. } => {
                         if let Some(Some(last)) = place.insert(channel, Some(position.clone())) {
-                            prop_assert!(last.epoch == position.epoch && last.offset < position.offset, "{last:?} then {position:?}");
+                            let rises = last.epoch == position.epoch && last.offset < position.offset
+                                || last.epoch != position.epoch && named == Some(&*position.epoch);
+                            prop_assert!(rises, "{last:?} then {position:?}");
                         }
                     }
                     Output::Channel { channel, event: Event::Ended { .. }, .. } => {

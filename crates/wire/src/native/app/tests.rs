@@ -168,6 +168,7 @@ fn answers_are_written() {
         from: Some(Sender { client: Some(ClientId(1)), user: None }),
         audience: None,
         echo: true,
+        begins: None,
     };
     let history =
         History { channel: name("c"), top: at(1), publications: vec![publication.into()], more: true, reset: true };

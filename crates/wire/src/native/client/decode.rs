@@ -107,6 +107,7 @@ fn element(text: &str) -> Result<ServerMessage, Fault> {
         "error" => ServerMessage::Error(Box::new(error(&object)?)),
         "message" => ServerMessage::Message {
             channel: shared(&object, Field::Channel)?,
+            epoch: object.text(Field::Epoch, usize::MAX)?.map(Arc::from),
             publication: Box::new(publication(&object)?),
         },
         "signal" => ServerMessage::Signal(Box::new(Signal {

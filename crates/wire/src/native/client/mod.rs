@@ -210,6 +210,8 @@ pub enum ServerMessage {
     Message {
         /// Its channel.
         channel: Arc<str>,
+        /// The epoch of its offset, where it is the first one in it; else it is in the epoch of the one before.
+        epoch: Option<Arc<str>>,
         /// It.
         publication: Box<Publication>,
     },

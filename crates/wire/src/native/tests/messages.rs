@@ -7,6 +7,11 @@ use fanfare_hub::{
     PresenceSnapshot, Proof, Reply, ReplyBody, Signal, SignalPush, Subscribed,
 };
 
+/// The one with which epoch e begins.
+fn first() -> Publication {
+    Publication { begins: Some(Box::new(Epoch(14))), ..publication(1) }
+}
+
 pub(super) fn publication(offset: u64) -> Publication {
     Publication {
         offset,
@@ -18,6 +23,7 @@ pub(super) fn publication(offset: u64) -> Publication {
         from: None,
         audience: None,
         echo: true,
+        begins: None,
     }
 }
 
@@ -183,6 +189,10 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
             r#"{"type":"message","channel":"c","offset":5,"data":{"text":"hi"},"ts":1700000000000}"#,
         ),
         (
+            Push::Message { channel: channel.clone(), publication: Arc::new(first()) },
+            r#"{"type":"message","channel":"c","epoch":"000000000000000e","offset":1,"data":{"text":"hi"},"ts":1700000000000}"#,
+        ),
+        (
             Push::Messages {
                 channel: channel.clone(),
                 publications: [5, 6].map(|offset| Arc::new(publication(offset))).into(),
@@ -297,18 +307,19 @@ fn the_client_reads_what_the_server_writes() {
         delay_ms,
     };
     let gap = |reset| ServerMessage::Gap { channel: "c".into(), position: position_of(at(5)), reset };
-    let message = |offset| {
+    let message = |offset, epoch: Option<&str>| {
         let data = Data::Json(json(r#"{"text":"hi"}"#));
         let (event, idempotency_key, from, ts_ms) = (None, None, None, 1_700_000_000_000);
         let publication = Box::new(client::Publication { offset, data, event, idempotency_key, from, ts_ms });
-        ServerMessage::Message { channel: "c".into(), publication }
+        ServerMessage::Message { channel: "c".into(), epoch: epoch.map(Arc::from), publication }
     };
     assert_eq!(
         all,
         [
-            message(5),
-            message(5),
-            message(6),
+            message(5, None),
+            message(1, Some("000000000000000e")),
+            message(5, None),
+            message(6, None),
             ServerMessage::Signal(Box::new(client::Signal {
                 channel: "c".into(),
                 event: "typing".into(),
@@ -390,6 +401,16 @@ fn a_server_that_breaks_the_protocol_is_told_apart() {
     ] {
         assert!(client::decode(text, &mut Vec::new()).is_err(), "{text}");
     }
+}
+
+/// A list is in the epoch that stands beside it.
+#[test]
+fn only_a_message_names_the_epoch_that_it_begins() {
+    let mut alone = Vec::new();
+    encode_publication(&mut alone, &first());
+    let mut listed = Vec::new();
+    encode_publication(&mut listed, &publication(1));
+    assert_eq!(alone, listed);
 }
 
 /// Half an emoji is JSON: in data it passes, and a key that holds one is unknown like others.
