@@ -19,8 +19,9 @@ pub(crate) const CLOSED: &str = "app:0";
 
 #[derive(Debug, Default)]
 pub(crate) struct App {
-    /// The store answers everything, in time.
+    /// The store answers everything, though it may refuse it for so long that nobody waits any more.
     store_answers: bool,
+    store_timeout_ms: u64,
     next_token: u64,
     asked: BTreeMap<u64, Asked>,
     /// The command about sessions that is not answered yet.
@@ -45,6 +46,7 @@ pub(crate) struct App {
 #[derive(Debug)]
 struct Asked {
     command: AppCommand,
+    at_ms: u64,
     /// Sessions that it is about, as far as they were known, and their connections.
     sessions: BTreeSet<ClientId>,
     pipes: Vec<usize>,
@@ -53,9 +55,9 @@ struct Asked {
 }
 
 impl App {
-    /// `store_answers`: everything, in time.
-    pub(crate) fn new(store_answers: bool) -> Self {
-        App { store_answers, ..App::default() }
+    /// `store_answers`: everything, and at once where it does not refuse it.
+    pub(crate) fn new(store_answers: bool, store_timeout_ms: u64) -> Self {
+        App { store_answers, store_timeout_ms, ..App::default() }
     }
 
     /// One free act.
@@ -152,9 +154,10 @@ impl App {
     }
 
     /// A command is given to a shard: its token, and the sessions that it ends a subscription of.
-    pub(crate) fn ask(&mut self, command: AppCommand, is_open: impl Fn(usize) -> bool) -> u64 {
+    pub(crate) fn ask(&mut self, now_ms: u64, command: AppCommand, is_open: impl Fn(usize) -> bool) -> u64 {
         self.next_token += 1;
-        let mut asked = Asked { command, sessions: BTreeSet::new(), pipes: Vec::new(), newcomers: BTreeSet::new() };
+        let (at_ms, sessions, newcomers) = (now_ms, BTreeSet::new(), BTreeSet::new());
+        let mut asked = Asked { command, at_ms, sessions, pipes: Vec::new(), newcomers };
         if let AppCommand::Subscribe { whom, .. }
         | AppCommand::Unsubscribe { whom, .. }
         | AppCommand::Disconnect { whom, .. } = &asked.command
@@ -186,7 +189,7 @@ impl App {
     /// A shard answers. Gives the command back.
     pub(crate) fn answered(
         &mut self,
-        token: u64,
+        (now_ms, token): (u64, u64),
         answer: &AppAnswer,
         is_open: impl Fn(usize) -> bool,
         counts: &mut Counts,
@@ -197,13 +200,15 @@ impl App {
         if self.about_sessions == Some(token) {
             self.about_sessions = None;
         }
-        let Asked { command, sessions, pipes, .. } = asked;
+        let Asked { command, at_ms, sessions, pipes, .. } = asked;
+        // A channel whose store is never there is given up at the deadline.
+        let in_time = now_ms - at_ms < self.store_timeout_ms;
         let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();
         match (&command, answer) {
             (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
                 counts.app_subscribed += count;
                 // One that reads can be refused by the store, and every one where the store may not answer.
-                if *options.channel == *CLOSED && options.recent.is_none() && self.store_answers {
+                if *options.channel == *CLOSED && options.recent.is_none() && self.store_answers && in_time {
                     if let Some(pipe) = open.iter().find(|pipe| !self.following.contains(pipe)) {
                         return Err(format!("app: {command:?} was answered, and pipe {pipe} does not follow"));
                     }

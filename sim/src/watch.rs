@@ -42,8 +42,6 @@ pub(crate) struct Said {
     pub(crate) page_bytes_max: usize,
     /// No store loses anything in this world: where one does, subscribers are set back without a word, and catch up by pages.
     pub(crate) steady: bool,
-    /// A read takes one step: no publication is newer than what was found.
-    pub(crate) in_one_step: bool,
 }
 
 impl Watch {
@@ -158,7 +156,7 @@ impl Watch {
         if live.owed.is_some() {
             let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
             let wants = |kept: &&Kept| self.client.is_some_and(|client| Reader::live(client).wants(&kept.publication));
-            let newer = newer.iter().filter(wants).filter(|_| said.in_one_step).count();
+            let newer = newer.iter().filter(wants).count();
             if newer > 0 || publications.len() > 1 {
                 let at = last.offset;
                 return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));

@@ -127,6 +127,72 @@ fn the_latest_is_the_newest_that_is_for_the_reader() {
     }
 }
 
+fn publish_for_others(net: &mut Net, peer: usize) {
+    let except = vec![net.client(peer)];
+    let Command::Publish(publish) = publish("chat:a", "\"for others\"") else { panic!() };
+    let audience = Some(Box::new(Audience { only: vec![], except }));
+    net.app(0, AppCommand::Publish { publish, audience, by: None });
+}
+
+#[test]
+fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
+    let mut under_way = Vec::new();
+    for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..8).map(move |steps| (shards, steps))) {
+        let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe_with(bob, with_slow(Slow::Latest));
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=60);
+        for _ in 0..10 {
+            publish_for_others(&mut net, bob);
+        }
+        // It reads again, and the search takes some of its steps before something newer is published.
+        net.paused = true;
+        net.read_again(bob);
+        for _ in 0..steps {
+            net.go_on_once();
+            net.settle();
+        }
+        let has_ended = net.take_messages(bob).last().is_some_and(|last| last == "60");
+        under_way.extend((!has_ended).then_some(steps));
+        net.publish(ada, "chat:a", "61");
+        net.paused = false;
+        net.settle();
+        assert_eq!(net.take_messages(bob), ["61"], "61 was published after {steps} steps");
+    }
+    assert!(under_way.contains(&1) && !under_way.contains(&7), "{under_way:?}");
+}
+
+#[test]
+fn what_is_removed_while_the_latest_is_searched_for_is_told_as_a_gap() {
+    for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..10).map(move |steps| (shards, steps))) {
+        let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe_with(bob, with_slow(Slow::Latest));
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=60);
+        for _ in 0..10 {
+            publish_for_others(&mut net, bob);
+        }
+        net.paused = true;
+        net.read_again(bob);
+        let last = net.publish(ada, "chat:a", "61").offset;
+        for _ in 0..steps {
+            net.go_on_once();
+            net.settle();
+        }
+        net.app(0, AppCommand::HistoryRemove { channel: channel("chat:a") });
+        net.paused = false;
+        net.settle();
+        net.publish(ada, "chat:a", "62");
+        let told = net.take(bob);
+        let (messages, gaps) = (messages(&told), gaps(&told));
+        assert_eq!(messages.last().map(String::as_str), Some("62"), "after {steps} steps");
+        let has_61 = messages.iter().any(|message| message == "61");
+        assert!(has_61 || gaps.last() == Some(&(last, false)), "after {steps} steps: {messages:?}, {gaps:?}");
+    }
+}
+
 #[test]
 fn who_wants_only_the_latest_recovers_all_the_same() {
     for shards in shard_counts() {

@@ -24,7 +24,7 @@ impl World {
         }
         self.counts.app_commands += 1;
         let pipes = &self.pipes;
-        let token = self.app.ask(command.clone(), |pipe| pipes[pipe].server_open);
+        let token = self.app.ask(self.now_ms, command.clone(), |pipe| pipes[pipe].server_open);
         self.trace.note(self.now_ms, || format!("the application asks shard {shard}, {token}: {command:?}"));
         match &command {
             AppCommand::Publish { publish, .. } => self.checker.app_publishes(publish.data.bytes()),
@@ -45,10 +45,13 @@ impl World {
         for (AppToken(token), answer) in std::mem::take(&mut self.app_answers) {
             self.trace.note(self.now_ms, || format!("the application is answered {token}: {answer:?}"));
             let pipes = &self.pipes;
-            let newcomers = self.app.newcomers_of(token);
-            let command = self.app.answered(token, &answer, |pipe| pipes[pipe].server_open, &mut self.counts)?;
+            let mut concerned = self.app.sessions_of(token);
+            concerned.extend(self.app.newcomers_of(token));
+            let command =
+                self.app.answered((self.now_ms, token), &answer, |pipe| pipes[pipe].server_open, &mut self.counts)?;
             match (&command, &answer) {
-                (AppCommand::Unsubscribe { channel, .. }, _) => self.checker.shut_for(channel, &newcomers),
+                // It took effect at some time between the question and the answer.
+                (AppCommand::Unsubscribe { channel, .. }, _) => self.checker.shut_for(channel, &concerned),
                 (AppCommand::Publish { publish, .. }, answer) => {
                     self.checker.app_published(publish, answer, &self.stores.borrow())?;
                 }

@@ -24,8 +24,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Limits,
-    Now, OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
+    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
+    OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -177,7 +177,7 @@ impl World {
             cores,
             numbers: Numbers::default(),
             checker: Checker::new(plan.hooks.grant.clone()),
-            app: App::new(plan.faults.store.silent == 0),
+            app: App::new(plan.faults.store.silent == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), hook_rng),
             rules,
@@ -486,8 +486,7 @@ impl World {
 
     fn said(&self) -> Said {
         let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.faults.store.loses);
-        let in_one_step = self.plan.limits.scan_slice >= Limits::default().scan_slice;
-        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady, in_one_step }
+        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {

@@ -21,8 +21,16 @@ pub(super) struct Scan {
     count: usize,
     /// What the steps so far have found.
     found: Option<Page>,
+    /// For the latest: what was found before the channel went on. What has come since is looked at now.
+    older: Option<Box<Page>>,
+    /// How many times what has come since was looked at.
+    looks: u32,
     of: ScanOf,
 }
+
+/// How often a scan for the latest looks at what has come meanwhile. Each time there is less of it, unless a channel goes on faster
+/// than it can be read: then its reader is told what was found, and is still behind.
+const LOOKS_MAX: u32 = 8;
 
 /// What is scanned for.
 #[derive(Debug, Clone, Copy)]
@@ -38,12 +46,31 @@ pub(super) enum ScanOf {
 
 impl Scan {
     fn new(range: Range, reader: Option<Reader>, count: usize, of: ScanOf) -> Box<Self> {
-        Box::new(Scan { range, reader, count, found: None, of })
+        Box::new(Scan { range, reader, count, found: None, older: None, looks: 0, of })
     }
 
     /// Forgets what was found: it was of another epoch.
     pub(super) fn begin_again(&mut self) {
-        self.found = None;
+        (self.found, self.older) = (None, None);
+    }
+
+    /// Where the latest is wanted and the channel has gone on to `top` since it was looked for: looks at what has come meanwhile.
+    fn looks_again(&mut self, top: Position) -> bool {
+        if !matches!(self.of, ScanOf::Latest) {
+            return false;
+        }
+        let Some(mut found) = self.found.take() else { return false };
+        if let Some(older) = self.older.take() {
+            found = older.followed_by(found);
+        }
+        let goes_on = found.top.epoch == top.epoch && found.top.offset < top.offset && self.looks < LOOKS_MAX;
+        if goes_on {
+            self.looks += 1;
+            self.older = Some(Box::new(found));
+        } else {
+            self.found = Some(found);
+        }
+        goes_on
     }
 
     /// The answer where it cannot be done.
@@ -57,11 +84,18 @@ impl Scan {
 
     /// What the next step reads: (range, how many, how many bytes).
     fn next(&self, bytes_max: usize) -> (Range, usize, usize) {
-        let Some(found) = &self.found else { return (self.range, self.count, bytes_max) };
+        let Some(found) = &self.found else {
+            let range = match &self.older {
+                Some(older) => Range::Last { after: Some(older.top), before: None },
+                None => self.range,
+            };
+            return (range, self.count, bytes_max);
+        };
         let epoch = found.top.epoch;
         let range = match self.range {
             Range::After(_) => Range::After(Position { epoch, offset: found.end }),
             Range::Last { after, .. } => {
+                let after = self.older.as_ref().map(|older| older.top).or(after);
                 let after = after.filter(|after| after.epoch == epoch && after.offset <= found.top.offset);
                 Range::Last { after, before: Some(Position { epoch, offset: found.start + 1 }) }
             }
@@ -96,6 +130,20 @@ impl Scan {
         }
         self.found = Some(found);
         rest != Rest::Unseen
+    }
+}
+
+impl Page {
+    /// The newest of two pages that were read one after the other, where the second begins at the top of the first.
+    fn followed_by(self, newer: Page) -> Page {
+        let complete = self.complete && newer.complete;
+        match (self.publications.is_empty(), newer.publications.is_empty()) {
+            // A new epoch began, or what came since is gone in part: what was found before lies beyond a gap.
+            _ if self.top.epoch != newer.top.epoch || !newer.complete => newer,
+            (false, true) => Page { publications: self.publications, rest: self.rest, complete, ..newer },
+            (false, false) => Page { complete: false, ..newer }, // the older one is left out
+            (true, _) => Page { complete, ..newer },
+        }
     }
 }
 
@@ -199,7 +247,7 @@ impl Homes {
         page: Page,
     ) {
         let home = &mut self.homes[index as usize];
-        if !scan.take(page) {
+        if !scan.take(page) || scan.looks_again(home.top()) {
             home.pending += 1; // it is kept as long as somebody waits
             let life = home.life;
             let what = What::Scan { shard, token, scan };
