@@ -30,6 +30,10 @@ pub(crate) struct Checker {
     presences: Presences,
     /// Directed signals by (from, to, channel): the connection and the payload of each, in the order sent.
     directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Sent>>,
+    /// How many commands have been sent, by all clients: several may have spoken for a session, each with numbers of its own.
+    sent: u64,
+    /// Channels that the rules have shut, with how many commands had been sent when they opened them again.
+    shut: BTreeMap<ChannelName, u64>,
     /// What some tokens are good for: the server subscribes to it by itself.
     grant: Option<ChannelName>,
     pub(crate) counts: Counts,
@@ -50,12 +54,13 @@ struct View {
     bare: BTreeMap<ChannelName, Want>,
     /// Channels on which something was sent without an id: it is answered by an error at most.
     silent: BTreeSet<ChannelName>,
-    pending: BTreeMap<u64, Asked>,
-    /// The number of the last command sent.
+    /// What is not answered yet, by the number of the command, with its place among all commands of all clients.
+    pending: BTreeMap<u64, (u64, Asked)>,
+    /// The place of the last command sent among all commands of all clients.
     sent: u64,
-    /// Publishes without answer: the id of each, by payload.
+    /// Publishes without answer: the place of each, by payload.
     publishes: BTreeMap<Vec<u8>, u64>,
-    /// Acknowledged publishes by the number of the command, which tells the order sent.
+    /// Acknowledged publishes by the place of the command, which tells the order sent.
     published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
     shard: usize,
     resumed_from: Option<ClientId>,
@@ -76,7 +81,7 @@ struct Want {
     options: SubOptions,
     /// How many entries had been accepted anywhere when it was sent.
     order: u64,
-    /// The number of the command that asked for it.
+    /// The place of the command that asked for it.
     sent: u64,
 }
 
@@ -115,10 +120,22 @@ struct Attempt {
     keyed: bool,
 }
 
+impl Asked {
+    /// The channel whose presence it changes.
+    fn enters_or_leaves(&self) -> Option<&ChannelName> {
+        match self {
+            Asked::Unsubscribe(channel) | Asked::PresenceSet { channel, .. } | Asked::PresenceClear(channel) => {
+                Some(channel)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl View {
     /// A newer token may hold that is not good for what an earlier one was.
     fn doubts_grant(&self) -> bool {
-        self.refreshed || self.pending.values().any(|asked| matches!(asked, Asked::Refresh(_)))
+        self.refreshed || self.pending.values().any(|(_, asked)| matches!(asked, Asked::Refresh(_)))
     }
 }
 
@@ -161,7 +178,9 @@ impl Checker {
             }
             return;
         };
-        view.sent = id;
+        self.sent += 1;
+        let place = self.sent;
+        view.sent = place;
         // Before the answer to `connect` it speaks for the session that it takes up.
         let client = view.client.or(view.resumed_from);
         let asked = match &request.command {
@@ -178,15 +197,15 @@ impl Checker {
                     self.presences.connecting(resume.client, &subscribes);
                 }
                 for options in &connect.subscribe {
-                    view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: id });
+                    view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: place });
                 }
                 Asked::Connect
             }
             Command::Subscribe { subs, .. } => Asked::Subscribe(
-                subs.iter().map(|options| Want { options: options.clone(), order, sent: id }).collect(),
+                subs.iter().map(|options| Want { options: options.clone(), order, sent: place }).collect(),
             ),
             Command::Unsubscribe { channel } => {
-                self.presences.doubt(client, channel, id);
+                self.presences.doubt(client, channel, place);
                 Asked::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
@@ -195,15 +214,15 @@ impl Checker {
                 attempt.tries += 1;
                 attempt.unknown += 1;
                 attempt.keyed |= publish.idempotency_key.is_some() && view.known;
-                view.publishes.insert(data.clone(), id);
+                view.publishes.insert(data.clone(), place);
                 Asked::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data, .. } => {
-                self.presences.doubt(client, channel, id);
+                self.presences.doubt(client, channel, place);
                 Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
-                self.presences.doubt(client, channel, id);
+                self.presences.doubt(client, channel, place);
                 Asked::PresenceClear(channel.clone())
             }
             Command::Presence { channel } => Asked::Presence(channel.clone()),
@@ -224,7 +243,28 @@ impl Checker {
             }
             _ => Asked::Other,
         };
-        view.pending.insert(id, asked);
+        view.pending.insert(id, (place, asked));
+    }
+
+    /// A connection has a session: what it has sent takes effect from here on, after all that others have done in the session.
+    fn place_again(&mut self, view: &mut View) {
+        self.sent += 1;
+        view.bare.values_mut().for_each(|want| want.sent = self.sent);
+        for (place, asked) in view.pending.values_mut() {
+            self.sent += 1;
+            *place = self.sent;
+            match asked {
+                Asked::Subscribe(wants) => wants.iter_mut().for_each(|want| want.sent = self.sent),
+                Asked::Publish { data, .. } => {
+                    view.publishes.insert(data.clone(), self.sent);
+                }
+                _ => {}
+            }
+            if let Some(channel) = asked.enters_or_leaves() {
+                self.presences.doubt(view.client, channel, self.sent);
+            }
+        }
+        view.sent = self.sent;
     }
 
     /// The client considers this connection over.
@@ -235,27 +275,28 @@ impl Checker {
         // was not good for. The client may come back to the session and to the channel, and is not present any more.
         let client = view.client.or(view.resumed_from);
         let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
-        for channel in view.bare.keys().chain(self.grant.iter().filter(|_| has_shown)) {
-            self.presences.doubt(client, channel, view.sent);
+        let entering = view.pending.values().filter_map(|(_, asked)| asked.enters_or_leaves());
+        let unheard = view.bare.keys().chain(self.grant.iter().filter(|_| has_shown)).chain(entering);
+        for channel in unheard {
+            self.presences.doubt(client, channel, self.sent);
         }
         self.presences.closed(pipe, view.client, finally);
     }
 
-    /// The rules shut a channel: its subscriptions end, whether or not the clients hear of it.
-    pub(crate) fn shut(&mut self, channel: &ChannelName) {
-        for view in self.views.values() {
-            if let Some(client) = view.client {
-                self.presences.shut(client, channel, view.sent);
-            }
+    /// The rules shut a channel, and open the others: the subscriptions to it end, whether or not the clients hear of it.
+    pub(crate) fn rules_shut(&mut self, channel: Option<&ChannelName>) {
+        self.shut.values_mut().for_each(|until| *until = (*until).min(self.sent));
+        let Some(channel) = channel else { return };
+        self.shut.insert(channel.clone(), u64::MAX);
+        for client in self.views.values().filter_map(|view| view.client) {
+            self.presences.shut(client, channel, self.sent);
         }
     }
 
     /// The application ends the subscriptions of these sessions.
     pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>) {
-        for view in self.views.values() {
-            if let Some(client) = view.client.filter(|client| clients.contains(client)) {
-                self.presences.shut(client, channel, view.sent);
-            }
+        for client in self.views.values().filter_map(|view| view.client.filter(|client| clients.contains(client))) {
+            self.presences.shut(client, channel, self.sent);
         }
     }
 
@@ -336,7 +377,7 @@ impl Checker {
         let view = self.views.get(&pipe);
         let want = view.and_then(|view| match id {
             Some(RequestId::Number(id)) => match view.pending.get(id)? {
-                Asked::Subscribe(wants) => wants.iter().find(|want| want.options.channel == *channel),
+                (_, Asked::Subscribe(wants)) => wants.iter().find(|want| want.options.channel == *channel),
                 _ => None,
             },
             _ => view.bare.get(channel),
@@ -366,9 +407,7 @@ impl Checker {
                 };
                 match (asked.transpose(), &reply.id) {
                     (Err(error), _) => Err(error),
-                    (Ok(Some(asked)), Some(RequestId::Number(id))) => {
-                        self.answered(pipe, &mut view, *id, asked, &reply.body, stores)
-                    }
+                    (Ok(Some((place, asked))), _) => self.answered(pipe, &mut view, place, asked, &reply.body, stores),
                     _ => self.answered_bare(pipe, &mut view, &reply.body, stores),
                 }
             }
@@ -399,7 +438,7 @@ impl Checker {
         &mut self,
         pipe: usize,
         view: &mut View,
-        id: u64,
+        place: u64,
         asked: Asked,
         body: &ReplyBody,
         stores: &Stores,
@@ -408,6 +447,7 @@ impl Checker {
             (Asked::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
                 view.known = connected.user.is_some();
+                self.place_again(view);
                 if view.shown.is_some() && view.shown != connected.user {
                     return Err(format!("hooks: {:?} showed its token and is {:?}", view.shown, connected.user));
                 }
@@ -448,26 +488,26 @@ impl Checker {
                 if view.subs.remove(&channel).is_none() {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
-                self.presences.left(view.client, &channel, id);
+                self.presences.left(view.client, &channel, place);
                 self.presences.unsubscribed(pipe, &channel);
             }
             (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 if view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
-                self.presences.left(view.client, &channel, id);
+                self.presences.left(view.client, &channel, place);
             }
             (Asked::Publish { channel, data }, body) => {
-                return self.published(view, id, &channel, data, body, stores);
+                return self.published(view, place, &channel, data, body, stores);
             }
             (Asked::PresenceSet { channel, data }, ReplyBody::Done) => {
-                self.presences.entered(view.client, &channel, id, data);
+                self.presences.entered(view.client, &channel, place, data);
             }
             (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
-                self.presences.doubt(view.client, &channel, id)
+                self.presences.doubt(view.client, &channel, place)
             }
-            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, id),
-            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, id),
+            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, place),
+            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, place),
             (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
             }
@@ -551,7 +591,9 @@ impl Checker {
             ReplyBody::Error(error) => {
                 let already = error.code == ErrorCode::AlreadySubscribed;
                 self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
-                if already != view.subs.contains_key(&channel) {
+                // New rules hold for what is asked at once, and a subscription that they end when its session's turn comes.
+                let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
+                if already != view.subs.contains_key(&channel) && !is_ending {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
                 if !already {
@@ -695,7 +737,7 @@ impl Checker {
                 self.presences.unsubscribed(pipe, channel);
                 // What was sent before the client knew came too late, or was undone by this; unless it had subscribed anew.
                 let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
-                match view.pending.values().any(enters) {
+                match view.pending.values().map(|(_, asked)| asked).any(enters) {
                     true => self.presences.doubt(view.client, channel, view.sent + 1),
                     false => self.presences.left(view.client, channel, view.sent),
                 }
@@ -809,7 +851,7 @@ impl Checker {
     /// The world has been calm for long: everything that was promised must be true now.
     pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules, channels: &[ChannelName]) -> Verdict {
         for view in self.views.values().filter(|view| view.open) {
-            if let Some((id, asked)) = view.pending.iter().next() {
+            if let Some((id, (_, asked))) = view.pending.iter().next() {
                 return Err(format!("command {id} of {:?} was never answered: {asked:?}", view.client));
             }
             if let Some(channel) = view.bare.keys().next() {
@@ -846,7 +888,10 @@ impl Checker {
         if let Some(((data, _), times)) = found.iter().find(|((data, _), times)| {
             **times > self.attempts.get(data).map_or(0, |a| if a.keyed { 1 } else { a.tries })
         }) {
-            return Err(format!("promise 4: {} stands {times} times", String::from_utf8_lossy(data)));
+            let all = stores.ledger.all().filter(|(.., kept)| plain(kept.publication.data.bytes()) == *data);
+            let places = all.map(|(_, _, kept)| (kept.at_ms, kept.publication.offset, kept.publication.from.clone()));
+            let (data, places) = (String::from_utf8_lossy(data), places.collect::<Vec<_>>());
+            return Err(format!("promise 4: {data} stands {times} times, at (ms, offset, from) {places:?}"));
         }
         for (data, attempt) in &self.attempts {
             let times = anywhere.get(data.as_slice()).copied().unwrap_or(0);

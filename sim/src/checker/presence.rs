@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
 pub(super) struct Presences {
-    /// By session and channel, with the number of the command that decided it.
+    /// By session and channel, with the place of the command that decided it among all commands.
     truth: BTreeMap<(ClientId, ChannelName), (u64, State)>,
     /// The connection that a session has, while it has one.
     online: BTreeMap<ClientId, usize>,
@@ -45,31 +45,31 @@ struct Told {
 }
 
 impl Presences {
-    /// `id` is the command's that decided it. Answers may overtake each other, what they tell of may not: an earlier command
-    /// changes nothing after a later one.
-    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64, state: State) {
+    /// `place` is the command's that decided it, among all commands of all clients: tabs may have spoken for one session. Answers
+    /// may overtake each other, what they tell of may not: an earlier command changes nothing after a later one.
+    fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64, state: State) {
         let Some(client) = client else { return };
         let entry = self.truth.entry((client, channel.clone())).or_insert((0, State::Out));
-        if id >= entry.0 {
-            *entry = (id, state);
+        if place >= entry.0 {
+            *entry = (place, state);
         }
     }
 
     /// A command is on its way that may change it, or was refused, which may have changed it.
-    pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64) {
-        self.set(client, channel, id, State::Maybe);
+    pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64) {
+        self.set(client, channel, place, State::Maybe);
     }
 
-    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64) {
-        self.set(client, channel, id, State::Out);
+    pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64) {
+        self.set(client, channel, place, State::Out);
     }
 
-    pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, id: u64, data: Vec<u8>) {
-        self.set(client, channel, id, State::In(data));
+    pub(super) fn entered(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64, data: Vec<u8>) {
+        self.set(client, channel, place, State::In(data));
     }
 
-    /// The rules end every subscription to a channel: whoever is cut off before hearing of it cannot know. What this session
-    /// had sent up to `sent` decides nothing any more.
+    /// A session's subscription to a channel is ended: a client that is cut off before it hears of that cannot know. The first
+    /// `sent` commands decide nothing any more.
     pub(super) fn shut(&mut self, client: ClientId, channel: &ChannelName, sent: u64) {
         self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }

@@ -94,9 +94,7 @@ impl World {
 
     pub(super) fn reload(&mut self, shut: Option<ChannelName>) -> Verdict {
         self.trace.note(self.now_ms, || format!("the rules shut {shut:?}"));
-        if let Some(channel) = &shut {
-            self.checker.shut(channel);
-        }
+        self.checker.rules_shut(shut.as_ref());
         self.rules = Arc::new(self.plan.rules(shut.as_ref()));
         for shard in 0..self.shards.len() {
             self.handle(shard, Input::Reload(self.rules.clone()))?;
