@@ -28,8 +28,8 @@ pub(super) struct Scan {
     of: ScanOf,
 }
 
-/// How often a scan for the latest looks at what has come meanwhile. Each time there is less of it, unless a channel goes on faster
-/// than it can be read: then its reader is told what was found, and is still behind.
+/// How often a scan for the latest looks at what has come meanwhile. Each time there is less of it, unless a channel
+/// goes on faster than it can be read: then its reader is told what was found, and is still behind.
 const LOOKS_MAX: u32 = 8;
 
 /// What is scanned for.
