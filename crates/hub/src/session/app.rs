@@ -265,7 +265,7 @@ impl Sessions {
         let concerned = slot.is_some() || entered;
         match slot {
             Some(slot) if !session.subs[slot].is_answered() => {
-                session.subs[slot].ended = true;
+                session.subs[slot].refuse_when_answered();
             }
             Some(slot) => self.end_subscription(cx, at, slot, ended_by_app(channel)),
             None if entered => self.leave_presence(cx, at, channel),

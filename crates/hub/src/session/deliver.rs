@@ -198,7 +198,7 @@ impl Sessions {
             None => {
                 session.extra.as_ref().is_some_and(|e| e.entered.iter().any(|e| e.channel == signal.signal.channel))
             }
-            Some(_) => sub.is_some_and(|sub| sub.entered.is_some() || sub.member.is_some()),
+            Some(_) => sub.is_some_and(|sub| sub.entered.is_some() || sub.membership().is_some()),
         };
         match session.conn {
             Some(conn) if (subscribed || (away && planted(Planted::SignalBeforeSubscribed))) && !session.full => {

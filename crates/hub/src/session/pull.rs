@@ -44,10 +44,11 @@ impl Sessions {
             let edge = &mut self.edges.edges[sub.edge as usize];
             let slow = sub.slow(cx.rules.of(&edge.name));
             disconnect |= slow == Slow::Disconnect;
-            if let Some(place) = sub.member {
-                let member = edge.member(sub.variant(wire), place);
-                sub.passes_over |= slow == Slow::Latest && !member.behind;
-                catches_up |= member.behind && sub.gathered.is_none(); // one that is held back has no pages yet
+            let (variant, is_answered) = (sub.variant(wire), sub.is_answered());
+            if let Some(membership) = sub.membership_mut() {
+                let member = edge.member(variant, membership.place);
+                membership.passes_over |= slow == Slow::Latest && !member.behind;
+                catches_up |= member.behind && is_answered; // before its answer it has no pages
                 member.behind = true;
                 member.full = true;
             }
@@ -71,9 +72,9 @@ impl Sessions {
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
         let wire = session.wire;
-        for sub in session.subs.iter().filter(|sub| sub.gathered.is_none()) {
-            if let Some(place) = sub.member {
-                self.edges.edges[sub.edge as usize].member(sub.variant(wire), place).full = false;
+        for sub in &session.subs {
+            if let Some(membership) = sub.live() {
+                self.edges.edges[sub.edge as usize].member(sub.variant(wire), membership.place).full = false;
             }
         }
         if !planted(Planted::DrainedForgotten) {
@@ -118,7 +119,9 @@ impl Sessions {
         session.pulling = None;
         let Some(slot) = session.sub_of_id(sub) else { return };
         if session.full {
-            session.subs[slot].presence_stale = true;
+            if let Some(membership) = session.subs[slot].membership_mut() {
+                membership.presence_stale = true;
+            }
         } else if let Some(conn) = session.conn {
             let push = Push::PresenceSnapshot { channel, snapshot: Arc::new(snapshot) };
             cx.effects.push_one(push, session.wire, conn);
@@ -136,16 +139,16 @@ impl Sessions {
         let (client, wire, last) = (session.client, session.wire, session.last_pull);
         let edges = &mut self.edges.edges;
         let after_last = |sub: &Sub| sub.id.wrapping_sub(last.sub).wrapping_sub(1);
-        let told = |sub: &&mut Sub| sub.gathered.is_none();
-        let is_behind = |sub: &&mut Sub| {
-            sub.member.is_some_and(|place| edges[sub.edge as usize].member(sub.variant(wire), place).behind)
+        let is_behind = |sub: &&Sub| {
+            sub.live().is_some_and(|live| edges[sub.edge as usize].member(sub.variant(wire), live.place).behind)
         };
-        let behind = session.subs.iter_mut().filter(told).filter(is_behind).min_by_key(|sub| after_last(sub));
-        let behind = behind.map(|sub| sub.id);
-        let stale = session.subs.iter_mut().filter(told).filter(|sub| sub.presence_stale);
+        let behind = session.subs.iter().filter(is_behind).min_by_key(|sub| after_last(sub)).map(|sub| sub.id);
+        let stale = session.subs.iter_mut().filter(|sub| sub.live().is_some_and(|live| live.presence_stale));
         let stale = stale.min_by_key(|sub| after_last(sub)).filter(|_| last.was_page || behind.is_none());
         if let Some(sub) = stale {
-            sub.presence_stale = false;
+            if let Some(membership) = sub.membership_mut() {
+                membership.presence_stale = false;
+            }
             let (sub, channel) = (sub.id, edges[sub.edge as usize].name.clone());
             (session.pulling, session.last_pull) = (Some(sub), LastPull { sub, was_page: false });
             let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
@@ -153,11 +156,11 @@ impl Sessions {
         }
         let Some(sub) = behind.and_then(|id| session.subs.iter().find(|sub| sub.id == id)) else { return };
         let (sub, edge) = (sub, &mut edges[sub.edge as usize]);
-        let Some(place) = sub.member else { return };
-        let member = *edge.member(sub.variant(wire), place);
+        let Some(membership) = sub.membership() else { return };
+        let member = *edge.member(sub.variant(wire), membership.place);
         // What it asked to recover is recovered whole: it had not been slow when it missed that.
-        let recovers = member.epoch == sub.recover_to.epoch && member.at < sub.recover_to.offset;
-        let latest = sub.passes_over && !recovers;
+        let recovers = member.epoch == membership.recover_to.epoch && member.at < membership.recover_to.offset;
+        let latest = membership.passes_over && !recovers;
         let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
         let from = Position { epoch: member.epoch, offset: member.at };
         let (sub, channel) = (sub.id, edge.name.clone());
@@ -185,17 +188,19 @@ impl Sessions {
         let (client, user, wire) = (session.client, session.user().cloned(), session.wire);
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &mut session.subs[slot];
-        let Some(place) = sub.member else { return };
+        let (variant, batch) = (sub.variant(wire), sub.batch);
         let edge = &mut self.edges.edges[sub.edge as usize];
+        let Some(membership) = sub.membership_mut() else { return };
         let channel = edge.name.clone();
-        let member = edge.member(sub.variant(wire), place);
+        let member = edge.member(variant, membership.place);
         let reset = member.epoch != pulled.top.epoch;
-        let recover_to = if sub.recover_to.epoch == pulled.top.epoch { sub.recover_to.offset } else { 0 };
+        let recover_to = membership.recover_to;
+        let recover_to = if recover_to.epoch == pulled.top.epoch { recover_to.offset } else { 0 };
         if reset || !pulled.complete {
             let offset = if planted(Planted::GapToEnd) { pulled.end } else { pulled.start };
             (member.at, member.epoch) = (offset, pulled.top.epoch);
             let position = Position { epoch: member.epoch, offset };
-            if !(sub.passes_over && !reset && planted(Planted::LatestUntold)) {
+            if !(membership.passes_over && !reset && planted(Planted::LatestUntold)) {
                 cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
             }
             let note = Note { client: Some(client), user, what: Noted::Gap { channel: channel.clone(), reset } };
@@ -214,7 +219,7 @@ impl Sessions {
                 wanted.push(publication);
             }
         }
-        match sub.batch {
+        match batch {
             None => wanted.into_iter().for_each(|publication| {
                 cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
             }),
@@ -228,7 +233,7 @@ impl Sessions {
         // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An outbox
         // that went over its mark meanwhile takes none of it.
         member.behind = (member.full && !planted(Planted::FullMemberLive)) || member.at < pulled.top.offset;
-        sub.passes_over &= member.behind;
+        membership.passes_over &= member.behind;
         self.pull_later(at);
     }
 

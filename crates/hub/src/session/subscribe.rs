@@ -7,7 +7,7 @@ use super::app::ended_by_app;
 use super::ask::{Ask, Asks, Hooked, ReplyTo};
 use super::lane::Waiting;
 use super::question::asks;
-use super::table::{AdmittedBy, Extra, Sub};
+use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
 use crate::edge::Member;
 use crate::edge::batch;
@@ -62,17 +62,12 @@ impl Sessions {
             id,
             edge,
             by,
-            ended: false,
-            member: None,
+            state: SubState::Asking { ended: false },
             presence: options.presence,
             signals: options.signals,
             entered: goes_on,
-            recover_to: start_of(Epoch(0)),
-            gathered: None,
-            presence_stale: false,
             batch: batch::rounded(options.batch, cx.limits),
             slow: options.slow,
-            passes_over: false,
         });
         let want = Want { since: options.since, recent: options.recent, client: session.client };
         let caller = (by == AdmittedBy::Hook).then(|| session.caller());
@@ -110,7 +105,7 @@ impl Sessions {
         let (id, edge) = sub;
         let slot = self.sessions.get(at).and_then(|session| session.sub_of_id(id));
         let gone = || Error::new(ErrorCode::Unavailable, "the subscription ended before this was done");
-        let ended = slot.filter(|&slot| self.sessions.slab[at.index as usize].subs[slot].ended);
+        let ended = slot.filter(|&slot| self.sessions.slab[at.index as usize].subs[slot].is_refused());
         let result = result.and_then(|()| match ended {
             Some(_) => Err(ended_by_app(&self.edges.edges[edge as usize].name)),
             None => slot.map(|_| ()).ok_or_else(gone),
@@ -272,11 +267,11 @@ impl Sessions {
         }
         let sub = &mut session.subs[slot];
         let more = start.end < start.top.offset;
-        if let (ReplyTo::Gathered { gather, .. }, false) = (&reply, planted(Planted::GatheredIsLive)) {
-            let gather = *gather;
-            sub.gathered = Some(gather);
-        }
-        let waits = full || sub.gathered.is_some();
+        let gather = match &reply {
+            ReplyTo::Gathered { gather, .. } if !planted(Planted::GatheredIsLive) => Some(*gather),
+            _ => None,
+        };
+        let waits = full || gather.is_some();
         let member = Member {
             conn,
             session: at.index,
@@ -289,12 +284,18 @@ impl Sessions {
             signals: sub.signals,
         };
         let place = self.edges.edges[edge as usize].add(sub.variant(wire), member);
-        sub.member = Some(place);
-        // On a connection that is slow already: what it misses from here on is passed over like what it would miss later.
-        sub.passes_over = full && !more && sub.slow(cx.rules.of(&self.edges.edges[edge as usize].name)) == Slow::Latest;
-        if start.recovered.is_some() {
-            sub.recover_to = start.top;
-        }
+        let slow = sub.slow(cx.rules.of(&self.edges.edges[edge as usize].name));
+        let membership = Membership {
+            place,
+            recover_to: if start.recovered.is_some() { start.top } else { start_of(Epoch(0)) },
+            presence_stale: false,
+            // A connection that is slow already: what it misses from here on is passed over, as what it misses later.
+            passes_over: full && !more && slow == Slow::Latest,
+        };
+        sub.state = match gather {
+            Some(gather) => SubState::Gathering { membership, gather, ended: false },
+            None => SubState::Live(membership),
+        };
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
             position: Position { epoch: start.top.epoch, offset: start.end },
@@ -316,28 +317,35 @@ impl Sessions {
         let Some(session) = self.sessions.get(at) else { return };
         let (full, wire) = (session.full, session.wire);
         let (mut catch_up, mut released) = (false, Vec::new());
-        for sub in session.subs.iter_mut().filter(|sub| sub.gathered == Some(gather)) {
-            sub.gathered = None;
-            released.push(sub.id);
+        for sub in &mut session.subs {
+            let SubState::Gathering { membership, gather: of, ended } = sub.state else { continue };
+            if of != gather {
+                continue;
+            }
+            sub.state = SubState::Live(membership);
+            released.push((sub.id, ended));
             let edge = &mut self.edges.edges[sub.edge as usize];
             let (is_quiet, top) = (edge.is_quiet(), edge.at);
-            if let Some(place) = sub.member {
-                let member = edge.member(sub.variant(wire), place);
-                member.full = full;
-                let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
-                member.behind &= full || !is_at_top;
-                catch_up |= member.behind;
-            }
+            let member = edge.member(sub.variant(wire), membership.place);
+            member.full = full;
+            let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
+            member.behind &= full || !is_at_top;
+            catch_up |= member.behind;
         }
-        if catch_up || session.extra.is_some() || session.subs.iter().any(|sub| sub.presence_stale) {
+        if catch_up
+            || session.extra.is_some()
+            || session.subs.iter().any(|sub| sub.membership().is_some_and(|m| m.presence_stale))
+        {
             self.pull_later(at);
         }
-        for id in released {
+        for (id, is_refused) in released {
             let Some(session) = self.sessions.get(at) else { return };
             let Some(slot) = session.sub_of_id(id) else { continue };
             let edge = session.subs[slot].edge;
             let channel = self.edges.edges[edge as usize].name.clone();
-            if !self.judge_again(cx, at, slot) && !full {
+            if is_refused {
+                self.end_subscription(cx, at, slot, ended_by_app(&channel));
+            } else if !self.judge_again(cx, at, slot) && !full {
                 self.send_mailbox_of(cx, at, edge); // before any that comes now: directed ones are ordered
             }
             self.drain_lane(cx, at, &channel);
@@ -420,13 +428,16 @@ impl Sessions {
             extra.mailbox.forget(&self.edges.edges[sub.edge as usize].name, away);
         }
         // The subscription that took the free slot: its member must know.
-        let moved = entry.subs.get(slot).map(|s| (s.edge, s.variant(wire), s.member));
+        let moved = entry.subs.get(slot).map(|s| (s.edge, s.variant(wire), s.membership().map(|m| m.place)));
         if let Some((edge, variant, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
             self.edges.edges[edge as usize].member(variant, member).slot = slot as u32;
         }
-        if let Some(member) = sub.member {
-            for (place, member) in self.edges.edges[sub.edge as usize].take(sub.variant(wire), member) {
-                self.sessions.slab[member.session as usize].subs[member.slot as usize].member = Some(place);
+        if let Some(left) = sub.membership() {
+            for (place, member) in self.edges.edges[sub.edge as usize].take(sub.variant(wire), left.place) {
+                let moved = &mut self.sessions.slab[member.session as usize].subs[member.slot as usize];
+                if let Some(membership) = moved.membership_mut() {
+                    membership.place = place;
+                }
             }
         }
         self.linger(cx, sub.edge);
@@ -536,7 +547,7 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
 /// what is kept. Where it is up to the application (the rule says so since a reload, or a grant has ended that it gave before it
 /// had to be asked), whoever it was not asked about has to ask anew.
 fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -> Result<(), Error> {
-    if sub.ended {
+    if sub.is_refused() {
         return Err(ended_by_app(channel));
     }
     let judged = match sub.by {

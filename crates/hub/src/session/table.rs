@@ -152,24 +152,37 @@ pub(crate) struct Sub {
     pub(crate) edge: u32,
     /// What let it in.
     pub(crate) by: AdmittedBy,
-    /// The application has ended it before it was told: it is refused with its answer.
-    pub(crate) ended: bool,
-    /// Its place among the edge's members; `None` while the application or the home is asked.
-    pub(crate) member: Option<u32>,
+    pub(crate) state: SubState,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
     /// Its entry in the presence, where it has entered.
     pub(crate) entered: Option<Arc<PresenceEntry>>,
-    /// The top when it was answered: up to here, what follows is its recovery.
-    pub(crate) recover_to: Position,
-    /// Its answer waits for those of the same `subscribe`: nothing is told before them.
-    pub(crate) gathered: Option<u32>,
-    /// Presence changes were missed: the whole is asked for when there is room.
-    pub(crate) presence_stale: bool,
     /// Deliveries are gathered so.
     pub(crate) batch: Option<Batch>,
     /// What the subscriber chose for when it is slow.
     pub(crate) slow: Option<Slow>,
+}
+
+/// How far a subscription has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SubState {
+    /// The application or the home is asked. `ended`: the application has ended it meanwhile, so its answer is a refusal.
+    Asking { ended: bool },
+    /// It is a member of its edge, and its answer waits for those of the same `subscribe`. Nothing is delivered before.
+    Gathering { membership: Membership, gather: u32, ended: bool },
+    /// It is answered. Its member on the edge says whether it catches up (`behind`).
+    Live(Membership),
+}
+
+/// What a subscription has from when it is a member of its edge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Membership {
+    /// Its place among the edge's members.
+    pub(crate) place: u32,
+    /// The top when it was answered: up to here, what follows is its recovery.
+    pub(crate) recover_to: Position,
+    /// Presence changes were missed: the whole is asked for when there is room.
+    pub(crate) presence_stale: bool,
     /// It was slow and wants only the latest: the next page is the newest publication.
     pub(crate) passes_over: bool,
 }
@@ -202,7 +215,39 @@ impl Sub {
 
     /// True from the answer to the client on.
     pub(crate) fn is_answered(&self) -> bool {
-        self.member.is_some() && self.gathered.is_none()
+        matches!(self.state, SubState::Live(_))
+    }
+
+    /// The application ends it before it is answered: its answer will be a refusal.
+    pub(crate) fn refuse_when_answered(&mut self) {
+        match &mut self.state {
+            SubState::Asking { ended } | SubState::Gathering { ended, .. } => *ended = true,
+            SubState::Live(_) => debug_assert!(false, "a subscription that is answered ends at once"),
+        }
+    }
+
+    /// True where the application has ended it before it was answered.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.state, SubState::Asking { ended: true } | SubState::Gathering { ended: true, .. })
+    }
+
+    pub(crate) fn membership(&self) -> Option<&Membership> {
+        match &self.state {
+            SubState::Asking { .. } => None,
+            SubState::Gathering { membership, .. } | SubState::Live(membership) => Some(membership),
+        }
+    }
+
+    pub(crate) fn membership_mut(&mut self) -> Option<&mut Membership> {
+        match &mut self.state {
+            SubState::Asking { .. } => None,
+            SubState::Gathering { membership, .. } | SubState::Live(membership) => Some(membership),
+        }
+    }
+
+    /// Its membership, once it is answered.
+    pub(crate) fn live(&self) -> Option<&Membership> {
+        self.membership().filter(|_| self.is_answered())
     }
 }
 
@@ -475,7 +520,9 @@ impl MemberSessions for SessionTable {
     }
 
     fn presence_missed(&mut self, session: u32, slot: u32) {
-        self.slab[session as usize].subs[slot as usize].presence_stale = true;
+        if let Some(membership) = self.slab[session as usize].subs[slot as usize].membership_mut() {
+            membership.presence_stale = true;
+        }
     }
 }
 
@@ -484,6 +531,11 @@ mod tests {
     use super::*;
 
     /// A chat's join waits in a lane for its subscription on another shard: an idle session must not pay for that.
+    #[test]
+    fn a_subscription_is_small() {
+        assert!(size_of::<Sub>() <= 72, "{} bytes", size_of::<Sub>());
+    }
+
     #[test]
     fn what_a_session_has_for_a_moment_is_given_back_and_nothing_else_is() {
         let channel = ChannelName::new("chat:a").expect("a name");
