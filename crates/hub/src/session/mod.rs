@@ -45,7 +45,7 @@ use ask::{Asks, ReplyTo};
 use std::collections::VecDeque;
 use table::{BadRequests, Conn, Heartbeat, SessionTable};
 
-/// What the sessions need of the shard around it.
+/// What the sessions need of the shard around them.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
     /// What this input may still make of work for many.
@@ -296,7 +296,7 @@ impl Sessions {
         self.pause_session(cx, at);
     }
 
-    /// Holds or resumes the connection of a session, as is due.
+    /// Pauses or resumes the connection of a session, as is due.
     pub(super) fn pause_session(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         let (outstanding, conn) = (session.load(), session.conn);
