@@ -61,12 +61,20 @@ pub(crate) struct Edge {
     pub(crate) behind: Behind,
     /// Presence changes were left out; the whole is asked for when the fan-out has caught up.
     pub(crate) presence_stale: bool,
-    waiting: VecDeque<Item>,
-    /// What it holds. (Batches are apart: each group has a page of them.)
-    waiting_bytes: usize,
-    cursor: Option<Cursor>,
     /// It has its place among those that run: what comes meanwhile only waits.
     running: bool,
+    /// Only while something waits to be told: most channels are silent most of the time.
+    busy: Option<Box<Busy>>,
+}
+
+/// A fan-out, and what waits behind it.
+#[derive(Debug, Default)]
+struct Busy {
+    waiting: VecDeque<Item>,
+    /// The bytes of what waits. (Batches are apart: each group has a page of them.)
+    bytes: usize,
+    /// Where the fan-out of the first item was interrupted.
+    cursor: Option<Cursor>,
     /// Batches that the fan-out in progress has made whole: they come next.
     whole: Vec<Gathered>,
 }
@@ -220,11 +228,8 @@ impl Edges {
             groups: SmallVec::new(),
             behind: Behind::No,
             presence_stale: false,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            cursor: None,
             running: false,
-            whole: Vec::new(),
+            busy: None,
         }) as u32;
         let edges = &self.edges;
         self.names.insert(name, index, |at| &edges[at as usize].name);
@@ -262,7 +267,7 @@ impl Edges {
     /// What the fullest of them has waiting, in bytes.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let edges = self.running.iter().filter_map(|(index, _)| self.edges.get(*index as usize));
-        edges.map(|edge| edge.waiting_bytes).max().unwrap_or_default()
+        edges.map(Edge::waiting_bytes).max().unwrap_or_default()
     }
 
     pub(crate) fn is_any_running(&self) -> bool {
@@ -322,7 +327,8 @@ impl Edge {
         // of the latter slip to the front, where it would be passed over.
         let told =
             |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize && !planted(Planted::CursorIgnored);
-        if let Some(cursor) = self.cursor.as_mut().filter(told) {
+        let cursor = self.busy.as_mut().and_then(|busy| busy.cursor.as_mut());
+        if let Some(cursor) = cursor.filter(told) {
             cursor.member -= 1;
             let last_told = cursor.member as usize;
             members.swap(hole, last_told);
@@ -370,13 +376,20 @@ impl Edge {
 
     /// An item alone has room, however large it is.
     fn has_room(&self, item: &Item, max: WaitingMax) -> bool {
-        let bytes_full = self.waiting_bytes + item.bytes() > max.bytes && !planted(Planted::WaitingUnweighed);
-        self.waiting.len() < max.items && (self.waiting.is_empty() || !bytes_full)
+        let Some(busy) = self.busy.as_ref().filter(|busy| !busy.waiting.is_empty()) else { return max.items > 0 };
+        let bytes_full = busy.bytes + item.bytes() > max.bytes && !planted(Planted::WaitingUnweighed);
+        busy.waiting.len() < max.items && !bytes_full
     }
 
     fn wait(&mut self, item: Item) {
-        self.waiting_bytes += item.bytes();
-        self.waiting.push_back(item);
+        let busy = self.busy.get_or_insert_default();
+        busy.bytes += item.bytes();
+        busy.waiting.push_back(item);
+    }
+
+    /// The bytes that wait for a fan-out.
+    fn waiting_bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| busy.bytes)
     }
 
     /// It goes on when its turn comes: until then what comes waits.
@@ -417,15 +430,15 @@ impl Edge {
         let item = Item::Signal(signal.clone());
         let mut shed = false;
         while !self.has_room(&item, max) {
-            let first = usize::from(self.cursor.is_some());
+            let Some(busy) = &mut self.busy else { return false };
             let (mut oldest, mut latest) = (None, None);
-            for (at, old) in self.waiting.iter().enumerate().skip(first) {
+            for (at, old) in busy.waiting.iter().enumerate().skip(busy.first()) {
                 let Item::Signal(old) = old else { continue };
                 oldest = oldest.or(Some(at));
                 latest = latest.or(same(old).then_some(at));
             }
-            let Some(gone) = latest.or(oldest).and_then(|at| self.waiting.remove(at)) else { return false };
-            self.waiting_bytes -= gone.bytes();
+            let Some(gone) = latest.or(oldest).and_then(|at| busy.waiting.remove(at)) else { return false };
+            busy.bytes -= gone.bytes();
             shed = true;
         }
         self.wait(item);
@@ -464,9 +477,10 @@ impl Edge {
 
     /// Puts a batch before all that waits, but for the item whose fan-out is interrupted and for earlier batches.
     fn tell_next(&mut self, gathered: Gathered) {
-        let first = usize::from(self.cursor.is_some());
-        let batches = self.waiting.iter().skip(first).take_while(|item| matches!(item, Item::Batch(_))).count();
-        self.waiting.insert(first + batches, Item::Batch(gathered));
+        let busy = self.busy.get_or_insert_default();
+        let first = busy.first();
+        let batches = busy.waiting.iter().skip(first).take_while(|item| matches!(item, Item::Batch(_))).count();
+        busy.waiting.insert(first + batches, Item::Batch(gathered));
     }
 
     /// What has been gathered before this place comes before anything else.
@@ -481,11 +495,11 @@ impl Edge {
 
     /// True where nothing waits to be fanned out and nothing was missed: who is at its place has everything.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.behind == Behind::No && self.waiting.is_empty()
+        self.behind == Behind::No && !self.has_work()
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.waiting.is_empty()
+        self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
     }
 
     /// Appends what waits, as far as the slice goes. What is left then goes on in another one.
@@ -498,25 +512,27 @@ impl Edge {
     ) {
         loop {
             // What was gathered lies before the gap.
-            if let (Some(Item::Skip { to, .. }), None) = (self.waiting.front(), self.cursor)
+            let Some(busy) = self.busy.as_deref_mut() else { return };
+            if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), busy.cursor)
                 && !planted(Planted::BatchAfterSkip)
             {
-                self.flush_batches(*to);
+                self.flush_batches(to);
             }
-            let Some(item) = self.waiting.front() else { break };
-            if slice.is_spent() || (self.cursor.is_none() && !slice.take_bytes(item.bytes())) {
+            let Some(Busy { waiting, bytes, cursor: interrupted, whole }) = self.busy.as_deref_mut() else { return };
+            let Some(item) = waiting.front() else { break };
+            if slice.is_spent() || (interrupted.is_none() && !slice.take_bytes(item.bytes())) {
                 return;
             }
             slice.spend(1); // also where nobody is told
-            let mut begins = self.cursor.is_none().then(|| out.mark());
+            let mut begins = interrupted.is_none().then(|| out.mark());
             let first = Cursor { group: item.first_group(), member: 0 };
-            let mut cursor = self.cursor.unwrap_or(first);
+            let mut cursor = interrupted.unwrap_or(first);
             while let Some(group) = self.groups.get_mut(cursor.group as usize) {
                 let next = Cursor { group: cursor.group + 1, member: 0 };
                 if let (Item::Publication(epoch, publication), Some(gathering)) = (item, &mut group.gathering) {
                     let listened_to = !group.members.is_empty();
                     if listened_to && gathering.put(*epoch, publication, now_ms, page_bytes) {
-                        self.whole.push(gathering.take(cursor.group));
+                        whole.push(gathering.take(cursor.group));
                     }
                     cursor = next;
                     continue;
@@ -531,7 +547,7 @@ impl Edge {
                     item.begins(&self.name, out);
                 }
                 if told < members.len() {
-                    self.cursor = Some(Cursor { group: cursor.group, member: (from + told) as u32 });
+                    *interrupted = Some(Cursor { group: cursor.group, member: (from + told) as u32 });
                     return;
                 }
                 if matches!(item, Item::Batch(_)) {
@@ -539,17 +555,22 @@ impl Edge {
                 }
                 cursor = next;
             }
-            self.cursor = None;
-            if let Some(item) = self.waiting.pop_front().filter(|item| !matches!(item, Item::Batch(_))) {
-                self.waiting_bytes -= item.bytes();
+            *interrupted = None;
+            if let Some(item) = waiting.pop_front().filter(|item| !matches!(item, Item::Batch(_))) {
+                *bytes -= item.bytes();
             }
-            while let Some(gathered) = self.whole.pop() {
+            while let Some(gathered) = self.busy.as_mut().and_then(|busy| busy.whole.pop()) {
                 self.tell_next(gathered);
             }
         }
-        if self.waiting.capacity() > 64 {
-            self.waiting = VecDeque::new();
-        }
+        self.busy = None; // a silent channel holds nothing for its next publication
+    }
+}
+
+impl Busy {
+    /// Before this place nothing may be put or taken: the item whose fan-out is interrupted stays the first.
+    fn first(&self) -> usize {
+        usize::from(self.cursor.is_some())
     }
 }
 
@@ -674,7 +695,7 @@ mod tests {
     /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.
     #[test]
     fn an_edge_stays_small() {
-        assert!(size_of::<Edge>() <= 216, "{} bytes", size_of::<Edge>());
+        assert!(size_of::<Edge>() <= 136, "{} bytes", size_of::<Edge>());
         assert!(size_of::<Member>() <= 40, "{} bytes", size_of::<Member>());
     }
 
@@ -693,7 +714,7 @@ mod tests {
                 !edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 }),
             );
         }
-        let waiting = edge.waiting.iter().filter_map(|item| match item {
+        let waiting = edge.busy.iter().flat_map(|busy| &busy.waiting).filter_map(|item| match item {
             Item::Signal(signal) => Some(&signal.signal.data[..]),
             _ => None,
         });
