@@ -38,6 +38,7 @@ mod rules;
 mod session;
 mod shard;
 mod slice;
+mod slots;
 mod store;
 mod time;
 mod timer;

@@ -15,9 +15,9 @@ use crate::names::Names;
 use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
+use crate::slots::Slots;
 use crate::store::{Answer, Entry, Op, Page, Range, Reader, Rest, Store};
 use crate::time::Now;
-use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ const TIDY_SLICE: usize = 16 << 10;
 #[derive(Debug)]
 pub struct MemoryStore {
     names: Names,
-    logs: Slab<Log>,
+    logs: Slots<Log>,
     /// Every retained publication in the order of the appends: (log, the log's life, offset). Rebuilt when stale entries prevail.
     order: VecDeque<(u32, u64, u64)>,
     retained: usize,
@@ -89,7 +89,7 @@ impl MemoryStore {
         let hash = Keyed(seed ^ 0x6d65_6d6f_7279);
         MemoryStore {
             names: Names::new(hash),
-            logs: Slab::new(),
+            logs: Slots::new(),
             order: VecDeque::new(),
             retained: 0,
             bytes_used: 0,
@@ -343,7 +343,7 @@ impl Store for MemoryStore {
         while self.key_order.front().is_some_and(|(_, _, _, at_ms)| *at_ms < expired_ms) {
             self.key_order.pop_front(); // its log forgets it by itself
         }
-        let end = self.logs.capacity().max(1);
+        let end = self.logs.end().max(1);
         for _ in 0..TIDY_SLICE.min(end) {
             let index = self.tidy_at;
             self.tidy_at = (index + 1) % end;

@@ -20,7 +20,20 @@ struct House {
 const HOUSES: [House; 1] = [House {
     folder: "crates/hub/src/",
     floors: &[
-        &["disconnect", "ids", "limits", "name", "outbox", "page_id", "planted", "rng", "time", "token", "wheel"],
+        &[
+            "disconnect",
+            "ids",
+            "limits",
+            "name",
+            "outbox",
+            "page_id",
+            "planted",
+            "rng",
+            "slots",
+            "time",
+            "token",
+            "wheel",
+        ],
         &["error", "names", "placement", "slice"],
         &["rules"],
         &["message", "reach", "watch"],

@@ -17,9 +17,9 @@ use crate::placement::Placement;
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::slice::Slice;
+use crate::slots::Slots;
 use crate::watch::{Note, Noted};
 use batch::{Gathered, Gathering};
-use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Edges {
     names: Names,
-    pub(crate) edges: Slab<Edge>,
+    pub(crate) edges: Slots<Edge>,
     /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never older.
     seq: u64,
     /// Edges (place, life) whose number of subscriptions has changed since their homes were told.
@@ -179,7 +179,7 @@ impl Edges {
     pub(crate) fn new(shards: usize, hash: Keyed) -> Self {
         Edges {
             names: Names::new(hash),
-            edges: Slab::new(),
+            edges: Slots::new(),
             seq: 0,
             recounts: VecDeque::new(),
             running: VecDeque::new(),

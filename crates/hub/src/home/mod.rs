@@ -22,6 +22,7 @@ use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::slice::Slice;
+use crate::slots::Slots;
 use crate::store::{Answer, Entry, Op, Page, Rest, Store};
 use crate::time::Now;
 use crate::timer::Timer;
@@ -32,7 +33,6 @@ use links::Links;
 use ops::{Ops, Pending, Waiting, What};
 use presence::Presence;
 use read::Scan;
-use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) struct Homes {
     names: Names,
     /// The same in order, for whoever lists them.
     in_order: BTreeMap<ChannelName, u32>,
-    homes: Slab<Home>,
+    homes: Slots<Home>,
     ops: Ops,
     /// As many as there are commands without an answer, and channels.
     later: VecDeque<Later>,
@@ -130,7 +130,7 @@ impl Homes {
         Homes {
             names: Names::new(hash),
             in_order: BTreeMap::new(),
-            homes: Slab::new(),
+            homes: Slots::new(),
             ops: Ops::default(),
             later: VecDeque::new(),
             next_signal: 0,
@@ -208,7 +208,7 @@ impl Homes {
 
     fn reload_on(&mut self, cx: &mut Cx<'_>) {
         let Some(mut next) = self.reloading.take() else { return };
-        while next < self.homes.capacity() {
+        while next < self.homes.end() {
             if cx.slice.is_spent() && !planted(Planted::ReloadAtOnce) {
                 self.reloading = Some(next);
                 return;
