@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a server may be told, with defaults that are safe on a development machine.
+/// `Builder::build` refuses a limit or a time of zero that a configuration file may not have; other small values work.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Shards, each a thread with its own listener. Default: one for each core that the process may use.

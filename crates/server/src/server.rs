@@ -18,6 +18,7 @@ use crate::pages::Pages;
 use crate::protocol::{Node, Place, Protocol};
 use crate::reload::{Code, Reloader};
 use crate::service::FanfareService;
+use crate::settings::Setting;
 use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Parted, Routes, Shell, Upgrade, shard_id};
 use crate::watch::admin::{self, AdminServer};
 use crate::watch::counters::TimedStore;
@@ -69,6 +70,16 @@ pub enum ServeError {
         min: usize,
         /// The most.
         max: usize,
+    },
+    /// A limit or a time of zero with which a server cannot serve.
+    #[error("{option} = {found} is out of range: {allowed}")]
+    InVain {
+        /// The option, by its name in the configuration's file.
+        option: &'static str,
+        /// What was given.
+        found: String,
+        /// What may stand there, in words.
+        allowed: String,
     },
     /// A pattern of a rule or handler is none.
     #[error("{pattern:?} is no pattern of channels: {source}")]
@@ -594,6 +605,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         };
         in_range("shards", self.config.shards, 1, SHARDS_MAX)?;
         in_range("protocols", self.protocols.len(), 0, PROTOCOLS_MAX)?;
+        if let Some((setting, found)) = Setting::first_in_vain(&self.config) {
+            return Err(ServeError::InVain { option: setting.key, found, allowed: setting.allowed() });
+        }
         let limits = &self.config.limits;
         let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
         let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));

@@ -75,6 +75,19 @@ impl Kind {
         }
     }
 
+    /// True where the value is zero and the range begins above it.
+    pub(super) fn is_zero_in_vain(&self, settings: &mut Settings) -> bool {
+        match self {
+            Kind::Count { min: 1.., at: Number::Usize(at), .. } | Kind::Bytes { min: 1.., at, .. } => {
+                *at(settings) == 0
+            }
+            Kind::Count { min: 1.., at: Number::U32(at), .. } => *at(settings) == 0,
+            Kind::Time { min: 1.., at: Millis::U64(at), .. } => *at(settings) == 0,
+            Kind::Time { min: 1.., at: Millis::Duration(at), .. } => at(settings).is_zero(),
+            _ => false,
+        }
+    }
+
     /// Reads a value and puts it in its place.
     pub(super) fn set(&self, written: &Written, settings: &mut Settings) -> Result<(), Wrong> {
         match self {

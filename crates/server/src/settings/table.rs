@@ -6,6 +6,7 @@
 
 use super::Settings;
 use super::kind::{Kind, Millis, Number};
+use crate::config::Config;
 
 /// A setting: one row of the table.
 pub struct Setting {
@@ -208,6 +209,14 @@ impl Setting {
     /// The setting of this key.
     pub fn of(key: &str) -> Option<&'static Setting> {
         SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// The first setting of a configuration made in code with which a server cannot serve: it is zero where a file must have more.
+    /// Other values below the range of a file work, and tests use them.
+    pub(crate) fn first_in_vain(config: &Config) -> Option<(&'static Setting, String)> {
+        let mut settings = Settings { config: config.clone(), ..Settings::default() };
+        let setting = SETTINGS.iter().find(|setting| setting.kind.is_zero_in_vain(&mut settings))?;
+        Some((setting, setting.kind.show(&mut settings)))
     }
 
     /// Its section; empty for the top level.

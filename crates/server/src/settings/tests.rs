@@ -481,3 +481,29 @@ fn a_thousand_rules_are_checked_and_what_is_wrong_among_them_is_found() {
     assert_eq!(problems.len(), 1, "{}", Problems(problems));
     assert!(problems[0].problem.contains("\"tenant7:*\" (f.toml:23)"), "{}", problems[0]);
 }
+
+/// A configuration that is made in code is not read by the table; with a zero that a file may not have it would serve nobody.
+#[test]
+fn a_zero_in_code_is_refused_where_a_file_may_not_have_it() {
+    let none = std::time::Duration::ZERO;
+    let limits = |change: fn(&mut fanfare_hub::Limits)| {
+        let mut config = Config::default();
+        change(&mut config.limits);
+        config
+    };
+    let rows = [
+        ("limits.head_timeout", Config { head_timeout: none, ..Config::default() }),
+        ("limits.head_bytes_max", Config { head_bytes_max: 0, ..Config::default() }),
+        ("limits.pages_outstanding_max", Config { pages_outstanding_max: 0, ..Config::default() }),
+        ("limits.write_timeout", Config { write_timeout: none, ..Config::default() }),
+        ("limits.message_bytes_max", limits(|limits| limits.message_bytes_max = 0)),
+        ("limits.hook_timeout", limits(|limits| limits.hook_timeout_ms = 0)),
+    ];
+    for (option, config) in rows {
+        let error = crate::Fanfare::builder(()).config(config).build().err().expect(option).to_string();
+        let allowed = Setting::of(option).expect("in the table").allowed();
+        assert!(error.starts_with(option) && error.ends_with(&allowed), "{option}: {error}");
+    }
+    let zeros = Config { connections_max: 0, shutdown_delay: none, ..Config::default() };
+    assert!(crate::Fanfare::builder(()).config(zeros).build().is_ok(), "these say: no limit, no delay");
+}
