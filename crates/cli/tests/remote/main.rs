@@ -390,7 +390,7 @@ fn the_service_manager_is_told_of_the_start_and_the_end() {
     let mut command = fanfare(&["dev", "--listen", "127.0.0.1:0", "--shards", "1"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = start_command(command, true);
-    assert_eq!(heard(&socket), "READY=1");
+    assert_eq!(heard(&socket), "READY=1\n");
     server.signal(Signal::TERM);
     assert!(heard(&socket).starts_with("STOPPING=1\n"));
     assert_eq!(server.end().0.code(), Some(0));
@@ -408,11 +408,11 @@ fn a_reload_is_told_from_its_begin_to_its_end() {
     let mut command = fanfare(&["serve", "--config", file, "--listen", "127.0.0.1:0", "--shards", "1"]);
     command.args(["--admin-listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", &path);
     let server = start_command(command, true);
-    assert_eq!(heard(&socket), "READY=1");
+    assert_eq!(heard(&socket), "READY=1\n");
     server.signal(Signal::HUP);
     let reloading = heard(&socket);
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-    assert_eq!(heard(&socket), "READY=1");
+    assert_eq!(heard(&socket), "READY=1\n");
     server.signal(Signal::TERM);
     assert!(heard(&socket).starts_with("STOPPING=1\n"));
     assert_eq!(server.end().0.code(), Some(0));
