@@ -3,8 +3,9 @@
 // It speaks Fanfare's chat protocol (JSON over a WebSocket at the page's own address): it sends `join`, `message`,
 // `typing`, and shows the `join`, `leave`, `message`, `typing` and `room_state` that come back.
 //
-// Who am I? The name is kept for the browser (localStorage), the user id for the tab (sessionStorage): it survives a reload,
-// and two tabs of one browser are two people who can chat with each other, which is how most will try this page out.
+// Who am I? The name is kept for the browser (localStorage), the user id for the tab (sessionStorage): it survives a
+// reload, and two tabs of one browser are two people who can chat with each other, which is how most will try this
+// page out.
 
 import { Connection } from './connection.js'
 import { Outbox } from './outbox.js'

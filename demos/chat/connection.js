@@ -93,7 +93,8 @@ export class Connection {
     this.#openedAt = 0
     const wait = this.#random() * retryCeiling(this.#attempt)
     this.#attempt += 1
-    // Even when the browser believes that it is offline: `onLine` is wrong on many a VPN and never right about localhost.
+    // Even when the browser believes that it is offline: `onLine` is wrong on many a VPN and never right about
+    // localhost.
     this.#timer = setTimeout(() => this.retry(), wait)
     this.#handlers.onState({ name: 'waiting', until: Date.now() + wait })
   }

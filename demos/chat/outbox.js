@@ -1,7 +1,7 @@
 // What was written here and not yet seen to arrive.
 //
-// The chat protocol has no acknowledgement, but the sender gets a copy of each message: that copy is the proof. Until it
-// comes, an entry is
+// The chat protocol has no acknowledgement, but the sender gets a copy of each message: that copy is the proof. Until
+// it comes, an entry is
 //
 //   queued    not sent: there was no connection, or it belongs to another room; sent by itself when we are (back) there
 //   pending   sent on the present connection, copy not seen yet

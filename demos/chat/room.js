@@ -2,16 +2,15 @@
 //
 // In: the server's frames, already parsed, one at a time. Out: what to show, as the return value of `handle`:
 //
-//   { show: 'entered' }                                the room's state came: we are in
-//   { show: 'message', userId, username, content, timestamp, own }
-//   { show: 'joined' | 'left', userId, username }      somebody else has come, or is gone with their last connection
-//   null                                               nothing to add to the log (the lists may have changed all the same)
+//   { show: 'entered' } the room's state came: we are in { show: 'message', userId, username, content, timestamp, own
+//   } { show: 'joined' | 'left', userId, username } somebody else has come, or is gone with their last connection
+//   null nothing to add to the log (the lists may have changed all the same)
 //
-// The server says `join` of every connection (a second tab, a new one after a broken network) and `leave` only of a person's
-// last one; its `room_state` names each person once. So nothing is counted here.
+// The server says `join` of every connection (a second tab, a new one after a broken network) and `leave` only of a
+// person's last one; its `room_state` names each person once. So nothing is counted here.
 //
-// Only who has joined is here. A message proves nothing of that: an application publishes into a room by the HTTP API, and
-// a native client may speak in it without having entered.
+// Only who has joined is here. A message proves nothing of that: an application publishes into a room by the HTTP
+// API, and a native client may speak in it without having entered.
 
 /** A typing note with no successor fades after this time; senders repeat it every `TYPING_SEND_MS`. */
 export const TYPING_SHOWN_MS = 5_000

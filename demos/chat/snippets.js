@@ -1,4 +1,5 @@
-// The panel "the same from code": programs that do what this page does, ready to paste, made for this host and this room.
+// The panel "the same from code": programs that do what this page does, ready to paste, made for this host and this
+// room.
 
 import { t } from './strings.js'
 

@@ -1,9 +1,10 @@
-//! The application of a simulated world: it publishes, reads, subscribes others and sends them away, and watches the shards.
+//! The application of a simulated world: it publishes, reads, subscribes others and sends them away, and watches the
+//! shards.
 //!
-//! It sees what shards say to connections at the moment in which they say it, and holds them to this: every command is
-//! answered once; whoever was subscribed, and nobody else, hears of a channel that the rules open to nobody; who was sent
-//! away hears nothing more and is never taken up again; and in the end the numbers are right. Commands about sessions are
-//! given one after the other, as those that cross have no order.
+//! It sees what shards say to connections at the moment in which they say it, and holds them to this: every command
+//! is answered once; whoever was subscribed, and nobody else, hears of a channel that the rules open to nobody; who
+//! was sent away hears nothing more and is never taken up again; and in the end the numbers are right. Commands about
+//! sessions are given one after the other, as those that cross have no order.
 
 use crate::client::Numbers;
 use crate::counts::Counts;
@@ -258,8 +259,8 @@ impl App {
         Ok(command)
     }
 
-    /// A shard says something to a connection. Gives the channel to which the application may have subscribed the session that
-    /// begins with it.
+    /// A shard says something to a connection. Gives the channel to which the application may have subscribed the
+    /// session that begins with it.
     pub(crate) fn overhears(&mut self, pipe: usize, said: &ToClient) -> Option<(ClientId, ChannelName)> {
         match said {
             ToClient::Reply(reply) => match &reply.body {

@@ -1,10 +1,10 @@
 //! The application of a simulated world: it is asked, thinks for a while, and answers, mostly.
 //!
-//! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge knows it
-//! too and a second attempt fares like the first. What it says of subscriptions is kept, with the question it was said to: the
-//! hub may say `subscribed` only where the last question about that session and channel was answered with leave, or what the
-//! session has shown is good for the channel; and who holds a subscription by what it has shown loses it with that. Every
-//! session that began must be told to have ended once, and only then.
+//! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge
+//! knows it too and a second attempt fares like the first. What it says of subscriptions is kept, with the question
+//! it was said to: the hub may say `subscribed` only where the last question about that session and channel was
+//! answered with leave, or what the session has shown is good for the channel; and who holds a subscription by what
+//! it has shown loses it with that. Every session that began must be told to have ended once, and only then.
 
 mod tokens;
 

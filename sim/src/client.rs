@@ -1,5 +1,5 @@
-//! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and forgets
-//! nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
+//! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and
+//! forgets nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
 
 use crate::app::CLOSED;
 use crate::plan::{Habit, Plan};

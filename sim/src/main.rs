@@ -1,8 +1,8 @@
 //! `fanfare-sim`: the hub, its stores, a network and clients in one thread and virtual time, each run from one seed.
 //!
-//! Faults first, then everything heals, then the promises of ARCHITECTURE.md must hold. A failure prints its seed, the
-//! commit and the last 50 events, and the same seed shows it again. To see that the judge is awake, bugs are planted in the
-//! hub by name and must be found. How to read the output: docs/simulation.md.
+//! Faults first, then everything heals, then the promises of ARCHITECTURE.md must hold. A failure prints its seed,
+//! the commit and the last 50 events, and the same seed shows it again. To see that the judge is awake, bugs are
+//! planted in the hub by name and must be found. How to read the output: docs/simulation.md.
 
 mod app;
 mod application;

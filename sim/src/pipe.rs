@@ -49,7 +49,8 @@ pub(crate) struct Pipe {
     client_decoder: Decoder,
     /// What a stalled client will read once it reads again.
     pub(crate) waiting: Vec<Bytes>,
-    /// The largest answer or push so far that is a page or a snapshot by itself: an outbox may overshoot by one of them.
+    /// The largest answer or push so far that is a page or a snapshot by itself: an outbox may overshoot by one of
+    /// them.
     pub(crate) page_frame_max: usize,
     /// The largest other frame: it may overshoot by some of them.
     pub(crate) frame_max: usize,

@@ -1,7 +1,7 @@
 //! What a seed draws: how large the world is, which bounds it has, and which faults happen in it.
 //!
-//! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults, because
-//! a world in which everything fails at once never gets far enough to break anything subtle.
+//! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults,
+//! because a world in which everything fails at once never gets far enough to break anything subtle.
 
 use crate::app::CLOSED;
 use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
@@ -171,7 +171,8 @@ impl Plan {
         }
     }
 
-    /// Some clients have habits, and then some rules are strict. Drawn by themselves: a world without them stays what it is.
+    /// Some clients have habits, and then some rules are strict. Drawn by themselves: a world without them stays what
+    /// it is.
     pub(crate) fn draw_habits(&mut self, mut rng: Rng) {
         if rng.below(3) > 0 {
             return;
@@ -210,7 +211,8 @@ impl Plan {
         self.shards == 1 && late + unavailable + unknown + twice + silent == 0 && !loses
     }
 
-    /// Draws how long a store is waited for, and how much is read of it at once. From a source of its own, as habits and hooks.
+    /// Draws how long a store is waited for, and how much is read of it at once. From a source of its own, as habits
+    /// and hooks.
     pub(crate) fn draw_patience(&mut self, mut rng: Rng) {
         if rng.below(2) == 0 {
             self.limits.scan_slice = 1 + rng.below(6) as usize;
@@ -222,8 +224,8 @@ impl Plan {
         }
     }
 
-    /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before there were
-    /// any, and so are the seeds that are known to find something.
+    /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before
+    /// there were any, and so are the seeds that are known to find something.
     pub(crate) fn draw_hooks(&mut self, rng: &mut Rng) {
         if rng.below(3) > 0 {
             return;
@@ -260,7 +262,8 @@ impl Plan {
         }
     }
 
-    /// In some worlds with an application rules leave things to it, and tokens are good for a subscription. Drawn by itself.
+    /// In some worlds with an application rules leave things to it, and tokens are good for a subscription. Drawn by
+    /// itself.
     pub(crate) fn draw_grants(&mut self, mut rng: Rng) {
         if !self.hooks.is_on {
             return;

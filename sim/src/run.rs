@@ -64,7 +64,8 @@ fn attempt(seed: u64, events: usize) -> (Result<(), String>, Counts, Vec<String>
     (verdict, counts, events)
 }
 
-/// Runs `count` seeds from `first` on, on every core. Seeds are given out one by one; the sum does not depend on the order.
+/// Runs `count` seeds from `first` on, on every core. Seeds are given out one by one; the sum does not depend on the
+/// order.
 pub(crate) fn batch(first: u64, count: u64, events: usize) -> Batch {
     let (next, found) = (AtomicU64::new(0), Mutex::new(Batch::default()));
     let work = || {
@@ -128,8 +129,8 @@ pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
     found.into_inner().unwrap_or_default()
 }
 
-/// Seeds that found a planted bug when last looked: tried first, so that the bugs that are hard to find cost little. A seed
-/// that has become another history does no harm: then the others are tried.
+/// Seeds that found a planted bug when last looked: tried first, so that the bugs that are hard to find cost little.
+/// A seed that has become another history does no harm: then the others are tried.
 const FOUND_BY: &[(&str, u64)] = &[
     ("MemberTakesOtherEpoch", 881),
     ("FullMemberLive", 36),

@@ -1,7 +1,8 @@
-//! A store that fails: it answers late, out of order, twice or never, refuses, does not know, and loses what it had taken.
+//! A store that fails: it answers late, out of order, twice or never, refuses, does not know, and loses what it had
+//! taken.
 //!
-//! Else it keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets one answer
-//! (a second one must be ignored), a lost entry means a new epoch. The memory store does the keeping.
+//! Else it keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets
+//! one answer (a second one must be ignored), a lost entry means a new epoch. The memory store does the keeping.
 
 use crate::ledger::Ledger;
 use crate::plan::StoreFaults;

@@ -1,5 +1,6 @@
-//! What a shard tells one connection, judged in the moment in which it does: how slow readers are treated, and how batches are
-//! gathered. The judge at the other end (`checker`) sees what arrives, but not when it was said and what was known then.
+//! What a shard tells one connection, judged in the moment in which it does: how slow readers are treated, and how
+//! batches are gathered. The judge at the other end (`checker`) sees what arrives, but not when it was said and what
+//! was known then.
 
 use crate::ledger::{Kept, Ledger};
 use crate::plan::{Habit, Plan};
@@ -26,7 +27,8 @@ struct Live {
     complete: bool,
     /// The outbox has been over its mark since: it may be catching up.
     was_full: bool,
-    /// It wants only the latest, and has missed something: the turn in which it is told what is newest, once that has come.
+    /// It wants only the latest, and has missed something: the turn in which it is told what is newest, once that has
+    /// come.
     owed: Option<Option<u64>>,
     /// Deliveries are gathered from a beginning that is known.
     in_step: bool,
@@ -40,7 +42,8 @@ pub(crate) struct Said {
     pub(crate) now_ms: u64,
     pub(crate) turn: u64,
     pub(crate) page_bytes_max: usize,
-    /// No store loses anything in this world: where one does, subscribers are set back without a word, and catch up by pages.
+    /// No store loses anything in this world: where one does, subscribers are set back without a word, and catch up
+    /// by pages.
     pub(crate) steady: bool,
 }
 
@@ -89,8 +92,8 @@ impl Watch {
         Ok(())
     }
 
-    /// The outbox is over its mark. True where the connection must be closed for it: one of its channels wants that, and it was
-    /// not catching up.
+    /// The outbox is over its mark. True where the connection must be closed for it: one of its channels wants that,
+    /// and it was not catching up.
     pub(crate) fn full(&mut self) -> bool {
         self.is_full = true;
         let catches_up = self.live.values().any(|live| !live.complete || live.was_full);

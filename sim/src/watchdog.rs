@@ -1,7 +1,9 @@
-//! Ends a run in which one seed takes for ever: a machine that does not come back from one call cannot be judged from within.
+//! Ends a run in which one seed takes for ever: a machine that does not come back from one call cannot be judged from
+//! within.
 //!
 //! Each thread says which seed it begins. Another thread looks now and then, and where one has taken longer than the
-//! deadline, the program names it and ends with status 1. The deadline is real time, and far beyond what any seed takes.
+//! deadline, the program names it and ends with status 1. The deadline is real time, and far beyond what any seed
+//! takes.
 
 use std::sync::Mutex;
 use std::thread::ThreadId;

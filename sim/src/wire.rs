@@ -1,7 +1,8 @@
 //! The real wire: what both ends say becomes the bytes of WebSocket frames that hold the native protocol, and back.
 //!
-//! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text that a
-//! client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was meant.
+//! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text
+//! that a client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was
+//! meant.
 
 use crate::application::{WITH_INFO, user_of};
 use fanfare_hub::{

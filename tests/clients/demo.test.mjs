@@ -1,5 +1,6 @@
-// The demo page in Chromium, as people use it: two pages chat, one reloads, the server restarts, and none of it is lost on
-// them. Every page of every test must end without an error, a warning or a violation of its CSP in the console.
+// The demo page in Chromium, as people use it: two pages chat, one reloads, the server restarts, and none of it is
+// lost on them. Every page of every test must end without an error, a warning or a violation of its CSP in the
+// console.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'

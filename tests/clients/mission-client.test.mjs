@@ -1,9 +1,11 @@
-// The mission's second example, the React hook `useWebSocket` and its `ChatComponent`, unchanged, in Chromium, against Fanfare.
+// The mission's second example, the React hook `useWebSocket` and its `ChatComponent`, unchanged, in Chromium,
+// against Fanfare.
 //
-// One thing must be known about the document's component: it hands the hook new callbacks at each render, the hook takes new
-// callbacks as a reason to connect anew, and each connect renders. So with any server whatever (the document's own
-// included) the component as it stands opens socket after socket, several hundred a second, closes each before it can be
-// of use, and says 未连接. The hook itself is sound for whoever hands it steady callbacks. Hence three tests:
+// One thing must be known about the document's component: it hands the hook new callbacks at each render, the hook
+// takes new callbacks as a reason to connect anew, and each connect renders. So with any server whatever (the
+// document's own included) the component as it stands opens socket after socket, several hundred a second, closes
+// each before it can be of use, and says 未连接. The hook itself is sound for whoever hands it steady callbacks.
+// Hence three tests:
 //
 //   - the hook, with steady callbacks: people chat, and come back after a restart;
 //   - the component, its text unchanged, on a React whose `useCallback` is steady: it shows what is said;

@@ -1,5 +1,6 @@
-// SIGTERM on a real `fanfare dev`, seen by native clients: everybody is told to come back, each at another time within the
-// window; what was acknowledged was heard by all; the process ends well and its port is free for a successor.
+// SIGTERM on a real `fanfare dev`, seen by native clients: everybody is told to come back, each at another time
+// within the window; what was acknowledged was heard by all; the process ends well and its port is free for a
+// successor.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

@@ -1,8 +1,8 @@
 //! schemathesis against a real `fanfare dev`: thousands of requests that fit the OpenAPI document, and that do not.
 //!
-//! In: the program that was built, tests/api (what is expected, and pinned versions from PyPI, installed below cargo's target
-//! folder). Out: an error when an answer is not as the document says, when what fits is refused or what does not is taken,
-//! when anything is a 500, or when the server is not alive at the end.
+//! In: the program that was built, tests/api (what is expected, and pinned versions from PyPI, installed below
+//! cargo's target folder). Out: an error when an answer is not as the document says, when what fits is refused or
+//! what does not is taken, when anything is a 500, or when the server is not alive at the end.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -1,11 +1,11 @@
 //! Licences, bans and sources of everything we depend on, as deny.toml says.
 //!
-//! With cargo-deny installed it judges. It takes long to build, so where it is missing the same file is read here and the
-//! parts of it that protect users are checked on `cargo metadata`: allowed licences (with exceptions), denied crates,
-//! wildcard versions, registries and git sources. A key in deny.toml that this reader does not know is an error, lest a
-//! rule be written and not enforced. Advisories are cargo-deny's alone, and need a database from GitHub: where cargo-deny or
-//! the database cannot be had, the step says in words that they were not checked. A database that is there is used, and what
-//! it tells fails the step.
+//! With cargo-deny installed it judges. It takes long to build, so where it is missing the same file is read here and
+//! the parts of it that protect users are checked on `cargo metadata`: allowed licences (with exceptions), denied
+//! crates, wildcard versions, registries and git sources. A key in deny.toml that this reader does not know is an
+//! error, lest a rule be written and not enforced. Advisories are cargo-deny's alone, and need a database from
+//! GitHub: where cargo-deny or the database cannot be had, the step says in words that they were not checked. A
+//! database that is there is used, and what it tells fails the step.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Known faults of what we depend on. The database is fetched first, by itself: that it cannot be had is not a fault of ours,
-/// and is not taken for "no advisories" either.
+/// Known faults of what we depend on. The database is fetched first, by itself: that it cannot be had is not a fault
+/// of ours, and is not taken for "no advisories" either.
 fn advisories(workspace: &Workspace) -> Result<()> {
     if let Err(error) = workspace.cargo().args(["deny", "fetch", "db"]).go() {
         println!("NOT CHECKED: advisories. Their database cannot be fetched ({error:#}); the network may not let us.");

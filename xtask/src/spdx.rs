@@ -1,8 +1,8 @@
 //! Licence expressions: may we use something under `MIT OR (Apache-2.0 AND Unicode-3.0)`?
 //!
 //! In: the `license` field of a package and the allow list. Out: yes, no, or an error that shows what cannot be read.
-//! SPDX 2.3 annex D, as far as crates use it, and the old `MIT/Apache-2.0`, where the stroke means OR. `AND` binds tighter
-//! than `OR`. `X WITH Y` is one licence: it is allowed if the list holds just that.
+//! SPDX 2.3 annex D, as far as crates use it, and the old `MIT/Apache-2.0`, where the stroke means OR. `AND` binds
+//! tighter than `OR`. `X WITH Y` is one licence: it is allowed if the list holds just that.
 
 use anyhow::{Result, bail, ensure};
 

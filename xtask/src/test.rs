@@ -1,8 +1,8 @@
 //! `cargo xtask test`: everything that must be true of a commit, in one command.
 //!
-//! In: a machine with Rust, Node and git. Out: each step's own output under a banner, a summary with one line a step, and
-//! an error if one failed. What comes first is what fails fastest. A step whose folder is missing fails: nothing is ever
-//! skipped in silence. [`STEPS`] is the whole list, in order.
+//! In: a machine with Rust, Node and git. Out: each step's own output under a banner, a summary with one line a step,
+//! and an error if one failed. What comes first is what fails fastest. A step whose folder is missing fails: nothing
+//! is ever skipped in silence. [`STEPS`] is the whole list, in order.
 
 use std::time::{Duration, Instant};
 

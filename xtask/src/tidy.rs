@@ -12,6 +12,7 @@ use crate::workspace::Workspace;
 mod files;
 mod layers;
 mod links;
+mod prose;
 mod rooms;
 
 pub(crate) fn main(workspace: &Workspace) -> Result<()> {
@@ -29,6 +30,8 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
     for (name, text) in &texts {
         faults.extend(files::header(name, text));
         faults.extend(files::package_lock(name, text));
+        faults.extend(prose::width(name, text));
+        faults.extend(prose::outside(name, text));
         faults.extend(layers::source(name, text, &tests));
         faults.extend(rooms::source(name, text, &tests));
         if let Some(note) = files::length(name, text) {

@@ -154,8 +154,8 @@ pub(crate) fn npm_ci(workspace: &Workspace, dir: &str) -> Result<()> {
     std::fs::write(&stamp, &lock).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
-/// The stamp is a copy of the lock, written after npm succeeded. Times would not do: git gives a file that it checks out
-/// the time of the checkout, and an interrupted `npm ci` leaves a fresh node_modules that is not whole.
+/// The stamp is a copy of the lock, written after npm succeeded. Times would not do: git gives a file that it checks
+/// out the time of the checkout, and an interrupted `npm ci` leaves a fresh node_modules that is not whole.
 fn is_current(folder: &Path, lock: &[u8]) -> bool {
     std::fs::read(stamp(folder)).is_ok_and(|installed| installed == lock)
 }
@@ -164,8 +164,8 @@ fn stamp(folder: &Path) -> PathBuf {
     folder.join("node_modules/.installed-package-lock.json")
 }
 
-/// An environment with the packages of `dir/requirements.txt`, below cargo's target folder, unless it has these very ones.
-/// Answers where it is.
+/// An environment with the packages of `dir/requirements.txt`, below cargo's target folder, unless it has these very
+/// ones. Answers where it is.
 pub(crate) fn python_packages(workspace: &Workspace, dir: &str) -> Result<PathBuf> {
     let list = workspace.path(dir).join("requirements.txt");
     let wanted = std::fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;

@@ -1,9 +1,10 @@
 //! What a publication costs the server by HTTP, beside what it costs by WebSocket.
 //!
-//! In: the release binary `fanfare`. Out: a table of publications per second and server CPU for each, by way: one request or
-//! command in flight on each connection, and many in one. Nobody is subscribed, so that taking in is all that is paid for;
-//! every connection has a channel of its own, and every publication is answered with its place, which is checked. The server
-//! runs alone on core 0, with one shard; this program on core 1. Ways take turns, round by round, each on a server of its own.
+//! In: the release binary `fanfare`. Out: a table of publications per second and server CPU for each, by way: one
+//! request or command in flight on each connection, and many in one. Nobody is subscribed, so that taking in is all
+//! that is paid for; every connection has a channel of its own, and every publication is answered with its place,
+//! which is checked. The server runs alone on core 0, with one shard; this program on core 1. Ways take turns, round
+//! by round, each on a server of its own.
 //!
 //! ```sh
 //! cargo build --release --package fanfare-cli
@@ -107,7 +108,8 @@ fn measure(way: &Way, program: &Path, phase: Duration) -> Result<(f64, f64)> {
     Ok((count as f64 / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / count as f64))
 }
 
-/// Takes one answer off the front of what was read: its length, how many publications it answers, and where the last stands.
+/// Takes one answer off the front of what was read: its length, how many publications it answers, and where the last
+/// stands.
 type Take = fn(&[u8]) -> Result<Option<(usize, u64, u64)>>;
 
 /// A connection that has one request or message in flight at most.

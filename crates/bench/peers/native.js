@@ -1,4 +1,5 @@
-// As much of Fanfare's native protocol as a publication to subscribers needs, for Bun: connect with subscriptions, publish.
+// As much of Fanfare's native protocol as a publication to subscribers needs, for Bun: connect with subscriptions,
+// publish.
 //
 // A channel numbers its publications and keeps the newest 100, as Fanfare's does. What a subscriber gets is a newly
 // stringified `message` with the publisher's client id and the server's time; the publisher gets `published` besides.

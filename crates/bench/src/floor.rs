@@ -1,10 +1,10 @@
 //! The floor: what the kernel alone charges for the same traffic.
 //!
-//! One thread, one poll, no protocol worth the name. In a chat (and natively: the generator sends it messages as a server
-//! would have made them) every frame of any client is unmasked once, framed once,
-//! and those bytes go to every socket by one plain write each; whatever one read brought is written together, as a server
-//! that batches would. In an echo each frame goes back to its sender. Nobody joins, nothing is parsed, nobody is looked
-//! up: a server that comes near this has next to nothing left to save.
+//! One thread, one poll, no protocol worth the name. In a chat (and natively: the generator sends it messages as a
+//! server would have made them) every frame of any client is unmasked once, framed once, and those bytes go to every
+//! socket by one plain write each; whatever one read brought is written together, as a server that batches would. In
+//! an echo each frame goes back to its sender. Nobody joins, nothing is parsed, nobody is looked up: a server that
+//! comes near this has next to nothing left to save.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;

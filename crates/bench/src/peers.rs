@@ -1,7 +1,8 @@
 //! Who takes part, and how each is started.
 //!
-//! Every server is an ordinary program that gets an address and serves one role on it. Fanfare's command line is given by
-//! the caller, so that a renamed flag needs no change here; the peers are the scripts in `crates/bench/peers`.
+//! Every server is an ordinary program that gets an address and serves one role on it. Fanfare's command line is
+//! given by the caller, so that a renamed flag needs no change here; the peers are the scripts in
+//! `crates/bench/peers`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -163,8 +164,9 @@ impl Roster {
     }
 }
 
-/// Bun's executable. npm unpacks it in a package for the platform; where npm runs install scripts, that of `bun` moves it
-/// into `bun/bin`, and where it does not, a script that only complains lies there: so the first place comes first.
+/// Bun's executable. npm unpacks it in a package for the platform; where npm runs install scripts, that of `bun`
+/// moves it into `bun/bin`, and where it does not, a script that only complains lies there: so the first place comes
+/// first.
 fn bun(peers: &Path) -> PathBuf {
     let modules = peers.join("node_modules");
     ["@oven/bun-linux-x64/bin/bun", "@oven/bun-linux-aarch64/bin/bun"]

@@ -1,8 +1,8 @@
 //! The report: a table per metric, a verdict per target, and the same as JSON.
 //!
 //! A ratio is the median of the ratios of each round, not the ratio of the medians: servers of one round ran within
-//! seconds of each other, so what slowed the machine for a while cancels out. "Not above Bun" is judged by medians, where
-//! overlapping quartiles count as equal.
+//! seconds of each other, so what slowed the machine for a while cancels out. "Not above Bun" is judged by medians,
+//! where overlapping quartiles count as equal.
 
 use std::collections::BTreeMap;
 use std::fmt;

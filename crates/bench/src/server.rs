@@ -1,7 +1,8 @@
 //! A server under measurement: a process on its core or cores, its CPU time and its memory.
 //!
-//! Started by a [`Launch`], reachable when `start` returns, ended when dropped. CPU time is that of all its threads, in
-//! nanoseconds from the scheduler where the kernel tells them, else in ticks. Everything is read from `/proc`: Linux only.
+//! Started by a [`Launch`], reachable when `start` returns, ended when dropped. CPU time is that of all its threads,
+//! in nanoseconds from the scheduler where the kernel tells them, else in ticks. Everything is read from `/proc`:
+//! Linux only.
 
 use std::fs;
 use std::io;

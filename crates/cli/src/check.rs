@@ -1,5 +1,5 @@
-//! `fanfare check`: is this configuration good? Everything that is wrong with it, at once, with the flags and the environment
-//! that `serve` would have.
+//! `fanfare check`: is this configuration good? Everything that is wrong with it, at once, with the flags and the
+//! environment that `serve` would have.
 
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused, warn};

@@ -1,7 +1,7 @@
 //! `fanfare config`: every setting as it would be in force, each with where it comes from. What is printed is TOML.
 //!
-//! What is not taken, or not known because its variable is not set, stands there as a comment, and is told on stderr: the
-//! rest is printed all the same. API keys are listed by name; the keys themselves are not printed.
+//! What is not taken, or not known because its variable is not set, stands there as a comment, and is told on stderr:
+//! the rest is printed all the same. API keys are listed by name; the keys themselves are not printed.
 
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused};

@@ -1,4 +1,5 @@
-//! `fanfare dev`: a server to try things with. Permissive rules, pages of any local port, loopback addresses, the demos.
+//! `fanfare dev`: a server to try things with. Permissive rules, pages of any local port, loopback addresses, the
+//! demos.
 
 use crate::demos;
 use crate::failure::Failure;

@@ -50,8 +50,8 @@ impl Display for Failure {
     }
 }
 
-/// A line on stderr, without the control characters with which somebody else's words could rule a terminal. That nobody reads it
-/// (`2>&1 | head -1`) is no reason for anything, least of all for a panic, as `eprintln!` has it.
+/// A line on stderr, without the control characters with which somebody else's words could rule a terminal. That
+/// nobody reads it (`2>&1 | head -1`) is no reason for anything, least of all for a panic, as `eprintln!` has it.
 pub(crate) fn tell(line: impl Display) {
     let line: String = line.to_string().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
     let _ = writeln!(std::io::stderr(), "{line}");

@@ -1,8 +1,8 @@
-//! `fanfare init`: writes a configuration to begin with, and a key for the application beside it. Every setting is in it,
-//! commented out with its default; the rules are few, and let nobody do more than they say.
+//! `fanfare init`: writes a configuration to begin with, and a key for the application beside it. Every setting is in
+//! it, commented out with its default; the rules are few, and let nobody do more than they say.
 //!
-//! The key has a file of its own, which only its owner reads: so the configuration holds no secret and can be kept with the
-//! application's source. On the standard output there is one text only, and the key stands in it.
+//! The key has a file of its own, which only its owner reads: so the configuration holds no secret and can be kept
+//! with the application's source. On the standard output there is one text only, and the key stands in it.
 
 use crate::failure::{Failure, tell};
 use crate::flags::{FILE, random_key};

@@ -1,7 +1,7 @@
 //! The command line and the variables that stand in for flags: read, or refused in a sentence.
 //!
-//! A variable that is empty is one that is not set. Arguments and variables that are not UTF-8 are named. Help and version go
-//! to stdout, in the way of all that is printed there; what is wrong goes to stderr with status 1.
+//! A variable that is empty is one that is not set. Arguments and variables that are not UTF-8 are named. Help and
+//! version go to stdout, in the way of all that is printed there; what is wrong goes to stderr with status 1.
 
 use crate::failure::Failure;
 use crate::flags;

@@ -1,9 +1,9 @@
 //! Tells the service manager how the server is: `READY=1`, `RELOADING=1`, `STOPPING=1` (sd_notify(3)).
 //!
-//! In: `$NOTIFY_SOCKET`, the name of a Unix datagram socket: a path, or abstract where it begins with `@`. Out: one datagram
-//! for each state, by `sd-notify`, which knows paths only: to an abstract name its words are sent from here. Where nobody
-//! asked for it nothing is done; where it fails the log says so and the server goes on: a manager that is not told is no
-//! reason to refuse clients.
+//! In: `$NOTIFY_SOCKET`, the name of a Unix datagram socket: a path, or abstract where it begins with `@`. Out: one
+//! datagram for each state, by `sd-notify`, which knows paths only: to an abstract name its words are sent from here.
+//! Where nobody asked for it nothing is done; where it fails the log says so and the server goes on: a manager that
+//! is not told is no reason to refuse clients.
 
 use sd_notify::NotifyState;
 use std::ffi::OsString;
@@ -37,8 +37,8 @@ impl Notify {
         }
     }
 
-    /// It was told to end, and has ended after so long at the most: the manager is not to lose patience before, whatever its
-    /// own limit is.
+    /// It was told to end, and has ended after so long at the most: the manager is not to lose patience before,
+    /// whatever its own limit is.
     pub(crate) fn stopping(&self, within: Duration) {
         let micros = u32::try_from(within.as_micros()).unwrap_or(u32::MAX); // 71 minutes
         self.tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);

@@ -1,10 +1,10 @@
 //! What a command prints on stdout: all of it, or the command says why not.
 //!
-//! The reader may go (`| head -1`): that ends a command quietly, as it is what was wanted. Everything else that keeps a byte
-//! from being written (a full disk, a descriptor that cannot be written) is a failure with status 1. Written with the system
-//! call: `std`'s stdout keeps the end of a text in a buffer that is thrown away at the end, and takes EBADF for success. (A
-//! stdout that was closed before the start is /dev/null by the time that this runs: Rust's runtime opens it in its place, so
-//! that no socket gets its number.)
+//! The reader may go (`| head -1`): that ends a command quietly, as it is what was wanted. Everything else that keeps
+//! a byte from being written (a full disk, a descriptor that cannot be written) is a failure with status 1. Written
+//! with the system call: `std`'s stdout keeps the end of a text in a buffer that is thrown away at the end, and takes
+//! EBADF for success. (A stdout that was closed before the start is /dev/null by the time that this runs: Rust's
+//! runtime opens it in its place, so that no socket gets its number.)
 
 use crate::failure::Failure;
 use std::io::{self, ErrorKind};
@@ -39,7 +39,8 @@ pub(crate) fn write(mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(len) => bytes = &bytes[len..],
             Err(rustix::io::Errno::INTR) => {}
-            // Another program that shares it has made it non-blocking. The next write tells what is wrong, if anything is.
+            // Another program that shares it has made it non-blocking. The next write tells what is wrong, if
+            // anything is.
             Err(rustix::io::Errno::AGAIN) => drop(poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)),
             Err(error) => return Err(error.into()),
         }

@@ -1,4 +1,5 @@
-//! A server's life in this process, for `dev` and `serve`: start, greet, read the settings again on SIGHUP, drain on SIGTERM.
+//! A server's life in this process, for `dev` and `serve`: start, greet, read the settings again on SIGHUP, drain on
+//! SIGTERM.
 
 use crate::failure::Failure;
 use crate::notify::Notify;

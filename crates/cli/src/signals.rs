@@ -1,10 +1,10 @@
 //! The signals of a server that runs, and the terminal that it may have been started from.
 //!
-//! In: SIGTERM and SIGINT, which end it, and SIGHUP, which means two things. From a person or a service manager it asks to
-//! read the settings again. From a terminal that was closed it asks to end: nobody would see or stop the server any more.
-//! They are told apart by the terminal: a server that had one and finds it gone ends, with a drain. A shell may send SIGHUP
-//! a moment before its terminal goes, so after one the terminal is watched. Who started it under `nohup`, or as a service,
-//! has no terminal to lose: there SIGHUP never ends it.
+//! In: SIGTERM and SIGINT, which end it, and SIGHUP, which means two things. From a person or a service manager it
+//! asks to read the settings again. From a terminal that was closed it asks to end: nobody would see or stop the
+//! server any more. They are told apart by the terminal: a server that had one and finds it gone ends, with a drain.
+//! A shell may send SIGHUP a moment before its terminal goes, so after one the terminal is watched. Who started it
+//! under `nohup`, or as a service, has no terminal to lose: there SIGHUP never ends it.
 
 use crate::failure::Failure;
 use fanfare::LogGuard;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// The same signal twice within this time is once: `timeout`, a wrapper that passes the terminal's Ctrl-C on, and others send
-/// it to the process and to its group.
+/// The same signal twice within this time is once: `timeout`, a wrapper that passes the terminal's Ctrl-C on, and
+/// others send it to the process and to its group.
 const SAME: Duration = Duration::from_millis(200);
 /// Between two looks at whether the terminal is still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -98,8 +98,8 @@ impl Signals {
         })
     }
 
-    /// From here on a SIGTERM or SIGINT ends the process where it stands. (Not a SIGHUP: of a terminal that is closed there
-    /// may come several.) `first` is what has ended it.
+    /// From here on a SIGTERM or SIGINT ends the process where it stands. (Not a SIGHUP: of a terminal that is closed
+    /// there may come several.) `first` is what has ended it.
     pub(crate) fn exit_at_the_next(mut self, first: &'static str, log: LogGuard) {
         let begin = Instant::now();
         std::thread::spawn(move || {

@@ -1,7 +1,7 @@
 //! `fanfare why`: which rule decides, by which option, and what else holds for a channel.
 //!
-//! It needs the rules and nothing else: what is wrong elsewhere, or a secret that is not there, does not stop it. Its exit
-//! status is the answer, for scripts.
+//! It needs the rules and nothing else: what is wrong elsewhere, or a secret that is not there, does not stop it. Its
+//! exit status is the answer, for scripts.
 
 use crate::failure::Failure;
 use crate::flags::{ConfigFile, SettingFlags, refused};

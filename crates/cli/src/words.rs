@@ -1,12 +1,13 @@
-//! What a server that runs says on stderr: for people a few lines and then the log, for machines the log and nothing else.
+//! What a server that runs says on stderr: for people a few lines and then the log, for machines the log and nothing
+//! else.
 //!
-//! Where `log.format` is `json`, every line from here on is one JSON object: the greeting, warnings about the settings, the
-//! reason why it did not start, and a panic are events of the log. (What is wrong with the settings themselves is told in
-//! plain text: the format is one of them.) Where it is `text`, the greeting is for whoever has just typed the command, is
-//! there at every level, and everything after it is the log.
+//! Where `log.format` is `json`, every line from here on is one JSON object: the greeting, warnings about the
+//! settings, the reason why it did not start, and a panic are events of the log. (What is wrong with the settings
+//! themselves is told in plain text: the format is one of them.) Where it is `text`, the greeting is for whoever has
+//! just typed the command, is there at every level, and everything after it is the log.
 //!
-//! All of it goes by the queue of the log, so that nobody waits for the reader of stderr: not at the start, not in a panic,
-//! not at the end.
+//! All of it goes by the queue of the log, so that nobody waits for the reader of stderr: not at the start, not in a
+//! panic, not at the end.
 
 use crate::failure::Failure;
 use fanfare::settings::Settings;
@@ -49,7 +50,8 @@ impl Words {
         self.format == LogFormat::Json
     }
 
-    /// From now on these keys are blotted out: one that a client puts where it does not belong must not be found in the log.
+    /// From now on these keys are blotted out: one that a client puts where it does not belong must not be found in
+    /// the log.
     pub(crate) fn keep_secret(&self, settings: &Settings) {
         settings.config.api_keys.iter().for_each(|key| self.secrets.add(key.secret()));
     }
@@ -63,8 +65,8 @@ impl Words {
         }
     }
 
-    /// Says that it runs, and where. A new key is said first, and blotted out from then on: before anybody knows where the
-    /// server is, and could put the key where the log sees it.
+    /// Says that it runs, and where. A new key is said first, and blotted out from then on: before anybody knows
+    /// where the server is, and could put the key where the log sees it.
     pub(crate) fn greet(&self, running: &Running, greeting: &Greeting, settings: &Settings, new_key: Option<&str>) {
         let version = env!("CARGO_PKG_VERSION");
         let watched = running.admin_address();

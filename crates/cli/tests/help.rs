@@ -1,4 +1,5 @@
-//! The whole `--help` of the command and of each of its commands, as people see it: help/NAME.txt, fanfare.txt for the first.
+//! The whole `--help` of the command and of each of its commands, as people see it: help/NAME.txt, fanfare.txt for
+//! the first.
 //!
 //! A text that changes shows in the diff of a commit, and a new command cannot be forgotten. `UPDATE_SNAPSHOTS=1` (or
 //! `UPDATE_DOCS=1`) `cargo test -p fanfare-cli --test help` writes them anew: look at each.

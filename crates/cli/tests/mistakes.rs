@@ -1,8 +1,8 @@
 //! Configurations with a mistake each, and all that the program says of them: `mistakes.txt`.
 //!
-//! Every answer must name the file and line (or the variable, or the flag), the key, what is allowed and a hint. A block of
-//! the file is a title (`=== …`), a command (`$ …`, with variables in front), the configuration, a line `---` and what is
-//! written to stderr. `UPDATE_SNAPSHOTS=1` writes the answers anew: look at each.
+//! Every answer must name the file and line (or the variable, or the flag), the key, what is allowed and a hint. A
+//! block of the file is a title (`=== …`), a command (`$ …`, with variables in front), the configuration, a line
+//! `---` and what is written to stderr. `UPDATE_SNAPSHOTS=1` writes the answers anew: look at each.
 
 use fanfare::settings::{SETTINGS, Setting};
 use std::path::Path;

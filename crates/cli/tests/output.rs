@@ -1,5 +1,5 @@
-//! What every command does where its output cannot be written, or its words are not UTF-8: a sentence and status 1, never a
-//! panic, never status 0 for what was not printed. A pipe whose reader has gone ends it quietly.
+//! What every command does where its output cannot be written, or its words are not UTF-8: a sentence and status 1,
+//! never a panic, never status 0 for what was not printed. A pipe whose reader has gone ends it quietly.
 #![cfg(target_os = "linux")]
 
 mod support;

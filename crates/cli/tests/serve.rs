@@ -1,5 +1,5 @@
-//! `fanfare serve` and `dev` as an operator meets them: a file becomes a server, SIGHUP changes its rules or nothing, and
-//! what is wrong is told before anything listens.
+//! `fanfare serve` and `dev` as an operator meets them: a file becomes a server, SIGHUP changes its rules or nothing,
+//! and what is wrong is told before anything listens.
 
 mod support;
 

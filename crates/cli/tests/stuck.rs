@@ -1,5 +1,6 @@
-//! A server whose stderr nobody reads, or cannot be written, serves as before, tells of itself, and ends when it is told to;
-//! and who reads again finds the lines. Nothing here sleeps: the service manager's socket tells when the server is ready.
+//! A server whose stderr nobody reads, or cannot be written, serves as before, tells of itself, and ends when it is
+//! told to; and who reads again finds the lines. Nothing here sleeps: the service manager's socket tells when the
+//! server is ready.
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! A chat in the terminal: `cargo run -p fanfare-client --example chat -- ws://localhost:8080 chat:general Ada`.
 //!
-//! Lines that are typed are published; what others say, and who comes and goes, is shown. Stop the server and start it again:
-//! it comes back by itself, and says so where something was lost.
+//! Lines that are typed are published; what others say, and who comes and goes, is shown. Stop the server and start
+//! it again: it comes back by itself, and says so where something was lost.
 
 use fanfare_client::core::{Event, State};
 use fanfare_client::{Client, Data, PresenceKind, Subscribe};

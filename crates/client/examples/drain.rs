@@ -5,10 +5,10 @@
 //! cargo run --release -p fanfare-client --example drain -- target/release/fanfare 5000 2
 //! ```
 //!
-//! The arguments: the program, how many clients, how many shards. Starts it, connects the clients (each follows one channel
-//! and asks for the recent messages where it cannot recover), publishes all the time, sends SIGTERM, starts the successor,
-//! and waits until everybody is back and has the last message. Then it tells who was away when, and who missed what. The
-//! exit code is 1 where anybody missed an acknowledged message or had one twice.
+//! The arguments: the program, how many clients, how many shards. Starts it, connects the clients (each follows one
+//! channel and asks for the recent messages where it cannot recover), publishes all the time, sends SIGTERM, starts
+//! the successor, and waits until everybody is back and has the last message. Then it tells who was away when, and
+//! who missed what. The exit code is 1 where anybody missed an acknowledged message or had one twice.
 
 #![allow(clippy::print_stdout)]
 

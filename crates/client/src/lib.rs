@@ -1,11 +1,11 @@
 //! The Rust client of Fanfare.
 //!
-//! [`core`] is the client as a machine without sockets, clocks or randomness: states, back-off, heartbeat, recovery by
-//! position, publications retried under their keys. The simulation drives it in virtual time. `Client` (feature `tokio`,
-//! on by default) is the shell around it: it owns the connection and the clock, and decides nothing.
+//! [`core`] is the client as a machine without sockets, clocks or randomness: states, back-off, heartbeat, recovery
+//! by position, publications retried under their keys. The simulation drives it in virtual time. `Client` (feature
+//! `tokio`, on by default) is the shell around it: it owns the connection and the clock, and decides nothing.
 //!
-//! Servers behind TLS (`https://`, `wss://`) need the feature `tls`, on by default: rustls, and the authorities that the system
-//! trusts or those of [`Builder::trust`].
+//! Servers behind TLS (`https://`, `wss://`) need the feature `tls`, on by default: rustls, and the authorities that
+//! the system trusts or those of [`Builder::trust`].
 
 pub mod core;
 #[cfg(feature = "tokio")]

@@ -1,5 +1,6 @@
-//! docs/protocol.md, replayed: each transcript is sent over real sockets, and every answer is compared with what it promises.
-//! Here with the hub and the codec alone; crates/server/tests/protocol_md.rs replays them against the real server.
+//! docs/protocol.md, replayed: each transcript is sent over real sockets, and every answer is compared with what it
+//! promises. Here with the hub and the codec alone; crates/server/tests/protocol_md.rs replays them against the real
+//! server.
 
 mod support;
 
@@ -34,8 +35,8 @@ async fn the_transcripts_of_the_documentation_are_true() {
             );
         }
         for (who, mut peer) in peers {
-            // Nothing was said that the transcript keeps quiet about: it would come before this answer. Only a connection whose
-            // session another one took up is told so.
+            // Nothing was said that the transcript keeps quiet about: it would come before this answer. Only a
+            // connection whose session another one took up is told so.
             peer.send(r#"{"type":"no such command","id":"the end"}"#).await;
             let found = peer.next().await;
             let expected = found.contains("\"the end\"") || found.contains(r#""reason":"moved""#);

@@ -1,8 +1,8 @@
 //! The application's side: what it asks of a node besides what clients ask, and how it is answered.
 //!
-//! In: [`AppCommand`]s under a token of the shell's choosing ([`Input::App`](crate::Input::App)), on any shard. Out: exactly
-//! one [`AppAnswer`] under the same token ([`Effect::Answer`](crate::Effect::Answer)). No rule is asked whether the
-//! application may; that a rule governs the channel at all is (`no_rule`), for it says what is kept.
+//! In: [`AppCommand`]s under a token of the shell's choosing ([`Input::App`](crate::Input::App)), on any shard. Out:
+//! exactly one [`AppAnswer`] under the same token ([`Effect::Answer`](crate::Effect::Answer)). No rule is asked
+//! whether the application may; that a rule governs the channel at all is (`no_rule`), for it says what is kept.
 
 use crate::disconnect::Disconnect;
 use crate::error::Error;
@@ -82,18 +82,19 @@ pub enum AppCommand {
         limit: u32,
     },
     /// Subscribes sessions that have a connection to a channel, as if they had asked and the rule let them: they get
-    /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back with it
-    /// has it again. Answered when they are live. Who was subscribed already counts too, and stays whatever the rules say.
+    /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back
+    /// with it has it again. Answered when they are live. Who was subscribed already counts too, and stays whatever
+    /// the rules say.
     Subscribe {
         /// Whose.
         whom: Whom,
         /// How.
         options: Box<SubOptions>,
     },
-    /// Ends subscriptions, and what the application granted of the channel by a command or with a token; the sessions get
-    /// `unsubscribed` as a push. One that is away loses its presence in the channel. Nothing is waited for: a subscription that
-    /// is still being decided is refused, a publication that is goes on. Who may subscribe by the rules can do so again, and a
-    /// newer token that names the channel grants it anew.
+    /// Ends subscriptions, and what the application granted of the channel by a command or with a token; the sessions
+    /// get `unsubscribed` as a push. One that is away loses its presence in the channel. Nothing is waited for: a
+    /// subscription that is still being decided is refused, a publication that is goes on. Who may subscribe by the
+    /// rules can do so again, and a newer token that names the channel grants it anew.
     Unsubscribe {
         /// Whose.
         whom: Whom,
@@ -120,7 +121,8 @@ pub enum AppAnswer {
         position: Position,
         /// True when the key had been used: it stands where the first one does.
         duplicate: bool,
-        /// How many sessions are subscribed on this node. Who has left is counted for up to 128 ms, the tick of the hub's clock.
+        /// How many sessions are subscribed on this node. Who has left is counted for up to 128 ms, the tick of the
+        /// hub's clock.
         subscribers: u64,
     },
     /// To `History`.

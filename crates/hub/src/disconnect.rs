@@ -1,7 +1,7 @@
 //! Why the server ends a connection. [`DISCONNECTS`] is the table: the word, the code and whether to come back.
 //!
-//! 4000–4499 mean *come back*, 4500–4999 mean *do not*. `fanfare_wire::websocket` adds the codes of RFC 6455; the docs are
-//! printed from both.
+//! 4000–4499 mean *come back*, 4500–4999 mean *do not*. `fanfare_wire::websocket` adds the codes of RFC 6455; the
+//! docs are printed from both.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What the shell must do after an input, in order. Reused: drained before the next [`Shard::handle`](crate::Shard::handle).
+//! What the shell must do after an input, in order. Reused: drained before the next
+//! [`Shard::handle`](crate::Shard::handle).
 
 use crate::app::{AppAnswer, AppToken};
 use crate::disconnect::Disconnect;
@@ -41,7 +42,8 @@ pub enum Effect {
     Pause(ConnId),
     /// Go on reading this connection.
     Resume(ConnId),
-    /// Say why, write what waits, and close. Nothing more is sent to this connection, and `Closed` is not expected for it.
+    /// Say why, write what waits, and close. Nothing more is sent to this connection, and `Closed` is not expected
+    /// for it.
     Close {
         /// Which.
         conn: ConnId,
@@ -95,7 +97,8 @@ impl Effects {
         self.list.drain(..)
     }
 
-    /// Takes the list out, so that the shell can act while it still asks for recipients; give it back by [`put_back`](Self::put_back).
+    /// Takes the list out, so that the shell can act while it still asks for recipients; give it back by
+    /// [`put_back`](Self::put_back).
     pub fn take_list(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.list)
     }
@@ -111,7 +114,8 @@ impl Effects {
         &self.ids[to.start as usize..to.end as usize]
     }
 
-    /// A measure of the work that these effects are: one for the input, one for each effect and each receiver of a push.
+    /// A measure of the work that these effects are: one for the input, one for each effect and each receiver of a
+    /// push.
     pub fn work(&self) -> usize {
         1 + self.list.len() + self.ids.len()
     }

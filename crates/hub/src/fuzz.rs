@@ -1,11 +1,13 @@
-//! The body of the fuzz target `hub_inputs`, and of the test that feeds it on every run: bytes become a sequence of inputs.
+//! The body of the fuzz target `hub_inputs`, and of the test that feeds it on every run: bytes become a sequence of
+//! inputs.
 //!
-//! One to three shards, a store that answers in place or whenever the bytes say so, connections that read or do not, and a
-//! small alphabet of channels and commands, so that what is drawn meets. Whatever the order, nothing panics; what was closed is
-//! told nothing; a command with an id, and one of the application, has one answer; nothing of a channel is told outside of a subscription or out of order;
-//! and what is accounted stays within its bounds. In the end everything is carried, answered and read, and then every
-//! command must have its answer. The contract of [`Shard`](crate::Shard) is kept: what a shell cannot do is not tried.
-//! (The simulation judges much more, but only what its clients do; this looks where they never go.)
+//! One to three shards, a store that answers in place or whenever the bytes say so, connections that read or do not,
+//! and a small alphabet of channels and commands, so that what is drawn meets. Whatever the order, nothing panics;
+//! what was closed is told nothing; a command with an id, and one of the application, has one answer; nothing of a
+//! channel is told outside of a subscription or out of order; and what is accounted stays within its bounds. In the
+//! end everything is carried, answered and read, and then every command must have its answer. The contract of
+//! [`Shard`](crate::Shard) is kept: what a shell cannot do is not tried. (The simulation judges much more, but only
+//! what its clients do; this looks where they never go.)
 
 use crate::{
     Answer, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data,
@@ -424,7 +426,8 @@ impl World {
         }
     }
 
-    /// The store answers one of its questions, in its own order; now and then twice, or with a refusal of what only reads.
+    /// The store answers one of its questions, in its own order; now and then twice, or with a refusal of what only
+    /// reads.
     fn answer(&mut self, bytes: &mut Take<'_>) {
         let (at, how) = (usize::from(bytes.byte()), bytes.below(8));
         let owed = self.owed.borrow().len();

@@ -1,16 +1,17 @@
 //! Hooks: what the hub asks of the application before it goes on.
 //!
-//! Out: a [`Question`] under a token of the hub's ([`Effect::Ask`](crate::Effect::Ask)). In: one [`HookAnswer`] under the
-//! same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all is said by
-//! [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes later finds nothing.
-//! While a question about a channel is out, later commands of the same session on that channel wait behind it; when its
-//! connection ends, what was asked for it is not done. At most `Limits::questions_max` are out at once, of which a quarter is kept
-//! for `connect` and `refresh`: beyond them the command is `unavailable`. At most `Limits::session_questions_max` are about one
-//! session's commands: further ones are asked as those are answered. A place is free when the application has answered or its
-//! time is up, and not sooner where the connection is gone: its handler still runs, and their number is what is bounded.
+//! Out: a [`Question`] under a token of the hub's ([`Effect::Ask`](crate::Effect::Ask)). In: one [`HookAnswer`] under
+//! the same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all
+//! is said by [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes
+//! later finds nothing. While a question about a channel is out, later commands of the same session on that channel
+//! wait behind it; when its connection ends, what was asked for it is not done. At most `Limits::questions_max` are
+//! out at once, of which a quarter is kept for `connect` and `refresh`: beyond them the command is `unavailable`. At
+//! most `Limits::session_questions_max` are about one session's commands: further ones are asked as those are
+//! answered. A place is free when the application has answered or its time is up, and not sooner where the connection
+//! is gone: its handler still runs, and their number is what is bounded.
 //!
-//! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session ends,
-//! unless a `refresh` has brought a newer token of the same user.
+//! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session
+//! ends, unless a `refresh` has brought a newer token of the same user.
 
 use crate::disconnect::Disconnect;
 use crate::error::Error;
@@ -31,8 +32,8 @@ pub struct HookToken {
 /// Which questions are asked. What is not asked costs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
-    /// Every `connect` is asked about, with its token, but for one that shows the ticket of a living session and no token.
-    /// Otherwise a token is refused: nobody could check it.
+    /// Every `connect` is asked about, with its token, but for one that shows the ticket of a living session and no
+    /// token. Otherwise a token is refused: nobody could check it.
     pub connect: bool,
     /// Subscriptions to channels of these patterns, besides those whose rule names `hook`.
     pub subscribe: Vec<Pattern>,
@@ -102,8 +103,9 @@ pub enum HookAnswer {
     Identity(Identified),
     /// To `Subscribe`: it may.
     Allowed,
-    /// To `Publish`: publish this, on the channel that was asked about. JSON must be valid and without raw line breaks. The
-    /// client's idempotency key stays: an edit that differs from one attempt to the next makes the second a `key_conflict`.
+    /// To `Publish`: publish this, on the channel that was asked about. JSON must be valid and without raw line
+    /// breaks. The client's idempotency key stays: an edit that differs from one attempt to the next makes the second
+    /// a `key_conflict`.
     Publish(Box<Publish>),
     /// To `Rpc`: the result, JSON.
     Result(Bytes),
@@ -120,8 +122,8 @@ pub struct Identified {
     pub info: Option<Bytes>,
     /// Until when, in ms since 1970: then the connection is closed unless a newer token came. `None` is without end.
     pub expires_ms: Option<u64>,
-    /// Channels that it is subscribed to without having asked, and may subscribe to whatever their rules say. It may again on
-    /// later connections of the session; a newer answer replaces the list, and ends what is no more on it.
+    /// Channels that it is subscribed to without having asked, and may subscribe to whatever their rules say. It may
+    /// again on later connections of the session; a newer answer replaces the list, and ends what is no more on it.
     pub subscribe: Vec<ChannelName>,
 }
 

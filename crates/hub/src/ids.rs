@@ -1,8 +1,8 @@
 //! Identifiers, each a type of its own so that none is passed where another is meant.
 //!
-//! A *connection* is one transport's life ([`ConnId`]), a *client* is the public name of a session ([`ClientId`]), a *user*
-//! the identity behind it ([`UserId`]). A [`Position`] is a place in a channel; clients compare positions, they never
-//! compute with them.
+//! A *connection* is one transport's life ([`ConnId`]), a *client* is the public name of a session ([`ClientId`]), a
+//! *user* the identity behind it ([`UserId`]). A [`Position`] is a place in a channel; clients compare positions,
+//! they never compute with them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
-/// One connection of a shard. `index` is dense and reused, `generation` is not: what arrives for an older one is ignored.
+/// One connection of a shard. `index` is dense and reused, `generation` is not: what arrives for an older one is
+/// ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnId {
     /// Place in the shard's table of connections.
@@ -85,8 +86,8 @@ impl fmt::Debug for Epoch {
 }
 
 impl Epoch {
-    /// Reads what a client sends as an epoch. It is opaque to the client, so a text that this server never wrote is not an
-    /// error but simply another epoch: [`Epoch(0)`](Epoch).
+    /// Reads what a client sends as an epoch. It is opaque to the client, so a text that this server never wrote is
+    /// not an error but simply another epoch: [`Epoch(0)`](Epoch).
     pub fn from_wire(text: &str) -> Epoch {
         Epoch(parse_hex16(text).unwrap_or(0))
     }

@@ -1,14 +1,15 @@
 //! The idempotency keys that one channel remembers, the oldest first out.
 //!
-//! In: keys of publications, with where these stand. Out: what a key was used for. Each is kept once; the table holds its
-//! number in the line alone. What it costs is counted in bytes, with what tables and lines hold in reserve.
+//! In: keys of publications, with where these stand. Out: what a key was used for. Each is kept once; the table holds
+//! its number in the line alone. What it costs is counted in bytes, with what tables and lines hold in reserve.
 
 use crate::rng::Keyed;
 use crate::store::KeyScope;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
-/// Of a key, without its text: its places in two lines, which grow by doubling, in the table, and the allocation of its text.
+/// Of a key, without its text: its places in two lines, which grow by doubling, in the table, and the allocation of
+/// its text.
 pub(crate) const KEY_OVERHEAD: usize = 2 * size_of::<Remembered>() + 2 * size_of::<(u32, u64, u64, u64)>() + 40;
 
 #[derive(Debug)]

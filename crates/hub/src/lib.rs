@@ -1,13 +1,13 @@
 //! The heart of Fanfare, without input or output: sessions, channels, history, presence, signals and limits.
 //!
-//! In: [`Input`]s (a connection opened, sent a command, closed; a message from another shard; an answer of the store; the
-//! hour has come). Out: [`Effects`] (deliver this to these connections, tell that shard, close, wake me at). A [`Shard`] is a
-//! plain state machine: it reads no clock, draws no random number that does not follow from its seed, and knows no socket,
-//! so that the server, the simulation and a unit test drive the very same code.
+//! In: [`Input`]s (a connection opened, sent a command, closed; a message from another shard; an answer of the store;
+//! the hour has come). Out: [`Effects`] (deliver this to these connections, tell that shard, close, wake me at). A
+//! [`Shard`] is a plain state machine: it reads no clock, draws no random number that does not follow from its seed,
+//! and knows no socket, so that the server, the simulation and a unit test drive the very same code.
 //!
-//! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *sessions* (with the
-//! edges of the channels that they follow) and the *homes* (order, history, presence of the channels that live on this
-//! shard).
+//! [`Shard`] routes to two machines that only speak by messages, even where they are neighbours: the *sessions* (with
+//! the edges of the channels that they follow) and the *homes* (order, history, presence of the channels that live on
+//! this shard).
 
 mod app;
 mod disconnect;

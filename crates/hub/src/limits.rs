@@ -1,5 +1,5 @@
-//! What one connection, one channel and one shard may make the server hold. Reaching a limit is an error with the limit and
-//! the value in it, or sheds by the rule named at the field; nothing grows beyond.
+//! What one connection, one channel and one shard may make the server hold. Reaching a limit is an error with the
+//! limit and the value in it, or sheds by the rule named at the field; nothing grows beyond.
 
 /// A number of bytes.
 pub type ByteCount = usize;
@@ -15,37 +15,38 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Commands of one connection that wait for an answer; at this many the connection is not read. Default 32.
     pub outstanding_max: usize,
-    /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as `unavailable`.
-    /// Default 1024.
+    /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as
+    /// `unavailable`. Default 1024.
     pub app_outstanding_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
-    /// Publications and their overhead kept as history, in all, with what is known of channels that nobody uses. Each shard has
-    /// its share; beyond it such channels go first, then the oldest publications. Idempotency keys may take a quarter as much besides.
-    /// Default 256 MiB.
+    /// Publications and their overhead kept as history, in all, with what is known of channels that nobody uses. Each
+    /// shard has its share; beyond it such channels go first, then the oldest publications. Idempotency keys may take
+    /// a quarter as much besides. Default 256 MiB.
     pub history_bytes_max: ByteCount,
     /// One page of history or catch-up. Default 256 KiB.
     pub page_bytes_max: ByteCount,
-    /// Publications that one step of a read looks at, where it is for somebody who may not see all of them; then others have their
-    /// turn. Default 1024.
+    /// Publications that one step of a read looks at, where it is for somebody who may not see all of them; then
+    /// others have their turn. Default 1024.
     pub scan_slice: usize,
     /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
     pub link_bytes_max: ByteCount,
-    /// What one channel has waiting behind a fan-out in progress, on each shard: beyond it publications are pulled instead,
-    /// signals are shed, and presence is told as a whole later. Default 1024.
+    /// What one channel has waiting behind a fan-out in progress, on each shard: beyond it publications are pulled
+    /// instead, signals are shed, and presence is told as a whole later. Default 1024.
     pub fanout_waiting_max: usize,
     /// The bytes of that. Default 4 MiB.
     pub fanout_waiting_bytes_max: ByteCount,
-    /// Steps of work for many before others have their turn: appends of a fan-out, subscriptions that are judged by new rules,
-    /// connections that are told of a drain, timers that fall due together. Default 4096.
+    /// Steps of work for many before others have their turn: appends of a fan-out, subscriptions that are judged by
+    /// new rules, connections that are told of a drain, timers that fall due together. Default 4096.
     pub fanout_slice: usize,
-    /// What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first. Default 8 MiB.
+    /// What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first.
+    /// Default 8 MiB.
     pub moved_bytes_max: ByteCount,
-    /// Signals kept for a client that is away or slow, and of one channel for a shard that is behind; the oldest goes first.
-    /// Default 64.
+    /// Signals kept for a client that is away or slow, and of one channel for a shard that is behind; the oldest goes
+    /// first. Default 64.
     pub signals_waiting_max: usize,
-    /// Bytes of the idempotency keys that one channel remembers, with their overhead; beyond that the oldest is forgotten
-    /// before its time. Default 4 MiB.
+    /// Bytes of the idempotency keys that one channel remembers, with their overhead; beyond that the oldest is
+    /// forgotten before its time. Default 4 MiB.
     pub idempotency_keys_bytes_max: ByteCount,
     /// Publications in one batch of a subscription. Default 200.
     pub batch_size_max: usize,
@@ -56,8 +57,8 @@ pub struct Limits {
     pub presence_entries_max: usize,
     /// Bytes of one presence entry's data. Default 4 KiB.
     pub presence_bytes_max: ByteCount,
-    /// Leaves that a shard remembers of sessions that have moved, in all channels, as what they said before may arrive later; the
-    /// oldest goes first. Default 16384.
+    /// Leaves that a shard remembers of sessions that have moved, in all channels, as what they said before may
+    /// arrive later; the oldest goes first. Default 16384.
     pub presence_left_max: usize,
     /// How long an idempotency key is remembered. Default 2 min.
     pub idempotency_keys_ttl_ms: u64,
@@ -65,17 +66,19 @@ pub struct Limits {
     pub metadata_ttl_ms: u64,
     /// How long an edge or a home without use is kept. Default 1 s.
     pub linger_ms: u64,
-    /// Time for the store's answer to one operation, and for a channel to be attached; then who waits is answered `unavailable`, or
-    /// `unknown` where a publication may have been taken. A command takes one operation or two. Default 5 s.
+    /// Time for the store's answer to one operation, and for a channel to be attached; then who waits is answered
+    /// `unavailable`, or `unknown` where a publication may have been taken. A command takes one operation or two.
+    /// Default 5 s.
     pub store_timeout_ms: u64,
     /// Bytes of what waits for the store on one shard; beyond it commands are refused as `unavailable`. Default 16 MiB.
     pub store_waiting_bytes_max: ByteCount,
     /// Time for the first valid `connect`. Default 5 s.
     pub connect_timeout_ms: u64,
-    /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. A quarter of them
-    /// is kept for `connect` and `refresh`. Default 1024.
+    /// Questions to the application that wait for an answer, of one shard; beyond, the command is `unavailable`. A
+    /// quarter of them is kept for `connect` and `refresh`. Default 1024.
     pub questions_max: usize,
-    /// Those of one session, refreshes among them; further ones wait until one of them is answered, in their order. Default 8.
+    /// Those of one session, refreshes among them; further ones wait until one of them is answered, in their order.
+    /// Default 8.
     pub session_questions_max: usize,
     /// Time for the answer to one. Default 5 s.
     pub hook_timeout_ms: u64,

@@ -1,10 +1,11 @@
 //! The memory store: logs of channels in this process, answered in place.
 //!
-//! Holds at most `history_bytes_max` of publications and of what is known of channels that nobody uses. Beyond that such
-//! channels go first where they hold nothing ([`MemoryStore::shed`] has the order), then the oldest publications of the whole
-//! shard, whichever channel they are of. Channels in use are as many as there are subscriptions and commands. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's
-//! epoch and top outlive its history by `metadata_ttl`; what is forgotten after that begins a new epoch, so no place is
-//! ever given twice. Stated durability: none, it lives as long as the process.
+//! Holds at most `history_bytes_max` of publications and of what is known of channels that nobody uses. Beyond that
+//! such channels go first where they hold nothing ([`MemoryStore::shed`] has the order), then the oldest publications
+//! of the whole shard, whichever channel they are of. Channels in use are as many as there are subscriptions and
+//! commands. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's
+//! epoch and top outlive its history by `metadata_ttl`; what is forgotten after that begins a new epoch, so no place
+//! is ever given twice. Stated durability: none, it lives as long as the process.
 
 use crate::ids::{Epoch, OpToken, Position};
 use crate::keys::{Forgotten, KEY_OVERHEAD, Keys, Remembered};
@@ -21,8 +22,8 @@ use crate::time::Now;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Keys may take a quarter of what history may, and at least this: even where there is no history, a publication that is sent
-/// again must not stand twice.
+/// Keys may take a quarter of what history may, and at least this: even where there is no history, a publication that
+/// is sent again must not stand twice.
 const KEY_BYTES_LEAST: usize = 64 << 10;
 /// Channels looked at by one [`Store::tidy`]: a million of them are seen about once a minute.
 const TIDY_SLICE: usize = 16 << 10;
@@ -32,13 +33,14 @@ const TIDY_SLICE: usize = 16 << 10;
 pub struct MemoryStore {
     names: Names,
     logs: Slots<Log>,
-    /// Every retained publication in the order of the appends: (log, the log's life, offset). Rebuilt when stale entries prevail.
+    /// Every retained publication in the order of the appends: (log, the log's life, offset). Rebuilt when stale
+    /// entries prevail.
     order: VecDeque<(u32, u64, u64)>,
     retained: usize,
     /// Of retained publications.
     bytes_used: usize,
-    /// Logs that nobody uses and that hold no publication, by the time since when: (log, its epoch, since), first those that
-    /// never had a publication, then the others. What is not true any more is passed over.
+    /// Logs that nobody uses and that hold no publication, by the time since when: (log, its epoch, since), first
+    /// those that never had a publication, then the others. What is not true any more is passed over.
     idle: [VecDeque<(u32, u64, u64)>; 2],
     /// Of all logs that nobody uses.
     idle_bytes: usize,
@@ -145,7 +147,8 @@ impl MemoryStore {
         index
     }
 
-    /// Nobody uses it for now. It is kept as long as there is room: whoever comes back to a quiet channel has missed nothing.
+    /// Nobody uses it for now. It is kept as long as there is room: whoever comes back to a quiet channel has missed
+    /// nothing.
     fn detach(&mut self, now: Now, index: usize) {
         let log = &mut self.logs[index];
         if !std::mem::replace(&mut log.attached, false) {
@@ -185,9 +188,9 @@ impl MemoryStore {
         }
     }
 
-    /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those that never did
-    /// before the others and the longest unused first (their numbering ends: who comes back is told of a new epoch); then of the
-    /// oldest publications. Keys have a bound of their own: the oldest go.
+    /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those
+    /// that never did before the others and the longest unused first (their numbering ends: who comes back is told of
+    /// a new epoch); then of the oldest publications. Keys have a bound of their own: the oldest go.
     fn shed(&mut self) {
         while self.key_bytes > self.key_bytes_max {
             let Some((index, epoch, number, _)) = self.key_order.pop_front() else { break };
@@ -725,7 +728,8 @@ mod tests {
         assert!(!read(&mut store, NOW, start, 9).complete);
     }
 
-    /// Two thousand publications later the first one's retry is still known for what it is; only bytes and time bound it.
+    /// Two thousand publications later the first one's retry is still known for what it is; only bytes and time bound
+    /// it.
     #[test]
     fn a_key_is_remembered_for_its_time_as_long_as_there_is_room_and_what_goes_earlier_is_counted() {
         let mut store = MemoryStore::new(&Limits::default(), 7);

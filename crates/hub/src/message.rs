@@ -19,8 +19,8 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The largest offset, numeric id and duration: what a JavaScript number holds exactly.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// True for what may be the name of an event: 1 to [`EVENT_BYTES_MAX`] bytes without control characters, quotes and backslashes,
-/// so that every wire can write it as it is.
+/// True for what may be the name of an event: 1 to [`EVENT_BYTES_MAX`] bytes without control characters, quotes and
+/// backslashes, so that every wire can write it as it is.
 pub fn is_event(text: &str) -> bool {
     let forbidden = |c: char| c.is_control() || matches!(c, '"' | '\\');
     (1..=EVENT_BYTES_MAX).contains(&text.len()) && !text.contains(forbidden)
@@ -211,15 +211,17 @@ pub enum Command {
 pub struct Connect {
     /// A token, unchecked: the application is asked about it. Never logged.
     pub token: Option<UserToken>,
-    /// Who it is, where the protocol itself has proven that. Where the application is asked ([`Hooks::connect`](crate::Hooks))
-    /// its word counts, and this does not.
+    /// Who it is, where the protocol itself has proven that. Where the application is asked
+    /// ([`Hooks::connect`](crate::Hooks)) its word counts, and this does not.
     pub user: Option<UserId>,
     /// What else was.
     pub proof: Proof,
-    /// The session of an earlier connection, from a ticket whose seal was checked. As long as that session lives nobody is
-    /// asked where no token is shown; when it is gone the ticket is worth nothing, and this is a `connect` like any first one.
+    /// The session of an earlier connection, from a ticket whose seal was checked. As long as that session lives
+    /// nobody is asked where no token is shown; when it is gone the ticket is worth nothing, and this is a `connect`
+    /// like any first one.
     pub resume: Option<Resume>,
-    /// The page that it comes from. A session with an open connection is taken over by the page that opened it and by no other.
+    /// The page that it comes from. A session with an open connection is taken over by the page that opened it and by
+    /// no other.
     pub page: Option<PageId>,
     /// Subscriptions made in the same step.
     pub subscribe: Vec<SubOptions>,
@@ -249,8 +251,8 @@ pub struct SubOptions {
     pub signals: bool,
     /// Deliveries are to be gathered.
     pub batch: Option<Batch>,
-    /// What is to happen when this subscriber reads too slowly, where the rule's choice is not the wanted one. Only one that
-    /// asks no more of the server than the rule's.
+    /// What is to happen when this subscriber reads too slowly, where the rule's choice is not the wanted one. Only
+    /// one that asks no more of the server than the rule's.
     pub slow: Option<Slow>,
 }
 
@@ -261,9 +263,9 @@ impl SubOptions {
     }
 }
 
-/// How the publications of a subscription are gathered: told together when there are `size` of them, when the first has
-/// waited for `delay_ms`, or when they fill a page. Both are taken rounded down to 1, 2 or 5 times a power of ten, so that the
-/// subscribers of a channel share their batches.
+/// How the publications of a subscription are gathered: told together when there are `size` of them, when the first
+/// has waited for `delay_ms`, or when they fill a page. Both are taken rounded down to 1, 2 or 5 times a power of
+/// ten, so that the subscribers of a channel share their batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Batch {
     /// At most so many, from 1; with 1 nothing is gathered.

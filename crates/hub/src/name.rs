@@ -72,7 +72,8 @@ pub(crate) fn is_forbidden(c: char) -> bool {
     matches!(c, '*' | '?' | ',' | '+' | '#' | '{' | '}') || c.is_control() || c.is_whitespace() || is_format(c)
 }
 
-/// Unicode's general category Cf, by range (Unicode 16, UnicodeData.txt): invisible characters that make two names look alike.
+/// Unicode's general category Cf, by range (Unicode 16, UnicodeData.txt): invisible characters that make two names
+/// look alike.
 pub fn is_format(c: char) -> bool {
     matches!(c as u32,
         0xAD | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2 | 0x180E | 0x200B..=0x200F | 0x202A..=0x202E

@@ -1,8 +1,8 @@
 //! What waits to be written to one connection: shared frames in order, with their bytes counted.
 //!
-//! The hub is told when an outbox is over its mark ([`Appended::Full`]) and when it has drained; in between it appends
-//! nothing but answers, and the receiver pulls. So an outbox overshoots by at most one delivery, page or answer. The same
-//! type serves the server (one vectored write a turn) and the simulation.
+//! The hub is told when an outbox is over its mark ([`Appended::Full`]) and when it has drained; in between it
+//! appends nothing but answers, and the receiver pulls. So an outbox overshoots by at most one delivery, page or
+//! answer. The same type serves the server (one vectored write a turn) and the simulation.
 //!
 //! Two counts: [`Outbox::bytes`] are written to the peer, [`Outbox::memory_bytes`] is what it costs to hold them. The
 //! second is what bounds answers, since half a million frames of two bytes are one mebibyte by the first.
@@ -14,8 +14,8 @@ use std::io::IoSlice;
 /// Frames that wait for one connection.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The first frame; empty when nothing waits. Inline: most outboxes never hold a second one, and an idle one must cost
-    /// nothing (bench `fanout`: an allocation for each delivery is a tenth of what we add to the system call).
+    /// The first frame; empty when nothing waits. Inline: most outboxes never hold a second one, and an idle one must
+    /// cost nothing (bench `fanout`: an allocation for each delivery is a tenth of what we add to the system call).
     head: Bytes,
     /// What follows it; boxed, since almost all connections are idle.
     rest: Option<Box<Rest>>,
@@ -74,8 +74,9 @@ impl Outbox {
         Appended::Room
     }
 
-    /// Puts the answer to a ping behind the first frame, which may be partly written. One that waits there is replaced: RFC 6455
-    /// §5.5.3 asks for an answer to the newest ping only, so pings of a peer that does not read make nothing grow.
+    /// Puts the answer to a ping behind the first frame, which may be partly written. One that waits there is
+    /// replaced: RFC 6455 §5.5.3 asks for an answer to the newest ping only, so pings of a peer that does not read
+    /// make nothing grow.
     pub fn pong(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         if self.head.is_empty() {
@@ -123,8 +124,8 @@ impl Outbox {
         used
     }
 
-    /// Takes `count` bytes off the front: they were written. True when this drained an outbox that had been full below a
-    /// quarter of `bytes_max`: the hub must be told `Input::Drained`.
+    /// Takes `count` bytes off the front: they were written. True when this drained an outbox that had been full
+    /// below a quarter of `bytes_max`: the hub must be told `Input::Drained`.
     pub fn advance(&mut self, mut count: usize, bytes_max: usize) -> bool {
         debug_assert!(count <= self.bytes, "more was written than waited");
         self.bytes -= count;

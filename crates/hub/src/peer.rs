@@ -1,18 +1,19 @@
 //! What shards say to each other. A shard speaks to itself in the same words, so one code path serves both.
 //!
-//! **The carrier's duty**: messages from one shard to another arrive once and in the order sent. Nothing else. Messages of
-//! different senders, or to different receivers, may overtake each other by any time, also where one was sent because another
-//! had arrived: A hands a session over to C and tells B something of it, C hears that and tells B more, and B may hear C first.
+//! **The carrier's duty**: messages from one shard to another arrive once and in the order sent. Nothing else.
+//! Messages of different senders, or to different receivers, may overtake each other by any time, also where one was
+//! sent because another had arrived: A hands a session over to C and tells B something of it, C hears that and tells
+//! B more, and B may hear C first.
 //!
 //! What a session says to homes from more than one shard therefore carries its *incarnation*: it counts up with each
-//! connection, and so with each shard. A home lets the later incarnation win, in whichever order they arrive, and remembers
-//! who has left for a while (`home/left.rs`). Signals for one client, which several edges may find, are numbered by the home
-//! ([`Directed`]). Everything else is said within one pair of shards: `Sub`, `Members` and `Release`
-//! of an edge; `Adopted`, then what is passed on behind it (`session/moved.rs`); the answers and the stream of a home. The
-//! answers to one question that come from several shards are counted, not ordered.
+//! connection, and so with each shard. A home lets the later incarnation win, in whichever order they arrive, and
+//! remembers who has left for a while (`home/left.rs`). Signals for one client, which several edges may find, are
+//! numbered by the home ([`Directed`]). Everything else is said within one pair of shards: `Sub`, `Members` and
+//! `Release` of an edge; `Adopted`, then what is passed on behind it (`session/moved.rs`); the answers and the stream
+//! of a home. The answers to one question that come from several shards are counted, not ordered.
 //!
-//! Bytes on the way towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked *behind* and
-//! pulls.
+//! Bytes on the way towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked
+//! *behind* and pulls.
 
 use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
@@ -44,8 +45,8 @@ pub(crate) enum PeerBody {
     Edge(ChannelName, ToEdge),
     /// So many bytes of `Edge` messages have been taken in.
     Ack(usize),
-    /// A session of this client may be yours, or gone on from you; a client has come to `asker` with its ticket. Let go of it
-    /// and tell that shard what it was, where `claim` may take it over.
+    /// A session of this client may be yours, or gone on from you; a client has come to `asker` with its ticket. Let
+    /// go of it and tell that shard what it was, where `claim` may take it over.
     Adopt { token: AskToken, client: ClientId, claim: Claim, asker: ShardId },
     /// The answer to `Adopt`.
     Adopted { token: AskToken, found: Found },
@@ -180,7 +181,8 @@ pub(crate) enum ToHome {
     Purge {
         token: AskToken,
     },
-    /// What follows this place? For one subscriber, or for the edge itself: then deliveries go on once it is at the top.
+    /// What follows this place? For one subscriber, or for the edge itself: then deliveries go on once it is at the
+    /// top.
     Pull {
         token: AskToken,
         at: Position,
@@ -255,8 +257,8 @@ pub(crate) struct Directed {
     /// Who asked, and wants to know whether this edge has the receiver.
     pub(crate) asker: ShardId,
     pub(crate) token: AskToken,
-    /// Rises with each signal of the home's shard. Every edge is asked, and a receiver that changes shards meanwhile could be
-    /// found by two of them, or by the second one first: it takes nothing at or below what it has had.
+    /// Rises with each signal of the home's shard. Every edge is asked, and a receiver that changes shards meanwhile
+    /// could be found by two of them, or by the second one first: it takes nothing at or below what it has had.
     pub(crate) number: u64,
 }
 

@@ -1,8 +1,8 @@
 //! Randomness that follows from a seed, and hashing that follows from the same seed.
 //!
-//! The shard mints client ids and epochs from [`Rng`]; the server seeds it from the operating system, the simulation from
-//! the seed of the run. [`Keyed`] places channels on shards and keys the tables: without the seed nobody can pick names
-//! that collide, with it every run iterates alike.
+//! The shard mints client ids and epochs from [`Rng`]; the server seeds it from the operating system, the simulation
+//! from the seed of the run. [`Keyed`] places channels on shards and keys the tables: without the seed nobody can
+//! pick names that collide, with it every run iterates alike.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 

@@ -9,7 +9,8 @@ use crate::ids::UserId;
 use crate::name::{ChannelName, is_forbidden};
 use std::fmt;
 
-/// A pattern over the segments of a name: `*` is one segment, `**` (last only) one or more, `{user}` the caller's user id.
+/// A pattern over the segments of a name: `*` is one segment, `**` (last only) one or more, `{user}` the caller's
+/// user id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
@@ -124,8 +125,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Who may do something. A rule holds a list of these and any of them suffices. More words will come (a grant, a claim of
-/// the token).
+/// Who may do something. A rule holds a list of these and any of them suffices. More words will come (a grant, a
+/// claim of the token).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Who {
@@ -168,8 +169,8 @@ pub enum PresenceMode {
     Full,
 }
 
-/// What happens to a subscriber that reads too slowly. In the order of what it costs the server: a subscriber may ask for what
-/// its rule says or for what comes after it.
+/// What happens to a subscriber that reads too slowly. In the order of what it costs the server: a subscriber may ask
+/// for what its rule says or for what comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slow {
     /// It is behind, and pulls what it missed as it drains.
@@ -355,8 +356,8 @@ pub enum Verdict<'r> {
     Allowed(&'r Rule),
     /// The option lists `hook`, and nothing else of it lets the caller in: ask the application.
     AskHook(&'r Rule),
-    /// The option lists `subscriber` and the rule leaves `subscribe` to the application: allowed for whoever has been let in,
-    /// that is, has a subscription to this channel.
+    /// The option lists `subscriber` and the rule leaves `subscribe` to the application: allowed for whoever has been
+    /// let in, that is, has a subscription to this channel.
     IfSubscribed(&'r Rule),
 }
 

@@ -1,8 +1,8 @@
 //! The shard: one core's part of the hub. It routes inputs to the sessions and the homes, and messages between them.
 //!
-//! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the shell
-//! does them in order. Messages of the sessions to a home on this same shard (and back) are taken in within the call. A call does
-//! a bounded piece of work, whatever comes in: the rest waits for `Input::Continue` (`slice`).
+//! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the
+//! shell does them in order. Messages of the sessions to a home on this same shard (and back) are taken in within the
+//! call. A call does a bounded piece of work, whatever comes in: the rest waits for `Input::Continue` (`slice`).
 
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
@@ -198,8 +198,8 @@ impl Shard {
         effects.set_wake([self.wheel.next_ms(), self.sessions.next_batch_ms()].into_iter().flatten().min());
     }
 
-    /// True where no command waits for its answer and everybody who keeps up has been given what has come to this shard: what
-    /// a server waits for, once it takes in no more commands, before it sends its clients away.
+    /// True where no command waits for its answer and everybody who keeps up has been given what has come to this
+    /// shard: what a server waits for, once it takes in no more commands, before it sends its clients away.
     pub fn is_settled(&self) -> bool {
         self.sessions.is_settled()
     }
@@ -334,7 +334,8 @@ impl Shard {
         self.wheel.is_ripe() || self.homes.has_more() || self.sessions.has_more()
     }
 
-    /// Goes on with what was interrupted: timers, homes and the sessions have a part of the slice each, where they want one.
+    /// Goes on with what was interrupted: timers, homes and the sessions have a part of the slice each, where they
+    /// want one.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
         let waiting = [self.wheel.is_ripe(), self.homes.has_more(), self.sessions.has_more()];
         let share = self.slice.share(waiting.iter().filter(|waits| **waits).count());

@@ -1,8 +1,9 @@
 //! What one call of [`Shard::handle`](crate::Shard::handle) may do of work that is for many.
 //!
-//! A publication to a hundred thousand members, a reload, a drain, timers that fall due together: each is done in slices,
-//! and what is left goes on with `Input::Continue`, after others have had their turn. All parts of one call share one slice,
-//! so a call does `fanout_slice` steps and gives no connection more than about a page of what it did not ask for.
+//! A publication to a hundred thousand members, a reload, a drain, timers that fall due together: each is done in
+//! slices, and what is left goes on with `Input::Continue`, after others have had their turn. All parts of one call
+//! share one slice, so a call does `fanout_slice` steps and gives no connection more than about a page of what it did
+//! not ask for.
 
 use crate::limits::Limits;
 
@@ -31,8 +32,9 @@ impl Slice {
         self.steps = self.steps.saturating_sub(steps);
     }
 
-    /// Takes `bytes` that each receiver is given; false where the page has been used up before. The shell says only after
-    /// the call that an outbox is full: until then a receiver may be in all of the channels that are told something.
+    /// Takes `bytes` that each receiver is given; false where the page has been used up before. The shell says only
+    /// after the call that an outbox is full: until then a receiver may be in all of the channels that are told
+    /// something.
     pub(crate) fn take_bytes(&mut self, bytes: usize) -> bool {
         let room = self.page_bytes > 0;
         self.page_bytes = self.page_bytes.saturating_sub(if room { bytes.max(1) } else { 0 });

@@ -1,8 +1,8 @@
 //! Slots: values at places that stay the same until they are taken out, in chunks of a fixed size.
 //!
-//! A plain slab grows by doubling: up to half of its memory is room for values that never come, and each growth copies all
-//! of them. There are very many channels, so here a full table grows by one chunk, no value moves, and a chunk that is
-//! empty gives its memory back. A place that is free again is used before a new one.
+//! A plain slab grows by doubling: up to half of its memory is room for values that never come, and each growth
+//! copies all of them. There are very many channels, so here a full table grows by one chunk, no value moves, and a
+//! chunk that is empty gives its memory back. A place that is free again is used before a new one.
 
 use slab::Slab;
 use std::ops::{Index, IndexMut};

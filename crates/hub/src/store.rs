@@ -1,7 +1,7 @@
 //! The seam to where channels live: one operation in, exactly one answer out.
 //!
-//! The memory store answers in place, at the cost of a call; an outside store returns `None` and its answer comes later as
-//! [`Input::Answer`](crate::Input::Answer). The simulation's faulty store delays, repeats and refuses.
+//! The memory store answers in place, at the cost of a call; an outside store returns `None` and its answer comes
+//! later as [`Input::Answer`](crate::Input::Answer). The simulation's faulty store delays, repeats and refuses.
 
 use crate::ids::{ClientId, Epoch, OpToken, Position};
 use crate::message::{Audience, Publication, Publish, Sender};
@@ -183,7 +183,8 @@ pub struct Page {
     pub top: Position,
     /// True when nothing is missing between the place that the range is after and the oldest retained publication.
     pub complete: bool,
-    /// True when a place of the range is none of this log: it is of another epoch, or beyond the top. Then it is not complete.
+    /// True when a place of the range is none of this log: it is of another epoch, or beyond the top. Then it is not
+    /// complete.
     pub reset: bool,
     /// What the range holds beyond the page.
     pub rest: Rest,
@@ -235,8 +236,8 @@ pub enum Answer {
 /// must check the key in the same step, must begin a new epoch whenever it may have lost an acknowledged entry, and
 /// must name the epoch in its first entry, and in no other ([`Publication::begins`]).
 pub trait Store {
-    /// Takes an operation. `Some` is its answer; after `None` the store has the operation, and its answer comes later as
-    /// [`Input::Answer`](crate::Input::Answer) under the same token, exactly once.
+    /// Takes an operation. `Some` is its answer; after `None` the store has the operation, and its answer comes later
+    /// as [`Input::Answer`](crate::Input::Answer) under the same token, exactly once.
     fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer>;
 
     /// Does a bounded piece of housekeeping: called about once a second.

@@ -1,7 +1,7 @@
 //! Timers: reminders that all machines of a shard set in one wheel.
 //!
-//! A timer is never cancelled. It carries the life (or the sequence number) of its owner. When it fires, the owner compares
-//! that with its own, and ignores a stale timer.
+//! A timer is never cancelled. It carries the life (or the sequence number) of its owner. When it fires, the owner
+//! compares that with its own, and ignores a stale timer.
 
 use crate::hook::HookToken;
 use crate::ids::ConnId;

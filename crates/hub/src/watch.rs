@@ -1,9 +1,9 @@
 //! What the hub counts for its watchers, and what it wants to have said in a log.
 //!
-//! Plain numbers of one shard, added to where the thing happens and read by [`Shard::stats`](crate::Shard::stats); nothing on
-//! the way of a delivery is counted for each receiver. A [`Note`] is something a person will ask about ("why did my user not
-//! get it?"); it names client, user and channel, and leaves with the effects of the input that caused it. Writing it down,
-//! and not too often, is the shell's business.
+//! Plain numbers of one shard, added to where the thing happens and read by [`Shard::stats`](crate::Shard::stats);
+//! nothing on the way of a delivery is counted for each receiver. A [`Note`] is something a person will ask about
+//! ("why did my user not get it?"); it names client, user and channel, and leaves with the effects of the input that
+//! caused it. Writing it down, and not too often, is the shell's business.
 
 use crate::disconnect::Disconnect;
 use crate::error::{ERRORS, Error, ErrorCode};
@@ -11,9 +11,11 @@ use crate::ids::{ClientId, UserId};
 use crate::name::ChannelName;
 use crate::rules::Rules;
 
-/// Rules and options that denials are counted by. Only reloads with ever new rules come near: what is beyond is one entry.
+/// Rules and options that denials are counted by. Only reloads with ever new rules come near: what is beyond is one
+/// entry.
 const DENIALS_MAX: usize = 4096;
-/// The rule of denials without one, and of those beyond [`DENIALS_MAX`]. No pattern has parentheses around it by chance.
+/// The rule of denials without one, and of those beyond [`DENIALS_MAX`]. No pattern has parentheses around it by
+/// chance.
 const NO_RULE: &str = "(none)";
 
 /// What has happened on a shard since it began.

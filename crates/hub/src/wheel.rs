@@ -1,8 +1,9 @@
 //! A timer wheel: many coarse deadlines, none of which is ever cancelled.
 //!
-//! In: a deadline and what it is for. Out: what has come due, in slot order. A timer is a reminder and not a promise: its
-//! owner checks on firing whether it still means anything, which is cheaper than finding and removing it. Deadlines round
-//! up to the next tick; one beyond the horizon waits in the farthest slot and is put back until its time has come.
+//! In: a deadline and what it is for. Out: what has come due, in slot order. A timer is a reminder and not a promise:
+//! its owner checks on firing whether it still means anything, which is cheaper than finding and removing it.
+//! Deadlines round up to the next tick; one beyond the horizon waits in the farthest slot and is put back until its
+//! time has come.
 
 use std::collections::VecDeque;
 use std::vec::IntoIter;
@@ -42,8 +43,9 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
-    /// Takes out one that was to come due by `now_ms`. It is `Later` where its time is beyond the horizon still: that is as
-    /// much work as another. Those that fall due together are taken out over many calls, as far as the caller has time.
+    /// Takes out one that was to come due by `now_ms`. It is `Later` where its time is beyond the horizon still: that
+    /// is as much work as another. Those that fall due together are taken out over many calls, as far as the caller
+    /// has time.
     pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<Due<T>> {
         self.ripen(now_ms);
         loop {

@@ -1,4 +1,5 @@
-//! The machines under random inputs: the body of the fuzz target, fed from seeds. Every case that once broke is kept by its seed.
+//! The machines under random inputs: the body of the fuzz target, fed from seeds. Every case that once broke is kept
+//! by its seed.
 
 use fanfare_hub::{Rng, fuzz};
 

@@ -837,7 +837,8 @@ fn a_rule_can_leave_it_to_the_application() {
         net.answer(HookAnswer::Allowed);
         net.publish(peer, "room:a", "1");
         assert!(net.questions.is_empty());
-        // The rule lets everybody in, and leaves it to the application again: who was asked about stays, who was not goes.
+        // The rule lets everybody in, and leaves it to the application again: who was asked about stays, who was not
+        // goes.
         net.reload(asked(&[Who::Anyone], &[Who::Hook]));
         let other = net.connect(1);
         net.subscribe(other, "room:a");

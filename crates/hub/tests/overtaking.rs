@@ -1,7 +1,7 @@
 //! Messages of different shards overtake each other: whatever arrives first, presence ends up as its sessions are.
 //!
-//! In each test a session moves from shard 0 to shard 2, and the channel lives on shard 1: what shard 0 has said of the session
-//! arrives after what shard 2 says of it later.
+//! In each test a session moves from shard 0 to shard 2, and the channel lives on shard 1: what shard 0 has said of
+//! the session arrives after what shard 2 says of it later.
 
 mod common;
 use common::*;
@@ -153,7 +153,8 @@ fn a_session_that_comes_from_a_shard_with_older_rules_is_judged_by_the_newer_one
     assert_eq!(present(&mut net, watcher, &name), []);
 }
 
-/// Every edge is asked for the receiver. The second one gets its copy when the receiver has moved there with what it had.
+/// Every edge is asked for the receiver. The second one gets its copy when the receiver has moved there with what it
+/// had.
 #[test]
 fn a_signal_for_a_client_that_moves_comes_once_and_never_after_a_later_one() {
     let (mut net, name, mover, _) = world(Limits::default());

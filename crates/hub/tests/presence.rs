@@ -64,7 +64,8 @@ fn a_person_is_still_there_until_their_last_entry_ends() {
             .map(|n| {
                 let tab = if n == 0 { net.connect_as(n, ada_is_user.clone()) } else { net.connect(n) };
                 net.subscribe(tab, "chat:a");
-                // A proven user is itself, whatever it says; and who claims its name is that person to those who show claims.
+                // A proven user is itself, whatever it says; and who claims its name is that person to those who show
+                // claims.
                 let person = ["eve", "ada", "ada", "ada", "bo"][n];
                 assert_eq!(net.ask(tab, enter_as("chat:a", person)), ReplyBody::Done);
                 tab
@@ -200,7 +201,8 @@ fn a_session_is_found_by_an_older_ticket_as_long_as_it_lives() {
     }
 }
 
-/// A client whose connection is cut before it has the answer comes with the ticket of the shard before, wherever it lands.
+/// A client whose connection is cut before it has the answer comes with the ticket of the shard before, wherever it
+/// lands.
 #[test]
 fn a_session_is_found_by_an_older_ticket_too() {
     for shards in shard_counts() {
@@ -469,8 +471,8 @@ fn good_for(granted: &[&str]) -> Identified {
     Identified { user: Some(UserId("ada".into())), info: None, expires_ms: None, subscribe }
 }
 
-/// The end of a subscription is not undone by its client's not having heard of it: it enters again, which tells nobody anything
-/// where it stands there still.
+/// The end of a subscription is not undone by its client's not having heard of it: it enters again, which tells
+/// nobody anything where it stands there still.
 #[test]
 fn presence_ends_with_a_subscription_that_a_newer_token_ended_whether_or_not_its_client_hears_of_it() {
     for shards in shard_counts() {

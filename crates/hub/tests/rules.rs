@@ -99,8 +99,8 @@ fn gets(rules: &Rules, name: &str, action: Action, user: Option<&str>) -> Gets {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
-    /// No order of rules lets a caller into what the first match denies: in every order the first rule that matches the name
-    /// is the one that is judged, and those below it might as well not be there.
+    /// No order of rules lets a caller into what the first match denies: in every order the first rule that matches
+    /// the name is the one that is judged, and those below it might as well not be there.
     #[test]
     fn the_first_match_decides_in_every_order(
         rules in prop::collection::vec(rule(), 0..7).prop_shuffle(), name in name(), user in user(),
@@ -137,8 +137,8 @@ proptest! {
         }
     }
 
-    /// Of the names of a small alphabet none reaches a rule that is said to be unreachable, and the name that is given as an
-    /// example of one that does is one.
+    /// Of the names of a small alphabet none reaches a rule that is said to be unreachable, and the name that is
+    /// given as an example of one that does is one.
     #[test]
     fn an_example_is_one_and_where_there_is_none_nothing_matches(
         patterns in prop::collection::vec(pattern(), 1..6), names in prop::collection::vec(name(), 200),

@@ -1,5 +1,5 @@
-//! A store that does not answer: every command has its answer in time, what waits is bounded, and what the store did all the
-//! same is delivered once.
+//! A store that does not answer: every command has its answer in time, what waits is bounded, and what the store did
+//! all the same is delivered once.
 
 mod common;
 use common::*;

@@ -1,5 +1,5 @@
-//! One call does a bounded piece of work, whatever comes in, and one connection is given a bounded number of bytes before it
-//! has read.
+//! One call does a bounded piece of work, whatever comes in, and one connection is given a bounded number of bytes
+//! before it has read.
 
 mod common;
 use common::*;
@@ -106,8 +106,8 @@ fn present(net: &mut Net, peer: usize) -> u64 {
     }
 }
 
-/// Rules that shut presence off and are taken back before all sessions have been judged leave a home and its sessions of one
-/// mind: who was not judged is still present.
+/// Rules that shut presence off and are taken back before all sessions have been judged leave a home and its sessions
+/// of one mind: who was not judged is still present.
 #[test]
 fn presence_survives_a_reload_that_is_taken_back() {
     for shards in shard_counts() {

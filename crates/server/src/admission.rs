@@ -1,9 +1,9 @@
 //! How many connections there may be: on the node, and from one address.
 //!
-//! In: each connection that is accepted, with its peer's address. Out: an [`Admitted`], held as long as its socket is open. One
-//! over a limit is still read, from a reserve of descriptors that is kept for it: a WebSocket is told to come back later, a page
-//! is refused, and probes and the application's API are served, since they are what one needs then. Where the reserve is
-//! used up as well the connection is closed without a word.
+//! In: each connection that is accepted, with its peer's address. Out: an [`Admitted`], held as long as its socket is
+//! open. One over a limit is still read, from a reserve of descriptors that is kept for it: a WebSocket is told to
+//! come back later, a page is refused, and probes and the application's API are served, since they are what one needs
+//! then. Where the reserve is used up as well the connection is closed without a word.
 //!
 //! An address is the peer's as the kernel tells it, of IPv6 its first 64 bits; Unix sockets have none.
 

@@ -1,5 +1,5 @@
-//! The authority of an address, `host[:port]` (RFC 3986 §3.2): what `Host`, `:authority` and a request's target name, and
-//! what stands behind the scheme of an origin.
+//! The authority of an address, `host[:port]` (RFC 3986 §3.2): what `Host`, `:authority` and a request's target name,
+//! and what stands behind the scheme of an origin.
 //!
 //! Hosts compare as browsers and resolvers do: without case, without a trailing dot, addresses by value.
 

@@ -22,31 +22,33 @@ pub struct Config {
     pub limits: Limits,
     /// Which pages of browsers may open connections. Default: those of the same host.
     pub origins: Origins,
-    /// Which hosts requests may name: a name that was pointed to this machine for an attack is none of them. Default: on loopback
-    /// addresses this machine's and those of `origins`, elsewhere any.
+    /// Which hosts requests may name: a name that was pointed to this machine for an attack is none of them. Default:
+    /// on loopback addresses this machine's and those of `origins`, elsewhere any.
     pub hosts: Hosts,
     /// Time for a request's head to arrive whole. Default 10 s.
     pub head_timeout: Duration,
-    /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a connection; later
-    /// ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).
+    /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a
+    /// connection; later ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).
     pub head_bytes_max: usize,
-    /// Connections of all kinds at once. One more is told to come back (a WebSocket is closed by 4004), pages are refused by 503, and
-    /// probes and the HTTP API go on. Default 0: what the limit of open files allows, with a part kept for those.
+    /// Connections of all kinds at once. One more is told to come back (a WebSocket is closed by 4004), pages are
+    /// refused by 503, and probes and the HTTP API go on. Default 0: what the limit of open files allows, with a part
+    /// kept for those.
     pub connections_max: usize,
-    /// Those from one address, of IPv6 from one /64. Unix sockets are not counted. Default 0, no limit: behind a proxy all
-    /// clients have one address, behind a NAT many.
+    /// Those from one address, of IPv6 from one /64. Unix sockets are not counted. Default 0, no limit: behind a
+    /// proxy all clients have one address, behind a NAT many.
     pub connections_per_address_max: usize,
-    /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by `Keep-Alive: timeout=…`.
-    /// Longer than the 60 s of usual balancers, so that it is they who close. Default 75 s.
+    /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by
+    /// `Keep-Alive: timeout=…`. Longer than the 60 s of usual balancers, so that it is they who close. Default 75 s.
     pub http_idle_timeout: Duration,
     /// How long a peer may take nothing of what it is sent before its connection is closed. Default 60 s.
     pub write_timeout: Duration,
-    /// Pages of the embedder's router that may be under way before their answers begin; more are refused by 503. Default 16,384.
+    /// Pages of the embedder's router that may be under way before their answers begin; more are refused by 503.
+    /// Default 16,384.
     pub pages_outstanding_max: usize,
     /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
     pub close_timeout: Duration,
-    /// How long a server that is told to stop goes on as before, but for `/readyz`, which says 503: so long a balancer may take
-    /// to send no more clients. Then the drain begins. Default none.
+    /// How long a server that is told to stop goes on as before, but for `/readyz`, which says 503: so long a
+    /// balancer may take to send no more clients. Then the drain begins. Default none.
     pub shutdown_delay: Duration,
     /// How long a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,

@@ -1,11 +1,13 @@
 //! The gate: what a request's head says about where it wants to go, judged before anything answers it.
 //!
-//! In: method, version, target and headers, whoever parsed them, so that the first request of a connection and a later one,
-//! upgrades and pages, the API and the admin port are judged alike. Out: the authority that the request is for, or a refusal:
-//! 400 for what RFC 9112 (§3.2) says must be refused, 421 for a host that is not served here (see [`Hosts`]), 501 for a tunnel.
+//! In: method, version, target and headers, whoever parsed them, so that the first request of a connection and a
+//! later one, upgrades and pages, the API and the admin port are judged alike. Out: the authority that the request is
+//! for, or a refusal: 400 for what RFC 9112 (§3.2) says must be refused, 421 for a host that is not served here (see
+//! [`Hosts`]), 501 for a tunnel.
 //!
-//! A target in absolute form (`http://host/path`) is understood, and its authority stands in place of `Host` (§3.2.2). A
-//! request of HTTP/1.0 need not have a `Host`: no browser sends such a one, so no rebound name can hide behind it.
+//! A target in absolute form (`http://host/path`) is understood, and its authority stands in place of `Host`
+//! (§3.2.2). A request of HTTP/1.0 need not have a `Host`: no browser sends such a one, so no rebound name can hide
+//! behind it.
 
 use crate::authority::{Authority, shown};
 use crate::hosts::{Hosts, Via};
@@ -104,8 +106,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Judges a request, and writes down in one way what was said in several: after it `Host` has the authority, and the target
-    /// of HTTP/1 is a path. `Some`: it is answered already.
+    /// Judges a request, and writes down in one way what was said in several: after it `Host` has the authority, and
+    /// the target of HTTP/1 is a path. `Some`: it is answered already.
     pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, Refused> {
         let asked = Asked { method: request.method().as_str(), version: request.version(), uri: request.uri() };
         if self.admit(via, asked, pairs(request.headers()))? == Target::Server {
@@ -233,8 +235,8 @@ fn usual_port(uri: &Uri) -> Option<u16> {
     }
 }
 
-/// True where a head announces a body. What follows an upgrade's head belongs to the new protocol, so one with a body would be
-/// read in two ways.
+/// True where a head announces a body. What follows an upgrade's head belongs to the new protocol, so one with a body
+/// would be read in two ways.
 pub(crate) fn has_body<'h>(mut headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> bool {
     headers.any(|(name, value)| {
         let is_length = name.eq_ignore_ascii_case("content-length");

@@ -1,10 +1,10 @@
 //! The application's way into a running server: publish, ask, signal, subscribe others, disconnect.
 //!
-//! A [`Handle`] is cheap to clone, and works from any thread and runtime. A command about a channel goes to the shard that the
-//! channel lives on, in one queue, and its answer comes back to whoever awaits it. A shard holds at most
+//! A [`Handle`] is cheap to clone, and works from any thread and runtime. A command about a channel goes to the shard
+//! that the channel lives on, in one queue, and its answer comes back to whoever awaits it. A shard holds at most
 //! `Limits::app_outstanding_max` commands without an answer: then [`ask`](Handle::ask) waits for room and
-//! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the channel
-//! at all is (`no_rule`).
+//! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the
+//! channel at all is (`no_rule`).
 
 use crate::payload;
 use crate::shard::{Asking, Control};
@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-/// Commands that are sent to a shard at once; larger batches are cut, so that the first answers are not waited for to the last.
+/// Commands that are sent to a shard at once; larger batches are cut, so that the first answers are not waited for to
+/// the last.
 const BATCH_MAX: usize = 256;
 /// After how long a command that found no room may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
@@ -89,8 +90,8 @@ impl Handle {
         self.placement_key
     }
 
-    /// Asks one thing, in the words of the hub. Waits while its shard has no room for more. A future that is dropped does
-    /// not take its command back. A JSON payload is checked, and put on one line.
+    /// Asks one thing, in the words of the hub. Waits while its shard has no room for more. A future that is dropped
+    /// does not take its command back. A JSON payload is checked, and put on one line.
     pub async fn ask(&self, mut command: AppCommand) -> AppAnswer {
         match payload::of_command(&mut command) {
             Ok(()) => self.put(command).await,
@@ -134,9 +135,9 @@ impl Handle {
         answered.await.unwrap_or_else(|_| stopped())
     }
 
-    /// Asks many things, with one message to each shard for a few hundred of them. Those about one channel take effect in
-    /// their order; the answers stand in the order of the commands. Waits while a shard has no room. JSON payloads are
-    /// checked, and put on one line.
+    /// Asks many things, with one message to each shard for a few hundred of them. Those about one channel take
+    /// effect in their order; the answers stand in the order of the commands. Waits while a shard has no room. JSON
+    /// payloads are checked, and put on one line.
     pub async fn ask_all(&self, commands: Vec<AppCommand>) -> Vec<AppAnswer> {
         let judged = |mut command| payload::of_command(&mut command).map(|()| command);
         self.put_all(commands.into_iter().map(judged).collect()).await
@@ -186,8 +187,8 @@ impl Handle {
 /// The commands as methods, with payloads of any type that has a JSON form.
 ///
 /// # Errors
-/// Each gives the hub's [`Error`]: `bad_request` for a name, an event or a payload that is none, `no_rule`, `too_large`,
-/// `unavailable` once the server has stopped, and for all but questions from when it begins to.
+/// Each gives the hub's [`Error`]: `bad_request` for a name, an event or a payload that is none, `no_rule`,
+/// `too_large`, `unavailable` once the server has stopped, and for all but questions from when it begins to.
 impl Handle {
     /// Publishes what `data` is as JSON.
     ///
@@ -325,8 +326,8 @@ impl Handle {
         }
     }
 
-    /// A page of the channels that live here now, and whether there are more, in the order of their names: those that match a
-    /// pattern (`chat:*`), after a name.
+    /// A page of the channels that live here now, and whether there are more, in the order of their names: those that
+    /// match a pattern (`chat:*`), after a name.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
@@ -355,9 +356,10 @@ impl Handle {
         }
     }
 
-    /// Subscribes sessions that are connected, whatever the rules say, and tells how many have it now: their clients are told
-    /// by a push, and what is published from here on reaches them. It waits for a subscription to the same channel that is being
-    /// decided: within `on_subscribe` do not await it for the caller and channel that it is about.
+    /// Subscribes sessions that are connected, whatever the rules say, and tells how many have it now: their clients
+    /// are told by a push, and what is published from here on reaches them. It waits for a subscription to the same
+    /// channel that is being decided: within `on_subscribe` do not await it for the caller and channel that it is
+    /// about.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
@@ -378,14 +380,15 @@ impl Handle {
         concerned(self.ask(AppCommand::Subscribe { whom, options: Box::new(options) }).await)
     }
 
-    /// Ends subscriptions, with what the application granted of the channel by a command or a token, and tells how many. Waits for
-    /// nothing, so a handler may ask for it about its own caller: a subscription that is being decided is refused, a publication
-    /// that is goes on as its handler says.
+    /// Ends subscriptions, with what the application granted of the channel by a command or a token, and tells how
+    /// many. Waits for nothing, so a handler may ask for it about its own caller: a subscription that is being
+    /// decided is refused, a publication that is goes on as its handler says.
     pub async fn unsubscribe(&self, whom: Whom, channel: &str) -> Result<u64, Error> {
         concerned(self.ask(AppCommand::Unsubscribe { whom, channel: name(channel)? }).await)
     }
 
-    /// Ends connections, and their sessions too unless the reason lets their clients come back. Tells how many it concerned.
+    /// Ends connections, and their sessions too unless the reason lets their clients come back. Tells how many it
+    /// concerned.
     pub async fn disconnect(&self, whom: Whom, reason: Disconnect) -> Result<u64, Error> {
         concerned(self.ask(AppCommand::Disconnect { whom, reason }).await)
     }

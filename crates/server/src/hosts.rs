@@ -1,10 +1,11 @@
 //! Which hosts a request may name: the defence against DNS rebinding.
 //!
-//! A page of `evil.example` can have its name point to 127.0.0.1 once it is loaded. To the browser the server on this machine is
-//! then of the page's own host, and every check of origins passes. Only `Host` tells: the browser puts the name there.
+//! A page of `evil.example` can have its name point to 127.0.0.1 once it is loaded. To the browser the server on this
+//! machine is then of the page's own host, and every check of origins passes. Only `Host` tells: the browser puts the
+//! name there.
 //!
-//! Addresses, `localhost` and the names below it cannot be pointed elsewhere, and are served always. So are the hosts that
-//! `origins` names.
+//! Addresses, `localhost` and the names below it cannot be pointed elsewhere, and are served always. So are the hosts
+//! that `origins` names.
 
 use crate::authority::{Authority, Host};
 use crate::origin::Origins;
@@ -15,12 +16,12 @@ use std::str::FromStr;
 /// The hosts that requests may name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Hosts {
-    /// By listener. On a loopback address: addresses, `localhost` and the hosts of [`Origins`]. Elsewhere any host, also in a
-    /// service within another server, which knows its hosts.
+    /// By listener. On a loopback address: addresses, `localhost` and the hosts of [`Origins`]. Elsewhere any host,
+    /// also in a service within another server, which knows its hosts.
     #[default]
     ByListener,
-    /// Addresses, `localhost`, the hosts of [`Origins`], and these; on every listener that is not a Unix socket, and in a service
-    /// within another server.
+    /// Addresses, `localhost`, the hosts of [`Origins`], and these; on every listener that is not a Unix socket, and
+    /// in a service within another server.
     List(Vec<HostPattern>),
     /// Any host.
     Any,

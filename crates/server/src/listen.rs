@@ -1,9 +1,10 @@
 //! Listening sockets: for TCP one for each shard on the same address, so that the kernel spreads connections over the
 //! shards; for a Unix path one that all shards accept from.
 //!
-//! The first TCP socket is bound without `SO_REUSEPORT` and gets the option afterwards; the siblings bind with it. So a
-//! second copy of the server on the same port fails with `EADDRINUSE` instead of silently taking a share of the connections.
-//! A Unix path that nobody listens on any more is taken over; one that is in use, or is no socket, is not.
+//! The first TCP socket is bound without `SO_REUSEPORT` and gets the option afterwards; the siblings bind with it. So
+//! a second copy of the server on the same port fails with `EADDRINUSE` instead of silently taking a share of the
+//! connections. A Unix path that nobody listens on any more is taken over; one that is in use, or is no socket, is
+//! not.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;

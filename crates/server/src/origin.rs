@@ -1,12 +1,13 @@
 //! Which web pages may open connections: the WebSocket Origin check (RFC 6455 §10.2).
 //!
-//! A browser names the page's origin in every handshake; other clients send none and are not concerned. Origins are equal where
-//! scheme, host and port are (RFC 6454 §5): a port that is not written is the scheme's usual one, hosts have no case and no
-//! trailing dot, addresses compare by value. Apps have schemes of their own (`capacitor://localhost`).
+//! A browser names the page's origin in every handshake; other clients send none and are not concerned. Origins are
+//! equal where scheme, host and port are (RFC 6454 §5): a port that is not written is the scheme's usual one, hosts
+//! have no case and no trailing dot, addresses compare by value. Apps have schemes of their own
+//! (`capacitor://localhost`).
 //!
-//! A page is of the same host where `Host` names its host and its port. `Host` has no scheme, and a proxy may have ended TLS
-//! before the request came here, so a port that `Host` leaves out is the usual one of the page's scheme, http or https. A page
-//! of any other scheme was not served by a web server, and is never of the same host.
+//! A page is of the same host where `Host` names its host and its port. `Host` has no scheme, and a proxy may have
+//! ended TLS before the request came here, so a port that `Host` leaves out is the usual one of the page's scheme,
+//! http or https. A page of any other scheme was not served by a web server, and is never of the same host.
 
 use crate::authority::{Authority, BadAuthority, Host};
 use std::fmt;
@@ -26,8 +27,8 @@ pub enum Origins {
     Any,
 }
 
-/// The origin of a page: `https://app.example`, `capacitor://localhost`, or `null` for pages without one of their own (files,
-/// sandboxed frames). Made by [`parse`](str::parse).
+/// The origin of a page: `https://app.example`, `capacitor://localhost`, or `null` for pages without one of their own
+/// (files, sandboxed frames). Made by [`parse`](str::parse).
 ///
 /// ```
 /// use fanfare::{Origin, Origins};

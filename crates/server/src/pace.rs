@@ -1,13 +1,15 @@
 //! The times of an HTTP connection: how long a request's head may take, how long the connection may be idle between two
 //! requests, and how long its peer may take nothing of what it asked for.
 //!
-//! In: what the socket reads and writes ([`Paced`]), and which requests are being answered ([`Pace::begin`]). Out: the socket
-//! reads as ended when a time is over, which hyper takes for the peer's own end; HTTP/2, whose peer speaks while nothing is
-//! asked, is told by [`Pace::overdue`]. The head's time begins with its first byte, not with the idleness before it.
+//! In: what the socket reads and writes ([`Paced`]), and which requests are being answered ([`Pace::begin`]). Out:
+//! the socket reads as ended when a time is over, which hyper takes for the peer's own end; HTTP/2, whose peer speaks
+//! while nothing is asked, is told by [`Pace::overdue`]. The head's time begins with its first byte, not with the
+//! idleness before it.
 //!
-//! A socket that takes no more says so until its peer has taken a part of what waits in the kernel. How much that is [`shallow`]
-//! bounds: with the 4 MiB that Linux may keep, a slow reader would look like one that takes nothing. (`TCP_USER_TIMEOUT` was
-//! tried for this: with a window that is nearly closed Linux 6.18 does not end the connection.)
+//! A socket that takes no more says so until its peer has taken a part of what waits in the kernel. How much that is
+//! [`shallow`] bounds: with the 4 MiB that Linux may keep, a slow reader would look like one that takes nothing.
+//! (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
+//! connection.)
 
 use crate::config::Config;
 use axum::body::{Body, HttpBody};
@@ -186,8 +188,8 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    /// The answer, with the connection's word on how long it waits for the next request. `alive` goes when its last byte was
-    /// taken.
+    /// The answer, with the connection's word on how long it waits for the next request. `alive` goes when its last
+    /// byte was taken.
     pub(crate) fn answer(
         mut self,
         version: Version,
@@ -204,7 +206,8 @@ impl Answering {
             if seconds > 0
                 && let Ok(value) = HeaderValue::from_str(&format!("timeout={seconds}"))
             {
-                // Without `Connection: keep-alive`, which HTTP/1.1 says by saying nothing: clients read the time all the same.
+                // Without `Connection: keep-alive`, which HTTP/1.1 says by saying nothing: clients read the time all
+                // the same.
                 response.headers_mut().insert(KEEP_ALIVE, value);
             }
         }
@@ -259,8 +262,8 @@ enum Ends {
     Unknown,
 }
 
-/// A stream of requests of HTTP/1, as far as it tells whether it stands within a head. hyper may have the beginning of the next
-/// head in its buffer: it came with the request before.
+/// A stream of requests of HTTP/1, as far as it tells whether it stands within a head. hyper may have the beginning
+/// of the next head in its buffer: it came with the request before.
 #[derive(Debug, Default)]
 struct Stream {
     /// Bytes so far.
@@ -480,8 +483,8 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
-/// Has the kernel keep little for the connections of this socket, or for those that it accepts: a peer that takes something is
-/// seen to, and the rest waits where it is accounted for.
+/// Has the kernel keep little for the connections of this socket, or for those that it accepts: a peer that takes
+/// something is seen to, and the rest waits where it is accounted for.
 pub(crate) fn shallow(socket: SockRef<'_>) {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX); // without it a slow reader may be taken for a stalled one

@@ -1,10 +1,10 @@
 //! The embedder's pages, away from the shards: whatever a page does, the sockets of the shard that was asked go on.
 //!
-//! In: a request that none of our own addresses took. Out: the answer of the embedder's router, which runs on the runtime from
-//! which the server was started, as handlers do. Without one, pages have a thread of their own: they need no more of the
-//! caller than that, and a program without async code may have pages. A body that does not come whole at once is carried
-//! frame by frame, one ahead of the peer. A page that panics is a 500 for its caller; one whose caller has gone is dropped. Pages
-//! that have not begun to answer are bounded by `pages_outstanding_max`.
+//! In: a request that none of our own addresses took. Out: the answer of the embedder's router, which runs on the
+//! runtime from which the server was started, as handlers do. Without one, pages have a thread of their own: they
+//! need no more of the caller than that, and a program without async code may have pages. A body that does not come
+//! whole at once is carried frame by frame, one ahead of the peer. A page that panics is a 500 for its caller; one
+//! whose caller has gone is dropped. Pages that have not begun to answer are bounded by `pages_outstanding_max`.
 
 use crate::embed::panic_text;
 use crate::refusal::{Asker, Refused};

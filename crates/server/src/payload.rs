@@ -1,8 +1,9 @@
 //! Payloads that the embedding program gives as JSON text: judged before they go any further.
 //!
-//! In: any bytes. Out: one valid JSON value on one line, nested at most [`json::DEPTH_MAX`] deep. A payload is spliced into
-//! messages as it is, so one that is no JSON would spoil what stands around it, or say something in its place: every receiver
-//! would be told a message that cannot be read, or another one than was meant. What clients send is judged by the codec.
+//! In: any bytes. Out: one valid JSON value on one line, nested at most [`json::DEPTH_MAX`] deep. A payload is
+//! spliced into messages as it is, so one that is no JSON would spoil what stands around it, or say something in its
+//! place: every receiver would be told a message that cannot be read, or another one than was meant. What clients
+//! send is judged by the codec.
 
 use bytes::Bytes;
 use fanfare_hub::{AppCommand, Data, Error, ErrorCode, HookAnswer};

@@ -1,8 +1,9 @@
 //! The seam for protocols: how messages become commands, and deliveries messages.
 //!
-//! A [`Protocol`] is chosen by path and subprotocol and shared by its connections; a [`Conversation`] is one connection's
-//! part of it. Both run on the shard's thread and must not block. What a publication looks like is asked of the protocol
-//! once for all receivers; what concerns one connection is asked of its conversation. [`Echo`] is the smallest protocol.
+//! A [`Protocol`] is chosen by path and subprotocol and shared by its connections; a [`Conversation`] is one
+//! connection's part of it. Both run on the shard's thread and must not block. What a publication looks like is asked
+//! of the protocol once for all receivers; what concerns one connection is asked of its conversation. [`Echo`] is the
+//! smallest protocol.
 
 use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
 use std::sync::Arc;
@@ -159,8 +160,9 @@ pub trait Conversation {
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
 
-    /// Whether this connection is to have a push of presence that was encoded for all. A protocol whose clients ignore what
-    /// they know already, by its `seq`, need not ask; one without such a number can leave out here what it has told.
+    /// Whether this connection is to have a push of presence that was encoded for all. A protocol whose clients
+    /// ignore what they know already, by its `seq`, need not ask; one without such a number can leave out here what
+    /// it has told.
     fn takes_presence(&mut self, push: &Push) -> bool {
         let _ = push;
         true

@@ -1,11 +1,13 @@
 //! Refusals: one type for every HTTP request that is refused, and its one writer.
 //!
-//! In: a status with a sentence, or an error of the hub; the option and the limit that decided; headers. Out: the same status,
-//! headers and body wherever the request was judged: on the raw socket before hyper has it ([`Refused::bytes`]), by hyper, by the
-//! API, by the pages or on the admin port ([`Refused::into_response`]). 429 and 503 always say when to come back.
+//! In: a status with a sentence, or an error of the hub; the option and the limit that decided; headers. Out: the
+//! same status, headers and body wherever the request was judged: on the raw socket before hyper has it
+//! ([`Refused::bytes`]), by hyper, by the API, by the pages or on the admin port ([`Refused::into_response`]). 429
+//! and 503 always say when to come back.
 //!
-//! The body is the sentence as plain text. It is the native protocol's error as JSON, with `option` and `limit` where they are
-//! known, on the API's paths and for a client whose `Accept` names JSON before text. A head that could not be read names neither.
+//! The body is the sentence as plain text. It is the native protocol's error as JSON, with `option` and `limit` where
+//! they are known, on the API's paths and for a client whose `Accept` names JSON before text. A head that could not
+//! be read names neither.
 
 use crate::api;
 use crate::http::pairs;
@@ -65,8 +67,8 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     }
 }
 
-/// True where `Accept` (RFC 9110 §12.5.1) gives JSON a weight by name, and gives plain text and HTML no greater one. `*/*` is
-/// what every client says that does not care, so it counts for neither.
+/// True where `Accept` (RFC 9110 §12.5.1) gives JSON a weight by name, and gives plain text and HTML no greater one.
+/// `*/*` is what every client says that does not care, so it counts for neither.
 fn prefers_json<'h>(accepts: impl Iterator<Item = &'h [u8]>) -> bool {
     let (mut json, mut text) = (0.0_f32, 0.0_f32);
     for range in accepts.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(',')) {

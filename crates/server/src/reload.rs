@@ -1,8 +1,10 @@
-//! Other rules and API keys for a server that runs: what a configuration that was read again brings, above what the code says.
+//! Other rules and API keys for a server that runs: what a configuration that was read again brings, above what the
+//! code says.
 //!
-//! In: rules, keys. Out: each shard judges its live subscriptions by the new rules, and the log tells once what came of it;
-//! keys are exchanged as a whole, between two requests. A request is judged by the keys of the moment in which its head is
-//! looked at, and then goes on to its end: nothing else lives by a key, no connection and no subscription.
+//! In: rules, keys. Out: each shard judges its live subscriptions by the new rules, and the log tells once what came
+//! of it; keys are exchanged as a whole, between two requests. A request is judged by the keys of the moment in which
+//! its head is looked at, and then goes on to its end: nothing else lives by a key, no connection and no
+//! subscription.
 
 use crate::api::{ApiKey, CurrentApi, Endpoint};
 use crate::config::Config;

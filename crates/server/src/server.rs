@@ -156,9 +156,9 @@ pub struct Fanfare {
     pages: Option<axum::Router>,
 }
 
-/// A server that runs, until it is told to stop: [`drain`](Self::drain). Dropping it stops the server too, whatever else of it is
-/// still held (a [`Handle`], a [`FanfareService`]): nothing is accepted any more, clients are told to come back, and the
-/// shards end. A drop does not wait for that.
+/// A server that runs, until it is told to stop: [`drain`](Self::drain). Dropping it stops the server too, whatever
+/// else of it is still held (a [`Handle`], a [`FanfareService`]): nothing is accepted any more, clients are told to
+/// come back, and the shards end. A drop does not wait for that.
 #[must_use = "dropping this stops the server"]
 pub struct Running {
     addresses: Vec<Address>,
@@ -176,8 +176,8 @@ struct Started {
     gone: Receiver<Infallible>,
 }
 
-/// Threads of shards that wait for the word to begin. Dropped before that, none of them accepts anything: they end, and the drop
-/// waits for that, so that a start that failed leaves no thread, port or file behind.
+/// Threads of shards that wait for the word to begin. Dropped before that, none of them accepts anything: they end,
+/// and the drop waits for that, so that a start that failed leaves no thread, port or file behind.
 #[derive(Default)]
 struct Starting {
     threads: Vec<JoinHandle<Parted>>,
@@ -219,8 +219,8 @@ impl Drop for StopWithMe {
 }
 
 impl Fanfare {
-    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()` where
-    /// there is nothing to share.
+    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()`
+    /// where there is nothing to share.
     pub fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
         Builder {
             state,
@@ -237,7 +237,8 @@ impl Fanfare {
     /// For a test: time goes on only when it says so. One shard, as then its clock is the only one.
     pub(crate) fn on_manual_clock(&mut self) {
         self.clock = Clock::manual();
-        // Handles that were taken before are of the same server: what they ask, and have asked, goes to the shard that there is.
+        // Handles that were taken before are of the same server: what they ask, and have asked, goes to the shard
+        // that there is.
         self.handle.restrict_to_one_shard();
         for mut unused in self.inboxes.drain(1..) {
             while let Ok(asked) = unused.try_recv() {
@@ -261,8 +262,9 @@ impl Fanfare {
         Api::of(&self.api)
     }
 
-    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is started on, as
-    /// handlers do, or on a thread of their own where there is none: a page that takes its time keeps no client waiting but its own.
+    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is
+    /// started on, as handlers do, or on a thread of their own where there is none: a page that takes its time keeps
+    /// no client waiting but its own.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
         self.pages = Some(pages);
@@ -271,8 +273,8 @@ impl Fanfare {
 
     /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, or `unix:PATH`.
     ///
-    /// Dropping the future stops the server: nothing is accepted any more, clients are sent away and the shards end, but nobody
-    /// waits for that. To stop in good order, which waits, use [`serve_until`](Self::serve_until).
+    /// Dropping the future stops the server: nothing is accepted any more, clients are sent away and the shards end,
+    /// but nobody waits for that. To stop in good order, which waits, use [`serve_until`](Self::serve_until).
     ///
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
@@ -280,7 +282,8 @@ impl Fanfare {
         self.serve_until(address, std::future::pending()).await
     }
 
-    /// The same until `signal` comes: then it [drains](Running::drain), so that clients miss nothing and know when to come back.
+    /// The same until `signal` comes: then it [drains](Running::drain), so that clients miss nothing and know when to
+    /// come back.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
@@ -333,8 +336,8 @@ impl Fanfare {
         Ok(Running { addresses: bound, started, reloader })
     }
 
-    /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the rest.
-    /// What that costs beside [`serve`](Self::serve): see [`FanfareService`].
+    /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the
+    /// rest. What that costs beside [`serve`](Self::serve): see [`FanfareService`].
     ///
     /// # Errors
     /// [`ServeError`] when the shards cannot start.
@@ -461,8 +464,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Takes the settings of this file, of the environment (`FANFARE__…`) and of the defaults, as `docs/config.md` has them.
-    /// Its rules stand before those of the code. Where it listens is said by [`Fanfare::serve`], not by the file.
+    /// Takes the settings of this file, of the environment (`FANFARE__…`) and of the defaults, as `docs/config.md`
+    /// has them. Its rules stand before those of the code. Where it listens is said by [`Fanfare::serve`], not by the
+    /// file.
     ///
     /// # Errors
     /// [`Problems`](crate::settings::Problems) name everything that is wrong; a file that cannot be read is one.
@@ -486,8 +490,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Speaks `protocol` to WebSockets that are opened at `path`. The native protocol is spoken at `/v1/ws` in any case;
-    /// give [`Native`] with other times for that path to replace it.
+    /// Speaks `protocol` to WebSockets that are opened at `path`. The native protocol is spoken at `/v1/ws` in any
+    /// case; give [`Native`] with other times for that path to replace it.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
         self.protocols.push((path.to_owned(), Arc::new(protocol)));
@@ -514,11 +518,12 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a newer
-    /// one. Without such a handler everybody is anonymous, and a token is refused.
+    /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a
+    /// newer one. Without such a handler everybody is anonymous, and a token is refused.
     ///
-    /// It is not asked where a client comes back to its living session by the ticket alone: to send a user away for good, refuse
-    /// its tokens here, then [`Handle::disconnect`] it for a reason that does not let it come back, which ends its sessions.
+    /// It is not asked where a client comes back to its living session by the ticket alone: to send a user away for
+    /// good, refuse its tokens here, then [`Handle::disconnect`] it for a reason that does not let it come back,
+    /// which ends its sessions.
     #[must_use]
     pub fn on_connect<Args>(mut self, handler: impl Handler<OnConnect, S, Args>) -> Self {
         let handler = erase(handler, &self.state);
@@ -528,8 +533,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or lets the
-    /// caller in anyway. Of several handlers the first whose pattern matches is asked.
+    /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or
+    /// lets the caller in anyway. Of several handlers the first whose pattern matches is asked.
     #[must_use]
     pub fn on_subscribe<Args>(mut self, pattern: &str, handler: impl Handler<OnSubscribe, S, Args>) -> Self {
         match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
@@ -539,9 +544,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Asks `handler` whether a caller may publish this to a channel of this pattern, where its rule names `hook` or lets
-    /// the caller publish anyway. The publication that it returns is the one that is published. What the application
-    /// publishes itself is not asked about.
+    /// Asks `handler` whether a caller may publish this to a channel of this pattern, where its rule names `hook` or
+    /// lets the caller publish anyway. The publication that it returns is the one that is published. What the
+    /// application publishes itself is not asked about.
     #[must_use]
     pub fn on_publish<Args>(mut self, pattern: &str, handler: impl Handler<OnPublish, S, Args>) -> Self {
         match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
@@ -561,8 +566,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has not
-    /// come back in time.
+    /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has
+    /// not come back in time.
     #[must_use]
     pub fn on_disconnect<Args>(mut self, handler: impl Handler<OnDisconnect, S, Args>) -> Self {
         let handler = erase(handler, &self.state);
@@ -649,8 +654,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is started on, as
-    /// handlers do, or on a thread of their own where there is none: a page that takes its time keeps no client waiting but its own.
+    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is
+    /// started on, as handlers do, or on a thread of their own where there is none: a page that takes its time keeps
+    /// no client waiting but its own.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
         self.pages = Some(pages);
@@ -677,12 +683,13 @@ impl Running {
         })
     }
 
-    /// Is not ready any more and serves on as before for [`Config::shutdown_delay`]; then stops accepting and listening, answers
-    /// what was asked and delivers it, sends everybody away with a word of when to come back, and waits until they have gone.
-    /// What was acknowledged has been sent to all who were connected then. The log tells how it went.
+    /// Is not ready any more and serves on as before for [`Config::shutdown_delay`]; then stops accepting and
+    /// listening, answers what was asked and delivers it, sends everybody away with a word of when to come back, and
+    /// waits until they have gone. What was acknowledged has been sent to all who were connected then. The log tells
+    /// how it went.
     ///
-    /// Handlers go on meanwhile: their answers are waited for. Whoever drops the future does not wait: the shards end all the
-    /// same, at once where that was still to come.
+    /// Handlers go on meanwhile: their answers are waited for. Whoever drops the future does not wait: the shards end
+    /// all the same, at once where that was still to come.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed.
@@ -704,8 +711,8 @@ impl Running {
         self.drained(begin)
     }
 
-    /// [`drain`](Self::drain) for a thread that has no more to do than to wait for it. Not within async code: there the handlers
-    /// of this thread would have no turn.
+    /// [`drain`](Self::drain) for a thread that has no more to do than to wait for it. Not within async code: there
+    /// the handlers of this thread would have no turn.
     ///
     /// # Errors
     /// As for [`drain`](Self::drain).
@@ -748,14 +755,14 @@ impl Running {
         debug_assert!(nothing.is_none());
     }
 
-    /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that would be
-    /// refused now are ended, and nobody else notices.
+    /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that
+    /// would be refused now are ended, and nobody else notices.
     pub fn reload_rules(&self, rules: &Rules) {
         self.reloader.rules(rules);
     }
 
-    /// Puts these API keys in the place of the configuration's; those of the code stay. Every request from now on is judged by
-    /// them; one that was let in before is answered.
+    /// Puts these API keys in the place of the configuration's; those of the code stay. Every request from now on is
+    /// judged by them; one that was let in before is answered.
     ///
     /// # Errors
     /// [`ServeError::SameApiKey`]: nothing has changed then.

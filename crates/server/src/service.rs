@@ -1,9 +1,10 @@
 //! Fanfare as a part of another HTTP server: a tower service that answers pages and takes upgrades over.
 //!
 //! In: requests that another server has parsed. Out: responses; an upgraded socket leaves that server and becomes a
-//! connection of a shard, where it costs what any other does. That needs the plain socket: it is found where the other
-//! server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are copied through a
-//! pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
+//! connection of a shard, where it costs what any other does. That needs the plain socket: it is found where the
+//! other server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are
+//! copied through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each
+//! batch of frames.
 
 use crate::http::pairs;
 use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
@@ -25,7 +26,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
-/// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain) or the drop of the `Running`.
+/// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain) or
+/// the drop of the `Running`.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,8 +1,9 @@
 //! A file descriptor that is kept for the moment when there is no other: with it a connection can be refused.
 //!
-//! In: an error of `accept`. Out: one waiting connection, accepted by the descriptor that [`Spare`] gave up for it, told 503 and
-//! closed. Without that, clients wait in the backlog with no word, and the listener stays readable, so a loop over it spins. Another
-//! thread may take the descriptor first; then the caller pauses for [`PAUSE`], as after any other error of `accept`.
+//! In: an error of `accept`. Out: one waiting connection, accepted by the descriptor that [`Spare`] gave up for it,
+//! told 503 and closed. Without that, clients wait in the backlog with no word, and the listener stays readable, so a
+//! loop over it spins. Another thread may take the descriptor first; then the caller pauses for [`PAUSE`], as after
+//! any other error of `accept`.
 
 use crate::refusal::Refused;
 use futures_util::FutureExt as _;
@@ -79,7 +80,8 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The socket is non-blocking and its buffer empty: the answer is written whole or, where the peer has gone, not at all.
+/// The socket is non-blocking and its buffer empty: the answer is written whole or, where the peer has gone, not at
+/// all.
 fn tell(mut socket: &Socket) {
     let words = "the server has no file descriptor left (ulimit -n); come back later";
     let _ = socket.read(&mut [0; FORGET_BYTES]);

@@ -1,8 +1,9 @@
-//! A server for tests: in-memory clients that speak the native protocol, and a clock that stands still until it is moved.
+//! A server for tests: in-memory clients that speak the native protocol, and a clock that stands still until it is
+//! moved.
 //!
-//! What runs is the real thing (hub, shard, WebSocket frames, handlers) on one shard; only the sockets are pairs within the
-//! process, and the hub's time is [`TestServer::advance`]d by hand: heartbeats, graces, history's ttl and tokens expire when
-//! the test says so.
+//! What runs is the real thing (hub, shard, WebSocket frames, handlers) on one shard; only the sockets are pairs
+//! within the process, and the hub's time is [`TestServer::advance`]d by hand: heartbeats, graces, history's ttl and
+//! tokens expire when the test says so.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
@@ -130,8 +131,8 @@ impl TestServer {
         }
     }
 
-    /// Moves the clock. Every timer that falls due on the way fires at its own time. What clients have sent before is seen
-    /// before, if they have had an answer to it.
+    /// Moves the clock. Every timer that falls due on the way fires at its own time. What clients have sent before is
+    /// seen before, if they have had an answer to it.
     pub async fn advance(&self, time: Duration) {
         let (done, is_done) = oneshot::channel();
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -286,7 +287,8 @@ impl TestClient {
 
     async fn receive_event(&mut self) -> Option<Option<Value>> {
         loop {
-            // A byte at a time, so that nothing is read that this event does not need: simple, and fast enough for a test.
+            // A byte at a time, so that nothing is read that this event does not need: simple, and fast enough for a
+            // test.
             let mut byte = [0];
             if !matches!(self.socket.read(&mut byte).await, Ok(1)) {
                 self.closed.get_or_insert((1006, String::new()));

@@ -1,5 +1,5 @@
-//! The HTTP API on a real server: every command, every status, what is judged before what, and that a payload arrives as it
-//! was sent.
+//! The HTTP API on a real server: every command, every status, what is judged before what, and that a payload arrives
+//! as it was sent.
 
 #![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
 
@@ -305,7 +305,8 @@ fn a_request_is_judged_before_its_body_is_read() {
     assert_eq!(told["message"], words);
 }
 
-/// A refusal reaches whoever sends its whole body first and reads then, and the connection goes on where that was not much.
+/// A refusal reaches whoever sends its whole body first and reads then, and the connection goes on where that was not
+/// much.
 #[test]
 fn a_refusal_is_not_lost_in_a_reset() {
     let server = server();

@@ -36,8 +36,9 @@ fn an_array_of_one_who_does_not_read_is_answered_as_it_reads() {
     }
     let ask = |id| json!({"type": "history", "id": id, "channel": "a:b", "limit": 100});
     client.text(&json!((0..COMMANDS).map(ask).collect::<Vec<_>>()).to_string());
-    // An answer has about 210 KB, all have 6.7 MB. Whatever the kernel takes of it: no more than that waits here. (Answers of
-    // other shards are on their way when the first one chokes it: as many as a connection may have outstanding.)
+    // An answer has about 210 KB, all have 6.7 MB. Whatever the kernel takes of it: no more than that waits here.
+    // (Answers of other shards are on their way when the first one chokes it: as many as a connection may have
+    // outstanding.)
     if shards() == 1 {
         assert!(scrape(server.address).sum("fanfare_outbox_bytes") < 1e6);
     }

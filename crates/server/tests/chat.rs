@@ -89,7 +89,8 @@ fn half_an_emoji_reaches_everybody_as_it_was_sent() {
     half(&next(&mut ada, "leave"), r#""userId":"bo","username":"Bo \ud83d""#);
 }
 
-/// Over all shards (each connection lands where the kernel puts it): a person is told to be gone with their last connection.
+/// Over all shards (each connection lands where the kernel puts it): a person is told to be gone with their last
+/// connection.
 #[test]
 fn a_user_leaves_with_their_last_tab_whatever_shards_the_tabs_are_on() {
     let server = Server::start(config());
@@ -131,7 +132,8 @@ fn a_user_leaves_with_their_last_tab_whatever_shards_the_tabs_are_on() {
     assert_eq!((&gone["type"], &gone["userId"]), (&"leave".into(), &"cy".into()), "once, and nothing in between");
 }
 
-/// Many come into one room at once, over all shards: each hears of every other exactly once, by its `room_state` or by a join.
+/// Many come into one room at once, over all shards: each hears of every other exactly once, by its `room_state` or
+/// by a join.
 #[test]
 fn a_newcomer_is_told_of_everybody_once() {
     const MEMBERS: usize = 48;

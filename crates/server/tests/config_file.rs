@@ -1,5 +1,5 @@
-//! A program that embeds the server and reads a file: the file's rules stand before those of the code, and a reload changes
-//! the file's only.
+//! A program that embeds the server and reads a file: the file's rules stand before those of the code, and a reload
+//! changes the file's only.
 
 use fanfare::hub::{Pattern, Rule, Rules};
 use fanfare::{Address, Fanfare, Running, Who};

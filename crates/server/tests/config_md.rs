@@ -1,4 +1,5 @@
-//! docs/config.md is what the table of settings says (`UPDATE_DOCS=1` writes it), and no page names a setting that is not there.
+//! docs/config.md is what the table of settings says (`UPDATE_DOCS=1` writes it), and no page names a setting that is
+//! not there.
 
 use fanfare::settings::{SECTIONS, SETTINGS, Setting};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Over a wire that breaks at any byte, with publications going on, the real client has everything once and in order; what
-//! it publishes itself stands at most once; and nobody hears of a cut that was short.
+//! Over a wire that breaks at any byte, with publications going on, the real client has everything once and in order;
+//! what it publishes itself stands at most once; and nobody hears of a cut that was short.
 
 mod support;
 
@@ -104,8 +104,8 @@ async fn silent_until_the_heartbeat_finds_it() {
     reads_all(Break::Silence, 6_000, 2, 40, 300).await;
 }
 
-/// Where the way back is broken the answer is lost, where the way forth is, the publication: a retry under the same key makes
-/// one of both.
+/// Where the way back is broken the answer is lost, where the way forth is, the publication: a retry under the same
+/// key makes one of both.
 #[tokio::test]
 async fn a_publisher_that_is_cut_publishes_each_once() {
     for seed in SEEDS {

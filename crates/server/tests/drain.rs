@@ -1,6 +1,7 @@
-//! The end of a server, seen by those who are connected to it: what was acknowledged has been heard by all of them, what was
-//! taken in is answered, and everybody is told when to come back, each at another time; then a successor on the same port
-//! takes them up. The application's side too: what its HTTP API acknowledges while the server ends, and its connections.
+//! The end of a server, seen by those who are connected to it: what was acknowledged has been heard by all of them,
+//! what was taken in is answered, and everybody is told when to come back, each at another time; then a successor on
+//! the same port takes them up. The application's side too: what its HTTP API acknowledges while the server ends, and
+//! its connections.
 
 mod support;
 
@@ -125,8 +126,8 @@ fn call(socket: &mut TcpStream, command: &str, body: &str) -> Response {
     response(socket)
 }
 
-/// Publishes over HTTP until an answer says that the connection ends, and each request must have one; the offsets that were
-/// acknowledged.
+/// Publishes over HTTP until an answer says that the connection ends, and each request must have one; the offsets
+/// that were acknowledged.
 fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> {
     let mut socket = connect(address);
     let body = json!({"channel": CHANNEL, "data": 1}).to_string();
@@ -241,8 +242,8 @@ async fn a_server_that_ends_answers_the_program_and_takes_in_no_more() {
     assert_eq!(hub.publish(CHANNEL, &3).await.expect_err("it has ended").code, ErrorCode::Unavailable);
 }
 
-/// Before the drain there is the delay, in which nothing is refused. (That everything is served meanwhile is seen on the
-/// program, which can be ended in the midst of it: tests/life.rs of the command line.)
+/// Before the drain there is the delay, in which nothing is refused. (That everything is served meanwhile is seen on
+/// the program, which can be ended in the midst of it: tests/life.rs of the command line.)
 #[test]
 fn a_delay_comes_before_the_drain() {
     let delay = Duration::from_millis(30);
@@ -338,9 +339,9 @@ async fn next_number(subscription: &mut Subscription, gaps: &mut u64) -> u64 {
     }
 }
 
-/// Fifty clients with the real client go from one server to the next. The store is memory, so the successor begins a new epoch
-/// and says so; asking for the recent ones, they have every number all the same, once, in order, but for those of which
-/// their publisher was told that nobody knows.
+/// Fifty clients with the real client go from one server to the next. The store is memory, so the successor begins a
+/// new epoch and says so; asking for the recent ones, they have every number all the same, once, in order, but for
+/// those of which their publisher was told that nobody knows.
 #[tokio::test(flavor = "current_thread")]
 async fn clients_go_over_to_the_successor_and_miss_nothing() {
     let running = serve("127.0.0.1:0".parse().expect("an address"));

@@ -1,5 +1,5 @@
-//! The shell under load and under nonsense, with the smallest protocol on it: large messages, many at once, peers that do not
-//! read, and bytes that mean nothing.
+//! The shell under load and under nonsense, with the smallest protocol on it: large messages, many at once, peers
+//! that do not read, and bytes that mean nothing.
 
 // Clippy allows unwrap in tests, but does not see that a helper is of a test.
 #![allow(clippy::unwrap_used)]
@@ -114,7 +114,8 @@ fn who_does_not_read_its_answers_is_not_read() {
     client.close();
 }
 
-/// RFC 6455 §5.5.3: of the pings of a peer that does not read the newest is answered, in the order of nothing but itself.
+/// RFC 6455 §5.5.3: of the pings of a peer that does not read the newest is answered, in the order of nothing but
+/// itself.
 #[test]
 fn the_newest_ping_is_answered_however_many_came() {
     let server = Server::start(config());
@@ -141,7 +142,8 @@ fn the_newest_ping_is_answered_however_many_came() {
     client.close();
 }
 
-/// A few thousand peers that send nonsense, before and after the upgrade, whole frames and halves; then all shards still serve.
+/// A few thousand peers that send nonsense, before and after the upgrade, whole frames and halves; then all shards
+/// still serve.
 #[test]
 fn nonsense_ends_its_own_connection_and_nothing_else() {
     let close_timeout = Duration::from_millis(200);

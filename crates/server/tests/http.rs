@@ -1,5 +1,5 @@
-//! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no difference whether
-//! an upgrade is the connection's first request or a later one.
+//! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no
+//! difference whether an upgrade is the connection's first request or a later one.
 
 #![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
 
@@ -372,7 +372,8 @@ fn http2_with_prior_knowledge_is_served_however_it_is_cut() {
     }
 }
 
-/// `:authority` is the host of HTTP/2, `Host` may stand for it, and where both are there they are the same (RFC 9113 §8.3.1).
+/// `:authority` is the host of HTTP/2, `Host` may stand for it, and where both are there they are the same (RFC 9113
+/// §8.3.1).
 #[test]
 fn http2_names_its_host_by_authority() {
     let server = Server::of(Fanfare::builder(()).config(Config { hosts: fanfare::Hosts::ByListener, ..config() }));

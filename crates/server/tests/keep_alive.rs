@@ -1,5 +1,5 @@
-//! The times of connections: idle ones are kept as long as they are told and no longer, heads are in time whatever came before,
-//! and a peer that takes nothing is closed on every transport.
+//! The times of connections: idle ones are kept as long as they are told and no longer, heads are in time whatever
+//! came before, and a peer that takes nothing is closed on every transport.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The log under attack: a bounded number of lines, and no secret in any of them. One process, one subscriber: what it was
-//! given is looked at here before any blotting out, so nothing secret is logged on purpose either.
+//! The log under attack: a bounded number of lines, and no secret in any of them. One process, one subscriber: what
+//! it was given is looked at here before any blotting out, so nothing secret is logged on purpose either.
 
 mod support;
 

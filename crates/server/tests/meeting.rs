@@ -1,5 +1,6 @@
-//! Chat clients and native clients in one channel: each hears the other in its own words, whichever shards they landed on.
-//! A chat's room R is the channel `chat:R`, its members are that channel's presence, and typing is a signal.
+//! Chat clients and native clients in one channel: each hears the other in its own words, whichever shards they
+//! landed on. A chat's room R is the channel `chat:R`, its members are that channel's presence, and typing is a
+//! signal.
 
 mod support;
 
@@ -9,7 +10,8 @@ use support::{Client, Server, config, shards};
 const ROOM: &str = "r";
 const CHANNEL: &str = "chat:r";
 
-/// As many of each as there are shards, so that there are pairs on one shard and pairs on two; and the first native's id.
+/// As many of each as there are shards, so that there are pairs on one shard and pairs on two; and the first native's
+/// id.
 fn pairs(server: &Server) -> (Vec<Client>, Vec<Client>, String) {
     let (first, id) = named(server);
     let mut natives = vec![first];

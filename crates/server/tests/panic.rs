@@ -1,7 +1,7 @@
 //! A shard that panics ends the process: no half-dead node.
 //!
-//! The test runs itself once more as a child, whose server speaks a protocol that panics at its first message. In one of two
-//! runs the child has the log of `fanfare::Logs`, and nobody reads its stderr.
+//! The test runs itself once more as a child, whose server speaks a protocol that panics at its first message. In one
+//! of two runs the child has the log of `fanfare::Logs`, and nobody reads its stderr.
 
 use fanfare::hub::{Now, Push, Reply};
 use fanfare::{Conversation, Encoded, Fanfare, Message, Place, Protocol, Turn};

@@ -1,5 +1,5 @@
-//! Probes tell the truth about a shard that does not take its turns: 503 with its number, on the admin port and on the main
-//! one, and `ok` again once it does.
+//! Probes tell the truth about a shard that does not take its turns: 503 with its number, on the admin port and on
+//! the main one, and `ok` again once it does.
 //!
 //! The shard is stuck in a protocol of the test's own, for as long as the test wants.
 

@@ -1,4 +1,5 @@
-//! docs/protocol.md, replayed against the real server: what the page promises is what it does, with one shard and with several.
+//! docs/protocol.md, replayed against the real server: what the page promises is what it does, with one shard and
+//! with several.
 //!
 //! The page's application is made of handlers; it does what crates/client/tests/support says that it does.
 
@@ -67,8 +68,8 @@ fn replay(server: &Server) {
             );
         }
         for (who, mut peer) in peers {
-            // Nothing was said that the transcript keeps quiet about: it would come before this answer. Only a connection whose
-            // session another one took up is told so.
+            // Nothing was said that the transcript keeps quiet about: it would come before this answer. Only a
+            // connection whose session another one took up is told so.
             let mut socket = peer.socket.try_clone().expect("a socket");
             let asked =
                 support::frame(fanfare_wire::websocket::Opcode::Text, br#"{"type":"no such command","id":"the end"}"#);

@@ -1,4 +1,5 @@
-//! Refusals are the same on every path: raw or by hyper, first or later on a connection, HTTP/1.1 or HTTP/2, main or admin port.
+//! Refusals are the same on every path: raw or by hyper, first or later on a connection, HTTP/1.1 or HTTP/2, main or
+//! admin port.
 
 mod support;
 

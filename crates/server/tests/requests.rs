@@ -1,5 +1,6 @@
-//! Where a request wants to go: `Host`, the target's form, the hosts that are served and the pages that are let in, judged alike
-//! for the first request of a connection and a later one, for pages, the API, probes and upgrades, on every port.
+//! Where a request wants to go: `Host`, the target's form, the hosts that are served and the pages that are let in,
+//! judged alike for the first request of a connection and a later one, for pages, the API, probes and upgrades, on
+//! every port.
 
 #![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
 
@@ -44,8 +45,8 @@ fn ask(address: SocketAddr, request: &str, later: bool) -> (TcpStream, Response)
     (socket, answer)
 }
 
-/// The same request to everything that answers: a name, the request, and the status where it is let in. `target` makes the
-/// request's target of a path, `rest` has all its headers but those that an upgrade needs.
+/// The same request to everything that answers: a name, the request, and the status where it is let in. `target`
+/// makes the request's target of a path, `rest` has all its headers but those that an upgrade needs.
 fn everywhere(target: impl Fn(&str) -> String, version: &str, rest: &str) -> Vec<(&'static str, String, u16)> {
     let get = |path: &str| format!("GET {} HTTP/{version}\r\n{rest}\r\n", target(path));
     let upgraded = if version == "1.1" { 101 } else { 426 };

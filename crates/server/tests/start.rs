@@ -81,7 +81,8 @@ impl Conversation for Faulty {
     }
 }
 
-/// Half a node is worse than none. The process that ends is this test's own child: the same test, told so by its environment.
+/// Half a node is worse than none. The process that ends is this test's own child: the same test, told so by its
+/// environment.
 #[cfg(unix)]
 #[test]
 fn a_panic_on_a_shard_ends_the_process() {

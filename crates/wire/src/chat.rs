@@ -1,22 +1,24 @@
 //! The chat protocol: what a plain `WebSocket` and JSON need to chat, the mission's first example.
 //!
-//! In: one text (or binary) message as JSON `{type: join|message|leave|typing, userId, username, content?, roomId?,
-//! timestamp}`, times in ms. Out: commands of the hub's vocabulary; and pushes and replies as such JSON. A chat keeps no
-//! state but its joined identity: room R is the channel `chat:R`, who is there is that channel's presence, typing is a
-//! signal. So clients of other protocols meet chat clients in the same channels.
+//! In: one text (or binary) message as JSON
+//! `{type: join|message|leave|typing, userId, username, content?, roomId?, timestamp}`, times in ms. Out: commands of
+//! the hub's vocabulary; and pushes and replies as such JSON. A chat keeps no state but its joined identity: room R
+//! is the channel `chat:R`, who is there is that channel's presence, typing is a signal. So clients of other
+//! protocols meet chat clients in the same channels.
 //!
 //! A person is a userId, in one tab or in several: a `room_state` names each once, by the name of the latest entry, and
 //! `leave` is said of the last one (the channel's home knows which that is). `join` is said of each.
 //!
-//! What is not understood is an [`Ignored`] for the log and for figures, never fatal by itself. A field that a message has no
-//! use for is never a reason to ignore it. Texts that are shown (`content`, `username`) pass as they came, also with half an
-//! emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are compared (`userId`, `roomId`) must be Unicode. Who came before oneself is in the
-//! `room_state`, who comes after is told by a `join`, nobody by both, whichever of the two is first ([`Chat::takes`]). A publication becomes a message by this order:
-//! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string `content`
-//! is the content, other data its JSON text.
+//! What is not understood is an [`Ignored`] for the log and for figures, never fatal by itself. A field that a
+//! message has no use for is never a reason to ignore it. Texts that are shown (`content`, `username`) pass as they
+//! came, also with half an emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are compared (`userId`,
+//! `roomId`) must be Unicode. Who came before oneself is in the `room_state`, who comes after is told by a `join`,
+//! nobody by both, whichever of the two is first ([`Chat::takes`]). A publication becomes a message by this order:
+//! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string
+//! `content` is the content, other data its JSON text.
 //!
-//! The application can subscribe a chat client to more channels than its room: their messages come like those of the room.
-//! One that it takes out of a room is closed with `kicked`, for there is no word for that either.
+//! The application can subscribe a chat client to more channels than its room: their messages come like those of the
+//! room. One that it takes out of a room is closed with `kicked`, for there is no word for that either.
 
 use crate::json;
 use base64::Engine as _;
@@ -64,7 +66,8 @@ struct Joined {
     channel: ChannelName,
     /// The end of what it says, as JSON: `"userId":…,"username":…}`.
     names: Box<[u8]>,
-    /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a rule.
+    /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a
+    /// rule.
     since: Option<u64>,
 }
 
@@ -350,7 +353,8 @@ impl Chat {
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
-                // Whoever was refused the room is not in it, whatever it believes; unless it is in it by the server's doing.
+                // Whoever was refused the room is not in it, whatever it believes; unless it is in it by the server's
+                // doing.
                 if error.code != ErrorCode::AlreadySubscribed {
                     self.joined.take_if(|_| about(Asked::Subscribe));
                 }
@@ -360,9 +364,9 @@ impl Chat {
         }
     }
 
-    /// Whether a push of presence, encoded for all, is for this chat too. In the home's order one's own join parts those who
-    /// were there before, whom the `room_state` lists, from those who come after; but what others do may reach a newcomer
-    /// before it, and after the snapshot what that contains.
+    /// Whether a push of presence, encoded for all, is for this chat too. In the home's order one's own join parts
+    /// those who were there before, whom the `room_state` lists, from those who come after; but what others do may
+    /// reach a newcomer before it, and after the snapshot what that contains.
     pub fn takes(&mut self, push: &Push) -> bool {
         let Some(joined) = self.joined.as_mut() else { return false };
         match push {
@@ -398,8 +402,8 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
             // Presence changes were missed: the state of the room, as after a join.
             room_state(b"", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
-        // The application has subscribed the client to a channel besides its room: what comes from there is a message like
-        // others, and there is no word for the beginning.
+        // The application has subscribed the client to a channel besides its room: what comes from there is a message
+        // like others, and there is no word for the beginning.
         Push::Subscribed(_) | Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
     }
     Written::Message
@@ -449,7 +453,8 @@ impl Joined {
         user_id.map(Cow::into_owned).unwrap_or_default()
     }
 
-    /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as it came.
+    /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as
+    /// it came.
     fn said(&self, content: Option<&RawValue>) -> Data {
         let content_len = content.map_or(0, |c| c.get().len());
         let mut out = Vec::with_capacity(content_len + self.names.len() + 16);
@@ -569,7 +574,8 @@ fn message(publication: &Publication, out: &mut Vec<u8>) {
         (_, Some(content)) => out.extend_from_slice(content.get().as_bytes()),
         (Data::Json(json), None) => match serde_json::from_slice::<&RawValue>(json) {
             Ok(raw) if raw.get().starts_with('"') => out.extend_from_slice(raw.get().as_bytes()),
-            // `Data::Json` of an embedder is what it promises, or it is shown as text: never broken JSON for a whole room.
+            // `Data::Json` of an embedder is what it promises, or it is shown as text: never broken JSON for a whole
+            // room.
             _ => put_string(out, &String::from_utf8_lossy(json)),
         },
         (Data::Binary(bytes), None) => put_string(out, &base64::engine::general_purpose::STANDARD.encode(bytes)),
@@ -601,8 +607,8 @@ fn presence(push: &PresencePush, out: &mut Vec<u8>) -> Written {
     Written::Message
 }
 
-/// Everybody but oneself, each person once: at the place of the first entry, under the name of the latest, as who was here
-/// before has heard them join.
+/// Everybody but oneself, each person once: at the place of the first entry, under the name of the latest, as who was
+/// here before has heard them join.
 fn room_state(own_user_id: &[u8], entries: &[Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
     let mut people: Vec<(&PresenceEntry, Shown<'_>)> = Vec::with_capacity(entries.len());
     let mut places: HashMap<Cow<'_, [u8]>, usize> = HashMap::with_capacity(entries.len());

@@ -1,5 +1,5 @@
-//! The tables of docs/protocol.md are printed from the source: this test fails where they differ, and writes them anew under
-//! `UPDATE_DOCS=1 cargo test -p fanfare-wire docs`.
+//! The tables of docs/protocol.md are printed from the source: this test fails where they differ, and writes them
+//! anew under `UPDATE_DOCS=1 cargo test -p fanfare-wire docs`.
 
 use crate::websocket::close::CLOSE_CODES;
 use fanfare_hub::{DISCONNECTS, ERRORS};

@@ -1,9 +1,10 @@
 //! Payloads: JSON that is passed on as it came, and what has to be true of it before that is safe.
 //!
-//! In: one JSON value whose grammar serde_json has checked. Out: the same bytes, nested at most [`DEPTH_MAX`] deep and on one
-//! line: raw CR and LF between tokens become spaces, since a line break in a payload would end an NDJSON record or an SSE
-//! field. Inside of strings there are none: JSON forbids raw control characters there. Copies only where it changes
-//! something. Everything else stays as it came, lone surrogates (`"\ud800"`) and `1e9999` included: both are JSON.
+//! In: one JSON value whose grammar serde_json has checked. Out: the same bytes, nested at most [`DEPTH_MAX`] deep
+//! and on one line: raw CR and LF between tokens become spaces, since a line break in a payload would end an NDJSON
+//! record or an SSE field. Inside of strings there are none: JSON forbids raw control characters there. Copies only
+//! where it changes something. Everything else stays as it came, lone surrogates (`"\ud800"`) and `1e9999` included:
+//! both are JSON.
 //!
 //! `object` and `text_bytes` read what surrounds payloads by the same rule: a key or a text with a lone surrogate is
 //! JSON, though no Rust `str` can hold it.
@@ -71,8 +72,8 @@ fn string_end(json: &[u8], mut at: usize) -> usize {
 /// The byte order mark, which RFC 8259 §8.1 forbids to send and allows to ignore.
 pub(crate) const MARK: char = '\u{feff}';
 
-/// A text without the byte order mark that it may begin with: one rule for every text that is read, a message, a body, a file.
-/// A second one is a character like any other.
+/// A text without the byte order mark that it may begin with: one rule for every text that is read, a message, a
+/// body, a file. A second one is a character like any other.
 pub fn unmarked(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
@@ -84,8 +85,8 @@ pub fn unmarked_bytes(bytes: &[u8]) -> &[u8] {
 /// What an error says of it: the parser only says that it expected a value.
 pub(crate) const MARK_HINT: &str = " (it begins with a byte order mark, U+FEFF)";
 
-/// Reads one JSON object: each field is given to `add` in its turn, as a raw value. A key with a lone surrogate is passed
-/// over, for no known field has such a name.
+/// Reads one JSON object: each field is given to `add` in its turn, as a raw value. A key with a lone surrogate is
+/// passed over, for no known field has such a name.
 pub(crate) fn object<'a, T: Default>(
     text: &'a str,
     add: impl Fn(&mut T, &str, &'a RawValue),
@@ -168,8 +169,8 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
-/// A raw value that is a text, without its escapes; `None` for other values. What is not UTF-8 then holds a lone surrogate,
-/// in the three bytes that UTF-8 would give it. Two texts are equal where these bytes are.
+/// A raw value that is a text, without its escapes; `None` for other values. What is not UTF-8 then holds a lone
+/// surrogate, in the three bytes that UTF-8 would give it. Two texts are equal where these bytes are.
 pub(crate) fn text_bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
     if !raw.get().starts_with('"') {
         return None;

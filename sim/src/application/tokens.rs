@@ -1,8 +1,8 @@
 //! What tokens are good for: a subscription to one channel, whatever its rule says.
 //!
-//! In: the tokens that clients show, and what the hub says to them. The hub may let a session in by its token only while the
-//! last one that it has shown is good for that, or may still be found to be the last; and as soon as the hub has told that
-//! another one holds, which is good for nothing, what was had by the earlier one must have ended.
+//! In: the tokens that clients show, and what the hub says to them. The hub may let a session in by its token only
+//! while the last one that it has shown is good for that, or may still be found to be the last; and as soon as the
+//! hub has told that another one holds, which is good for nothing, what was had by the earlier one must have ended.
 
 use super::WITH_INFO;
 use fanfare_hub::{ChannelName, Command, Reply, ReplyBody, Request, RequestId};
@@ -86,8 +86,8 @@ impl Tokens {
         }
     }
 
-    /// A subscription is told for which there is nothing but a token. False where no token was good for it. One that was decided
-    /// while an earlier token held has to end as soon as it is told.
+    /// A subscription is told for which there is nothing but a token. False where no token was good for it. One that
+    /// was decided while an earlier token held has to end as soon as it is told.
     pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName) -> bool {
         let shown = self.pipes.entry(pipe).or_default();
         if self.channel.as_ref() != Some(channel) || !shown.has_held {

@@ -1,7 +1,7 @@
 //! The judge: an independent model of what was asked, accepted and delivered.
 //!
-//! It sees what each client sent and received, in the order in which it did, and what the stores accepted (`Ledger`). It
-//! knows nothing of the hub's states. Each rule names the promise of ARCHITECTURE.md that it holds the hub to.
+//! It sees what each client sent and received, in the order in which it did, and what the stores accepted (`Ledger`).
+//! It knows nothing of the hub's states. Each rule names the promise of ARCHITECTURE.md that it holds the hub to.
 
 mod presence;
 
@@ -30,7 +30,8 @@ pub(crate) struct Checker {
     presences: Presences,
     /// Directed signals by (from, to, channel): the connection and the payload of each, in the order sent.
     directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Sent>>,
-    /// How many commands have been sent, by all clients: several may have spoken for a session, each with numbers of its own.
+    /// How many commands have been sent, by all clients: several may have spoken for a session, each with numbers of
+    /// its own.
     sent: u64,
     /// Channels that the rules have shut, with how many commands had been sent when they opened them again.
     shut: BTreeMap<ChannelName, u64>,
@@ -246,7 +247,8 @@ impl Checker {
         view.pending.insert(id, (place, asked));
     }
 
-    /// A connection has a session: what it has sent takes effect from here on, after all that others have done in the session.
+    /// A connection has a session: what it has sent takes effect from here on, after all that others have done in the
+    /// session.
     fn place_again(&mut self, view: &mut View) {
         self.sent += 1;
         view.bare.values_mut().for_each(|want| want.sent = self.sent);
@@ -271,8 +273,9 @@ impl Checker {
     pub(crate) fn closed(&mut self, pipe: usize, finally: bool) {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         view.open = false;
-        // A subscription that was refused unheard has ended the presence that was to go on with it; so has one that a newer token
-        // was not good for. The client may come back to the session and to the channel, and is not present any more.
+        // A subscription that was refused unheard has ended the presence that was to go on with it; so has one that a
+        // newer token was not good for. The client may come back to the session and to the channel, and is not
+        // present any more.
         let client = view.client.or(view.resumed_from);
         let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
         let entering = view.pending.values().filter_map(|(_, asked)| asked.enters_or_leaves());
@@ -283,7 +286,8 @@ impl Checker {
         self.presences.closed(pipe, view.client, finally);
     }
 
-    /// The rules shut a channel, and open the others: the subscriptions to it end, whether or not the clients hear of it.
+    /// The rules shut a channel, and open the others: the subscriptions to it end, whether or not the clients hear of
+    /// it.
     pub(crate) fn rules_shut(&mut self, channel: Option<&ChannelName>) {
         self.shut.values_mut().for_each(|until| *until = (*until).min(self.sent));
         let Some(channel) = channel else { return };
@@ -591,7 +595,8 @@ impl Checker {
             ReplyBody::Error(error) => {
                 let already = error.code == ErrorCode::AlreadySubscribed;
                 self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
-                // New rules hold for what is asked at once, and a subscription that they end when its session's turn comes.
+                // New rules hold for what is asked at once, and a subscription that they end when its session's turn
+                // comes.
                 let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
                 if already != view.subs.contains_key(&channel) && !is_ending {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
@@ -735,7 +740,8 @@ impl Checker {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
                 self.presences.unsubscribed(pipe, channel);
-                // What was sent before the client knew came too late, or was undone by this; unless it had subscribed anew.
+                // What was sent before the client knew came too late, or was undone by this; unless it had subscribed
+                // anew.
                 let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
                 match view.pending.values().map(|(_, asked)| asked).any(enters) {
                     true => self.presences.doubt(view.client, channel, view.sent + 1),
@@ -747,7 +753,8 @@ impl Checker {
         Ok(())
     }
 
-    /// A publication reaches a subscription: at its place, as it was accepted, newer than all before, and none left out.
+    /// A publication reaches a subscription: at its place, as it was accepted, newer than all before, and none left
+    /// out.
     fn message(
         &mut self,
         view: &View,

@@ -45,8 +45,9 @@ struct Told {
 }
 
 impl Presences {
-    /// `place` is the command's that decided it, among all commands of all clients: tabs may have spoken for one session. Answers
-    /// may overtake each other, what they tell of may not: an earlier command changes nothing after a later one.
+    /// `place` is the command's that decided it, among all commands of all clients: tabs may have spoken for one
+    /// session. Answers may overtake each other, what they tell of may not: an earlier command changes nothing after
+    /// a later one.
     fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64, state: State) {
         let Some(client) = client else { return };
         let entry = self.truth.entry((client, channel.clone())).or_insert((0, State::Out));
@@ -68,8 +69,8 @@ impl Presences {
         self.set(client, channel, place, State::In(data));
     }
 
-    /// A session's subscription to a channel is ended: a client that is cut off before it hears of that cannot know. The first
-    /// `sent` commands decide nothing any more.
+    /// A session's subscription to a channel is ended: a client that is cut off before it hears of that cannot know.
+    /// The first `sent` commands decide nothing any more.
     pub(super) fn shut(&mut self, client: ClientId, channel: &ChannelName, sent: u64) {
         self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }

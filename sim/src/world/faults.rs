@@ -54,7 +54,8 @@ impl World {
         Ok(())
     }
 
-    /// A link between two shards is stuck, and a client that has just said something over it comes back on the third one.
+    /// A link between two shards is stuck, and a client that has just said something over it comes back on the third
+    /// one.
     pub(super) fn stick(&mut self) -> Verdict {
         if self.calm {
             return Ok(());

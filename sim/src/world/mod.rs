@@ -1,8 +1,10 @@
-//! The world of one seed: shards, network, stores and clients in one thread, and a clock that only goes on when all is quiet.
+//! The world of one seed: shards, network, stores and clients in one thread, and a clock that only goes on when all
+//! is quiet.
 //!
-//! It is the shell of the hub: it takes each list of effects in order, encodes a push once, appends it to the outboxes,
-//! carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from the seed, so a
-//! seed is a history. Story: faults happen for a while, then everything heals, and all promises must come true.
+//! It is the shell of the hub: it takes each list of effects in order, encodes a push once, appends it to the
+//! outboxes, carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from
+//! the seed, so a seed is a history. Story: faults happen for a while, then everything heals, and all promises must
+//! come true.
 
 mod app;
 mod clients;
@@ -473,7 +475,8 @@ impl World {
                 if !self.calm && self.rng.below(one_in) == 0 {
                     late += self.rng.below(late_max_ms);
                 }
-                // In order from one shard to another, and in no order beside what others say: less than the real carrier keeps.
+                // In order from one shard to another, and in no order beside what others say: less than the real
+                // carrier keeps.
                 let (queue, last_ms) = &mut self.shards[to].inbox[shard];
                 queue.push_back(message);
                 *last_ms = (*last_ms).max(self.now_ms + late);
@@ -542,8 +545,8 @@ impl World {
         pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
     }
 
-    /// Promise 8: what is done to many sessions is done in slices. A session that loses a subscription is one step at least, and
-    /// of each kind of work that waits one step is done.
+    /// Promise 8: what is done to many sessions is done in slices. A session that loses a subscription is one step at
+    /// least, and of each kind of work that waits one step is done.
     fn is_sliced(&self, list: &[Effect], effects: &Effects) -> Verdict {
         let ended = list.iter().filter_map(|effect| match effect {
             Effect::Push { push: Push::Unsubscribed { .. }, to, .. } => Some(effects.recipients(*to)),
@@ -580,8 +583,8 @@ impl World {
             return Err(format!("promise 6: {waiting} bytes wait behind a fan-out, the limit is {max}"));
         }
         for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
-            // One turn gives a page of what was not asked for and the publication that goes beyond it, a page to one who
-            // catches up, one answer that is a page, and a short answer to each command that had been read.
+            // One turn gives a page of what was not asked for and the publication that goes beyond it, a page to one
+            // who catches up, one answer that is a page, and a short answer to each command that had been read.
             let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
             let max = limits.outbox_bytes_max
                 + 2 * limits.page_bytes_max

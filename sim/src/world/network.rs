@@ -1,4 +1,5 @@
-//! What the network does: connections, frames that are cut, bytes that wait, ends of which each side hears in its own time.
+//! What the network does: connections, frames that are cut, bytes that wait, ends of which each side hears in its own
+//! time.
 
 use super::{Event, Verdict, World};
 use crate::pipe::{Heard, Pipe};
@@ -147,8 +148,8 @@ impl World {
         let at_ms = pipe.down_last_ms;
         self.at(at_ms, Event::Down { pipe: index, bytes });
         if open {
-            // A write goes into a buffer of the network, whether or not anybody is there: a sign of life only where no other
-            // can be seen.
+            // A write goes into a buffer of the network, whether or not anybody is there: a sign of life only where
+            // no other can be seen.
             if held {
                 self.handle(shard, Input::Alive(conn))?;
             }

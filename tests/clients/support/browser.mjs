@@ -1,5 +1,5 @@
-// Chromium, by playwright-core. In: CHROMIUM (default /usr/bin/chromium). Out: `launchBrowser()`, and `Watched` pages that
-// collect what a user's console would show, so that a test can demand that there was nothing.
+// Chromium, by playwright-core. In: CHROMIUM (default /usr/bin/chromium). Out: `launchBrowser()`, and `Watched` pages
+// that collect what a user's console would show, so that a test can demand that there was nothing.
 
 import { chromium } from 'playwright-core'
 

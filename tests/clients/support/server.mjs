@@ -87,7 +87,8 @@ function launch(listen) {
     }
     let known = false
     const listener = chunk => {
-      // The pipes are read to the end of the process's life: a full one would stop the server. Only the first 1 MiB is kept.
+      // The pipes are read to the end of the process's life: a full one would stop the server. Only the first 1 MiB
+      // is kept.
       if (chunks.length < 256) chunks.push(chunk)
       if (known) return
       const match = LISTENING.exec(output())

@@ -52,7 +52,8 @@ pub(crate) fn source(name: &str, text: &str, tests: &BTreeSet<String>) -> Vec<St
     faults
 }
 
-/// The files that `#[cfg(test)] mod name;` brings in: `name.rs` beside a `lib.rs` or `mod.rs`, else in the file's folder.
+/// The files that `#[cfg(test)] mod name;` brings in: `name.rs` beside a `lib.rs` or `mod.rs`, else in the file's
+/// folder.
 pub(crate) fn test_modules(texts: &BTreeMap<&str, String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (name, text) in texts.iter().filter(|(name, _)| name.ends_with(".rs")) {

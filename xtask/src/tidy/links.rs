@@ -1,8 +1,8 @@
 //! Links in Markdown: the file must be there, and the heading too.
 //!
-//! In: the texts of all files. Out: a fault for each link to a file of this repository that git does not know, and for
-//! each `#anchor` without a heading. Addresses on the web are not looked up. Code, fenced or in backticks, holds no links.
-//! Anchors are made from headings as GitHub does.
+//! In: the texts of all files. Out: a fault for each link to a file of this repository that git does not know, and
+//! for each `#anchor` without a heading. Addresses on the web are not looked up. Code, fenced or in backticks, holds
+//! no links. Anchors are made from headings as GitHub does.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 //! The doors between the rooms of a crate open one way.
 //!
-//! A room is a file or a folder directly below a crate's `src`. A [`House`] lists its rooms by floor, from the ground up. A
-//! room may use only rooms of lower floors, so no circle can arise. `apart` closes single doors that the floors would
-//! leave open. Doors are read from the paths `crate::room…` and `super::…` outside of comments and tests; a type that
-//! `lib.rs` hands on (`crate::Type`) counts as a use of the room `lib`.
+//! A room is a file or a folder directly below a crate's `src`. A [`House`] lists its rooms by floor, from the ground
+//! up. A room may use only rooms of lower floors, so no circle can arise. `apart` closes single doors that the floors
+//! would leave open. Doors are read from the paths `crate::room…` and `super::…` outside of comments and tests; a
+//! type that `lib.rs` hands on (`crate::Type`) counts as a use of the room `lib`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,9 @@
 //! What the load generator says to a server, and what it recognises in the answers.
 //!
-//! The chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor), the same chat as Socket.IO events, and the part
-//! of the native protocol that is comparable with a chat: a room is a channel there. Answers are recognised, not parsed: the generator shares the machine with the server, so a look for one
-//! needle per frame is all it does. What matters, the content, is then checked byte by byte.
+//! The chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor), the same chat as Socket.IO events, and the
+//! part of the native protocol that is comparable with a chat: a room is a channel there. Answers are recognised, not
+//! parsed: the generator shares the machine with the server, so a look for one needle per frame is all it does. What
+//! matters, the content, is then checked byte by byte.
 
 use std::fmt::Write as _;
 
@@ -62,8 +63,8 @@ impl Dialect {
         let _ = write!(out, r#"{head}"userId":"{user}","username":"{user}","roomId":"{room}","timestamp":0}}{tail}"#);
     }
 
-    /// Appends a client's message number `seq`. In a chat it is as long as what the server makes of it, so that the floor's
-    /// frames, which carry these bytes on, have the size of everybody's; natively see [`native::message`].
+    /// Appends a client's message number `seq`. In a chat it is as long as what the server makes of it, so that the
+    /// floor's frames, which carry these bytes on, have the size of everybody's; natively see [`native::message`].
     pub fn message(self, user: &str, room: &str, seq: u64, content: &str, out: &mut String) {
         let head = match self {
             Self::Chat => r#"{"type":"message","#,

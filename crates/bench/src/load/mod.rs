@@ -2,8 +2,8 @@
 //!
 //! In: sockets to open, bytes to send, and a [`Handler`] that is told what came. Out: handshakes done, Engine.IO
 //! greeted, pings answered, frames cut out and counted by the handler. It is cheap on purpose, since it shares the
-//! machine with what it measures: one edge-triggered poll, one read buffer for all connections, no allocation per frame.
-//! A run that makes no progress ends in [`LoadError::Stalled`] instead of hanging.
+//! machine with what it measures: one edge-triggered poll, one read buffer for all connections, no allocation per
+//! frame. A run that makes no progress ends in [`LoadError::Stalled`] instead of hanging.
 
 pub mod check;
 pub mod dialect;
@@ -238,8 +238,9 @@ impl Load {
         self.add(stream)
     }
 
-    /// The same with as little room in the kernel as it allows: a peer that will not read is soon noticed by its server.
-    /// A small receive buffer alone does not do it, since the server's own grows with the segment size, 64 KiB on a loopback.
+    /// The same with as little room in the kernel as it allows: a peer that will not read is soon noticed by its
+    /// server. A small receive buffer alone does not do it, since the server's own grows with the segment size, 64
+    /// KiB on a loopback.
     pub fn open_narrow(&mut self) -> Result<usize, LoadError> {
         const BUFFER_BYTES: usize = 4096;
         const SEGMENT_BYTES: u32 = 536;

@@ -1,8 +1,9 @@
 //! The native protocol as a load generator speaks it: text written by hand, answers recognised by needles.
 //!
-//! In: what a client wants; out: one JSON command. And back: a message from the server, as far as a measurement looks at
-//! it. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content), which holds no needle.
-//! What matters (offsets, contents, tickets, epochs) is read out and left to the caller to judge. Wire: docs/protocol.md.
+//! In: what a client wants; out: one JSON command. And back: a message from the server, as far as a measurement looks
+//! at it. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content), which holds
+//! no needle. What matters (offsets, contents, tickets, epochs) is read out and left to the caller to judge. Wire:
+//! docs/protocol.md.
 
 use std::fmt::Write as _;
 
@@ -79,8 +80,8 @@ pub struct Entry<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entries<'a>(&'a [u8]);
 
-/// Appends `connect`, with one subscription or none. All are of one page: a client that comes back takes its session over
-/// although the server may not have seen the end of its connection.
+/// Appends `connect`, with one subscription or none. All are of one page: a client that comes back takes its session
+/// over although the server may not have seen the end of its connection.
 pub fn connect(ticket: Option<&str>, channel: Option<(&str, Option<Since<'_>>)>, out: &mut String) {
     out.push_str(r#"{"type":"connect","id":0,"page":"bench""#);
     if let Some(ticket) = ticket {

@@ -1,7 +1,9 @@
-//! Connects: TCP connect, WebSocket upgrade (in Socket.IO also its own two greetings), closing handshake, end of stream.
+//! Connects: TCP connect, WebSocket upgrade (in Socket.IO also its own two greetings), closing handshake, end of
+//! stream.
 //!
 //! A fixed number of them, some under way together. Measured are whole connections per second with the server on one
-//! core, and its CPU time for each. The server must end the stream after the closing handshake, as RFC 6455 §7.1.1 says.
+//! core, and its CPU time for each. The server must end the stream after the closing handshake, as RFC 6455 §7.1.1
+//! says.
 
 use std::time::Instant;
 

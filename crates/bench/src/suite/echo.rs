@@ -1,7 +1,7 @@
 //! Echo: every connection has one message of 128 bytes in flight, and sends the next when it has it back.
 //!
-//! Measured are echoes per second with the server on one core, and its CPU time per echo. Each echo is compared with what
-//! was sent, byte by byte; the sequence number in it makes an old one wrong.
+//! Measured are echoes per second with the server on one core, and its CPU time per echo. Each echo is compared with
+//! what was sent, byte by byte; the sequence number in it makes an old one wrong.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
 //! Fills rooms: opens connections and has each join, before anything is measured.
 //!
-//! Every join goes to all who are in the room, so a room of n costs n(n+1)/2 deliveries: the same for every server, since
-//! a chat cannot be joined in silence. It also warms the servers up. Few joins are under way together, and the step ends
-//! only when every newcomer has its `room_state` and every member has every join that it is owed: nothing is left to
-//! arrive during a measurement. Natively a subscription is told to nobody, and the step ends when each is confirmed.
+//! Every join goes to all who are in the room, so a room of n costs n(n+1)/2 deliveries: the same for every server,
+//! since a chat cannot be joined in silence. It also warms the servers up. Few joins are under way together, and the
+//! step ends only when every newcomer has its `room_state` and every member has every join that it is owed: nothing
+//! is left to arrive during a measurement. Natively a subscription is told to nobody, and the step ends when each is
+//! confirmed.
 
 use crate::load::dialect::{Dialect, Said};
 use crate::load::{Handler, Load, LoadError, Outgoing};

@@ -180,7 +180,8 @@ impl Suite {
         }
     }
 
-    /// Who takes part, of those that were asked for. What no peer has (recovery, pages for the slow) is Fanfare's alone.
+    /// Who takes part, of those that were asked for. What no peer has (recovery, pages for the slow) is Fanfare's
+    /// alone.
     pub fn servers(&self, asked: &[Kind]) -> Vec<Kind> {
         let asked = asked.iter().copied();
         match self {

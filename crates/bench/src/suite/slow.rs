@@ -1,10 +1,11 @@
 //! Slow: one subscriber among many never reads. Do the others notice, and what does the server hold for it?
 //!
-//! In turns, in one run on one server: all read, then one more is subscribed that does not. Each turn begins with a flood, in
-//! which that one falls behind all that the kernel and its outbox hold; then publications come at a steady pace, and the time
-//! from sending each to its being read by each of the others is taken (the load generator reads them one after the other,
-//! so a good part of that is its own). In the end the one reads again: it must be told of the gap, get the history that is
-//! left, and reach the top with every offset after the other; a run in which it never fell behind is an error.
+//! In turns, in one run on one server: all read, then one more is subscribed that does not. Each turn begins with a
+//! flood, in which that one falls behind all that the kernel and its outbox hold; then publications come at a steady
+//! pace, and the time from sending each to its being read by each of the others is taken (the load generator reads
+//! them one after the other, so a good part of that is its own). In the end the one reads again: it must be told of
+//! the gap, get the history that is left, and reach the top with every offset after the other; a run in which it
+//! never fell behind is an error.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! Idle memory by the native protocol: connections with one subscription each, all to one channel with history.
 //!
-//! Read twice: when all are subscribed and silent, and after a thousand publications that each of them got, and a pause.
-//! The second shows what traffic leaves behind: outboxes, buffers, tables that have grown. What is read is as in `idle`.
+//! Read twice: when all are subscribed and silent, and after a thousand publications that each of them got, and a
+//! pause. The second shows what traffic leaves behind: outboxes, buffers, tables that have grown. What is read is as
+//! in `idle`.
 
 use super::fanout::Room;
 use super::{RoundError, Sample, Settings, idle, join};

@@ -8,8 +8,8 @@ use fanfare_client::{Builder, Client, ConnectError, Endpoint, Url, UrlError};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a Fanfare is. The path, where there is one, is what a proxy puts before everything of Fanfare's. The address of its
-/// native protocol, as a browser's program has it, means the server that it is of.
+/// Where a Fanfare is. The path, where there is one, is what a proxy puts before everything of Fanfare's. The address
+/// of its native protocol, as a browser's program has it, means the server that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Base(Url);
 

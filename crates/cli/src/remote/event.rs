@@ -1,5 +1,5 @@
-//! What a subscription tells, as lines of JSON: the native protocol's pushes, with an `epoch` beside every `offset`, so that
-//! each line says from where to go on.
+//! What a subscription tells, as lines of JSON: the native protocol's pushes, with an `epoch` beside every `offset`,
+//! so that each line says from where to go on.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -5,7 +5,8 @@ use crate::output::{self, Reader, written};
 use std::io;
 use tokio::sync::{mpsc, oneshot};
 
-/// Lines that wait to be written, beyond what the pipe holds. Then the sender waits, and in the end the server keeps them.
+/// Lines that wait to be written, beyond what the pipe holds. Then the sender waits, and in the end the server keeps
+/// them.
 const WAITING_MAX: usize = 256;
 /// Written at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -52,8 +53,8 @@ impl Lines {
 }
 
 impl Writing {
-    /// Returns when every line of every [`Lines`] that was dropped is written, when writing failed, or when nobody reads any
-    /// more. Cancelling it loses nothing; after its end it returns at once.
+    /// Returns when every line of every [`Lines`] that was dropped is written, when writing failed, or when nobody
+    /// reads any more. Cancelling it loses nothing; after its end it returns at once.
     pub(super) async fn ends(&mut self) -> Result<(), Failure> {
         let result = loop {
             let Some(end) = &mut self.end else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! What speaks to a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`.
 //!
-//! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The application's
-//! commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client.
+//! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The
+//! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client.
 
 mod api;
 mod base;
@@ -24,7 +24,8 @@ use std::path::PathBuf;
 /// Where the server is.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// Where the server is: http:// or https:// and HOST:PORT/PATH, where port and path may be left out, or unix:PATH for a socket
+    /// Where the server is: http:// or https:// and HOST:PORT/PATH, where port and path may be left out, or unix:PATH
+    /// for a socket
     #[arg(
         long,
         env = "FANFARE_URL",

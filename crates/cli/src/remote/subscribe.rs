@@ -1,7 +1,7 @@
 //! `fanfare subscribe`: what happens in channels, a JSON line each, through every reconnect.
 //!
-//! Out: on stdout the native protocol's pushes, with the `epoch` beside each `offset`; on stderr the states. It ends with 0
-//! on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it.
+//! Out: on stdout the native protocol's pushes, with the `epoch` beside each `offset`; on stderr the states. It ends
+//! with 0 on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it.
 
 use super::Server;
 use super::base::{Base, unready};

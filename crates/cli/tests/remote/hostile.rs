@@ -1,4 +1,5 @@
-//! What answers is no Fanfare, or is one in trouble: one line says what was tried, what came back, and whether it is tried again.
+//! What answers is no Fanfare, or is one in trouble: one line says what was tried, what came back, and whether it is
+//! tried again.
 
 use super::support::{Ended, KEY, answering, response, run, start};
 

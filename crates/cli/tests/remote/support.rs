@@ -1,4 +1,5 @@
-//! What the tests of the command share: the real binary as a server and as everything else, and a network that can be cut.
+//! What the tests of the command share: the real binary as a server and as everything else, and a network that can be
+//! cut.
 //!
 //! Nothing waits for a time; what is waited for has a deadline that only a failure meets.
 

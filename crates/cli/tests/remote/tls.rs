@@ -1,5 +1,5 @@
-//! The commands against a server that stands behind TLS, as every Fanfare in production does: with the authority of a company's
-//! own, through cuts, and past whoever is not the server.
+//! The commands against a server that stands behind TLS, as every Fanfare in production does: with the authority of a
+//! company's own, through cuts, and past whoever is not the server.
 
 #[path = "../../../client/tests/support/tls.rs"]
 mod behind_tls;

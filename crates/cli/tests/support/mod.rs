@@ -1,5 +1,5 @@
-//! The program as it is called: in a folder of its own, with an empty environment, to the end or as a server whose words are
-//! waited for. Nothing here sleeps.
+//! The program as it is called: in a folder of its own, with an empty environment, to the end or as a server whose
+//! words are waited for. Nothing here sleeps.
 
 #![allow(dead_code)] // each test binary uses its own part
 

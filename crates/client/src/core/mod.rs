@@ -1,16 +1,17 @@
 //! The client as a machine: no socket, no clock, no randomness of its own.
 //!
-//! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives what to do, in order, until `None`; then
-//! sleep until [`Core::wake_ms`] or the next input. The machine is a router over smaller ones: link (one connection's
-//! life), backoff, tokens, requests, subscriptions, publishes. What it promises:
+//! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives what to do, in order, until
+//! `None`; then sleep until [`Core::wake_ms`] or the next input. The machine is a router over smaller ones: link (one
+//! connection's life), backoff, tokens, requests, subscriptions, publishes. What it promises:
 //!
 //! - every call is answered exactly once;
 //! - within a subscription offsets rise, and what could not be had is told as [`Event::Gap`] before anything newer;
 //! - a publication is sent again, with its key, until it is answered, given up, or could stand twice;
 //! - a connection on which nothing is heard for two heartbeats is left.
 //!
-//! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `Refused` or `Closed`; after [`Output::Close`] it
-//! tells nothing more of that transport; time never goes back. What comes out of turn is ignored.
+//! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `Refused` or `Closed`; after
+//! [`Output::Close`] it tells nothing more of that transport; time never goes back. What comes out of turn is
+//! ignored.
 //!
 //! ```
 //! use fanfare_client::core::{Call, CallId, Config, Core, Input, Output};
@@ -352,8 +353,8 @@ impl Core {
                 _ => return,
             }
         }
-        // A server that cannot be understood is left; another one, or its next version, may be. What cannot be read twice will not
-        // be the next time either: it stands in the history, and every recovery would end at it.
+        // A server that cannot be understood is left; another one, or its next version, may be. What cannot be read
+        // twice will not be the next time either: it stands in the history, and every recovery would end at it.
         if decoded.is_err() && matches!(self.link, Link::Greeting { .. } | Link::Online { .. }) {
             if self.unreadable {
                 self.subscriptions.pass_over();

@@ -1,5 +1,5 @@
-//! Commands that wait for an answer: which one an answer belongs to, until when, and what becomes of them when the connection
-//! is lost.
+//! Commands that wait for an answer: which one an answer belongs to, until when, and what becomes of them when the
+//! connection is lost.
 
 use super::out::Out;
 use super::types::{Answer, CallError, CallId};
@@ -80,8 +80,8 @@ impl Requests {
         }
     }
 
-    /// The connection is gone: what may be repeated waits for the next one; of the rest it is told that nothing is known.
-    /// What the subscriptions asked is given back to them.
+    /// The connection is gone: what may be repeated waits for the next one; of the rest it is told that nothing is
+    /// known. What the subscriptions asked is given back to them.
     pub(super) fn offline(&mut self, out: &mut Out) -> Vec<Purpose> {
         let mut internal = Vec::new();
         self.pending.retain(|_, pending| {

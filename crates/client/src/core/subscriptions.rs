@@ -1,11 +1,12 @@
 //! The channels that are followed: each goes on, over every connection, from the place that was told last.
 //!
-//! Within one subscription offsets rise; a publication at or below the place is not told again. Where the server cannot
-//! give everything since the place, or what it gives cannot be read, the application gets a [`Event::Gap`] before anything newer.
-//! Presence is asked for anew whenever the subscription becomes live, until that is answered, and changes at or below its number
-//! are not told.
+//! Within one subscription offsets rise; a publication at or below the place is not told again. Where the server
+//! cannot give everything since the place, or what it gives cannot be read, the application gets a [`Event::Gap`]
+//! before anything newer. Presence is asked for anew whenever the subscription becomes live, until that is answered,
+//! and changes at or below its number are not told.
 //!
-//! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts too.
+//! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts
+//! too.
 
 use super::out::Out;
 use super::publishes::rest_ms;
@@ -73,8 +74,8 @@ const CONNECT_MAX: usize = 128;
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     all: BTreeMap<Arc<str>, Subscription>,
-    /// `unsubscribe` commands that are not answered yet: a `subscribed` of the server's own that comes before the answer is
-    /// ended by it.
+    /// `unsubscribe` commands that are not answered yet: a `subscribed` of the server's own that comes before the
+    /// answer is ended by it.
     leaving: BTreeMap<u64, Arc<str>>,
     last_life: u64,
     /// One more in `connect` and the server refuses it as a whole.
@@ -117,7 +118,8 @@ impl Subscriptions {
         self.all.insert(channel, subscription);
     }
 
-    /// What the server subscribed us to by itself becomes the application's: as it is, or, where other options are wanted, anew.
+    /// What the server subscribed us to by itself becomes the application's: as it is, or, where other options are
+    /// wanted, anew.
     fn claim(&mut self, call: CallId, mut options: Subscribe, out: &mut Out) {
         let channel = options.channel.clone();
         let Some(subscription) = self.all.get_mut(&channel) else { return };
@@ -186,8 +188,8 @@ impl Subscriptions {
         }
     }
 
-    /// What `connect` is to subscribe to, in the same step: as many as the server takes. The others are asked for one by one when
-    /// it is answered, so that what is too much costs itself and nothing else.
+    /// What `connect` is to subscribe to, in the same step: as many as the server takes. The others are asked for one
+    /// by one when it is answered, so that what is too much costs itself and nothing else.
     pub(super) fn connect(&mut self, deadline_ms: u64) -> Vec<Subscribe> {
         let wanted = self.all.values_mut().filter(|subscription| subscription.state != State::Paused);
         wanted
@@ -213,8 +215,8 @@ impl Subscriptions {
         asked
     }
 
-    /// The server sends what cannot be read, and did the last time: what it keeps is not asked for again. Where a place is known
-    /// that becomes a gap.
+    /// The server sends what cannot be read, and did the last time: what it keeps is not asked for again. Where a
+    /// place is known that becomes a gap.
     pub(super) fn pass_over(&mut self) {
         self.all.values_mut().for_each(|subscription| subscription.passes_over = true);
     }
@@ -323,8 +325,8 @@ impl Subscriptions {
         }
     }
 
-    /// `subscribed` or `error` without an id: to what `connect` asked, or the server's doing. Gives back an error that is for
-    /// nobody here.
+    /// `subscribed` or `error` without an id: to what `connect` asked, or the server's doing. Gives back an error
+    /// that is for nobody here.
     pub(super) fn answered_bare(
         &mut self,
         at: Online<'_>,
@@ -409,8 +411,8 @@ impl Subscriptions {
             let command = ClientCommand::PresenceClear { channel: channel.clone() };
             requests.ask(out, true, at.deadline_ms(), Purpose::Ignored, command);
         }
-        // Also where the session goes on: the subscription may have ended in between without our having heard of it, and the
-        // presence with it. Nobody is told of an entry that stands there already.
+        // Also where the session goes on: the subscription may have ended in between without our having heard of it,
+        // and the presence with it. Nobody is told of an entry that stands there already.
         if let Some(entered) = &mut subscription.entered {
             entered.enter(at, &channel, life, requests, out);
         }
@@ -629,8 +631,8 @@ impl Entered {
     }
 }
 
-/// The place before the first page of a subscription; `after` is the one behind it. That offsets are not dense does not matter:
-/// nothing stands between this one and the first of the page.
+/// The place before the first page of a subscription; `after` is the one behind it. That offsets are not dense does
+/// not matter: nothing stands between this one and the first of the page.
 fn before_page(after: &Position, page: &[Publication]) -> Position {
     let offset = page.first().map_or(after.offset, |first| first.offset.saturating_sub(1).min(after.offset));
     Position { epoch: after.epoch.clone(), offset }

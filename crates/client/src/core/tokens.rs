@@ -1,8 +1,9 @@
 //! The token: how long it is good for, and when the application is asked for another one.
 //!
-//! Only where it gives tokens ([`Config::token_provider`](super::Config::token_provider)); else the one that is set is shown as
-//! long as the client lives. A new one is asked for before the old one's time is up, and before a connection is opened with one
-//! that is known to be worthless. A token that was just given and is refused ends the client: asking on would not help.
+//! Only where it gives tokens ([`Config::token_provider`](super::Config::token_provider)); else the one that is set
+//! is shown as long as the client lives. A new one is asked for before the old one's time is up, and before a
+//! connection is opened with one that is known to be worthless. A token that was just given and is refused ends the
+//! client: asking on would not help.
 
 /// How long before its end a token is renewed, at most; of a short one a quarter of its time.
 const AHEAD_MS: u64 = 60_000;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub struct Config {
     /// Shown with every `connect`.
     pub token: Option<Box<str>>,
-    /// The application gives tokens when it is asked, by [`Output::Token`]: before the first connection where there is none yet,
-    /// in time before one expires, and when one is refused. Default false.
+    /// The application gives tokens when it is asked, by [`Output::Token`]: before the first connection where there
+    /// is none yet, in time before one expires, and when one is refused. Default false.
     pub token_provider: bool,
     /// The first wait before coming back is drawn from 0 to this; it doubles. Default 500 ms.
     pub backoff_min_ms: u64,
@@ -23,8 +23,9 @@ pub struct Config {
     pub connect_timeout_ms: u64,
     /// For the answer to a command on a live connection. Default 10 s.
     pub request_timeout_ms: u64,
-    /// A publication that was not answered for so long is given up. One that was sent is given up earlier where the server
-    /// remembers keys for a shorter time (`connected.limits.idempotency_keys_ttl`): a later retry could publish twice. Default 90 s.
+    /// A publication that was not answered for so long is given up. One that was sent is given up earlier where the
+    /// server remembers keys for a shorter time (`connected.limits.idempotency_keys_ttl`): a later retry could
+    /// publish twice. Default 90 s.
     pub publish_give_up_ms: u64,
     /// Publications sent and not answered. Default 16, half of what a server admits.
     pub in_flight_max: usize,
@@ -328,8 +329,8 @@ pub enum Event {
     },
     /// Publications may have been missed: what an application keeps of the channel is to be loaded anew.
     Gap {
-        /// Where it goes on: every publication that follows is above it, also those of the `recent` page that comes first where a
-        /// subscription could not be recovered.
+        /// Where it goes on: every publication that follows is above it, also those of the `recent` page that comes
+        /// first where a subscription could not be recovered.
         position: Position,
         /// True when the channel began a new epoch.
         reset: bool,
@@ -356,8 +357,8 @@ pub enum Output {
     Close(u16),
     /// The answer to a call.
     Answer(CallId, Result<Answer, CallError>),
-    /// Something happened in a channel: one that was subscribed to, or one that the server subscribed us to by itself, which
-    /// begins with [`Event::Live`]. [`Call::Unsubscribe`] ends either.
+    /// Something happened in a channel: one that was subscribed to, or one that the server subscribed us to by
+    /// itself, which begins with [`Event::Live`]. [`Call::Unsubscribe`] ends either.
     Channel {
         /// Which.
         channel: Arc<str>,

@@ -1,5 +1,5 @@
-//! The task that owns the connection and the clock: a list of steps that decides nothing. It ends when the client has ended
-//! and nobody can call any more.
+//! The task that owns the connection and the clock: a list of steps that decides nothing. It ends when the client has
+//! ended and nobody can call any more.
 
 use super::net::{Endpoint, Problem};
 use super::subscription::{Feed, Subscription};

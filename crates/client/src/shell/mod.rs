@@ -51,8 +51,8 @@ pub struct Client {
     status: watch::Receiver<Status>,
 }
 
-/// What the handles tell the task. Unbounded: each waits for its answer or is one of a subscription, and what waits longer
-/// is bounded by [`Config::waiting_max`].
+/// What the handles tell the task. Unbounded: each waits for its answer or is one of a subscription, and what waits
+/// longer is bounded by [`Config::waiting_max`].
 #[derive(Debug)]
 enum Command {
     Call { call: Call, reply: oneshot::Sender<Result<Answer, CallError>> },
@@ -69,8 +69,8 @@ enum Command {
 pub struct Status {
     /// Where it stands.
     pub state: State,
-    /// What went wrong last, until it is online again: a connection that could not be had, an error of the server that nobody
-    /// waited for.
+    /// What went wrong last, until it is online again: a connection that could not be had, an error of the server
+    /// that nobody waited for.
     pub problem: Option<Problem>,
     /// While it waits: when the next attempt begins.
     pub retry_at: Option<Instant>,
@@ -151,8 +151,8 @@ impl Builder {
         self
     }
 
-    /// Where tokens come from: asked for one before the first connection, unless [`token`](Self::token) gave it, in time before
-    /// it expires, and when it is refused. `None` is "not now": it is asked again after a while.
+    /// Where tokens come from: asked for one before the first connection, unless [`token`](Self::token) gave it, in
+    /// time before it expires, and when it is refused. `None` is "not now": it is asked again after a while.
     ///
     /// ```no_run
     /// # async fn fetch_token() -> Option<String> { None }
@@ -264,8 +264,8 @@ impl Builder {
 
 impl Client {
     /// Settings for a server, by its address: `http[s]://host[:port][/prefix]`; or by that of its native protocol,
-    /// `ws[s]://host[:port][/path]`, whose path is `/v1/ws` where there is none; or by its socket on this machine, `unix:PATH`.
-    /// `https` and `wss` need the feature `tls`.
+    /// `ws[s]://host[:port][/path]`, whose path is `/v1/ws` where there is none; or by its socket on this machine,
+    /// `unix:PATH`. `https` and `wss` need the feature `tls`.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder {
             url: url.into(),
@@ -307,9 +307,9 @@ impl Client {
         answer.await.unwrap_or(Err(STOPPED))
     }
 
-    /// The channels that the server subscribes us to by itself, those of before too; what happened in them until now is not
-    /// told. A later call takes over from an earlier one. Dropping a [`Subscription`] unsubscribes; where nobody takes them
-    /// they go on, and nobody hears of it.
+    /// The channels that the server subscribes us to by itself, those of before too; what happened in them until now
+    /// is not told. A later call takes over from an earlier one. Dropping a [`Subscription`] unsubscribes; where
+    /// nobody takes them they go on, and nobody hears of it.
     ///
     /// # Errors
     /// [`CallError::Ended`].
@@ -364,7 +364,8 @@ impl Client {
         self.done(Call::Signal { channel, event, data, to: Some(to.into()) }).await
     }
 
-    /// Enters the presence of a channel that is subscribed to, or changes the entry; it is renewed after every reconnect.
+    /// Enters the presence of a channel that is subscribed to, or changes the entry; it is renewed after every
+    /// reconnect.
     ///
     /// # Errors
     /// [`CallError::NotSubscribed`], [`CallError::Refused`].

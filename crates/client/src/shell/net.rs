@@ -1,8 +1,8 @@
 //! The way to a server: name, TCP or a Unix socket, TLS.
 //!
-//! In: an [`Url`], and whom to trust where it wants TLS. Out: a [`Stream`] of bytes to speak HTTP/1.1 over, or a [`Problem`]
-//! that says what was tried and what came back. The client's own connections begin here, and so may those of a program that
-//! calls the HTTP API. Nothing here limits the time: the caller does.
+//! In: an [`Url`], and whom to trust where it wants TLS. Out: a [`Stream`] of bytes to speak HTTP/1.1 over, or a
+//! [`Problem`] that says what was tried and what came back. The client's own connections begin here, and so may those
+//! of a program that calls the HTTP API. Nothing here limits the time: the caller does.
 
 use super::ConnectError;
 #[cfg(feature = "tls")]
@@ -97,8 +97,8 @@ impl Endpoint {
     }
 }
 
-/// The first address that lets us in. One that is silent, as IPv6 is on half a network, holds up the next one only for a moment
-/// (RFC 8305); `None` where there is none.
+/// The first address that lets us in. One that is silent, as IPv6 is on half a network, holds up the next one only
+/// for a moment (RFC 8305); `None` where there is none.
 async fn first_of(addresses: &[SocketAddr]) -> Option<Result<TcpStream, Problem>> {
     let mut waiting = addresses.iter().copied();
     let mut trying = JoinSet::new();

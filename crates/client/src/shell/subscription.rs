@@ -1,8 +1,8 @@
 //! A subscription as a stream, and its other end.
 //!
-//! [`QUEUE_MAX`] events may wait to be taken. When there is no room for another one the subscription is paused: it ends on
-//! the server and goes on from the last event that found room once all are taken, with a gap where history no longer
-//! reaches back. So a slow reader delays neither its connection nor other subscriptions.
+//! [`QUEUE_MAX`] events may wait to be taken. When there is no room for another one the subscription is paused: it
+//! ends on the server and goes on from the last event that found room once all are taken, with a gap where history no
+//! longer reaches back. So a slow reader delays neither its connection nor other subscriptions.
 
 use super::Command;
 use crate::core::Event;
@@ -118,8 +118,8 @@ impl Feed {
         self.id
     }
 
-    /// Takes an event. False when there is no room for it: the subscription is to be paused. What follows is dropped until
-    /// it goes on, and will be told then; but the end is always told.
+    /// Takes an event. False when there is no room for it: the subscription is to be paused. What follows is dropped
+    /// until it goes on, and will be told then; but the end is always told.
     pub(super) fn offer(&mut self, event: Event) -> bool {
         if let Event::Ended { .. } = event {
             let _ = self.shared.last.set(event);
@@ -141,8 +141,8 @@ impl Feed {
         }
     }
 
-    /// True when everything was taken between the refusal and the note of it: then the reader does not know of it, and the
-    /// note is taken back here.
+    /// True when everything was taken between the refusal and the note of it: then the reader does not know of it,
+    /// and the note is taken back here.
     pub(super) fn is_drained(&self) -> bool {
         let empty = self.events.as_ref().is_some_and(|events| events.capacity() == QUEUE_MAX);
         empty && self.shared.paused.swap(false, Ordering::SeqCst)

@@ -1,9 +1,10 @@
 //! TLS: whom to trust, the handshake, and what is wrong with a certificate, in words that help.
 //!
-//! rustls with aws-lc-rs, TLS 1.2 and 1.3, the host's name always checked and sent (SNI); there is no switch that turns a check
-//! off. The system's authorities come from rustls-native-certs (`SSL_CERT_FILE` and `SSL_CERT_DIR` stand before them). It was
-//! chosen over rustls-platform-verifier, which on Linux does the same, and elsewhere brings licences that deny.toml does not
-//! allow. No provider is installed for the whole process: that is for the program to decide, not for a library.
+//! rustls with aws-lc-rs, TLS 1.2 and 1.3, the host's name always checked and sent (SNI); there is no switch that
+//! turns a check off. The system's authorities come from rustls-native-certs (`SSL_CERT_FILE` and `SSL_CERT_DIR`
+//! stand before them). It was chosen over rustls-platform-verifier, which on Linux does the same, and elsewhere
+//! brings licences that deny.toml does not allow. No provider is installed for the whole process: that is for the
+//! program to decide, not for a library.
 
 use super::net::Problem;
 use std::fmt;

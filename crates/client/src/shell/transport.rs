@@ -45,7 +45,8 @@ pub(super) struct Socket {
     stream: Stream,
     decoder: Decoder,
     masks: MaskSource,
-    /// A place to read into; so much of it is read and not taken yet. At first that is what came with the response's head.
+    /// A place to read into; so much of it is read and not taken yet. At first that is what came with the response's
+    /// head.
     buffer: Vec<u8>,
     unread: usize,
     /// Nothing more can be read, or written.
@@ -124,8 +125,8 @@ impl Socket {
         self.unwritten.len() - self.written
     }
 
-    /// Returns when something was read or written, or the connection is over: [`read`](Self::read) tells. Cancelling it loses
-    /// nothing.
+    /// Returns when something was read or written, or the connection is over: [`read`](Self::read) tells. Cancelling
+    /// it loses nothing.
     pub(super) async fn ready(&mut self) {
         poll_fn(|cx| self.poll_ready(cx)).await;
     }
@@ -171,8 +172,8 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what the socket takes now. What it does not take is written by [`ready`](Self::ready), which must be waited for
-    /// next: nothing here wakes anybody.
+    /// Writes what the socket takes now. What it does not take is written by [`ready`](Self::ready), which must be
+    /// waited for next: nothing here wakes anybody.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
@@ -221,7 +222,8 @@ impl Socket {
         self.finish();
     }
 
-    /// Writes what waits, then waits for the peer's end of the connection: closing at once could take back what is written.
+    /// Writes what waits, then waits for the peer's end of the connection: closing at once could take back what is
+    /// written.
     pub(super) fn finish(mut self) {
         tokio::spawn(tokio::time::timeout(CLOSING, async move {
             self.stream.write_all(&self.unwritten[self.written..]).await?;

@@ -1,8 +1,9 @@
 //! Where a server is, as people write it: one parser for the client and for the command `fanfare`.
 //!
-//! `http[s]://host[:port][/prefix]` names a Fanfare: the native protocol is spoken below it, at `/v1/ws`. `ws[s]://…` names
-//! that very place, and means `/v1/ws` where it has no path. `unix:PATH` is a socket on this machine. What cannot stand in
-//! the head of a request is refused here, so that everything behind can write an address down as it is.
+//! `http[s]://host[:port][/prefix]` names a Fanfare: the native protocol is spoken below it, at `/v1/ws`. `ws[s]://…`
+//! names that very place, and means `/v1/ws` where it has no path. `unix:PATH` is a socket on this machine. What
+//! cannot stand in the head of a request is refused here, so that everything behind can write an address down as it
+//! is.
 
 use std::fmt;
 use std::str::FromStr;
@@ -206,8 +207,8 @@ impl Url {
         self.query.as_deref()
     }
 
-    /// The server that speaks the native protocol at this place: `wss://host/live/v1/ws` is of `https://host/live`. Itself where
-    /// it names a server already.
+    /// The server that speaks the native protocol at this place: `wss://host/live/v1/ws` is of `https://host/live`.
+    /// Itself where it names a server already.
     #[must_use]
     pub fn base(mut self) -> Self {
         self.scheme = match self.scheme {

@@ -1,5 +1,5 @@
-//! A small server in the test's process: the real hub, one shard of it, and the real codecs, over real sockets. What it lacks
-//! is everything that makes a server fast or safe. It can be cut off, and counts connections.
+//! A small server in the test's process: the real hub, one shard of it, and the real codecs, over real sockets. What
+//! it lacks is everything that makes a server fast or safe. It can be cut off, and counts connections.
 
 // Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]
@@ -291,8 +291,8 @@ impl Hub {
     }
 }
 
-/// The application. A token is its user's name, and `for` how many ms after it; `wrong` is none. Nobody may publish `null` or
-/// enter the channel `doc:closed`, and the one method there is, `echo`, answers with what it was asked.
+/// The application. A token is its user's name, and `for` how many ms after it; `wrong` is none. Nobody may publish
+/// `null` or enter the channel `doc:closed`, and the one method there is, `echo`, answers with what it was asked.
 fn application(now: Now, question: &Question) -> HookAnswer {
     let refused = |code, message: &str| HookAnswer::Refused(Error::new(code, message));
     match question {

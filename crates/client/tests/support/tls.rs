@@ -1,4 +1,5 @@
-//! TLS for tests: an authority that lasts as long as one test, and a proxy that speaks TLS before a server that does not.
+//! TLS for tests: an authority that lasts as long as one test, and a proxy that speaks TLS before a server that does
+//! not.
 
 // Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]

@@ -1,9 +1,10 @@
 //! Batches: publications that are gathered for the subscribers that asked for it, and told to them together.
 //!
-//! Subscribers of a channel that asked for the same batch are one group of its edge. A publication costs such a group one
-//! entry here, however many it has; the fan-out to its members happens once for the whole batch, which is encoded once for
-//! all who want all of it. A batch is told when it has its size, when its first publication has waited for the delay, when
-//! it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups an edge can have.
+//! Subscribers of a channel that asked for the same batch are one group of its edge. A publication costs such a group
+//! one entry here, however many it has; the fan-out to its members happens once for the whole batch, which is encoded
+//! once for all who want all of it. A batch is told when it has its size, when its first publication has waited for
+//! the delay, when it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups
+//! an edge can have.
 
 use super::MemberSessions;
 use crate::effects::Effects;
@@ -16,7 +17,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// The batch that is kept for what a subscriber asked: within the limits, on the steps, and `None` where it gathers nothing.
+/// The batch that is kept for what a subscriber asked: within the limits, on the steps, and `None` where it gathers
+/// nothing.
 pub(crate) fn rounded(batch: Option<Batch>, limits: &Limits) -> Option<Batch> {
     let Batch { size, delay_ms } = batch?;
     let bound = |number: u32, max: u64| step(number.min(u32::try_from(max).unwrap_or(u32::MAX)));
@@ -67,7 +69,8 @@ impl Gathering {
         self.publications.is_empty()
     }
 
-    /// True where the channel goes on at `to` from somewhere behind what is gathered. (A skip to where it stands is none.)
+    /// True where the channel goes on at `to` from somewhere behind what is gathered. (A skip to where it stands is
+    /// none.)
     pub(crate) fn ends_before(&self, to: Position) -> bool {
         self.publications.last().is_some_and(|last| self.epoch != to.epoch || last.offset < to.offset)
     }
@@ -154,8 +157,8 @@ pub(crate) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>
     }
 }
 
-/// When to look at the batches of which groups: (when, edge, the edge's life, group). At most one entry for a group and life
-/// of its edge. The wheel of the other timers is too coarse for delays of a few ms.
+/// When to look at the batches of which groups: (when, edge, the edge's life, group). At most one entry for a group
+/// and life of its edge. The wheel of the other timers is too coarse for delays of a few ms.
 #[derive(Debug, Default)]
 pub(crate) struct Reminders(BinaryHeap<Reverse<(u64, u32, u64, u32)>>);
 

@@ -1,8 +1,9 @@
-//! Edges: what this shard knows of a channel that its sessions follow. Members are grouped by wire and variant (the batch they
-//! asked for), so that a publication is encoded once for each group; a fan-out walks a dense array and can stop and go on.
+//! Edges: what this shard knows of a channel that its sessions follow. Members are grouped by wire and variant (the
+//! batch they asked for), so that a publication is encoded once for each group; a fan-out walks a dense array and can
+//! stop and go on.
 //!
-//! A member has `at`, the offset up to which it has the channel, and takes only what is newer: fan-outs that resume, pages
-//! and repeated deliveries cannot duplicate.
+//! A member has `at`, the offset up to which it has the channel, and takes only what is newer: fan-outs that resume,
+//! pages and repeated deliveries cannot duplicate.
 
 pub(crate) mod batch;
 
@@ -29,7 +30,8 @@ use std::sync::Arc;
 pub(crate) struct Edges {
     names: Names,
     pub(crate) edges: Slots<Edge>,
-    /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never older.
+    /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never
+    /// older.
     seq: u64,
     /// Edges (place, life) whose number of subscriptions has changed since their homes were told.
     pub(crate) recounts: VecDeque<(u32, u64)>,
@@ -46,7 +48,8 @@ pub(crate) struct Edge {
     pub(crate) life: u64,
     /// `seq` of the last `Sub`.
     pub(crate) seq: u64,
-    /// It is kept until then for clients that are away: signals for them come here. In seconds: very many edges have it.
+    /// It is kept until then for clients that are away: signals for them come here. In seconds: very many edges have
+    /// it.
     kept_s: u32,
     /// Where the stream from the home stands; unknown until the first answer.
     pub(crate) at: Option<Position>,
@@ -323,8 +326,8 @@ impl Edge {
         let Some(at) = self.groups.iter().position(|g| g.variant == variant) else { return moved };
         let members = &mut self.groups[at].members;
         let mut hole = index as usize;
-        // A fan-out has told the members before its cursor and not those from it on. The hole is closed without letting one
-        // of the latter slip to the front, where it would be passed over.
+        // A fan-out has told the members before its cursor and not those from it on. The hole is closed without
+        // letting one of the latter slip to the front, where it would be passed over.
         let told =
             |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize && !planted(Planted::CursorIgnored);
         let cursor = self.busy.as_mut().and_then(|busy| busy.cursor.as_mut());
@@ -642,7 +645,8 @@ impl Item {
                 // Who is behind finds the loss by itself when it pulls; who has just come may be past it.
                 for member in members.iter_mut().filter(|m| !m.behind && (m.epoch != to.epoch || m.at < to.offset)) {
                     if *reset == (member.epoch == to.epoch) {
-                        // It is in the new epoch already, where nothing that it still wants need be lost: it sees for itself.
+                        // It is in the new epoch already, where nothing that it still wants need be lost: it sees for
+                        // itself.
                         member.behind = true;
                         sessions.must_pull(member.session);
                         continue;

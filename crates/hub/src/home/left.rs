@@ -1,9 +1,10 @@
 //! Who has left a channel lately: an earlier shard of the session may still say that it enters.
 //!
-//! A session that changes shards can leave from the new one before a home has heard what the old one said. The home remembers
-//! the incarnation that left for a time that is long beside what a message takes between shards, and takes nothing of an earlier
-//! one. Only sessions that had an earlier connection are remembered, only where there are several shards, and at most `max` leaves:
-//! beyond that the oldest are forgotten. With a bound of 0 nothing is remembered.
+//! A session that changes shards can leave from the new one before a home has heard what the old one said. The home
+//! remembers the incarnation that left for a time that is long beside what a message takes between shards, and takes
+//! nothing of an earlier one. Only sessions that had an earlier connection are remembered, only where there are
+//! several shards, and at most `max` leaves: beyond that the oldest are forgotten. With a bound of 0 nothing is
+//! remembered.
 
 use crate::ids::ClientId;
 use crate::name::ChannelName;

@@ -1,8 +1,9 @@
-//! How many bytes are on their way to each shard, which channels wait for room there, and the signals that wait with them.
+//! How many bytes are on their way to each shard, which channels wait for room there, and the signals that wait with
+//! them.
 //!
-//! Signals are in no history, so an edge that is behind cannot pull them. Of each channel the latest of each (client, event) waits here
-//! until the edge has caught up: `signals_waiting_max` of them, and `link_bytes_max` bytes for all channels of one link. Beyond that the
-//! oldest of the channel goes.
+//! Signals are in no history, so an edge that is behind cannot pull them. Of each channel the latest of each (client,
+//! event) waits here until the edge has caught up: `signals_waiting_max` of them, and `link_bytes_max` bytes for all
+//! channels of one link. Beyond that the oldest of the channel goes.
 
 use crate::ids::ShardId;
 use crate::limits::Limits;

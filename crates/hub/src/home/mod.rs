@@ -1,8 +1,10 @@
-//! Homes: the channels that this shard orders. Each keeps the channel's place, its presence and which shards want to hear.
+//! Homes: the channels that this shard orders. Each keeps the channel's place, its presence and which shards want to
+//! hear.
 //!
-//! In: [`ToHome`] messages of edges (this shard's own among them) and answers of the store. Out: [`ToEdge`] messages, in
-//! the order that edges rely on: an answer that tells a place stands in the same stream as the deliveries after it. A home
-//! attaches to the store at its first use and detaches after a while without interest, presence or open questions.
+//! In: [`ToHome`] messages of edges (this shard's own among them) and answers of the store. Out: [`ToEdge`] messages,
+//! in the order that edges rely on: an answer that tells a place stands in the same stream as the deliveries after
+//! it. A home attaches to the store at its first use and detaches after a while without interest, presence or open
+//! questions.
 
 mod left;
 mod links;
@@ -532,8 +534,8 @@ impl Homes {
         }
     }
 
-    /// Says something to every interested shard that is not behind; one whose link is full becomes behind. Presence and signals are
-    /// made up for when it has caught up.
+    /// Says something to every interested shard that is not behind; one whose link is full becomes behind. Presence
+    /// and signals are made up for when it has caught up.
     fn tell_interested(&mut self, cx: &mut Cx<'_>, index: u32, message: impl Fn(ShardId) -> ToEdge) {
         let home = &mut self.homes[index as usize];
         for interest in &mut home.interests {
@@ -566,8 +568,8 @@ impl Homes {
         self.nudge(cx, from);
     }
 
-    /// Tells the channels of a shard whose link has room to pull, as far as the slice goes. One that has no interest any more,
-    /// or waits twice, is passed over.
+    /// Tells the channels of a shard whose link has room to pull, as far as the slice goes. One that has no interest
+    /// any more, or waits twice, is passed over.
     fn nudge(&mut self, cx: &mut Cx<'_>, from: ShardId) {
         while self.links.has_room(from, cx.limits.link_bytes_max) {
             if cx.slice.is_spent() && self.links.is_any_waiting(from) {

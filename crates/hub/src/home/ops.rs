@@ -1,9 +1,9 @@
 //! What waits for the store: operations that it has not answered, and messages for channels that are not attached yet.
 //!
 //! Everything that waits has a deadline, [`Limits::store_timeout_ms`], and is counted in bytes; beyond
-//! [`Limits::store_waiting_bytes_max`] nothing more is taken on. At its deadline a question is answered without the store:
-//! `unavailable`, or `unknown` where it may have been done. The store's answer may come all the same: what it then tells of the
-//! channel holds, and nobody is answered twice.
+//! [`Limits::store_waiting_bytes_max`] nothing more is taken on. At its deadline a question is answered without the
+//! store: `unavailable`, or `unknown` where it may have been done. The store's answer may come all the same: what it
+//! then tells of the channel holds, and nobody is answered twice.
 
 use super::{Cx, Home, Homes, Later, State};
 use crate::error::{Error, ErrorCode};
@@ -17,8 +17,8 @@ use crate::store::{Answer, Op};
 use crate::timer::Timer;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Operations whose time is over and whose answers would still tell something. Beyond that the oldest are forgotten: a channel
-/// finds out what it missed when it next reads.
+/// Operations whose time is over and whose answers would still tell something. Beyond that the oldest are forgotten:
+/// a channel finds out what it missed when it next reads.
 const LATE_MAX: usize = 1024;
 /// What it costs to wait, besides what a message holds.
 const OVERHEAD: usize = 256;
@@ -43,8 +43,8 @@ pub(super) struct Ops {
 pub(super) struct Pending {
     pub(super) home: u32,
     pub(super) life: u32,
-    /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only where the
-    /// home has not moved since: answers may overtake each other.
+    /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only
+    /// where the home has not moved since: answers may overtake each other.
     pub(super) epoch: Epoch,
     /// It was asked for the second time.
     pub(super) again: bool,
@@ -132,7 +132,8 @@ impl Ops {
 }
 
 impl Homes {
-    /// A message that needs the store: it waits where the channel is not attached yet, and is turned away where too much does.
+    /// A message that needs the store: it waits where the channel is not attached yet, and is turned away where too
+    /// much does.
     pub(super) fn ask_store(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
         let home = &mut self.homes[index as usize];
         if self.ops.is_full(cx.limits) {

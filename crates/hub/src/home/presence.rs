@@ -1,7 +1,8 @@
 //! Who has entered a channel. Every change has the next `seq`; beyond a size only the count is told, once a second.
 //!
-//! What a session says from one shard arrives in order; from one shard and from the next in any order. So an entry carries the
-//! incarnation that it is of, and what an earlier incarnation says neither ends it nor changes it nor brings it back.
+//! What a session says from one shard arrives in order; from one shard and from the next in any order. So an entry
+//! carries the incarnation that it is of, and what an earlier incarnation says neither ends it nor changes it nor
+//! brings it back.
 
 use super::{Cx, Home, Homes};
 use crate::error::{Error, ErrorCode};
@@ -114,8 +115,8 @@ impl Homes {
         self.presence_changed(cx, index, PresenceKind::Update, entry);
     }
 
-    /// The rules have changed. Where presence is switched off each shard ends that of its sessions as it judges them, so that
-    /// a session and its home never differ, however soon the rules change again.
+    /// The rules have changed. Where presence is switched off each shard ends that of its sessions as it judges them,
+    /// so that a session and its home never differ, however soon the rules change again.
     pub(super) fn presence_reloaded(&mut self, cx: &mut Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         let (mode, life) = (home.mode(cx), home.life);
@@ -225,8 +226,8 @@ impl Homes {
 }
 
 impl Presence {
-    /// True where somebody is here by any entry. A walk over all of them, which are few where changes are told by names: a
-    /// table would cost every member of every channel, and leaving is rare.
+    /// True where somebody is here by any entry. A walk over all of them, which are few where changes are told by
+    /// names: a table would cost every member of every channel, and leaving is rare.
     fn has(&self, person: Option<&str>) -> bool {
         person.is_some() && self.entries.values().any(|present| present.entry.person() == person)
     }

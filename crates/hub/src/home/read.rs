@@ -1,8 +1,9 @@
-//! What a home reads from the store: for subscribers, for the history, for those who are behind, and to fill its own holes.
+//! What a home reads from the store: for subscribers, for the history, for those who are behind, and to fill its own
+//! holes.
 //!
-//! A read for somebody who may not see everything counts what that reader may see. Where little of a long log is for them, one
-//! step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A page of a catch-up
-//! is one step, whatever it finds: the reader asks for the next one from where it ended.
+//! A read for somebody who may not see everything counts what that reader may see. Where little of a long log is for
+//! them, one step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A
+//! page of a catch-up is one step, whatever it finds: the reader asks for the next one from where it ended.
 
 use super::{Cx, Homes, Later, What};
 use crate::error::Error;
@@ -54,7 +55,8 @@ impl Scan {
         (self.found, self.older) = (None, None);
     }
 
-    /// Where the latest is wanted and the channel has gone on to `top` since it was looked for: looks at what has come meanwhile.
+    /// Where the latest is wanted and the channel has gone on to `top` since it was looked for: looks at what has
+    /// come meanwhile.
     fn looks_again(&mut self, top: Position) -> bool {
         if !matches!(self.of, ScanOf::Latest) {
             return false;
@@ -323,14 +325,15 @@ impl Homes {
         let home = &mut self.homes[index as usize];
         let top = home.top();
         let edge = puller == Puller::Edge;
-        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not, or it would
-        // leave out what is still to be delivered to those who subscribe meanwhile.
+        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not,
+        // or it would leave out what is still to be delivered to those who subscribe meanwhile.
         if edge && !planted(Planted::EdgeRunsAhead) && page.top.epoch == top.epoch && page.end > top.offset {
             page.publications.retain(|p| p.offset <= top.offset);
             page.end = top.offset;
             page.start = page.start.min(top.offset);
         }
-        // The edge goes live by the same comparison as here; a subscriber that has caught up says nothing about its edge.
+        // The edge goes live by the same comparison as here; a subscriber that has caught up says nothing about its
+        // edge.
         let caught_up = (edge || planted(Planted::SubscriberEndsEdgePull)) && page.end >= top.offset;
         let life = home.life;
         let missed = caught_up && home.caught_up(shard);

@@ -151,8 +151,8 @@ impl Hooked {
     }
 }
 
-/// A connection whose `connect` is not answered: the application is asked who it is, or its session is being fetched. Its
-/// commands wait.
+/// A connection whose `connect` is not answered: the application is asked who it is, or its session is being fetched.
+/// Its commands wait.
 #[derive(Debug)]
 pub(crate) struct Connecting {
     pub(crate) conn: ConnId,

@@ -148,8 +148,8 @@ impl Sessions {
         }
     }
 
-    /// Whether the session may do this, and has not done too much of it lately. True where the rule leaves a publication to the
-    /// application.
+    /// Whether the session may do this, and has not done too much of it lately. True where the rule leaves a
+    /// publication to the application.
     fn may(&mut self, cx: &Cx<'_>, at: SessionRef, channel: &ChannelName, action: Action) -> Result<bool, Error> {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
@@ -162,7 +162,8 @@ impl Sessions {
             },
         };
         let rule = verdict.rule();
-        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the proof of it.
+        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the
+        // proof of it.
         let needs_subscription = match (verdict, action) {
             (Verdict::IfSubscribed(_), _) | (Verdict::AskHook(_), Action::Subscribe) => true,
             (Verdict::AskHook(_), Action::Publish) => false,
@@ -309,7 +310,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// A question that those who may subscribe may ask, and whose answer may be a page. The connection is held until then.
+    /// A question that those who may subscribe may ask, and whose answer may be a page. The connection is held until
+    /// then.
     fn ask_page(
         &mut self,
         cx: &mut Cx<'_>,

@@ -1,10 +1,10 @@
 //! A session begins, comes back on another connection or shard, and ends.
 //!
-//! A connection that resumes *adopts* its session where it landed: the old connection is let go, the incarnation counts up,
-//! and what the old shard held (identity, presence, waiting signals) comes along. A ticket takes a session over that has no
-//! open connection, or one that the same page has opened; any other client with that ticket (a duplicated tab) gets a
-//! session of its own, or the two would push each other out without end. The presence of channels that the client
-//! does not subscribe to again is cleared.
+//! A connection that resumes *adopts* its session where it landed: the old connection is let go, the incarnation
+//! counts up, and what the old shard held (identity, presence, waiting signals) comes along. A ticket takes a session
+//! over that has no open connection, or one that the same page has opened; any other client with that ticket (a
+//! duplicated tab) gets a session of its own, or the two would push each other out without end. The presence of
+//! channels that the client does not subscribe to again is cleared.
 
 use super::ask::{Ask, Connecting, ReplyTo};
 use super::lane::{Lanes, Waiting};
@@ -35,7 +35,8 @@ impl Sessions {
             self.reply(cx, Some(conn), reply, ReplyBody::Error(no_tokens()));
             return self.count_bad(cx, conn);
         }
-        // A ticket names a session: where that lives on, it needs no other word. Where it does not, `start_session` asks.
+        // A ticket names a session: where that lives on, it needs no other word. Where it does not, `start_session`
+        // asks.
         let ask = cx.hooks.connect && (connect.token.is_some() || connect.resume.is_none());
         let connecting = Connecting { conn, reply, connect, identified: false, waiting: VecDeque::new() };
         if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
@@ -74,8 +75,8 @@ impl Sessions {
     fn claim(&self, connecting: &Connecting) -> Claim {
         let Connect { user, page, .. } = &connecting.connect;
         let shown = (connecting.identified || user.is_some()).then(|| user.clone());
-        // It comes with its old ticket for as long as it does not have the answer: until its new connection is found dead,
-        // and then as long as its session lives.
+        // It comes with its old ticket for as long as it does not have the answer: until its new connection is found
+        // dead, and then as long as its session lives.
         let remember_ms = self
             .conns
             .get(connecting.conn.index as usize)
@@ -86,7 +87,8 @@ impl Sessions {
     /// Whether a client with the ticket of this session goes on with it.
     fn takes_over(&self, cx: &Cx<'_>, index: u32, claim: &Claim) -> bool {
         let session = &self.sessions.slab[index as usize];
-        // A ticket names a session, a token a user: they must be of the same one. Without a token the session's own must hold.
+        // A ticket names a session, a token a user: they must be of the same one. Without a token the session's own
+        // must hold.
         let expires_ms = session.identity().and_then(|identity| identity.proof.expires_ms);
         let is_its_user = match &claim.shown {
             Some(user) => user.as_ref() == session.user(),
@@ -219,8 +221,9 @@ impl Sessions {
         self.pause_as_due(cx, id);
     }
 
-    /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is asked for
-    /// where it went: its client never had the ticket of that shard, when it was cut off again before the answer.
+    /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is
+    /// asked for where it went: its client never had the ticket of that shard, when it was cut off again before the
+    /// answer.
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId, claim: Claim) {
         if let (None, Some(next)) = (self.sessions.by_client.get(&client), self.sessions.moved.shard_of(client)) {
             return cx.out.push_back((next, PeerBody::Adopt { token, client, claim, asker: from }));
@@ -359,7 +362,8 @@ impl Sessions {
         self.drop_unasked(cx, unasked);
     }
 
-    /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for them.
+    /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for
+    /// them.
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
             let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
@@ -402,8 +406,8 @@ impl Sessions {
     }
 }
 
-/// What a connection proves of its client, where that stands before what the session knows. `resumed`: a ticket alone says
-/// nothing that its session would not know better.
+/// What a connection proves of its client, where that stands before what the session knows. `resumed`: a ticket alone
+/// says nothing that its session would not know better.
 fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
     let Connect { user, proof, .. } = &mut connecting.connect;
     let replaces = connecting.identified || (!resumed && (user.is_some() || *proof != Proof::default()));

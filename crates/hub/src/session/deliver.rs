@@ -1,7 +1,7 @@
 //! What homes say, and the fan-out of it to members.
 //!
-//! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their turn
-//! in between.
+//! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their
+//! turn in between.
 
 use super::ask::{Ask, Asker, ReplyTo};
 use super::mailbox::MailboxMax;
@@ -147,8 +147,8 @@ impl Sessions {
         self.run(cx, index);
     }
 
-    /// Fans out what waits on an edge, as far as the slice goes. Where it has been interrupted before, it waits for its turn:
-    /// else each publication of a burst would bring another slice.
+    /// Fans out what waits on an edge, as far as the slice goes. Where it has been interrupted before, it waits for
+    /// its turn: else each publication of a burst would bring another slice.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
         let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
         edge.fan_out(&mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));

@@ -1,8 +1,8 @@
 //! Lanes: what one session asked of one channel while an earlier command for the same channel is still being decided.
-//! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for them.
-//! A question that is answered by a page waits where the connection has no room for one, and its channel's later commands with it.
-//! The application's subscriptions wait too, behind an undecided one. What it ends does not wait: whoever asks for that may
-//! be the very handler whose answer the lane waits for.
+//! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for
+//! them. A question that is answered by a page waits where the connection has no room for one, and its channel's
+//! later commands with it. The application's subscriptions wait too, behind an undecided one. What it ends does not
+//! wait: whoever asks for that may be the very handler whose answer the lane waits for.
 
 use super::ask::ReplyTo;
 use crate::message::{Command, SubOptions};
@@ -22,8 +22,8 @@ pub(crate) struct Lanes(Vec<Lane>);
 #[derive(Debug)]
 struct Lane {
     channel: ChannelName,
-    /// The application is asked about a publication: what comes waits until it has answered. (A subscription that is being
-    /// decided says so itself.)
+    /// The application is asked about a publication: what comes waits until it has answered. (A subscription that is
+    /// being decided says so itself.)
     blocked: bool,
     /// Its first command is answered by a page, and waits until the connection has room for one.
     paging: bool,

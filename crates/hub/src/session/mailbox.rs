@@ -1,6 +1,7 @@
 //! Signals for a client that is slow or away: the latest of each (channel, client, event); directed ones all, in order.
 //!
-//! They are told only while the channel is subscribed: those for a client that is away wait until it has subscribed again.
+//! They are told only while the channel is subscribed: those for a client that is away wait until it has subscribed
+//! again.
 
 use crate::limits::Limits;
 use crate::message::SignalPush;

@@ -1,11 +1,12 @@
 //! What is done to very many, in slices: others have their turn in between.
 //!
-//! Interrupted fan-outs, sessions that catch up, commands for many sessions, a reload, a drain, and the homes that are to be
-//! told how many subscribe. All that waits has its share of each slice, so none of it waits for another to end.
+//! Interrupted fan-outs, sessions that catch up, commands for many sessions, a reload, a drain, and the homes that
+//! are to be told how many subscribe. All that waits has its share of each slice, so none of it waits for another to
+//! end.
 //!
-//! While a reload is under way the new rules hold already for everything that is asked; what was let in before it is judged
-//! when its session's turn comes. A second one ends the first and begins anew. A session that comes after its place has been
-//! passed was let in by the new rules.
+//! While a reload is under way the new rules hold already for everything that is asked; what was let in before it is
+//! judged when its session's turn comes. A second one ends the first and begins anew. A session that comes after its
+//! place has been passed was let in by the new rules.
 
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
@@ -144,7 +145,8 @@ impl Sessions {
         }
     }
 
-    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects the last.
+    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects
+    /// the last.
     pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
         self.recounting = true;
         while let Some((index, life)) = self.edges.recounts.pop_front() {

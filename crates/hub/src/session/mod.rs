@@ -1,10 +1,11 @@
-//! Sessions: their subscriptions, the application's part in them, and the members that they are on the edges of channels.
+//! Sessions: their subscriptions, the application's part in them, and the members that they are on the edges of
+//! channels.
 //!
-//! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a concern:
-//! `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life), `deliver`
-//! (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks), `question` (what it is
-//! asked), `many` (what is done in slices), over the tables `table`, `ask`, `lane`, `mailbox`, `moved`. The members of a
-//! channel and the fan-out to them are in `edge`, which knows no session.
+//! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a
+//! concern: `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life),
+//! `deliver` (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks),
+//! `question` (what it is asked), `many` (what is done in slices), over the tables `table`, `ask`, `lane`, `mailbox`,
+//! `moved`. The members of a channel and the fan-out to them are in `edge`, which knows no session.
 
 mod app;
 mod ask;
@@ -186,14 +187,17 @@ impl Sessions {
         }
     }
 
-    /// One more interval is over: the peer is asked for a sign of life, or closed where it has left the last one unanswered.
+    /// One more interval is over: the peer is asked for a sign of life, or closed where it has left the last one
+    /// unanswered.
     ///
-    /// It is asked in every interval, also where it was heard: a client that sends hears nothing by that, and would take a
-    /// server that says nothing for dead. Where much waits for it nothing is added: what it takes of that is its sign of life.
+    /// It is asked in every interval, also where it was heard: a client that sends hears nothing by that, and would
+    /// take a server that says nothing for dead. Where much waits for it nothing is added: what it takes of that is
+    /// its sign of life.
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
-        // Where we do not listen the deadline stands still. But a peer that takes nothing of a full outbox is not waiting for us.
+        // Where we do not listen the deadline stands still. But a peer that takes nothing of a full outbox is not
+        // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
         if std::mem::replace(&mut conn.heartbeat.asked, true) && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);

@@ -22,8 +22,8 @@ use std::sync::Arc;
 const RETRY_MS: u64 = 500;
 
 impl Sessions {
-    /// The connection's outbox is over its mark: its subscriptions are behind from here on, and its commands wait, or their
-    /// answers would pile up without end.
+    /// The connection's outbox is over its mark: its subscriptions are behind from here on, and its commands wait, or
+    /// their answers would pile up without end.
     pub(crate) fn full(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         if !std::mem::replace(&mut conn.full, true) {
@@ -82,7 +82,8 @@ impl Sessions {
         }
     }
 
-    /// What a session with room takes up again: signals that waited, and the next page or whole presence that it missed.
+    /// What a session with room takes up again: signals that waited, and the next page or whole presence that it
+    /// missed.
     pub(super) fn catch_up(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         if session.full {
@@ -93,8 +94,8 @@ impl Sessions {
         self.pull_next(cx, at);
     }
 
-    /// Lets a command go on that waits for room for its page. The next one waits until the shell could say that this filled the
-    /// outbox.
+    /// Lets a command go on that waits for room for its page. The next one waits until the shell could say that this
+    /// filled the outbox.
     fn ask_next_page(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at).filter(|session| session.pages == 0) else { return };
         let Some(channel) = session.extra.as_mut().and_then(|extra| extra.lanes.next_paging()) else { return };
@@ -129,8 +130,9 @@ impl Sessions {
         self.pull_later(at);
     }
 
-    /// Asks for what a session's subscriptions have missed, one page or whole presence at a time. They have it in turn, and
-    /// pages and presence alternate, so that a channel in which much happens does not keep the others from catching up.
+    /// Asks for what a session's subscriptions have missed, one page or whole presence at a time. They have it in
+    /// turn, and pages and presence alternate, so that a channel in which much happens does not keep the others from
+    /// catching up.
     pub(super) fn pull_next(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         if session.full || session.pulling.is_some() {
@@ -212,8 +214,8 @@ impl Sessions {
                 continue;
             }
             member.at = publication.offset;
-            // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then the answer
-            // may have been lost with the connection, and the copy with its key stands for it.
+            // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then
+            // the answer may have been lost with the connection, and the copy with its key stands for it.
             let recovers = publication.offset <= recover_to;
             if (Reader { client, own: recovers }).wants(&publication) {
                 wanted.push(publication);
@@ -230,14 +232,15 @@ impl Sessions {
             }),
         }
         member.at = member.at.max(pulled.end);
-        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An outbox
-        // that went over its mark meanwhile takes none of it.
+        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An
+        // outbox that went over its mark meanwhile takes none of it.
         member.behind = (member.full && !planted(Planted::FullMemberLive)) || member.at < pulled.top.offset;
         membership.passes_over &= member.behind;
         self.pull_later(at);
     }
 
-    /// The next page is asked for in a later turn: the shell must have had the occasion to say that this one filled the outbox.
+    /// The next page is asked for in a later turn: the shell must have had the occasion to say that this one filled
+    /// the outbox.
     pub(super) fn pull_later(&mut self, at: SessionRef) {
         self.pulls.push_back(at);
     }

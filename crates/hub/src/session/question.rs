@@ -1,8 +1,8 @@
 //! What the application is asked, and what follows from its answers.
 //!
-//! A question is an [`Ask`] like one to a home: its answer finds it by the token, once; the timer of each makes a missing
-//! answer into `timeout`. What was asked for a connection that has ended is found to be nobody's, and is not done. Rules are
-//! judged before the question and again with its answer, as they may have changed meanwhile.
+//! A question is an [`Ask`] like one to a home: its answer finds it by the token, once; the timer of each makes a
+//! missing answer into `timeout`. What was asked for a connection that has ended is found to be nobody's, and is not
+//! done. Rules are judged before the question and again with its answer, as they may have changed meanwhile.
 
 use super::ask::{Ask, Connecting, Hooked, ReplyTo};
 use super::table::AdmittedBy;
@@ -37,8 +37,8 @@ impl Sessions {
         self.asks.hooked
     }
 
-    /// Whether one more question about a command may be asked. A share is kept for those who are not in yet: sessions that have
-    /// slow questions out must not keep everybody else from coming in.
+    /// Whether one more question about a command may be asked. A share is kept for those who are not in yet: sessions
+    /// that have slow questions out must not keep everybody else from coming in.
     pub(super) fn may_ask(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
         let all = cx.limits.questions_max;
         self.is_room(cx, all - all / 4)
@@ -275,7 +275,8 @@ impl Sessions {
         }
     }
 
-    /// The connection stays without a session. It may try again, unless it speaks a protocol that would not know it was refused.
+    /// The connection stays without a session. It may try again, unless it speaks a protocol that would not know it
+    /// was refused.
     fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
         let Connecting { conn: id, reply, waiting, .. } = connecting;
         let silent = reply == ReplyTo::Silent;

@@ -4,8 +4,8 @@ use super::Sessions;
 use crate::edge::Behind;
 
 impl Sessions {
-    /// No command waits for its answer, and everybody who keeps up has been given all that has come here. Who reads too slowly
-    /// is not waited for.
+    /// No command waits for its answer, and everybody who keeps up has been given all that has come here. Who reads
+    /// too slowly is not waited for.
     pub(crate) fn is_settled(&self) -> bool {
         let adopting = |conn: &super::Conn| conn.open && conn.adopting.is_some();
         !self.has_more()

@@ -35,7 +35,8 @@ impl Sessions {
         goes_on: Option<Arc<PresenceEntry>>,
     ) {
         self.begin(cx, at);
-        // The application's own does not wait for what it is asked about a publication: its handler may be the one who asks.
+        // The application's own does not wait for what it is asked about a publication: its handler may be the one
+        // who asks.
         let by_app = matches!(reply, ReplyTo::Counted(_));
         let waits = if by_app { self.is_undecided(at, &options.channel) } else { self.is_asking(at, &options.channel) };
         if waits {
@@ -171,8 +172,8 @@ impl Sessions {
         Ok(by)
     }
 
-    /// True while a subscription of this session to the channel waits for the application, the home, or the answers told with
-    /// its own; and while the application is asked about a publication.
+    /// True while a subscription of this session to the channel waits for the application, the home, or the answers
+    /// told with its own; and while the application is asked about a publication.
     pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else { return false };
@@ -243,7 +244,8 @@ impl Sessions {
         mut start: Start,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
-        // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first page.
+        // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first
+        // page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
         let has_room = |asks: &mut Asks, slice: &mut Slice| match &reply {
             // Those of several are told together: one page of them all.
@@ -312,7 +314,8 @@ impl Sessions {
         }
     }
 
-    /// The answers of one `subscribe` have been told together: its members, held back until now, take what has come since.
+    /// The answers of one `subscribe` have been told together: its members, held back until now, take what has come
+    /// since.
     pub(super) fn release_gathered(&mut self, cx: &mut Cx<'_>, at: SessionRef, gather: u32) {
         let Some(session) = self.sessions.get(at) else { return };
         let (full, wire) = (session.full, session.wire);
@@ -445,7 +448,8 @@ impl Sessions {
         sub.entered.is_some()
     }
 
-    /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens until then.
+    /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens
+    /// until then.
     fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
         let edge = &mut self.edges.edges[index as usize];
         if edge.recounted || edge.count() == edge.members_notified {
@@ -543,9 +547,9 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
     Err(Error::new(ErrorCode::BadRequest, message).on(channel).by_rule(pattern))
 }
 
-/// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed, which says
-/// what is kept. Where it is up to the application (the rule says so since a reload, or a grant has ended that it gave before it
-/// had to be asked), whoever it was not asked about has to ask anew.
+/// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed,
+/// which says what is kept. Where it is up to the application (the rule says so since a reload, or a grant has ended
+/// that it gave before it had to be asked), whoever it was not asked about has to ask anew.
 fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -> Result<(), Error> {
     if sub.is_refused() {
         return Err(ended_by_app(channel));

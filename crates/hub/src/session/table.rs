@@ -1,8 +1,8 @@
 //! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
 //!
-//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are reused,
-//! and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the life it meant,
-//! a new life begins with each connection, and an answer for another life is dropped.
+//! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are
+//! reused, and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the
+//! life it meant, a new life begins with each connection, and an answer for another life is dropped.
 
 use super::ask::Hooked;
 use super::lane::Lanes;
@@ -89,11 +89,13 @@ pub(crate) struct Session {
     pub(crate) outstanding: u32,
     /// The outbox is over its mark.
     pub(crate) full: bool,
-    /// The subscription whose page, or whole presence, is on its way: one at a time, so that catching up costs one of them.
+    /// The subscription whose page, or whole presence, is on its way: one at a time, so that catching up costs one of
+    /// them.
     pub(crate) pulling: Option<u32>,
     /// The last of them: the next one is another subscription's where there is one.
     pub(crate) last_pull: LastPull,
-    /// Commands whose answers are pages or snapshots, and on their way. At most one where the connection is held in time.
+    /// Commands whose answers are pages or snapshots, and on their way. At most one where the connection is held in
+    /// time.
     pub(crate) pages: u32,
     pub(crate) extra: Option<Box<Extra>>,
 }
@@ -120,11 +122,13 @@ pub(crate) struct Refreshes {
 pub(crate) struct Extra {
     pub(crate) lanes: Lanes,
     pub(crate) mailbox: Mailbox,
-    /// Up to where it has had the signals for it alone, by channel: it comes along to other shards, where later copies find it.
+    /// Up to where it has had the signals for it alone, by channel: it comes along to other shards, where later
+    /// copies find it.
     pub(crate) directed: Vec<(ChannelName, u64)>,
     /// Channels whose presence outlives the connection by the grace.
     pub(crate) entered: Vec<Entered>,
-    /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over cuts too.
+    /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over
+    /// cuts too.
     pub(crate) granted: Vec<ChannelName>,
     /// One for each rule with a rate limit.
     pub(crate) rates: Vec<RateWindow>,
@@ -166,7 +170,8 @@ pub(crate) struct Sub {
 /// How far a subscription has come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SubState {
-    /// The application or the home is asked. `ended`: the application has ended it meanwhile, so its answer is a refusal.
+    /// The application or the home is asked. `ended`: the application has ended it meanwhile, so its answer is a
+    /// refusal.
     Asking { ended: bool },
     /// It is a member of its edge, and its answer waits for those of the same `subscribe`. Nothing is delivered before.
     Gathering { membership: Membership, gather: u32, ended: bool },
@@ -252,8 +257,8 @@ impl Sub {
 }
 
 impl Session {
-    /// Its outstanding commands as a measure of when it is not read. While a page is on its way as an answer no other may be
-    /// asked for: answers of other shards come however much waits by then.
+    /// Its outstanding commands as a measure of when it is not read. While a page is on its way as an answer no other
+    /// may be asked for: answers of other shards come however much waits by then.
     pub(crate) fn load(&self) -> u32 {
         if self.pages > 0 { u32::MAX } else { self.outstanding }
     }
@@ -267,7 +272,8 @@ impl Session {
         self.extra.get_or_insert_with(Box::default)
     }
 
-    /// Gives the memory of what is over back: a session that waited for its subscription on another shard would keep it.
+    /// Gives the memory of what is over back: a session that waited for its subscription on another shard would keep
+    /// it.
     pub(crate) fn tidy(&mut self) {
         self.extra.take_if(|extra| extra.is_empty());
     }
@@ -322,7 +328,8 @@ impl Session {
         directed.iter().any(|(of, had)| of == channel && *had >= number)
     }
 
-    /// Remembers how far it has come, for at most `max` channels: the one whose signals are the longest ago is forgotten.
+    /// Remembers how far it has come, for at most `max` channels: the one whose signals are the longest ago is
+    /// forgotten.
     pub(crate) fn had_directed(&mut self, channel: &ChannelName, number: u64, max: usize) {
         let directed = &mut self.extra().directed;
         directed.retain(|(of, _)| of != channel);

@@ -361,7 +361,8 @@ impl Net {
         self.input(shard, Input::Peer { from, message });
     }
 
-    /// Carries all that is on its way from one shard to another, with what is said in consequence. Everything else waits.
+    /// Carries all that is on its way from one shard to another, with what is said in consequence. Everything else
+    /// waits.
     pub fn carry_from(&mut self, from: usize, to: usize) {
         let is_between =
             |(shard, sender, _): &(usize, ShardId, PeerMessage)| *shard == to && usize::from(sender.0) == from;

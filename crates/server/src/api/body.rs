@@ -1,7 +1,7 @@
 //! The body of a request: which types are taken, how much of it, and what stands beside it in headers.
 //!
-//! A length that is announced is judged before anything is read; one that is not, as it is read. `Idempotency-Key` may be
-//! written plainly or as a string in quotes, which is how its draft standard has it.
+//! A length that is announced is judged before anything is read; one that is not, as it is read. `Idempotency-Key`
+//! may be written plainly or as a string in quotes, which is how its draft standard has it.
 
 use crate::refusal::Refused;
 use axum::BoxError;
@@ -22,8 +22,8 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The room that the names of a `broadcast` need: a thousand names of the longest kind.
 const NAMES_BYTES_MAX: usize = 320 << 10;
-/// What is read, and forgotten, of the body of a request that was refused. (HTTP/2 then ends the stream by NO_ERROR, as RFC 9113
-/// §8.1 has it; curl 7.88 loses the answer now and then where it was still sending.)
+/// What is read, and forgotten, of the body of a request that was refused. (HTTP/2 then ends the stream by NO_ERROR,
+/// as RFC 9113 §8.1 has it; curl 7.88 loses the answer now and then where it was still sending.)
 const FORGET_BYTES: usize = 2 * BATCH_BYTES_MAX;
 /// curl's type where `-d` stands alone.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -40,9 +40,9 @@ pub(super) fn bytes_max(kind: Kind, limits: &Limits) -> usize {
 
 /// Refuses what is said not to be JSON in UTF-8.
 ///
-/// Taken are JSON, nothing said, and curl's form type: `curl -d '{…}'` is how everybody tries an API first, and it is JSON all
-/// the same. That would be unwise where a browser's cookies speak for a page, since a form may be sent anywhere. Here nothing
-/// speaks for a caller but the `Authorization` header, which no page can add to a form.
+/// Taken are JSON, nothing said, and curl's form type: `curl -d '{…}'` is how everybody tries an API first, and it is
+/// JSON all the same. That would be unwise where a browser's cookies speak for a page, since a form may be sent
+/// anywhere. Here nothing speaks for a caller but the `Authorization` header, which no page can add to a form.
 pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -171,7 +171,8 @@ where
     }
 }
 
-/// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for ever.
+/// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for
+/// ever.
 pub(super) async fn forget<B>(body: B)
 where
     B: http_body::Body<Data = Bytes> + Unpin,

@@ -1,9 +1,9 @@
 //! API keys: what an application shows, and what that lets it do.
 //!
-//! Of a key only a salted digest is kept beside the table of what it may do. What a caller shows is digested in the same way
-//! and compared with every stored digest to the end, so that the time tells nothing: neither how many characters were right,
-//! nor which key was nearest, nor how many there are beyond their number. There is no part of a key that is looked up by
-//! value, so an unknown key and a wrong one are the same thing.
+//! Of a key only a salted digest is kept beside the table of what it may do. What a caller shows is digested in the
+//! same way and compared with every stored digest to the end, so that the time tells nothing: neither how many
+//! characters were right, nor which key was nearest, nor how many there are beyond their number. There is no part of
+//! a key that is looked up by value, so an unknown key and a wrong one are the same thing.
 
 use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, Pattern};
 use fanfare_wire::native::app::Kind;
@@ -64,10 +64,10 @@ impl ApiKey {
         &self.secret
     }
 
-    /// A key that may do everything. Idempotency keys are unique within `name`: two keys with the same name are one caller,
-    /// which is how a key is replaced by a new one without a moment in which neither or both are somebody else. The rules are
-    /// those of `[api_keys]` in a file: a name of small letters, digits, `-` and `_`, and a secret of 16 to 1,024 visible
-    /// ASCII characters.
+    /// A key that may do everything. Idempotency keys are unique within `name`: two keys with the same name are one
+    /// caller, which is how a key is replaced by a new one without a moment in which neither or both are somebody
+    /// else. The rules are those of `[api_keys]` in a file: a name of small letters, digits, `-` and `_`, and a
+    /// secret of 16 to 1,024 visible ASCII characters.
     ///
     /// # Errors
     /// [`ApiKeyError`] when the name is none, when the secret would be guessed, or when no header could carry it.
@@ -83,8 +83,9 @@ impl ApiKey {
         ApiKey { commands: Some(commands.into_iter().collect()), ..self }
     }
 
-    /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as `match`;
-    /// `disconnect` and `info`, which name no channel, are denied unless [`ApiKey::only_commands`] lists them.
+    /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as
+    /// `match`; `disconnect` and `info`, which name no channel, are denied unless [`ApiKey::only_commands`] lists
+    /// them.
     #[must_use]
     pub fn only_channels(self, channels: impl IntoIterator<Item = Pattern>) -> Self {
         ApiKey { channels: Some(channels.into_iter().collect()), ..self }

@@ -1,13 +1,15 @@
 //! The application's side over HTTP: `POST /api/v1/<command>`, one command of [`Kind`] a request.
 //!
-//! In: a request, judged in this order, so that nobody gets work done who may not: path (404), method (405), key (401), what
-//! the key is for (403), content type (415), length (413, before a byte of the body is taken), then the body (400), then
-//! what the hub says. Out: one JSON object; of a refusal the native protocol's `{code, message, retryable, …}`, whose status
-//! is the one in the table of errors. No CORS headers: this is for servers, a browser would have to show the key to everybody.
+//! In: a request, judged in this order, so that nobody gets work done who may not: path (404), method (405), key
+//! (401), what the key is for (403), content type (415), length (413, before a byte of the body is taken), then the
+//! body (400), then what the hub says. Out: one JSON object; of a refusal the native protocol's
+//! `{code, message, retryable, …}`, whose status is the one in the table of errors. No CORS headers: this is for
+//! servers, a browser would have to show the key to everybody.
 //!
-//! The hub is asked through a [`Handle`], wherever the request arrived: on a listener of the server's own, in a service within
-//! another server, or by a router that the embedder mounts by itself ([`Api::router`]). (A way past the handle's queue, for
-//! requests on the thread of the very shard that they are about, was tried: it saved nothing that could be measured.)
+//! The hub is asked through a [`Handle`], wherever the request arrived: on a listener of the server's own, in a
+//! service within another server, or by a router that the embedder mounts by itself ([`Api::router`]). (A way past
+//! the handle's queue, for requests on the thread of the very shard that they are about, was tried: it saved nothing
+//! that could be measured.)
 
 mod body;
 pub(crate) mod keys;
@@ -54,8 +56,8 @@ impl CurrentApi {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From the next request on this one answers. One without keys takes the place of one with keys, so that whoever shows
-    /// an old key is told so, but not that of none.
+    /// From the next request on this one answers. One without keys takes the place of one with keys, so that whoever
+    /// shows an old key is told so, but not that of none.
     pub(crate) fn replace(&self, endpoint: Arc<Endpoint>) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if current.is_some() || !endpoint.keys.is_empty() {
@@ -208,8 +210,8 @@ pub(crate) fn is_known(path: &str) -> bool {
     path == DOCUMENT || path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).is_some()
 }
 
-/// What is said there on a server without keys, where nothing of the embedder's own answers. It is no API that refuses, so
-/// the status is that of a page that is not there.
+/// What is said there on a server without keys, where nothing of the embedder's own answers. It is no API that
+/// refuses, so the status is that of a page that is not there.
 pub(crate) fn without_keys() -> Response<Body> {
     refusal::no_keys().in_json().into_response()
 }

@@ -1,8 +1,8 @@
 //! The OpenAPI 3.1 document, printed from the table of commands.
 //!
-//! The schemas are as exact as JSON Schema can be: what fits is understood, what does not is refused. Two things it cannot
-//! say: lengths are bounded in bytes here and counted in characters there, so that a long text beyond ASCII may be refused as
-//! `too_large`; and `idempotency_key` beside a different `Idempotency-Key` is refused.
+//! The schemas are as exact as JSON Schema can be: what fits is understood, what does not is refused. Two things it
+//! cannot say: lengths are bounded in bytes here and counted in characters there, so that a long text beyond ASCII
+//! may be refused as `too_large`; and `idempotency_key` beside a different `Idempotency-Key` is refused.
 
 use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};

@@ -1,8 +1,9 @@
-//! What each command takes and answers, as data: the OpenAPI document and the tables of docs/http-api.md are printed from it.
+//! What each command takes and answers, as data: the OpenAPI document and the tables of docs/http-api.md are printed
+//! from it.
 //!
-//! The decoder (`fanfare_wire::native::app`) does not read this table: it is hand-written, as every codec here. That both say
-//! the same is held by tests: each row's example is decoded, each field that is needed is missed, and schemathesis sends
-//! thousands of bodies that fit the table, and that do not, to a real server.
+//! The decoder (`fanfare_wire::native::app`) does not read this table: it is hand-written, as every codec here. That
+//! both say the same is held by tests: each row's example is decoded, each field that is needed is missed, and
+//! schemathesis sends thousands of bodies that fit the table, and that do not, to a real server.
 
 use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX};
 use fanfare_wire::native::app::{

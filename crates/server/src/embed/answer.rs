@@ -23,9 +23,9 @@ pub trait Answers<K> {
 
 /// A handler's no: what the client gets to read, and what only the log does.
 ///
-/// `?` turns any error into one that is `internal` to the client and whole in the log, as it may say what clients must not
-/// see; what they are to see is said by the constructors. An error of the hub (of a [`Handle`](crate::Handle), say) goes
-/// through as it is.
+/// `?` turns any error into one that is `internal` to the client and whole in the log, as it may say what clients
+/// must not see; what they are to see is said by the constructors. An error of the hub (of a
+/// [`Handle`](crate::Handle), say) goes through as it is.
 #[derive(Debug)]
 pub struct Refusal {
     error: Error,
@@ -126,8 +126,8 @@ impl Identity {
         Identity { identified, expires_in: None }
     }
 
-    /// Facts about the caller that others see in presence. A value that is no JSON (a map with keys that are no texts, say)
-    /// is left out, and the log says so.
+    /// Facts about the caller that others see in presence. A value that is no JSON (a map with keys that are no
+    /// texts, say) is left out, and the log says so.
     #[must_use]
     pub fn info(mut self, info: &impl Serialize) -> Self {
         match serde_json::to_vec(info) {

@@ -78,8 +78,8 @@ impl ChannelRule {
         self
     }
 
-    /// Tells who is there: `true`, `false`, or [`PresenceMode::Count`] for the number alone. Where nothing else is said,
-    /// subscribers may enter.
+    /// Tells who is there: `true`, `false`, or [`PresenceMode::Count`] for the number alone. Where nothing else is
+    /// said, subscribers may enter.
     #[must_use]
     pub fn presence(mut self, presence: impl IntoPresence) -> Self {
         self.0.presence = presence.into_presence();

@@ -80,7 +80,8 @@ impl Handlers {
         }
     }
 
-    /// Answers a question: the handler's answer, or why there is none. Never panics, and takes no longer than `deadline`.
+    /// Answers a question: the handler's answer, or why there is none. Never panics, and takes no longer than
+    /// `deadline`.
     pub(crate) async fn answer(&self, call: Call, deadline: Duration) -> HookAnswer {
         let call = Arc::new(call);
         let handler = match self.of(&call.subject) {
@@ -114,7 +115,8 @@ impl Handlers {
     }
 }
 
-/// A handler's answer, if its JSON is some. What a caller does not see may be in it, so it is the log that has what is wrong.
+/// A handler's answer, if its JSON is some. What a caller does not see may be in it, so it is the log that has what
+/// is wrong.
 fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
     let asked = match subject {
         Subject::Publish(publish) => Some(publish),

@@ -1,7 +1,8 @@
 //! News for `on_disconnect`: what has happened, and needs no answer.
 //!
-//! The hub bounds its questions by their answers; nothing bounds how many sessions end together. So few handlers run at once,
-//! the rest waits in a queue that is bounded in bytes and in time, and what finds no room is dropped, counted and logged.
+//! The hub bounds its questions by their answers; nothing bounds how many sessions end together. So few handlers run
+//! at once, the rest waits in a queue that is bounded in bytes and in time, and what finds no room is dropped,
+//! counted and logged.
 
 use super::extract::Call;
 use std::collections::VecDeque;
@@ -53,8 +54,8 @@ impl News {
         Place::Waits
     }
 
-    /// The next one for a task that has told one, and how many have waited too long before it. The task ends where there is
-    /// none.
+    /// The next one for a task that has told one, and how many have waited too long before it. The task ends where
+    /// there is none.
     pub(super) fn next(&self, now: Instant) -> (Option<Call>, usize) {
         let (mut queue, mut dropped) = (self.lock(), 0);
         while let Some((call, cost, since)) = queue.waiting.pop_front() {

@@ -1,8 +1,8 @@
 //! The rules of a file: each `[[channels]]` table becomes a [`Rule`], and where each of its options stands is kept for
 //! whoever asks why.
 //!
-//! A rule says nothing by itself: what is not named is closed. Which words may stand where, and which are on their way, is
-//! here; what they mean is in `fanfare_hub::Rules`.
+//! A rule says nothing by itself: what is not named is closed. Which words may stand where, and which are on their
+//! way, is here; what they mean is in `fanfare_hub::Rules`.
 
 use super::kind::{count, kind_of, time, within};
 use super::nearest;

@@ -1,8 +1,8 @@
 //! `[api_keys]`: the named keys with which an application uses the HTTP API.
 //!
-//! `name = "key"` may do everything; a table says less: `name = { key_file = "…", commands = ["publish"], channels = ["chat:*"]
-//! }`. Several keys in a list are one caller: so a key is replaced by a new one while both work. A key is never printed,
-//! neither in a problem nor by `Debug`.
+//! `name = "key"` may do everything; a table says less:
+//! `name = { key_file = "…", commands = ["publish"], channels = ["chat:*"] }`. Several keys in a list are one caller:
+//! so a key is replaced by a new one while both work. A key is never printed, neither in a problem nor by `Debug`.
 
 use super::channels::read_pattern;
 use super::kind::{kind_of, texts};

@@ -1,5 +1,5 @@
-//! What the rules say together: a rule that nothing reaches, a loose one that takes names from a stricter one below, words
-//! that let nobody in, and channels that nobody can publish to.
+//! What the rules say together: a rule that nothing reaches, a loose one that takes names from a stricter one below,
+//! words that let nobody in, and channels that nobody can publish to.
 //!
 //! In: the rules in order, with their places. Out: problems, each at the rule that should be looked at.
 
@@ -111,8 +111,8 @@ fn named((rule, place): &(&Rule, &RulePlace)) -> String {
     format!("{:?} ({})", rule.pattern.as_str(), place.at)
 }
 
-/// A special case above the general one is how exceptions are written. Two patterns that cross are not, and names of both
-/// go by the upper one: worth a word where that one is looser.
+/// A special case above the general one is how exceptions are written. Two patterns that cross are not, and names of
+/// both go by the upper one: worth a word where that one is looser.
 ///
 /// `earlier` are those above it that share a name with it, and `is_met` tells by their places whether two of them do.
 fn loose_before_strict(

@@ -1,8 +1,8 @@
 //! The settings: what was written in a file, in the environment and on the command line, then a checked whole.
 //!
-//! In: [`Sources`]. Out: [`Settings`], where each value knows its [`Source`], or [`Problems`]: all that is wrong at once,
-//! each with place, key, value, what is allowed and a way out. A flag stands before the environment, that before the file,
-//! that before the default. [`SETTINGS`] is the one definition of what there is.
+//! In: [`Sources`]. Out: [`Settings`], where each value knows its [`Source`], or [`Problems`]: all that is wrong at
+//! once, each with place, key, value, what is allowed and a way out. A flag stands before the environment, that
+//! before the file, that before the default. [`SETTINGS`] is the one definition of what there is.
 
 mod channels;
 mod keys;
@@ -37,8 +37,8 @@ use table::LATER;
 use units::Wrong;
 use written::{Field, Raw, Written, looks_secret};
 
-/// How the variables of the environment begin. The second underscore keeps clear of what Kubernetes injects for a service
-/// that is named fanfare.
+/// How the variables of the environment begin. The second underscore keeps clear of what Kubernetes injects for a
+/// service that is named fanfare.
 pub const PREFIX: &str = "FANFARE__";
 /// Where the binary listens if nobody says anything.
 const PORT: u16 = 8080;
@@ -97,7 +97,8 @@ pub struct Sources {
 
 /// What could be taken of the sources, for whoever does not need all of it.
 pub struct Partial {
-    /// The settings, without what is wrong: a value that is not taken is the one of the next source, a rule is not there.
+    /// The settings, without what is wrong: a value that is not taken is the one of the next source, a rule is not
+    /// there.
     pub settings: Settings,
     /// What is wrong, and what works and is probably not what was meant.
     pub problems: Problems,
@@ -121,7 +122,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What `fanfare dev` begins with: every channel is open, so are pages of any port of this machine, and there is a chat.
+    /// What `fanfare dev` begins with: every channel is open, so are pages of any port of this machine, and there is
+    /// a chat.
     pub fn dev() -> Self {
         let mut settings = Settings::default();
         settings.config.rules = Config::open().rules;
@@ -207,7 +209,8 @@ impl Settings {
         self.config.rules.iter().enumerate().map(|(at, rule)| (rule, self.places.get(at)))
     }
 
-    /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do not.
+    /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do
+    /// not.
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
         let differ = |setting: &&Setting| self.shown(setting) != running.shown(setting);
         SETTINGS.iter().filter(differ).map(|setting| setting.key).collect()
@@ -300,8 +303,8 @@ impl Loading {
         let keys = &mut self.settings.api_keys;
         let place = keys.iter().position(|other| other.name == key.name);
         if let Some(replaced) = place.map(|place| keys.remove(place)) {
-            // The environment and flags have no words for restrictions: without these, a key that is replaced by them would
-            // be one that may do everything.
+            // The environment and flags have no words for restrictions: without these, a key that is replaced by them
+            // would be one that may do everything.
             key.commands = key.commands.or(replaced.commands);
             key.channels = key.channels.or(replaced.channels);
         }

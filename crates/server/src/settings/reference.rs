@@ -1,4 +1,5 @@
-//! What the table of settings is printed as: the reference page, the file that `fanfare init` writes, and the manual's part.
+//! What the table of settings is printed as: the reference page, the file that `fanfare init` writes, and the
+//! manual's part.
 //!
 //! Nothing about a setting is written here: what is said of one stands in its row.
 

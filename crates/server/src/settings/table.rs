@@ -1,5 +1,5 @@
-//! Every setting, once: from this table come the parser, the flags of the command line, the names in the environment, the
-//! reference page, the manual and the file that `fanfare init` writes.
+//! Every setting, once: from this table come the parser, the flags of the command line, the names in the environment,
+//! the reference page, the manual and the file that `fanfare init` writes.
 //!
 //! A row says where in [`Settings`] its value lives; its default is what stands there in `Settings::default()`. Rules
 //! (`[[channels]]`) and API keys are tables of their own: `channels.rs`, `keys.rs`.
@@ -211,8 +211,8 @@ impl Setting {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
 
-    /// The first setting of a configuration made in code with which a server cannot serve: it is zero where a file must have more.
-    /// Other values below the range of a file work, and tests use them.
+    /// The first setting of a configuration made in code with which a server cannot serve: it is zero where a file
+    /// must have more. Other values below the range of a file work, and tests use them.
     pub(crate) fn first_in_vain(config: &Config) -> Option<(&'static Setting, String)> {
         let mut settings = Settings { config: config.clone(), ..Settings::default() };
         let setting = SETTINGS.iter().find(|setting| setting.kind.is_zero_in_vain(&mut settings))?;

@@ -1,4 +1,5 @@
-//! The settings as a whole: which source stands before which, what is kept of each, and that the table agrees with itself.
+//! The settings as a whole: which source stands before which, what is kept of each, and that the table agrees with
+//! itself.
 
 use super::*;
 use fanfare_hub::Who;
@@ -482,7 +483,8 @@ fn a_thousand_rules_are_checked_and_what_is_wrong_among_them_is_found() {
     assert!(problems[0].problem.contains("\"tenant7:*\" (f.toml:23)"), "{}", problems[0]);
 }
 
-/// A configuration that is made in code is not read by the table; with a zero that a file may not have it would serve nobody.
+/// A configuration that is made in code is not read by the table; with a zero that a file may not have it would serve
+/// nobody.
 #[test]
 fn a_zero_in_code_is_refused_where_a_file_may_not_have_it() {
     let none = std::time::Duration::ZERO;

@@ -1,10 +1,10 @@
-//! What was written, before anybody says what it means: the values of a file with their lines, and texts of the environment
-//! and of flags.
+//! What was written, before anybody says what it means: the values of a file with their lines, and texts of the
+//! environment and of flags.
 //!
-//! In: the text of a TOML file. Out: its fields in order, or what is wrong with its syntax. `${NAME}` in a string is the
-//! environment's variable of that name, `$${` is a plain `${`; a string with a variable in it may stand for a number or a
-//! switch too, as every text of the environment may. A variable that is not set is told here, and its value is
-//! [`Raw::Unknown`] from then on: the rest of the file is read as if nothing had happened.
+//! In: the text of a TOML file. Out: its fields in order, or what is wrong with its syntax. `${NAME}` in a string is
+//! the environment's variable of that name, `$${` is a plain `${`; a string with a variable in it may stand for a
+//! number or a switch too, as every text of the environment may. A variable that is not set is told here, and its
+//! value is [`Raw::Unknown`] from then on: the rest of the file is read as if nothing had happened.
 
 use super::channels::is_rule_option;
 use super::problem::{Problem, Severity, Source};
@@ -272,7 +272,8 @@ impl File<'_> {
     }
 }
 
-/// Whether a variable's value was not UTF-8: U+FFFD stands where it was not, and nowhere in a value that means something.
+/// Whether a variable's value was not UTF-8: U+FFFD stands where it was not, and nowhere in a value that means
+/// something.
 pub(super) fn is_no_text(value: &str) -> bool {
     value.contains(char::REPLACEMENT_CHARACTER)
 }

@@ -1,8 +1,8 @@
 //! Taking connections in: the first request's head, and where it leads.
 //!
 //! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard;
-//! everything else goes to HTTP (`crate::http`) with the bytes as they came. A head that is too large, too slow or no HTTP
-//! is answered and closed.
+//! everything else goes to HTTP (`crate::http`) with the bytes as they came. A head that is too large, too slow or no
+//! HTTP is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, LooseSocket, Shared, Shell, Socket, Web};
@@ -77,8 +77,8 @@ pub(crate) struct Granted<'a> {
 }
 
 impl Routes {
-    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of HTTP/1.0
-    /// is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
+    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of
+    /// HTTP/1.0 is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
     pub(crate) fn is_upgrade<'h>(
         &self,
         http11: bool,
@@ -155,7 +155,8 @@ impl Accepting {
 
     fn via(&self) -> Via {
         match self {
-            // The address of a listener that cannot tell it is taken for one of this machine, where fewer hosts are served.
+            // The address of a listener that cannot tell it is taken for one of this machine, where fewer hosts are
+            // served.
             Accepting::Tcp(listener) => listener.local_addr().map_or(Via::Loopback, Via::tcp),
             Accepting::Unix(..) => Via::Unix,
         }
@@ -405,8 +406,8 @@ async fn refuse(shell: &Shared, socket: Socket, refused: Refused) {
     last_words(shell, socket, &refused.bytes()).await;
 }
 
-/// Tells a WebSocket over a limit to come back, in its protocol's words where it has any, and by the close code. Its protocol and
-/// the hub hear nothing of it.
+/// Tells a WebSocket over a limit to come back, in its protocol's words where it has any, and by the close code. Its
+/// protocol and the hub hear nothing of it.
 async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
     let _fatal = Fatal;
     let mut bytes = Vec::new();

@@ -1,7 +1,9 @@
-//! The application's commands on a shard: given to the hub one by one or by the batch, and answered where they came from.
+//! The application's commands on a shard: given to the hub one by one or by the batch, and answered where they came
+//! from.
 //!
-//! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so what waits in
-//! the queue and in the hub together is bounded. After a slice of a batch the runtime looks for other work, and writes.
+//! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so what waits
+//! in the queue and in the hub together is bounded. After a slice of a batch the runtime looks for other work, and
+//! writes.
 //!
 //! A shard that ends still answers questions, and what it has taken; it takes nothing more that changes anything
 //! (`drain`): those who are connected might not hear of it.

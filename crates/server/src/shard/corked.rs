@@ -3,9 +3,9 @@
 //! What came together is fanned out together: eight publications that one read brought cost a receiver one plain write.
 //! Where a receiver has nothing else waiting, that write is straight from here and its outbox is never touched.
 //!
-//! No connection sees another order than the hub's. What else is appended to a receiver (a publisher's answer, say) makes it
-//! stand apart: it gets what is corked so far into its outbox, then that, and later the rest. Where many stand apart, or others
-//! are to be fanned out to, the cork is pulled: what is left goes to the outboxes.
+//! No connection sees another order than the hub's. What else is appended to a receiver (a publisher's answer, say)
+//! makes it stand apart: it gets what is corked so far into its outbox, then that, and later the rest. Where many
+//! stand apart, or others are to be fanned out to, the cork is pulled: what is left goes to the outboxes.
 
 use super::Shell;
 use super::flush::Slice;
@@ -51,8 +51,8 @@ impl Corked {
         self.apart.iter().find(|(apart, _)| *apart == index).map_or(0, |&(_, has)| has)
     }
 
-    /// What must be appended to `id` before anything else is, and is off the cork then; `None` if the cork is to be pulled
-    /// instead.
+    /// What must be appended to `id` before anything else is, and is off the cork then; `None` if the cork is to be
+    /// pulled instead.
     fn set_apart(&mut self, id: ConnId) -> Option<Bytes> {
         if self.is_empty() {
             return Some(Bytes::new());
@@ -102,7 +102,8 @@ impl Shell {
         websocket::put_frame(&mut self.corked.frames, opcode, payload, None);
     }
 
-    /// Appends a frame to a connection's outbox, after whatever was sent to it before; it is written at the end of this turn.
+    /// Appends a frame to a connection's outbox, after whatever was sent to it before; it is written at the end of
+    /// this turn.
     pub(super) fn append(&mut self, id: ConnId, frame: Bytes) {
         match self.corked.set_apart(id) {
             Some(owed) => self.append_rest(id, &owed, 0),

@@ -1,17 +1,18 @@
-//! The end of a shard, together with the others of its node: nobody who was told `published` is wrong about those who were
-//! connected then.
+//! The end of a shard, together with the others of its node: nobody who was told `published` is wrong about those who
+//! were connected then.
 //!
 //! Each step ends on all shards before the next begins, since what one takes in may concern clients of another:
 //!
 //! 1. *deaf*: nothing is accepted and no command is read any more, and none of the application is taken that changes
 //!    anything: it is `unavailable` (`app`);
 //! 2. *answered*: what was taken in has its answer, so all homes have done their part;
-//! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs: every
-//!    delivery has arrived, and is fanned out;
+//! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs:
+//!    every delivery has arrived, and is fanned out;
 //!
-//! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and the shard
-//! waits until its connections have gone, and those of the others, and requests over HTTP have their answers (`web`). The steps take milliseconds; a handler that is asked, or
-//! a shard that hangs, is given its deadline or `close_timeout`, and the end another one.
+//! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and
+//! the shard waits until its connections have gone, and those of the others, and requests over HTTP have their
+//! answers (`web`). The steps take milliseconds; a handler that is asked, or a shard that hangs, is given its
+//! deadline or `close_timeout`, and the end another one.
 
 use super::{Shared, Shell};
 use crate::config::Config;
@@ -149,8 +150,8 @@ impl Words {
     }
 }
 
-/// Waits until the connections have gone, those of HTTP that are answered too, for so long; how many did not go by themselves. (Each is given the same time by
-/// its reader; what is left here has not even come to that.)
+/// Waits until the connections have gone, those of HTTP that are answered too, for so long; how many did not go by
+/// themselves. (Each is given the same time by its reader; what is left here has not even come to that.)
 async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, words: &mut Words) -> usize {
     let end = Instant::now() + patience;
     loop {

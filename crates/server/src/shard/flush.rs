@@ -1,11 +1,12 @@
 //! Writing: once a turn, each dirty connection with one vectored write.
 //!
-//! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came together is
-//! written together, while a lone message is not delayed. After a [`Slice`] of writes it lets the runtime look for new input.
+//! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came
+//! together is written together, while a lone message is not delayed. After a [`Slice`] of writes it lets the runtime
+//! look for new input.
 //!
-//! Who has much waiting does not stand before who has little: connections with more than [`LIGHT_BYTES`] are in a queue of
-//! their own, and what the light ones leave of a slice is theirs, a quarter of it at least. So an answer is written within a
-//! few slices, however many slow members drain at the same time, and nobody is starved.
+//! Who has much waiting does not stand before who has little: connections with more than [`LIGHT_BYTES`] are in a
+//! queue of their own, and what the light ones leave of a slice is theirs, a quarter of it at least. So an answer is
+//! written within a few slices, however many slow members drain at the same time, and nobody is starved.
 
 use super::{Connection, Fatal, Shared, Shell, wake};
 use fanfare_hub::{ConnId, Input};
@@ -15,9 +16,9 @@ use std::io::{self, IoSlice};
 use std::task::Poll;
 use std::time::Duration;
 
-/// What may be written between two looks at what has come in: about a millisecond on loopback, whether that goes into system
-/// calls or into copying. (Counting writes alone, 500 slow members of a room with 250 KB each made one slice 100 ms of CPU,
-/// and a newcomer waited for five of them.)
+/// What may be written between two looks at what has come in: about a millisecond on loopback, whether that goes into
+/// system calls or into copying. (Counting writes alone, 500 slow members of a room with 250 KB each made one slice
+/// 100 ms of CPU, and a newcomer waited for five of them.)
 pub(super) struct Slice {
     writes: usize,
     bytes: usize,
@@ -197,8 +198,8 @@ impl Shell {
 }
 
 impl Connection {
-    /// Writes what the socket takes at once, past the runtime's bookkeeping: readiness is asked for only after a refusal.
-    /// (Bench `fanout`, window 1: that bookkeeping is a cache miss and 4 % of the CPU of a delivery.)
+    /// Writes what the socket takes at once, past the runtime's bookkeeping: readiness is asked for only after a
+    /// refusal. (Bench `fanout`, window 1: that bookkeeping is a cache miss and 4 % of the CPU of a delivery.)
     fn write(&self) -> io::Result<usize> {
         let socket = self.socket.socket();
         let mut slices = [IoSlice::new(&[]); FRAMES];
@@ -220,8 +221,8 @@ impl Connection {
     }
 }
 
-/// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it. It writes nothing
-/// itself: a thousand slow peers that read at the same moment are written to in slices, like everybody.
+/// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it. It writes
+/// nothing itself: a thousand slow peers that read at the same moment are written to in slices, like everybody.
 ///
 /// A peer that takes nothing for `write_timeout` is gone, whatever it still sends.
 async fn wait_writable(shared: Shared, id: ConnId) {

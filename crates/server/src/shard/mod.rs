@@ -1,9 +1,9 @@
 //! One shard's shell: the table of its connections, and the loop that feeds the hub and does what it says.
 //!
-//! The shell owns sockets and time and decides nothing. `act` takes one input through the hub and does the effects: a push
-//! is encoded once for each wire and appended, shared, to the outbox of every receiver; the outboxes that have something
-//! are *dirty* and are written once a turn (`flush`). Everything here runs on one thread: no lock, and no task is woken to
-//! deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
+//! The shell owns sockets and time and decides nothing. `act` takes one input through the hub and does the effects: a
+//! push is encoded once for each wire and appended, shared, to the outbox of every receiver; the outboxes that have
+//! something are *dirty* and are written once a turn (`flush`). Everything here runs on one thread: no lock, and no
+//! task is woken to deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
 
 mod accept;
 mod app;
@@ -51,13 +51,15 @@ pub(crate) type Shared = Rc<RefCell<Shell>>;
 
 /// Bytes read at once; one buffer serves every connection of the shard.
 const READ_BYTES: usize = 64 << 10;
-/// So many times `outbox_bytes_max` may be held for a connection before it is not read. Pushes stop at once the mark is reached and a
-/// page follows; only answers to what the peer itself sends go beyond, so this slows down who asks and does not listen.
+/// So many times `outbox_bytes_max` may be held for a connection before it is not read. Pushes stop at once the mark
+/// is reached and a page follows; only answers to what the peer itself sends go beyond, so this slows down who asks
+/// and does not listen.
 const CHOKED_MARKS: usize = 4;
 
-/// Inputs, and effects with their receivers, that one task brings about before others have their turn: a few milliseconds at
-/// most. The hub bounds what one input leads to, and this how many of them are taken in at once. (4096 cut a burst of eight
-/// publications to 1,000 members in two, each written by itself: bench `native-fanout`, window 8, twice the CPU.)
+/// Inputs, and effects with their receivers, that one task brings about before others have their turn: a few
+/// milliseconds at most. The hub bounds what one input leads to, and this how many of them are taken in at once.
+/// (4096 cut a burst of eight publications to 1,000 members in two, each written by itself: bench `native-fanout`,
+/// window 8, twice the CPU.)
 const TURN_WORK: usize = 32_768;
 
 pub(crate) struct Shell {
@@ -80,7 +82,8 @@ pub(crate) struct Shell {
     dirty: Dirty,
     /// The hub was interrupted and wants to go on.
     again: bool,
-    /// Counts inputs, and effects with their receivers: a task that has done [`TURN_WORK`] of it lets others have their turn.
+    /// Counts inputs, and effects with their receivers: a task that has done [`TURN_WORK`] of it lets others have
+    /// their turn.
     work: usize,
     /// Reloads that the hub has not told the end of.
     judging: VecDeque<Arc<Judging>>,
@@ -132,7 +135,8 @@ struct Connection {
     held: bool,
     /// Not read: it is answered faster than it reads.
     choked: bool,
-    /// Commands of its last message that came behind the one that made it held or choked. Looked at before any other byte.
+    /// Commands of its last message that came behind the one that made it held or choked. Looked at before any other
+    /// byte.
     unread: Option<Box<[Request]>>,
     /// The goodbye is in the outbox; what comes now is not looked at.
     closing: bool,
@@ -293,8 +297,9 @@ impl Shell {
         self.settle(now);
     }
 
-    /// Takes commands of one message through the hub, as far as one turn goes. One that has asked for more than it reads is not asked further: else one
-    /// array of short commands could ask for a page each, however much waits already.
+    /// Takes commands of one message through the hub, as far as one turn goes. One that has asked for more than it
+    /// reads is not asked further: else one array of short commands could ask for a page each, however much waits
+    /// already.
     fn commands(&mut self, now: Now, id: ConnId, requests: &mut Vec<Request>) {
         let (mut requests, begin) = (requests.drain(..), self.work);
         while let Some(request) = requests.next() {
@@ -325,7 +330,8 @@ impl Shell {
         self.settle(now);
     }
 
-    /// Puts other rules in force. The hub judges in slices, and says for each reload in turn how many subscriptions it ended.
+    /// Puts other rules in force. The hub judges in slices, and says for each reload in turn how many subscriptions
+    /// it ended.
     fn reload(&mut self, now: Now, judging: Arc<Judging>) {
         let rules = judging.rules.clone();
         self.judging.push_back(judging);
@@ -499,7 +505,8 @@ impl Shell {
         }
     }
 
-    /// Says why a connection ends in its protocol's own words, where it has any for that; the close code says it to the others.
+    /// Says why a connection ends in its protocol's own words, where it has any for that; the close code says it to
+    /// the others.
     fn last_word(&mut self, now: Now, id: ConnId, reason: Disconnect) {
         let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -512,8 +519,8 @@ impl Shell {
         self.scratch = scratch;
     }
 
-    /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects, the page
-    /// after a gap say, the peer must see nothing, or it would have missed something in silence.
+    /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects,
+    /// the page after a gap say, the peer must see nothing, or it would have missed something in silence.
     fn part(&mut self, id: ConnId, reason: Disconnect) {
         self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
         self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
@@ -589,8 +596,9 @@ pub(crate) fn shard_id(index: usize) -> ShardId {
     ShardId(u16::try_from(index).expect("the configuration allows at most 1024 shards"))
 }
 
-/// Ends the process when a task of the shard panics. tokio would catch the panic and go on: without the shared read buffer,
-/// say, which the task had taken, so that every connection of the shard would be found closed. Half a node is worse than none.
+/// Ends the process when a task of the shard panics. tokio would catch the panic and go on: without the shared read
+/// buffer, say, which the task had taken, so that every connection of the shard would be found closed. Half a node is
+/// worse than none.
 pub(crate) struct Fatal;
 
 impl Drop for Fatal {

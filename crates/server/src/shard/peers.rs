@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-/// What one shard had to say to another in one turn. Without any message it is a mark: whoever takes it in has taken in all
-/// that was said before.
+/// What one shard had to say to another in one turn. Without any message it is a mark: whoever takes it in has taken
+/// in all that was said before.
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
@@ -109,8 +109,8 @@ impl Links {
     }
 }
 
-/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections, or why it
-/// cannot: a process that may open few files has none left for its runtime.
+/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections, or
+/// why it cannot: a process that may open few files has none left for its runtime.
 pub(crate) fn run(
     shell: Shell,
     listeners: Vec<Listener>,

@@ -1,7 +1,8 @@
 //! One connection's reader: bytes, frames, messages, until an end.
 //!
-//! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While its
-//! connection is *held* or *choked*, or the shard *deaf* before its end, it does not read; what it had read already waits in `stash`, at most one buffer full.
+//! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While
+//! its connection is *held* or *choked*, or the shard *deaf* before its end, it does not read; what it had read
+//! already waits in `stash`, at most one buffer full.
 
 use super::socket::ReadHalf;
 use super::{Fatal, Shared, Shell, TURN_WORK};
@@ -43,7 +44,8 @@ enum Looked {
     Closing,
 }
 
-/// Written by hand: as an `async fn` it would hold itself twice, and the room for its end all its life, for every connection.
+/// Written by hand: as an `async fn` it would hold itself twice, and the room for its end all its life, for every
+/// connection.
 impl Future for Reader {
     type Output = ();
 
@@ -265,8 +267,8 @@ mod tests {
         frame
     }
 
-    /// A peer of an echo sends this again and again, and reads nothing; nothing of the answers is written either. Tells what is
-    /// held for it at most, and how many bytes of it were looked at.
+    /// A peer of an echo sends this again and again, and reads nothing; nothing of the answers is written either.
+    /// Tells what is held for it at most, and how many bytes of it were looked at.
     fn flooded(first: &[u8], flood: &[u8], times: usize) -> (usize, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {

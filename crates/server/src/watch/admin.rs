@@ -1,8 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz`, and the port of their own on which they may be served.
 //!
-//! `/healthz` says that every shard takes its turns, or names those that gave no sign of life within [`SHARD_PATIENCE`].
-//! `/readyz` says whether to send clients here: not while starting, leaving or draining, nor when a shard is silent. The listener
-//! has a thread and a runtime of its own, so that it answers however busy the shards are, and until the last client has gone.
+//! `/healthz` says that every shard takes its turns, or names those that gave no sign of life within
+//! [`SHARD_PATIENCE`]. `/readyz` says whether to send clients here: not while starting, leaving or draining, nor when
+//! a shard is silent. The listener has a thread and a runtime of its own, so that it answers however busy the shards
+//! are, and until the last client has gone.
 
 use super::metrics::CONTENT_TYPE;
 use super::request::{self, RequestId};
@@ -261,8 +262,8 @@ impl Port {
         tokio::spawn(async move {
             let _place = place;
             let _counted = Counted::of(open);
-            // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for the first
-            // bytes, and who sent none kept a place for ever.
+            // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for
+            // the first bytes, and who sent none kept a place for ever.
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).half_close(true).header_read_timeout(backstop);
             let mut serving = std::pin::pin!(server.serve_connection(io, service));

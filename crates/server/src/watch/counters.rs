@@ -1,8 +1,8 @@
 //! What is counted where it happens: plain numbers of one shard, histograms, and the store's times.
 //!
-//! A shard's counters belong to its thread; nothing here is shared, locked or looked up by a name on the way of a delivery.
-//! Publications are counted once, deliveries by the length of their list, bytes where the socket has taken them. Only what
-//! happens off the shards (handlers, requests) is counted in atomics.
+//! A shard's counters belong to its thread; nothing here is shared, locked or looked up by a name on the way of a
+//! delivery. Publications are counted once, deliveries by the length of their list, bytes where the socket has taken
+//! them. Only what happens off the shards (handlers, requests) is counted in atomics.
 
 use fanfare_hub::{Answer, MemoryStore, Now, Op, OpToken, Push, Stats, Store, WireId};
 use std::cell::{Cell, RefCell};
@@ -136,8 +136,8 @@ pub(crate) struct ShardCounters {
     turns: u32,
 }
 
-/// Turns after which what is being written counts as delivered, although other writes still wait: a shard that never runs
-/// out of writes is measured all the same.
+/// Turns after which what is being written counts as delivered, although other writes still wait: a shard that never
+/// runs out of writes is measured all the same.
 const TURNS_MAX: u32 = 64;
 /// Beyond this many at once publications are not measured.
 const DELIVERING_MAX: usize = 4096;
@@ -215,8 +215,8 @@ impl ShardCounters {
         }
         self.turns = 0;
         for Delivering { since, ts_ms } in self.delivering.drain(..) {
-            // Each is a bound from below. The instant is exact, and knows nothing of what waited behind another fan-out or
-            // was fetched later; the append's time has seen all of it, in whole milliseconds.
+            // Each is a bound from below. The instant is exact, and knows nothing of what waited behind another
+            // fan-out or was fetched later; the append's time has seen all of it, in whole milliseconds.
             let seen = Duration::from_millis(now.wall_ms.saturating_sub(ts_ms).saturating_sub(1));
             self.delivered.observe(at.saturating_duration_since(since).max(seen));
         }

@@ -1,8 +1,8 @@
 //! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
 //!
-//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). `admin` serves it,
-//! with `/healthz` and `/readyz`, on the port that [`AdminOn`] names. `request` gives every HTTP request an id. `logs` says
-//! what the hub notes, never too often, and sets up the process's log.
+//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). `admin`
+//! serves it, with `/healthz` and `/readyz`, on the port that [`AdminOn`] names. `request` gives every HTTP request
+//! an id. `logs` says what the hub notes, never too often, and sets up the process's log.
 
 pub(crate) mod admin;
 pub(crate) mod counters;
@@ -23,7 +23,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::{oneshot, watch};
 
-/// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as well be.
+/// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as
+/// well be.
 const SHARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where `/metrics`, `/healthz` and `/readyz` are served. `/healthz` is on the main port in any case.
@@ -105,7 +106,8 @@ pub(crate) enum State {
     Draining,
 }
 
-/// Whether a shard takes its turns. Probes share one question: however many ask, one is on its way to a shard at a time.
+/// Whether a shard takes its turns. Probes share one question: however many ask, one is on its way to a shard at a
+/// time.
 #[derive(Debug)]
 pub(crate) struct SignOfLife {
     is_asked: AtomicBool,
@@ -229,8 +231,8 @@ impl Watch {
         silent
     }
 
-    /// Asks every shard how it is, all at once, and tells what is known then: of one that does not answer in time, or has ended,
-    /// what it told before.
+    /// Asks every shard how it is, all at once, and tells what is known then: of one that does not answer in time, or
+    /// has ended, what it told before.
     pub(crate) async fn ask_shards(&self) -> Vec<Last> {
         let asked: Vec<_> = self
             .shards

@@ -1,5 +1,5 @@
-//! Every HTTP request has an id: the caller's `X-Request-Id` where it is sane, else one of ours. It stands in the answer, in
-//! the request that handlers see, and in every line that is logged on the way.
+//! Every HTTP request has an id: the caller's `X-Request-Id` where it is sane, else one of ours. It stands in the
+//! answer, in the request that handlers see, and in every line that is logged on the way.
 
 use super::{Watch, logs};
 use axum::body::Body;

@@ -1,6 +1,6 @@
-//! What the native protocol refuses, on the real server: each bad command gets its own word and a sentence that names the
-//! field, the limit and what was found; the connection stays; nothing is stored; who follows the same channel hears nothing.
-//! `rows` holds what one look at a command decides; here is what the connection's state decides.
+//! What the native protocol refuses, on the real server: each bad command gets its own word and a sentence that names
+//! the field, the limit and what was found; the connection stays; nothing is stored; who follows the same channel
+//! hears nothing. `rows` holds what one look at a command decides; here is what the connection's state decides.
 
 mod rows;
 #[path = "../support/mod.rs"]
@@ -363,8 +363,8 @@ fn a_connection_has_128_subscriptions_and_no_more() {
     named(&client.ask_next("subscribe", json!({"channel": "c:0"})));
 }
 
-/// Ten thousand beginnings and ends on one connection: each is answered in its turn, and who shares the channel has every
-/// message of the meantime.
+/// Ten thousand beginnings and ends on one connection: each is answered in its turn, and who shares the channel has
+/// every message of the meantime.
 #[test]
 fn a_flood_of_subscriptions_harms_nobody_and_leaves_nothing() {
     const PAIRS: usize = 5_000;
@@ -413,8 +413,8 @@ fn a_flood_of_subscriptions_harms_nobody_and_leaves_nothing() {
     flooding.close();
 }
 
-/// A hundred messages that are not of the protocol in a minute are suffered; then the connection ends, for good, and its
-/// session with it.
+/// A hundred messages that are not of the protocol in a minute are suffered; then the connection ends, for good, and
+/// its session with it.
 #[test]
 fn a_hundred_bad_messages_in_a_minute_are_abuse() {
     let server = Server::native(config());

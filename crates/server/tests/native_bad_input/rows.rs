@@ -1,5 +1,5 @@
-//! The table of commands that are refused for what they are, whatever went before: every field of every command with every
-//! value that is not of its type, values beyond each limit, and messages that are no commands.
+//! The table of commands that are refused for what they are, whatever went before: every field of every command with
+//! every value that is not of its type, values beyond each limit, and messages that are no commands.
 
 use crate::support::native::command;
 use serde_json::{Value, json};

@@ -1,8 +1,9 @@
-//! Real servers and real sockets for the integration tests: blocking clients on loopback that speak WebSocket by the same
-//! codec as the server, from its other side.
+//! Real servers and real sockets for the integration tests: blocking clients on loopback that speak WebSocket by the
+//! same codec as the server, from its other side.
 //!
-//! Nothing here sleeps: a client waits for bytes, and gives up after [`DEADLINE`], which no test that passes comes near.
-//! `FANFARE_SHARDS` sets the number of shards, by default 2, so that what is seen does not depend on who landed where.
+//! Nothing here sleeps: a client waits for bytes, and gives up after [`DEADLINE`], which no test that passes comes
+//! near. `FANFARE_SHARDS` sets the number of shards, by default 2, so that what is seen does not depend on who landed
+//! where.
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 

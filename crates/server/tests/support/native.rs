@@ -1,5 +1,5 @@
-//! The native protocol by hand: texts go out, JSON comes in, and nothing is done for the caller. Whoever wants recovery and
-//! retries takes `fanfare-client`.
+//! The native protocol by hand: texts go out, JSON comes in, and nothing is done for the caller. Whoever wants
+//! recovery and retries takes `fanfare-client`.
 
 use super::{Client, Server, connect};
 use fanfare::{Builder, Config, Fanfare, Native};

@@ -1,5 +1,5 @@
-//! A wire that breaks: TCP connections to a server, each of which is cut or falls silent after so many bytes, wherever that
-//! is: in the handshake, between two frames, within one.
+//! A wire that breaks: TCP connections to a server, each of which is cut or falls silent after so many bytes,
+//! wherever that is: in the handshake, between two frames, within one.
 
 use super::Random;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,8 +28,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it; every fourth one lasts
-    /// sixteen times as long, so that there is progress where an answer is longer than that.
+    /// Breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it; every fourth one
+    /// lasts sixteen times as long, so that there is progress where an answer is longer than that.
     pub async fn start(server: SocketAddr, seed: u64, how: Break, up_max: usize, down_max: usize) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");

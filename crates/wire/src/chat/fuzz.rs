@@ -1,7 +1,8 @@
 //! The body of the fuzz target `chat_decode`, and of the tests that feed it on every run.
 //!
-//! Whatever comes, nothing panics; what is ignored asks for nothing; what is understood asks only for channels of chats and
-//! carries valid JSON; and whatever a publication, signal or presence entry holds, what is written of it is valid JSON.
+//! Whatever comes, nothing panics; what is ignored asks for nothing; what is understood asks only for channels of
+//! chats and carries valid JSON; and whatever a publication, signal or presence entry holds, what is written of it is
+//! valid JSON.
 
 use super::{CHANNEL_PREFIX, Chat, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
 use bytes::Bytes;

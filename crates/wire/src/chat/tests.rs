@@ -1,4 +1,4 @@
-//! The checks of STYLE.md 5 for the chat protocol: vectors for what comes and what goes, what is ignored and why, the names of
+//! The chat protocol: vectors for what comes and what goes, what is ignored and why, the names of
 //! rooms, round trips, and the fuzz body. (There are no cuts: a message comes whole.)
 
 use super::fuzz::{assert_json, message_of};

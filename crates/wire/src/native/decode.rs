@@ -17,8 +17,8 @@ const NULL: Bytes = Bytes::from_static(b"null");
 
 /// Takes one message, a command or an array of at most [`COMMANDS_MAX`], and appends what it says to `out`.
 ///
-/// An array that is too long, or not JSON, is one invalid command: nothing of it is done. A bad element of an array spoils
-/// only itself.
+/// An array that is too long, or not JSON, is one invalid command: nothing of it is done. A bad element of an array
+/// spoils only itself.
 pub fn decode(text: &str, limits: &Limits, out: &mut Vec<Decoded>) {
     // What an idle client says all day.
     if text == r#"{"type":"pong"}"# {

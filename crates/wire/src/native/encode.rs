@@ -1,5 +1,5 @@
-//! Replies and pushes to text: the server's voice. Each function appends one JSON object (or, for a batch, an array of them),
-//! without line breaks.
+//! Replies and pushes to text: the server's voice. Each function appends one JSON object (or, for a batch, an array
+//! of them), without line breaks.
 
 use super::write::{ObjectWriter, put};
 use super::{COMMANDS_MAX, HISTORY_LIMIT_MAX, PROTOCOL};

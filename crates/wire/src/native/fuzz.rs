@@ -1,7 +1,7 @@
 //! The body of the fuzz target `native_decode`, and of the tests that feed it on every run.
 //!
-//! Whatever text comes, no side panics; what the server understood survives being encoded by the client and read again; and
-//! what the server answers to what it did not understand is one line of JSON that the client can read.
+//! Whatever text comes, no side panics; what the server understood survives being encoded by the client and read
+//! again; and what the server answers to what it did not understand is one line of JSON that the client can read.
 
 use super::client::{self, ClientCommand, ClientRequest};
 use super::{Decoded, Limits, decode as decode_commands, encode_reply};

@@ -1,13 +1,14 @@
 //! The native protocol, version 1: JSON objects with a `type`, one per text frame, readable in a browser's network tab.
 //!
-//! The server's side: [`decode`] takes a text and appends [`Decoded`] commands, never failing as a whole: what cannot be
-//! understood is a [`Command::Invalid`](fanfare_hub::Command::Invalid) with the `id` where it could be read, so that the hub
-//! answers and counts it in its turn. [`encode_reply`] and [`encode_push`] append one JSON object, on one line; payloads are
-//! spliced in as they came, never parsed and written anew. The client's side is in [`client`], with owned types in which
-//! epochs and client ids are opaque texts, as they are to a client.
+//! The server's side: [`decode`] takes a text and appends [`Decoded`] commands, never failing as a whole: what cannot
+//! be understood is a [`Command::Invalid`](fanfare_hub::Command::Invalid) with the `id` where it could be read, so
+//! that the hub answers and counts it in its turn. [`encode_reply`] and [`encode_push`] append one JSON object, on
+//! one line; payloads are spliced in as they came, never parsed and written anew. The client's side is in [`client`],
+//! with owned types in which epochs and client ids are opaque texts, as they are to a client.
 //!
-//! Nothing here allocates more than a small multiple of the text that it is given: the caller bounds that. Unknown fields are
-//! ignored, `null` counts as absent except for a payload, a field that stands twice is refused. Wire: docs/protocol.md.
+//! Nothing here allocates more than a small multiple of the text that it is given: the caller bounds that. Unknown
+//! fields are ignored, `null` counts as absent except for a payload, a field that stands twice is refused. Wire:
+//! docs/protocol.md.
 //!
 //! ```
 //! use fanfare_hub::{Command, RequestId};

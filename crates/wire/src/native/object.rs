@@ -1,5 +1,5 @@
-//! Reading one JSON object: its known fields as raw values, then each by its type. A [`Fault`] names the field, the limit and
-//! the value found.
+//! Reading one JSON object: its known fields as raw values, then each by its type. A [`Fault`] names the field, the
+//! limit and the value found.
 //!
 //! Unknown fields are skipped, a known one that stands twice is a fault: two readers could take different ones of them.
 //! `null` counts as absent (many languages write their absent values so), except where a payload is asked for.
@@ -138,8 +138,8 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads one object. A field that stands twice is told by [`no_duplicate`](Self::no_duplicate), so that the `id` can be
-    /// read all the same.
+    /// Reads one object. A field that stands twice is told by [`no_duplicate`](Self::no_duplicate), so that the `id`
+    /// can be read all the same.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
         Self::parse(text).map_err(|error| {
             let what = if error.is_data() { "is not an object" } else { "is not JSON" };
@@ -201,8 +201,8 @@ impl<'a> Object<'a> {
         self.text(field, len_max)?.ok_or_else(|| Fault::missing(field))
     }
 
-    /// An integer: digits, and perhaps a fraction of zeros, which some languages write and JSON Schema counts as one. No
-    /// exponent and no sign.
+    /// An integer: digits, and perhaps a fraction of zeros, which some languages write and JSON Schema counts as one.
+    /// No exponent and no sign.
     pub(super) fn number(&self, field: Field, min: u64, max: u64) -> Result<Option<u64>, Fault> {
         let Some(raw) = self.get(field) else { return Ok(None) };
         let whole = match raw.split_once('.') {

@@ -1,8 +1,9 @@
 //! Bytes to events: the machine that reads one connection.
 //!
-//! In: bytes as they were read, in any cuts. Out: one [`Event`] a call, in order. A frame that lies whole in the input is
-//! unmasked there and lent out without a copy: the usual case. Only what is cut or fragmented is gathered, in memory that
-//! is given back with the message. A peer cannot make it hold more than the message limit and [`PARTIAL_BYTES`].
+//! In: bytes as they were read, in any cuts. Out: one [`Event`] a call, in order. A frame that lies whole in the
+//! input is unmasked there and lent out without a copy: the usual case. Only what is cut or fragmented is gathered,
+//! in memory that is given back with the message. A peer cannot make it hold more than the message limit and
+//! [`PARTIAL_BYTES`].
 
 use super::header::{Expected, HEADER_BYTES_MAX, Header};
 use super::text::{NotUtf8, Text, push_bytes};
@@ -100,7 +101,8 @@ impl Decoder {
         })
     }
 
-    /// The fast path: a whole, unfragmented frame at the front of `input`, and nothing under way. `None`: it is not that.
+    /// The fast path: a whole, unfragmented frame at the front of `input`, and nothing under way. `None`: it is not
+    /// that.
     #[inline]
     fn decode_whole<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
         if self.ended {

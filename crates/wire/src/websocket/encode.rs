@@ -34,8 +34,8 @@ pub fn put_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option
 
 /// Appends one frame, with the bits that fragments (`fin`) and extensions (`rsv1`) need.
 ///
-/// A fragmented message is `Text` or `Binary` without `fin`, then `Continuation`s, the last one with `fin`; control frames
-/// may stand between them.
+/// A fragmented message is `Text` or `Binary` without `fin`, then `Continuation`s, the last one with `fin`; control
+/// frames may stand between them.
 pub fn put_frame_parts(
     out: &mut Vec<u8>,
     fin: bool,
@@ -75,8 +75,8 @@ pub fn put_frame_parts(
 
 /// Appends a close frame. A reason longer than 123 bytes is cut at the end of a character.
 ///
-/// `code` must be one that [`close::may_receive`] (checked in debug builds). To close without a code (1005), write an empty
-/// frame: `put_frame(out, Opcode::Close, b"", mask)`.
+/// `code` must be one that [`close::may_receive`] (checked in debug builds). To close without a code (1005), write an
+/// empty frame: `put_frame(out, Opcode::Close, b"", mask)`.
 pub fn put_close(out: &mut Vec<u8>, code: u16, reason: &str, mask: Option<[u8; 4]>) {
     debug_assert!(close::may_receive(code), "close code {code} must not be sent");
     let reason = &reason.as_bytes()[..reason.floor_char_boundary(CONTROL_BYTES_MAX - 2)];

@@ -1,9 +1,9 @@
-//! The bodies of the fuzz targets `websocket_decode` and `websocket_handshake`, and of the tests that feed them on every
-//! run.
+//! The bodies of the fuzz targets `websocket_decode` and `websocket_handshake`, and of the tests that feed them on
+//! every run.
 //!
 //! [`decode`]: however the bytes are cut, the decoder says the same, never panics, and never holds more than the limit and
-//! its small fixed part. What it says survives being encoded and decoded again. [`handshake`]: no head panics us, and no
-//! value that we are given breaks out of a head that we write.
+//! its small fixed part. What it says survives being encoded and decoded again. [`handshake`]: no head panics us, and
+//! no value that we are given breaks out of a head that we write.
 
 use super::decode::PARTIAL_BYTES;
 use super::{
@@ -112,7 +112,8 @@ pub fn decode(data: &[u8]) {
     assert_eq!(decode_in_pieces(role, limits, &again, || 0), (said, None), "encoded and decoded again");
 }
 
-/// One round: lines `name:value`, after a first one that is the method. Both sides judge them, and write heads with them.
+/// One round: lines `name:value`, after a first one that is the method. Both sides judge them, and write heads with
+/// them.
 pub fn handshake(data: &[u8]) {
     let mut lines = data.split(|&byte| byte == b'\n');
     let method = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();

@@ -6,9 +6,9 @@
 /// XORs `data` with the repeated `key`.
 #[inline]
 pub(super) fn apply(data: &mut [u8], key: [u8; 4]) {
-    // Words of 8 bytes by constant-size chunks: LLVM turns this loop into vector XORs without any `unsafe`; a plain loop
-    // over `zip(key.cycle())` stays one byte at a time. 8, not 16 or 32, keeps the scalar tail below 8 bytes, and most
-    // messages are short.
+    // Words of 8 bytes by constant-size chunks: LLVM turns this loop into vector XORs without any `unsafe`; a plain
+    // loop over `zip(key.cycle())` stays one byte at a time. 8, not 16 or 32, keeps the scalar tail below 8 bytes,
+    // and most messages are short.
     let [a, b, c, d] = key;
     let bytes = [a, b, c, d, a, b, c, d];
     let word = u64::from_ne_bytes(bytes);

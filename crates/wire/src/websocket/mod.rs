@@ -2,8 +2,8 @@
 //!
 //! In: bytes as they were read. Out: [`Event`]s, whole messages and control frames; and frames as bytes to write. The
 //! [`Decoder`] holds memory only while a frame or a message is incomplete, checks every declared length against its
-//! limit before it allocates anything, and refuses invalid UTF-8 at the first byte that proves it. Encoding cannot fail;
-//! [`frame`] makes one server frame that any number of receivers can share.
+//! limit before it allocates anything, and refuses invalid UTF-8 at the first byte that proves it. Encoding cannot
+//! fail; [`frame`] makes one server frame that any number of receivers can share.
 //!
 //! Left to the caller: answering pings and closes, timeouts, how many pings are too many, and reading after a close
 //! (the decoder ignores whatever follows a close or an error). Extensions are a seam: [`Accepted::extensions`] lists
@@ -87,7 +87,8 @@ pub enum Event<'a> {
     Ping(&'a [u8]),
     /// A pong, asked for or not (§5.5.3).
     Pong(&'a [u8]),
-    /// The peer closes; nothing that follows is decoded. `None`: the close frame was empty (code 1005 in the RFC's terms).
+    /// The peer closes; nothing that follows is decoded. `None`: the close frame was empty (code 1005 in the RFC's
+    /// terms).
     Close(Option<CloseFrame<'a>>),
 }
 

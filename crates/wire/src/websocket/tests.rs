@@ -1,4 +1,4 @@
-//! The four checks of STYLE.md 5 for frames: vectors, round trip, cuts, and the fuzz body.
+//! Frames: vectors, round trip, cuts, and the fuzz body.
 
 use proptest::prelude::*;
 

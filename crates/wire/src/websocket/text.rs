@@ -1,8 +1,8 @@
 //! The payload of a message as it arrives in pieces.
 //!
 //! [`Text`] holds a `String`, so what it gives back is UTF-8 by construction and is validated once; the one to three
-//! bytes of a character cut in two wait beside it. A byte that no continuation could make valid is an error at once, not
-//! at the end of the frame (Autobahn 6.4.*). Buffers grow as bytes arrive, by doubling, and never past `len_max`.
+//! bytes of a character cut in two wait beside it. A byte that no continuation could make valid is an error at once,
+//! not at the end of the frame (Autobahn 6.4.*). Buffers grow as bytes arrive, by doubling, and never past `len_max`.
 
 /// A text message under way.
 #[derive(Debug, Default)]
@@ -143,8 +143,8 @@ mod tests {
         }
     }
 
-    /// All strings of four bytes at the edges of UTF-8's ranges, byte by byte: the verdict after each byte is the one that
-    /// `std` gives on what has come so far. So nothing is refused late, and nothing too early.
+    /// All strings of four bytes at the edges of UTF-8's ranges, byte by byte: the verdict after each byte is the one
+    /// that `std` gives on what has come so far. So nothing is refused late, and nothing too early.
     #[test]
     fn the_verdict_is_right_after_every_byte() {
         const EDGES: [u8; 20] = *b"\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xed\xef\xf0\xf1\xf4\xf5\xff";

@@ -767,7 +767,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever the server says and whenever the connection is lost: no panic, one answer a call, offsets rise between gaps.
+    /// Whatever the server says and whenever the connection is lost: no panic, one answer a call, offsets rise
+    /// between gaps.
     #[test]
     fn promises_hold_in_any_order(steps in proptest::collection::vec(step(), 1..120), seed in any::<u64>()) {
         let mut world = World::new();

@@ -1,10 +1,10 @@
 //! The log: what the hub notes, said at a fitting level and never too often; and the process's log as a whole.
 //!
-//! Whatever a peer can cause goes through [`admit`]: of each kind a few lines at once and then one a second for each thread,
-//! and the next line tells how many were left out. So an attack cannot fill a disk, whatever subscriber the embedding
-//! program has. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote` writes values so that none begins
-//! a line or makes a field, `redact` blots secrets out, and `queue` keeps threads that log from waiting for the reader.
-//! Texts of peers and of handlers are recorded as strings, which other subscribers quote too.
+//! Whatever a peer can cause goes through [`admit`]: of each kind a few lines at once and then one a second for each
+//! thread, and the next line tells how many were left out. So an attack cannot fill a disk, whatever subscriber the
+//! embedding program has. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote` writes values
+//! so that none begins a line or makes a field, `redact` blots secrets out, and `queue` keeps threads that log from
+//! waiting for the reader. Texts of peers and of handlers are recorded as strings, which other subscribers quote too.
 
 mod queue;
 mod quote;
@@ -113,7 +113,8 @@ pub(crate) fn say(note: &Note) {
             let channel = error.channel.as_ref().map(|channel| channel.as_str());
             let (code, rule) = (error.code.row().word, error.rule.as_deref());
             let (option, why) = (error.option, &*error.message);
-            // A line's words are fixed where it is written, so that nothing is put together for a level that nobody reads.
+            // A line's words are fixed where it is written, so that nothing is put together for a level that nobody
+            // reads.
             macro_rules! refused {
                 ($kind:ident, $words:literal) => {
                     limited!($kind, INFO, client, user, channel, code, rule, option, why, $words)

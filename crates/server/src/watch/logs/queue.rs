@@ -1,10 +1,10 @@
 //! Lines on their way to stderr: a queue that is bounded in lines and bytes, and a thread that writes.
 //!
-//! In: whole lines, from any thread, which never waits for the reader of the log. Out: the lines in their order, and in the
-//! place of those that were lost a line that says how many. A line is lost where the queue is full (a pipe that nobody
-//! reads, a terminal that was stopped), and where it cannot be written (a full disk, a reader that has gone).
-//! [`lines_lost`] counts them. Holds at most [`WAITING_BYTES_MAX`] and [`WAITING_LINES_MAX`], and one chunk that is being
-//! written.
+//! In: whole lines, from any thread, which never waits for the reader of the log. Out: the lines in their order, and
+//! in the place of those that were lost a line that says how many. A line is lost where the queue is full (a pipe
+//! that nobody reads, a terminal that was stopped), and where it cannot be written (a full disk, a reader that has
+//! gone). [`lines_lost`] counts them. Holds at most [`WAITING_BYTES_MAX`] and [`WAITING_LINES_MAX`], and one chunk
+//! that is being written.
 
 use super::LogFormat;
 use std::collections::VecDeque;
@@ -201,8 +201,8 @@ fn notice(format: LogFormat, lost: u64) -> String {
     }
 }
 
-/// Standard error without the lock and the panics of `std`'s: a thread that waits here keeps nobody else from saying why
-/// the process ends.
+/// Standard error without the lock and the panics of `std`'s: a thread that waits here keeps nobody else from saying
+/// why the process ends.
 #[derive(Debug)]
 pub(super) struct Stderr;
 

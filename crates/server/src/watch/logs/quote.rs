@@ -1,10 +1,10 @@
-//! Values in the log are quoted, by construction: no text of a peer or of a handler begins a line, makes a field, or moves
-//! the cursor of a terminal.
+//! Values in the log are quoted, by construction: no text of a peer or of a handler begins a line, makes a field, or
+//! moves the cursor of a terminal.
 //!
-//! Two steps. [`TextFields`] writes the fields of a line of text: a text stands in quotes, with quotes and backslashes
-//! escaped; a value of another kind stands plain only where it is one plain word. [`escape`] takes every finished line, text
-//! and JSON alike, and leaves no control character, line separator, or character that changes the direction or is not
-//! seen. A message is not quoted: it stands before the fields, and its words are the code's.
+//! Two steps. [`TextFields`] writes the fields of a line of text: a text stands in quotes, with quotes and
+//! backslashes escaped; a value of another kind stands plain only where it is one plain word. [`escape`] takes every
+//! finished line, text and JSON alike, and leaves no control character, line separator, or character that changes the
+//! direction or is not seen. A message is not quoted: it stands before the fields, and its words are the code's.
 
 use super::LogFormat;
 use fanfare_hub::is_format;

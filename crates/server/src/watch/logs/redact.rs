@@ -21,8 +21,8 @@ impl fmt::Debug for LogSecrets {
 }
 
 impl LogSecrets {
-    /// One more text that must not appear from here on. Those that are known stay: a key that is good no more may still be
-    /// shown by who has it. Texts of less than 8 bytes are not looked for.
+    /// One more text that must not appear from here on. Those that are known stay: a key that is good no more may
+    /// still be shown by who has it. Texts of less than 8 bytes are not looked for.
     pub fn add(&self, secret: &str) {
         if secret.len() < SECRET_BYTES_MIN {
             return;
@@ -43,8 +43,9 @@ impl LogSecrets {
     }
 }
 
-/// A line without what must not be read by whoever reads logs. Nothing of the sort is logged on purpose; this is for what
-/// comes in a text of somebody else: known secrets, what follows `Bearer` or `token=`, and what looks like a JWT or a ticket.
+/// A line without what must not be read by whoever reads logs. Nothing of the sort is logged on purpose; this is for
+/// what comes in a text of somebody else: known secrets, what follows `Bearer` or `token=`, and what looks like a JWT
+/// or a ticket.
 fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(line);
     for secret in secrets {
@@ -92,8 +93,8 @@ fn follows_a_name(before: &[u8]) -> bool {
     })
 }
 
-/// A JWT begins with the base64 of `{"`, and has three parts; a ticket of ours with its version (3, and four bits of what
-/// follows), and has 79 characters.
+/// A JWT begins with the base64 of `{"`, and has three parts; a ticket of ours with its version (3, and four bits of
+/// what follows), and has 79 characters.
 fn looks_secret(word: &[u8]) -> bool {
     let jwt = word.starts_with(b"eyJ") && word.iter().filter(|byte| **byte == b'.').count() >= 2;
     let ticket = word.len() >= 79

@@ -1,5 +1,5 @@
-//! The log of a process: text for people or JSON for machines on stderr, without secrets, quoted, bounded, and never waited
-//! for.
+//! The log of a process: text for people or JSON for machines on stderr, without secrets, quoted, bounded, and never
+//! waited for.
 
 use super::queue::{Queue, Stderr};
 use super::quote::{TextFields, escape};
@@ -63,8 +63,8 @@ pub enum LogError {
     Thread(#[source] io::Error),
 }
 
-/// The log of a process that has no subscriber of its own: to stderr. Nothing that logs waits for its reader: lines wait in a
-/// queue of at most 1 MiB for a thread that writes them, and what finds no room there is lost, counted
+/// The log of a process that has no subscriber of its own: to stderr. Nothing that logs waits for its reader: lines
+/// wait in a queue of at most 1 MiB for a thread that writes them, and what finds no room there is lost, counted
 /// (`fanfare_log_lines_lost_total`) and told in its place. Every value is quoted, and control characters are escaped.
 ///
 /// ```no_run
@@ -108,8 +108,8 @@ impl Logs {
         Logs { filter: filter.to_owned(), ..self }
     }
 
-    /// A text that must not appear in the log, wherever it comes from: an API key, a secret of the configuration. Texts of
-    /// less than 8 bytes are not looked for.
+    /// A text that must not appear in the log, wherever it comes from: an API key, a secret of the configuration.
+    /// Texts of less than 8 bytes are not looked for.
     #[must_use]
     pub fn secret(self, secret: &str) -> Self {
         self.secrets.add(secret);
@@ -121,8 +121,8 @@ impl Logs {
         self.secrets.clone()
     }
 
-    /// Panics are told as events too, at `error`. The hook that every program has writes to stderr by itself: where nobody
-    /// reads that, it waits for ever, and the process with it.
+    /// Panics are told as events too, at `error`. The hook that every program has writes to stderr by itself: where
+    /// nobody reads that, it waits for ever, and the process with it.
     #[must_use]
     pub fn panics(self) -> Self {
         Logs { panics: true, ..self }
@@ -192,8 +192,9 @@ pub(crate) fn flush_last_words() {
     }
 }
 
-/// The log that is written. Lines are written by a thread of its own; when this is dropped the last ones are waited for, for
-/// at most a second. Until then keep it, as `let _log = …`: a process that ends without it may lose its last words.
+/// The log that is written. Lines are written by a thread of its own; when this is dropped the last ones are waited
+/// for, for at most a second. Until then keep it, as `let _log = …`: a process that ends without it may lose its last
+/// words.
 #[derive(Debug, Clone)]
 #[must_use = "lines that are logged just before the process ends are lost without it"]
 pub struct LogGuard {
@@ -204,8 +205,9 @@ pub struct LogGuard {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl LogGuard {
-    /// Writes whole lines that are no events, whatever the filter says, in their place between the events. Nobody waits for
-    /// the reader of the log. Control characters but line breaks are escaped, secrets are *not* blotted out.
+    /// Writes whole lines that are no events, whatever the filter says, in their place between the events. Nobody
+    /// waits for the reader of the log. Control characters but line breaks are escaped, secrets are *not* blotted
+    /// out.
     pub fn say(&self, lines: &str) {
         let quoted: Vec<_> = lines.lines().map(|line| escape(line, LogFormat::Text)).collect();
         self.queue.push((quoted.join("\n") + "\n").as_bytes());
@@ -248,8 +250,8 @@ impl<'a> MakeWriter<'a> for Out {
 }
 
 impl Write for Line<'_> {
-    /// The subscriber gives whole lines. None is refused: the subscriber would tell of an error by `eprintln!`, which panics
-    /// where stderr is gone, and a server must not end because nobody reads its log.
+    /// The subscriber gives whole lines. None is refused: the subscriber would tell of an error by `eprintln!`, which
+    /// panics where stderr is gone, and a server must not end because nobody reads its log.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let admitted = {
             let mut budget = self.0.budget.lock().unwrap_or_else(PoisonError::into_inner);

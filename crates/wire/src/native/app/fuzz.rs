@@ -1,15 +1,15 @@
 //! The body of the fuzz target `app_decode`, and of the tests that feed it on every run.
 //!
-//! Whatever body comes, nothing panics; what is refused is refused in one line of JSON; what is taken keeps within the limits,
-//! and a payload is a piece of the body, byte for byte.
+//! Whatever body comes, nothing panics; what is refused is refused in one line of JSON; what is taken keeps within
+//! the limits, and a payload is a piece of the body, byte for byte.
 
 use super::{Asked, BATCH_COMMANDS_MAX, Caller, Kind, decode as decode_body, encode_results};
 use crate::native::Limits;
 use fanfare_hub::{AppAnswer, AppCommand, Data};
 use serde_json::value::RawValue;
 
-/// One round: the first byte says which command, the second how long the idempotency key beside the body is; the rest is the
-/// body.
+/// One round: the first byte says which command, the second how long the idempotency key beside the body is; the rest
+/// is the body.
 pub fn decode(data: &[u8]) {
     let Some((&[kind, key], body)) = data.split_first_chunk() else { return };
     let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];

@@ -1,9 +1,10 @@
-//! The application's commands: JSON bodies to [`AppCommand`]s, and [`AppAnswer`](fanfare_hub::AppAnswer)s to JSON bodies.
+//! The application's commands: JSON bodies to [`AppCommand`]s, and [`AppAnswer`](fanfare_hub::AppAnswer)s to JSON
+//! bodies.
 //!
-//! The fields are those of the native protocol, read by the same code: payloads are kept as they came, unknown fields are
-//! ignored, `null` counts as absent except for a payload, a field that stands twice is refused. What a command is stands
-//! outside of the body (in the path of a request), or in `type` where several are in one body. Answers carry no `type`:
-//! whoever asked knows what. Transport: HTTP, docs/http-api.md.
+//! The fields are those of the native protocol, read by the same code: payloads are kept as they came, unknown fields
+//! are ignored, `null` counts as absent except for a payload, a field that stands twice is refused. What a command is
+//! stands outside of the body (in the path of a request), or in `type` where several are in one body. Answers carry
+//! no `type`: whoever asked knows what. Transport: HTTP, docs/http-api.md.
 //!
 //! ```
 //! use fanfare_wire::native::app::{Asked, Caller, Kind, decode};
@@ -41,8 +42,8 @@ pub const CHANNELS_LIMIT_DEFAULT: u32 = 100;
 /// Bytes of a user's id.
 pub const USER_BYTES_MAX: usize = 255;
 
-/// Why the application may end a connection: the first one is what it means when it does not say. Others are the server's to
-/// find.
+/// Why the application may end a connection: the first one is what it means when it does not say. Others are the
+/// server's to find.
 pub const REASONS: [Disconnect; 4] =
     [Disconnect::Kicked, Disconnect::Unauthorized, Disconnect::Abuse, Disconnect::Overloaded];
 

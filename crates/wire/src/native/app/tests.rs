@@ -1,4 +1,4 @@
-//! The checks of STYLE.md 5 for the application's commands: vectors both ways, malformed bodies, and the fuzz body.
+//! The application's commands: vectors both ways, malformed bodies, and the fuzz body.
 
 use super::*;
 use crate::native::Limits;

@@ -47,7 +47,8 @@ pub fn decode(text: &str, out: &mut Vec<ServerMessage>) -> Result<(), DecodeErro
     Ok(())
 }
 
-/// The answers in the `data` of a `result` to [`SubscribeMany`](super::ClientCommand::SubscribeMany), in the order asked.
+/// The answers in the `data` of a `result` to [`SubscribeMany`](super::ClientCommand::SubscribeMany), in the order
+/// asked.
 ///
 /// # Errors
 /// As for [`decode`].

@@ -1,8 +1,8 @@
 //! The client's side of the protocol: [`ClientRequest`] to text, text to [`ServerMessage`]s.
 //!
-//! Everything is owned. Epochs and client ids are opaque texts here, as the protocol has it: a client compares them and sends
-//! them back. Messages of an unknown type are [`ServerMessage::Unknown`], unknown fields are ignored, so that a newer server
-//! can say more. Payloads are kept as they came.
+//! Everything is owned. Epochs and client ids are opaque texts here, as the protocol has it: a client compares them
+//! and sends them back. Messages of an unknown type are [`ServerMessage::Unknown`], unknown fields are ignored, so
+//! that a newer server can say more. Payloads are kept as they came.
 
 mod decode;
 mod encode;
@@ -126,9 +126,9 @@ pub struct Subscribe {
     pub signals: bool,
     /// Publications come gathered, in arrays: fewer and larger frames for whoever need not have each at once.
     pub batch: Option<Batch>,
-    /// What happens when this client reads too slowly, where the channel's rule has not the wanted answer. `Latest`: a
-    /// [`Gap`](ServerMessage::Gap) and the newest publication in place of all that was missed. The server refuses a choice
-    /// that asks more of it than the rule's.
+    /// What happens when this client reads too slowly, where the channel's rule has not the wanted answer. `Latest`:
+    /// a [`Gap`](ServerMessage::Gap) and the newest publication in place of all that was missed. The server refuses a
+    /// choice that asks more of it than the rule's.
     pub slow: Option<Slow>,
 }
 
@@ -347,8 +347,8 @@ pub struct History {
     pub publications: Vec<Publication>,
     /// True when the query would have found more.
     pub more: bool,
-    /// True when the place that was asked for is none of the channel's log any more: it is of another epoch, or beyond the
-    /// top. What is kept of the channel is to be loaded anew.
+    /// True when the place that was asked for is none of the channel's log any more: it is of another epoch, or
+    /// beyond the top. What is kept of the channel is to be loaded anew.
     pub reset: bool,
 }
 

@@ -29,7 +29,8 @@ fn hub(id: Option<RequestId>, command: Command) -> Decoded {
     Decoded::Request(Request { id, command })
 }
 
-/// Every command, as a client writes it and as the hub gets it. What the client writes of the second is the first again.
+/// Every command, as a client writes it and as the hub gets it. What the client writes of the second is the first
+/// again.
 pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
     let publish = |data, event: Option<&str>, key: Option<&str>, echo| {
         let (event, idempotency_key) = (event.map(Into::into), key.map(Into::into));

@@ -1,4 +1,4 @@
-//! The checks of STYLE.md 5 for the native protocol: vectors both ways, round trips, malformed texts, and the fuzz body. (There
+//! The native protocol: vectors both ways, round trips, malformed texts, and the fuzz body. (There
 //! are no cuts: a message comes whole.) [`commands`] is what clients say, [`messages`] what servers say.
 
 mod commands;

@@ -1,8 +1,9 @@
 //! When to parse a head that comes in pieces, so that the work grows with its length and not with the square of it.
 //!
-//! In: what has been read so far, each time more of it. Out: whether parsing it can tell something new. That is so when the
-//! empty line that ends a head has come, and whenever the length has doubled, so that a peer that does not speak HTTP is found
-//! out early. Each byte is searched once, and all parses together look at less than four times the head's length.
+//! In: what has been read so far, each time more of it. Out: whether parsing it can tell something new. That is so
+//! when the empty line that ends a head has come, and whenever the length has doubled, so that a peer that does not
+//! speak HTTP is found out early. Each byte is searched once, and all parses together look at less than four times
+//! the head's length.
 
 /// Follows one head. Make a new one for the next head.
 #[derive(Debug, Clone, Default)]

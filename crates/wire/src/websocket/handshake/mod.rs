@@ -1,8 +1,9 @@
 //! The opening handshake (RFC 6455 §4), both sides, without an HTTP library.
 //!
-//! In: a parsed head as method, version and `(name, value)` pairs, from `httparse` as well as from `hyper`; names in any
-//! case, values without surrounding white space or with it. Out: what was agreed on, or a refusal that knows its HTTP
-//! status, and the heads to write. Left to the HTTP layer: limits on the head, `Host`, and the Origin check (§10.2).
+//! In: a parsed head as method, version and `(name, value)` pairs, from `httparse` as well as from `hyper`; names in
+//! any case, values without surrounding white space or with it. Out: what was agreed on, or a refusal that knows its
+//! HTTP status, and the heads to write. Left to the HTTP layer: limits on the head, `Host`, and the Origin check
+//! (§10.2).
 
 mod client;
 mod head;

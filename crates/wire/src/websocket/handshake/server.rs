@@ -136,8 +136,8 @@ pub fn accept<'h>(
 impl Accepted<'_> {
     /// Appends the head of the 101 response (§4.2.2).
     ///
-    /// `subprotocol` must be one of those offered: a browser fails the connection otherwise. `extra_headers` is also where
-    /// an agreed extension's `Sec-WebSocket-Extensions` goes.
+    /// `subprotocol` must be one of those offered: a browser fails the connection otherwise. `extra_headers` is also
+    /// where an agreed extension's `Sec-WebSocket-Extensions` goes.
     pub fn respond(&self, out: &mut Vec<u8>, subprotocol: Option<&str>, extra_headers: &[(&str, &str)]) {
         debug_assert!(
             subprotocol.is_none_or(|chosen| self.protocols.contains(&chosen)),
@@ -158,8 +158,8 @@ impl Accepted<'_> {
     }
 }
 
-/// 16 bytes in base64: 22 characters of the alphabet and `==`. The four bits that the last character has too many may be
-/// anything: the key is never decoded, only hashed as text.
+/// 16 bytes in base64: 22 characters of the alphabet and `==`. The four bits that the last character has too many may
+/// be anything: the key is never decoded, only hashed as text.
 fn is_key(key: &[u8]) -> bool {
     matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22
         && digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')))
