@@ -16,7 +16,7 @@ pub fn reference_page() -> String {
     let mut page = String::from(PAGE_HEAD);
     for (section, about) in SECTIONS {
         let title = if section.is_empty() { "The top of the file".to_owned() } else { format!("`[{section}]`") };
-        let _ = write!(page, "\n## {title}\n\n{}\n", squeezed(about));
+        let _ = write!(page, "\n## {title}\n\n{}\n", wrapped(&squeezed(about)));
         let _ = write!(page, "\n| setting | default | allowed | what it does |\n|---|---|---|---|\n");
         for setting in SETTINGS.iter().filter(|setting| setting.section() == *section) {
             let _ = writeln!(
@@ -128,6 +128,21 @@ fn as_flag(toml: &str) -> String {
     }
 }
 
+/// Prose in lines of at most 118 columns.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut().filter(|line| line.len() + word.len() < 118) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 fn squeezed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -164,67 +179,75 @@ fn comment(text: &str) -> String {
 
 const PAGE_HEAD: &str = r#"# Configuration
 
-<!-- Made from the table of settings: crates/server/src/settings. `UPDATE_DOCS=1 cargo test -p fanfare --test config_md` writes it. -->
+<!-- Made from the table of settings, crates/server/src/settings:
+`UPDATE_DOCS=1 cargo test -p fanfare --test config_md` writes it. -->
 
-`fanfare serve` reads one TOML file: `fanfare.toml` in the working directory, or what `--config` or `FANFARE_CONFIG` names.
-`fanfare init` writes one to begin with, `fanfare check` tells what is wrong with one, `fanfare config` prints what is in force
-and where each value comes from, `fanfare why` tells which rule decides something, and why.
+`fanfare serve` reads one TOML file: `fanfare.toml` in the working directory, or what `--config` or `FANFARE_CONFIG`
+names. `fanfare init` writes one to begin with, `fanfare check` tells what is wrong with one, `fanfare config` prints
+what is in force and where each value comes from, `fanfare why` tells which rule decides something, and why.
 
 A value is taken from the first of these that has it:
 
 1. a **flag**: `--limits-message-bytes-max 128KiB`. The key with dashes for dots and underscores.
-2. the **environment**: `FANFARE__LIMITS__MESSAGE_BYTES_MAX=128KiB`. The key in capitals with `FANFARE__` in front and two
-   underscores for each dot. Lists have commas. A variable that is empty is not set; one that is not UTF-8 is refused.
+2. the **environment**: `FANFARE__LIMITS__MESSAGE_BYTES_MAX=128KiB`. The key in capitals with `FANFARE__` in front and
+   two underscores for each dot. Lists have commas. A variable that is empty is not set; one that is not UTF-8 is
+   refused.
 3. the **file**: `message_bytes_max = "128KiB"` below `[limits]`.
 4. the **default**.
 
 Rules and API keys with restrictions stand in the file only. What is not known is refused, in all three places, with the
 nearest name that is.
 
-In the file, `${NAME}` in a string is the variable `NAME` of the environment; `$${` is a plain `${`. `serve` needs all of them to be set,
-and to something.
-Without one `fanfare check` tells it beside everything else that is wrong, `fanfare config` prints the rest, and `fanfare why` answers
-as long as it is not a rule that needs it: so neither needs the secrets of production.
+In the file, `${NAME}` in a string is the variable `NAME` of the environment; `$${` is a plain `${`. `serve` needs all
+of them to be set, and to something. Without one `fanfare check` tells it beside everything else that is wrong,
+`fanfare config` prints the rest, and `fanfare why` answers as long as it is not a rule that needs it: so neither
+needs the secrets of production.
 
-Bytes are written `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000), times `"500ms"`, `"10s"`, `"5m"`, `"24h"`, `"7d"`, rates
-`"20/s"` or `"100/10s"`.
+Bytes are written `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000), times `"500ms"`, `"10s"`, `"5m"`, `"24h"`,
+`"7d"`, rates `"20/s"` or `"100/10s"`.
 
-SIGHUP reads the file again, and the files that it names (`key_file`). If all of it is good its **rules** and **API keys** are in
-force at once: subscriptions that the rules would refuse are ended, a key that is gone opens no further request, and the others
-notice nothing. All other settings need a restart; the log names each that has changed, with the value that stays in force and
-where that stands. If something is wrong, nothing changes, and the log says what. Variables of the environment are those with
-which the process was started.
+SIGHUP reads the file again, and the files that it names (`key_file`). If all of it is good its **rules** and **API
+keys** are in force at once: subscriptions that the rules would refuse are ended, a key that is gone opens no further
+request, and the others notice nothing. All other settings need a restart; the log names each that has changed, with
+the value that stays in force and where that stands. If something is wrong, nothing changes, and the log says what.
+Variables of the environment are those with which the process was started.
 "#;
 
 const PAGE_HOSTS: &str = r#"
 ### Hosts and origins
 
-A browser tells in `Origin` which page asks, and in `Host` which name it asked for. `origins` judges the first, for WebSockets;
-`hosts` judges the second, for every request: WebSockets, pages, the API, probes, on `listen` and on `admin.listen`, over HTTP/1 and
-HTTP/2 (`:authority`). A refusal names the option and what was sent: 403 for an origin, 421 for a host.
+A browser tells in `Origin` which page asks, and in `Host` which name it asked for. `origins` judges the first, for
+WebSockets; `hosts` judges the second, for every request: WebSockets, pages, the API, probes, on `listen` and on
+`admin.listen`, over HTTP/1 and HTTP/2 (`:authority`). A refusal names the option and what was sent: 403 for an
+origin, 421 for a host.
 
-- **Origins** are equal where scheme, host and port are. A port that is left out is the scheme's usual one (80 for http and ws, 443
-  for https and wss), case and a dot at the end do not matter. Any scheme can be listed: `capacitor://localhost`,
-  `tauri://localhost`, `chrome-extension://ID`. List `null` only if you must: every sandboxed frame of any page sends it.
-- **The same host**: a page may always connect to the host and port that served it. `Host` has no scheme, and a proxy may have
-  ended TLS, so where `Host` has no port it is the usual one of the page's scheme: with `Host: app.example` the pages
-  `https://app.example` and `http://app.example` are both of this host. `Host: app.example:443` is that of the first only.
-- **Hosts** compare without their port. Addresses and `localhost` are always served, since no attacker can point them elsewhere, and so
-  are the hosts of `origins`; an `origins` of `"*"` names none. A request of HTTP/1.0 without `Host` is served: no browser sends one.
-- **Behind a proxy** that hands the client's `Host` on to a loopback address, list the name: `hosts = ["app.example"]`, or
-  `origins = ["https://app.example"]`. A Unix socket needs neither.
-- `fanfare dev` has `hosts = ["localhost"]`, which serves no other name on any address: list the name of the machine to use one.
-- **Probes** by address, by `localhost` or without a `Host` (HTTP/1.0) are always served; a probe by another name is judged as any
-  request is.
-- **In a program of your own** the settings are `Config::hosts` and `Config::origins`. `into_service()` has no listener, so there the
-  default serves any host and a list is judged; `Api::router()` judges neither, which the server around it may do.
+- **Origins** are equal where scheme, host and port are. A port that is left out is the scheme's usual one (80 for
+  http and ws, 443 for https and wss), case and a dot at the end do not matter. Any scheme can be listed:
+  `capacitor://localhost`, `tauri://localhost`, `chrome-extension://ID`. List `null` only if you must: every sandboxed
+  frame of any page sends it.
+- **The same host**: a page may always connect to the host and port that served it. `Host` has no scheme, and a proxy
+  may have ended TLS, so where `Host` has no port it is the usual one of the page's scheme: with `Host: app.example`
+  the pages `https://app.example` and `http://app.example` are both of this host. `Host: app.example:443` is that of
+  the first only.
+- **Hosts** compare without their port. Addresses and `localhost` are always served, since no attacker can point them
+  elsewhere, and so are the hosts of `origins`; an `origins` of `"*"` names none. A request of HTTP/1.0 without `Host`
+  is served: no browser sends one.
+- **Behind a proxy** that hands the client's `Host` on to a loopback address, list the name:
+  `hosts = ["app.example"]`, or `origins = ["https://app.example"]`. A Unix socket needs neither.
+- `fanfare dev` has `hosts = ["localhost"]`, which serves no other name on any address: list the name of the machine
+  to use one.
+- **Probes** by address, by `localhost` or without a `Host` (HTTP/1.0) are always served; a probe by another name is
+  judged as any request is.
+- **In a program of your own** the settings are `Config::hosts` and `Config::origins`. `into_service()` has no
+  listener, so there the default serves any host and a list is judged; `Api::router()` judges neither, which the
+  server around it may do.
 "#;
 
 const PAGE_RULES: &str = r#"
 ## `[[channels]]`
 
-The rules: who may do what with which channels, and what is kept. **The first rule whose pattern matches a channel's name governs
-it**, and no other is looked at. A channel that no rule matches cannot be used.
+The rules: who may do what with which channels, and what is kept. **The first rule whose pattern matches a channel's
+name governs it**, and no other is looked at. A channel that no rule matches cannot be used.
 
 ```toml
 [[channels]]
@@ -251,8 +274,8 @@ rate      = "20/s"
 | `server` | only the application, by its API. It may in any case: the word says that nobody else does |
 | `nobody` | no client |
 
-A list lets in whom any of its words does. `fanfare check` refuses a rule that no name reaches, and warns of a loose rule above
-a stricter one that it crosses, and of `server` where the application has no API key.
+A list lets in whom any of its words does. `fanfare check` refuses a rule that no name reaches, and warns of a loose
+rule above a stricter one that it crosses, and of `server` where the application has no API key.
 
 A channel can be one user's: `{user}` is the caller's user id, and whoever is another, or nobody, is denied.
 
@@ -263,15 +286,16 @@ subscribe = "authenticated"
 publish   = "server"
 ```
 
-Users are named by the handlers of a program that [embeds Fanfare](../README.md#within-your-rust-program) and reads this file
-(`Builder::config_file`). `fanfare serve` knows none yet: there such a rule lets no client in, and `check` and `serve` warn of it.
+Users are named by the handlers of a program that [embeds Fanfare](../README.md#within-your-rust-program) and reads
+this file (`Builder::config_file`). `fanfare serve` knows none yet: there such a rule lets no client in, and `check`
+and `serve` warn of it.
 "#;
 
 const PAGE_KEYS: &str = r#"
 ## `[api_keys]`
 
-With a key an application uses the HTTP API, as `Authorization: Bearer KEY`. Each has a name, which stands in logs and errors;
-the key itself is never printed.
+With a key an application uses the HTTP API, as `Authorization: Bearer KEY`. Each has a name, which stands in logs and
+errors; the key itself is never printed.
 
 ```toml
 [api_keys]
@@ -287,8 +311,8 @@ news    = { key_file = "/run/secrets/news", commands = ["publish"], channels = [
 | `commands` | what it may do; without it, everything. Any of COMMANDS |
 | `channels` | patterns of the channels it may name; without it, every channel. `disconnect` and `info` concern every channel: with `channels` they are denied unless `commands` names them |
 
-`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. Of a key that the file has too it replaces the text
-alone: `commands` and `channels` of the file stay.
+`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. Of a key that the file has too it replaces
+the text alone: `commands` and `channels` of the file stay.
 "#;
 
 const FILE_HEAD: &str = "\
