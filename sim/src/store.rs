@@ -112,6 +112,11 @@ impl Stores {
         self.shards[shard].memory.bytes_used()
     }
 
+    /// True where a key was forgotten before its time: its publication may stand twice.
+    pub(crate) fn has_shed_keys(&self) -> bool {
+        self.shards.iter().any(|shard| shard.memory.keys_shed() > 0)
+    }
+
     fn chance(&mut self, per_mille: u64) -> bool {
         per_mille > 0 && self.rng.below(1000) < per_mille
     }
