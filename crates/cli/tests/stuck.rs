@@ -146,7 +146,7 @@ fn who_reads_again_finds_the_lines_from_the_start_to_the_end() {
     let mut reader = BufReader::new(reader);
     reader.read_exact(&mut vec![0; filled]).expect("what was there before");
     let mut lines = reader.lines().map(|line| line.expect("UTF-8"));
-    assert!(lines.next().expect("a line").starts_with("fanfare "));
+    assert!(lines.by_ref().any(|line| line.starts_with("fanfare ")), "its start");
     assert!(lines.next().expect("a line").starts_with("listening on unix:"));
     assert!(lines.by_ref().any(|line| line.contains("path=\"/readyz\"")), "the log goes on");
     server.signal(Signal::TERM);
