@@ -89,8 +89,9 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
                 serving.await
             }
             () = asked_once.notified() => {
+                // Over a limit it goes in bounded time, also where its peer takes no answer.
                 serving.as_mut().graceful_shutdown();
-                serving.await
+                tokio::time::timeout(close_timeout, serving).await.unwrap_or(Ok(()))
             }
             overdue = pace.overdue() => {
                 // A peer with nothing under way is told to go; whoever does not is cut off.
