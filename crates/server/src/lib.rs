@@ -14,39 +14,28 @@
 //! # }
 //! ```
 
-mod admission;
 mod api;
-mod authority;
-mod chat;
 mod clock;
 mod config;
 mod embed;
-mod gate;
-mod handle;
-mod hosts;
 mod http;
-mod listen;
-mod native;
-mod origin;
-mod pace;
-mod pages;
-mod payload;
+mod logs;
 mod protocol;
 mod refusal;
-mod reload;
 mod server;
-mod service;
 pub mod settings;
 mod shard;
-mod spare;
-mod testing;
+mod transport;
 mod watch;
 
-pub use api::{Api, ApiKey, ApiKeyError};
+pub use api::Api;
 pub use axum::Json;
 pub use axum::extract::{FromRef, State};
-pub use chat::Chat;
 pub use config::Config;
+pub use config::api_key::{ApiKey, ApiKeyError};
+pub use config::hosts::{HostError, HostPattern, Hosts};
+pub use config::origin::{Origin, OriginError, Origins};
+pub use embed::handle::{Handle, Published};
 pub use embed::{
     Answers, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method, OnConnect,
     OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
@@ -54,17 +43,15 @@ pub use embed::{
 pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
 pub use fanfare_wire::native::app::Kind as ApiCommand;
-pub use handle::{Handle, Published};
-pub use hosts::{HostError, HostPattern, Hosts};
-pub use listen::{Address, InvalidAddress};
-pub use native::Native;
-pub use origin::{Origin, OriginError, Origins};
+pub use logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
+pub use protocol::chat::Chat;
+pub use protocol::native::Native;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
+pub use server::service::FanfareService;
+pub use server::testing::{TestClient, TestServer};
 pub use server::{Builder, Fanfare, Running, ServeError};
-pub use service::FanfareService;
-pub use testing::{TestClient, TestServer};
+pub use transport::listen::{Address, InvalidAddress};
 pub use watch::AdminOn;
-pub use watch::logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
 pub use watch::request::RequestId;
 
 /// The program in the README, compiled as it stands there.

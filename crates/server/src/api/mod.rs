@@ -12,7 +12,6 @@
 //! that could be measured.)
 
 mod body;
-pub(crate) mod keys;
 mod openapi;
 mod refusal;
 mod table;
@@ -20,9 +19,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use keys::{ApiKey, ApiKeyError};
-
-use crate::handle::Handle;
+use crate::config::api_key::{ApiKey, Keys};
+use crate::embed::handle::Handle;
 use crate::refusal::Refused;
 use axum::BoxError;
 use axum::body::Body;
@@ -33,7 +31,6 @@ use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, enco
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use keys::Keys;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 

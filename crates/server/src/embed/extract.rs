@@ -16,7 +16,7 @@
 use super::answer::Refusal;
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 use crate::clock::Clock;
-use crate::handle::Handle;
+use crate::embed::handle::Handle;
 use axum::Json;
 use axum::extract::{FromRef, State};
 use bytes::Bytes;

@@ -12,8 +12,10 @@ mod answer;
 mod channels;
 mod dispatch;
 mod extract;
+pub(crate) mod handle;
 mod handler;
 mod news;
+pub(crate) mod payload;
 #[cfg(test)]
 mod tests;
 

@@ -80,7 +80,7 @@ mod tests {
     use super::super::extract::Subject;
     use super::*;
     use crate::clock::Clock;
-    use crate::handle::Handle;
+    use crate::embed::handle::Handle;
     use fanfare_hub::{Caller, Ended};
 
     fn news(info_bytes: usize) -> Call {

@@ -1,7 +1,7 @@
 //! Handlers without a server: each kind is asked directly.
 
 use super::dispatch::{Handlers, call};
-use crate::handle::Handle;
+use crate::embed::handle::Handle;
 use crate::{Channel, Fanfare, Identity, Json, Publish, Refusal, State, SubOptions, Token, User};
 use fanfare_hub::{Caller, ChannelName, ClientId, Data, ErrorCode, HookAnswer, Question, UserId};
 use std::time::Duration;

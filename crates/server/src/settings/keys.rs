@@ -10,7 +10,7 @@ use super::nearest;
 use super::problem::{Problem, Severity, Source};
 use super::units::Wrong;
 use super::written::{Field, Raw, Written};
-use crate::api::keys::{ApiKey, ApiKeyError, SECRET_BYTES_MIN, check_name, check_secret};
+use crate::config::api_key::{ApiKey, ApiKeyError, SECRET_BYTES_MIN, check_name, check_secret};
 use fanfare_hub::Pattern;
 use fanfare_wire::json;
 use fanfare_wire::native::app::Kind;

@@ -5,9 +5,9 @@
 use super::Settings;
 use super::units::{self, Wrong};
 use super::written::{Raw, Written};
-use crate::hosts::{HostError, HostPattern, Hosts};
-use crate::listen::Address;
-use crate::origin::{Origin, OriginError, Origins};
+use crate::config::hosts::{HostError, HostPattern, Hosts};
+use crate::config::origin::{Origin, OriginError, Origins};
+use crate::transport::listen::Address;
 use crate::watch::AdminOn;
 use std::time::Duration;
 

@@ -24,9 +24,9 @@ pub use reference::{commented_file, manual, reference_page};
 pub use table::{SECTIONS, SETTINGS, Setting};
 
 use crate::config::Config;
-use crate::hosts::{HostPattern, Hosts};
-use crate::listen::Address;
-use crate::origin::Origins;
+use crate::config::hosts::{HostPattern, Hosts};
+use crate::config::origin::Origins;
+use crate::transport::listen::Address;
 use crate::watch::AdminOn;
 use fanfare_hub::{Rule, Rules};
 use std::collections::BTreeMap;

@@ -6,18 +6,19 @@
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, LooseSocket, Shared, Shell, Socket, Web};
-use crate::admission::Reason;
 use crate::api::CurrentApi;
-use crate::gate::{Asked, Gate, Target, has_body};
-use crate::hosts::Via;
+use crate::config::hosts::Via;
 use crate::http;
-use crate::listen::{Listener, SocketFile};
-use crate::pace;
+use crate::http::gate::{Asked, Gate, Target, has_body};
+use crate::logs;
 use crate::protocol::Protocol;
 use crate::refusal::{Asker, Refused};
-use crate::spare::{Outcome, PAUSE, Spare};
+use crate::transport::admission::Reason;
+use crate::transport::listen::{Listener, SocketFile};
+use crate::transport::pace;
+use crate::transport::spare::{Outcome, PAUSE, Spare};
+use crate::watch::Watch;
 use crate::watch::request::RequestId;
-use crate::watch::{Watch, logs};
 use ::http::{Uri, Version};
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};

@@ -18,10 +18,10 @@ mod web;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::Dispatcher;
+use crate::logs;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
-use crate::reload::Judging;
+use crate::server::reload::Judging;
 use crate::watch::counters::{Figures, ShardCounters, StoreTimes};
-use crate::watch::logs;
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened, Outbox,
@@ -605,7 +605,7 @@ impl Drop for Fatal {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a shard panicked; its state cannot be trusted, so the process ends");
-            crate::watch::logs::flush_last_words();
+            crate::logs::flush_last_words();
             std::process::abort();
         }
     }

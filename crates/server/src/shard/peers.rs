@@ -2,8 +2,8 @@
 
 use super::drain::{Meeting, Parted, drain};
 use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, TURN_WORK, accept, app, flush};
-use crate::listen::Listener;
-use crate::reload::Judging;
+use crate::server::reload::Judging;
+use crate::transport::listen::Listener;
 use crate::watch::SignOfLife;
 use crate::watch::Watch;
 use crate::watch::counters::Figures;

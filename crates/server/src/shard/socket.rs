@@ -1,7 +1,7 @@
 //! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
 
-use crate::admission::{Admitted, Over};
-use crate::pace;
+use crate::transport::admission::{Admitted, Over};
+use crate::transport::pace;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -6,7 +6,7 @@
 //! [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
 
 use super::{Shared, Shell};
-use crate::pace::{Answering, Asked};
+use crate::transport::pace::{Answering, Asked};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, Version, header};
 use std::cell::{Cell, RefCell};

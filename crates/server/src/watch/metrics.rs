@@ -5,9 +5,9 @@
 //! numbers of shards: never a channel's or a user's name, so that their number has a bound that the operator sets.
 
 use super::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
-use super::logs;
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
-use crate::admission::REASONS;
+use crate::logs;
+use crate::transport::admission::REASONS;
 use fanfare_hub::{Counts, ERRORS};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};

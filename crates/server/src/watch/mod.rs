@@ -1,18 +1,16 @@
 //! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
 //!
-//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). `admin`
-//! serves it, with `/healthz` and `/readyz`, on the port that [`AdminOn`] names. `request` gives every HTTP request
-//! an id. `logs` says what the hub notes, never too often, and sets up the process's log.
+//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
+//! (`server::admin`) serves it, with `/healthz` and `/readyz`, where [`AdminOn`] says. `request` gives every HTTP
+//! request an id.
 
-pub(crate) mod admin;
 pub(crate) mod counters;
-pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod request;
 
-use crate::admission::Connections;
-use crate::listen::Address;
 use crate::shard::Control;
+use crate::transport::admission::Connections;
+use crate::transport::listen::Address;
 use counters::{Figures, SharedHistogram};
 use fanfare_hub::{ErrorCode, HookAnswer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 /// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as
 /// well be.
-const SHARD_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const SHARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where `/metrics`, `/healthz` and `/readyz` are served. `/healthz` is on the main port in any case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,7 +1,8 @@
 //! Every HTTP request has an id: the caller's `X-Request-Id` where it is sane, else one of ours. It stands in the
 //! answer, in the request that handlers see, and in every line that is logged on the way.
 
-use super::{Watch, logs};
+use super::Watch;
+use crate::logs;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use std::fmt;

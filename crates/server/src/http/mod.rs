@@ -4,11 +4,14 @@
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
-use crate::admission::Over;
+pub(crate) mod gate;
+pub(crate) mod pages;
+
 use crate::api;
-use crate::pace::{Asked, Overdue, Pace, Paced, Times};
 use crate::refusal::{Asker, Refused};
 use crate::shard::{Granted, HTTP2_PREFACE, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
+use crate::transport::admission::Over;
+use crate::transport::pace::{Asked, Overdue, Pace, Paced, Times};
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};

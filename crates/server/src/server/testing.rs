@@ -28,7 +28,7 @@
 //! # Ok(()) }
 //! ```
 
-use crate::handle::Handle;
+use crate::embed::handle::Handle;
 use crate::protocol::Protocol;
 use crate::server::{Fanfare, Running, ServeError};
 use crate::shard::{Control, LooseSocket};

@@ -6,7 +6,7 @@
 //! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the
 //! channel at all is (`no_rule`).
 
-use crate::payload;
+use crate::embed::payload;
 use crate::shard::{Asking, Control};
 use bytes::Bytes;
 use fanfare_hub::{

@@ -5,6 +5,9 @@
 //! of the protocol once for all receivers; what concerns one connection is asked of its conversation. [`Echo`] is the
 //! smallest protocol.
 
+pub(crate) mod chat;
+pub(crate) mod native;
+
 use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
 use std::sync::Arc;
 

@@ -7,9 +7,9 @@
 //! whose caller has gone is dropped. Pages that have not begun to answer are bounded by `pages_outstanding_max`.
 
 use crate::embed::panic_text;
+use crate::logs;
 use crate::refusal::{Asker, Refused};
 use crate::server::{ServeError, runtime_of_handlers};
-use crate::watch::logs;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::FutureExt as _;

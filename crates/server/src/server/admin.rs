@@ -5,18 +5,18 @@
 //! a shard is silent. The listener has a thread and a runtime of its own, so that it answers however busy the shards
 //! are, and until the last client has gone.
 
-use super::metrics::CONTENT_TYPE;
-use super::request::{self, RequestId};
-use super::{SHARD_PATIENCE, State, Watch};
-use crate::admission::{Connections, Reason};
-use crate::gate::Gate;
-use crate::hosts::Via;
+use crate::config::hosts::Via;
+use crate::http::gate::Gate;
 use crate::http::{not_by, nothing_at};
-use crate::listen::{Address, Listener, listen};
-use crate::pace::{self, Asked, Pace, Paced, Times};
 use crate::refusal::{Asker, Refused};
 use crate::server::ServeError;
-use crate::spare::{Outcome, PAUSE, Spare};
+use crate::transport::admission::{Connections, Reason};
+use crate::transport::listen::{Address, Listener, listen};
+use crate::transport::pace::{self, Asked, Pace, Paced, Times};
+use crate::transport::spare::{Outcome, PAUSE, Spare};
+use crate::watch::metrics::CONTENT_TYPE;
+use crate::watch::request::{self, RequestId};
+use crate::watch::{SHARD_PATIENCE, State, Watch};
 use axum::Router;
 use axum::body::Body;
 use axum::extract;
@@ -317,7 +317,7 @@ mod tests {
         let head = Duration::from_millis(200);
         let times = Times { head, idle: Duration::from_secs(600), write: Duration::from_secs(600) };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
-        let connections = crate::admission::Connections::new(&crate::Config::default());
+        let connections = crate::transport::admission::Connections::new(&crate::Config::default());
         let watch = Watch::new(&[], Vec::new(), connections);
         let asking = async {
             let mut silent = Vec::new();

@@ -7,8 +7,8 @@
 //! Addresses, `localhost` and the names below it cannot be pointed elsewhere, and are served always. So are the hosts
 //! that `origins` names.
 
-use crate::authority::{Authority, Host};
-use crate::origin::Origins;
+use crate::config::authority::{Authority, Host};
+use crate::config::origin::Origins;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;

@@ -6,9 +6,10 @@
 //! its head is looked at, and then goes on to its end: nothing else lives by a key, no connection and no
 //! subscription.
 
-use crate::api::{ApiKey, CurrentApi, Endpoint};
+use crate::api::{CurrentApi, Endpoint};
 use crate::config::Config;
-use crate::handle::Handle;
+use crate::config::api_key::ApiKey;
+use crate::embed::handle::Handle;
 use crate::server::{ServeError, fill_random};
 use crate::shard::Control;
 use fanfare_hub::{Rule, Rules};

@@ -64,7 +64,7 @@ impl Conversation for chat::Chat {
                 let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
                 turn.requests.push(Request { id: None, command: Command::Invalid(error) });
             }
-            Err(ignored) => crate::watch::logs::ignored(&ignored),
+            Err(ignored) => crate::logs::ignored(&ignored),
         }
     }
 
@@ -76,7 +76,7 @@ impl Conversation for chat::Chat {
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
             Ok(written) => encoded(written),
             Err(refused) => {
-                crate::watch::logs::ignored(&refused);
+                crate::logs::ignored(&refused);
                 Encoded::Nothing
             }
         }

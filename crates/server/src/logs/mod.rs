@@ -16,7 +16,7 @@ pub use redact::LogSecrets;
 pub(crate) use setup::flush_last_words;
 pub use setup::{LogError, LogFormat, LogGuard, Logs};
 
-use super::request::RequestId;
+use crate::watch::request::RequestId;
 use fanfare_hub::{Disconnect, Note, Noted};
 use std::cell::RefCell;
 use std::fmt;
@@ -96,7 +96,7 @@ pub(crate) fn admit(kind: Kind) -> Option<Option<u64>> {
 macro_rules! limited {
     ($kind:ident, $level:ident, $($line:tt)*) => {
         if tracing::enabled!(tracing::Level::$level)
-            && let Some(left_out) = $crate::watch::logs::admit($crate::watch::logs::Kind::$kind)
+            && let Some(left_out) = $crate::logs::admit($crate::logs::Kind::$kind)
         {
             tracing::event!(tracing::Level::$level, left_out, $($line)*);
         }
@@ -149,7 +149,7 @@ pub(crate) fn say(note: &Note) {
                 _ => limited!(Closed, DEBUG, client, user, reason = word, "disconnected"),
             }
         }
-        // `Reloaded` is each shard's part of what the node says once (`crate::reload`).
+        // `Reloaded` is each shard's part of what the node says once (`crate::server::reload`).
         _ => {}
     }
 }

@@ -9,7 +9,7 @@
 //! ended TLS before the request came here, so a port that `Host` leaves out is the usual one of the page's scheme,
 //! http or https. A page of any other scheme was not served by a web server, and is never of the same host.
 
-use crate::authority::{Authority, BadAuthority, Host};
+use crate::config::authority::{Authority, BadAuthority, Host};
 use std::fmt;
 use std::str::FromStr;
 

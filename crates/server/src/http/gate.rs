@@ -9,10 +9,10 @@
 //! (§3.2.2). A request of HTTP/1.0 need not have a `Host`: no browser sends such a one, so no rebound name can hide
 //! behind it.
 
-use crate::authority::{Authority, shown};
-use crate::hosts::{Hosts, Via};
+use crate::config::authority::{Authority, shown};
+use crate::config::hosts::{Hosts, Via};
+use crate::config::origin::Origins;
 use crate::http::pairs;
-use crate::origin::Origins;
 use crate::refusal::{Asker, Refused};
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};

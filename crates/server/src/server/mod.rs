@@ -1,26 +1,32 @@
 //! A server: built from protocols and settings, then running on its shards until it is stopped.
 
-use crate::admission::Connections;
-use crate::api::{Api, ApiKey, CurrentApi};
+pub(crate) mod admin;
+pub(crate) mod reload;
+pub(crate) mod service;
+pub(crate) mod testing;
+
+use crate::api::{Api, CurrentApi};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::api_key::ApiKey;
+use crate::config::hosts::Via;
+use crate::embed::handle::Handle;
 use crate::embed::{
     ChannelRule, Dispatcher, Erased, Handler, Handlers, News, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
     erase,
 };
-use crate::gate::Gate;
-use crate::handle::Handle;
-use crate::hosts::Via;
-use crate::listen::{Address, Listener, listen};
-use crate::native::Native;
-use crate::pace::Times;
-use crate::pages::Pages;
+use crate::http::gate::Gate;
+use crate::http::pages::Pages;
+use crate::protocol::native::Native;
 use crate::protocol::{Node, Place, Protocol};
-use crate::reload::{Code, Reloader};
-use crate::service::FanfareService;
+use crate::server::admin::AdminServer;
+use crate::server::reload::{Code, Reloader};
+use crate::server::service::FanfareService;
 use crate::settings::Setting;
 use crate::shard::{self, Batch, Control, Inbox, Links, Meeting, Parted, Routes, Shell, Upgrade, shard_id};
-use crate::watch::admin::{self, AdminServer};
+use crate::transport::admission::Connections;
+use crate::transport::listen::{Address, Listener, listen};
+use crate::transport::pace::Times;
 use crate::watch::counters::TimedStore;
 use crate::watch::{AdminOn, State, Watch};
 use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};

@@ -1,8 +1,13 @@
 //! The checked settings that a server is built with. The command line and the embedder fill it.
 
-use crate::api::ApiKey;
-use crate::hosts::Hosts;
-use crate::origin::Origins;
+pub(crate) mod api_key;
+pub(crate) mod authority;
+pub(crate) mod hosts;
+pub(crate) mod origin;
+
+use crate::config::api_key::ApiKey;
+use crate::config::hosts::Hosts;
+use crate::config::origin::Origins;
 use crate::watch::AdminOn;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::sync::Arc;

@@ -97,7 +97,7 @@ impl ApiKey {
     }
 
     /// Whether the key is for this kind of command at all.
-    pub(super) fn may_ask(&self, kind: Kind) -> Result<(), Error> {
+    pub(crate) fn may_ask(&self, kind: Kind) -> Result<(), Error> {
         let needed = if kind == Kind::Broadcast { Kind::Publish } else { kind };
         match &self.commands {
             // Neither names a channel: what is for some of them would reach all that there is.
@@ -114,7 +114,7 @@ impl ApiKey {
     }
 
     /// Whether it may do this.
-    pub(super) fn may(&self, command: &AppCommand) -> Result<(), Error> {
+    pub(crate) fn may(&self, command: &AppCommand) -> Result<(), Error> {
         self.may_ask(kind_of(command))?;
         let Some(channels) = &self.channels else { return Ok(()) };
         match command {
@@ -192,7 +192,7 @@ impl fmt::Debug for ApiKey {
 }
 
 /// All keys of a server.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     salt: [u8; 32],
     digests: Box<[[u8; 32]]>,
     keys: Box<[ApiKey]>,
@@ -201,17 +201,17 @@ pub(super) struct Keys {
 impl Keys {
     /// `salt` is random: nobody outside can compute a digest, so that not even a comparison that ends early would tell
     /// anything about a key.
-    pub(super) fn new(keys: &[ApiKey], salt: [u8; 32]) -> Self {
+    pub(crate) fn new(keys: &[ApiKey], salt: [u8; 32]) -> Self {
         let digests = keys.iter().map(|key| digest(&salt, key.secret.as_bytes())).collect();
         Keys { salt, digests, keys: keys.into() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
     /// The key with this secret.
-    pub(super) fn find(&self, secret: &[u8]) -> Option<&ApiKey> {
+    pub(crate) fn find(&self, secret: &[u8]) -> Option<&ApiKey> {
         let shown = digest(&self.salt, secret);
         // One above the place of the key; 0 for none. No branch depends on a digest before the end.
         let mut found = 0_u32;
@@ -222,7 +222,7 @@ impl Keys {
     }
 
     /// Two keys with one secret, by name: the first of them would never be found.
-    pub(super) fn same(&self) -> Option<(&ApiKey, &ApiKey)> {
+    pub(crate) fn same(&self) -> Option<(&ApiKey, &ApiKey)> {
         self.keys.iter().enumerate().find_map(|(place, key)| {
             let earlier = self.keys[..place].iter().find(|earlier| earlier.secret == key.secret)?;
             Some((earlier, key))
