@@ -97,7 +97,8 @@ pub enum Input {
     },
     /// The rules have changed.
     Reload(Arc<Rules>),
-    /// The server stops: tell everybody to come back, spread over so many ms.
+    /// The server stops: tell everybody to come back, spread over so many ms. A connection that comes later is told
+    /// when it comes; a second `Drain` changes nothing.
     Drain {
         /// The window, in ms.
         window_ms: u64,

@@ -148,6 +148,35 @@ fn a_drain_tells_clients_in_slices() {
     assert!(net.shards[0].is_settled());
 }
 
+fn told_to_come_back(net: &mut Net, peer: usize) -> usize {
+    net.take(peer).iter().filter(|told| matches!(told, Told::Push(Push::Disconnect { .. }))).count()
+}
+
+#[test]
+fn connections_that_come_into_a_drain_are_told_once_and_the_others_not_again() {
+    let mut net = Net::with(1, sliced(), open_rules());
+    let members = members(&mut net, 100, "chat:a");
+    net.paused = true;
+    net.input(0, Input::Drain { window_ms: 1_000 });
+    let mut late: Vec<usize> = (0..50).map(|_| net.open(0)).collect();
+    assert_eq!(told_to_come_back(&mut net, members[0]), 1);
+    net.most = 0;
+    net.reopen(members[0]);
+    assert_eq!(net.most, 1, "one that takes a place already told is told alone");
+    net.paused = false;
+    net.settle();
+    assert!(net.most <= SLICE, "one call did {}", net.most);
+    assert_eq!(told_to_come_back(&mut net, late[0]), 1);
+    net.reopen(late[0]);
+    late.push(net.open(0));
+    net.input(0, Input::Drain { window_ms: 1_000 });
+    net.settle();
+    for peer in members.into_iter().chain(late) {
+        assert_eq!(told_to_come_back(&mut net, peer), 1, "connection {peer}");
+    }
+    assert!(net.shards[0].is_settled());
+}
+
 #[test]
 fn timers_that_fall_due_together_are_done_in_slices() {
     let hooks = Hooks { disconnect: true, ..Hooks::default() };

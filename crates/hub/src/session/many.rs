@@ -10,7 +10,7 @@
 
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, WireId};
 use crate::message::Push;
 use crate::peer::ToHome;
 use crate::planted::{Planted, planted};
@@ -26,11 +26,12 @@ pub(super) struct Judging {
     ended: usize,
 }
 
-/// A drain that is under way.
+/// The shard drains, until its end.
 #[derive(Debug)]
 pub(super) struct Draining {
     window_ms: u64,
-    /// The next connection.
+    /// The next connection that a slice tells. Those before it have been told, and a new one there is told when it
+    /// comes.
     next: usize,
 }
 
@@ -41,7 +42,7 @@ impl Sessions {
             self.edges.is_any_running(),
             !self.works.is_empty(),
             self.judging.is_some(),
-            self.draining.is_some(),
+            self.tells_drain(),
             self.recounting,
         ];
         let share = cx.slice.share(waiting.iter().filter(|waits| **waits).count());
@@ -63,7 +64,7 @@ impl Sessions {
             || !self.pulls.is_empty()
             || !self.works.is_empty()
             || self.judging.is_some()
-            || self.draining.is_some()
+            || self.tells_drain()
             || self.recounting
     }
 
@@ -121,27 +122,38 @@ impl Sessions {
         ended
     }
 
-    /// Every connection is told that the server stops, and when to come back.
+    /// Every connection is told that the server stops, and when to come back: those that are open in slices, and a
+    /// later one as it comes. A second call changes nothing.
     pub(crate) fn drain(&mut self, cx: &mut Cx<'_>, window_ms: u64) {
-        self.draining = Some(Draining { window_ms, next: 0 });
+        self.draining.get_or_insert(Draining { window_ms, next: 0 });
         self.drain_on(cx);
     }
 
+    /// True where connections have not been told yet that the server stops.
+    fn tells_drain(&self) -> bool {
+        self.draining.as_ref().is_some_and(|draining| draining.next < self.conns.len())
+    }
+
     fn drain_on(&mut self, cx: &mut Cx<'_>) {
-        let Some(mut draining) = self.draining.take() else { return };
-        while let Some(conn) = self.conns.get(draining.next) {
-            if cx.slice.is_spent() {
-                self.draining = Some(draining);
-                return;
-            }
+        let Some(draining) = &mut self.draining else { return };
+        while let Some(conn) = self.conns.get(draining.next)
+            && !cx.slice.is_spent()
+        {
             let id = ConnId { index: draining.next as u32, generation: conn.generation };
             draining.next += 1;
             cx.slice.spend(1);
             if conn.open {
-                let push =
-                    Push::Disconnect { reason: Disconnect::Shutdown, delay_ms: cx.rng.below(draining.window_ms) };
-                cx.effects.push_one(push, conn.wire, id);
+                tell_drain(cx, draining.window_ms, id, conn.wire);
             }
+        }
+    }
+
+    /// A connection came while the shard drains. It is told alone: the slices go on where they are, or one who keeps
+    /// coming back would have everybody told again.
+    pub(super) fn came_late(&mut self, cx: &mut Cx<'_>, id: ConnId, wire: WireId) {
+        let Some(draining) = &self.draining else { return };
+        if (id.index as usize) < draining.next {
+            tell_drain(cx, draining.window_ms, id, wire);
         }
     }
 
@@ -178,4 +190,9 @@ impl Sessions {
             }
         }
     }
+}
+
+fn tell_drain(cx: &mut Cx<'_>, window_ms: u64, id: ConnId, wire: WireId) {
+    let push = Push::Disconnect { reason: Disconnect::Shutdown, delay_ms: cx.rng.below(window_ms) };
+    cx.effects.push_one(push, wire, id);
 }

@@ -174,6 +174,7 @@ impl Sessions {
         if heartbeat_ms > 0 {
             cx.wheel.add(cx.now.mono_ms + u64::from(heartbeat_ms), Timer::Heartbeat(conn));
         }
+        self.came_late(cx, conn, wire);
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {

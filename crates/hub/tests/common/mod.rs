@@ -42,6 +42,13 @@ pub struct Peer {
     pub client: Option<ClientId>,
 }
 
+impl Peer {
+    fn at(shard: usize, conn: ConnId) -> Self {
+        let (told, outbox) = (Vec::new(), Outbox::default());
+        Peer { shard, conn, told, closed: None, held: false, reads: true, outbox, next_id: 0, client: None }
+    }
+}
+
 /// Answers of a store that does not answer in place.
 pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, Answer)>>>;
 
@@ -194,13 +201,23 @@ impl Net {
     pub fn open(&mut self, shard: usize) -> usize {
         let shard = shard % self.shards.len();
         let conn = ConnId { index: self.peers.len() as u32, generation: 1 };
-        let outbox = Outbox::default();
-        let told = Vec::new();
-        let peer = Peer { shard, conn, told, closed: None, held: false, reads: true, outbox, next_id: 0, client: None };
-        self.peers.push(peer);
+        self.peers.push(Peer::at(shard, conn));
+        self.opened(conn, shard);
+        self.peers.len() - 1
+    }
+
+    fn opened(&mut self, conn: ConnId, shard: usize) {
         let (grace_ms, heartbeat_ms) = (self.limits.grace_ms as u32, self.limits.heartbeat_ms as u32);
         self.input(shard, Input::Opened { conn, opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms } });
-        self.peers.len() - 1
+    }
+
+    /// The connection of `peer` ends for good, and a new one takes its place in the shell's table.
+    pub fn reopen(&mut self, peer: usize) {
+        let Peer { shard, conn, .. } = self.peers[peer];
+        self.input(shard, Input::Closed { conn, finally: true });
+        let conn = ConnId { generation: conn.generation + 1, ..conn };
+        self.peers[peer] = Peer::at(shard, conn);
+        self.opened(conn, shard);
     }
 
     /// Opens a connection and connects it.

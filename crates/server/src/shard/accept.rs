@@ -374,9 +374,6 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
     shell.counters.wire(wire).bytes_in += rest.len() as u64; // what came with the request's head
     let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     shell.readers += 1;
-    if shell.draining {
-        shell.send_away(now); // it came too late to be told with the others
-    }
     drop(shell);
     tokio::task::spawn_local(Reader {
         shell: shared.clone(),
