@@ -36,18 +36,18 @@ pub struct DisconnectRow {
 
 disconnects! {
     Shutdown, 4000, "shutdown", "The server is stopping or restarting.";
-    HeartbeatTimeout, 4001, "heartbeat_timeout", "Nothing was heard from the client for longer than the heartbeat allows.";
+    HeartbeatTimeout, 4001, "heartbeat_timeout", "The client sent nothing for longer than the heartbeat allows.";
     Slow, 4002, "slow", "The client read too slowly for a channel whose rule says `slow = \"disconnect\"`.";
-    Lost, 4003, "lost", "Messages were lost that this client's protocol cannot be told of; it should join again.";
+    Lost, 4003, "lost", "Messages were lost, and the client's protocol has no message for that; the client should join again.";
     Overloaded, 4004, "overloaded", "The server reached its limit of connections or memory.";
     Internal, 4005, "internal", "The server failed while it served this connection.";
-    Moved, 4006, "moved", "Another connection has taken the session over. Come back without its ticket.";
-    Expired, 4007, "expired", "The token's time is up and no newer one was shown; come back with one.";
-    NotConnected, 4500, "not_connected", "No valid `connect` came within the time for it.";
-    Abuse, 4501, "abuse", "Too many invalid messages.";
+    Moved, 4006, "moved", "Another connection has taken the session over. Come back without the ticket.";
+    Expired, 4007, "expired", "The token has expired and no newer one was shown; come back with a new one.";
+    NotConnected, 4500, "not_connected", "No valid `connect` arrived in time.";
+    Abuse, 4501, "abuse", "The client sent too many invalid messages.";
     Unauthorized, 4502, "unauthorized", "The token is missing, wrong, expired or revoked.";
     Kicked, 4503, "kicked", "The application disconnected this client.";
-    BadProtocol, 4504, "bad_protocol", "The client spoke another protocol than it said.";
+    BadProtocol, 4504, "bad_protocol", "The client used another protocol than the one it named.";
 }
 
 impl Disconnect {

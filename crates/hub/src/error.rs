@@ -37,24 +37,24 @@ pub struct ErrorRow {
 }
 
 error_codes! {
-    BadRequest, "bad_request", 400, false, "The message is not of the protocol: a field is missing, of another type or out of range.";
+    BadRequest, "bad_request", 400, false, "The message is invalid: a field is missing, has another type or is out of range.";
     UnknownCommand, "unknown_command", 400, false, "There is no command of this type.";
     NotConnected, "not_connected", 400, false, "The first command must be `connect`.";
     AlreadyConnected, "already_connected", 400, false, "`connect` was sent twice on one connection.";
     Unauthorized, "unauthorized", 401, false, "The token or key is missing, wrong or expired.";
-    Denied, "denied", 403, false, "A rule or a handler does not let this caller do that; `rule` names it.";
+    Denied, "denied", 403, false, "A rule or a handler does not allow this; `rule` names the rule.";
     NoRule, "no_rule", 404, false, "No rule of the configuration matches the channel, so it cannot be used.";
     NotFound, "not_found", 404, false, "The channel, client, method or publication does not exist.";
     NotSubscribed, "not_subscribed", 409, false, "The command needs a live subscription to the channel.";
-    AlreadySubscribed, "already_subscribed", 409, false, "This connection is subscribed to the channel already.";
+    AlreadySubscribed, "already_subscribed", 409, false, "This connection is already subscribed to the channel.";
     KeyConflict, "key_conflict", 409, false, "The idempotency key was used for another payload.";
     TooLarge, "too_large", 413, false, "The message or a field of it exceeds a limit.";
-    LimitExceeded, "limit_exceeded", 429, false, "A limit on what may be held at once is reached.";
-    RateLimited, "rate_limited", 429, true, "Too many in too short a time; `retry_after` says when to come back.";
+    LimitExceeded, "limit_exceeded", 429, false, "A limit on how much may be held at once is reached.";
+    RateLimited, "rate_limited", 429, true, "Too many commands in too short a time; `retry_after` says when to try again.";
     Internal, "internal", 500, true, "The server failed; its log has the reason.";
-    Timeout, "timeout", 504, true, "A handler did not answer in time; whether it acted is not known.";
+    Timeout, "timeout", 504, true, "A handler did not answer in time; it may have acted or not.";
     Unknown, "unknown", 503, true, "The store did not say whether it took the publication; send it again with the same key.";
-    Unavailable, "unavailable", 503, true, "The store, a broker or the application cannot take it now; nothing was done.";
+    Unavailable, "unavailable", 503, true, "The store, a broker or the application cannot take the command now; nothing was done.";
 }
 
 impl ErrorCode {

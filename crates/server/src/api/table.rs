@@ -88,24 +88,24 @@ const DATA: Field =
     optional("data", Shape::Any, "The payload: any JSON, kept as it came, nested at most 64 levels; or `data64`");
 const DATA64: Field =
     optional("data64", Shape::Base64, "The payload as bytes in base64, with or without padding; or `data`");
-const EVENT: Field = optional("event", Shape::Event, "A name for what it is");
+const EVENT: Field = optional("event", Shape::Event, "A name for the kind of publication");
 const IDEMPOTENCY_FIELD: Field = optional(
     "idempotency_key",
     IDEMPOTENCY_KEY,
     "An idempotency key, unique in a channel for the API key's name, remembered for 2 minutes (`limits.idempotency_keys_ttl`); the header `Idempotency-Key` is the same",
 );
-const AUDIENCE: Field = optional("audience", Shape::Named("Audience"), "For whom, where not for all");
-const SESSIONS: Field = field("sessions", ANY_NUMBER, "How many sessions it concerned; 0 is no error");
+const AUDIENCE: Field = optional("audience", Shape::Named("Audience"), "Which clients get it; without it, all");
+const SESSIONS: Field = field("sessions", ANY_NUMBER, "How many sessions were affected; 0 is not an error");
 
-const EPOCH: Field = field("epoch", Shape::Epoch, "The life of the channel's numbering");
-const OFFSET: Field = field("offset", ANY_NUMBER, "The place within the epoch");
+const EPOCH: Field = field("epoch", Shape::Epoch, "The epoch of the channel's offsets");
+const OFFSET: Field = field("offset", ANY_NUMBER, "The offset within the epoch");
 
 /// Objects with a name, shared by several commands.
 pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
-    ("Position", "A place in a channel. Compare positions, do not compute with them.", &[EPOCH, OFFSET]),
+    ("Position", "A position in a channel. Compare positions, do not compute with them.", &[EPOCH, OFFSET]),
     (
         "Audience",
-        "Whom a publication is for. It holds live, in the history and for who comes back.",
+        "The clients that a publication is for. It applies to live delivery, to the history and to recovery.",
         &[
             optional(
                 "only",
@@ -119,33 +119,33 @@ pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
             ),
         ],
     ),
-    ("Published", "Where a publication stands.", PUBLISHED),
+    ("Published", "The position of a publication.", PUBLISHED),
     (
         "Publication",
         "An entry of a channel's history.",
         &[
             OFFSET,
             optional("data", Shape::Any, "The payload as JSON"),
-            optional("data64", Shape::Base64, "The payload as bytes in base64, where it was published so"),
+            optional("data64", Shape::Base64, "The payload as bytes in base64, if it was published so"),
             optional("event", Shape::Event, "Its name"),
             optional("idempotency_key", IDEMPOTENCY_KEY, "Its idempotency key"),
-            optional("from", Shape::Named("From"), "Who published; absent where the application did"),
-            field("ts", ANY_NUMBER, "When, in ms since 1970"),
+            optional("from", Shape::Named("From"), "The publisher; absent if the application published"),
+            field("ts", ANY_NUMBER, "The time of the publication, in ms since 1970"),
         ],
     ),
     (
         "From",
-        "Who published.",
+        "The publisher.",
         &[optional("client", Shape::Client, "The client's id"), optional("user", USER, "Its user, proven by a token")],
     ),
     (
         "PresenceEntry",
-        "Somebody who has entered a channel.",
+        "A client that has entered a channel.",
         &[
             field("client", Shape::Client, "The client's id"),
             optional("user", USER, "Its user, proven by a token"),
-            optional("info", Shape::Any, "What the token or the application says of it"),
-            field("data", Shape::Any, "What it says of itself"),
+            optional("info", Shape::Any, "Data about the client from its token or the application"),
+            field("data", Shape::Any, "Data from the client itself"),
         ],
     ),
     (
@@ -154,23 +154,23 @@ pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
         &[
             CHANNEL,
             field("subscribers", ANY_NUMBER, "Sessions that are subscribed"),
-            field("present", ANY_NUMBER, "How many have entered"),
-            optional("epoch", Shape::Epoch, "Of its newest place, where that is known"),
-            optional("offset", ANY_NUMBER, "Of its newest place, where that is known"),
+            field("present", ANY_NUMBER, "How many clients have entered"),
+            optional("epoch", Shape::Epoch, "Of its newest position, if that is known"),
+            optional("offset", ANY_NUMBER, "Of its newest position, if that is known"),
         ],
     ),
     (
         "Error",
         "A refusal, as in the native protocol.",
         &[
-            field("code", ANY_TEXT, "A stable word for programs; new ones may come"),
+            field("code", ANY_TEXT, "A stable code for programs; new codes may come"),
             field("message", ANY_TEXT, "A sentence for people"),
             field("retryable", Shape::Flag, "Whether the same request may succeed later, unchanged"),
             optional("retry_after", ANY_NUMBER, "When, in ms"),
             optional("channel", Shape::Channel, "The channel it is about"),
             optional("rule", ANY_TEXT, "The rule that decided"),
             optional("option", ANY_TEXT, "The option of the server's configuration that decided"),
-            optional("limit", ANY_NUMBER, "The limit that is exceeded"),
+            optional("limit", ANY_NUMBER, "The value of the limit that was exceeded"),
         ],
     ),
 ];
@@ -179,13 +179,13 @@ const PUBLISHED: &[Field] = &[
     EPOCH,
     OFFSET,
     field("subscribers", ANY_NUMBER, "How many sessions are subscribed on this node"),
-    optional("duplicate", Shape::Flag, "True where the key had been used: it stands where the first one does"),
+    optional("duplicate", Shape::Flag, "True if the key had been used: the position is that of the first publication"),
 ];
 
 const RESULTS: &[Field] = &[field(
     "results",
     Shape::List { of: &Shape::Named("Result"), min: 1, max: BATCH_COMMANDS_MAX },
-    "One `{\"result\": …}` or `{\"error\": …}` for each, in the order given",
+    "One `{\"result\": …}` or `{\"error\": …}` for each item, in the order given",
 )];
 
 /// Every command, in the order of [`Kind::ALL`].
@@ -193,7 +193,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Publish,
         summary: "Publish to a channel",
-        about: "Appends to the channel, and answers where it stands. With an `idempotency_key` it may be repeated \
+        about: "Appends to the channel and answers the position. With an `idempotency_key` the command may be repeated \
                 until it is answered.",
         fields: &[CHANNEL, DATA, DATA64, EVENT, IDEMPOTENCY_FIELD, AUDIENCE],
         one_of: Some(["data", "data64"]),
@@ -204,7 +204,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Broadcast,
         summary: "Publish the same to several channels",
-        about: "Each channel is answered for itself, in the order given; one that is refused spoils only itself.",
+        about: "Each channel has its own answer, in the order given. A refusal of one does not affect the others.",
         fields: &[
             field("channels", Shape::List { of: &ANY_TEXT, min: 1, max: BROADCAST_CHANNELS_MAX }, "The channels"),
             DATA,
@@ -221,9 +221,10 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Batch,
         summary: "Do several things in one request",
-        about: "Each command is its own body with a `type`, e.g. `publish`; all but `batch` and `broadcast` can stand here. They \
-                begin in the order given and are answered in it; what is refused spoils only itself. A publication's \
-                `idempotency_key` stands in its command: with the header `Idempotency-Key` a batch is refused.",
+        about: "Each command is its own body with a `type`, e.g. `publish`. All commands but `batch` and `broadcast` are \
+                allowed. They begin in the order given, and the answers have the same order. A refusal of one does not \
+                affect the others. The `idempotency_key` of a publication is a field of its command: a batch with the \
+                header `Idempotency-Key` is refused.",
         fields: &[field(
             "commands",
             Shape::List { of: &Shape::Named("BatchCommand"), min: 1, max: BATCH_COMMANDS_MAX },
@@ -237,11 +238,11 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Signal,
         summary: "Send a signal",
-        about: "Fire and forget, to whom is subscribed now, or to one client: no place, no history.",
+        about: "Sends a signal to current subscribers, or to one client. A signal has no offset and is not in the history.",
         fields: &[
             CHANNEL,
-            field("event", Shape::Event, "What it is, e.g. `typing`"),
-            optional("data", Shape::Any, "The payload: any JSON, `null` where it is absent"),
+            field("event", Shape::Event, "The kind of signal, e.g. `typing`"),
+            optional("data", Shape::Any, "The payload: any JSON; `null` by default"),
             optional("to", Shape::Client, "Only this client"),
         ],
         one_of: None,
@@ -252,16 +253,24 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::History,
         summary: "Read a channel's history",
-        about: "Always oldest first. Without `since` and `before` the newest ones. `epoch` and `offset` are the channel's newest \
-                place.",
+        about: "The list is always oldest first. Without `since` and `before` it has the newest publications. `epoch` and \
+                `offset` are the channel's newest position.",
         fields: &[
             CHANNEL,
-            optional("since", Shape::Named("Position"), "Those after this place; not beside `before`"),
-            optional("before", Shape::Named("Position"), "The last ones before this place; not beside `since`"),
+            optional(
+                "since",
+                Shape::Named("Position"),
+                "The publications after this position; not together with `before`",
+            ),
+            optional(
+                "before",
+                Shape::Named("Position"),
+                "The last publications before this position; not together with `since`",
+            ),
             optional(
                 "limit",
                 Shape::Number { min: 1, max: HISTORY_LIMIT_MAX as u64 },
-                "At most so many; 100 where it is absent",
+                "The maximum number in one page; 100 by default",
             ),
         ],
         one_of: None,
@@ -275,12 +284,12 @@ pub(super) const COMMANDS: &[Command] = &[
                 Shape::List { of: &Shape::Named("Publication"), min: 0, max: HISTORY_LIMIT_MAX as usize },
                 "Oldest first",
             ),
-            optional("more", Shape::Flag, "True where there are more than the limit or a page allows"),
+            optional("more", Shape::Flag, "True if there are more publications than the limit or a page allows"),
             optional(
                 "reset",
                 Shape::Flag,
-                "True where `since` or `before` is no place of this numbering: of another epoch, or beyond the newest. Then \
-                 nothing is listed, and what you keep of the channel is to be read anew",
+                "True if `since` or `before` is not in this channel's history: its epoch is another one, or it is beyond the \
+                 newest position. The list is then empty; read what you keep of the channel again",
             ),
         ],
         has_key: false,
@@ -288,7 +297,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::HistoryRemove,
         summary: "Drop a channel's history",
-        about: "Every retained publication goes; the numbering goes on, and who is subscribed notices nothing.",
+        about: "Removes every publication from the history. Offsets continue, and subscribers are not notified.",
         fields: &[CHANNEL],
         one_of: None,
         example: r#"{"channel":"chat:general"}"#,
@@ -298,28 +307,32 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Presence,
         summary: "Ask who is present",
-        about: "Who has entered the channel. In large channels only `count` is told.",
+        about: "Lists the clients that have entered the channel. For large channels the answer has only `count`.",
         fields: &[CHANNEL],
         one_of: None,
         example: r#"{"channel":"chat:general"}"#,
         answer: &[
             field("seq", ANY_NUMBER, "Rises with each change"),
-            field("count", ANY_NUMBER, "How many have entered"),
-            optional("entries", Shape::List { of: &Shape::Named("PresenceEntry"), min: 0, max: usize::MAX }, "Who"),
+            field("count", ANY_NUMBER, "How many clients have entered"),
+            optional(
+                "entries",
+                Shape::List { of: &Shape::Named("PresenceEntry"), min: 0, max: usize::MAX },
+                "The clients",
+            ),
         ],
         has_key: false,
     },
     Command {
         kind: Kind::Channels,
         summary: "List channels",
-        about: "The channels that live on this node now, in the order of their names' bytes. The body may be empty.",
+        about: "Lists the channels that live on this node now, in the order of their names' bytes. The body may be empty.",
         fields: &[
-            optional("match", Shape::Pattern, "Only names of this pattern: `*` is one segment, `**` the rest"),
-            optional("after", Shape::Channel, "Only names after this one: the last of the page before"),
+            optional("match", Shape::Pattern, "Only names that match this pattern: `*` is one segment, `**` the rest"),
+            optional("after", Shape::Channel, "Only names after this one: the last name of the page before"),
             optional(
                 "limit",
                 Shape::Number { min: 1, max: CHANNELS_LIMIT_MAX as u64 },
-                "At most so many; 100 where it is absent",
+                "The maximum number in one page; 100 by default",
             ),
         ],
         one_of: None,
@@ -328,29 +341,29 @@ pub(super) const COMMANDS: &[Command] = &[
             field(
                 "channels",
                 Shape::List { of: &Shape::Named("ChannelInfo"), min: 0, max: CHANNELS_LIMIT_MAX as usize },
-                "A page of them",
+                "One page of channels",
             ),
-            optional("more", Shape::Flag, "True where there are more after the last one"),
+            optional("more", Shape::Flag, "True if there are more channels after the last one"),
         ],
         has_key: false,
     },
     Command {
         kind: Kind::Subscribe,
         summary: "Subscribe sessions to a channel",
-        about: "As if they had asked and the rule let them: they get `subscribed` without an `id`. The options are those of the \
-                native protocol.",
+        about: "Subscribes the sessions as if they had asked and the rule allowed it. They get `subscribed` without an `id`. The \
+                options are those of the native protocol.",
         fields: &[
             CHANNEL,
             CLIENT,
             USER_FIELD,
-            optional("since", Shape::Named("Position"), "Where they are"),
+            optional("since", Shape::Named("Position"), "The position that the sessions have reached"),
             optional(
                 "recent",
                 Shape::Number { min: 0, max: u32::MAX as u64 },
-                "The newest n publications, where `since` is absent or cannot be honoured",
+                "Send the newest n publications, if `since` is absent or cannot be honoured",
             ),
-            optional("presence", Shape::Flag, "Tell them joins and leaves; `false` where it is absent"),
-            optional("signals", Shape::Flag, "Tell them signals; `true` where it is absent"),
+            optional("presence", Shape::Flag, "Send them joins and leaves; `false` by default"),
+            optional("signals", Shape::Flag, "Send them signals; `true` by default"),
         ],
         one_of: Some(["client", "user"]),
         example: r#"{"channel":"chat:general","user":"ada","recent":10}"#,
@@ -360,7 +373,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Unsubscribe,
         summary: "End subscriptions of sessions to a channel",
-        about: "They get `unsubscribed` without an `id`.",
+        about: "Ends the subscriptions. The sessions get `unsubscribed` without an `id`.",
         fields: &[CHANNEL, CLIENT, USER_FIELD],
         one_of: Some(["client", "user"]),
         example: r#"{"channel":"chat:general","user":"ada"}"#,
@@ -370,14 +383,14 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Disconnect,
         summary: "End the connections of sessions",
-        about: "Unless the reason lets them come back, their sessions end too.",
+        about: "Closes the connections. Their sessions end too, unless the reason lets the clients come back.",
         fields: &[
             CLIENT,
             USER_FIELD,
             optional(
                 "reason",
                 Shape::Reason,
-                "Why, as the client is told; `kicked` where it is absent. Only `overloaded` lets it come back",
+                "The reason that the client gets; `kicked` by default. Only after `overloaded` may the client come back",
             ),
         ],
         one_of: Some(["client", "user"]),
@@ -388,16 +401,16 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         kind: Kind::Info,
         summary: "Ask for figures of the node",
-        about: "All shards together. The body may be empty.",
+        about: "Gives the sums over all shards. The body may be empty.",
         fields: &[],
         one_of: None,
         example: "{}",
         answer: &[
-            field("version", ANY_TEXT, "Of Fanfare"),
-            field("sessions", ANY_NUMBER, "Sessions, with and without connection"),
+            field("version", ANY_TEXT, "The version of Fanfare"),
+            field("sessions", ANY_NUMBER, "Sessions, with and without a connection"),
             field("connected", ANY_NUMBER, "Sessions with a connection"),
-            field("subscriptions", ANY_NUMBER, "Of all sessions"),
-            field("channels", ANY_NUMBER, "Channels that live here"),
+            field("subscriptions", ANY_NUMBER, "Subscriptions of all sessions"),
+            field("channels", ANY_NUMBER, "Channels that live on this node"),
             field("history_bytes", ANY_NUMBER, "Bytes of history"),
         ],
         has_key: false,
@@ -406,23 +419,23 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// The statuses of refusals, with what they mean for a request.
 pub(super) const STATUSES: &[(u16, &str)] = &[
-    (400, "The body, a field or a header is not as it should be; the message says which and why."),
+    (400, "The body, a field or a header is invalid; the message says which one and why."),
     (401, "The API key is missing or wrong."),
-    (403, "The key is for other commands or channels."),
-    (404, "No rule matches the channel, or whom it is about is not there."),
+    (403, "The key does not allow this command or channel."),
+    (404, "No rule matches the channel, or the client does not exist."),
     (405, "The method is not POST."),
-    (408, "The body did not come in time."),
+    (408, "The body did not arrive in time."),
     (409, "The idempotency key was used for another payload."),
-    (413, "The body, a payload or a text is too long; the message says how long it may be."),
-    (
-        415,
-        "The body is said to be something else than JSON in UTF-8. Parameters of the type that change nothing are ignored.",
-    ),
-    (421, "The request names a host that is not served: the option `hosts` of the configuration lists it."),
-    (429, "Too many or too much; `Retry-After` says when to come back."),
+    (413, "The body, a payload or a text is too long; the message gives the limit."),
+    (415, "The content type is not JSON in UTF-8. Parameters that change nothing are ignored."),
+    (421, "The request names a host that is not served; the option `hosts` of the configuration lists the hosts."),
+    (429, "Too many requests or too much data; `Retry-After` says when to try again."),
     (500, "The server failed."),
-    (503, "Not now, or not known whether it was taken; `Retry-After` says when to ask again, with the same key."),
-    (504, "A handler did not answer in time."),
+    (
+        503,
+        "The server cannot do it now, or does not know whether it was done; `Retry-After` says when to try again, with the same key.",
+    ),
+    (504, "A handler of the application did not answer in time."),
 ];
 
 /// The bounds of the shapes that have their own.

@@ -34,8 +34,8 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
         key: "match",
         default: "none: every rule has one",
         allowed: "segments between colons: a word, \"*\" (one segment), \"{user}\" (the caller's user id), \"**\" (the rest; last)",
-        doc: "Which channels it governs. The first rule whose pattern matches a channel's name governs it, by the name alone. A \
-              `{user}` is compared with the caller after the match: a difference is a denial, never the next rule.",
+        doc: "The channels that the rule governs. The first rule whose pattern matches a channel's name governs it. Only the name \
+              counts: `{user}` is compared with the caller after the match, and a difference is a denial, not the next rule.",
     },
     RuleOption {
         key: "subscribe",
@@ -53,38 +53,39 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
         key: "signal",
         default: "\"nobody\"",
         allowed: OTHER_WORDS,
-        doc: "Who may send signals: typing, a pointer's place.",
+        doc: "Who may send signals, such as typing or the position of a pointer.",
     },
     RuleOption {
         key: "enter",
         default: "\"subscriber\" with presence, else \"nobody\"",
         allowed: OTHER_WORDS,
-        doc: "Who may enter the presence, so that others see it is there.",
+        doc: "Who may enter the presence, so that others see the client.",
     },
     RuleOption {
         key: "history",
         default: "{ size = 100, bytes = \"1MiB\", ttl = \"60s\" }",
         allowed: "a table with any of size (0 to 1000000), bytes (0B to 1TiB), ttl (0s to 365d)",
-        doc: "What is kept: at most so many publications, bytes of them, for so long. `size = 0` keeps none.",
+        doc: "The history that is kept: at most `size` publications and `bytes` bytes, each for `ttl`. `size = 0` keeps none.",
     },
     RuleOption {
         key: "presence",
         default: "false",
         allowed: "true, \"count\" or false",
-        doc: "Whether subscribers are told who is there, only how many, or nothing.",
+        doc: "Subscribers are sent the clients that are present (true), only their number (\"count\"), or nothing (false).",
     },
     RuleOption {
         key: "slow",
         default: "\"pull\"",
         allowed: "\"pull\", \"latest\" or \"disconnect\"",
-        doc: "What happens to a subscriber that reads too slowly: it pulls what it missed as it reads, gets a gap and the newest, or \
-              is closed. A subscriber may choose what comes later in this list.",
+        doc: "What happens to a subscriber that reads too slowly: it gets the missed publications from the history as it reads \
+              (\"pull\"), it gets a gap and the newest one (\"latest\"), or it is closed (\"disconnect\"). A subscriber may choose a \
+              later word of this list.",
     },
     RuleOption {
         key: "rate",
         default: "no limit",
         allowed: "a count in a time of at most 365d, like \"20/s\" or \"100/10s\"",
-        doc: "Publications and signals of one session to the channels of this rule.",
+        doc: "The rate of publications and signals of one session to the channels of this rule.",
     },
 ];
 

@@ -1,7 +1,7 @@
-//! What the table of settings is printed as: the reference page, the file that `fanfare init` writes, and the
-//! manual's part.
+//! Prints the table of settings as the reference page, as the file that `fanfare init` writes, and as the settings part
+//! of the manual.
 //!
-//! Nothing about a setting is written here: what is said of one stands in its row.
+//! This file describes no setting: the text about a setting is in its row of the table.
 
 use super::Settings;
 use super::channels::RULE_OPTIONS;
@@ -40,15 +40,17 @@ pub fn reference_page() -> String {
     }
     let commands = format!("`{}`", command_words().collect::<Vec<_>>().join("`, `"));
     let _ = write!(page, "{}", PAGE_KEYS.replace("COMMANDS", &commands));
-    page.push_str("\n## What comes later\n\nThese are known and refused, so that nobody takes them for working:\n\n");
+    page.push_str(
+        "\n## What comes later\n\nThe server knows these keys and refuses them, because they do not work yet:\n\n",
+    );
     for (key, what) in LATER {
         let _ = writeln!(page, "- `{key}`: {what}");
     }
     page
 }
 
-/// A file with every setting in it, commented out with its default, rules to begin with, and a key for the application:
-/// `backend` is its value, in TOML.
+/// A file with every setting, commented out with its default, with rules to begin with, and with a key for the
+/// application: `backend` is the key's value, in TOML.
 pub fn commented_file(backend: &str) -> String {
     let mut file = String::from(FILE_HEAD);
     for (section, about) in SECTIONS {
@@ -58,7 +60,7 @@ pub fn commented_file(backend: &str) -> String {
         for setting in SETTINGS.iter().filter(|setting| setting.section() == *section) {
             let _ = write!(file, "\n{}", comment(setting.doc));
             let _ = match setting.default {
-                // What depends on the machine cannot stand there as the default.
+                // A default that depends on the machine cannot be written as a value.
                 Some(default) => writeln!(file, "# Default: {default}. Another would be: {} = 4", setting.name()),
                 None => writeln!(file, "#{} = {}", setting.name(), setting.default_shown()),
             };
@@ -73,10 +75,10 @@ pub fn commented_file(backend: &str) -> String {
     file
 }
 
-/// The part of the manual page that tells the settings, in roff.
+/// The part of the manual page that describes the settings, in roff.
 pub fn manual() -> String {
     let mut page = String::from(
-        ".SH SETTINGS\nOf a flag, a variable of the environment and a line of the file the first that is given counts.\n",
+        ".SH SETTINGS\nA flag overrides the environment variable, and the variable overrides the line of the file.\n",
     );
     for (section, about) in SECTIONS {
         let title = if section.is_empty() { "Top level" } else { section };
@@ -94,7 +96,7 @@ pub fn manual() -> String {
             );
         }
     }
-    page.push_str(".SS channels\nThe rules, each a table [[channels]]; the first whose pattern matches a channel's name governs it.\n");
+    page.push_str(".SS channels\nThe rules, each a table [[channels]]. The first rule whose pattern matches a channel's name governs it.\n");
     for option in RULE_OPTIONS {
         let (doc, allowed) = (roff(&squeezed(option.doc)), roff(option.allowed));
         let _ = write!(
@@ -108,14 +110,14 @@ pub fn manual() -> String {
 }
 
 impl Setting {
-    /// What `--help` says of its flag, where these are the defaults.
+    /// The help text of its flag, with these defaults.
     pub fn help(&self, defaults: &Settings) -> String {
         let default = self.default.map_or_else(|| as_flag(&defaults.shown(self)), str::to_owned);
         format!("{} [default: {default}]", squeezed(self.doc).trim_end_matches('.'))
     }
 }
 
-/// TOML as it would be written after a flag.
+/// The TOML value in the form that a flag takes.
 fn as_flag(toml: &str) -> String {
     match toml.trim_matches(['[', ']']).replace('"', "") {
         none if none.is_empty() => "none".to_owned(),
@@ -182,78 +184,85 @@ const PAGE_HEAD: &str = r#"# Configuration
 <!-- Made from the table of settings, crates/server/src/settings:
 `UPDATE_DOCS=1 cargo test -p fanfare --test config_md` writes it. -->
 
-`fanfare serve` reads one TOML file: `fanfare.toml` in the working directory, or what `--config` or `FANFARE_CONFIG`
-names. `fanfare init` writes one to begin with, `fanfare check` tells what is wrong with one, `fanfare config` prints
-what is in force and where each value comes from, `fanfare why` tells which rule decides something, and why.
+`fanfare serve` reads one TOML file: `fanfare.toml` in the working directory, or the file that `--config` or
+`FANFARE_CONFIG` names.
 
-A value is taken from the first of these that has it:
+- `fanfare init` writes a file to begin with.
+- `fanfare check` lists the mistakes in a file.
+- `fanfare config` prints every value in force and its source.
+- `fanfare why` prints the rule that decides an action, and the reason.
 
-1. a **flag**: `--limits-message-bytes-max 128KiB`. The key with dashes for dots and underscores.
-2. the **environment**: `FANFARE__LIMITS__MESSAGE_BYTES_MAX=128KiB`. The key in capitals with `FANFARE__` in front and
-   two underscores for each dot. Lists have commas. A variable that is empty is not set; one that is not UTF-8 is
-   refused.
+A value comes from the first of these sources that has it:
+
+1. a **flag**: `--limits-message-bytes-max 128KiB`. The name is the key with dashes for dots and underscores.
+2. the **environment**: `FANFARE__LIMITS__MESSAGE_BYTES_MAX=128KiB`. The name is `FANFARE__` and the key in capitals,
+   with two underscores for each dot. Commas separate the items of a list. An empty variable counts as not set. A
+   variable that is not UTF-8 is an error.
 3. the **file**: `message_bytes_max = "128KiB"` below `[limits]`.
 4. the **default**.
 
-Rules and API keys with restrictions stand in the file only. What is not known is refused, in all three places, with the
-nearest name that is.
+Only the file can hold rules, and API keys with restrictions. An unknown name is an error in all three sources; the
+message suggests the nearest known name.
 
-In the file, `${NAME}` in a string is the variable `NAME` of the environment; `$${` is a plain `${`. `serve` needs all
-of them to be set, and to something. Without one `fanfare check` tells it beside everything else that is wrong,
-`fanfare config` prints the rest, and `fanfare why` answers as long as it is not a rule that needs it: so neither
-needs the secrets of production.
+In a string of the file, `${NAME}` stands for the environment variable `NAME`; `$${` is a plain `${`. `serve` needs
+every such variable to be set and not empty. If one is missing, `fanfare check` reports it beside the other mistakes,
+`fanfare config` prints the other values, and `fanfare why` answers unless a rule needs the variable. So these commands
+work without the secrets of production.
 
-Bytes are written `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000), times `"500ms"`, `"10s"`, `"5m"`, `"24h"`,
-`"7d"`, rates `"20/s"` or `"100/10s"`.
+| kind | how it is written |
+|---|---|
+| bytes | `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000) |
+| time | `"500ms"`, `"10s"`, `"5m"`, `"24h"`, `"7d"` |
+| rate | `"20/s"` or `"100/10s"` |
 
-SIGHUP reads the file again, and the files that it names (`key_file`). If all of it is good its **rules** and **API
-keys** are in force at once: subscriptions that the rules would refuse are ended, a key that is gone opens no further
-request, and the others notice nothing. All other settings need a restart; the log names each that has changed, with
-the value that stays in force and where that stands. If something is wrong, nothing changes, and the log says what.
-Variables of the environment are those with which the process was started.
+On SIGHUP the server reads the file again, and the files that it names (`key_file`). If they have no mistake, the new
+**rules** and **API keys** are in force at once. Subscriptions that the new rules refuse are ended, and a removed key
+is refused from the next request on. Other clients do not notice. All other settings need a restart: the log names each
+changed setting, the value that stays in force and its source. If there is a mistake, nothing changes, and the log names
+the mistake. Environment variables keep the values that they had when the process started.
 "#;
 
 const PAGE_HOSTS: &str = r#"
 ### Hosts and origins
 
-A browser tells in `Origin` which page asks, and in `Host` which name it asked for. `origins` judges the first, for
-WebSockets; `hosts` judges the second, for every request: WebSockets, pages, the API, probes, on `listen` and on
-`admin.listen`, over HTTP/1 and HTTP/2 (`:authority`). A refusal names the option and what was sent: 403 for an
-origin, 421 for a host.
+A browser sends the page's origin in `Origin` and the name that it asked for in `Host`. The server checks `Origin`
+against `origins` for each WebSocket. It checks `Host` against `hosts` for every request: WebSockets, pages, the API and
+probes, on `listen` and on `admin.listen`, over HTTP/1 and HTTP/2 (`:authority`). The status of a refusal is 403 for an
+origin and 421 for a host; its text names the option and the value that was sent.
 
-- **Origins** are equal where scheme, host and port are. A port that is left out is the scheme's usual one (80 for
-  http and ws, 443 for https and wss), case and a dot at the end do not matter. Any scheme can be listed:
-  `capacitor://localhost`, `tauri://localhost`, `chrome-extension://ID`. List `null` only if you must: every sandboxed
-  frame of any page sends it.
+- **Origins** are equal if scheme, host and port are equal. A missing port is the scheme's default (80 for http and ws,
+  443 for https and wss). Case and a dot at the end do not matter. Any scheme can be listed: `capacitor://localhost`,
+  `tauri://localhost`, `chrome-extension://ID`. List `null` only if you must: every sandboxed frame of any page sends
+  it.
 - **The same host**: a page may always connect to the host and port that served it. `Host` has no scheme, and a proxy
-  may have ended TLS, so where `Host` has no port it is the usual one of the page's scheme: with `Host: app.example`
-  the pages `https://app.example` and `http://app.example` are both of this host. `Host: app.example:443` is that of
-  the first only.
-- **Hosts** compare without their port. Addresses and `localhost` are always served, since no attacker can point them
-  elsewhere, and so are the hosts of `origins`; an `origins` of `"*"` names none. A request of HTTP/1.0 without `Host`
-  is served: no browser sends one.
-- **Behind a proxy** that hands the client's `Host` on to a loopback address, list the name:
+  may have ended TLS. So if `Host` has no port, the default port of the page's scheme counts: `Host: app.example` is the
+  same host for the pages `https://app.example` and `http://app.example`, but `Host: app.example:443` only for the
+  first.
+- **Hosts** are compared without their port. Addresses and `localhost` are always served, because an attacker cannot
+  point them elsewhere. The hosts of `origins` are always served too; an `origins` of `"*"` names no host. An HTTP/1.0
+  request without `Host` is served: browsers do not send such requests.
+- **Behind a proxy** that passes the client's `Host` on to a loopback address, list the name:
   `hosts = ["app.example"]`, or `origins = ["https://app.example"]`. A Unix socket needs neither.
-- `fanfare dev` has `hosts = ["localhost"]`, which serves no other name on any address: list the name of the machine
-  to use one.
-- **Probes** by address, by `localhost` or without a `Host` (HTTP/1.0) are always served; a probe by another name is
-  judged as any request is.
-- **In a program of your own** the settings are `Config::hosts` and `Config::origins`. `into_service()` has no
-  listener, so there the default serves any host and a list is judged; `Api::router()` judges neither, which the
-  server around it may do.
+- `fanfare dev` has `hosts = ["localhost"]`: it serves no other name on any address. To use the name of the machine,
+  list it.
+- **Probes** by address, by `localhost` or without a `Host` (HTTP/1.0) are always served. A probe by another name is
+  checked like any request.
+- **In your own program** the settings are `Config::hosts` and `Config::origins`. `into_service()` has no listener:
+  there the default serves any host, and a list is checked. `Api::router()` checks neither; the server around it may do
+  so.
 "#;
 
 const PAGE_RULES: &str = r#"
 ## `[[channels]]`
 
-The rules: who may do what with which channels, and what is kept. **The first rule whose pattern matches a channel's
-name governs it**, and no other is looked at. A channel that no rule matches cannot be used.
+A rule says who may use the channels that match a pattern, and how much history they keep. **The first rule whose
+pattern matches a channel's name governs it**; later rules are ignored. A channel that no rule matches cannot be used.
 
 ```toml
 [[channels]]
 match     = "news:**"           # ** is the rest, * is one segment
 subscribe = "anyone"
-publish   = "server"            # the application alone, by its API
+publish   = "server"            # only the application, by its API
 
 [[channels]]
 match     = "chat:*"
@@ -265,19 +274,20 @@ presence  = true
 rate      = "20/s"
 ```
 
-| word | who it lets in |
+| word | allowed callers |
 |---|---|
-| `anyone` | everybody, known or not |
-| `authenticated` | every caller with a user. Only a program that embeds Fanfare knows users so far; tokens come later |
-| `subscriber` | whom this same rule lets subscribe |
-| `hook` | whom the embedding program's `on_subscribe` or `on_publish` lets in |
-| `server` | only the application, by its API. It may in any case: the word says that nobody else does |
+| `anyone` | every client, with or without a user |
+| `authenticated` | every client with a user. So far only a program that embeds Fanfare knows users; tokens come later |
+| `subscriber` | every client that this rule allows to subscribe |
+| `hook` | the clients that the embedding program's `on_subscribe` or `on_publish` allows |
+| `server` | only the application, by its API. The application is always allowed; the word says that no client is |
 | `nobody` | no client |
 
-A list lets in whom any of its words does. `fanfare check` refuses a rule that no name reaches, and warns of a loose
-rule above a stricter one that it crosses, and of `server` where the application has no API key.
+A list allows a caller that any of its words allows. `fanfare check` refuses a rule that no name reaches. It warns of a
+loose rule above a stricter one that matches some of the same names, and of `server` if the application has no API key.
 
-A channel can be one user's: `{user}` is the caller's user id, and whoever is another, or nobody, is denied.
+A channel can belong to one user. `{user}` stands for the caller's user id; every other caller is denied, and so is a
+caller without a user.
 
 ```toml
 [[channels]]
@@ -286,16 +296,16 @@ subscribe = "authenticated"
 publish   = "server"
 ```
 
-Users are named by the handlers of a program that [embeds Fanfare](../README.md#within-your-rust-program) and reads
-this file (`Builder::config_file`). `fanfare serve` knows none yet: there such a rule lets no client in, and `check`
+The handlers of a program that [embeds Fanfare](../README.md#within-your-rust-program) identify users; the program reads
+this file by `Builder::config_file`. `fanfare serve` knows no users yet: there such a rule allows no client, and `check`
 and `serve` warn of it.
 "#;
 
 const PAGE_KEYS: &str = r#"
 ## `[api_keys]`
 
-With a key an application uses the HTTP API, as `Authorization: Bearer KEY`. Each has a name, which stands in logs and
-errors; the key itself is never printed.
+An application sends its key to the HTTP API as `Authorization: Bearer KEY`. Each key has a name, which appears in logs
+and errors. The key itself is never printed.
 
 ```toml
 [api_keys]
@@ -304,29 +314,29 @@ metrics = { key_file = "/run/secrets/metrics", commands = ["info", "channels"] }
 news    = { key_file = "/run/secrets/news", commands = ["publish"], channels = ["news:**"] }
 ```
 
-| option | what it is |
+| option | meaning |
 |---|---|
-| `key` | the key: at least 16 visible ASCII characters. A list of keys is one caller: so a key is replaced while both work |
-| `key_file` | a file that holds it; a relative path begins at the configuration's own folder |
-| `commands` | what it may do; without it, everything. Any of COMMANDS |
-| `channels` | patterns of the channels it may name; without it, every channel. `disconnect` and `info` concern every channel: with `channels` they are denied unless `commands` names them |
+| `key` | the key: at least 16 visible ASCII characters. All keys of a list are the same caller, so you can replace a key while both work |
+| `key_file` | a file that holds the key; a relative path begins at the configuration's own folder |
+| `commands` | the allowed commands; by default all. Any of COMMANDS |
+| `channels` | patterns of the allowed channels; by default all. `disconnect` and `info` concern every channel: with `channels` they are denied unless `commands` names them |
 
-`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. Of a key that the file has too it replaces
-the text alone: `commands` and `channels` of the file stay.
+`FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. If the file has that key too, the variable
+replaces only the key's text: `commands` and `channels` of the file stay.
 "#;
 
 const FILE_HEAD: &str = "\
-# The configuration of a Fanfare server. `fanfare check` tells what is wrong with it, `fanfare config` what is in force.
-# Every line that begins with # and no space is a setting with its default: take the # away to change it.
+# The configuration of a Fanfare server. `fanfare check` lists its mistakes, `fanfare config` prints the values in force.
+# A line that begins with # and no space is a setting with its default: remove the # to change it.
 #
-# A flag (--listen) stands before the environment (FANFARE__LISTEN), that before this file. ${NAME} in a string is the
-# variable NAME of the environment.
+# A flag (--listen) overrides the environment (FANFARE__LISTEN), and the environment overrides this file. ${NAME} in a
+# string stands for the environment variable NAME.
 ";
 
 const FILE_KEYS: &str = r##"
-# Keys with which an application uses the HTTP API, each with a name. `fanfare init` has made this one; another is made by
-# openssl rand -hex 16. It may stand here in quotes, in a file of its own, or in the environment ("${BACKEND_API_KEY}"),
-# and may be for some commands and channels only:
+# The keys with which an application uses the HTTP API. Each has a name. `fanfare init` made this one;
+# `openssl rand -hex 16` makes another. A key may be here in quotes, in a file of its own, or in the environment
+# ("${BACKEND_API_KEY}"). It may be limited to some commands and channels:
 #
 #     news = { key_file = "/run/secrets/news", commands = ["publish"], channels = ["news:**"] }
 [api_keys]
@@ -334,20 +344,20 @@ const FILE_KEYS: &str = r##"
 "##;
 
 const FILE_RULES: &str = "
-# The rules: who may do what with which channels, and what is kept. The first rule whose `match` fits a channel's name
-# governs it; a channel without a rule cannot be used. What an option does, and what may stand there:
+# A rule says who may use the channels that match a pattern, and how much history they keep. The first rule whose
+# `match` fits a channel's name governs it. A channel without a rule cannot be used. The options and their values:
 #
 ";
 
 const FILE_EXAMPLES: &str = r#"
-# Everybody may listen, the application alone may speak, with its API key.
+# Everybody may subscribe; only the application may publish, with its API key.
 [[channels]]
 match     = "news:**"
 subscribe = "anyone"
 publish   = "server"
 history   = { size = 1000, ttl = "24h" }
 
-# Everybody may chat, in any room. (Clients of the chat protocol need [chat] enabled = true as well.)
+# Everybody may chat, in any room. (Clients of the chat protocol also need [chat] enabled = true.)
 [[channels]]
 match     = "chat:*"
 subscribe = "anyone"

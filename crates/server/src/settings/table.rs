@@ -21,24 +21,24 @@ pub struct Setting {
 
 /// A section of the file, with what is said about it.
 pub const SECTIONS: &[(&str, &str)] = &[
-    ("", "Where it listens, and for whom."),
-    ("session", "What the server keeps of a client that comes and goes."),
-    ("heartbeat", "How the native protocol finds out that a client is gone."),
+    ("", "The addresses of the server, and the clients that it accepts."),
+    ("session", "The time that clients have to connect, to come back, and to leave a server that stops."),
+    ("heartbeat", "How the native protocol detects that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
-    ("log", "What is logged, to stderr."),
-    ("admin", "Where the server is watched: /metrics, /healthz and /readyz."),
+    ("log", "The log, on stderr."),
+    ("admin", "The address for monitoring: /metrics, /healthz and /readyz."),
     (
         "limits",
-        "What one connection, one channel and the whole node may make the server hold. Reaching a limit is an error \
-                with the limit and the value in it, or sheds as told here; nothing grows beyond.",
+        "The bounds of one connection, one channel and the whole node. At a limit the server answers an error with the \
+         limit and the value in it, or sheds load as described here. Nothing grows beyond its limit.",
     ),
 ];
 
-/// Parts that are on their way. Their keys are known, so that nobody takes them for a slip, and refused.
+/// Settings of later versions. The server knows their keys, so the error is better than that for a misspelt name.
 pub(super) const LATER: &[(&str, &str)] = &[
-    ("secret", "a secret of one's own, for several nodes"),
+    ("secret", "a secret that several nodes share"),
     ("base_path", "serving below a path"),
-    ("trusted_proxies", "a proxy's word on its client's address"),
+    ("trusted_proxies", "proxies whose header gives the client's address"),
     ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
     ("tls", "TLS by the server itself"),
@@ -67,27 +67,29 @@ settings! {
     "shards": Kind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.shards) }, ["one for each core"],
         "Shards, each a thread with its own connections and its own part of the channels.";
     "origins": Kind::Origins(|s| &mut s.config.origins),
-        "Pages of browsers that may open connections, beside those of the same host: `https://app.example`, an app's own \
+        "Pages in browsers that may open connections, besides pages of the same host: `https://app.example`, an app's own \
          (`capacitor://localhost`), `null` (files and sandboxed frames), `localhost` for any port of this machine, `*` for any page. \
-         Programs send no origin and are not concerned.";
+         Programs that are not browsers send no origin; this setting does not affect them.";
     "hosts": Kind::Hosts(|s| &mut s.config.hosts),
         "Hosts that requests may name: `app.example`, `*.app.example` for all below it, `*` for any. Addresses, `localhost` and the hosts \
-         of `origins` are always served. An empty list serves no others on loopback addresses, where a page whose name was pointed to \
-         this machine would pass for one of the same host, and any host on other addresses. Unix sockets serve any host.";
+         of `origins` are always served. With an empty list a loopback address serves no other host, because the page of an attacker \
+         who points a name to this machine would count as a page of the same host; other addresses serve any host. Unix sockets \
+         serve any host.";
 
     "shutdown_delay": Kind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.shutdown_delay) },
-        "How long a server that is told to stop serves on as before while `/readyz` says 503, so that a balancer sends nobody \
-         any more; then clients are told to come back. A balancer needs a probe's interval times the failures it waits for.";
+        "How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer sends \
+         no new clients. Then the server asks its clients to come back. Choose at least the balancer's probe interval times the \
+         failures that it waits for.";
 
     "session.grace": Kind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.grace_ms) },
-        "How long a session outlives its connection: who comes back within that time was never away.";
+        "How long a session outlives its connection. A client that comes back in this time keeps its session and its presence.";
     "session.connect_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.connect_timeout_ms) },
         "Time for the first valid `connect` on a new connection.";
     "session.drain_window": Kind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.drain_window) },
-        "A server that stops asks its clients to come back, spread over this time.";
+        "A server that stops asks its clients to come back at times spread over this window.";
 
     "heartbeat.interval": Kind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.heartbeat_ms) },
-        "Time between pings of the native protocol. A client that gives no sign of life between two of them is closed.";
+        "Time between pings of the native protocol. A client that sends nothing between two pings is disconnected.";
 
     "chat.enabled": Kind::Switch(|s| &mut s.chat.enabled),
         "Serves the chat protocol to WebSockets on `/` that name no subprotocol.";
@@ -95,114 +97,117 @@ settings! {
         "Time between pings of the chat protocol.";
 
     "log.level": Kind::Word { words: &["off", "error", "warn", "info", "debug", "trace"], at: |s| &mut s.log.level },
-        "The least severe that is logged.";
+        "The least severe level that is logged.";
     "log.format": Kind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
-        "How a line is written: for people, or as one JSON object.";
+        "The form of a line: `text` for people, `json` for one JSON object a line.";
 
     "admin.listen": Kind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
 
     "limits.connections_max":
         Kind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
-        "Connections of all kinds at once; 0 for what the limit of open files allows, with an eighth of it (16 to 1,024) kept. One more \
-         WebSocket is told to come back (close code 4004), one more page is refused by 503; /healthz and the HTTP API go on.";
+        "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024). Beyond the \
+         limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work.";
     "limits.connections_per_address_max":
         Kind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
-        "Those from one peer address, of IPv6 from one /64; 0 for no limit. Unix sockets are not counted. Behind a proxy all clients have \
-         one address, behind a NAT many: set it where clients connect directly.";
+        "Connections from one peer address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. All clients behind a \
+         proxy share one address, and many behind a NAT do: set this limit only if clients connect directly.";
     "limits.message_bytes_max": Kind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
-        "One command's payload, and so one publication's. A larger one is refused as `too_large`.";
+        "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
     "limits.outbox_bytes_max": Kind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },
-        "Bytes waiting for one connection before it is behind and pulls instead.";
+        "Bytes that wait for one connection. Beyond this the connection is behind: it gets the rest from the history as it reads.";
     "limits.subscriptions_max": Kind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.subscriptions_max) },
         "Subscriptions of one connection.";
     "limits.outstanding_max": Kind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
-        "Commands of one connection that wait for an answer; at this many the connection is not read.";
+        "Commands of one connection that wait for an answer. At this number the server stops reading from the connection.";
     "limits.bad_requests_per_minute_max":
         Kind::Count { min: 1, max: 1_000_000, at: Number::U32(|s| &mut s.config.limits.bad_requests_per_minute_max) },
-        "Invalid messages of one connection in a minute before it is closed as abuse.";
+        "Invalid messages of one connection in a minute. Beyond this number the connection is closed as abuse.";
     "limits.history_bytes_max": Kind::Bytes { min: 0, max: 1 << 40, at: |s| &mut s.config.limits.history_bytes_max },
-        "Publications kept as history in all channels together, with their overhead, and what is known of channels in no use. Each \
-         shard has its share: such channels go first, then the oldest publications.";
+        "The history of all channels together, with overhead, and the data kept for unused channels. Each shard has an equal share. \
+         At the limit a shard first drops unused channels, then the oldest publications.";
     "limits.page_bytes_max": Kind::Bytes { min: 4 << 10, max: 64 << 20, at: |s| &mut s.config.limits.page_bytes_max },
-        "One page of history or of what a client missed.";
+        "One page of history or of recovered publications.";
     "limits.scan_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.scan_slice) },
-        "Publications that one step of reading history looks at, where some are for others, before others have their turn.";
+        "Publications that one step of reading history looks at, if some are not for the reader. Then other work has its turn.";
     "limits.link_bytes_max": Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.link_bytes_max },
-        "Bytes on the way from one shard to another before the receiver pulls instead.";
+        "Bytes on the way from one shard to another. Beyond this the receiver gets the rest from the history.";
     "limits.fanout_waiting_max":
         Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_waiting_max) },
-        "What one channel has waiting for a fan-out in progress, on each shard: beyond it publications are pulled instead, signals are \
-         shed, and presence is told as a whole later.";
+        "Deliveries of one channel that wait for a fan-out in progress, on each shard. Beyond this number subscribers get publications \
+         from the history, signals are dropped, and presence is sent as a whole later.";
     "limits.fanout_waiting_bytes_max":
         Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.fanout_waiting_bytes_max },
-        "The bytes of that.";
+        "Bytes of these waiting deliveries.";
     "limits.fanout_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
-        "Steps of work for many before others have their turn: receivers of one fan-out, subscriptions that a reload judges, \
-         connections that a drain tells, timers that fall due together.";
+        "Steps of one large piece of work before other work has its turn: receivers of a fan-out, subscriptions that a reload \
+         checks, connections that a drain notifies, timers that expire together.";
     "limits.moved_bytes_max": Kind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
-        "What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first.";
+        "Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would expire \
+         next.";
     "limits.signals_waiting_max":
         Kind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
-        "Signals to one client that are kept while it is away or slow, and of one channel to a shard that is behind; \
-         the oldest goes first.";
+        "Signals that wait for one client that is away or slow, and signals of one channel that wait for a shard that is behind. \
+         At the limit the oldest is dropped.";
     "limits.batch_size_max": Kind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
-        "Publications that a subscriber may have gathered into one batch.";
+        "The largest batch size that a subscriber may choose.";
     "limits.batch_delay_max":
         Kind::Time { min: 0, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.batch_delay_ms_max) },
-        "How long a subscriber may have them gathered.";
+        "The longest batch delay that a subscriber may choose.";
     "limits.idempotency_keys_bytes_max":
         Kind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.idempotency_keys_bytes_max },
-        "Idempotency keys that one channel remembers, each with about 270 bytes of overhead; beyond that the oldest is forgotten early. All \
-         channels together remember at most a quarter of `history_bytes_max`.";
+        "Idempotency keys that one channel remembers, each with about 270 bytes of overhead. Beyond this the oldest key is forgotten \
+         early. The keys of all channels together take at most a quarter of `history_bytes_max`.";
     "limits.idempotency_keys_ttl":
         Kind::Time { min: 1_000, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.idempotency_keys_ttl_ms) },
-        "How long an idempotency key is remembered: for so long a publication may be sent again without standing twice.";
+        "How long an idempotency key is remembered. In this time a publication may be sent again and is stored once.";
     "limits.presence_entries_max":
         Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_entries_max) },
-        "Entries of one channel's presence; with more only their number is told.";
+        "Entries of one channel's presence. With more entries the server sends only their number.";
     "limits.presence_bytes_max": Kind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.limits.presence_bytes_max },
         "The data of one presence entry.";
     "limits.presence_left_max":
         Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_left_max) },
-        "Sessions that moved between shards and left a channel which a shard remembers for half a minute.";
+        "Sessions that moved between shards and left a channel; a shard remembers each for half a minute.";
     "limits.metadata_ttl":
         Kind::Time { min: 60_000, max: 31_536_000_000, at: Millis::U64(|s| &mut s.config.limits.metadata_ttl_ms) },
-        "How long a channel's epoch and last place outlive its use, so that a quiet channel is recovered and not lost.";
+        "How long the server keeps the epoch and newest position of an unused channel, so that clients of a quiet channel recover \
+         and get no gap.";
     "limits.linger": Kind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.linger_ms) },
-        "How long a shard goes on listening to a channel without subscribers.";
+        "How long a shard still receives a channel after its last subscriber has left.";
     "limits.app_outstanding_max":
         Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.app_outstanding_max) },
-        "Commands of the application that wait for an answer, on each shard; more are refused as `unavailable`.";
+        "Commands of the application that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
     "limits.questions_max": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.questions_max) },
-        "Questions to the application's handlers that wait for an answer, on each shard; more are refused as `unavailable`. A quarter is kept for `connect`.";
+        "Questions to the application's handlers that wait for an answer, on each shard. Further ones are refused as `unavailable`. \
+         A quarter is reserved for `connect`.";
     "limits.session_questions_max":
         Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.session_questions_max) },
-        "Those of one client; further ones wait for their turn.";
+        "Questions about one client that wait for an answer. Further ones wait for their turn.";
     "limits.hook_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
-        "Time for a handler's answer; then the command is refused as `timeout`.";
+        "Time for a handler's answer. After it the command is refused as `timeout`.";
     "limits.pages_outstanding_max":
         Kind::Count { min: 1, max: 1 << 24, at: Number::Usize(|s| &mut s.config.pages_outstanding_max) },
-        "Requests to pages of the embedding program (its router) that are under way before their answers begin; more are refused by 503.";
+        "Requests to pages of the embedding program (its router) whose answers have not begun. Further ones are answered 503.";
     "limits.store_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.store_timeout_ms) },
-        "Time for one answer of the store; then a command is refused as `unavailable`, or as `unknown` where it may have been done.";
+        "Time for one answer of the store. After it a command is refused as `unavailable`, or as `unknown` if it may have been done.";
     "limits.store_waiting_bytes_max":
         Kind::Bytes { min: 64 << 10, max: 1 << 40, at: |s| &mut s.config.limits.store_waiting_bytes_max },
-        "What waits for the store, on each shard; beyond it commands are refused as `unavailable`.";
+        "Bytes that wait for the store, on each shard. Beyond this commands are refused as `unavailable`.";
     "limits.head_bytes_max": Kind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
-        "A request's head: its line and headers.";
+        "The head of a request: its request line and its headers.";
     "limits.head_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
-        "Time for a request's head to arrive whole.";
+        "Time for the whole head of a request to arrive.";
     "limits.http_idle_timeout":
         Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
-        "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Keep it longer \
-         than the idle time of a balancer in front (60 s is usual), so that the balancer closes and no request meets a closed \
-         connection.";
+        "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Make it longer \
+         than the idle time of a load balancer in front (60 s is usual). Then the balancer closes idle connections first, and no \
+         request meets a closed connection.";
     "limits.write_timeout": Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.write_timeout) },
-        "How long a peer may take nothing of what it is sent; then its connection is closed, whatever it speaks. A slow reader takes \
-         something and stays.";
+        "How long a peer may read nothing while bytes wait for it. After this its connection is closed, in any protocol. A slow reader \
+         reads something in this time and stays.";
     "limits.close_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
-        "Time for a closing connection to take what waits and to say goodbye.";
+        "Time for a closing connection to read the bytes that wait for it and to finish the close.";
 }
 
 impl Setting {

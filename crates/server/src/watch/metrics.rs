@@ -140,11 +140,11 @@ macro_rules! metrics {
 }
 
 metrics! {
-    Gauge "fanfare_ready" () "1 while clients are to be sent here, 0 while it starts, leaves or drains: what `/readyz` says.";
-        night "0 without a deployment going on: somebody or something sent SIGTERM.";
+    Gauge "fanfare_ready" () "1 while `/readyz` answers that clients may be sent here; 0 while the server starts, stops or drains.";
+        night "0 outside of a deployment: a person or a program sent SIGTERM.";
         |scrape, out| out.whole(&[], u64::from(scrape.state == State::Ready));
-    Gauge "fanfare_shards" ("state") "Shards, by whether they answered this scrape within 2 s; of one that is `silent` or has `ended` all figures are the last known.";
-        night "Any that is `silent` is stuck or has far too much to do; its connections are not served. Take a profile, then restart.";
+    Gauge "fanfare_shards" ("state") "Shards, by whether they answered this scrape within 2 s. The figures of a `silent` or `ended` shard are the last known ones.";
+        night "A `silent` shard is stuck or overloaded, and its connections are not served. Take a profile, then restart.";
         |scrape, out| {
             out.whole(&[&"answering"], scrape.in_state(ShardState::Answering));
             out.whole(&[&"silent"], scrape.in_state(ShardState::Silent));
@@ -158,18 +158,18 @@ metrics! {
             }
         };
     Counter "fanfare_connections_opened" ("transport", "protocol") "Connections that were upgraded.";
-        night "Far more than usual with as many open: clients reconnect in a loop. What ends them is in `fanfare_connections_ended_total`.";
+        night "Far more than usual with as many open: clients reconnect in a loop. `fanfare_connections_ended_total` has the reasons.";
         |scrape, out| for (wire, protocol) in scrape.protocols.iter().enumerate() {
             let opened = scrape.known().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
             out.whole(&[&"websocket", protocol], opened.sum());
         };
-    Counter "fanfare_connections_ended" ("reason") "Ends of connections: `left` and `gone` are the peer's, with and without a goodbye; the others are ours, by the words of the close codes.";
-        night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: us.";
+    Counter "fanfare_connections_ended" ("reason") "Ends of connections. The peer caused `left` (with a closing handshake) and `gone` (without one). The server caused the others, named as its close codes are.";
+        night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: the server.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.ended.iter().for_each(|(why, count)| out.whole(&[why], *count));
         };
-    Gauge "fanfare_http_connections" ("version", "shard") "Connections of HTTP that are open, by its version; of version `none` the first head has not come yet, so they may become WebSockets. Those to the admin port are of the shard `admin`.";
-        night "Many of `none`: somebody opens connections and says nothing; `limits.head_timeout` ends them. Many of the others: see `limits.http_idle_timeout`.";
+    Gauge "fanfare_http_connections" ("version", "shard") "Open HTTP connections, by version. A connection of version `none` has sent no head yet, so it may become a WebSocket. Connections to the admin port have the shard `admin`.";
+        night "Many of `none`: clients open connections and send nothing; `limits.head_timeout` ends them. Many of the others: see `limits.http_idle_timeout`.";
         |scrape, out| {
             for (shard, figures) in scrape.known() {
                 for (version, open) in ["none", "1", "2"].iter().zip(figures.webs) {
@@ -178,37 +178,37 @@ metrics! {
             }
             out.whole(&[&"1", &"admin"], scrape.admin_open);
         };
-    Counter "fanfare_connections_accepted" ("shard") "Connections that were accepted on the server's own listeners, whatever they spoke.";
-        night "Far more than `fanfare_connections_opened_total`: probes, pages, or somebody who only connects.";
+    Counter "fanfare_connections_accepted" ("shard") "Connections that were accepted on the server's own listeners, in any protocol.";
+        night "Far more than `fanfare_connections_opened_total`: probes, pages, or a client that only connects.";
         |scrape, out| scrape.per_shard(out, |figures| figures.accepted);
-    Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is told to come back, but probes and the API are served. `no_reserve`: of these, closed without a word. `no_descriptor`: told 503 and closed, as the system had no descriptor left. `accept_failed`: tries to accept that failed otherwise.";
+    Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is asked to come back, but probes and the API are served. `no_reserve`: of these, closed without an answer. `no_descriptor`: answered 503 and closed, because the system had no descriptor left. `accept_failed`: attempts to accept that failed for another reason.";
         night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a proxy or NAT that has many. `accept_failed`: the limit of open files is lower than the settings need.";
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
         };
     Gauge "fanfare_connections_admitted" () "Connections of all kinds that count into `limits.connections_max`.";
-        night "Near `fanfare_connections_limit`: the next clients are told to come back later.";
+        night "Near `fanfare_connections_limit`: the next clients are asked to come back later.";
         |scrape, out| out.whole(&[], scrape.admitted.0 as u64);
-    Gauge "fanfare_connections_limit" () "How many connections there may be: `limits.connections_max`, or what the limit of open files allows.";
+    Gauge "fanfare_connections_limit" () "The limit of connections: `limits.connections_max`, or the number that the limit of open files allows.";
         night "Lower than expected: see `process_max_fds`.";
         |scrape, out| out.whole(&[], scrape.admitted.1 as u64);
     Gauge "fanfare_sessions" ("shard") "Sessions, with a connection or within their grace.";
         night "Many more than connections: many clients were cut off at once, and may all come back together.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.sessions as u64);
     Gauge "fanfare_subscriptions" ("shard") "Subscriptions.";
-        night "Tells whether clients came back with all they had.";
+        night "After a restart: shows whether clients have subscribed to all their channels again.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.subscriptions as u64);
     Gauge "fanfare_channels" ("shard") "Channels that live on the shard.";
-        night "Grows without end: names are made up by clients; tighten the rules.";
+        night "Grows without end: clients make up names; tighten the rules.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.homes as u64);
     Gauge "fanfare_history" [Bytes] ("shard") "Publications kept as history, with their overhead.";
-        night "At `limits.history_bytes_max` the oldest go first: clients that were away for long are told of a gap.";
+        night "At `limits.history_bytes_max` the oldest are dropped first, and clients that were away for long get a gap.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.history_bytes as u64);
     Counter "fanfare_messages_received" ("protocol") "Whole messages of clients.";
-        night "A flood shows here first; what was refused of it is in `fanfare_errors_total`.";
+        night "A flood shows here first; `fanfare_errors_total` counts the refusals.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.messages_in);
-    Counter "fanfare_messages_ignored" ("protocol", "cause") "Messages of clients that were not taken and, in a protocol without words for an error, not answered.";
-        night "A client writes what the protocol does not know; the log has `message ignored` with the reason. What counts as abuse is in `fanfare_errors_total` too, as `bad_request`.";
+    Counter "fanfare_messages_ignored" ("protocol", "cause") "Messages of clients that were ignored; a protocol without error messages does not answer them.";
+        night "A client sends messages that are not of the protocol; the log has `message ignored` with the reason. Messages that count as abuse are in `fanfare_errors_total` too, as `bad_request`.";
         |scrape, out| for (_, figures) in scrape.known() {
             for (wire, cause, count) in &figures.ignored {
                 out.whole(&[&scrape.protocols[usize::from(wire.0)], cause], *count);
@@ -218,128 +218,128 @@ metrics! {
         night "See `fanfare_messages_received_total`.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.bytes_in);
     Counter "fanfare_messages_sent" ("protocol") "Messages given to connections, answers and heartbeats among them.";
-        night "With `fanfare_publications_total` it tells the fan-out: one publication to a million is a million here.";
+        night "Divided by `fanfare_publications_total` it is the fan-out: one publication to a million clients counts a million here.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.messages_out);
-    Counter "fanfare_sent" [Bytes] ("protocol") "Bytes that sockets of clients have taken.";
+    Counter "fanfare_sent" [Bytes] ("protocol") "Bytes written to the sockets of clients.";
         night "Near the bandwidth of the machine: that is the bottleneck, and `fanfare_outbox_bytes` rises.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.bytes_out);
     Counter "fanfare_publications" ("shard") "Publications that got a place in a channel of the shard.";
         night "Stands still although the application publishes: see `fanfare_errors_total` and `fanfare_store_failures_total`. One shard far above the others: one channel is very busy.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.counts.publications);
-    Counter "fanfare_duplicates" () "Publications under a key that had been used: they were answered and not published again.";
-        night "Many: publishers do not hear their answers, or use one key for everything.";
+    Counter "fanfare_duplicates" () "Publications with an idempotency key that had been used: they were answered and not published again.";
+        night "Many: publishers do not get their answers, or use one key for everything.";
         |scrape, out| scrape.sum(out, &[], |counts| counts.duplicates);
-    Counter "fanfare_deliveries" ("protocol") "Publications given to connections, one for each receiver.";
+    Counter "fanfare_deliveries" ("protocol") "Publications given to connections, counted once for each receiver.";
         night "Falls while publications do not: subscribers are missing, or behind.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.deliveries);
-    Counter "fanfare_signals" () "Signals that channels took in.";
+    Counter "fanfare_signals" () "Signals that channels accepted.";
         night "A flood: give the rule a `rate`.";
         |scrape, out| scrape.sum(out, &[], |counts| counts.signals);
-    Counter "fanfare_signals_shed" () "Signals that were dropped because too much waited to be fanned out.";
-        night "Rises: more signals than the channel's subscribers can be told. Signals may be lost by design; a `rate` spares you the work.";
+    Counter "fanfare_signals_shed" () "Signals that were dropped because too many deliveries waited for the fan-out.";
+        night "Rises: more signals than can be delivered to the channel's subscribers. Signals may be lost by design; a `rate` avoids the work.";
         |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.signals_shed).sum());
-    Counter "fanfare_idempotency_keys_forgotten" () "Idempotency keys that were forgotten before their time, for want of room.";
-        night "Rises: a publication that is sent again may stand twice. Raise `limits.idempotency_keys_bytes_max`, or `limits.history_bytes_max`, a quarter of which bounds the keys of all channels.";
+    Counter "fanfare_idempotency_keys_forgotten" () "Idempotency keys that were forgotten early because they took too much memory.";
+        night "Rises: a publication that is sent again may be stored twice. Raise `limits.idempotency_keys_bytes_max`, or `limits.history_bytes_max`, a quarter of which bounds the keys of all channels.";
         |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.keys_shed).sum());
-    Histogram "fanfare_publish_deliver" [Seconds] ("shard") "From the reading of a publication, on whichever shard, to the end of its first writes on this one; once for each publication and shard.";
+    Histogram "fanfare_publish_deliver" [Seconds] ("shard") "Time from the reading of a publication, on any shard, to the end of its first writes on this shard; measured once for each publication and shard.";
         night "Rises on all shards: the processors are busy, or a very large fan-out runs. On one: a busy channel or a slow call on its thread. Compare with `process_cpu_seconds_total`.";
         |scrape, out| scrape.known().for_each(|(shard, figures)| out.add(&[&shard], Value::Times(figures.delivered)));
     Gauge "fanfare_outbox" [Bytes] ("shard") "Bytes that wait in the outboxes of connections.";
-        night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes_max` for each connection; nobody else waits for them.";
+        night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes_max` for each connection; other connections do not wait.";
         |scrape, out| scrape.per_shard(out, |figures| figures.outbox_bytes as u64);
-    Gauge "fanfare_connections_behind" ("shard") "Connections whose outbox is over its mark: they pull what they miss as they read.";
+    Gauge "fanfare_connections_behind" ("shard") "Connections whose outbox is over its limit: they get missed publications from the history as they read.";
         night "A few are normal. Many at once: their network, or more traffic than they can read; see `slow` in the rules.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.behind as u64);
-    Counter "fanfare_behind" ("who") "Times that a `connection` read too slowly, or a `shard` stopped taking a channel's deliveries from another, and pulled instead.";
+    Counter "fanfare_behind" ("who") "Times that a `connection` read too slowly, or that a `shard` stopped accepting a channel's deliveries from another shard, and read the history instead.";
         night "`shard` rises: one shard cannot keep up with the others; see its processor.";
         |scrape, out| {
             scrape.sum(out, &[&"connection"], |counts| counts.behind);
             scrape.sum(out, &[&"shard"], |counts| counts.edge_behind);
         };
-    Counter "fanfare_pulls" ("who") "Pages of history that were asked for to catch up.";
-        night "High for long: somebody never arrives at the top. With rising `fanfare_gaps_total`: the history is too short for them.";
+    Counter "fanfare_pulls" ("who") "Pages of history that were read to catch up.";
+        night "High for long: a reader never catches up. With rising `fanfare_gaps_total`: the history is too short for slow readers.";
         |scrape, out| {
             scrape.sum(out, &[&"connection"], |counts| counts.pulls);
             scrape.sum(out, &[&"shard"], |counts| counts.edge_pulls);
         };
-    Counter "fanfare_gaps" ("protocol") "Connections that were told, while connected, that something is lost to them.";
-        night "Messages were lost to somebody who was there. Raise `history` of the rule, or `limits.history_bytes_max`; the log names client and channel.";
+    Counter "fanfare_gaps" ("protocol") "Times that a connected client was notified that messages are lost to it.";
+        night "Messages were lost to connected clients. Raise `history` of the rule, or `limits.history_bytes_max`; the log names client and channel.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.gaps);
-    Counter "fanfare_recoveries" ("result") "Subscriptions with a position: `recovered` got all that they missed, `lost` were told that it is not kept any more.";
+    Counter "fanfare_recoveries" ("result") "Subscriptions with a position: `recovered` got all missed publications; for `lost` they are no longer kept.";
         night "`lost` rises: clients are away for longer than the history reaches, or the server was restarted (memory forgets).";
         |scrape, out| {
             scrape.sum(out, &[&"recovered"], |counts| counts.recovered);
             scrape.sum(out, &[&"lost"], |counts| counts.not_recovered);
         };
-    Counter "fanfare_denials" ("rule", "option") "What the policy refused, by the rule and its option; rule `(none)` and option `match` where no rule matched, `hook` where a handler said no.";
-        night "Rises after a deployment: the rules and what the clients do no longer fit; `fanfare why` tells the decision, the log the client. Rises alone: somebody tries doors.";
+    Counter "fanfare_denials" ("rule", "option") "Refusals by the rules, by rule and option. Rule `(none)` with option `match`: no rule matched. Option `hook`: a handler refused.";
+        night "Rises after a deployment: the rules no longer fit the clients; `fanfare why` shows the decision, and the log names the client. Rises alone: a client probes for access.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
         };
-    Counter "fanfare_errors" ("code") "Refusals told to clients, by their code.";
-        night "`internal`, `timeout`, `unavailable`, `unknown`: ours, see handlers and store below. `bad_request`: a client of another version. `rate_limited`, `limit_exceeded`: a limit is too small, or somebody too eager.";
+    Counter "fanfare_errors" ("code") "Errors sent to clients, by code.";
+        night "`internal`, `timeout`, `unavailable`, `unknown`: faults of the server, see handlers and store below. `bad_request`: a client of another version. `rate_limited`, `limit_exceeded`: a limit is too small, or a client sends too much.";
         |scrape, out| for (place, row) in ERRORS.iter().enumerate() {
             scrape.sum(out, &[&row.word], |counts| counts.errors.get(place).copied().unwrap_or(0));
         };
-    Histogram "fanfare_store" [Seconds] ("op") "Answers of the store; one in 16 is measured, so only the shape counts.";
+    Histogram "fanfare_store" [Seconds] ("op") "Time for an answer of the store. One answer in 16 is measured, so read the distribution, not the count.";
         night "Memory answers within microseconds. Far more: the machine swaps, or has no processor left.";
         |scrape, out| for (_, figures) in scrape.known() {
             let times: &StoreTimes = &figures.store;
             STORE_OPS.iter().zip(times).for_each(|(op, times)| out.add(&[op], Value::Times(*times)));
         };
-    Counter "fanfare_store_failures" () "Operations that the store refused, or did not say whether it did them.";
-        night "Publishers get `unavailable` or `unknown` and try again. The store needs looking at.";
+    Counter "fanfare_store_failures" () "Store operations that were refused, or whose outcome is unknown.";
+        night "Publishers get `unavailable` or `unknown` and try again. Check the store.";
         |scrape, out| scrape.sum(out, &[], |counts| counts.store_failures);
-    Counter "fanfare_epochs_lost" () "Channels that the store began anew because it may have lost something it had acknowledged.";
-        night "Acknowledged messages may be lost; clients were told by a gap. Find out why the store restarted.";
+    Counter "fanfare_epochs_lost" () "Channels that began a new epoch because the store may have lost publications that it had acknowledged.";
+        night "Acknowledged messages may be lost; clients got a gap. Find out why the store restarted.";
         |scrape, out| scrape.sum(out, &[], |counts| counts.epochs_lost);
-    Histogram "fanfare_hook" [Seconds] ("handler") "Handlers of the application, from the question to the answer.";
-        night "Clients wait this long for their answer, and nobody else does. Near the deadline (5 s): what the handler calls is slow.";
+    Histogram "fanfare_hook" [Seconds] ("handler") "Time of the application's handlers, from the question to the answer.";
+        night "Only the client that asked waits this long. Near the deadline (5 s): the service that the handler calls is slow.";
         |scrape, out| for (handler, (times, _)) in HOOKS.iter().zip(&scrape.hooks) {
             out.add(&[handler], Value::Times(*times));
         };
-    Counter "fanfare_hook_results" ("handler", "result") "Handlers of the application, by how they ended.";
-        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline. `dropped`: `on_disconnect` is too slow for how many sessions end, and was not told of some.";
+    Counter "fanfare_hook_results" ("handler", "result") "Calls of the application's handlers, by their outcome.";
+        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline. `dropped`: `on_disconnect` is too slow for the number of sessions that end, and was not called for some.";
         |scrape, out| for (handler, (_, results)) in HOOKS.iter().zip(&scrape.hooks) {
             HOOK_RESULTS.iter().zip(results).for_each(|(result, count)| out.whole(&[handler, result], *count));
         };
     Gauge "fanfare_questions" () "Questions that wait for handlers.";
         night "At `limits.questions_max` further ones are refused as `unavailable`.";
         |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.questions as u64).sum());
-    Counter "fanfare_http_requests" ("status") "HTTP requests, by the class of their status; upgrades that succeed are connections and not counted here.";
+    Counter "fanfare_http_requests" ("status") "HTTP requests, by the class of their status. Successful upgrades are connections and are not counted here.";
         night "`5xx`: the log has a line with the request's id for some of them.";
         |scrape, out| for (class, count) in scrape.requests.0.iter().enumerate().skip(1) {
             out.whole(&[&format_args!("{class}xx")], *count);
         };
-    Histogram "fanfare_http_request" [Seconds] () "HTTP requests, until their answer began.";
-        night "What the application's backend waits for when it publishes.";
+    Histogram "fanfare_http_request" [Seconds] () "Time from an HTTP request to the start of its answer.";
+        night "The application's backend waits this long when it publishes.";
         |scrape, out| out.add(&[], Value::Times(scrape.requests.1));
-    Counter "fanfare_log_lines_left_out" () "Lines that were not logged because too many of their kind came before.";
-        night "Somebody causes a flood of one kind of event; the lines that were logged tell which.";
+    Counter "fanfare_log_lines_left_out" () "Lines that were not logged because there were too many of their kind.";
+        night "There is a flood of one kind of event; the lines that were logged show which kind.";
         |scrape, out| out.whole(&[], scrape.lines_left_out);
-    Counter "fanfare_log_lines_lost" () "Lines of the log that found no room or could not be written.";
-        night "Nobody reads stderr, or its disk is full. The server goes on; the log has a gap, and says so once it can.";
+    Counter "fanfare_log_lines_lost" () "Log lines that were lost because the queue was full or the write failed.";
+        night "No program reads stderr, or its disk is full. The server continues. The log has a gap and says so when it can be written again.";
         |scrape, out| out.whole(&[], scrape.lines_lost);
     Counter "process_cpu" [Seconds] () "Processor time of this process.";
-        night "Near one second a second for each shard: it is the bottleneck.";
+        night "Near one second a second for each shard: the processor is the bottleneck.";
         |scrape, out| if let Some(cpu) = scrape.process.cpu { out.add(&[], Value::Real(cpu.as_secs_f64())) };
     Gauge "process_resident_memory" [Bytes] () "Memory of this process that is in RAM.";
         night "About 2 KB a connection, plus `fanfare_history_bytes` and `fanfare_outbox_bytes`. More than that is a leak: report it.";
         |scrape, out| if let Some(bytes) = scrape.process.resident_bytes { out.whole(&[], bytes) };
     Gauge "process_open_fds" () "Files and sockets that are open.";
-        night "At `process_max_fds` nobody can connect any more.";
+        night "At `process_max_fds` no client can connect.";
         |scrape, out| if let Some(count) = scrape.process.open_files { out.whole(&[], count) };
-    Gauge "process_max_fds" () "How many files and sockets may be open.";
+    Gauge "process_max_fds" () "The limit of open files and sockets.";
         night "Raise it: `LimitNOFILE` of the systemd unit, `ulimit -n` of a shell.";
         |scrape, out| if let Some(count) = scrape.process.files_max { out.whole(&[], count) };
     Gauge "process_start_time" [Seconds] () "When the server was started, in seconds since 1970.";
-        night "Changes by itself: it crashed and was restarted. The last lines of the log say why.";
+        night "Changes without a deployment: the server crashed and was restarted. The last lines of the log say why.";
         |scrape, out| {
             let since = scrape.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             out.add(&[], Value::Real(since.as_secs_f64()));
         };
     Gauge "fanfare_build" ("version") "1, with the version of this server.";
-        night "Tells which version runs where.";
+        night "Shows which version runs where.";
         |_, out| out.whole(&[&env!("CARGO_PKG_VERSION")], 1);
 }
 

@@ -25,23 +25,23 @@ const fn row(code: u16, name: &'static str, reconnect: bool, meaning: &'static s
 
 /// Every code below 4000 that has a name, ascending.
 pub const CLOSE_CODES: &[CloseCode] = &[
-    row(1000, "normal", true, "the purpose is fulfilled"),
-    row(1001, "going_away", true, "the server goes down, or the page was left"),
+    row(1000, "normal", true, "the connection has served its purpose"),
+    row(1001, "going_away", true, "the server stops, or the user left the page"),
     row(1002, "protocol_error", false, "the peer broke RFC 6455"),
     row(
         1003,
         "unsupported_data",
         false,
-        "a kind of message that cannot be accepted, such as binary where text is spoken",
+        "the peer does not accept this kind of message, such as binary instead of text",
     ),
     row(1004, "reserved", true, "has no meaning; never on the wire"),
     row(1005, "no_status", true, "the close frame had no code; never on the wire"),
     row(1006, "abnormal", true, "the connection was lost without a close frame; never on the wire"),
-    row(1007, "invalid_data", false, "a message does not agree with its type, such as text that is not UTF-8"),
+    row(1007, "invalid_data", false, "a message does not fit its type, such as text that is not UTF-8"),
     row(1008, "policy_violation", false, "a message breaks a rule that has no code of its own"),
     row(1009, "message_too_big", false, "a message is longer than the limit"),
     row(1010, "extension_missing", false, "the client needs an extension that the server did not agree to"),
-    row(1011, "internal_error", true, "the server met something it did not expect"),
+    row(1011, "internal_error", true, "the server met an unexpected condition"),
     row(1012, "service_restart", true, "the server restarts"),
     row(1013, "try_again_later", true, "the server is overloaded"),
     row(1014, "bad_gateway", true, "a gateway got an invalid answer from the server behind it"),
