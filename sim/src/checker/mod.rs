@@ -1,9 +1,11 @@
 //! The judge: an independent model of what was asked, accepted and delivered.
 //!
-//! It sees what each client sent and received, in the order in which it did, and what the stores accepted (`Ledger`).
-//! It knows nothing of the hub's states. Each rule names the promise of ARCHITECTURE.md that it holds the hub to.
+//! It sees what each client sent and received, in the order in which it did, what the stores accepted (`Ledger`), and
+//! the moment at which a shard gives a connection its session. It knows nothing of the hub's states. Each rule names the promise of ARCHITECTURE.md that it holds the hub to.
 
 mod presence;
+#[cfg(test)]
+mod tests;
 
 use crate::application::{WITH_INFO, plain, user_of};
 use crate::counts::Counts;
@@ -59,6 +61,8 @@ struct View {
     pending: BTreeMap<u64, (u64, Asked)>,
     /// The place of the last command sent among all commands of all clients.
     sent: u64,
+    /// The place at which a shard gave it a session.
+    taken_up: u64,
     /// Publishes without answer: the place of each, by payload.
     publishes: BTreeMap<Vec<u8>, u64>,
     /// Acknowledged publishes by the place of the command, which tells the order sent.
@@ -134,6 +138,13 @@ impl Asked {
 }
 
 impl View {
+    /// The place up to which commands about a channel are decided, where the server speaks of it by itself: those that
+    /// are not answered yet may have waited for what it speaks of.
+    fn decided(&self, channel: &ChannelName) -> u64 {
+        let waiting = self.pending.values().filter(|(_, asked)| asked.enters_or_leaves() == Some(channel));
+        waiting.map(|(place, _)| place - 1).min().unwrap_or(self.sent)
+    }
+
     /// A newer token may hold that is not good for what an earlier one was.
     fn doubts_grant(&self) -> bool {
         self.refreshed || self.pending.values().any(|(_, asked)| matches!(asked, Asked::Refresh(_)))
@@ -155,6 +166,7 @@ impl Checker {
             silent: BTreeSet::new(),
             pending: BTreeMap::new(),
             sent: 0,
+            taken_up: 0,
             publishes: BTreeMap::new(),
             published: BTreeMap::new(),
             shard,
@@ -182,8 +194,8 @@ impl Checker {
         self.sent += 1;
         let place = self.sent;
         view.sent = place;
-        // Before the answer to `connect` it speaks for the session that it takes up.
-        let client = view.client.or(view.resumed_from);
+        // Until a shard takes it up, and where another connection has taken its session up since, it changes nothing.
+        let client = view.client.or(view.resumed_from).filter(|client| self.presences.speaks(pipe, Some(*client)));
         let asked = match &request.command {
             Command::Connect(connect) => {
                 let is_good = |token: &str| self.grant.is_some() && token.ends_with(WITH_INFO);
@@ -191,12 +203,6 @@ impl Checker {
                 view.granted = connect.token.as_deref().is_some_and(is_good);
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
-                if let Some(resume) = connect.resume {
-                    let granted = self.grant.iter().filter(|_| view.granted);
-                    let subscribes: Vec<&ChannelName> =
-                        connect.subscribe.iter().map(|sub| &sub.channel).chain(granted).collect();
-                    self.presences.connecting(resume.client, &subscribes);
-                }
                 for options in &connect.subscribe {
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: place });
                 }
@@ -247,11 +253,16 @@ impl Checker {
         view.pending.insert(id, (place, asked));
     }
 
-    /// A connection has a session: what it has sent takes effect from here on, after all that others have done in the
-    /// session.
-    fn place_again(&mut self, view: &mut View) {
+    /// A shard says to a connection that it has a session: what it has sent takes effect from here on, after all that
+    /// others have done in the session. The client may never hear of it.
+    pub(crate) fn taken_up(&mut self, pipe: usize, client: ClientId) {
+        let Some(view) = self.views.get_mut(&pipe) else { return };
         self.sent += 1;
+        view.taken_up = self.sent;
         view.bare.values_mut().for_each(|want| want.sent = self.sent);
+        let granted = self.grant.iter().filter(|_| view.granted);
+        let subscribes = view.bare.keys().chain(granted).cloned().collect();
+        self.presences.taken_up(pipe, client, self.sent, &subscribes);
         for (place, asked) in view.pending.values_mut() {
             self.sent += 1;
             *place = self.sent;
@@ -263,7 +274,7 @@ impl Checker {
                 _ => {}
             }
             if let Some(channel) = asked.enters_or_leaves() {
-                self.presences.doubt(view.client, channel, self.sent);
+                self.presences.doubt(Some(client), channel, self.sent);
             }
         }
         view.sent = self.sent;
@@ -280,8 +291,10 @@ impl Checker {
         let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
         let entering = view.pending.values().filter_map(|(_, asked)| asked.enters_or_leaves());
         let unheard = view.bare.keys().chain(self.grant.iter().filter(|_| has_shown)).chain(entering);
+        let is_new = view.taken_up == 0;
+        let place = if is_new { self.sent } else { self.presences.up_to(pipe, client, self.sent) };
         for channel in unheard {
-            self.presences.doubt(client, channel, self.sent);
+            self.presences.doubt(client, channel, place);
         }
         self.presences.closed(pipe, view.client, finally);
     }
@@ -431,7 +444,10 @@ impl Checker {
             Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
             None if matches!(body, ReplyBody::Error(_)) && view.silent.contains(channel) => Ok(()),
             None if view.granted_late && self.grant.as_ref() == Some(channel) => {
-                let want = granted_want(view, channel, stores);
+                let mut want = granted_want(view, channel, stores);
+                if matches!(body, ReplyBody::Error(_)) {
+                    want.sent = view.decided(channel);
+                }
                 self.subscribe_answered(pipe, view, want, body, stores)
             }
             None => Err(format!("an answer without id for {channel}, which `connect` did not ask for: {body:?}")),
@@ -451,7 +467,6 @@ impl Checker {
             (Asked::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
                 view.known = connected.user.is_some();
-                self.place_again(view);
                 if view.shown.is_some() && view.shown != connected.user {
                     return Err(format!("hooks: {:?} showed its token and is {:?}", view.shown, connected.user));
                 }
@@ -470,10 +485,10 @@ impl Checker {
                 if let Some(channel) = self.grant.as_ref().filter(|_| view.granted)
                     && !view.bare.contains_key(channel)
                 {
-                    view.bare.insert(channel.clone(), granted_want(view, channel, stores));
+                    let want = Want { sent: view.taken_up, ..granted_want(view, channel, stores) };
+                    view.bare.insert(channel.clone(), want);
                 }
-                let subscribes: Vec<ChannelName> = view.bare.keys().cloned().collect();
-                self.presences.connected(pipe, connected.client, connected.resumed, &subscribes);
+                self.presences.connected(pipe, connected.client);
             }
             (Asked::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
                 for (want, body) in wants.into_iter().zip(bodies) {
@@ -743,9 +758,11 @@ impl Checker {
                 // What was sent before the client knew came too late, or was undone by this; unless it had subscribed
                 // anew.
                 let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
+                let up_to = |place| self.presences.up_to(pipe, view.client, place);
+                let (sent, next) = (up_to(view.sent), up_to(view.sent + 1));
                 match view.pending.values().map(|(_, asked)| asked).any(enters) {
-                    true => self.presences.doubt(view.client, channel, view.sent + 1),
-                    false => self.presences.left(view.client, channel, view.sent),
+                    true => self.presences.doubt(view.client, channel, next),
+                    false => self.presences.left(view.client, channel, sent),
                 }
             }
             Push::Ping | Push::Disconnect { .. } => {}

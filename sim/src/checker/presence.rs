@@ -2,7 +2,7 @@
 
 use super::Verdict;
 use fanfare_hub::{ChannelName, ClientId, PresenceKind, PresencePush, PresenceSnapshot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub(super) struct Presences {
@@ -10,6 +10,9 @@ pub(super) struct Presences {
     truth: BTreeMap<(ClientId, ChannelName), (u64, State)>,
     /// The connection that a session has, while it has one.
     online: BTreeMap<ClientId, usize>,
+    /// The connection that has taken a session up last, and its place among all commands: what others sent counts up
+    /// to there.
+    holders: BTreeMap<ClientId, (usize, u64)>,
     /// What connections were told, by connection and channel.
     told: BTreeMap<(usize, ChannelName), Told>,
 }
@@ -75,23 +78,35 @@ impl Presences {
         self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }
 
-    /// A session is taken up without some of its channels, which its application left while it was away. That ends its
-    /// presence there, and the answer may be lost: a later connection that has them again does not bring it back.
-    pub(super) fn connecting(&mut self, client: ClientId, subscribes: &[&ChannelName]) {
-        for ((of, channel), (_, state)) in &mut self.truth {
-            if *of == client && *state != State::Out && !subscribes.contains(&channel) {
-                *state = State::Maybe;
+    /// A shard takes a session up on a connection, at this place among all commands. Its presence ends where it is not
+    /// subscribed to again, whether or not the client hears of it. What its earlier connections were answered may
+    /// still be on its way to them, and tells of what was before.
+    pub(super) fn taken_up(&mut self, pipe: usize, client: ClientId, place: u64, subscribes: &BTreeSet<ChannelName>) {
+        self.holders.insert(client, (pipe, place));
+        for ((of, channel), entry) in &mut self.truth {
+            if *of == client && !subscribes.contains(channel) && place >= entry.0 {
+                *entry = (place, State::Out);
             }
         }
     }
 
-    pub(super) fn connected(&mut self, pipe: usize, client: ClientId, resumed: bool, subscribes: &[ChannelName]) {
-        self.online.insert(client, pipe);
-        for ((of, channel), (_, state)) in &mut self.truth {
-            if *of == client && (!resumed || !subscribes.contains(channel)) {
-                *state = State::Out;
-            }
+    /// The connection speaks for the session, as far as shards have said. What it does not speak for is not done, or
+    /// takes effect when it is taken up.
+    pub(super) fn speaks(&self, pipe: usize, client: Option<ClientId>) -> bool {
+        client.and_then(|client| self.holders.get(&client)).is_none_or(|(holder, _)| *holder == pipe)
+    }
+
+    /// The place that a connection has come to with `place`: before that of one that has taken its session up since.
+    pub(super) fn up_to(&self, pipe: usize, client: Option<ClientId>, place: u64) -> u64 {
+        match client.and_then(|client| self.holders.get(&client)) {
+            Some((holder, taken)) if *holder != pipe => place.min(taken - 1),
+            _ => place,
         }
+    }
+
+    /// A client has heard that its connection has a session.
+    pub(super) fn connected(&mut self, pipe: usize, client: ClientId) {
+        self.online.insert(client, pipe);
     }
 
     pub(super) fn closed(&mut self, pipe: usize, client: Option<ClientId>, finally: bool) {
@@ -99,7 +114,7 @@ impl Presences {
         if self.online.get(&client) == Some(&pipe) {
             self.online.remove(&client);
         }
-        if finally {
+        if finally && self.speaks(pipe, Some(client)) {
             // The goodbye may not arrive; either way nobody comes back under this name unless it is resumed.
             self.truth
                 .iter_mut()

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
     Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
-    OpToken, PeerMessage, Push, Rng, Rules, Shard, ShardConfig, ShardId,
+    OpToken, PeerMessage, Push, ReplyBody, Rng, Rules, Shard, ShardConfig, ShardId,
 };
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -430,6 +430,9 @@ impl World {
             Effect::Reply { conn, reply } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
                 if let Some(pipe) = self.pipe_of(shard, conn) {
+                    if let ReplyBody::Connected(connected) = &reply.body {
+                        self.checker.taken_up(pipe, connected.client);
+                    }
                     let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
                     self.pipes[pipe].watch.replied(&reply.body, &self.plan, &asked)?;
                 }

@@ -1,0 +1,175 @@
+//! What the judge must accept and what it must not, in histories of a few messages.
+
+use super::*;
+use crate::plan::StoreFaults;
+use fanfare_hub::{
+    Connect, Connected, Epoch, Error, Limits, PresenceEntry, PresenceSnapshot, Proof, Resume, Rng, ShardId, UserToken,
+};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+const ADA: ClientId = ClientId(0xada);
+
+/// A judge and the little world that it looks at: one channel, in which nothing is published.
+struct Court {
+    checker: Checker,
+    stores: Rc<RefCell<Stores>>,
+    asked: u64,
+}
+
+impl Court {
+    fn new(grant: Option<ChannelName>) -> Self {
+        let stores = Stores::new(1, &Limits::default(), StoreFaults::default(), Rng::new(1));
+        Court { checker: Checker::new(grant), stores, asked: 0 }
+    }
+
+    fn sends(&mut self, pipe: usize, command: Command) -> u64 {
+        self.asked += 1;
+        let request = Request { id: Some(RequestId::Number(self.asked)), command };
+        self.checker.sent(pipe, &request, &self.stores.borrow());
+        self.asked
+    }
+
+    fn hears(&mut self, pipe: usize, id: Option<u64>, body: ReplyBody) {
+        self.gets(pipe, &ToClient::Reply(Reply { id: id.map(RequestId::Number), body }));
+    }
+
+    fn is_told(&mut self, pipe: usize, push: Push) {
+        self.gets(pipe, &ToClient::Push(push));
+    }
+
+    fn gets(&mut self, pipe: usize, message: &ToClient) {
+        let now = Now { mono_ms: 0, wall_ms: 0 };
+        let verdict = self.checker.got(now, pipe, message, &mut self.stores.borrow_mut(), &Rules::new(Vec::new()));
+        assert_eq!(verdict, Ok(()), "{message:?}");
+    }
+
+    fn asks(&mut self, pipe: usize, command: Command, body: ReplyBody) {
+        let id = self.sends(pipe, command);
+        self.hears(pipe, Some(id), body);
+    }
+
+    /// A connection takes up Ada's session, or begins it, and asks for these channels.
+    fn connects(&mut self, pipe: usize, resumed: bool, token: Option<&str>, subscribe: &[&ChannelName]) -> u64 {
+        self.checker.opened(pipe, 0);
+        let resume = resumed.then_some(Resume { shard: ShardId(0), client: ADA });
+        let subscribe = subscribe.iter().map(|channel| SubOptions::new((*channel).clone())).collect();
+        let token = token.map(UserToken::from);
+        let id =
+            self.sends(pipe, Command::Connect(Box::new(Connect { token, resume, subscribe, ..Connect::default() })));
+        self.checker.taken_up(pipe, ADA);
+        id
+    }
+
+    fn judges(&mut self) -> Verdict {
+        let now = Now { mono_ms: 60_000, wall_ms: 60_000 };
+        self.checker.finish(now, &mut self.stores.borrow_mut(), &Rules::new(Vec::new()), &[chat()])
+    }
+}
+
+fn chat() -> ChannelName {
+    ChannelName::new("chat:0").expect("a name")
+}
+
+fn connected(resumed: bool, user: Option<&str>) -> ReplyBody {
+    let user = user.map(|user| UserId(user.into()));
+    let proof = Proof::default();
+    ReplyBody::Connected(Box::new(Connected { client: ADA, user, resumed, ping_ms: 0, proof, expires_in_ms: None }))
+}
+
+fn subscribe() -> Command {
+    Command::Subscribe { subs: vec![SubOptions::new(chat())], many: false }
+}
+
+fn subscribed() -> ReplyBody {
+    let position = Position { epoch: Epoch(1), offset: 0 };
+    let (recovered, publications, more) = (None, Vec::new(), false);
+    ReplyBody::Subscribed(Box::new(Subscribed { channel: chat(), position, recovered, publications, more }))
+}
+
+fn enter() -> Command {
+    Command::PresenceSet { channel: chat(), data: b"1".as_slice().into(), person: None }
+}
+
+fn present(clients: &[ClientId]) -> ReplyBody {
+    let entry = |client: &ClientId| PresenceEntry {
+        client: *client,
+        user: None,
+        info: None,
+        data: b"1".as_slice().into(),
+        person: None,
+    };
+    let entries = clients.iter().map(|client| Arc::new(entry(client))).collect();
+    let snapshot = PresenceSnapshot { seq: 1, count: clients.len() as u64, entries: Some(entries) };
+    ReplyBody::Presence { channel: chat(), snapshot }
+}
+
+/// Who is told to be present, and whether that is the truth.
+fn verdicts(court: &mut Court, pipe: usize, truth: &[ClientId], lie: &[ClientId]) {
+    court.asks(pipe, Command::Presence { channel: chat() }, present(lie));
+    assert!(court.judges().is_err_and(|what| what.starts_with("promise 5")), "{lie:?} are present");
+    court.asks(pipe, Command::Presence { channel: chat() }, present(truth));
+    assert_eq!(court.judges(), Ok(()), "{truth:?} are present");
+}
+
+/// Ada has entered on pipe 0, which is slow to hear that it was done, and another connection takes her session up.
+fn entered_and_moved(subscribe_again: &[&ChannelName]) -> Court {
+    let mut court = Court::new(None);
+    let connect = court.connects(0, false, None, &[]);
+    court.hears(0, Some(connect), connected(false, None));
+    court.asks(0, subscribe(), subscribed());
+    let entering = court.sends(0, enter());
+    let connect = court.connects(1, true, None, subscribe_again);
+    court.hears(1, Some(connect), connected(true, None));
+    court.hears(0, Some(entering), ReplyBody::Done);
+    court.checker.closed(0, false);
+    court
+}
+
+#[test]
+fn what_an_earlier_connection_hears_late_was_before_the_session_went_on() {
+    let mut court = entered_and_moved(&[]);
+    verdicts(&mut court, 1, &[], &[ADA]);
+}
+
+#[test]
+fn what_an_earlier_connection_hears_late_counts_where_the_presence_goes_on() {
+    let mut court = entered_and_moved(&[&chat()]);
+    court.hears(1, None, subscribed());
+    verdicts(&mut court, 1, &[ADA], &[]);
+}
+
+#[test]
+fn a_connection_that_has_lost_its_session_does_not_speak_for_it() {
+    let mut court = Court::new(None);
+    let connect = court.connects(0, false, None, &[]);
+    court.hears(0, Some(connect), connected(false, None));
+    court.asks(0, subscribe(), subscribed());
+    let connect = court.connects(1, true, None, &[&chat()]);
+    court.hears(1, Some(connect), connected(true, None));
+    court.hears(1, None, subscribed());
+    court.asks(1, enter(), ReplyBody::Done);
+    // It has not heard yet. Its command reaches nobody, and what it is told is of before.
+    court.sends(0, Command::PresenceClear { channel: chat() });
+    court.is_told(0, Push::Unsubscribed { channel: chat(), error: Error::new(ErrorCode::Denied, "no") });
+    court.checker.closed(0, false);
+    verdicts(&mut court, 1, &[ADA], &[]);
+}
+
+#[test]
+fn a_subscription_by_token_that_is_refused_ends_no_presence_of_later_commands() {
+    let mut court = Court::new(Some(chat()));
+    let connect = court.connects(0, false, Some("ada"), &[]);
+    court.hears(0, Some(connect), connected(false, Some("ada")));
+    // The subscription that the new token is good for is refused, and what was sent meanwhile is done after that.
+    let refresh = court.sends(0, Command::Refresh { token: UserToken::from("ada+info") });
+    let subscribing = court.sends(0, subscribe());
+    let entering = court.sends(0, enter());
+    let call = court.sends(0, Command::Rpc { method: "echo".into(), data: b"2".as_slice().into() });
+    court.hears(0, Some(refresh), ReplyBody::Refreshed { expires_in_ms: None });
+    court.hears(0, None, ReplyBody::Error(Error::new(ErrorCode::Unavailable, "not now").on(&chat())));
+    court.hears(0, Some(subscribing), subscribed());
+    court.hears(0, Some(entering), ReplyBody::Done);
+    court.hears(0, Some(call), ReplyBody::Result(b"2".as_slice().into()));
+    verdicts(&mut court, 0, &[ADA], &[]);
+}
