@@ -396,8 +396,8 @@ impl Shard {
                 Timer::Members => self.sessions(now, effects, |sessions, cx| sessions.tell_members(cx)),
                 Timer::Tidy => {
                     self.store.tidy(now);
-                    self.sessions.tidy(now);
-                    self.homes.tidy(now);
+                    self.sessions(now, effects, |sessions, cx| sessions.tidy(cx));
+                    self.homes(now, |homes, cx| homes.tidy(cx));
                     self.wheel.add(now.mono_ms + TIDY_MS, Timer::Tidy);
                 }
             }

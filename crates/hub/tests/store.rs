@@ -154,3 +154,24 @@ fn what_waits_for_the_store_is_bounded_in_bytes_and_the_rest_is_turned_away() {
         assert!(stats.homes <= usize::from(is_attached), "{} homes", stats.homes);
     }
 }
+
+/// A store goes silent while very many commands wait for it: they are out of time together, and others have their turn
+/// between their answers.
+#[test]
+fn commands_that_are_out_of_time_together_are_answered_in_slices() {
+    const SLICE: usize = 20;
+    let mut net = Net::with_late_store(1, Limits { fanout_slice: SLICE, ..Limits::default() });
+    let peers: Vec<usize> = (0..100).map(|_| net.connect(0)).collect();
+    let asked: Vec<(usize, u64)> = peers.iter().map(|peer| (*peer, net.send(*peer, publish("chat:a", "1")))).collect();
+    net.most = 0;
+    net.pass(OUT_OF_TIME_MS);
+    for (peer, id) in asked {
+        let answer = net.answer_to(peer, id).unwrap_or_else(|| panic!("no answer to {peer}"));
+        assert_eq!(error_code(&answer), ErrorCode::Unavailable);
+    }
+    assert!(net.most <= SLICE, "one call answered {}", net.most);
+    // The deadline of what comes later is kept too.
+    let late = net.send(peers[0], publish("chat:a", "2"));
+    net.pass(OUT_OF_TIME_MS);
+    assert!(net.answer_to(peers[0], late).is_some());
+}

@@ -9,6 +9,7 @@
 use crate::ids::ClientId;
 use crate::name::ChannelName;
 use crate::rng::Keyed;
+use crate::slice::Slice;
 use std::collections::{HashMap, VecDeque};
 
 /// How long a leave is remembered.
@@ -53,9 +54,13 @@ impl Left {
             && self.of.get(&(client, channel.clone())).is_some_and(|leave| leave.incarnation > incarnation)
     }
 
-    /// Forgets who left long ago.
-    pub(super) fn tidy(&mut self, now_ms: u64) {
+    /// Forgets who left long ago, as far as the slice goes. True where there are more.
+    pub(super) fn tidy(&mut self, now_ms: u64, slice: &mut Slice) -> bool {
         while self.order.front().is_some_and(|(left_ms, _)| left_ms + REMEMBER_MS <= now_ms) {
+            if slice.is_spent() {
+                return true;
+            }
+            slice.spend(1);
             self.forget_oldest();
         }
         if self.order.is_empty() {
@@ -63,6 +68,7 @@ impl Left {
             self.order = VecDeque::new();
             self.of.shrink_to_fit();
         }
+        false
     }
 
     fn forget_oldest(&mut self) {
@@ -77,6 +83,12 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+
+    /// A slice of so many steps.
+    fn slice(steps: usize) -> Slice {
+        Slice::new(&Limits { fanout_slice: steps, ..Limits::default() })
+    }
 
     fn chat() -> ChannelName {
         ChannelName::new("chat:a").expect("valid")
@@ -90,9 +102,9 @@ mod tests {
         assert_eq!(over(&left), [true, false, false]);
         assert!(!left.is_over(&chat(), ClientId(2), 0));
         left.left(20_000, &chat(), ClientId(1), 3);
-        left.tidy(31_000);
+        assert!(!left.tidy(31_000, &mut slice(100)));
         assert_eq!(over(&left), [true, true, false], "it left anew");
-        left.tidy(50_000);
+        assert!(!left.tidy(50_000, &mut slice(100)));
         assert_eq!(over(&left), [false; 3]);
         assert!(left.of.is_empty() && left.order.is_empty());
     }
@@ -106,5 +118,14 @@ mod tests {
             assert!(left.of.len() <= 3 && left.order.len() <= 3);
         }
         assert_eq!([3, 4, 5].map(|client| left.is_over(&chat(), ClientId(client), 0)), [false, false, true]);
+    }
+    #[test]
+    fn leaves_are_forgotten_in_slices() {
+        let mut left = Left::new(Keyed(1), 100);
+        (0..100).for_each(|client| left.left(1_000, &chat(), ClientId(client), 1));
+        assert!(left.tidy(31_000, &mut slice(20)));
+        assert_eq!((left.of.len(), left.order.len()), (80, 80));
+        assert!(!left.tidy(31_000, &mut slice(80)));
+        assert!(left.of.is_empty());
     }
 }

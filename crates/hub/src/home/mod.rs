@@ -72,6 +72,8 @@ pub(crate) struct Homes {
     reloading: Option<usize>,
     /// Shards whose links have room, and that are still being told so.
     nudging: VecDeque<ShardId>,
+    /// Leaves are being forgotten whose time is over.
+    forgetting: bool,
     pub(crate) counts: HomeCounts,
 }
 
@@ -142,6 +144,7 @@ impl Homes {
             next_life: 0,
             reloading: None,
             nudging: VecDeque::new(),
+            forgetting: false,
             counts: HomeCounts::default(),
         }
     }
@@ -151,8 +154,8 @@ impl Homes {
     }
 
     /// Called about once a second.
-    pub(crate) fn tidy(&mut self, now: Now) {
-        self.left.tidy(now.mono_ms);
+    pub(crate) fn tidy(&mut self, cx: &mut Cx<'_>) {
+        self.forgetting = self.left.tidy(cx.now.mono_ms, cx.slice);
     }
 
     /// An edge says something about a channel that lives here.
@@ -227,14 +230,29 @@ impl Homes {
 
     /// True where something waits for its next slice.
     pub(crate) fn has_more(&self) -> bool {
-        self.reloading.is_some() || !self.nudging.is_empty() || !self.later.is_empty()
+        self.reloading.is_some()
+            || self.is_overdue()
+            || self.forgetting
+            || !self.nudging.is_empty()
+            || !self.later.is_empty()
     }
 
     /// Goes on with what was interrupted.
     pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
-        let share = cx.slice.share(1 + usize::from(self.reloading.is_some()));
-        cx.slice.begin(share);
-        self.reload_on(cx);
+        let (reloading, overdue, forgetting) = (self.reloading.is_some(), self.is_overdue(), self.forgetting);
+        let share = cx.slice.share(1 + [reloading, overdue, forgetting].into_iter().map(usize::from).sum::<usize>());
+        if reloading {
+            cx.slice.begin(share);
+            self.reload_on(cx);
+        }
+        if overdue {
+            cx.slice.begin(share);
+            self.store_timeout(cx);
+        }
+        if forgetting {
+            cx.slice.begin(share);
+            self.tidy(cx);
+        }
         cx.slice.begin(share);
         if let Some(shard) = self.nudging.pop_front() {
             self.nudge(cx, shard);

@@ -34,8 +34,10 @@ pub(super) struct Ops {
     last: u64,
     /// Of all that is waiting.
     bytes: usize,
-    /// A timer is set for the first deadline.
+    /// A timer is set for the first deadline, or deadlines that have passed are being seen to.
     is_timed: bool,
+    /// Deadlines have passed that no slice has come to.
+    overdue: bool,
 }
 
 /// Something that waits for the store.
@@ -115,6 +117,10 @@ impl Ops {
         let pending = self.waiting.remove(&token)?;
         self.bytes -= pending.bytes;
         Some(pending)
+    }
+
+    fn is_due(&self, now_ms: u64) -> bool {
+        self.waiting.first_key_value().is_some_and(|(_, first)| first.due_ms <= now_ms)
     }
 
     fn next_due(&mut self, now_ms: u64) -> Option<(OpToken, Pending)> {
@@ -213,13 +219,26 @@ impl Homes {
         self.linger(cx, index);
     }
 
-    /// The time of what has waited longest may be over.
+    /// True where the time of something is over that the slice had no room for.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.ops.overdue
+    }
+
+    /// The time of what has waited longest may be over: it is answered without the store, as far as the slice goes.
     pub(crate) fn store_timeout(&mut self, cx: &mut Cx<'_>) {
         if planted(Planted::StoreAwaited) {
             return;
         }
-        while let Some((token, pending)) = self.ops.next_due(cx.now.mono_ms) {
-            self.timed_out(cx, token, pending);
+        self.ops.overdue = false;
+        while self.ops.is_due(cx.now.mono_ms) {
+            if cx.slice.is_spent() {
+                self.ops.overdue = true;
+                return;
+            }
+            cx.slice.spend(1);
+            if let Some((token, pending)) = self.ops.next_due(cx.now.mono_ms) {
+                self.timed_out(cx, token, pending);
+            }
         }
         self.ops.is_timed = false;
         if let Some((_, first)) = self.ops.waiting.first_key_value() {

@@ -44,10 +44,11 @@ impl Sessions {
             self.judging.is_some(),
             self.tells_drain(),
             self.recounting,
+            self.forgetting,
         ];
         let share = cx.slice.share(waiting.iter().filter(|waits| **waits).count());
-        let parts: [fn(&mut Sessions, &mut Cx<'_>); 5] =
-            [Self::run_next, Self::work, Self::judge_on, Self::drain_on, Self::tell_members];
+        let parts: [fn(&mut Sessions, &mut Cx<'_>); 6] =
+            [Self::run_next, Self::work, Self::judge_on, Self::drain_on, Self::tell_members, Self::tidy];
         for (part, _) in parts.into_iter().zip(waiting).filter(|(_, waits)| *waits) {
             cx.slice.begin(share);
             part(self, cx);
@@ -66,6 +67,7 @@ impl Sessions {
             || self.judging.is_some()
             || self.tells_drain()
             || self.recounting
+            || self.forgetting
     }
 
     fn run_next(&mut self, cx: &mut Cx<'_>) {

@@ -90,6 +90,8 @@ pub(crate) struct Sessions {
     draining: Option<many::Draining>,
     /// Homes are being told how many subscribe.
     recounting: bool,
+    /// Sessions that went to other shards are being forgotten, as their time is over.
+    forgetting: bool,
     /// Commands of the application without an answer.
     app_outstanding: usize,
     /// Signals that were shed because a fan-out had too much waiting.
@@ -112,6 +114,7 @@ impl Sessions {
             judging: None,
             draining: None,
             recounting: false,
+            forgetting: false,
             app_outstanding: 0,
             signals_shed: 0,
             full: 0,
@@ -137,8 +140,8 @@ impl Sessions {
     }
 
     /// Called about once a second.
-    pub(crate) fn tidy(&mut self, now: Now) {
-        self.sessions.moved.tidy(now.mono_ms);
+    pub(crate) fn tidy(&mut self, cx: &mut Cx<'_>) {
+        self.forgetting = self.sessions.moved.tidy(cx.now.mono_ms, cx.slice);
     }
 
     pub(crate) fn fanout_waiting_bytes(&self) -> usize {

@@ -10,6 +10,7 @@
 
 use crate::ids::{ClientId, ShardId, UserId};
 use crate::rng::Keyed;
+use crate::slice::Slice;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,6 +31,8 @@ pub(crate) struct Moved {
 struct Gone {
     shard: ShardId,
     user: Option<UserId>,
+    /// Its place among those of its user.
+    at: u32,
     place: (u64, u64),
 }
 
@@ -61,11 +64,13 @@ impl Moved {
         bytes_max: usize,
     ) {
         self.arrived(client);
-        if let Some(user) = &user {
-            self.users.entry(user.clone()).or_default().push(client);
-        }
+        let at = user.as_ref().map_or(0, |user| {
+            let clients = self.users.entry(user.clone()).or_default();
+            clients.push(client);
+            clients.len() as u32 - 1
+        });
         self.next += 1;
-        let gone = Gone { shard, user, place: (until_ms, self.next) };
+        let gone = Gone { shard, user, at, place: (until_ms, self.next) };
         self.bytes += gone.bytes();
         self.order.insert(gone.place, client);
         self.to.insert(client, gone);
@@ -82,11 +87,15 @@ impl Moved {
         self.order.remove(&gone.place);
         self.bytes -= gone.bytes();
         let Some(user) = gone.user else { return };
-        if let Some(clients) = self.users.get_mut(&user) {
-            clients.retain(|other| *other != client);
-            if clients.is_empty() {
-                self.users.remove(&user);
+        let Some(clients) = self.users.get_mut(&user) else { return };
+        // The last one takes its place: one user may have very many.
+        clients.swap_remove(gone.at as usize);
+        if let Some(last) = clients.get(gone.at as usize) {
+            if let Some(last) = self.to.get_mut(last) {
+                last.at = gone.at;
             }
+        } else if clients.is_empty() {
+            self.users.remove(&user);
         }
     }
 
@@ -95,27 +104,45 @@ impl Moved {
         self.to.get(&client).map(|gone| gone.shard)
     }
 
+    /// Those of a user, in no order.
     pub(crate) fn clients_of(&self, user: &UserId) -> &[ClientId] {
         self.users.get(user).map_or(&[], |clients| clients)
     }
 
-    /// Forgets those whose time is over.
-    pub(crate) fn tidy(&mut self, now_ms: u64) {
+    /// Forgets those whose time is over, as far as the slice goes. True where there are more.
+    pub(crate) fn tidy(&mut self, now_ms: u64, slice: &mut Slice) -> bool {
         while let Some((&(until_ms, _), &client)) = self.order.first_key_value()
             && until_ms <= now_ms
         {
+            if slice.is_spent() {
+                return true;
+            }
+            slice.spend(1);
             self.arrived(client);
         }
         if self.to.is_empty() && self.to.capacity() > 0 {
             self.to = HashMap::with_hasher(*self.to.hasher()); // gives the memory of a storm back
             self.users = HashMap::with_hasher(*self.users.hasher());
         }
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+
+    /// A slice of so many steps.
+    fn slice(steps: usize) -> Slice {
+        Slice::new(&Limits { fanout_slice: steps, ..Limits::default() })
+    }
+
+    fn of(moved: &Moved, user: &UserId) -> Vec<u64> {
+        let mut clients: Vec<u64> = moved.clients_of(user).iter().map(|client| client.0).collect();
+        clients.sort_unstable();
+        clients
+    }
 
     #[test]
     fn who_left_is_remembered_for_its_time_and_not_after_coming_back() {
@@ -124,15 +151,15 @@ mod tests {
         moved.left(11_000, ClientId(1), Some(ada.clone()), ShardId(2), 1 << 20);
         moved.left(90_000, ClientId(2), Some(ada.clone()), ShardId(3), 1 << 20);
         moved.left(12_000, ClientId(3), None, ShardId(1), 1 << 20);
-        assert_eq!(moved.clients_of(&ada), [ClientId(1), ClientId(2)]);
+        assert_eq!(of(&moved, &ada), [1, 2]);
         moved.arrived(ClientId(1));
         moved.left(19_000, ClientId(1), Some(ada.clone()), ShardId(1), 1 << 20);
-        moved.tidy(12_000);
+        assert!(!moved.tidy(12_000, &mut slice(100)));
         let places = [1, 2, 3].map(|client| moved.shard_of(ClientId(client)));
         assert_eq!(places, [Some(ShardId(1)), Some(ShardId(3)), None], "the first left anew");
-        moved.tidy(19_000);
-        assert_eq!(moved.clients_of(&ada), [ClientId(2)], "each has a time of its own");
-        moved.tidy(90_000);
+        assert!(!moved.tidy(19_000, &mut slice(100)));
+        assert_eq!(of(&moved, &ada), [2], "each has a time of its own");
+        assert!(!moved.tidy(90_000, &mut slice(100)));
         assert!(moved.to.is_empty() && moved.users.is_empty() && moved.order.is_empty());
         assert_eq!(moved.bytes, 0);
     }
@@ -145,7 +172,29 @@ mod tests {
             moved.left(1_000 + n, ClientId(n), Some(long.clone()), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
             moved.left(1_000 + n, ClientId(n), Some(long.clone()), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
         }
-        assert_eq!(moved.clients_of(&long), [47, 48, 49].map(ClientId), "and one that leaves again counts once");
+        assert_eq!(of(&moved, &long), [47, 48, 49], "and one that leaves again counts once");
         assert_eq!((moved.to.len(), moved.order.len()), (3, 3));
+    }
+    #[test]
+    fn those_of_one_user_may_come_back_in_any_order() {
+        let mut moved = Moved::new(Keyed(1));
+        let ada = UserId("ada".into());
+        (0..5).for_each(|n| moved.left(1_000, ClientId(n), Some(ada.clone()), ShardId(1), 1 << 20));
+        for (gone, left) in [(1, vec![0, 2, 3, 4]), (4, vec![0, 2, 3]), (0, vec![2, 3]), (3, vec![2]), (2, vec![])] {
+            moved.arrived(ClientId(gone));
+            assert_eq!(of(&moved, &ada), left, "after {gone}");
+        }
+        assert!(moved.users.is_empty());
+    }
+
+    #[test]
+    fn they_are_forgotten_in_slices() {
+        let mut moved = Moved::new(Keyed(1));
+        let ada = UserId("ada".into());
+        (0..100).for_each(|n| moved.left(1_000, ClientId(n), Some(ada.clone()), ShardId(1), 1 << 20));
+        assert!(moved.tidy(1_000, &mut slice(20)));
+        assert_eq!(of(&moved, &ada).len(), 80);
+        assert!(!moved.tidy(1_000, &mut slice(80)));
+        assert!(moved.to.is_empty() && moved.users.is_empty() && moved.order.is_empty());
     }
 }
