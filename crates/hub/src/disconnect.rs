@@ -39,7 +39,7 @@ disconnects! {
     HeartbeatTimeout, 4001, "heartbeat_timeout", "The client sent nothing for longer than the heartbeat allows.";
     Slow, 4002, "slow", "The client read too slowly for a channel whose rule says `slow = \"disconnect\"`.";
     Lost, 4003, "lost", "Messages were lost, and the client's protocol has no message for that; the client should join again.";
-    Overloaded, 4004, "overloaded", "The server reached its limit of connections or memory.";
+    Overloaded, 4004, "overloaded", "The server reached its limit of connections or memory, or could not accept a `connect` now.";
     Internal, 4005, "internal", "The server failed while it served this connection.";
     Moved, 4006, "moved", "Another connection has taken the session over. Come back without the ticket.";
     Expired, 4007, "expired", "The token has expired and no newer one was shown; come back with a new one.";

@@ -384,7 +384,7 @@ fn what_waited_to_be_asked_goes_with_its_connection() {
 }
 
 #[test]
-fn who_is_told_to_try_again_has_the_whole_time_for_it() {
+fn one_who_is_told_to_try_again_has_the_rest_of_its_time_and_may_come_back() {
     let limits = Limits { questions_max: 1, hook_timeout_ms: 60_000, ..Limits::default() };
     let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &[], &[]));
     let (other, late) = (net.open(0), net.open(0));
@@ -392,10 +392,9 @@ fn who_is_told_to_try_again_has_the_whole_time_for_it() {
     net.pass(4_900);
     let ReplyBody::Error(error) = net.ask(late, Command::Connect(Box::default())) else { panic!() };
     assert_eq!(error.code, ErrorCode::Unavailable);
-    net.pass(4_000);
-    assert_eq!(net.peers[late].closed, None, "the timer that it began with means nothing any more");
-    net.pass(1_300);
-    assert!(net.peers[late].closed.is_some(), "but no more than that");
+    assert_eq!(net.peers[late].closed, None);
+    net.pass(228);
+    assert_eq!(net.peers[late].closed, Some(Disconnect::Overloaded));
 }
 
 #[test]
@@ -808,8 +807,56 @@ fn who_is_refused_is_closed_in_time_and_at_once_where_its_protocol_has_no_word_f
     net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
     net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
     assert_eq!((net.peers[native].closed, net.peers[silent].closed), (None, Some(Disconnect::Unauthorized)));
-    net.pass(5_200);
-    assert_eq!(net.peers[native].closed, Some(Disconnect::NotConnected));
+    net.pass(1_200);
+    assert_eq!(net.peers[native].closed, Some(Disconnect::NotConnected), "in the time that it had from the beginning");
+}
+
+/// Each refusal for a reason that passes invites another try: all of them have the time of the first.
+#[test]
+fn one_who_is_refused_again_and_again_has_the_time_of_the_first_try() {
+    let limits = Limits { connect_timeout_ms: 5_000, hook_timeout_ms: 4_000, heartbeat_ms: 0, ..Limits::default() };
+    let busy = || HookAnswer::Refused(Error::new(ErrorCode::Unavailable, "not now"));
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &[], &[]));
+    let (patient, eager) = (net.open(0), net.open(0));
+    net.send(patient, Command::Connect(Box::new(with_token("t"))));
+    net.answer(busy());
+    let opened_ms = net.now.mono_ms;
+    let mut tries = 0;
+    while net.peers[eager].closed.is_none() {
+        net.send(eager, Command::Connect(Box::new(with_token("t"))));
+        net.pass(1_000);
+        net.answer(busy());
+        tries += 1;
+        assert!(tries < 10, "it stays for ever");
+    }
+    assert_eq!(tries, 5);
+    net.pass(128);
+    assert!(net.now.mono_ms - opened_ms <= 5_256);
+    for peer in [patient, eager] {
+        assert_eq!(net.peers[peer].closed, Some(Disconnect::Overloaded), "it may come back");
+    }
+}
+
+/// The application answers when the time is over: one who is let in is in, one who is refused is closed.
+#[test]
+fn a_question_that_outlasts_the_time_to_connect_is_the_last() {
+    let limits = Limits { connect_timeout_ms: 2_000, hook_timeout_ms: 4_000, ..Limits::default() };
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &[], &[]));
+    let (let_in, refused, left_alone) = (net.open(0), net.open(0), net.open(0));
+    let asked = [let_in, refused, left_alone].map(|peer| {
+        let id = net.send(peer, Command::Connect(Box::new(with_token("t"))));
+        (peer, id)
+    });
+    net.pass(3_000);
+    net.answer(HookAnswer::Identity(ada()));
+    net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
+    net.pass(1_256);
+    let closed = [let_in, refused, left_alone].map(|peer| net.peers[peer].closed);
+    assert_eq!(closed, [None, Some(Disconnect::NotConnected), Some(Disconnect::Overloaded)]);
+    assert!(matches!(net.answer_to(let_in, asked[0].1), Some(ReplyBody::Connected(_))));
+    for (peer, id) in &asked[1..] {
+        assert!(net.answer_to(*peer, *id).is_some_and(|body| matches!(body, ReplyBody::Error(_))), "it is told why");
+    }
 }
 
 #[test]

@@ -11,7 +11,6 @@ use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
 use super::question::no_tokens;
 use super::subscribe::may_enter;
-use super::table::Conn;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
@@ -396,12 +395,12 @@ impl Sessions {
         }
     }
 
-    /// No valid `connect` came in time.
+    /// No valid `connect` came in time, unless one did or is being looked at.
     pub(crate) fn connect_timeout(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let now_ms = cx.now.mono_ms;
-        let due = |conn: &Conn| conn.session.is_none() && conn.adopting.is_none() && conn.connect_by_ms <= now_ms;
-        if self.conn(id).is_some_and(|conn| due(conn)) {
-            self.close(cx, id, Disconnect::NotConnected);
+        let Some(conn) = self.conn(id) else { return };
+        if conn.session.is_none() && conn.adopting.is_none() && conn.connect_by_ms <= cx.now.mono_ms {
+            let reason = if conn.may_come_back { Disconnect::Overloaded } else { Disconnect::NotConnected };
+            self.close(cx, id, reason);
         }
     }
 }

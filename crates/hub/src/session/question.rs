@@ -275,8 +275,8 @@ impl Sessions {
         }
     }
 
-    /// The connection stays without a session. It may try again, unless it speaks a protocol that would not know it
-    /// was refused.
+    /// The connection stays without a session. It may try again within the time that it had from its beginning, unless
+    /// it speaks a protocol that would not know it was refused: a client that is refused for ever must not stay.
     fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
         let Connecting { conn: id, reply, waiting, .. } = connecting;
         let silent = reply == ReplyTo::Silent;
@@ -285,12 +285,10 @@ impl Sessions {
         if silent {
             return self.close(cx, id, if comes_back { Disconnect::Overloaded } else { Disconnect::Unauthorized });
         }
-        // From here on it has the whole time again; the timer that it began with means nothing any more.
-        let by_ms = cx.now.mono_ms + cx.limits.connect_timeout_ms;
-        if let Some(conn) = self.conn(id) {
-            conn.connect_by_ms = by_ms;
-        }
-        cx.wheel.add(by_ms, Timer::Connect(id));
+        let Some(conn) = self.conn(id) else { return };
+        conn.may_come_back = comes_back;
+        // Its timer may have come and gone while the application was asked.
+        self.connect_timeout(cx, id);
         if !comes_back {
             self.count_bad(cx, id);
         }

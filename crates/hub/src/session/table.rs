@@ -38,8 +38,10 @@ pub(crate) struct Conn {
     pub(crate) heartbeat: Heartbeat,
     /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
     pub(crate) adopting: Option<AskToken>,
-    /// Until when a `connect` must have been sent that gives it a session. An earlier timer is ignored.
+    /// By when it must have a session, but for a question about it that is out then. A refusal does not move it.
     pub(crate) connect_by_ms: u64,
+    /// Its last `connect` was refused for a reason that passes.
+    pub(crate) may_come_back: bool,
     /// The shell does not read it at the moment.
     pub(crate) paused: bool,
     /// Its outbox is over its mark.
