@@ -1,12 +1,17 @@
 //! What the judge must accept and what it must not, in histories of a few messages.
 
-use super::*;
+use super::{Checker, Verdict};
 use crate::plan::StoreFaults;
+use crate::store::Stores;
+use crate::wire::ToClient;
 use fanfare_hub::{
-    Connect, Connected, Epoch, Error, Limits, PresenceEntry, PresenceSnapshot, Proof, Resume, Rng, ShardId, UserToken,
+    ChannelName, ClientId, Command, Connect, Connected, Epoch, Error, ErrorCode, Limits, Now, Position, PresenceEntry,
+    PresenceSnapshot, Proof, Push, Reply, ReplyBody, Request, RequestId, Resume, Rng, Rules, ShardId, SubOptions,
+    Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 const ADA: ClientId = ClientId(0xada);
 

@@ -1,0 +1,194 @@
+//! What commands are answered: each once, and with what follows from the commands before it (promise 9).
+
+use super::view::{Asked, Sub, View, Want};
+use super::{Checker, Verdict};
+use crate::store::Stores;
+use fanfare_hub::{ChannelName, ErrorCode, Position, ReplyBody, SubOptions, Subscribed};
+
+impl Checker {
+    pub(super) fn answered_bare(&mut self, pipe: usize, view: &mut View, body: &ReplyBody, stores: &Stores) -> Verdict {
+        let channel = match body {
+            ReplyBody::Subscribed(subscribed) => Some(&subscribed.channel),
+            ReplyBody::Error(error) => error.channel.as_ref(),
+            _ => None,
+        };
+        let channel = channel.ok_or_else(|| format!("an answer without id that is about no channel: {body:?}"))?;
+        match view.bare.remove(channel) {
+            Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
+            None if matches!(body, ReplyBody::Error(_)) && view.silent.contains(channel) => Ok(()),
+            None if view.granted_late && self.grant.as_ref() == Some(channel) => {
+                let mut want = granted_want(view, channel, stores);
+                if matches!(body, ReplyBody::Error(_)) {
+                    want.sent = view.decided(channel);
+                }
+                self.subscribe_answered(pipe, view, want, body, stores)
+            }
+            None => Err(format!("an answer without id for {channel}, which `connect` did not ask for: {body:?}")),
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        pipe: usize,
+        view: &mut View,
+        place: u64,
+        asked: Asked,
+        body: &ReplyBody,
+        stores: &Stores,
+    ) -> Verdict {
+        match (asked, body) {
+            (Asked::Connect, ReplyBody::Connected(connected)) => {
+                view.client = Some(connected.client);
+                view.known = connected.user.is_some();
+                if view.shown.is_some() && view.shown != connected.user {
+                    return Err(format!("hooks: {:?} showed its token and is {:?}", view.shown, connected.user));
+                }
+                view.shown = connected.user.clone();
+                if connected.resumed != (view.resumed_from == Some(connected.client)) {
+                    return Err(format!("`connected` says resumed = {} and names another client", connected.resumed));
+                }
+                match (connected.resumed, view.resumed_from) {
+                    (true, _) => {
+                        self.counts.resumed += 1;
+                        self.counts.adopted += u64::from(view.elsewhere);
+                    }
+                    (false, Some(_)) => self.counts.not_resumed += 1,
+                    _ => {}
+                }
+                if let Some(channel) = self.grant.as_ref().filter(|_| view.granted)
+                    && !view.bare.contains_key(channel)
+                {
+                    let want = Want { sent: view.taken_up, ..granted_want(view, channel, stores) };
+                    view.bare.insert(channel.clone(), want);
+                }
+                self.presences.connected(pipe, connected.client);
+            }
+            (Asked::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
+                for (want, body) in wants.into_iter().zip(bodies) {
+                    // A refusal was decided in its turn and is told with the others, when much may have changed again.
+                    if !matches!(body, ReplyBody::Error(_)) {
+                        self.subscribe_answered(pipe, view, want, body, stores)?;
+                    }
+                }
+            }
+            (Asked::Subscribe(wants), body) if wants.len() == 1 => {
+                for want in wants {
+                    self.subscribe_answered(pipe, view, want, body, stores)?;
+                }
+            }
+            (Asked::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
+                if view.subs.remove(&channel).is_none() {
+                    return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
+                }
+                self.presences.left(view.client, &channel, place);
+                self.presences.unsubscribed(pipe, &channel);
+            }
+            (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
+                if view.subs.contains_key(&channel) {
+                    return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
+                }
+                self.presences.left(view.client, &channel, place);
+            }
+            (Asked::Publish { channel, data }, body) => {
+                return self.published(view, place, &channel, data, body, stores);
+            }
+            (Asked::PresenceSet { channel, data }, ReplyBody::Done) => {
+                self.presences.entered(view.client, &channel, place, data);
+            }
+            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
+                self.presences.doubt(view.client, &channel, place)
+            }
+            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, place),
+            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, place),
+            (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
+                self.presences.snapshot(pipe, &channel, snapshot);
+            }
+            (Asked::History { channel, forwards }, ReplyBody::History(history)) => {
+                return self.history(view.client, &channel, forwards, history, stores);
+            }
+            (Asked::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
+            (Asked::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
+                self.counts.refreshed += 1;
+            }
+            (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
+            (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn subscribe_answered(
+        &mut self,
+        pipe: usize,
+        view: &mut View,
+        want: Want,
+        body: &ReplyBody,
+        stores: &Stores,
+    ) -> Verdict {
+        let channel = want.options.channel.clone();
+        let subscribed = match body {
+            ReplyBody::Subscribed(subscribed) => subscribed,
+            ReplyBody::Error(error) => {
+                let already = error.code == ErrorCode::AlreadySubscribed;
+                self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
+                // New rules hold for what is asked at once, and a subscription that they end when its session's turn
+                // comes.
+                let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
+                if already != view.subs.contains_key(&channel) && !is_ending {
+                    return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
+                }
+                if !already {
+                    self.presences.left(view.client, &channel, want.sent);
+                }
+                return Ok(());
+            }
+            body => return Err(format!("`subscribe` was answered with {body:?}")),
+        };
+        if view.subs.contains_key(&channel) {
+            return Err(format!("promise 9: subscribed to {channel} twice"));
+        }
+        let Subscribed { position, recovered, publications, more, .. } = &**subscribed;
+        match recovered {
+            Some(true) => self.counts.recovered_true += 1,
+            Some(false) => self.counts.recovered_false += 1,
+            None => {}
+        }
+        self.counts.pages_more += u64::from(*more);
+        if recovered.is_some() != want.options.since.is_some() {
+            return Err(format!(
+                "`subscribed` to {channel}: recovered = {recovered:?} with since {:?}",
+                want.options.since
+            ));
+        }
+        // Where the first page begins: at `since` where that was honoured, else before its first publication.
+        let first = publications.first().map_or(position.offset, |p| p.offset - 1);
+        let from = match (recovered, want.options.since) {
+            (Some(true), Some(since)) if since.epoch != position.epoch => {
+                return Err(format!(
+                    "promise 2: recovered = true on {channel} across epochs, {since:?} to {position:?}"
+                ));
+            }
+            (Some(true), Some(since)) => since.offset,
+            _ => first,
+        };
+        let presence = want.options.presence;
+        let signals = want.options.signals;
+        let at = Position { epoch: position.epoch, offset: from };
+        let mut sub = Sub { at, want, recovered: *recovered, presence, signals };
+        for publication in publications {
+            self.message(view, &channel, &mut sub, publication, stores)?;
+        }
+        if position.offset < sub.at.offset {
+            return Err(format!("`subscribed` to {channel} names {position:?}, which lies before its page's end"));
+        }
+        self.nothing_between(view, &channel, &sub, position.offset + 1, stores)?;
+        sub.at = *position;
+        self.presences.subscribed(pipe, &channel, presence);
+        view.subs.insert(channel, sub);
+        Ok(())
+    }
+}
+
+/// How the server subscribes a client to what its token is good for.
+fn granted_want(view: &View, channel: &ChannelName, stores: &Stores) -> Want {
+    Want { options: SubOptions::new(channel.clone()), order: stores.ledger.order, sent: view.sent }
+}

@@ -1,0 +1,153 @@
+//! What clients do: they open connections, send commands and close, and shards take their sessions up.
+
+use super::Checker;
+use super::view::{Asked, View, Want};
+use crate::application::{WITH_INFO, user_of};
+use crate::store::Stores;
+use fanfare_hub::{ClientId, Command, HistoryFrom, Request, RequestId};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Checker {
+    pub(crate) fn opened(&mut self, pipe: usize, shard: usize) {
+        let view = View {
+            open: true,
+            client: None,
+            known: false,
+            subs: BTreeMap::new(),
+            bare: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            sent: 0,
+            taken_up: 0,
+            publishes: BTreeMap::new(),
+            published: BTreeMap::new(),
+            shard,
+            resumed_from: None,
+            elsewhere: false,
+            shown: None,
+            granted: false,
+            refreshed: false,
+            granted_late: false,
+        };
+        self.views.insert(pipe, view);
+    }
+
+    /// A client has sent a command.
+    pub(crate) fn sent(&mut self, pipe: usize, request: &Request, stores: &Stores) {
+        self.counts.commands += 1;
+        let Some(view) = self.views.get_mut(&pipe) else { return };
+        let order = stores.ledger.order;
+        let Some(RequestId::Number(id)) = request.id else {
+            if let Command::Signal(signal) = &request.command {
+                view.silent.insert(signal.channel.clone());
+            }
+            return;
+        };
+        self.sent += 1;
+        let place = self.sent;
+        view.sent = place;
+        // Until a shard takes it up, and where another connection has taken its session up since, it changes nothing.
+        let client = view.client.or(view.resumed_from).filter(|client| self.presences.speaks(pipe, Some(*client)));
+        let asked = match &request.command {
+            Command::Connect(connect) => {
+                let is_good = |token: &str| self.grant.is_some() && token.ends_with(WITH_INFO);
+                view.shown = connect.token.as_deref().map(user_of);
+                view.granted = connect.token.as_deref().is_some_and(is_good);
+                view.resumed_from = connect.resume.map(|resume| resume.client);
+                view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
+                for options in &connect.subscribe {
+                    view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: place });
+                }
+                Asked::Connect
+            }
+            Command::Subscribe { subs, .. } => Asked::Subscribe(
+                subs.iter().map(|options| Want { options: options.clone(), order, sent: place }).collect(),
+            ),
+            Command::Unsubscribe { channel } => {
+                self.presences.doubt(client, channel, place);
+                Asked::Unsubscribe(channel.clone())
+            }
+            Command::Publish(publish) => {
+                let data = publish.data.bytes().to_vec();
+                let attempt = self.attempts.entry(data.clone()).or_default();
+                attempt.tries += 1;
+                attempt.unknown += 1;
+                attempt.keyed |= publish.idempotency_key.is_some() && view.known;
+                view.publishes.insert(data.clone(), place);
+                Asked::Publish { channel: publish.channel.clone(), data }
+            }
+            Command::PresenceSet { channel, data, .. } => {
+                self.presences.doubt(client, channel, place);
+                Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
+            }
+            Command::PresenceClear { channel } => {
+                self.presences.doubt(client, channel, place);
+                Asked::PresenceClear(channel.clone())
+            }
+            Command::Presence { channel } => Asked::Presence(channel.clone()),
+            Command::History { channel, query } => {
+                Asked::History { channel: channel.clone(), forwards: matches!(query.from, HistoryFrom::Since(_)) }
+            }
+            Command::Signal(signal) => {
+                if let (Some(from), Some(to)) = (view.client, signal.to) {
+                    let key = (from, to, signal.channel.clone());
+                    self.directed.entry(key).or_default().push((pipe, signal.data.to_vec()));
+                }
+                Asked::Other
+            }
+            Command::Rpc { data, .. } => Asked::Rpc(data.to_vec()),
+            Command::Refresh { token } => {
+                view.granted_late |= self.grant.is_some() && token.ends_with(WITH_INFO);
+                Asked::Refresh(user_of(token))
+            }
+            _ => Asked::Other,
+        };
+        view.pending.insert(id, (place, asked));
+    }
+
+    /// A shard says to a connection that it has a session: what it has sent takes effect from here on, after all that
+    /// others have done in the session. The client may never hear of it.
+    pub(crate) fn taken_up(&mut self, pipe: usize, client: ClientId) {
+        let Some(view) = self.views.get_mut(&pipe) else { return };
+        self.sent += 1;
+        view.taken_up = self.sent;
+        view.bare.values_mut().for_each(|want| want.sent = self.sent);
+        let granted = self.grant.iter().filter(|_| view.granted);
+        let subscribes = view.bare.keys().chain(granted).cloned().collect();
+        self.presences.taken_up(pipe, client, self.sent, &subscribes);
+        for (place, asked) in view.pending.values_mut() {
+            self.sent += 1;
+            *place = self.sent;
+            match asked {
+                Asked::Subscribe(wants) => wants.iter_mut().for_each(|want| want.sent = self.sent),
+                Asked::Publish { data, .. } => {
+                    view.publishes.insert(data.clone(), self.sent);
+                }
+                _ => {}
+            }
+            if let Some(channel) = asked.enters_or_leaves() {
+                self.presences.doubt(Some(client), channel, self.sent);
+            }
+        }
+        view.sent = self.sent;
+    }
+
+    /// The client considers this connection over.
+    pub(crate) fn closed(&mut self, pipe: usize, finally: bool) {
+        let Some(view) = self.views.get_mut(&pipe) else { return };
+        view.open = false;
+        // A subscription that was refused unheard has ended the presence that was to go on with it; so has one that a
+        // newer token was not good for. The client may come back to the session and to the channel, and is not
+        // present any more.
+        let client = view.client.or(view.resumed_from);
+        let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
+        let entering = view.pending.values().filter_map(|(_, asked)| asked.enters_or_leaves());
+        let unheard = view.bare.keys().chain(self.grant.iter().filter(|_| has_shown)).chain(entering);
+        let is_new = view.taken_up == 0;
+        let place = if is_new { self.sent } else { self.presences.up_to(pipe, client, self.sent) };
+        for channel in unheard {
+            self.presences.doubt(client, channel, place);
+        }
+        self.presences.closed(pipe, view.client, finally);
+    }
+}

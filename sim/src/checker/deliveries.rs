@@ -1,0 +1,238 @@
+//! What subscribers are told: each message once, in order, with nothing left out (promises 1 to 3 and 7).
+
+use super::view::{Asked, Sub, View, Want};
+use super::{Checker, Verdict};
+use crate::application::plain;
+use crate::ledger::Kept;
+use crate::store::Stores;
+use fanfare_hub::{
+    ChannelName, Now, Position, Publication, Push, ReplyBody, Retain, Rules, SignalPush, Slow, SubOptions,
+};
+use std::sync::Arc;
+
+impl Checker {
+    pub(super) fn pushed(
+        &mut self,
+        now: Now,
+        pipe: usize,
+        view: &mut View,
+        push: &Push,
+        stores: &mut Stores,
+        rules: &Rules,
+    ) -> Verdict {
+        let deaf = |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
+        match push {
+            Push::Message { channel, publication } => {
+                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let verdict = self.message(view, channel, &mut sub, publication, stores);
+                view.subs.insert(channel.clone(), sub);
+                return verdict;
+            }
+            Push::Messages { channel, publications } => {
+                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let mut each = publications.iter();
+                let verdict = each.try_for_each(|p| self.message(view, channel, &mut sub, p, stores));
+                view.subs.insert(channel.clone(), sub);
+                return verdict;
+            }
+            Push::Gap { channel, position, reset } => {
+                let sub = view.subs.get_mut(channel).ok_or_else(|| deaf(channel))?;
+                let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
+                if *reset != (position.epoch != sub.at.epoch) {
+                    return Err(format!("{channel}: a gap from {:?} to {position:?} says reset = {reset}", sub.at));
+                }
+                if *reset {
+                    self.counts.resets += 1;
+                } else {
+                    self.counts.gaps += 1;
+                    if position.offset <= sub.at.offset {
+                        return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
+                    }
+                    let rule = rules.of(channel).map_or(Slow::Pull, |rule| rule.slow);
+                    if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
+                        self.counts.passed_over += 1;
+                        sub.at = *position;
+                        return Ok(());
+                    }
+                    // A history only ever loses its beginning: what is there now was there when the gap was told.
+                    if let Some((floor, top)) = stores.reach(now, channel, retain) {
+                        let after = floor.max(sub.at.offset);
+                        let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
+                        let is_there = top.epoch == position.epoch && (floor <= sub.at.offset || !over.is_empty());
+                        if is_there {
+                            let from = sub.at;
+                            return Err(format!(
+                                "promise 2: {channel}: a gap from {from:?} to {position:?}, where all after {floor} is there"
+                            ));
+                        }
+                    }
+                }
+                sub.at = *position;
+            }
+            Push::Signal(signal) => return self.signal(view, signal),
+            Push::Presence(change) => {
+                self.counts.presence += 1;
+                let sub = view.subs.get(&change.channel).ok_or_else(|| deaf(&change.channel))?;
+                if !sub.presence {
+                    return Err(format!("{}: a presence change that was not asked for", change.channel));
+                }
+                self.presences.changed(pipe, change);
+            }
+            Push::PresenceCount { channel, count, seq } => {
+                self.counts.presence_counts += 1;
+                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
+                self.presences.counted(pipe, channel, *count, *seq);
+            }
+            Push::PresenceSnapshot { channel, snapshot } => {
+                self.counts.presence_whole += 1;
+                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
+                self.presences.snapshot(pipe, channel, snapshot);
+            }
+            Push::Subscribed(subscribed) => {
+                self.counts.by_server += 1;
+                let options = SubOptions::new(subscribed.channel.clone());
+                let want = Want { options, order: stores.ledger.order, sent: view.sent };
+                let body = ReplyBody::Subscribed(subscribed.clone());
+                return self.subscribe_answered(pipe, view, want, &body, stores);
+            }
+            Push::Unsubscribed { channel, .. } => {
+                self.counts.unsubscribed += 1;
+                view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                self.presences.unsubscribed(pipe, channel);
+                // What was sent before the client knew came too late, or was undone by this; unless it had subscribed
+                // anew.
+                let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
+                let up_to = |place| self.presences.up_to(pipe, view.client, place);
+                let (sent, next) = (up_to(view.sent), up_to(view.sent + 1));
+                match view.pending.values().map(|(_, asked)| asked).any(enters) {
+                    true => self.presences.doubt(view.client, channel, next),
+                    false => self.presences.left(view.client, channel, sent),
+                }
+            }
+            Push::Ping | Push::Disconnect { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A publication reaches a subscription: at its place, as it was accepted, newer than all before, and none left
+    /// out.
+    pub(super) fn message(
+        &mut self,
+        view: &View,
+        channel: &ChannelName,
+        sub: &mut Sub,
+        publication: &Arc<Publication>,
+        stores: &Stores,
+    ) -> Verdict {
+        self.counts.messages += 1;
+        let at = Position { epoch: sub.at.epoch, offset: publication.offset };
+        if publication.offset <= sub.at.offset {
+            return Err(format!("promise 1: {channel}: offset {} after {:?}", publication.offset, sub.at));
+        }
+        let kept =
+            stores.ledger.at(channel, at).ok_or_else(|| format!("{channel}: delivered at {at:?}, where none is"))?;
+        if *kept.publication != **publication {
+            return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
+        }
+        if view.client.is_some_and(|client| !publication.is_for(client)) {
+            return Err(format!("{channel}: {:?} was told what is not for it: {publication:?}", view.client));
+        }
+        self.counts.audiences += u64::from(publication.audience.is_some());
+        let own = view.client.is_some() && kept.client() == view.client;
+        let published = view.published.get(channel).and_then(|sent| sent.iter().find(|(_, place)| **place == at));
+        if own && !publication.echo && published.is_some_and(|(sent, _)| *sent > sub.want.sent) {
+            return Err(format!("{channel}: one's own copy at {at:?}, unwanted and acknowledged on this connection"));
+        }
+        // An unkeyed payload is sent once: while its answer is still owed, the message is early.
+        let early = view.publishes.contains_key(&plain(publication.data.bytes()))
+            && publication.idempotency_key.is_none()
+            && !stores.answers_disordered
+            && stores.silences == 0; // what was not answered is found by reading
+        if own && early && kept.order > sub.want.order {
+            return Err(format!("{channel}: one's own copy at {at:?} came before the answer"));
+        }
+        let begins = stores.ledger.begins_at(channel, at).then_some(&at.epoch);
+        if publication.begins.as_deref() != begins {
+            let named = &publication.begins;
+            return Err(format!("{channel}: {at:?} names {named:?}: the first of an epoch names it, and no other"));
+        }
+        self.nothing_between(view, channel, sub, publication.offset, stores)?;
+        sub.at = at;
+        Ok(())
+    }
+
+    /// Promise 2 and 3: nothing that is meant for this client lies between where it is and `before`.
+    pub(super) fn nothing_between(
+        &self,
+        view: &View,
+        channel: &ChannelName,
+        sub: &Sub,
+        before: u64,
+        stores: &Stores,
+    ) -> Verdict {
+        let late = stores.answers_late || stores.silences > 0;
+        let missed = stores
+            .ledger
+            .between(channel, sub.at.epoch, sub.at.offset, before)
+            .iter()
+            .find(|k| required(view, sub, k, late));
+        match missed {
+            None => Ok(()),
+            Some(kept) => Err(format!(
+                "promise 2: {channel}: from {:?} on to {before}, and {} was left out (recovered {:?})",
+                sub.at, kept.publication.offset, sub.recovered
+            )),
+        }
+    }
+
+    fn signal(&mut self, view: &View, signal: &SignalPush) -> Verdict {
+        self.counts.signals += 1;
+        let channel = &signal.signal.channel;
+        let Some(sub) = view.subs.get(channel) else {
+            return Err(format!("promise 7: {channel} is not subscribed, and yet came {signal:?}"));
+        };
+        match signal.signal.to {
+            None if !sub.signals => return Err(format!("{channel}: a signal that was not asked for")),
+            None if signal.from.client == view.client => return Err(format!("{channel}: one's own signal came back")),
+            Some(to) if Some(to) != view.client => {
+                return Err(format!("{channel}: a signal to {to} reached {:?}", view.client));
+            }
+            Some(to) => {
+                self.counts.signals_directed += 1;
+                let Some(from) = signal.from.client else { return Ok(()) };
+                let sent = self.directed.entry((from, to, channel.clone())).or_default();
+                match sent.iter().position(|(_, data)| **data == *signal.signal.data) {
+                    // One connection's are in order; those of two may overtake each other.
+                    Some(at) => {
+                        let (pipe, _) = sent.remove(at);
+                        let mut place = 0;
+                        sent.retain(|(of, _)| {
+                            place += 1;
+                            place > at || *of != pipe
+                        });
+                    }
+                    None => {
+                        return Err(format!(
+                            "{channel}: a directed signal twice, out of order or never sent: {signal:?}"
+                        ));
+                    }
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.
+fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
+    if view.client.is_some_and(|client| !kept.publication.is_for(client)) {
+        return false;
+    }
+    let own = view.client.is_some() && kept.client() == view.client;
+    if !own || kept.publication.echo {
+        return true;
+    }
+    // Where the store answers late, its newest entry is news to the home, and live for whoever has just subscribed.
+    sub.recovered == Some(true) && kept.order <= sub.want.order && !late
+}

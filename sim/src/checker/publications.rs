@@ -1,0 +1,164 @@
+//! What becomes of publications: acknowledged ones stand where they were said to, refused ones nowhere, and keyed ones
+//! once (promise 4). What history tells stands there.
+
+use super::view::View;
+use super::{Checker, Verdict};
+use crate::application::plain;
+use crate::ledger::Kept;
+use crate::store::Stores;
+use fanfare_hub::{AppAnswer, ChannelName, ClientId, ErrorCode, History, Position, Publish, ReplyBody};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    pub(super) tries: u32,
+    pub(super) acknowledged: Vec<(ChannelName, Position)>,
+    /// Tries whose outcome is not known.
+    pub(super) unknown: u32,
+    pub(super) refused: u32,
+    pub(super) keyed: bool,
+}
+
+impl Checker {
+    /// The application publishes.
+    pub(crate) fn app_publishes(&mut self, data: &[u8]) {
+        let attempt = self.attempts.entry(data.to_vec()).or_default();
+        attempt.tries += 1;
+        attempt.unknown += 1;
+    }
+
+    /// The application was told what became of a publication.
+    pub(crate) fn app_published(&mut self, publish: &Publish, answer: &AppAnswer, stores: &Stores) -> Verdict {
+        let Publish { channel, data, .. } = publish;
+        let attempt = self.attempts.entry(data.bytes().to_vec()).or_default();
+        attempt.unknown -= 1;
+        match answer {
+            AppAnswer::Published { position, .. } => {
+                attempt.acknowledged.push((channel.clone(), *position));
+                let stands = stores.ledger.at(channel, *position);
+                if stands.is_none_or(|kept| kept.publication.data != *data) {
+                    return Err(format!("promise 4: acknowledged at {channel} {position:?}, where it does not stand"));
+                }
+            }
+            AppAnswer::Error(error) => match error.code {
+                ErrorCode::Unknown | ErrorCode::Timeout | ErrorCode::Internal => attempt.unknown += 1,
+                _ => attempt.refused += 1,
+            },
+            other => return Err(format!("app: a publication was answered with {other:?}")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn published(
+        &mut self,
+        view: &mut View,
+        id: u64,
+        channel: &ChannelName,
+        data: Vec<u8>,
+        body: &ReplyBody,
+        stores: &Stores,
+    ) -> Verdict {
+        if view.publishes.get(&data) == Some(&id) {
+            view.publishes.remove(&data);
+        }
+        let attempt = self.attempts.entry(data.clone()).or_default();
+        attempt.unknown -= 1;
+        match body {
+            ReplyBody::Published { position, duplicate } => {
+                self.counts.published += 1;
+                attempt.acknowledged.push((channel.clone(), *position));
+                let kept = stores.ledger.at(channel, *position).ok_or_else(|| {
+                    format!("promise 4: a publication was acknowledged at {channel} {position:?}, where there is none")
+                })?;
+                if plain(kept.publication.data.bytes()) != data {
+                    return Err(format!("promise 4: acknowledged at {channel} {position:?}, where another one stands"));
+                }
+                if *duplicate {
+                    return Ok(());
+                }
+                let sent = view.published.entry(channel.clone()).or_default();
+                let before = sent.range(..id).next_back().map(|(_, at)| *at);
+                let after = sent.range(id..).next().map(|(_, at)| *at);
+                let pairs = [(before, Some(*position)), (Some(*position), after)];
+                for (earlier, later) in pairs.into_iter().filter_map(|(a, b)| Some((a?, b?))) {
+                    if earlier.epoch == later.epoch && earlier.offset >= later.offset {
+                        return Err(format!("promise 9: {channel}: sent first, {earlier:?} stands after {later:?}"));
+                    }
+                }
+                sent.insert(id, *position);
+            }
+            ReplyBody::Error(error) => match error.code {
+                ErrorCode::Unknown | ErrorCode::Timeout | ErrorCode::Internal => {
+                    self.counts.unknown += 1;
+                    attempt.unknown += 1;
+                }
+                _ => {
+                    self.counts.refused += 1;
+                    attempt.refused += 1;
+                }
+            },
+            body => return Err(format!("`publish` was answered with {body:?}")),
+        }
+        Ok(())
+    }
+
+    /// A page of history, for a client or (`None`) the application: what stands there, as far as it is for the reader.
+    pub(crate) fn history(
+        &self,
+        client: Option<ClientId>,
+        channel: &ChannelName,
+        forwards: bool,
+        history: &History,
+        stores: &Stores,
+    ) -> Verdict {
+        if history.more && history.publications.is_empty() {
+            return Err(format!("{channel}: a page of history is empty and says that there is more: {history:?}"));
+        }
+        // Read backwards: forwards, what the application removes meanwhile may be missing in between.
+        if let ([first, .., last], Some(client), false) = (&history.publications[..], client, forwards) {
+            let between = stores.ledger.between(channel, history.top.epoch, first.offset, last.offset);
+            let is_listed = |offset| history.publications.iter().any(|listed| listed.offset == offset);
+            let missed = |kept: &&Kept| kept.publication.is_for(client) && !is_listed(kept.publication.offset);
+            if let Some(kept) = between.iter().find(missed) {
+                return Err(format!("{channel}: history of {client:?} leaves out {:?}", kept.publication));
+            }
+        }
+        for publication in &history.publications {
+            let at = Position { epoch: history.top.epoch, offset: publication.offset };
+            if stores.ledger.at(channel, at).is_none_or(|kept| kept.publication != *publication) {
+                return Err(format!("{channel}: history tells {publication:?} at {at:?}, where it does not stand"));
+            }
+            if client.is_some_and(|client| !publication.is_for(client)) {
+                return Err(format!("{channel}: history tells {client:?} what is not for it: {publication:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_attempts(&self, stores: &Stores) -> Verdict {
+        let mut found: BTreeMap<(Vec<u8>, u64), u32> = BTreeMap::new();
+        let mut anywhere: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+        for (_, epoch, kept) in stores.ledger.all() {
+            let data = plain(kept.publication.data.bytes());
+            *found.entry((data.clone(), epoch.0)).or_default() += 1;
+            *anywhere.entry(data).or_default() += 1;
+        }
+        if let Some(((data, _), times)) = found.iter().find(|((data, _), times)| {
+            let once = |keyed: bool| keyed && !stores.has_shed_keys();
+            **times > self.attempts.get(data).map_or(0, |a| if once(a.keyed) { 1 } else { a.tries })
+        }) {
+            let all = stores.ledger.all().filter(|(.., kept)| plain(kept.publication.data.bytes()) == *data);
+            let places = all.map(|(_, _, kept)| (kept.at_ms, kept.publication.offset, kept.publication.from.clone()));
+            let (data, places) = (String::from_utf8_lossy(data), places.collect::<Vec<_>>());
+            return Err(format!("promise 4: {data} stands {times} times, at (ms, offset, from) {places:?}"));
+        }
+        for (data, attempt) in &self.attempts {
+            let times = anywhere.get(data.as_slice()).copied().unwrap_or(0);
+            if attempt.acknowledged.is_empty() && attempt.unknown == 0 && times > 0 {
+                let data = String::from_utf8_lossy(data);
+                return Err(format!("promise 4: {data} was refused {} times and stands all the same", attempt.refused));
+            }
+        }
+        Ok(())
+    }
+}

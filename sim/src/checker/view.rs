@@ -1,0 +1,100 @@
+//! One connection as its client sees it: what it has asked for, what it is subscribed to, and how far it is.
+
+use fanfare_hub::{ChannelName, ClientId, Position, SubOptions, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One connection, as its client sees it.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) open: bool,
+    pub(super) client: Option<ClientId>,
+    /// It has a user: the scope of its keys outlives the session.
+    pub(super) known: bool,
+    pub(super) subs: BTreeMap<ChannelName, Sub>,
+    /// Subscriptions asked for by `connect`, whose answers carry no id.
+    pub(super) bare: BTreeMap<ChannelName, Want>,
+    /// Channels on which something was sent without an id: it is answered by an error at most.
+    pub(super) silent: BTreeSet<ChannelName>,
+    /// What is not answered yet, by the number of the command, with its place among all commands of all clients.
+    pub(super) pending: BTreeMap<u64, (u64, Asked)>,
+    /// The place of the last command sent among all commands of all clients.
+    pub(super) sent: u64,
+    /// The place at which a shard gave it a session.
+    pub(super) taken_up: u64,
+    /// Publishes without answer: the place of each, by payload.
+    pub(super) publishes: BTreeMap<Vec<u8>, u64>,
+    /// Acknowledged publishes by the place of the command, which tells the order sent.
+    pub(super) published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
+    pub(super) shard: usize,
+    pub(super) resumed_from: Option<ClientId>,
+    /// The ticket named another shard than the one connected to.
+    pub(super) elsewhere: bool,
+    /// Whose token was shown.
+    pub(super) shown: Option<UserId>,
+    /// That token is good for a subscription.
+    pub(super) granted: bool,
+    /// What was heard last is that a newer token holds: what that ends is still to be heard.
+    pub(super) refreshed: bool,
+    /// A newer one was: the server may subscribe it, or find that it is subscribed.
+    pub(super) granted_late: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Want {
+    pub(super) options: SubOptions,
+    /// How many entries had been accepted anywhere when it was sent.
+    pub(super) order: u64,
+    /// The place of the command that asked for it.
+    pub(super) sent: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Asked {
+    Connect,
+    Subscribe(Vec<Want>),
+    Unsubscribe(ChannelName),
+    Publish { channel: ChannelName, data: Vec<u8> },
+    PresenceSet { channel: ChannelName, data: Vec<u8> },
+    PresenceClear(ChannelName),
+    Presence(ChannelName),
+    History { channel: ChannelName, forwards: bool },
+    Rpc(Vec<u8>),
+    Refresh(UserId),
+    Other,
+}
+
+/// A live subscription.
+#[derive(Debug)]
+pub(super) struct Sub {
+    pub(super) at: Position,
+    pub(super) want: Want,
+    pub(super) recovered: Option<bool>,
+    pub(super) presence: bool,
+    pub(super) signals: bool,
+}
+
+impl Asked {
+    /// The channel whose presence it changes.
+    pub(super) fn enters_or_leaves(&self) -> Option<&ChannelName> {
+        match self {
+            Asked::Unsubscribe(channel) | Asked::PresenceSet { channel, .. } | Asked::PresenceClear(channel) => {
+                Some(channel)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl View {
+    /// The place up to which commands about a channel are decided, where the server speaks of it by itself: those that
+    /// are not answered yet may have waited for what it speaks of.
+    pub(super) fn decided(&self, channel: &ChannelName) -> u64 {
+        let waiting = self.pending.values().filter(|(_, asked)| asked.enters_or_leaves() == Some(channel));
+        waiting.map(|(place, _)| place - 1).min().unwrap_or(self.sent)
+    }
+
+    /// A newer token may hold that is not good for what an earlier one was.
+    pub(super) fn doubts_grant(&self) -> bool {
+        self.refreshed || self.pending.values().any(|(_, asked)| matches!(asked, Asked::Refresh(_)))
+    }
+}
