@@ -3,7 +3,7 @@
 mod support;
 
 use axum::body::{Body, Bytes};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Router, extract};
 use fanfare::{Config, Echo, Fanfare};
 use hyper_util::rt::TokioIo;
@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use support::{Client, DEADLINE, Frame, Response, Server, config, connect, response};
 
 fn ask(address: SocketAddr, path: &str) -> TcpStream {
@@ -215,6 +216,93 @@ fn a_page_whose_caller_has_gone_is_dropped() {
     socket.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8]).expect("the server reads"); // RST_STREAM: CANCEL
     is_dropped.recv_timeout(DEADLINE).expect("the page is dropped");
     drop(server);
+}
+
+/// The body of the answer on a stream of HTTP/2. Pings are answered.
+fn body_of_stream(socket: &mut TcpStream, stream: u8) -> String {
+    let mut body = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).expect("a frame");
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        socket.read_exact(&mut payload).expect("a whole frame");
+        let (kind, flags, of) = (head[3], head[4], head[8]);
+        if kind == 6 && flags & 1 == 0 {
+            socket.write_all(&[0, 0, 8, 6, 1, 0, 0, 0, 0]).and_then(|()| socket.write_all(&payload)).expect("it reads");
+        }
+        if kind == 0 && of == stream {
+            body.extend(payload);
+            if flags & 1 == 1 {
+                return String::from_utf8(body).expect("text");
+            }
+        }
+        assert_ne!((kind, of), (3, stream), "a reset stream");
+    }
+}
+
+#[test]
+fn a_page_waits_for_a_body_no_longer_than_for_a_head() {
+    let whole = |body: Bytes| async move { body };
+    let echo = |body: Body| async move { body };
+    let pages = Router::new().route("/whole", post(whole)).route("/echo", post(echo));
+    let server = server(Config { head_timeout: Duration::from_millis(200), ..config() }, pages);
+    let rows = [
+        ("none of it", "/whole", "Content-Length: 3\r\n\r\n"),
+        ("a part of it", "/whole", "Content-Length: 3\r\n\r\nab"),
+        ("no chunk", "/whole", "Transfer-Encoding: chunked\r\n\r\n"),
+        ("a part of a chunk", "/whole", "Transfer-Encoding: chunked\r\n\r\n3\r\nab"),
+        ("no last chunk", "/whole", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
+        ("none of it, and the page has answered", "/echo", "Content-Length: 3\r\n\r\n"),
+        ("a part of it, and the page has answered", "/echo", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
+    ];
+    for (name, path, rest) in rows {
+        let mut socket = connect(server.address);
+        write!(socket, "POST {path} HTTP/1.1\r\nHost: a\r\n{rest}").expect("the server reads");
+        let mut said = String::new();
+        socket.read_to_string(&mut said).unwrap_or_else(|error| panic!("{name}: the connection ends: {error}"));
+        let said = said.to_lowercase();
+        if path == "/whole" {
+            assert!(said.starts_with("http/1.1 408 ") && said.contains("connection: close\r\n"), "{name}: {said}");
+            assert!(said.ends_with("no more of the body came within 0.2 s\n"), "{name}: {said}");
+        } else {
+            assert!(!said.ends_with("0\r\n\r\n"), "{name}: it does not look whole: {said}");
+        }
+    }
+    // HTTP/2: the stream ends, the connection goes on.
+    let mut socket = connect(server.address);
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
+    socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("the server reads"); // SETTINGS
+    let post = [0x83, 0x86, 0x04, 6, b'/', b'w', b'h', b'o', b'l', b'e', 0x01, 1, b'a']; // POST http /whole
+    for stream in [1, 3] {
+        socket.write_all(&[0, 0, 13, 1, 4, 0, 0, 0, stream]).and_then(|()| socket.write_all(&post)).expect("it reads");
+        assert_eq!(body_of_stream(&mut socket, stream), "no more of the body came within 0.2 s\n");
+    }
+}
+
+/// A page that asks for nothing of the body is never late, and neither is its caller.
+#[test]
+fn a_page_that_does_not_read_its_body_may_take_its_time() {
+    let ((begun, has_begun), go) = (mpsc::channel(), Arc::new(tokio::sync::Notify::new()));
+    let may_go = go.clone();
+    let slow = async move || {
+        let _ = begun.send(()); // a test that has failed
+        may_go.notified().await;
+        "at last\n"
+    };
+    let whole = |body: Bytes| async move { body };
+    let pages = Router::new().route("/slow", get(slow)).route("/whole", post(whole));
+    let server = server(Config { head_timeout: Duration::from_millis(100), ..config() }, pages);
+    let mut socket = connect(server.address);
+    socket.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").expect("the server reads");
+    has_begun.recv_timeout(DEADLINE).expect("the page begins");
+    // Somebody else's time for a body passes.
+    let mut other = connect(server.address);
+    other.write_all(b"POST /whole HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").expect("the server reads");
+    assert_eq!(response(&mut other).status(), 408);
+    go.notify_one();
+    assert_eq!(response(&mut socket).body, "at last\n");
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).expect("the connection ends behind an answer whose request has not ended");
 }
 
 /// An upgrade of the embedder's own, within its router: the bytes come back as they are.

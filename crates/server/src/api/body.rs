@@ -4,6 +4,7 @@
 //! may be written plainly or as a string in quotes, which is how its draft standard has it.
 
 use crate::refusal::Refused;
+use crate::transport::upload;
 use axum::BoxError;
 use bytes::Bytes;
 use fanfare_hub::{Error, ErrorCode};
@@ -133,8 +134,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error
     }
 }
 
-/// Reads the body whole.
-pub(super) async fn read<B>(body: &mut B, kind: Kind, limits: &Limits, timeout: Duration) -> Result<Bytes, Refused>
+/// Reads the body whole. Between two reads its sender may pause for `pause_max`.
+pub(super) async fn read<B>(body: &mut B, kind: Kind, limits: &Limits, pause_max: Duration) -> Result<Bytes, Refused>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -149,8 +150,9 @@ where
         return Err(too_large(announced, ""));
     }
     // Trailers mean nothing here. A body that comes as one frame, as almost all do, is not copied.
+    let (body, patience) = upload::watch(body, pause_max);
     let mut reading = std::pin::pin!(async {
-        match Limited::new(&mut *body, max).collect().await {
+        match Limited::new(body, max).collect().await {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large(max as u64 + 1, " or more")),
             Err(error) => {
@@ -162,12 +164,10 @@ where
     if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
         return read;
     }
-    match tokio::time::timeout(timeout, reading).await {
-        Ok(read) => read,
-        Err(_) => {
-            let message = format!("the body was not there within {} s", timeout.as_secs_f32());
-            Err(Refused::of(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, message))
-        }
+    tokio::select! {
+        biased;
+        read = reading => read,
+        () = patience.is_over() => Err(patience.refusal()),
     }
 }
 

@@ -30,7 +30,7 @@ use fanfare_wire::native::Limits;
 use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, encode_results};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -68,13 +68,19 @@ pub(crate) struct Endpoint {
     handle: Handle,
     keys: Keys,
     limits: Limits,
-    body_timeout: Duration,
+    body_pause_max: Duration,
     document: OnceLock<Bytes>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(handle: Handle, keys: &[ApiKey], limits: Limits, body_timeout: Duration, salt: [u8; 32]) -> Self {
-        Endpoint { handle, keys: Keys::new(keys, salt), limits, body_timeout, document: OnceLock::new() }
+    pub(crate) fn new(
+        handle: Handle,
+        keys: &[ApiKey],
+        limits: Limits,
+        body_pause_max: Duration,
+        salt: [u8; 32],
+    ) -> Self {
+        Endpoint { handle, keys: Keys::new(keys, salt), limits, body_pause_max, document: OnceLock::new() }
     }
 
     /// Two of its keys that are the same text, by name.
@@ -98,9 +104,10 @@ impl Endpoint {
             );
             refusal.in_json().into_response()
         });
-        // Who was told to go on with the body only when it is wanted sends none.
-        if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
-            tokio::spawn(tokio::time::timeout(self.body_timeout, body::forget(body)));
+        // A client that waits for `100 Continue` sends none, and the connection of one that was too slow is closed.
+        let is_late = answer.status() == StatusCode::REQUEST_TIMEOUT;
+        if !body.is_end_stream() && !is_late && !head.headers.contains_key(EXPECT) {
+            tokio::spawn(tokio::time::timeout(self.body_pause_max, body::forget(body)));
         }
         answer
     }
@@ -122,7 +129,7 @@ impl Endpoint {
         key.may_ask(kind)?;
         body::check_type(&head.headers)?;
         let idempotency_key = body::idempotency_key(&head.headers)?;
-        let read = body::read(body, kind, &self.limits, self.body_timeout).await?;
+        let read = body::read(body, kind, &self.limits, self.body_pause_max).await?;
         body::check_form(&head.headers, &read)?;
         let caller = Caller { name: key.name(), idempotency_key };
         let mut out = Vec::new();

@@ -30,7 +30,7 @@ pub struct Config {
     /// Which hosts requests may name: a name that was pointed to this machine for an attack is none of them. Default:
     /// on loopback addresses this machine's and those of `origins`, elsewhere any.
     pub hosts: Hosts,
-    /// Time for a request's head to arrive whole. Default 10 s.
+    /// Time for a request's head to arrive whole, and the longest pause in a body that is waited for. Default 10 s.
     pub head_timeout: Duration,
     /// The largest request head, in bytes. Default 16 KiB. Below 8 KiB it holds for the first request of a
     /// connection; later ones have 8 KiB. Over HTTP/2 it is the largest list of headers (RFC 9113 §6.5.2).

@@ -5,15 +5,21 @@
 //! need no more of the caller than that, and a program without async code may have pages. A body that does not come
 //! whole at once is carried frame by frame, one ahead of the peer. A page that panics is a 500 for its caller; one
 //! whose caller has gone is dropped. Pages that have not begun to answer are bounded by `pages_outstanding_max`.
+//!
+//! A page that waits for its request's body does so under a deadline (`crate::transport::upload`), which the caller's side keeps:
+//! the page is dropped, its caller is answered 408, and the connection of HTTP/1 is closed. The rule goes on behind
+//! the answer's head over HTTP/1. Over HTTP/2 it ends there: a page may answer and read at the same time for as long
+//! as it likes, and the pings of the connection show that the peer is alive.
 
 use crate::embed::panic_text;
 use crate::logs;
 use crate::refusal::{Asker, Refused};
 use crate::server::{ServeError, runtime_of_handlers};
+use crate::transport::upload::{self, Patience};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -21,6 +27,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -33,6 +40,8 @@ pub(crate) struct Pages {
     runtime: runtime::Handle,
     room: Arc<Semaphore>,
     outstanding_max: usize,
+    /// How long a body may pause while its page waits for it.
+    body_pause_max: Duration,
     /// Ends the thread of the pages, where they have one.
     _thread: Option<Arc<oneshot::Sender<()>>>,
 }
@@ -42,7 +51,11 @@ type Framed = Result<Frame<Bytes>, axum::Error>;
 
 impl Pages {
     /// Takes the runtime that this is called on.
-    pub(crate) fn new(router: axum::Router, outstanding_max: usize) -> Result<Self, ServeError> {
+    pub(crate) fn new(
+        router: axum::Router,
+        outstanding_max: usize,
+        body_pause_max: Duration,
+    ) -> Result<Self, ServeError> {
         let (runtime, thread) = match runtime_of_handlers() {
             Ok(runtime) => (runtime, None),
             Err(_) => {
@@ -51,7 +64,7 @@ impl Pages {
             }
         };
         let room = Arc::new(Semaphore::new(outstanding_max.min(Semaphore::MAX_PERMITS)));
-        Ok(Pages { router, runtime, room, outstanding_max, _thread: thread })
+        Ok(Pages { router, runtime, room, outstanding_max, body_pause_max, _thread: thread })
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
@@ -63,6 +76,14 @@ impl Pages {
             return refused.to(asker).into_response();
         };
         let (path, router) = (request.uri().path().to_owned(), self.router.clone());
+        let is_http2 = request.version() == Version::HTTP_2;
+        let (request, patience) = if request.body().is_end_stream() {
+            (request, None)
+        } else {
+            let (head, body) = request.into_parts();
+            let (body, patience) = upload::watch(body, self.body_pause_max);
+            (Request::from_parts(head, Body::new(body)), Some(patience))
+        };
         let (answer, answered) = oneshot::channel();
         let making = self.runtime.spawn(async move {
             let page = async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) };
@@ -78,11 +99,20 @@ impl Pages {
             }
         });
         let making = AbortOnDrop(making.abort_handle());
-        match answered.await {
+        let answered = match &patience {
+            None => answered.await,
+            Some(patience) => tokio::select! {
+                biased;
+                answered = answered => answered,
+                () = patience.is_over() => return patience.refusal().to(asker).into_response(),
+            },
+        };
+        match answered {
             Ok((head, None)) => head,
             Ok((head, Some(frames))) => head.map(|body| {
                 let left = body.size_hint();
-                Body::new(Carried { frames, left, _making: making })
+                let late = patience.filter(|_| !is_http2).map(|patience| Box::pin(late(patience)) as Late);
+                Body::new(Carried { frames, left, late, _making: making })
             }),
             Err(_) => {
                 let words = "the program that makes the pages is ending: its runtime takes no more work";
@@ -194,10 +224,20 @@ impl HttpBody for Length {
     }
 }
 
+/// Ends with the words for a request whose body pauses for too long.
+type Late = Pin<Box<dyn Future<Output = String> + Send>>;
+
+async fn late(patience: Patience) -> String {
+    patience.is_over().await;
+    patience.refusal().reason().to_owned()
+}
+
 /// A body that is made elsewhere.
 struct Carried {
     frames: mpsc::Receiver<Framed>,
     left: SizeHint,
+    /// The page may still wait for its request's body.
+    late: Option<Late>,
     _making: AbortOnDrop,
 }
 
@@ -206,7 +246,12 @@ impl HttpBody for Carried {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Framed>> {
-        let frame = std::task::ready!(self.frames.poll_recv(cx));
+        let Poll::Ready(frame) = self.frames.poll_recv(cx) else {
+            let Some(late) = &mut self.late else { return Poll::Pending };
+            let why = std::task::ready!(late.as_mut().poll(cx));
+            self.late = None; // it has ended
+            return Poll::Ready(Some(Err(axum::Error::new(why))));
+        };
         if let (Some(Ok(frame)), Some(left)) = (&frame, self.left.exact()) {
             let len = frame.data_ref().map_or(0, Bytes::len) as u64;
             self.left = SizeHint::with_exact(left.saturating_sub(len));

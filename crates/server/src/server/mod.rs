@@ -372,7 +372,10 @@ impl Fanfare {
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
         };
         let pages = match &self.pages {
-            Some(pages) => own.fallback_service(Pages::new(pages.clone(), self.config.pages_outstanding_max)?),
+            Some(pages) => {
+                let Config { pages_outstanding_max, head_timeout, .. } = *self.config;
+                own.fallback_service(Pages::new(pages.clone(), pages_outstanding_max, head_timeout)?)
+            }
             None => own,
         };
         let shards = self.config.shards;

@@ -197,7 +197,9 @@ settings! {
     "limits.head_bytes_max": Kind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
         "The head of a request: its request line and its headers.";
     "limits.head_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
-        "Time for the whole head of a request to arrive.";
+        "Time for the whole head of a request to arrive. Also the longest pause in the body of a request while the API or a page waits \
+         for it; a slow body that keeps arriving may take longer. After either time the request is answered 408 and its HTTP/1 \
+         connection is closed.";
     "limits.http_idle_timeout":
         Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
         "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Make it longer \

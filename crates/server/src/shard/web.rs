@@ -93,6 +93,8 @@ impl Web {
             let mut response = answer.await?;
             known.last.set(Instant::now());
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and nobody reads it.
+            let is_last = is_last || response.status() == StatusCode::REQUEST_TIMEOUT;
             if (is_last || shell.borrow().deaf) && version != Version::HTTP_2 && !is_upgrade {
                 known.leaving.set(true);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
