@@ -377,11 +377,9 @@ impl Edge {
         room
     }
 
-    /// An item alone has room, however large it is.
     fn has_room(&self, item: &Item, max: WaitingMax) -> bool {
-        let Some(busy) = self.busy.as_ref().filter(|busy| !busy.waiting.is_empty()) else { return max.items > 0 };
-        let bytes_full = busy.bytes + item.bytes() > max.bytes && !planted(Planted::WaitingUnweighed);
-        busy.waiting.len() < max.items && !bytes_full
+        let (items, bytes) = self.busy.as_ref().map_or((0, 0), |busy| (busy.waiting.len(), busy.bytes));
+        fits(item, items, bytes, max)
     }
 
     fn wait(&mut self, item: Item) {
@@ -427,25 +425,31 @@ impl Edge {
     }
 
     /// Subscribers get this signal. Where too much waits already, it takes the place of the one of the same client and
-    /// event, else of the oldest ones that are not being told. False where one was shed, or there was no room for it.
-    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, max: WaitingMax) -> bool {
+    /// event, else of the oldest ones that are not being told. Where all of those would not make room for it, it is
+    /// lost itself and they stay. Returns how many signals were lost.
+    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, max: WaitingMax) -> u64 {
         let same = |old: &SignalPush| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
         let item = Item::Signal(signal.clone());
-        let mut shed = false;
+        let mut shed = 0;
         while !self.has_room(&item, max) {
-            let Some(busy) = &mut self.busy else { return false };
+            let Some(busy) = &mut self.busy else { return 1 };
             let (mut oldest, mut latest) = (None, None);
+            let (mut items, mut bytes) = (busy.waiting.len(), busy.bytes);
             for (at, old) in busy.waiting.iter().enumerate().skip(busy.first()) {
-                let Item::Signal(old) = old else { continue };
+                let Item::Signal(signal) = old else { continue };
+                (items, bytes) = (items - 1, bytes - old.bytes());
                 oldest = oldest.or(Some(at));
-                latest = latest.or(same(old).then_some(at));
+                latest = latest.or(same(signal).then_some(at));
             }
-            let Some(gone) = latest.or(oldest).and_then(|at| busy.waiting.remove(at)) else { return false };
+            if !fits(&item, items, bytes, max) {
+                return 1;
+            }
+            let Some(gone) = latest.or(oldest).and_then(|at| busy.waiting.remove(at)) else { return 1 };
             busy.bytes -= gone.bytes();
-            shed = true;
+            shed += 1;
         }
         self.wait(item);
-        !shed
+        shed
     }
 
     /// A change of presence; where too much waits already, the whole is asked for later in its place.
@@ -690,6 +694,12 @@ impl Item {
     }
 }
 
+/// Whether an item may wait beside so many others. One alone has room, however large it is.
+fn fits(item: &Item, items: usize, bytes: usize, max: WaitingMax) -> bool {
+    let has_bytes = items == 0 || bytes + item.bytes() <= max.bytes || planted(Planted::WaitingUnweighed);
+    items < max.items && has_bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -715,7 +725,7 @@ mod tests {
             let signal = Signal { channel: name.clone(), event: "move".into(), data, to: None };
             let from = Sender { client: Some(ClientId(client)), user: None };
             shed.push(
-                !edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 }),
+                edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 }),
             );
         }
         let waiting = edge.busy.iter().flat_map(|busy| &busy.waiting).filter_map(|item| match item {
@@ -723,6 +733,30 @@ mod tests {
             _ => None,
         });
         assert_eq!(waiting.collect::<Vec<_>>(), [&b"3a"[..], b"4a", b"2c"]);
-        assert_eq!(shed, [false, false, false, true, true, true]);
+        assert_eq!(shed, [0, 0, 0, 1, 1, 1]);
+    }
+    #[test]
+    fn signals_are_shed_only_where_that_makes_room_and_each_is_counted() {
+        let name = ChannelName::new("a").expect("valid");
+        let mut edges = Edges::new(1, Keyed(1));
+        let index = edges.find_or_create(&name);
+        let edge = &mut edges.edges[index as usize];
+        let signal = |client, bytes| {
+            let signal =
+                Signal { channel: name.clone(), event: "move".into(), data: vec![b'1'; bytes].into(), to: None };
+            let from = Sender { client: Some(ClientId(client)), user: None };
+            Arc::new(SignalPush { signal, from, ts_ms: 0 })
+        };
+        let small = Item::Signal(signal(1, 10)).bytes();
+        let snapshot = Arc::new(PresenceSnapshot { seq: 1, count: 0, entries: Some(Vec::new()) });
+        let whole = Item::PresenceWhole(snapshot.clone()).bytes();
+        let max = WaitingMax { items: 100, bytes: whole + 3 * small };
+        edge.presence_whole(snapshot, max);
+        let kept = [1, 2, 3].map(|client| edge.signal(signal(client, 10), max));
+        assert_eq!((kept, edge.waiting_bytes()), ([0; 3], max.bytes));
+        assert_eq!(edge.signal(signal(4, 10 + 3 * small), max), 1, "it would not fit without all of them either");
+        assert_eq!(edge.waiting_bytes(), max.bytes, "so they stay");
+        assert_eq!(edge.signal(signal(4, 10 + small), max), 2);
+        assert_eq!(edge.waiting_bytes(), max.bytes);
     }
 }

@@ -131,8 +131,7 @@ impl Sessions {
             }
             ToEdge::Skip { to } => edge.skip(to),
             ToEdge::Signal { signal, directed: None } => {
-                let kept = edge.signal(signal, waiting_max);
-                self.signals_shed += u64::from(!kept);
+                self.signals_shed += edge.signal(signal, waiting_max);
             }
             ToEdge::Signal { signal, directed: Some(directed) } => {
                 let taken = self.directed(cx, index, &signal, directed.number);
