@@ -89,6 +89,11 @@ impl Keys {
         self.order.front().map(|key| key.number)
     }
 
+    /// How many have been remembered at this time or later.
+    pub(crate) fn since(&self, at_ms: u64) -> u64 {
+        (self.order.len() - self.order.partition_point(|key| key.at_ms < at_ms)) as u64
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

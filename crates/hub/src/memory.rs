@@ -157,7 +157,7 @@ impl MemoryStore {
         log.used_ms = now.mono_ms;
         self.idle_bytes += log.cost();
         self.note_idle(index);
-        self.shed();
+        self.shed(now);
         let idle = self.idle.iter().map(VecDeque::len).sum::<usize>();
         if idle > 2 * self.logs.len() + 1024 {
             let logs = &self.logs;
@@ -191,7 +191,8 @@ impl MemoryStore {
     /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those
     /// that never did before the others and the longest unused first (their numbering ends: who comes back is told of
     /// a new epoch); then of the oldest publications. Keys have a bound of their own: the oldest go.
-    fn shed(&mut self) {
+    fn shed(&mut self, now: Now) {
+        let oldest_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
         while self.key_bytes > self.key_bytes_max {
             let Some((index, epoch, number, _)) = self.key_order.pop_front() else { break };
             let log = self.logs.get_mut(index as usize).filter(|log| log.epoch.0 == epoch);
@@ -202,7 +203,8 @@ impl MemoryStore {
         }
         while self.bytes_used() > self.bytes_max && !planted(Planted::HistoryUnbounded) {
             if let Some((index, epoch, since)) = self.idle.iter_mut().find_map(VecDeque::pop_front) {
-                if self.logs.get(index as usize).is_some_and(|log| log.is_idle(epoch, since)) {
+                if let Some(log) = self.logs.get(index as usize).filter(|log| log.is_idle(epoch, since)) {
+                    self.keys_shed += log.keys.as_ref().map_or(0, |keys| keys.since(oldest_ms));
                     self.forget(index as usize);
                 }
                 continue;
@@ -252,7 +254,7 @@ impl MemoryStore {
         let begins = (prev == 0 && !planted(Planted::EpochUntold)).then_some(log.epoch);
         let (epoch, publication) = (log.epoch, Arc::new(entry.at(prev, log.top, begins)));
         self.retain(index, now, &publication, retain);
-        self.shed();
+        self.shed(now);
         Answer::Appended { epoch, publication }
     }
 
@@ -790,6 +792,33 @@ mod tests {
         assert_eq!(top(&mut store).epoch, epoch);
         assert!(store.logs.len() < 3, "all others have gone: {}", store.logs.len());
         assert!(store.retained > 10);
+    }
+
+    #[test]
+    fn keys_that_go_with_a_channel_that_nobody_uses_are_counted() {
+        let limits = Limits { history_bytes_max: 16 << 10, ..Limits::default() };
+        let mut store = MemoryStore::new(&limits, 7);
+        let used = |store: &mut MemoryStore, now: Now, n: u64| {
+            let channel = named(&format!("nobody:{n}"));
+            let publish = Publish {
+                channel: channel.clone(),
+                data: Data::Json(Bytes::from_static(b"1")),
+                event: None,
+                idempotency_key: Some("k".into()),
+                echo: true,
+            };
+            let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: 0 });
+            let none = Retain { count: 0, ..Retain::default() };
+            store.submit(now, OpToken(0), Op::Append { entry, retain: none });
+            store.submit(now, OpToken(0), Op::Detach { channel });
+        };
+        (0..100).for_each(|n| used(&mut store, later(1), n));
+        let forgotten = 100 - store.logs.len() as u64;
+        assert!(forgotten > 50, "{forgotten}");
+        assert_eq!(store.keys_shed(), forgotten);
+        // The time of the others is over when their channels go.
+        (100..200).for_each(|n| used(&mut store, later(300_000), n));
+        assert_eq!(store.keys_shed(), forgotten + 100 - store.logs.len() as u64);
     }
 
     #[test]
