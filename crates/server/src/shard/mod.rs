@@ -137,7 +137,7 @@ struct Connection {
     choked: bool,
     /// Commands of its last message that came behind the one that made it held or choked. Looked at before any other
     /// byte.
-    unread: Option<Box<[Request]>>,
+    unread: Option<Box<std::vec::IntoIter<Request>>>,
     /// The goodbye is in the outbox; what comes now is not looked at.
     closing: bool,
     /// The reader, where it waits for something else than bytes.
@@ -301,7 +301,18 @@ impl Shell {
     /// reads is not asked further: else one array of short commands could ask for a page each, however much waits
     /// already.
     fn commands(&mut self, now: Now, id: ConnId, requests: &mut Vec<Request>) {
-        let (mut requests, begin) = (requests.drain(..), self.work);
+        let mut requests = requests.drain(..);
+        if self.are_left(now, id, &mut requests) {
+            let left: Vec<Request> = requests.collect();
+            if let Some(conn) = self.conn(id) {
+                conn.unread = Some(Box::new(left.into_iter()));
+            }
+        }
+    }
+
+    /// Takes commands through the hub until one of them interrupts that. True where others are left behind it.
+    fn are_left(&mut self, now: Now, id: ConnId, requests: &mut impl ExactSizeIterator<Item = Request>) -> bool {
+        let begin = self.work;
         while let Some(request) = requests.next() {
             self.act(now, Input::Command { conn: id, request });
             let is_spent = self.work - begin >= TURN_WORK;
@@ -309,17 +320,22 @@ impl Shell {
                 && let Some(conn) = self.conn(id)
                 && (conn.held || conn.choked || is_spent)
             {
-                conn.unread = Some(requests.collect());
-                return;
+                return true;
             }
         }
+        false
     }
 
-    /// Goes on with commands that were left unread. True where there were any: more may be left.
+    /// Goes on with commands that were left unread. True where there were any: more may be left, and stay where they
+    /// are in memory.
     fn unread(&mut self, id: ConnId) -> bool {
-        let Some(unread) = self.conn(id).and_then(|conn| conn.unread.take()) else { return false };
+        let Some(mut unread) = self.conn(id).and_then(|conn| conn.unread.take()) else { return false };
         let now = self.now();
-        self.commands(now, id, &mut unread.into_vec());
+        if self.are_left(now, id, &mut *unread)
+            && let Some(conn) = self.conn(id)
+        {
+            conn.unread = Some(unread);
+        }
         self.settle(now);
         true
     }
