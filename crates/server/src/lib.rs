@@ -31,10 +31,11 @@ mod watch;
 pub use api::Api;
 pub use axum::Json;
 pub use axum::extract::{FromRef, State};
-pub use config::Config;
+pub use config::address::{Address, InvalidAddress};
 pub use config::api_key::{ApiKey, ApiKeyError};
 pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::origin::{Origin, OriginError, Origins};
+pub use config::{AdminOn, Config};
 pub use embed::handle::{Handle, Published};
 pub use embed::{
     Answers, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method, OnConnect,
@@ -50,8 +51,6 @@ pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
 pub use server::service::FanfareService;
 pub use server::testing::{TestClient, TestServer};
 pub use server::{Builder, Fanfare, Running, ServeError};
-pub use transport::listen::{Address, InvalidAddress};
-pub use watch::AdminOn;
 pub use watch::request::RequestId;
 
 /// The program in the README, compiled as it stands there.

@@ -12,6 +12,7 @@
 //! that could be measured.)
 
 mod body;
+mod keys;
 mod openapi;
 mod refusal;
 mod table;
@@ -19,7 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::config::api_key::{ApiKey, Keys};
+use crate::config::api_key::ApiKey;
 use crate::embed::handle::Handle;
 use crate::refusal::Refused;
 use axum::BoxError;
@@ -31,6 +32,7 @@ use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, enco
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use keys::Keys;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 

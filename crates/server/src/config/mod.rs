@@ -1,15 +1,18 @@
-//! The checked settings that a server is built with. The command line and the embedder fill it.
+//! The checked settings that a server is built with: [`Config`], and the types of its values. The command line and
+//! the embedder fill it.
 
+pub(crate) mod address;
 pub(crate) mod api_key;
 pub(crate) mod authority;
 pub(crate) mod hosts;
 pub(crate) mod origin;
 
+use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::hosts::Hosts;
 use crate::config::origin::Origins;
-use crate::watch::AdminOn;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,5 +93,24 @@ impl Default for Config {
             drain_window: Duration::from_secs(10),
             admin: AdminOn::Off,
         }
+    }
+}
+
+/// Where `/metrics`, `/healthz` and `/readyz` are served. `/healthz` is on the main port in any case.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdminOn {
+    /// Nowhere else: a server within a program opens no port that nobody asked for.
+    #[default]
+    Off,
+    /// On the ports of the server: for development, and where nobody else can reach them.
+    MainPort,
+    /// On an address of its own, which answers until the last client has gone.
+    Address(Address),
+}
+
+impl AdminOn {
+    /// `127.0.0.1:8081`: where a server that runs by itself is watched, unless told otherwise.
+    pub fn default_address() -> Self {
+        AdminOn::Address(Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081)))
     }
 }

@@ -5,13 +5,14 @@
 //! a shard is silent. The listener has a thread and a runtime of its own, so that it answers however busy the shards
 //! are, and until the last client has gone.
 
+use crate::config::address::Address;
 use crate::config::hosts::Via;
 use crate::http::gate::Gate;
 use crate::http::{not_by, nothing_at};
 use crate::refusal::{Asker, Refused};
 use crate::server::ServeError;
 use crate::transport::admission::{Connections, Reason};
-use crate::transport::listen::{Address, Listener, listen};
+use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::{self, Asked, Pace, Paced, Times};
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::metrics::CONTENT_TYPE;

@@ -5,10 +5,10 @@
 use super::Settings;
 use super::units::{self, Wrong};
 use super::written::{Raw, Written};
+use crate::config::AdminOn;
+use crate::config::address::Address;
 use crate::config::hosts::{HostError, HostPattern, Hosts};
 use crate::config::origin::{Origin, OriginError, Origins};
-use crate::transport::listen::Address;
-use crate::watch::AdminOn;
 use std::time::Duration;
 
 /// Where a value lives.

@@ -23,11 +23,11 @@ pub use problem::{Problem, Problems, Severity, Source};
 pub use reference::{commented_file, manual, reference_page};
 pub use table::{SECTIONS, SETTINGS, Setting};
 
+use crate::config::AdminOn;
 use crate::config::Config;
+use crate::config::address::Address;
 use crate::config::hosts::{HostPattern, Hosts};
 use crate::config::origin::Origins;
-use crate::transport::listen::Address;
-use crate::watch::AdminOn;
 use fanfare_hub::{Rule, Rules};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,7 +1,7 @@
 //! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
 //!
 //! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
-//! (`server::admin`) serves it, with `/healthz` and `/readyz`, where [`AdminOn`] says. `request` gives every HTTP
+//! (`server::admin`) serves it, with `/healthz` and `/readyz`, where the configuration says. `request` gives every HTTP
 //! request an id.
 
 pub(crate) mod counters;
@@ -10,10 +10,8 @@ pub(crate) mod request;
 
 use crate::shard::Control;
 use crate::transport::admission::Connections;
-use crate::transport::listen::Address;
 use counters::{Figures, SharedHistogram};
 use fanfare_hub::{ErrorCode, HookAnswer};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,25 +22,6 @@ use tokio::sync::{oneshot, watch};
 /// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as
 /// well be.
 pub(crate) const SHARD_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where `/metrics`, `/healthz` and `/readyz` are served. `/healthz` is on the main port in any case.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum AdminOn {
-    /// Nowhere else: a server within a program opens no port that nobody asked for.
-    #[default]
-    Off,
-    /// On the ports of the server: for development, and where nobody else can reach them.
-    MainPort,
-    /// On an address of its own, which answers until the last client has gone.
-    Address(Address),
-}
-
-impl AdminOn {
-    /// `127.0.0.1:8081`: where a server that runs by itself is watched, unless told otherwise.
-    pub fn default_address() -> Self {
-        AdminOn::Address(Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081)))
-    }
-}
 
 /// What the watchers share: how to ask the shards, and what is counted off them.
 pub(crate) struct Watch {
