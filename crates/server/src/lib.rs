@@ -18,10 +18,13 @@ mod api;
 mod clock;
 mod config;
 mod embed;
+mod error;
 mod http;
 mod logs;
 mod protocol;
+mod random;
 mod refusal;
+mod request;
 mod server;
 pub mod settings;
 mod shard;
@@ -41,6 +44,7 @@ pub use embed::{
     Answers, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method, OnConnect,
     OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
 };
+pub use error::ServeError;
 pub use fanfare_hub as hub;
 pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, Slow, SubOptions, UserId, Who};
 pub use fanfare_wire::native::app::Kind as ApiCommand;
@@ -48,10 +52,10 @@ pub use logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
 pub use protocol::chat::Chat;
 pub use protocol::native::Native;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
+pub use request::RequestId;
 pub use server::service::FanfareService;
 pub use server::testing::{TestClient, TestServer};
-pub use server::{Builder, Fanfare, Running, ServeError};
-pub use watch::request::RequestId;
+pub use server::{Builder, Fanfare, Running};
 
 /// The program in the README, compiled as it stands there.
 #[cfg(doctest)]

@@ -9,9 +9,7 @@
 //! they are known, on the API's paths and for a client whose `Accept` names JSON before text. A head that could not
 //! be read names neither.
 
-use crate::api;
-use crate::http::pairs;
-use crate::watch::request::{self, RequestId};
+use crate::request::{REQUEST_ID, RequestId, is_api_path, pairs};
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use fanfare_hub::{Error, ErrorCode};
@@ -49,7 +47,7 @@ impl Asker {
     /// Judges a head, from its method, its path and its headers.
     pub(crate) fn of<'h>(method: &str, path: &str, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
         let accepts = headers.filter(|(name, _)| name.eq_ignore_ascii_case(ACCEPT.as_str())).map(|(_, value)| value);
-        Asker { json: api::is_path(path) || prefers_json(accepts), head: method == "HEAD" }
+        Asker { json: is_api_path(path) || prefers_json(accepts), head: method == "HEAD" }
     }
 
     /// The same, of a request that hyper has parsed.
@@ -209,7 +207,7 @@ impl Refused {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(id) = id {
-            headers.insert(request::HEADER, id.value());
+            headers.insert(REQUEST_ID, id.value());
         }
         let mut body = Vec::with_capacity(error.message.len() + 1);
         let kind = if asker.json {

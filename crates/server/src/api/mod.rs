@@ -23,6 +23,7 @@ mod tests;
 use crate::config::api_key::ApiKey;
 use crate::embed::handle::Handle;
 use crate::refusal::Refused;
+use crate::request::{API_COMMANDS, API_DOCUMENT, is_api_path};
 use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
@@ -36,11 +37,6 @@ use keys::Keys;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-/// Where the OpenAPI document is.
-const DOCUMENT: &str = "/api/openapi.json";
-/// Every other address of the API begins so. The rest of `/api/` is the embedder's.
-const COMMANDS_PREFIX: &str = "/api/v1/";
-
 /// What answers at `/api/v1/` now, shared by all shards: nothing until there are keys. Other keys are another endpoint.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentApi(Arc<RwLock<Option<Arc<Endpoint>>>>);
@@ -48,7 +44,7 @@ pub(crate) struct CurrentApi(Arc<RwLock<Option<Arc<Endpoint>>>>);
 impl CurrentApi {
     /// What answers this path, if anything does.
     pub(crate) fn at(&self, path: &str) -> Option<Arc<Endpoint>> {
-        if is_path(path) { self.get() } else { None }
+        if is_api_path(path) { self.get() } else { None }
     }
 
     fn get(&self) -> Option<Arc<Endpoint>> {
@@ -120,10 +116,10 @@ impl Endpoint {
         B::Error: Into<BoxError>,
     {
         let path = head.uri.path();
-        if path == DOCUMENT {
+        if path == API_DOCUMENT {
             return self.document(&head.method);
         }
-        let kind = path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).ok_or_else(|| refusal::no_command(path))?;
+        let kind = path.strip_prefix(API_COMMANDS).and_then(Kind::find).ok_or_else(|| refusal::no_command(path))?;
         if head.method != Method::POST {
             return Err(refusal::method(&head.method, path, "POST"));
         }
@@ -169,7 +165,7 @@ impl Endpoint {
     /// What the API is, for programs. Whoever may reach the port may read it: it says no more than the documentation.
     fn document(&self, method: &Method) -> Result<Response<Body>, Refused> {
         if method != Method::GET && method != Method::HEAD {
-            return Err(refusal::method(method, DOCUMENT, "GET, HEAD"));
+            return Err(refusal::method(method, API_DOCUMENT, "GET, HEAD"));
         }
         let print = || Bytes::from(openapi::document().to_string());
         let mut response = Response::new(Body::from(self.document.get_or_init(print).clone()));
@@ -206,14 +202,9 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
     response
 }
 
-/// True for an address that is the API's, where there are keys for it. The rest of `/api/` is the embedder's.
-pub(crate) fn is_path(path: &str) -> bool {
-    path == DOCUMENT || path.starts_with(COMMANDS_PREFIX)
-}
-
-/// True for an address of [`is_path`] that leads somewhere.
+/// True for an address of [`is_api_path`] that leads somewhere.
 pub(crate) fn is_known(path: &str) -> bool {
-    path == DOCUMENT || path.strip_prefix(COMMANDS_PREFIX).and_then(Kind::find).is_some()
+    path == API_DOCUMENT || path.strip_prefix(API_COMMANDS).and_then(Kind::find).is_some()
 }
 
 /// What is said there on a server without keys, where nothing of the embedder's own answers. It is no API that

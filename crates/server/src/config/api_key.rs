@@ -1,6 +1,6 @@
 //! An API key: what an application shows, and what that lets it do.
 //!
-//! Its secret leaves it only to be digested (`api::keys`); `Debug` hides it.
+//! `Debug` hides its secret. The key that a caller shows is found by `api::keys`.
 
 use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, Pattern};
 use fanfare_wire::native::app::Kind;
@@ -54,7 +54,7 @@ pub enum ApiKeyError {
 }
 
 impl ApiKey {
-    /// The key itself: for whoever keeps it out of a log.
+    /// The key itself, for a filter that keeps it out of a log.
     pub fn secret(&self) -> &str {
         &self.secret
     }

@@ -12,8 +12,8 @@
 use crate::config::authority::{Authority, shown};
 use crate::config::hosts::{Hosts, Via};
 use crate::config::origin::Origins;
-use crate::http::pairs;
 use crate::refusal::{Asker, Refused};
+use crate::request::pairs;
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};

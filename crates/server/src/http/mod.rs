@@ -9,6 +9,7 @@ pub(crate) mod pages;
 
 use crate::api;
 use crate::refusal::{Asker, Refused};
+use crate::request::pairs;
 use crate::shard::{Granted, HTTP2_PREFACE, Routes, Shared, Socket, Upgrade, UpgradeRequest, Web, adopt};
 use crate::transport::admission::Over;
 use crate::transport::pace::{Asked, Overdue, Pace, Paced, Times};
@@ -17,7 +18,7 @@ use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -155,11 +156,6 @@ async fn answer(
         }
     });
     Ok(response)
-}
-
-/// Headers as the handshake takes them.
-pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// After this time a client of a connection over a limit may come back.

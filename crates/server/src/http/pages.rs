@@ -6,15 +6,16 @@
 //! whole at once is carried frame by frame, one ahead of the peer. A page that panics is a 500 for its caller; one
 //! whose caller has gone is dropped. Pages that have not begun to answer are bounded by `pages_outstanding_max`.
 //!
-//! A page that waits for its request's body does so under a deadline (`crate::transport::upload`), which the caller's side keeps:
-//! the page is dropped, its caller is answered 408, and the connection of HTTP/1 is closed. The rule goes on behind
-//! the answer's head over HTTP/1. Over HTTP/2 it ends there: a page may answer and read at the same time for as long
-//! as it likes, and the pings of the connection show that the peer is alive.
+//! A page that waits for its request's body does so under a deadline (`transport::upload`), which the caller's side
+//! keeps: the page is dropped, its caller is answered 408, and the connection of HTTP/1 is closed. The rule goes on
+//! behind the answer's head over HTTP/1. Over HTTP/2 it ends there: a page may answer and read at the same time for as
+//! long as it likes, and the pings of the connection show that the peer is alive.
 
 use crate::embed::panic_text;
+use crate::embed::runtime::runtime_of_handlers;
+use crate::error::ServeError;
 use crate::logs;
 use crate::refusal::{Asker, Refused};
-use crate::server::{ServeError, runtime_of_handlers};
 use crate::transport::upload::{self, Patience};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;

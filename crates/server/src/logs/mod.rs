@@ -16,7 +16,7 @@ pub use redact::LogSecrets;
 pub(crate) use setup::flush_last_words;
 pub use setup::{LogError, LogFormat, LogGuard, Logs};
 
-use crate::watch::request::RequestId;
+use crate::request::RequestId;
 use fanfare_hub::{Disconnect, Note, Noted};
 use std::cell::RefCell;
 use std::fmt;

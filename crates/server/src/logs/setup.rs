@@ -308,7 +308,7 @@ fn coloured(line: &str) -> String {
 mod tests {
     use super::*;
     use crate::Refusal;
-    use crate::watch::request::RequestId;
+    use crate::request::RequestId;
     use fanfare_hub::{
         ChannelName, ClientId, Disconnect, Error, ErrorCode, HookAnswer, Note, Noted, UserId, is_format,
     };

@@ -7,16 +7,16 @@
 
 use crate::config::address::Address;
 use crate::config::hosts::Via;
+use crate::error::ServeError;
 use crate::http::gate::Gate;
 use crate::http::{not_by, nothing_at};
 use crate::refusal::{Asker, Refused};
-use crate::server::ServeError;
+use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};
 use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::{self, Asked, Pace, Paced, Times};
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::metrics::CONTENT_TYPE;
-use crate::watch::request::{self, RequestId};
 use crate::watch::{SHARD_PATIENCE, State, Watch};
 use axum::Router;
 use axum::body::Body;
@@ -253,7 +253,7 @@ impl Port {
             let answer = router.clone().oneshot(request.map(Body::new));
             async move {
                 answer.await.map(|mut response| {
-                    response.headers_mut().insert(request::HEADER, id.value());
+                    response.headers_mut().insert(REQUEST_ID, id.value());
                     answering.answer(version, &asked, response, None)
                 })
             }

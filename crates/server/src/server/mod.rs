@@ -13,14 +13,17 @@ use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::hosts::Via;
 use crate::embed::handle::Handle;
+use crate::embed::runtime::runtime_of_handlers;
 use crate::embed::{
     ChannelRule, Dispatcher, Erased, Handler, Handlers, News, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
     erase,
 };
+use crate::error::ServeError;
 use crate::http::gate::Gate;
 use crate::http::pages::Pages;
 use crate::protocol::native::Native;
 use crate::protocol::{Node, Place, Protocol};
+use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
 use crate::server::reload::{Code, Reloader};
 use crate::server::service::FanfareService;
@@ -31,9 +34,8 @@ use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::Times;
 use crate::watch::counters::TimedStore;
 use crate::watch::{State, Watch};
-use fanfare_hub::{MemoryStore, Pattern, PatternError, Rule, Rules, Shard, ShardConfig, Stats, WireId};
+use fanfare_hub::{MemoryStore, Pattern, Rule, Rules, Shard, ShardConfig, Stats, WireId};
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,96 +48,6 @@ const SHARDS_MAX: usize = 1024;
 const NATIVE_PATH: &str = "/v1/ws";
 /// The most protocols that a server may speak, besides the native one.
 const PROTOCOLS_MAX: usize = 255;
-
-/// Why a server did not start, or did not stop well.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The address is not one.
-    #[error("cannot resolve the address {address:?}: {source}")]
-    Resolve {
-        /// As it was given.
-        address: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Which.
-        address: Address,
-        /// Why.
-        source: io::Error,
-    },
-    /// A number outside of what is possible.
-    #[error("{option} = {found} is not between {min} and {max}")]
-    OutOfRange {
-        /// The option.
-        option: &'static str,
-        /// What was given.
-        found: usize,
-        /// The least.
-        min: usize,
-        /// The most.
-        max: usize,
-    },
-    /// A limit or a time of zero with which a server cannot serve.
-    #[error("{option} = {found} is out of range: {allowed}")]
-    InVain {
-        /// The option, by its name in the configuration's file.
-        option: &'static str,
-        /// What was given.
-        found: String,
-        /// What may stand there, in words.
-        allowed: String,
-    },
-    /// A pattern of a rule or handler is none.
-    #[error("{pattern:?} is no pattern of channels: {source}")]
-    Pattern {
-        /// As it was given.
-        pattern: String,
-        /// What is wrong with it.
-        source: PatternError,
-    },
-    /// A handler was given twice.
-    #[error("there are two {kind} handlers for {name:?}")]
-    TwoHandlers {
-        /// The builder's method.
-        kind: &'static str,
-        /// The pattern or method name; empty where there is only one of its kind.
-        name: String,
-    },
-    /// The server has handlers and was started outside of a runtime that could run them.
-    #[error("handlers need a tokio runtime with its time driver: start the server from within one")]
-    NoRuntime,
-    /// Two protocols at one path answer to the same subprotocol.
-    #[error("two protocols at {path:?} have the subprotocol {subprotocol:?}")]
-    Ambiguous {
-        /// The path.
-        path: String,
-        /// The subprotocol.
-        subprotocol: Option<&'static str>,
-    },
-    /// Two API keys are the same text, so that nobody could say which of them was meant.
-    #[error("the API keys {first:?} and {second:?} are the same text")]
-    SameApiKey {
-        /// The name of one.
-        first: String,
-        /// The name of the other.
-        second: String,
-    },
-    /// The operating system gave no thread or no randomness.
-    #[error("the operating system refused a {what}: {source}")]
-    System {
-        /// What.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A shard's thread panicked: the log has the reason.
-    #[error("a shard failed")]
-    Shard,
-}
 
 /// Collects what a server is to be. `S` is the application's state, which handlers take by [`State`](crate::State);
 /// nothing is generic after [`build`](Self::build).
@@ -821,26 +733,4 @@ impl Running {
         }
         all
     }
-}
-
-/// The runtime that this is called on, if it can run handlers.
-pub(crate) fn runtime_of_handlers() -> Result<tokio::runtime::Handle, ServeError> {
-    let runtime = tokio::runtime::Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
-    // tokio tells of a missing time driver only by a panic; without one no deadline could be kept.
-    let has_time = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
-    if has_time { Ok(runtime) } else { Err(ServeError::NoRuntime) }
-}
-
-fn random() -> Result<u64, ServeError> {
-    let mut bytes = [0; 8];
-    fill_random(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
-}
-
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), ServeError> {
-    let failed = |error: getrandom::Error| ServeError::System {
-        what: "random number",
-        source: io::Error::other(error.to_string()),
-    };
-    getrandom::fill(bytes).map_err(failed)
 }

@@ -6,7 +6,7 @@
 //! copied through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each
 //! batch of frames.
 
-use crate::http::pairs;
+use crate::request::pairs;
 use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};

@@ -29,8 +29,9 @@
 //! ```
 
 use crate::embed::handle::Handle;
+use crate::error::ServeError;
 use crate::protocol::Protocol;
-use crate::server::{Fanfare, Running, ServeError};
+use crate::server::{Fanfare, Running};
 use crate::shard::{Control, LooseSocket};
 use fanfare_hub::WireId;
 use fanfare_wire::websocket::{self, Decoder, Event, Limits, Opcode, Role};

@@ -1,0 +1,95 @@
+//! Why a server did not start, or did not stop well.
+
+use crate::config::address::Address;
+use fanfare_hub::PatternError;
+use std::io;
+
+/// Why a server did not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address is not one.
+    #[error("cannot resolve the address {address:?}: {source}")]
+    Resolve {
+        /// As it was given.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// A number outside of what is possible.
+    #[error("{option} = {found} is not between {min} and {max}")]
+    OutOfRange {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        found: usize,
+        /// The least.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A limit or a time of zero with which a server cannot serve.
+    #[error("{option} = {found} is out of range: {allowed}")]
+    InVain {
+        /// The option, by its name in the configuration's file.
+        option: &'static str,
+        /// What was given.
+        found: String,
+        /// What may stand there, in words.
+        allowed: String,
+    },
+    /// A pattern of a rule or handler is none.
+    #[error("{pattern:?} is no pattern of channels: {source}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// A handler was given twice.
+    #[error("there are two {kind} handlers for {name:?}")]
+    TwoHandlers {
+        /// The builder's method.
+        kind: &'static str,
+        /// The pattern or method name; empty where there is only one of its kind.
+        name: String,
+    },
+    /// The server has handlers and was started outside of a runtime that could run them.
+    #[error("handlers need a tokio runtime with its time driver: start the server from within one")]
+    NoRuntime,
+    /// Two protocols at one path answer to the same subprotocol.
+    #[error("two protocols at {path:?} have the subprotocol {subprotocol:?}")]
+    Ambiguous {
+        /// The path.
+        path: String,
+        /// The subprotocol.
+        subprotocol: Option<&'static str>,
+    },
+    /// Two API keys are the same text, so that nobody could say which of them was meant.
+    #[error("the API keys {first:?} and {second:?} are the same text")]
+    SameApiKey {
+        /// The name of one.
+        first: String,
+        /// The name of the other.
+        second: String,
+    },
+    /// The operating system gave no thread or no randomness.
+    #[error("the operating system refused a {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A shard's thread panicked: the log has the reason.
+    #[error("a shard failed")]
+    Shard,
+}
