@@ -17,6 +17,8 @@
 mod api;
 mod clock;
 mod config;
+mod control;
+mod counters;
 mod embed;
 mod error;
 mod http;

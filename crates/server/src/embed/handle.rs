@@ -6,8 +6,8 @@
 //! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the
 //! channel at all is (`no_rule`).
 
+use crate::control::{Asking, Control};
 use crate::embed::payload;
-use crate::shard::{Asking, Control};
 use bytes::Bytes;
 use fanfare_hub::{
     AppAnswer, AppCommand, Audience, ChannelInfo, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, History,

@@ -9,13 +9,12 @@
 use crate::api::{CurrentApi, Endpoint};
 use crate::config::Config;
 use crate::config::api_key::ApiKey;
+use crate::control::{Control, Judging};
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::random::fill_random;
-use crate::shard::Control;
 use fanfare_hub::{Rule, Rules};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 
 /// What a running server needs for it.
 pub(crate) struct Reloader {
@@ -60,11 +59,7 @@ impl Code {
 impl Reloader {
     pub(crate) fn rules(&self, rules: &Rules) {
         let controls = self.handle.controls();
-        let judging = Arc::new(Judging {
-            rules: Arc::new(self.code.with_rules(rules)),
-            shards_left: AtomicUsize::new(controls.len()),
-            ended: AtomicUsize::new(0),
-        });
+        let judging = Arc::new(Judging::new(self.code.with_rules(rules), controls.len()));
         for control in controls {
             let _ = control.send(Control::Reload(judging.clone())); // a shard that has failed is found by `join`
         }
@@ -74,26 +69,5 @@ impl Reloader {
         let endpoint = self.code.endpoint(keys, &self.config, &self.handle)?;
         self.api.replace(endpoint);
         Ok(())
-    }
-}
-
-/// Rules on their way to every shard.
-pub(crate) struct Judging {
-    pub(crate) rules: Arc<Rules>,
-    shards_left: AtomicUsize,
-    ended: AtomicUsize,
-}
-
-impl Judging {
-    /// One shard has judged, and ended so many subscriptions. The last one says it for all.
-    pub(crate) fn done(&self, ended: usize) {
-        let subscriptions_ended = self.ended.fetch_add(ended, AcqRel) + ended;
-        if self.shards_left.fetch_sub(1, AcqRel) == 1 {
-            tracing::info!(
-                rules = self.rules.iter().len(),
-                subscriptions_ended,
-                "subscriptions were judged by the rules"
-            );
-        }
     }
 }

@@ -6,8 +6,10 @@
 //! copied through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each
 //! batch of frames.
 
+use crate::control::Control;
 use crate::request::pairs;
-use crate::shard::{Control, LooseSocket, Routes, Socket, UpgradeRequest};
+use crate::shard::{Routes, UpgradeRequest};
+use crate::transport::socket::{LooseSocket, Socket};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;

@@ -28,11 +28,12 @@
 //! # Ok(()) }
 //! ```
 
+use crate::control::Control;
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::protocol::Protocol;
 use crate::server::{Fanfare, Running};
-use crate::shard::{Control, LooseSocket};
+use crate::transport::socket::LooseSocket;
 use fanfare_hub::WireId;
 use fanfare_wire::websocket::{self, Decoder, Event, Limits, Opcode, Role};
 use serde::Serialize;

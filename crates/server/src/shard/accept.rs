@@ -5,7 +5,7 @@
 //! HTTP is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Fatal, LooseSocket, Shared, Shell, Socket, Web};
+use super::{Fatal, Shared, Shell, Web};
 use crate::api::CurrentApi;
 use crate::config::hosts::Via;
 use crate::http;
@@ -17,6 +17,7 @@ use crate::request::RequestId;
 use crate::transport::admission::Reason;
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace;
+use crate::transport::socket::{LooseSocket, Socket};
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::Watch;
 use ::http::{Uri, Version};

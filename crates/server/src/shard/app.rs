@@ -9,18 +9,12 @@
 //! (`drain`): those who are connected might not hear of it.
 
 use super::{Shared, Shell, TURN_WORK};
+use crate::control::Asking;
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Commands of a batch between two looks at what else there is.
 const SLICE: usize = 32;
-
-/// What the application asks, and where the answers go.
-pub(crate) enum Asking {
-    One(Box<AppCommand>, oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
-    /// The answers stand in the order of the commands.
-    All(Vec<AppCommand>, oneshot::Sender<Vec<AppAnswer>>, OwnedSemaphorePermit),
-}
 
 /// What waits for answers of the hub. Its room is given back when it goes.
 pub(super) enum Asked {

@@ -177,7 +177,7 @@ impl Shell {
 mod tests {
     use super::super::tests::shell;
     use super::*;
-    use crate::shard::Socket;
+    use crate::transport::socket::Socket;
     use fanfare_hub::WireId;
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};

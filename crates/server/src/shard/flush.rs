@@ -256,7 +256,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 mod tests {
     use super::super::tests::shell;
     use super::*;
-    use crate::shard::Socket;
+    use crate::transport::socket::Socket;
     use bytes::Bytes;
     use fanfare_hub::WireId;
     use tokio::net::{TcpListener, TcpStream};

@@ -12,16 +12,15 @@ mod drain;
 mod flush;
 mod peers;
 mod read;
-mod socket;
 mod web;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control::Judging;
+use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
 use crate::logs;
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
-use crate::server::reload::Judging;
-use crate::watch::counters::{Figures, ShardCounters, StoreTimes};
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened, Outbox,
@@ -35,15 +34,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::transport::socket::WriteHalf;
 use corked::Corked;
 use flush::Dirty;
-use socket::WriteHalf;
 
 pub(crate) use accept::{Granted, HTTP2_PREFACE, Routes, Upgrade, UpgradeRequest, adopt};
-pub(crate) use app::Asking;
 pub(crate) use drain::{Meeting, Parted};
-pub(crate) use peers::{Batch, Control, Inbox, Links, run};
-pub(crate) use socket::{LooseSocket, Socket};
+pub(crate) use peers::{Batch, Inbox, Links, run};
 pub(crate) use web::Web;
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.

@@ -1,13 +1,11 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
 use super::drain::{Meeting, Parted, drain};
-use super::{Asking, Fatal, LooseSocket, Routes, Shared, Shell, TURN_WORK, accept, app, flush};
-use crate::server::reload::Judging;
+use super::{Fatal, Routes, Shared, Shell, TURN_WORK, accept, app, flush};
+use crate::control::Control;
 use crate::transport::listen::Listener;
-use crate::watch::SignOfLife;
 use crate::watch::Watch;
-use crate::watch::counters::Figures;
-use fanfare_hub::{HookAnswer, HookToken, Input, PeerMessage, ShardId, WireId};
+use fanfare_hub::{Input, PeerMessage, ShardId};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -27,26 +25,6 @@ pub(crate) struct Batch {
     pub(crate) messages: Vec<PeerMessage>,
     /// When what led to the first of them came in.
     pub(crate) since: Instant,
-}
-
-/// What the server asks of a shard.
-pub(crate) enum Control {
-    /// Stop accepting, send everybody away, and end when they have gone.
-    Drain,
-    /// Commands of the application, and where their answers go.
-    App(Asking),
-    /// The answer to a question of the hub.
-    HookAnswer(HookToken, Box<HookAnswer>),
-    /// A socket that was upgraded elsewhere, with what came after the head.
-    Adopt(LooseSocket, WireId, Vec<u8>),
-    /// Move the manual clock so many ms on, and say when what fell due is done.
-    Advance(u64, oneshot::Sender<()>),
-    /// The rules have changed.
-    Reload(Arc<Judging>),
-    /// How is it?
-    Stats(oneshot::Sender<Figures>),
-    /// Does it still take its turns?
-    Alive(Arc<SignOfLife>),
 }
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.

@@ -4,9 +4,9 @@
 //! its connection is *held* or *choked*, or the shard *deaf* before its end, it does not read; what it had read
 //! already waits in `stash`, at most one buffer full.
 
-use super::socket::ReadHalf;
 use super::{Fatal, Shared, Shell, TURN_WORK};
 use crate::protocol::Message;
+use crate::transport::socket::ReadHalf;
 use bytes::{Buf as _, BytesMut};
 use fanfare_hub::{ConnId, Input, Now};
 use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
@@ -248,7 +248,7 @@ pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
 mod tests {
     use super::super::tests::shell;
     use super::*;
-    use crate::shard::Socket;
+    use crate::transport::socket::Socket;
     use fanfare_hub::WireId;
     use fanfare_wire::websocket::{Limits, Role, put_frame, put_frame_parts};
     use tokio::net::{TcpListener, TcpStream};

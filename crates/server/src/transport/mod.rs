@@ -1,11 +1,12 @@
-//! Carrying bytes: listeners, which connections are let in, and deadlines for a peer that is slow.
+//! Carrying bytes: sockets, listeners, which connections are let in, and deadlines for a peer that is slow.
 //!
 //! `listen` opens the listeners of an address, `admission` counts connections against their limits, `spare` refuses
 //! one for which there is no file descriptor, `pace` gives an HTTP connection its deadlines, and `upload` gives the body
-//! of a request its own.
+//! of a request its own. `socket` is a connection's socket, of either kind.
 
 pub(crate) mod admission;
 pub(crate) mod listen;
 pub(crate) mod pace;
+pub(crate) mod socket;
 pub(crate) mod spare;
 pub(crate) mod upload;

@@ -4,8 +4,8 @@
 //! `docs/monitoring.md` is printed from it and checked by a test. Labels are words of ours, patterns of the rules and
 //! numbers of shards: never a channel's or a user's name, so that their number has a bound that the operator sets.
 
-use super::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
+use crate::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
 use crate::logs;
 use crate::transport::admission::REASONS;
 use fanfare_hub::{Counts, ERRORS};

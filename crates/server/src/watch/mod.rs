@@ -1,23 +1,23 @@
 //! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
 //!
-//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
+//! Each shard counts for itself (`crate::counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
 //! (`server::admin`) serves it, with `/healthz` and `/readyz`, where the configuration says. `request` gives every HTTP
 //! request an id.
 
-pub(crate) mod counters;
 pub(crate) mod metrics;
 pub(crate) mod request;
 
-use crate::shard::Control;
+use crate::control::{Control, SignOfLife};
+use crate::counters::{Figures, SharedHistogram};
 use crate::transport::admission::Connections;
-use counters::{Figures, SharedHistogram};
+
 use fanfare_hub::{ErrorCode, HookAnswer};
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as
 /// well be.
@@ -81,30 +81,6 @@ pub(crate) enum State {
     /// Told to stop: it serves as before, for those who do not know yet.
     Leaving,
     Draining,
-}
-
-/// Whether a shard takes its turns. Probes share one question: however many ask, one is on its way to a shard at a
-/// time.
-#[derive(Debug)]
-pub(crate) struct SignOfLife {
-    is_asked: AtomicBool,
-    /// How often the shard has answered.
-    given: watch::Sender<u64>,
-}
-
-impl Default for SignOfLife {
-    fn default() -> Self {
-        SignOfLife { is_asked: AtomicBool::new(false), given: watch::Sender::new(0) }
-    }
-}
-
-impl SignOfLife {
-    /// The shard's own: it is there.
-    pub(crate) fn give(&self) {
-        // First this: who asks from here on asks anew, and nobody waits for an answer that was given before.
-        self.is_asked.store(false, Release);
-        self.given.send_modify(|times| *times += 1);
-    }
 }
 
 /// The words for handlers, in the order of [`HookTimes`].
@@ -191,8 +167,8 @@ impl Watch {
         let asked: Vec<_> = (self.shards.iter().zip(&self.signs).enumerate())
             .filter_map(|(index, (shard, sign))| {
                 let shard = shard.upgrade()?;
-                let given = sign.given.subscribe();
-                if !sign.is_asked.swap(true, AcqRel) {
+                let given = sign.given();
+                if sign.ask() {
                     shard.send(Control::Alive(sign.clone())).ok()?;
                 }
                 Some((index, shard.downgrade(), given))
@@ -254,7 +230,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use counters::{Histogram, WireCounts};
+    use crate::counters::{Histogram, WireCounts};
 
     /// A shard that has had so many publications.
     fn figures(number: u64, publications: u64) -> Figures {

@@ -32,7 +32,7 @@ pub(crate) enum LooseSocket {
 
 /// The half that a connection's reader has. It is there as long as the connection takes a descriptor.
 #[derive(Debug)]
-pub(super) struct ReadHalf {
+pub(crate) struct ReadHalf {
     io: ReadIo,
     _admitted: Option<Admitted>,
 }
@@ -45,7 +45,7 @@ enum ReadIo {
 
 /// The half that the shard writes to.
 #[derive(Debug)]
-pub(super) enum WriteHalf {
+pub(crate) enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
 }
@@ -64,7 +64,7 @@ impl From<UnixStream> for Socket {
 
 impl Socket {
     /// The same, counted.
-    pub(super) fn admitted(self, admitted: Admitted) -> Self {
+    pub(crate) fn admitted(self, admitted: Admitted) -> Self {
         Socket { admitted: Some(admitted), ..self }
     }
 
@@ -73,38 +73,38 @@ impl Socket {
         self.admitted.as_ref().and_then(Admitted::over)
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.admitted.as_ref().is_some_and(Admitted::is_over)
     }
 
     /// What a listener's sockets inherit, for one that comes from elsewhere.
-    pub(super) fn shallow(&self) {
+    pub(crate) fn shallow(&self) {
         if let Io::Tcp(socket) = &self.io {
             pace::shallow(SockRef::from(socket));
         }
     }
 
-    pub(super) fn set_nodelay(&self) {
+    pub(crate) fn set_nodelay(&self) {
         if let Io::Tcp(socket) = &self.io {
             let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
         }
     }
 
-    pub(super) async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         match &self.io {
             Io::Tcp(socket) => socket.readable().await,
             Io::Unix(socket) => socket.readable().await,
         }
     }
 
-    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match &self.io {
             Io::Tcp(socket) => socket.try_read(into),
             Io::Unix(socket) => socket.try_read(into),
         }
     }
 
-    pub(super) fn into_split(self) -> (ReadHalf, WriteHalf) {
+    pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         let (io, write) = match self.io {
             Io::Tcp(socket) => {
                 let (read, write) = socket.into_split();
@@ -135,7 +135,7 @@ impl LooseSocket {
     ///
     /// # Errors
     /// The runtime cannot take it.
-    pub(super) fn settle(self) -> io::Result<Socket> {
+    pub(crate) fn settle(self) -> io::Result<Socket> {
         Ok(match self {
             LooseSocket::Tcp(socket) => TcpStream::from_std(socket)?.into(),
             LooseSocket::Unix(socket) => UnixStream::from_std(socket)?.into(),
@@ -144,7 +144,7 @@ impl LooseSocket {
 }
 
 impl ReadHalf {
-    pub(super) fn socket(&self) -> SockRef<'_> {
+    pub(crate) fn socket(&self) -> SockRef<'_> {
         match &self.io {
             ReadIo::Tcp(half) => SockRef::from(half.as_ref()),
             ReadIo::Unix(half) => SockRef::from(half.as_ref()),
@@ -162,21 +162,21 @@ impl AsyncRead for ReadHalf {
 }
 
 impl WriteHalf {
-    pub(super) fn socket(&self) -> SockRef<'_> {
+    pub(crate) fn socket(&self) -> SockRef<'_> {
         match self {
             WriteHalf::Tcp(half) => SockRef::from(half.as_ref()),
             WriteHalf::Unix(half) => SockRef::from(half.as_ref()),
         }
     }
 
-    pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             WriteHalf::Tcp(half) => half.try_write_vectored(slices),
             WriteHalf::Unix(half) => half.try_write_vectored(slices),
         }
     }
 
-    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             WriteHalf::Tcp(half) => half.as_ref().poll_write_ready(cx),
             WriteHalf::Unix(half) => half.as_ref().poll_write_ready(cx),

@@ -1,0 +1,99 @@
+//! What the server, the application and the watchers ask of a shard, and where it answers.
+//!
+//! Each shard has one queue of [`Control`]. It has no bound of its own: commands of the application hold a part of the
+//! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
+
+use crate::counters::Figures;
+use crate::transport::socket::LooseSocket;
+use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Rules, WireId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+/// What the server asks of a shard.
+pub(crate) enum Control {
+    /// Stop accepting, send everybody away, and end when they have gone.
+    Drain,
+    /// Commands of the application, and where their answers go.
+    App(Asking),
+    /// The answer to a question of the hub.
+    HookAnswer(HookToken, Box<HookAnswer>),
+    /// A socket that was upgraded elsewhere, with what came after the head.
+    Adopt(LooseSocket, WireId, Vec<u8>),
+    /// Move the manual clock so many ms on, and say when what fell due is done.
+    Advance(u64, oneshot::Sender<()>),
+    /// The rules have changed.
+    Reload(Arc<Judging>),
+    /// How is it?
+    Stats(oneshot::Sender<Figures>),
+    /// Does it still take its turns?
+    Alive(Arc<SignOfLife>),
+}
+
+/// What the application asks, and where the answers go.
+pub(crate) enum Asking {
+    One(Box<AppCommand>, oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
+    /// The answers stand in the order of the commands.
+    All(Vec<AppCommand>, oneshot::Sender<Vec<AppAnswer>>, OwnedSemaphorePermit),
+}
+
+/// Rules on their way to every shard.
+pub(crate) struct Judging {
+    pub(crate) rules: Arc<Rules>,
+    shards_left: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Judging {
+    pub(crate) fn new(rules: Rules, shards: usize) -> Self {
+        let (shards_left, ended) = (AtomicUsize::new(shards), AtomicUsize::new(0));
+        Judging { rules: Arc::new(rules), shards_left, ended }
+    }
+
+    /// One shard has judged, and ended so many subscriptions. The last one says it for all.
+    pub(crate) fn done(&self, ended: usize) {
+        let subscriptions_ended = self.ended.fetch_add(ended, AcqRel) + ended;
+        if self.shards_left.fetch_sub(1, AcqRel) == 1 {
+            tracing::info!(
+                rules = self.rules.iter().len(),
+                subscriptions_ended,
+                "subscriptions were judged by the rules"
+            );
+        }
+    }
+}
+
+/// Whether a shard takes its turns. Probes share one question: however many ask, one is on its way to a shard at a
+/// time.
+#[derive(Debug)]
+pub(crate) struct SignOfLife {
+    is_asked: AtomicBool,
+    /// How often the shard has answered.
+    given: watch::Sender<u64>,
+}
+
+impl Default for SignOfLife {
+    fn default() -> Self {
+        SignOfLife { is_asked: AtomicBool::new(false), given: watch::Sender::new(0) }
+    }
+}
+
+impl SignOfLife {
+    /// True where the question is to be sent: none is on its way.
+    pub(crate) fn ask(&self) -> bool {
+        !self.is_asked.swap(true, AcqRel)
+    }
+
+    /// Changes when the shard answers the next time.
+    pub(crate) fn given(&self) -> watch::Receiver<u64> {
+        self.given.subscribe()
+    }
+
+    /// The shard's own: it is there.
+    pub(crate) fn give(&self) {
+        // First this: who asks from here on asks anew, and nobody waits for an answer that was given before.
+        self.is_asked.store(false, Release);
+        self.given.send_modify(|times| *times += 1);
+    }
+}
