@@ -9,7 +9,7 @@ use crate::config::address::Address;
 use crate::config::hosts::Via;
 use crate::error::ServeError;
 use crate::http::gate::Gate;
-use crate::http::{not_by, nothing_at};
+use crate::http::routes::{not_by, nothing_at};
 use crate::refusal::{Asker, Refused};
 use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};

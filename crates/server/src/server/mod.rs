@@ -23,6 +23,7 @@ use crate::embed::{
 use crate::error::ServeError;
 use crate::http::gate::Gate;
 use crate::http::pages::Pages;
+use crate::http::routes::{Routes, Upgrade};
 use crate::protocol::native::Native;
 use crate::protocol::{Node, Place, Protocol};
 use crate::random::{fill_random, random};
@@ -30,7 +31,7 @@ use crate::server::admin::AdminServer;
 use crate::server::reload::{Code, Reloader};
 use crate::server::service::FanfareService;
 use crate::settings::Setting;
-use crate::shard::{self, Batch, Inbox, Links, Meeting, Parted, Routes, Shell, Upgrade, shard_id};
+use crate::shard::{self, Batch, Inbox, Links, Meeting, Parted, Shell, shard_id};
 use crate::transport::admission::Connections;
 use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::Times;

@@ -7,8 +7,8 @@
 //! batch of frames.
 
 use crate::control::Control;
+use crate::http::routes::{Routes, UpgradeRequest};
 use crate::request::pairs;
-use crate::shard::{Routes, UpgradeRequest};
 use crate::transport::socket::{LooseSocket, Socket};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};

@@ -1,18 +1,15 @@
 //! Taking connections in: the first request's head, and where it leads.
 //!
 //! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard;
-//! everything else goes to HTTP (`crate::http`) with the bytes as they came. A head that is too large, too slow or no
-//! HTTP is answered and closed.
+//! everything else goes to HTTP (`http`) with the bytes as they came. A head that is too large, too slow or no HTTP
+//! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, Shared, Shell, Web};
-use crate::api::CurrentApi;
 use crate::config::hosts::Via;
-use crate::http;
-use crate::http::gate::{Asked, Gate, Target, has_body};
+use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
-use crate::protocol::Protocol;
-use crate::refusal::{Asker, Refused};
+use crate::refusal::Refused;
 use crate::request::RequestId;
 use crate::transport::admission::Reason;
 use crate::transport::listen::{Listener, SocketFile};
@@ -20,10 +17,10 @@ use crate::transport::pace;
 use crate::transport::socket::{LooseSocket, Socket};
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::Watch;
-use ::http::{Uri, Version};
+use ::http::Uri;
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};
-use fanfare_wire::websocket::{self, Accepted, Decoder, HeadProgress, Limits, Role, accept, is_upgrade};
+use fanfare_wire::websocket::{self, Decoder, HeadProgress, Limits, Role, is_upgrade};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
@@ -39,98 +36,6 @@ const TURNED_AWAY_MS: (u64, u64) = (1_000, 9_000);
 const FORGET_BYTES: usize = 256 << 10;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
 pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Where requests lead. The same on every shard.
-#[derive(Clone)]
-pub(crate) struct Routes {
-    /// Upgrades: by path, then by subprotocol.
-    pub(crate) upgrades: Arc<[Upgrade]>,
-    /// The application's API, where there are keys for it.
-    pub(crate) api: CurrentApi,
-    /// Where requests are counted.
-    pub(crate) watch: Arc<Watch>,
-    /// Who is let in, and by which way these came.
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) via: Via,
-    /// Everything else.
-    pub(crate) pages: axum::Router,
-}
-
-/// A protocol, and where it is spoken.
-pub(crate) struct Upgrade {
-    pub(crate) path: String,
-    pub(crate) wire: WireId,
-    pub(crate) protocol: Arc<dyn Protocol>,
-}
-
-/// What an upgrade request asks, whoever parsed it.
-pub(crate) struct UpgradeRequest<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) http_minor: u8,
-    pub(crate) uri: &'a Uri,
-    pub(crate) headers: &'a [(&'a str, &'a [u8])],
-}
-
-/// An upgrade that was granted.
-pub(crate) struct Granted<'a> {
-    pub(crate) accepted: Accepted<'a>,
-    pub(crate) wire: WireId,
-    pub(crate) subprotocol: Option<&'static str>,
-}
-
-impl Routes {
-    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of
-    /// HTTP/1.0 is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
-    pub(crate) fn is_upgrade<'h>(
-        &self,
-        http11: bool,
-        path: &str,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
-    ) -> bool {
-        http11 && is_upgrade(headers) && !self.is_api(path)
-    }
-
-    /// Judges an upgrade request.
-    pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
-        self.grant(request).map_err(|refused| {
-            let id = RequestId::of_raw(request.headers);
-            self.watch.requests.answered(refused.status());
-            logs::upgrade_refused(&id, request.uri.path(), refused.status(), refused.reason());
-            refused.identified(id).to(Asker::of(request.method, request.uri.path(), request.headers.iter().copied()))
-        })
-    }
-
-    fn grant<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
-        let headers = || request.headers.iter().copied();
-        let version = if request.http_minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        let asked = Asked { method: request.method, version, uri: request.uri };
-        let authority = match self.gate.admit(self.via, asked, headers())? {
-            Target::Resource(authority) => authority,
-            Target::Server => None,
-        };
-        let accepted = accept(request.method, request.http_minor, headers())?;
-        if has_body(headers()) {
-            return Err(Refused::because(400, "the request for a WebSocket has a body".to_owned()));
-        }
-        let path = request.uri.path();
-        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == path).collect();
-        if offered.is_empty() {
-            let reason = format!("no protocol is spoken at {path:?}");
-            return Err(Refused::because(404, reason));
-        }
-        self.gate.admit_page(authority.as_ref(), headers())?;
-        // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
-        let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
-        let asked = accepted.protocols.iter().find_map(|name| named(name));
-        let unnamed = || offered.iter().find(|upgrade| upgrade.protocol.subprotocol().is_none());
-        let Some(upgrade) = asked.or_else(unnamed) else {
-            let spoken: Vec<_> = offered.iter().filter_map(|upgrade| upgrade.protocol.subprotocol()).collect();
-            let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
-            return Err(Refused::because(400, reason));
-        };
-        Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
-    }
-}
 
 /// A listener on this shard's runtime.
 pub(super) enum Accepting {
@@ -237,7 +142,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
         Head::Gone => {}
         Head::Upgraded(wire, rest) => adopt(&shell, socket, wire, rest),
         Head::Http(read) => {
-            tokio::task::spawn_local(http::serve(shell, socket, Bytes::from(read), routes, web));
+            tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, web));
         }
         // One that has an id was counted where it was judged.
         Head::Refused(refused) if refused.id().is_none() => {

@@ -10,6 +10,7 @@ mod app;
 mod corked;
 mod drain;
 mod flush;
+mod http;
 mod peers;
 mod read;
 mod web;
@@ -38,10 +39,9 @@ use crate::transport::socket::WriteHalf;
 use corked::Corked;
 use flush::Dirty;
 
-pub(crate) use accept::{Granted, HTTP2_PREFACE, Routes, Upgrade, UpgradeRequest, adopt};
 pub(crate) use drain::{Meeting, Parted};
 pub(crate) use peers::{Batch, Inbox, Links, run};
-pub(crate) use web::Web;
+use web::Web;
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
 pub(crate) type Shared = Rc<RefCell<Shell>>;

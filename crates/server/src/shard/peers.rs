@@ -1,8 +1,9 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
 use super::drain::{Meeting, Parted, drain};
-use super::{Fatal, Routes, Shared, Shell, TURN_WORK, accept, app, flush};
+use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush};
 use crate::control::Control;
+use crate::http::routes::Routes;
 use crate::transport::listen::Listener;
 use crate::watch::Watch;
 use fanfare_hub::{Input, PeerMessage, ShardId};

@@ -1,8 +1,8 @@
 //! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
 //!
-//! Each shard counts for itself (`crate::counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
-//! (`server::admin`) serves it, with `/healthz` and `/readyz`, where the configuration says. `request` gives every HTTP
-//! request an id.
+//! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
+//! (`server::admin`) serves it, with `/healthz` and `/readyz`, where the configuration says. `request` counts and logs
+//! HTTP requests.
 
 pub(crate) mod metrics;
 pub(crate) mod request;

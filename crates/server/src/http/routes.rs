@@ -1,0 +1,212 @@
+//! Where a request leads, whoever has parsed it: to a protocol by an upgrade, to the HTTP API, or to a page.
+//!
+//! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: what was granted or why not, or the
+//! response.
+
+use super::gate::{Asked, Gate, Target, has_body};
+use crate::api::{self, CurrentApi};
+use crate::config::hosts::Via;
+use crate::logs;
+use crate::protocol::Protocol;
+use crate::refusal::{Asker, Refused};
+use crate::request::RequestId;
+use crate::watch::Watch;
+use crate::watch::request;
+use axum::BoxError;
+use axum::body::{Body, HttpBody as _};
+use bytes::Bytes;
+use fanfare_hub::WireId;
+use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use std::sync::Arc;
+use tower::ServiceExt as _;
+
+/// Where requests lead. The same on every shard.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    /// Upgrades: by path, then by subprotocol.
+    pub(crate) upgrades: Arc<[Upgrade]>,
+    /// The application's API, where there are keys for it.
+    pub(crate) api: CurrentApi,
+    /// Where requests are counted.
+    pub(crate) watch: Arc<Watch>,
+    /// Who is let in, and by which way these came.
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) via: Via,
+    /// Everything else.
+    pub(crate) pages: axum::Router,
+}
+
+/// A protocol, and where it is spoken.
+pub(crate) struct Upgrade {
+    pub(crate) path: String,
+    pub(crate) wire: WireId,
+    pub(crate) protocol: Arc<dyn Protocol>,
+}
+
+/// What an upgrade request asks, whoever parsed it.
+pub(crate) struct UpgradeRequest<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) http_minor: u8,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// An upgrade that was granted.
+pub(crate) struct Granted<'a> {
+    pub(crate) accepted: Accepted<'a>,
+    pub(crate) wire: WireId,
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+impl Routes {
+    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of
+    /// HTTP/1.0 is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
+    pub(crate) fn is_upgrade<'h>(
+        &self,
+        http11: bool,
+        path: &str,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) -> bool {
+        http11 && is_upgrade(headers) && !self.is_api(path)
+    }
+
+    /// Judges an upgrade request.
+    pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+        self.grant(request).map_err(|refused| {
+            let id = RequestId::of_raw(request.headers);
+            self.watch.requests.answered(refused.status());
+            logs::upgrade_refused(&id, request.uri.path(), refused.status(), refused.reason());
+            refused.identified(id).to(Asker::of(request.method, request.uri.path(), request.headers.iter().copied()))
+        })
+    }
+
+    fn grant<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+        let headers = || request.headers.iter().copied();
+        let version = if request.http_minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+        let asked = Asked { method: request.method, version, uri: request.uri };
+        let authority = match self.gate.admit(self.via, asked, headers())? {
+            Target::Resource(authority) => authority,
+            Target::Server => None,
+        };
+        let accepted = accept(request.method, request.http_minor, headers())?;
+        if has_body(headers()) {
+            return Err(Refused::because(400, "the request for a WebSocket has a body".to_owned()));
+        }
+        let path = request.uri.path();
+        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == path).collect();
+        if offered.is_empty() {
+            let reason = format!("no protocol is spoken at {path:?}");
+            return Err(Refused::because(404, reason));
+        }
+        self.gate.admit_page(authority.as_ref(), headers())?;
+        // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
+        let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
+        let asked = accepted.protocols.iter().find_map(|name| named(name));
+        let unnamed = || offered.iter().find(|upgrade| upgrade.protocol.subprotocol().is_none());
+        let Some(upgrade) = asked.or_else(unnamed) else {
+            let spoken: Vec<_> = offered.iter().filter_map(|upgrade| upgrade.protocol.subprotocol()).collect();
+            let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
+            return Err(Refused::because(400, reason));
+        };
+        Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
+    }
+
+    /// True for what is served over the limits of connections too: probes, figures and the application's API.
+    pub(crate) fn is_vital(&self, path: &str) -> bool {
+        let probed = path.strip_suffix('/').unwrap_or(path);
+        matches!(probed, "/healthz" | "/readyz" | "/metrics") || self.is_api(path)
+    }
+
+    /// True for what the HTTP API answers, upgrades or not.
+    pub(crate) fn is_api(&self, path: &str) -> bool {
+        self.api.at(path).is_some()
+    }
+
+    /// Answers what is no upgrade.
+    pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError> + std::fmt::Display,
+    {
+        let serve = async |mut request: Request<B>| {
+            let api = self.api.at(request.uri().path());
+            let asker = Asker::of_request(&request);
+            match (self.gate.take(self.via, &mut request), api) {
+                (Err(refused), _) => refused.to(asker).into_response(),
+                (Ok(Some(answered)), _) => answered,
+                (Ok(None), Some(api)) => api.serve(request).await,
+                (Ok(None), None) => self.page(request.map(Body::new), asker).await,
+            }
+        };
+        request::identified(&self.watch, request, serve).await
+    }
+
+    /// A page, or what is said where there is none.
+    async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
+        let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
+        let page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        // A router tells its own fallback from none by nothing else: what has words of its own keeps them.
+        if !page.body().is_end_stream() {
+            return page;
+        }
+        match page.status() {
+            StatusCode::NOT_FOUND => {}
+            StatusCode::METHOD_NOT_ALLOWED => return not_by(&method, uri.path()).to(asker).onto(&page),
+            _ => return page,
+        }
+        let spoken = |upgrade: &Upgrade| match (upgrade.protocol.name(), upgrade.protocol.subprotocol()) {
+            (name, Some(subprotocol)) => format!("{name} by the subprotocol {subprotocol}"),
+            (name, None) => format!("{name} without a subprotocol"),
+        };
+        let here = self.upgrades.iter().filter(|upgrade| upgrade.path == uri.path());
+        match here.map(spoken).collect::<Vec<_>>().join(", ") {
+            // The API is where there are keys for it.
+            spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
+            spoken if spoken.is_empty() => nothing_at(uri.path()).to(asker).onto(&page),
+            spoken => only_upgrades(uri.path(), &spoken, &method, version).to(asker).into_response(),
+        }
+    }
+}
+
+/// Where there is no page.
+pub(crate) fn nothing_at(path: &str) -> Refused {
+    Refused::because(404, format!("nothing is at {path:?}"))
+}
+
+/// Where there is a page, for other methods. `Allow` says which.
+pub(crate) fn not_by(method: &Method, path: &str) -> Refused {
+    let method = method.as_str();
+    Refused::because(405, format!("{path:?} is not asked by {}", &method[..method.len().min(20)]))
+}
+
+/// Where a protocol is spoken and there is no page: what to do instead (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade`
+/// (RFC 9113 §8.6), so there only the words say it.
+fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> Refused {
+    let words = format!(
+        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Spoken here: {spoken}"
+    );
+    let (status, headers): (_, &[(HeaderName, &str)]) = match *method {
+        Method::GET | Method::HEAD if version == Version::HTTP_2 => (426, &[]),
+        Method::GET | Method::HEAD => (426, &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")]),
+        _ => (405, &[(header::ALLOW, "GET")]),
+    };
+    headers.iter().fold(Refused::because(status, words), |refused, (name, value)| {
+        refused.with(name.clone(), HeaderValue::from_static(value))
+    })
+}
+
+impl Granted<'_> {
+    /// The answer that makes the connection a WebSocket.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::UPGRADE, "websocket")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::SEC_WEBSOCKET_ACCEPT, &self.accepted.accept[..]);
+        if let Some(name) = self.subprotocol {
+            response = response.header(header::SEC_WEBSOCKET_PROTOCOL, name);
+        }
+        response.body(Body::empty()).expect("every part of this response is a valid header")
+    }
+}

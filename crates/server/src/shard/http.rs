@@ -1,0 +1,222 @@
+//! HTTP connections of a shard: everything that is not a WebSocket upgrade at the beginning of a connection.
+//!
+//! In: a socket with the bytes that were read from it already. hyper serves HTTP/1.1 and HTTP/2 from there, over the
+//! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
+//! the socket is taken back from hyper and becomes a connection of the shard.
+
+use super::accept::{HTTP2_PREFACE, adopt};
+use super::{Shared, Web};
+use crate::http::routes::{Routes, UpgradeRequest};
+use crate::refusal::{Asker, Refused};
+use crate::request::pairs;
+use crate::transport::admission::Over;
+use crate::transport::pace::{Asked, Overdue, Pace, Paced, Times};
+use crate::transport::socket::Socket;
+use crate::watch::request;
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use fanfare_hub::WireId;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+/// The least that hyper takes as the bound of its buffer, and of the head of a later request with it.
+const BUFFER_MIN: usize = 8 << 10;
+
+/// A socket whose first bytes have been read already.
+struct Rewound {
+    read: Bytes,
+    socket: Socket,
+}
+
+/// Runs what hyper spawns for HTTP/2 on the shard's own thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async {
+            future.await;
+        });
+    }
+}
+
+/// Serves a connection until it ends or is upgraded.
+pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, web: Web) {
+    let (times, head_bytes_max, close_timeout) = {
+        let shell = shell.borrow();
+        let config = shell.config();
+        (Times::of(config), config.head_bytes_max, config.close_timeout)
+    };
+    // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
+    let is_http2 = read.starts_with(HTTP2_PREFACE);
+    web.speaks(is_http2);
+    let pace = Pace::new(times, is_http2);
+    // Over a limit: one answer, and an end.
+    let over = socket.over();
+    let asked_once = Notify::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let asked = Asked::of(request.headers());
+        let answering = pace.begin(request.body());
+        if over.is_some() {
+            asked_once.notify_one();
+        }
+        let version = request.version();
+        let answer = answer(shell.clone(), routes.clone(), request, over.clone());
+        web.counted(version, asked, answering, over.is_some(), answer)
+    });
+    let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
+    let served = if is_http2 {
+        let mut server = http2::Builder::new(Local);
+        server.timer(TokioTimer::new()).max_concurrent_streams(100);
+        server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
+        server.keep_alive_interval(times.head).keep_alive_timeout(times.head);
+        let mut serving = std::pin::pin!(server.serve_connection(io, service));
+        tokio::select! {
+            biased; // what has come is read first
+            served = serving.as_mut() => served,
+            () = web.ending() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+            () = asked_once.notified() => {
+                // Over a limit it goes in bounded time, also where its peer takes no answer.
+                serving.as_mut().graceful_shutdown();
+                tokio::time::timeout(close_timeout, serving).await.unwrap_or(Ok(()))
+            }
+            overdue = pace.overdue() => {
+                // A peer with nothing under way is told to go; whoever does not is cut off.
+                serving.as_mut().graceful_shutdown();
+                let patience = if overdue == Overdue::Idle { close_timeout } else { Duration::ZERO };
+                tokio::time::timeout(patience, serving).await.unwrap_or(Ok(()))
+            }
+        }
+    } else {
+        let mut server = http1::Builder::new();
+        // Who sends the end of its half with the request still reads the answer.
+        server.half_close(true);
+        server.timer(TokioTimer::new()).header_read_timeout(times.backstop());
+        server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
+        server.serve_connection(io, service).with_upgrades().await
+    };
+    if let Err(error) = served {
+        // What hyper refuses by itself: a later head that is none, or too long.
+        if error.is_parse() {
+            routes.watch.requests.answered(400);
+        }
+        tracing::debug!(error = error.to_string(), "an HTTP connection ended early");
+    }
+}
+
+async fn answer(
+    shell: Shared,
+    routes: Routes,
+    mut request: Request<Incoming>,
+    over: Option<Over>,
+) -> Result<Response<Body>, Infallible> {
+    let http11 = request.version() == Version::HTTP_11;
+    if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
+        return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {
+            Some(over) => {
+                let refused = overloaded(&over).to(Asker::of_request(&request));
+                request::identified(&routes.watch, request, async |_| refused.into_response()).await
+            }
+            None => routes.respond(request).await,
+        });
+    }
+    let headers: Vec<_> = pairs(request.headers()).collect();
+    let upgrade = UpgradeRequest {
+        method: request.method().as_str(),
+        http_minor: u8::from(http11),
+        uri: request.uri(),
+        headers: &headers,
+    };
+    let (wire, response) = match routes.upgrade(&upgrade) {
+        Err(refused) => return Ok(refused.into_response()),
+        Ok(granted) => (granted.wire, granted.response()),
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::task::spawn_local(async move {
+        match upgraded.await {
+            Ok(upgraded) => take_back(&shell, upgraded, wire),
+            Err(error) => tracing::debug!(error = error.to_string(), "an upgrade did not come about"),
+        }
+    });
+    Ok(response)
+}
+
+/// After this time a client of a connection over a limit may come back.
+const RETRY_AFTER_MS: u64 = 5_000;
+
+/// The answer to a page's request on a connection over a limit.
+fn overloaded(over: &Over) -> Refused {
+    let Over { words, option, limit } = over;
+    Refused::because(503, format!("{words}; come back later")).by(option).over(*limit).retry_after_ms(RETRY_AFTER_MS)
+}
+
+/// Takes the socket back from hyper.
+fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
+    match upgraded.downcast::<TokioIo<Paced<Rewound>>>() {
+        Ok(parts) => {
+            let Rewound { read, socket } = parts.io.into_inner().into_inner();
+            let mut rest = parts.read_buf.to_vec();
+            rest.extend_from_slice(&read);
+            adopt(shell, socket, wire, rest);
+        }
+        Err(_) => tracing::error!("an upgraded connection was not one of ours"),
+    }
+}
+
+impl AsFd for Rewound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, into);
+        }
+        let count = self.read.len().min(into.remaining());
+        into.put_slice(&self.read[..count]);
+        self.read.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
