@@ -254,6 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn no_room_of_a_house_may_use_one_of_its_own_floor_or_above() {
+        for house in HOUSES {
+            for (floor, rooms) in house.floors.iter().enumerate() {
+                for room in *rooms {
+                    let file = format!("{}{room}.rs", house.folder);
+                    for planted in house.floors[floor..].iter().copied().flatten().filter(|used| *used != room) {
+                        let faults = house.faults(&file, &format!("use crate::{planted};"));
+                        assert!(!faults.is_empty(), "{file} may use {planted}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_fault_names_its_line() {
         let fault = "crates/a/src/ground.rs:3: `ground` must not use `roof`, which is not below it";
         assert_eq!(HOUSE.faults("crates/a/src/ground.rs", "//! A.\n\nuse crate::roof;\n"), [fault]);
