@@ -1,8 +1,8 @@
 //! Carrying bytes: sockets, listeners, which connections are let in, and deadlines for a peer that is slow.
 //!
 //! `listen` opens the listeners of an address, `admission` counts connections against their limits, `spare` refuses
-//! one for which there is no file descriptor, `pace` gives an HTTP connection its deadlines, and `upload` gives the body
-//! of a request its own. `socket` is a connection's socket, of either kind.
+//! one for which there is no file descriptor, `pace` gives an HTTP connection its deadlines, and `upload` gives the
+//! body of a request its own. `socket` is a connection's socket, of either kind.
 
 pub(crate) mod admission;
 pub(crate) mod listen;
