@@ -15,12 +15,13 @@ impl Homes {
             Some(after) if **after >= *prefix => Bound::Excluded(&**after),
             _ => Bound::Included(&*prefix),
         };
+        let name = |index: u32| &*self.homes[index as usize].name;
         let mut matching = self
             .in_order
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(|(name, _)| name.starts_with(&*prefix))
-            .filter(|(name, _)| pattern.is_none_or(|pattern| pattern.matches(name)));
-        let channels = matching.by_ref().take(limit).map(|(_, &index)| self.info(index)).collect();
+            .from(from, name)
+            .take_while(|&index| name(index).starts_with(&*prefix))
+            .filter(|&index| pattern.is_none_or(|pattern| pattern.matches(name(index))));
+        let channels = matching.by_ref().take(limit).map(|index| self.info(index)).collect();
         AppAnswer::Channels { channels, more: matching.next().is_some() }
     }
 

@@ -10,6 +10,7 @@ mod left;
 mod links;
 mod list;
 mod ops;
+mod order;
 mod presence;
 mod read;
 
@@ -33,10 +34,11 @@ use crate::wheel::Wheel;
 use left::Left;
 use links::Links;
 use ops::{Ops, Pending, Waiting, What};
+use order::Order;
 use presence::Presence;
 use read::Scan;
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a home needs of the shard around it.
@@ -56,8 +58,8 @@ pub(crate) struct Cx<'a> {
 #[derive(Debug)]
 pub(crate) struct Homes {
     names: Names,
-    /// The same in order, for whoever lists them.
-    in_order: BTreeMap<ChannelName, u32>,
+    /// The same in the order of their names, for lists.
+    in_order: Order,
     homes: Slots<Home>,
     ops: Ops,
     /// As many as there are commands without an answer, and channels.
@@ -133,7 +135,7 @@ impl Homes {
     pub(crate) fn new(shards: usize, hash: Keyed, limits: &Limits) -> Self {
         Homes {
             names: Names::new(hash),
-            in_order: BTreeMap::new(),
+            in_order: Order::default(),
             homes: Slots::new(),
             ops: Ops::default(),
             later: VecDeque::new(),
@@ -200,7 +202,7 @@ impl Homes {
         }) as u32;
         let homes = &self.homes;
         self.names.insert(&name, index, |at| &homes[at as usize].name);
-        self.in_order.insert(name.clone(), index);
+        self.in_order.insert(index, |at| &homes[at as usize].name);
         self.submit(cx, index, What::Attach, Op::Attach { channel: name });
         index
     }
@@ -629,9 +631,10 @@ impl Homes {
     fn give_up(&mut self, cx: &mut Cx<'_>, index: u32) {
         let channel = self.homes[index as usize].name.clone();
         self.submit(cx, index, What::Detach, Op::Detach { channel });
+        let homes = &self.homes;
+        self.in_order.remove(index, |at| &homes[at as usize].name);
         let home = self.homes.remove(index as usize);
         self.names.remove(&home.name, index);
-        self.in_order.remove(&home.name);
     }
 }
 
