@@ -67,12 +67,19 @@ struct Log {
     top: u64,
     /// The offset that the oldest retained publication follows: the history reaches back to here.
     floor: u64,
-    entries: VecDeque<Arc<Publication>>,
-    bytes: usize,
     retain_ttl_ms: u64,
     attached: bool,
     used_ms: u64,
+    /// Only while it retains something: most channels are silent most of the time.
+    retained: Option<Box<Retained>>,
     keys: Option<Box<Keys>>,
+}
+
+/// The publications of a log, the oldest first. There is at least one.
+#[derive(Debug, Default)]
+struct Retained {
+    entries: VecDeque<Arc<Publication>>,
+    bytes: usize,
 }
 
 /// What is to be read: see [`Op::Read`].
@@ -127,11 +134,10 @@ impl MemoryStore {
                     epoch,
                     top: 0,
                     floor: 0,
-                    entries: VecDeque::new(),
-                    bytes: 0,
                     retain_ttl_ms: 0,
                     attached: true,
                     used_ms: now.mono_ms,
+                    retained: None,
                     keys: None,
                 });
                 let logs = &self.logs;
@@ -210,7 +216,7 @@ impl MemoryStore {
                 continue;
             }
             let Some((index, epoch, offset)) = self.order.pop_front() else { break };
-            let holds = |log: &Log| log.epoch.0 == epoch && log.entries.front().is_some_and(|p| p.offset == offset);
+            let holds = |log: &Log| log.epoch.0 == epoch && log.entries().front().is_some_and(|p| p.offset == offset);
             if self.logs.get(index as usize).is_some_and(holds) {
                 self.drop_front(index as usize, 1);
             }
@@ -268,8 +274,9 @@ impl MemoryStore {
             return;
         }
         let cost = publication.cost();
-        log.entries.push_back(publication.clone());
-        log.bytes += cost;
+        let retained = log.retained.get_or_insert_default();
+        retained.entries.push_back(publication.clone());
+        retained.bytes += cost;
         let over = log.over(retain, now.wall_ms);
         self.order.push_back((index as u32, log.epoch.0, publication.offset));
         self.retained += 1;
@@ -286,15 +293,16 @@ impl MemoryStore {
     /// Lets go of the oldest `count` publications of a log.
     fn drop_front(&mut self, index: usize, count: usize) {
         let log = &mut self.logs[index];
+        let Some(retained) = &mut log.retained else { return };
         for _ in 0..count {
-            let Some(gone) = log.entries.pop_front() else { break };
+            let Some(gone) = retained.entries.pop_front() else { break };
             log.floor = gone.offset;
-            log.bytes -= gone.cost();
+            retained.bytes -= gone.cost();
             self.bytes_used -= gone.cost();
             self.retained -= 1;
         }
-        if log.entries.is_empty() && log.entries.capacity() > 0 {
-            log.entries = VecDeque::new(); // gives the memory back: most channels are quiet most of the time
+        if retained.entries.is_empty() {
+            log.retained = None;
             self.note_idle(index);
         }
     }
@@ -389,31 +397,39 @@ impl Log {
 
     /// True where nobody has used it since then, and it holds no publication.
     fn is_idle(&self, epoch: u64, since_ms: u64) -> bool {
-        !self.attached && self.entries.is_empty() && self.epoch.0 == epoch && self.used_ms == since_ms
+        !self.attached && self.retained.is_none() && self.epoch.0 == epoch && self.used_ms == since_ms
     }
 
     fn top(&self) -> Position {
         Position { epoch: self.epoch, offset: self.top }
     }
 
+    /// The retained publications, the oldest first.
+    fn entries(&self) -> &VecDeque<Arc<Publication>> {
+        static NONE: VecDeque<Arc<Publication>> = VecDeque::new();
+        self.retained.as_ref().map_or(&NONE, |retained| &retained.entries)
+    }
+
     /// How many of the oldest publications the channel's own bounds do not cover.
     fn over(&self, retain: Retain, wall_ms: u64) -> usize {
-        let mut over =
-            self.entries.len().saturating_sub(retain.count as usize).max(self.over_age(retain.ttl_ms, wall_ms));
-        let mut bytes = self.bytes - self.entries.iter().take(over).map(|p| p.cost()).sum::<usize>();
-        while bytes > retain.bytes && over < self.entries.len() {
-            bytes -= self.entries[over].cost();
+        let Some(retained) = &self.retained else { return 0 };
+        let Retained { entries, bytes } = &**retained;
+        let mut over = entries.len().saturating_sub(retain.count as usize).max(self.over_age(retain.ttl_ms, wall_ms));
+        let mut bytes = bytes - entries.iter().take(over).map(|p| p.cost()).sum::<usize>();
+        while bytes > retain.bytes && over < entries.len() {
+            bytes -= entries[over].cost();
             over += 1;
         }
         over
     }
 
     fn over_age(&self, ttl_ms: u64, wall_ms: u64) -> usize {
-        self.entries.iter().take_while(|p| p.ts_ms.saturating_add(ttl_ms) <= wall_ms).count()
+        self.entries().iter().take_while(|p| p.ts_ms.saturating_add(ttl_ms) <= wall_ms).count()
     }
 
     fn page(&self, read: &Read) -> Page {
         let Read { range, reader, count_max, bytes_max, scan_max } = *read;
+        let entries = self.entries();
         let (after, before, forward) = match range {
             Range::After(at) => (Some(at), None, true),
             Range::Last { after, before } => (after, before, false),
@@ -425,7 +441,7 @@ impl Log {
         let ends_nowhere = before.is_some_and(|at| is_none_of_this(&at));
         let last = match before {
             Some(at) if !ends_nowhere => self.first_after(at.offset.saturating_sub(1)),
-            _ => self.entries.len(),
+            _ => entries.len(),
         };
         let first = match after {
             _ if ends_nowhere => last,
@@ -440,7 +456,7 @@ impl Log {
                 rest = Rest::Unseen;
                 break;
             }
-            let publication = &self.entries[if forward { first + looked_at } else { last - 1 - looked_at }];
+            let publication = &entries[if forward { first + looked_at } else { last - 1 - looked_at }];
             work += look_cost(publication);
             if reader.is_none_or(|reader| reader.wants(publication)) {
                 bytes += publication.cost();
@@ -452,7 +468,7 @@ impl Log {
             }
             looked_at += 1;
         }
-        let place_before = |at: usize| self.entries.get(at).map_or(self.top, |publication| publication.prev);
+        let place_before = |at: usize| entries.get(at).map_or(self.top, |publication| publication.prev);
         let (start, end) = match forward {
             true if rest == Rest::Nothing => (place_before(first), self.top),
             true => (place_before(first), place_before(first + looked_at)),
@@ -470,7 +486,7 @@ impl Log {
 
     /// Index of the first retained publication whose offset is above `offset`.
     fn first_after(&self, offset: u64) -> usize {
-        self.entries.partition_point(|p| p.offset <= offset)
+        self.entries().partition_point(|p| p.offset <= offset)
     }
 }
 
@@ -855,6 +871,6 @@ mod tests {
     /// A channel that nobody has published to is paid for all the same.
     #[test]
     fn a_log_stays_small() {
-        assert!(size_of::<Log>() <= 112, "{} bytes", size_of::<Log>());
+        assert!(size_of::<Log>() <= 80, "{} bytes", size_of::<Log>());
     }
 }
