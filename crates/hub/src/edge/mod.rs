@@ -96,7 +96,8 @@ pub(crate) enum Behind {
 #[derive(Debug)]
 pub(crate) struct Group {
     variant: Variant,
-    pub(crate) members: Vec<Member>,
+    /// Mostly one, which stands in the edge itself.
+    pub(crate) members: SmallVec<[Member; 1]>,
     /// What a batch gathers for them.
     gathering: Option<Box<Gathering>>,
 }
@@ -309,13 +310,10 @@ impl Edge {
             Some(at) => &mut self.groups[at],
             None => {
                 let gathering = variant.batch.map(|batch| Box::new(Gathering::new(batch)));
-                self.groups.push(Group { variant, members: Vec::new(), gathering });
+                self.groups.push(Group { variant, members: SmallVec::new(), gathering });
                 self.groups.last_mut().expect("just pushed")
             }
         };
-        if group.members.is_empty() {
-            group.members.reserve_exact(1); // very many channels have one member; a Vec would begin with room for four
-        }
         group.members.push(member);
         (group.members.len() - 1) as u32
     }
@@ -345,7 +343,7 @@ impl Edge {
             moved.push((hole as u32, *member));
         }
         if members.is_empty() {
-            *members = Vec::new();
+            *members = SmallVec::new();
         }
         moved
     }
@@ -709,7 +707,7 @@ mod tests {
     /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.
     #[test]
     fn an_edge_stays_small() {
-        assert!(size_of::<Edge>() <= 136, "{} bytes", size_of::<Edge>());
+        assert!(size_of::<Edge>() <= 160, "{} bytes", size_of::<Edge>());
         assert!(size_of::<Member>() <= 40, "{} bytes", size_of::<Member>());
     }
 
