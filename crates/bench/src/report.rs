@@ -45,7 +45,10 @@ pub enum Metric {
     /// The server's CPU time for one of them.
     ConnectCpu,
     /// User memory of one joined, silent connection.
-    IdleMemory,
+    IdleMemory {
+        /// Whether each has a room of its own: then a room is counted with each connection.
+        own_room: bool,
+    },
     /// User memory of one native connection with one subscription.
     SubscribedMemory {
         /// Publications that each has got before, and a pause.
@@ -117,7 +120,7 @@ impl Metric {
             Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu | Self::DeliveryCpu { .. } => "µs",
             Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
             Self::FanoutBytes { .. }
-            | Self::IdleMemory
+            | Self::IdleMemory { .. }
             | Self::SubscribedMemory { .. }
             | Self::ChannelMemory { .. } => "B",
             Self::DeliveryP99 { .. } => "ms",
@@ -139,7 +142,9 @@ impl Metric {
                 &[Target::LikeBun]
             }
             Self::FanoutRate { .. } | Self::FanoutBytes { .. } => &[],
-            Self::IdleMemory | Self::SubscribedMemory { published: 0 } => &[Target::AtMost(2048.0)],
+            Self::IdleMemory { own_room: false } | Self::SubscribedMemory { published: 0 } => &[Target::AtMost(2048.0)],
+            Self::IdleMemory { own_room: true } => &[Target::AtMost(2355.0)], // 2.3 KiB
+            Self::ChannelMemory { published: 0 } => &[Target::AtMost(600.0)],
             Self::SubscribedMemory { .. } => &[Target::AtMost(2560.0)],
             Self::DeliveryP99 { stuck: true } | Self::DeliveryCpu { stuck: true } => &[Target::LikeWithout],
             // An outbox and a page of 256 KiB each, and as much again for how an allocator rounds.
@@ -179,7 +184,8 @@ impl fmt::Display for Metric {
             Self::EchoCpu => f.write_str("echo: server CPU per echo"),
             Self::ConnectRate => f.write_str("connect: connections made and closed per second"),
             Self::ConnectCpu => f.write_str("connect: server CPU per connection made and closed"),
-            Self::IdleMemory => f.write_str("idle: user memory per joined connection"),
+            Self::IdleMemory { own_room: false } => f.write_str("idle: user memory per joined connection"),
+            Self::IdleMemory { own_room: true } => f.write_str("idle: user memory per connection in a room of its own"),
             Self::SubscribedMemory { published: 0 } => {
                 f.write_str("native idle: user memory per subscribed connection")
             }
@@ -483,7 +489,7 @@ held                       native idle: user memory per subscribed connection: a
 
     #[test]
     fn the_table() {
-        let metric = Metric::IdleMemory;
+        let metric = Metric::IdleMemory { own_room: false };
         let report = report(metric, &[(Kind::Fanfare, &[1000.0, 1100.0, 1200.0]), (Kind::Floor, &[20.0, 20.0, 20.0])]);
         let expected = "\
 idle: user memory per joined connection (B; median [q1 - q3] of 3 rounds)

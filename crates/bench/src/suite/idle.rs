@@ -18,7 +18,8 @@ pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<
     join::join(&mut load, kind, Role::Chat, settings.idle_connections, settings.idle_room)?;
     let after = quiet(&mut load, server, settings)?;
     let value = after.saturating_sub(before) as f64 / settings.idle_connections as f64;
-    Ok(vec![Sample { metric: Metric::IdleMemory, value }])
+    let metric = Metric::IdleMemory { own_room: settings.idle_room == 1 };
+    Ok(vec![Sample { metric, value }])
 }
 
 /// The smallest memory of some quiet seconds, in bytes. Pings are answered meanwhile.
