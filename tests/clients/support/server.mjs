@@ -13,8 +13,8 @@ const SHARDS = process.env.FANFARE_SHARDS ?? '1'
 // To the end of the line: what has come so far may stop within the port.
 const LISTENING = /listening on (http:\/\/\S+)\n/
 
-export async function startServer(listen = '127.0.0.1:0') {
-  let run = await launch(listen)
+export async function startServer() {
+  let run = await launchOnFreePort()
   return {
     /** `http://127.0.0.1:PORT` */
     get url() {
@@ -58,6 +58,20 @@ export async function startServer(listen = '127.0.0.1:0') {
     async start() {
       run = await launch(new URL(run.url).host)
     },
+  }
+}
+
+/**
+ * On a port below those that the system gives to outgoing connections (32768 and up on Linux): while the server is away,
+ * a connection of somebody else could take one of those, and the server could not come back.
+ */
+async function launchOnFreePort(tries = 20) {
+  const port = 20_000 + Math.floor(Math.random() * 12_000)
+  try {
+    return await launch(`127.0.0.1:${port}`)
+  } catch (error) {
+    if (tries === 1 || !/in use/i.test(error.message)) throw error
+    return launchOnFreePort(tries - 1)
   }
 }
 
