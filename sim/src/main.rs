@@ -14,6 +14,7 @@ mod ledger;
 mod pipe;
 mod plan;
 mod run;
+mod shrink;
 mod store;
 mod trace;
 mod watch;
@@ -23,6 +24,7 @@ mod world;
 
 use clap::Parser;
 use run::{Batch, Failure};
+use shrink::{Shrunk, Smaller};
 use std::process::ExitCode;
 
 /// Seeds within which a planted bug must be found.
@@ -45,6 +47,9 @@ struct Options {
     /// How many of the last events a failure shows.
     #[arg(long, default_value_t = 50)]
     events: usize,
+    /// Take this away from the worlds: what a failure was shrunk to. It is not shrunk again.
+    #[arg(long)]
+    smaller: Option<shrink::Smaller>,
     /// List the planted bugs and what they break.
     #[arg(long)]
     list: bool,
@@ -67,9 +72,10 @@ fn main() -> ExitCode {
         return finish(hunt(name, first, seeds));
     }
     let seeds = if options.seed.is_some() && !given_seeds { 1 } else { options.seeds };
-    let batch = run::batch(first, seeds, options.events.max(1));
+    let events = options.events.max(1);
+    let batch = run::batch(first, seeds, events, &options.smaller.clone().unwrap_or_default());
     let mut failed = batch.failures.len() as u64;
-    report(&batch);
+    report(&batch, events, options.smaller.as_ref());
     if seeds >= LARGE_BATCH {
         for (name, meaning, _) in batch.counts.rows().iter().filter(|(.., count)| *count == 0) {
             println!("nothing to judge: {name} ({meaning}) is zero over {seeds} seeds");
@@ -107,14 +113,26 @@ fn hunt(name: &str, first: u64, seeds: u64) -> (u64, u64) {
     (found, missed)
 }
 
-fn report(batch: &Batch) {
+/// `smaller` is what has been taken away from the worlds already.
+fn report(batch: &Batch, events: usize, smaller: Option<&Smaller>) {
     for failure in batch.failures.iter().take(3) {
         println!("seed {} at commit {}: {}", failure.seed, commit(), failure.what);
-        println!("the last {} events:", failure.events.len());
-        for event in &failure.events {
+        let shrunk = match smaller {
+            None => shrink::shrink(failure.seed, &failure.what, shrink::RUNS_MAX, events),
+            Some(_) => None,
+        };
+        if let Some(Shrunk { smaller, what, .. }) = &shrunk {
+            println!("the same in a smaller world: --smaller {smaller}");
+            println!("where it says: {what}");
+        }
+        let shown = shrunk.as_ref().map_or(&failure.events, |shrunk| &shrunk.events);
+        println!("the last {} events:", shown.len());
+        for event in shown {
             println!("  {event}");
         }
-        println!("again: cargo xtask sim --seed {}", failure.seed);
+        let again = shrunk.as_ref().map(|shrunk| &shrunk.smaller).or(smaller);
+        let again = again.map(|smaller| format!(" --smaller {smaller}")).unwrap_or_default();
+        println!("again: cargo xtask sim --seed {}{again}", failure.seed);
     }
     if batch.failures.len() > 3 {
         let seeds: Vec<String> = batch.failures.iter().skip(3).take(40).map(|f| f.seed.to_string()).collect();

@@ -4,6 +4,7 @@
 //! because a world in which everything fails at once never gets far enough to break anything subtle.
 
 use crate::app::CLOSED;
+use crate::shrink::Smaller;
 use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
 use std::collections::BTreeMap;
 
@@ -105,8 +106,46 @@ pub(crate) struct StoreFaults {
     pub(crate) loses: bool,
 }
 
+/// The world of a seed, and where its history takes its chances from.
+#[derive(Debug)]
+pub(crate) struct Drawn {
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    /// For the application's answers.
+    pub(crate) hook_rng: Rng,
+    /// For links that are stuck.
+    pub(crate) link_rng: Rng,
+    /// Decides who duplicates whose tab.
+    pub(crate) copies: Rng,
+}
+
+impl Drawn {
+    /// The world of this seed, without what `smaller` takes away, in the history that it names.
+    pub(crate) fn of(seed: u64, smaller: &Smaller) -> Self {
+        let spread = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut rng = Rng::new(spread ^ 0xFA4F);
+        let mut plan = Plan::draw(&mut rng);
+        plan.draw_habits(Rng::new(seed ^ 0x6861_6269_7473));
+        let mut hook_rng = Rng::new(spread ^ 0x4007);
+        plan.draw_hooks(&mut hook_rng);
+        let mut link_rng = Rng::new(spread ^ 0x6c69_6e6b);
+        plan.draw_links(Rng::new(link_rng.next_u64()));
+        plan.draw_grants(Rng::new(seed ^ 0x6772_616e_7473));
+        plan.draw_patience(Rng::new(seed ^ 0x7061_7469_656e));
+        let mut copies = Rng::new(seed ^ 0x0074_6162_7320);
+        smaller.apply(&mut plan);
+        if smaller.history > 0 {
+            let mut other = Rng::new(spread ^ smaller.history);
+            [&mut rng, &mut hook_rng, &mut link_rng, &mut copies]
+                .into_iter()
+                .for_each(|rng| *rng = Rng::new(other.next_u64()));
+        }
+        Drawn { plan, rng, hook_rng, link_rng, copies }
+    }
+}
+
 impl Plan {
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    fn draw(rng: &mut Rng) -> Self {
         let mut one_in = |n: u64| rng.below(n) == 0;
         let any_store = one_in(2);
         let mut faults = Faults {
@@ -164,7 +203,7 @@ impl Plan {
     }
 
     /// In some worlds what one shard says to another is overtaken by a third one. Drawn by itself.
-    pub(crate) fn draw_links(&mut self, mut rng: Rng) {
+    fn draw_links(&mut self, mut rng: Rng) {
         if rng.below(5) == 0 {
             self.shards = 3;
             self.faults.stuck_links = true;
@@ -173,7 +212,7 @@ impl Plan {
 
     /// Some clients have habits, and then some rules are strict. Drawn by themselves: a world without them stays what
     /// it is.
-    pub(crate) fn draw_habits(&mut self, mut rng: Rng) {
+    fn draw_habits(&mut self, mut rng: Rng) {
         if rng.below(3) > 0 {
             return;
         }
@@ -213,7 +252,7 @@ impl Plan {
 
     /// Draws how long a store is waited for, and how much is read of it at once. From a source of its own, as habits
     /// and hooks.
-    pub(crate) fn draw_patience(&mut self, mut rng: Rng) {
+    fn draw_patience(&mut self, mut rng: Rng) {
         if rng.below(2) == 0 {
             self.limits.scan_slice = 1 + rng.below(6) as usize;
         }
@@ -226,7 +265,7 @@ impl Plan {
 
     /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before
     /// there were any, and so are the seeds that are known to find something.
-    pub(crate) fn draw_hooks(&mut self, rng: &mut Rng) {
+    fn draw_hooks(&mut self, rng: &mut Rng) {
         if rng.below(3) > 0 {
             return;
         }
@@ -264,7 +303,7 @@ impl Plan {
 
     /// In some worlds with an application rules leave things to it, and tokens are good for a subscription. Drawn by
     /// itself.
-    pub(crate) fn draw_grants(&mut self, mut rng: Rng) {
+    fn draw_grants(&mut self, mut rng: Rng) {
         if !self.hooks.is_on {
             return;
         }

@@ -1,6 +1,7 @@
 //! Runs seeds, one after the other or on several threads, and tells what was found.
 
 use crate::counts::Counts;
+use crate::shrink::Smaller;
 use crate::watchdog::Watched;
 use crate::world::World;
 use fanfare_hub::{PLANTED, Planted, choose_planted};
@@ -42,12 +43,12 @@ pub(crate) fn quiet_panics() {
 }
 
 /// Runs one seed. On failure it is run again with a trace: a seed is a history, so the second run is the first one.
-pub(crate) fn one(seed: u64, events: usize) -> Result<Counts, Failure> {
-    let what = match attempt(seed, 0) {
+pub(crate) fn one(seed: u64, events: usize, smaller: &Smaller) -> Result<Counts, Failure> {
+    let what = match attempt(seed, 0, smaller) {
         (Ok(()), counts, _) => return Ok(counts),
         (Err(what), ..) => what,
     };
-    let (again, _, last) = attempt(seed, events);
+    let (again, _, last) = attempt(seed, events, smaller);
     let what = match again {
         Err(again) if again == what => what,
         again => format!("{what}\n(the run with a trace was another one: {again:?}: the world is not deterministic)"),
@@ -55,9 +56,10 @@ pub(crate) fn one(seed: u64, events: usize) -> Result<Counts, Failure> {
     Err(Failure { seed, what, events: last })
 }
 
-fn attempt(seed: u64, events: usize) -> (Result<(), String>, Counts, Vec<String>) {
+/// Runs a world, and gives what it came to.
+pub(crate) fn attempt(seed: u64, events: usize, smaller: &Smaller) -> (Result<(), String>, Counts, Vec<String>) {
     let _watched = Watched::begin(seed);
-    let mut world = World::new(seed, events);
+    let mut world = World::new(seed, events, smaller);
     let verdict = catch_unwind(AssertUnwindSafe(|| world.run()))
         .unwrap_or_else(|_| Err(PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_else(|| "panic".to_owned())));
     let (counts, events) = world.into_report();
@@ -66,7 +68,7 @@ fn attempt(seed: u64, events: usize) -> (Result<(), String>, Counts, Vec<String>
 
 /// Runs `count` seeds from `first` on, on every core. Seeds are given out one by one; the sum does not depend on the
 /// order.
-pub(crate) fn batch(first: u64, count: u64, events: usize) -> Batch {
+pub(crate) fn batch(first: u64, count: u64, events: usize, smaller: &Smaller) -> Batch {
     let (next, found) = (AtomicU64::new(0), Mutex::new(Batch::default()));
     let work = || {
         loop {
@@ -74,7 +76,7 @@ pub(crate) fn batch(first: u64, count: u64, events: usize) -> Batch {
             if at >= count {
                 return;
             }
-            let result = one(first + at, events);
+            let result = one(first + at, events, smaller);
             let Ok(mut found) = found.lock() else { return };
             match result {
                 Ok(counts) => {
@@ -111,7 +113,7 @@ pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
             if at >= seeds || found.lock().map_or(true, |found| found.is_some()) {
                 break;
             }
-            if let (Err(what), _, events) = attempt(first + at, 0) {
+            if let (Err(what), _, events) = attempt(first + at, 0, &Smaller::default()) {
                 let Ok(mut found) = found.lock() else { break };
                 if found.as_ref().is_none_or(|earlier| earlier.seed > first + at) {
                     *found = Some(Failure { seed: first + at, what, events });
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn a_seed_is_a_history() {
         for seed in 1..=10 {
-            let run = || one(seed, 50).map(|counts| counts.rows()).map_err(|failure| failure.what);
+            let run = || one(seed, 50, &Smaller::default()).map(|counts| counts.rows()).map_err(|failure| failure.what);
             let (first, second) = (run(), run());
             assert!(first.is_ok(), "seed {seed}: {first:?}");
             assert_eq!(first, second, "seed {seed}");
@@ -193,6 +195,6 @@ mod tests {
     #[test]
     fn a_bug_exists_only_on_the_thread_that_chose_it() {
         assert!(hunt(Planted::CopyBeforeReply, 1, 1).is_some());
-        assert!(one(1, 50).is_ok());
+        assert!(one(1, 50, &Smaller::default()).is_ok());
     }
 }

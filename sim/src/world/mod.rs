@@ -18,7 +18,8 @@ use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
 use crate::pipe::{Pipe, SinceFull};
-use crate::plan::Plan;
+use crate::plan::{Drawn, Plan};
+use crate::shrink::Smaller;
 use crate::store::Stores;
 use crate::trace::Trace;
 use crate::watch::Said;
@@ -119,16 +120,8 @@ enum Event {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, events: usize) -> Self {
-        let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xFA4F);
-        let mut plan = Plan::draw(&mut rng);
-        plan.draw_habits(Rng::new(seed ^ 0x6861_6269_7473));
-        let mut hook_rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x4007);
-        plan.draw_hooks(&mut hook_rng);
-        let mut link_rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x6c69_6e6b);
-        plan.draw_links(Rng::new(link_rng.next_u64()));
-        plan.draw_grants(Rng::new(seed ^ 0x6772_616e_7473));
-        plan.draw_patience(Rng::new(seed ^ 0x7061_7469_656e));
+    pub(crate) fn new(seed: u64, events: usize, smaller: &Smaller) -> Self {
+        let Drawn { plan, mut rng, hook_rng, link_rng, copies } = Drawn::of(seed, smaller);
         let now_ms = 1_000_000 + rng.below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
@@ -187,7 +180,7 @@ impl World {
             trace,
             calm: false,
             calm_ms: 0,
-            copies: Rng::new(seed ^ 0x0074_6162_7320),
+            copies,
             turn: 0,
             plan,
         }

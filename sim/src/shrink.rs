@@ -1,0 +1,283 @@
+//! A failing world is made smaller: fewer clients, shards, channels and faults, a shorter time. The smallest world found
+//! that breaks the same promise is what is printed.
+//!
+//! A smaller world draws its chances in another order, so it is another history, in which the fault may not happen.
+//! Each smaller world is therefore tried with several histories. What was taken away has a text form, with which
+//! `--smaller` shows the same world again.
+
+use crate::plan::{Drawn, HookPlan, Plan, StoreFaults};
+use crate::run::attempt;
+use fanfare_hub::{Limits, Who};
+use std::fmt;
+use std::str::FromStr;
+
+/// How many worlds are run to shrink one failure.
+pub(crate) const RUNS_MAX: usize = 600;
+/// Histories in which a smaller world is given its chance.
+const HISTORIES: u64 = 6;
+/// Histories of the smallest world, from which that with the fewest commands is taken.
+const LAST_HISTORIES: u64 = 60;
+/// Faults happen for this long at least.
+const CHAOS_MS_MIN: u64 = 250;
+
+/// What is taken away from the world of a seed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Smaller {
+    /// At most so many of each; by the index in [`NUMBERS`].
+    at_most: [Option<u64>; NUMBERS.len()],
+    /// By the index in [`PARTS`].
+    without: [bool; PARTS.len()],
+    /// Which history of the world: 0 is the seed's own.
+    pub(crate) history: u64,
+}
+
+/// What a world has a number of: its name, the number, and how to lower it.
+type Number = (&'static str, fn(&Plan) -> u64, fn(&mut Plan, u64));
+/// What a world has or has not: its name, and how to take it away.
+type Part = (&'static str, fn(&mut Plan));
+
+/// The first of them are tried first.
+const NUMBERS: [Number; 6] = [
+    ("clients", |plan| plan.clients as u64, |plan, n| plan.clients = n as usize),
+    ("cores", |plan| plan.cores as u64, |plan, n| plan.cores = n as usize),
+    ("channels", |plan| plan.channels.len() as u64, |plan, n| plan.channels.truncate(n as usize)),
+    ("shards", |plan| plan.shards as u64, |plan, n| plan.shards = n as usize),
+    ("chaos", |plan| plan.chaos_ms, |plan, n| plan.chaos_ms = n),
+    ("payload", |plan| plan.payload_max, |plan, n| plan.payload_max = n),
+];
+
+const PARTS: [Part; 24] = [
+    ("hooks", without_hooks),
+    ("app", |plan| plan.app = false),
+    ("store", |plan| plan.faults.store = StoreFaults::default()),
+    ("habits", |plan| plan.habits.clear()),
+    ("stuck-links", |plan| plan.faults.stuck_links = false),
+    ("slow-links", |plan| plan.faults.slow_links = false),
+    ("shard-stalls", |plan| plan.faults.shard_stalls = false),
+    ("clock", |plan| plan.faults.clock_steps = false),
+    ("reload", |plan| plan.faults.reloads = false),
+    ("half-open", |plan| plan.faults.half_open = false),
+    ("stalls", |plan| plan.faults.stalls = false),
+    ("cuts", |plan| plan.faults.cuts = false),
+    ("grant", |plan| plan.hooks.grant = None),
+    ("store-late", |plan| (plan.faults.store.late, plan.faults.store.disordered) = (0, false)),
+    ("store-unavailable", |plan| plan.faults.store.unavailable = 0),
+    ("store-unknown", |plan| plan.faults.store.unknown = 0),
+    ("store-twice", |plan| plan.faults.store.twice = 0),
+    ("store-silent", |plan| plan.faults.store.silent = 0),
+    ("store-loses", |plan| plan.faults.store.loses = false),
+    ("small-outbox", |plan| plan.limits.outbox_bytes_max = Limits::default().outbox_bytes_max),
+    ("small-link", |plan| plan.limits.link_bytes_max = Limits::default().link_bytes_max),
+    ("small-history", |plan| plan.limits.history_bytes_max = Limits::default().history_bytes_max),
+    ("small-slice", |plan| plan.limits.fanout_slice = Limits::default().fanout_slice),
+    ("small-presence", |plan| plan.limits.presence_entries_max = Limits::default().presence_entries_max),
+];
+
+/// Nobody is asked, and no rule leaves anything to an application.
+fn without_hooks(plan: &mut Plan) {
+    plan.hooks = HookPlan::default();
+    for rule in &mut plan.rules {
+        for who in [&mut rule.subscribe, &mut rule.publish] {
+            who.iter_mut().filter(|who| **who == Who::Hook).for_each(|who| *who = Who::Anyone);
+        }
+    }
+}
+
+impl Smaller {
+    pub(crate) fn apply(&self, plan: &mut Plan) {
+        for (at_most, (_, count, lower)) in self.at_most.iter().zip(&NUMBERS) {
+            if let Some(at_most) = at_most.filter(|at_most| *at_most < count(plan)) {
+                lower(plan, at_most);
+            }
+        }
+        for (_, (_, take)) in self.without.iter().zip(&PARTS).filter(|(without, _)| **without) {
+            take(plan);
+        }
+        // What is left must fit together.
+        plan.faults.stuck_links &= plan.shards > 1;
+        let channels = &plan.channels;
+        plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));
+    }
+
+    /// The next smaller ones, from that which takes most away.
+    fn next(&self, plan: &Plan) -> Vec<Smaller> {
+        let mut all = Vec::new();
+        for (index, (name, count, _)) in NUMBERS.iter().enumerate() {
+            let has = count(plan);
+            let least = match *name {
+                "cores" => 0,
+                "chaos" => CHAOS_MS_MIN,
+                _ => 1,
+            };
+            let lower = if *name == "chaos" {
+                [has / 4, has / 2, has * 3 / 4, has * 15 / 16]
+            } else {
+                [least, has / 2, has * 3 / 4, has.max(1) - 1]
+            };
+            for at_most in lower.into_iter().filter(|lower| (least..has).contains(lower)) {
+                let mut smaller = self.clone();
+                smaller.at_most[index] = Some(at_most);
+                all.push(smaller);
+            }
+        }
+        for index in (0..PARTS.len()).filter(|index| !self.without[*index]) {
+            let mut smaller = self.clone();
+            smaller.without[index] = true;
+            all.push(smaller);
+        }
+        all.dedup();
+        all
+    }
+}
+
+impl fmt::Display for Smaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = self.at_most.iter().zip(&NUMBERS);
+        let numbers = numbers.filter_map(|(at_most, (name, ..))| at_most.map(|n| format!("{name}={n}")));
+        let parts = self.without.iter().zip(&PARTS).filter(|(without, _)| **without);
+        let parts = parts.map(|(_, (name, _))| format!("no-{name}"));
+        let history = (self.history > 0).then(|| format!("history={}", self.history));
+        f.write_str(&numbers.chain(parts).chain(history).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl FromStr for Smaller {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut smaller = Smaller::default();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            if let Some(part) = word.strip_prefix("no-") {
+                let index = PARTS.iter().position(|(name, _)| *name == part);
+                smaller.without[index.ok_or_else(|| format!("{word:?}: a world has no such part"))?] = true;
+                continue;
+            }
+            let number = word.split_once('=').and_then(|(name, n)| Some((name, n.parse::<u64>().ok()?)));
+            let (name, n) = number.ok_or_else(|| format!("{word:?}: neither \"no-PART\" nor \"NAME=NUMBER\""))?;
+            match NUMBERS.iter().position(|(known, ..)| *known == name) {
+                Some(_) if n == 0 && name != "cores" => return Err(format!("{word:?}: a world has one at least")),
+                Some(index) => smaller.at_most[index] = Some(n),
+                None if name == "history" => smaller.history = n,
+                None => return Err(format!("{word:?}: a world has no such number")),
+            }
+        }
+        Ok(smaller)
+    }
+}
+
+/// The smallest world found that fails as the seed's own does.
+#[derive(Debug)]
+pub(crate) struct Shrunk {
+    pub(crate) smaller: Smaller,
+    pub(crate) what: String,
+    pub(crate) events: Vec<String>,
+}
+
+/// Makes the world of a seed that fails with `what` smaller. Nothing, where no smaller one fails in the same way.
+pub(crate) fn shrink(seed: u64, what: &str, runs_max: usize, events: usize) -> Option<Shrunk> {
+    let kind = kind(what);
+    let fails = |smaller: &Smaller| {
+        let (verdict, counts, _) = attempt(seed, 0, smaller);
+        verdict.is_err_and(|what| self::kind(&what) == kind).then_some(counts.commands)
+    };
+    let (mut best, mut runs, mut next_history) = (Smaller::default(), 0, 0);
+    // What a smaller world does until it differs is the same history: that finds most, and costs one run each.
+    let mut histories = 1;
+    'smaller: loop {
+        let plan = Drawn::of(seed, &best).plan;
+        for mut smaller in best.next(&plan) {
+            if format!("{plan:?}") == format!("{:?}", Drawn::of(seed, &smaller).plan) {
+                continue;
+            }
+            for chance in 0..histories {
+                if runs >= runs_max {
+                    break 'smaller;
+                }
+                runs += 1;
+                if chance > 0 {
+                    next_history += 1;
+                    smaller.history = next_history;
+                }
+                if fails(&smaller).is_some() {
+                    best = smaller;
+                    continue 'smaller;
+                }
+            }
+        }
+        if histories == HISTORIES {
+            break;
+        }
+        histories = HISTORIES;
+    }
+    if best == Smaller::default() {
+        return None;
+    }
+    let mut commands = fails(&best)?;
+    for _ in 0..LAST_HISTORIES {
+        next_history += 1;
+        let other = Smaller { history: next_history, ..best.clone() };
+        if let Some(fewer) = fails(&other).filter(|fewer| *fewer < commands) {
+            (best, commands) = (other, fewer);
+        }
+    }
+    let (verdict, _, events) = attempt(seed, events, &best);
+    Some(Shrunk { smaller: best, what: verdict.err()?, events })
+}
+
+/// What two failures have in common that are of one kind: the promise, or else the words up to the first value.
+fn kind(what: &str) -> String {
+    let line = what.lines().next().unwrap_or_default();
+    if let Some(promise) = line.strip_prefix("promise ") {
+        return format!("promise {}", promise.split(':').next().unwrap_or_default());
+    }
+    let is_name = |word: &&str| word.contains(':') && !word.contains(' ');
+    let words = line.split(": ").find(|words| !is_name(words)).unwrap_or(line);
+    words.chars().take_while(|c| !c.is_ascii_digit() && !"{[(\"".contains(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::{Planted, choose_planted};
+
+    #[test]
+    fn what_was_taken_away_is_read_as_it_is_written() {
+        let text = "clients=1,cores=0,chaos=1250,no-hooks,no-store-late,history=7";
+        let smaller: Smaller = text.parse().expect("it is one");
+        assert_eq!(smaller.to_string(), text);
+        assert_eq!("".parse(), Ok(Smaller::default()));
+        for wrong in ["clients", "clients=0", "no-clients", "wheels=3", "cuts", "chaos=soon"] {
+            assert!(wrong.parse::<Smaller>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn failures_of_one_kind_differ_in_values_only() {
+        let table = [
+            ("promise 5: chat:0: ab12 is present and should not be", "promise 5"),
+            ("promise 10: x", "promise 10"),
+            ("chat:0: delivered at Position { .. }, where none is", "delivered at Position "),
+            ("command 46 of Some(..) was never answered", "command "),
+            ("wire: a text that nobody said", "wire"),
+        ];
+        for (what, expected) in table {
+            assert_eq!(kind(what), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_shown_by_a_smaller_world_that_fails_again() {
+        choose_planted(Some(Planted::CopyBeforeReply));
+        let seed = 1;
+        let what = attempt(seed, 0, &Smaller::default()).0.expect_err("the bug is planted");
+        let shrunk = shrink(seed, &what, 40, 20).expect("a smaller world");
+        let read: Smaller = shrunk.smaller.to_string().parse().expect("it is one");
+        let again = attempt(seed, 0, &read).0;
+        choose_planted(None);
+        assert_eq!(kind(&shrunk.what), kind(&what));
+        assert_eq!(again, Err(shrunk.what), "{read}");
+        assert!(!shrunk.events.is_empty());
+        let (large, small) = (Drawn::of(seed, &Smaller::default()).plan, Drawn::of(seed, &read).plan);
+        assert!(small.clients + small.cores < large.clients + large.cores, "{read}");
+    }
+}
