@@ -43,8 +43,8 @@ pub use config::origin::{Origin, OriginError, Origins};
 pub use config::{AdminOn, Config};
 pub use embed::handle::{Handle, Published};
 pub use embed::{
-    Answers, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method, OnConnect,
-    OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
+    Answers, Arguments, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method,
+    OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
 };
 pub use error::ServeError;
 pub use fanfare_hub as hub;

@@ -2,6 +2,7 @@
 
 use super::extract::{Call, Subject};
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use crate::logs;
 use axum::Json;
 use bytes::Bytes;
 use fanfare_hub::{ChannelName, Error, ErrorCode, HookAnswer, Identified, Publish, UserId};
@@ -11,9 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What the output of a handler of the kind `K` means to the client.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no output of this kind of handler",
-    note = "on_connect: `Result<Identity, Refusal>` (or a `String`, `UserId`, `Option<UserId>` for the identity)",
-    note = "on_subscribe: `Result<(), Refusal>`; on_publish: `Result<Publish, Refusal>` or `Result<(), Refusal>`; rpc: \
-            `Result<Json<_>, Refusal>`; on_disconnect: `()`"
+    label = "the handler returns `{Self}`",
+    note = "on_connect: `Identity`, or a `String`, `&str`, `UserId` or `Option<UserId>` for one",
+    note = "on_subscribe: `()`; on_publish: `Publish`, or `()` to let it through as it is; rpc: `Json<_>`; on_disconnect: \
+            `()`",
+    note = "a handler that can fail returns `Result<_, fanfare::Refusal>` of these; `?` turns any error into a `Refusal`"
 )]
 pub trait Answers<K> {
     /// The answer to `call`.
@@ -23,14 +26,14 @@ pub trait Answers<K> {
 
 /// A handler's no: what the client gets to read, and what only the log does.
 ///
-/// `?` turns any error into one that is `internal` to the client and whole in the log, as it may say what clients
-/// must not see; what they are to see is said by the constructors. An error of the hub (of a
-/// [`Handle`](crate::Handle), say) goes through as it is.
+/// `?` turns any [`std::error::Error`] into a refusal that is `internal` to the client. Its text and those of its
+/// sources stand in the log alone, as they may say what clients must not see. What clients are to see is said by the
+/// constructors. An error of the hub (of a [`Handle`](crate::Handle), say) goes through as it is.
 #[derive(Debug)]
 pub struct Refusal {
     error: Error,
     /// For the log.
-    cause: Option<String>,
+    pub(super) cause: Option<String>,
 }
 
 impl Refusal {
@@ -66,6 +69,13 @@ impl Refusal {
         refusal
     }
 
+    /// `internal`: what `?` makes of an error. For causes that are no [`std::error::Error`], `anyhow::Error` say. The
+    /// log has `cause` (as `{:#}` writes it); the client gets nothing of it.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        let error = Error::new(ErrorCode::Internal, "the server failed; its log has the reason");
+        Refusal { error, cause: Some(format!("{cause:#}")) }
+    }
+
     /// What the client gets.
     pub fn error(&self) -> &Error {
         &self.error
@@ -83,19 +93,18 @@ impl<E: std::error::Error + 'static> From<E> for Refusal {
             cause = format!("{cause}: {error}");
             source = error.source();
         }
-        Refusal {
-            error: Error::new(ErrorCode::Internal, "the server failed; its log has the reason"),
-            cause: Some(cause),
-        }
+        Refusal::internal(cause)
     }
 }
 
-impl From<Refusal> for HookAnswer {
-    fn from(refusal: Refusal) -> Self {
-        if let Some(cause) = refusal.cause {
-            tracing::error!(cause, "a handler failed");
+impl Refusal {
+    /// The answer to `call`. A client can bring the cause about as often as it likes, so its line is limited.
+    pub(super) fn answer(self, call: &Call) -> HookAnswer {
+        if let Some(cause) = self.cause {
+            let channel = call.subject.channel().map(ChannelName::as_str);
+            logs::handler_failed(call.subject.handler(), channel, &call.caller, &cause);
         }
-        HookAnswer::Refused(refusal.error)
+        HookAnswer::Refused(self.error)
     }
 }
 
@@ -187,56 +196,86 @@ impl From<Option<UserId>> for Identity {
     }
 }
 
+/// Of handlers that can fail. One impl for each kind, with the error's type fixed: so the compiler knows it where a
+/// closure ends with `Ok(…)`, and `?` has something to convert to.
+macro_rules! or_refusal {
+    ($(<$T:ident: $bound:path>)? $Kind:ident, $Output:ty) => {
+        impl$(<$T: $bound>)? Answers<$Kind> for Result<$Output, Refusal> {
+            fn answer(self, call: &Call) -> HookAnswer {
+                match self {
+                    Ok(output) => Answers::<$Kind>::answer(output, call),
+                    Err(refusal) => refusal.answer(call),
+                }
+            }
+        }
+    };
+}
+
+or_refusal!(OnSubscribe, ());
+or_refusal!(OnPublish, Publish);
+or_refusal!(OnPublish, ());
+or_refusal!(<T: Serialize> OnRpc, Json<T>);
+or_refusal!(OnDisconnect, ());
+
 impl<T: Into<Identity>> Answers<OnConnect> for Result<T, Refusal> {
     fn answer(self, call: &Call) -> HookAnswer {
         match self {
-            Ok(identity) => {
-                let Identity { mut identified, expires_in } = identity.into();
-                if let Some(time) = expires_in {
-                    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                    identified.expires_ms = Some(call.clock.now().wall_ms.saturating_add(ms));
-                }
-                HookAnswer::Identity(identified)
-            }
-            Err(refusal) => refusal.into(),
+            Ok(identity) => identity.into().answer(call),
+            Err(refusal) => refusal.answer(call),
         }
     }
 }
 
-impl Answers<OnSubscribe> for Result<(), Refusal> {
-    fn answer(self, _call: &Call) -> HookAnswer {
-        match self {
-            Ok(()) => HookAnswer::Allowed,
-            Err(refusal) => refusal.into(),
-        }
-    }
-}
-
-impl Answers<OnPublish> for Result<Publish, Refusal> {
-    fn answer(self, _call: &Call) -> HookAnswer {
-        match self {
-            Ok(publish) => HookAnswer::Publish(Box::new(publish)),
-            Err(refusal) => refusal.into(),
-        }
-    }
-}
-
-impl Answers<OnPublish> for Result<(), Refusal> {
+impl Answers<OnConnect> for Identity {
     fn answer(self, call: &Call) -> HookAnswer {
-        match (self, &call.subject) {
-            (Ok(()), Subject::Publish(publish)) => HookAnswer::Publish(publish.clone()),
-            (Ok(()), _) => HookAnswer::Allowed,
-            (Err(refusal), _) => refusal.into(),
+        let Identity { mut identified, expires_in } = self;
+        if let Some(time) = expires_in {
+            let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            identified.expires_ms = Some(call.clock.now().wall_ms.saturating_add(ms));
+        }
+        HookAnswer::Identity(identified)
+    }
+}
+
+/// What stands for an identity where nothing can fail.
+macro_rules! identities {
+    ($($T:ty),*) => {
+        $(impl Answers<OnConnect> for $T {
+            fn answer(self, call: &Call) -> HookAnswer {
+                Identity::from(self).answer(call)
+            }
+        })*
+    };
+}
+
+identities!(UserId, String, &'static str, Option<UserId>);
+
+impl Answers<OnSubscribe> for () {
+    fn answer(self, _call: &Call) -> HookAnswer {
+        HookAnswer::Allowed
+    }
+}
+
+impl Answers<OnPublish> for Publish {
+    fn answer(self, _call: &Call) -> HookAnswer {
+        HookAnswer::Publish(Box::new(self))
+    }
+}
+
+impl Answers<OnPublish> for () {
+    fn answer(self, call: &Call) -> HookAnswer {
+        match &call.subject {
+            Subject::Publish(publish) => HookAnswer::Publish(publish.clone()),
+            _ => HookAnswer::Allowed,
         }
     }
 }
 
-impl<T: Serialize> Answers<OnRpc> for Result<Json<T>, Refusal> {
-    fn answer(self, _call: &Call) -> HookAnswer {
-        let encoded = self.and_then(|Json(value)| Ok(serde_json::to_vec(&value)?));
-        match encoded {
+impl<T: Serialize> Answers<OnRpc> for Json<T> {
+    fn answer(self, call: &Call) -> HookAnswer {
+        match serde_json::to_vec(&self.0) {
             Ok(json) => HookAnswer::Result(Bytes::from(json)),
-            Err(refusal) => refusal.into(),
+            Err(error) => Refusal::from(error).answer(call),
         }
     }
 }

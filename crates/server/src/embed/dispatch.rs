@@ -89,17 +89,17 @@ impl Handlers {
             Ok(handler) => handler,
             Err(error) => return HookAnswer::Refused(error),
         };
-        let answering = AssertUnwindSafe(handler(call.clone())).catch_unwind();
+        let answering = AssertUnwindSafe(handler.answer(call.clone())).catch_unwind();
         match tokio::time::timeout(deadline, answering).await {
             Ok(Ok(answer)) => sendable(&call.subject, answer),
             Ok(Err(panic)) => {
-                let handler = name(&call.subject);
+                let handler = call.subject.handler();
                 logs::limited!(Handler, ERROR, handler, panic = text(&*panic), "a handler panicked");
                 HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
             }
             Err(_) => {
                 let ms = deadline.as_millis();
-                let handler = name(&call.subject);
+                let handler = call.subject.handler();
                 logs::limited!(
                     Handler,
                     ERROR,
@@ -126,7 +126,7 @@ fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
     let Err((part, problem)) = payload::of_answer(asked.map(|publish| &publish.data), &mut answer) else {
         return answer;
     };
-    let (handler, channel) = (name(subject), asked.map(|publish| publish.channel.as_str()));
+    let (handler, channel) = (subject.handler(), asked.map(|publish| publish.channel.as_str()));
     logs::limited!(Handler, ERROR, handler, channel, part, %problem, "a handler answered with JSON that cannot be sent");
     HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
 }
@@ -208,16 +208,6 @@ pub(crate) fn call(question: Question, handle: Handle, clock: Clock) -> Call {
         Question::Rpc { caller, method, data } => (caller, Subject::Rpc { method, data }),
     };
     Call { caller, subject, handle, clock }
-}
-
-fn name(subject: &Subject) -> &str {
-    match subject {
-        Subject::Connect { .. } => "on_connect",
-        Subject::Subscribe(_) => "on_subscribe",
-        Subject::Publish(_) => "on_publish",
-        Subject::Rpc { method, .. } => method,
-        Subject::Ended(_) => "on_disconnect",
-    }
 }
 
 /// The handler's place in [`HOOKS`](crate::watch::HOOKS).

@@ -58,35 +58,73 @@ pub enum Subject {
     Ended(Ended),
 }
 
+impl Subject {
+    /// What its handler is called in the log.
+    pub(super) fn handler(&self) -> &str {
+        match self {
+            Subject::Connect { .. } => "on_connect",
+            Subject::Subscribe(_) => "on_subscribe",
+            Subject::Publish(_) => "on_publish",
+            Subject::Rpc { method, .. } => method,
+            Subject::Ended(_) => "on_disconnect",
+        }
+    }
+
+    /// The channel that it is about.
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Subject::Subscribe(options) => Some(&options.channel),
+            Subject::Publish(publish) => Some(&publish.channel),
+            Subject::Connect { .. } | Subject::Rpc { .. } | Subject::Ended(_) => None,
+        }
+    }
+}
+
 /// A value that a handler of the kind `K` can ask for, in an application with the state `S`.
 ///
-/// Implement it for a type of your own to share what several handlers need:
+/// Implement it for a type of your own to share what several handlers need. It may await: a look into a database, say.
+/// Its time counts to the handler's.
 ///
 /// ```
-/// use fanfare::{Call, FromCall, Refusal};
+/// use fanfare::{Call, FromCall, FromRef, Refusal, User};
 ///
-/// struct Admin(String);
+/// #[derive(Clone)]
+/// struct Database;
 ///
-/// impl<K, S> FromCall<K, S> for Admin {
-///     fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
-///         match &call.caller.user {
-///             Some(user) if user.0.starts_with("admin-") => Ok(Admin(user.0.to_string())),
-///             _ => Err(Refusal::denied("only administrators may do this")),
+/// impl Database {
+///     async fn is_admin(&self, user: &str) -> Result<bool, std::io::Error> {
+///         Ok(user == "ada") // a real one asks
+///     }
+/// }
+///
+/// struct Admin(User);
+///
+/// impl<K, S: Sync> FromCall<K, S> for Admin
+/// where
+///     Database: FromRef<S>,
+/// {
+///     async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
+///         let user = <User as FromCall<K, S>>::from_call(state, call).await?;
+///         match Database::from_ref(state).is_admin(&user).await? {
+///             true => Ok(Admin(user)),
+///             false => Err(Refusal::denied("only administrators may do this")),
 ///         }
 ///     }
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor for this kind of handler",
-    note = "`Token` is for on_connect, `SubOptions` for on_subscribe, `Publish` for on_publish, `Method` for rpc; the table \
-            at `fanfare::FromCall` has all"
+    label = "an argument of the handler has the type `{Self}`",
+    note = "for all kinds: `State<T>` of the application's state, `Handle`, `Caller`, `Member`, `User`, `Option<User>`",
+    note = "for on_connect: `Token`, `Option<Token>`; for on_subscribe: `SubOptions`, `Channel`; for on_publish: `Publish`, \
+            `Channel`, `Json<T>`; for rpc: `Json<T>`, `Method`; for on_disconnect: `Ended`"
 )]
 pub trait FromCall<K, S>: Sized + Send {
-    /// Takes the value out of the call.
+    /// Takes the value out of the call. Written as an `async fn`.
     ///
     /// # Errors
     /// A [`Refusal`] is the client's answer, and the handler is not run.
-    fn from_call(state: &S, call: &Call) -> Result<Self, Refusal>;
+    fn from_call(state: &S, call: &Call) -> impl Future<Output = Result<Self, Refusal>> + Send;
 }
 
 /// What a client sent to prove who it is. `Debug` does not show it.
@@ -150,46 +188,47 @@ pub struct Method(pub Box<str>);
 
 impl<K, S, T> FromCall<K, S> for State<T>
 where
+    S: Sync,
     T: FromRef<S> + Send,
 {
-    fn from_call(state: &S, _call: &Call) -> Result<Self, Refusal> {
+    async fn from_call(state: &S, _call: &Call) -> Result<Self, Refusal> {
         Ok(State(T::from_ref(state)))
     }
 }
 
-impl<K, S> FromCall<K, S> for Handle {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<K, S: Sync> FromCall<K, S> for Handle {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.handle.clone())
     }
 }
 
-impl<K, S> FromCall<K, S> for Caller {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<K, S: Sync> FromCall<K, S> for Caller {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.caller.clone())
     }
 }
 
-impl<K, S> FromCall<K, S> for Member {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<K, S: Sync> FromCall<K, S> for Member {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         call.caller.client.map(Member).ok_or_else(|| Refusal::bad_request("there is no session yet"))
     }
 }
 
-impl<K, S> FromCall<K, S> for User {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<K, S: Sync> FromCall<K, S> for User {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         let user = call.caller.user.clone();
         user.map(User).ok_or_else(|| Refusal::denied("an authenticated caller is needed, and this one is anonymous"))
     }
 }
 
-impl<K, S> FromCall<K, S> for Option<User> {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<K, S: Sync> FromCall<K, S> for Option<User> {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.caller.user.clone().map(User))
     }
 }
 
-impl<S> FromCall<OnConnect, S> for Option<Token> {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnConnect, S> for Option<Token> {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Connect { token } => Ok(token.clone()),
             _ => Ok(None),
@@ -197,15 +236,15 @@ impl<S> FromCall<OnConnect, S> for Option<Token> {
     }
 }
 
-impl<S> FromCall<OnConnect, S> for Token {
-    fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
-        let token: Option<Token> = FromCall::<OnConnect, S>::from_call(state, call)?;
+impl<S: Sync> FromCall<OnConnect, S> for Token {
+    async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
+        let token = <Option<Token> as FromCall<OnConnect, S>>::from_call(state, call).await?;
         token.ok_or_else(|| Refusal::unauthorized("`connect` needs a `token` here"))
     }
 }
 
-impl<S> FromCall<OnSubscribe, S> for SubOptions {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnSubscribe, S> for SubOptions {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Subscribe(options) => Ok((**options).clone()),
             _ => Err(misplaced()),
@@ -213,14 +252,14 @@ impl<S> FromCall<OnSubscribe, S> for SubOptions {
     }
 }
 
-impl<S> FromCall<OnPublish, S> for Publish {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnPublish, S> for Publish {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         publish(call).cloned()
     }
 }
 
-impl<S> FromCall<OnSubscribe, S> for Channel {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnSubscribe, S> for Channel {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Subscribe(options) => Ok(Channel(options.channel.clone())),
             _ => Err(misplaced()),
@@ -228,14 +267,14 @@ impl<S> FromCall<OnSubscribe, S> for Channel {
     }
 }
 
-impl<S> FromCall<OnPublish, S> for Channel {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnPublish, S> for Channel {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         publish(call).map(|publish| Channel(publish.channel.clone()))
     }
 }
 
-impl<S, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &publish(call)?.data {
             Data::Json(bytes) => decode(bytes),
             Data::Binary(_) => Err(Refusal::bad_request("`data` must be JSON here, and this is binary")),
@@ -243,8 +282,8 @@ impl<S, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
     }
 }
 
-impl<S, T: DeserializeOwned + Send> FromCall<OnRpc, S> for Json<T> {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnRpc, S> for Json<T> {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Rpc { data, .. } => decode(data),
             _ => Err(misplaced()),
@@ -252,8 +291,8 @@ impl<S, T: DeserializeOwned + Send> FromCall<OnRpc, S> for Json<T> {
     }
 }
 
-impl<S> FromCall<OnRpc, S> for Method {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnRpc, S> for Method {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Rpc { method, .. } => Ok(Method(method.clone())),
             _ => Err(misplaced()),
@@ -261,8 +300,8 @@ impl<S> FromCall<OnRpc, S> for Method {
     }
 }
 
-impl<S> FromCall<OnDisconnect, S> for Ended {
-    fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+impl<S: Sync> FromCall<OnDisconnect, S> for Ended {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Ended(why) => Ok(*why),
             _ => Err(misplaced()),

@@ -1,6 +1,9 @@
 //! From a function to a handler: any `Fn(extractors…) -> Future` of up to eight arguments.
+//!
+//! What a handler must be is split in three, so that the compiler names the part that does not fit: the function
+//! ([`Handler`]), each of its arguments ([`FromCall`], gathered by [`Arguments`]), and its output ([`Answers`]).
 
-use super::answer::Answers;
+use super::answer::{Answers, Refusal};
 use super::extract::{Call, FromCall};
 use fanfare_hub::HookAnswer;
 use std::pin::Pin;
@@ -26,58 +29,88 @@ pub enum OnDisconnect {}
 pub(crate) type Answering = Pin<Box<dyn Future<Output = HookAnswer> + Send>>;
 
 /// A handler whose function, arguments and state are not seen any more.
-pub(crate) type Erased = Arc<dyn Fn(Arc<Call>) -> Answering + Send + Sync>;
+#[derive(Clone)]
+pub(crate) struct Erased(Arc<dyn Fn(Arc<Call>) -> Answering + Send + Sync>);
 
-/// A function that answers questions of the kind `K`, in an application with the state `S`.
+impl Erased {
+    pub(crate) fn answer(&self, call: Arc<Call>) -> Answering {
+        (self.0)(call)
+    }
+}
+
+/// A function with the arguments `Args` that can be a handler.
 ///
-/// Implemented for every `Fn(T1, …) -> Fut` of up to eight arguments that are [extractors](FromCall) for `K`, and whose
-/// future is `Send + 'static` with an output that [answers](Answers) `K`. An async closure that captures is not `Fn`:
-/// what a handler needs comes by [`State`](crate::State).
+/// Implemented for every `Fn(T1, …) -> Future` of up to eight arguments. The builder's methods ask besides that each
+/// argument is an [extractor](FromCall), that the future is `Send + 'static`, and that its output
+/// [answers](Answers) what is asked. An async closure that captures is not `Fn`: what a handler needs comes by
+/// [`State`](crate::State).
 #[diagnostic::on_unimplemented(
-    message = "this function cannot be a handler here",
-    note = "every argument must be an extractor for this kind of handler, the future `Send + 'static`, and the output a \
-            `Result<…, fanfare::Refusal>` (or `()` for `on_disconnect`)",
-    note = "an async closure that captures variables is not `Fn`: take them by `State`"
+    message = "this is no function that can be a handler",
+    label = "not an `async` function or closure that can be called again and again",
+    note = "a handler is an `async fn` or an `async |…|` closure of up to eight arguments",
+    note = "an async closure that captures variables is not `Fn`: take what it needs by `State`"
 )]
-pub trait Handler<K, S, Args>: Clone + Send + Sync + 'static {
-    /// Begins to answer.
+pub trait Handler<Args>: Clone + Send + Sync + 'static {
+    /// What the function returns.
+    type Future: Future;
+
+    /// Calls the function.
     #[doc(hidden)]
-    fn begin(&self, state: S, call: Arc<Call>) -> Pin<Box<dyn Future<Output = HookAnswer> + Send>>;
+    fn call(&self, arguments: Args) -> Self::Future;
+}
+
+/// The arguments of a handler of the kind `K`, in an application with the state `S`: a tuple of
+/// [extractors](FromCall).
+pub trait Arguments<K, S>: Sized + 'static {
+    /// Takes them out of the call, one after the other.
+    #[doc(hidden)]
+    fn from_call(state: &S, call: &Call) -> impl Future<Output = Result<Self, Refusal>> + Send;
 }
 
 /// Binds a handler to its state.
-pub(crate) fn erase<K, S, Args>(handler: impl Handler<K, S, Args>, state: &S) -> Erased
+pub(crate) fn erase<K, S, Args, H>(handler: H, state: &S) -> Erased
 where
+    K: 'static,
     S: Clone + Send + Sync + 'static,
+    Args: Arguments<K, S>,
+    H: Handler<Args, Future: Future<Output: Answers<K>> + Send + 'static>,
 {
     let state = state.clone();
-    Arc::new(move |call| handler.begin(state.clone(), call))
+    Erased(Arc::new(move |call| {
+        let (handler, state) = (handler.clone(), state.clone());
+        // Everything happens in here, so that a panic anywhere is the handler's.
+        Box::pin(async move {
+            let future = match Args::from_call(&state, &call).await {
+                Ok(arguments) => handler.call(arguments),
+                Err(refusal) => return refusal.answer(&call),
+            };
+            future.await.answer(&call)
+        })
+    }))
 }
 
 macro_rules! handlers {
     ($($T:ident)*) => {
-        impl<K, S, F, Fut, $($T,)*> Handler<K, S, ($($T,)*)> for F
+        impl<F, Fut, $($T,)*> Handler<($($T,)*)> for F
         where
-            S: Clone + Send + Sync + 'static,
             F: Fn($($T),*) -> Fut + Clone + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            Fut::Output: Answers<K>,
-            $($T: FromCall<K, S>,)*
+            Fut: Future,
         {
-            #[allow(non_snake_case, unused_variables)] // a type's name serves for its value too
-            fn begin(&self, state: S, call: Arc<Call>) -> Answering {
-                let handler = self.clone();
-                // Everything happens in here, so that a panic anywhere is the handler's.
-                Box::pin(async move {
-                    let future = {
-                        $(let $T = match $T::from_call(&state, &call) {
-                            Ok(value) => value,
-                            Err(refusal) => return refusal.into(),
-                        };)*
-                        handler($($T),*)
-                    };
-                    future.await.answer(&call)
-                })
+            type Future = Fut;
+
+            #[allow(non_snake_case)] // a type's name serves for its value too
+            fn call(&self, ($($T,)*): ($($T,)*)) -> Fut {
+                self($($T),*)
+            }
+        }
+
+        impl<K, S: Sync, $($T,)*> Arguments<K, S> for ($($T,)*)
+        where
+            $($T: FromCall<K, S> + 'static,)*
+        {
+            #[allow(unused_variables)] // where there are no arguments
+            async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
+                Ok(($($T::from_call(state, call).await?,)*))
             }
         }
     };

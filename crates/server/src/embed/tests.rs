@@ -2,7 +2,9 @@
 
 use super::dispatch::{Handlers, call};
 use crate::embed::handle::Handle;
-use crate::{Channel, Fanfare, Identity, Json, Publish, Refusal, State, SubOptions, Token, User};
+use crate::{
+    Call, Channel, Fanfare, FromCall, FromRef, Identity, Json, Publish, Refusal, State, SubOptions, Token, User,
+};
 use fanfare_hub::{Caller, ChannelName, ClientId, Data, ErrorCode, HookAnswer, Question, UserId};
 use std::time::Duration;
 
@@ -139,6 +141,118 @@ async fn rpc_decodes_answers_and_says_what_is_wrong_with_the_payload() {
     let (code, message) = refused(rpc("qote", "{}")).await;
     assert_eq!((code, message.as_str()), (ErrorCode::NotFound, "no method is called \"qote\""));
     assert_eq!(refused(rpc(&"x".repeat(100_000), "{}")).await.1.len(), "no method is called \"\"".len() + 64);
+}
+
+/// What an application's own errors look like: one wraps the other.
+#[derive(Debug, thiserror::Error)]
+#[error("the list cannot be read")]
+struct NoList(#[source] std::num::ParseIntError);
+
+async fn read(text: &str) -> Result<u32, NoList> {
+    text.parse().map_err(NoList)
+}
+
+/// An extractor that awaits.
+struct Admin(User);
+
+impl<K, S: Sync> FromCall<K, S> for Admin
+where
+    App: FromRef<S>,
+{
+    async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
+        let user = <User as FromCall<K, S>>::from_call(state, call).await?;
+        tokio::task::yield_now().await;
+        if *user == *App::from_ref(state).secret { Ok(Admin(user)) } else { Err(Refusal::denied("no administrator")) }
+    }
+}
+
+#[tokio::test]
+async fn handlers_that_cannot_fail_need_no_ok_and_extractors_may_await() {
+    let server = Fanfare::builder(App { secret: "ada" })
+        .on_connect(async |token: Token| token.as_str().to_owned())
+        .on_subscribe("a", async |_: Admin| ())
+        .on_publish("a", async |p: Publish, Admin(by): Admin| Publish { event: Some(by.to_string().into()), ..p })
+        .on_publish("b", async || ())
+        .rpc("sum", async |Json(numbers): Json<Vec<u32>>| Json(numbers.iter().sum::<u32>()))
+        .on_disconnect(async || ())
+        .build()
+        .expect("a valid server");
+    let ask = async |question| {
+        let call = call(question, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
+        server.handlers.answer(call, Duration::from_secs(5)).await
+    };
+    match ask(Question::Connect { token: Some("bob".into()) }).await {
+        HookAnswer::Identity(found) => assert_eq!(found.user, Some(UserId("bob".into()))),
+        other => panic!("{other:?}"),
+    }
+    let options = || Box::new(SubOptions::new(ChannelName::new("a").expect("a name")));
+    assert_eq!(ask(Question::Subscribe { caller: caller("ada"), options: options() }).await, HookAnswer::Allowed);
+    match ask(Question::Subscribe { caller: caller("bob"), options: options() }).await {
+        HookAnswer::Refused(error) => assert_eq!(&*error.message, "no administrator"),
+        other => panic!("{other:?}"),
+    }
+    let events = [("a", Some("ada".into())), ("b", None)];
+    for (channel, event) in events {
+        match ask(publish(channel, "1")).await {
+            HookAnswer::Publish(publish) => assert_eq!(publish.event, event, "{channel}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let rpc = Question::Rpc { caller: caller("ada"), method: "sum".into(), data: "[1,2,3]".into() };
+    assert_eq!(ask(rpc).await, HookAnswer::Result("6".into()));
+}
+
+#[tokio::test]
+async fn any_error_goes_through_the_question_mark_and_only_the_log_has_its_text() {
+    let server = Fanfare::builder(())
+        .on_connect(async |token: Token| Ok(Identity::user(read(token.as_str()).await?.to_string())))
+        .on_subscribe("**", async || {
+            read("x").await?;
+            Ok(())
+        })
+        .on_publish("**", async |p: Publish| {
+            read("x").await?;
+            Ok(p)
+        })
+        .rpc("m", async || Ok(Json(read("x").await?)))
+        .on_disconnect(async || {
+            read("x").await?;
+            Ok(())
+        })
+        .build()
+        .expect("a valid server");
+    let options = Box::new(SubOptions::new(ChannelName::new("a").expect("a name")));
+    for question in [
+        Question::Connect { token: Some("x".into()) },
+        Question::Subscribe { caller: caller("ada"), options },
+        publish("a", "1"),
+        Question::Rpc { caller: caller("ada"), method: "m".into(), data: "1".into() },
+    ] {
+        let call = call(question.clone(), Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
+        match server.handlers.answer(call, Duration::from_secs(5)).await {
+            HookAnswer::Refused(error) => {
+                assert_eq!(
+                    (error.code, &*error.message),
+                    (ErrorCode::Internal, "the server failed; its log has the reason"),
+                    "{question:?}"
+                );
+            }
+            other => panic!("{question:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_refusal_keeps_the_whole_cause_for_the_log_and_an_error_of_the_hub_has_none() {
+    let cause = |refusal: Refusal| refusal.cause;
+    let digits = || "x".parse::<u32>().expect_err("no number");
+    assert_eq!(
+        cause(NoList(digits()).into()).as_deref(),
+        Some("the list cannot be read: invalid digit found in string")
+    );
+    assert_eq!(cause(Refusal::internal("of any type")).as_deref(), Some("of any type"));
+    let error = fanfare_hub::Error::new(ErrorCode::NoRule, "no rule");
+    assert_eq!((Refusal::from(error.clone()).error().code, cause(error.into())), (ErrorCode::NoRule, None));
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) use setup::flush_last_words;
 pub use setup::{LogError, LogFormat, LogGuard, Logs};
 
 use crate::request::RequestId;
-use fanfare_hub::{Disconnect, Note, Noted};
+use fanfare_hub::{Caller, Disconnect, Note, Noted};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -173,6 +173,12 @@ pub(crate) fn request(id: &RequestId, method: &str, path: &str, status: u16, too
 pub(crate) fn upgrade_refused(id: &RequestId, path: &str, status: u16, why: &str) {
     let path = &path[..path.char_indices().nth(128).map_or(path.len(), |(at, _)| at)];
     limited!(Upgrade, INFO, request_id = id.as_str(), path, status, why, "a WebSocket was refused");
+}
+
+/// Logs what a handler failed of. Its caller gets nothing of it.
+pub(crate) fn handler_failed(handler: &str, channel: Option<&str>, caller: &Caller, cause: &str) {
+    let (client, user) = (caller.client.map(display), caller.user.as_ref().map(|user| &*user.0));
+    limited!(Handler, ERROR, handler, channel, client, user, cause, "a handler failed");
 }
 
 #[cfg(test)]

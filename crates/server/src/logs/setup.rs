@@ -307,11 +307,8 @@ fn coloured(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Refusal;
     use crate::request::RequestId;
-    use fanfare_hub::{
-        ChannelName, ClientId, Disconnect, Error, ErrorCode, HookAnswer, Note, Noted, UserId, is_format,
-    };
+    use fanfare_hub::{Caller, ChannelName, ClientId, Disconnect, Error, ErrorCode, Note, Noted, UserId, is_format};
 
     fn out(format: LogFormat, room: f64) -> Out {
         let logs = Logs::default().format(format).secret("the-first-key");
@@ -419,8 +416,8 @@ mod tests {
         super::super::request(&RequestId::new(), HOSTILE, HOSTILE, 503, Duration::ZERO);
         super::super::request(&RequestId::new(), HOSTILE, HOSTILE, 200, Duration::ZERO);
         super::super::upgrade_refused(&RequestId::new(), HOSTILE, 403, HOSTILE);
-        let failed: Refusal = io::Error::other(HOSTILE).into();
-        let _ = HookAnswer::from(failed);
+        let caller = Caller { client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), info: None };
+        super::super::handler_failed(HOSTILE, Some("a:b"), &caller, HOSTILE);
     }
 
     /// A line of text without what stands in quotes.

@@ -17,8 +17,8 @@ use crate::counters::TimedStore;
 use crate::embed::handle::Handle;
 use crate::embed::runtime::runtime_of_handlers;
 use crate::embed::{
-    ChannelRule, Dispatcher, Erased, Handler, Handlers, News, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
-    erase,
+    Answers, Arguments, ChannelRule, Dispatcher, Erased, Handler, Handlers, News, OnConnect, OnDisconnect, OnPublish,
+    OnRpc, OnSubscribe, erase,
 };
 use crate::error::ServeError;
 use crate::http::gate::Gate;
@@ -450,7 +450,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// good, refuse its tokens here, then [`Handle::disconnect`] it for a reason that does not let it come back,
     /// which ends its sessions.
     #[must_use]
-    pub fn on_connect<Args>(mut self, handler: impl Handler<OnConnect, S, Args>) -> Self {
+    pub fn on_connect<Args: Arguments<OnConnect, S>>(
+        mut self,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnConnect>> + Send + 'static>,
+    ) -> Self {
         let handler = erase(handler, &self.state);
         if self.handlers.connect.replace(handler).is_some() {
             self.fail(ServeError::TwoHandlers { kind: "on_connect", name: String::new() });
@@ -461,7 +464,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or
     /// lets the caller in anyway. Of several handlers the first whose pattern matches is asked.
     #[must_use]
-    pub fn on_subscribe<Args>(mut self, pattern: &str, handler: impl Handler<OnSubscribe, S, Args>) -> Self {
+    pub fn on_subscribe<Args: Arguments<OnSubscribe, S>>(
+        mut self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnSubscribe>> + Send + 'static>,
+    ) -> Self {
         match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
             Ok(pattern) => self.handlers.subscribe.push((pattern, erase(handler, &self.state))),
             Err(error) => self.fail(error),
@@ -473,7 +480,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// lets the caller publish anyway. The publication that it returns is the one that is published. What the
     /// application publishes itself is not asked about.
     #[must_use]
-    pub fn on_publish<Args>(mut self, pattern: &str, handler: impl Handler<OnPublish, S, Args>) -> Self {
+    pub fn on_publish<Args: Arguments<OnPublish, S>>(
+        mut self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnPublish>> + Send + 'static>,
+    ) -> Self {
         match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
             Ok(pattern) => self.handlers.publish.push((pattern, erase(handler, &self.state))),
             Err(error) => self.fail(error),
@@ -483,7 +494,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
 
     /// Answers calls of `method`.
     #[must_use]
-    pub fn rpc<Args>(mut self, method: &str, handler: impl Handler<OnRpc, S, Args>) -> Self {
+    pub fn rpc<Args: Arguments<OnRpc, S>>(
+        mut self,
+        method: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnRpc>> + Send + 'static>,
+    ) -> Self {
         let handler = erase(handler, &self.state);
         if self.handlers.rpc.insert(method.into(), handler).is_some() {
             self.fail(ServeError::TwoHandlers { kind: "rpc", name: method.to_owned() });
@@ -494,7 +509,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has
     /// not come back in time.
     #[must_use]
-    pub fn on_disconnect<Args>(mut self, handler: impl Handler<OnDisconnect, S, Args>) -> Self {
+    pub fn on_disconnect<Args: Arguments<OnDisconnect, S>>(
+        mut self,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnDisconnect>> + Send + 'static>,
+    ) -> Self {
         let handler = erase(handler, &self.state);
         if self.handlers.disconnect.replace(handler).is_some() {
             self.fail(ServeError::TwoHandlers { kind: "on_disconnect", name: String::new() });
