@@ -42,6 +42,7 @@ pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::origin::{Origin, OriginError, Origins};
 pub use config::{AdminOn, Config};
 pub use embed::handle::{Handle, Published};
+pub use embed::publishing::Publishing;
 pub use embed::{
     Answers, Arguments, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method,
     OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,

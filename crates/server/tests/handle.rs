@@ -2,7 +2,7 @@
 
 mod support;
 
-use fanfare::hub::{AppAnswer, AppCommand, Audience, ChannelName, Data, Disconnect, ErrorCode, Limits, Publish, Whom};
+use fanfare::hub::{AppAnswer, AppCommand, ChannelName, Data, Disconnect, ErrorCode, Limits, Publish, Whom};
 use fanfare::{Builder, Config, Fanfare, Handle, Native, Running};
 use fanfare_client::core::{Event, State};
 use fanfare_client::{Client, Subscription};
@@ -53,7 +53,7 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     }
     let published = hub.publish("chat:a", "one").await.expect("published");
     assert_eq!((published.subscribers, published.duplicate), (8, false));
-    hub.publish_event("chat:a", "goal", &[1, 2]).await.expect("published");
+    hub.publish("chat:a", &[1, 2]).event("goal").await.expect("published");
     for (reader, _) in &mut readers {
         assert_eq!(next_text(reader).await, "\"one\"");
         assert_eq!(next_text(reader).await, "[1,2]");
@@ -71,6 +71,39 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     assert_eq!(hub.disconnect(client.into(), Disconnect::Kicked).await, Ok(0));
     assert_eq!(hub.subscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
     assert_eq!(hub.unsubscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
+}
+
+/// What is said between `publish` and `.await` is what is published: its event, its key, and for whom it is.
+#[tokio::test]
+async fn a_publication_is_sent_when_it_is_awaited_with_all_that_was_said_of_it() {
+    let (_running, hub, url) = serve();
+    let (ada, bob) = (Client::connect(&url).await.expect("a connection"), Client::connect(&url).await.expect("one"));
+    let mut of_ada = ada.subscribe("chat:a").await.expect("subscribed");
+    let mut of_bob = bob.subscribe("chat:a").await.expect("subscribed");
+    let id = |client: &Client| match client.status().borrow().state.clone() {
+        State::Online(connected) => connected.client.parse().expect("an id of the server"),
+        _ => panic!("it is online"),
+    };
+    drop(hub.publish("chat:a", "never sent").into_future());
+    let goal = || hub.publish("chat:a", "goal").event("goal").idempotency_key("42-blue-17");
+    let first = goal().await.expect("published");
+    let second = goal().await.expect("it was");
+    assert_eq!((first.duplicate, second.duplicate, first.position == second.position), (false, true, true));
+    hub.publish("chat:a", "for ada").only([id(&ada)]).await.expect("published");
+    hub.publish("chat:a", "for bob").except([id(&ada)]).await.expect("published");
+    hub.publish_data("chat:a", Data::Binary(vec![0, 255].into())).await.expect("published");
+    for (client, own) in [(&mut of_ada, "\"for ada\""), (&mut of_bob, "\"for bob\"")] {
+        assert_eq!(next_text(client).await, "\"goal\"");
+        assert_eq!(next_text(client).await, own);
+        assert_eq!(next_text(client).await, String::from_utf8_lossy(&[0, 255]));
+    }
+    let history = hub.history("chat:a", 10).await.expect("told").publications;
+    let events: Vec<_> = history.iter().map(|publication| publication.event.as_deref()).collect();
+    assert_eq!(events.iter().filter(|event| **event == Some("goal")).count(), 1, "{events:?}");
+    let nobody = hub.publish("chat:a", "x").only([]);
+    for wrong in [hub.publish("a b", "x").event("e"), hub.publish("chat:a", "x").event("a\"b"), nobody] {
+        assert_eq!(wrong.await.expect_err("no name").code, ErrorCode::BadRequest);
+    }
 }
 
 #[tokio::test]
@@ -107,20 +140,13 @@ async fn the_application_subscribes_a_client_and_sends_it_away() {
 #[tokio::test]
 async fn a_payload_that_is_no_json_or_a_name_that_is_none_is_refused_before_it_is_sent() {
     let (_running, hub, _) = serve();
-    let raw = |json: &str| Publish {
-        channel: ChannelName::new("chat:a").expect("valid"),
-        data: Data::Json(json.to_owned().into()),
-        event: None,
-        idempotency_key: None,
-        echo: true,
-    };
+    let raw = |json: &str| Data::Json(json.to_owned().into());
     let deep = "[".repeat(65) + &"]".repeat(65);
     for json in ["", "{", "1 2", &deep] {
-        let refused = hub.publish_with(raw(json), None).await.expect_err("no JSON");
+        let refused = hub.publish_data("chat:a", raw(json)).await.expect_err("no JSON");
         assert_eq!(refused.code, ErrorCode::BadRequest, "{json:.10}: {refused}");
     }
-    let audience = Some(Audience::default());
-    hub.publish_with(raw("[1,\n2]"), audience).await.expect("published");
+    hub.publish_data("chat:a", raw("[1,\n2]")).await.expect("published");
     let history = hub.history("chat:a", 1).await.expect("told");
     assert_eq!(**history.publications[0].data.bytes(), *b"[1, 2]", "on one line");
     assert_eq!(hub.publish("a b", "x").await.expect_err("no name").code, ErrorCode::BadRequest);

@@ -71,7 +71,7 @@ fn dropping_ends_the_server_whatever_else_is_held_of_it() {
     let client = TcpStream::connect(taken[0]).expect("it listens");
     drop(running);
     ended("start", &taken);
-    let refused = runtime.block_on(handle.publish("a", "b")).expect_err("nobody is there");
+    let refused = runtime.block_on(handle.publish("a", "b").into_future()).expect_err("nobody is there");
     assert_eq!(refused.code, fanfare::hub::ErrorCode::Unavailable);
     drop(client);
 
@@ -156,7 +156,7 @@ fn a_start_that_fails_leaves_no_thread_port_or_file() {
         assert!(fanfare.start(&addresses).is_err(), "{name}");
         until(&format!("{name}: the end of the threads"), || threads() == 0);
         assert!(!first.exists() && !second.exists(), "{name}: a file stays");
-        let refused = runtime.block_on(handle.publish("a", "b")).expect_err("nobody is there");
+        let refused = runtime.block_on(handle.publish("a", "b").into_future()).expect_err("nobody is there");
         assert_eq!(refused.code, fanfare::hub::ErrorCode::Unavailable, "{name}");
     }
     std::fs::remove_dir_all(&folder).expect("removed");

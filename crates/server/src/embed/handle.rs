@@ -8,9 +8,10 @@
 
 use crate::control::{Asking, Control};
 use crate::embed::payload;
+use crate::embed::publishing::Publishing;
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, AppCommand, Audience, ChannelInfo, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, History,
+    AppAnswer, AppCommand, ChannelInfo, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, History,
     HistoryFrom, HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot, Publish, Signal, SubOptions,
     Whom,
 };
@@ -190,56 +191,38 @@ impl Handle {
 /// Each gives the hub's [`Error`]: `bad_request` for a name, an event or a payload that is none, `no_rule`,
 /// `too_large`, `unavailable` once the server has stopped, and for all but questions from when it begins to.
 impl Handle {
-    /// Publishes what `data` is as JSON.
-    ///
-    /// ```no_run
-    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
-    /// #[derive(serde::Serialize)]
-    /// struct Goal { team: &'static str, minute: u32 }
-    ///
-    /// let published = hub.publish("match:42", &Goal { team: "blue", minute: 17 }).await?;
-    /// println!("{} are watching", published.subscribers);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn publish<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Result<Published, Error> {
-        self.publish_judged(publication(name(channel)?, None, data)?, None).await
-    }
-
-    /// Publishes under the name of an event.
-    pub async fn publish_event<T: Serialize + ?Sized>(
-        &self,
-        channel: &str,
-        event: &str,
-        data: &T,
-    ) -> Result<Published, Error> {
-        self.publish_judged(publication(name(channel)?, Some(event), data)?, None).await
-    }
-
-    /// Publishes with a key, as binary data, or for some clients only. `Data::Json` is checked, and put on one line.
+    /// Publishes what `data` is as JSON, once it is awaited. What is to be said besides stands in between.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle, client: fanfare::hub::ClientId) -> Result<(), fanfare::hub::Error> {
-    /// use fanfare::hub::{Audience, ChannelName, Data, Publish};
+    /// #[derive(serde::Serialize)]
+    /// struct Goal { team: &'static str, minute: u32 }
     ///
-    /// let channel = ChannelName::new("game:7").expect("a valid name");
-    /// let data = Data::Json("{\"cards\":[1,2,3]}".into());
-    /// let idempotency_key = Some("deal-1".into());
-    /// let publish = Publish { channel, data, event: Some("hand".into()), idempotency_key, echo: true };
-    /// hub.publish_with(publish, Some(Audience { only: vec![client], except: vec![] })).await?;
+    /// let goal = Goal { team: "blue", minute: 17 };
+    /// let published = hub.publish("match:42", &goal).event("goal").idempotency_key("42-blue-17").await?;
+    /// println!("{} are watching", published.subscribers);
+    ///
+    /// hub.publish("game:7", &["ace", "ten"]).event("hand").only([client]).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn publish_with(&self, mut publish: Publish, audience: Option<Audience>) -> Result<Published, Error> {
-        if let Data::Json(json) = &publish.data {
-            publish.data = Data::Json(checked(&publish.channel, json)?);
-        }
-        self.publish_judged(publish, audience).await
+    pub fn publish<T: Serialize + ?Sized>(&self, channel: &str, data: &T) -> Publishing<'_> {
+        Publishing::json(self, channel, data)
     }
 
-    /// The same for a payload that has been checked.
-    async fn publish_judged(&self, publish: Publish, audience: Option<Audience>) -> Result<Published, Error> {
-        published(self.put(publish_command(publish, audience)).await)
+    /// The same for binary data, or JSON that is text already: that is checked, and put on one line.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// use fanfare::Data;
+    ///
+    /// hub.publish_data("camera:1", Data::Binary(vec![0xff, 0xd8].into())).await?;
+    /// hub.publish_data("camera:1", Data::Json(r#"{"frames": 1}"#.into())).event("status").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_data(&self, channel: &str, data: Data) -> Publishing<'_> {
+        Publishing::data(self, channel, data)
     }
 
     /// Publishes the same to several channels, and tells of each what became of it, in their order.
@@ -259,7 +242,7 @@ impl Handle {
                         None => payload.insert(to_json(&channel, data)?).clone(),
                     };
                     let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
-                    commands.push(Ok(publish_command(publish, None)));
+                    commands.push(Ok(AppCommand::Publish { publish: Box::new(publish), audience: None, by: None }));
                     results.push(None);
                 }
                 Err(error) => results.push(Some(Err(error))),
@@ -402,33 +385,16 @@ impl Handle {
     }
 }
 
-fn name(channel: &str) -> Result<ChannelName, Error> {
+pub(super) fn name(channel: &str) -> Result<ChannelName, Error> {
     ChannelName::new(channel).map_err(|error| Error::new(ErrorCode::BadRequest, error.to_string()))
 }
 
-fn publication<T: Serialize + ?Sized>(channel: ChannelName, event: Option<&str>, data: &T) -> Result<Publish, Error> {
-    let data = to_json(&channel, data)?;
-    Ok(Publish { channel, data, event: event.map(Into::into), idempotency_key: None, echo: true })
+pub(super) fn to_json<T: Serialize + ?Sized>(channel: &ChannelName, data: &T) -> Result<Data, Error> {
+    let json = serde_json::to_vec(data).map_err(|error| payload::refused(&error).on(channel))?;
+    payload::checked(&Bytes::from(json)).map(Data::Json).map_err(|problem| payload::refused(&problem).on(channel))
 }
 
-fn publish_command(publish: Publish, audience: Option<Audience>) -> AppCommand {
-    AppCommand::Publish { publish: Box::new(publish), audience: audience.map(Box::new), by: None }
-}
-
-fn to_json<T: Serialize + ?Sized>(channel: &ChannelName, data: &T) -> Result<Data, Error> {
-    let json = serde_json::to_vec(data).map_err(|error| not_json(channel, &error))?;
-    checked(channel, &Bytes::from(json)).map(Data::Json)
-}
-
-fn checked(channel: &ChannelName, bytes: &Bytes) -> Result<Bytes, Error> {
-    payload::checked(bytes).map_err(|problem| not_json(channel, &problem))
-}
-
-fn not_json(channel: &ChannelName, problem: &dyn std::fmt::Display) -> Error {
-    payload::refused(problem).on(channel)
-}
-
-fn published(answer: AppAnswer) -> Result<Published, Error> {
+pub(super) fn published(answer: AppAnswer) -> Result<Published, Error> {
     match answer {
         AppAnswer::Published { position, duplicate, subscribers } => Ok(Published { position, duplicate, subscribers }),
         other => Err(refused(other)),

@@ -16,6 +16,7 @@ pub(crate) mod handle;
 mod handler;
 mod news;
 pub(crate) mod payload;
+pub(crate) mod publishing;
 pub(crate) mod runtime;
 #[cfg(test)]
 mod tests;
