@@ -5,10 +5,11 @@ mod support;
 use axum::body::{Body, Bytes};
 use axum::routing::{any, get, post};
 use axum::{Router, extract};
-use fanfare::{Config, Echo, Fanfare};
+use fanfare::{Address, Config, Echo, Fanfare};
 use hyper_util::rt::TokioIo;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
@@ -187,16 +188,41 @@ fn more_pages_than_may_be_under_way_are_refused_by_name() {
     assert_eq!(fetch(server.address, "/slow").status(), 200, "there is room again");
 }
 
-#[test]
-fn a_page_whose_caller_has_gone_is_dropped() {
-    struct Told(mpsc::Sender<()>);
-    impl Drop for Told {
-        fn drop(&mut self) {
-            let _ = self.0.send(()); // a test that has failed
-        }
+/// Says when it is dropped.
+struct Told(mpsc::Sender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.send(()); // a test that has failed
     }
-    let (begun, has_begun) = mpsc::channel();
-    let (dropped, is_dropped) = mpsc::channel();
+}
+
+/// A body that has begun and waits for an event.
+struct Events {
+    has_begun: bool,
+    _told: Told,
+}
+
+impl axum::body::HttpBody for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"begun")))))
+    }
+}
+
+/// A page that never answers at `/`, and one whose answer never ends at `/events`; when one has begun, and when it is
+/// dropped.
+fn waiting() -> (Router, mpsc::Receiver<()>, mpsc::Receiver<()>) {
+    let ((begun, has_begun), (dropped, is_dropped)) = (mpsc::channel(), mpsc::channel());
+    let has_dropped = dropped.clone();
     let page = move || {
         let (begun, told) = (begun.clone(), Told(dropped.clone()));
         async move {
@@ -205,17 +231,95 @@ fn a_page_whose_caller_has_gone_is_dropped() {
             std::future::pending::<&'static str>().await
         }
     };
-    let server = server(config(), Router::new().route("/", get(page)));
-    // HTTP/2: over HTTP/1.1 an end of the peer's half is no sign that it does not read.
-    let mut socket = connect(server.address);
-    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
-    socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("the server reads"); // SETTINGS
-    let head = [0x82, 0x86, 0x84, 0x01, 1, b'a']; // GET http /, and an authority
-    socket.write_all(&[0, 0, 6, 1, 5, 0, 0, 0, 1]).and_then(|()| socket.write_all(&head)).expect("the server reads");
+    let events = move || {
+        let body = Body::new(Events { has_begun: false, _told: Told(has_dropped.clone()) });
+        async move { body }
+    };
+    (Router::new().route("/", get(page)).route("/events", get(events)), has_begun, is_dropped)
+}
+
+#[test]
+fn a_page_whose_caller_has_gone_is_dropped() {
+    let (pages, has_begun, is_dropped) = waiting();
+    let path = std::env::temp_dir().join(format!("fanfare-pages-{}.sock", std::process::id()));
+    let addresses = ["127.0.0.1:0".parse().expect("an address"), Address::Unix(path.clone())];
+    let config = Config { shards: 1, close_timeout: Duration::from_millis(200), ..config() };
+    let server = Fanfare::builder(()).config(config).fallback(pages).build().expect("good settings");
+    let running = server.start(&addresses).expect("it starts");
+    let address = running.tcp_address().expect("TCP");
+    let tcp = |request: &str| {
+        let mut socket = connect(address);
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        socket
+    };
+    let wait = |name: &str| is_dropped.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("{name}: it is not dropped"));
+    let rows = [
+        ("an end", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("an end behind a part of the next request", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHo"),
+        ("an end behind a body that nobody reads", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nbody"),
+    ];
+    for (name, request) in rows {
+        let socket = tcp(request);
+        has_begun.recv_timeout(DEADLINE).expect("the page begins");
+        drop(socket);
+        wait(name);
+    }
+    let mut socket = tcp("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut said = Vec::new();
+    while !said.windows(5).any(|five| five == b"begun") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).expect("more comes");
+        said.extend(byte);
+    }
+    socket.shutdown(Shutdown::Write).expect("open");
+    wait("an end while the answer goes on");
+    let mut unix = UnixStream::connect(&path).expect("it listens");
+    unix.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("the server reads");
     has_begun.recv_timeout(DEADLINE).expect("the page begins");
-    socket.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8]).expect("the server reads"); // RST_STREAM: CANCEL
+    drop(unix);
+    wait("an end of a Unix socket");
+    // HTTP/2: a stream that is reset (CANCEL), and an end of the connection.
+    for is_reset in [true, false] {
+        let mut socket = tcp("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("the server reads"); // SETTINGS
+        let head = [0x82, 0x86, 0x84, 0x01, 1, b'a']; // GET http /, and an authority
+        socket.write_all(&[0, 0, 6, 1, 5, 0, 0, 0, 1]).and_then(|()| socket.write_all(&head)).expect("it reads");
+        has_begun.recv_timeout(DEADLINE).expect("the page begins");
+        if is_reset {
+            socket.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8]).expect("the server reads");
+        } else {
+            socket.shutdown(Shutdown::Write).expect("open");
+        }
+        wait(if is_reset { "RST_STREAM" } else { "an end of HTTP/2" });
+    }
+    running.drain_blocking().expect("no shard failed");
+}
+
+#[test]
+fn a_page_whose_caller_resets_the_connection_is_dropped_at_once() {
+    let (pages, has_begun, is_dropped) = waiting();
+    let server = server(Config { close_timeout: Duration::from_secs(600), ..config() }, pages);
+    let socket = ask(server.address, "/");
+    has_begun.recv_timeout(DEADLINE).expect("the page begins");
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a socket");
+    drop(socket);
     is_dropped.recv_timeout(DEADLINE).expect("the page is dropped");
-    drop(server);
+}
+
+/// An end of the caller's side alone: some clients send it with their request, and read.
+#[test]
+fn a_caller_that_has_ended_its_side_reads_the_answers() {
+    let (pages, has_begun, go) = blocking();
+    let server = server(config(), pages);
+    let mut socket = connect(server.address);
+    socket.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n").expect("open");
+    socket.shutdown(Shutdown::Write).expect("open");
+    for _ in 0..2 {
+        has_begun.recv_timeout(DEADLINE).expect("the page begins");
+        go.send(()).expect("the page waits");
+        assert_eq!(response(&mut socket).body, "at last\n");
+    }
+    assert_eq!(socket.read(&mut [0]).expect("an end"), 0);
 }
 
 /// The body of the answer on a stream of HTTP/2. Pings are answered.

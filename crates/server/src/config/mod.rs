@@ -53,7 +53,8 @@ pub struct Config {
     /// Pages of the embedder's router that may be under way before their answers begin; more are refused by 503.
     /// Default 16,384.
     pub pages_outstanding_max: usize,
-    /// Time for a closing connection to take what waits and to say goodbye. Default 3 s.
+    /// Time for a closing connection to take what waits and to say goodbye. A request of HTTP/1 whose client has closed
+    /// its sending side is dropped after the same time without a write. Default 3 s.
     pub close_timeout: Duration,
     /// How long a server that is told to stop goes on as before, but for `/readyz`, which says 503: so long a
     /// balancer may take to send no more clients. Then the drain begins. Default none.

@@ -316,7 +316,8 @@ mod tests {
     async fn silent_connections_do_not_keep_probes_out() {
         let bound = Bound::at(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
         let head = Duration::from_millis(200);
-        let times = Times { head, idle: Duration::from_secs(600), write: Duration::from_secs(600) };
+        let long = Duration::from_secs(600);
+        let times = Times { head, idle: long, write: long, close: long };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::transport::admission::Connections::new(&crate::Config::default());
         let watch = Watch::new(&[], Vec::new(), connections);

@@ -209,7 +209,8 @@ settings! {
         "How long a peer may read nothing while bytes wait for it. After this its connection is closed, in any protocol. A slow reader \
          reads something in this time and stays.";
     "limits.close_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
-        "Time for a closing connection to read the bytes that wait for it and to finish the close.";
+        "Time for a closing connection to read the bytes that wait for it and to finish the close. Also the time after which an HTTP/1 \
+         request is dropped if its client has closed its sending side and the server has nothing to write.";
 }
 
 impl Setting {

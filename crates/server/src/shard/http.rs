@@ -103,7 +103,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         }
     } else {
         let mut server = http1::Builder::new();
-        // Who sends the end of its half with the request still reads the answer.
+        // A client that ends its side with the request still reads the answer. One that has gone is found by `Paced`.
         server.half_close(true);
         server.timer(TokioTimer::new()).header_read_timeout(times.backstop());
         server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
@@ -168,8 +168,9 @@ fn overloaded(over: &Over) -> Refused {
 fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
     match upgraded.downcast::<TokioIo<Paced<Rewound>>>() {
         Ok(parts) => {
-            let Rewound { read, socket } = parts.io.into_inner().into_inner();
+            let (Rewound { read, socket }, ahead) = parts.io.into_inner().into_parts();
             let mut rest = parts.read_buf.to_vec();
+            rest.extend_from_slice(&ahead);
             rest.extend_from_slice(&read);
             adopt(shell, socket, wire, rest);
         }

@@ -6,6 +6,11 @@
 //! while nothing is asked, is told by [`Pace::overdue`]. The head's time begins with its first byte, not with the
 //! idleness before it.
 //!
+//! A peer of HTTP/1 may go while it is being answered. A reset ends the connection at once, and the page with it. An
+//! end of the peer's side alone may come from a client that still reads (`nc -N`, some probes), so its connection goes
+//! on until nothing was written to it for [`Times::close`]. A peer of HTTP/2 that ends its side is gone: it says by a
+//! frame that a request is whole.
+//!
 //! A socket that takes no more says so until its peer has taken a part of what waits in the kernel. How much that is
 //! [`shallow`] bounds: with the 4 MiB that Linux may keep, a slow reader would look like one that takes nothing.
 //! (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
@@ -13,7 +18,7 @@
 
 use crate::config::Config;
 use axum::body::{Body, HttpBody};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use socket2::SockRef;
@@ -29,6 +34,9 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A write of HTTP/2 with more than this is of an answer: settings, acknowledgements and heads of answers are shorter.
 const WRITE_BYTES_MIN: usize = 1024;
+/// What is read of HTTP/1 while a request is being answered, to see whether the peer has gone. The end of a peer that
+/// has sent more is seen when the next write fails.
+const AHEAD_BYTES_MAX: usize = 4 << 10;
 
 /// The times.
 #[derive(Debug, Clone, Copy)]
@@ -39,11 +47,18 @@ pub(crate) struct Times {
     pub(crate) idle: Duration,
     /// For a peer that takes nothing.
     pub(crate) write: Duration,
+    /// For a peer that has ended its side and is sent nothing.
+    pub(crate) close: Duration,
 }
 
 impl Times {
     pub(crate) fn of(config: &Config) -> Self {
-        Times { head: config.head_timeout, idle: config.http_idle_timeout, write: config.write_timeout }
+        Times {
+            head: config.head_timeout,
+            idle: config.http_idle_timeout,
+            write: config.write_timeout,
+            close: config.close_timeout,
+        }
     }
 
     /// What hyper may wait for a head, idleness included: longer than anything that is judged here.
@@ -171,6 +186,11 @@ impl Pace {
             Phase::Idle(since) => Some(since + self.times.idle),
             Phase::Busy | Phase::Upgraded => None,
         }
+    }
+
+    /// True where a request of HTTP/1 is being answered.
+    fn is_answering(&self) -> bool {
+        !self.http2 && matches!(self.state().phase, Phase::Busy)
     }
 
     fn is_upgraded(&self) -> bool {
@@ -389,15 +409,20 @@ pub(crate) struct Paced<S> {
     pace: Pace,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
+    /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more.
+    ahead: BytesMut,
+    /// The peer has ended its side: the connection goes when this is over, and each write starts it anew.
+    ended: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsFd> Paced<S> {
     pub(crate) fn new(io: S, pace: Pace) -> Self {
-        Paced { io, pace, reading: None, writing: None }
+        Paced { io, pace, reading: None, writing: None, ahead: BytesMut::new(), ended: None }
     }
 
-    pub(crate) fn into_inner(self) -> S {
-        self.io
+    /// The socket, and the bytes that were read of it before what it gives next.
+    pub(crate) fn into_parts(self) -> (S, BytesMut) {
+        (self.io, self.ahead)
     }
 
     /// A write has come to this.
@@ -405,6 +430,9 @@ impl<S: AsFd> Paced<S> {
         match written {
             Poll::Ready(written) => {
                 self.writing = None;
+                if let Some(ended) = &mut self.ended {
+                    ended.as_mut().reset(Instant::now() + self.pace.times.close);
+                }
                 if matches!(written, Ok(count) if count > WRITE_BYTES_MIN) {
                     self.pace.state().taken = Instant::now();
                 }
@@ -428,8 +456,38 @@ impl<S: AsFd> Paced<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Paced<S> {
+    /// Looks whether the peer is still there while it is being answered; fails when it is not.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.pace.is_answering() {
+            return Ok(());
+        }
+        while self.ended.is_none() && self.ahead.len() < AHEAD_BYTES_MAX {
+            let mut bytes = [0; 1024];
+            let mut into = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(cx, &mut into) {
+                Poll::Pending => break,
+                Poll::Ready(read) => read?,
+            }
+            match into.filled() {
+                [] => self.ended = Some(Box::pin(sleep(self.pace.times.close))),
+                read => self.ahead.extend_from_slice(read),
+            }
+        }
+        let is_gone = self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready());
+        if is_gone { Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer has gone")) } else { Ok(()) }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(into.remaining());
+            let bytes = self.ahead.split_to(count);
+            into.put_slice(&bytes);
+            self.pace.read(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
             if into.filled().len() > before {
@@ -451,7 +509,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.wrote(cx, written)
@@ -471,7 +529,9 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        std::task::ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        // hyper flushes in each of its turns, and reads nothing of HTTP/1 while it waits for an answer.
+        Poll::Ready(self.look(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
