@@ -148,6 +148,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("EdgeRunsAhead", 18),
     ("FullIsRead", 47),
     ("BatchAfterSkip", 5_000_027),
+    ("EarlierTakesOver", 153),
     ("LateLeave", 85),
     ("LeaveOvertakenByEnter", 47),
     ("DirectedTwice", 64),

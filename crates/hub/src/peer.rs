@@ -63,6 +63,8 @@ pub(crate) struct Claim {
     pub(crate) shown: Option<Option<UserId>>,
     /// The page that it comes from.
     pub(crate) page: Option<PageId>,
+    /// The `connect_by_ms` of its connection: a page's later connection has a later one. All shards have one clock.
+    pub(crate) by_ms: u64,
     /// How long the shard that lets go remembers where the session went.
     pub(crate) remember_ms: u64,
 }
@@ -241,6 +243,11 @@ pub(crate) enum ToEdge {
         signal: Arc<SignalPush>,
         directed: Option<Directed>,
     },
+    /// From an edge to an edge: a signal for a client whose session has gone there. That edge answers it.
+    Forwarded {
+        signal: Arc<SignalPush>,
+        directed: Directed,
+    },
     PresenceChange(Arc<PresencePush>),
     PresenceCount {
         count: u64,
@@ -342,8 +349,9 @@ impl ToEdge {
     /// Bytes that this message holds while it is on its way.
     pub(crate) fn cost(&self) -> usize {
         const BASE: usize = 128;
-        // From an edge to an edge: no home counts it, so it is not acknowledged either.
-        if matches!(self, ToEdge::SignalTaken { .. }) {
+        // From an edge to an edge: no home counts it, so it is not acknowledged either. Signals for one client are
+        // bounded by the commands without an answer.
+        if matches!(self, ToEdge::SignalTaken { .. } | ToEdge::Forwarded { .. }) {
             return 0;
         }
         BASE + match self {

@@ -76,6 +76,7 @@ rows! {
     QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
     WaitingUnweighed, "What waits behind a fan-out is counted and not weighed.";
     ReloadAtOnce, "A reload judges all sessions in one turn.";
+    EarlierTakesOver, "An earlier connection of a page takes the session from a later one: their times are not compared.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }
 

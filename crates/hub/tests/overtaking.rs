@@ -174,3 +174,74 @@ fn a_signal_for_a_client_that_moves_comes_once_and_never_after_a_later_one() {
     net.send(sender, signal(&name, "offer", "3", to));
     assert_eq!(signals(&net.take(again)), ["3"]);
 }
+
+/// A signal for a client that has entered reaches the shard that it has just left, before the home has heard of its
+/// new one.
+#[test]
+fn a_signal_for_a_client_that_has_just_moved_follows_it() {
+    for stranger_is_there in [false, true] {
+        let (mut net, name, mover, _) = world(Limits::default());
+        let sender = net.connect(1);
+        if stranger_is_there {
+            let stranger = net.connect(2);
+            net.subscribe(stranger, &name); // shard 2 is asked too, when the session is not there yet
+        }
+        assert_eq!(net.ask(mover, enter(&name, "1")), ReplyBody::Done);
+        let id = net.send_only(sender, signal(&name, "offer", "1", Some(net.client(mover))));
+        net.carry_from(1, 2);
+        let again = move_to_two(&mut net, mover, vec![SubOptions::new(channel(&name))]);
+        net.settle();
+        assert_eq!(net.answer_to(sender, id), Some(ReplyBody::Done));
+        assert_eq!(signals(&net.take(again)), ["1"]);
+        // One that comes back on the first shard meanwhile is found there.
+        let id = net.send(sender, signal(&name, "offer", "2", Some(net.client(mover))));
+        assert_eq!(net.answer_to(sender, id), Some(ReplyBody::Done));
+        assert_eq!(signals(&net.take(again)), ["2"]);
+    }
+}
+
+/// The client is gone again when its session arrives on the new shard, where nobody follows the channel.
+#[test]
+fn a_signal_follows_a_session_whose_client_went_away_while_it_moved() {
+    let (mut net, name, mover, _) = world(Limits::default());
+    let sender = net.connect(1);
+    assert_eq!(net.ask(mover, enter(&name, "1")), ReplyBody::Done);
+    net.cut(mover);
+    net.pass(5_000); // half of the grace
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(mover) });
+    let brief = net.open(2);
+    net.send_only(brief, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.cut(brief);
+    net.pass(7_000);
+    assert_eq!(net.ask(sender, signal(&name, "offer", "1", Some(net.client(mover)))), ReplyBody::Done);
+    let again = net.resume(mover, 0, vec![SubOptions::new(channel(&name))]);
+    assert_eq!(signals(&net.take(again)), ["1"]);
+}
+
+/// The first connection's question is stuck between shards; the page gives it up and comes back elsewhere.
+#[test]
+fn an_earlier_connection_of_a_page_does_not_take_the_session_from_a_later_one() {
+    let mut net = Net::new(3);
+    let peer = net.connect(0);
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+    let connect = || Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() }));
+    let (early, late) = (net.open(1), {
+        net.now.mono_ms += 100;
+        net.open(2)
+    });
+    let stuck = net.send_only(early, connect());
+    let asked = net.send_only(late, connect());
+    net.carry_from(2, 0);
+    net.carry_from(0, 2);
+    assert!(matches!(net.answer_to(late, asked), Some(ReplyBody::Connected(connected)) if connected.resumed));
+    net.settle();
+    assert_eq!(net.peers[late].closed, None);
+    let Some(ReplyBody::Connected(connected)) = net.answer_to(early, stuck) else { panic!("not connected") };
+    assert!(!connected.resumed && connected.client != net.client(peer), "it has a session of its own");
+    // A later one does take it over.
+    net.now.mono_ms += 100;
+    let again = net.open(1);
+    let ReplyBody::Connected(connected) = net.ask(again, connect()) else { panic!("not connected") };
+    assert!(connected.resumed);
+    assert_eq!(net.peers[late].closed, Some(Disconnect::Moved));
+}

@@ -234,13 +234,8 @@ impl World {
                     Some(client) => client.pipe,
                     None => self.cores[client - self.plan.clients].pipe,
                 };
-                // What an earlier connection of its own had asked for may have been stuck between shards.
-                let came_back =
-                    self.pipes.iter().enumerate().any(|(at, other)| {
-                        at != index && other.client == client && other.heard_ms + 10_000 > self.now_ms
-                    });
-                if now_on == Some(index) && !came_back {
-                    return Err(format!("ticket: client {client} is pushed out of pipe {index} by another page"));
+                if now_on == Some(index) {
+                    return Err(format!("ticket: client {client} is pushed out of pipe {index}"));
                 }
             }
             Disconnect::Slow => self.counts.slow += 1,

@@ -2,7 +2,7 @@
 //!
 //! A connection that resumes *adopts* its session where it landed: the old connection is let go, the incarnation
 //! counts up, and what the old shard held (identity, presence, waiting signals) comes along. A ticket takes a session
-//! over that has no open connection, or one that the same page has opened; any other client with that ticket (a
+//! over that has no open connection, or an earlier one of the same page; any other client with that ticket (a
 //! duplicated tab) gets a session of its own, or the two would push each other out without end. The presence of
 //! channels that the client does not subscribe to again is cleared.
 
@@ -76,11 +76,10 @@ impl Sessions {
         let shown = (connecting.identified || user.is_some()).then(|| user.clone());
         // It comes with its old ticket for as long as it does not have the answer: until its new connection is found
         // dead, and then as long as its session lives.
-        let remember_ms = self
-            .conns
-            .get(connecting.conn.index as usize)
-            .map_or(0, |conn| 2 * u64::from(conn.heartbeat.every_ms) + u64::from(conn.grace_ms) + MOVE_MS);
-        Claim { shown, page: page.clone(), remember_ms }
+        let (remember_ms, by_ms) = self.conns.get(connecting.conn.index as usize).map_or((0, 0), |conn| {
+            (2 * u64::from(conn.heartbeat.every_ms) + u64::from(conn.grace_ms) + MOVE_MS, conn.connect_by_ms)
+        });
+        Claim { shown, page: page.clone(), by_ms, remember_ms }
     }
 
     /// Whether a client with the ticket of this session goes on with it.
@@ -95,7 +94,10 @@ impl Sessions {
         };
         // Two clients that say no page are not known to be one.
         let same_page = claim.page.is_some() && claim.page == session.page;
-        is_its_user && (session.conn.is_none() || same_page || planted(Planted::AnyPageTakesOver))
+        // The question of an earlier connection of a page may arrive after a later connection has the session.
+        let conn = session.conn.and_then(|id| self.conns.get(id.index as usize));
+        let is_later = conn.is_none_or(|conn| conn.connect_by_ms <= claim.by_ms) || planted(Planted::EarlierTakesOver);
+        is_its_user && (session.conn.is_none() || same_page && is_later || planted(Planted::AnyPageTakesOver))
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
@@ -239,6 +241,15 @@ impl Sessions {
                 self.detach(cx, index);
             }
             let (session, identity) = self.sessions.remove(index);
+            // If the client is away again when its session arrives, no edge there follows these channels. Signals for
+            // it come to the edges here, which forward them.
+            let grace_until_ms = cx.now.mono_ms + u64::from(session.grace_ms);
+            for Entered { channel, .. } in session.extra.iter().flat_map(|extra| &extra.entered) {
+                if let Some(edge) = self.edges.find(channel) {
+                    self.edges.edges[edge as usize].keep(grace_until_ms);
+                    self.linger(cx, edge);
+                }
+            }
             let until_ms = cx.now.mono_ms + claim.remember_ms;
             self.sessions.moved.left(until_ms, client, identity.user.clone(), from, cx.limits.moved_bytes_max);
             let extra = session.extra.map(|e| *e).unwrap_or_default();

@@ -113,12 +113,10 @@ impl Sessions {
 
     /// What concerns the channel as a whole, in the order in which the home said it.
     fn stream(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
-        let Some(index) = self.edges.find(&channel) else {
-            if let ToEdge::Signal { directed: Some(directed), .. } = message {
-                answer_directed(cx, &channel, directed, false);
-            }
-            return;
-        };
+        if let ToEdge::Signal { signal, directed: Some(directed) } | ToEdge::Forwarded { signal, directed } = message {
+            return self.directed(cx, &channel, signal, directed);
+        }
+        let Some(index) = self.edges.find(&channel) else { return };
         let edge = &mut self.edges.edges[index as usize];
         let waiting_max = WaitingMax::of(cx.limits);
         match message {
@@ -132,10 +130,6 @@ impl Sessions {
             ToEdge::Skip { to } => edge.skip(to),
             ToEdge::Signal { signal, directed: None } => {
                 self.signals_shed += edge.signal(signal, waiting_max);
-            }
-            ToEdge::Signal { signal, directed: Some(directed) } => {
-                let taken = self.directed(cx, index, &signal, directed.number);
-                answer_directed(cx, &channel, directed, taken);
             }
             ToEdge::PresenceChange(push) => edge.presence(push, waiting_max),
             ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq, waiting_max),
@@ -178,16 +172,32 @@ impl Sessions {
         self.reminders.next_ms()
     }
 
-    /// Gives a directed signal to its receiver, if that is subscribed here.
-    fn directed(&mut self, cx: &mut Cx<'_>, edge: u32, signal: &Arc<SignalPush>, number: u64) -> bool {
-        let client = signal.signal.to.and_then(|client| self.sessions.by_client.get(&client).copied());
-        let Some(index) = client else { return false };
+    /// Gives a directed signal to its receiver, and answers whether it could. Where the receiver's session has gone to
+    /// another shard lately, the signal follows it in the same queue, and that shard answers: the home may not have
+    /// heard of it yet.
+    fn directed(&mut self, cx: &mut Cx<'_>, channel: &ChannelName, signal: Arc<SignalPush>, directed: Directed) {
+        let Some(client) = signal.signal.to else { return };
+        let here = self.sessions.by_client.get(&client).copied();
+        let went = self.sessions.moved.shard_of(client).filter(|shard| *shard != cx.me);
+        if let (None, Some(shard)) = (here, went) {
+            let forwarded = ToEdge::Forwarded { signal, directed };
+            return cx.out.push_back((shard, PeerBody::Edge(channel.clone(), forwarded)));
+        }
+        let taken = here.is_some_and(|index| self.take_directed(cx, index, &signal, directed.number));
+        let Directed { asker, token, .. } = directed;
+        cx.out.push_back((asker, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
+    }
+
+    /// Gives a directed signal to a session of this shard, if that is subscribed, or away from a channel that it has
+    /// entered.
+    fn take_directed(&mut self, cx: &mut Cx<'_>, index: u32, signal: &Arc<SignalPush>, number: u64) -> bool {
+        let edge = self.edges.find(&signal.signal.channel);
         let shards = self.edges.shards().count();
         let session = &mut self.sessions.slab[index as usize];
         if session.has_had_directed(&signal.signal.channel, number) && !planted(Planted::DirectedTwice) {
             return false; // taken on an earlier shard, or passed over there
         }
-        let sub = session.sub_on(edge).map(|slot| &session.subs[slot]);
+        let sub = edge.and_then(|edge| session.sub_on(edge)).map(|slot| &session.subs[slot]);
         if session.conn.is_some() && sub.is_some_and(|sub| !sub.signals) {
             return false; // it asked for none: the sender learns that it has not come
         }
@@ -256,9 +266,4 @@ impl Sessions {
     pub(super) fn channel_ask(&mut self, session: SessionRef, reply: ReplyTo) -> AskToken {
         self.asks.insert(Ask::Command { session, reply })
     }
-}
-
-fn answer_directed(cx: &mut Cx<'_>, channel: &ChannelName, directed: Directed, taken: bool) {
-    let Directed { asker, token, .. } = directed;
-    cx.out.push_back((asker, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
 }

@@ -1,5 +1,5 @@
-//! Where sessions went that have left this shard: what the application says of them is passed on, and so is a client
-//! that comes back with the ticket of this shard.
+//! Where sessions went that have left this shard: what the application says of them is passed on, and so are directed
+//! signals, and a client that comes back with the ticket of this shard.
 //!
 //! A command of the application goes to all shards at once, and a session that changes shards meanwhile could be
 //! missed by both: its new shard heard of the command before the session came, its old one after it had gone. So the
