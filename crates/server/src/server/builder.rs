@@ -1,0 +1,281 @@
+//! What a server is to be: its settings, protocols, rules, handlers and pages, collected and then checked as a whole.
+
+use crate::api::CurrentApi;
+use crate::clock::Clock;
+use crate::config::api_key::ApiKey;
+use crate::config::{AdminOn, Config};
+use crate::embed::handle::Handle;
+use crate::embed::{
+    Answers, Arguments, ChannelRule, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
+    erase,
+};
+use crate::error::ServeError;
+use crate::protocol::Protocol;
+use crate::protocol::native::Native;
+use crate::random::random;
+use crate::server::Fanfare;
+use crate::server::reload::Code;
+use crate::settings::Setting;
+use fanfare_hub::{Pattern, Rule};
+use std::sync::Arc;
+use tokio::sync::mpsc::unbounded_channel;
+
+/// The most shards that a node may have.
+const SHARDS_MAX: usize = 1024;
+/// Where the native protocol is spoken, unless the builder puts another one of its own there.
+const NATIVE_PATH: &str = "/v1/ws";
+/// The most protocols that a server may speak, besides the native one.
+const PROTOCOLS_MAX: usize = 255;
+
+/// Collects what a server is to be. `S` is the application's state, which handlers take by [`State`](crate::State);
+/// nothing is generic after [`build`](Self::build).
+pub struct Builder<S = ()> {
+    state: S,
+    config: Config,
+    protocols: Vec<(String, Arc<dyn Protocol>)>,
+    pages: Option<axum::Router>,
+    channels: Vec<Rule>,
+    api_keys: Vec<ApiKey>,
+    handlers: Handlers,
+    /// The first thing that was wrong: `build` tells it, so that the calls can be chained.
+    wrong: Option<ServeError>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Builder<S> {
+    pub(super) fn new(state: S) -> Self {
+        Builder {
+            state,
+            config: Config::default(),
+            protocols: Vec::new(),
+            pages: None,
+            channels: Vec::new(),
+            api_keys: Vec::new(),
+            handlers: Handlers::default(),
+            wrong: None,
+        }
+    }
+
+    /// Takes these settings in place of the defaults.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Takes the settings of this file, of the environment (`FANFARE__…`) and of the defaults, as `docs/config.md`
+    /// has them. Its rules stand before those of the code. Where it listens is said by [`Fanfare::serve`], not by the
+    /// file.
+    ///
+    /// # Errors
+    /// [`Problems`](crate::settings::Problems) name everything that is wrong; a file that cannot be read is one.
+    pub fn config_file(self, path: &str) -> Result<Self, crate::settings::Problems> {
+        Ok(self.config(crate::settings::of_embedder(path, true)?))
+    }
+
+    /// The same for a file that need not be there.
+    ///
+    /// # Errors
+    /// See [`config_file`](Self::config_file).
+    pub fn config_file_if_exists(self, path: &str) -> Result<Self, crate::settings::Problems> {
+        Ok(self.config(crate::settings::of_embedder(path, false)?))
+    }
+
+    /// Lets whoever shows this key use the HTTP API, below `/api/v1/`; besides the settings' own
+    /// ([`Config::api_keys`]), also after a reload.
+    #[must_use]
+    pub fn api_key(mut self, key: ApiKey) -> Self {
+        self.api_keys.push(key);
+        self
+    }
+
+    /// Speaks `protocol` to WebSockets that are opened at `path`. The native protocol is spoken at `/v1/ws` in any
+    /// case; give [`Native`] with other times for that path to replace it.
+    #[must_use]
+    pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
+        self.protocols.push((path.to_owned(), Arc::new(protocol)));
+        self
+    }
+
+    /// Adds a rule for the channels of a pattern, after those of the configuration and of earlier calls: the first that
+    /// matches a name governs it. A rule of the configuration with the same pattern takes this one's place, so that an
+    /// operator can change what the code says.
+    ///
+    /// ```
+    /// use fanfare::{Fanfare, Who::*, mins};
+    ///
+    /// let server = Fanfare::builder(())
+    ///     .channel("chat:*", |c| c.subscribe(Anyone).publish(Subscriber).history(100, mins(10)).presence(true))
+    ///     .channel("inbox:{user}", |c| c.subscribe(Authenticated).publish(Server));
+    /// ```
+    #[must_use]
+    pub fn channel(mut self, pattern: &str, rule: impl FnOnce(ChannelRule) -> ChannelRule) -> Self {
+        match ChannelRule::new(pattern) {
+            Ok(new) => self.channels.push(rule(new).into_rule()),
+            Err(source) => self.fail(ServeError::Pattern { pattern: pattern.to_owned(), source }),
+        }
+        self
+    }
+
+    /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a
+    /// newer one. Without such a handler everybody is anonymous, and a token is refused.
+    ///
+    /// It is not asked where a client comes back to its living session by the ticket alone: to send a user away for
+    /// good, refuse its tokens here, then [`Handle::disconnect`] it for a reason that does not let it come back,
+    /// which ends its sessions.
+    #[must_use]
+    pub fn on_connect<Args: Arguments<OnConnect, S>>(
+        mut self,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnConnect>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.connect.replace(handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "on_connect", name: String::new() });
+        }
+        self
+    }
+
+    /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or
+    /// lets the caller in anyway. Of several handlers the first whose pattern matches is asked.
+    #[must_use]
+    pub fn on_subscribe<Args: Arguments<OnSubscribe, S>>(
+        mut self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnSubscribe>> + Send + 'static>,
+    ) -> Self {
+        match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
+            Ok(pattern) => self.handlers.subscribe.push((pattern, erase(handler, &self.state))),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Asks `handler` whether a caller may publish this to a channel of this pattern, where its rule names `hook` or
+    /// lets the caller publish anyway. The publication that it returns is the one that is published. What the
+    /// application publishes itself is not asked about.
+    #[must_use]
+    pub fn on_publish<Args: Arguments<OnPublish, S>>(
+        mut self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnPublish>> + Send + 'static>,
+    ) -> Self {
+        match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
+            Ok(pattern) => self.handlers.publish.push((pattern, erase(handler, &self.state))),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Answers calls of `method`.
+    #[must_use]
+    pub fn rpc<Args: Arguments<OnRpc, S>>(
+        mut self,
+        method: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnRpc>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.rpc.insert(method.into(), handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "rpc", name: method.to_owned() });
+        }
+        self
+    }
+
+    /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has
+    /// not come back in time.
+    #[must_use]
+    pub fn on_disconnect<Args: Arguments<OnDisconnect, S>>(
+        mut self,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnDisconnect>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        if self.handlers.disconnect.replace(handler).is_some() {
+            self.fail(ServeError::TwoHandlers { kind: "on_disconnect", name: String::new() });
+        }
+        self
+    }
+
+    fn handled(
+        &self,
+        pattern: &str,
+        kind: &'static str,
+        handlers: impl FnOnce(&Handlers) -> &Vec<(Pattern, Erased)>,
+    ) -> Result<Pattern, ServeError> {
+        let parsed = Pattern::new(pattern);
+        let parsed = parsed.map_err(|source| ServeError::Pattern { pattern: pattern.to_owned(), source })?;
+        if handlers(&self.handlers).iter().any(|(other, _)| *other == parsed) {
+            return Err(ServeError::TwoHandlers { kind, name: pattern.to_owned() });
+        }
+        Ok(parsed)
+    }
+
+    fn fail(&mut self, error: ServeError) {
+        self.wrong.get_or_insert(error);
+    }
+
+    /// Checks the whole.
+    ///
+    /// # Errors
+    /// [`ServeError`] names what does not fit: the first of several.
+    pub fn build(mut self) -> Result<Fanfare, ServeError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        let code = Code { rules: self.channels.into(), keys: self.api_keys.into() };
+        self.config.rules = Arc::new(code.with_rules(&self.config.rules));
+        let in_range = |option, found, min, max| {
+            if (min..=max).contains(&found) { Ok(()) } else { Err(ServeError::OutOfRange { option, found, min, max }) }
+        };
+        in_range("shards", self.config.shards, 1, SHARDS_MAX)?;
+        in_range("protocols", self.protocols.len(), 0, PROTOCOLS_MAX)?;
+        if let Some((setting, found)) = Setting::first_in_vain(&self.config) {
+            return Err(ServeError::InVain { option: setting.key, found, allowed: setting.allowed() });
+        }
+        let limits = &self.config.limits;
+        let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+        let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));
+        let is_native = |(path, protocol): &(String, Arc<dyn Protocol>)| {
+            path == NATIVE_PATH && protocol.subprotocol() == native.subprotocol()
+        };
+        if !self.protocols.iter().any(is_native) {
+            self.protocols.push((NATIVE_PATH.to_owned(), Arc::new(native)));
+        }
+        for (place, (path, protocol)) in self.protocols.iter().enumerate() {
+            let same =
+                |(other, p): &(String, Arc<dyn Protocol>)| other == path && p.subprotocol() == protocol.subprotocol();
+            if self.protocols[..place].iter().any(same) {
+                return Err(ServeError::Ambiguous { path: path.clone(), subprotocol: protocol.subprotocol() });
+            }
+        }
+        let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();
+        let handle = Handle::new(controls, random()?, self.config.limits.app_outstanding_max);
+        let api = CurrentApi::default();
+        api.replace(code.endpoint(&self.config.api_keys, &self.config, &handle)?);
+        let handlers = Arc::new(self.handlers);
+        Ok(Fanfare {
+            handlers,
+            handle,
+            inboxes,
+            clock: Clock::system(),
+            config: Arc::new(self.config),
+            code,
+            protocols: self.protocols,
+            api,
+            pages: self.pages,
+        })
+    }
+
+    /// Serves `/metrics`, `/healthz` and `/readyz` there. Default: what the configuration says, which is nowhere.
+    #[must_use]
+    pub fn admin(mut self, on: AdminOn) -> Self {
+        self.config.admin = on;
+        self
+    }
+
+    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is
+    /// started on, as handlers do, or on a thread of their own where there is none: a page that takes its time keeps
+    /// no client waiting but its own.
+    #[must_use]
+    pub fn fallback(mut self, pages: axum::Router) -> Self {
+        self.pages = Some(pages);
+        self
+    }
+}

@@ -1,0 +1,186 @@
+//! Starting: a thread for each shard, all of which begin together or none does.
+
+use crate::config::hosts::Via;
+use crate::config::{AdminOn, Config};
+use crate::control::Control;
+use crate::counters::TimedStore;
+use crate::embed::runtime::runtime_of_handlers;
+use crate::embed::{Dispatcher, News};
+use crate::error::ServeError;
+use crate::http::gate::Gate;
+use crate::http::pages::Pages;
+use crate::http::routes::{Routes, Upgrade};
+use crate::protocol::{Node, Place, Protocol};
+use crate::random::{fill_random, random};
+use crate::server::admin::AdminServer;
+use crate::server::{Fanfare, admin};
+use crate::shard::{self, Batch, Inbox, Links, Meeting, Parted, Shell, shard_id};
+use crate::transport::admission::Connections;
+use crate::transport::listen::Listener;
+use crate::transport::pace::Times;
+use crate::watch::{State, Watch};
+use fanfare_hub::{MemoryStore, Shard, ShardConfig, WireId};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc::{Receiver, UnboundedSender, channel, unbounded_channel};
+use tokio::sync::oneshot;
+
+/// What runs: the shards, and whoever watches them. Dropped, it stops them.
+pub(super) struct Started {
+    pub(super) threads: Vec<JoinHandle<Parted>>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) _stop: StopWithMe,
+    pub(super) admin: Option<AdminServer>,
+    /// Nothing comes: it ends with the last shard.
+    pub(super) gone: Receiver<Infallible>,
+}
+
+/// Threads of shards that wait for the word to begin. Dropped before that, none of them accepts anything: they end,
+/// and the drop waits for that, so that a start that failed leaves no thread, port or file behind.
+#[derive(Default)]
+struct Starting {
+    threads: Vec<JoinHandle<Parted>>,
+    words: Vec<oneshot::Sender<()>>,
+}
+
+impl Starting {
+    /// Lets all of them begin.
+    fn begin(mut self) -> Vec<JoinHandle<Parted>> {
+        for word in self.words.drain(..) {
+            let _ = word.send(()); // a shard that has failed since is found by `join`
+        }
+        std::mem::take(&mut self.threads)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.words.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join(); // its panic was told by its hook
+        }
+    }
+}
+
+/// Has the shards stop when it is dropped, for whoever is not there any more to say so.
+pub(super) struct StopWithMe {
+    pub(super) watch: Arc<Watch>,
+    pub(super) shards: Vec<UnboundedSender<Control>>,
+}
+
+impl Drop for StopWithMe {
+    fn drop(&mut self) {
+        self.watch.set(State::Draining);
+        for shard in &self.shards {
+            let _ = shard.send(Control::Drain); // one that has ended or failed needs no telling
+        }
+    }
+}
+
+impl Fanfare {
+    pub(super) fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
+        let admin = match &self.config.admin {
+            AdminOn::Address(address) => Some(admin::Bound::at(address)?),
+            AdminOn::MainPort | AdminOn::Off => None,
+        };
+        let names = self.protocols.iter().map(|(_, protocol)| protocol.name()).collect();
+        let watch = Watch::new(self.handle.controls(), names, Connections::new(&self.config));
+        let own = match &self.config.admin {
+            AdminOn::MainPort => admin::router(watch.clone()),
+            AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
+        };
+        let pages = match &self.pages {
+            Some(pages) => {
+                let Config { pages_outstanding_max, head_timeout, .. } = *self.config;
+                own.fallback_service(Pages::new(pages.clone(), pages_outstanding_max, head_timeout)?)
+            }
+            None => own,
+        };
+        let shards = self.config.shards;
+        let placement_key = self.handle.placement_key();
+        let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
+        let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
+            path: path.clone(),
+            wire: WireId(wire as u8),
+            protocol: protocol.clone(),
+        });
+        let mut secret = [0; 32];
+        fill_random(&mut secret)?;
+        let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
+        let gate = Arc::new(Gate { hosts: self.config.hosts.clone(), origins: self.config.origins.clone() });
+        let routes = Routes {
+            upgrades: upgrades.collect(),
+            api: self.api.clone(),
+            watch: watch.clone(),
+            gate: gate.clone(),
+            via: Via::Mounted, // a listener puts its own way there
+            pages,
+        };
+        let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
+        let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
+            (0..shards).map(|_| unbounded_channel()).unzip();
+        let hooks = Arc::new(self.handlers.hooks());
+        let news = Arc::new(News::default());
+        let mut starting = Starting::default();
+        let meeting = Meeting::of(shards);
+        let alive = Arc::new(());
+        let (still_there, gone) = channel(1);
+        let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
+        for (index, ((listeners, batches), control)) in inboxes.enumerate() {
+            let me = shard_id(index);
+            let links = Links::new(me, batch_senders.clone());
+            let place = Place::new(node.clone(), me);
+            let meeting = meeting.clone();
+            let dispatcher = runtime.clone().map(|runtime| Dispatcher {
+                handlers: self.handlers.clone(),
+                runtime,
+                handle: self.handle.clone(),
+                clock: self.clock.clone(),
+                deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
+                news: news.clone(),
+                watch: watch.clone(),
+                back: self.handle.controls()[index].clone(),
+            });
+            let seeds = (random()?, random()?);
+            let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
+            let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+            let (word, begin) = oneshot::channel();
+            let still_there = still_there.clone();
+            let body = move || {
+                let _still_there = still_there;
+                let now = clock.now();
+                let limits = Arc::new(config.limits.for_one_of(config.shards));
+                let (store, store_times) = TimedStore::new(MemoryStore::new(&limits, seeds.0));
+                let shard = ShardConfig {
+                    me,
+                    shards: config.shards,
+                    rules: config.rules.clone(),
+                    hooks,
+                    limits,
+                    seed: seeds.1,
+                    placement_key,
+                };
+                let hub = Shard::new(shard, Box::new(store), now);
+                let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
+                shell.watch_store(store_times);
+                let inbox = Inbox { begin, batches, control, meeting, alive };
+                shard::run(shell, listeners, shard_routes, inbox, ready)
+            };
+            let failed = |source| ServeError::System { what: "thread", source };
+            let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?;
+            starting.threads.push(thread);
+            starting.words.push(word);
+            let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
+            is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
+        }
+        let admin = admin
+            .map(|bound| bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config), watch.clone()))
+            .transpose()?;
+        let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
+        watch.set(State::Ready);
+        Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))
+    }
+}
