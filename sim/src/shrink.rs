@@ -73,6 +73,9 @@ const PARTS: [Part; 24] = [
     ("small-presence", |plan| plan.limits.presence_entries_max = Limits::default().presence_entries_max),
 ];
 
+/// In how many ways a world can be smaller.
+const WAYS: usize = NUMBERS.len() + PARTS.len();
+
 /// Nobody is asked, and no rule leaves anything to an application.
 fn without_hooks(plan: &mut Plan) {
     plan.hooks = HookPlan::default();
@@ -99,34 +102,32 @@ impl Smaller {
         plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));
     }
 
-    /// The next smaller ones, from that which takes most away.
-    fn next(&self, plan: &Plan) -> Vec<Smaller> {
-        let mut all = Vec::new();
-        for (index, (name, count, _)) in NUMBERS.iter().enumerate() {
-            let has = count(plan);
-            let least = match *name {
-                "cores" => 0,
-                "chaos" => CHAOS_MS_MIN,
-                _ => 1,
-            };
-            let lower = if *name == "chaos" {
-                [has / 4, has / 2, has * 3 / 4, has * 15 / 16]
-            } else {
-                [least, has / 2, has * 3 / 4, has.max(1) - 1]
-            };
-            for at_most in lower.into_iter().filter(|lower| (least..has).contains(lower)) {
-                let mut smaller = self.clone();
-                smaller.at_most[index] = Some(at_most);
-                all.push(smaller);
-            }
-        }
-        for index in (0..PARTS.len()).filter(|index| !self.without[*index]) {
+    /// What is smaller in one of [`WAYS`], from that which takes most away.
+    fn next(&self, plan: &Plan, way: usize) -> Vec<Smaller> {
+        let Some((name, count, _)) = NUMBERS.get(way) else {
             let mut smaller = self.clone();
-            smaller.without[index] = true;
-            all.push(smaller);
-        }
-        all.dedup();
-        all
+            smaller.without[way - NUMBERS.len()] = true;
+            return vec![smaller];
+        };
+        let has = count(plan);
+        let least = match *name {
+            "cores" => 0,
+            "chaos" => CHAOS_MS_MIN,
+            _ => 1,
+        };
+        let fewer = match *name {
+            "chaos" => vec![has / 4, has / 2, has * 3 / 4, has * 15 / 16],
+            "payload" => vec![least, has / 4],
+            _ => vec![least, has / 2, has.max(1) - 1],
+        };
+        let fewer = fewer.into_iter().filter(|fewer| (least..has).contains(fewer));
+        fewer
+            .map(|fewer| {
+                let mut smaller = self.clone();
+                smaller.at_most[way] = Some(fewer);
+                smaller
+            })
+            .collect()
     }
 }
 
@@ -181,33 +182,34 @@ pub(crate) fn shrink(seed: u64, what: &str, runs_max: usize, events: usize) -> O
         verdict.is_err_and(|what| self::kind(&what) == kind).then_some(counts.commands)
     };
     let (mut best, mut runs, mut next_history) = (Smaller::default(), 0, 0);
-    // What a smaller world does until it differs is the same history: that finds most, and costs one run each.
+    // What a smaller world does until it differs is the same history: that finds most, and costs one run each. The
+    // others are tried when it finds nothing any more.
     let mut histories = 1;
-    'smaller: loop {
-        let plan = Drawn::of(seed, &best).plan;
-        for mut smaller in best.next(&plan) {
-            if format!("{plan:?}") == format!("{:?}", Drawn::of(seed, &smaller).plan) {
-                continue;
-            }
-            for chance in 0..histories {
-                if runs >= runs_max {
-                    break 'smaller;
-                }
-                runs += 1;
+    let mut last_found = 0;
+    for round in 0.. {
+        for way in 0..WAYS {
+            let plan = Drawn::of(seed, &best).plan;
+            let is_smaller = |smaller: &Smaller| format!("{plan:?}") != format!("{:?}", Drawn::of(seed, smaller).plan);
+            let all = best.next(&plan, way).into_iter().filter(is_smaller);
+            let mut chances = all.flat_map(|smaller| (0..histories).map(move |chance| (smaller.clone(), chance)));
+            let found = chances.find_map(|(mut smaller, chance)| {
                 if chance > 0 {
                     next_history += 1;
                     smaller.history = next_history;
                 }
-                if fails(&smaller).is_some() {
-                    best = smaller;
-                    continue 'smaller;
-                }
+                runs += 1;
+                (runs <= runs_max && fails(&smaller).is_some()).then_some(smaller)
+            });
+            if let Some(found) = found {
+                (best, last_found) = (found, round);
             }
         }
-        if histories == HISTORIES {
+        if runs > runs_max || last_found < round && histories == HISTORIES {
             break;
         }
-        histories = HISTORIES;
+        if last_found < round {
+            histories = HISTORIES;
+        }
     }
     if best == Smaller::default() {
         return None;
