@@ -2,6 +2,7 @@
 //! [`Shard::handle`](crate::Shard::handle).
 
 use crate::app::{AppAnswer, AppToken};
+use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, ShardId, WireId};
@@ -63,6 +64,8 @@ pub enum Effect {
         token: HookToken,
         /// What.
         question: Box<Question>,
+        /// What the shell has attached to the connection that it is about.
+        attachment: Option<Attachment>,
     },
     /// Tell the application; no answer is expected.
     Notice(Box<Notice>),

@@ -292,7 +292,7 @@ impl World {
         let (outbox, pending, subs) = (Outbox::default(), BTreeMap::new(), BTreeMap::new());
         conns[index].1 = Some(Conn { id, outbox, frame_max: 0, paused: false, pending, subs });
         let grace_ms = if bytes.flag() { 2_000 } else { 0 };
-        let opened = Opened { wire: WireId(bytes.byte() & 1), grace_ms, heartbeat_ms: 25_000 };
+        let opened = Opened { wire: WireId(bytes.byte() & 1), grace_ms, heartbeat_ms: 25_000, attachment: None };
         self.input(shard, Input::Opened { conn: id, opened });
         if bytes.below(8) > 0 {
             let command = self.connect(bytes);
@@ -559,7 +559,7 @@ impl World {
                 let asked = self.app.remove(&token.0);
                 assert!(asked.is_some(), "the application has not asked this, or had its answer: {answer:?}");
             }
-            Effect::Ask { token, question } => self.asked.push((shard, token, *question)),
+            Effect::Ask { token, question, .. } => self.asked.push((shard, token, *question)),
             Effect::Notice(_) => {}
             Effect::Tell { shard: to, message } => {
                 self.inboxes[usize::from(to.0)].push_back((ShardId(shard as u16), message));

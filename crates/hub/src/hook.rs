@@ -13,6 +13,7 @@
 //! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session
 //! ends, unless a `refresh` has brought a newer token of the same user.
 
+use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, UserId};
@@ -136,6 +137,8 @@ pub enum Notice {
         caller: Caller,
         /// Why.
         why: Ended,
+        /// What the shell had attached to its last connection.
+        attachment: Option<Attachment>,
     },
 }
 

@@ -10,6 +10,7 @@
 //! this shard).
 
 mod app;
+mod attachment;
 mod disconnect;
 mod edge;
 mod effects;
@@ -47,6 +48,7 @@ mod watch;
 mod wheel;
 
 pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom};
+pub use attachment::Attachment;
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};

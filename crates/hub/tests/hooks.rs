@@ -588,8 +588,9 @@ fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
         assert_eq!(net.notices, []);
         net.pass(1_000);
         assert_eq!(net.peers[peer].closed, Some(Disconnect::Expired));
-        let caller = Caller { client: Some(net.client(peer)), user: ada().user, info: None };
-        assert_eq!(net.notices, [Notice::SessionEnded { caller, why: Ended::Closed(Disconnect::Expired) }]);
+        let expected = Caller { client: Some(net.client(peer)), user: ada().user, info: None };
+        let [Notice::SessionEnded { caller, why, .. }] = &net.notices[..] else { panic!("{:?}", net.notices) };
+        assert_eq!((caller, *why), (&expected, Ended::Closed(Disconnect::Expired)));
     }
 }
 
@@ -764,6 +765,31 @@ fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
     }
 }
 
+/// What the shell attaches to a connection comes with every question about it: after a move with those about the new
+/// connection, in the grace with none.
+#[test]
+fn a_question_brings_what_is_attached_to_the_connection_that_asks() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &["**"], &["**"]));
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), ada());
+        net.send(peer, subscribe("chat:a"));
+        net.answer(HookAnswer::Allowed);
+        net.send(peer, publish("chat:a", "1"));
+        let_through(&mut net, "1");
+        net.send(peer, rpc("1"));
+        net.answer(HookAnswer::Result(Bytes::from_static(b"1")));
+        net.send(peer, Command::Refresh { token: "t2".into() });
+        net.answer(HookAnswer::Identity(ada()));
+        assert_eq!(net.asked_of, [net.peers[peer].conn; 5]);
+        net.asked_of.clear();
+        net.cut(peer);
+        let back = net.resume(peer, 1, vec![]);
+        net.send(back, rpc("1"));
+        net.answer(HookAnswer::Result(Bytes::from_static(b"1")));
+        assert_eq!(net.asked_of, [net.peers[back].conn], "a ticket alone is not asked about");
+    }
+}
+
 #[test]
 fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
     for shards in shard_counts() {
@@ -781,16 +807,19 @@ fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
         let Peer { shard, conn, .. } = net.peers[back];
         net.input(shard, Input::Closed { conn, finally: true });
         net.pass(11_000);
-        let ended: Vec<_> =
-            net.notices.iter().map(|Notice::SessionEnded { caller, why }| (caller.client, *why)).collect();
+        let of_notice = |Notice::SessionEnded { caller, why, attachment }: &Notice| {
+            (caller.client, *why, attachment.as_ref().and_then(Attachment::get::<ConnId>).copied())
+        };
+        let ended: Vec<_> = net.notices.iter().map(of_notice).collect();
         let expected = [
-            (clients[2], Ended::Closed(Disconnect::Kicked)),
-            (clients[0], Ended::Left),
-            (clients[1], Ended::Lost),
-            (clients[3], Ended::Lost),
+            (clients[2], Ended::Closed(Disconnect::Kicked), peers[2]),
+            (clients[0], Ended::Left, back),
+            (clients[1], Ended::Lost, peers[1]),
+            (clients[3], Ended::Lost, peers[3]),
         ];
-        for (client, why) in expected {
-            assert!(ended.contains(&(Some(client), why)), "{why:?} of {client} in {ended:?}");
+        for (client, why, last) in expected {
+            let last = Some(net.peers[last].conn);
+            assert!(ended.contains(&(Some(client), why, last)), "{why:?} of {client} at {last:?} in {ended:?}");
         }
         assert_eq!(ended.len(), 4);
     }

@@ -453,7 +453,7 @@ impl World {
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason)?,
             Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
-            Effect::Ask { token, question } => {
+            Effect::Ask { token, question, .. } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
                 let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
                 if let Some(Answering { number, answer, after_ms }) = answering {

@@ -29,6 +29,7 @@ impl World {
             wire: WireId((client % 2) as u8),
             grace_ms: self.plan.limits.grace_ms as u32,
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
+            attachment: None,
         };
         self.handle(shard, Input::Opened { conn, opened })?;
         if client >= self.clients.len() {

@@ -23,6 +23,7 @@ const HUB: House = House {
     folder: "crates/hub/src/",
     floors: &[
         &[
+            "attachment",
             "disconnect",
             "ids",
             "limits",

@@ -192,7 +192,7 @@ impl Hub {
             FromSocket::Opened(number, frames) => {
                 let conn = ConnId { index: number as u32, generation: 0 };
                 self.conns.insert(number, (conn, frames));
-                let opened = Opened { wire: WireId(0), grace_ms: 10_000, heartbeat_ms: 25_000 };
+                let opened = Opened { wire: WireId(0), grace_ms: 10_000, heartbeat_ms: 25_000, attachment: None };
                 self.tell(Input::Opened { conn, opened });
             }
             FromSocket::Text(number, text) => {
@@ -274,7 +274,7 @@ impl Hub {
                 self.write(u64::from(conn.index), &out);
                 self.conns.remove(&u64::from(conn.index));
             }
-            Effect::Ask { token, question } => {
+            Effect::Ask { token, question, .. } => {
                 let answer = Box::new(application(now, &question));
                 self.inputs.push_back(Input::HookAnswer { token, answer });
             }

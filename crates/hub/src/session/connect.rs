@@ -11,6 +11,7 @@ use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
 use super::question::no_tokens;
 use super::subscribe::may_enter;
+use super::table::Extra;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
@@ -170,6 +171,9 @@ impl Sessions {
             self.sessions.identify(index, identity);
         }
         let session = &mut self.sessions.slab[index as usize];
+        if let Some(extra) = &mut session.extra {
+            extra.attachment = None; // this connection has its own
+        }
         let entered = session.extra.as_mut().map(|e| std::mem::take(&mut e.entered)).unwrap_or_default();
         self.welcome(cx, at, connecting, true, entered);
     }
@@ -314,6 +318,7 @@ impl Sessions {
         if let Some(conn) = self.conn(id) {
             conn.open = false;
             conn.session = None;
+            conn.attachment = None;
             if std::mem::take(&mut conn.full) {
                 self.full -= 1;
             }
@@ -328,11 +333,14 @@ impl Sessions {
     /// A connection is over. `why` its session is too, where it is.
     pub(super) fn over(&mut self, cx: &mut Cx<'_>, id: ConnId, why: Option<Ended>) {
         let Some(conn) = self.conn(id) else { return };
-        let (session, grace_ms) = (conn.session, conn.grace_ms);
+        let (session, grace_ms, attachment) = (conn.session, conn.grace_ms, conn.attachment.take());
         self.forget_conn(id);
         let Some(index) = session else { return };
         self.detach(cx, index);
         let session = &mut self.sessions.slab[index as usize];
+        if attachment.is_some() && cx.hooks.disconnect {
+            session.extra().attachment = attachment;
+        }
         if grace_ms == 0 || why.is_some() {
             return self.end(cx, index, why.unwrap_or(Ended::Lost));
         }
@@ -398,11 +406,12 @@ impl Sessions {
         let (session, identity) = self.sessions.remove(index);
         let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };
         let (client, incarnation) = (session.client, session.incarnation);
-        for Entered { channel, .. } in session.extra.map(|e| e.entered).unwrap_or_default() {
+        let Extra { entered, attachment, .. } = session.extra.map(|extra| *extra).unwrap_or_default();
+        for Entered { channel, .. } in entered {
             self.tell_home(cx, &channel, ToHome::Leave { token: None, incarnation, client });
         }
         if cx.hooks.disconnect {
-            cx.effects.add(Effect::Notice(Box::new(Notice::SessionEnded { caller, why })));
+            cx.effects.add(Effect::Notice(Box::new(Notice::SessionEnded { caller, why, attachment })));
         }
     }
 

@@ -22,6 +22,7 @@ mod settle;
 mod subscribe;
 mod table;
 
+use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::edge::Edges;
 use crate::edge::batch::Reminders;
@@ -63,7 +64,7 @@ pub(crate) struct Cx<'a> {
 }
 
 /// What the shell knows of a new connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// Its wire format.
     pub wire: WireId,
@@ -71,6 +72,8 @@ pub struct Opened {
     pub grace_ms: u32,
     /// Time between heartbeats, in ms; 0: there are none.
     pub heartbeat_ms: u32,
+    /// For the questions and notices about it.
+    pub attachment: Option<Attachment>,
 }
 
 /// See the module's description.
@@ -157,7 +160,7 @@ impl Sessions {
         while self.conns.len() <= index {
             self.conns.push(Conn::unused());
         }
-        let Opened { wire, grace_ms, heartbeat_ms } = opened;
+        let Opened { wire, grace_ms, heartbeat_ms, attachment } = opened;
         let heartbeat = Heartbeat { every_ms: heartbeat_ms, asked: false, heard: false };
         let generation = conn.generation;
         self.conns[index] = Conn {
@@ -173,6 +176,7 @@ impl Sessions {
             paused: false,
             full: false,
             bad_requests: BadRequests::default(),
+            attachment,
         };
         cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(conn));
         if heartbeat_ms > 0 {
@@ -359,6 +363,7 @@ impl Conn {
             paused: false,
             full: false,
             bad_requests: BadRequests::default(),
+            attachment: None,
         }
     }
 }

@@ -84,10 +84,15 @@ impl Sessions {
 
     fn put_question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) -> AskToken {
         self.asks.hooked += 1;
+        let conn = match &hooked {
+            Hooked::Connect(connecting) => Some(connecting.conn),
+            _ => hooked.of_command().and_then(|at| self.sessions.get(at)?.conn),
+        };
+        let attachment = conn.and_then(|id| self.conn(id)?.attachment.clone());
         let ask = self.asks.insert(Ask::Hook(Box::new(hooked)));
         let token = HookToken { index: ask.index, life: ask.life };
         cx.wheel.add(cx.now.mono_ms + cx.limits.hook_timeout_ms, Timer::Question(token));
-        cx.effects.add(Effect::Ask { token, question: Box::new(question) });
+        cx.effects.add(Effect::Ask { token, question: Box::new(question), attachment });
         ask
     }
 

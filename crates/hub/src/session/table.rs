@@ -8,6 +8,7 @@ use super::ask::Hooked;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
+use crate::attachment::Attachment;
 use crate::edge::{MemberSessions, Variant};
 use crate::hook::{Caller, Question};
 use crate::identity::Identity;
@@ -47,6 +48,7 @@ pub(crate) struct Conn {
     /// Its outbox is over its mark.
     pub(crate) full: bool,
     pub(crate) bad_requests: BadRequests,
+    pub(crate) attachment: Option<Attachment>,
 }
 
 /// The invalid messages of a connection in one minute.
@@ -139,15 +141,23 @@ pub(crate) struct Extra {
     pub(crate) questions: usize,
     /// Those that wait until it has.
     pub(crate) unasked: VecDeque<(Hooked, Question)>,
+    /// Of the connection that it had, for the notice of its end.
+    pub(crate) attachment: Option<Attachment>,
 }
 
 impl Extra {
     /// Nothing is in it that a new one would not say.
     fn is_empty(&self) -> bool {
-        let Extra { lanes, mailbox, directed, entered, granted, rates, refreshes, questions, unasked } = self;
+        let Extra { lanes, mailbox, directed, entered, granted, rates, refreshes, questions, unasked, attachment } =
+            self;
         let lists =
             directed.is_empty() && entered.is_empty() && granted.is_empty() && rates.is_empty() && unasked.is_empty();
-        lists && lanes.is_empty() && mailbox.is_empty() && *refreshes == Refreshes::default() && *questions == 0
+        attachment.is_none()
+            && lists
+            && lanes.is_empty()
+            && mailbox.is_empty()
+            && *refreshes == Refreshes::default()
+            && *questions == 0
     }
 }
 
@@ -546,6 +556,11 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_small_also_where_something_can_be_attached() {
+        assert!(size_of::<Conn>() <= 72, "{} bytes", size_of::<Conn>());
+    }
+
+    #[test]
     fn what_a_session_has_for_a_moment_is_given_back_and_nothing_else_is() {
         let channel = ChannelName::new("chat:a").expect("a name");
         let mut extra = Extra::default();
@@ -554,12 +569,13 @@ mod tests {
         extra.lanes.unblock(&channel);
         assert!(extra.is_empty());
         type Keep = fn(&mut Extra, ChannelName);
-        let kept: [(&str, Keep); 5] = [
+        let kept: [(&str, Keep); 6] = [
             ("a grant", |extra, channel| extra.granted.push(channel)),
             ("a rate", |extra, _| extra.rates.push(RateWindow { pattern: "chat:*".into(), start_ms: 0, count: 1 })),
             ("the signals that it has had", |extra, channel| extra.directed.push((channel, 1))),
             ("a refresh", |extra, _| extra.refreshes = Refreshes { asked: 1, applied: 1 }),
             ("a question", |extra, _| extra.questions = 1),
+            ("what its connection had", |extra, _| extra.attachment = Some(Attachment::new(()))),
         ];
         for (name, keep) in kept {
             let mut extra = Extra::default();

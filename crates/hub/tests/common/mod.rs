@@ -67,6 +67,8 @@ pub struct Net {
     /// What the application was asked and has not answered, by shard, in order.
     pub questions: VecDeque<(usize, HookToken, Question)>,
     /// What it was told.
+    /// The connections that questions were about, in order, by what was attached to them.
+    pub asked_of: Vec<ConnId>,
     pub notices: Vec<Notice>,
     /// What a log would hold.
     pub notes: Vec<Note>,
@@ -167,6 +169,7 @@ impl Net {
             paused: false,
             late,
             questions: VecDeque::new(),
+            asked_of: Vec::new(),
             notices: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
@@ -208,7 +211,11 @@ impl Net {
 
     fn opened(&mut self, conn: ConnId, shard: usize) {
         let (grace_ms, heartbeat_ms) = (self.limits.grace_ms as u32, self.limits.heartbeat_ms as u32);
-        self.input(shard, Input::Opened { conn, opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms } });
+        let attachment = Some(Attachment::new(conn));
+        self.input(
+            shard,
+            Input::Opened { conn, opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms, attachment } },
+        );
     }
 
     /// The connection of `peer` ends for good, and a new one takes its place in the shell's table.
@@ -490,7 +497,10 @@ impl Net {
                 assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
                 self.answers.push((token, answer));
             }
-            Effect::Ask { token, question } => self.questions.push_back((shard, token, *question)),
+            Effect::Ask { token, question, attachment } => {
+                self.asked_of.extend(attachment.as_ref().and_then(Attachment::get::<ConnId>));
+                self.questions.push_back((shard, token, *question));
+            }
             Effect::Notice(notice) => self.notices.push(*notice),
             Effect::Tell { shard: to, message } => {
                 self.inbox.push_back((usize::from(to.0), ShardId(shard as u16), message));

@@ -163,7 +163,7 @@ impl Dispatcher {
 
     /// Tells a handler what has happened. Returns at once.
     pub(crate) fn tell(&self, notice: Notice) {
-        let Notice::SessionEnded { caller, why } = notice;
+        let Notice::SessionEnded { caller, why, .. } = notice;
         let call =
             Call { caller, subject: Subject::Ended(why), handle: self.handle.clone(), clock: self.clock.clone() };
         let hook = place(&call.subject);

@@ -229,7 +229,8 @@ impl Shell {
             (self.conns.len() - 1) as u32
         });
         let protocol = self.protocols[usize::from(wire.0)].clone();
-        let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms() };
+        let opened =
+            Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment: None };
         let mut turn = std::mem::take(&mut self.turn);
         turn.begin(now);
         let conversation = protocol.open(&self.place, &mut turn);
@@ -449,7 +450,7 @@ impl Shell {
                 self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
-            Effect::Ask { token, question } => match &self.dispatcher {
+            Effect::Ask { token, question, .. } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question),
                 None => {
                     let error = Error::new(ErrorCode::Denied, "the rule asks a hook, and this server has no handlers");
