@@ -154,6 +154,71 @@ fn one_address_has_its_own_limit_and_unix_sockets_have_none() {
     running.drain_blocking().expect("no shard failed");
 }
 
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags, 0, 0, 0, stream]);
+    frame.extend(payload);
+    frame
+}
+
+/// A peer of HTTP/2 that gives no room for a byte of an answer (RFC 9113 §6.9.2).
+fn http2_without_a_window(address: SocketAddr) -> TcpStream {
+    let mut socket = connect(address);
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
+    socket.write_all(&http2_frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])).expect("the server reads");
+    socket
+}
+
+/// Reads until the connection ends. What looks like a frame of HTTP/2 and is a ping is answered.
+fn ends(mut socket: TcpStream) {
+    let mut frames = Vec::new();
+    loop {
+        let mut bytes = [0; 4096];
+        match socket.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) => frames.extend_from_slice(&bytes[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("the connection does not end: {error}"),
+        }
+        while frames.len() >= 9 {
+            let end = 9 + u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
+            if frames.len() < end {
+                break;
+            }
+            let frame: Vec<u8> = frames.drain(..end).collect();
+            if frame[3] == 6 && frame[4] == 0 {
+                let _ = socket.write_all(&http2_frame(6, 1, 0, &frame[9..])); // it may have ended
+            }
+        }
+    }
+}
+
+/// A place of the reserve is for a short visit, however long the times of the configuration are.
+#[test]
+fn a_connection_over_a_limit_ends_soon_whatever_its_peer_does() {
+    let long = std::time::Duration::from_secs(600);
+    let close_timeout = std::time::Duration::from_millis(200);
+    let times = Config { head_timeout: long, http_idle_timeout: long, write_timeout: long, close_timeout, ..config() };
+    let server = server(Config { connections_max: 1, ..times });
+    let _open = Client::open(server.address, "/echo");
+    let mut sockets = vec![("silent", connect(server.address))];
+    for (name, bytes) in [("a part of a head", &b"GET /page HT"[..]), ("a part of the preface", b"PRI * HT")] {
+        let mut socket = connect(server.address);
+        socket.write_all(bytes).expect("the server reads");
+        sockets.push((name, socket));
+    }
+    sockets.push(("HTTP/2 that asks nothing", http2_without_a_window(server.address)));
+    let mut http2 = http2_without_a_window(server.address);
+    // :method GET, :scheme http, :path / by the static table; :authority written out.
+    http2.write_all(&http2_frame(1, 0x5, 1, &[0x82, 0x86, 0x84, 0x01, 1, b'a'])).expect("the server reads");
+    sockets.push(("HTTP/2 that takes no answer", http2));
+    let threads = sockets.into_iter().map(|(name, socket)| (name, std::thread::spawn(move || ends(socket))));
+    for (name, thread) in threads.collect::<Vec<_>>() {
+        assert!(thread.join().is_ok(), "{name}: it is kept");
+    }
+}
+
 /// Requests that never reach a route are in the figures as well.
 #[test]
 fn what_is_refused_before_routing_is_counted() {

@@ -11,7 +11,7 @@ use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::Refused;
 use crate::request::RequestId;
-use crate::transport::admission::Reason;
+use crate::transport::admission::{Reason, hasten};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace;
 use crate::transport::socket::{LooseSocket, Socket};
@@ -128,7 +128,10 @@ enum Head {
 async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
     let _fatal = Fatal;
     socket.set_nodelay();
-    let head_timeout = shell.borrow().config.head_timeout;
+    let head_timeout = {
+        let time = shell.borrow().config.head_timeout;
+        if socket.is_over() { hasten(time) } else { time }
+    };
     let mut read = Vec::new();
     let reading = read_head(&shell, &mut socket, &routes, &mut read);
     let head = match tokio::time::timeout(head_timeout, reading).await {

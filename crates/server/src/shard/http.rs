@@ -56,7 +56,9 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let (times, head_bytes_max, close_timeout) = {
         let shell = shell.borrow();
         let config = shell.config();
-        (Times::of(config), config.head_bytes_max, config.close_timeout)
+        let times = Times::of(config);
+        let times = if socket.is_over() { times.hastened() } else { times };
+        (times, config.head_bytes_max, times.close)
     };
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);

@@ -5,6 +5,10 @@
 //! come back later, a page is refused, and probes and the application's API are served, since they are what one needs
 //! then. Where the reserve is used up as well the connection is closed without a word.
 //!
+//! The reserve is for short visits: such a connection has one request, for which it has [`TIME_OVER`] ([`hasten`]),
+//! and one address has a quarter of the reserve at most. So one hostile address cannot keep the probes out. All
+//! clients behind a proxy have its address: probes that come through it share their quarter with them.
+//!
 //! An address is the peer's as the kernel tells it, of IPv6 its first 64 bits; Unix sockets have none.
 
 use crate::config::Config;
@@ -12,6 +16,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Descriptors that a node has besides its connections: listeners, runtimes, the admin port, the log.
 const FILES_OWN: usize = 64;
@@ -19,6 +24,17 @@ const FILES_OWN: usize = 64;
 const FILES_SHARD: usize = 8;
 /// Descriptors kept for what is over a limit: an eighth of all, within these bounds.
 const FILES_KEPT: (usize, usize) = (16, 1024);
+
+/// The part of the reserve that one address may have: one of so many.
+const RESERVE_PARTS: usize = 4;
+/// The longest time that a connection over a limit has for the head of its request, for being idle, and for taking
+/// nothing of its answer.
+const TIME_OVER: Duration = Duration::from_secs(2);
+
+/// A time of the configuration, for a connection over a limit.
+pub(crate) fn hasten(time: Duration) -> Duration {
+    time.min(TIME_OVER)
+}
 
 /// The connections of a node, on all its shards.
 #[derive(Debug)]
@@ -29,6 +45,7 @@ pub(crate) struct Connections {
     open: AtomicUsize,
     reserve_open: AtomicUsize,
     by_address: Mutex<HashMap<Block, usize>>,
+    reserve_by_address: Mutex<HashMap<Block, usize>>,
     refused: [AtomicU64; REASONS.len()],
 }
 
@@ -103,16 +120,18 @@ impl Connections {
             open: AtomicUsize::new(0),
             reserve_open: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            reserve_by_address: Mutex::default(),
             refused: Default::default(),
         })
     }
 
     /// Counts a connection in. `None` where it is to be closed at once.
     pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Admitted> {
-        let block = peer.filter(|_| self.per_address_max > 0).map(Block::of);
+        let peer = peer.map(Block::of);
+        let block = peer.filter(|_| self.per_address_max > 0);
         let over = if !take(&self.open, self.max) {
             Some(Reason::Node)
-        } else if !block.is_none_or(|block| self.enter(block)) {
+        } else if !block.is_none_or(|block| enter(&self.by_address, block, self.per_address_max)) {
             self.open.fetch_sub(1, Relaxed);
             Some(Reason::Address)
         } else {
@@ -124,17 +143,15 @@ impl Connections {
                 self.refuse(Reason::NoReserve);
                 return None;
             }
+            let share = (self.reserve_max / RESERVE_PARTS).max(1);
+            if !peer.is_none_or(|peer| enter(&self.reserve_by_address, peer, share)) {
+                self.reserve_open.fetch_sub(1, Relaxed);
+                self.refuse(Reason::NoReserve);
+                return None;
+            }
         }
-        let block = block.filter(|_| over.is_none());
+        let block = if over.is_some() { peer } else { block };
         Some(Admitted { connections: self.clone(), block, over })
-    }
-
-    fn enter(&self, block: Block) -> bool {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(block).or_default();
-        let has_room = *count < self.per_address_max;
-        *count += usize::from(has_room);
-        has_room
     }
 
     /// A connection was not let in, or not like the others.
@@ -150,6 +167,26 @@ impl Connections {
     /// How many are open, those over a limit left out, and how many may be.
     pub(crate) fn open(&self) -> (usize, usize) {
         (self.open.load(Relaxed), self.max)
+    }
+}
+
+/// Counts one more of an address, if there is room.
+fn enter(by_address: &Mutex<HashMap<Block, usize>>, block: Block, max: usize) -> bool {
+    let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = by_address.entry(block).or_default();
+    let has_room = *count < max;
+    *count += usize::from(has_room);
+    has_room
+}
+
+/// Counts one less.
+fn leave(by_address: &Mutex<HashMap<Block, usize>>, block: Block) {
+    let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(count) = by_address.get_mut(&block) {
+        *count -= 1;
+        if *count == 0 {
+            by_address.remove(&block);
+        }
     }
 }
 
@@ -178,19 +215,14 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let Connections { open, reserve_open, by_address, .. } = &*self.connections;
-        match self.over {
-            Some(_) => reserve_open.fetch_sub(1, Relaxed),
-            None => open.fetch_sub(1, Relaxed),
+        let Connections { open, reserve_open, by_address, reserve_by_address, .. } = &*self.connections;
+        let (count, by_address) = match self.over {
+            Some(_) => (reserve_open, reserve_by_address),
+            None => (open, by_address),
         };
+        count.fetch_sub(1, Relaxed);
         if let Some(block) = self.block {
-            let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = by_address.get_mut(&block) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&block);
-                }
-            }
+            leave(by_address, block);
         }
     }
 }
@@ -228,6 +260,23 @@ mod tests {
         drop((second, over));
         assert_eq!(connections.open(), (0, 2));
         assert_eq!(connections.reserve_open.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn one_address_has_a_quarter_of_the_reserve() {
+        let connections = connections(1, 0, 8);
+        let _open = connections.admit(None).expect("room");
+        let admit = |text: &str| connections.admit(Some(text.parse().expect(text)));
+        let hostile: Vec<_> = (0..8).filter_map(|_| admit("192.0.2.1")).collect();
+        assert_eq!(hostile.len(), 2);
+        let probe = admit("192.0.2.2").expect("another address has its own part");
+        assert!(probe.is_over());
+        assert_eq!(connections.reserve_open.load(Relaxed), 3, "who was not let in is not counted");
+        drop(hostile);
+        let again = admit("192.0.2.1").expect("there is room again");
+        drop((probe, again));
+        assert_eq!(connections.reserve_open.load(Relaxed), 0);
+        assert!(connections.reserve_by_address.lock().expect("sound").is_empty());
     }
 
     #[test]

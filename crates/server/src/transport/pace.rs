@@ -17,6 +17,7 @@
 //! connection.)
 
 use crate::config::Config;
+use crate::transport::admission::hasten;
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
@@ -59,6 +60,12 @@ impl Times {
             write: config.write_timeout,
             close: config.close_timeout,
         }
+    }
+
+    /// The same for a connection over a limit.
+    pub(crate) fn hastened(self) -> Self {
+        let Times { head, idle, write, close } = self;
+        Times { head: hasten(head), idle: hasten(idle), write: hasten(write), close }
     }
 
     /// What hyper may wait for a head, idleness included: longer than anything that is judged here.
