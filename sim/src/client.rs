@@ -421,6 +421,18 @@ impl Client {
         self.request(Command::Presence { channel: channel.clone() }, Asked::Other)
     }
 
+    /// A signal to everybody, and its payload.
+    pub(crate) fn last_signal(
+        &mut self,
+        channel: &ChannelName,
+        rng: &mut Rng,
+        numbers: &mut Numbers,
+    ) -> (Request, Bytes) {
+        let data = numbers.payload(rng, 10);
+        let signal = Signal { channel: channel.clone(), event: "last".into(), data: data.clone(), to: None };
+        (self.request(Command::Signal(Box::new(signal)), Asked::Other), data)
+    }
+
     pub(crate) fn last_publish(&mut self, channel: &ChannelName, rng: &mut Rng, numbers: &mut Numbers) -> Request {
         let data = Data::Json(numbers.payload(rng, 10));
         self.publish(Publish { channel: channel.clone(), data, event: None, idempotency_key: None, echo: true })

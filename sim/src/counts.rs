@@ -41,8 +41,10 @@ counts! {
     gaps, "losses told within an epoch";
     resets, "losses told by a new epoch";
     signals, "signals that clients received";
+    last_signals, "times that the last signal of a run was received";
     signals_directed, "directed signals that clients received";
     presence, "changes of presence that clients received";
+    still_there, "leaves of those who are still there by another entry";
     presence_whole, "whole presences told after a loss";
     presence_counts, "counts of presence told";
     core_messages, "publications that the client core told its application";

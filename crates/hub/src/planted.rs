@@ -76,6 +76,10 @@ rows! {
     QuestionStuck, "What a session wants to ask beyond its share is not asked when there is room again.";
     WaitingUnweighed, "What waits behind a fan-out is counted and not weighed.";
     ReloadAtOnce, "A reload judges all sessions in one turn.";
+    StillThereForgotten, "A leave does not say that the same person is still there by another entry.";
+    LatestForOthers, "A subscriber that wants only the latest is given the newest entry, though that may be for others.";
+    LatestSwallowed, "The gap told to a subscriber that wants only the latest passes over the latest too.";
+    SignalsBehindLost, "A signal to a shard that is behind is dropped and does not wait until that has caught up.";
     EarlierTakesOver, "An earlier connection of a page takes the session from a later one: their times are not compared.";
     DrainedForgotten, "A member that was behind does not pull when its outbox has drained.";
 }

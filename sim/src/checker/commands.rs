@@ -28,6 +28,7 @@ impl Checker {
             granted: false,
             refreshed: false,
             granted_late: false,
+            owed: None,
         };
         self.views.insert(pipe, view);
     }

@@ -21,6 +21,12 @@ impl Checker {
         rules: &Rules,
     ) -> Verdict {
         let deaf = |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
+        // A page for one that wants only the latest is told at once: the gap, and the publication that it leads to.
+        if let Some((owed, kept)) = view.owed.take()
+            && !matches!(push, Push::Message { channel, .. } | Push::Messages { channel, .. } if *channel == owed)
+        {
+            return Err(format!("promise 2: {owed}: {kept} was passed over and nothing newer told but {push:?}"));
+        }
         match push {
             Push::Message { channel, publication } => {
                 let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
@@ -51,7 +57,15 @@ impl Checker {
                     let rule = rules.of(channel).map_or(Slow::Pull, |rule| rule.slow);
                     if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
                         self.counts.passed_over += 1;
-                        sub.at = *position;
+                        let from = std::mem::replace(&mut sub.at, *position);
+                        if let (Some((floor, _)), Some(sub)) =
+                            (stores.reach(now, channel, retain), view.subs.get(channel))
+                        {
+                            let after = floor.max(from.offset);
+                            let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
+                            let newest = over.iter().rev().find(|kept| required(view, sub, kept, true));
+                            view.owed = newest.map(|kept| (channel.clone(), kept.publication.offset));
+                        }
                         return Ok(());
                     }
                     // A history only ever loses its beginning: what is there now was there when the gap was told.
@@ -69,14 +83,14 @@ impl Checker {
                 }
                 sub.at = *position;
             }
-            Push::Signal(signal) => return self.signal(view, signal),
+            Push::Signal(signal) => return self.signal(pipe, view, signal),
             Push::Presence(change) => {
                 self.counts.presence += 1;
                 let sub = view.subs.get(&change.channel).ok_or_else(|| deaf(&change.channel))?;
                 if !sub.presence {
                     return Err(format!("{}: a presence change that was not asked for", change.channel));
                 }
-                self.presences.changed(pipe, change);
+                self.counts.still_there += u64::from(self.presences.changed(pipe, change)?);
             }
             Push::PresenceCount { channel, count, seq } => {
                 self.counts.presence_counts += 1;
@@ -185,7 +199,7 @@ impl Checker {
         }
     }
 
-    fn signal(&mut self, view: &View, signal: &SignalPush) -> Verdict {
+    fn signal(&mut self, pipe: usize, view: &View, signal: &SignalPush) -> Verdict {
         self.counts.signals += 1;
         let channel = &signal.signal.channel;
         let Some(sub) = view.subs.get(channel) else {
@@ -193,6 +207,12 @@ impl Checker {
         };
         match signal.signal.to {
             None if !sub.signals => return Err(format!("{channel}: a signal that was not asked for")),
+            None if self.last_signal.as_ref().is_some_and(|last| last.data == *signal.signal.data) => {
+                self.counts.last_signals += 1;
+                if let Some(last) = &mut self.last_signal {
+                    last.due.remove(&pipe);
+                }
+            }
             None if signal.from.client == view.client => return Err(format!("{channel}: one's own signal came back")),
             Some(to) if Some(to) != view.client => {
                 return Err(format!("{channel}: a signal to {to} reached {:?}", view.client));

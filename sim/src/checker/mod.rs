@@ -41,7 +41,20 @@ pub(crate) struct Checker {
     shut: BTreeMap<ChannelName, u64>,
     /// What some tokens are good for: the server subscribes to it by itself.
     grant: Option<ChannelName>,
+    /// A signal that nothing follows.
+    last_signal: Option<LastSignal>,
     pub(crate) counts: Counts,
+}
+
+/// The last signal of a run, sent when all is well.
+#[derive(Debug)]
+struct LastSignal {
+    channel: ChannelName,
+    data: Vec<u8>,
+    /// The connection and the number of the command.
+    asked: (usize, u64),
+    /// Connections that were subscribed when it was sent, and have not received it.
+    due: BTreeSet<usize>,
 }
 
 /// A directed signal: the connection that it was sent on, and its payload.
@@ -107,6 +120,11 @@ impl Checker {
         let verdict = match message {
             ToClient::Push(push) => self.pushed(now, pipe, &mut view, push, stores, rules),
             ToClient::Reply(reply) => {
+                let refused = |last: &LastSignal| {
+                    let id = RequestId::Number(last.asked.1);
+                    last.asked.0 == pipe && reply.id == Some(id) && matches!(reply.body, ReplyBody::Error(_))
+                };
+                self.last_signal.take_if(|last| refused(last));
                 let asked = match &reply.id {
                     Some(RequestId::Number(id)) => Some(view.pending.remove(id).ok_or_else(|| {
                         format!("an answer to {id}, which this connection never asked or has had answered: {reply:?}")
@@ -122,6 +140,26 @@ impl Checker {
         };
         self.views.insert(pipe, view);
         verdict
+    }
+
+    /// A client sends the last signal on a channel. Nothing takes its place, however full the links are.
+    pub(crate) fn sends_last_signal(&mut self, asked: (usize, u64), channel: &ChannelName, data: &[u8]) {
+        let from = self.views.get(&asked.0).and_then(|view| view.client);
+        let due = self.views.iter().filter(|(_, view)| view.open && view.client.is_some() && view.client != from);
+        let due = due.filter(|(_, view)| view.subs.get(channel).is_some_and(|sub| sub.signals));
+        let due = due.map(|(pipe, _)| *pipe).collect();
+        self.last_signal = Some(LastSignal { channel: channel.clone(), data: data.to_vec(), asked, due });
+    }
+
+    /// Everybody who was subscribed then and still is has received it.
+    pub(crate) fn finish_last_signal(&self) -> Verdict {
+        let Some(LastSignal { channel, due, .. }) = &self.last_signal else { return Ok(()) };
+        let owed =
+            |pipe: &&usize| self.views.get(*pipe).is_some_and(|view| view.open && view.subs.contains_key(channel));
+        match due.iter().find(owed) {
+            Some(pipe) => Err(format!("{channel}: pipe {pipe} never received the last signal")),
+            None => Ok(()),
+        }
     }
 
     /// The world has been calm for long: everything that was promised must be true now.

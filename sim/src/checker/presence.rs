@@ -41,6 +41,10 @@ struct Told {
     count: u64,
     /// Names, once a snapshot has told them.
     names: Option<BTreeMap<ClientId, Vec<u8>>>,
+    /// Who is there by each of these names, where that is known.
+    persons: BTreeMap<ClientId, String>,
+    /// No change has been missed since the snapshot.
+    whole: bool,
     /// The subscription asked for changes.
     follows: bool,
     /// A `presence` of the last judgement was answered.
@@ -141,20 +145,40 @@ impl Presences {
         told.count = snapshot.count;
         told.names =
             snapshot.entries.as_ref().map(|entries| entries.iter().map(|e| (e.client, e.data.to_vec())).collect());
+        let entries = snapshot.entries.iter().flatten();
+        told.persons = entries.filter_map(|e| Some((e.client, e.person()?.to_owned()))).collect();
+        told.whole = snapshot.entries.is_some();
     }
 
-    pub(super) fn changed(&mut self, pipe: usize, push: &PresencePush) {
+    /// A change of presence is told. True where it says that somebody is still there.
+    pub(super) fn changed(&mut self, pipe: usize, push: &PresencePush) -> Result<bool, String> {
         let told = self.told.entry((pipe, push.channel.clone())).or_default();
         if push.seq <= told.seq {
-            return;
+            return Ok(false);
         }
-        let Some(names) = &mut told.names else { return };
+        let Some(names) = &mut told.names else { return Ok(false) };
+        told.whole &= push.seq == told.seq + 1;
         told.seq = push.seq;
+        let client = push.entry.client;
+        told.persons.remove(&client);
+        let person = push.entry.person();
+        if push.kind != PresenceKind::Leave {
+            told.persons.extend(person.map(|person| (client, person.to_owned())));
+        } else if told.whole {
+            let is_there = told.persons.values().any(|other| Some(&**other) == person);
+            if is_there != push.still_there {
+                return Err(format!(
+                    "{}: {client} leaves as {person:?}, still there: {}, and there are {:?}",
+                    push.channel, push.still_there, told.persons
+                ));
+            }
+        }
         match push.kind {
             PresenceKind::Join | PresenceKind::Update => names.insert(push.entry.client, push.entry.data.to_vec()),
             PresenceKind::Leave => names.remove(&push.entry.client),
         };
         told.count = names.len() as u64;
+        Ok(push.still_there)
     }
 
     pub(super) fn counted(&mut self, pipe: usize, channel: &ChannelName, count: u64, seq: u64) {

@@ -35,6 +35,8 @@ pub(super) struct View {
     pub(super) granted: bool,
     /// What was heard last is that a newer token holds: what that ends is still to be heard.
     pub(super) refreshed: bool,
+    /// A gap has passed over this entry (channel, offset) for one that wants only the latest: what comes next is newer.
+    pub(super) owed: Option<(ChannelName, u64)>,
     /// A newer one was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,
 }

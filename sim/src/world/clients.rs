@@ -3,6 +3,7 @@
 use super::{Event, Verdict, World};
 use crate::client::Act;
 use fanfare_client::core::{Input as CoreInput, Output as CoreOutput, State as CoreState};
+use fanfare_hub::RequestId;
 
 impl World {
     pub(super) fn tick(&mut self, client: usize) -> Verdict {
@@ -45,6 +46,30 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// One client publishes more than a narrow link takes at once, and sends a signal behind it.
+    pub(super) fn last_signal(&mut self) -> Verdict {
+        const BURST: usize = 6;
+        let Some(client) = self.clients.iter().position(|client| client.online) else { return Ok(()) };
+        let (Some(pipe), Some(channel)) = (self.clients[client].pipe, self.plan.channels.first().cloned()) else {
+            return Ok(());
+        };
+        for _ in 0..BURST {
+            let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
+            self.send(pipe, request)?;
+        }
+        self.signals_shed = self.shed_signals();
+        let (request, data) = self.clients[client].last_signal(&channel, &mut self.rng, &mut self.numbers);
+        if let Some(RequestId::Number(id)) = request.id {
+            self.checker.sends_last_signal((pipe, id), &channel, &data);
+        }
+        self.send(pipe, request)
+    }
+
+    /// Signals that found no room behind fan-outs, on all shards.
+    pub(super) fn shed_signals(&self) -> u64 {
+        self.shards.iter().map(|core| core.shard.stats().signals_shed).sum()
     }
 
     /// Epochs that were lost without a word are found with the next operation: there is one on every channel.

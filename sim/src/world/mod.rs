@@ -74,6 +74,8 @@ pub(crate) struct World {
     calm_ms: u64,
     /// Decides who duplicates whose tab.
     copies: Rng,
+    /// How many signals had found no room behind fan-outs before the last one was sent.
+    signals_shed: u64,
     /// Counts the inputs of all shards.
     turn: u64,
 }
@@ -115,6 +117,7 @@ enum Event {
     Reopen,
     Heal,
     LastPublish,
+    LastSignal,
     LastQuestion,
     End,
 }
@@ -180,6 +183,7 @@ impl World {
             trace,
             calm: false,
             calm_ms: 0,
+            signals_shed: 0,
             copies,
             turn: 0,
             plan,
@@ -206,6 +210,7 @@ impl World {
         }
         self.after(chaos_ms, Event::Heal);
         self.after(chaos_ms + CALM_MS - 15_000, Event::LastPublish);
+        self.after(chaos_ms + CALM_MS - 12_000, Event::LastSignal);
         self.after(chaos_ms + CALM_MS - 2_000, Event::LastQuestion);
         self.after(chaos_ms + CALM_MS, Event::End);
         let mut at_once = 0;
@@ -354,6 +359,7 @@ impl World {
             Event::Reopen => self.reload(None)?,
             Event::Heal => self.heal()?,
             Event::LastPublish => self.last_publish()?,
+            Event::LastSignal => self.last_signal()?,
             Event::LastQuestion => self.last_question()?,
             Event::End => {}
         }
@@ -628,6 +634,9 @@ impl World {
         let rules = self.rules.clone();
         for core in &self.cores {
             core.finish(now, &mut self.stores.borrow_mut(), &rules)?;
+        }
+        if self.signals_shed == self.shed_signals() {
+            self.checker.finish_last_signal()?;
         }
         self.checker.finish(now, &mut self.stores.borrow_mut(), &rules, &self.plan.channels)
     }

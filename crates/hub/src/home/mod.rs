@@ -566,7 +566,9 @@ impl Homes {
             }
             if interest.behind {
                 interest.presence_missed |= message.is_presence() && !planted(Planted::PresenceUnrepaired);
-                if let ToEdge::Signal { signal, directed: None } = message {
+                if let ToEdge::Signal { signal, directed: None } = message
+                    && !planted(Planted::SignalsBehindLost)
+                {
                     self.links.keep(interest.shard, (index, home.life), signal, cx.limits);
                 }
                 continue;

@@ -165,7 +165,8 @@ impl Homes {
         }
         let names = mode == PresenceMode::Full && presence.is_told_by_names(cx.limits);
         if names && !presence.counting {
-            let still_there = kind == PresenceKind::Leave && presence.has(entry.person());
+            let still_there =
+                kind == PresenceKind::Leave && presence.has(entry.person()) && !planted(Planted::StillThereForgotten);
             let (seq, ts_ms) = (presence.seq, cx.now.wall_ms);
             let push = Arc::new(PresencePush { channel, kind, entry, still_there, seq, ts_ms });
             return self.tell_interested(cx, index, |_| ToEdge::PresenceChange(push.clone()));

@@ -210,7 +210,8 @@ impl Homes {
         let what = match puller {
             Puller::Latest(client) if !planted(Planted::LatestReadsAll) => {
                 let range = Range::Last { after: Some(at), before: None };
-                let scan = Scan::new(range, Some(Reader::live(client)), 1, ScanOf::Latest);
+                let reader = Some(Reader::live(client)).filter(|_| !planted(Planted::LatestForOthers));
+                let scan = Scan::new(range, reader, 1, ScanOf::Latest);
                 What::Scan { shard, token, scan }
             }
             _ => What::Pull { shard, token, at, puller },

@@ -199,7 +199,9 @@ impl Sessions {
         let recover_to = membership.recover_to;
         let recover_to = if recover_to.epoch == pulled.top.epoch { recover_to.offset } else { 0 };
         if reset || !pulled.complete {
-            let offset = if planted(Planted::GapToEnd) { pulled.end } else { pulled.start };
+            let to_end =
+                planted(Planted::GapToEnd) || (membership.passes_over && !reset && planted(Planted::LatestSwallowed));
+            let offset = if to_end { pulled.end } else { pulled.start };
             (member.at, member.epoch) = (offset, pulled.top.epoch);
             let position = Position { epoch: member.epoch, offset };
             if !(membership.passes_over && !reset && planted(Planted::LatestUntold)) {
