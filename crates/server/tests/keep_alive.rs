@@ -5,7 +5,7 @@ mod support;
 
 use axum::body::{Body, Bytes};
 use fanfare::{Address, AdminOn, Config, Fanfare};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
@@ -183,6 +183,71 @@ fn a_peer_that_takes_nothing_of_an_answer_is_closed() {
     wait("HTTP/2 without a window");
     drop((tcp, unix));
     running.drain_blocking().expect("no shard failed");
+}
+
+/// Of two answers over HTTP/2 the peer takes one and gives no room for the other.
+#[test]
+fn a_stream_of_http2_that_takes_nothing_is_reset_beside_one_that_does() {
+    let (gone, is_gone) = mpsc::channel();
+    let page = move || {
+        let body = Body::new(Endless(gone.clone()));
+        async move { body }
+    };
+    let whole = async || Body::from(vec![b'x'; 1 << 20]);
+    let pages = axum::Router::new().route("/", axum::routing::get(page)).route("/whole", axum::routing::get(whole));
+    let config = Config { write_timeout: SHORT, head_timeout: LONG, ..config() };
+    let server = Server::of(Fanfare::builder(()).config(config).fallback(pages));
+    let mut http2 = connect(server.address);
+    let mut send = |bytes: &[u8]| http2.write_all(bytes).expect("the server reads");
+    send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    send(&frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])); // no window for a stream
+    let get = |path: &str| {
+        let mut head = vec![0x82, 0x86, 0x04, path.len() as u8]; // GET http, and a path
+        head.extend(path.as_bytes());
+        head.extend([0x01, 1, b'a']); // an authority
+        head
+    };
+    let window = |stream: u32, bytes: u32| frame(8, 0, stream, &bytes.to_be_bytes());
+    send(&frame(1, 0x5, 1, &get("/")));
+    send(&frame(1, 0x5, 3, &get("/")));
+    send(&frame(1, 0x5, 5, &get("/whole")));
+    send(&window(3, 60_000));
+    send(&window(5, 1));
+    let (mut reset, begin) = (Vec::new(), std::time::Instant::now());
+    while reset.len() < 2 {
+        assert!(begin.elapsed() < DEADLINE, "kept for ever, but for {reset:?}");
+        let (kind, stream, len) = next_frame(&mut http2);
+        match (kind, stream) {
+            (3, _) => reset.push(stream),
+            (0, 3) => {
+                for stream in [0, 3] {
+                    http2.write_all(&window(stream, len)).expect("the server reads");
+                }
+            }
+            (0, _) => http2.write_all(&window(0, len.max(1))).expect("the server reads"),
+            _ => {}
+        }
+    }
+    reset.sort_unstable();
+    assert_eq!(reset, [1, 5]);
+    is_gone.recv_timeout(DEADLINE).expect("the page is dropped");
+    http2.write_all(&frame(1, 0x5, 7, &get("/healthz"))).expect("the server reads");
+    http2.write_all(&window(3, 60_000)).expect("the server reads");
+    let (mut goes_on, mut is_answered) = (false, false);
+    while !goes_on || !is_answered {
+        let (kind, stream, _) = next_frame(&mut http2);
+        goes_on |= (kind, stream) == (0, 3);
+        is_answered |= (kind, stream) == (1, 7);
+    }
+}
+
+/// The type of the next frame of HTTP/2, its stream and its length.
+fn next_frame(socket: &mut TcpStream) -> (u8, u32, u32) {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).expect("a frame");
+    let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    socket.read_exact(&mut vec![0; len as usize]).expect("a whole frame");
+    (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), len)
 }
 
 #[test]

@@ -39,15 +39,16 @@ struct Rewound {
     socket: Socket,
 }
 
-/// Runs what hyper spawns for HTTP/2 on the shard's own thread.
-#[derive(Clone, Copy)]
-struct Local;
+/// Runs the streams of HTTP/2, which hyper spawns, on the shard's own thread.
+#[derive(Clone)]
+struct Local(Pace);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async {
+        let task = tokio::task::spawn_local(async {
             future.await;
         });
+        self.0.is_run_by(task.abort_handle());
     }
 }
 
@@ -79,7 +80,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
     let served = if is_http2 {
-        let mut server = http2::Builder::new(Local);
+        let mut server = http2::Builder::new(Local(pace.clone()));
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
         server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
         server.keep_alive_interval(times.head).keep_alive_timeout(times.head);

@@ -11,6 +11,12 @@
 //! on until nothing was written to it for [`Times::close`]. A peer of HTTP/2 that ends its side is gone: it says by a
 //! frame that a request is whole.
 //!
+//! Each stream of HTTP/2 is judged by itself as well: an answer that waits for its peer's window for [`Times::write`]
+//! while others go on is reset. Where the socket is what the streams wait for, as on a slow line with many of them, the
+//! time begins when it has been free again, unless [`PASSED_BYTES`] went by: streams take turns, so one that had room
+//! in its window would have had a part of them. Answers go to HTTP/2 in pieces, else one that was handed over whole
+//! could not be taken back.
+//!
 //! A socket that takes no more says so until its peer has taken a part of what waits in the kernel. How much that is
 //! [`shallow`] bounds: with the 4 MiB that Linux may keep, a slow reader would look like one that takes nothing.
 //! (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
@@ -22,6 +28,7 @@ use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
+use slab::Slab;
 use socket2::SockRef;
 use std::io;
 use std::os::fd::AsFd;
@@ -30,11 +37,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A write of HTTP/2 with more than this is of an answer: settings, acknowledgements and heads of answers are shorter.
 const WRITE_BYTES_MIN: usize = 1024;
+/// An answer goes to HTTP/2 in pieces of this length, which is that of its longest frame where nothing else was agreed
+/// (RFC 9113 §4.2).
+const PIECE_BYTES: usize = 16 << 10;
+/// What passes by a stream that waits for its turn, at most: more than a piece of each of the 100 that a connection may
+/// have.
+const PASSED_BYTES: u64 = 4 << 20;
 /// What is read of HTTP/1 while a request is being answered, to see whether the peer has gone. The end of a peer that
 /// has sent more is seen when the next write fails.
 const AHEAD_BYTES_MAX: usize = 4 << 10;
@@ -93,6 +107,24 @@ struct State {
     offered_since: Instant,
     /// When the peer last took a part of an answer.
     taken: Instant,
+    /// The requests of HTTP/2 that are being answered.
+    streams: Slab<Answer>,
+    /// The stream whose task is about to begin.
+    begun: Option<usize>,
+    /// The socket takes nothing now.
+    is_blocked: bool,
+    /// When it last took something again.
+    blocked: Instant,
+    /// Bytes written, but for short writes.
+    written: u64,
+}
+
+/// An answer on a stream of HTTP/2.
+struct Answer {
+    /// Since when the peer could take more, and what was written before.
+    offered: Option<(Instant, u64)>,
+    /// Ends the stream by a reset.
+    task: Option<AbortHandle>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +152,19 @@ impl Pace {
     pub(crate) fn new(times: Times, http2: bool) -> Self {
         let now = Instant::now();
         let phase = if http2 { Phase::Idle(now) } else { Phase::Head(now) };
-        let state = State { phase, busy: 0, stream: Stream::default(), offered: 0, offered_since: now, taken: now };
+        let state = State {
+            phase,
+            busy: 0,
+            stream: Stream::default(),
+            offered: 0,
+            offered_since: now,
+            taken: now,
+            streams: Slab::new(),
+            begun: None,
+            is_blocked: false,
+            blocked: now,
+            written: 0,
+        };
         Pace { times, http2, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -141,7 +185,17 @@ impl Pace {
         if !matches!(state.phase, Phase::Upgraded) {
             state.phase = Phase::Busy;
         }
-        Answering { pace: self.clone(), ends, offered: false }
+        let stream = self.http2.then(|| state.streams.insert(Answer { offered: None, task: None }));
+        state.begun = stream;
+        Answering { pace: self.clone(), ends, offered: false, stream }
+    }
+
+    /// The task of the stream whose request has just begun.
+    pub(crate) fn is_run_by(&self, task: AbortHandle) {
+        let mut state = self.state();
+        if let Some(answer) = state.begun.take().and_then(|stream| state.streams.get_mut(stream)) {
+            answer.task = Some(task);
+        }
     }
 
     /// True where nothing has been asked for so long.
@@ -149,10 +203,15 @@ impl Pace {
         matches!(self.state().phase, Phase::Idle(since) if since.elapsed() >= time)
     }
 
-    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long.
+    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long. Until
+    /// then it resets the streams that wait for too long beside others.
     pub(crate) async fn overdue(&self) -> Overdue {
         loop {
             let now = Instant::now();
+            let next = match self.judge_streams(now) {
+                Ok(next) => next,
+                Err(stalled) => return stalled,
+            };
             let (due, why) = {
                 let state = self.state();
                 match state.phase {
@@ -165,12 +224,46 @@ impl Pace {
             };
             // What begins meanwhile is not due earlier than the shorter of both from now.
             let look = now + self.times.idle.min(self.times.write);
+            let look = next.map_or(look, |next| next.min(look));
             match due {
                 Some(due) if due <= now => return why,
                 Some(due) => sleep_until(due.min(look)).await,
                 None => sleep_until(look).await,
             }
         }
+    }
+
+    /// Resets the streams that have waited for too long; tells when the next one will have. Fails where all have.
+    fn judge_streams(&self, now: Instant) -> Result<Option<Instant>, Overdue> {
+        let (mut late, mut next) = (Vec::new(), None);
+        {
+            let mut state = self.state();
+            let free = if state.is_blocked { now } else { state.blocked };
+            for (stream, answer) in &state.streams {
+                let Some((since, before)) = answer.offered else { continue };
+                let is_passed = state.written - before >= PASSED_BYTES;
+                let due = if is_passed { since } else { since.max(free) } + self.times.write;
+                if due <= now {
+                    late.push(stream);
+                } else {
+                    next = next.map_or(Some(due), |next: Instant| Some(next.min(due)));
+                }
+            }
+            if !late.is_empty() && late.len() == state.busy {
+                return Err(Overdue::Stalled);
+            }
+            let mut tasks = Vec::new();
+            for stream in late {
+                state.streams[stream].offered = None;
+                tasks.extend(state.streams[stream].task.take());
+            }
+            drop(state);
+            for task in tasks {
+                tracing::debug!("a stream of HTTP/2 is reset: its peer takes nothing of the answer");
+                task.abort();
+            }
+        }
+        Ok(next)
     }
 
     fn read(&self, bytes: &[u8]) {
@@ -212,6 +305,8 @@ pub(crate) struct Answering {
     ends: Ends,
     /// The peer could take more of it.
     offered: bool,
+    /// Its stream of HTTP/2.
+    stream: Option<usize>,
 }
 
 impl Answering {
@@ -239,10 +334,15 @@ impl Answering {
             }
         }
         self.offer(true);
-        response.map(|body| Body::new(Paid { body, answering: self, _alive: alive }))
+        response.map(|body| Body::new(Paid { body, rest: Bytes::new(), answering: self, _alive: alive }))
     }
 
     fn offer(&mut self, offered: bool) {
+        if let Some(stream) = self.stream {
+            let mut state = self.pace.state();
+            let written = state.written;
+            state.streams[stream].offered = offered.then(|| (Instant::now(), written));
+        }
         if self.offered != offered {
             let mut state = self.pace.state();
             match offered {
@@ -262,6 +362,10 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.offer(false);
         let mut state = self.pace.state();
+        if let Some(stream) = self.stream {
+            state.streams.remove(stream);
+            state.begun = state.begun.filter(|&begun| begun != stream);
+        }
         state.busy -= 1;
         if state.busy == 0 && !matches!(state.phase, Phase::Upgraded) {
             let now = Instant::now();
@@ -385,6 +489,8 @@ fn says_close(headers: &HeaderMap) -> bool {
 /// The body of an answer that is accounted for.
 struct Paid {
     body: Body,
+    /// Of its last frame, what HTTP/2 has not been given yet.
+    rest: Bytes,
     answering: Answering,
     _alive: Option<Arc<()>>,
 }
@@ -396,17 +502,35 @@ impl HttpBody for Paid {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // Asked for more: the peer has taken what there was.
         self.answering.pace.state().taken = Instant::now();
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let mut frame = if self.rest.is_empty() {
+            Pin::new(&mut self.body).poll_frame(cx)
+        } else {
+            let rest = std::mem::take(&mut self.rest);
+            Poll::Ready(Some(Ok(Frame::data(rest))))
+        };
+        if self.answering.stream.is_some()
+            && let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(data) = frame.data_mut()
+            && data.len() > PIECE_BYTES
+        {
+            self.rest = data.split_off(PIECE_BYTES);
+        }
         self.answering.offer(frame.is_ready());
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper.saturating_add(rest));
+        }
+        whole.set_lower(hint.lower().saturating_add(rest));
+        whole
     }
 }
 
@@ -436,12 +560,19 @@ impl<S: AsFd> Paced<S> {
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(written) => {
-                self.writing = None;
+                if self.writing.take().is_some() {
+                    let mut state = self.pace.state();
+                    (state.is_blocked, state.blocked) = (false, Instant::now());
+                }
                 if let Some(ended) = &mut self.ended {
                     ended.as_mut().reset(Instant::now() + self.pace.times.close);
                 }
-                if matches!(written, Ok(count) if count > WRITE_BYTES_MIN) {
-                    self.pace.state().taken = Instant::now();
+                if let Ok(count) = written
+                    && count > WRITE_BYTES_MIN
+                {
+                    let mut state = self.pace.state();
+                    state.taken = Instant::now();
+                    state.written += count as u64;
                 }
                 Poll::Ready(written)
             }
@@ -455,6 +586,9 @@ impl<S: AsFd> Paced<S> {
             return Poll::Pending;
         }
         let write = self.pace.times.write;
+        if self.writing.is_none() {
+            self.pace.state().is_blocked = true;
+        }
         let timer = self.writing.get_or_insert_with(|| Box::pin(sleep(write)));
         std::task::ready!(timer.as_mut().poll(cx));
         // Nothing of it is kept, in the kernel neither; where that fails, closing will do.
