@@ -154,6 +154,24 @@ fn one_address_has_its_own_limit_and_unix_sockets_have_none() {
     running.drain_blocking().expect("no shard failed");
 }
 
+/// A service within another server knows the address of a plain socket of TCP.
+#[test]
+fn one_address_has_its_limit_within_another_server_too() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let config = Config { connections_per_address_max: 1, ..config() };
+    let builder = Fanfare::builder(()).config(config).protocol("/echo", Echo::default());
+    let (service, _running) = builder.build().expect("good settings").into_service().expect("it starts");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let app = axum::Router::new().fallback_service(service);
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    let mut first = Client::open(address, "/echo");
+    first.text("in");
+    assert_eq!(first.next(), Frame::Text("in".to_owned()));
+    is_turned_away(Client::open(address, "/echo"), false);
+}
+
 /// A frame of HTTP/2 (RFC 9113 §4.1).
 fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();

@@ -28,7 +28,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
-/// See the module's description. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain) or
+/// See the module's description. `limits.connections_per_address_max` holds for sockets of TCP that are found plain;
+/// below TLS or a wrapper the other server limits addresses. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain) or
 /// the drop of the `Running`.
 ///
 /// ```no_run

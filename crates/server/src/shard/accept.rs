@@ -297,8 +297,8 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
 pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, socket: LooseSocket, wire: WireId, rest: Vec<u8>) {
     match socket.settle() {
         Ok(socket) => {
-            // Whose address it is only the other server knows.
-            let Some(admitted) = watch.connections.admit(None) else { return };
+            // Behind a bridge only the other server knows the address, and the connection counts for none.
+            let Some(admitted) = watch.connections.admit(socket.peer()) else { return };
             let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();

@@ -4,6 +4,7 @@ use crate::transport::admission::{Admitted, Over};
 use crate::transport::pace;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -75,6 +76,14 @@ impl Socket {
 
     pub(crate) fn is_over(&self) -> bool {
         self.admitted.as_ref().is_some_and(Admitted::is_over)
+    }
+
+    /// The peer's address, as the kernel tells it. Unix sockets have none.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        match &self.io {
+            Io::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip()),
+            Io::Unix(_) => None,
+        }
     }
 
     /// What a listener's sockets inherit, for one that comes from elsewhere.
