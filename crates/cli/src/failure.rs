@@ -1,8 +1,8 @@
 //! How a command ends badly: one sentence, a blank line, a hint where we know the remedy, and whose fault it was.
 
+use crate::stderr::tell;
 use fanfare::ServeError;
 use std::fmt::{self, Display};
-use std::io::Write as _;
 use std::process::ExitCode;
 
 /// An end that is told to the user.
@@ -48,13 +48,6 @@ impl Display for Failure {
         write!(f, "error: {}", self.sentence)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n\nhint: {hint}"))
     }
-}
-
-/// A line on stderr, without the control characters with which somebody else's words could rule a terminal. That
-/// nobody reads it (`2>&1 | head -1`) is no reason for anything, least of all for a panic, as `eprintln!` has it.
-pub(crate) fn tell(line: impl Display) {
-    let line: String = line.to_string().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl From<ServeError> for Failure {

@@ -1,6 +1,7 @@
 //! A flag for every setting, made from the table of settings, and what is read with them: the file, the environment.
 
-use crate::failure::{Failure, tell};
+use crate::failure::Failure;
+use crate::stderr::tell;
 use clap::builder::ArgAction;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;

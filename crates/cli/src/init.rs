@@ -4,9 +4,10 @@
 //! The key has a file of its own, which only its owner reads: so the configuration holds no secret and can be kept
 //! with the application's source. On the standard output there is one text only, and the key stands in it.
 
-use crate::failure::{Failure, tell};
+use crate::failure::Failure;
 use crate::flags::{FILE, random_key};
 use crate::output::print;
+use crate::stderr::tell;
 use fanfare::settings::commented_file;
 use std::fs::OpenOptions;
 use std::io::{Error, ErrorKind, IsTerminal as _, Write as _};

@@ -6,6 +6,7 @@
 use crate::failure::Failure;
 use crate::flags;
 use crate::output::print;
+use crate::stderr;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Command, Parser};
@@ -22,7 +23,7 @@ pub(crate) fn parse<C: Parser>() -> Result<C, ExitCode> {
         ErrorKind::InvalidUtf8 => no_utf8(&line).report(),
         _ if error.use_stderr() => {
             flags::point_to_the_right_one(&mut error, line.iter().map(|word| word.to_string_lossy().into_owned()));
-            let _ = error.print(); // a closed stderr is no reason for another failure
+            stderr::last(move || drop(error.print()));
             ExitCode::FAILURE // clap's own errors are the user's to fix: status 1, where clap says 2
         }
         _ => shown(&error).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS),

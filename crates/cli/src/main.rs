@@ -20,6 +20,7 @@ mod run;
 mod serve;
 mod signals;
 mod start;
+mod stderr;
 mod why;
 mod words;
 
@@ -72,6 +73,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let status = run();
+    stderr::finish();
+    status
+}
+
+fn run() -> ExitCode {
     let cli = match line::parse::<Cli>() {
         Ok(cli) => cli,
         Err(status) => return status,

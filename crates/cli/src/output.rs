@@ -8,6 +8,7 @@
 
 use crate::failure::Failure;
 use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
 
 /// Whether somebody reads on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,21 @@ pub(crate) fn written(result: io::Result<()>) -> Result<Reader, Failure> {
 }
 
 /// Writes these bytes, and waits for the reader where the pipe is full.
-pub(crate) fn write(mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
+    write_to(rustix::stdio::stdout(), bytes)
+}
+
+/// The same for any descriptor.
+pub(crate) fn write_to(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
-    let stdout = rustix::stdio::stdout();
     while !bytes.is_empty() {
-        match rustix::io::write(stdout, bytes) {
+        match rustix::io::write(out, bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(len) => bytes = &bytes[len..],
             Err(rustix::io::Errno::INTR) => {}
             // Another program that shares it has made it non-blocking. The next write tells what is wrong, if
             // anything is.
-            Err(rustix::io::Errno::AGAIN) => drop(poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)),
+            Err(rustix::io::Errno::AGAIN) => drop(poll(&mut [PollFd::new(&out, PollFlags::OUT)], None)),
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,17 +1,20 @@
-//! A server whose stderr nobody reads, or cannot be written, serves as before, tells of itself, and ends when it is
-//! told to; and who reads again finds the lines. Nothing here sleeps: the service manager's socket tells when the
-//! server is ready.
+//! A server whose stderr is not read, or cannot be written, serves as before, tells of itself, and ends when it is
+//! told to; and a reader that reads again finds the lines. The other commands work and end likewise, and a signal ends
+//! one whose stdout is not read. Nothing here sleeps: the service manager's socket tells when the server is ready.
 
 mod support;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::channel;
 use support::{DEADLINE, Folder};
 
-const RULES: &str = "[[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\n";
+const RULES: &str =
+    "[[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\nhistory = { size = 1 }\n";
 const KEY: &str = "0123456789abcdef-key";
 
 /// A pipe that takes nothing more.
@@ -27,6 +30,18 @@ fn full_pipe() -> (PipeReader, PipeWriter, usize) {
     }
     fcntl_setfl(&writer, flags).expect("a pipe takes flags");
     (reader, writer, filled)
+}
+
+/// The status of a process that ends by itself.
+fn ended(mut child: Child) -> Option<i32> {
+    let pid = Pid::from_child(&child);
+    let (sender, end) = channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    let Ok(status) = end.recv_timeout(DEADLINE) else {
+        let _ = kill_process(pid, Signal::KILL); // it may have ended just now
+        panic!("it does not end");
+    };
+    status.expect("it ends").code()
 }
 
 struct Stuck {
@@ -80,13 +95,22 @@ impl Stuck {
         (answer[9..12].parse().expect("a status"), body)
     }
 
+    fn publish(&self, data: &str) {
+        let head = format!("POST /api/v1/publish HTTP/1.1\r\nauthorization: Bearer {KEY}\r\n");
+        let body = format!(r#"{{"channel":"news:a","data":{data}}}"#);
+        assert_eq!(self.ask(&head, &body).0, 200);
+    }
+
+    /// A command that speaks to it.
+    fn command(&self, words: &[&str], stdout: Stdio, stderr: Stdio) -> Child {
+        let url = format!("unix:{}", self.folder.path("socket").display());
+        let mut command = self.folder.command(words);
+        command.args(["--url", &url]).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("it starts")
+    }
+
     /// It does all that a server does.
     fn serves(&self) {
-        for number in 0..50 {
-            let head = format!("POST /api/v1/publish HTTP/1.1\r\nauthorization: Bearer {KEY}\r\n");
-            let body = format!(r#"{{"channel":"news:a","data":{number}}}"#);
-            assert_eq!(self.ask(&head, &body).0, 200);
-        }
+        (0..50).for_each(|number| self.publish(&number.to_string()));
         assert_eq!(self.ask("GET /healthz HTTP/1.1\r\n", ""), (200, "ok\n".to_owned()));
         assert_eq!(self.ask("GET /readyz HTTP/1.1\r\n", ""), (200, "ready\n".to_owned()));
     }
@@ -168,6 +192,74 @@ fn a_full_disk_loses_lines_and_they_are_counted() {
     while lost(&server.ask("GET /metrics HTTP/1.1\r\n", "").1) < 50 {}
     server.signal(Signal::TERM);
     assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn a_subscriber_whose_stderr_is_not_read_prints_and_ends_at_a_signal() {
+    let server = Stuck::start(Stdio::null(), "serve", "");
+    server.publish("1");
+    for signal in [Signal::TERM, Signal::INT] {
+        let (_unread, writer, _) = full_pipe();
+        let words = ["subscribe", "news:a", "--recent", "1"];
+        let mut child = server.command(&words, Stdio::piped(), writer.into());
+        let stdout = child.stdout.take().expect("piped");
+        let timeout = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let readable = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&timeout)).expect("a pipe");
+        kill_process(Pid::from_child(&child), signal).expect("it runs");
+        assert_eq!(ended(child), Some(0), "{signal:?}");
+        assert_eq!(readable, 1, "it prints");
+        let line = BufReader::new(stdout).lines().next().expect("a line").expect("UTF-8");
+        assert!(line.contains(r#""offset":1"#), "{line}");
+    }
+}
+
+#[test]
+fn commands_that_nobody_hears_end_with_their_status() {
+    let server = Stuck::start(Stdio::null(), "serve", "");
+    let unread = |words: &[&str]| {
+        let (reader, writer, _) = full_pipe();
+        let status = ended(server.command(words, Stdio::null(), writer.into()));
+        drop(reader);
+        status
+    };
+    assert_eq!(unread(&["publish", "news:a", "1", "--api-key", KEY]), Some(0));
+    assert_eq!(unread(&["publish", "news:a", "1", "--api-key", "another-key-of-16"]), Some(1));
+    assert_eq!(unread(&["channels", "nonsense"]), Some(1));
+    assert_eq!(unread(&["subscribe", "chat:a"]), Some(1));
+    server.folder.write("bad.toml", &format!("listen = \"192.0.2.1:8080\"\n{RULES}"));
+    for words in [
+        &["serve", "--config", "missing.toml"][..],
+        &["serve", "--config", "bad.toml"],
+        &["serve", "--config", "bad.toml", "--log-format", "json"],
+        &["dev", "--listen", "nowhere"],
+        &["check", "missing.toml"],
+        &["config", "missing.toml"],
+        &["why", "subscribe", "news:a", "--config", "missing.toml"],
+        &["init", "bad.toml"],
+    ] {
+        let (_unread, writer, _) = full_pipe();
+        let child = server.folder.command(words).stdout(Stdio::null()).stderr(writer).spawn().expect("it starts");
+        assert_eq!(ended(child), Some(1), "{words:?}");
+    }
+}
+
+#[test]
+fn one_signal_ends_a_subscriber_whose_stdout_is_not_read() {
+    let server = Stuck::start(Stdio::null(), "serve", "limits.message_bytes_max = \"250KiB\"");
+    server.publish(&format!("\"{}\"", "x".repeat(200_000))); // a pipe does not hold the whole line
+    for signal in [Signal::TERM, Signal::INT] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let words = ["subscribe", "news:a", "--recent", "1"];
+        let mut child = server.command(&words, writer.into(), Stdio::piped());
+        let stderr = child.stderr.take().expect("piped");
+        let timeout = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let begun = poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&timeout)).expect("a pipe");
+        kill_process(Pid::from_child(&child), signal).expect("it runs");
+        assert_eq!(ended(child), Some(0), "{signal:?}");
+        assert_eq!(begun, 1, "it prints");
+        let last = BufReader::new(stderr).lines().last().expect("a line").expect("UTF-8");
+        assert_eq!(last, "ended before all lines were written: stdout is not read");
+    }
 }
 
 /// What ends a server before it serves is told at the end of the queue.

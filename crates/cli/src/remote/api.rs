@@ -6,7 +6,8 @@
 
 use super::base::Base;
 use super::{Key, Server};
-use crate::failure::{Failure, tell};
+use crate::failure::Failure;
+use crate::stderr::tell;
 use bytes::Bytes;
 use fanfare_client::{Endpoint, Problem};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};

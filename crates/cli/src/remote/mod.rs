@@ -54,7 +54,10 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .enable_all()
         .build()
         .map_err(|error| Failure::ours(format!("cannot start: {error}")))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // Dropped, it would wait for a resolver that does not answer.
+    runtime.shutdown_background();
+    result
 }
 
 /// There is no connection, at the first attempt, or none any more that is worth waiting for.

@@ -6,8 +6,9 @@
 use super::api::Api;
 use super::lines;
 use super::{Key, Server};
-use crate::failure::{Failure, tell};
+use crate::failure::Failure;
 use crate::output::Reader;
+use crate::stderr::tell;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};

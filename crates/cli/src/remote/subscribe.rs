@@ -1,23 +1,27 @@
 //! `fanfare subscribe`: what happens in channels, a JSON line each, through every reconnect.
 //!
 //! Out: on stdout the native protocol's pushes, with the `epoch` beside each `offset`; on stderr the states. It ends
-//! with 0 on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it.
+//! with 0 on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it. A signal
+//! leaves a reader of stdout [`GRACE`] for the lines that have come.
 
 use super::Server;
 use super::base::{Base, unready};
 use super::event::{is_ours, json_line};
 use super::lines::Lines;
-use crate::failure::{Failure, tell};
+use crate::failure::Failure;
 use crate::output::Reader;
+use crate::stderr::tell;
 use fanfare_client::core::{CallError, EndReason, Event, Setback, State};
 use fanfare_client::{Client, Position, Problem, Status, Subscribe, Subscription};
 use std::future::Future;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -90,9 +94,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         };
         client.close().await;
         drop(lines);
-        // What came until here is still written. Whoever reads may be slow: another signal ends that too.
-        let written = stops.unless(writing.ends()).await.unwrap_or(Ok(()));
-        outcome.and(written)
+        // What came until here is still written, for as long as a slow reader takes where the server has ended it.
+        match stops.grace(writing.ends()).await {
+            Some(written) => outcome.and(written),
+            None => {
+                tell("ended before all lines were written: stdout is not read");
+                outcome
+            }
+        }
     })
 }
 
@@ -274,24 +283,46 @@ fn tell_live(channel: &str, Position { epoch, offset }: &Position, recovered: Op
     tell(format_args!("{channel}: live at {epoch}:{offset}{missed}"));
 }
 
+/// How long the lines that have come are written after a signal. Another signal ends it at once.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The signals that end it.
 struct Stops {
     interrupt: Signal,
     terminate: Signal,
+    /// One has come.
+    came: bool,
 }
 
 impl Stops {
     fn watch() -> Result<Self, Failure> {
         let watch = |kind| signal(kind).map_err(|error| Failure::ours(format!("cannot watch for signals: {error}")));
-        Ok(Stops { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+        Ok(Stops {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+            came: false,
+        })
     }
 
     /// `None` where a signal came first.
     async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            done = work => Some(done),
-            _ = self.interrupt.recv() => None,
-            _ = self.terminate.recv() => None,
+            done = work => return Some(done),
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
+        self.came = true;
+        None
+    }
+
+    /// `None` where the work took longer than [`GRACE`] after the first signal, or another signal came.
+    async fn grace<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        if !self.came
+            && let Some(done) = self.unless(&mut work).await
+        {
+            return Some(done);
+        }
+        self.unless(timeout(GRACE, work)).await?.ok()
     }
 }
