@@ -168,6 +168,13 @@ fn a_variable_that_is_not_utf8_is_named_and_its_value_is_not() {
         ("FANFARE_API_KEY", &["dev"]),
         ("FANFARE_URL", &["channels"]),
         ("FANFARE_TOKEN", &["subscribe", "news:a"]),
+        // Also where the command would not use it, as a flag or a word stands in its place.
+        ("FANFARE_CONFIG", &["check", "fanfare.toml"]),
+        ("FANFARE_CONFIG", &["serve", "--config", "fanfare.toml"]),
+        ("FANFARE_URL", &["channels", "--url", "http://127.0.0.1:1"]),
+        ("FANFARE_API_KEY", &["publish", "news:a", "1", "--api-key", KEY]),
+        ("FANFARE_TOKEN", &["subscribe", "news:a", "--token", "t"]),
+        ("FANFARE__LISTEN", &["check", "--listen", "127.0.0.1:0"]),
         ("FANFARE__LISTEN", &["check"]),
         ("FANFARE__LOG__LEVEL", &["serve"]),
         ("FANFARE__API_KEYS__BACKEND", &["check"]),
@@ -183,10 +190,28 @@ fn a_variable_that_is_not_utf8_is_named_and_its_value_is_not() {
     let (status, stderr) = of(folder.command(&["check"]).env("LEVEL", bad()));
     assert_eq!(status, Some(1), "{stderr}");
     assert!(stderr.contains("the variable LEVEL is not UTF-8"), "{stderr}");
-    // One that is nobody's concern.
-    let folder = Folder::with(FILE);
-    let (status, stderr) = of(folder.command(&["check"]).env("OTHER", bad()));
-    assert_eq!(status, Some(0), "{stderr}");
+    // The command does not read these.
+    for other in ["OTHER", "FANFARE_URL", "FANFARE_OTHER"] {
+        let folder = Folder::with(FILE);
+        let (status, stderr) = of(folder.command(&["check"]).env(other, bad()));
+        assert_eq!(status, Some(0), "{other}: {stderr}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_name_of_a_file_of_certificates_is_utf8() {
+    let bad = OsString::from_vec(b"secret\xff".to_vec());
+    for words in [&["channels"][..], &["channels", "--cacert", "ca.pem"]] {
+        let (_folder, mut command) = command(words, "");
+        let (status, stderr) = of(command.env("FANFARE_CACERT", &bad).stdout(Stdio::null()));
+        assert_eq!(status, Some(1), "{stderr}");
+        assert!(stderr.starts_with("error: not UTF-8: the variable FANFARE_CACERT\n"), "{stderr}");
+    }
+    let (_folder, mut command) = command(&["channels", "--cacert"], "");
+    let (status, stderr) = of(command.arg(&bad).stdout(Stdio::null()));
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: not UTF-8: argument 3, "), "{stderr}");
 }
 
 /// One rule for every variable: one that is empty is not set.

@@ -66,7 +66,7 @@ impl Server {
     /// Whom the user wants to be trusted, instead of whom the system trusts.
     #[cfg(feature = "tls")]
     fn trust(&self) -> Result<Option<Trust>, Failure> {
-        let Some(file) = self.cacert.as_ref().filter(|file| !file.as_os_str().is_empty()) else { return Ok(None) };
+        let Some(file) = self.cacert.as_deref().filter(|file| !file.is_empty()) else { return Ok(None) };
         Trust::only_file(file).map(Some).map_err(|error| {
             Failure::users(error.to_string())
                 .hint("--cacert (or FANFARE_CACERT) wants a PEM file with the certificate of the authority")

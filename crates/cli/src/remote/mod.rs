@@ -18,8 +18,6 @@ use base::Base;
 use fanfare_client::CertificateFault;
 use fanfare_client::Problem;
 use std::future::Future;
-#[cfg(feature = "tls")]
-use std::path::PathBuf;
 
 /// Where the server is.
 #[derive(clap::Args)]
@@ -37,7 +35,7 @@ pub(crate) struct Server {
     /// With https: trust the authorities of this PEM file instead of those of the system
     #[cfg(feature = "tls")]
     #[arg(long, env = "FANFARE_CACERT", value_name = "FILE", hide_env_values = true)]
-    cacert: Option<PathBuf>,
+    cacert: Option<String>,
 }
 
 /// Whom the HTTP API serves.
