@@ -9,12 +9,15 @@
 //! written within a few slices, however many slow members drain at the same time, and nobody is starved.
 
 use super::{Connection, Fatal, Shared, Shell, wake};
+use crate::transport::taking::Taking;
 use fanfare_hub::{ConnId, Input};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What may be written between two looks at what has come in: about a millisecond on loopback, whether that goes into
 /// system calls or into copying. (Counting writes alone, 500 slow members of a room with 250 KB each made one slice
@@ -224,19 +227,33 @@ impl Connection {
 /// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it. It writes
 /// nothing itself: a thousand slow peers that read at the same moment are written to in slices, like everybody.
 ///
-/// A peer that takes nothing for `write_timeout` is gone, whatever it still sends.
+/// A peer that takes nothing for `write_timeout` is gone, even while it sends. A slow one takes something and stays.
 async fn wait_writable(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
-    let writable = poll_fn(|cx| {
+    let mut taking = {
         let mut shell = shared.borrow_mut();
-        let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };
-        conn.socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
-    });
-    let write_timeout = shared.borrow().config.write_timeout;
-    let went_on = tokio::time::timeout(write_timeout, writable).await.is_ok();
+        let write_timeout = shell.config.write_timeout;
+        let Some(conn) = shell.conn(id) else { return };
+        Taking::new(conn.socket.as_fd(), write_timeout)
+    };
+    let is_stalled = loop {
+        let writable = poll_fn(|cx| {
+            let mut shell = shared.borrow_mut();
+            let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };
+            conn.socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
+        });
+        if tokio::time::timeout_at(taking.look_at(Instant::now()), writable).await.is_ok() {
+            break false;
+        }
+        let mut shell = shared.borrow_mut();
+        let Some(conn) = shell.conn(id) else { return };
+        if taking.is_over(conn.socket.as_fd()) {
+            break true;
+        }
+    };
     let mut shell = shared.borrow_mut();
     let Some(conn) = shell.conn(id) else { return };
-    if !went_on {
+    if is_stalled {
         // As in `read`; the reader finds the end at once.
         let _ = conn.socket.socket().set_linger(Some(Duration::ZERO));
         let _ = conn.socket.socket().shutdown(std::net::Shutdown::Both);
@@ -259,7 +276,8 @@ mod tests {
     use crate::transport::socket::Socket;
     use bytes::Bytes;
     use fanfare_hub::WireId;
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     /// Lets `count` connections have one frame of `frame_bytes` each, and tells after each slice how many still wait.
     fn waiting_after_each_slice(count: usize, frame_bytes: usize) -> Vec<usize> {
@@ -335,6 +353,53 @@ mod tests {
             shell.flush_slice(&shared, &mut Slice::new());
             let written = before - heavy_bytes(&mut shell) - Slice::WRITES * answer.len();
             assert!(written >= Slice::BYTES / 4, "beside many light ones the slow ones get {written} bytes");
+        });
+    }
+
+    /// The time is virtual: it goes on by what the test says, or when nothing else is to be done.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_peer_that_reads_slowly_stays_and_one_that_reads_nothing_goes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let peer = TcpSocket::new_v4().expect("a socket");
+            peer.set_recv_buffer_size(32 << 10).expect("a socket"); // so that each round opens its window
+            let (far, near) = tokio::join!(peer.connect(address), listener.accept());
+            let (mut far, (near, _)) = (far.expect("a listener"), near.expect("a connection"));
+            let (_reader, writer) = Socket::from(near).into_split();
+            let shared = shell();
+            let write_timeout = shared.borrow().config.write_timeout;
+            let id = {
+                let mut shell = shared.borrow_mut();
+                let now = shell.now();
+                let id = shell.open(now, writer, WireId(0));
+                // More than the kernel takes.
+                (0..16).for_each(|_| shell.append(id, Bytes::from(vec![b'x'; 1 << 20])));
+                id
+            };
+            let flush = || {
+                let mut shell = shared.borrow_mut();
+                while !shell.dirty.is_empty() {
+                    shell.flush_slice(&shared, &mut Slice::new());
+                }
+            };
+            flush();
+            for round in 0..12 {
+                tokio::time::advance(write_timeout * 3 / 4).await;
+                let mut some = [0; 64 << 10];
+                far.read_exact(&mut some).await.expect("the connection is there");
+                flush();
+                assert!(shared.borrow_mut().conn(id).is_some(), "round {round}");
+            }
+            let stays = tokio::time::timeout(write_timeout * 2, async {
+                while shared.borrow_mut().conn(id).is_some() {
+                    flush();
+                    tokio::time::sleep(write_timeout / 8).await;
+                }
+            });
+            assert!(stays.await.is_ok(), "it read nothing for {:?}", write_timeout * 2);
         });
     }
 

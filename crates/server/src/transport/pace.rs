@@ -17,13 +17,13 @@
 //! in its window would have had a part of them. Answers go to HTTP/2 in pieces, else one that was handed over whole
 //! could not be taken back.
 //!
-//! A socket that takes no more says so until its peer has taken a part of what waits in the kernel. How much that is
-//! [`shallow`] bounds: with the 4 MiB that Linux may keep, a slow reader would look like one that takes nothing.
-//! (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
+//! A write that waits is judged by what the peer acknowledges ([`Taking`]). [`shallow`] keeps what waits in the kernel
+//! short. (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
 //! connection.)
 
 use crate::config::Config;
 use crate::transport::admission::hasten;
+use crate::transport::taking::Taking;
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
@@ -539,7 +539,8 @@ pub(crate) struct Paced<S> {
     io: S,
     pace: Pace,
     reading: Option<Pin<Box<Sleep>>>,
-    writing: Option<Pin<Box<Sleep>>>,
+    /// A write waits: when to ask again whether the peer takes something, and the judge of that.
+    writing: Option<(Pin<Box<Sleep>>, Taking)>,
     /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more.
     ahead: BytesMut,
     /// The peer has ended its side: the connection goes when this is over, and each write starts it anew.
@@ -589,8 +590,18 @@ impl<S: AsFd> Paced<S> {
         if self.writing.is_none() {
             self.pace.state().is_blocked = true;
         }
-        let timer = self.writing.get_or_insert_with(|| Box::pin(sleep(write)));
-        std::task::ready!(timer.as_mut().poll(cx));
+        let socket = self.io.as_fd();
+        let (timer, taking) = self.writing.get_or_insert_with(|| {
+            let taking = Taking::new(socket, write);
+            (Box::pin(sleep_until(taking.look_at(Instant::now()))), taking)
+        });
+        loop {
+            std::task::ready!(timer.as_mut().poll(cx));
+            if taking.is_over(socket) {
+                break;
+            }
+            timer.as_mut().reset(taking.look_at(Instant::now()));
+        }
         // Nothing of it is kept, in the kernel neither; where that fails, closing will do.
         let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("the peer took nothing for {write:?}")))
@@ -688,7 +699,7 @@ const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// something is seen to, and the rest waits where it is accounted for.
 pub(crate) fn shallow(socket: SockRef<'_>) {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX); // without it a slow reader may be taken for a stalled one
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX); // a socket that does not take the option works all the same
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     let _ = socket;
 }

@@ -193,6 +193,15 @@ impl WriteHalf {
     }
 }
 
+impl AsFd for WriteHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            WriteHalf::Tcp(half) => half.as_ref().as_fd(),
+            WriteHalf::Unix(half) => half.as_ref().as_fd(),
+        }
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.io {
