@@ -89,7 +89,7 @@ impl Shell {
     }
 
     fn ask(&mut self, now: Now, token: AppToken, command: AppCommand) {
-        if self.deaf && changes(&command) {
+        if self.closing && changes(&command) {
             let error = Error::new(
                 ErrorCode::Unavailable,
                 "the server is stopping and takes in nothing more; nothing was done",

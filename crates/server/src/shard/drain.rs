@@ -3,7 +3,7 @@
 //!
 //! Each step ends on all shards before the next begins, since what one takes in may concern clients of another:
 //!
-//! 1. *deaf*: nothing is accepted and no command is read any more, and none of the application is taken that changes
+//! 1. *closing*: nothing is accepted and no command is read any more, and none of the application is taken that changes
 //!    anything: it is `unavailable` (`app`);
 //! 2. *answered*: what was taken in has its answer, so all homes have done their part;
 //! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs:
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// The steps that end together.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Deaf,
+    Closing,
     Answered,
     Marked,
 }
@@ -111,7 +111,7 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> 
     let unanswered = shell.borrow().hub.outstanding();
     {
         let mut shell = shell.borrow_mut();
-        shell.go_deaf();
+        shell.stop_intake();
         shell.draining = true;
         let now = shell.now();
         shell.send_away(now);
@@ -171,8 +171,8 @@ async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, 
 }
 
 async fn settle(shell: &Shared, meeting: &Meeting) {
-    shell.borrow_mut().go_deaf();
-    meeting.wait(Step::Deaf).await;
+    shell.borrow_mut().stop_intake();
+    meeting.wait(Step::Closing).await;
     until_settled(shell).await;
     meeting.wait(Step::Answered).await;
     shell.borrow_mut().links.mark();

@@ -96,7 +96,7 @@ pub(crate) struct Shell {
     clock: Clock,
     config: Arc<Config>,
     /// No more commands are taken in: the server is about to end.
-    deaf: bool,
+    closing: bool,
     /// Everybody was sent away.
     draining: bool,
     /// How many have been told so.
@@ -179,7 +179,7 @@ impl Shell {
             turn: Turn::default(),
             clock,
             config,
-            deaf: false,
+            closing: false,
             draining: false,
             told: 0,
             cut_off: 0,

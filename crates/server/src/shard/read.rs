@@ -1,7 +1,7 @@
 //! One connection's reader: bytes, frames, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While
-//! its connection is *held* or *choked*, or the shard *deaf* before its end, it does not read; what it had read
+//! its connection is *held* or *choked*, or the shard *closing* before its end, it does not read; what it had read
 //! already waits in `stash`, at most one buffer full.
 
 use super::{Fatal, Shared, Shell, TURN_WORK};
@@ -78,12 +78,12 @@ impl Reader {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let shared = self.shell.clone();
         let mut shell = shared.borrow_mut();
-        let deaf = shell.deaf;
+        let closing = shell.closing;
         let Some(conn) = shell.conn(self.id) else { return Poll::Ready(Turn::Closing) };
         if conn.closing {
             return Poll::Ready(Turn::Closing);
         }
-        if conn.held || conn.choked || deaf {
+        if conn.held || conn.choked || closing {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }

@@ -1,6 +1,6 @@
 //! HTTP connections of a shard, counted so that its end can wait for them.
 //!
-//! No request that came whole goes without its answer. From when the shard is *deaf* each answer of HTTP/1 says
+//! No request that came whole goes without its answer. From when the shard is *closing* each answer of HTTP/1 says
 //! `Connection: close`, and HTTP/2 ends in good order; who is being answered is waited for. Nobody can see whether
 //! the next request of a connection that is idle is under way, so one that was busy until just now is given
 //! [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
@@ -95,7 +95,7 @@ impl Web {
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and nobody reads it.
             let is_last = is_last || response.status() == StatusCode::REQUEST_TIMEOUT;
-            if (is_last || shell.borrow().deaf) && version != Version::HTTP_2 && !is_upgrade {
+            if (is_last || shell.borrow().closing) && version != Version::HTTP_2 && !is_upgrade {
                 known.leaving.set(true);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -106,7 +106,7 @@ impl Web {
     /// Returns when the shard begins to end.
     pub(crate) async fn ending(&self) {
         poll_fn(|cx| {
-            if self.shell.borrow().deaf {
+            if self.shell.borrow().closing {
                 self.known.leaving.set(true);
                 return Poll::Ready(());
             }
@@ -125,8 +125,8 @@ impl Drop for Web {
 
 impl Shell {
     /// From here on nothing is taken in any more.
-    pub(super) fn go_deaf(&mut self) {
-        self.deaf = true;
+    pub(super) fn stop_intake(&mut self) {
+        self.closing = true;
         for (_, known) in &self.webs {
             if let Some(waker) = known.waiting.take() {
                 waker.wake();
