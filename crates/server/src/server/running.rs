@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::error::ServeError;
 use crate::server::reload::Reloader;
 use crate::server::start::{Started, StopWithMe};
-use crate::shard::Parted;
+use crate::shard::DrainReport;
 use crate::watch::State;
 use fanfare_hub::{Rules, Stats};
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ impl Running {
     }
 
     fn drained(self, begin: Instant) -> Result<(), ServeError> {
-        let Parted { told, cut_off, answered, unanswered } = self.ended()?;
+        let DrainReport { told, cut_off, answered, unanswered } = self.ended()?;
         let seconds = begin.elapsed().as_millis() as f64 / 1e3;
         tracing::info!(clients_told = told, cut_off, answered, unanswered, seconds, "stopped");
         Ok(())
@@ -161,11 +161,11 @@ impl Running {
         self.ended().map(drop)
     }
 
-    fn ended(self) -> Result<Parted, ServeError> {
-        let mut all = Ok(Parted::default());
+    fn ended(self) -> Result<DrainReport, ServeError> {
+        let mut all = Ok(DrainReport::default());
         for thread in self.started.threads {
             match (thread.join(), &mut all) {
-                (Ok(parted), Ok(sum)) => *sum += parted,
+                (Ok(report), Ok(sum)) => *sum += report,
                 (Ok(_), Err(_)) => {}
                 (Err(_), _) => all = Err(ServeError::Shard),
             }

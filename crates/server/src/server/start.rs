@@ -14,7 +14,7 @@ use crate::protocol::{Node, Place, Protocol};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
 use crate::server::{Fanfare, admin};
-use crate::shard::{self, Batch, Inbox, Links, Meeting, Parted, Shell, shard_id};
+use crate::shard::{self, Batch, DrainReport, Inbox, Links, Meeting, Shell, shard_id};
 use crate::transport::admission::Connections;
 use crate::transport::listen::Listener;
 use crate::transport::pace::Times;
@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 
 /// What runs: the shards, and whoever watches them. Dropped, it stops them.
 pub(super) struct Started {
-    pub(super) threads: Vec<JoinHandle<Parted>>,
+    pub(super) threads: Vec<JoinHandle<DrainReport>>,
     pub(super) watch: Arc<Watch>,
     pub(super) _stop: StopWithMe,
     pub(super) admin: Option<AdminServer>,
@@ -41,13 +41,13 @@ pub(super) struct Started {
 /// and the drop waits for that, so that a start that failed leaves no thread, port or file behind.
 #[derive(Default)]
 struct Starting {
-    threads: Vec<JoinHandle<Parted>>,
+    threads: Vec<JoinHandle<DrainReport>>,
     words: Vec<oneshot::Sender<()>>,
 }
 
 impl Starting {
     /// Lets all of them begin.
-    fn begin(mut self) -> Vec<JoinHandle<Parted>> {
+    fn begin(mut self) -> Vec<JoinHandle<DrainReport>> {
         for word in self.words.drain(..) {
             let _ = word.send(()); // a shard that has failed since is found by `join`
         }

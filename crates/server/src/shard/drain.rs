@@ -41,7 +41,7 @@ impl Step {
 
 /// How it went, on one shard or on all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Parted {
+pub(crate) struct DrainReport {
     /// Clients that were told to come back.
     pub(crate) told: usize,
     /// Connections that did not go, and were cut off.
@@ -52,9 +52,9 @@ pub(crate) struct Parted {
     pub(crate) unanswered: usize,
 }
 
-impl AddAssign for Parted {
-    fn add_assign(&mut self, other: Parted) {
-        let Parted { told, cut_off, answered, unanswered } = other;
+impl AddAssign for DrainReport {
+    fn add_assign(&mut self, other: DrainReport) {
+        let DrainReport { told, cut_off, answered, unanswered } = other;
         self.told += told;
         self.cut_off += cut_off;
         self.answered += answered;
@@ -97,7 +97,7 @@ impl Meeting {
 }
 
 /// See the module's description. The listeners are closed already.
-pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> Parted {
+pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> DrainReport {
     let config: Arc<Config> = shell.borrow().config.clone();
     let me = shell.borrow().links.me();
     meeting.leave(me, shell.borrow().readers); // before the first step ends, so that the first line of the log counts all
@@ -127,7 +127,7 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> 
         words.say(meeting);
         sleep(LOOK).await;
     }
-    Parted { told: shell.borrow().told, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
+    DrainReport { told: shell.borrow().told, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
 }
 
 /// Tells the log each second who has not gone yet. One shard does it for all.

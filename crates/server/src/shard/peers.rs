@@ -1,6 +1,6 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::drain::{Meeting, Parted, drain};
+use super::drain::{DrainReport, Meeting, drain};
 use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush};
 use crate::control::Control;
 use crate::http::routes::Routes;
@@ -96,14 +96,14 @@ pub(crate) fn run(
     routes: Routes,
     inbox: Inbox,
     ready: SyncSender<io::Result<()>>,
-) -> Parted {
+) -> DrainReport {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = ready.send(Err(error)); // as below
-            return Parted::default();
+            return DrainReport::default();
         }
     };
     let _fatal = Fatal;
@@ -120,12 +120,12 @@ pub(crate) fn run(
             Ok(listeners) => listeners,
             Err(error) => {
                 let _ = ready.send(Err(error));
-                return Parted::default();
+                return DrainReport::default();
             }
         };
         let _ = ready.send(Ok(())); // whoever started us may have given up
         if begin.await.is_err() {
-            return Parted::default();
+            return DrainReport::default();
         }
         let accepting: Vec<_> = listeners
             .into_iter()
@@ -134,13 +134,13 @@ pub(crate) fn run(
         obey(&shell, &routes.watch, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
-        let parted = tokio::select! {
-            parted = drain(&shell, &meeting, alive) => parted,
+        let report = tokio::select! {
+            report = drain(&shell, &meeting, alive) => report,
             never = answer_meanwhile(&shell, &routes.watch, &mut control) => match never {},
         };
         let me = shell.borrow().links.me();
         routes.watch.ended(usize::from(me.0), shell.borrow_mut().figures());
-        parted
+        report
     })
 }
 
