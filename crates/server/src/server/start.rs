@@ -14,7 +14,7 @@ use crate::protocol::{Node, Place, Protocol};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
 use crate::server::{Fanfare, admin};
-use crate::shard::{self, Batch, DrainReport, Inbox, Links, Meeting, Shell, shard_id};
+use crate::shard::{self, Batch, DrainBarrier, DrainReport, Inbox, Links, Shell, shard_id};
 use crate::transport::admission::Connections;
 use crate::transport::listen::Listener;
 use crate::transport::pace::Times;
@@ -124,7 +124,7 @@ impl Fanfare {
         let hooks = Arc::new(self.handlers.hooks());
         let news = Arc::new(News::default());
         let mut starting = Starting::default();
-        let meeting = Meeting::of(shards);
+        let barrier = DrainBarrier::of(shards);
         let alive = Arc::new(());
         let (still_there, gone) = channel(1);
         let inboxes = listeners.into_iter().zip(batch_receivers).zip(self.inboxes);
@@ -132,7 +132,7 @@ impl Fanfare {
             let me = shard_id(index);
             let links = Links::new(me, batch_senders.clone());
             let place = Place::new(node.clone(), me);
-            let meeting = meeting.clone();
+            let barrier = barrier.clone();
             let dispatcher = runtime.clone().map(|runtime| Dispatcher {
                 handlers: self.handlers.clone(),
                 runtime,
@@ -166,7 +166,7 @@ impl Fanfare {
                 let hub = Shard::new(shard, Box::new(store), now);
                 let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
-                let inbox = Inbox { begin, batches, control, meeting, alive };
+                let inbox = Inbox { begin, batches, control, barrier, alive };
                 shard::run(shell, listeners, shard_routes, inbox, ready)
             };
             let failed = |source| ServeError::System { what: "thread", source };

@@ -64,7 +64,7 @@ impl AddAssign for DrainReport {
 
 /// Where the shards of a node wait for each other.
 #[derive(Clone)]
-pub(crate) struct Meeting {
+pub(crate) struct DrainBarrier {
     shards: usize,
     /// How many shards have finished each step.
     arrived: watch::Sender<[usize; Step::COUNT]>,
@@ -72,10 +72,10 @@ pub(crate) struct Meeting {
     left: Arc<[AtomicUsize]>,
 }
 
-impl Meeting {
+impl DrainBarrier {
     pub(crate) fn of(shards: usize) -> Self {
         let left = (0..shards).map(|_| AtomicUsize::new(0)).collect();
-        Meeting { shards, arrived: watch::Sender::new([0; Step::COUNT]), left }
+        DrainBarrier { shards, arrived: watch::Sender::new([0; Step::COUNT]), left }
     }
 
     fn leave(&self, shard: ShardId, left: usize) {
@@ -97,14 +97,14 @@ impl Meeting {
 }
 
 /// See the module's description. The listeners are closed already.
-pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> DrainReport {
+pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>) -> DrainReport {
     let config: Arc<Config> = shell.borrow().config.clone();
     let me = shell.borrow().links.me();
-    meeting.leave(me, shell.borrow().readers); // before the first step ends, so that the first line of the log counts all
+    barrier.leave(me, shell.borrow().readers); // before the first step ends, so that the first line of the log counts all
     let asked = shell.borrow().hub.outstanding();
     // A handler that is asked may take its time.
     let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
-    if timeout_at(Instant::now() + patience, settle(shell, meeting)).await.is_err() {
+    if timeout_at(Instant::now() + patience, settle(shell, barrier)).await.is_err() {
         let shard = me.0;
         tracing::warn!(shard, "not all that was asked could be answered and delivered within {patience:?}");
     }
@@ -117,14 +117,14 @@ pub(super) async fn drain(shell: &Shared, meeting: &Meeting, alive: Arc<()>) -> 
         shell.send_away(now);
     }
     let mut words = Words { speaks: me == ShardId(0), begin: Instant::now(), next: Instant::now() };
-    let cut_off = go(shell, config.close_timeout, meeting, me, &mut words).await;
+    let cut_off = go(shell, config.close_timeout, barrier, me, &mut words).await;
     // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
     let others = Arc::downgrade(&alive);
     drop(alive);
     let end = words.begin + config.close_timeout;
     // Who asks over HTTP meanwhile is still answered.
     while others.strong_count() > 0 || shell.borrow().web_left().0 > 0 && Instant::now() < end {
-        words.say(meeting);
+        words.say(barrier);
         sleep(LOOK).await;
     }
     DrainReport { told: shell.borrow().told, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
@@ -138,11 +138,11 @@ struct Words {
 }
 
 impl Words {
-    fn say(&mut self, meeting: &Meeting) {
+    fn say(&mut self, barrier: &DrainBarrier) {
         let now = Instant::now();
         if self.speaks && now >= self.next {
             self.next = now + Duration::from_secs(1);
-            let (connections, ms) = (meeting.left(), (now - self.begin).as_millis() as u64);
+            let (connections, ms) = (barrier.left(), (now - self.begin).as_millis() as u64);
             if connections > 0 {
                 tracing::info!(connections, ms, "draining: clients are told to come back");
             }
@@ -152,13 +152,13 @@ impl Words {
 
 /// Waits until the connections have gone, those of HTTP that are answered too, for so long; how many did not go by
 /// themselves. (Each is given the same time by its reader; what is left here has not even come to that.)
-async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, words: &mut Words) -> usize {
+async fn go(shell: &Shared, patience: Duration, barrier: &DrainBarrier, me: ShardId, words: &mut Words) -> usize {
     let end = Instant::now() + patience;
     loop {
         let left = shell.borrow().readers;
         let (answering, lingering) = shell.borrow().web_left();
-        words.say(meeting);
-        meeting.leave(me, left);
+        words.say(barrier);
+        barrier.leave(me, left);
         if left + answering + lingering == 0 || Instant::now() >= end {
             let (shard, connections) = (me.0, shell.borrow().cut_off + left + answering);
             if connections > 0 {
@@ -170,17 +170,17 @@ async fn go(shell: &Shared, patience: Duration, meeting: &Meeting, me: ShardId, 
     }
 }
 
-async fn settle(shell: &Shared, meeting: &Meeting) {
+async fn settle(shell: &Shared, barrier: &DrainBarrier) {
     shell.borrow_mut().stop_intake();
-    meeting.wait(Step::Closing).await;
+    barrier.wait(Step::Closing).await;
     until_settled(shell).await;
-    meeting.wait(Step::Answered).await;
+    barrier.wait(Step::Answered).await;
     shell.borrow_mut().links.mark();
-    while shell.borrow().marks + 1 < meeting.shards {
+    while shell.borrow().marks + 1 < barrier.shards {
         sleep(LOOK).await;
     }
     until_settled(shell).await;
-    meeting.wait(Step::Marked).await;
+    barrier.wait(Step::Marked).await;
 }
 
 async fn until_settled(shell: &Shared) {

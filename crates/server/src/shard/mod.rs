@@ -39,7 +39,7 @@ use crate::transport::socket::WriteHalf;
 use corked::Corked;
 use flush::Dirty;
 
-pub(crate) use drain::{DrainReport, Meeting};
+pub(crate) use drain::{DrainBarrier, DrainReport};
 pub(crate) use peers::{Batch, Inbox, Links, run};
 use web::Web;
 

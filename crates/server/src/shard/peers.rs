@@ -1,6 +1,6 @@
 //! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
 
-use super::drain::{DrainReport, Meeting, drain};
+use super::drain::{DrainBarrier, DrainReport, drain};
 use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush};
 use crate::control::Control;
 use crate::http::routes::Routes;
@@ -35,7 +35,7 @@ pub(crate) struct Inbox {
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
     /// Where the shards of the node wait for each other when they end.
-    pub(crate) meeting: Meeting,
+    pub(crate) barrier: DrainBarrier,
     /// Held by every shard of the node that has not drained yet.
     pub(crate) alive: Arc<()>,
 }
@@ -109,7 +109,7 @@ pub(crate) fn run(
     let _fatal = Fatal;
     let shell: Shared = Rc::new(RefCell::new(shell));
     runtime.block_on(async move {
-        let Inbox { begin, batches, mut control, meeting, alive } = inbox;
+        let Inbox { begin, batches, mut control, barrier, alive } = inbox;
         tokio::task::spawn_local(flush::run(shell.clone()));
         if !shell.borrow().clock.is_manual() {
             tokio::task::spawn_local(timer(shell.clone()));
@@ -135,7 +135,7 @@ pub(crate) fn run(
         accepting.iter().for_each(|task| task.abort());
         // Until the end the application is answered; whoever asks later finds the queue closed.
         let report = tokio::select! {
-            report = drain(&shell, &meeting, alive) => report,
+            report = drain(&shell, &barrier, alive) => report,
             never = answer_meanwhile(&shell, &routes.watch, &mut control) => match never {},
         };
         let me = shell.borrow().links.me();
