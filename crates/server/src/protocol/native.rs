@@ -48,7 +48,7 @@ impl Protocol for Native {
     }
 
     fn open(&self, place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
-        Box::new(Talk { place: place.clone(), session: None })
+        Box::new(NativeConversation { place: place.clone(), session: None })
     }
 
     fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {
@@ -77,7 +77,7 @@ impl Protocol for Native {
 }
 
 /// One connection.
-struct Talk {
+struct NativeConversation {
     place: Place,
     session: Option<Ticketed>,
 }
@@ -88,7 +88,7 @@ struct Ticketed {
     expires_ms: u64,
 }
 
-impl Conversation for Talk {
+impl Conversation for NativeConversation {
     fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
         let Message::Text(text) = message else {
             let problem = "this protocol is spoken in text frames; payloads that are binary go as data64";
@@ -129,7 +129,7 @@ impl Conversation for Talk {
     }
 }
 
-impl Talk {
+impl NativeConversation {
     /// The session that a ticket names. One that is not honoured costs its client no more than a new session.
     fn resume(&self, now: Now, ticket: &str) -> Option<Resume> {
         let opened = ticket::open(ticket, self.place.secret(), now.wall_ms);
@@ -158,8 +158,8 @@ fn invalid(id: Option<RequestId>, error: Error) -> Request {
     Request { id, command: Command::Invalid(error) }
 }
 
-impl std::fmt::Debug for Talk {
+impl std::fmt::Debug for NativeConversation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Talk").finish_non_exhaustive()
+        f.debug_struct("NativeConversation").finish_non_exhaustive()
     }
 }
