@@ -101,9 +101,9 @@ impl Running {
     }
 
     fn drained(self, begin: Instant) -> Result<(), ServeError> {
-        let DrainReport { told, cut_off, answered, unanswered } = self.ended()?;
+        let DrainReport { notified, cut_off, answered, unanswered } = self.ended()?;
         let seconds = begin.elapsed().as_millis() as f64 / 1e3;
-        tracing::info!(clients_told = told, cut_off, answered, unanswered, seconds, "stopped");
+        tracing::info!(clients_told = notified, cut_off, answered, unanswered, seconds, "stopped");
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Step {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DrainReport {
     /// Clients that were told to come back.
-    pub(crate) told: usize,
+    pub(crate) notified: usize,
     /// Connections that did not go, and were cut off.
     pub(crate) cut_off: usize,
     /// Commands without an answer when nothing more was taken in, that got theirs.
@@ -54,8 +54,8 @@ pub(crate) struct DrainReport {
 
 impl AddAssign for DrainReport {
     fn add_assign(&mut self, other: DrainReport) {
-        let DrainReport { told, cut_off, answered, unanswered } = other;
-        self.told += told;
+        let DrainReport { notified, cut_off, answered, unanswered } = other;
+        self.notified += notified;
         self.cut_off += cut_off;
         self.answered += answered;
         self.unanswered += unanswered;
@@ -127,7 +127,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
         words.say(barrier);
         sleep(LOOK).await;
     }
-    DrainReport { told: shell.borrow().told, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
+    DrainReport { notified: shell.borrow().notified, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
 }
 
 /// Tells the log each second who has not gone yet. One shard does it for all.

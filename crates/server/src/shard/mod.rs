@@ -99,8 +99,8 @@ pub(crate) struct Shell {
     closing: bool,
     /// Everybody was sent away.
     draining: bool,
-    /// How many have been told so.
-    told: usize,
+    /// How many of them were notified.
+    notified: usize,
     /// How many of them did not go in time.
     cut_off: usize,
     /// Marks that other shards have sent ([`Batch`]).
@@ -109,7 +109,7 @@ pub(crate) struct Shell {
     timer: Option<Waker>,
     counters: ShardCounters,
     /// How often its figures were asked for.
-    figures_told: u64,
+    figures_sent: u64,
     /// Counted by the store, which the hub has.
     store_times: Rc<RefCell<StoreTimes>>,
 }
@@ -154,7 +154,7 @@ impl Shell {
         Shell {
             counters: ShardCounters::new(protocols.len()),
             store_times: Rc::default(),
-            figures_told: 0,
+            figures_sent: 0,
             hub,
             effects: Effects::new(),
             inputs: VecDeque::new(),
@@ -181,7 +181,7 @@ impl Shell {
             config,
             closing: false,
             draining: false,
-            told: 0,
+            notified: 0,
             cut_off: 0,
             marks: 0,
             flusher: None,
@@ -206,9 +206,9 @@ impl Shell {
     }
 
     fn figures(&mut self) -> Figures {
-        self.figures_told += 1;
+        self.figures_sent += 1;
         Figures {
-            number: self.figures_told,
+            number: self.figures_sent,
             hub: self.hub.stats(),
             open: self.open,
             accepted: self.counters.accepted,
@@ -404,7 +404,7 @@ impl Shell {
                     recipients = &takers;
                 }
                 if matches!(push, Push::Disconnect { reason: Disconnect::Shutdown, .. }) {
-                    self.told += recipients.len();
+                    self.notified += recipients.len();
                 }
                 match opcode(encoded) {
                     _ if recipients.is_empty() => {}
