@@ -26,7 +26,7 @@ use tracing::field::display;
 
 /// What is limited together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LineKind {
     Denied,
     Unsubscribed,
     NotRecovered,
@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Handler,
 }
 
-const KINDS: usize = Kind::Handler as usize + 1;
+const KINDS: usize = LineKind::Handler as usize + 1;
 /// Lines of one kind that may come at once.
 const BURST: f64 = 10.0;
 /// Lines of one kind in a second, in the long run.
@@ -81,7 +81,7 @@ impl Bucket {
 }
 
 /// Whether one more line of this kind may be logged, and how many were left out before it, if any.
-pub(crate) fn admit(kind: Kind) -> Option<Option<u64>> {
+pub(crate) fn admit(kind: LineKind) -> Option<Option<u64>> {
     thread_local! {
         static BUCKETS: RefCell<[Bucket; KINDS]> = const { RefCell::new([Bucket::full(BURST); KINDS]) };
     }
@@ -96,7 +96,7 @@ pub(crate) fn admit(kind: Kind) -> Option<Option<u64>> {
 macro_rules! limited {
     ($kind:ident, $level:ident, $($line:tt)*) => {
         if tracing::enabled!(tracing::Level::$level)
-            && let Some(left_out) = $crate::logs::admit($crate::logs::Kind::$kind)
+            && let Some(left_out) = $crate::logs::admit($crate::logs::LineKind::$kind)
         {
             tracing::event!(tracing::Level::$level, left_out, $($line)*);
         }

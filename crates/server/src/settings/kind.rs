@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Where a value lives.
 pub(super) type At<T> = fn(&mut Settings) -> &mut T;
 
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Addresses(At<Vec<Address>>),
     Count { min: u64, max: u64, at: Number },
     Bytes { min: u64, max: u64, at: At<usize> },
@@ -36,40 +36,40 @@ pub(super) enum Millis {
     Duration(At<Duration>),
 }
 
-impl Kind {
+impl ValueKind {
     pub(super) fn placeholder(&self) -> &'static str {
         match self {
-            Kind::Addresses(_) => "ADDRESS",
-            Kind::Count { .. } => "N",
-            Kind::Bytes { .. } => "BYTES",
-            Kind::Time { .. } => "TIME",
-            Kind::Switch(_) => "true|false",
-            Kind::Word { .. } => "WORD",
-            Kind::Origins(_) => "ORIGIN",
-            Kind::Hosts(_) => "HOST",
-            Kind::Admin(_) => "ADDRESS",
+            ValueKind::Addresses(_) => "ADDRESS",
+            ValueKind::Count { .. } => "N",
+            ValueKind::Bytes { .. } => "BYTES",
+            ValueKind::Time { .. } => "TIME",
+            ValueKind::Switch(_) => "true|false",
+            ValueKind::Word { .. } => "WORD",
+            ValueKind::Origins(_) => "ORIGIN",
+            ValueKind::Hosts(_) => "HOST",
+            ValueKind::Admin(_) => "ADDRESS",
         }
     }
 
     pub(super) fn allowed(&self) -> String {
         match self {
-            Kind::Addresses(_) => "ADDRESS:PORT (\"127.0.0.1:8080\", \"[::1]:8080\") or unix:PATH, or a list of them".to_owned(),
-            Kind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
-            Kind::Bytes { min, max, .. } => {
+            ValueKind::Addresses(_) => "ADDRESS:PORT (\"127.0.0.1:8080\", \"[::1]:8080\") or unix:PATH, or a list of them".to_owned(),
+            ValueKind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
+            ValueKind::Bytes { min, max, .. } => {
                 format!("{} to {}, like \"64KiB\", \"1MB\" or 65536", units::show_bytes(*min), units::show_bytes(*max))
             }
-            Kind::Time { min, max, .. } => {
+            ValueKind::Time { min, max, .. } => {
                 format!("{} to {}, like \"10s\", \"500ms\" or \"5m\"", units::show_millis(*min), units::show_millis(*max))
             }
-            Kind::Switch(_) => "true or false".to_owned(),
-            Kind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
-            Kind::Admin(_) => {
+            ValueKind::Switch(_) => "true or false".to_owned(),
+            ValueKind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
+            ValueKind::Admin(_) => {
                 "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
             }
-            Kind::Origins(_) => {
+            ValueKind::Origins(_) => {
                 "a list of origins (\"https://app.example\", \"capacitor://localhost\", \"null\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
             }
-            Kind::Hosts(_) => {
+            ValueKind::Hosts(_) => {
                 "a list of hosts (\"app.example\", \"*.app.example\"), \"*\" (any host), or [] (by listener)".to_owned()
             }
         }
@@ -78,12 +78,12 @@ impl Kind {
     /// True where the value is zero and the range begins above it.
     pub(super) fn is_zero_in_vain(&self, settings: &mut Settings) -> bool {
         match self {
-            Kind::Count { min: 1.., at: Number::Usize(at), .. } | Kind::Bytes { min: 1.., at, .. } => {
+            ValueKind::Count { min: 1.., at: Number::Usize(at), .. } | ValueKind::Bytes { min: 1.., at, .. } => {
                 *at(settings) == 0
             }
-            Kind::Count { min: 1.., at: Number::U32(at), .. } => *at(settings) == 0,
-            Kind::Time { min: 1.., at: Millis::U64(at), .. } => *at(settings) == 0,
-            Kind::Time { min: 1.., at: Millis::Duration(at), .. } => at(settings).is_zero(),
+            ValueKind::Count { min: 1.., at: Number::U32(at), .. } => *at(settings) == 0,
+            ValueKind::Time { min: 1.., at: Millis::U64(at), .. } => *at(settings) == 0,
+            ValueKind::Time { min: 1.., at: Millis::Duration(at), .. } => at(settings).is_zero(),
             _ => false,
         }
     }
@@ -91,7 +91,7 @@ impl Kind {
     /// Reads a value and puts it in its place.
     pub(super) fn set(&self, written: &Written, settings: &mut Settings) -> Result<(), Wrong> {
         match self {
-            Kind::Addresses(at) => {
+            ValueKind::Addresses(at) => {
                 if let Raw::Number(port) = &written.raw {
                     return Err(kind_of(written, &address_hint(&port.to_string())));
                 }
@@ -112,7 +112,7 @@ impl Kind {
                 }
                 *at(settings) = addresses;
             }
-            Kind::Count { min, max, at } => {
+            ValueKind::Count { min, max, at } => {
                 let number = count(written)?;
                 let number = within(number, *min, *max, |n| n.to_string())?;
                 match at {
@@ -120,7 +120,7 @@ impl Kind {
                     Number::U32(at) => *at(settings) = number as u32, // `max` of the row is less
                 }
             }
-            Kind::Bytes { min, max, at } => {
+            ValueKind::Bytes { min, max, at } => {
                 let bytes = match &written.raw {
                     Raw::Text(text) => i128::from(units::bytes(text)?),
                     Raw::Number(number) => *number,
@@ -128,15 +128,15 @@ impl Kind {
                 };
                 *at(settings) = within(bytes, *min, *max, units::show_bytes)? as usize;
             }
-            Kind::Time { min, max, at } => {
+            ValueKind::Time { min, max, at } => {
                 let ms = within(i128::from(time(written)?), *min, *max, units::show_millis)?;
                 match at {
                     Millis::U64(at) => *at(settings) = ms,
                     Millis::Duration(at) => *at(settings) = Duration::from_millis(ms),
                 }
             }
-            Kind::Switch(at) => *at(settings) = switch(written)?,
-            Kind::Word { words, at } => match &written.raw {
+            ValueKind::Switch(at) => *at(settings) = switch(written)?,
+            ValueKind::Word { words, at } => match &written.raw {
                 Raw::Text(text) if words.contains(&text.as_str()) => *at(settings) = text.clone(),
                 Raw::Text(text) => {
                     let problem = format!("{text:?} is not one of the words");
@@ -144,9 +144,9 @@ impl Kind {
                 }
                 _ => return Err(kind_of(written, "write one of the words, in quotes")),
             },
-            Kind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
-            Kind::Hosts(at) => *at(settings) = hosts(&texts(written)?)?,
-            Kind::Admin(at) => match &written.raw {
+            ValueKind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
+            ValueKind::Hosts(at) => *at(settings) = hosts(&texts(written)?)?,
+            ValueKind::Admin(at) => match &written.raw {
                 Raw::Text(text) if text == "off" => *at(settings) = AdminOn::Off,
                 Raw::Text(text) if text == "main" => *at(settings) = AdminOn::MainPort,
                 Raw::Text(text) => {
@@ -163,29 +163,29 @@ impl Kind {
     /// The value as TOML.
     pub(super) fn show(&self, settings: &mut Settings) -> String {
         match self {
-            Kind::Addresses(at) => list(at(settings).iter().map(Address::to_string)),
-            Kind::Count { at: Number::Usize(at), .. } => at(settings).to_string(),
-            Kind::Count { at: Number::U32(at), .. } => at(settings).to_string(),
-            Kind::Bytes { at, .. } => format!("{:?}", units::show_bytes(*at(settings) as u64)),
-            Kind::Time { at: Millis::U64(at), .. } => format!("{:?}", units::show_millis(*at(settings))),
-            Kind::Time { at: Millis::Duration(at), .. } => {
+            ValueKind::Addresses(at) => list(at(settings).iter().map(Address::to_string)),
+            ValueKind::Count { at: Number::Usize(at), .. } => at(settings).to_string(),
+            ValueKind::Count { at: Number::U32(at), .. } => at(settings).to_string(),
+            ValueKind::Bytes { at, .. } => format!("{:?}", units::show_bytes(*at(settings) as u64)),
+            ValueKind::Time { at: Millis::U64(at), .. } => format!("{:?}", units::show_millis(*at(settings))),
+            ValueKind::Time { at: Millis::Duration(at), .. } => {
                 let ms = u64::try_from(at(settings).as_millis()).unwrap_or(u64::MAX);
                 format!("{:?}", units::show_millis(ms))
             }
-            Kind::Switch(at) => at(settings).to_string(),
-            Kind::Word { at, .. } => format!("{:?}", at(settings)),
-            Kind::Admin(at) => match at(settings) {
+            ValueKind::Switch(at) => at(settings).to_string(),
+            ValueKind::Word { at, .. } => format!("{:?}", at(settings)),
+            ValueKind::Admin(at) => match at(settings) {
                 AdminOn::Off => "\"off\"".to_owned(),
                 AdminOn::MainPort => "\"main\"".to_owned(),
                 AdminOn::Address(address) => format!("{:?}", address.to_string()),
             },
-            Kind::Origins(at) => match at(settings) {
+            ValueKind::Origins(at) => match at(settings) {
                 Origins::SameHost => list([]),
                 Origins::Localhost => list(["localhost".to_owned()]),
                 Origins::List(origins) => list(origins.iter().map(Origin::to_string)),
                 Origins::Any => list(["*".to_owned()]),
             },
-            Kind::Hosts(at) => match at(settings) {
+            ValueKind::Hosts(at) => match at(settings) {
                 Hosts::ByListener => list([]),
                 Hosts::List(hosts) => list(hosts.iter().map(HostPattern::to_string)),
                 Hosts::Any => list(["*".to_owned()]),

@@ -5,7 +5,7 @@
 //! (`[[channels]]`) and API keys are tables of their own: `channels.rs`, `keys.rs`.
 
 use super::Settings;
-use super::kind::{Kind, Millis, Number};
+use super::kind::{Millis, Number, ValueKind};
 use crate::config::Config;
 
 /// A setting: one row of the table.
@@ -16,7 +16,7 @@ pub struct Setting {
     pub doc: &'static str,
     /// The default in words, where it depends on the machine.
     pub(super) default: Option<&'static str>,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
 }
 
 /// A section of the file, with what is said about it.
@@ -61,154 +61,154 @@ macro_rules! settings {
 }
 
 settings! {
-    "listen": Kind::Addresses(|s| &mut s.listen),
+    "listen": ValueKind::Addresses(|s| &mut s.listen),
         "The addresses that clients connect to: ADDRESS:PORT, or unix:PATH for a socket file. All shards accept from all of \
          them.";
-    "shards": Kind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.shards) }, ["one for each core"],
+    "shards": ValueKind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.shards) }, ["one for each core"],
         "Shards, each a thread with its own connections and its own part of the channels.";
-    "origins": Kind::Origins(|s| &mut s.config.origins),
+    "origins": ValueKind::Origins(|s| &mut s.config.origins),
         "Pages in browsers that may open connections, besides pages of the same host: `https://app.example`, an app's own \
          (`capacitor://localhost`), `null` (files and sandboxed frames), `localhost` for any port of this machine, `*` for any page. \
          Programs that are not browsers send no origin; this setting does not affect them.";
-    "hosts": Kind::Hosts(|s| &mut s.config.hosts),
+    "hosts": ValueKind::Hosts(|s| &mut s.config.hosts),
         "Hosts that requests may name: `app.example`, `*.app.example` for all below it, `*` for any. Addresses, `localhost` and the hosts \
          of `origins` are always served. With an empty list a loopback address serves no other host, because the page of an attacker \
          who points a name to this machine would count as a page of the same host; other addresses serve any host. Unix sockets \
          serve any host.";
 
-    "shutdown_delay": Kind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.shutdown_delay) },
+    "shutdown_delay": ValueKind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.shutdown_delay) },
         "How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer sends \
          no new clients. Then the server asks its clients to come back. Choose at least the balancer's probe interval times the \
          failures that it waits for.";
 
-    "session.grace": Kind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.grace_ms) },
+    "session.grace": ValueKind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.grace_ms) },
         "How long a session outlives its connection. A client that comes back in this time keeps its session and its presence.";
-    "session.connect_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.connect_timeout_ms) },
+    "session.connect_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.connect_timeout_ms) },
         "Time for the first valid `connect` on a new connection.";
-    "session.drain_window": Kind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.drain_window) },
+    "session.drain_window": ValueKind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.drain_window) },
         "A server that stops asks its clients to come back at times spread over this window.";
 
-    "heartbeat.interval": Kind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.heartbeat_ms) },
+    "heartbeat.interval": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.heartbeat_ms) },
         "Time between pings of the native protocol. A client that sends nothing between two pings is disconnected.";
 
-    "chat.enabled": Kind::Switch(|s| &mut s.chat.enabled),
+    "chat.enabled": ValueKind::Switch(|s| &mut s.chat.enabled),
         "Serves the chat protocol to WebSockets on `/` that name no subprotocol.";
-    "chat.heartbeat": Kind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.chat.heartbeat_ms) },
+    "chat.heartbeat": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.chat.heartbeat_ms) },
         "Time between pings of the chat protocol.";
 
-    "log.level": Kind::Word { words: &["off", "error", "warn", "info", "debug", "trace"], at: |s| &mut s.log.level },
+    "log.level": ValueKind::Word { words: &["off", "error", "warn", "info", "debug", "trace"], at: |s| &mut s.log.level },
         "The least severe level that is logged.";
-    "log.format": Kind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
+    "log.format": ValueKind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
         "The form of a line: `text` for people, `json` for one JSON object a line.";
 
-    "admin.listen": Kind::Admin(|s| &mut s.config.admin),
+    "admin.listen": ValueKind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
 
     "limits.connections_max":
-        Kind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
+        ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
         "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024). Beyond the \
          limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work.";
     "limits.connections_per_address_max":
-        Kind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
+        ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
         "Connections from one peer address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. All clients behind a \
          proxy share one address, and many behind a NAT do: set this limit only if clients connect directly.";
-    "limits.message_bytes_max": Kind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
+    "limits.message_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
-    "limits.outbox_bytes_max": Kind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },
+    "limits.outbox_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },
         "Bytes that wait for one connection. Beyond this the connection is behind: it gets the rest from the history as it reads.";
-    "limits.subscriptions_max": Kind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.subscriptions_max) },
+    "limits.subscriptions_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.subscriptions_max) },
         "Subscriptions of one connection.";
-    "limits.outstanding_max": Kind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
+    "limits.outstanding_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
         "Commands of one connection that wait for an answer. At this number the server stops reading from the connection.";
     "limits.bad_requests_per_minute_max":
-        Kind::Count { min: 1, max: 1_000_000, at: Number::U32(|s| &mut s.config.limits.bad_requests_per_minute_max) },
+        ValueKind::Count { min: 1, max: 1_000_000, at: Number::U32(|s| &mut s.config.limits.bad_requests_per_minute_max) },
         "Invalid messages of one connection in a minute. Beyond this number the connection is closed as abuse.";
-    "limits.history_bytes_max": Kind::Bytes { min: 0, max: 1 << 40, at: |s| &mut s.config.limits.history_bytes_max },
+    "limits.history_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 40, at: |s| &mut s.config.limits.history_bytes_max },
         "The history of all channels together, with overhead, and the data kept for unused channels. Each shard has an equal share. \
          At the limit a shard first drops unused channels, then the oldest publications.";
-    "limits.page_bytes_max": Kind::Bytes { min: 4 << 10, max: 64 << 20, at: |s| &mut s.config.limits.page_bytes_max },
+    "limits.page_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 64 << 20, at: |s| &mut s.config.limits.page_bytes_max },
         "One page of history or of recovered publications.";
-    "limits.scan_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.scan_slice) },
+    "limits.scan_slice": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.scan_slice) },
         "Publications that one step of reading history looks at, if some are not for the reader. Then other work has its turn.";
-    "limits.link_bytes_max": Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.link_bytes_max },
+    "limits.link_bytes_max": ValueKind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.link_bytes_max },
         "Bytes on the way from one shard to another. Beyond this the receiver gets the rest from the history.";
     "limits.fanout_waiting_max":
-        Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_waiting_max) },
+        ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_waiting_max) },
         "Deliveries of one channel that wait for a fan-out in progress, on each shard. Beyond this number subscribers get publications \
          from the history, signals are dropped, and presence is sent as a whole later.";
     "limits.fanout_waiting_bytes_max":
-        Kind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.fanout_waiting_bytes_max },
+        ValueKind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.fanout_waiting_bytes_max },
         "Bytes of these waiting deliveries.";
-    "limits.fanout_slice": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
+    "limits.fanout_slice": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
         "Steps of one large piece of work before other work has its turn: receivers of a fan-out, subscriptions that a reload \
          checks, connections that a drain notifies, timers that expire together.";
-    "limits.moved_bytes_max": Kind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
+    "limits.moved_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
         "Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would expire \
          next.";
     "limits.signals_waiting_max":
-        Kind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
+        ValueKind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
         "Signals that wait for one client that is away or slow, and signals of one channel that wait for a shard that is behind. \
          At the limit the oldest is dropped.";
-    "limits.batch_size_max": Kind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
+    "limits.batch_size_max": ValueKind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
         "The largest batch size that a subscriber may choose.";
     "limits.batch_delay_max":
-        Kind::Time { min: 0, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.batch_delay_ms_max) },
+        ValueKind::Time { min: 0, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.batch_delay_ms_max) },
         "The longest batch delay that a subscriber may choose.";
     "limits.idempotency_keys_bytes_max":
-        Kind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.idempotency_keys_bytes_max },
+        ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.idempotency_keys_bytes_max },
         "Idempotency keys that one channel remembers, each with about 270 bytes of overhead. Beyond this the oldest key is forgotten \
          early. The keys of all channels together take at most a quarter of `history_bytes_max`.";
     "limits.idempotency_keys_ttl":
-        Kind::Time { min: 1_000, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.idempotency_keys_ttl_ms) },
+        ValueKind::Time { min: 1_000, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.idempotency_keys_ttl_ms) },
         "How long an idempotency key is remembered. In this time a publication may be sent again and is stored once.";
     "limits.presence_entries_max":
-        Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_entries_max) },
+        ValueKind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_entries_max) },
         "Entries of one channel's presence. With more entries the server sends only their number.";
-    "limits.presence_bytes_max": Kind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.limits.presence_bytes_max },
+    "limits.presence_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.limits.presence_bytes_max },
         "The data of one presence entry.";
     "limits.presence_left_max":
-        Kind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_left_max) },
+        ValueKind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_left_max) },
         "Sessions that moved between shards and left a channel; a shard remembers each for half a minute.";
     "limits.metadata_ttl":
-        Kind::Time { min: 60_000, max: 31_536_000_000, at: Millis::U64(|s| &mut s.config.limits.metadata_ttl_ms) },
+        ValueKind::Time { min: 60_000, max: 31_536_000_000, at: Millis::U64(|s| &mut s.config.limits.metadata_ttl_ms) },
         "How long the server keeps the epoch and newest position of an unused channel, so that clients of a quiet channel recover \
          and get no gap.";
-    "limits.linger": Kind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.linger_ms) },
+    "limits.linger": ValueKind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.linger_ms) },
         "How long a shard still receives a channel after its last subscriber has left.";
     "limits.app_outstanding_max":
-        Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.app_outstanding_max) },
+        ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.app_outstanding_max) },
         "Commands of the application that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
-    "limits.questions_max": Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.questions_max) },
+    "limits.questions_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.questions_max) },
         "Questions to the application's handlers that wait for an answer, on each shard. Further ones are refused as `unavailable`. \
          A quarter is reserved for `connect`.";
     "limits.session_questions_max":
-        Kind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.session_questions_max) },
+        ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.session_questions_max) },
         "Questions about one client that wait for an answer. Further ones wait for their turn.";
-    "limits.hook_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
+    "limits.hook_timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
         "Time for a handler's answer. After it the command is refused as `timeout`.";
     "limits.pages_outstanding_max":
-        Kind::Count { min: 1, max: 1 << 24, at: Number::Usize(|s| &mut s.config.pages_outstanding_max) },
+        ValueKind::Count { min: 1, max: 1 << 24, at: Number::Usize(|s| &mut s.config.pages_outstanding_max) },
         "Requests to pages of the embedding program (its router) whose answers have not begun. Further ones are answered 503.";
-    "limits.store_timeout": Kind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.store_timeout_ms) },
+    "limits.store_timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.store_timeout_ms) },
         "Time for one answer of the store. After it a command is refused as `unavailable`, or as `unknown` if it may have been done.";
     "limits.store_waiting_bytes_max":
-        Kind::Bytes { min: 64 << 10, max: 1 << 40, at: |s| &mut s.config.limits.store_waiting_bytes_max },
+        ValueKind::Bytes { min: 64 << 10, max: 1 << 40, at: |s| &mut s.config.limits.store_waiting_bytes_max },
         "Bytes that wait for the store, on each shard. Beyond this commands are refused as `unavailable`.";
-    "limits.head_bytes_max": Kind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
+    "limits.head_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
         "The head of a request: its request line and its headers.";
-    "limits.head_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
+    "limits.head_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
         "Time for the whole head of a request to arrive. Also the longest pause in the body of a request while the API or a page waits \
          for it; a slow body that keeps arriving may take longer. After either time the request is answered 408 and its HTTP/1 \
          connection is closed.";
     "limits.http_idle_timeout":
-        Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
+        ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
         "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Make it longer \
          than the idle time of a load balancer in front (60 s is usual). Then the balancer closes idle connections first, and no \
          request meets a closed connection.";
-    "limits.write_timeout": Kind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.write_timeout) },
+    "limits.write_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.write_timeout) },
         "How long a peer may read nothing while bytes wait for it. After this its connection is closed, in any protocol. A slow reader \
          reads something in this time and stays.";
-    "limits.close_timeout": Kind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
+    "limits.close_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
         "Time for a closing connection to read the bytes that wait for it and to finish the close. Also the time after which an HTTP/1 \
          request is dropped if its client has closed its sending side and the server has nothing to write.";
 }
@@ -254,7 +254,7 @@ impl Setting {
 
     /// True where a flag may be given several times.
     pub fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::Addresses(_) | Kind::Origins(_) | Kind::Hosts(_))
+        matches!(self.kind, ValueKind::Addresses(_) | ValueKind::Origins(_) | ValueKind::Hosts(_))
     }
 
     /// What may stand there, in words.

@@ -25,7 +25,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// A metric. Its name on the wire has the unit behind it, and `_total` where it counts.
 pub(crate) struct Metric {
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     unit: Option<Unit>,
     /// The names of its labels.
     labels: &'static [&'static str],
@@ -38,7 +38,7 @@ pub(crate) struct Metric {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MetricKind {
     /// Only rises.
     Counter,
     /// Rises and falls.
@@ -127,7 +127,7 @@ macro_rules! metrics {
         /// Every metric, in the order in which it is written.
         pub(crate) const METRICS: &[Metric] = &[$(Metric {
             name: $name,
-            kind: Kind::$kind,
+            kind: MetricKind::$kind,
             unit: metrics!(@unit $($unit)?),
             labels: &[$($label),*],
             help: $help,
@@ -401,9 +401,9 @@ impl Collector for Scrape {
                 continue;
             }
             let kind = match metric.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+                MetricKind::Histogram => MetricType::Histogram,
             };
             let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
             for (values, value) in &samples.0 {
@@ -420,11 +420,11 @@ impl Collector for Scrape {
 }
 
 impl Value {
-    fn encode(&self, kind: Kind, to: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    fn encode(&self, kind: MetricKind, to: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
         match (self, kind) {
-            (Value::Whole(value), Kind::Counter) => to.encode_counter::<NoLabelSet, _, u64>(value, None),
+            (Value::Whole(value), MetricKind::Counter) => to.encode_counter::<NoLabelSet, _, u64>(value, None),
             (Value::Whole(value), _) => to.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX)),
-            (Value::Real(value), Kind::Counter) => to.encode_counter::<NoLabelSet, _, u64>(value, None),
+            (Value::Real(value), MetricKind::Counter) => to.encode_counter::<NoLabelSet, _, u64>(value, None),
             (Value::Real(value), _) => to.encode_gauge(value),
             (Value::Times(times), _) => {
                 let bounds = BOUNDS_NS.iter().map(|&ns| ns as f64 / 1e9).chain([f64::INFINITY]);
@@ -485,7 +485,7 @@ mod tests {
         /// The name that a scraper sees.
         fn full_name(&self) -> String {
             let unit = self.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
-            format!("{}{unit}{}", self.name, if self.kind == Kind::Counter { "_total" } else { "" })
+            format!("{}{unit}{}", self.name, if self.kind == MetricKind::Counter { "_total" } else { "" })
         }
     }
 
