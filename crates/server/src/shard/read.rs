@@ -28,7 +28,7 @@ pub(super) struct Reader {
 }
 
 /// What a turn of reading came to.
-enum Turn {
+enum ReadOutcome {
     /// There may be more at once: others first.
     More,
     /// The connection is to be closed: our goodbye is on its way.
@@ -52,16 +52,16 @@ impl Future for Reader {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let _fatal = Fatal;
         match std::task::ready!(self.turn(cx)) {
-            Turn::More => {
+            ReadOutcome::More => {
                 cx.waker().wake_by_ref(); // goes to the end of the queue
                 return Poll::Pending;
             }
-            Turn::Closing => {
+            ReadOutcome::Closing => {
                 if let Some(half) = self.half.take() {
                     tokio::task::spawn_local(end(self.shell.clone(), half, self.id));
                 }
             }
-            Turn::Gone => {
+            ReadOutcome::Gone => {
                 let mut shell = self.shell.borrow_mut();
                 let now = shell.now();
                 shell.lost(now, self.id, false);
@@ -75,31 +75,31 @@ impl Future for Reader {
 }
 
 impl Reader {
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<ReadOutcome> {
         let shared = self.shell.clone();
         let mut shell = shared.borrow_mut();
         let closing = shell.closing;
-        let Some(conn) = shell.conn(self.id) else { return Poll::Ready(Turn::Closing) };
+        let Some(conn) = shell.conn(self.id) else { return Poll::Ready(ReadOutcome::Closing) };
         if conn.closing {
-            return Poll::Ready(Turn::Closing);
+            return Poll::Ready(ReadOutcome::Closing);
         }
         if conn.held || conn.choked || closing {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
         if shell.unread(self.id) {
-            return Poll::Ready(Turn::More);
+            return Poll::Ready(ReadOutcome::More);
         }
         if !self.stash.is_empty() {
             let mut stash = std::mem::take(&mut self.stash);
             let now = shell.now();
             return match shell.look(now, self.id, &mut self.decoder, &mut stash) {
-                Looked::All => Poll::Ready(Turn::More),
-                Looked::Closing => Poll::Ready(Turn::Closing),
+                Looked::All => Poll::Ready(ReadOutcome::More),
+                Looked::Closing => Poll::Ready(ReadOutcome::Closing),
                 Looked::Held(seen) => {
                     stash.advance(seen);
                     self.stash = stash;
-                    Poll::Ready(Turn::More)
+                    Poll::Ready(ReadOutcome::More)
                 }
             };
         }
@@ -109,10 +109,10 @@ impl Reader {
         turn
     }
 
-    fn read(&mut self, shell: &mut Shell, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<Turn> {
+    fn read(&mut self, shell: &mut Shell, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<ReadOutcome> {
         loop {
             let mut into = ReadBuf::new(buffer);
-            let Some(half) = &mut self.half else { return Poll::Ready(Turn::Gone) };
+            let Some(half) = &mut self.half else { return Poll::Ready(ReadOutcome::Gone) };
             match Pin::new(half).poll_read(cx, &mut into) {
                 Poll::Pending => {
                     // The hub ends connections too: then the reader must hear of it.
@@ -123,8 +123,8 @@ impl Reader {
                     }
                     return Poll::Pending;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
-                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(Turn::Gone),
+                Poll::Ready(Err(_)) => return Poll::Ready(ReadOutcome::Gone),
+                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(ReadOutcome::Gone),
                 Poll::Ready(Ok(())) => {}
             }
             let count = into.filled().len();
@@ -133,12 +133,12 @@ impl Reader {
             }
             let now = shell.now();
             match shell.look(now, self.id, &mut self.decoder, &mut buffer[..count]) {
-                Looked::All if count == buffer.len() => return Poll::Ready(Turn::More),
+                Looked::All if count == buffer.len() => return Poll::Ready(ReadOutcome::More),
                 Looked::All => {}
-                Looked::Closing => return Poll::Ready(Turn::Closing),
+                Looked::Closing => return Poll::Ready(ReadOutcome::Closing),
                 Looked::Held(seen) => {
                     self.stash = BytesMut::from(&buffer[seen..count]);
-                    return Poll::Ready(Turn::More);
+                    return Poll::Ready(ReadOutcome::More);
                 }
             }
         }
