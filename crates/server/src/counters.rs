@@ -232,7 +232,7 @@ pub(crate) struct Figures {
     pub(crate) open: usize,
     pub(crate) accepted: u64,
     /// Connections that have not said what they are, HTTP/1 and HTTP/2.
-    pub(crate) webs: [usize; 3],
+    pub(crate) http_connections: [usize; 3],
     pub(crate) wires: Vec<WireCounts>,
     pub(crate) ended: Vec<(&'static str, u64)>,
     pub(crate) ignored: Vec<(WireId, &'static str, u64)>,

@@ -5,7 +5,7 @@
 //! is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Fatal, Shared, Shell, Web};
+use super::{Fatal, HttpConnection, Shared, Shell};
 use crate::config::hosts::Via;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
@@ -90,8 +90,8 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let Some(admitted) = routes.watch.connections.admit(peer) else { continue };
-                let web = Web::accepted(&shell);
-                tokio::task::spawn_local(begin(shell.clone(), socket.admitted(admitted), routes.clone(), web));
+                let connection = HttpConnection::accepted(&shell);
+                tokio::task::spawn_local(begin(shell.clone(), socket.admitted(admitted), routes.clone(), connection));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -125,7 +125,7 @@ enum Head {
     Gone,
 }
 
-async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
+async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: HttpConnection) {
     let _fatal = Fatal;
     socket.set_nodelay();
     let head_timeout = {
@@ -145,7 +145,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, web: Web) {
         Head::Gone => {}
         Head::Upgraded(wire, rest) => adopt(&shell, socket, wire, rest),
         Head::Http(read) => {
-            tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, web));
+            tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, connection));
         }
         // One that has an id was counted where it was judged.
         Head::Refused(refused) if refused.id().is_none() => {

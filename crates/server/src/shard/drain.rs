@@ -11,8 +11,8 @@
 //!
 //! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and
 //! the shard waits until its connections have gone, and those of the others, and requests over HTTP have their
-//! answers (`web`). The steps take milliseconds; a handler that is asked, or a shard that hangs, is given its
-//! deadline or `close_timeout`, and the end another one.
+//! answers (`http_connection`). The steps take milliseconds; a handler that is asked, or a shard that hangs, is given
+//! its deadline or `close_timeout`, and the end another one.
 
 use super::{Shared, Shell};
 use crate::config::Config;
@@ -123,7 +123,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
     drop(alive);
     let end = words.begin + config.close_timeout;
     // Who asks over HTTP meanwhile is still answered.
-    while others.strong_count() > 0 || shell.borrow().web_left().0 > 0 && Instant::now() < end {
+    while others.strong_count() > 0 || shell.borrow().http_left().0 > 0 && Instant::now() < end {
         words.say(barrier);
         sleep(LOOK).await;
     }
@@ -156,7 +156,7 @@ async fn go(shell: &Shared, patience: Duration, barrier: &DrainBarrier, me: Shar
     let end = Instant::now() + patience;
     loop {
         let left = shell.borrow().readers;
-        let (answering, lingering) = shell.borrow().web_left();
+        let (answering, lingering) = shell.borrow().http_left();
         words.say(barrier);
         barrier.leave(me, left);
         if left + answering + lingering == 0 || Instant::now() >= end {

@@ -5,7 +5,7 @@
 //! the socket is taken back from hyper and becomes a connection of the shard.
 
 use super::accept::{HTTP2_PREFACE, adopt};
-use super::{Shared, Web};
+use super::{HttpConnection, Shared};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::refusal::{Asker, Refused};
 use crate::request::pairs;
@@ -53,7 +53,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 }
 
 /// Serves a connection until it ends or is upgraded.
-pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, web: Web) {
+pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Routes, connection: HttpConnection) {
     let (times, head_bytes_max, close_timeout) = {
         let shell = shell.borrow();
         let config = shell.config();
@@ -63,7 +63,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     };
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
-    web.speaks(is_http2);
+    connection.speaks(is_http2);
     let pace = Pace::new(times, is_http2);
     // Over a limit: one answer, and an end.
     let over = socket.over();
@@ -76,7 +76,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         }
         let version = request.version();
         let answer = answer(shell.clone(), routes.clone(), request, over.clone());
-        web.counted(version, asked, answering, over.is_some(), answer)
+        connection.counted(version, asked, answering, over.is_some(), answer)
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
     let served = if is_http2 {
@@ -88,7 +88,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         tokio::select! {
             biased; // what has come is read first
             served = serving.as_mut() => served,
-            () = web.ending() => {
+            () = connection.ending() => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }

@@ -11,9 +11,9 @@ mod corked;
 mod drain;
 mod flush;
 mod http;
+mod http_connection;
 mod peers;
 mod read;
-mod web;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,8 +40,8 @@ use corked::Corked;
 use flush::Dirty;
 
 pub(crate) use drain::{DrainBarrier, DrainReport};
+use http_connection::HttpConnection;
 pub(crate) use peers::{Batch, Inbox, Links, run};
-use web::Web;
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
 pub(crate) type Shared = Rc<RefCell<Shell>>;
@@ -74,7 +74,7 @@ pub(crate) struct Shell {
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
     /// Connections that are none of the above: HTTP, or not known yet.
-    webs: Slab<Rc<web::Known>>,
+    http_connections: Slab<Rc<http_connection::HttpState>>,
     /// Connections with something to write.
     dirty: Dirty,
     /// The hub was interrupted and wants to go on.
@@ -165,7 +165,7 @@ impl Shell {
             open: 0,
             corked: Corked::default(),
             readers: 0,
-            webs: Slab::new(),
+            http_connections: Slab::new(),
             dirty: Dirty::default(),
             again: false,
             work: 0,
@@ -212,7 +212,7 @@ impl Shell {
             hub: self.hub.stats(),
             open: self.open,
             accepted: self.counters.accepted,
-            webs: self.webs_open(),
+            http_connections: self.http_open(),
             wires: self.counters.wires.clone(),
             ended: self.counters.ended.clone(),
             ignored: self.counters.ignored.clone(),

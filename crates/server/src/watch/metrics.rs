@@ -172,7 +172,7 @@ metrics! {
         night "Many of `none`: clients open connections and send nothing; `limits.head_timeout` ends them. Many of the others: see `limits.http_idle_timeout`.";
         |scrape, out| {
             for (shard, figures) in scrape.known() {
-                for (version, open) in ["none", "1", "2"].iter().zip(figures.webs) {
+                for (version, open) in ["none", "1", "2"].iter().zip(figures.http_connections) {
                     out.whole(&[version, &shard], open as u64);
                 }
             }

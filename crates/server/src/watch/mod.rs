@@ -242,7 +242,7 @@ mod tests {
             hub,
             open: 0,
             accepted: 0,
-            webs: [0; 3],
+            http_connections: [0; 3],
             wires: vec![counts],
             ended: Vec::new(),
             ignored: Vec::new(),

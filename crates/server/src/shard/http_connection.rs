@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_millis(500);
 
 /// What the end wants to know of a connection.
-pub(super) struct Known {
+pub(super) struct HttpState {
     /// Whoever answers a request has a clone, until the answer's last byte was taken.
     busy: Arc<()>,
     /// When it was accepted, or last answered.
@@ -43,22 +43,22 @@ enum Spoken {
     Http2,
 }
 
-impl Known {
+impl HttpState {
     fn is_busy(&self) -> bool {
         self.leaving.get() || Arc::strong_count(&self.busy) > 1
     }
 }
 
 /// A connection that has not been upgraded, as long as this lives.
-pub(crate) struct Web {
+pub(crate) struct HttpConnection {
     shell: Shared,
-    known: Rc<Known>,
+    state: Rc<HttpState>,
     slot: usize,
 }
 
-impl Web {
+impl HttpConnection {
     pub(super) fn accepted(shell: &Shared) -> Self {
-        let known = Rc::new(Known {
+        let state = Rc::new(HttpState {
             busy: Arc::new(()),
             last: Cell::new(Instant::now()),
             leaving: Cell::new(false),
@@ -68,14 +68,14 @@ impl Web {
         let slot = {
             let mut shell = shell.borrow_mut();
             shell.counters.accepted += 1;
-            shell.webs.insert(known.clone())
+            shell.http_connections.insert(state.clone())
         };
-        Web { shell: shell.clone(), known, slot }
+        HttpConnection { shell: shell.clone(), state, slot }
     }
 
     /// Its first head has come.
     pub(crate) fn speaks(&self, http2: bool) {
-        self.known.speaks.set(if http2 { Spoken::Http2 } else { Spoken::Http1 });
+        self.state.speaks.set(if http2 { Spoken::Http2 } else { Spoken::Http1 });
     }
 
     /// Counts an answer, and says with it that the connection ends where the shard does. HTTP/2 has no such header
@@ -88,15 +88,15 @@ impl Web {
         is_last: bool,
         answer: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'static {
-        let (shell, known, busy) = (self.shell.clone(), self.known.clone(), self.known.busy.clone());
+        let (shell, state, busy) = (self.shell.clone(), self.state.clone(), self.state.busy.clone());
         async move {
             let mut response = answer.await?;
-            known.last.set(Instant::now());
+            state.last.set(Instant::now());
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and nobody reads it.
             let is_last = is_last || response.status() == StatusCode::REQUEST_TIMEOUT;
             if (is_last || shell.borrow().closing) && version != Version::HTTP_2 && !is_upgrade {
-                known.leaving.set(true);
+                state.leaving.set(true);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answering.answer(version, &asked, response, Some(busy)))
@@ -107,19 +107,19 @@ impl Web {
     pub(crate) async fn ending(&self) {
         poll_fn(|cx| {
             if self.shell.borrow().closing {
-                self.known.leaving.set(true);
+                self.state.leaving.set(true);
                 return Poll::Ready(());
             }
-            *self.known.waiting.borrow_mut() = Some(cx.waker().clone());
+            *self.state.waiting.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;
     }
 }
 
-impl Drop for Web {
+impl Drop for HttpConnection {
     fn drop(&mut self) {
-        self.shell.borrow_mut().webs.remove(self.slot);
+        self.shell.borrow_mut().http_connections.remove(self.slot);
     }
 }
 
@@ -127,30 +127,30 @@ impl Shell {
     /// From here on nothing is taken in any more.
     pub(super) fn stop_intake(&mut self) {
         self.closing = true;
-        for (_, known) in &self.webs {
-            if let Some(waker) = known.waiting.take() {
+        for (_, state) in &self.http_connections {
+            if let Some(waker) = state.waiting.take() {
                 waker.wake();
             }
         }
     }
 
     /// Connections that are no WebSockets: those that have not said what they are, HTTP/1 and HTTP/2.
-    pub(super) fn webs_open(&self) -> [usize; 3] {
+    pub(super) fn http_open(&self) -> [usize; 3] {
         let mut open = [0; 3];
-        for (_, known) in &self.webs {
-            open[known.speaks.get() as usize] += 1;
+        for (_, state) in &self.http_connections {
+            open[state.speaks.get() as usize] += 1;
         }
         open
     }
 
     /// How many HTTP connections are being answered, and how many may be about to ask.
-    pub(super) fn web_left(&self) -> (usize, usize) {
+    pub(super) fn http_left(&self) -> (usize, usize) {
         let (mut busy, mut lingering) = (0, 0);
-        for (_, known) in &self.webs {
-            if known.is_busy() {
-                known.last.set(Instant::now());
+        for (_, state) in &self.http_connections {
+            if state.is_busy() {
+                state.last.set(Instant::now());
                 busy += 1;
-            } else if known.last.get().elapsed() < LINGER {
+            } else if state.last.get().elapsed() < LINGER {
                 lingering += 1;
             }
         }
