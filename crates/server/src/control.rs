@@ -16,7 +16,7 @@ pub(crate) enum Control {
     /// Stop accepting, send everybody away, and end when they have gone.
     Drain,
     /// Commands of the application, and where their answers go.
-    App(Asking),
+    App(AppRequest),
     /// The answer to a question of the hub.
     HookAnswer(HookToken, Box<HookAnswer>),
     /// A socket that was upgraded elsewhere, with what came after the head.
@@ -32,7 +32,7 @@ pub(crate) enum Control {
 }
 
 /// What the application asks, and where the answers go.
-pub(crate) enum Asking {
+pub(crate) enum AppRequest {
     One(Box<AppCommand>, oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
     /// The answers stand in the order of the commands.
     All(Vec<AppCommand>, oneshot::Sender<Vec<AppAnswer>>, OwnedSemaphorePermit),

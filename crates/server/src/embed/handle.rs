@@ -6,7 +6,7 @@
 //! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the
 //! channel at all is (`no_rule`).
 
-use crate::control::{Asking, Control};
+use crate::control::{AppRequest, Control};
 use crate::embed::payload;
 use crate::embed::publishing::Publishing;
 use bytes::Bytes;
@@ -130,7 +130,7 @@ impl Handle {
 
     async fn ask_with(&self, shard: usize, command: AppCommand, room: OwnedSemaphorePermit) -> AppAnswer {
         let (reply, answered) = oneshot::channel();
-        if self.controls[shard].send(Control::App(Asking::One(Box::new(command), reply, room))).is_err() {
+        if self.controls[shard].send(Control::App(AppRequest::One(Box::new(command), reply, room))).is_err() {
             return stopped();
         }
         answered.await.unwrap_or_else(|_| stopped())
@@ -162,7 +162,7 @@ impl Handle {
                 let (places, batch): (Vec<usize>, Vec<AppCommand>) = of_shard.by_ref().take(batch_max).unzip();
                 let Ok(room) = self.rooms[shard].clone().acquire_many_owned(batch.len() as u32).await else { break };
                 let (reply, answered) = oneshot::channel();
-                if self.controls[shard].send(Control::App(Asking::All(batch, reply, room))).is_err() {
+                if self.controls[shard].send(Control::App(AppRequest::All(batch, reply, room))).is_err() {
                     break;
                 }
                 asked.push((places, answered));

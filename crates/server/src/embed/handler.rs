@@ -26,14 +26,14 @@ pub enum OnRpc {}
 pub enum OnDisconnect {}
 
 /// What a handler is doing while it is awaited.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = HookAnswer> + Send>>;
+pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = HookAnswer> + Send>>;
 
 /// A handler whose function, arguments and state are not seen any more.
 #[derive(Clone)]
-pub(crate) struct Erased(Arc<dyn Fn(Arc<Call>) -> Answering + Send + Sync>);
+pub(crate) struct Erased(Arc<dyn Fn(Arc<Call>) -> AnswerFuture + Send + Sync>);
 
 impl Erased {
-    pub(crate) fn answer(&self, call: Arc<Call>) -> Answering {
+    pub(crate) fn answer(&self, call: Arc<Call>) -> AnswerFuture {
         (self.0)(call)
     }
 }

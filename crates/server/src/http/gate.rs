@@ -31,7 +31,7 @@ pub(crate) struct Gate {
 
 /// The part of a head that is judged here.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RequestLine<'a> {
     pub(crate) method: &'a str,
     pub(crate) version: Version,
     pub(crate) uri: &'a Uri,
@@ -51,7 +51,7 @@ impl Gate {
     pub(crate) fn admit<'h>(
         &self,
         via: Via,
-        asked: Asked<'_>,
+        asked: RequestLine<'_>,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Target, Refused> {
         let host = host_of(asked.version, headers)?;
@@ -109,7 +109,7 @@ impl Gate {
     /// Judges a request, and writes down in one way what was said in several: after it `Host` has the authority, and
     /// the target of HTTP/1 is a path. `Some`: it is answered already.
     pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, Refused> {
-        let asked = Asked { method: request.method().as_str(), version: request.version(), uri: request.uri() };
+        let asked = RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
         if self.admit(via, asked, pairs(request.headers()))? == Target::Server {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -199,8 +199,8 @@ enum Form {
     Tunnel,
 }
 
-fn form_of(asked: Asked<'_>) -> Result<(Form, Option<Authority>), Refused> {
-    let Asked { method, uri, .. } = asked;
+fn form_of(asked: RequestLine<'_>) -> Result<(Form, Option<Authority>), Refused> {
+    let RequestLine { method, uri, .. } = asked;
     let bad = |what: &str| {
         Refused::because(400, format!("the request's target {} {what}", shown(uri.to_string().as_bytes())))
     };
@@ -256,7 +256,7 @@ mod tests {
     fn admit(version: Version, method: &str, target: &str, hosts: &[&str]) -> Result<String, u16> {
         let uri: Uri = target.parse().map_err(|_| 400_u16)?; // hyper answers so too
         let headers: Vec<(&str, &[u8])> = hosts.iter().map(|host| ("hOsT", host.as_bytes())).collect();
-        let asked = Asked { method, version, uri: &uri };
+        let asked = RequestLine { method, version, uri: &uri };
         match gate(Hosts::ByListener).admit(Via::Loopback, asked, headers.into_iter()) {
             Ok(Target::Resource(Some(Authority { host, port: Some(port) }))) => Ok(format!("{host}:{port}")),
             Ok(Target::Resource(Some(Authority { host, port: None }))) => Ok(host.to_string()),

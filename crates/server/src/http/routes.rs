@@ -3,7 +3,7 @@
 //! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: what was granted or why not, or the
 //! response.
 
-use super::gate::{Asked, Gate, Target, has_body};
+use super::gate::{Gate, RequestLine, Target, has_body};
 use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
 use crate::logs;
@@ -84,7 +84,7 @@ impl Routes {
     fn grant<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
         let headers = || request.headers.iter().copied();
         let version = if request.http_minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        let asked = Asked { method: request.method, version, uri: request.uri };
+        let asked = RequestLine { method: request.method, version, uri: request.uri };
         let authority = match self.gate.admit(self.via, asked, headers())? {
             Target::Resource(authority) => authority,
             Target::Server => None,

@@ -14,7 +14,7 @@ use crate::refusal::{Asker, Refused};
 use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};
 use crate::transport::listen::{Listener, listen};
-use crate::transport::pace::{self, Asked, Pace, Paced, Times};
+use crate::transport::pace::{self, ConnectionOptions, Pace, Paced, Times};
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::metrics::CONTENT_TYPE;
 use crate::watch::{SHARD_PATIENCE, State, Watch};
@@ -247,7 +247,7 @@ impl Port {
         let (pace, crowded) = (Pace::new(self.times, false), self.crowded.clone());
         let (router, answering) = (self.router.clone(), pace.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let (version, asked) = (request.version(), Asked::of(request.headers()));
+            let (version, asked) = (request.version(), ConnectionOptions::of(request.headers()));
             let answering = answering.begin(request.body());
             let id = RequestId::of(request.headers()); // these requests are in no figure of the application's
             let answer = router.clone().oneshot(request.map(Body::new));

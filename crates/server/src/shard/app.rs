@@ -9,7 +9,7 @@
 //! (`drain`): those who are connected might not hear of it.
 
 use super::{Shared, Shell, TURN_WORK};
-use crate::control::Asking;
+use crate::control::AppRequest;
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 const SLICE: usize = 32;
 
 /// What waits for answers of the hub. Its room is given back when it goes.
-pub(super) enum Asked {
+pub(super) enum PendingAnswers {
     One(oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
     All {
         answers: Vec<Option<AppAnswer>>,
@@ -28,22 +28,22 @@ pub(super) enum Asked {
 }
 
 /// Takes in what the application asks.
-pub(super) async fn take(shared: &Shared, asking: Asking) {
+pub(super) async fn take(shared: &Shared, asking: AppRequest) {
     match asking {
-        Asking::One(command, reply, room) => {
+        AppRequest::One(command, reply, room) => {
             let mut shell = shared.borrow_mut();
             let now = shell.now();
-            let slot = shell.asked.insert(Asked::One(reply, room));
+            let slot = shell.asked.insert(PendingAnswers::One(reply, room));
             shell.ask(now, token(slot, 0), *command);
         }
-        Asking::All(commands, reply, room) => {
+        AppRequest::All(commands, reply, room) => {
             let left = commands.len();
             if left == 0 {
                 let _ = reply.send(Vec::new()); // whoever asked need not wait for it
                 return;
             }
             let answers = (0..left).map(|_| None).collect();
-            let slot = shared.borrow_mut().asked.insert(Asked::All { answers, left, reply, _room: room });
+            let slot = shared.borrow_mut().asked.insert(PendingAnswers::All { answers, left, reply, _room: room });
             let mut commands = commands.into_iter().enumerate();
             loop {
                 shared.borrow_mut().ask_slice(slot, &mut commands);
@@ -102,17 +102,17 @@ impl Shell {
     /// The hub answers a command.
     pub(super) fn answered(&mut self, token: AppToken, answer: AppAnswer) {
         let (slot, place) = ((token.0 >> 32) as usize, token.0 as u32 as usize);
-        if let Some(Asked::All { answers, left, .. }) = self.asked.get_mut(slot) {
+        if let Some(PendingAnswers::All { answers, left, .. }) = self.asked.get_mut(slot) {
             if answers[place].replace(answer).is_none() {
                 *left -= 1;
             }
             if *left == 0
-                && let Asked::All { answers, reply, .. } = self.asked.remove(slot)
+                && let PendingAnswers::All { answers, reply, .. } = self.asked.remove(slot)
             {
                 let missing = || AppAnswer::Error(Error::new(ErrorCode::Internal, "a command was not answered"));
                 let _ = reply.send(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect());
             }
-        } else if let Some(Asked::One(reply, _room)) = self.asked.try_remove(slot) {
+        } else if let Some(PendingAnswers::One(reply, _room)) = self.asked.try_remove(slot) {
             let _ = reply.send(answer); // whoever asked need not wait for it
         }
     }

@@ -10,7 +10,7 @@ use crate::http::routes::{Routes, UpgradeRequest};
 use crate::refusal::{Asker, Refused};
 use crate::request::pairs;
 use crate::transport::admission::Over;
-use crate::transport::pace::{Asked, Overdue, Pace, Paced, Times};
+use crate::transport::pace::{ConnectionOptions, Overdue, Pace, Paced, Times};
 use crate::transport::socket::Socket;
 use crate::watch::request;
 use axum::body::Body;
@@ -69,7 +69,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let over = socket.over();
     let asked_once = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let asked = Asked::of(request.headers());
+        let asked = ConnectionOptions::of(request.headers());
         let answering = pace.begin(request.body());
         if over.is_some() {
             asked_once.notify_one();

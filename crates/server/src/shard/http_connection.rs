@@ -6,7 +6,7 @@
 //! [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
 
 use super::{Shared, Shell};
-use crate::transport::pace::{Answering, Asked};
+use crate::transport::pace::{ConnectionOptions, ResponseGuard};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, Version, header};
 use std::cell::{Cell, RefCell};
@@ -83,8 +83,8 @@ impl HttpConnection {
     pub(crate) fn counted(
         &self,
         version: Version,
-        asked: Asked,
-        answering: Answering,
+        asked: ConnectionOptions,
+        answering: ResponseGuard,
         is_last: bool,
         answer: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'static {

@@ -86,7 +86,7 @@ pub(crate) struct Shell {
     judging: VecDeque<Arc<Judging>>,
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
-    asked: Slab<app::Asked>,
+    asked: Slab<app::PendingAnswers>,
     /// Where questions of the hub go; `None` where there is no handler to answer them.
     dispatcher: Option<Dispatcher>,
     links: Links,

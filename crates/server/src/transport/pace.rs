@@ -173,7 +173,7 @@ impl Pace {
     }
 
     /// A request has come whole, but for its body. The connection is busy until the answer's body is gone.
-    pub(crate) fn begin(&self, body: &impl HttpBody) -> Answering {
+    pub(crate) fn begin(&self, body: &impl HttpBody) -> ResponseGuard {
         let mut state = self.state();
         state.busy += 1;
         let length = match body.size_hint().exact() {
@@ -187,7 +187,7 @@ impl Pace {
         }
         let stream = self.http2.then(|| state.streams.insert(Answer { offered: None, task: None }));
         state.begun = stream;
-        Answering { pace: self.clone(), ends, offered: false, stream }
+        ResponseGuard { pace: self.clone(), ends, offered: false, stream }
     }
 
     /// The task of the stream whose request has just begun.
@@ -299,7 +299,7 @@ impl Pace {
 }
 
 /// One request that is being answered.
-pub(crate) struct Answering {
+pub(crate) struct ResponseGuard {
     pace: Pace,
     /// Where the request ends in the stream.
     ends: Ends,
@@ -309,13 +309,13 @@ pub(crate) struct Answering {
     stream: Option<usize>,
 }
 
-impl Answering {
+impl ResponseGuard {
     /// The answer, with the connection's word on how long it waits for the next request. `alive` goes when its last
     /// byte was taken.
     pub(crate) fn answer(
         mut self,
         version: Version,
-        asked: &Asked,
+        asked: &ConnectionOptions,
         mut response: Response<Body>,
         alive: Option<Arc<()>>,
     ) -> Response<Body> {
@@ -358,7 +358,7 @@ impl Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
         self.offer(false);
         let mut state = self.pace.state();
@@ -471,13 +471,13 @@ impl Stream {
 }
 
 /// What a request says of its connection.
-pub(crate) struct Asked {
+pub(crate) struct ConnectionOptions {
     close: bool,
 }
 
-impl Asked {
+impl ConnectionOptions {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        Asked { close: says_close(headers) }
+        ConnectionOptions { close: says_close(headers) }
     }
 }
 
@@ -491,7 +491,7 @@ struct Paid {
     body: Body,
     /// Of its last frame, what HTTP/2 has not been given yet.
     rest: Bytes,
-    answering: Answering,
+    answering: ResponseGuard,
     _alive: Option<Arc<()>>,
 }
 
@@ -500,7 +500,7 @@ impl HttpBody for Paid {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // Asked for more: the peer has taken what there was.
+        // ConnectionOptions for more: the peer has taken what there was.
         self.answering.pace.state().taken = Instant::now();
         let mut frame = if self.rest.is_empty() {
             Pin::new(&mut self.body).poll_frame(cx)
