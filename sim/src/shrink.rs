@@ -1,5 +1,5 @@
-//! A failing world is made smaller: fewer clients, shards, channels and faults, a shorter time. The smallest world found
-//! that breaks the same promise is what is printed.
+//! A failing world is made smaller: fewer clients, shards, channels and faults, a shorter time. The smallest world
+//! found that breaks the same promise is what is printed.
 //!
 //! A smaller world draws its chances in another order, so it is another history, in which the fault may not happen.
 //! Each smaller world is therefore tried with several histories. What was taken away has a text form, with which
