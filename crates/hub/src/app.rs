@@ -82,9 +82,9 @@ pub enum AppCommand {
         limit: u32,
     },
     /// Subscribes sessions that have a connection to a channel, as if they had asked and the rule let them: they get
-    /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back
-    /// with it has it again. Answered when they are live. Who was subscribed already counts too, and stays whatever
-    /// the rules say.
+    /// `subscribed` as a push. The rules are not asked as long as the subscription lasts; a client that comes back with
+    /// it has it again. Answered when they are live. A session that was subscribed already counts too, and then no rule
+    /// ends its subscription.
     Subscribe {
         /// Whose.
         whom: Whom,
@@ -92,9 +92,9 @@ pub enum AppCommand {
         options: Box<SubOptions>,
     },
     /// Ends subscriptions, and what the application granted of the channel by a command or with a token; the sessions
-    /// get `unsubscribed` as a push. One that is away loses its presence in the channel. Nothing is waited for: a
-    /// subscription that is still being decided is refused, a publication that is goes on. Who may subscribe by the
-    /// rules can do so again, and a newer token that names the channel grants it anew.
+    /// get `unsubscribed` as a push. One that is away loses its presence in the channel. The command waits for no
+    /// decision: an undecided subscription is refused, and an undecided publication continues. A client that the rules
+    /// allow can subscribe again, and a newer token that names the channel grants it again.
     Unsubscribe {
         /// Whose.
         whom: Whom,
@@ -119,10 +119,10 @@ pub enum AppAnswer {
     Published {
         /// Where it stands.
         position: Position,
-        /// True when the key had been used: it stands where the first one does.
+        /// True if the key had been used: the position is that of the first publication.
         duplicate: bool,
-        /// How many sessions are subscribed on this node. Who has left is counted for up to 128 ms, the tick of the
-        /// hub's clock.
+        /// How many sessions are subscribed on this node. A session that has left is counted for up to 128 ms, the tick
+        /// of the hub's clock.
         subscribers: u64,
     },
     /// To `History`.

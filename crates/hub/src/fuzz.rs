@@ -2,12 +2,12 @@
 //! inputs.
 //!
 //! One to three shards, a store that answers in place or whenever the bytes say so, connections that read or do not,
-//! and a small alphabet of channels and commands, so that what is drawn meets. Whatever the order, nothing panics;
-//! what was closed is told nothing; a command with an id, and one of the application, has one answer; nothing of a
-//! channel is told outside of a subscription or out of order; and what is accounted stays within its bounds. In the
-//! end everything is carried, answered and read, and then every command must have its answer. The contract of
-//! [`Shard`](crate::Shard) is kept: what a shell cannot do is not tried. (The simulation judges much more, but only
-//! what its clients do; this looks where they never go.)
+//! and a small alphabet of channels and commands, so that the drawn inputs interact. In any order, nothing panics; a
+//! closed connection gets nothing; a command with an id, and a command of the application, has one answer; nothing of a
+//! channel is delivered outside of a subscription or out of order; and accounted bytes stay within their bounds. At the
+//! end all messages are carried, answered and read, and then every command must have its answer. The contract of
+//! [`Shard`](crate::Shard) is kept: the inputs are only those that a shell can make. (The simulation checks much more,
+//! but only for the inputs of its clients; this target reaches other inputs.)
 
 use crate::{
     Answer, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data,

@@ -1,14 +1,14 @@
 //! Hooks: what the hub asks of the application before it goes on.
 //!
 //! Out: a [`Question`] under a token of the hub's ([`Effect::Ask`](crate::Effect::Ask)). In: one [`HookAnswer`] under
-//! the same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all
-//! is said by [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes
-//! later finds nothing. While a question about a channel is out, later commands of the same session on that channel
-//! wait behind it; when its connection ends, what was asked for it is not done. At most `Limits::questions_max` are
-//! out at once, of which a quarter is kept for `connect` and `refresh`: beyond them the command is `unavailable`. At
-//! most `Limits::session_questions_max` are about one session's commands: further ones are asked as those are
-//! answered. A place is free when the application has answered or its time is up, and not sooner where the connection
-//! is gone: its handler still runs, and their number is what is bounded.
+//! the same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all is
+//! said by [`Hooks`]. An answer that does not come within `Limits::hook_timeout_ms` is `timeout`; one that comes later
+//! finds nothing. While a question about a channel is out, later commands of the same session on that channel wait
+//! behind it; when its connection ends, the command is not carried out. At most `Limits::questions_max` are out at
+//! once, of which a quarter is kept for `connect` and `refresh`: beyond them the command is `unavailable`. At most
+//! `Limits::session_questions_max` are about one session's commands: further ones are asked as those are answered. A
+//! place is free when the application has answered or its time is up, and not sooner where the connection is gone: its
+//! handler still runs, and their number is what is bounded.
 //!
 //! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session
 //! ends, unless a `refresh` has brought a newer token of the same user.
@@ -30,7 +30,7 @@ pub struct HookToken {
     pub(crate) life: u32,
 }
 
-/// Which questions are asked. What is not asked costs nothing.
+/// Which questions are asked. A question that is not asked costs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
     /// Every `connect` is asked about, with its token, but for one that shows the ticket of a living session and no

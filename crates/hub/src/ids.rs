@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
-/// One connection of a shard. `index` is dense and reused, `generation` is not: what arrives for an older one is
+/// One connection of a shard. `index` is dense and reused, `generation` is not: inputs for an older generation are
 /// ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnId {

@@ -1,7 +1,8 @@
 //! The idempotency keys that one channel remembers, the oldest first out.
 //!
-//! In: keys of publications, with where these stand. Out: what a key was used for. Each is kept once; the table holds
-//! its number in the line alone. What it costs is counted in bytes, with what tables and lines hold in reserve.
+//! In: keys of publications, with their positions. Out: the position that a key was used for. Each key is kept once;
+//! the table holds only its number in the line. The cost is counted in bytes, including the reserve capacity of tables
+//! and lines.
 
 use crate::rng::Keyed;
 use crate::store::KeyScope;

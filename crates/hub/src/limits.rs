@@ -1,5 +1,5 @@
-//! What one connection, one channel and one shard may make the server hold. Reaching a limit is an error with the
-//! limit and the value in it, or sheds by the rule named at the field; nothing grows beyond.
+//! The bounds of one connection, one channel and one shard. At a limit the server answers an error with the limit and
+//! the value in it, or sheds load by the rule named at the field. Nothing grows beyond its limit.
 
 /// A number of bytes.
 pub type ByteCount = usize;
@@ -31,16 +31,16 @@ pub struct Limits {
     pub scan_slice: usize,
     /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
     pub link_bytes_max: ByteCount,
-    /// What one channel has waiting behind a fan-out in progress, on each shard: beyond it publications are pulled
-    /// instead, signals are shed, and presence is told as a whole later. Default 1024.
+    /// Deliveries of one channel that wait for a fan-out in progress, on each shard. Beyond this number publications
+    /// are pulled instead, signals are dropped, and presence is sent as a whole later. Default 1024.
     pub fanout_waiting_max: usize,
-    /// The bytes of that. Default 4 MiB.
+    /// Bytes of these waiting deliveries. Default 4 MiB.
     pub fanout_waiting_bytes_max: ByteCount,
     /// Steps of work for many before others have their turn: appends of a fan-out, subscriptions that are judged by
     /// new rules, connections that are told of a drain, timers that fall due together. Default 4096.
     pub fanout_slice: usize,
-    /// What a shard remembers of the sessions that went to other shards; the one to be forgotten next goes first.
-    /// Default 8 MiB.
+    /// Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would
+    /// expire next. Default 8 MiB.
     pub moved_bytes_max: ByteCount,
     /// Signals kept for a client that is away or slow, and of one channel for a shard that is behind; the oldest goes
     /// first. Default 64.
@@ -89,7 +89,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of one of `shards` shards: what is for the whole node is shared out.
+    /// The limits of one of `shards` shards: limits of the whole node are divided.
     #[must_use]
     pub fn for_one_of(&self, shards: usize) -> Limits {
         Limits { history_bytes_max: self.history_bytes_max / shards.max(1), ..self.clone() }

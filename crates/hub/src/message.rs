@@ -565,7 +565,7 @@ pub enum Push {
         /// Who is there.
         snapshot: Arc<PresenceSnapshot>,
     },
-    /// Live from here; what lay before is lost, or was passed over for a subscriber that wants only the latest.
+    /// Live from here; earlier publications are lost, or were skipped for a subscriber that wants only the latest.
     Gap {
         /// The channel.
         channel: ChannelName,

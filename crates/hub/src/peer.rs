@@ -5,12 +5,13 @@
 //! sent because another had arrived: A hands a session over to C and tells B something of it, C hears that and tells
 //! B more, and B may hear C first.
 //!
-//! What a session says to homes from more than one shard therefore carries its *incarnation*: it counts up with each
-//! connection, and so with each shard. A home lets the later incarnation win, in whichever order they arrive, and
-//! remembers who has left for a while (`home/left.rs`). Signals for one client, which several edges may find, are
-//! numbered by the home ([`Directed`]). Everything else is said within one pair of shards: `Sub`, `Members` and
-//! `Release` of an edge; `Adopted`, then what is passed on behind it (`session/moved.rs`); the answers and the stream
-//! of a home. The answers to one question that come from several shards are counted, not ordered.
+//! So a message of a session to a home carries the session's *incarnation*, because it may come from more than one
+//! shard. The incarnation is incremented with each connection, and so with each shard. A home lets the later
+//! incarnation win, in whichever order they arrive, and remembers who has left for a while (`home/left.rs`). Signals
+//! for one client, which several edges may find, are numbered by the home ([`Directed`]). Everything else is said
+//! within one pair of shards: `Sub`, `Members` and `Release` of an edge; `Adopted`, then what is passed on behind it
+//! (`session/moved.rs`); the answers and the stream of a home. The answers to one question that come from several
+//! shards are counted, not ordered.
 //!
 //! Bytes on the way towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked
 //! *behind* and pulls.

@@ -199,8 +199,8 @@ impl Shard {
         effects.set_wake([self.wheel.next_ms(), self.sessions.next_batch_ms()].into_iter().flatten().min());
     }
 
-    /// True where no command waits for its answer and everybody who keeps up has been given what has come to this
-    /// shard: what a server waits for, once it takes in no more commands, before it sends its clients away.
+    /// True if no command waits for its answer and every client that keeps up has got all publications that have come
+    /// to this shard. A server that accepts no more commands waits for this before it closes its connections.
     pub fn is_settled(&self) -> bool {
         self.sessions.is_settled()
     }
@@ -210,7 +210,7 @@ impl Shard {
         self.sessions.outstanding()
     }
 
-    /// What waits behind the interrupted fan-out that has most of it, in bytes: what `fanout_waiting_bytes_max` bounds.
+    /// Bytes that wait behind the interrupted fan-out with the most of them. `fanout_waiting_bytes_max` bounds this.
     pub fn fanout_waiting_bytes(&self) -> usize {
         self.sessions.fanout_waiting_bytes()
     }
@@ -276,7 +276,7 @@ impl Shard {
             PeerBody::Edge(channel, message) => {
                 let taken = &mut self.taken[usize::from(from.0)];
                 *taken += message.cost();
-                // Often enough for a small link too: what is not acknowledged counts as on its way.
+                // Often enough for a small link too: bytes count as on their way until they are acknowledged.
                 let ack_bytes = ACK_BYTES.min(self.config.limits.link_bytes_max / 4);
                 if *taken >= ack_bytes || from == self.config.me {
                     let bytes = std::mem::take(taken);

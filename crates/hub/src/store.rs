@@ -100,16 +100,16 @@ pub enum Op {
         channel: ChannelName,
         /// Which ones.
         range: Range,
-        /// For whom: what is not for them is neither answered nor counted. `None` reads all.
+        /// The reader: publications for others are neither answered nor counted. `None` reads all.
         reader: Option<Reader>,
         /// At most this many publications.
         count_max: usize,
         /// At most this many bytes of them, but always one.
         bytes_max: usize,
-        /// Look at no more than about this many, whoever they are for, but always at one: then the page ends
+        /// Look at no more than about this many, for any reader, but always at one: then the page ends
         /// ([`Rest::Unseen`]), and the home reads on in a later turn.
         scan_max: usize,
-        /// What is kept of the channel: what is older is not answered even where it is still held.
+        /// The history that the rule keeps: older entries are not answered, even if the store still has them.
         retain: Retain,
     },
     /// Drops every retained publication; epoch and top stay.
@@ -197,7 +197,7 @@ pub enum Rest {
     Nothing,
     /// At least one more for the reader, for which the page has no room.
     More,
-    /// What has not been looked at yet: the page has looked at as many as it may.
+    /// Entries that were not looked at: the page has looked at as many as it may.
     Unseen,
 }
 

@@ -1,4 +1,4 @@
-//! What the hub counts for its watchers, and what it wants to have said in a log.
+//! The counts of the hub for monitoring, and its events for the log.
 //!
 //! Plain numbers of one shard, added to where the thing happens and read by [`Shard::stats`](crate::Shard::stats);
 //! nothing on the way of a delivery is counted for each receiver. A [`Note`] is something a person will ask about
@@ -11,8 +11,8 @@ use crate::ids::{ClientId, UserId};
 use crate::name::ChannelName;
 use crate::rules::Rules;
 
-/// Rules and options that denials are counted by. Only reloads with ever new rules come near: what is beyond is one
-/// entry.
+/// The most (rule, option) pairs by which denials are counted. Only reloads with ever new rules come near it. All pairs
+/// beyond it share one entry.
 const DENIALS_MAX: usize = 4096;
 /// The rule of denials without one, and of those beyond [`DENIALS_MAX`]. No pattern has parentheses around it by
 /// chance.
@@ -79,7 +79,7 @@ pub enum Noted {
     Denied(Error),
     /// The server ended a subscription, as the rules have changed or a grant is gone.
     Unsubscribed(Error),
-    /// What it missed is not retained any more: it was told so.
+    /// The missed publications are no longer kept, and the client was notified.
     NotRecovered {
         /// Where.
         channel: ChannelName,

@@ -1,9 +1,8 @@
 //! A timer wheel: many coarse deadlines, none of which is ever cancelled.
 //!
-//! In: a deadline and what it is for. Out: what has come due, in slot order. A timer is a reminder and not a promise:
-//! its owner checks on firing whether it still means anything, which is cheaper than finding and removing it.
-//! Deadlines round up to the next tick; one beyond the horizon waits in the farthest slot and is put back until its
-//! time has come.
+//! In: a deadline and its purpose. Out: the timers that are due, in slot order. The owner of a timer checks when it
+//! fires whether it is still valid, which is cheaper than finding and removing it. Deadlines round up to the next tick;
+//! one beyond the horizon waits in the farthest slot and is put back until its time has come.
 
 use std::collections::VecDeque;
 use std::vec::IntoIter;

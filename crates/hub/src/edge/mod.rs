@@ -60,11 +60,11 @@ pub(crate) struct Edge {
     /// It is among the edges whose homes are to be told anew.
     pub(crate) recounted: bool,
     pub(crate) groups: SmallVec<[Group; 1]>,
-    /// A delivery was missed or dropped; what comes is ignored until a page has been pulled.
+    /// A delivery was missed or dropped; deliveries are ignored until a page has been pulled.
     pub(crate) behind: Behind,
     /// Presence changes were left out; the whole is asked for when the fan-out has caught up.
     pub(crate) presence_stale: bool,
-    /// It has its place among those that run: what comes meanwhile only waits.
+    /// The edge is in the list of running edges: further deliveries wait.
     running: bool,
     /// Only while something waits to be told: most channels are silent most of the time.
     busy: Option<Box<Busy>>,
@@ -131,7 +131,7 @@ pub(crate) struct Member {
     /// Its place among the session's subscriptions.
     pub(crate) slot: u32,
     pub(crate) at: u64,
-    /// The epoch of `at`. What waits of another one is not for it.
+    /// The epoch of `at`. Waiting items of another epoch are not for this member.
     pub(crate) epoch: Epoch,
     /// Publications are not appended: it pulls them.
     pub(crate) behind: bool,
@@ -406,7 +406,7 @@ impl Edge {
         }
     }
 
-    /// A page that follows `at` has come. What the home could not give any more is told as a gap.
+    /// A page that follows `at` has come. Entries that the home no longer has become a gap.
     pub(crate) fn pulled(&mut self, pulled: Pulled) {
         let Some(mut at) = self.at else { return };
         let reset = at.epoch != pulled.top.epoch;
@@ -460,7 +460,8 @@ impl Edge {
         self.presence_stale = self.presence_stale || !self.wait_if_room(Item::PresenceCount { count, seq }, max);
     }
 
-    /// Who is present. A snapshot is large: one that finds no room is asked for anew when what waits has been told.
+    /// Who is present. A snapshot is large: if it finds no room, the edge asks for it again when the waiting items have
+    /// been sent.
     pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>, max: WaitingMax) {
         self.presence_stale = !self.wait_if_room(Item::PresenceWhole(snapshot), max);
     }
@@ -498,7 +499,7 @@ impl Edge {
         }
     }
 
-    /// True where nothing waits to be fanned out and nothing was missed: who is at its place has everything.
+    /// True if no item waits for the fan-out and none was missed: a member at the edge's position has everything.
     pub(crate) fn is_quiet(&self) -> bool {
         self.behind == Behind::No && !self.has_work()
     }
@@ -507,7 +508,7 @@ impl Edge {
         self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
     }
 
-    /// Appends what waits, as far as the slice goes. What is left then goes on in another one.
+    /// Sends the waiting items, as far as the slice goes. The rest continues in another slice.
     pub(crate) fn fan_out(
         &mut self,
         sessions: &mut impl MemberSessions,
@@ -644,7 +645,8 @@ impl Item {
             }
             Item::Batch(_) => {} // tells itself
             Item::Skip { to, reset } => {
-                // Who is behind finds the loss by itself when it pulls; who has just come may be past it.
+                // A member that is behind finds the loss itself when it pulls; a member that has just come may be past
+                // it.
                 for member in members.iter_mut().filter(|m| !m.behind && (m.epoch != to.epoch || m.at < to.offset)) {
                     if *reset == (member.epoch == to.epoch) {
                         // It is in the new epoch already, where nothing that it still wants need be lost: it sees for

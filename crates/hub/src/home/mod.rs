@@ -102,7 +102,7 @@ struct Home {
 
 #[derive(Debug)]
 enum State {
-    /// The store was asked for the channel's place; what needs it waits.
+    /// The store was asked for the channel's position; messages that need it wait.
     Attaching,
     /// The place up to which the channel has been delivered.
     Live(Position),
@@ -171,7 +171,7 @@ impl Homes {
                 }
                 return;
             }
-            // Who enters or leaves has a subscription: those are bounded.
+            // A client that enters or leaves has a subscription, and subscriptions are bounded.
             None if self.is_full(cx.limits) && !message.is_of_presence() => {
                 return self.turn_away(cx, &name, from, message);
             }
@@ -207,7 +207,8 @@ impl Homes {
         index
     }
 
-    /// The rules have changed: what is kept follows, in slices. A second reload begins anew.
+    /// The rules have changed: the kept history follows them, in slices. A second reload starts again from the first
+    /// home.
     pub(crate) fn reload(&mut self, cx: &mut Cx<'_>) {
         self.reloading = Some(0);
         self.reload_on(cx);
@@ -363,7 +364,7 @@ impl Homes {
                 self.look_ahead(cx, index);
             }
         } else if matches!(what, What::Fill) && asked_in != top.epoch {
-            // What follows a place of an earlier epoch: its being incomplete says nothing about this one.
+            // The page follows a position of an earlier epoch. That it is incomplete says nothing about this epoch.
             home.filling = false;
             self.look_ahead(cx, index);
         } else {
@@ -372,7 +373,7 @@ impl Homes {
         self.linger(cx, index);
     }
 
-    /// An answer that told nothing but that an epoch was lost: what was only read is read again, once.
+    /// The answer only said that an epoch was lost. A read is repeated, once.
     fn ask_again(&mut self, cx: &mut Cx<'_>, index: u32, mut what: What, again: bool) {
         match &mut what {
             _ if again => return self.refused(cx, index, what, &Answer::Unavailable),
@@ -509,7 +510,7 @@ impl Homes {
         }
     }
 
-    /// The store did not do it: whoever asked is told, in the words that say whether to try again.
+    /// The store did not do it: the asker gets an error that says whether to try again.
     fn refused(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: &Answer) {
         let home = &mut self.homes[index as usize];
         let error = |code, text: &str| Error::new(code, text).on(&home.name);
@@ -679,7 +680,7 @@ impl Home {
     }
 
     fn is_unused(&self) -> bool {
-        // An empty presence is dropped with its home and not before: who is subscribed compares with its `seq`.
+        // An empty presence is dropped only with its home: subscribers compare with its `seq`.
         let empty = self.presence.as_ref().is_none_or(|p| p.is_empty());
         self.interests.is_empty() && self.pending == 0 && self.waiting.is_none() && empty
     }

@@ -2,8 +2,8 @@
 //!
 //! Everything that waits has a deadline, [`Limits::store_timeout_ms`], and is counted in bytes; beyond
 //! [`Limits::store_waiting_bytes_max`] nothing more is taken on. At its deadline a question is answered without the
-//! store: `unavailable`, or `unknown` where it may have been done. The store's answer may come all the same: what it
-//! then tells of the channel holds, and nobody is answered twice.
+//! store: `unavailable`, or `unknown` where it may have been done. The store's answer may still come: it updates the
+//! channel, and the asker gets no second answer.
 
 use super::{Cx, Home, Homes, Later, State};
 use crate::error::{Error, ErrorCode};
@@ -128,7 +128,7 @@ impl Ops {
         Some((token, self.take(token)?))
     }
 
-    /// Its time is over. What its answer tells of the channel is still wanted.
+    /// Its deadline has passed. Its answer may still update the channel.
     fn keep_late(&mut self, token: OpToken, pending: Pending) {
         self.late.insert(token, pending);
         if self.late.len() > LATE_MAX {
@@ -146,7 +146,7 @@ impl Homes {
             let name = home.name.clone();
             return self.turn_away(cx, &name, from, message);
         }
-        // Whoever wants to hear is known from here on, also to what needs no store.
+        // The interest is registered from here on, also for messages that need no store.
         if let ToHome::Sub { seq, members, .. } = message {
             home.interest(from, seq, members);
         }
@@ -196,7 +196,7 @@ impl Homes {
         }
     }
 
-    /// What it tells of the channel still holds; who asked has been answered.
+    /// A late answer: it updates the channel; the asker has been answered.
     fn answered_late(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
         let Pending { home: index, life, epoch: asked_in, what, .. } = pending;
         let appended = matches!(answer, Answer::Appended { .. });

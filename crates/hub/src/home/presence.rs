@@ -1,8 +1,7 @@
 //! Who has entered a channel. Every change has the next `seq`; beyond a size only the count is told, once a second.
 //!
-//! What a session says from one shard arrives in order; from one shard and from the next in any order. So an entry
-//! carries the incarnation that it is of, and what an earlier incarnation says neither ends it nor changes it nor
-//! brings it back.
+//! Messages of a session from one shard arrive in order; messages from one shard and from the next arrive in any order.
+//! So an entry carries its incarnation, and a message of an earlier incarnation does not end, change or restore it.
 
 use super::{Cx, Home, Homes};
 use crate::error::{Error, ErrorCode};
@@ -143,7 +142,7 @@ impl Homes {
         self.presence_changed(cx, index, PresenceKind::Leave, entry);
     }
 
-    /// What an earlier shard of this session has said of it may still be on its way.
+    /// Messages of an earlier shard of this session may still be on their way.
     pub(super) fn remember_left(&mut self, now: Now, channel: &ChannelName, client: ClientId, incarnation: u32) {
         if incarnation > 0 {
             self.left.left(now.mono_ms, channel, client, incarnation);

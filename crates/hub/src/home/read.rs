@@ -22,7 +22,7 @@ pub(super) struct Scan {
     count: usize,
     /// What the steps so far have found.
     found: Option<Page>,
-    /// For the latest: what was found before the channel went on. What has come since is looked at now.
+    /// For the latest: the page found before the channel got new publications. The scan now reads the new ones.
     older: Option<Box<Page>>,
     /// How many times what has come since was looked at.
     looks: u32,
@@ -140,7 +140,7 @@ impl Page {
     fn followed_by(self, newer: Page) -> Page {
         let complete = self.complete && newer.complete;
         match (self.publications.is_empty(), newer.publications.is_empty()) {
-            // A new epoch began, or what came since is gone in part: what was found before lies beyond a gap.
+            // A new epoch began, or some of the new publications are gone: the older page is before a gap.
             _ if self.top.epoch != newer.top.epoch || !newer.complete => newer,
             (false, true) => Page { publications: self.publications, rest: self.rest, complete, ..newer },
             (false, false) => Page { complete: false, ..newer }, // the older one is left out
@@ -304,7 +304,7 @@ impl Homes {
         let top = self.homes[index as usize].top();
         let start = match (page.complete, want.recent) {
             (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
-            // What is asked for where `since` cannot be honoured is read in a second step, and told as not recovered.
+            // `since` cannot be honoured: the `recent` publications are read in a second step, with `recovered: false`.
             (false, Some(n)) if n > 0 => {
                 let reader = Reader::of(want.client);
                 return self.recent(cx, index, (shard, token), n as usize, reader, Some(false));

@@ -1,8 +1,8 @@
 //! The application's commands: asked of the homes like a client's, with no session and no rule in between.
 //!
-//! What concerns sessions or all channels goes to every shard, this one included, and the parts of the answer are
+//! A command about sessions or all channels goes to every shard, this one included, and the parts of the answer are
 //! added up ([`Tally`]). On each shard a command for very many sessions is done in slices. Every command is answered
-//! once: whoever takes a part of one gives its part of the answer, whatever becomes of the session meanwhile.
+//! once: a shard that takes a part of a command gives its part of the answer, even if the session ends meanwhile.
 
 use super::ask::{Ask, Asker, ReplyTo, Tally, TallyTo};
 use super::{Cx, Sessions};
@@ -22,10 +22,9 @@ use crate::store::Entry;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What one session that a command concerns costs, in steps of a slice. (Its subscriptions count besides, where they
-/// end.)
+/// The cost of one session that a command affects, in steps of a slice. (Its subscriptions count too, if they end.)
 const SESSION_STEPS: usize = 16;
-/// After how long a command that found too many before it may be tried again.
+/// The time after which a command that was refused for too many others may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
 
 /// A command for several sessions, and those that it still has to be done to.
@@ -244,9 +243,9 @@ impl Sessions {
         self.subscribe(cx, at, ReplyTo::Counted(tally), options, None);
     }
 
-    /// Ends a subscription of a session, or the presence of one that is away, for the application. Nothing is waited
-    /// for: what is undecided is refused when its answer comes, and what the application itself has waiting behind it
-    /// is not made.
+    /// Ends a subscription of a session, or the presence of one that is away, for the application. It waits for no
+    /// decision: an undecided subscription is refused when its answer comes, and the application's own subscriptions
+    /// that wait behind it are not made.
     fn end_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, tally: AskToken) {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {

@@ -1,8 +1,8 @@
 //! Lanes: what one session asked of one channel while an earlier command for the same channel is still being decided.
-//! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for
-//! them. A question that is answered by a page waits where the connection has no room for one, and its channel's
-//! later commands with it. The application's subscriptions wait too, behind an undecided one. What it ends does not
-//! wait: whoever asks for that may be the very handler whose answer the lane waits for.
+//! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for them.
+//! A question that is answered by a page waits where the connection has no room for one, and its channel's later
+//! commands with it. The application's subscriptions wait too, behind an undecided one. A subscription that the
+//! application ends does not wait: the handler whose answer the lane waits for may be the one that ends it.
 
 use super::ask::ReplyTo;
 use crate::message::{Command, SubOptions};
@@ -22,8 +22,8 @@ pub(crate) struct Lanes(Vec<Lane>);
 #[derive(Debug)]
 struct Lane {
     channel: ChannelName,
-    /// The application is asked about a publication: what comes waits until it has answered. (A subscription that is
-    /// being decided says so itself.)
+    /// The application is asked about a publication: further commands wait until it has answered. (A subscription that
+    /// is being decided says so itself.)
     blocked: bool,
     /// Its first command is answered by a page, and waits until the connection has room for one.
     paging: bool,
@@ -53,12 +53,12 @@ impl Lanes {
         self.0.iter().any(|lane| lane.paging)
     }
 
-    /// What comes on this channel waits.
+    /// Makes further commands on this channel wait.
     pub(crate) fn block(&mut self, channel: &ChannelName) {
         self.lane(channel).blocked = true;
     }
 
-    /// What waits may go on.
+    /// Lets the waiting commands continue.
     pub(crate) fn unblock(&mut self, channel: &ChannelName) {
         if let Some(at) = self.find(channel) {
             self.0[at].blocked = false;

@@ -4,9 +4,9 @@
 //! are to be told how many subscribe. All that waits has its share of each slice, so none of it waits for another to
 //! end.
 //!
-//! While a reload is under way the new rules hold already for everything that is asked; what was let in before it is
-//! judged when its session's turn comes. A second one ends the first and begins anew. A session that comes after its
-//! place has been passed was let in by the new rules.
+//! During a reload the new rules already apply to every command. Earlier subscriptions are checked when their session's
+//! turn comes. A second reload replaces the first and starts again. A session that comes after its place in the order
+//! was allowed by the new rules.
 
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
@@ -180,7 +180,7 @@ impl Sessions {
         self.recounting = false;
     }
 
-    /// The time of some batches has come. What is left of them is due, so the shell wakes the shard again at once.
+    /// The time of some batches has come. The remaining ones are due, so the shell wakes the shard again at once.
     pub(crate) fn tell_batches(&mut self, cx: &mut Cx<'_>) {
         while !cx.slice.is_spent()
             && let Some((index, life, group)) = self.reminders.next_due(cx.now.mono_ms)

@@ -199,9 +199,9 @@ impl Sessions {
     /// One more interval is over: the peer is asked for a sign of life, or closed where it has left the last one
     /// unanswered.
     ///
-    /// It is asked in every interval, also where it was heard: a client that sends hears nothing by that, and would
-    /// take a server that says nothing for dead. Where much waits for it nothing is added: what it takes of that is
-    /// its sign of life.
+    /// The server pings in every interval, even if the client sent something: a client that only sends would take a
+    /// silent server for dead. If a backlog waits for the client, no ping is added: reading the backlog shows that the
+    /// client is alive.
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
@@ -340,7 +340,7 @@ impl Sessions {
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
         let pause = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;
         if std::mem::replace(&mut conn.paused, pause) != pause {
-            // What came meanwhile is read from now on: until the next heartbeat that counts as heard.
+            // Bytes that came meanwhile are read from now on, so until the next heartbeat the client counts as heard.
             conn.heartbeat.heard |= !pause;
             cx.effects.add(if pause { Effect::Pause(id) } else { Effect::Resume(id) });
         }

@@ -1,4 +1,5 @@
-//! Who is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same mechanism.
+//! A member that is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same
+//! mechanism.
 
 use super::ask::Ask;
 use super::table::{LastPull, Sub};
@@ -38,7 +39,8 @@ impl Sessions {
         let session = &mut self.sessions.slab[index as usize];
         session.full = true;
         let wire = session.wire;
-        // Who still catches up is not slow: its own pages fill the outbox, and ended for that it would never arrive.
+        // A client that still catches up is not slow: its own pages fill the outbox, and if it were closed for that it
+        // would never catch up.
         let (mut disconnect, mut catches_up) = (false, session.pulling.is_some());
         for sub in &mut session.subs {
             let edge = &mut self.edges.edges[sub.edge as usize];
@@ -160,7 +162,7 @@ impl Sessions {
         let (sub, edge) = (sub, &mut edges[sub.edge as usize]);
         let Some(membership) = sub.membership() else { return };
         let member = *edge.member(sub.variant(wire), membership.place);
-        // What it asked to recover is recovered whole: it had not been slow when it missed that.
+        // The recovery that it asked for is complete: it was not slow when it missed those publications.
         let recovers = member.epoch == membership.recover_to.epoch && member.at < membership.recover_to.offset;
         let latest = membership.passes_over && !recovers;
         let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
@@ -234,8 +236,8 @@ impl Sessions {
             }),
         }
         member.at = member.at.max(pulled.end);
-        // The answer stands in the stream of deliveries: what comes after it begins right behind the top it names. An
-        // outbox that went over its mark meanwhile takes none of it.
+        // The answer is part of the stream of deliveries: the next delivery directly follows the top that it names. An
+        // outbox that went over its limit meanwhile takes no delivery.
         member.behind = (member.full && !planted(Planted::FullMemberLive)) || member.at < pulled.top.offset;
         membership.passes_over &= member.behind;
         self.pull_later(at);

@@ -1,11 +1,11 @@
-//! Whether anything is still under way on this shard: what a server that ends waits for.
+//! Tells whether work is still in progress on this shard. A server that stops waits until there is none.
 
 use super::Sessions;
 use crate::edge::Behind;
 
 impl Sessions {
-    /// No command waits for its answer, and everybody who keeps up has been given all that has come here. Who reads
-    /// too slowly is not waited for.
+    /// No command waits for its answer, and every client that keeps up has got all publications that have come here.
+    /// Clients that read too slowly do not count.
     pub(crate) fn is_settled(&self) -> bool {
         let adopting = |conn: &super::Conn| conn.open && conn.adopting.is_some();
         !self.has_more()

@@ -1,4 +1,4 @@
-//! Sessions and connections: what the shard holds of each, and nothing of what it does with them.
+//! The tables of sessions and connections: the state of each, without the behaviour.
 //!
 //! A connection has a session from its `connect` on; a session outlives its connection by a grace. Slab places are
 //! reused, and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the
