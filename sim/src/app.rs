@@ -1,8 +1,8 @@
 //! The application of a simulated world: it publishes, reads, subscribes others and sends them away, and watches the
 //! shards.
 //!
-//! It sees what shards say to connections at the moment in which they say it, and holds them to this: every command
-//! is answered once; whoever was subscribed, and nobody else, hears of a channel that the rules open to nobody; who
+//! It sees what shards say to connections at the moment in which they say it, and holds them to this: every command is
+//! answered once; a channel that the rules open to nobody reaches the clients that were subscribed, and no others; who
 //! was sent away hears nothing more and is never taken up again; and in the end the numbers are right. Commands about
 //! sessions are given one after the other, as those that cross have no order.
 

@@ -1,10 +1,10 @@
 //! The application of a simulated world: it is asked, thinks for a while, and answers, mostly.
 //!
 //! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge
-//! knows it too and a second attempt fares like the first. What it says of subscriptions is kept, with the question
+//! knows it too and a second attempt fares like the first. Its answers about subscriptions are kept, with the question
 //! it was said to: the hub may say `subscribed` only where the last question about that session and channel was
-//! answered with leave, or what the session has shown is good for the channel; and who holds a subscription by what
-//! it has shown loses it with that. Every session that began must be told to have ended once, and only then.
+//! answered with leave, or what the session has shown is good for the channel; and who holds a subscription by what it
+//! has shown loses it with that. Every session that began must be told to have ended once, and only then.
 
 mod tokens;
 
@@ -16,9 +16,9 @@ use fanfare_hub::{
 use std::collections::{BTreeMap, BTreeSet};
 use tokens::Tokens;
 
-/// What a publication begins with that the application has changed.
+/// The prefix of a publication that the application has changed.
 const EDITED: &[u8] = b"{\"edited\":true,";
-/// What a token ends with where its user has trusted facts.
+/// The suffix of a token whose user has trusted facts.
 pub(crate) const WITH_INFO: &str = "+info";
 
 #[derive(Debug)]
@@ -256,7 +256,7 @@ impl Application {
         self.calm_from.is_some_and(|from| number >= from) || !number.is_multiple_of(11)
     }
 
-    /// What stands in the history of a channel must be what it let through, as it made it.
+    /// The history of a channel must hold exactly the publications that it allowed, in its form.
     pub(crate) fn check_kept(&self, channel: &ChannelName, data: &[u8]) -> Result<(), String> {
         let is_hooked = self.plan.is_asked_to_publish(channel);
         let original = plain(data);
@@ -288,7 +288,7 @@ fn edited(data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What the client sent, of what was published.
+/// The client's payload of a publication.
 pub(crate) fn plain(data: &[u8]) -> Vec<u8> {
     match data.strip_prefix(EDITED) {
         Some(rest) => [b"{", rest].concat(),

@@ -1,5 +1,5 @@
 //! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and
-//! forgets nothing that it was told. What it is told is judged elsewhere (`checker`); it only acts.
+//! forgets no message. Its messages are judged elsewhere (`checker`); it only acts.
 
 use crate::app::CLOSED;
 use crate::plan::{Habit, Plan};
@@ -11,7 +11,7 @@ use fanfare_hub::{
 };
 use std::collections::BTreeMap;
 
-/// What a client does of its own accord.
+/// The actions that a client chooses.
 #[derive(Debug)]
 pub(crate) enum Act {
     Send(Request),
@@ -135,7 +135,7 @@ impl Client {
         Request { id: Some(RequestId::Number(self.next_id)), command }
     }
 
-    /// The connection is gone: what was live is to be taken up again.
+    /// The connection is gone: its live subscriptions must be made again.
     pub(crate) fn closed(&mut self, now_ms: u64, rng: &mut Rng) {
         self.pipe = None;
         self.online = false;
@@ -291,7 +291,7 @@ impl Client {
         }
     }
 
-    /// What must be done whatever the mood: come back, take up subscriptions, give up a silent connection.
+    /// The actions that every client must take: come back, subscribe again, give up a silent connection.
     pub(crate) fn upkeep(&mut self, now_ms: u64, silence_max_ms: u64, plan: &Plan) -> Act {
         if self.pipe.is_some() && now_ms > self.heard_ms + silence_max_ms {
             return Act::Close { finally: false };

@@ -1,5 +1,5 @@
-//! What happened in a batch of runs. A check that never had anything to check is no check: a count that stays zero
-//! over a large batch fails it.
+//! Counts the events in a batch of runs. A check without input checks nothing: a count that stays zero over a large
+//! batch fails it.
 
 macro_rules! counts {
     ($($field:ident, $meaning:literal;)*) => {

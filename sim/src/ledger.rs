@@ -1,4 +1,4 @@
-//! What the stores have truly accepted: the authority that every delivery and every answer is compared with.
+//! The publications that the stores have accepted: every delivery and every answer is compared with them.
 //!
 //! The stores write it at the step in which they accept an entry; nothing that the hub says goes into it.
 

@@ -1,4 +1,4 @@
-//! What a seed draws: how large the world is, which bounds it has, and which faults happen in it.
+//! The plan that a seed draws: the size of the world, its bounds, and its faults.
 //!
 //! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults,
 //! because a world in which everything fails at once never gets far enough to break anything subtle.
@@ -295,7 +295,7 @@ impl Plan {
         self.limits.hook_timeout_ms = 400 + rng.below(1_200);
         self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
         self.limits.session_questions_max = [1, 2, 8][rng.below(3) as usize];
-        // Who is asked about may not be subscribed yet, and publishes all the same: there is more to judge.
+        // A client whose subscription is being decided may publish before it is subscribed: so there is more to judge.
         for rule in &mut self.rules {
             rule.publish = vec![Who::Anyone];
         }

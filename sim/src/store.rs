@@ -168,7 +168,7 @@ impl Store for FaultyStore {
         }
         let answer = shared.decide(self.shard, now, token, op);
         let StoreFaults { late, twice, disordered, .. } = shared.faults;
-        // What must not overtake waits behind what is late, and no longer.
+        // An answer that must not overtake waits behind a late one, and no longer.
         let waits = !shared.shards[self.shard].queue.is_empty();
         let is_late = shared.chance(late);
         if !waits && !is_late {

@@ -23,7 +23,7 @@ struct Live {
     habit: Habit,
     slow: Slow,
     at: Position,
-    /// It is at the top, or was before it was slow: what it misses from here on it misses because it is slow.
+    /// It is at the top, or was before it was slow: it misses later publications because it is slow.
     complete: bool,
     /// The outbox has been over its mark since: it may be catching up.
     was_full: bool,
@@ -103,7 +103,8 @@ impl Watch {
         !catches_up && self.live.values().any(|live| live.slow == Slow::Disconnect)
     }
 
-    /// The outbox has drained. `exact`: what a store accepts, its shard knows at once, and so do all subscribers.
+    /// The outbox has drained. `exact`: a shard, and all subscribers, learn at once of each publication that a store
+    /// accepts.
     pub(crate) fn drained(&mut self, exact: bool, ledger: &Ledger) {
         self.is_full = false;
         for (channel, live) in self.live.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
@@ -169,7 +170,7 @@ impl Watch {
             return Err(early);
         }
         if let (Some(batch), true) = (live.habit.batch, live.in_step) {
-            // What was gathered last may not be for this client.
+            // The last gathered publication may not be for this client.
             let after = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
             let unwanted = after.iter().take_while(|kept| kept.publication.is_narrow()).last();
             let end = unwanted.map_or(last.offset, |kept| kept.publication.offset);
@@ -193,7 +194,7 @@ impl Watch {
 }
 
 impl Live {
-    /// What is owed is told in one turn; what comes in later ones is another matter.
+    /// Everything owed is sent in one turn; publications of later turns are judged separately.
     fn owed_in(told: Option<u64>, turn: u64) -> Option<u64> {
         told.is_none_or(|told| told == turn).then_some(turn)
     }

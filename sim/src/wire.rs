@@ -1,4 +1,4 @@
-//! The real wire: what both ends say becomes the bytes of WebSocket frames that hold the native protocol, and back.
+//! The real wire: encodes the messages of both ends to WebSocket frames of the native protocol, and decodes them.
 //!
 //! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text
 //! that a client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must be true of a commit, in one command.
 //!
 //! In: a machine with Rust, Node and git. Out: each step's own output under a banner, a summary with one line a step,
-//! and an error if one failed. What comes first is what fails fastest. A step whose folder is missing fails: nothing
+//! and an error if one failed. The step that fails fastest comes first. A step whose folder is missing fails: nothing
 //! is ever skipped in silence. [`STEPS`] is the whole list, in order.
 
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub(crate) struct Step {
 
 const CLIENTS: &str = "tests/clients";
 
-/// What a few hundred seeds find is found in seconds; longer runs are made by hand (`cargo xtask sim`).
+/// A few hundred seeds take seconds; longer runs are made by hand (`cargo xtask sim`).
 const SIM_SEEDS: &str = "200";
 
 const CRATES: &[&str] =

@@ -1,4 +1,5 @@
-//! What the tests need besides Rust: finds it, installs it where that is ours to do, or says which command would.
+//! The tools that the tests need besides Rust: finds each, installs it if that is allowed, or prints the command that
+//! would.
 //!
 //! As root on Debian a missing package is installed (in containers and CI). Anywhere else nothing is changed: the error
 //! is the command to run. npm packages come from lock files only, and only when the lock has changed since.

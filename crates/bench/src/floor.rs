@@ -1,4 +1,4 @@
-//! The floor: what the kernel alone charges for the same traffic.
+//! The floor: the cost of the same traffic in the kernel alone.
 //!
 //! One thread, one poll, no protocol worth the name. In a chat (and natively: the generator sends it messages as a
 //! server would have made them) every frame of any client is unmasked once, framed once, and those bytes go to every

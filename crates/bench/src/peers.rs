@@ -1,4 +1,4 @@
-//! Who takes part, and how each is started.
+//! The servers that take part, and how each is started.
 //!
 //! Every server is an ordinary program that gets an address and serves one role on it. Fanfare's command line is
 //! given by the caller, so that a renamed flag needs no change here; the peers are the scripts in

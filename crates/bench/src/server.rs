@@ -28,7 +28,7 @@ pub enum ServerError {
         /// The system's answer.
         source: io::Error,
     },
-    /// It ended, or never listened. What it printed may say why.
+    /// It ended, or never listened. Its output may say why.
     #[error("{program} does not serve on {addr}: {why}\n{printed}")]
     NotServing {
         /// What was started.

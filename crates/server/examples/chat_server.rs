@@ -38,7 +38,7 @@ async fn main() -> Result<(), fanfare::ServeError> {
     server.serve_until(&address, async { drop(tokio::signal::ctrl_c().await) }).await
 }
 
-/// A token is `name:password` here; whoever has none is not let in.
+/// A token is `name:password` here; a client without one is refused.
 async fn connect(State(app): State<App>, token: Token) -> Result<Identity, Refusal> {
     match token.as_str().split_once(':') {
         Some((name, password)) if app.passwords.get(name) == Some(&password) => {

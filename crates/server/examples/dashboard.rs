@@ -1,6 +1,6 @@
 //! A dashboard that a task feeds: the machine's load, every second, to everybody who looks at the page.
 //!
-//! `cargo run -p fanfare --example dashboard`, then open http://localhost:8080. Whoever comes late gets the last
+//! `cargo run -p fanfare --example dashboard`, then open http://localhost:8080. A page that comes late gets the last
 //! minute at once (`recent`), and whoever was cut off for a while misses nothing.
 
 use axum::response::Html;

@@ -1,4 +1,4 @@
-//! What tokens are good for: a subscription to one channel, whatever its rule says.
+//! The rights of tokens: a subscription to one channel, independent of its rule.
 //!
 //! In: the tokens that clients show, and what the hub says to them. The hub may let a session in by its token only
 //! while the last one that it has shown is good for that, or may still be found to be the last; and as soon as the

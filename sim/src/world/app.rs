@@ -1,4 +1,4 @@
-//! What the application does in the world, and what comes of it.
+//! The actions of the application in the world, and their effects.
 
 use super::{Event, Verdict, World};
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Input};

@@ -1,4 +1,4 @@
-//! What clients do: those of the simulation, and those that are the real client core under an application.
+//! The actions of clients: of the simulation's own, and of the real client core under an application.
 
 use super::{Event, Verdict, World};
 use crate::client::Act;

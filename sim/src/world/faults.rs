@@ -1,4 +1,4 @@
-//! What goes wrong, and how it heals.
+//! The faults, and their end.
 
 use super::{Event, Verdict, World};
 use crate::client::Client;

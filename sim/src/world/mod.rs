@@ -547,8 +547,8 @@ impl World {
         pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
     }
 
-    /// Promise 8: what is done to many sessions is done in slices. A session that loses a subscription is one step at
-    /// least, and of each kind of work that waits one step is done.
+    /// Promise 8: work over many sessions is done in slices. A session that loses a subscription is one step at least,
+    /// and of each kind of work that waits one step is done.
     fn is_sliced(&self, list: &[Effect], effects: &Effects) -> Verdict {
         let ended = list.iter().filter_map(|effect| match effect {
             Effect::Push { push: Push::Unsubscribed { .. }, to, .. } => Some(effects.recipients(*to)),
@@ -562,7 +562,7 @@ impl World {
         Ok(())
     }
 
-    /// Promise 6: what is accounted stays within its bound.
+    /// Promise 6: accounted bytes stay within their bound.
     fn bounds(&mut self, shard: usize) -> Verdict {
         self.application.broken()?;
         let questions = self.shards[shard].shard.stats().questions;
@@ -627,7 +627,7 @@ impl World {
             self.app.finish(&subscribers, connected)?;
         }
         self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
-        // What the application publishes itself it is not asked about.
+        // The application is not asked about its own publications.
         for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {
             self.application.check_kept(channel, kept.publication.data.bytes())?;
         }

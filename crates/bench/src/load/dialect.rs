@@ -1,4 +1,4 @@
-//! What the load generator says to a server, and what it recognises in the answers.
+//! The messages of the load generator to a server, and the answers that it recognises.
 //!
 //! The chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor), the same chat as Socket.IO events, and the
 //! part of the native protocol that is comparable with a chat: a room is a channel there. Answers are recognised, not

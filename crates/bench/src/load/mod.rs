@@ -455,7 +455,7 @@ impl Conn {
         Ok(used)
     }
 
-    /// Writes now; what the socket does not take waits for it to be writable.
+    /// Writes now; the rest waits until the socket is writable.
     fn send(&mut self, mut bytes: &[u8]) -> Result<(), LoadError> {
         while !bytes.is_empty() && self.unsent.is_empty() {
             match self.stream.write(bytes) {

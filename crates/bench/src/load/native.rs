@@ -1,8 +1,8 @@
 //! The native protocol as a load generator speaks it: text written by hand, answers recognised by needles.
 //!
 //! In: what a client wants; out: one JSON command. And back: a message from the server, as far as a measurement looks
-//! at it. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content), which holds
-//! no needle. What matters (offsets, contents, tickets, epochs) is read out and left to the caller to judge. Wire:
+//! at it. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content), which holds no
+//! needle. The fields that matter (offsets, contents, tickets, epochs) are read for the caller to check. Wire:
 //! docs/protocol.md.
 
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! Channels: very many of them, each with one subscriber.
 //!
-//! Connections of 128 subscriptions are made first and are not counted. Then they subscribe: what the server's memory
-//! (Pss) grows by, divided by the channels, is what one costs with its history, its home, its edge and its one
+//! Connections of 128 subscriptions are made first and are not counted. Then they subscribe. The growth of the server's
+//! memory (Pss), divided by the channels, is the cost of one channel with its history, its home, its edge and its one
 //! member. Then each channel gets one publication, which its subscriber must get, and no other.
 
 use super::{RoundError, Sample, Settings, idle};

@@ -96,7 +96,7 @@ impl Room {
         load.drive(self)
     }
 
-    /// What completed in one turn is replaced by one write, for every server alike.
+    /// Publications that completed in one turn are replaced by one write, for every server alike.
     fn fill(&mut self, window: usize, load: &mut Load) -> Result<(), LoadError> {
         while self.ledger.in_flight() < window {
             let seq = self.ledger.publish();

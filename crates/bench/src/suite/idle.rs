@@ -1,7 +1,7 @@
-//! Idle memory: what a connection that has joined and is silent costs the server.
+//! Idle memory: the server's memory for a connection that has joined and is silent.
 //!
 //! The process's own memory (Pss) after all have joined rooms of fifty, less what it had before the first, divided by
-//! the connections. What the kernel holds for a socket is the same for every server and is not in it. A server with a
+//! the connections. The kernel's memory for a socket is the same for every server and is not included. A server with a
 //! garbage collector gets some quiet seconds first, and its smallest reading counts.
 
 use std::time::Instant;

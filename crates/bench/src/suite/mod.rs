@@ -1,4 +1,4 @@
-//! The suites: what a round does, and the order of the rounds.
+//! The suites: the steps of a round, and the order of the rounds.
 //!
 //! A round starts one server, measures it and ends it, so no server's state or luck with memory carries over. Round by
 //! round the servers take turns, and who begins moves by one.
@@ -180,7 +180,7 @@ impl Suite {
         }
     }
 
-    /// Who takes part, of those that were asked for. What no peer has (recovery, pages for the slow) is Fanfare's
+    /// The chosen servers that take part. A feature that no peer has (recovery, pages for slow readers) is Fanfare's
     /// alone.
     pub fn servers(&self, asked: &[Kind]) -> Vec<Kind> {
         let asked = asked.iter().copied();

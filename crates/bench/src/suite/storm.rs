@@ -1,8 +1,8 @@
 //! Storm: everybody is cut off in the same moment, misses some publications, and comes back in the same moment.
 //!
-//! One channel, one subscription each, and a publisher that stays. What is cut ends without a closing handshake. Each
-//! comes back as a real client does, with its ticket and the place it had reached; there is no back-off, so that all
-//! connects come at once. Checked client by client: the session goes on, nothing is lost (`recovered`), every
+//! One channel, one subscription each, and a publisher that stays. A cut connection ends without a closing handshake.
+//! Each comes back as a real client does, with its ticket and the place it had reached; there is no back-off, so that
+//! all connects come at once. Checked client by client: the session goes on, nothing is lost (`recovered`), every
 //! publication is there once, in order, at its place; then some live ones reach everybody, so nobody came back deaf.
 //! Measured is the time from the first connect to the last missed publication, and the server's CPU time for it. The
 //! load generator works as much as the server meanwhile.
