@@ -7,7 +7,7 @@ use crate::output::print;
 use crate::run::counted;
 
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 `fanfare serve` takes it (warnings are told), 1 it does not.")]
+#[command(after_help = "Exit status: 0 `fanfare serve` accepts it (perhaps with warnings), 1 it does not.")]
 pub(crate) struct Args {
     #[command(flatten)]
     file: FileOrConfig,
@@ -22,7 +22,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let rules = counted(settings.config.rules.iter().count(), "rule");
     let keys = counted(settings.api_keys.len(), "API key");
     let warnings = match settings.warnings().len() {
-        0 => "nothing to complain about".to_owned(),
+        0 => "no mistakes".to_owned(),
         count => counted(count, "warning"),
     };
     print(&format!("{file}: {rules}, {keys}; {warnings}\n")).map(drop)

@@ -1,7 +1,7 @@
-//! `fanfare config`: every setting as it would be in force, each with where it comes from. What is printed is TOML.
+//! `fanfare config`: every setting as it would be in force, each with where it comes from. The output is TOML.
 //!
-//! What is not taken, or not known because its variable is not set, stands there as a comment, and is told on stderr:
-//! the rest is printed all the same. API keys are listed by name; the keys themselves are not printed.
+//! A value that is not accepted, or unknown because its variable is not set, is printed as a comment and reported on
+//! stderr. The other values are printed. API keys are listed by name; the keys themselves are not printed.
 
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused};
@@ -10,7 +10,7 @@ use fanfare::settings::{Partial, Problem, Problems, SECTIONS, SETTINGS, show_rul
 use std::fmt::Write as _;
 
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 all of it would be in force, 1 something is not taken, and is told on stderr.")]
+#[command(after_help = "Exit status: 0 every value would be in force, 1 a value is not accepted (stderr names it).")]
 pub(crate) struct Args {
     #[command(flatten)]
     file: FileOrConfig,
@@ -32,7 +32,7 @@ fn shown(partial: &Partial) -> String {
     let mut line = |left: &str, from: &str| {
         let _ = writeln!(text, "{left:<60} # {from}"); // writing to a String cannot fail
     };
-    let not_taken = |problem: &Problem| format!("# {} is not taken: {}", problem.key, problem.problem);
+    let not_taken = |problem: &Problem| format!("# {} is not accepted: {}", problem.key, problem.problem);
     for (section, _) in SECTIONS {
         for setting in SETTINGS.iter().filter(|setting| setting.section() == *section) {
             let mut wrong = problems.errors().filter(|problem| problem.key == setting.key).peekable();

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let given = args.api_key.clone().filter(|key| !key.is_empty());
-    // What stands on the line goes first, so what equals the variable may as well be the variable.
+    // A flag overrides the variable. If both are equal, the source counts as the variable.
     let at = match given.is_some() && given == std::env::var(KEY_VARIABLE).ok() {
         true => Source::Environment(KEY_VARIABLE.into()),
         false => Source::Flag("--api-key".into()),
@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key: &str) -> Greeting {
     let shards = counted(settings.config.shards, "shard");
     let rules = match file {
-        None => "every channel is open to everybody who reaches this port".to_owned(),
+        None => "every channel is open to every client that reaches this port".to_owned(),
         Some(file) => format!("{} of {file}", counted(settings.config.rules.iter().count(), "rule")),
     };
     Greeting { what: format!(", dev mode: {rules}; {shards}"), more: to_try(running, settings, api_key) }

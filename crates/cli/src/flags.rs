@@ -44,7 +44,7 @@ impl FromArgMatches for FileOrConfig {
         // Not clap's own conflicts: a variable that is set would be one, and what stands on the line goes before it.
         match matches.get_one::<String>("file") {
             Some(_) if matches.value_source("config") == Some(ValueSource::CommandLine) => {
-                let message = "the configuration is named twice, by its name alone and by --config\n";
+                let message = "the configuration is named twice, as an argument and by --config\n";
                 Err(Error::raw(ErrorKind::ArgumentConflict, message))
             }
             Some(file) => Ok(FileOrConfig(file.clone())),
@@ -119,7 +119,7 @@ impl<const DEV: bool> SettingFlags<DEV> {
         Settings::load(self.sources(file, Some(key))?)
     }
 
-    /// What could be read, and what is wrong with the rest.
+    /// The values that could be read, and the problems of the others.
     pub(crate) fn load_partial(&self, file: &str) -> Result<Partial, Problems> {
         Settings::load_partial(self.sources(Some(file), None)?)
     }
@@ -174,12 +174,15 @@ pub(crate) fn point_to_the_right_one(error: &mut Error, line: impl Iterator<Item
     }
 }
 
-/// Tells of all that is wrong. What ends the command is how many there are.
+/// Prints all problems. The command fails with their number.
 pub(crate) fn refused(problems: &Problems) -> Failure {
     tell(format_args!("{problems}\n"));
     let errors = problems.errors().count();
-    let sentence =
-        if errors == 1 { "1 setting is not taken".to_owned() } else { format!("{errors} settings are not taken") };
+    let sentence = if errors == 1 {
+        "1 setting is not accepted".to_owned()
+    } else {
+        format!("{errors} settings are not accepted")
+    };
     Failure { sentence, hint: None, status: 1 }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         sentence: format!("cannot write {}: {error}", args.file),
         hint: Some(match error.kind() {
             ErrorKind::AlreadyExists => "name another file, or print it: fanfare init -".to_owned(),
-            _ => "look at the path, and at who may write there".to_owned(),
+            _ => "check the path, and the permission to write there".to_owned(),
         }),
         status: 1,
     })?;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }
         // Of an earlier configuration: an application may know it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            tell(format_args!("{} is your application's API key: it is there already, and stays", key.display()));
+            tell(format_args!("{} is your application's API key: it existed already and is unchanged", key.display()));
         }
         Err(error) => {
             let failure = Failure::users(format!("cannot write the API key to {}: {error}", key.display()));
@@ -64,11 +64,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
 fn key_beside(file: &Path) -> PathBuf {
     let key = file.with_extension("key");
-    // Who names his configuration so means that file.
+    // A configuration with this name is that file.
     if key == file { file.with_extension("key.key") } else { key }
 }
 
-/// `create_new`: what somebody has written is never overwritten, not even by two of us at once.
+/// `create_new`: an existing file is never overwritten, even if two processes write at once.
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Error> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(text.as_bytes())
 }

@@ -36,7 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     name = "fanfare",
     version,
-    about = "Realtime messages between an application and everyone who is looking at it, now"
+    about = "A realtime server: clients subscribe to channels, and your backend publishes to them"
 )]
 struct Cli {
     #[command(subcommand)]

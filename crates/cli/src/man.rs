@@ -42,7 +42,7 @@ fn page(mut command: clap::Command) -> String {
     }
     page.push_str(&fanfare::settings::manual());
     page.push_str(
-        ".SH SIGNALS\nSIGHUP reads the file again. SIGTERM and SIGINT stop the server: its clients are told to come back. A second one ends it at once.\n\
+        ".SH SIGNALS\nSIGHUP reads the file again. SIGTERM and SIGINT stop the server: its clients are asked to come back. A second one ends it at once.\n\
          .SH EXIT STATUS\n0 done, 1 something that you can fix, 2 something that we did wrong. Of why: 0 allowed, 1 not.\n",
     );
     page

@@ -52,7 +52,7 @@ impl Notify {
         };
         if let Err(error) = told {
             let (error, socket) = (error.to_string(), name.to_string_lossy().into_owned());
-            tracing::warn!(error, socket, "the service manager could not be told");
+            tracing::warn!(error, socket, "the service manager could not be notified");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a command prints on stdout: all of it, or the command says why not.
+//! The output of a command on stdout: the command prints all of it, or reports why it could not.
 //!
 //! The reader may go (`| head -1`): that ends a command quietly, as it is what was wanted. Everything else that keeps
 //! a byte from being written (a full disk, a descriptor that cannot be written) is a failure with status 1. Written

@@ -53,7 +53,7 @@ fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
         }
     };
     notify.stopping(longest_stop(&settings));
-    tracing::info!("stopping on {why}: clients are told to come back; a second signal ends it at once");
+    tracing::info!("stopping on {why}: clients are asked to come back; a second signal ends it at once");
     signals.exit_at_the_next(why, words.log());
     running.drain_blocking()?;
     Ok(())

@@ -1,5 +1,5 @@
-//! `fanfare serve`: the server of a configuration file. Without one it does not start: what strangers may do is not
-//! guessed.
+//! `fanfare serve`: the server of a configuration file. Without one it does not start, because it does not guess the
+//! rights of unknown clients.
 
 use crate::failure::Failure;
 use crate::flags::{ConfigFile, SettingFlags, refused};

@@ -1,10 +1,10 @@
 //! The signals of a server that runs, and the terminal that it may have been started from.
 //!
-//! In: SIGTERM and SIGINT, which end it, and SIGHUP, which means two things. From a person or a service manager it
-//! asks to read the settings again. From a terminal that was closed it asks to end: nobody would see or stop the
-//! server any more. They are told apart by the terminal: a server that had one and finds it gone ends, with a drain.
-//! A shell may send SIGHUP a moment before its terminal goes, so after one the terminal is watched. Who started it
-//! under `nohup`, or as a service, has no terminal to lose: there SIGHUP never ends it.
+//! In: SIGTERM and SIGINT, which end it, and SIGHUP, which means two things. From a person or a service manager it asks
+//! to read the settings again. From a terminal that was closed it asks to end: nobody would see or stop the server any
+//! more. They are told apart by the terminal: a server that had one and finds it gone ends, with a drain. A shell may
+//! send SIGHUP a moment before its terminal goes, so after one the terminal is watched. A server under `nohup`, or a
+//! service, has no terminal to lose: there SIGHUP never ends it.
 
 use crate::failure::Failure;
 use fanfare::LogGuard;
@@ -113,7 +113,9 @@ impl Signals {
                 })
             };
             while next() == first && begin.elapsed() < SAME {}
-            tracing::warn!("ended at once by a second signal: who was not told yet sees a broken connection");
+            tracing::warn!(
+                "ended at once by a second signal: clients that were not notified yet see a broken connection"
+            );
             log.flush(LAST_WORDS);
             std::process::exit(1);
         });

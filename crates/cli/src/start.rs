@@ -73,17 +73,20 @@ fn hint(error: &ServeError, settings: &Settings) -> Option<String> {
     let or_off = if is_admin { ", or \"off\" to have no metrics" } else { "" };
     Some(match (source.kind(), address) {
         (ErrorKind::AddrInUse, _) if own.iter().filter(|other| **other == address).count() > 1 => {
-            format!("this server itself is to listen there twice; give another address with {flag}{or_off}")
+            format!("this server would listen there twice; give another address with {flag}{or_off}")
         }
         (ErrorKind::AddrInUse, Address::Tcp(address)) => {
-            let what = if is_admin { "that is where it would be watched, and something" } else { "something" };
+            let what =
+                if is_admin { "that is the address for monitoring, and another program" } else { "another program" };
             let other = free_beside(*address, &own).map(|free| format!(" {free}")).unwrap_or_default();
             format!(
                 "{what} listens there already; choose another port with {flag}{other}{or_off}, or end the other program"
             )
         }
         (ErrorKind::AddrInUse, Address::Unix(_)) => {
-            format!("another server listens there, or the file is no socket; choose another path with {flag} unix:PATH")
+            format!(
+                "another server listens there, or the file is not a socket; choose another path with {flag} unix:PATH"
+            )
         }
         (ErrorKind::PermissionDenied, Address::Tcp(_)) => format!(
             "ports below 1024 need a permission (CAP_NET_BIND_SERVICE); choose a higher one with {flag}, or give it"
@@ -138,7 +141,7 @@ mod tests {
         let hint = hint_of("127.0.0.1:8080", ErrorKind::AddrInUse, &settings);
         assert!(hint.contains("--listen 127.0.0.1:80") && !hint.contains(":8081"), "{hint}");
         let hint = hint_of("127.0.0.1:8081", ErrorKind::AddrInUse, &settings);
-        assert!(hint.contains("watched") && hint.contains("--admin-listen 127.0.0.1:80"), "{hint}");
+        assert!(hint.contains("monitoring") && hint.contains("--admin-listen 127.0.0.1:80"), "{hint}");
     }
 
     #[test]
@@ -149,7 +152,7 @@ mod tests {
             ("127.0.0.1:80", ErrorKind::PermissionDenied, "below 1024"),
             ("unix:/root/a.sock", ErrorKind::PermissionDenied, "may not make the socket"),
             ("unix:/nowhere/a.sock", ErrorKind::NotFound, "folder does not exist"),
-            ("unix:/run/a.sock", ErrorKind::AddrInUse, "no socket"),
+            ("unix:/run/a.sock", ErrorKind::AddrInUse, "not a socket"),
             (&long, ErrorKind::InvalidInput, "at most 107 bytes, this one has 201"),
             ("192.0.2.1:8080", ErrorKind::AddrNotAvailable, "no such address"),
         ];

@@ -1,7 +1,7 @@
 //! `fanfare why`: which rule decides, by which option, and what else holds for a channel.
 //!
-//! It needs the rules and nothing else: what is wrong elsewhere, or a secret that is not there, does not stop it. Its
-//! exit status is the answer, for scripts.
+//! It needs only the rules: mistakes elsewhere, or a missing secret, do not stop it. Its exit status is the answer, for
+//! scripts.
 
 use crate::failure::Failure;
 use crate::flags::{ConfigFile, SettingFlags, refused};
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 allowed, 1 denied or not by the rules alone, or there is no answer, which is told on stderr.
+    after_help = "Exit status: 0 allowed, 1 denied, or not decided by the rules alone, or no answer (stderr says why).
 
   fanfare why publish chat:general
   fanfare why --user ada subscribe inbox:ada && echo yes"
@@ -37,9 +37,9 @@ enum Wanted {
     Signal,
     /// Enter the presence
     Enter,
-    /// Read the history: whoever may subscribe
+    /// Read the history; needs the right to subscribe
     History,
-    /// See who is there: whoever may subscribe
+    /// Read the presence; needs the right to subscribe
     Presence,
 }
 
@@ -67,8 +67,8 @@ impl Wanted {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let channel = ChannelName::new(&args.channel).map_err(|error| Failure {
-        sentence: format!("{:?} is no channel: {error}", args.channel),
-        hint: Some("a channel is named without a pattern, like chat:general".to_owned()),
+        sentence: format!("{:?} is not a channel: {error}", args.channel),
+        hint: Some("name a channel, not a pattern, like chat:general".to_owned()),
         status: 1,
     })?;
     let flags = SettingFlags::<false>::default();
@@ -96,8 +96,7 @@ fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> (String, boo
             ("up to the application", Some(because.to_owned()))
         }
         Ok(Verdict::IfSubscribed(_)) => {
-            let because =
-                "allowed for whom the application's handler has let subscribe; `fanfare serve` has none: denied";
+            let because = "allowed for clients that the application's handler has let subscribe; `fanfare serve` has none: denied";
             ("up to the application", Some(because.to_owned()))
         }
         Err(denial) => ("denied", Some(because(denial))),
@@ -147,11 +146,9 @@ fn verdict_leans_on_subscribe(verdict: &Result<Verdict<'_>, Denial>, option: Opt
 fn because(denial: &Denial) -> String {
     match denial {
         Denial::NoRule => "no rule matches this name".to_owned(),
-        Denial::Capture { authenticated: true, .. } => {
-            "the name says whose channel it is, and the caller is another".to_owned()
-        }
+        Denial::Capture { authenticated: true, .. } => "the channel belongs to another user".to_owned(),
         Denial::Capture { authenticated: false, .. } => {
-            "the name says whose channel it is, and the caller is anonymous".to_owned()
+            "the channel belongs to a user, and the caller is anonymous".to_owned()
         }
         Denial::Option { allows, .. } if allows == "\"server\"" => "only the application may, by its API".to_owned(),
         Denial::Option { allows, .. } if allows == "\"nobody\"" => {

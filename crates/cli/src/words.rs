@@ -1,5 +1,4 @@
-//! What a server that runs says on stderr: for people a few lines and then the log, for machines the log and nothing
-//! else.
+//! The output of a running server on stderr: for people a few lines and then the log, for machines only the log.
 //!
 //! Where `log.format` is `json`, every line from here on is one JSON object: the greeting, warnings about the
 //! settings, the reason why it did not start, and a panic are events of the log. (What is wrong with the settings
@@ -80,7 +79,7 @@ impl Words {
                 tracing::info!(%address, "listening on {}", place(address));
             }
             if let Some(address) = watched {
-                tracing::info!(%address, "watched at {}", place(address));
+                tracing::info!(%address, "monitoring at {}", place(address));
             }
             return;
         }
@@ -89,7 +88,7 @@ impl Words {
         running.addresses().iter().for_each(|address| text += &format!("listening on {}\n", place(address)));
         watched
             .iter()
-            .for_each(|address| text += &format!("watched at {} (/metrics, /readyz, /healthz)\n", place(address)));
+            .for_each(|address| text += &format!("monitoring at {} (/metrics, /readyz, /healthz)\n", place(address)));
         self.log.say(&(text + &greeting.more));
     }
 

@@ -36,7 +36,7 @@ fn what_init_writes_is_good_and_stays() {
     );
     assert!(!said.stderr.contains(folder.read("fanfare.key").trim()), "{}", said.stderr);
     let said = folder.run(&["check"]);
-    assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key; nothing to complain about\n");
+    assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key; no mistakes\n");
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
     // What is printed is the same with a key in it.
     let without_key = |text: &str| -> String { text.lines().filter(|line| !line.starts_with("backend = ")).collect() };
@@ -44,7 +44,7 @@ fn what_init_writes_is_good_and_stays() {
     assert_eq!(without_key(&printed.stdout), without_key(&folder.read("fanfare.toml")));
     folder.write("printed.toml", &printed.stdout);
     let said = folder.run(&["check", "printed.toml"]);
-    assert_eq!(said.stdout, "printed.toml: 2 rules, 1 API key; nothing to complain about\n", "{}", said.stderr);
+    assert_eq!(said.stdout, "printed.toml: 2 rules, 1 API key; no mistakes\n", "{}", said.stderr);
     folder.write("fanfare.toml", "# mine\n");
     let said = folder.run(&["init"]);
     assert_eq!(
@@ -69,7 +69,7 @@ fn the_key_that_init_writes_is_its_owners_alone_and_stays() {
     let said = folder.run(&["init", "a.toml"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(0), "a.toml\n"));
     assert!(
-        said.stderr.starts_with("a.key is your application's API key: it is there already, and stays\n"),
+        said.stderr.starts_with("a.key is your application's API key: it existed already and is unchanged\n"),
         "{}",
         said.stderr
     );
@@ -170,7 +170,7 @@ fn why_tells_rule_option_and_place() {
             "denied: an anonymous caller wants to signal to \"inbox:ada\"
   rule      match = \"inbox:{user}\"                           fanfare.toml:2
   option    signal = \"anyone\"                                fanfare.toml:5
-  because   the name says whose channel it is, and the caller is anonymous
+  because   the channel belongs to a user, and the caller is anonymous
   history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
   presence  false                                            default
   slow      \"pull\"                                           default
@@ -182,7 +182,7 @@ fn why_tells_rule_option_and_place() {
             "denied: the user \"bob\" wants to subscribe to \"inbox:ada\"
   rule      match = \"inbox:{user}\"                           fanfare.toml:2
   option    subscribe = \"authenticated\"                      fanfare.toml:3
-  because   the name says whose channel it is, and the caller is another
+  because   the channel belongs to another user
   history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
   presence  false                                            default
   slow      \"pull\"                                           default
@@ -195,7 +195,7 @@ fn why_tells_rule_option_and_place() {
   rule      match = \"room:*\"                                 fanfare.toml:8
   option    publish = \"subscriber\"                           fanfare.toml:10
             subscribe = \"hook\"                               fanfare.toml:9
-  because   allowed for whom the application's handler has let subscribe; `fanfare serve` has none: denied
+  because   allowed for clients that the application's handler has let subscribe; `fanfare serve` has none: denied
   history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
   presence  false                                            default
   slow      \"pull\"                                           default
@@ -221,8 +221,8 @@ fn why_tells_rule_option_and_place() {
         (said.status, said.stderr.as_str()),
         (
             Some(1),
-            "error: \"chat:*\" is no channel: a channel name cannot hold '*' (at byte 5)\n\n\
-             hint: a channel is named without a pattern, like chat:general\n"
+            "error: \"chat:*\" is not a channel: a channel name cannot hold '*' (at byte 5)\n\n\
+             hint: name a channel, not a pattern, like chat:general\n"
         )
     );
 }
@@ -275,14 +275,14 @@ fn what_a_command_does_not_need_does_not_stop_it() {
     assert_eq!(said.status, Some(1));
     for line in [
         "shards = 3                                                   # fanfare.toml:1",
-        "# listen is not taken: the variable PORT is not set, or empty # fanfare.toml:2",
-        "# api_keys.backend is not taken: the variable KEY is not set, or empty # fanfare.toml:4",
+        "# listen is not accepted: the variable PORT is not set, or empty # fanfare.toml:2",
+        "# api_keys.backend is not accepted: the variable KEY is not set, or empty # fanfare.toml:4",
         "match     = \"a\"                                              # fanfare.toml:6",
     ] {
         assert!(said.stdout.lines().any(|found| found == line), "no {line:?} in {}", said.stdout);
     }
     assert!(
-        said.stderr.contains("hint: ") && said.stderr.ends_with("error: 2 settings are not taken\n"),
+        said.stderr.contains("hint: ") && said.stderr.ends_with("error: 2 settings are not accepted\n"),
         "{}",
         said.stderr
     );

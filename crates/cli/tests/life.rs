@@ -75,7 +75,7 @@ fn a_key_is_replaced_while_both_work() {
     folder.write("fanfare.toml", &file("", ""));
     reload(&mut server, "1 rule and 0 API keys of the file are in force");
     assert_eq!((publish(&server, OLD), publish(&server, NEW)), (401, 401), "there was an API: an old key is refused");
-    let judged = |said: &str| said.matches("subscriptions were judged by the rules").count();
+    let judged = |said: &str| said.matches("subscriptions were checked against the rules").count();
     server.signal(Signal::TERM);
     server.wait_for("stopped");
     assert_eq!(judged(&server.said), 3, "once for each reload, whatever the shards: {}", server.said);
@@ -133,7 +133,7 @@ fn in_json_every_line_is_an_object() {
     server.wait_for("\"stopped\"");
     let words: Vec<String> = server.said.lines().map(message).collect();
     for expected in
-        ["fanfare 0", "listening on http://", "watched at http://", "1 rule and 1 API key", "stopping on SIGTERM"]
+        ["fanfare 0", "listening on http://", "monitoring at http://", "1 rule and 1 API key", "stopping on SIGTERM"]
     {
         assert!(words.iter().any(|words| words.contains(expected)), "{expected:?}: {}", server.said);
     }
@@ -182,7 +182,7 @@ fn a_server_with_a_delay_is_not_ready_and_serves_on() {
     let mut server = folder.start(&["serve"]);
     assert_eq!(get(&server, "/readyz"), (200, "ready\n".to_owned()));
     server.signal(Signal::TERM);
-    server.wait_for("not ready any more");
+    server.wait_for("no longer ready");
     let (status, body) = get(&server, "/readyz");
     assert_eq!(status, 503, "{body}");
     assert!(body.starts_with("stopping"), "{body}");
@@ -210,7 +210,7 @@ fn after_the_delay_it_drains_and_says_how_that_went() {
     let mut server = folder.start(&["serve", "--limits-close-timeout", "100ms"]);
     let client = open(&server);
     server.signal(Signal::TERM);
-    server.wait_for("these did not go within 100ms and are cut off");
+    server.wait_for("these clients did not leave within 100ms and are disconnected");
     let line = server.wait_for("stopped ");
     assert!(line.contains("clients_told=1 cut_off=1 "), "{line}");
     assert_eq!(server.wait(), Some(0));
@@ -293,7 +293,7 @@ fn a_service_manager_that_is_not_there_or_of_another_kind_stops_nothing() {
     for name in ["/nowhere/at/all", "vsock:2:1234", "relative", "@", ""] {
         let mut server = Server::start(folder.command(&["serve"]).env("NOTIFY_SOCKET", name));
         if !name.is_empty() {
-            server.wait_for("the service manager could not be told");
+            server.wait_for("the service manager could not be notified");
         }
         assert_eq!(get(&server, "/healthz").0, 200, "{name:?}");
         assert_eq!(server.stop(), Some(0), "{name:?}");

@@ -129,7 +129,7 @@ fn without_a_file_nothing_is_served() {
     assert_eq!(
         said.stderr,
         "error: fanfare.toml: the file: it cannot be read: No such file or directory (os error 2)\nallowed: a TOML file\n\n\
-         hint: `fanfare init` writes one to begin with; --config names another\n\nerror: 1 setting is not taken\n"
+         hint: `fanfare init` writes one to begin with; --config names another\n\nerror: 1 setting is not accepted\n"
     );
 }
 

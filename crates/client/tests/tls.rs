@@ -71,8 +71,16 @@ async fn problem(url: String, trust: Trust) -> Problem {
 async fn nobody_is_believed_who_cannot_show_who_they_are() {
     let (server, authority) = (Server::start().await, Authority::new());
     let rows = [
-        ("unknown", Authority::named("x").server(&["localhost"], NOW), "signed by nobody who is trusted here"),
-        ("of the same name", Authority::new().server(&["localhost"], NOW), "signed by nobody who is trusted here"),
+        (
+            "unknown",
+            Authority::named("x").server(&["localhost"], NOW),
+            "not signed by an authority that is trusted here",
+        ),
+        (
+            "of the same name",
+            Authority::new().server(&["localhost"], NOW),
+            "not signed by an authority that is trusted here",
+        ),
         ("another", authority.server(&["fanfare.example", "10.1.2.3"], NOW), "another name: fanfare.example, 10.1.2.3"),
         ("old", authority.server(&["localhost"], Valid(2020, 2021)), "expired"),
         ("early", authority.server(&["localhost"], Valid(2110, 2120)), "is not valid for another"),

@@ -169,8 +169,8 @@ pub enum PresenceMode {
     Full,
 }
 
-/// What happens to a subscriber that reads too slowly. In the order of what it costs the server: a subscriber may ask
-/// for what its rule says or for what comes after it.
+/// What happens to a subscriber that reads too slowly. The order is by cost for the server, the highest first: a
+/// subscriber may choose the value of its rule or a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slow {
     /// It is behind, and pulls what it missed as it drains.
@@ -341,7 +341,7 @@ impl Denial {
             Denial::Capture { rule, action, authenticated } => {
                 let caller = if authenticated { "another" } else { "anonymous" };
                 let message =
-                    format!("the rule {rule:?} is for the user that the name tells, and the caller is {caller}");
+                    format!("the rule {rule:?} is for the user in the channel's name, and the caller is {caller}");
                 Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(action.option())
             }
         }
@@ -420,7 +420,8 @@ impl Rules {
         {
             Verdict::IfSubscribed(rule)
         } else {
-            // Told before a capture that differs: whoever took the name's user for the remedy would be refused again.
+            // The option is reported before a capture that differs: with the right user the caller would still be
+            // refused.
             let allows = in_words(words);
             return Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated });
         };
@@ -507,7 +508,7 @@ mod tests {
         );
     }
 
-    /// What is told is what would have to change first.
+    /// The denial names the part that must change first.
     #[test]
     fn a_denial_names_the_option_before_the_capture_and_says_who_is_anonymous() {
         let rule = Rule {
@@ -521,9 +522,9 @@ mod tests {
         let rows = [
             (Action::Publish, Some(&bob), "says publish = \"server\"; an authenticated caller is not among them"),
             (Action::Publish, None, "says publish = \"server\"; an anonymous caller is not among them"),
-            (Action::Subscribe, Some(&bob), "is for the user that the name tells, and the caller is another"),
+            (Action::Subscribe, Some(&bob), "is for the user in the channel's name, and the caller is another"),
             (Action::Subscribe, None, "says subscribe = \"authenticated\"; an anonymous caller is not among them"),
-            (Action::Signal, None, "is for the user that the name tells, and the caller is anonymous"),
+            (Action::Signal, None, "is for the user in the channel's name, and the caller is anonymous"),
         ];
         let channel = ChannelName::new("inbox:ada").expect("valid");
         for (action, caller, expected) in rows {

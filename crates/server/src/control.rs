@@ -58,7 +58,7 @@ impl Judging {
             tracing::info!(
                 rules = self.rules.iter().len(),
                 subscriptions_ended,
-                "subscriptions were judged by the rules"
+                "subscriptions were checked against the rules"
             );
         }
     }

@@ -47,7 +47,7 @@ pub enum ServeError {
         allowed: String,
     },
     /// A pattern of a rule or handler is none.
-    #[error("{pattern:?} is no pattern of channels: {source}")]
+    #[error("{pattern:?} is not a channel pattern: {source}")]
     Pattern {
         /// As it was given.
         pattern: String,

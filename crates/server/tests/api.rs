@@ -126,7 +126,7 @@ fn an_embedder_has_addresses_beside_the_api() {
     let get = |path: &str| send(&server, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
     assert_eq!((get("/api/orders").status(), &*get("/api/orders").body), (200, "an order"));
     for path in ["/api/", "/api/v1", "/api/v2/publish", "/api/openapi.jso"] {
-        assert_eq!(get(path).body, format!("nothing is at {path:?}\n"));
+        assert_eq!(get(path).body, format!("there is nothing at {path:?}\n"));
     }
     assert!(get("/api/openapi.json").body.contains("\"openapi\""));
     assert_eq!(get("/api/v1/publish").status(), 405);
@@ -186,8 +186,8 @@ fn every_refusal_has_its_status() {
         ("an empty key", publish("Authorization: Bearer \r\n", good), 401, "Authorization: Bearer KEY", bearer),
         ("another scheme", publish("Authorization: Basic a2V5\r\n", good), 401, "Authorization: Bearer KEY", bearer),
         ("two keys", publish(&format!("{all}Authorization: Bearer {ALL}\r\n"), good), 401, "one API key", bearer),
-        ("an unknown key", publish(&with_key("nobody's"), good), 401, "no such API key", invalid),
-        ("a wrong key", publish(&with_key("key-for-alk"), good), 401, "no such API key", invalid),
+        ("an unknown key", publish(&with_key("nobody's"), good), 401, "API key is unknown", invalid),
+        ("a wrong key", publish(&with_key("key-for-alk"), good), 401, "API key is unknown", invalid),
         ("a key for other commands", publish(&reader, good), 403, "\"reader\" may not publish", None),
         ("a key for other commands, by broadcast", post("broadcast", &reader, r#"{"channels":["chat:a"],"data":1}"#), 403, "may not publish", None),
         ("a key for other channels", post("presence", &reader, r#"{"channel":"chat:a:b"}"#), 403, "`channels`", None),
@@ -206,12 +206,12 @@ fn every_refusal_has_its_status() {
         ("no object", publish(&all, "[]"), 400, "not an object", None),
         ("empty", publish(&all, ""), 400, "empty", None),
         ("no channel", publish(&all, r#"{"data":1}"#), 400, "`channel` is missing", None),
-        ("twice", publish(&all, r#"{"channel":"chat:a","data":1,"data":2}"#), 400, "`data` stands twice", None),
+        ("twice", publish(&all, r#"{"channel":"chat:a","data":1,"data":2}"#), 400, "`data` occurs twice", None),
         ("no name", publish(&all, r#"{"channel":"chat:*","data":1}"#), 400, "cannot hold '*'", None),
         ("two different keys", publish(&beside("Idempotency-Key: a"), r#"{"channel":"chat:a","data":1,"idempotency_key":"b"}"#), 400, "`Idempotency-Key` \"a\"", None),
         ("the key by its former name", publish(&all, r#"{"channel":"chat:a","data":1,"key":"b"}"#), 400, "the idempotency key is `idempotency_key`", None),
         ("a reserved field", post("history", &all, r#"{"channel":"chat:a","filter":{}}"#), 400, "`filter` is reserved", None),
-        ("a key twice", publish(&beside("Idempotency-Key: a\r\nIdempotency-Key: a"), good), 400, "stands twice", None),
+        ("a key twice", publish(&beside("Idempotency-Key: a\r\nIdempotency-Key: a"), good), 400, "occurs twice", None),
         ("a key that is no text", publish(&beside("Idempotency-Key: \"a"), good), 400, "`Idempotency-Key`", None),
         ("an empty key", publish(&beside("Idempotency-Key: \"\""), good), 400, "1 to 64", None),
         ("a key for a batch", post("batch", &beside("Idempotency-Key: a"), r#"{"commands":[]}"#), 400, "its own `idempotency_key`", None),

@@ -100,7 +100,7 @@ fn an_address_for_websockets_alone_says_so() {
         ("two protocols", get("/"), 426, "chat without a subprotocol, a.v1 by the subprotocol a.v1\n"),
         ("another upgrade", get("/echo").replace("Host", "Connection: Upgrade\r\nUpgrade: h2c\r\nHost"), 426, "echo"),
         ("another method", get("/v1/ws").replace("GET", "POST"), 405, "\"/v1/ws\" is for WebSockets"),
-        ("nothing at all", get("/v1"), 404, "nothing is at \"/v1\"\n"),
+        ("nothing at all", get("/v1"), 404, "there is nothing at \"/v1\"\n"),
     ];
     for (name, request, status, words) in rows {
         for kept_alive in [false, true] {
@@ -153,7 +153,7 @@ fn pages_and_their_own_words_stand_before_ours() {
         let ask = |path: &str| ask(&server, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(), false).1;
         assert_eq!((ask("/").status(), &*ask("/").body), (200, "a page"));
         assert_eq!((ask("/gone").status(), &*ask("/gone").body), (404, "of the page"));
-        assert_eq!(ask("/nowhere").body, fallback.unwrap_or("nothing is at \"/nowhere\"\n"));
+        assert_eq!(ask("/nowhere").body, fallback.unwrap_or("there is nothing at \"/nowhere\"\n"));
         assert_eq!(ask("/v1/ws").status(), if fallback.is_some() { 404 } else { 426 });
         Client::join(server.address, "ada", "r").close();
     }

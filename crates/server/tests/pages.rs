@@ -178,7 +178,7 @@ fn more_pages_than_may_be_under_way_are_refused_by_name() {
     let refused = fetch(server.address, "/slow");
     assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")), "{}", refused.head);
     assert!(
-        refused.body.contains("limits.pages_outstanding_max") && refused.body.contains("1 pages"),
+        refused.body.contains("limits.pages_outstanding_max") && refused.body.contains("1 requests"),
         "{}",
         refused.body
     );

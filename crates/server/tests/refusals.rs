@@ -197,7 +197,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             name: "nothing is there",
             ways: BOTH_PORTS,
             path: "/nowhere",
-            words: "nothing is at \"/nowhere\"",
+            words: "there is nothing at \"/nowhere\"",
             code: "not_found",
             ..PLAIN
         },
@@ -206,7 +206,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             ways: UPGRADE,
             path: "/nowhere",
             headers: GOOD,
-            words: "no protocol is spoken at \"/nowhere\"",
+            words: "there is no protocol at \"/nowhere\"",
             code: "not_found",
             ..PLAIN
         },
@@ -217,7 +217,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             path: "/healthz",
             status: 405,
             told: &[("allow", "GET,HEAD,OPTIONS")],
-            words: "\"/healthz\" is not asked by DELETE",
+            words: "\"/healthz\" does not take DELETE",
             ..PLAIN
         },
         Asked {
@@ -226,7 +226,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             path: "/page",
             status: 405,
             told: &[("allow", "GET,HEAD")],
-            words: "\"/page\" is not asked by DELETE",
+            words: "\"/page\" does not take DELETE",
             ..PLAIN
         },
         Asked {

@@ -1,21 +1,20 @@
-//! The chat protocol: what a plain `WebSocket` and JSON need to chat, the mission's first example.
+//! The chat protocol: a plain `WebSocket` and JSON are enough for a client to chat.
 //!
-//! In: one text (or binary) message as JSON
-//! `{type: join|message|leave|typing, userId, username, content?, roomId?, timestamp}`, times in ms. Out: commands of
-//! the hub's vocabulary; and pushes and replies as such JSON. A chat keeps no state but its joined identity: room R
-//! is the channel `chat:R`, who is there is that channel's presence, typing is a signal. So clients of other
-//! protocols meet chat clients in the same channels.
+//! In: one text (or binary) message as JSON `{type: join|message|leave|typing, userId, username, content?, roomId?,
+//! timestamp}`, times in ms. Out: commands of the hub's vocabulary; and pushes and replies as such JSON. A chat keeps
+//! no state but its joined identity: room R is the channel `chat:R`, its members are that channel's presence, typing is
+//! a signal. So clients of other protocols meet chat clients in the same channels.
 //!
 //! A person is a userId, in one tab or in several: a `room_state` names each once, by the name of the latest entry, and
 //! `leave` is said of the last one (the channel's home knows which that is). `join` is said of each.
 //!
-//! What is not understood is an [`Ignored`] for the log and for figures, never fatal by itself. A field that a
-//! message has no use for is never a reason to ignore it. Texts that are shown (`content`, `username`) pass as they
-//! came, also with half an emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are compared (`userId`,
-//! `roomId`) must be Unicode. Who came before oneself is in the `room_state`, who comes after is told by a `join`,
-//! nobody by both, whichever of the two is first ([`Chat::takes`]). A publication becomes a message by this order:
-//! the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or holds a string
-//! `content` is the content, other data its JSON text.
+//! A message that is not understood is an [`Ignored`] for the log and the metrics; it never ends the connection by
+//! itself. A field that a message does not need is never a reason to ignore it. Texts that are shown (`content`,
+//! `username`) pass as they came, also with half an emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are
+//! compared (`userId`, `roomId`) must be Unicode. A member who came earlier is in the `room_state`, a member who comes
+//! later is announced by a `join`, and no member by both, whichever of the two comes first ([`Chat::takes`]). A
+//! publication becomes a message by this order: the sender is `from.user`, else `data.userId`, else `from.client`; data
+//! that is a string or holds a string `content` is the content, other data its JSON text.
 //!
 //! The application can subscribe a chat client to more channels than its room: their messages come like those of the
 //! room. One that it takes out of a room is closed with `kicked`, for there is no word for that either.
@@ -112,8 +111,8 @@ pub enum Ignored {
         /// The field.
         field: &'static str,
     },
-    /// A field that is needed stands twice: two readers could take different ones of them.
-    #[error("{field:?} stands twice")]
+    /// A field that is needed occurs twice: two readers could take different ones of them.
+    #[error("{field:?} occurs twice")]
     Twice {
         /// The field.
         field: &'static str,
@@ -147,7 +146,8 @@ pub enum Ignored {
 }
 
 impl Ignored {
-    /// Whether it counts towards abuse: what no chat would send does, what only comes at the wrong moment does not.
+    /// Whether it counts as abuse: a message that no chat client would send does, a message at the wrong moment does
+    /// not.
     pub fn is_bad(&self) -> bool {
         !matches!(self, Ignored::NotJoined(_))
     }
@@ -218,7 +218,7 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    /// What stands there; `null` is nothing.
+    /// The value of the field; `null` counts as absent.
     fn get(&self, field: Field) -> Result<Option<&'a RawValue>, Ignored> {
         if self.twice[field as usize] {
             return Err(Ignored::Twice { field: field.name() });
@@ -235,7 +235,7 @@ impl<'a> Incoming<'a> {
 }
 
 impl Chat {
-    /// The command that begins a chat: whoever opens the socket is connected.
+    /// The command that begins a chat: opening the socket connects the client.
     pub fn open(connect: Connect) -> Request {
         Request { id: Some(Asked::Connect.id()), command: Command::Connect(Box::new(connect)) }
     }
@@ -353,8 +353,7 @@ impl Chat {
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
-                // Whoever was refused the room is not in it, whatever it believes; unless it is in it by the server's
-                // doing.
+                // A client that was refused the room is not in it, unless the server has subscribed it.
                 if error.code != ErrorCode::AlreadySubscribed {
                     self.joined.take_if(|_| about(Asked::Subscribe));
                 }
@@ -402,8 +401,8 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
             // Presence changes were missed: the state of the room, as after a join.
             room_state(b"", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
-        // The application has subscribed the client to a channel besides its room: what comes from there is a message
-        // like others, and there is no word for the beginning.
+        // The application has subscribed the client to a channel besides its room: publications from there are messages
+        // like others, and the chat protocol has no message for the beginning.
         Push::Subscribed(_) | Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping => return Written::Nothing,
     }
     Written::Message
@@ -453,8 +452,7 @@ impl Joined {
         user_id.map(Cow::into_owned).unwrap_or_default()
     }
 
-    /// What this member says, as the data of a publication, signal or presence entry. `content` is a JSON string as
-    /// it came.
+    /// The data of this member's publication, signal or presence entry. `content` is a JSON string as it came.
     fn said(&self, content: Option<&RawValue>) -> Data {
         let content_len = content.map_or(0, |c| c.get().len());
         let mut out = Vec::with_capacity(content_len + self.names.len() + 16);

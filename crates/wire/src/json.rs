@@ -82,7 +82,7 @@ pub fn unmarked(text: &str) -> &str {
 pub fn unmarked_bytes(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
-/// What an error says of it: the parser only says that it expected a value.
+/// The hint in an error: the parser only says that it expected a value.
 pub(crate) const MARK_HINT: &str = " (it begins with a byte order mark, U+FEFF)";
 
 /// Reads one JSON object: each field is given to `add` in its turn, as a raw value. A key with a lone surrogate is
@@ -169,7 +169,7 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
-/// A raw value that is a text, without its escapes; `None` for other values. What is not UTF-8 then holds a lone
+/// A raw value that is a text, without its escapes; `None` for other values. Bytes that are not UTF-8 hold a lone
 /// surrogate, in the three bytes that UTF-8 would give it. Two texts are equal where these bytes are.
 pub(crate) fn text_bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
     if !raw.get().starts_with('"') {

@@ -1,10 +1,10 @@
 //! Tickets: the sealed name of a session, with which its client comes back.
 //!
-//! [`seal`] writes the name as one text, [`open`] reads it back and believes nothing whose seal (HMAC-SHA256 over
-//! every byte) is not of the same key, or whose time is up. A ticket resumes a living session and proves nothing
-//! else: who the client is and what it may do stands in the session. A client that shows a ticket is taken for its
-//! owner; a ticket is not to be logged. Its form is ours alone and may change with any version: a ticket that cannot
-//! be read costs its client no more than a new session.
+//! [`seal`] writes the name as one text, [`open`] reads it back and believes nothing whose seal (HMAC-SHA256 over every
+//! byte) is not of the same key, or whose time is up. A ticket resumes a living session and proves nothing else: the
+//! session holds the client's identity and rights. A client that shows a ticket is taken for its owner; a ticket is not
+//! to be logged. Its form is ours alone and may change with any version: a ticket that cannot be read costs its client
+//! no more than a new session.
 //!
 //! Form: base64url without padding of `version(1) node(8) shard(2) client(8) expires(8) seal(32)`, integers big-endian.
 

@@ -52,9 +52,9 @@ enum Trouble {
     Lost(String),
     /// The server says no, or not now.
     Refused { status: StatusCode, error: Option<Refusal>, wait: Option<Duration> },
-    /// It is elsewhere. No redirect is followed: the key is for whom it was given to.
+    /// It is elsewhere. No redirect is followed: the key is only for the server that it was given for.
     Elsewhere { status: StatusCode, location: String },
-    /// What answers is no Fanfare.
+    /// The server is not a Fanfare.
     Foreign(String),
 }
 
@@ -75,10 +75,8 @@ impl Api {
                 .hint("give --api-key KEY or set FANFARE_API_KEY; `fanfare dev` prints one at its start")
         })?;
         let mut authorization = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
-            Failure::users(
-                "the API key holds a character that no key has: a control character, or a line's end".to_owned(),
-            )
-            .hint("look for what was copied with it")
+            Failure::users("the API key holds a control character or a line end, which no key can have".to_owned())
+                .hint("check for text that was copied with it")
         })?;
         authorization.set_sensitive(true);
         let endpoint = server.endpoint()?;
@@ -208,12 +206,12 @@ impl Trouble {
             Trouble::Absent(problem) => super::unreached(base, &problem),
             // Somebody answers there, and it was waited for.
             Trouble::Refused { status, error: None, .. } if status.is_server_error() => {
-                Failure::ours(format!("{base} is there, and does not serve: {self}"))
+                Failure::ours(format!("{base} exists but does not serve: {self}"))
             }
-            Trouble::Elsewhere { .. } => Failure::users(format!("{base} leads elsewhere: {self}"))
-                .hint("give the address that it names by --url URL (or FANFARE_URL), up to where /api/v1 begins"),
+            Trouble::Elsewhere { .. } => Failure::users(format!("{base} redirects to another address: {self}"))
+                .hint("give that address by --url URL (or FANFARE_URL), up to where /api/v1 begins"),
             Trouble::Foreign(_) | Trouble::Refused { error: None, .. } => {
-                Failure::users(format!("what answers at {base} is not Fanfare's HTTP API: {self}"))
+                Failure::users(format!("the server at {base} is not Fanfare's HTTP API: {self}"))
                     .hint("say with --url URL (or FANFARE_URL) where it is; a server without API keys has no API")
             }
             Trouble::Refused { status, error: Some(ref error), .. } => {

@@ -69,7 +69,7 @@ impl Server {
         let Some(file) = self.cacert.as_deref().filter(|file| !file.is_empty()) else { return Ok(None) };
         Trust::only_file(file).map(Some).map_err(|error| {
             Failure::users(error.to_string())
-                .hint("--cacert (or FANFARE_CACERT) wants a PEM file with the certificate of the authority")
+                .hint("--cacert (or FANFARE_CACERT) needs a PEM file with the certificate of the authority")
         })
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         loop {
             let ask = Ask { pattern: args.pattern.as_deref(), after: after.as_deref(), limit: PAGE };
             let body = serde_json::to_vec(&ask)
-                .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
+                .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))?;
             let answer = api.call("channels", body, "channels").await?;
             let foreign = |error| Failure::ours(format!("the server's answer is not a page of channels: {error}"));
             let page: Page<'_> = serde_json::from_str(&answer).map_err(foreign)?;

@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let mut api = Api::new(args.server, args.api_key)?;
         let ask = Ask { user: args.user, client: args.client, reason: args.reason };
         let body = serde_json::to_vec(&ask)
-            .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
+            .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))?;
         let answer = api.call("disconnect", body, "sessions").await?;
         lines::print(&answer).map(drop)
     })

@@ -1,4 +1,4 @@
-//! What a subscription tells, as lines of JSON: the native protocol's pushes, with an `epoch` beside every `offset`,
+//! The events of a subscription as lines of JSON: the native protocol's pushes, with an `epoch` beside every `offset`,
 //! so that each line says from where to go on.
 
 use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! What speaks to a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`.
+//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`.
 //!
 //! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The
 //! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client.
@@ -63,13 +63,13 @@ fn unreached(base: &Base, problem: &Problem) -> Failure {
     let told = |what: &str| Failure::users(format!("{what} {base}: {problem}"));
     match problem {
         Problem::Name { .. } => told("cannot reach")
-            .hint("look for a slip in the name, or whether this machine has a network and a resolver"),
+            .hint("check the spelling of the name, and whether this machine has a network and a resolver"),
         Problem::Unreachable { .. } | Problem::TimedOut { .. } => told("there is no server at")
             .hint("start one with `fanfare dev`, or say with --url URL (or FANFARE_URL) where it is"),
         #[cfg(feature = "tls")]
         Problem::Certificate { fault, .. } => told("cannot trust").hint(match fault {
             CertificateFault::Issuer => {
-                "where it is your own authority's, name its certificate with --cacert FILE (or FANFARE_CACERT)"
+                "if it is signed by your own authority, name that certificate with --cacert FILE (or FANFARE_CACERT)"
             }
             CertificateFault::Name { .. } => {
                 "give the name that is in the certificate by --url URL, or renew the certificate"
@@ -84,16 +84,13 @@ fn unreached(base: &Base, problem: &Problem) -> Failure {
         }),
         #[cfg(feature = "tls")]
         Problem::Tls { .. } => told("cannot reach").hint("without TLS its address begins with http://"),
-        Problem::Answer { status, .. } if status.starts_with("401") || status.starts_with("403") => {
-            told("not let in by")
-                .hint("what stands before the server refuses; Fanfare itself asks for a token only after that")
-        }
+        Problem::Answer { status, .. } if status.starts_with("401") || status.starts_with("403") => told("refused by")
+            .hint("a proxy in front of the server refuses; Fanfare itself asks for a token only after that"),
         Problem::Answer { passes: true, .. } | Problem::Lost { .. } => {
-            Failure::ours(format!("{base} is there, and does not serve: {problem}"))
+            Failure::ours(format!("{base} exists but does not serve: {problem}"))
         }
-        Problem::Answer { location: Some(_), .. } => told("not here:").hint(
-            "give the address that it names by --url URL (or FANFARE_URL), without what follows Fanfare's own path",
-        ),
+        Problem::Answer { location: Some(_), .. } => told("not here:")
+            .hint("give that address by --url URL (or FANFARE_URL), without the part after Fanfare's own path"),
         _ => told("no Fanfare at").hint("say with --url URL (or FANFARE_URL) where one is"),
     }
 }

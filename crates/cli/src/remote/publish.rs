@@ -92,8 +92,11 @@ impl Publisher {
                 Ok(Some(Reader::Gone)) | Ok(None) => break,
                 Err(failure) if self.published == 0 => return Err(failure),
                 Err(failure) => {
-                    let before =
-                        if self.published == 1 { "the line before it stands" } else { "the lines before it stand" };
+                    let before = if self.published == 1 {
+                        "the line before it is published"
+                    } else {
+                        "the lines before it are published"
+                    };
                     return Err(Failure { sentence: format!("{} ({before})", failure.sentence), ..failure });
                 }
             }
@@ -126,7 +129,7 @@ impl Publisher {
     fn payload(&self, data: String, what: &str) -> Result<Box<RawValue>, Failure> {
         if self.text {
             return serde_json::value::to_raw_value(&data)
-                .map_err(|error| Failure::ours(format!("{what} has no JSON form: {error}")));
+                .map_err(|error| Failure::ours(format!("{what} cannot be written as JSON: {error}")));
         }
         RawValue::from_string(data).map_err(|error| {
             Failure::users(format!("{what} is not JSON: {error}")).hint("--text publishes it as text, a JSON string")
@@ -137,7 +140,7 @@ impl Publisher {
         let publication =
             Publication { channel: &self.channel, data, event: self.event.as_deref(), idempotency_key: key };
         let body = serde_json::to_vec(&publication)
-            .map_err(|error| Failure::ours(format!("the request has no JSON form: {error}")))?;
+            .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))?;
         match self.api.call("publish", body, "offset").await {
             Ok(answer) => {
                 self.published += 1;
@@ -146,7 +149,7 @@ impl Publisher {
             // It is not known whether it stands.
             Err(failure) if failure.status == 2 && failure.hint.is_none() => {
                 Err(failure
-                    .hint(format!("published again with --idempotency-key {key} within 2 minutes, it stands once")))
+                    .hint(format!("publish again with --idempotency-key {key} within 2 minutes: it is stored once")))
             }
             Err(failure) => Err(failure),
         }

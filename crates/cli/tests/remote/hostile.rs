@@ -35,7 +35,7 @@ fn what_is_no_fanfare_is_told_apart() {
         is_one_sentence(&ended);
         let (url, _) = answering(vec![answer]);
         let ended = publish(&url);
-        ended.bad(1, &[&format!("what answers at {url} is not Fanfare's HTTP API"), part, "hint: "]);
+        ended.bad(1, &[&format!("the server at {url} is not Fanfare's HTTP API"), part, "hint: "]);
         is_one_sentence(&ended);
     }
 }
@@ -52,7 +52,7 @@ fn redirects_are_told_and_not_followed() {
             let ended = command(&url);
             ended.bad(
                 1,
-                &[&url, status, "https://else.example/x", "redirects are not followed", "hint: give the address"],
+                &[&url, status, "https://else.example/x", "redirects are not followed", "hint: give that address"],
             );
             is_one_sentence(&ended);
             assert_eq!(requests.try_iter().count(), 1);
@@ -65,7 +65,7 @@ fn an_answer_of_somebody_else_is_not_taken_for_success() {
     for body in [r#"{"ok":true}"#, "[1]", "null", r#"{"subscribers":1}"#] {
         let (url, _) = answering(vec![response("200 OK", body)]);
         publish(&url)
-            .bad(1, &[&format!("what answers at {url} is not Fanfare's HTTP API"), "its answer has no \"offset\""]);
+            .bad(1, &[&format!("the server at {url} is not Fanfare's HTTP API"), "its answer has no \"offset\""]);
     }
     // What others say does not rule the terminal.
     let refusal = r#"{"code":"denied","message":"\u001b[2Jgone\u009b","retryable":false}"#;
@@ -78,7 +78,7 @@ fn an_answer_of_somebody_else_is_not_taken_for_success() {
 #[test]
 fn a_name_that_leads_nowhere_is_told() {
     for ended in [subscribe("http://fanfare.invalid"), publish("http://fanfare.invalid")] {
-        ended.bad(1, &["cannot reach http://fanfare.invalid: the name fanfare.invalid leads nowhere", "hint: "]);
+        ended.bad(1, &["cannot reach http://fanfare.invalid: the name fanfare.invalid has no address", "hint: "]);
         is_one_sentence(&ended);
     }
 }
@@ -113,6 +113,6 @@ fn a_proxy_that_says_later_is_asked_again() {
     let later = busy.replace("Retry-After: 1\r", "Retry-After: 3600\r");
     let (url, _) = answering(vec![later]);
     let ended = publish(&url);
-    ended.bad(2, &[&format!("{url} is there, and does not serve: the answer is 503 Service Unavailable")]);
+    ended.bad(2, &[&format!("{url} exists but does not serve: the answer is 503 Service Unavailable")]);
     is_one_sentence(&ended);
 }

@@ -137,7 +137,7 @@ fn a_subscriber_can_begin_in_the_past() {
     let place = format!("{}:1", first["epoch"].as_str().expect("an epoch"));
     let since = server.subscribe(&["a"], &["--since", &place]);
     assert_eq!([data(since.json()), data(since.json())], [json!(2), json!(3)]);
-    run(&["subscribe", "a", "b", "--since", &place], "").bad(1, &["--since", "2 are named"]);
+    run(&["subscribe", "a", "b", "--since", &place], "").bad(1, &["--since", "2 channels are named"]);
     run(&["subscribe", "a", "--since", "41"], "").bad(1, &["--since", "colon"]);
     run(&["subscribe", "chat:*"], "").bad(1, &["one by one", "channels --match"]);
 }
@@ -174,7 +174,7 @@ fn bad_json_is_told_before_anything_is_sent() {
         .try_call(&["publish", "a", "{not json}"], "")
         .bad(1, &["the payload is not JSON", "column 2", "hint: --text"]);
     let ended = server.try_call(&["publish", "a"], "1\n2\n{\n4\n");
-    ended.bad(1, &["line 3 is not JSON", "the lines before it stand"]);
+    ended.bad(1, &["line 3 is not JSON", "the lines before it are published"]);
     assert_eq!(ended.stdout.lines().count(), 2, "{ended:?}");
     server.try_call(&["publish", "bad name", "1"], "").bad(1, &["the server refused", "bad_request"]);
 }
@@ -205,7 +205,7 @@ fn without_a_server_or_the_key_the_remedy_is_told() {
         },
         "",
     );
-    ended.bad(1, &["holds a character that no key has"]);
+    ended.bad(1, &["holds a control character or a line end"]);
     assert!(!ended.stderr.contains("secret"), "{ended:?}");
 
     let nowhere = format!("http://{}", server.kill());
@@ -242,7 +242,7 @@ fn a_publication_is_repeated_under_its_key_until_it_is_answered() {
     let internal = r#"{"code":"internal","message":"oh","retryable":false}"#;
     let (url, _) = answering(vec![response("500 Internal Server Error", internal)]);
     run(&["publish", "a", "1", "--url", &url, "--api-key", KEY], "")
-        .bad(2, &["oh (internal)", "hint: published again with --idempotency-key"]);
+        .bad(2, &["oh (internal)", "hint: publish again with --idempotency-key"]);
 }
 
 #[test]

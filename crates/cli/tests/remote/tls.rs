@@ -78,7 +78,7 @@ fn whom_not_to_trust_is_told_with_the_remedy() {
         (
             "another authority",
             Authority::new().server(&["localhost"], NOW),
-            "signed by nobody who is trusted here",
+            "not signed by an authority that is trusted here",
             "--cacert FILE",
         ),
         (

@@ -32,8 +32,8 @@ impl Backoff {
         }
     }
 
-    /// Another failure: how long to wait. What the server asks for stands before what we would draw, since it has
-    /// spread its clients already.
+    /// Another failure: how long to wait. The delay that the server asks for replaces a random one, because the server
+    /// has already spread its clients.
     pub(super) fn next_ms(&mut self, rng: &mut Rng, asked_ms: Option<u64>) -> u64 {
         let ceiling = self.min_ms.saturating_mul(1 << self.failures.min(30)).min(self.max_ms);
         self.failures = self.failures.saturating_add(1);

@@ -10,8 +10,7 @@
 //! - a connection on which nothing is heard for two heartbeats is left.
 //!
 //! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `Refused` or `Closed`; after
-//! [`Output::Close`] it tells nothing more of that transport; time never goes back. What comes out of turn is
-//! ignored.
+//! [`Output::Close`] it tells nothing more of that transport; time never goes back. Inputs out of turn are ignored.
 //!
 //! ```
 //! use fanfare_client::core::{Call, CallId, Config, Core, Input, Output};
@@ -229,7 +228,7 @@ impl Core {
         matches!(self.link, Link::Online { .. })
     }
 
-    /// `connect` is sent: what follows it takes effect after it.
+    /// `connect` is sent: later commands take effect after it.
     fn is_connected(&self) -> bool {
         matches!(self.link, Link::Greeting { .. } | Link::Online { .. })
     }
@@ -353,8 +352,9 @@ impl Core {
                 _ => return,
             }
         }
-        // A server that cannot be understood is left; another one, or its next version, may be. What cannot be read
-        // twice will not be the next time either: it stands in the history, and every recovery would end at it.
+        // A server whose messages cannot be decoded is left, because another server, or its next version, may be
+        // better. If a message is undecodable twice, it will be so again: it is in the history, and every recovery
+        // would end at it.
         if decoded.is_err() && matches!(self.link, Link::Greeting { .. } | Link::Online { .. }) {
             if self.unreadable {
                 self.subscriptions.pass_over();

@@ -1,12 +1,12 @@
 //! Publications on their way: each is sent with its key until it is answered, so that it stands in its channel at
 //! most once and its caller learns where.
 //!
-//! A key means something within one user, or within one session where there is no user. When the next connection is
-//! neither's, what had been sent before cannot be sent again without the danger of a second copy: its caller is told
+//! A key is valid within one user, or within one session if there is no user. If the next connection has another user
+//! or session, a publication that was sent before could be stored twice if it were sent again. So its caller gets
 //! [`CallError::Unknown`]. So it is where the server may have forgotten the key: it remembers one for a time that it
-//! says in `connected.limits`, and nothing is sent again that was sent first more than three quarters of that ago
-//! (the rest is for what is slow on its way). In flight at most `in_flight_max`, first come first sent; one that has
-//! to wait for a retry does not hold up the others, so the order between them is kept only while nothing fails.
+//! says in `connected.limits`, and nothing is sent again that was sent first more than three quarters of that ago (the
+//! rest is for what is slow on its way). In flight at most `in_flight_max`, first come first sent; one that has to wait
+//! for a retry does not hold up the others, so the order between them is kept only while nothing fails.
 
 use super::out::Out;
 use super::types::{Answer, CallError, CallId, Config};
@@ -217,8 +217,7 @@ fn leaves_unknown(error: &ErrorReply) -> bool {
     [ErrorCode::Unknown, ErrorCode::Timeout, ErrorCode::Internal].into_iter().any(|code| *error.code == *word(code))
 }
 
-/// How long to wait before the same is tried again: what the server asks for, else doubling from half a second to
-/// eight, jittered.
+/// The delay before a retry: the delay that the server asks for, else doubling from half a second to eight, jittered.
 pub(super) fn rest_ms(retries: u32, error: &ErrorReply, rng: &mut Rng) -> u64 {
     let ceiling = 500_u64 << retries.min(4);
     error.retry_after_ms.unwrap_or(0) + ceiling / 2 + rng.below(ceiling / 2 + 1)

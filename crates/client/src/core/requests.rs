@@ -68,7 +68,7 @@ impl Requests {
         self.pending.remove(&id).map(|pending| pending.purpose)
     }
 
-    /// The connection is there: what waited is sent.
+    /// The connection is there: sends the waiting requests.
     pub(super) fn online(&mut self, out: &mut Out) {
         for (&id, pending) in self.pending.iter_mut().filter(|(_, pending)| !pending.sent) {
             let Some(command) = &pending.command else { continue };
@@ -80,8 +80,8 @@ impl Requests {
         }
     }
 
-    /// The connection is gone: what may be repeated waits for the next one; of the rest it is told that nothing is
-    /// known. What the subscriptions asked is given back to them.
+    /// The connection is gone: requests that may be repeated wait for the next one; the others are answered as unknown.
+    /// The requests of subscriptions are given back to them.
     pub(super) fn offline(&mut self, out: &mut Out) -> Vec<Purpose> {
         let mut internal = Vec::new();
         self.pending.retain(|_, pending| {

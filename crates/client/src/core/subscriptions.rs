@@ -32,7 +32,7 @@ enum State {
     Resting { until_ms: u64 },
     /// Events come.
     Live,
-    /// Whoever takes the events could not keep up.
+    /// The receiver of the events could not keep up.
     Paused,
 }
 
@@ -61,7 +61,7 @@ struct Subscription {
     presence_seq: Option<u64>,
     /// When to ask again who is present: the last time was not answered.
     presence_at_ms: Option<u64>,
-    /// What the server sent of its past could not be read: the next time it goes on from where the server is.
+    /// A page of its history could not be decoded: the next time it continues from the server's newest position.
     passes_over: bool,
     retries: u32,
     presence_retries: u32,
@@ -118,8 +118,8 @@ impl Subscriptions {
         self.all.insert(channel, subscription);
     }
 
-    /// What the server subscribed us to by itself becomes the application's: as it is, or, where other options are
-    /// wanted, anew.
+    /// A subscription that the server made becomes the application's: unchanged, or subscribed again if other options
+    /// are wanted.
     fn claim(&mut self, call: CallId, mut options: Subscribe, out: &mut Out) {
         let channel = options.channel.clone();
         let Some(subscription) = self.all.get_mut(&channel) else { return };
@@ -188,8 +188,8 @@ impl Subscriptions {
         }
     }
 
-    /// What `connect` is to subscribe to, in the same step: as many as the server takes. The others are asked for one
-    /// by one when it is answered, so that what is too much costs itself and nothing else.
+    /// The subscriptions that `connect` makes in the same step: as many as the server accepts. The others are sent one
+    /// by one when it is answered, so that a refusal for too many affects only itself.
     pub(super) fn connect(&mut self, deadline_ms: u64) -> Vec<Subscribe> {
         let wanted = self.all.values_mut().filter(|subscription| subscription.state != State::Paused);
         wanted
@@ -215,13 +215,13 @@ impl Subscriptions {
         asked
     }
 
-    /// The server sends what cannot be read, and did the last time: what it keeps is not asked for again. Where a
-    /// place is known that becomes a gap.
+    /// The server sends an undecodable page for the second time: its history is not asked for again. If a position is
+    /// known, that becomes a gap.
     pub(super) fn pass_over(&mut self) {
         self.all.values_mut().for_each(|subscription| subscription.passes_over = true);
     }
 
-    /// Who is present was asked and not answered in time, or not for now.
+    /// The presence was not answered in time, or refused for now.
     pub(super) fn presence_later(&mut self, channel: &str, life: u64, at_ms: u64) {
         if let Some(subscription) = self.find(channel, life) {
             subscription.presence_at_ms = Some(at_ms);
@@ -386,13 +386,13 @@ impl Subscriptions {
         if let Some(call) = subscription.call.take() {
             out.answer(call, Ok(Answer::Subscribed { position: position.clone(), recovered }));
         }
-        // What the server cannot vouch for is a gap, also where it should have said so and did not.
+        // A recovery that the server does not confirm is a gap, even if the server sent none.
         let whole = match &before {
             None => true,
             Some(before) => recovered == Some(true) && before.epoch == position.epoch,
         };
         out.event(&channel, Event::Live { position: position.clone(), recovered }, before.clone());
-        // Where nothing is known of before, the place is the one before the page: what follows is above it.
+        // Without an earlier position, the position is the one before the page: all later publications are above it.
         let mut place = before.clone().filter(|_| whole).or_else(|| Some(before_page(&position, &publications)));
         if let Some(place) = place.clone().filter(|_| !whole) {
             let reset = before.as_ref().is_some_and(|before| before.epoch != place.epoch);

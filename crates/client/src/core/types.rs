@@ -75,7 +75,7 @@ pub enum Input<'a> {
     Token(Option<Box<str>>),
     /// The application asks for something. It is answered exactly once, by [`Output::Answer`].
     Call(CallId, Call),
-    /// Whoever takes this subscription's events cannot keep up; `before` is of the first event that found no room
+    /// The receiver of this subscription's events cannot keep up; `before` is of the first event that found no room
     /// ([`Output::Channel`]). The subscription ends on the server and is kept here.
     Pause {
         /// The channel.
@@ -196,7 +196,7 @@ pub enum CallError {
         problem: Box<str>,
     },
     /// A channel is subscribed to once.
-    #[error("{channel} is subscribed to already")]
+    #[error("{channel} is already subscribed to")]
     AlreadySubscribed {
         /// The channel.
         channel: Arc<str>,
@@ -234,7 +234,7 @@ pub enum EndReason {
     #[error("the server refused to connect: {}: {}", .0.code, .0.message)]
     Refused(Box<ErrorReply>),
     /// The transport refused.
-    #[error("no connection can be had: {0}")]
+    #[error("no connection is possible: {0}")]
     NoTransport(Box<str>),
 }
 
@@ -262,7 +262,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Setback {
-    /// It could not be had, or was cut off without a word: whoever owns the transport may know more.
+    /// It could not be opened, or was cut off without a close: the owner of the transport may know more.
     #[error("the connection was lost")]
     Transport,
     /// It was closed, with this code.
@@ -286,16 +286,16 @@ pub enum Setback {
         after_ms: u64,
     },
     /// Not even a heartbeat came.
-    #[error("nothing was heard of the server for {silence_ms} ms")]
+    #[error("the server sent nothing for {silence_ms} ms")]
     Silence {
         /// The limit.
         silence_ms: u64,
     },
     /// The server said something that cannot be understood.
-    #[error("the server said what cannot be understood")]
+    #[error("the server sent an invalid message")]
     Nonsense,
     /// The application had no token to show.
-    #[error("there was no token to be had")]
+    #[error("no token was available")]
     NoToken,
 }
 
@@ -327,7 +327,7 @@ pub enum Event {
         /// How many.
         count: u64,
     },
-    /// Publications may have been missed: what an application keeps of the channel is to be loaded anew.
+    /// Publications may have been missed: the application must load its copy of the channel again.
     Gap {
         /// Where it goes on: every publication that follows is above it, also those of the `recent` page that comes
         /// first where a subscription could not be recovered.

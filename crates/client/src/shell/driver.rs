@@ -246,7 +246,7 @@ impl Driver {
 
     fn answer(&mut self, call: CallId, result: Result<Answer, CallError>) {
         match self.calls.remove(&call) {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             Some(Waiter::Plain(reply)) => drop(reply.send(result)),
             Some(Waiter::Subscribe { channel, reply }) => {
                 let Some(sender) = self.sender.upgrade() else { return };

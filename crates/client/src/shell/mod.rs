@@ -51,8 +51,8 @@ pub struct Client {
     status: watch::Receiver<Status>,
 }
 
-/// What the handles tell the task. Unbounded: each waits for its answer or is one of a subscription, and what waits
-/// longer is bounded by [`Config::waiting_max`].
+/// The messages of the handles to the task. The queue is unbounded: each caller waits for its answer or is a
+/// subscription, and longer waits are bounded by [`Config::waiting_max`].
 #[derive(Debug)]
 enum Command {
     Call { call: Call, reply: oneshot::Sender<Result<Answer, CallError>> },
@@ -69,8 +69,8 @@ enum Command {
 pub struct Status {
     /// Where it stands.
     pub state: State,
-    /// What went wrong last, until it is online again: a connection that could not be had, an error of the server
-    /// that nobody waited for.
+    /// The last problem, until the client is online again: a failed connection, or an error of the server that no call
+    /// waited for.
     pub problem: Option<Problem>,
     /// While it waits: when the next attempt begins.
     pub retry_at: Option<Instant>,
@@ -117,7 +117,7 @@ pub enum RpcError {
     /// The call itself.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// What was to be sent has no JSON form, or what came is not of the type.
+    /// The value cannot be written as JSON, or the received JSON is not of the type.
     #[error("the payload does not fit its type: {0}")]
     Payload(#[from] serde_json::Error),
 }
@@ -307,9 +307,9 @@ impl Client {
         answer.await.unwrap_or(Err(STOPPED))
     }
 
-    /// The channels that the server subscribes us to by itself, those of before too; what happened in them until now
-    /// is not told. A later call takes over from an earlier one. Dropping a [`Subscription`] unsubscribes; where
-    /// nobody takes them they go on, and nobody hears of it.
+    /// The channels that the server subscribes us to by itself, earlier ones included; their earlier events are not
+    /// repeated. A later call takes over from an earlier one. Dropping a [`Subscription`] unsubscribes. If no call
+    /// takes them, they continue unheard.
     ///
     /// # Errors
     /// [`CallError::Ended`].

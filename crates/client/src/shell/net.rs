@@ -134,8 +134,8 @@ async fn first_of(addresses: &[SocketAddr]) -> Option<Result<TcpStream, Problem>
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The host's name leads nowhere.
-    #[error("the name {host} leads nowhere: {reason}")]
+    /// The host's name has no address.
+    #[error("the name {host} has no address: {reason}")]
     Name {
         /// The name.
         host: Box<str>,
@@ -196,7 +196,7 @@ pub enum Problem {
         /// How long the server, or a proxy before it, wants to be left alone.
         retry_after_ms: Option<u64>,
     },
-    /// What answers speaks another protocol.
+    /// The server speaks another protocol.
     #[error("it does not speak {protocol}: {reason}")]
     Foreign {
         /// The one that was expected.
@@ -231,7 +231,7 @@ impl Problem {
         Problem::Lost { what, reason: plain(error) }
     }
 
-    /// True where the same will go wrong again: what answers is no Fanfare, or does not want us.
+    /// True if a retry will fail too: the server is not a Fanfare, or refuses this client.
     pub fn is_final(&self) -> bool {
         matches!(self, Problem::Answer { passes: false, .. } | Problem::Foreign { .. })
     }
@@ -317,7 +317,7 @@ mod tests {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(loopback).expect("a port");
-        // With room for one who is not accepted: whoever comes then hears nothing.
+        // It has room for one connection that is not accepted: the next one gets no answer.
         let silent = socket.listen(0).expect("it listens");
         let full = silent.local_addr().expect("its address");
         let _one = TcpStream::connect(full).await.expect("room for one");

@@ -100,7 +100,7 @@ impl Incoming {
 pub(super) struct Feed {
     id: u64,
     events: Option<mpsc::Sender<Event>>,
-    /// An event was refused: what follows it must not overtake it, until the subscription is live anew.
+    /// An event was refused: later events must not overtake it, until the subscription is live again.
     refusing: bool,
     shared: Arc<Shared>,
 }
@@ -118,8 +118,8 @@ impl Feed {
         self.id
     }
 
-    /// Takes an event. False when there is no room for it: the subscription is to be paused. What follows is dropped
-    /// until it goes on, and will be told then; but the end is always told.
+    /// Takes an event. False if there is no room for it: the subscription must be paused. Later events are dropped
+    /// until it continues, and are recovered then; but the end is always delivered.
     pub(super) fn offer(&mut self, event: Event) -> bool {
         if let Event::Ended { .. } = event {
             let _ = self.shared.last.set(event);

@@ -61,8 +61,8 @@ pub enum TrustError {
         /// The file, or `the text`.
         origin: Box<str>,
     },
-    /// What stands there is none.
-    #[error("certificate {number} of {origin} is none: {problem}")]
+    /// The text is not a valid certificate.
+    #[error("certificate {number} of {origin} is not valid: {problem}")]
     Bad {
         /// The file, or `the text`.
         origin: Box<str>,
@@ -154,7 +154,7 @@ impl Trust {
 #[non_exhaustive]
 pub enum CertificateFault {
     /// Nobody who is trusted here has signed it.
-    #[error("is signed by nobody who is trusted here")]
+    #[error("is not signed by an authority that is trusted here")]
     Issuer,
     /// It is for somebody else.
     #[error("is for another name{}", names(presented))]
@@ -241,7 +241,7 @@ fn problem(host: &str, place: &str, error: &io::Error) -> Problem {
         Some(Error::InvalidCertificate(error)) => {
             return Problem::Certificate { host: host.into(), fault: CertificateFault::of(error) };
         }
-        Some(Error::InvalidMessage(_)) => "what answers speaks something else (plain HTTP is http:// or ws://)".into(),
+        Some(Error::InvalidMessage(_)) => "the server does not speak TLS (plain HTTP is http:// or ws://)".into(),
         Some(Error::AlertReceived(alert)) => format!("the server ended the handshake: {alert:?}").into(),
         Some(error) => error.to_string().into(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "the server hung up during the handshake".into(),
@@ -269,7 +269,7 @@ mod tests {
         let time = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let host = ServerName::try_from("a.example").expect("a name");
         let rows = [
-            (CertificateError::UnknownIssuer, "is signed by nobody who is trusted here"),
+            (CertificateError::UnknownIssuer, "is not signed by an authority that is trusted here"),
             (
                 CertificateError::NotValidForNameContext {
                     expected: host.clone(),

@@ -26,7 +26,7 @@ const READ_BYTES: usize = 16 << 10;
 const UNWRITTEN_BYTES_MAX: usize = 2 * BACKLOG_BYTES_MAX;
 /// How long a closing connection is waited for.
 const CLOSING: Duration = Duration::from_secs(1);
-/// What of somebody else's words is shown, and of an address.
+/// How much of a peer's text is shown, and of an address.
 const EXCERPT_CHARS: usize = 80;
 const ADDRESS_CHARS: usize = 300;
 
@@ -144,7 +144,7 @@ impl Socket {
             return Poll::Ready(()); // there may be room for more calls
         }
         if self.backlog() >= UNWRITTEN_BYTES_MAX {
-            return Poll::Pending; // what is read may ask for answers, and a server that does not read gets no more of them
+            return Poll::Pending; // reading may cause answers, and a server that does not read gets no more
         }
         let mut buffer = ReadBuf::new(&mut self.buffer);
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
@@ -172,8 +172,8 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what the socket takes now. What it does not take is written by [`ready`](Self::ready), which must be
-    /// waited for next: nothing here wakes anybody.
+    /// Writes the bytes that the socket takes now. [`ready`](Self::ready) writes the rest and must be awaited next,
+    /// because this call registers no waker.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
@@ -216,7 +216,7 @@ impl Socket {
         Read::Over(code)
     }
 
-    /// Says goodbye; what waits is written first, as far as that goes in a second.
+    /// Closes the connection; waiting bytes are written first, as far as that goes in a second.
     pub(super) fn close(mut self, code: u16) {
         put_close(&mut self.unwritten, code, "", Some(self.masks.next_mask()));
         self.finish();
@@ -322,7 +322,7 @@ fn no_http(buffer: &[u8]) -> Problem {
     Problem::Foreign { protocol: "HTTP", reason }
 }
 
-/// What others say is for one line of a terminal: no control characters, and not too much.
+/// Shortens a peer's text for one line of a terminal: without control characters, and not too long.
 fn excerpt(text: &str, max: usize) -> String {
     let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut excerpt: String = chars.by_ref().take(max).collect();

@@ -85,13 +85,15 @@ pub enum UrlError {
     #[error("the address must not hold a user or password: give a token or an API key by itself")]
     User,
     /// Not a number from 1 to 65535.
-    #[error("{port:?} is no port (1 to 65535)")]
+    #[error("{port:?} is not a port (1 to 65535)")]
     Port {
         /// As given.
         port: String,
     },
     /// A space, a control character, or one beyond ASCII, which is to be written in its encoded form.
-    #[error("{url:?} holds {character:?}, which no address holds: write it percent-encoded, in a host's name as xn--…")]
+    #[error(
+        "{url:?} holds {character:?}, which is not allowed in an address: write it percent-encoded, in a host's name as xn--…"
+    )]
     Character {
         /// As given.
         url: String,

@@ -312,7 +312,7 @@ fn application(now: Now, question: &Question) -> HookAnswer {
         }
         Question::Publish { publish, .. } => HookAnswer::Publish(publish.clone()),
         Question::Rpc { data, method, .. } if &**method == "echo" => HookAnswer::Result(data.clone()),
-        Question::Rpc { method, .. } => refused(ErrorCode::NotFound, &format!("no method is called {method:?}")),
+        Question::Rpc { method, .. } => refused(ErrorCode::NotFound, &format!("there is no method {method:?}")),
     }
 }
 

@@ -42,7 +42,7 @@ impl Sessions {
             (_, Command::Pong) => {}
             (None, Command::Connect(connect)) => self.connect(cx, id, reply, *connect),
             (Some(_), Command::Connect(_)) => {
-                let error = Error::new(ErrorCode::AlreadyConnected, "this connection has sent `connect` already");
+                let error = Error::new(ErrorCode::AlreadyConnected, "this connection has already sent `connect`");
                 self.reply(cx, Some(id), reply, ReplyBody::Error(error));
                 self.count_bad(cx, id);
             }

@@ -42,7 +42,7 @@ impl Sessions {
         if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
     }
 
-    /// Who it is is known: the session that its ticket names, or a new one.
+    /// The identity is known: resumes the session that the ticket names, or starts a new one.
     pub(super) fn take_up(&mut self, cx: &mut Cx<'_>, connecting: Connecting) {
         match connecting.connect.resume {
             // Here, whatever the ticket says: it may have come over by an earlier resume whose answer was lost.
@@ -285,7 +285,7 @@ impl Sessions {
             _ => None,
         };
         let Some(conn) = self.conn(id) else {
-            // The client is away again. What was fetched lives out its grace here, under no connection.
+            // The client is away again. The fetched session lives out its grace here, without a connection.
             if let Some((client, session)) = adopted {
                 self.keep_orphan(cx, client, session);
             }

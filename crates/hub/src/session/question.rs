@@ -1,8 +1,8 @@
 //! What the application is asked, and what follows from its answers.
 //!
 //! A question is an [`Ask`] like one to a home: its answer finds it by the token, once; the timer of each makes a
-//! missing answer into `timeout`. What was asked for a connection that has ended is found to be nobody's, and is not
-//! done. Rules are judged before the question and again with its answer, as they may have changed meanwhile.
+//! missing answer into `timeout`. If the connection has ended, the command is not carried out. Rules are judged before
+//! the question and again with its answer, as they may have changed meanwhile.
 
 use super::ask::{Ask, Connecting, Hooked, ReplyTo};
 use super::table::AdmittedBy;
@@ -124,7 +124,7 @@ impl Sessions {
         }
     }
 
-    /// The connection is gone: what was not asked yet is not asked any more.
+    /// The connection is gone: its remaining questions are dropped.
     pub(super) fn drop_unasked(&mut self, cx: &mut Cx<'_>, unasked: VecDeque<(Hooked, Question)>) {
         for (hooked, _) in unasked {
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
@@ -187,7 +187,7 @@ impl Sessions {
     /// A call of a method. It is counted as outstanding already; calls are not ordered among each other.
     pub(super) fn rpc(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, method: Box<str>, data: Bytes) {
         if !cx.hooks.rpc {
-            let error = Error::new(ErrorCode::NotFound, format!("no method is called {method:?}"));
+            let error = Error::new(ErrorCode::NotFound, format!("there is no method {method:?}"));
             return self.finish(cx, at, reply, ReplyBody::Error(error));
         }
         let Some(caller) = self.sessions.get(at).map(|session| session.caller()) else { return };
@@ -197,7 +197,7 @@ impl Sessions {
         }
     }
 
-    /// Asks about a publication that the rule lets through. What comes after it on its channel waits.
+    /// Asks about a publication that the rule allows. Later commands on its channel wait.
     pub(super) fn ask_publish(
         &mut self,
         cx: &mut Cx<'_>,
@@ -339,7 +339,10 @@ impl Sessions {
             if user.as_ref() == session.user() {
                 return Ok(proof);
             }
-            Err(Error::new(ErrorCode::Denied, "the token is of another user than the session; connect anew with it"))
+            Err(Error::new(
+                ErrorCode::Denied,
+                "the token belongs to another user than the session; connect again with it",
+            ))
         });
         let proof = match result {
             Ok(proof) => proof,
@@ -486,7 +489,7 @@ fn result_within(data: Bytes, max: usize) -> ReplyBody {
     ReplyBody::Error(Error::new(ErrorCode::TooLarge, message))
 }
 
-/// What the application made of a publication must be one that a client could have sent.
+/// A publication that the application changed must be one that a client could have sent.
 fn check_edited(publish: &Publish, channel: &ChannelName, data_max: usize) -> Result<(), Error> {
     if publish.channel != *channel {
         let message = format!("the application answered with a publication for {:?}", publish.channel);
@@ -512,5 +515,5 @@ fn check_edited(publish: &Publish, channel: &ChannelName, data_max: usize) -> Re
 }
 
 pub(super) fn no_tokens() -> Error {
-    Error::new(ErrorCode::Unauthorized, "this server has no keys to check a token with; connect without one")
+    Error::new(ErrorCode::Unauthorized, "this server cannot check tokens; connect without one")
 }

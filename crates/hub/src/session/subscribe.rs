@@ -35,8 +35,8 @@ impl Sessions {
         goes_on: Option<Arc<PresenceEntry>>,
     ) {
         self.begin(cx, at);
-        // The application's own does not wait for what it is asked about a publication: its handler may be the one
-        // who asks.
+        // The application's own subscription does not wait for a question about a publication: the handler of that
+        // question may be the one that subscribes.
         let by_app = matches!(reply, ReplyTo::Counted(_));
         let waits = if by_app { self.is_undecided(at, &options.channel) } else { self.is_asking(at, &options.channel) };
         if waits {
@@ -125,7 +125,7 @@ impl Sessions {
         self.drain_lane(cx, at, &channel);
     }
 
-    /// What lets it in, or why nothing does.
+    /// The reason that allows the subscription, or the refusal.
     fn try_subscribe(
         &mut self,
         cx: &mut Cx<'_>,
@@ -154,7 +154,7 @@ impl Sessions {
                 session.subs[slot].by = AdmittedBy::App;
                 session.grant(channel, cx.limits.subscriptions_max);
             }
-            let message = format!("this connection is subscribed to {channel:?} already");
+            let message = format!("this connection is already subscribed to {channel:?}");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
         }
         may_choose(cx, options)?;
@@ -291,7 +291,7 @@ impl Sessions {
             place,
             recover_to: if start.recovered.is_some() { start.top } else { start_of(Epoch(0)) },
             presence_stale: false,
-            // A connection that is slow already: what it misses from here on is passed over, as what it misses later.
+            // The connection is slow already: publications that it misses from here on are skipped, like later ones.
             passes_over: full && !more && slow == Slow::Latest,
         };
         sub.state = match gather {
@@ -541,15 +541,16 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
     }
     let (pattern, of_rule, choice) = (rule.pattern.as_str(), rule.slow.word(), choice.word());
     let message = format!(
-        "the rule {pattern:?} says slow = {of_rule:?}: a subscriber may choose that or what asks less of the server \
-         (\"pull\", then \"latest\", then \"disconnect\"), not {choice:?}"
+        "the rule {pattern:?} says slow = {of_rule:?}: a subscriber may choose that or a later word of the list \
+         \"pull\", \"latest\", \"disconnect\", not {choice:?}"
     );
     Err(Error::new(ErrorCode::BadRequest, message).on(channel).by_rule(pattern))
 }
 
-/// Whether a subscription that was let in this way may stay. Of what the application granted only a rule is needed,
-/// which says what is kept. Where it is up to the application (the rule says so since a reload, or a grant has ended
-/// that it gave before it had to be asked), whoever it was not asked about has to ask anew.
+/// Whether a subscription that was allowed this way may stay. A subscription that the application granted only needs a
+/// rule, which says how much history is kept. The rule may leave the decision to the application since a reload, or
+/// after the end of a grant that was given before the application had to be asked. Then a session about which the
+/// application was not asked must subscribe again.
 fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -> Result<(), Error> {
     if sub.is_refused() {
         return Err(ended_by_app(channel));

@@ -48,7 +48,7 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        let message = format!("a body in the encoding {} is not taken: send it as it is", shown(coding));
+        let message = format!("a body in the encoding {} is not accepted: send it without an encoding", shown(coding));
         let refusal = Refused::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
         return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
@@ -156,7 +156,7 @@ where
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large(max as u64 + 1, " or more")),
             Err(error) => {
-                Err(Error::new(ErrorCode::BadRequest, format!("the body did not come whole: {error}")).into())
+                Err(Error::new(ErrorCode::BadRequest, format!("the body did not arrive completely: {error}")).into())
             }
         }
     });

@@ -43,9 +43,9 @@ pub(super) fn document() -> Value {
         "info": {
             "title": "Fanfare's HTTP API",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "The application's side of Fanfare: publish, ask, send away. Every command is a POST with a JSON object. \
+            "description": "The API for the application's backend: publish, read, subscribe and disconnect. Every command is a POST with a JSON object. \
                             Unknown fields are ignored, `null` means the same as leaving a field out, except for `data`; a field \
-                            that stands twice is refused.",
+                            that occurs twice is refused.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -95,7 +95,7 @@ fn operation(command: &Command) -> Value {
         operation["parameters"] = json!([{
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "The same as `idempotency_key` in the body; where both stand they must be equal.",
+            "description": "The same as `idempotency_key` in the body; if both are present they must be equal.",
             "schema": { "type": "string", "pattern": header_pattern() },
         }]);
     }

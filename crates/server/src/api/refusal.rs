@@ -9,12 +9,12 @@ use http::{HeaderValue, Method, StatusCode};
 pub(super) fn no_command(path: &str) -> Refused {
     let path = &path[..path.floor_char_boundary(80)];
     let words: Vec<&str> = Kind::ALL.iter().map(|kind| kind.word()).collect();
-    let message = format!("nothing is at {path:?}; there is POST /api/v1/ with {}", words.join(", "));
+    let message = format!("there is nothing at {path:?}; the commands are POST /api/v1/ with {}", words.join(", "));
     Refused::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
 }
 
 pub(super) fn no_keys() -> Refused {
-    let message = "this server has no API keys, so it serves no API: name one in the section [api_keys] of its configuration and \
+    let message = "this server has no API keys, so it has no API: add a key to the section [api_keys] of its configuration and \
                    reload it by SIGHUP, or start it with the variable FANFARE__API_KEYS__NAME (a program that embeds Fanfare: \
                    by `Builder::api_key`)";
     Refused::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
@@ -22,7 +22,7 @@ pub(super) fn no_keys() -> Refused {
 
 pub(super) fn method(found: &Method, path: &str, allowed: &'static str) -> Refused {
     let found = found.as_str();
-    let message = format!("{path} is asked by {allowed}, not by {}", &found[..found.len().min(20)]);
+    let message = format!("{path} takes {allowed}, not {}", &found[..found.len().min(20)]);
     let refused = Refused::of(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message);
     refused.with(ALLOW, HeaderValue::from_static(allowed))
 }
@@ -30,8 +30,8 @@ pub(super) fn method(found: &Method, path: &str, allowed: &'static str) -> Refus
 /// RFC 6750 §3: without a key no error is named, with a wrong one it is.
 pub(super) fn unauthorized(error: Option<&'static str>) -> Refused {
     let (message, challenge) = match error {
-        None => ("show one API key: `Authorization: Bearer KEY`", "Bearer realm=\"fanfare\""),
-        Some(_) => ("there is no such API key", "Bearer realm=\"fanfare\", error=\"invalid_token\""),
+        None => ("send one API key: `Authorization: Bearer KEY`", "Bearer realm=\"fanfare\""),
+        Some(_) => ("the API key is unknown", "Bearer realm=\"fanfare\", error=\"invalid_token\""),
     };
     let refused = Refused::from(Error::new(ErrorCode::Unauthorized, message));
     refused.with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))

@@ -16,7 +16,7 @@ pub enum Address {
 
 /// Why a text is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no address: write ADDRESS:PORT (127.0.0.1:8080, [::1]:8080) or unix:PATH")]
+#[error("{found:?} is not an address: write ADDRESS:PORT (127.0.0.1:8080, [::1]:8080) or unix:PATH")]
 pub struct InvalidAddress {
     /// The text.
     pub found: String,

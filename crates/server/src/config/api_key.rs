@@ -28,7 +28,9 @@ pub struct ApiKey {
 #[non_exhaustive]
 pub enum ApiKeyError {
     /// Not a name for a key.
-    #[error("{name:?} is no name for an API key: write small letters, digits, - and _ only, at most {NAME_BYTES_MAX}")]
+    #[error(
+        "{name:?} is not a valid name for an API key: use lower-case letters, digits, - and _ only, at most {NAME_BYTES_MAX}"
+    )]
     Name {
         /// As it was given.
         name: String,
@@ -46,7 +48,7 @@ pub enum ApiKeyError {
         len: usize,
     },
     /// It could not stand in a header as it is.
-    #[error("an API key holds only visible ASCII characters; byte {at} is none")]
+    #[error("an API key holds only visible ASCII characters; byte {at} is not one")]
     Character {
         /// Its place in bytes. The character itself is a part of a secret.
         at: usize,
@@ -97,8 +99,8 @@ impl ApiKey {
         match &self.commands {
             // Neither names a channel: what is for some of them would reach all that there is.
             None if self.channels.is_some() && matches!(kind, Kind::Disconnect | Kind::Info) => {
-                let problem = "concerns every channel, and the key is for some: its option `commands` has to list it";
-                Err(self.denied(format!("may not {}: it {problem}", kind.word())))
+                let problem = "that affects every channel, and the key is limited to some; list it in the option `commands` to allow it";
+                Err(self.denied(format!("may not {}: {problem}", kind.word())))
             }
             // What is in a batch is judged by itself.
             Some(commands) if kind != Kind::Batch && !commands.contains(&needed) => {
@@ -115,7 +117,7 @@ impl ApiKey {
         match command {
             AppCommand::Channels { pattern, .. } => {
                 let within = pattern.as_ref().is_some_and(|pattern| channels.contains(pattern));
-                let problem = "may list only what one of its own patterns matches: name it as `match`";
+                let problem = "may list only the channels of its own patterns: set `match` to one of them";
                 if within { Ok(()) } else { Err(self.denied(problem)) }
             }
             _ => match channel_of(command) {

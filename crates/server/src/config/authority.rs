@@ -28,13 +28,13 @@ pub(crate) struct Authority {
 pub(crate) enum BadAuthority {
     #[error("it names no host")]
     NoHost,
-    #[error("it has a character that no host has")]
+    #[error("it has a character that is not allowed in a host")]
     Character,
-    #[error("it has a user's name")]
+    #[error("it contains a user name")]
     UserInfo,
-    #[error("what is in brackets is no IPv6 address")]
+    #[error("the text in brackets is not an IPv6 address")]
     Brackets,
-    #[error("its port is no number up to 65535")]
+    #[error("its port is not a number up to 65535")]
     Port,
 }
 

@@ -36,7 +36,7 @@ pub struct HostPattern {
 
 /// Why a text is no host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no host: {problem}")]
+#[error("{found:?} is not a host: {problem}")]
 pub struct HostError {
     /// As it was given.
     pub found: String,
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(found, expected, "{hosts:?} {host}");
         }
         let any = Host::parse("evil.example").expect("a host");
-        assert!(!by_listener.allow(&any, Via::Loopback, &Origins::Any), "any origin is no host");
+        assert!(!by_listener.allow(&any, Via::Loopback, &Origins::Any), "any origin is not a host");
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
             ("*.10.0.0.1", Err("below an address")),
             ("", Err("names no host")),
             ("*.", Err("names no host")),
-            ("a b", Err("no host has")),
+            ("a b", Err("is not allowed in a host")),
             ("bücher.example", Err("xn--")),
         ];
         for (text, expected) in rows {

@@ -54,7 +54,7 @@ enum Of {
 
 /// Why a text is no origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no origin: {problem}")]
+#[error("{found:?} is not an origin: {problem}")]
 pub struct OriginError {
     /// As it was given.
     pub found: String,
@@ -85,11 +85,11 @@ impl FromStr for Origin {
         let mut chars = scheme.bytes();
         let begins_well = chars.next().is_some_and(|byte| byte.is_ascii_alphabetic());
         if !begins_well || !chars.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')) {
-            return Err(wrong(format!("{scheme:?} is no scheme: write \"https://app.example\"")));
+            return Err(wrong(format!("{scheme:?} is not a scheme: write \"https://app.example\"")));
         }
         let scheme: Box<str> = scheme.to_ascii_lowercase().into();
         if authority.contains('*') {
-            return Err(wrong("name each origin; \"*\" alone lets every page in".to_owned()));
+            return Err(wrong("name each origin; \"*\" alone allows every page".to_owned()));
         }
         if let Some(end) = authority.find(['/', '?', '#']) {
             return Err(wrong(format!("an origin ends with host and port: \"{scheme}://{}\"", &authority[..end])));
@@ -268,7 +268,7 @@ mod tests {
             ("https://app.example/", Err("\"https://app.example\"")),
             ("https://app.example?x", Err("\"https://app.example\"")),
             ("https://*.app.example", Err("name each origin")),
-            ("https://a b", Err("no host has")),
+            ("https://a b", Err("is not allowed in a host")),
             ("https://bücher.example", Err("xn--")),
             ("https://me@app.example", Err("a user's name")),
             ("https://app.example:x", Err("65535")),

@@ -53,17 +53,17 @@ impl Handlers {
     /// The handler that answers, or why there is none.
     fn of(&self, subject: &Subject) -> Result<&Erased, Error> {
         let no_handler = |kind: &str| {
-            Error::new(ErrorCode::Denied, format!("the rule asks a hook, and no `{kind}` handler is for this channel"))
+            Error::new(
+                ErrorCode::Denied,
+                format!("the rule says `hook`, and there is no `{kind}` handler for this channel"),
+            )
         };
         let by_name = |handlers: &'_ [(Pattern, Erased)], name: &str| {
             handlers.iter().position(|(pattern, _)| pattern.matches(name))
         };
         match subject {
             Subject::Connect { .. } => self.connect.as_ref().ok_or_else(|| {
-                Error::new(
-                    ErrorCode::Unauthorized,
-                    "this server has nothing to check a token with; connect without one",
-                )
+                Error::new(ErrorCode::Unauthorized, "this server cannot check tokens; connect without one")
             }),
             Subject::Subscribe(options) => {
                 let at = by_name(&self.subscribe, &options.channel);
@@ -76,7 +76,7 @@ impl Handlers {
             Subject::Rpc { method, .. } => self
                 .rpc
                 .get(method)
-                .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no method is called {:?}", shortened(method)))),
+                .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("there is no method {:?}", shortened(method)))),
             Subject::Ended(_) => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
         }
     }
@@ -105,7 +105,7 @@ impl Handlers {
                     ERROR,
                     handler,
                     deadline_ms = ms as u64,
-                    "a handler was too slow, and is dropped"
+                    "a handler was too slow and was dropped"
                 );
                 HookAnswer::Refused(Error::new(
                     ErrorCode::Timeout,
@@ -193,7 +193,7 @@ fn dropped(watch: &Watch, hook: usize, count: usize) {
     if count > 0 {
         watch.hooks.dropped(hook, count);
         let handler = HOOKS[hook];
-        logs::limited!(Handler, ERROR, handler, count, "news for a handler are dropped: it is too slow for them");
+        logs::limited!(Handler, ERROR, handler, count, "events for a handler are dropped: it is too slow");
     }
 }
 

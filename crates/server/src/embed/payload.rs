@@ -52,7 +52,7 @@ pub(crate) fn of_command(command: &mut AppCommand) -> Result<(), Error> {
 
 /// What a caller is told whose payload is none.
 pub(crate) fn refused(problem: &dyn Display) -> Error {
-    Error::new(ErrorCode::BadRequest, format!("the payload has no JSON form that could be sent: {problem}"))
+    Error::new(ErrorCode::BadRequest, format!("the payload cannot be written as JSON: {problem}"))
 }
 
 /// A handler's answer, judged. What was asked about and comes back untouched was judged already.

@@ -139,8 +139,8 @@ async fn rpc_decodes_answers_and_says_what_is_wrong_with_the_payload() {
     assert_eq!(code, ErrorCode::BadRequest);
     assert!(message.contains("missing field `symbol`"), "{message}");
     let (code, message) = refused(rpc("qote", "{}")).await;
-    assert_eq!((code, message.as_str()), (ErrorCode::NotFound, "no method is called \"qote\""));
-    assert_eq!(refused(rpc(&"x".repeat(100_000), "{}")).await.1.len(), "no method is called \"\"".len() + 64);
+    assert_eq!((code, message.as_str()), (ErrorCode::NotFound, "there is no method \"qote\""));
+    assert_eq!(refused(rpc(&"x".repeat(100_000), "{}")).await.1.len(), "there is no method \"\"".len() + 64);
 }
 
 /// What an application's own errors look like: one wraps the other.
@@ -261,7 +261,7 @@ fn what_is_wrong_with_a_builder_is_told_by_build() {
     let wrong = |server: crate::Builder| server.build().err().expect("refused").to_string();
     assert_eq!(
         wrong(Fanfare::builder(()).channel("a::b", |c| c.open())),
-        "\"a::b\" is no pattern of channels: segment \"\" cannot occur in a channel name; `*` stands for a whole segment"
+        "\"a::b\" is not a channel pattern: segment \"\" cannot occur in a channel name; `*` stands for a whole segment"
     );
     assert_eq!(
         wrong(Fanfare::builder(()).on_publish("a:*", ok).on_publish("a:*", ok)),

@@ -86,7 +86,7 @@ impl Gate {
         match target {
             Form::Resource => Ok(Target::Resource(authority)),
             Form::Server => Ok(Target::Server),
-            Form::Tunnel => Err(Refused::because(501, "this server is no proxy: it opens no tunnels".to_owned())),
+            Form::Tunnel => Err(Refused::because(501, "this server is not a proxy and opens no tunnels".to_owned())),
         }
     }
 
@@ -168,7 +168,7 @@ fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8
     let mut hosts = headers.filter(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.trim_ascii());
     let Some(host) = hosts.next() else {
         if version == Version::HTTP_11 {
-            let reason = "the request has no `Host`, which HTTP/1.1 demands (RFC 9112, 3.2)";
+            let reason = "the request has no `Host`, which HTTP/1.1 requires (RFC 9112, 3.2)";
             return Err(Refused::because(400, reason.to_owned()));
         }
         return Ok(Host::None);
@@ -180,11 +180,11 @@ fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8
     if host.is_empty() {
         return Ok(Host::Empty);
     }
-    let parsed = std::str::from_utf8(host).map_err(|_| "it is no text".to_owned());
+    let parsed = std::str::from_utf8(host).map_err(|_| "it is not text".to_owned());
     let parsed = parsed.and_then(|text| Authority::parse(text).map_err(|error| error.to_string()));
     match parsed {
         Ok(authority) => Ok(Host::Named(Shown(host), authority)),
-        Err(problem) => Err(Refused::because(400, format!("the `Host` {} is none: {problem}", Shown(host)))),
+        Err(problem) => Err(Refused::because(400, format!("the `Host` {} is not valid: {problem}", Shown(host)))),
     }
 }
 
@@ -207,23 +207,23 @@ fn form_of(asked: RequestLine<'_>) -> Result<(Form, Option<Authority>), Refused>
     let authority = match uri.authority() {
         Some(authority) => match Authority::parse(authority.as_str()) {
             Ok(authority) => Some(authority),
-            Err(error) => return Err(bad(&format!("has no good host: {error}"))),
+            Err(error) => return Err(bad(&format!("has no valid host: {error}"))),
         },
         None => None,
     };
     let form = match (uri.scheme_str(), &authority) {
         _ if method == Method::CONNECT.as_str() => match (&authority, uri.scheme_str(), uri.path()) {
             (Some(Authority { port: Some(_), .. }), None, "" | "/") => Form::Tunnel,
-            _ => return Err(bad("is not host:port, as CONNECT has it")),
+            _ => return Err(bad("is not host:port, which CONNECT requires")),
         },
         _ if uri.path() == "*" => match method {
             "OPTIONS" => Form::Server,
-            _ => return Err(bad("is for OPTIONS alone")),
+            _ => return Err(bad("is for OPTIONS only")),
         },
-        (None, Some(_)) => return Err(bad("is neither a path nor a whole address")),
+        (None, Some(_)) => return Err(bad("is neither a path nor a complete address")),
         (Some("http" | "https" | "ws" | "wss"), _) | (None, None) if uri.path().starts_with('/') => Form::Resource,
         (Some(_), _) => return Err(bad("has a scheme that is not HTTP's")),
-        (None, None) => return Err(bad("is no path")),
+        (None, None) => return Err(bad("is not a path")),
     };
     Ok((form, authority))
 }

@@ -72,7 +72,9 @@ impl Pages {
         let asker = Asker::of_request(&request);
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             let max = self.outstanding_max;
-            let words = format!("{max} pages are being made, the limit of this server (limits.pages_outstanding_max)");
+            let words = format!(
+                "{max} requests to pages are in progress, the limit of this server (limits.pages_outstanding_max)"
+            );
             let refused = Refused::because(503, words).by("limits.pages_outstanding_max").over(max);
             return refused.to(asker).into_response();
         };
@@ -116,7 +118,7 @@ impl Pages {
                 Body::new(Carried { frames, left, late, _making: making })
             }),
             Err(_) => {
-                let words = "the program that makes the pages is ending: its runtime takes no more work";
+                let words = "the program that serves the pages is stopping: its runtime accepts no more work";
                 Refused::because(503, words).to(asker).into_response()
             }
         }

@@ -96,7 +96,7 @@ impl Routes {
         let path = request.uri.path();
         let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == path).collect();
         if offered.is_empty() {
-            let reason = format!("no protocol is spoken at {path:?}");
+            let reason = format!("there is no protocol at {path:?}");
             return Err(Refused::because(404, reason));
         }
         self.gate.admit_page(authority.as_ref(), headers())?;
@@ -171,20 +171,20 @@ impl Routes {
 
 /// Where there is no page.
 pub(crate) fn nothing_at(path: &str) -> Refused {
-    Refused::because(404, format!("nothing is at {path:?}"))
+    Refused::because(404, format!("there is nothing at {path:?}"))
 }
 
 /// Where there is a page, for other methods. `Allow` says which.
 pub(crate) fn not_by(method: &Method, path: &str) -> Refused {
     let method = method.as_str();
-    Refused::because(405, format!("{path:?} is not asked by {}", &method[..method.len().min(20)]))
+    Refused::because(405, format!("{path:?} does not take {}", &method[..method.len().min(20)]))
 }
 
 /// Where a protocol is spoken and there is no page: what to do instead (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade`
 /// (RFC 9113 §8.6), so there only the words say it.
 fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> Refused {
     let words = format!(
-        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Spoken here: {spoken}"
+        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Protocols here: {spoken}"
     );
     let (status, headers): (_, &[(HeaderName, &str)]) = match *method {
         Method::GET | Method::HEAD if version == Version::HTTP_2 => (426, &[]),

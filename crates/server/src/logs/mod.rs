@@ -127,13 +127,22 @@ pub(crate) fn say(note: &Note) {
         }
         Noted::NotRecovered { channel } => {
             let channel = channel.as_str();
-            limited!(NotRecovered, INFO, client, user, channel, "not recovered: what it missed is not kept any more");
+            limited!(
+                NotRecovered,
+                INFO,
+                client,
+                user,
+                channel,
+                "not recovered: the missed publications are no longer kept"
+            );
         }
         Noted::Gap { channel, reset } => {
             let channel = channel.as_str();
-            limited!(Gap, INFO, client, user, channel, reset, "a gap: it was told that messages are lost to it");
+            limited!(Gap, INFO, client, user, channel, reset, "a gap: messages are lost to this client");
         }
-        Noted::Behind => limited!(Behind, INFO, client, user, "reads too slowly: it pulls what it misses as it reads"),
+        Noted::Behind => {
+            limited!(Behind, INFO, client, user, "reads too slowly: it gets missed publications as it reads")
+        }
         Noted::Closed(reason) => {
             let word = reason.row().word;
             match reason {

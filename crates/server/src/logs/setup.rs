@@ -42,13 +42,13 @@ impl std::str::FromStr for LogFormat {
 #[non_exhaustive]
 pub enum LogError {
     /// Not a word for a format.
-    #[error("{found:?} is no format of logs: write text or json")]
+    #[error("{found:?} is not a log format: write text or json")]
     Format {
         /// The text.
         found: String,
     },
     /// Not a filter.
-    #[error("{found:?} is no filter of logs: write a level (error, warn, info, debug, trace) or TARGET=LEVEL,…: {why}")]
+    #[error("{found:?} is not a log filter: write a level (error, warn, info, debug, trace) or TARGET=LEVEL,…: {why}")]
     Filter {
         /// The text.
         found: String,
@@ -56,7 +56,7 @@ pub enum LogError {
         why: String,
     },
     /// The process has a log already.
-    #[error("this process has set up its log before")]
+    #[error("this process has already set up its log")]
     Twice,
     /// The thread that writes lines could not be started.
     #[error("the log has no thread to write its lines: {0}")]
@@ -172,7 +172,7 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>, queue: &Queue) {
     if !tracing::enabled!(tracing::Level::ERROR) {
         return queue.push(format!("{}\n", escape(&panic.to_string(), LogFormat::Text)).as_bytes());
     }
-    let what = panic.payload_as_str().unwrap_or("(a panic without words)");
+    let what = panic.payload_as_str().unwrap_or("(a panic without a message)");
     let at = panic.location().map(tracing::field::display);
     let thread = std::thread::current();
     tracing::error!(what, at, thread = thread.name(), "panicked");

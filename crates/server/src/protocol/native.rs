@@ -91,7 +91,7 @@ struct Ticketed {
 impl Conversation for NativeConversation {
     fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
         let Message::Text(text) = message else {
-            let problem = "this protocol is spoken in text frames; payloads that are binary go as data64";
+            let problem = "this protocol uses text frames; send binary payloads as data64";
             return turn.requests.push(invalid(None, Error::new(ErrorCode::BadRequest, problem)));
         };
         let mut decoded = Vec::new();

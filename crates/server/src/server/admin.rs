@@ -81,8 +81,8 @@ async fn ready(extract::State(watch): extract::State<Arc<Watch>>, asker: Asker) 
     let not = |why: &str| answer(Err(why.to_owned()), asker);
     match watch.state() {
         State::Starting => not("starting"),
-        State::Leaving => not("stopping: send nobody here any more"),
-        State::Draining => not("draining: clients are told to come back elsewhere"),
+        State::Leaving => not("stopping: send no more clients here"),
+        State::Draining => not("draining: clients are asked to come back elsewhere"),
         State::Ready => answer(silence(&watch).await.map_or(Ok("ready\n"), Err), asker),
     }
 }
@@ -112,7 +112,7 @@ async fn silence(watch: &Watch) -> Option<String> {
         1 => "shard",
         _ => "shards",
     };
-    Some(format!("{what} {} gave no sign of life within {} s", silent.join(", "), SHARD_PATIENCE.as_secs()))
+    Some(format!("{what} {} did not answer within {} s", silent.join(", "), SHARD_PATIENCE.as_secs()))
 }
 
 /// The listener on a port of its own. Ends when it is dropped.

@@ -106,7 +106,7 @@ impl Inner {
         tokio::spawn(async move {
             match upgraded.await {
                 Ok(upgraded) => self.take_over(upgraded, wire).await,
-                Err(error) => tracing::debug!(error = error.to_string(), "an upgrade did not come about"),
+                Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
             }
         });
         response
@@ -118,7 +118,7 @@ impl Inner {
             Ok((socket, rest, bridge)) => {
                 let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
                 if self.shards[shard].send(Control::Adopt(socket, wire, rest)).is_err() {
-                    return tracing::debug!("a connection came after the end");
+                    return tracing::debug!("a connection came after the server had stopped");
                 }
                 if let Some((mut upgraded, mut near)) = bridge
                     && let Err(error) = tokio::io::copy_bidirectional(&mut upgraded, &mut near).await

@@ -116,7 +116,8 @@ impl TestServer {
     pub fn open(&self, path: &str, subprotocol: Option<&str>) -> TestClient {
         let spoken = |(at, protocol): &(String, Arc<dyn Protocol>)| at == path && protocol.subprotocol() == subprotocol;
         let wire = self.protocols.iter().position(spoken);
-        let wire = wire.unwrap_or_else(|| panic!("no protocol is spoken at {path:?} as {subprotocol:?}"));
+        let wire =
+            wire.unwrap_or_else(|| panic!("there is no protocol at {path:?} with the subprotocol {subprotocol:?}"));
         let (near, far) = std::os::unix::net::UnixStream::pair().expect("the system has sockets");
         near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
         let adopt = Control::Adopt(LooseSocket::Unix(far), WireId(wire as u8), Vec::new());

@@ -32,7 +32,7 @@ const OTHER_WORDS: &str = "\"subscriber\", \"anyone\", \"authenticated\", \"serv
 pub const RULE_OPTIONS: &[RuleOption] = &[
     RuleOption {
         key: "match",
-        default: "none: every rule has one",
+        default: "none: every rule needs one",
         allowed: "segments between colons: a word, \"*\" (one segment), \"{user}\" (the caller's user id), \"**\" (the rest; last)",
         doc: "The channels that the rule governs. The first rule whose pattern matches a channel's name governs it. Only the name \
               counts: `{user}` is compared with the caller after the match, and a difference is a denial, not the next rule.",
@@ -282,7 +282,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         && enter.as_ref().is_some_and(|enter| *enter != closed())
     {
         let error = Wrong {
-            problem: "entering is refused where presence is off".to_owned(),
+            problem: "entering is refused if presence is off".to_owned(),
             hint: "add presence = true or \"count\", or leave `enter` out".to_owned(),
         };
         problems.push(wrong(&field.at, "enter", Some(field.value.shown.clone()), error));
@@ -328,7 +328,7 @@ fn who(value: &Written, action: Action) -> Result<Vec<Who>, Wrong> {
     let one = |written: &Written| match &written.raw {
         Raw::Text(text) => word(text, action),
         Raw::Table(_) => Err(Wrong {
-            problem: "claims of a token, { claim, in }, are not there yet; they come with tokens (JWT)".to_owned(),
+            problem: "claims of a token, { claim, in }, are not available yet; they come with tokens (JWT)".to_owned(),
             hint: "until then \"hook\" lets the application's own handler decide".to_owned(),
         }),
         _ => Err(kind_of(written, "write a word in quotes, like \"authenticated\"")),
@@ -341,13 +341,13 @@ fn who(value: &Written, action: Action) -> Result<Vec<Who>, Wrong> {
     match list.as_slice() {
         [] => wrong("the list is empty", "write \"nobody\" if nobody may"),
         several if several.len() > 1 && several.contains(&Who::Nobody) => {
-            wrong("\"nobody\" stands beside others", "write \"nobody\" alone, or leave it out")
+            wrong("\"nobody\" is in a list with other words", "write \"nobody\" alone, or leave it out")
         }
         several if several.len() > 1 && several.contains(&Who::Anyone) => {
             wrong("\"anyone\" makes the others meaningless", "write \"anyone\" alone, or leave it out")
         }
         several if (1..several.len()).any(|at| several[..at].contains(&several[at])) => {
-            wrong("a word stands twice", "name each once")
+            wrong("a word occurs twice", "name each once")
         }
         _ => Ok(list),
     }
@@ -362,15 +362,15 @@ fn word(text: &str, action: Action) -> Result<Who, Wrong> {
     match ALL.iter().find(|who| who.word() == text) {
         Some(who) if may(who) => Ok(*who),
         Some(Who::Subscriber) => Err(wrong(
-            "whoever subscribes would have to be subscribed".to_owned(),
-            "\"anyone\" lets everybody subscribe",
+            "a client would have to be subscribed in order to subscribe".to_owned(),
+            "\"anyone\" allows every client",
         )),
         Some(_) => Err(wrong(
             format!("no handler is asked about {}", action.option()),
-            "write \"subscriber\": whom the handler of `subscribe` lets in",
+            "write \"subscriber\": the clients that the handler of `subscribe` allows",
         )),
         None if text == "grant" => Err(wrong(
-            "\"grant\" is not there yet; grants come with tokens (JWT)".to_owned(),
+            "\"grant\" is not available yet; grants come with tokens (JWT)".to_owned(),
             "the application can subscribe a client by its API, which needs no word here",
         )),
         None => {

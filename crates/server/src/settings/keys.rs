@@ -96,8 +96,8 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path, problems: &mut Ve
     };
     if check_name(name).is_err() {
         let wrong = Wrong {
-            problem: format!("{name:?} is no name for a key"),
-            hint: "write small letters, digits, - and _ only, at most 64".to_owned(),
+            problem: format!("{name:?} is not a valid name for a key"),
+            hint: "use lower-case letters, digits, - and _ only, at most 64".to_owned(),
         };
         refuse(None, &value.at, None, wrong);
     }
@@ -109,7 +109,7 @@ pub(super) fn read(name: &str, value: &Written, folder: &Path, problems: &mut Ve
             let sources = fields.iter().filter(|field| matches!(field.key.as_str(), "key" | "key_file")).count();
             if sources != 1 {
                 let problem = if sources == 0 { "it has no key" } else { "it has both a key and a key_file" };
-                let hint = "give it `key` or `key_file`, one of them".to_owned();
+                let hint = "give it either `key` or `key_file`".to_owned();
                 refuse(None, &value.at, None, Wrong { problem: problem.to_owned(), hint });
             }
             for Field { key, at, value } in fields {
@@ -154,10 +154,9 @@ fn secrets(value: &Written) -> Result<Vec<Secret>, Wrong> {
         _ => Err(kind_of(value, "write the key in quotes")),
     };
     match &value.raw {
-        Raw::List(list) if list.is_empty() => Err(Wrong {
-            problem: "the list is empty".to_owned(),
-            hint: "take the name out, or give it a key".to_owned(),
-        }),
+        Raw::List(list) if list.is_empty() => {
+            Err(Wrong { problem: "the list is empty".to_owned(), hint: "remove the name, or give it a key".to_owned() })
+        }
         Raw::List(list) => list.iter().map(one).collect(),
         _ => Ok(vec![one(value)?]),
     }
@@ -199,16 +198,16 @@ fn commands(value: &Written) -> Result<Vec<Kind>, Wrong> {
     }
     let one = |text: &String| match Kind::find(text) {
         Some(Kind::Broadcast) => Err(Wrong {
-            problem: "\"broadcast\" is no word of its own here".to_owned(),
+            problem: "\"broadcast\" is not a word of this list".to_owned(),
             hint: "`publish` includes it".to_owned(),
         }),
         Some(Kind::Batch) => Err(Wrong {
-            problem: "\"batch\" is no word of its own here".to_owned(),
-            hint: "a batch may hold what its commands may; take it out".to_owned(),
+            problem: "\"batch\" is not a word of this list".to_owned(),
+            hint: "a key may send its commands in a batch anyway; remove it".to_owned(),
         }),
         Some(kind) => Ok(kind),
         None => Err(Wrong {
-            problem: format!("{text:?} is no command of the API"),
+            problem: format!("{text:?} is not a command of the API"),
             hint: nearest::hint(text, command_words()),
         }),
     };

@@ -97,9 +97,10 @@ impl ValueKind {
                 }
                 let mut addresses: Vec<Address> = Vec::new();
                 for text in texts(written)? {
-                    let address = text
-                        .parse::<Address>()
-                        .map_err(|_| Wrong { problem: format!("{text:?} is no address"), hint: address_hint(&text) })?;
+                    let address = text.parse::<Address>().map_err(|_| Wrong {
+                        problem: format!("{text:?} is not an address"),
+                        hint: address_hint(&text),
+                    })?;
                     if addresses.contains(&address) {
                         let problem = format!("{text:?} is listed twice");
                         return Err(Wrong { problem, hint: "name each address once".to_owned() });
@@ -107,7 +108,7 @@ impl ValueKind {
                     addresses.push(address);
                 }
                 if addresses.is_empty() {
-                    let problem = "nobody could connect".to_owned();
+                    let problem = "no client could connect".to_owned();
                     return Err(Wrong { problem, hint: "leave `listen` out for the default".to_owned() });
                 }
                 *at(settings) = addresses;
@@ -151,7 +152,7 @@ impl ValueKind {
                 Raw::Text(text) if text == "main" => *at(settings) = AdminOn::MainPort,
                 Raw::Text(text) => {
                     let address = text.parse::<Address>();
-                    let wrong = |_| Wrong { problem: format!("{text:?} is no address"), hint: address_hint(text) };
+                    let wrong = |_| Wrong { problem: format!("{text:?} is not an address"), hint: address_hint(text) };
                     *at(settings) = AdminOn::Address(address.map_err(wrong)?);
                 }
                 _ => return Err(kind_of(written, "write one address, \"main\" or \"off\", in quotes")),
@@ -225,7 +226,7 @@ pub(super) fn count(written: &Written) -> Result<i128, Wrong> {
     match &written.raw {
         Raw::Number(number) => Ok(*number),
         Raw::Text(text) if written.loose => text.trim().parse().map_err(|_| Wrong {
-            problem: "it is no whole number".to_owned(),
+            problem: "it is not a whole number".to_owned(),
             hint: "write digits only, like 100".to_owned(),
         }),
         Raw::Text(text) if text.trim().parse::<i128>().is_ok() => {
@@ -260,15 +261,12 @@ pub(super) fn within(found: i128, min: u64, max: u64, show: impl Fn(u64) -> Stri
     match u64::try_from(found) {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
         Ok(value) if value > max => {
-            Err(Wrong { problem: "it is more than is possible".to_owned(), hint: format!("the most is {}", show(max)) })
+            Err(Wrong { problem: "it is too large".to_owned(), hint: format!("the maximum is {}", show(max)) })
         }
         _ if found > i128::from(max) => {
-            Err(Wrong { problem: "it is more than is possible".to_owned(), hint: format!("the most is {}", show(max)) })
+            Err(Wrong { problem: "it is too large".to_owned(), hint: format!("the maximum is {}", show(max)) })
         }
-        _ => Err(Wrong {
-            problem: "it is less than is possible".to_owned(),
-            hint: format!("the least is {}", show(min)),
-        }),
+        _ => Err(Wrong { problem: "it is too small".to_owned(), hint: format!("the minimum is {}", show(min)) }),
     }
 }
 
@@ -297,7 +295,7 @@ fn address_hint(text: &str) -> String {
 /// A word that stands for many is not one of a list.
 fn alone(word: &str) -> Wrong {
     Wrong {
-        problem: format!("{word:?} stands beside others"),
+        problem: format!("{word:?} is in a list with others"),
         hint: format!("write \"{word}\" alone, or leave it out"),
     }
 }
@@ -313,7 +311,7 @@ fn origins(texts: &[String]) -> Result<Origins, Wrong> {
         if text == "*" || text == "localhost" {
             return Err(alone(text));
         }
-        let wrong = |error: OriginError| Wrong { problem: format!("{text:?} is no origin"), hint: error.problem };
+        let wrong = |error: OriginError| Wrong { problem: format!("{text:?} is not an origin"), hint: error.problem };
         text.parse::<Origin>().map_err(wrong)
     };
     texts.iter().map(origin).collect::<Result<_, _>>().map(Origins::List)
@@ -329,7 +327,7 @@ fn hosts(texts: &[String]) -> Result<Hosts, Wrong> {
         if text == "*" {
             return Err(alone(text));
         }
-        let wrong = |error: HostError| Wrong { problem: format!("{text:?} is no host"), hint: error.problem };
+        let wrong = |error: HostError| Wrong { problem: format!("{text:?} is not a host"), hint: error.problem };
         text.parse::<HostPattern>().map_err(wrong)
     };
     texts.iter().map(host).collect::<Result<_, _>>().map(Hosts::List)

@@ -69,7 +69,7 @@ pub(super) fn no_rules(path: &str) -> Problem {
         key: "channels".to_owned(),
         value: None,
         problem: "there is no rule, so no channel can be used".to_owned(),
-        allowed: "it is taken".to_owned(),
+        allowed: "it is accepted".to_owned(),
         hint: "add [[channels]] and below it: match = \"chat:*\", subscribe = \"anyone\", publish = \"subscriber\""
             .to_owned(),
     }
@@ -92,16 +92,16 @@ fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) 
     };
     let take = if by.len() == 1 { "takes" } else { "take" };
     let hint = match earlier.first() {
-        Some((other, _)) if other.pattern == rule.pattern => "take one of the two out".to_owned(),
-        Some((other, at)) => format!("move it above {:?} ({}), or take it out", other.pattern.as_str(), at.at),
-        None => "take it out".to_owned(),
+        Some((other, _)) if other.pattern == rule.pattern => "remove one of the two".to_owned(),
+        Some((other, at)) => format!("move it above {:?} ({}), or remove it", other.pattern.as_str(), at.at),
+        None => "remove it".to_owned(),
     };
     Some(Problem {
         severity: Severity::Error,
         at: place.at.clone(),
         key: key(rule, "match"),
         value: Some(format!("{:?}", rule.pattern.as_str())),
-        problem: format!("no name reaches this rule: {} {take} them all", by.join(" and ")),
+        problem: format!("no name reaches this rule: {} {take} all of them", by.join(" and ")),
         allowed: "a pattern with a name that no rule above it matches".to_owned(),
         hint,
     })
@@ -134,11 +134,11 @@ fn loose_before_strict(
             key: key(rule, option),
             value: Some(strict.clone()),
             problem: format!(
-                "{both:?} matches this rule too, but goes by {}, which stands above and is looser: {option} = {loose}",
+                "{both:?} matches this rule too, but is governed by {}, which is above it and looser: {option} = {loose}",
                 named(other)
             ),
-            allowed: "any order; the stricter first is the safe one".to_owned(),
-            hint: format!("move this rule above {:?}, if {both:?} is to be as strict", other.0.pattern.as_str()),
+            allowed: "any order; it is safe to put the stricter rule first".to_owned(),
+            hint: format!("move this rule above {:?}, if {both:?} should be as strict", other.0.pattern.as_str()),
         })
     })
 }
@@ -212,7 +212,7 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem>
         key: key(rule, option),
         value: Some(value),
         problem: problem.to_owned(),
-        allowed: "it is taken, for a program that embeds Fanfare".to_owned(),
+        allowed: "it is accepted, for a program that embeds Fanfare".to_owned(),
         hint: hint.to_owned(),
     };
     let mut problems = Vec::new();
@@ -224,13 +224,13 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem>
             "match" => format!("{:?}", rule.pattern.as_str()),
             _ => "\"authenticated\"".to_owned(),
         };
-        let problem = "`fanfare serve` knows no users yet, so no client gets in by this; tokens (JWT) come later";
-        let hint = "embed Fanfare and name users in `on_connect`; the application's API always may";
+        let problem = "`fanfare serve` knows no users yet, so this allows no client; tokens (JWT) come later";
+        let hint = "embed Fanfare and identify users in `on_connect`; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
     }
     let hook = option_with(Who::Hook);
     if let Some(option) = hook.filter(|_| !std::mem::replace(&mut told.hook, true)) {
-        let problem = "`fanfare serve` has no handlers to ask, so no client gets in by this; HTTP hooks come later";
+        let problem = "`fanfare serve` has no handlers to ask, so this allows no client; HTTP hooks come later";
         let hint = "embed Fanfare and answer in `on_subscribe` or `on_publish`; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, "\"hook\"".to_owned(), problem, hint));
     }
@@ -249,7 +249,7 @@ fn nobody_publishes(rule: &Rule, place: &RulePlace, told: &mut Told) -> Option<P
         key: key(rule, "publish"),
         value: Some(show_who(&rule.publish)),
         problem: "nobody can publish here: only the application may, by its API, and it has no API key".to_owned(),
-        allowed: "it is taken".to_owned(),
+        allowed: "it is accepted".to_owned(),
         hint: "add [api_keys] and below it: backend = \"KEY\"; make a key with: openssl rand -hex 16".to_owned(),
     })
 }

@@ -12,7 +12,7 @@ pub(super) fn nearest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>)
 pub(super) fn hint<'k>(found: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(found, known.clone()) {
         Some(word) => format!("did you mean {word:?}?"),
-        None => format!("known are: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+        None => format!("known names are: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }
 

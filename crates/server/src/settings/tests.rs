@@ -149,7 +149,7 @@ fn the_time_of_a_rate_has_a_bound() {
     assert_eq!(rate("1/365d"), Some((1, 31_536_000_000)));
     for text in ["1/366d", "1/213503982334d"] {
         let problems = refused(&file(text));
-        assert_eq!((problems.len(), problems[0].hint.as_str()), (1, "the most is 365d"), "{text}");
+        assert_eq!((problems.len(), problems[0].hint.as_str()), (1, "the maximum is 365d"), "{text}");
     }
 }
 
@@ -341,13 +341,13 @@ fn an_unset_variable_hides_no_other_mistake_and_makes_none() {
     let found: Vec<(usize, &str)> =
         problems.0.iter().map(|one| (one.at.line().unwrap_or_default(), one.problem.as_str())).collect();
     let expected = [
-        (1, "it is less than is possible"),
+        (1, "it is too small"),
         (2, "the variable PORT is not set, or empty"),
         (4, "the variable SIZE is not set, or empty"),
         (7, "the variable SIZE is not set, or empty"),
         (7, "there is no such setting"),
         (9, "the variable A is not set, or empty"),
-        (9, "\"fly\" is no command of the API"),
+        (9, "\"fly\" is not a command of the API"),
         (9, "the key could name no channel"),
         (11, "the variables A and B are not set, or empty"),
         (14, "the variable A is not set, or empty"),

@@ -28,7 +28,7 @@ fn wrong(problem: impl Into<String>, hint: impl Into<String>) -> Wrong {
 /// `64KiB`, `1MB`, `1.5 GB`, `65536`.
 pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
     let (number, unit) =
-        split(text).ok_or_else(|| wrong("it is no number of bytes", "write it like \"64KiB\" or 65536"))?;
+        split(text).ok_or_else(|| wrong("it is not a number of bytes", "write it like \"64KiB\" or 65536"))?;
     let scale = match BYTES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) {
         Some((_, scale)) => *scale,
         None if unit.is_empty() => 1,
@@ -40,15 +40,15 @@ pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
                 }
                 _ => "the units are B, kB, MB, GB (of 1,000) and KiB, MiB, GiB (of 1,024)".to_owned(),
             };
-            return Err(wrong(format!("{unit:?} is no unit of bytes"), hint));
+            return Err(wrong(format!("{unit:?} is not a unit of bytes"), hint));
         }
     };
-    scaled(number, scale).ok_or_else(|| wrong("it is no whole number of bytes", "write it like \"64KiB\" or 65536"))
+    scaled(number, scale).ok_or_else(|| wrong("it is not a whole number of bytes", "write it like \"64KiB\" or 65536"))
 }
 
 /// `500ms`, `10s`, `1.5h`.
 pub(super) fn millis(text: &str) -> Result<u64, Wrong> {
-    let (number, unit) = split(text).ok_or_else(|| wrong("it is no time", "write it like \"10s\" or \"500ms\""))?;
+    let (number, unit) = split(text).ok_or_else(|| wrong("it is not a time", "write it like \"10s\" or \"500ms\""))?;
     if unit.is_empty() && number != "0" {
         return Err(wrong(
             "it has no unit",
@@ -59,25 +59,28 @@ pub(super) fn millis(text: &str) -> Result<u64, Wrong> {
         Some((_, scale)) => *scale,
         None if unit.is_empty() => 1,
         None => {
-            return Err(wrong(format!("{unit:?} is no unit of time"), "the units are ms, s, m, h and d; one of them"));
+            return Err(wrong(
+                format!("{unit:?} is not a unit of time"),
+                "the units are ms, s, m, h and d; use one of them",
+            ));
         }
     };
     scaled(number, scale)
-        .ok_or_else(|| wrong("it is no whole number of milliseconds", "write it like \"10s\" or \"500ms\""))
+        .ok_or_else(|| wrong("it is not a whole number of milliseconds", "write it like \"10s\" or \"500ms\""))
 }
 
 /// `20/s`, `100/10s`: so many in so many ms.
 pub(super) fn rate(text: &str) -> Result<(u32, u64), Wrong> {
     const HINT: &str = "write it like \"20/s\", \"100/m\" or \"100/10s\"";
     let (count, time) = text.split_once('/').ok_or_else(|| wrong("it has no \"/\" with a time", HINT))?;
-    let count = count.trim().parse().map_err(|_| wrong(format!("{:?} is no count", count.trim()), HINT))?;
+    let count = count.trim().parse().map_err(|_| wrong(format!("{:?} is not a count", count.trim()), HINT))?;
     let time = time.trim();
     let time_ms =
         if time.starts_with(|c: char| c.is_ascii_digit()) { millis(time) } else { millis(&format!("1{time}")) };
     match time_ms {
         Ok(time_ms) if count > 0 && time_ms > 0 => Ok((count, time_ms)),
-        Ok(_) => Err(wrong("it lets nothing through", "leave `rate` out for no limit, or say who may with `publish`")),
-        Err(_) => Err(wrong(format!("{time:?} is no time"), HINT)),
+        Ok(_) => Err(wrong("it allows nothing", "leave `rate` out for no limit, or say who may with `publish`")),
+        Err(_) => Err(wrong(format!("{time:?} is not a time"), HINT)),
     }
 }
 

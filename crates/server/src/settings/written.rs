@@ -188,8 +188,8 @@ impl File<'_> {
             let end = name_on.find('}').ok_or_else(|| plain("`${` is not closed by a `}`".to_owned()))?;
             let name = &name_on[..end];
             if !is_name(name) {
-                let what = if looks_secret(key) { "what stands in `${…}`".to_owned() } else { format!("{name:?}") };
-                let problem = format!("{what} is no name of a variable: letters, digits and _ only, no defaults");
+                let what = if looks_secret(key) { "the text in `${…}`".to_owned() } else { format!("{name:?}") };
+                let problem = format!("{what} is not the name of a variable: letters, digits and _ only, no defaults");
                 return Err(plain(problem));
             }
             match (self.variables)(name) {
@@ -239,7 +239,7 @@ impl File<'_> {
         let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let is_bare = value.starts_with(|c: char| c.is_alphabetic()) && key.chars().all(is_key);
         let hint = if message.contains("duplicate") {
-            "every key stands once; a list of rules is written as several [[channels]]".to_owned()
+            "write every key once; write a list of rules as several [[channels]]".to_owned()
         } else if is_bare && is_shown {
             format!("write {key} = {:?}", value.split('#').next().unwrap_or_default().trim())
         } else if is_bare {
@@ -247,7 +247,7 @@ impl File<'_> {
         } else if line.contains('\'') || line.contains('"') {
             "look for a quote or a bracket that is not closed, on this line or the one before".to_owned()
         } else {
-            "texts stand in quotes: key = \"value\"; lists in brackets: key = [\"a\", \"b\"]".to_owned()
+            "texts are in quotes: key = \"value\"; lists in brackets: key = [\"a\", \"b\"]".to_owned()
         };
         let is_in_keys = whole.strip_prefix("api_keys").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         Problem {
@@ -262,7 +262,7 @@ impl File<'_> {
             },
             value: (is_shown && !value.is_empty()).then(|| value.chars().take(60).collect()),
             problem: if is_bare {
-                "a text stands without quotes".to_owned()
+                "a text is not in quotes".to_owned()
             } else {
                 message.lines().collect::<Vec<_>>().join("; ")
             },

@@ -137,7 +137,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     let head = match tokio::time::timeout(head_timeout, reading).await {
         Ok(head) => head,
         Err(_) => {
-            let reason = format!("the request's head was not there within {} s", head_timeout.as_secs_f32());
+            let reason = format!("the request's head did not arrive within {} s", head_timeout.as_secs_f32());
             Head::Refused(Refused::because(408, reason).by("limits.head_timeout"))
         }
     };
@@ -152,7 +152,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
             let id = RequestId::new();
             routes.watch.requests.answered(refused.status());
             let (status, why) = (refused.status(), refused.reason());
-            tracing::debug!(request_id = %id, status, why, "a request was refused unread");
+            tracing::debug!(request_id = %id, status, why, "a request was refused before it was read");
             Box::pin(refuse(&shell, socket, refused.identified(id))).await
         }
         Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
@@ -337,7 +337,7 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
             Accept,
             WARN,
             why = socket.over().map(|over| over.words),
-            "a WebSocket was told to come back later"
+            "a WebSocket was asked to come back later"
         );
     }
     last_words(&shared, socket, &bytes).await;

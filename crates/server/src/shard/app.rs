@@ -92,7 +92,7 @@ impl Shell {
         if self.closing && changes(&command) {
             let error = Error::new(
                 ErrorCode::Unavailable,
-                "the server is stopping and takes in nothing more; nothing was done",
+                "the server is stopping and accepts no more commands; nothing was done",
             );
             return self.answered(token, AppAnswer::Error(error));
         }

@@ -106,7 +106,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
     let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
     if timeout_at(Instant::now() + patience, settle(shell, barrier)).await.is_err() {
         let shard = me.0;
-        tracing::warn!(shard, "not all that was asked could be answered and delivered within {patience:?}");
+        tracing::warn!(shard, "some commands could not be answered and delivered within {patience:?}");
     }
     let unanswered = shell.borrow().hub.outstanding();
     {
@@ -144,7 +144,7 @@ impl Words {
             self.next = now + Duration::from_secs(1);
             let (connections, ms) = (barrier.left(), (now - self.begin).as_millis() as u64);
             if connections > 0 {
-                tracing::info!(connections, ms, "draining: clients are told to come back");
+                tracing::info!(connections, ms, "draining: clients are asked to come back");
             }
         }
     }
@@ -162,7 +162,11 @@ async fn go(shell: &Shared, patience: Duration, barrier: &DrainBarrier, me: Shar
         if left + answering + lingering == 0 || Instant::now() >= end {
             let (shard, connections) = (me.0, shell.borrow().cut_off + left + answering);
             if connections > 0 {
-                tracing::warn!(shard, connections, "drained; these did not go within {patience:?} and are cut off");
+                tracing::warn!(
+                    shard,
+                    connections,
+                    "drained; these clients did not leave within {patience:?} and are disconnected"
+                );
             }
             return connections;
         }

@@ -152,7 +152,7 @@ async fn answer(
     tokio::task::spawn_local(async move {
         match upgraded.await {
             Ok(upgraded) => take_back(&shell, upgraded, wire),
-            Err(error) => tracing::debug!(error = error.to_string(), "an upgrade did not come about"),
+            Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
         }
     });
     Ok(response)

@@ -453,7 +453,7 @@ impl Shell {
             Effect::Ask { token, question, .. } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question),
                 None => {
-                    let error = Error::new(ErrorCode::Denied, "the rule asks a hook, and this server has no handlers");
+                    let error = Error::new(ErrorCode::Denied, "the rule says `hook`, and this server has no handlers");
                     let answer = Box::new(HookAnswer::Refused(error));
                     self.inputs.push_back(Input::HookAnswer { token, answer });
                 }

@@ -109,7 +109,7 @@ impl Connections {
             tracing::warn!(
                 connections_max = max,
                 open_files_max = files,
-                "more connections are allowed than the limit of open files lets in; about {possible} are possible"
+                "the limit of connections is above the limit of open files; about {possible} are possible"
             );
         }
         tracing::debug!(connections_max = max, open_files_max = files, "the limit of connections");

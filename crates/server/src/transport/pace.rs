@@ -604,7 +604,7 @@ impl<S: AsFd> Paced<S> {
         }
         // Nothing of it is kept, in the kernel neither; where that fails, closing will do.
         let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("the peer took nothing for {write:?}")))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("the peer read nothing for {write:?}")))
     }
 }
 

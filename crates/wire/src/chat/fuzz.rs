@@ -1,8 +1,7 @@
 //! The body of the fuzz target `chat_decode`, and of the tests that feed it on every run.
 //!
-//! Whatever comes, nothing panics; what is ignored asks for nothing; what is understood asks only for channels of
-//! chats and carries valid JSON; and whatever a publication, signal or presence entry holds, what is written of it is
-//! valid JSON.
+//! No input panics. An ignored message makes no request. An understood message makes requests only about chat channels,
+//! with valid JSON. For any publication, signal or presence entry, the output is valid JSON.
 
 use super::{CHANNEL_PREFIX, Chat, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
 use bytes::Bytes;

@@ -20,7 +20,7 @@ const NULL: Bytes = Bytes::from_static(b"null");
 /// An array that is too long, or not JSON, is one invalid command: nothing of it is done. A bad element of an array
 /// spoils only itself.
 pub fn decode(text: &str, limits: &Limits, out: &mut Vec<Decoded>) {
-    // What an idle client says all day.
+    // An idle client sends only this.
     if text == r#"{"type":"pong"}"# {
         return out.push(Decoded::Request(Request { id: None, command: Command::Pong }));
     }
@@ -92,7 +92,7 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
             Some(_) if object.get(Field::Channel).is_some() => {
                 return Err(Fault::bad(
                     Field::Channels,
-                    "and `channel` stand in one `subscribe`: only one of them can",
+                    "and `channel` are in one `subscribe`: only one of them is allowed",
                 ));
             }
             Some(subs) => Command::Subscribe { subs, many: true },
@@ -201,7 +201,7 @@ pub(super) fn content(object: &Object<'_>, data_max: usize) -> Result<Content, F
             return Err(Fault::bad(Field::Data, "is missing, and `data64` too: one of them is the payload"));
         }
         (Some(_), Some(_)) => {
-            return Err(Fault::bad(Field::Data, "and `data64` stand in one `publish`: only one of them can"));
+            return Err(Fault::bad(Field::Data, "and `data64` are in one `publish`: only one of them is allowed"));
         }
     };
     let event = object.label(Field::Event, EVENT_BYTES_MAX)?;
@@ -224,7 +224,7 @@ pub(super) fn history(object: &Object<'_>) -> Result<HistoryQuery, Fault> {
         (Some(since), None) => HistoryFrom::Since(since),
         (None, Some(before)) => HistoryFrom::Before(before),
         (Some(_), Some(_)) => {
-            return Err(Fault::bad(Field::Since, "and `before` stand in one `history`: only one of them can"));
+            return Err(Fault::bad(Field::Since, "and `before` are in one `history`: only one of them is allowed"));
         }
     };
     let limit = object.number(Field::Limit, 1, u64::from(HISTORY_LIMIT_MAX))?;

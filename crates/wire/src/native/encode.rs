@@ -216,7 +216,8 @@ fn put_error(out: &mut Vec<u8>, id: Option<&RequestId>, error: &Error) {
     message.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref()).end();
 }
 
-/// The first publication of an epoch names it: what a list says once for all of it, a message has to say by itself.
+/// The first publication of an epoch names it. A list names the epoch once for all its entries, but a message must name
+/// it itself.
 fn put_message(out: &mut Vec<u8>, channel: &ChannelName, publication: &Publication) {
     let mut message = ObjectWriter::message(out, "message");
     message.text("channel", channel);

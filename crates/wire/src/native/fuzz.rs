@@ -1,7 +1,8 @@
 //! The body of the fuzz target `native_decode`, and of the tests that feed it on every run.
 //!
-//! Whatever text comes, no side panics; what the server understood survives being encoded by the client and read
-//! again; and what the server answers to what it did not understand is one line of JSON that the client can read.
+//! No text panics on either side. A command that the server understood is the same after the client has encoded it and
+//! the server has decoded it again. The server's answer to an invalid message is one line of JSON that the client can
+//! read.
 
 use super::client::{self, ClientCommand, ClientRequest};
 use super::{Decoded, Limits, decode as decode_commands, encode_reply};

@@ -1,13 +1,13 @@
 //! The native protocol, version 1: JSON objects with a `type`, one per text frame, readable in a browser's network tab.
 //!
-//! The server's side: [`decode`] takes a text and appends [`Decoded`] commands, never failing as a whole: what cannot
-//! be understood is a [`Command::Invalid`](fanfare_hub::Command::Invalid) with the `id` where it could be read, so
-//! that the hub answers and counts it in its turn. [`encode_reply`] and [`encode_push`] append one JSON object, on
-//! one line; payloads are spliced in as they came, never parsed and written anew. The client's side is in [`client`],
-//! with owned types in which epochs and client ids are opaque texts, as they are to a client.
+//! The server's side: [`decode`] takes a text and appends [`Decoded`] commands, and never fails as a whole: an invalid
+//! command is a [`Command::Invalid`](fanfare_hub::Command::Invalid) with the `id` if it could be read, so that the hub
+//! answers and counts it in its turn. [`encode_reply`] and [`encode_push`] append one JSON object, on one line;
+//! payloads are spliced in as they came, never parsed and written anew. The client's side is in [`client`], with owned
+//! types in which epochs and client ids are opaque texts, as they are to a client.
 //!
 //! Nothing here allocates more than a small multiple of the text that it is given: the caller bounds that. Unknown
-//! fields are ignored, `null` counts as absent except for a payload, a field that stands twice is refused. Wire:
+//! fields are ignored, `null` counts as absent except for a payload, a field that occurs twice is refused. Wire:
 //! docs/protocol.md.
 //!
 //! ```
@@ -59,7 +59,7 @@ pub fn reserved_fields() -> impl Iterator<Item = &'static str> {
     object::RESERVED.into_iter().map(object::Field::name)
 }
 
-/// What one command may hold. Every other bound is a constant of the protocol.
+/// The bounds of one command that can be set. Every other bound is a constant of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one payload, as JSON or after base64. Default 64 KiB, as the hub's.

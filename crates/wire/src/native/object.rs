@@ -1,7 +1,7 @@
 //! Reading one JSON object: its known fields as raw values, then each by its type. A [`Fault`] names the field, the
 //! limit and the value found.
 //!
-//! Unknown fields are skipped, a known one that stands twice is a fault: two readers could take different ones of them.
+//! Unknown fields are skipped, a known one that occurs twice is a fault: two readers could take different ones of them.
 //! `null` counts as absent (many languages write their absent values so), except where a payload is asked for.
 
 use crate::json;
@@ -138,7 +138,7 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads one object. A field that stands twice is told by [`no_duplicate`](Self::no_duplicate), so that the `id`
+    /// Reads one object. A field that occurs twice is told by [`no_duplicate`](Self::no_duplicate), so that the `id`
     /// can be read all the same.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
         Self::parse(text).map_err(|error| {
@@ -159,7 +159,7 @@ impl<'a> Object<'a> {
     }
 
     pub(super) fn no_duplicate(&self) -> Result<(), Fault> {
-        self.twice.map_or(Ok(()), |field| Err(Fault::bad(field, "stands twice in one object")))
+        self.twice.map_or(Ok(()), |field| Err(Fault::bad(field, "occurs twice in one object")))
     }
 
     /// Refuses a reserved field. Asked of publications, subscriptions and queries of the history.
@@ -296,8 +296,8 @@ impl<'a> Object<'a> {
     pub(super) fn channel(&self) -> Result<ChannelName, Fault> {
         let name = self.needed_text(Field::Channel, usize::MAX)?;
         ChannelName::new(&name).map_err(|why| match why {
-            InvalidName::TooLong { .. } => Fault::too_large(Field::Channel, format!("is no channel name: {why}")),
-            _ => Fault::bad(Field::Channel, format!("is no channel name: {why}")),
+            InvalidName::TooLong { .. } => Fault::too_large(Field::Channel, format!("is not a channel name: {why}")),
+            _ => Fault::bad(Field::Channel, format!("is not a channel name: {why}")),
         })
     }
 

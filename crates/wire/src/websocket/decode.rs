@@ -209,7 +209,7 @@ impl Decoder {
         }
     }
 
-    /// What was lent out at the last call is not needed any more.
+    /// The bytes lent out at the last call are no longer needed.
     fn take_back(&mut self) {
         let Some(partial) = &mut self.partial else { return };
         match partial.reading {
@@ -301,7 +301,7 @@ fn gather_header(
         take(input, header_len);
         return Ok(Some(header));
     }
-    // Byte by byte, at most 14 times: what follows the header must stay in `input`, to be unmasked there.
+    // Byte by byte, at most 14 times: the bytes after the header must stay in `input`, to be unmasked there.
     loop {
         let &mut [next, ..] = *input else { return Ok(None) };
         take(input, 1);

@@ -1,9 +1,9 @@
 //! The bodies of the fuzz targets `websocket_decode` and `websocket_handshake`, and of the tests that feed them on
 //! every run.
 //!
-//! [`decode`]: however the bytes are cut, the decoder says the same, never panics, and never holds more than the limit
-//! and its small fixed part. What it says survives being encoded and decoded again. [`handshake`]: no head panics us,
-//! and no value that we are given breaks out of a head that we write.
+//! [`decode`]: for any cut of the bytes the decoder gives the same events, never panics, and never holds more than the
+//! limit and its small fixed part. Its events are the same after they are encoded and decoded again. [`handshake`]: no
+//! head panics us, and no value that we are given breaks out of a head that we write.
 
 use super::decode::PARTIAL_BYTES;
 use super::{

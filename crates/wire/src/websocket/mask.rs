@@ -21,7 +21,7 @@ pub(super) fn apply(data: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The key as it stands after `len` bytes: what comes next starts at its first byte again.
+/// The key rotated by `len` bytes: the next bytes start at its first byte again.
 #[inline]
 pub(super) fn rotated(mut key: [u8; 4], len: usize) -> [u8; 4] {
     key.rotate_left(len % 4);

@@ -62,9 +62,9 @@ pub use mask::MaskSource;
 /// Which end of the connection we are. It decides who masks: a client must, a server must not (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// We accepted the connection: what we read is masked.
+    /// We accepted the connection: the frames that we read are masked.
     Server,
-    /// We opened the connection: what we read is not masked.
+    /// We opened the connection: the frames that we read are not masked.
     Client,
 }
 

@@ -118,8 +118,8 @@ fn why_it_is_not_online_is_told() {
     };
     assert_eq!(why(&World::online().tell(Input::Closed(None))), "the connection was lost");
     assert_eq!(why(&World::online().tell(Input::Closed(Some(1001)))), "the connection was closed with code 1001");
-    assert_eq!(why(&World::online().hear("{")), "the server said what cannot be understood");
-    assert_eq!(why(&World::online().wake()), "nothing was heard of the server for 50000 ms");
+    assert_eq!(why(&World::online().hear("{")), "the server sent an invalid message");
+    assert_eq!(why(&World::online().wake()), "the server sent nothing for 50000 ms");
     let mut world = World::new();
     world.tell(Input::Start);
     world.tell(Input::Opened);

@@ -85,7 +85,7 @@ fn command(kind: Kind, object: &Object<'_>, caller: &Caller<'_>, limits: &Limits
         Kind::Disconnect => AppCommand::Disconnect { whom: whom(object)?, reason: reason(object)? },
         Kind::Info => AppCommand::Info,
         Kind::Batch | Kind::Broadcast => {
-            let problem = format!("`{}` cannot stand within a `batch`", kind.word());
+            let problem = format!("`{}` is not allowed in a `batch`", kind.word());
             return Err(Fault::whole(ErrorCode::BadRequest, problem));
         }
     })
@@ -99,7 +99,7 @@ fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<As
     object.no_duplicate()?;
     if caller.idempotency_key.is_some() {
         let problem =
-            "the header `Idempotency-Key` cannot stand for a whole batch: give each command its own `idempotency_key`";
+            "the header `Idempotency-Key` cannot apply to a whole batch: give each command its own `idempotency_key`";
         return Err(Fault::whole(ErrorCode::BadRequest, problem));
     }
     let items = items(object, Field::Commands, BATCH_COMMANDS_MAX)?;
@@ -160,7 +160,7 @@ fn channel_name(name: &str) -> Result<ChannelName, Fault> {
             InvalidName::TooLong { .. } => ErrorCode::TooLarge,
             _ => ErrorCode::BadRequest,
         };
-        Fault::whole(code, format!("is no channel name: {why}"))
+        Fault::whole(code, format!("is not a channel name: {why}"))
     })
 }
 
@@ -180,7 +180,7 @@ fn key(in_body: Option<Box<str>>, beside: Option<&str>) -> Result<Option<Box<str
     match in_body {
         Some(key) if *key != *beside => Err(Fault::bad(
             Field::IdempotencyKey,
-            format!("is {key:?}, and the header `Idempotency-Key` {beside:?}: only one can be"),
+            format!("is {key:?}, and the header `Idempotency-Key` is {beside:?}: they must be equal"),
         )),
         _ => Ok(Some(beside.into())),
     }
@@ -216,7 +216,9 @@ fn whom(object: &Object<'_>) -> Result<Whom, Fault> {
         }
         (None, Some(user)) => Ok(Whom::User(UserId(user.into()))),
         (None, None) => Err(Fault::bad(Field::Client, "is missing, and `user` too: one of them says whose sessions")),
-        (Some(_), Some(_)) => Err(Fault::bad(Field::Client, "and `user` stand in one command: only one of them can")),
+        (Some(_), Some(_)) => {
+            Err(Fault::bad(Field::Client, "and `user` are in one command: only one of them is allowed"))
+        }
     }
 }
 
@@ -230,7 +232,7 @@ fn reason(object: &Object<'_>) -> Result<Disconnect, Fault> {
 
 fn pattern(object: &Object<'_>) -> Result<Option<Pattern>, Fault> {
     let Some(text) = object.text(Field::Match, fanfare_hub::CHANNEL_NAME_BYTES_MAX)? else { return Ok(None) };
-    Pattern::new(&text).map(Some).map_err(|why| Fault::bad(Field::Match, format!("is no pattern: {why}")))
+    Pattern::new(&text).map(Some).map_err(|why| Fault::bad(Field::Match, format!("is not a pattern: {why}")))
 }
 
 /// A text for people, cut where it is long.

@@ -1,7 +1,7 @@
 //! The body of the fuzz target `app_decode`, and of the tests that feed it on every run.
 //!
-//! Whatever body comes, nothing panics; what is refused is refused in one line of JSON; what is taken keeps within
-//! the limits, and a payload is a piece of the body, byte for byte.
+//! No body panics. A refusal is one line of JSON. An accepted body keeps the limits, and its payload is a piece of the
+//! body, byte for byte.
 
 use super::{Asked, BATCH_COMMANDS_MAX, Caller, Kind, decode as decode_body, encode_results};
 use crate::native::Limits;

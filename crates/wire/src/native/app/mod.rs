@@ -2,9 +2,9 @@
 //! bodies.
 //!
 //! The fields are those of the native protocol, read by the same code: payloads are kept as they came, unknown fields
-//! are ignored, `null` counts as absent except for a payload, a field that stands twice is refused. What a command is
-//! stands outside of the body (in the path of a request), or in `type` where several are in one body. Answers carry
-//! no `type`: whoever asked knows what. Transport: HTTP, docs/http-api.md.
+//! are ignored, `null` counts as absent except for a payload, a field that occurs twice is refused. The command's name
+//! is outside of the body (in the path of a request), or in `type` if several commands are in one body. Answers carry
+//! no `type`, because the caller knows its command. Transport: HTTP, docs/http-api.md.
 //!
 //! ```
 //! use fanfare_wire::native::app::{Asked, Caller, Kind, decode};
@@ -113,6 +113,6 @@ pub struct Caller<'a> {
 pub enum Asked {
     /// One thing.
     One(AppCommand),
-    /// Several: one answer each, in this order. What could not be understood spoils only itself.
+    /// Several: one answer each, in this order. An invalid command does not affect the others.
     Many(Vec<Result<AppCommand, Error>>),
 }

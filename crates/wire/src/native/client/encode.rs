@@ -1,4 +1,4 @@
-//! Commands to text. What equals the server's default is not written.
+//! Commands to text. A value that equals the server's default is not written.
 
 use super::{Batch, ClientCommand, ClientRequest, HistoryFrom, Position, Publish, Subscribe};
 use crate::native::write::ObjectWriter;

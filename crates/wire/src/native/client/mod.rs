@@ -126,7 +126,7 @@ pub struct Subscribe {
     pub signals: bool,
     /// Publications come gathered, in arrays: fewer and larger frames for whoever need not have each at once.
     pub batch: Option<Batch>,
-    /// What happens when this client reads too slowly, where the channel's rule has not the wanted answer. `Latest`:
+    /// What happens when this client reads too slowly, if it wants another behaviour than the channel's rule. `Latest`:
     /// a [`Gap`](ServerMessage::Gap) and the newest publication in place of all that was missed. The server refuses a
     /// choice that asks more of it than the rule's.
     pub slow: Option<Slow>,
@@ -228,7 +228,7 @@ pub enum ServerMessage {
         /// The channel's presence number.
         seq: u64,
     },
-    /// Live from here; what lay before is lost.
+    /// Live from here; earlier publications are lost.
     Gap {
         /// The channel.
         channel: Arc<str>,
@@ -347,8 +347,8 @@ pub struct History {
     pub publications: Vec<Publication>,
     /// True when the query would have found more.
     pub more: bool,
-    /// True when the place that was asked for is none of the channel's log any more: it is of another epoch, or
-    /// beyond the top. What is kept of the channel is to be loaded anew.
+    /// True if the requested position is not in the channel's log: it is of another epoch, or beyond the top. The
+    /// client must load its copy of the channel again.
     pub reset: bool,
 }
 

@@ -235,12 +235,12 @@ fn refusals_name_field_limit_and_value() {
         (r#"{"type":7}"#.into(), BadRequest, "`type` must be a text, not 7"),
         (r#"{"type":"shout"}"#.into(), UnknownCommand, "there is no command of type \"shout\""),
         // Twice.
-        (r#"{"type":"pong","type":"pong"}"#.into(), BadRequest, "`type` stands twice in one object"),
-        (r#"{"type":"pong","\u0074ype":"pong"}"#.into(), BadRequest, "`type` stands twice in one object"),
+        (r#"{"type":"pong","type":"pong"}"#.into(), BadRequest, "`type` occurs twice in one object"),
+        (r#"{"type":"pong","\u0074ype":"pong"}"#.into(), BadRequest, "`type` occurs twice in one object"),
         (
             r#"{"type":"history","channel":"c","since":{"epoch":"","offset":1,"offset":2}}"#.into(),
             BadRequest,
-            "`since.offset` stands twice in one object",
+            "`since.offset` occurs twice in one object",
         ),
         // Channels.
         (r#"{"type":"unsubscribe"}"#.into(), BadRequest, "`channel` is missing"),
@@ -249,7 +249,7 @@ fn refusals_name_field_limit_and_value() {
         (
             r#"{"type":"presence","channel":"a:*"}"#.into(),
             BadRequest,
-            "`channel` is no channel name: a channel name cannot hold '*'",
+            "`channel` is not a channel name: a channel name cannot hold '*'",
         ),
         (format!(r#"{{"type":"presence","channel":"{channel}"}}"#), TooLarge, "of 256 bytes exceeds the limit of 255"),
         // Subscribe.
@@ -261,7 +261,7 @@ fn refusals_name_field_limit_and_value() {
             BadRequest,
             "`channels[1].channel` is missing",
         ),
-        (r#"{"type":"subscribe","channel":"c","channels":[]}"#.into(), BadRequest, "`channels` and `channel` stand in"),
+        (r#"{"type":"subscribe","channel":"c","channels":[]}"#.into(), BadRequest, "`channels` and `channel` are in"),
         (
             format!(r#"{{"type":"subscribe","channels":[{}]}}"#, ["{}"; 4].join(",")),
             LimitExceeded,
@@ -336,7 +336,7 @@ fn refusals_name_field_limit_and_value() {
         (r#"{"type":"refresh"}"#.into(), BadRequest, "`token` is missing"),
         // Publish.
         (r#"{"type":"publish","channel":"c"}"#.into(), BadRequest, "`data` is missing, and `data64` too"),
-        (r#"{"type":"publish","channel":"c","data":1,"data64":""}"#.into(), BadRequest, "`data` and `data64` stand in"),
+        (r#"{"type":"publish","channel":"c","data":1,"data64":""}"#.into(), BadRequest, "`data` and `data64` are in"),
         (r#"{"type":"publish","channel":"c","data64":7}"#.into(), BadRequest, "`data64` must be a text, not 7"),
         (r#"{"type":"publish","channel":"c","data64":"*"}"#.into(), BadRequest, "`data64` is not base64"),
         (
@@ -421,7 +421,7 @@ fn refusals_name_field_limit_and_value() {
             r#"{"type":"history","channel":"c","since":{"epoch":"","offset":1},"before":{"epoch":"","offset":1}}"#
                 .into(),
             BadRequest,
-            "`since` and `before` stand in one `history`",
+            "`since` and `before` are in one `history`",
         ),
         // Signal, rpc.
         (r#"{"type":"signal","channel":"c"}"#.into(), BadRequest, "`event` is missing"),

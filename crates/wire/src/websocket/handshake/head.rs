@@ -1,9 +1,9 @@
 //! When to parse a head that comes in pieces, so that the work grows with its length and not with the square of it.
 //!
-//! In: what has been read so far, each time more of it. Out: whether parsing it can tell something new. That is so
-//! when the empty line that ends a head has come, and whenever the length has doubled, so that a peer that does not
-//! speak HTTP is found out early. Each byte is searched once, and all parses together look at less than four times
-//! the head's length.
+//! In: the bytes read so far, more each time. Out: whether parsing them can give a new result. That is so when the
+//! empty line that ends a head has come, and whenever the length has doubled, so that a peer that does not speak HTTP
+//! is found out early. Each byte is searched once, and all parses together look at less than four times the head's
+//! length.
 
 /// Follows one head. Make a new one for the next head.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// What is no HTTP is looked at before it ends, and at the first byte.
+    /// Input that is not HTTP is examined at its first byte, before it ends.
     #[test]
     fn what_never_ends_is_looked_at_all_the_same() {
         let mut progress = HeadProgress::default();

@@ -7,7 +7,7 @@ use super::{accept_of, elements, excerpt, names, put_header, token, trim};
 pub struct Accepted<'h> {
     /// The value of `Sec-WebSocket-Accept`, ASCII.
     pub accept: [u8; 28],
-    /// Subprotocols offered, the client's favourite first, over all headers. What is not a token is left out.
+    /// Subprotocols offered, the client's favourite first, over all headers. Values that are not tokens are left out.
     pub protocols: Vec<&'h str>,
     /// Extensions offered, each with its parameters, as written. A seam: answering none declines them all.
     pub extensions: Vec<&'h str>,
