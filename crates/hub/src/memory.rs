@@ -3,9 +3,9 @@
 //! Holds at most `history_bytes_max` of publications and of what is known of channels that nobody uses. Beyond that
 //! such channels go first where they hold nothing ([`MemoryStore::shed`] has the order), then the oldest publications
 //! of the whole shard, whichever channel they are of. Channels in use are as many as there are subscriptions and
-//! commands. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's
-//! epoch and top outlive its history by `metadata_ttl`; what is forgotten after that begins a new epoch, so no place
-//! is ever given twice. Stated durability: none, it lives as long as the process.
+//! commands. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's epoch
+//! and top outlive its history by `metadata_ttl`; a channel that is forgotten after that begins a new epoch, so no
+//! position is ever used twice. Stated durability: none, it lives as long as the process.
 
 use crate::ids::{Epoch, OpToken, Position};
 use crate::keys::{Forgotten, KEY_OVERHEAD, Keys, Remembered};
@@ -39,8 +39,8 @@ pub struct MemoryStore {
     retained: usize,
     /// Of retained publications.
     bytes_used: usize,
-    /// Logs that nobody uses and that hold no publication, by the time since when: (log, its epoch, since), first
-    /// those that never had a publication, then the others. What is not true any more is passed over.
+    /// Logs that nobody uses and that hold no publication, by the time since when: (log, its epoch, since), first those
+    /// that never had a publication, then the others. Stale entries are skipped.
     idle: [VecDeque<(u32, u64, u64)>; 2],
     /// Of all logs that nobody uses.
     idle_bytes: usize,
@@ -153,8 +153,8 @@ impl MemoryStore {
         index
     }
 
-    /// Nobody uses it for now. It is kept as long as there is room: whoever comes back to a quiet channel has missed
-    /// nothing.
+    /// Nobody uses it for now. It is kept as long as there is room, so that a client that comes back to a quiet channel
+    /// recovers.
     fn detach(&mut self, now: Now, index: usize) {
         let log = &mut self.logs[index];
         if !std::mem::replace(&mut log.attached, false) {
@@ -194,9 +194,9 @@ impl MemoryStore {
         }
     }
 
-    /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those
-    /// that never did before the others and the longest unused first (their numbering ends: who comes back is told of
-    /// a new epoch); then of the oldest publications. Keys have a bound of their own: the oldest go.
+    /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those that
+    /// never did before the others and the longest unused first (their epoch ends: a client that comes back gets a new
+    /// epoch); then of the oldest publications. Keys have a bound of their own: the oldest go.
     fn shed(&mut self, now: Now) {
         let oldest_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
         while self.key_bytes > self.key_bytes_max {
