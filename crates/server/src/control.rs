@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-/// What the server asks of a shard.
+/// A request of the server to a shard.
 pub(crate) enum Control {
     /// Stop accepting, send everybody away, and end when they have gone.
     Drain,
@@ -92,7 +92,7 @@ impl SignOfLife {
 
     /// The shard's own: it is there.
     pub(crate) fn give(&self) {
-        // First this: who asks from here on asks anew, and nobody waits for an answer that was given before.
+        // First this: a later caller asks again, and no caller waits for an answer that was given before.
         self.is_asked.store(false, Release);
         self.given.send_modify(|times| *times += 1);
     }

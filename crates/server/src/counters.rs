@@ -1,4 +1,4 @@
-//! What is counted where it happens: plain numbers of one shard, histograms, and the store's times.
+//! The counters of one shard: plain numbers, histograms, and the store's times.
 //!
 //! A shard's counters belong to its thread; nothing here is shared, locked or looked up by a name on the way of a
 //! delivery. Publications are counted once, deliveries by the length of their list, bytes where the socket has taken
@@ -186,7 +186,7 @@ impl ShardCounters {
         }
     }
 
-    /// What comes now came in at this time.
+    /// Sets the time at which the current input arrived.
     pub(crate) fn stamp(&self, at: Instant) {
         self.stamp.set(at);
     }
@@ -250,7 +250,7 @@ pub(crate) type StoreTimes = [Histogram; STORE_OPS.len()];
 /// One operation in so many is measured: two looks at the clock are dearer than what the memory store does.
 pub(crate) const STORE_SAMPLE: u32 = 16;
 
-/// The memory store, with some of its answers timed. What an outside store answers later is not measured here.
+/// The memory store, with some of its answers timed. Later answers of an outside store are not measured here.
 pub(crate) struct TimedStore {
     store: MemoryStore,
     times: Rc<RefCell<StoreTimes>>,

@@ -1,9 +1,9 @@
 //! Fanfare as a library: a realtime server to embed, or to run as the binary `fanfare`.
 //!
-//! In: connections. Out: what their channels carry. A node is a few shards, one to a core: each is a single-threaded
-//! runtime with its own listener, its own connections and its own part of the hub ([`fanfare_hub::Shard`]), so that
-//! the delivery path has no lock and no task to wake. The shells here own sockets and time, and decide nothing about
-//! channels.
+//! In: connections. Out: the messages of their channels. A node is a few shards, one to a core: each is a
+//! single-threaded runtime with its own listener, its own connections and its own part of the hub
+//! ([`fanfare_hub::Shard`]), so that the delivery path has no lock and no task to wake. The shells here own sockets and
+//! time, and decide nothing about channels.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), fanfare::ServeError> {

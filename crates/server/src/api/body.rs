@@ -23,8 +23,8 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The room that the names of a `broadcast` need: a thousand names of the longest kind.
 const NAMES_BYTES_MAX: usize = 320 << 10;
-/// What is read, and forgotten, of the body of a request that was refused. (HTTP/2 then ends the stream by NO_ERROR,
-/// as RFC 9113 §8.1 has it; curl 7.88 loses the answer now and then where it was still sending.)
+/// The most bytes that are read and dropped from the body of a refused request. (HTTP/2 then ends the stream by
+/// NO_ERROR, as RFC 9113 §8.1 has it; curl 7.88 loses the answer now and then where it was still sending.)
 const FORGET_BYTES: usize = 2 * BATCH_BYTES_MAX;
 /// curl's type where `-d` stands alone.
 const FORM: &str = "application/x-www-form-urlencoded";

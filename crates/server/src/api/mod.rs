@@ -37,12 +37,13 @@ use keys::Keys;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-/// What answers at `/api/v1/` now, shared by all shards: nothing until there are keys. Other keys are another endpoint.
+/// The endpoint that answers at `/api/v1/` now, shared by all shards. There is none until there are keys. Other keys
+/// are another endpoint.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentApi(Arc<RwLock<Option<Arc<Endpoint>>>>);
 
 impl CurrentApi {
-    /// What answers this path, if anything does.
+    /// The endpoint that answers this path, if there is one.
     pub(crate) fn at(&self, path: &str) -> Option<Arc<Endpoint>> {
         if is_api_path(path) { self.get() } else { None }
     }
@@ -61,7 +62,7 @@ impl CurrentApi {
     }
 }
 
-/// What answers requests: keys and limits. The same on every shard.
+/// The endpoint of the API: keys and limits. The same on every shard.
 pub(crate) struct Endpoint {
     handle: Handle,
     keys: Keys,
@@ -162,7 +163,7 @@ impl Endpoint {
         answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
     }
 
-    /// What the API is, for programs. Whoever may reach the port may read it: it says no more than the documentation.
+    /// The OpenAPI document. Every client that reaches the port may read it: it says no more than the documentation.
     fn document(&self, method: &Method) -> Result<Response<Body>, Refused> {
         if method != Method::GET && method != Method::HEAD {
             return Err(refusal::method(method, API_DOCUMENT, "GET, HEAD"));
@@ -207,8 +208,8 @@ pub(crate) fn is_known(path: &str) -> bool {
     path == API_DOCUMENT || path.strip_prefix(API_COMMANDS).and_then(Kind::find).is_some()
 }
 
-/// What is said there on a server without keys, where nothing of the embedder's own answers. It is no API that
-/// refuses, so the status is that of a page that is not there.
+/// The answer of a server without keys, if no page of the embedder answers. There is no API that could refuse, so the
+/// status is 404.
 pub(crate) fn without_keys() -> Response<Body> {
     refusal::no_keys().in_json().into_response()
 }

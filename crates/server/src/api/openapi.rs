@@ -1,8 +1,9 @@
 //! The OpenAPI 3.1 document, printed from the table of commands.
 //!
-//! The schemas are as exact as JSON Schema can be: what fits is understood, what does not is refused. Two things it
-//! cannot say: lengths are bounded in bytes here and counted in characters there, so that a long text beyond ASCII
-//! may be refused as `too_large`; and `idempotency_key` beside a different `Idempotency-Key` is refused.
+//! The schemas are as exact as JSON Schema can be: a body that fits is accepted, and a body that does not fit is
+//! refused. There are two exceptions. The server bounds lengths in bytes and JSON Schema counts characters, so a long
+//! text beyond ASCII may be refused as `too_large`. And `idempotency_key` together with a different `Idempotency-Key`
+//! is refused.
 
 use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};
@@ -180,7 +181,7 @@ fn responses() -> Value {
     Value::Object(all)
 }
 
-/// An object's schema. What a request leaves out may be `null` too; an answer leaves it out.
+/// An object's schema. An optional field of a request may also be `null`; an answer leaves it out.
 fn object(fields: &[Field], about: &str, in_request: bool) -> Value {
     let mut properties = Map::new();
     for field in fields {

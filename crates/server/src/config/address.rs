@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub enum Address {
     /// TCP; port 0 is chosen by the system.
     Tcp(SocketAddr),
-    /// A Unix domain socket at this path. Who may connect is said by the permissions of its directory and the umask.
+    /// A Unix domain socket at this path. The permissions of its directory and the umask decide who may connect.
     Unix(PathBuf),
 }
 

@@ -1,4 +1,4 @@
-//! An API key: what an application shows, and what that lets it do.
+//! An API key and its rights.
 //!
 //! `Debug` hides its secret. The key that a caller shows is found by `api::keys`.
 
@@ -97,12 +97,12 @@ impl ApiKey {
     pub(crate) fn may_ask(&self, kind: Kind) -> Result<(), Error> {
         let needed = if kind == Kind::Broadcast { Kind::Publish } else { kind };
         match &self.commands {
-            // Neither names a channel: what is for some of them would reach all that there is.
+            // Neither names a channel: a key for some channels would reach all of them.
             None if self.channels.is_some() && matches!(kind, Kind::Disconnect | Kind::Info) => {
                 let problem = "that affects every channel, and the key is limited to some; list it in the option `commands` to allow it";
                 Err(self.denied(format!("may not {}: {problem}", kind.word())))
             }
-            // What is in a batch is judged by itself.
+            // Each command of a batch is checked by itself.
             Some(commands) if kind != Kind::Batch && !commands.contains(&needed) => {
                 Err(self.denied(format!("may not {}: its option `commands` does not list it", needed.word())))
             }

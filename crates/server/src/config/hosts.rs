@@ -80,7 +80,7 @@ impl Hosts {
 }
 
 impl HostPattern {
-    /// What is served always: alone in a list, that no other name is.
+    /// `localhost`, which is always served: a list with only this entry serves no other name.
     pub(crate) fn localhost() -> Self {
         HostPattern { host: Host::Name("localhost".into()), below: false }
     }

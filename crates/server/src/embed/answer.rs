@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the output of a handler of the kind `K` means to the client.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no output of this kind of handler",
+    message = "`{Self}` is not an output of this kind of handler",
     label = "the handler returns `{Self}`",
     note = "on_connect: `Identity`, or a `String`, `&str`, `UserId` or `Option<UserId>` for one",
     note = "on_subscribe: `()`; on_publish: `Publish`, or `()` to let it through as it is; rpc: `Json<_>`; on_disconnect: \
@@ -24,11 +24,11 @@ pub trait Answers<K> {
     fn answer(self, call: &Call) -> HookAnswer;
 }
 
-/// A handler's no: what the client gets to read, and what only the log does.
+/// A handler's refusal: the text for the client, and the text for the log only.
 ///
 /// `?` turns any [`std::error::Error`] into a refusal that is `internal` to the client. Its text and those of its
-/// sources stand in the log alone, as they may say what clients must not see. What clients are to see is said by the
-/// constructors. An error of the hub (of a [`Handle`](crate::Handle), say) goes through as it is.
+/// sources are only in the log, because they may hold details that clients must not see. The constructors set the text
+/// for clients. An error of the hub (of a [`Handle`](crate::Handle), say) goes through as it is.
 #[derive(Debug)]
 pub struct Refusal {
     error: Error,

@@ -116,8 +116,8 @@ impl Handlers {
     }
 }
 
-/// A handler's answer, if its JSON is some. What a caller does not see may be in it, so it is the log that has what
-/// is wrong.
+/// A handler's answer, if its JSON is valid. It may hold details that the caller must not see, so only the log has the
+/// problem.
 fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
     let asked = match subject {
         Subject::Publish(publish) => Some(publish),
@@ -143,7 +143,7 @@ pub(crate) struct Dispatcher {
     /// For what the hub does not bound.
     pub(crate) news: Arc<News>,
     pub(crate) watch: Arc<Watch>,
-    /// To the shard that asks. What waits there is bounded by the questions that the hub has out.
+    /// To the shard that asks. Its length is bounded by the open questions of the hub.
     pub(crate) back: UnboundedSender<Control>,
 }
 

@@ -113,7 +113,7 @@ impl Subject {
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no extractor for this kind of handler",
+    message = "`{Self}` is not an extractor for this kind of handler",
     label = "an argument of the handler has the type `{Self}`",
     note = "for all kinds: `State<T>` of the application's state, `Handle`, `Caller`, `Member`, `User`, `Option<User>`",
     note = "for on_connect: `Token`, `Option<Token>`; for on_subscribe: `SubOptions`, `Channel`; for on_publish: `Publish`, \
@@ -217,7 +217,7 @@ impl<K, S: Sync> FromCall<K, S> for Member {
 impl<K, S: Sync> FromCall<K, S> for User {
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         let user = call.caller.user.clone();
-        user.map(User).ok_or_else(|| Refusal::denied("an authenticated caller is needed, and this one is anonymous"))
+        user.map(User).ok_or_else(|| Refusal::denied("an authenticated caller is needed, and the caller is anonymous"))
     }
 }
 
@@ -277,7 +277,7 @@ impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &publish(call)?.data {
             Data::Json(bytes) => decode(bytes),
-            Data::Binary(_) => Err(Refusal::bad_request("`data` must be JSON here, and this is binary")),
+            Data::Binary(_) => Err(Refusal::bad_request("`data` must be JSON here, not binary")),
         }
     }
 }

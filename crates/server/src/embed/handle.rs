@@ -144,7 +144,7 @@ impl Handle {
         self.put_all(commands.into_iter().map(judged).collect()).await
     }
 
-    /// The same for commands whose payloads have been checked; what was found wrong is its answer.
+    /// The same for commands whose payloads have been checked; a problem that was found is the command's answer.
     pub(crate) async fn put_all(&self, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
         let mut answers: Vec<AppAnswer> = commands.iter().map(|_| stopped()).collect();
         let mut by_shard: Vec<Vec<(usize, AppCommand)>> = self.controls.iter().map(|_| Vec::new()).collect();
@@ -296,7 +296,7 @@ impl Handle {
         }
     }
 
-    /// Drops what is kept. Who is subscribed goes on; who comes back from before is told that something is missing.
+    /// Removes the history. Subscribers continue; a client that comes back with an older position gets a gap.
     pub async fn remove_history(&self, channel: &str) -> Result<(), Error> {
         done(self.ask(AppCommand::HistoryRemove { channel: name(channel)? }).await)
     }

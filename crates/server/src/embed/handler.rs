@@ -41,9 +41,8 @@ impl Erased {
 /// A function with the arguments `Args` that can be a handler.
 ///
 /// Implemented for every `Fn(T1, …) -> Future` of up to eight arguments. The builder's methods ask besides that each
-/// argument is an [extractor](FromCall), that the future is `Send + 'static`, and that its output
-/// [answers](Answers) what is asked. An async closure that captures is not `Fn`: what a handler needs comes by
-/// [`State`](crate::State).
+/// argument is an [extractor](FromCall), that the future is `Send + 'static`, and that its output [answers](Answers)
+/// what is asked. An async closure that captures is not `Fn`: pass its values by [`State`](crate::State).
 #[diagnostic::on_unimplemented(
     message = "this is no function that can be a handler",
     label = "not an `async` function or closure that can be called again and again",

@@ -1,4 +1,4 @@
-//! News for `on_disconnect`: what has happened, and needs no answer.
+//! Events for `on_disconnect`, which need no answer.
 //!
 //! The hub bounds its questions by their answers; nothing bounds how many sessions end together. So few handlers run
 //! at once, the rest waits in a queue that is bounded in bytes and in time, and what finds no room is dropped,

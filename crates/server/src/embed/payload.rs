@@ -1,9 +1,8 @@
 //! Payloads that the embedding program gives as JSON text: judged before they go any further.
 //!
-//! In: any bytes. Out: one valid JSON value on one line, nested at most [`json::DEPTH_MAX`] deep. A payload is
-//! spliced into messages as it is, so one that is no JSON would spoil what stands around it, or say something in its
-//! place: every receiver would be told a message that cannot be read, or another one than was meant. What clients
-//! send is judged by the codec.
+//! In: any bytes. Out: one valid JSON value on one line, nested at most [`json::DEPTH_MAX`] deep. A payload is inserted
+//! into messages as it is, so an invalid one would break the JSON around it, or change its meaning: every receiver
+//! would get an unreadable or different message. The codec checks payloads of clients.
 
 use bytes::Bytes;
 use fanfare_hub::{AppCommand, Data, Error, ErrorCode, HookAnswer};
@@ -55,7 +54,7 @@ pub(crate) fn refused(problem: &dyn Display) -> Error {
     Error::new(ErrorCode::BadRequest, format!("the payload cannot be written as JSON: {problem}"))
 }
 
-/// A handler's answer, judged. What was asked about and comes back untouched was judged already.
+/// Checks a handler's answer. A payload that the handler returns unchanged was checked already.
 ///
 /// # Errors
 /// Names the part of the answer that is no payload, and why.

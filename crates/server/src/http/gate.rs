@@ -1,9 +1,9 @@
-//! The gate: what a request's head says about where it wants to go, judged before anything answers it.
+//! The gate: checks the target and host of a request's head before any code answers it.
 //!
-//! In: method, version, target and headers, whoever parsed them, so that the first request of a connection and a
-//! later one, upgrades and pages, the API and the admin port are judged alike. Out: the authority that the request is
-//! for, or a refusal: 400 for what RFC 9112 (§3.2) says must be refused, 421 for a host that is not served here (see
-//! [`Hosts`]), 501 for a tunnel.
+//! In: method, version, target and headers, from either parser, so that the first request of a connection and a later
+//! one, upgrades and pages, the API and the admin port are checked alike. Out: the authority that the request is for,
+//! or a refusal: 400 if RFC 9112 (§3.2) requires a refusal, 421 for a host that is not served here (see [`Hosts`]), 501
+//! for a tunnel.
 //!
 //! A target in absolute form (`http://host/path`) is understood, and its authority stands in place of `Host`
 //! (§3.2.2). A request of HTTP/1.0 need not have a `Host`: no browser sends such a one, so no rebound name can hide
@@ -19,7 +19,7 @@ use axum::middleware::{Next, from_fn};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use std::sync::Arc;
 
-/// What is asked for by `OPTIONS *`: what the server as a whole takes.
+/// The answer to `OPTIONS *`: the methods that the server as a whole takes.
 const ALLOWED: &str = "GET, HEAD, POST, OPTIONS";
 
 /// Which hosts and which pages are let in.
@@ -148,7 +148,7 @@ impl Gate {
 enum Host<'h> {
     /// There is none: HTTP/1.0, or HTTP/2 with its `:authority`.
     None,
-    /// It is there and names none: what a client sends whose target has no authority (RFC 9112 §3.2).
+    /// It is present and empty, because the client's target has no authority (RFC 9112 §3.2).
     Empty,
     /// As it was sent, for a person, and parsed.
     Named(Shown<'h>, Authority),
@@ -235,8 +235,8 @@ fn usual_port(uri: &Uri) -> Option<u16> {
     }
 }
 
-/// True where a head announces a body. What follows an upgrade's head belongs to the new protocol, so one with a body
-/// would be read in two ways.
+/// True if a head announces a body. The bytes after an upgrade's head belong to the new protocol, so an upgrade with a
+/// body would be ambiguous.
 pub(crate) fn has_body<'h>(mut headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> bool {
     headers.any(|(name, value)| {
         let is_length = name.eq_ignore_ascii_case("content-length");

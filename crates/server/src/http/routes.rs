@@ -30,7 +30,7 @@ pub(crate) struct Routes {
     pub(crate) api: CurrentApi,
     /// Where requests are counted.
     pub(crate) watch: Arc<Watch>,
-    /// Who is let in, and by which way these came.
+    /// The gate that these connections pass, and the way by which they came.
     pub(crate) gate: Arc<Gate>,
     pub(crate) via: Via,
     /// Everything else.
@@ -44,7 +44,7 @@ pub(crate) struct Upgrade {
     pub(crate) protocol: Arc<dyn Protocol>,
 }
 
-/// What an upgrade request asks, whoever parsed it.
+/// An upgrade request, from either parser.
 pub(crate) struct UpgradeRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) http_minor: u8,
@@ -60,8 +60,8 @@ pub(crate) struct Granted<'a> {
 }
 
 impl Routes {
-    /// True for a request whose `Upgrade` counts, whoever parsed it and whichever it is on its connection. That of
-    /// HTTP/1.0 is ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers what is its own.
+    /// True for a request whose `Upgrade` counts, from either parser and at any place on its connection. HTTP/1.0's is
+    /// ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers its own paths.
     pub(crate) fn is_upgrade<'h>(
         &self,
         http11: bool,
@@ -146,7 +146,7 @@ impl Routes {
     async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
         let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
         let page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-        // A router tells its own fallback from none by nothing else: what has words of its own keeps them.
+        // Only the body shows whether the router has a fallback of its own: an answer with a body is kept.
         if !page.body().is_end_stream() {
             return page;
         }

@@ -1,8 +1,8 @@
-//! The log: what the hub notes, said at a fitting level and never too often; and the process's log as a whole.
+//! The log: the hub's notes, each at a suitable level and at a bounded rate; and the process's log as a whole.
 //!
-//! Whatever a peer can cause goes through [`admit`]: of each kind a few lines at once and then one a second for each
-//! thread, and the next line tells how many were left out. So an attack cannot fill a disk, whatever subscriber the
-//! embedding program has. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote` writes values
+//! Every line that a peer can cause goes through [`admit`]: of each kind a few lines at once and then one a second for
+//! each thread, and the next line tells how many were left out. So an attack cannot fill a disk, whatever subscriber
+//! the embedding program has. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote` writes values
 //! so that none begins a line or makes a field, `redact` blots secrets out, and `queue` keeps threads that log from
 //! waiting for the reader. Texts of peers and of handlers are recorded as strings, which other subscribers quote too.
 

@@ -1,4 +1,4 @@
-//! A line of the log without secrets: what looks like one in a text of somebody else is blotted out.
+//! Removes secrets from a line of the log: text of a peer that looks like a secret is replaced.
 //!
 //! In: a finished line and the secrets that are known. Out: the line, with `[redacted]` in the place of each.
 
@@ -43,9 +43,8 @@ impl LogSecrets {
     }
 }
 
-/// A line without what must not be read by whoever reads logs. Nothing of the sort is logged on purpose; this is for
-/// what comes in a text of somebody else: known secrets, what follows `Bearer` or `token=`, and what looks like a JWT
-/// or a ticket.
+/// A line without secrets. The server logs no secret on purpose; this is for texts of peers: known secrets, the text
+/// after `Bearer` or `token=`, and text that looks like a JWT or a ticket.
 fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(line);
     for secret in secrets {

@@ -1,9 +1,8 @@
 //! The seam for protocols: how messages become commands, and deliveries messages.
 //!
 //! A [`Protocol`] is chosen by path and subprotocol and shared by its connections; a [`Conversation`] is one
-//! connection's part of it. Both run on the shard's thread and must not block. What a publication looks like is asked
-//! of the protocol once for all receivers; what concerns one connection is asked of its conversation. [`Echo`] is the
-//! smallest protocol.
+//! connection's part of it. Both run on the shard's thread and must not block. The protocol encodes a publication once
+//! for all receivers; the conversation encodes messages for one connection. [`Echo`] is the smallest protocol.
 
 pub(crate) mod chat;
 pub(crate) mod native;
@@ -20,7 +19,7 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
-/// What encoding came to.
+/// The result of encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoded {
     /// What was appended is a text message.
@@ -123,7 +122,7 @@ impl Place {
 
 /// A language that clients speak over messages.
 pub trait Protocol: Send + Sync + 'static {
-    /// A connection has been upgraded: its part of the protocol begins. What it does at once goes into `turn`.
+    /// A connection has been upgraded: its conversation begins. Its first requests and messages go into `turn`.
     fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation>;
 
     /// Encodes a push for every connection that speaks this, appended to `out`, which is empty.
@@ -157,7 +156,7 @@ pub trait Protocol: Send + Sync + 'static {
 
 /// One connection's part of a protocol.
 pub trait Conversation {
-    /// A message has come. What it asks for, and what is answered at once, goes into `turn`.
+    /// A message has come. Its requests, and immediate answers, go into `turn`.
     fn message(&mut self, message: Message<'_>, turn: &mut Turn);
 
     /// Encodes an answer of the hub, appended to `out`, which is empty.

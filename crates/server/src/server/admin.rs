@@ -45,7 +45,7 @@ const CONNECTIONS_MAX: usize = 64;
 /// Where all places are taken, a connection that has asked nothing for so long makes room for the next.
 const SPARE_IDLE: Duration = Duration::from_secs(1);
 
-/// What is on the main port in any case.
+/// The routes that are also on the main port.
 pub(crate) fn health(watch: Arc<Watch>) -> Router {
     let is_alive = || -> MethodRouter<Arc<Watch>> {
         get(healthy).options(async |watch, asker| allowed(healthy(watch, asker).await))
@@ -53,7 +53,7 @@ pub(crate) fn health(watch: Arc<Watch>) -> Router {
     Router::new().route("/healthz", is_alive()).route("/healthz/", is_alive()).with_state(watch)
 }
 
-/// What a watcher may ask.
+/// The routes for monitoring.
 pub(crate) fn router(watch: Arc<Watch>) -> Router {
     let is_ready =
         || -> MethodRouter<Arc<Watch>> { get(ready).options(async |watch, asker| allowed(ready(watch, asker).await)) };
@@ -311,7 +311,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    /// Whoever takes all the places and says nothing gets none for long.
+    /// A client that takes all the places and sends nothing loses them soon.
     #[tokio::test]
     async fn silent_connections_do_not_keep_probes_out() {
         let bound = Bound::at(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();

@@ -1,5 +1,5 @@
-//! Other rules and API keys for a server that runs: what a configuration that was read again brings, above what the
-//! code says.
+//! Replaces the rules and API keys of a running server by those of a configuration that was read again. The rules and
+//! keys of the code stay below them.
 //!
 //! In: rules, keys. Out: each shard judges its live subscriptions by the new rules, and the log tells once what came
 //! of it; keys are exchanged as a whole, between two requests. A request is judged by the keys of the moment in which
@@ -24,7 +24,7 @@ pub(crate) struct Reloader {
     pub(crate) code: Code,
 }
 
-/// What the embedding program has said: it stays, whatever the configuration says later.
+/// The rules and keys of the embedding program: they stay after every reload.
 #[derive(Clone, Default)]
 pub(crate) struct Code {
     pub(crate) rules: Arc<[Rule]>,

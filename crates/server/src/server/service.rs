@@ -131,7 +131,7 @@ impl Inner {
     }
 }
 
-/// What has to be copied from one to the other, where the socket itself is not to be had.
+/// The two ends to copy between, if the socket itself is not accessible.
 type Bridge = (TokioIo<Upgraded>, UnixStream);
 
 /// Takes the socket, and what was read of it, out of an upgraded connection.

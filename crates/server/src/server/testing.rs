@@ -1,9 +1,9 @@
 //! A server for tests: in-memory clients that speak the native protocol, and a clock that stands still until it is
 //! moved.
 //!
-//! What runs is the real thing (hub, shard, WebSocket frames, handlers) on one shard; only the sockets are pairs
-//! within the process, and the hub's time is [`TestServer::advance`]d by hand: heartbeats, graces, history's ttl and
-//! tokens expire when the test says so.
+//! It runs the real server (hub, shard, WebSocket frames, handlers) on one shard; only the sockets are pairs within the
+//! process, and the hub's time is [`TestServer::advance`]d by hand: heartbeats, graces, history's ttl and tokens expire
+//! when the test says so.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
@@ -134,8 +134,8 @@ impl TestServer {
         }
     }
 
-    /// Moves the clock. Every timer that falls due on the way fires at its own time. What clients have sent before is
-    /// seen before, if they have had an answer to it.
+    /// Moves the clock. Every timer that is due on the way fires at its own time. A client's earlier message is handled
+    /// before, if the client has its answer.
     pub async fn advance(&self, time: Duration) {
         let (done, is_done) = oneshot::channel();
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -214,12 +214,12 @@ impl TestClient {
         }
     }
 
-    /// The next `message`; what comes before it is kept for [`next`](Self::next).
+    /// The next `message`; earlier pushes are kept for [`next`](Self::next).
     pub async fn message(&mut self) -> Value {
         self.next_of("message").await
     }
 
-    /// The next push of a type; what comes before it is kept for [`next`](Self::next).
+    /// The next push of a type; earlier pushes are kept for [`next`](Self::next).
     ///
     /// # Panics
     /// The server closed the connection instead.

@@ -1,8 +1,8 @@
-//! The rules of a file: each `[[channels]]` table becomes a [`Rule`], and where each of its options stands is kept for
-//! whoever asks why.
+//! The rules of a file: each `[[channels]]` table becomes a [`Rule`], and the place of each of its options is kept for
+//! `fanfare why`.
 //!
-//! A rule says nothing by itself: what is not named is closed. Which words may stand where, and which are on their
-//! way, is here; what they mean is in `fanfare_hub::Rules`.
+//! A rule opens only the actions that it names. This file has the words that each option takes, and the words of later
+//! versions; `fanfare_hub::Rules` has their meaning.
 
 use super::kind::{count, kind_of, time, within};
 use super::nearest;

@@ -1,6 +1,6 @@
 //! The kinds of values that settings have: how each is read, what it allows, how it is printed.
 //!
-//! What is printed is TOML, and reads back as the same value.
+//! A value is printed as TOML, and reads back as the same value.
 
 use super::Settings;
 use super::units::{self, Wrong};

@@ -1,5 +1,5 @@
-//! What the rules say together: a rule that nothing reaches, a loose one that takes names from a stricter one below,
-//! words that let nobody in, and channels that nobody can publish to.
+//! Checks the rules together: a rule that no name reaches, a loose rule that takes names from a stricter one below,
+//! words that allow no client, and channels to which no one can publish.
 //!
 //! In: the rules in order, with their places. Out: problems, each at the rule that should be looked at.
 
@@ -196,7 +196,7 @@ fn is_looser(rule: &Rule, than: &Rule, action: Action) -> bool {
         || level(rule, action, true) > level(than, action, true)
 }
 
-/// What has been told, as once is enough.
+/// The warnings that were given already: each is given once.
 #[derive(Default)]
 struct Told {
     users: bool,

@@ -1,8 +1,8 @@
-//! The settings: what was written in a file, in the environment and on the command line, then a checked whole.
+//! The settings: the values of a file, of the environment and of the command line, then a checked whole.
 //!
-//! In: [`Sources`]. Out: [`Settings`], where each value knows its [`Source`], or [`Problems`]: all that is wrong at
-//! once, each with place, key, value, what is allowed and a way out. A flag stands before the environment, that
-//! before the file, that before the default. [`SETTINGS`] is the one definition of what there is.
+//! In: [`Sources`]. Out: [`Settings`], where each value knows its [`Source`], or [`Problems`]: all problems at once,
+//! each with place, key, value, allowed values and a hint. A flag overrides the environment, the environment overrides
+//! the file, and the file overrides the default. [`SETTINGS`] is the one definition of all settings.
 
 mod channels;
 mod keys;
@@ -81,7 +81,7 @@ pub struct LogSettings {
 
 /// What settings are read from. Everything is given: nothing here reads the environment by itself.
 pub struct Sources {
-    /// What stands where nobody says anything.
+    /// The values that no other source sets.
     pub defaults: Settings,
     /// The file, by its name and its text.
     pub file: Option<(String, String)>,
@@ -95,17 +95,17 @@ pub struct Sources {
     pub has_handlers: bool,
 }
 
-/// What could be taken of the sources, for whoever does not need all of it.
+/// The valid part of the sources, for a caller that does not need all of them.
 pub struct Partial {
     /// The settings, without what is wrong: a value that is not taken is the one of the next source, a rule is not
     /// there.
     pub settings: Settings,
-    /// What is wrong, and what works and is probably not what was meant.
+    /// The errors, and the warnings: values that work and are probably not intended.
     pub problems: Problems,
 }
 
 impl Default for Settings {
-    /// What `fanfare serve` begins with: no rule, this machine only.
+    /// The defaults of `fanfare serve`: no rule, this machine only.
     fn default() -> Self {
         let loopback = |ip: std::net::IpAddr| Address::Tcp(SocketAddr::new(ip, PORT));
         Settings {
@@ -122,8 +122,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What `fanfare dev` begins with: every channel is open, so are pages of any port of this machine, and there is
-    /// a chat.
+    /// The defaults of `fanfare dev`: every channel is open, so are pages of any port of this machine, and there is a
+    /// chat.
     pub fn dev() -> Self {
         let mut settings = Settings::default();
         settings.config.rules = Config::open().rules;
@@ -147,7 +147,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The same for whoever asks about a part: what is wrong with one setting does not hide the others.
+    /// The same for a caller that needs only a part: an error in one setting does not hide the others.
     ///
     /// # Errors
     /// The file is no TOML, so that nothing of it is known.
@@ -189,7 +189,7 @@ impl Settings {
         Ok(Partial { settings, problems: Problems(problems) })
     }
 
-    /// What works, and is probably not what was meant.
+    /// The warnings: values that work and are probably not intended.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
@@ -243,13 +243,14 @@ pub fn read_file(path: &str) -> Result<String, Problems> {
     })
 }
 
-/// The variables of the process. What is not UTF-8 of them has U+FFFD in its place, and is refused where it is used.
+/// The variables of the process. Bytes that are not UTF-8 become U+FFFD, and a setting that uses such a value is
+/// refused.
 pub fn process_environment() -> Vec<(String, String)> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// What a program that embeds the server takes of a file and the environment.
+/// The configuration that an embedding program takes from a file and the environment.
 pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Problems> {
     let file = match must_exist || Path::new(path).exists() {
         true => Some((path.to_owned(), read_file(path)?)),
@@ -470,7 +471,7 @@ impl Loading {
         self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
     }
 
-    /// What only the whole can tell. What follows from something that has been told is not told again.
+    /// Checks that need all settings. A problem that follows from a reported one is not reported.
     fn check(&mut self, file: Option<&str>, has_handlers: bool) {
         let limits = &self.settings.config.limits;
         let pairs =

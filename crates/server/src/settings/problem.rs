@@ -74,7 +74,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// True where it is about the rules: who asks about these needs nothing else to be right.
+    /// True if it is about the rules: a caller that needs only the rules ignores the other problems.
     pub fn is_about_rules(&self) -> bool {
         self.key.strip_prefix("channels").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }

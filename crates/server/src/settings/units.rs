@@ -1,7 +1,7 @@
 //! Numbers with units, as people write them: bytes, times and rates, to and fro.
 //!
-//! A time always has a unit, since nobody agrees on which would be meant; bytes may go without. What is printed reads
-//! back as the same value.
+//! A time always has a unit, because without one its meaning is unclear; a number of bytes needs none. A printed value
+//! reads back as the same value.
 
 const BYTES: [(&str, u64); 7] = [
     ("GiB", 1 << 30),

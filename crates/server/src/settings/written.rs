@@ -1,5 +1,5 @@
-//! What was written, before anybody says what it means: the values of a file with their lines, and texts of the
-//! environment and of flags.
+//! The values as they were written, before they are interpreted: the values of a file with their lines, and texts of
+//! the environment and of flags.
 //!
 //! In: the text of a TOML file. Out: its fields in order, or what is wrong with its syntax. `${NAME}` in a string is
 //! the environment's variable of that name, `$${` is a plain `${`; a string with a variable in it may stand for a
@@ -36,7 +36,7 @@ pub(super) enum Raw {
     Table(Vec<Field>),
     /// A float or a date: no setting is one.
     Other(&'static str),
-    /// A text whose variable is not set. That has been told; what it would be nobody knows.
+    /// A text whose variable is not set. That has been reported; its value is unknown.
     Unknown,
 }
 
@@ -84,7 +84,7 @@ pub(super) type Variables<'v> = &'v dyn Fn(&str) -> Option<String>;
 /// Reads a file's text: its fields, and what is wrong with their variables.
 ///
 /// # Errors
-/// Its syntax is broken. Then only that is told: what would follow from it is noise.
+/// Its syntax is broken. Then this is the only problem reported, because others could follow from it.
 pub(super) fn parse(
     path: &str,
     text: &str,

@@ -30,9 +30,9 @@ use tokio::net::{TcpListener, UnixListener};
 
 /// RFC 6585 §5 asks for a bound; `httparse` needs the room beforehand.
 const HEADERS_MAX: usize = 100;
-/// Who is over a limit is told to come back after the first of these times, in ms, and a random part of the second.
+/// A client over a limit is asked to come back after the first of these times, in ms, plus a random part of the second.
 const TURNED_AWAY_MS: (u64, u64) = (1_000, 9_000);
-/// What is read, and forgotten, of a request that was refused, so that the peer sees the answer and not a reset.
+/// The most bytes that are read and dropped from a refused request, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 256 << 10;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
 pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

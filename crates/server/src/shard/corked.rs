@@ -1,11 +1,11 @@
 //! Consecutive pushes to the same receivers become one sequence of frames, made once and shared by all of them.
 //!
-//! What came together is fanned out together: eight publications that one read brought cost a receiver one plain write.
-//! Where a receiver has nothing else waiting, that write is straight from here and its outbox is never touched.
+//! Publications that arrive together are written together: eight publications from one read cost a receiver one plain
+//! write. If nothing else waits for a receiver, that write is directly from here and its outbox is not used.
 //!
-//! No connection sees another order than the hub's. What else is appended to a receiver (a publisher's answer, say)
-//! makes it stand apart: it gets what is corked so far into its outbox, then that, and later the rest. Where many
-//! stand apart, or others are to be fanned out to, the cork is pulled: what is left goes to the outboxes.
+//! No connection sees another order than the hub's. Another message for a receiver (a publisher's answer, say) sets it
+//! apart: its outbox gets the corked frames so far, then that message, and later the rest. If many are set apart, or
+//! the receivers change, the cork is pulled: the remaining frames go to the outboxes.
 
 use super::Shell;
 use super::flush::Slice;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fanfare_hub::ConnId;
 use fanfare_wire::websocket::{self, Opcode};
 
-/// Beyond this a cork is pulled: what is copied once more is small, and outboxes overshoot their mark by this at most.
+/// Beyond this a cork is pulled: so the extra copy is small, and outboxes exceed their limit by this at most.
 const BYTES_MAX: usize = 16 << 10;
 /// Payloads above this go their own way.
 const PAYLOAD_BYTES_MAX: usize = 4 << 10;
@@ -25,7 +25,7 @@ const LOOKS_MAX: usize = 16;
 pub(super) struct Corked {
     receivers: Vec<ConnId>,
     frames: Vec<u8>,
-    /// Who has got a part of the frames before the others: its index among the receivers, and how many bytes.
+    /// The receivers that got a part of the frames before the others: the index among the receivers, and the bytes.
     apart: Vec<(usize, usize)>,
     looks: usize,
     /// Once writing has begun, nothing is added: the frames as they are shared, and how many receivers have them.
@@ -51,8 +51,7 @@ impl Corked {
         self.apart.iter().find(|(apart, _)| *apart == index).map_or(0, |&(_, has)| has)
     }
 
-    /// What must be appended to `id` before anything else is, and is off the cork then; `None` if the cork is to be
-    /// pulled instead.
+    /// Takes the frames that must be appended to `id` before anything else; `None` if the cork must be pulled instead.
     fn set_apart(&mut self, id: ConnId) -> Option<Bytes> {
         if self.is_empty() {
             return Some(Bytes::new());
@@ -156,7 +155,7 @@ impl Shell {
         self.corked = corked;
     }
 
-    /// Writes to a connection for which nothing waits; what its socket does not take, waits from now on.
+    /// Writes to a connection for which nothing waits; bytes that its socket does not take go to its outbox.
     fn write_through(&mut self, id: ConnId, frames: &Bytes) {
         let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else { return };
         if conn.blocked || !conn.outbox.is_empty() {

@@ -4,9 +4,10 @@
 //! together is written together, while a lone message is not delayed. After a [`Slice`] of writes it lets the runtime
 //! look for new input.
 //!
-//! Who has much waiting does not stand before who has little: connections with more than [`LIGHT_BYTES`] are in a
-//! queue of their own, and what the light ones leave of a slice is theirs, a quarter of it at least. So an answer is
-//! written within a few slices, however many slow members drain at the same time, and nobody is starved.
+//! A connection with many waiting bytes does not delay one with few: connections with more than [`LIGHT_BYTES`] are in
+//! a queue of their own, and get the part of a slice that the light ones leave, at least a quarter. So an answer is
+//! written within a few slices for any number of slow members that drain at the same time, and no connection is
+//! starved.
 
 use super::{Connection, Fatal, Shared, Shell, wake};
 use crate::transport::taking::Taking;
@@ -19,9 +20,9 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What may be written between two looks at what has come in: about a millisecond on loopback, whether that goes into
-/// system calls or into copying. (Counting writes alone, 500 slow members of a room with 250 KB each made one slice
-/// 100 ms of CPU, and a newcomer waited for five of them.)
+/// The most that is written between two checks for input: about a millisecond on loopback, spent in system calls or in
+/// copying. (Counting writes alone, 500 slow members of a room with 250 KB each made one slice 100 ms of CPU, and a
+/// newcomer waited for five of them.)
 pub(super) struct Slice {
     writes: usize,
     bytes: usize,
@@ -61,7 +62,7 @@ pub(super) struct Dirty {
     heavy: VecDeque<u32>,
 }
 
-/// Above this an outbox is heavy: what several answers and messages come to, and no page.
+/// Above this an outbox is heavy: enough for several answers and messages, and less than a page.
 const LIGHT_BYTES: usize = 16 << 10;
 
 impl Dirty {
@@ -117,7 +118,7 @@ pub(super) async fn run(shell: Shared) {
 
 impl Shell {
     pub(super) fn flush_slice(&mut self, shared: &Shared, slice: &mut Slice) {
-        // What becomes dirty meanwhile comes after what has waited longer, in the next slice.
+        // A connection that becomes dirty meanwhile comes after those that have waited longer, in the next slice.
         for _ in 0..self.dirty.new.len() {
             if slice.is_spent() {
                 break;

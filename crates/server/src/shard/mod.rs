@@ -69,7 +69,7 @@ pub(crate) struct Shell {
     conns: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
-    /// What goes to the outboxes before anything else does.
+    /// The frames that go to the outboxes before anything else.
     corked: Corked,
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
@@ -135,7 +135,7 @@ struct Connection {
     /// Commands of its last message that came behind the one that made it held or choked. Looked at before any other
     /// byte.
     unread: Option<Box<std::vec::IntoIter<Request>>>,
-    /// The goodbye is in the outbox; what comes now is not looked at.
+    /// The close frame is in the outbox; further input is ignored.
     closing: bool,
     /// The reader, where it waits for something else than bytes.
     reader: Option<Waker>,

@@ -18,14 +18,14 @@ use std::time::Duration;
 
 /// How long accepting pauses when an error of the system's will not be over at once.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
-/// What is read of a refused request, so that the peer sees the answer and not a reset.
+/// The most bytes that are read from a refused request, so that the peer sees the answer and not a reset.
 const FORGET_BYTES: usize = 4 << 10;
 
 /// See the module's description. One for each listener.
 #[derive(Debug)]
 pub(crate) struct Spare(Option<File>);
 
-/// What came of a connection for which there was no descriptor.
+/// The outcome for a connection without a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// One was told 503 and closed.

@@ -1,4 +1,4 @@
-//! The metrics: one table of what there is, what it means and what to do about it, and the text that a scraper gets.
+//! The metrics: one table of their names, meanings and remedies, and the text that a scraper gets.
 //!
 //! [`METRICS`] is the only definition: the text is written from it (OpenMetrics, which Prometheus reads), and
 //! `docs/monitoring.md` is printed from it and checked by a test. Labels are words of ours, patterns of the rules and
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-/// What a scraper is told that the text is.
+/// The content type of the text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A metric. Its name on the wire has the unit behind it, and `_total` where it counts.
@@ -31,7 +31,7 @@ pub(crate) struct Metric {
     labels: &'static [&'static str],
     /// One sentence, for the scraper and the documentation.
     help: &'static str,
-    /// What to do when it wakes somebody up. For the documentation.
+    /// The remedy for an alert at night. For the documentation.
     #[cfg_attr(not(test), allow(dead_code))]
     night: &'static str,
     samples: fn(&Scrape, &mut Samples),
@@ -46,7 +46,7 @@ enum MetricKind {
     Histogram,
 }
 
-/// What all samples are made of.
+/// The data for all samples.
 pub(crate) struct Scrape {
     protocols: Vec<&'static str>,
     /// By shard, as far as it is known.
@@ -435,7 +435,7 @@ impl Value {
     }
 }
 
-/// What the operating system says of this process; nothing where it does not say it as Linux does.
+/// The operating system's figures of this process; empty if the system is not like Linux.
 #[derive(Debug, Clone, Copy, Default)]
 struct Process {
     cpu: Option<Duration>,

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 /// well be.
 pub(crate) const SHARD_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the watchers share: how to ask the shards, and what is counted off them.
+/// The shared state of monitoring: the queues to the shards, and the counts outside of them.
 pub(crate) struct Watch {
     /// Weak: the pages that ask are held by the shards themselves, and must not keep them alive.
     shards: Vec<WeakUnboundedSender<Control>>,
