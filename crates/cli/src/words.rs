@@ -83,7 +83,7 @@ impl Words {
             }
             return;
         }
-        self.keep_secret(settings); // what is said here is no event, and stays
+        self.keep_secret(settings); // the greeting is not an event, so its key stays readable
         let mut text = format!("fanfare {version}{}\n", greeting.what);
         running.addresses().iter().for_each(|address| text += &format!("listening on {}\n", place(address)));
         watched

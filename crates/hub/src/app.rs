@@ -1,4 +1,4 @@
-//! The application's side: what it asks of a node besides what clients ask, and how it is answered.
+//! The application's side: its commands to a node, besides those of clients, and their answers.
 //!
 //! In: [`AppCommand`]s under a token of the shell's choosing ([`Input::App`](crate::Input::App)), on any shard. Out:
 //! exactly one [`AppAnswer`] under the same token ([`Effect::Answer`](crate::Effect::Answer)). No rule is asked
@@ -19,7 +19,7 @@ pub const CHANNELS_MAX: u32 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppToken(pub u64);
 
-/// Whose sessions a command is about.
+/// The sessions that a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whom {
     /// The session with this public id.
@@ -41,14 +41,14 @@ impl From<ClientId> for Whom {
     }
 }
 
-/// What the application asks.
+/// A command of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppCommand {
     /// Appends to a channel.
     Publish {
         /// What. `echo` means nothing here.
         publish: Box<Publish>,
-        /// For whom, where not for all.
+        /// The audience, if it is not for all.
         audience: Option<Box<Audience>>,
         /// The name of the API key, in whose scope the idempotency key is unique. `None` is the embedding program.
         by: Option<Arc<str>>,
@@ -117,7 +117,7 @@ pub enum AppCommand {
 pub enum AppAnswer {
     /// To `Publish`.
     Published {
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// True if the key had been used: the position is that of the first publication.
         duplicate: bool,
@@ -159,7 +159,7 @@ impl AppCommand {
         command
     }
 
-    /// The channel whose home takes this command; `None` for what goes to every shard.
+    /// The channel whose home takes this command; `None` for a command that goes to every shard.
     pub fn channel(&self) -> Option<&ChannelName> {
         match self {
             AppCommand::Publish { publish, .. } => Some(&publish.channel),
@@ -215,7 +215,7 @@ pub struct ChannelInfo {
     pub subscribers: u64,
     /// How many have entered.
     pub present: u64,
-    /// Its newest place; `None` while its store has not told.
+    /// Its newest position; `None` until its store has answered.
     pub top: Option<Position>,
 }
 

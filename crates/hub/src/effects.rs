@@ -1,4 +1,4 @@
-//! What the shell must do after an input, in order. Reused: drained before the next
+//! The effects that the shell must carry out after an input, in order. Reused: drained before the next
 //! [`Shard::handle`](crate::Shard::handle).
 
 use crate::app::{AppAnswer, AppToken};

@@ -1,4 +1,4 @@
-//! What a command is refused with: one stable word, the same on WebSocket, HTTP and in SDKs.
+//! The errors of commands: each has one stable word, the same on WebSocket, HTTP and in SDKs.
 //!
 //! [`ERRORS`] is the table; the docs and the SDKs' constants are printed from it.
 

@@ -1,4 +1,4 @@
-//! Hooks: what the hub asks of the application before it goes on.
+//! Hooks: the questions that the hub asks the application before it continues.
 //!
 //! Out: a [`Question`] under a token of the hub's ([`Effect::Ask`](crate::Effect::Ask)). In: one [`HookAnswer`] under
 //! the same token ([`Input::HookAnswer`](crate::Input::HookAnswer)), in any order. Which questions are asked at all is
@@ -42,11 +42,11 @@ pub struct Hooks {
     pub publish: Vec<Pattern>,
     /// Calls of methods.
     pub rpc: bool,
-    /// The end of every session is told.
+    /// The application is notified of the end of every session.
     pub disconnect: bool,
 }
 
-/// Who asks, as far as it is known.
+/// The caller, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The session; `None` before `connect` is answered.
@@ -57,7 +57,7 @@ pub struct Caller {
     pub info: Option<Bytes>,
 }
 
-/// What the hub asks.
+/// A question of the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// May this connection begin a session, and as who?
@@ -100,7 +100,7 @@ pub enum Question {
 /// How the application answers. An answer of another kind than the question is `internal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookAnswer {
-    /// To `Connect` and `Refresh`: who it is.
+    /// To `Connect` and `Refresh`: the identity.
     Identity(Identified),
     /// To `Subscribe`: it may.
     Allowed,
@@ -114,7 +114,7 @@ pub enum HookAnswer {
     Refused(Error),
 }
 
-/// Who a caller was found to be.
+/// The identity of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identified {
     /// Its user; `None` is an anonymous caller.
@@ -128,10 +128,10 @@ pub struct Identified {
     pub subscribe: Vec<ChannelName>,
 }
 
-/// What the application is told without being asked for an answer.
+/// A notification to the application, which needs no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A session has ended for good: not for each cut, which it may outlive.
+    /// A session has ended: not sent for each lost connection, which the session may outlive.
     SessionEnded {
         /// Whose.
         caller: Caller,
@@ -145,7 +145,7 @@ pub enum Notice {
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Its client said goodbye.
+    /// Its client closed the connection.
     Left,
     /// Its client was cut off and did not come back in time.
     Lost,

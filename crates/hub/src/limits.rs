@@ -82,7 +82,7 @@ pub struct Limits {
     pub session_questions_max: usize,
     /// Time for the answer to one. Default 5 s.
     pub hook_timeout_ms: u64,
-    /// How long a session outlives its connection where nothing else is said. Default 10 s.
+    /// How long a session outlives its connection, unless its protocol sets another time. Default 10 s.
     pub grace_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
     pub heartbeat_ms: u64,

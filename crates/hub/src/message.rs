@@ -1,4 +1,4 @@
-//! What is said: commands, replies and pushes, in no wire format. The same types serve every protocol.
+//! The messages: commands, replies and pushes, independent of any wire format. The same types serve every protocol.
 
 use crate::disconnect::Disconnect;
 use crate::error::Error;
@@ -44,7 +44,7 @@ impl Data {
     }
 }
 
-/// Who published or signalled.
+/// The sender of a publication or signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     /// The session, or `None` for the application.
@@ -77,7 +77,7 @@ impl Audience {
 /// One entry of a channel. Shared by reference between shards, pages and fan-outs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// Its place in the channel's epoch.
+    /// Its offset in the channel's epoch.
     pub offset: u64,
     /// The place before it: at `prev` this is the next one. Offsets need not be dense.
     pub prev: u64,
@@ -89,7 +89,7 @@ pub struct Publication {
     pub event: Option<Box<str>>,
     /// The publisher's idempotency key.
     pub idempotency_key: Option<Box<str>>,
-    /// Who published.
+    /// The publisher.
     pub from: Option<Sender>,
     /// For whom, where not for all.
     pub audience: Option<Box<Audience>>,
@@ -137,11 +137,11 @@ pub enum RequestId {
 pub struct Request {
     /// The id, where a reply is wanted.
     pub id: Option<RequestId>,
-    /// What is asked.
+    /// The command.
     pub command: Command,
 }
 
-/// What a client asks.
+/// A command of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// The first command of a connection.
@@ -180,7 +180,7 @@ pub enum Command {
         channel: ChannelName,
         /// JSON that others see.
         data: Bytes,
-        /// Whom the client says to be, where the protocol knows that of it.
+        /// The identity that the client claims, if the protocol has one.
         person: Option<Box<str>>,
     },
     /// Leaves the presence of the channel and stays subscribed.
@@ -202,7 +202,7 @@ pub enum Command {
     },
     /// Answers a heartbeat.
     Pong,
-    /// What could not be understood, so that it is answered and counted in its turn.
+    /// A message that could not be decoded, so that it is answered and counted in its turn.
     Invalid(Error),
 }
 
@@ -227,7 +227,7 @@ pub struct Connect {
     pub subscribe: Vec<SubOptions>,
 }
 
-/// What a ticket says of the session that it names.
+/// The content of a ticket: the session that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
     /// The shard that owned it when the ticket was made.
@@ -325,7 +325,7 @@ pub struct Signal {
 /// A signal on its way, with who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalPush {
-    /// What was sent.
+    /// The payload.
     pub signal: Signal,
     /// The sender.
     pub from: Sender,
@@ -342,7 +342,7 @@ pub struct PresenceEntry {
     pub user: Option<UserId>,
     /// Facts from the token or hook, trusted JSON.
     pub info: Option<Bytes>,
-    /// What the client said of itself, JSON.
+    /// The client's data about itself, JSON.
     pub data: Bytes,
     /// Whom it says to be where it has no user. Untrusted: it only joins entries to one person.
     pub person: Option<Box<str>>,
@@ -365,14 +365,14 @@ impl PresenceEntry {
     }
 }
 
-/// Who is present in a channel, at `seq`.
+/// The presence of a channel, at `seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceSnapshot {
     /// The channel's presence number; pushes at or below it are contained.
     pub seq: u64,
     /// How many have entered.
     pub count: u64,
-    /// Who, unless only the count is told.
+    /// The entries, unless only the count is sent.
     pub entries: Option<Vec<Arc<PresenceEntry>>>,
 }
 
@@ -503,7 +503,7 @@ impl Proof {
 pub struct Subscribed {
     /// The channel.
     pub channel: ChannelName,
-    /// The place after `publications`.
+    /// The offset after `publications`.
     pub position: Position,
     /// With `since`: whether every retained publication after it follows.
     pub recovered: Option<bool>,
@@ -528,7 +528,7 @@ pub struct History {
     pub reset: bool,
 }
 
-/// What is told without having been asked.
+/// A message that the server sends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Push {
     /// A publication.
@@ -569,7 +569,7 @@ pub enum Push {
     Gap {
         /// The channel.
         channel: ChannelName,
-        /// Where it goes on.
+        /// The position at which it continues.
         position: Position,
         /// True for a new epoch.
         reset: bool,

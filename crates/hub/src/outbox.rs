@@ -1,4 +1,4 @@
-//! What waits to be written to one connection: shared frames in order, with their bytes counted.
+//! The frames that wait to be written to one connection: shared, in order, with their bytes counted.
 //!
 //! The hub is told when an outbox is over its mark ([`Appended::Full`]) and when it has drained; in between it
 //! appends nothing but answers, and the receiver pulls. So an outbox overshoots by at most one delivery, page or

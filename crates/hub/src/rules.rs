@@ -90,7 +90,7 @@ impl Pattern {
         segments.next().is_none()
     }
 
-    /// What every matching name begins with.
+    /// The prefix of every matching name.
     pub(crate) fn prefix(&self) -> String {
         let mut prefix = String::new();
         for (place, part) in self.parts.iter().enumerate() {
@@ -130,11 +130,11 @@ impl fmt::Display for Pattern {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Who {
-    /// Everybody, known or not.
+    /// Every client, with or without a user.
     Anyone,
     /// Every caller with a user.
     Authenticated,
-    /// Whom this same rule lets subscribe.
+    /// Clients that this rule allows to subscribe.
     Subscriber,
     /// Whom the application's handler lets in. The rule alone lets nobody in by it: see [`Verdict`].
     Hook,
@@ -158,7 +158,7 @@ impl Who {
     }
 }
 
-/// How much of presence is told.
+/// How much of the presence is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceMode {
     /// Nothing; entering is refused.
@@ -228,7 +228,7 @@ pub struct Rule {
     pub enter: Vec<Who>,
     /// What is kept.
     pub history: Retain,
-    /// Whether presence is told.
+    /// Whether presence is sent.
     pub presence: PresenceMode,
     /// What happens to slow subscribers.
     pub slow: Slow,
@@ -237,7 +237,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule that lets everybody do everything: what `fanfare dev` ships.
+    /// A rule that allows every client everything, as `fanfare dev` has it.
     pub fn open(pattern: Pattern) -> Self {
         Rule {
             pattern,
@@ -262,7 +262,7 @@ impl Rule {
     }
 }
 
-/// What a caller wants to do with a channel.
+/// An action of a caller on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Subscribe, or read history and presence.
@@ -298,7 +298,7 @@ pub enum Denial {
         rule: Box<str>,
         /// What was wanted.
         action: Action,
-        /// What the option says.
+        /// The words of the option.
         allows: String,
         /// Whether the caller has a user.
         authenticated: bool,
@@ -352,9 +352,9 @@ impl Denial {
 /// What the rules say, where the application may have to be asked. A [`Denial`] is final, whatever a handler would say.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict<'r> {
-    /// The rule lets the caller in.
+    /// The rule allows the caller.
     Allowed(&'r Rule),
-    /// The option lists `hook`, and nothing else of it lets the caller in: ask the application.
+    /// The option lists `hook`, and no other word of it allows the caller: ask the application.
     AskHook(&'r Rule),
     /// The option lists `subscriber` and the rule leaves `subscribe` to the application: allowed for whoever has been
     /// let in, that is, has a subscription to this channel.
@@ -390,7 +390,7 @@ impl Rules {
         self.0.iter().find(|rule| rule.pattern.matches(name))
     }
 
-    /// Whether a caller with this user (or none) may do this by the rules alone, where nobody can be asked.
+    /// Whether a caller with this user (or none) may do this by the rules alone, without asking the application.
     ///
     /// # Errors
     /// [`Denial`] names the rule and the option. Where the application would decide it is [`Denial::NoHook`].

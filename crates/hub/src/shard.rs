@@ -30,7 +30,7 @@ const ACK_BYTES: usize = 64 << 10;
 /// How often the store does its housekeeping.
 const TIDY_MS: u64 = 1_000;
 
-/// What came in.
+/// An input of a shard.
 #[derive(Debug)]
 pub enum Input {
     /// A connection is there. Its id is new, or has a higher generation than the one before at its index.

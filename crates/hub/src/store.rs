@@ -10,10 +10,10 @@ use crate::rules::Retain;
 use crate::time::Now;
 use std::sync::Arc;
 
-/// What is to become a publication. The store gives it its place.
+/// A publication to append. The store assigns its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What was published.
+    /// The payload.
     pub publish: Publish,
     /// By whom.
     pub from: Option<Sender>,
@@ -74,10 +74,10 @@ pub enum KeyScope {
     Application(Option<Arc<str>>),
 }
 
-/// What the home asks of the store.
+/// An operation that the home asks of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// The channel is going to be used: tell its place. An unknown channel begins a new epoch.
+    /// The channel is going to be used: answer its newest position. An unknown channel begins a new epoch.
     Attach {
         /// The channel.
         channel: ChannelName,
@@ -139,7 +139,7 @@ impl Reader {
         Reader { client, own: false }
     }
 
-    /// Whether a publication is for this reader. Everything that is told, read or counted is judged here.
+    /// Whether a publication is for this reader. Delivery, reading and counting all use this check.
     pub fn wants(self, publication: &Publication) -> bool {
         let is_own = || publication.from.as_ref().is_some_and(|from| from.client == Some(self.client));
         publication.is_for(self.client) && (self.own || publication.echo || !is_own())
@@ -149,13 +149,13 @@ impl Reader {
 /// Which publications are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
-    /// After a place, oldest first.
+    /// After a position, oldest first.
     After(Position),
     /// The last ones, oldest of them first.
     Last {
-        /// Only those after this place.
+        /// Only those after this position.
         after: Option<Position>,
-        /// Only those before this place.
+        /// Only those before this position.
         before: Option<Position>,
     },
 }
@@ -164,7 +164,7 @@ impl Range {
     /// The newest ones.
     pub const NEWEST: Range = Range::Last { after: None, before: None };
 
-    /// The last ones before a place.
+    /// The last ones before a position.
     pub fn before(at: Position) -> Self {
         Range::Last { after: None, before: Some(at) }
     }
@@ -179,7 +179,7 @@ pub struct Page {
     pub start: u64,
     /// The place after the last that was looked at: a range after a place goes on from here.
     pub end: u64,
-    /// The channel's newest place.
+    /// The channel's newest position.
     pub top: Position,
     /// True when nothing is missing between the place that the range is after and the oldest retained publication.
     pub complete: bool,
@@ -204,7 +204,7 @@ pub enum Rest {
 /// The answer to an [`Op`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To `Attach`: the channel's newest place.
+    /// To `Attach`: the channel's newest position.
     Attached(Position),
     /// To `Append`.
     Appended {

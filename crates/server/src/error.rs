@@ -24,7 +24,7 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// A number outside of what is possible.
+    /// A number outside of its range.
     #[error("{option} = {found} is not between {min} and {max}")]
     OutOfRange {
         /// The option.
@@ -43,10 +43,10 @@ pub enum ServeError {
         option: &'static str,
         /// What was given.
         found: String,
-        /// What may stand there, in words.
+        /// The allowed values, in words.
         allowed: String,
     },
-    /// A pattern of a rule or handler is none.
+    /// A pattern of a rule or handler is invalid.
     #[error("{pattern:?} is not a channel pattern: {source}")]
     Pattern {
         /// As it was given.
@@ -65,7 +65,7 @@ pub enum ServeError {
     /// The server has handlers and was started outside of a runtime that could run them.
     #[error("handlers need a tokio runtime with its time driver: start the server from within one")]
     NoRuntime,
-    /// Two protocols at one path answer to the same subprotocol.
+    /// Two protocols at one path have the same subprotocol.
     #[error("two protocols at {path:?} have the subprotocol {subprotocol:?}")]
     Ambiguous {
         /// The path.
@@ -73,7 +73,7 @@ pub enum ServeError {
         /// The subprotocol.
         subprotocol: Option<&'static str>,
     },
-    /// Two API keys are the same text, so that nobody could say which of them was meant.
+    /// Two API keys are the same text, so a request could not be attributed to one of them.
     #[error("the API keys {first:?} and {second:?} are the same text")]
     SameApiKey {
         /// The name of one.
@@ -81,7 +81,7 @@ pub enum ServeError {
         /// The name of the other.
         second: String,
     },
-    /// The operating system gave no thread or no randomness.
+    /// The operating system refused a thread or random bytes.
     #[error("the operating system refused a {what}: {source}")]
     System {
         /// What.

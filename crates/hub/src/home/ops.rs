@@ -281,7 +281,7 @@ impl Homes {
         self.linger(cx, index);
     }
 
-    /// A channel is attached: what has waited for that is taken in, a slice a turn.
+    /// A channel is attached: the waiting messages are handled, a slice a turn.
     pub(super) fn take_waiting(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
         for _ in 0..WAITING_SLICE {
             let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };

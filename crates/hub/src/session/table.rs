@@ -196,7 +196,7 @@ pub(crate) enum SubState {
 pub(crate) struct Membership {
     /// Its place among the edge's members.
     pub(crate) place: u32,
-    /// The top when it was answered: up to here, what follows is its recovery.
+    /// The top when it was answered: the publications up to here are its recovery.
     pub(crate) recover_to: Position,
     /// Presence changes were missed: the whole is asked for when there is room.
     pub(crate) presence_stale: bool,

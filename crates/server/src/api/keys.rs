@@ -1,9 +1,9 @@
-//! The API keys of a server, and how the key that a caller shows is found among them.
+//! The API keys of a server, and the search for the key that a caller shows.
 //!
-//! Of each key a salted digest is kept beside the table of what it may do. What a caller shows is digested in the
-//! same way and compared with every stored digest to the end, so that the time tells nothing: neither how many
-//! characters were right, nor which key was nearest, nor how many there are beyond their number. No part of a key is
-//! looked up by value, so an unknown key and a wrong one are the same thing.
+//! A salted digest of each key is kept with its rights. The caller's key is digested the same way and compared with
+//! every stored digest to the end. So the time depends only on the number of keys: it does not show how many characters
+//! were right, or which key was nearest. No part of a key is looked up by value, so an unknown key and a wrong one are
+//! treated alike.
 
 use crate::config::api_key::ApiKey;
 use sha2::{Digest as _, Sha256};

@@ -195,7 +195,7 @@ fn stopped() -> AppAnswer {
 }
 
 fn json(mut body: Vec<u8>) -> Response<Body> {
-    body.push(b'\n'); // whoever looks at it in a terminal finds the prompt on a line of its own
+    body.push(b'\n'); // so that a terminal's prompt begins on its own line
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -230,7 +230,7 @@ impl Api {
     pub fn router(self) -> axum::Router {
         let serve = async move |request: Request<Body>| match self.current.get() {
             Some(endpoint) => endpoint.serve(request).await,
-            None => refusal::unauthorized(None).in_json().into_response(), // cannot be: what was there is only replaced
+            None => refusal::unauthorized(None).in_json().into_response(), // cannot happen: an endpoint is only ever replaced
         };
         axum::Router::new().fallback(serve)
     }

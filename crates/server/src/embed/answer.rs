@@ -1,4 +1,4 @@
-//! What handlers return, and how it answers the client.
+//! The return types of handlers, and the answers that the client gets for them.
 
 use super::extract::{Call, Subject};
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
@@ -9,7 +9,7 @@ use fanfare_hub::{ChannelName, Error, ErrorCode, HookAnswer, Identified, Publish
 use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What the output of a handler of the kind `K` means to the client.
+/// An output of a handler of the kind `K`, with its meaning for the client.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an output of this kind of handler",
     label = "the handler returns `{Self}`",
@@ -76,7 +76,7 @@ impl Refusal {
         Refusal { error, cause: Some(format!("{cause:#}")) }
     }
 
-    /// What the client gets.
+    /// The client's part of the refusal.
     pub fn error(&self) -> &Error {
         &self.error
     }
@@ -108,7 +108,7 @@ impl Refusal {
     }
 }
 
-/// Who a caller was found to be, by `on_connect`.
+/// The identity of a caller, as `on_connect` found it.
 ///
 /// ```
 /// use fanfare::Identity;
@@ -124,7 +124,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Somebody of whom nothing is known, and who may do what rules let `anyone` do.
+    /// An anonymous caller, with the rights that rules give to `anyone`.
     pub fn anonymous() -> Self {
         Self::default()
     }

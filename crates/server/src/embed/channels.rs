@@ -3,7 +3,7 @@
 use fanfare_hub::{Pattern, PatternError, PresenceMode, Retain, Rule, Slow, Who};
 use std::time::Duration;
 
-/// A rule in the making. It begins closed: nobody subscribes until [`subscribe`](Self::subscribe) says who may.
+/// Builds a rule. It begins closed: no client may subscribe until [`subscribe`](Self::subscribe) allows some.
 #[derive(Debug, Clone)]
 pub struct ChannelRule(Rule);
 
@@ -24,7 +24,7 @@ impl ChannelRule {
         self.0
     }
 
-    /// Everybody may do everything, and sees who is there: to try things.
+    /// Every client may do everything and see who is present: for trials.
     #[must_use]
     pub fn open(self) -> Self {
         ChannelRule(Rule {
@@ -63,7 +63,7 @@ impl ChannelRule {
         self
     }
 
-    /// Keeps so many publications, for so long. Default: 100, for 60 s. Zero keeps none.
+    /// Keeps at most `size` publications, each for `ttl`. Default: 100, for 60 s. Zero keeps none.
     #[must_use]
     pub fn history(mut self, count: u32, ttl: Duration) -> Self {
         self.0.history.count = count;
@@ -78,8 +78,8 @@ impl ChannelRule {
         self
     }
 
-    /// Tells who is there: `true`, `false`, or [`PresenceMode::Count`] for the number alone. Where nothing else is
-    /// said, subscribers may enter.
+    /// Sets the presence: `true`, `false`, or [`PresenceMode::Count`] for the number only. By default subscribers may
+    /// enter.
     #[must_use]
     pub fn presence(mut self, presence: impl IntoPresence) -> Self {
         self.0.presence = presence.into_presence();

@@ -1,4 +1,4 @@
-//! Extractors: what a handler asks for by the types of its arguments.
+//! Extractors: the values that a handler gets by the types of its arguments.
 //!
 //! | argument | in | what |
 //! |---|---|---|

@@ -1,10 +1,10 @@
-//! The application's way into a running server: publish, ask, signal, subscribe others, disconnect.
+//! The application's interface to a running server: publish, read, signal, subscribe and disconnect clients.
 //!
 //! A [`Handle`] is cheap to clone, and works from any thread and runtime. A command about a channel goes to the shard
-//! that the channel lives on, in one queue, and its answer comes back to whoever awaits it. A shard holds at most
+//! that the channel lives on, in one queue, and its answer goes to the caller. A shard holds at most
 //! `Limits::app_outstanding_max` commands without an answer: then [`ask`](Handle::ask) waits for room and
-//! [`try_ask`](Handle::try_ask) is refused. No rule is asked whether the application may; that a rule governs the
-//! channel at all is (`no_rule`).
+//! [`try_ask`](Handle::try_ask) is refused. No rule restricts the application, but a rule must match the channel
+//! (otherwise `no_rule`).
 
 use crate::control::{AppRequest, Control};
 use crate::embed::payload;
@@ -21,10 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-/// Commands that are sent to a shard at once; larger batches are cut, so that the first answers are not waited for to
-/// the last.
+/// Commands that are sent to a shard at once; larger batches are cut, so that the first answers come before the last
+/// command.
 const BATCH_MAX: usize = 256;
-/// After how long a command that found no room may be tried again.
+/// The time after which a command that found no room may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
 
 /// See the module's description.
@@ -58,12 +58,12 @@ pub struct Handle {
     shards: Arc<AtomicUsize>,
 }
 
-/// A publication of the application that stands.
+/// A stored publication of the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     /// Where.
     pub position: Position,
-    /// True when the key had been used: it stands where the first one does.
+    /// True if the key had been used: the position is that of the first publication.
     pub duplicate: bool,
     /// How many sessions are subscribed on this node.
     pub subscribers: u64,
@@ -78,7 +78,7 @@ impl Handle {
         Handle { controls: controls.into(), rooms, room_max, placement, placement_key, shards }
     }
 
-    /// For a server of its first shard alone, from here on: every clone of this follows.
+    /// From here on only the first shard of the server is used; this applies to every clone.
     pub(crate) fn restrict_to_one_shard(&self) {
         self.shards.store(1, Relaxed);
     }
@@ -91,8 +91,8 @@ impl Handle {
         self.placement_key
     }
 
-    /// Asks one thing, in the words of the hub. Waits while its shard has no room for more. A future that is dropped
-    /// does not take its command back. A JSON payload is checked, and put on one line.
+    /// Sends one command of the hub. Waits while its shard has no room for more. Dropping the future does not cancel
+    /// the command. A JSON payload is checked, and put on one line.
     pub async fn ask(&self, mut command: AppCommand) -> AppAnswer {
         match payload::of_command(&mut command) {
             Ok(()) => self.put(command).await,
@@ -109,7 +109,7 @@ impl Handle {
         }
     }
 
-    /// The same, refused as `unavailable` where its shard has no room.
+    /// The same, refused as `unavailable` if its shard has no room.
     pub async fn try_ask(&self, mut command: AppCommand) -> AppAnswer {
         if let Err(error) = payload::of_command(&mut command) {
             return AppAnswer::Error(error);
@@ -136,8 +136,8 @@ impl Handle {
         answered.await.unwrap_or_else(|_| stopped())
     }
 
-    /// Asks many things, with one message to each shard for a few hundred of them. Those about one channel take
-    /// effect in their order; the answers stand in the order of the commands. Waits while a shard has no room. JSON
+    /// Sends many commands, with one message to each shard for a few hundred of them. Commands about one channel take
+    /// effect in their order; the answers are in the order of the commands. Waits while a shard has no room. JSON
     /// payloads are checked, and put on one line.
     pub async fn ask_all(&self, commands: Vec<AppCommand>) -> Vec<AppAnswer> {
         let judged = |mut command| payload::of_command(&mut command).map(|()| command);
@@ -185,13 +185,12 @@ impl Handle {
     }
 }
 
-/// The commands as methods, with payloads of any type that has a JSON form.
+/// The commands as methods, with payloads of any type that can be written as JSON.
 ///
 /// # Errors
-/// Each gives the hub's [`Error`]: `bad_request` for a name, an event or a payload that is none, `no_rule`,
-/// `too_large`, `unavailable` once the server has stopped, and for all but questions from when it begins to.
+/// Each gives the hub's [`Error`]: `bad_request` for an invalid name, event or payload, `no_rule`, `too_large`, and `unavailable` once the server has stopped. From the beginning of the stop, commands that change something are `unavailable` too.
 impl Handle {
-    /// Publishes what `data` is as JSON, once it is awaited. What is to be said besides stands in between.
+    /// Publishes `data` as JSON, once it is awaited. Options are set before the `await`.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle, client: fanfare::hub::ClientId) -> Result<(), fanfare::hub::Error> {
@@ -210,7 +209,7 @@ impl Handle {
         Publishing::json(self, channel, data)
     }
 
-    /// The same for binary data, or JSON that is text already: that is checked, and put on one line.
+    /// The same for binary data, or for JSON text, which is checked and put on one line.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
@@ -225,7 +224,7 @@ impl Handle {
         Publishing::data(self, channel, data)
     }
 
-    /// Publishes the same to several channels, and tells of each what became of it, in their order.
+    /// Publishes the same to several channels, and returns the result for each, in their order.
     pub async fn broadcast<T: Serialize + ?Sized>(
         &self,
         channels: &[&str],
@@ -254,12 +253,12 @@ impl Handle {
         Ok(results.into_iter().map(rest).collect())
     }
 
-    /// Sends a signal to everybody who is subscribed.
+    /// Sends a signal to all subscribers.
     pub async fn signal<T: Serialize + ?Sized>(&self, channel: &str, event: &str, data: &T) -> Result<(), Error> {
         self.send_signal(channel, event, data, None).await
     }
 
-    /// Sends a signal to one client, which must be subscribed: else it is `not_found`.
+    /// Sends a signal to one client, which must be subscribed: otherwise `not_found`.
     pub async fn signal_to<T: Serialize + ?Sized>(
         &self,
         channel: &str,
@@ -288,7 +287,7 @@ impl Handle {
         self.history_of(name(channel)?, HistoryQuery { from: HistoryFrom::Newest, limit }).await
     }
 
-    /// Those that are kept after a position, or before one.
+    /// The kept publications after a position, or before one.
     pub async fn history_of(&self, channel: ChannelName, query: HistoryQuery) -> Result<History, Error> {
         match self.ask(AppCommand::History { channel, query }).await {
             AppAnswer::History(history) => Ok(*history),
@@ -301,7 +300,7 @@ impl Handle {
         done(self.ask(AppCommand::HistoryRemove { channel: name(channel)? }).await)
     }
 
-    /// Who is present.
+    /// The clients that are present.
     pub async fn presence(&self, channel: &str) -> Result<PresenceSnapshot, Error> {
         match self.ask(AppCommand::Presence { channel: name(channel)? }).await {
             AppAnswer::Presence(snapshot) => Ok(snapshot),
@@ -339,10 +338,9 @@ impl Handle {
         }
     }
 
-    /// Subscribes sessions that are connected, whatever the rules say, and tells how many have it now: their clients
-    /// are told by a push, and what is published from here on reaches them. It waits for a subscription to the same
-    /// channel that is being decided: within `on_subscribe` do not await it for the caller and channel that it is
-    /// about.
+    /// Subscribes connected sessions, independent of the rules, and returns how many are subscribed now. Their clients
+    /// get a push, and later publications reach them. It waits for an undecided subscription to the same channel:
+    /// within `on_subscribe` do not await it for the same caller and channel.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
@@ -363,15 +361,15 @@ impl Handle {
         concerned(self.ask(AppCommand::Subscribe { whom, options: Box::new(options) }).await)
     }
 
-    /// Ends subscriptions, with what the application granted of the channel by a command or a token, and tells how
-    /// many. Waits for nothing, so a handler may ask for it about its own caller: a subscription that is being
-    /// decided is refused, a publication that is goes on as its handler says.
+    /// Ends subscriptions, and grants of the channel by a command or a token, and returns how many. It waits for no
+    /// decision, so a handler may call it for its own caller: an undecided subscription is refused, and an undecided
+    /// publication continues as its handler decides.
     pub async fn unsubscribe(&self, whom: Whom, channel: &str) -> Result<u64, Error> {
         concerned(self.ask(AppCommand::Unsubscribe { whom, channel: name(channel)? }).await)
     }
 
-    /// Ends connections, and their sessions too unless the reason lets their clients come back. Tells how many it
-    /// concerned.
+    /// Ends connections, and their sessions too unless the reason lets their clients come back. Returns how many
+    /// sessions were affected.
     pub async fn disconnect(&self, whom: Whom, reason: Disconnect) -> Result<u64, Error> {
         concerned(self.ask(AppCommand::Disconnect { whom, reason }).await)
     }

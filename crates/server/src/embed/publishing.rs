@@ -1,7 +1,7 @@
-//! One publication of the application in the making: `hub.publish(channel, &data).event("goal").await`.
+//! Builds one publication of the application: `hub.publish(channel, &data).event("goal").await`.
 //!
-//! In: a channel and a payload, judged at once; then what is said besides. Out: the hub's command when it is awaited,
-//! and where the publication stands.
+//! In: a channel and a payload, checked at once; then its options. Out: the hub's command when it is awaited, and the
+//! position of the publication.
 
 use super::handle::{Handle, Published, name, published, to_json};
 use super::payload;
@@ -14,7 +14,7 @@ use std::pin::Pin;
 #[derive(Debug)]
 pub struct Publishing<'a> {
     handle: &'a Handle,
-    /// What is wrong with the channel or the payload is told to whom awaits it.
+    /// A problem with the channel or the payload is returned when it is awaited.
     publish: Result<Publish, Error>,
     audience: Option<Audience>,
 }
@@ -50,8 +50,8 @@ impl<'a> Publishing<'a> {
         self
     }
 
-    /// Under a key: a second publication with it, to the same channel, is none, and is answered with the position of
-    /// the first. So it can be sent again when it is not known whether it was taken.
+    /// With an idempotency key: a second publication with it, to the same channel, is not stored and is answered with
+    /// the position of the first. So it can be sent again if its outcome is unknown.
     pub fn idempotency_key(mut self, key: impl Into<Box<str>>) -> Self {
         if let Ok(publish) = &mut self.publish {
             publish.idempotency_key = Some(key.into());
@@ -59,7 +59,7 @@ impl<'a> Publishing<'a> {
         self
     }
 
-    /// For these clients and no others. A list of none is `bad_request`.
+    /// For these clients and no others. An empty list is `bad_request`.
     pub fn only(mut self, clients: impl IntoIterator<Item = ClientId>) -> Self {
         let audience = self.audience.get_or_insert_default();
         audience.only.extend(clients);

@@ -175,7 +175,7 @@ async fn carry(page: Response<Body>, answer: oneshot::Sender<Head>, path: &str) 
     let first = match first {
         Poll::Ready(Some(Ok(frame))) if body.is_end_stream() && frame.is_data() => {
             let data = frame.into_data().unwrap_or_default();
-            let _ = answer.send((Response::from_parts(parts, Body::from(data)), None)); // whoever asked may be gone
+            let _ = answer.send((Response::from_parts(parts, Body::from(data)), None)); // the caller may be gone
             return;
         }
         Poll::Ready(first) => Some(first),

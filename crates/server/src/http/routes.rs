@@ -1,4 +1,4 @@
-//! Where a request leads, whoever has parsed it: to a protocol by an upgrade, to the HTTP API, or to a page.
+//! Routes a request, from either parser: to a protocol by an upgrade, to the HTTP API, or to a page.
 //!
 //! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: what was granted or why not, or the
 //! response.

@@ -468,7 +468,7 @@ mod tests {
         }
     }
 
-    /// Whoever writes the event, and however: by the format of the log alone.
+    /// The log's format alone quotes values, for every kind of event.
     #[test]
     fn every_kind_of_value_is_quoted() {
         let error = io::Error::other(HOSTILE);

@@ -1,4 +1,4 @@
-//! The seam for protocols: how messages become commands, and deliveries messages.
+//! The seam for protocols: decodes messages to commands, and encodes deliveries to messages.
 //!
 //! A [`Protocol`] is chosen by path and subprotocol and shared by its connections; a [`Conversation`] is one
 //! connection's part of it. Both run on the shard's thread and must not block. The protocol encodes a publication once
@@ -22,21 +22,21 @@ pub enum Message<'a> {
 /// The result of encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoded {
-    /// What was appended is a text message.
+    /// The appended bytes are a text message.
     Text,
-    /// What was appended is a binary message.
+    /// The appended bytes are a binary message.
     Binary,
-    /// What was appended is the payload of the transport's own ping.
+    /// The appended bytes are the payload of the transport's own ping.
     Ping,
-    /// What was appended is a text message, and the last one: then the connection ends.
+    /// The appended bytes are a text message, and the last one: then the connection ends.
     Last(Disconnect),
-    /// This protocol has no words for it.
+    /// This protocol has no message for it.
     Nothing,
-    /// This protocol cannot say it to a client that stays: the connection ends.
+    /// This protocol has no message for it, and the client must not miss it: the connection ends.
     Close(Disconnect),
 }
 
-/// What a conversation does with a message.
+/// The result of a message for a conversation.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// The time of this turn.
@@ -81,7 +81,7 @@ impl Turn {
     }
 }
 
-/// Where a conversation takes place: the node with its secret and limits, and the shard of the connection.
+/// The surroundings of a conversation: the node with its secret and limits, and the shard of the connection.
 #[derive(Clone)]
 pub struct Place {
     node: Arc<Node>,
@@ -120,7 +120,7 @@ impl Place {
     }
 }
 
-/// A language that clients speak over messages.
+/// A format of messages that clients use.
 pub trait Protocol: Send + Sync + 'static {
     /// A connection has been upgraded: its conversation begins. Its first requests and messages go into `turn`.
     fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation>;
@@ -133,7 +133,7 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
-    /// What it is called in figures. Default: its subprotocol, or `custom`.
+    /// Its name in metrics. Default: its subprotocol, or `custom`.
     fn name(&self) -> &'static str {
         self.subprotocol().unwrap_or("custom")
     }
@@ -162,9 +162,9 @@ pub trait Conversation {
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
 
-    /// Whether this connection is to have a push of presence that was encoded for all. A protocol whose clients
-    /// ignore what they know already, by its `seq`, need not ask; one without such a number can leave out here what
-    /// it has told.
+    /// Whether this connection gets a push of presence that was encoded for all. A protocol whose clients ignore known
+    /// changes by their `seq` can always answer true. A protocol without such a number can skip changes here that it
+    /// has already sent.
     fn takes_presence(&mut self, push: &Push) -> bool {
         let _ = push;
         true

@@ -1,10 +1,10 @@
 //! Fanfare as a part of another HTTP server: a tower service that answers pages and takes upgrades over.
 //!
 //! In: requests that another server has parsed. Out: responses; an upgraded socket leaves that server and becomes a
-//! connection of a shard, where it costs what any other does. That needs the plain socket: it is found where the
-//! other server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are
-//! copied through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each
-//! batch of frames.
+//! connection of a shard, at the same cost as any other. That needs the plain socket: it is found where the other
+//! server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are copied
+//! through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of
+//! frames.
 
 use crate::control::Control;
 use crate::http::routes::{Routes, UpgradeRequest};

@@ -45,7 +45,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-/// How long a test waits for what does not come before it fails.
+/// How long a test waits before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest message that a test client takes.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -60,13 +60,13 @@ pub struct TestServer {
     _running: Running,
 }
 
-/// A client of a [`TestServer`]. Its methods panic, as assertions do, where what is waited for does not come.
+/// A client of a [`TestServer`]. Its methods panic, as assertions do, if an expected message does not come.
 pub struct TestClient {
     socket: UnixStream,
     decoder: Decoder,
     /// Pushes that came while something else was waited for.
     pushes: VecDeque<Value>,
-    /// The close code and reason, once the server has said goodbye.
+    /// The close code and reason, once the server has closed.
     closed: Option<(u16, String)>,
     next_id: u64,
     pongs: u64,
@@ -109,10 +109,10 @@ impl TestServer {
         client
     }
 
-    /// A connection at another path, on which nothing has been said yet.
+    /// A connection at another path, on which no message has been sent yet.
     ///
     /// # Panics
-    /// No protocol is spoken there.
+    /// There is no protocol at that path.
     pub fn open(&self, path: &str, subprotocol: Option<&str>) -> TestClient {
         let spoken = |(at, protocol): &(String, Arc<dyn Protocol>)| at == path && protocol.subprotocol() == subprotocol;
         let wire = self.protocols.iter().position(spoken);
@@ -150,7 +150,7 @@ impl TestClient {
         &self.connected
     }
 
-    /// Sends a command as it is; an answer comes as a push would.
+    /// Sends a command as it is; its answer comes like a push.
     pub async fn send(&mut self, command: Value) {
         self.send_text(&command.to_string()).await;
     }
@@ -236,7 +236,7 @@ impl TestClient {
         }
     }
 
-    /// Holds that nothing has come that was not taken, and that nothing is on its way.
+    /// Asserts that no unread push has come, and that none is on its way.
     ///
     /// # Panics
     /// Something has.
@@ -261,7 +261,7 @@ impl TestClient {
         self.closed.clone().unwrap_or((1006, String::new()))
     }
 
-    /// Cuts the connection without a word, as a tunnel does. The session lives on for its grace.
+    /// Cuts the connection without a close frame, as a lost network does. The session lives on for its grace.
     pub fn cut(self) {}
 
     async fn write(&mut self, opcode: Opcode, payload: &[u8]) {

@@ -288,7 +288,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         problems.push(wrong(&field.at, "enter", Some(field.value.shown.clone()), error));
     }
     if problems.len() > before || !is_known {
-        return None; // whoever reads on would only see what follows from it
+        return None; // later problems would only follow from these
     }
     let enter = enter.unwrap_or_else(|| if presence == PresenceMode::Off { closed() } else { vec![Who::Subscriber] });
     let rule = Rule { pattern: pattern?, subscribe, publish, signal, enter, history, presence, slow, rate };

@@ -55,7 +55,7 @@ impl NamedKey {
     /// As the server takes them.
     pub(super) fn api_keys(&self) -> impl Iterator<Item = ApiKey> {
         self.keys.iter().filter_map(|key| {
-            let mut key = ApiKey::new(&self.name, key.expose()).ok()?; // what it refuses has been refused here
+            let mut key = ApiKey::new(&self.name, key.expose()).ok()?; // its refusals have been reported already
             if let Some(commands) = &self.commands {
                 key = key.only_commands(commands.iter().copied());
             }

@@ -234,7 +234,7 @@ fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {
     assert_eq!(settings.config.api_keys.len(), 2);
 }
 
-/// Whatever is wrong with a key, what was written is not repeated.
+/// No problem of a key repeats the key's text.
 #[test]
 fn no_problem_repeats_a_key() {
     const SECRET: &str = "hunter2";
@@ -456,7 +456,7 @@ fn mangled() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
-    /// Whatever a file holds, what is wrong is told with a line of that file.
+    /// For any file, each problem names a line of that file.
     #[test]
     fn any_text_is_taken_or_told_what_is_wrong_with_a_line(file in prop_oneof![mangled(), any::<String>()]) {
         if let Err(problems) = Settings::load(sources(&file)) {

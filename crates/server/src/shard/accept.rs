@@ -224,7 +224,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
         return Some(Judged::Http);
     }
     if HTTP2_PREFACE.starts_with(read) {
-        return None; // to HTTP it goes whole: what waits for the rest is bounded here alone
+        return None; // hyper gets it whole; only here is the wait for the rest bounded
     }
     let max = shell.config.head_bytes_max;
     if !progress.is_due(read) && read.len() < max {

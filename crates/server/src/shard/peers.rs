@@ -123,7 +123,7 @@ pub(crate) fn run(
                 return DrainReport::default();
             }
         };
-        let _ = ready.send(Ok(())); // whoever started us may have given up
+        let _ = ready.send(Ok(())); // the starter may have given up
         if begin.await.is_err() {
             return DrainReport::default();
         }
