@@ -91,7 +91,7 @@ pub struct Publication {
     pub idempotency_key: Option<Box<str>>,
     /// The publisher.
     pub from: Option<Sender>,
-    /// For whom, where not for all.
+    /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
     /// False when the publisher asked not to get its own copy live.
     pub echo: bool,
@@ -434,9 +434,9 @@ pub enum ReplyBody {
     },
     /// To `publish`.
     Published {
-        /// Where it stands.
+        /// Its position.
         position: Position,
-        /// True when the key had been used: it stands where the first one does.
+        /// True if the key had been used: the position is that of the first publication.
         duplicate: bool,
     },
     /// To `history`.
@@ -518,7 +518,7 @@ pub struct Subscribed {
 pub struct History {
     /// The channel.
     pub channel: ChannelName,
-    /// The channel's newest place.
+    /// The channel's newest position.
     pub top: Position,
     /// The publications, oldest first.
     pub publications: Vec<Arc<Publication>>,

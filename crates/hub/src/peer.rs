@@ -284,7 +284,7 @@ pub(crate) struct Published {
 pub(crate) struct Start {
     /// The place of the stream that this edge is sent, at this point of it.
     pub(crate) top: Position,
-    /// The place after `publications`.
+    /// The offset after `publications`.
     pub(crate) end: u64,
     pub(crate) recovered: Option<bool>,
     pub(crate) publications: Vec<Arc<Publication>>,

@@ -1,12 +1,11 @@
 //! Where sessions went that have left this shard: what the application says of them is passed on, and so are directed
 //! signals, and a client that comes back with the ticket of this shard.
 //!
-//! A command of the application goes to all shards at once, and a session that changes shards meanwhile could be
-//! missed by both: its new shard heard of the command before the session came, its old one after it had gone. So the
-//! old one passes the command on, behind the session in the same queue. A client whose new connection broke before it
-//! had the new ticket comes with the old one: as long as its session can live without a connection, its old shard
-//! knows where that is. What is remembered is bounded in bytes. At most one of the shards that a session has been on
-//! points to no other.
+//! A command of the application goes to all shards at once, and a session that changes shards meanwhile could be missed
+//! by both: its new shard heard of the command before the session came, its old one after it had gone. So the old one
+//! passes the command on, behind the session in the same queue. A client whose new connection broke before it had the
+//! new ticket comes with the old one: as long as its session can live without a connection, its old shard knows where
+//! that is. The records are bounded in bytes. At most one of the shards that a session has been on points to no other.
 
 use crate::ids::{ClientId, ShardId, UserId};
 use crate::rng::Keyed;

@@ -22,12 +22,12 @@ use tokio::sync::mpsc::unbounded_channel;
 
 /// The most shards that a node may have.
 const SHARDS_MAX: usize = 1024;
-/// Where the native protocol is spoken, unless the builder puts another one of its own there.
+/// The path of the native protocol, unless the builder sets another protocol there.
 const NATIVE_PATH: &str = "/v1/ws";
-/// The most protocols that a server may speak, besides the native one.
+/// The most protocols that a server may have, besides the native one.
 const PROTOCOLS_MAX: usize = 255;
 
-/// Collects what a server is to be. `S` is the application's state, which handlers take by [`State`](crate::State);
+/// Collects the parts of a server. `S` is the application's state, which handlers take by [`State`](crate::State);
 /// nothing is generic after [`build`](Self::build).
 pub struct Builder<S = ()> {
     state: S,
@@ -37,7 +37,7 @@ pub struct Builder<S = ()> {
     channels: Vec<Rule>,
     api_keys: Vec<ApiKey>,
     handlers: Handlers,
-    /// The first thing that was wrong: `build` tells it, so that the calls can be chained.
+    /// The first error: `build` returns it, so that the calls can be chained.
     wrong: Option<ServeError>,
 }
 
@@ -63,11 +63,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     }
 
     /// Takes the settings of this file, of the environment (`FANFARE__…`) and of the defaults, as `docs/config.md`
-    /// has them. Its rules stand before those of the code. Where it listens is said by [`Fanfare::serve`], not by the
-    /// file.
+    /// describes. Its rules come before those of the code. [`Fanfare::serve`] sets the addresses, not the file.
     ///
     /// # Errors
-    /// [`Problems`](crate::settings::Problems) name everything that is wrong; a file that cannot be read is one.
+    /// [`Problems`](crate::settings::Problems) list all problems; an unreadable file is one.
     pub fn config_file(self, path: &str) -> Result<Self, crate::settings::Problems> {
         Ok(self.config(crate::settings::of_embedder(path, true)?))
     }
@@ -80,16 +79,16 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         Ok(self.config(crate::settings::of_embedder(path, false)?))
     }
 
-    /// Lets whoever shows this key use the HTTP API, below `/api/v1/`; besides the settings' own
-    /// ([`Config::api_keys`]), also after a reload.
+    /// Adds a key of the HTTP API, below `/api/v1/`, to those of the settings ([`Config::api_keys`]). It stays after a
+    /// reload.
     #[must_use]
     pub fn api_key(mut self, key: ApiKey) -> Self {
         self.api_keys.push(key);
         self
     }
 
-    /// Speaks `protocol` to WebSockets that are opened at `path`. The native protocol is spoken at `/v1/ws` in any
-    /// case; give [`Native`] with other times for that path to replace it.
+    /// Serves `protocol` to WebSockets that are opened at `path`. The native protocol is always served at `/v1/ws`; to
+    /// replace it, give [`Native`] with other times for that path.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
         self.protocols.push((path.to_owned(), Arc::new(protocol)));
@@ -98,7 +97,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
 
     /// Adds a rule for the channels of a pattern, after those of the configuration and of earlier calls: the first that
     /// matches a name governs it. A rule of the configuration with the same pattern takes this one's place, so that an
-    /// operator can change what the code says.
+    /// operator can change the rules of the code.
     ///
     /// ```
     /// use fanfare::{Fanfare, Who::*, mins};
@@ -116,12 +115,12 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Asks `handler` who a connection is, with the token that it sent (or without one), and again when it brings a
-    /// newer one. Without such a handler everybody is anonymous, and a token is refused.
+    /// Calls `handler` to identify a connection by its token (or without one), and again when the client sends a newer
+    /// one. Without such a handler every client is anonymous, and a token is refused.
     ///
-    /// It is not asked where a client comes back to its living session by the ticket alone: to send a user away for
-    /// good, refuse its tokens here, then [`Handle::disconnect`] it for a reason that does not let it come back,
-    /// which ends its sessions.
+    /// The handler is not called if a client resumes its living session by the ticket alone. To exclude a user for
+    /// good, refuse its tokens here. Then [`Handle::disconnect`] it for a reason that does not let it come back, which
+    /// ends its sessions.
     #[must_use]
     pub fn on_connect<Args: Arguments<OnConnect, S>>(
         mut self,
@@ -134,8 +133,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Asks `handler` whether a caller may subscribe to a channel of this pattern, where its rule names `hook` or
-    /// lets the caller in anyway. Of several handlers the first whose pattern matches is asked.
+    /// Calls `handler` to decide whether a caller may subscribe to a channel of this pattern, if its rule names `hook`
+    /// or allows the caller anyway. Of several handlers the first whose pattern matches is called.
     #[must_use]
     pub fn on_subscribe<Args: Arguments<OnSubscribe, S>>(
         mut self,
@@ -149,9 +148,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Asks `handler` whether a caller may publish this to a channel of this pattern, where its rule names `hook` or
-    /// lets the caller publish anyway. The publication that it returns is the one that is published. What the
-    /// application publishes itself is not asked about.
+    /// Calls `handler` to decide whether a caller may publish to a channel of this pattern, if its rule names `hook` or
+    /// allows the caller anyway. The publication that it returns is the one that is published. The application's own
+    /// publications are not checked.
     #[must_use]
     pub fn on_publish<Args: Arguments<OnPublish, S>>(
         mut self,
@@ -179,8 +178,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Tells `handler` of every session that has ended: not of each connection that was cut, but once its client has
-    /// not come back in time.
+    /// Calls `handler` for every session that has ended: not for each lost connection, but when its client has not come
+    /// back in time.
     #[must_use]
     pub fn on_disconnect<Args: Arguments<OnDisconnect, S>>(
         mut self,
@@ -211,10 +210,10 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self.wrong.get_or_insert(error);
     }
 
-    /// Checks the whole.
+    /// Checks all settings and builds the server.
     ///
     /// # Errors
-    /// [`ServeError`] names what does not fit: the first of several.
+    /// [`ServeError`] names the first problem.
     pub fn build(mut self) -> Result<Fanfare, ServeError> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
@@ -263,7 +262,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         })
     }
 
-    /// Serves `/metrics`, `/healthz` and `/readyz` there. Default: what the configuration says, which is nowhere.
+    /// Serves `/metrics`, `/healthz` and `/readyz` there. Default: the configuration's value, which is off.
     #[must_use]
     pub fn admin(mut self, on: AdminOn) -> Self {
         self.config.admin = on;

@@ -44,17 +44,16 @@ pub struct Fanfare {
 }
 
 impl Fanfare {
-    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()`
-    /// where there is nothing to share.
+    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()` if
+    /// there is nothing to share.
     pub fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
         Builder::new(state)
     }
 
-    /// For a test: time goes on only when it says so. One shard, as then its clock is the only one.
+    /// For a test: time advances only on request. One shard, as then its clock is the only one.
     pub(crate) fn on_manual_clock(&mut self) {
         self.clock = Clock::manual();
-        // Handles that were taken before are of the same server: what they ask, and have asked, goes to the shard
-        // that there is.
+        // Earlier handles are of the same server: their commands, earlier ones included, go to the one shard.
         self.handle.restrict_to_one_shard();
         for mut unused in self.inboxes.drain(1..) {
             while let Ok(asked) = unused.try_recv() {
@@ -68,7 +67,7 @@ impl Fanfare {
         &self.protocols
     }
 
-    /// The application's way in: publishes, asks, disconnects. Commands that are given before the start wait for it.
+    /// The application's interface: publishes, reads, disconnects. Commands that are sent before the start wait for it.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -89,8 +88,8 @@ impl Fanfare {
 
     /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, or `unix:PATH`.
     ///
-    /// Dropping the future stops the server: nothing is accepted any more, clients are sent away and the shards end,
-    /// but nobody waits for that. To stop in good order, which waits, use [`serve_until`](Self::serve_until).
+    /// Dropping the future stops the server: it accepts nothing more, closes its connections and ends the shards, but
+    /// the drop does not wait for that. To stop in good order and wait, use [`serve_until`](Self::serve_until).
     ///
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
@@ -105,11 +104,10 @@ impl Fanfare {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
     /// use fanfare::Fanfare;
     ///
-    /// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?;
-    /// // Most wait for `tokio::signal::ctrl_c()` here; this one is told from elsewhere.
-    /// let (stop, stopped) = tokio::sync::oneshot::channel();
-    /// tokio::spawn(async move { stop.send(()) });
-    /// server.serve_until("127.0.0.1:0", async { drop(stopped.await) }).await
+    /// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?; // Most programs wait for
+    /// `tokio::signal::ctrl_c()` here; this one uses a channel. let (stop, stopped) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(async move { stop.send(()) }); server.serve_until("127.0.0.1:0", async { drop(stopped.await)
+    /// }).await
     /// # }
     /// ```
     ///
@@ -134,7 +132,7 @@ impl Fanfare {
     /// Starts on all of these addresses, each shared by all shards, and returns when connections are accepted.
     ///
     /// # Errors
-    /// [`ServeError::Listen`] names the address that could not be had; nothing runs then.
+    /// [`ServeError::Listen`] names the address that cannot be listened on; nothing runs then.
     pub fn start(self, addresses: &[Address]) -> Result<Running, ServeError> {
         let shards = self.config.shards;
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
@@ -153,7 +151,7 @@ impl Fanfare {
     }
 
     /// Starts without listening: the service takes requests and upgrades from another server, and the shards do the
-    /// rest. What that costs beside [`serve`](Self::serve): see [`FanfareService`].
+    /// rest. [`FanfareService`] describes the cost compared with [`serve`](Self::serve).
     ///
     /// # Errors
     /// [`ServeError`] when the shards cannot start.

@@ -25,12 +25,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where `/metrics` is served, where that has an address of its own.
+    /// The address of `/metrics`, if it has an address of its own.
     pub fn admin_address(&self) -> Option<&Address> {
         self.started.admin.as_ref().map(|admin| &admin.address)
     }
 
-    /// Where it listens, with the ports that were chosen.
+    /// The addresses on which it listens, with the ports that were chosen.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
@@ -73,8 +73,7 @@ impl Running {
         self.drained(begin)
     }
 
-    /// [`drain`](Self::drain) for a thread that has no more to do than to wait for it. Not within async code: there
-    /// the handlers of this thread would have no turn.
+    /// A blocking [`drain`](Self::drain). Do not call it within async code: it would block the handlers of this thread.
     ///
     /// # Errors
     /// As for [`drain`](Self::drain).
@@ -91,11 +90,11 @@ impl Running {
     fn leave(&self) -> Option<Duration> {
         let delay = Some(self.reloader.config.shutdown_delay).filter(|delay| !delay.is_zero())?;
         self.started.watch.set(State::Leaving);
-        tracing::info!("not ready any more; clients are served as before for another {delay:?} (shutdown_delay)");
+        tracing::info!("no longer ready; clients are still served for {delay:?} (shutdown_delay)");
         Some(delay)
     }
 
-    /// Tells the shards to end, and does not wait for it.
+    /// Asks the shards to end, and does not wait for it.
     fn begin_drain(&self) {
         drop(self.stop_with_me());
     }
@@ -117,17 +116,17 @@ impl Running {
         debug_assert!(nothing.is_none());
     }
 
-    /// Puts these rules in the place of the configuration's; those of the code stay below them. Subscriptions that
-    /// would be refused now are ended, and nobody else notices.
+    /// Replaces the configuration's rules by these; the rules of the code stay below them. Subscriptions that the new
+    /// rules refuse are ended; other clients do not notice.
     pub fn reload_rules(&self, rules: &Rules) {
         self.reloader.rules(rules);
     }
 
-    /// Puts these API keys in the place of the configuration's; those of the code stay. Every request from now on is
-    /// judged by them; one that was let in before is answered.
+    /// Replaces the configuration's API keys by these; the keys of the code stay. They apply to every request from now
+    /// on; an earlier request that was accepted is answered.
     ///
     /// # Errors
-    /// [`ServeError::SameApiKey`]: nothing has changed then.
+    /// [`ServeError::SameApiKey`]: then nothing has changed.
     pub fn reload_api_keys(&self, keys: &[ApiKey]) -> Result<(), ServeError> {
         self.reloader.api_keys(keys)
     }
@@ -153,7 +152,7 @@ impl Running {
         self.join_blocking()
     }
 
-    /// [`join`](Self::join) for a thread that has no more to do than to wait for it.
+    /// A blocking [`join`](Self::join).
     ///
     /// # Errors
     /// As for [`join`](Self::join).

@@ -27,17 +27,17 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::oneshot;
 
-/// What runs: the shards, and whoever watches them. Dropped, it stops them.
+/// The running server: the shards and their monitoring. Dropping it stops them.
 pub(super) struct Started {
     pub(super) threads: Vec<JoinHandle<DrainReport>>,
     pub(super) watch: Arc<Watch>,
     pub(super) _stop: StopWithMe,
     pub(super) admin: Option<AdminServer>,
-    /// Nothing comes: it ends with the last shard.
+    /// No message comes: the channel closes with the last shard.
     pub(super) gone: Receiver<Infallible>,
 }
 
-/// Threads of shards that wait for the word to begin. Dropped before that, none of them accepts anything: they end,
+/// Threads of shards that wait for the signal to begin. Dropped before that, none of them accepts anything: they end,
 /// and the drop waits for that, so that a start that failed leaves no thread, port or file behind.
 #[derive(Default)]
 struct Starting {
@@ -64,7 +64,7 @@ impl Drop for Starting {
     }
 }
 
-/// Has the shards stop when it is dropped, for whoever is not there any more to say so.
+/// Stops the shards when it is dropped.
 pub(super) struct StopWithMe {
     pub(super) watch: Arc<Watch>,
     pub(super) shards: Vec<UnboundedSender<Control>>,

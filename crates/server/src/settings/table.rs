@@ -257,7 +257,7 @@ impl Setting {
         matches!(self.kind, ValueKind::Addresses(_) | ValueKind::Origins(_) | ValueKind::Hosts(_))
     }
 
-    /// What may stand there, in words.
+    /// The allowed values, in words.
     pub fn allowed(&self) -> String {
         self.kind.allowed()
     }

@@ -98,7 +98,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
                 tokio::time::timeout(close_timeout, serving).await.unwrap_or(Ok(()))
             }
             overdue = pace.overdue() => {
-                // A peer with nothing under way is told to go; whoever does not is cut off.
+                // An idle peer is asked to close; a peer that does not close is disconnected.
                 serving.as_mut().graceful_shutdown();
                 let patience = if overdue == Overdue::Idle { close_timeout } else { Duration::ZERO };
                 tokio::time::timeout(patience, serving).await.unwrap_or(Ok(()))
@@ -113,7 +113,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.serve_connection(io, service).with_upgrades().await
     };
     if let Err(error) = served {
-        // What hyper refuses by itself: a later head that is none, or too long.
+        // hyper itself refuses a later head that is invalid or too long.
         if error.is_parse() {
             routes.watch.requests.answered(400);
         }
