@@ -503,7 +503,7 @@ impl Proof {
 pub struct Subscribed {
     /// The channel.
     pub channel: ChannelName,
-    /// The offset after `publications`.
+    /// The position after `publications`.
     pub position: Position,
     /// With `since`: whether every retained publication after it follows.
     pub recovered: Option<bool>,

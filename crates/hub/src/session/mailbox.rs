@@ -9,7 +9,8 @@ use crate::name::ChannelName;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many signals a mailbox holds, and how many bytes of them, so that the signals for one client are bounded like its outbox.
+/// How many signals a mailbox holds, and how many bytes of them, so that the signals for one client are bounded like
+/// its outbox.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MailboxMax {
     pub(crate) signals: usize,

@@ -188,7 +188,9 @@ impl Handle {
 /// The commands as methods, with payloads of any type that can be written as JSON.
 ///
 /// # Errors
-/// Each gives the hub's [`Error`]: `bad_request` for an invalid name, event or payload, `no_rule`, `too_large`, and `unavailable` once the server has stopped. From the beginning of the stop, commands that change something are `unavailable` too.
+/// Each gives the hub's [`Error`]: `bad_request` for an invalid name, event or payload, `no_rule`, `too_large`, and
+/// `unavailable` once the server has stopped. From the beginning of the stop, commands that change something are
+/// `unavailable` too.
 impl Handle {
     /// Publishes `data` as JSON, once it is awaited. Options are set before the `await`.
     ///
