@@ -208,7 +208,7 @@ fn every_refusal_has_its_status() {
         ("no channel", publish(&all, r#"{"data":1}"#), 400, "`channel` is missing", None),
         ("twice", publish(&all, r#"{"channel":"chat:a","data":1,"data":2}"#), 400, "`data` occurs twice", None),
         ("no name", publish(&all, r#"{"channel":"chat:*","data":1}"#), 400, "cannot hold '*'", None),
-        ("two different keys", publish(&beside("Idempotency-Key: a"), r#"{"channel":"chat:a","data":1,"idempotency_key":"b"}"#), 400, "`Idempotency-Key` \"a\"", None),
+        ("two different keys", publish(&beside("Idempotency-Key: a"), r#"{"channel":"chat:a","data":1,"idempotency_key":"b"}"#), 400, "`Idempotency-Key` is \"a\"", None),
         ("the key by its former name", publish(&all, r#"{"channel":"chat:a","data":1,"key":"b"}"#), 400, "the idempotency key is `idempotency_key`", None),
         ("a reserved field", post("history", &all, r#"{"channel":"chat:a","filter":{}}"#), 400, "`filter` is reserved", None),
         ("a key twice", publish(&beside("Idempotency-Key: a\r\nIdempotency-Key: a"), good), 400, "occurs twice", None),

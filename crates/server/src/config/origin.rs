@@ -270,7 +270,7 @@ mod tests {
             ("https://*.app.example", Err("name each origin")),
             ("https://a b", Err("is not allowed in a host")),
             ("https://bücher.example", Err("xn--")),
-            ("https://me@app.example", Err("a user's name")),
+            ("https://me@app.example", Err("a user name")),
             ("https://app.example:x", Err("65535")),
             ("1http://a", Err("no scheme")),
             ("://a", Err("no scheme")),
