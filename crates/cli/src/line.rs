@@ -1,8 +1,8 @@
 //! The command line and the variables that stand in for flags: read, or refused in a sentence.
 //!
 //! A variable that is empty is one that is not set. Arguments that are not UTF-8 are refused by name, and so is every
-//! variable that the command reads, also where a flag stands in its place. Help and version go to stdout, in the way of
-//! all that is printed there; what is wrong goes to stderr with status 1.
+//! variable that the command reads, also where a flag stands in its place. Help and version go to stdout, like all
+//! output; errors go to stderr with status 1.
 
 use crate::failure::Failure;
 use crate::flags;
@@ -69,7 +69,7 @@ fn no_utf8(line: &[OsString], variables: &[String]) -> Failure {
     let variables = variables.iter().map(|name| format!("the variable {name}")); // its value may be a secret
     let found: Vec<String> = arguments.chain(variables).collect();
     Failure::users(format!("not UTF-8: {}", found.join("; ")))
-        .hint("write it in UTF-8, and look at the locale (LANG, LC_ALL)")
+        .hint("write it in UTF-8, and check the locale (LANG, LC_ALL)")
 }
 
 /// `"a\xffb"`.

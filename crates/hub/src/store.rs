@@ -19,7 +19,7 @@ pub struct Entry {
     pub from: Option<Sender>,
     /// The name of the application's API key; `None` is the embedding program, or a client.
     pub by: Option<Arc<str>>,
-    /// For whom, where not for all.
+    /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
     /// The server's time, in ms since 1970.
     pub ts_ms: u64,

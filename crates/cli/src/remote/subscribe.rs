@@ -34,10 +34,10 @@ pub(crate) struct Args {
     /// Begin with the newest N publications
     #[arg(long, value_name = "N")]
     recent: Option<u32>,
-    /// Tell who is there, who joins and who leaves
+    /// Print who is present, who joins and who leaves
     #[arg(long)]
     presence: bool,
-    /// Who you are, where the server wants to know
+    /// Your token, if the server requires one
     #[arg(long, env = "FANFARE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
@@ -54,7 +54,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // An epoch is opaque: it may hold a colon.
         let (epoch, offset) = text.rsplit_once(':').ok_or("it is not an epoch, a colon and an offset")?;
-        let offset = offset.parse().map_err(|_| "what follows the last colon is no offset")?;
+        let offset = offset.parse().map_err(|_| "the text after the last colon is not an offset")?;
         if epoch.is_empty() {
             return Err("there is no epoch before the colon");
         }
@@ -75,7 +75,7 @@ fn channel(name: &str) -> Result<String, &'static str> {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if args.since.is_some() && args.channels.len() > 1 {
         return Err(Failure::users(format!(
-            "--since is a place in one channel, and {} are named",
+            "--since is a position in one channel, and {} channels are named",
             args.channels.len()
         ))
         .hint("run one `fanfare subscribe` for each"));

@@ -82,7 +82,7 @@ impl Times {
         Times { head: hasten(head), idle: hasten(idle), write: hasten(write), close }
     }
 
-    /// What hyper may wait for a head, idleness included: longer than anything that is judged here.
+    /// The time that hyper may wait for a head, idleness included: longer than all limits here.
     pub(crate) fn backstop(&self) -> Duration {
         self.head + self.idle + self.head
     }
@@ -222,7 +222,7 @@ impl Pace {
                     _ => (None, Overdue::Idle),
                 }
             };
-            // What begins meanwhile is not due earlier than the shorter of both from now.
+            // A request that begins meanwhile is due at the earliest after the shorter of both times.
             let look = now + self.times.idle.min(self.times.write);
             let look = next.map_or(look, |next| next.min(look));
             match due {

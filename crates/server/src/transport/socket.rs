@@ -86,7 +86,7 @@ impl Socket {
         }
     }
 
-    /// What a listener's sockets inherit, for one that comes from elsewhere.
+    /// Sets the options that a listener's sockets inherit on a socket from elsewhere.
     pub(crate) fn shallow(&self) {
         if let Io::Tcp(socket) = &self.io {
             pace::shallow(SockRef::from(socket));
