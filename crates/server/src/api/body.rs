@@ -120,7 +120,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error
     let mut all = headers.get_all("idempotency-key").iter();
     let Some(value) = all.next() else { return Ok(None) };
     if all.next().is_some() {
-        return Err(bad("stands twice"));
+        return Err(bad("occurs twice"));
     }
     let bytes = value.as_bytes();
     let inner = match bytes {

@@ -272,8 +272,8 @@ mod tests {
             ("https://bücher.example", Err("xn--")),
             ("https://me@app.example", Err("a user name")),
             ("https://app.example:x", Err("65535")),
-            ("1http://a", Err("no scheme")),
-            ("://a", Err("no scheme")),
+            ("1http://a", Err("is not a scheme")),
+            ("://a", Err("is not a scheme")),
         ];
         for (text, expected) in rows {
             match (text.parse::<Origin>(), expected) {

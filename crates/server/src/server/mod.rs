@@ -104,10 +104,11 @@ impl Fanfare {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
     /// use fanfare::Fanfare;
     ///
-    /// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?; // Most programs wait for
-    /// `tokio::signal::ctrl_c()` here; this one uses a channel. let (stop, stopped) = tokio::sync::oneshot::channel();
-    /// tokio::spawn(async move { stop.send(()) }); server.serve_until("127.0.0.1:0", async { drop(stopped.await)
-    /// }).await
+    /// let server = Fanfare::builder(()).channel("chat:*", |c| c.open()).build()?;
+    /// // Most programs wait for `tokio::signal::ctrl_c()` here; this one uses a channel.
+    /// let (stop, stopped) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(async move { stop.send(()) });
+    /// server.serve_until("127.0.0.1:0", async { drop(stopped.await) }).await
     /// # }
     /// ```
     ///

@@ -203,8 +203,8 @@ impl Pace {
         matches!(self.state().phase, Phase::Idle(since) if since.elapsed() >= time)
     }
 
-    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long. Until
-    /// then it resets the streams that wait for too long beside others.
+    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long.
+    /// Until then it resets the streams that wait for too long beside others.
     pub(crate) async fn overdue(&self) -> Overdue {
         loop {
             let now = Instant::now();
