@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// Commands of a batch between two looks at what else there is.
 const SLICE: usize = 32;
 
-/// What waits for answers of the hub. Its room is given back when it goes.
+/// The callers that wait for answers of the hub. Dropping one gives back its capacity.
 pub(super) enum PendingAnswers {
     One(oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
     All {
@@ -39,7 +39,7 @@ pub(super) async fn take(shared: &Shared, asking: AppRequest) {
         AppRequest::All(commands, reply, room) => {
             let left = commands.len();
             if left == 0 {
-                let _ = reply.send(Vec::new()); // whoever asked need not wait for it
+                let _ = reply.send(Vec::new()); // the caller may have stopped waiting
                 return;
             }
             let answers = (0..left).map(|_| None).collect();
@@ -113,7 +113,7 @@ impl Shell {
                 let _ = reply.send(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect());
             }
         } else if let Some(PendingAnswers::One(reply, _room)) = self.asked.try_remove(slot) {
-            let _ = reply.send(answer); // whoever asked need not wait for it
+            let _ = reply.send(answer); // the caller may have stopped waiting
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! 1. *closing*: nothing is accepted and no command is read any more, and none of the application is taken that changes
 //!    anything: it is `unavailable` (`app`);
-//! 2. *answered*: what was taken in has its answer, so all homes have done their part;
+//! 2. *answered*: every accepted command has its answer, so all homes have done their part;
 //! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs:
 //!    every delivery has arrived, and is fanned out;
 //!
@@ -122,7 +122,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
     let others = Arc::downgrade(&alive);
     drop(alive);
     let end = words.begin + config.close_timeout;
-    // Who asks over HTTP meanwhile is still answered.
+    // HTTP requests that come meanwhile are still answered.
     while others.strong_count() > 0 || shell.borrow().http_left().0 > 0 && Instant::now() < end {
         words.say(barrier);
         sleep(LOOK).await;
@@ -191,7 +191,7 @@ async fn until_settled(shell: &Shared) {
     loop {
         {
             let shell = shell.borrow();
-            // The hub speaks for clients; what the application waits for is in `asked`.
+            // The hub knows the commands of clients; the application's are in `asked`.
             if !shell.again && !shell.links.waiting() && shell.asked.is_empty() && shell.hub.is_settled() {
                 return;
             }

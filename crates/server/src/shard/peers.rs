@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-/// What one shard had to say to another in one turn. Without any message it is a mark: whoever takes it in has taken
-/// in all that was said before.
+/// The messages of one shard to another in one turn. Without a message it is a mark: a shard that has received it has
+/// received all earlier messages.
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
@@ -133,7 +133,7 @@ pub(crate) fn run(
             .collect();
         obey(&shell, &routes.watch, &mut control).await;
         accepting.iter().for_each(|task| task.abort());
-        // Until the end the application is answered; whoever asks later finds the queue closed.
+        // Until the end the application is answered; later requests find the queue closed.
         let report = tokio::select! {
             report = drain(&shell, &barrier, alive) => report,
             never = answer_meanwhile(&shell, &routes.watch, &mut control) => match never {},

@@ -1,8 +1,8 @@
 //! One connection's reader: bytes, frames, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While
-//! its connection is *held* or *choked*, or the shard *closing* before its end, it does not read; what it had read
-//! already waits in `stash`, at most one buffer full.
+//! its connection is *held* or *choked*, or the shard *closing* before its end, it does not read; bytes that it has
+//! already read wait in `stash`, at most one buffer full.
 
 use super::{Fatal, Shared, Shell, TURN_WORK};
 use crate::protocol::Message;
@@ -37,7 +37,7 @@ enum ReadOutcome {
     Gone,
 }
 
-/// What looking at bytes came to: all of them, or so many, as it is held or its turn is over.
+/// The result of decoding: all bytes, or so many, because the connection is held or the turn is over.
 enum Looked {
     All,
     Held(usize),
