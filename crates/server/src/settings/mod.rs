@@ -403,7 +403,7 @@ impl Loading {
                     "a program that embeds Fanfare knows its users by `on_connect` and decides by `on_subscribe` and `on_publish`"
                 }
                 "tls" => "put a proxy with TLS in front (caddy, nginx, haproxy), and take the section out",
-                _ => "take it out; CHANGELOG.md tells when it comes",
+                _ => "remove it; CHANGELOG.md tells when it comes",
             };
             return self.refuse(key, at, shown, &problem, "nothing, in this version", hint);
         }
