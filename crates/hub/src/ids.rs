@@ -22,7 +22,8 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// Which wire format a connection speaks: publications are encoded once for each.
+/// What a connection speaks: a protocol, carried by a framing, in one of its variants. The shell gives the numbers out.
+/// A push is encoded once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WireId(pub u8);
 

@@ -89,7 +89,7 @@ impl SharedHistogram {
     }
 }
 
-/// What went over connections of one protocol.
+/// What went over connections of one wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct WireCounts {
     pub(crate) open: u64,

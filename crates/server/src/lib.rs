@@ -21,6 +21,7 @@ mod control;
 mod counters;
 mod embed;
 mod error;
+mod framing;
 mod http;
 mod logs;
 mod protocol;

@@ -58,7 +58,7 @@ const SERVER: House = House {
         &["clock", "config", "counters", "request"],
         &["error", "logs", "refusal", "settings"],
         &["protocol", "random", "transport"],
-        &["control"],
+        &["control", "framing"],
         &["watch"],
         &["embed"],
         &["api"],

@@ -7,6 +7,7 @@ use crate::counters::TimedStore;
 use crate::embed::runtime::runtime_of_handlers;
 use crate::embed::{Dispatcher, News};
 use crate::error::ServeError;
+use crate::framing::{Framing, Wire};
 use crate::http::gate::Gate;
 use crate::http::pages::Pages;
 use crate::http::routes::{Routes, Upgrade};
@@ -80,13 +81,23 @@ impl Drop for StopWithMe {
 }
 
 impl Fanfare {
+    /// Each protocol over WebSocket: a wire has the number of its protocol.
+    fn wires(&self) -> Vec<Wire> {
+        let over_websocket = |(_, protocol): &(String, Arc<dyn Protocol>)| Wire {
+            protocol: protocol.clone(),
+            framing: Framing::WebSocket,
+        };
+        self.protocols.iter().map(over_websocket).collect()
+    }
+
     pub(super) fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
         let admin = match &self.config.admin {
             AdminOn::Address(address) => Some(admin::Bound::at(address)?),
             AdminOn::MainPort | AdminOn::Off => None,
         };
-        let names = self.protocols.iter().map(|(_, protocol)| protocol.name()).collect();
-        let watch = Watch::new(self.handle.controls(), names, Connections::new(&self.config));
+        let wires = self.wires();
+        let labels = wires.iter().map(Wire::label).collect();
+        let watch = Watch::new(self.handle.controls(), labels, Connections::new(&self.config));
         let own = match &self.config.admin {
             AdminOn::MainPort => admin::router(watch.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
@@ -100,7 +111,6 @@ impl Fanfare {
         };
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
-        let protocols: Vec<Arc<dyn Protocol>> = self.protocols.iter().map(|(_, protocol)| protocol.clone()).collect();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
             path: path.clone(),
             wire: WireId(wire as u8),
@@ -144,7 +154,7 @@ impl Fanfare {
                 back: self.handle.controls()[index].clone(),
             });
             let seeds = (random()?, random()?);
-            let (config, protocols, shard_routes) = (self.config.clone(), protocols.clone(), routes.clone());
+            let (config, wires, shard_routes) = (self.config.clone(), wires.clone(), routes.clone());
             let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let (word, begin) = oneshot::channel();
@@ -164,7 +174,7 @@ impl Fanfare {
                     placement_key,
                 };
                 let hub = Shard::new(shard, Box::new(store), now);
-                let mut shell = Shell::new(hub, config, protocols, place, links, dispatcher, clock);
+                let mut shell = Shell::new(hub, config, wires, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
                 let inbox = Inbox { begin, batches, control, barrier, alive };
                 shard::run(shell, listeners, shard_routes, inbox, ready)

@@ -7,6 +7,7 @@
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, HttpConnection, Shared, Shell};
 use crate::config::hosts::Via;
+use crate::framing::Wire;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::Refused;
@@ -20,7 +21,7 @@ use crate::watch::Watch;
 use ::http::Uri;
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};
-use fanfare_wire::websocket::{self, Decoder, HeadProgress, Limits, Role, is_upgrade};
+use fanfare_wire::websocket::{HeadProgress, is_upgrade};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
@@ -278,17 +279,17 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    let message_bytes_max = shell.protocols[usize::from(wire.0)].message_bytes_max(&shell.config.limits);
+    let Wire { protocol, framing } = shell.wire(wire);
+    let deframer = framing.deframer(protocol.message_bytes_max(&shell.config.limits));
     let id = shell.open(now, writer, wire);
     shell.counters.wire(wire).bytes_in += rest.len() as u64; // what came with the request's head
-    let decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     shell.readers += 1;
     drop(shell);
     tokio::task::spawn_local(Reader {
         shell: shared.clone(),
         half: Some(half),
         id,
-        decoder,
+        deframer,
         stash: BytesMut::from(&rest[..]),
     });
 }
@@ -327,11 +328,11 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
             delay_ms: TURNED_AWAY_MS.0 + RandomState::new().hash_one(()) % TURNED_AWAY_MS.1,
         };
         let mut said = Vec::new();
-        let encoded = shell.protocols[usize::from(wire.0)].encode_push(&push, now, &mut said);
-        if let Ok(Some(opcode)) = super::opcode(encoded) {
-            websocket::put_frame(&mut bytes, opcode, &said, None);
+        let Wire { protocol, framing } = shell.wire(wire);
+        if let Ok(Some(form)) = super::form(protocol.encode_push(&push, now, &mut said)) {
+            framing.put(&mut bytes, form, &said);
         }
-        websocket::put_close(&mut bytes, reason.code(), reason.row().word, None);
+        bytes.extend_from_slice(&framing.end(reason.code(), reason.row().word));
         shell.counters.ended(reason.row().word);
         logs::limited!(
             Accept,

@@ -9,9 +9,9 @@
 
 use super::Shell;
 use super::flush::Slice;
+use crate::framing::{Form, Framing};
 use bytes::Bytes;
 use fanfare_hub::ConnId;
-use fanfare_wire::websocket::{self, Opcode};
 
 /// Beyond this a cork is pulled: so the extra copy is small, and outboxes exceed their limit by this at most.
 const BYTES_MAX: usize = 16 << 10;
@@ -84,10 +84,10 @@ impl Corked {
 }
 
 impl Shell {
-    /// Sends a frame to all of `receivers`, after whatever was sent to them before.
-    pub(super) fn push(&mut self, receivers: &[ConnId], opcode: Opcode, payload: &[u8]) {
+    /// Sends a message to all of `receivers`, which are of one wire, after whatever was sent to them before.
+    pub(super) fn push(&mut self, receivers: &[ConnId], framing: Framing, form: Form, payload: &[u8]) {
         if payload.len() > PAYLOAD_BYTES_MAX {
-            let frame = websocket::frame(opcode, payload);
+            let frame = framing.frame(form, payload);
             return receivers.iter().for_each(|&id| self.append(id, frame.clone()));
         }
         if !self.corked.takes(receivers) {
@@ -98,7 +98,7 @@ impl Shell {
             self.corked.receivers.extend_from_slice(receivers);
             super::wake(&mut self.flusher);
         }
-        websocket::put_frame(&mut self.corked.frames, opcode, payload, None);
+        framing.put(&mut self.corked.frames, form, payload);
     }
 
     /// Appends a frame to a connection's outbox, after whatever was sent to it before; it is written at the end of
@@ -223,20 +223,24 @@ mod tests {
         })
     }
 
+    fn push(shell: &mut Shell, ids: &[ConnId], text: &[u8]) {
+        shell.push(ids, Framing::WebSocket, Form::Text, text);
+    }
+
     fn answer(shell: &mut Shell, id: ConnId, text: &str) {
-        shell.append(id, websocket::frame(Opcode::Text, text.as_bytes()));
+        shell.answer(id, Form::Text, text.as_bytes());
     }
 
     #[test]
     fn an_answer_in_between_pulls_the_cork_for_its_receiver_only() {
         let (heard, used) = heard(|shell, ids| {
             answer(shell, ids[1], "a0");
-            shell.push(ids, Opcode::Text, b"p1");
+            push(shell, ids, b"p1");
             answer(shell, ids[1], "a1");
             answer(shell, ids[1], "a2");
-            shell.push(ids, Opcode::Text, b"p2");
+            push(shell, ids, b"p2");
             answer(shell, ids[1], "a3");
-            shell.push(ids, Opcode::Text, b"p3");
+            push(shell, ids, b"p3");
         });
         assert_eq!(heard[0], ["p1", "p2", "p3"]);
         assert_eq!(heard[1], ["a0", "p1", "a1", "a2", "p2", "a3", "p3"]);
@@ -247,9 +251,9 @@ mod tests {
     #[test]
     fn an_answer_to_somebody_else_leaves_the_cork() {
         let (heard, used) = heard(|shell, ids| {
-            shell.push(&ids[..2], Opcode::Text, b"p1");
+            push(shell, &ids[..2], b"p1");
             answer(shell, ids[2], "a1");
-            shell.push(&ids[..2], Opcode::Text, b"p2");
+            push(shell, &ids[..2], b"p2");
         });
         assert_eq!(heard, [vec!["p1", "p2"], vec!["p1", "p2"], vec!["a1"]]);
         assert_eq!(used, 1);
@@ -258,13 +262,13 @@ mod tests {
     #[test]
     fn order_holds_where_many_are_answered_and_receivers_change() {
         let (heard, _) = heard(|shell, ids| {
-            shell.push(ids, Opcode::Text, b"p1");
+            push(shell, ids, b"p1");
             for _ in 0..=LOOKS_MAX {
                 answer(shell, ids[0], "a");
             }
-            shell.push(ids, Opcode::Text, b"p2");
+            push(shell, ids, b"p2");
             answer(shell, ids[2], "b");
-            shell.push(&ids[1..], Opcode::Text, b"q");
+            push(shell, &ids[1..], b"q");
             answer(shell, ids[2], "c");
         });
         let mut first = vec!["p1"];
@@ -278,13 +282,13 @@ mod tests {
     #[test]
     fn order_holds_for_who_is_answered_between_two_slices() {
         let (heard, _) = heard(|shell, ids| {
-            shell.push(ids, Opcode::Text, b"p1");
+            push(shell, ids, b"p1");
             let mut slice = Slice::new();
             (0..255).for_each(|_| slice.spend(0)); // one write is left of 256
             shell.write_corked(&mut slice);
             assert_eq!(shell.corked.writing.as_ref().map(|&(_, done)| done), Some(1));
             answer(shell, ids[2], "a");
-            shell.push(ids, Opcode::Text, b"p2");
+            push(shell, ids, b"p2");
         });
         assert_eq!(heard, [vec!["p1", "p2"], vec!["p1", "p2"], vec!["p1", "a", "p2"]]);
     }

@@ -20,14 +20,14 @@ use crate::config::Config;
 use crate::control::Judging;
 use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
+use crate::framing::{Form, Wire};
 use crate::logs;
-use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::protocol::{Conversation, Encoded, Message, Place, Turn};
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened, Outbox,
     Push, Request, Shard, ShardId, WireId,
 };
-use fanfare_wire::websocket::{self, Opcode};
 use slab::Slab;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -64,7 +64,8 @@ pub(crate) struct Shell {
     effects: Effects,
     /// Inputs that came up while effects were done.
     inputs: VecDeque<Input>,
-    protocols: Vec<Arc<dyn Protocol>>,
+    /// By [`WireId`].
+    wires: Vec<Wire>,
     place: Place,
     conns: Vec<Slot>,
     free: Vec<u32>,
@@ -145,20 +146,20 @@ impl Shell {
     pub(crate) fn new(
         hub: Shard,
         config: Arc<Config>,
-        protocols: Vec<Arc<dyn Protocol>>,
+        wires: Vec<Wire>,
         place: Place,
         links: Links,
         dispatcher: Option<Dispatcher>,
         clock: Clock,
     ) -> Self {
         Shell {
-            counters: ShardCounters::new(protocols.len()),
+            counters: ShardCounters::new(wires.len()),
             store_times: Rc::default(),
             figures_sent: 0,
             hub,
             effects: Effects::new(),
             inputs: VecDeque::new(),
-            protocols,
+            wires,
             place,
             conns: Vec::new(),
             free: Vec::new(),
@@ -222,13 +223,18 @@ impl Shell {
         }
     }
 
-    /// Takes a connection in that has been upgraded to `wire`.
+    /// What a connection of this wire speaks, and how that is carried.
+    fn wire(&self, wire: WireId) -> &Wire {
+        &self.wires[usize::from(wire.0)]
+    }
+
+    /// Takes a connection in that speaks `wire`.
     fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
         });
-        let protocol = self.protocols[usize::from(wire.0)].clone();
+        let protocol = self.wire(wire).protocol.clone();
         let opened =
             Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment: None };
         let mut turn = std::mem::take(&mut self.turn);
@@ -284,8 +290,8 @@ impl Shell {
     fn take_turn(&mut self, now: Now, id: ConnId, turn: &mut Turn) {
         let mut start = 0;
         for &(end, text) in &turn.answers {
-            let opcode = if text { Opcode::Text } else { Opcode::Binary };
-            self.answer(id, websocket::frame(opcode, &turn.answer[start..end]));
+            let form = if text { Form::Text } else { Form::Binary };
+            self.answer(id, form, &turn.answer[start..end]);
             start = end;
         }
         self.commands(now, id, &mut turn.requests);
@@ -395,7 +401,8 @@ impl Shell {
             Effect::Push { push, wire, to } => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
-                let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
+                let Wire { protocol, framing } = self.wire(wire);
+                let (encoded, framing) = (protocol.encode_push(&push, now, &mut scratch), *framing);
                 let effects = std::mem::take(&mut self.effects);
                 let mut recipients = effects.recipients(to);
                 let takers;
@@ -406,11 +413,11 @@ impl Shell {
                 if matches!(push, Push::Disconnect { reason: Disconnect::Shutdown, .. }) {
                     self.notified += recipients.len();
                 }
-                match opcode(encoded) {
+                match form(encoded) {
                     _ if recipients.is_empty() => {}
-                    Ok(Some(opcode)) => {
+                    Ok(Some(form)) => {
                         self.counters.pushed(wire, &push, recipients.len());
-                        self.push(recipients, opcode, &scratch);
+                        self.push(recipients, framing, form, &scratch);
                         if let Encoded::Last(reason) = encoded {
                             recipients.iter().for_each(|&id| self.part(id, reason));
                         }
@@ -426,8 +433,8 @@ impl Shell {
                 scratch.clear();
                 if let Some(conn) = self.conn(id) {
                     let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
-                    match opcode(encoded) {
-                        Ok(Some(opcode)) => self.answer(id, websocket::frame(opcode, &scratch)),
+                    match form(encoded) {
+                        Ok(Some(form)) => self.answer(id, form, &scratch),
                         Ok(None) => {}
                         Err(reason) => self.part(id, reason),
                     }
@@ -471,10 +478,10 @@ impl Shell {
     }
 
     /// Appends a message that is for this connection alone.
-    fn answer(&mut self, id: ConnId, frame: Bytes) {
-        if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
-            self.counters.wire(wire).messages_out += 1;
-        }
+    fn answer(&mut self, id: ConnId, form: Form, payload: &[u8]) {
+        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
+        self.counters.wire(wire).messages_out += 1;
+        let frame = self.wire(wire).framing.frame(form, payload);
         self.append(id, frame);
     }
 
@@ -499,11 +506,13 @@ impl Shell {
         self.is_dirty(id);
     }
 
-    /// Answers a ping (RFC 6455 §5.5.2). It goes past the cork: a pong may stand between any two frames.
+    /// Answers a ping. It goes past the cork: a pong may stand between any two frames.
     fn pong(&mut self, id: ConnId, payload: &[u8]) {
-        let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else { return };
+        let Some(wire) = self.conn(id).filter(|conn| !conn.closing).map(|conn| conn.wire) else { return };
+        let frame = self.wire(wire).framing.frame(Form::Pong, payload);
+        let Some(conn) = self.conn(id) else { return };
         let before = conn.outbox.bytes();
-        conn.outbox.pong(websocket::frame(Opcode::Pong, payload));
+        conn.outbox.pong(frame);
         let after = conn.outbox.bytes();
         self.counters.outbox_bytes = self.counters.outbox_bytes + after - before;
         self.is_dirty(id);
@@ -526,9 +535,9 @@ impl Shell {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let push = Push::Disconnect { reason, delay_ms: 0 };
-        let encoded = self.protocols[usize::from(wire.0)].encode_push(&push, now, &mut scratch);
-        if let Ok(Some(opcode)) = opcode(encoded) {
-            self.answer(id, websocket::frame(opcode, &scratch));
+        let encoded = self.wire(wire).protocol.encode_push(&push, now, &mut scratch);
+        if let Ok(Some(form)) = form(encoded) {
+            self.answer(id, form, &scratch);
         }
         self.scratch = scratch;
     }
@@ -540,11 +549,12 @@ impl Shell {
         self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
 
-    /// Says goodbye: the close frame is the last thing that is written. `why` is the word for it in figures.
+    /// Says goodbye: the end is the last thing that is written. `why` is the word for it in figures.
     fn goodbye(&mut self, id: ConnId, code: u16, reason: &str, why: &'static str) {
-        let mut bytes = Vec::new();
-        websocket::put_close(&mut bytes, code, reason, None);
-        self.append(id, bytes.into());
+        if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
+            let end = self.wire(wire).framing.end(code, reason);
+            self.append(id, end);
+        }
         self.begin_closing(id, why);
     }
 
@@ -589,12 +599,12 @@ impl Shell {
     }
 }
 
-/// The kind of frame for what was encoded, if any.
-fn opcode(encoded: Encoded) -> Result<Option<Opcode>, Disconnect> {
+/// The form in which what was encoded is carried, if it is.
+fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
     match encoded {
-        Encoded::Text | Encoded::Last(_) => Ok(Some(Opcode::Text)),
-        Encoded::Binary => Ok(Some(Opcode::Binary)),
-        Encoded::Ping => Ok(Some(Opcode::Ping)),
+        Encoded::Text | Encoded::Last(_) => Ok(Some(Form::Text)),
+        Encoded::Binary => Ok(Some(Form::Binary)),
+        Encoded::Ping => Ok(Some(Form::Ping)),
         Encoded::Nothing => Ok(None),
         Encoded::Close(reason) => Err(reason),
     }
@@ -628,6 +638,7 @@ impl Drop for Fatal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::framing::Framing;
     use crate::protocol::{Echo, Node};
     use fanfare_hub::{Limits, MemoryStore, ShardConfig};
 
@@ -648,8 +659,8 @@ mod tests {
         };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
         let hub = Shard::new(shard, store, clock.now());
-        let shell =
-            Shell::new(hub, config, vec![Arc::new(Echo::default())], place, Links::new(me, Vec::new()), None, clock);
+        let wires = vec![Wire { protocol: Arc::new(Echo::default()), framing: Framing::WebSocket }];
+        let shell = Shell::new(hub, config, wires, place, Links::new(me, Vec::new()), None, clock);
         Rc::new(RefCell::new(shell))
     }
 }

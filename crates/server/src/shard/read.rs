@@ -1,15 +1,14 @@
-//! One connection's reader: bytes, frames, messages, until an end.
+//! One connection's reader: bytes, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While
 //! its connection is *held* or *choked*, or the shard *closing* before its end, it does not read; bytes that it has
 //! already read wait in `stash`, at most one buffer full.
 
 use super::{Fatal, Shared, Shell, TURN_WORK};
-use crate::protocol::Message;
+use crate::framing::{Deframer, Received};
 use crate::transport::socket::ReadHalf;
 use bytes::{Buf as _, BytesMut};
 use fanfare_hub::{ConnId, Input, Now};
-use fanfare_wire::websocket::{self, Decoder, Event, Opcode};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -22,7 +21,7 @@ pub(super) struct Reader {
     /// Taken when the end begins.
     pub(super) half: Option<ReadHalf>,
     pub(super) id: ConnId,
-    pub(super) decoder: Decoder,
+    pub(super) deframer: Deframer,
     /// Read, and not looked at yet. Taking off its front moves nothing: a peer may be held after each of its frames.
     pub(super) stash: BytesMut,
 }
@@ -93,7 +92,7 @@ impl Reader {
         if !self.stash.is_empty() {
             let mut stash = std::mem::take(&mut self.stash);
             let now = shell.now();
-            return match shell.look(now, self.id, &mut self.decoder, &mut stash) {
+            return match shell.look(now, self.id, &mut self.deframer, &mut stash) {
                 Looked::All => Poll::Ready(ReadOutcome::More),
                 Looked::Closing => Poll::Ready(ReadOutcome::Closing),
                 Looked::Held(seen) => {
@@ -132,7 +131,7 @@ impl Reader {
                 shell.counters.wire(wire).bytes_in += count as u64;
             }
             let now = shell.now();
-            match shell.look(now, self.id, &mut self.decoder, &mut buffer[..count]) {
+            match shell.look(now, self.id, &mut self.deframer, &mut buffer[..count]) {
                 Looked::All if count == buffer.len() => return Poll::Ready(ReadOutcome::More),
                 Looked::All => {}
                 Looked::Closing => return Poll::Ready(ReadOutcome::Closing),
@@ -188,36 +187,27 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
 
 impl Shell {
     /// Looks at bytes of a connection: each whole message is a turn of its conversation.
-    fn look(&mut self, now: Now, id: ConnId, decoder: &mut Decoder, bytes: &mut [u8]) -> Looked {
+    fn look(&mut self, now: Now, id: ConnId, deframer: &mut Deframer, bytes: &mut [u8]) -> Looked {
         let (len, begin) = (bytes.len(), self.work);
         let mut rest = bytes;
         self.act(now, Input::Alive(id));
         loop {
-            let event = match decoder.decode(&mut rest) {
-                Ok(Some(event)) => event,
+            let received = match deframer.next(&mut rest) {
+                Ok(Some(received)) => received,
                 Ok(None) => return Looked::All,
-                Err(error) => {
-                    tracing::debug!(error = error.to_string(), "the peer broke the WebSocket protocol");
-                    self.goodbye(id, error.close_code(), &error.to_string(), "protocol_error");
+                Err(broken) => {
+                    tracing::debug!(error = broken.reason, "the peer broke the protocol of its transport");
+                    self.goodbye(id, broken.code, &broken.reason, "protocol_error");
                     self.act(now, Input::Closed { conn: id, finally: true });
                     return Looked::Closing;
                 }
             };
-            match event {
-                Event::Text(text) => self.message(now, id, Message::Text(text)),
-                Event::Binary(bytes) => self.message(now, id, Message::Binary(bytes)),
-                Event::Ping(payload) => self.pong(id, payload),
-                Event::Pong(_) => {}
-                Event::Close(frame) => {
-                    // RFC 6455 §5.5.1: a close is answered by a close, typically with the same code.
-                    let mut bytes = Vec::new();
-                    match &frame {
-                        Some(frame) => websocket::put_close(&mut bytes, frame.code, "", None),
-                        None => websocket::put_frame(&mut bytes, Opcode::Close, b"", None),
-                    }
-                    // 1001: the page was left, which a reload does too; it may come back at once.
-                    let finally = frame.is_some_and(|frame| frame.code == 1000);
-                    self.append(id, bytes.into());
+            match received {
+                Received::Message(message) => self.message(now, id, message),
+                Received::Ping(payload) => self.pong(id, payload),
+                Received::Pong => {}
+                Received::End { answer, finally } => {
+                    self.append(id, answer);
                     self.begin_closing(id, "left");
                     self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;
@@ -248,9 +238,10 @@ pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
 mod tests {
     use super::super::tests::shell;
     use super::*;
+    use crate::framing::Framing;
     use crate::transport::socket::Socket;
     use fanfare_hub::WireId;
-    use fanfare_wire::websocket::{Limits, Role, put_frame, put_frame_parts};
+    use fanfare_wire::websocket::{Opcode, put_frame, put_frame_parts};
     use tokio::net::{TcpListener, TcpStream};
 
     const MASK: Option<[u8; 4]> = Some([0; 4]);
@@ -280,14 +271,14 @@ mod tests {
             let mut shell = shared.borrow_mut();
             let now = shell.now();
             let id = shell.open(now, writer, WireId(0));
-            let mut decoder = Decoder::new(Role::Server, Limits { message_bytes_max: 64 << 10 });
+            let mut deframer = Framing::WebSocket.deframer(64 << 10);
             let (mut held_bytes, mut seen_bytes) = (0, 0);
-            assert!(matches!(shell.look(now, id, &mut decoder, &mut first.to_vec()), Looked::All));
+            assert!(matches!(shell.look(now, id, &mut deframer, &mut first.to_vec()), Looked::All));
             let read = flood.repeat((super::super::READ_BYTES / flood.len()).max(1));
             while seen_bytes < times * flood.len() {
-                let looked = shell.look(now, id, &mut decoder, &mut read.clone());
+                let looked = shell.look(now, id, &mut deframer, &mut read.clone());
                 let outbox = &shell.conn(id).expect("it is open").outbox;
-                held_bytes = held_bytes.max(outbox.memory_bytes() + decoder.buffered_bytes());
+                held_bytes = held_bytes.max(outbox.memory_bytes() + deframer.buffered_bytes());
                 let waiting_bytes = outbox.bytes();
                 assert_eq!(shell.counters.outbox_bytes, waiting_bytes, "what is replaced is counted off");
                 match looked {

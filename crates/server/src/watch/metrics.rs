@@ -6,6 +6,7 @@
 
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
 use crate::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
+use crate::framing::WireLabel;
 use crate::logs;
 use crate::transport::admission::REASONS;
 use fanfare_hub::{Counts, ERRORS};
@@ -48,7 +49,8 @@ enum MetricKind {
 
 /// The data for all samples.
 pub(crate) struct Scrape {
-    protocols: Vec<&'static str>,
+    /// By wire.
+    labels: Vec<WireLabel>,
     /// By shard, as far as it is known.
     shards: Vec<Last>,
     state: State,
@@ -115,7 +117,7 @@ impl Scrape {
 
     /// A number of each protocol, over all shards.
     fn per_protocol(&self, out: &mut Samples, value: impl Fn(&WireCounts) -> u64) {
-        for (wire, protocol) in self.protocols.iter().enumerate() {
+        for (wire, WireLabel { protocol, .. }) in self.labels.iter().enumerate() {
             let of = |(_, figures): (usize, &Figures)| figures.wires.get(wire).map_or(0, &value);
             out.whole(&[protocol], self.known().map(of).sum());
         }
@@ -153,15 +155,15 @@ metrics! {
     Gauge "fanfare_connections" ("transport", "protocol", "shard") "Connections that are open.";
         night "A sudden fall: the network, a proxy or a bad deployment; see `fanfare_connections_ended_total`. Near the limit of open files: see `process_max_fds`.";
         |scrape, out| for (shard, figures) in scrape.known() {
-            for (protocol, counts) in scrape.protocols.iter().zip(&figures.wires) {
-                out.whole(&[&"websocket", protocol, &shard], counts.open);
+            for (WireLabel { transport, protocol }, counts) in scrape.labels.iter().zip(&figures.wires) {
+                out.whole(&[transport, protocol, &shard], counts.open);
             }
         };
     Counter "fanfare_connections_opened" ("transport", "protocol") "Connections that were upgraded.";
         night "Far more than usual with as many open: clients reconnect in a loop. `fanfare_connections_ended_total` has the reasons.";
-        |scrape, out| for (wire, protocol) in scrape.protocols.iter().enumerate() {
+        |scrape, out| for (wire, WireLabel { transport, protocol }) in scrape.labels.iter().enumerate() {
             let opened = scrape.known().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
-            out.whole(&[&"websocket", protocol], opened.sum());
+            out.whole(&[transport, protocol], opened.sum());
         };
     Counter "fanfare_connections_ended" ("reason") "Ends of connections. The peer caused `left` (with a closing handshake) and `gone` (without one). The server caused the others, named as its close codes are.";
         night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: the server.";
@@ -211,7 +213,7 @@ metrics! {
         night "A client sends messages that are not of the protocol; the log has `message ignored` with the reason. Messages that count as abuse are in `fanfare_errors_total` too, as `bad_request`.";
         |scrape, out| for (_, figures) in scrape.known() {
             for (wire, cause, count) in &figures.ignored {
-                out.whole(&[&scrape.protocols[usize::from(wire.0)], cause], *count);
+                out.whole(&[&scrape.labels[usize::from(wire.0)].protocol, cause], *count);
             }
         };
     Counter "fanfare_received" [Bytes] ("protocol") "Bytes read from clients.";
@@ -357,7 +359,7 @@ impl Watch {
         let mut by_class = [0; 6];
         by_class.copy_from_slice(&read(&self.requests.by_class));
         Scrape {
-            protocols: self.protocols.clone(),
+            labels: self.labels.clone(),
             shards,
             state: self.state(),
             started: self.started,

@@ -9,6 +9,7 @@ pub(crate) mod request;
 
 use crate::control::{Control, SignOfLife};
 use crate::counters::{Figures, SharedHistogram};
+use crate::framing::WireLabel;
 use crate::transport::admission::Connections;
 
 use fanfare_hub::{ErrorCode, HookAnswer};
@@ -31,8 +32,8 @@ pub(crate) struct Watch {
     last: Mutex<Vec<Last>>,
     /// By shard, for probes.
     signs: Vec<Arc<SignOfLife>>,
-    /// The protocols' names, by wire.
-    protocols: Vec<&'static str>,
+    /// By wire.
+    labels: Vec<WireLabel>,
     state: AtomicU8,
     started: SystemTime,
     pub(crate) hooks: HookTimes,
@@ -130,14 +131,14 @@ impl RequestCounts {
 impl Watch {
     pub(crate) fn new(
         shards: &[UnboundedSender<Control>],
-        protocols: Vec<&'static str>,
+        labels: Vec<WireLabel>,
         connections: Arc<Connections>,
     ) -> Arc<Self> {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
             last: Mutex::new(vec![Last::default(); shards.len()]),
             signs: shards.iter().map(|_| Arc::default()).collect(),
-            protocols,
+            labels,
             state: AtomicU8::new(State::Starting as u8),
             started: SystemTime::now(),
             hooks: HookTimes::default(),
@@ -260,7 +261,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn totals_stay_while_a_shard_is_silent_and_after_its_end() {
         let (controls, mut inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
-        let watch = Watch::new(&controls, vec!["native"], Connections::new(&crate::Config::default()));
+        let watch = Watch::new(
+            &controls,
+            vec![WireLabel { transport: "websocket", protocol: "native" }],
+            Connections::new(&crate::Config::default()),
+        );
         let total = "fanfare_messages_received_total{protocol=\"native\"}";
         // (What each shard answers, if anything; the total; how many shards answer, are silent, have ended.)
         let table = [

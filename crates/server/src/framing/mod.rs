@@ -1,0 +1,149 @@
+//! Framing: how the messages of a protocol are carried.
+//!
+//! A protocol says what a message is, a framing how its bytes stand on a connection. A [`Wire`] is both together, and
+//! the hub knows it by its `WireId`: a push is encoded and framed once for each. A framing that has variants (with and
+//! without compression) holds its variant in its value, so two variants are two wires.
+//!
+//! In: what the shard has read; [`Deframer`] finds the messages in it. Out: [`Framing`] makes bytes of a message, of a
+//! sign of life and of an end. It is a small value that is matched on: a delivery costs no dynamic call for it. One
+//! file a framing; only `websocket` knows frames of WebSocket.
+
+mod websocket;
+
+use crate::protocol::{Message, Protocol};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A protocol in one framing: what a `WireId` stands for. Wires are numbered by their place in the server's table.
+#[derive(Clone)]
+pub(crate) struct Wire {
+    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) framing: Framing,
+}
+
+impl Wire {
+    /// How its figures are labelled.
+    pub(crate) fn label(&self) -> WireLabel {
+        WireLabel { transport: self.framing.transport(), protocol: self.protocol.name() }
+    }
+}
+
+/// What a wire is called in figures. Several wires may have one label; their figures are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WireLabel {
+    pub(crate) transport: &'static str,
+    pub(crate) protocol: &'static str,
+}
+
+/// How messages are carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// RFC 6455, one message a frame, not compressed.
+    WebSocket,
+}
+
+/// The form of what is carried to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A message of UTF-8 text.
+    Text,
+    /// A message of any bytes.
+    Binary,
+    /// Asks for a sign of life.
+    Ping,
+    /// Answers [`Received::Ping`].
+    Pong,
+}
+
+impl Framing {
+    /// The transport's name in figures.
+    pub(crate) fn transport(self) -> &'static str {
+        match self {
+            Framing::WebSocket => "websocket",
+        }
+    }
+
+    /// Appends what carries `payload`.
+    #[inline]
+    pub(crate) fn put(self, out: &mut Vec<u8>, form: Form, payload: &[u8]) {
+        match self {
+            Framing::WebSocket => websocket::put(out, form, payload),
+        }
+    }
+
+    /// What carries `payload`, alone and in no more memory than it needs.
+    #[inline]
+    pub(crate) fn frame(self, form: Form, payload: &[u8]) -> Bytes {
+        match self {
+            Framing::WebSocket => websocket::frame(form, payload),
+        }
+    }
+
+    /// What ends the connection: nothing follows it. `code` is one of the close codes, `reason` says it in a word.
+    pub(crate) fn end(self, code: u16, reason: &str) -> Bytes {
+        match self {
+            Framing::WebSocket => websocket::end(code, reason),
+        }
+    }
+
+    /// Reads a new connection.
+    pub(crate) fn deframer(self, message_bytes_max: usize) -> Deframer {
+        match self {
+            Framing::WebSocket => Deframer::WebSocket(websocket::deframer(message_bytes_max)),
+        }
+    }
+}
+
+/// Finds messages in the bytes of one connection. It holds memory only while a message is incomplete.
+#[derive(Debug)]
+pub(crate) enum Deframer {
+    WebSocket(websocket::Deframer),
+}
+
+/// What a connection has brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received<'a> {
+    /// A whole message.
+    Message(Message<'a>),
+    /// Asks for a [`Form::Pong`] with the same payload.
+    Ping(&'a [u8]),
+    /// Nothing but a sign of life.
+    Pong,
+    /// The peer ends the connection.
+    End {
+        /// What is written before the connection ends.
+        answer: Bytes,
+        /// True where the peer is not expected to come back.
+        finally: bool,
+    },
+}
+
+/// The peer broke the rules of its framing: the connection ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// The close code.
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+}
+
+impl Deframer {
+    /// Takes the next one off the front of `input`. `Ok(None)`: all of `input` was taken; more bytes are needed. Bytes
+    /// of `input` are changed in place.
+    ///
+    /// # Errors
+    /// The peer broke the rules; what follows is not looked at.
+    #[inline]
+    pub(crate) fn next<'s, 'b: 's>(&'s mut self, input: &mut &'b mut [u8]) -> Result<Option<Received<'s>>, Broken> {
+        match self {
+            Deframer::WebSocket(deframer) => websocket::next(deframer, input),
+        }
+    }
+
+    /// Bytes of heap memory that are held now.
+    #[cfg(test)]
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        match self {
+            Deframer::WebSocket(deframer) => deframer.buffered_bytes(),
+        }
+    }
+}
