@@ -161,14 +161,9 @@ impl Shell {
         if conn.blocked || !conn.outbox.is_empty() {
             return self.append_uncorked(id, frames.clone());
         }
-        let (written, wire) = (conn.socket.socket().send(frames), conn.wire);
-        self.counters.wires[usize::from(wire.0)].bytes_out += *written.as_ref().unwrap_or(&0) as u64;
-        match written {
-            Ok(written) if written == frames.len() => {}
-            Ok(written) => self.append_uncorked(id, frames.slice(written..)),
-            // Full, or gone: the ordinary way finds out which, when the cork is off.
-            Err(_) => self.append_uncorked(id, frames.clone()),
-        }
+        let (written, wire) = (conn.socket.write_through(frames), conn.wire);
+        self.counters.wires[usize::from(wire.0)].bytes_out += written as u64;
+        self.append_rest(id, frames, written);
     }
 }
 

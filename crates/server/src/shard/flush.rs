@@ -9,15 +9,14 @@
 //! written within a few slices for any number of slow members that drain at the same time, and no connection is
 //! starved.
 
-use super::{Connection, Fatal, Shared, Shell, wake};
+use super::{Fatal, Shared, Shell, wake};
 use crate::transport::taking::Taking;
 use fanfare_hub::{ConnId, Input};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::AsFd;
 use std::task::Poll;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most that is written between two checks for input: about a millisecond on loopback, spent in system calls or in
@@ -75,8 +74,6 @@ impl Dirty {
     }
 }
 
-/// Frames in one vectored write.
-const FRAMES: usize = 32;
 /// Writes to one connection in its turn; then the next has its own.
 const WRITES: usize = 8;
 
@@ -156,7 +153,7 @@ impl Shell {
                 break;
             }
             writes += 1;
-            let written = conn.write();
+            let written = conn.socket.write(&conn.outbox);
             slice.spend(*written.as_ref().unwrap_or(&0));
             match written {
                 Ok(count) => {
@@ -201,30 +198,6 @@ impl Shell {
     }
 }
 
-impl Connection {
-    /// Writes what the socket takes at once, past the runtime's bookkeeping: readiness is asked for only after a
-    /// refusal. (Bench `fanout`, window 1: that bookkeeping is a cache miss and 4 % of the CPU of a delivery.)
-    fn write(&self) -> io::Result<usize> {
-        let socket = self.socket.socket();
-        let mut slices = [IoSlice::new(&[]); FRAMES];
-        let written = match self.outbox.single() {
-            Some(frame) => socket.send(frame), // cheaper than a vector of one
-            None => {
-                let used = self.outbox.slices(&mut slices);
-                socket.send_vectored(&slices[..used])
-            }
-        };
-        match written {
-            // Asked again through the runtime, which so learns that the socket is full and wakes us when it is not.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let used = self.outbox.slices(&mut slices);
-                self.socket.try_write_vectored(&slices[..used])
-            }
-            written => written,
-        }
-    }
-}
-
 /// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it. It writes
 /// nothing itself: a thousand slow peers that read at the same moment are written to in slices, like everybody.
 ///
@@ -255,9 +228,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
     let mut shell = shared.borrow_mut();
     let Some(conn) = shell.conn(id) else { return };
     if is_stalled {
-        // As in `read`; the reader finds the end at once.
-        let _ = conn.socket.socket().set_linger(Some(Duration::ZERO));
-        let _ = conn.socket.socket().shutdown(std::net::Shutdown::Both);
+        conn.socket.abort(); // the reader finds the end at once
         wake(&mut conn.reader);
         let now = shell.now();
         return shell.lost(now, id, false);

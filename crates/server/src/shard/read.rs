@@ -13,7 +13,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 
 pub(super) struct Reader {
@@ -176,8 +175,7 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
     };
     let went = tokio::time::timeout(timeout, ended).await.is_ok();
     if !went {
-        // It does not answer, or does not take what we wrote: nothing of it is kept, in the kernel neither.
-        let _ = half.socket().set_linger(Some(Duration::ZERO)); // where that fails, closing will do
+        half.forget_unsent(); // it does not answer, or does not take what we wrote
     }
     let mut shell = shell.borrow_mut();
     shell.remove(id);
