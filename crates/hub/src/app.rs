@@ -159,6 +159,22 @@ impl AppCommand {
         command
     }
 
+    /// True for a command that changes something, false for a question.
+    pub fn changes(&self) -> bool {
+        match self {
+            AppCommand::Publish { .. }
+            | AppCommand::Signal(_)
+            | AppCommand::HistoryRemove { .. }
+            | AppCommand::Subscribe { .. }
+            | AppCommand::Unsubscribe { .. }
+            | AppCommand::Disconnect { .. } => true,
+            AppCommand::History { .. }
+            | AppCommand::Presence { .. }
+            | AppCommand::Channels { .. }
+            | AppCommand::Info => false,
+        }
+    }
+
     /// The channel whose home takes this command; `None` for a command that goes to every shard.
     pub fn channel(&self) -> Option<&ChannelName> {
         match self {

@@ -1,12 +1,14 @@
 //! Probes tell the truth about a shard that does not take its turns: 503 with its number, on the admin port and on
-//! the main one, and `ok` again once it does.
+//! the main one, and `ok` again once it does. The API answers meanwhile, and the stop of the server has an end.
 //!
 //! The shard is stuck in a protocol of the test's own, for as long as the test wants.
 
 mod support;
 
 use fanfare::hub::{Now, Push, Reply};
-use fanfare::{Address, AdminOn, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Turn};
+use fanfare::{
+    Address, AdminOn, ApiKey, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Running, Turn,
+};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -53,10 +55,10 @@ fn request(path: &str) -> String {
 }
 
 /// The first of many connections that is answered: some of them are the stuck shard's.
-fn any_answer(address: SocketAddr, path: &str) -> String {
+fn any_answer(address: SocketAddr, request: &str) -> String {
     let mut sockets: Vec<TcpStream> = (0..32).map(|_| connect(address)).collect();
     for socket in &mut sockets {
-        socket.write_all(request(path).as_bytes()).expect("the kernel takes it");
+        socket.write_all(request.as_bytes()).expect("the kernel takes it");
         socket.set_nonblocking(true).expect("a socket");
     }
     let (mut answers, deadline) = (vec![Vec::new(); sockets.len()], Instant::now() + DEADLINE);
@@ -98,14 +100,67 @@ fn a_silent_shard_is_named_by_every_probe_until_it_takes_its_turns_again() {
     assert!(["0", "1"].contains(&shard.expect("it is named")), "{}", told.body);
     let ready = get(admin, "/readyz");
     assert_eq!((ready.status(), &ready.body), (503, &told.body), "nor are clients to be sent here");
-    let on_main = any_answer(main, "/healthz");
+    let on_main = any_answer(main, &request("/healthz"));
     assert!(on_main.starts_with("HTTP/1.1 503 ") && on_main.ends_with(&told.body), "{on_main}");
 
     go_on.send(()).expect("it waits");
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get(admin, path).status(), 200, "{path}");
-        assert!(any_answer(main, "/healthz").starts_with("HTTP/1.1 200 "), "{path}");
+        assert!(any_answer(main, &request("/healthz")).starts_with("HTTP/1.1 200 "), "{path}");
     }
     drop(client);
+    drop(running);
+}
+
+/// A server of two shards, one of which is stuck until the sender is used or dropped.
+fn half_stuck(config: Config) -> (Running, Client, Sender<()>) {
+    let (begun, has_begun) = channel();
+    let (go_on, goes_on) = channel();
+    let running = Fanfare::builder(())
+        .config(Config { shards: 2, ..config })
+        .api_key(ApiKey::new("backend", "0123456789abcdef").expect("a key"))
+        .protocol("/", Stuck { begun, go_on: Arc::new(Mutex::new(goes_on)) })
+        .build()
+        .expect("good settings")
+        .start(&["127.0.0.1:0".parse().expect("an address")])
+        .expect("a free port");
+    let mut client = Client::open(running.tcp_address().expect("TCP"), "/");
+    client.text("be stuck");
+    has_begun.recv_timeout(DEADLINE).expect("a shard is stuck");
+    (running, client, go_on)
+}
+
+#[test]
+fn the_api_answers_in_bounded_time_while_a_shard_is_silent() {
+    let mut quick = config();
+    quick.limits.store_timeout_ms = 10;
+    let (running, _client, go_on) = half_stuck(quick);
+    let main = running.tcp_address().expect("TCP");
+    let ask = |command: &str, body: &str| {
+        let len = body.len();
+        let head = "Host: localhost\r\nConnection: close\r\nAuthorization: Bearer 0123456789abcdef";
+        any_answer(main, &format!("POST /api/v1/{command} HTTP/1.1\r\n{head}\r\nContent-Length: {len}\r\n\r\n{body}"))
+    };
+    let refused = |answer: &str, code: &str| {
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
+        assert!(answer.contains("\"retryable\":true"), "{answer}");
+    };
+    refused(&ask("info", "{}"), "unavailable");
+    // Of many, those of the other shard are published.
+    let names: Vec<String> = (0..64).map(|number| format!("channel-{number}")).collect();
+    let body = serde_json::json!({"channels": names, "data": 1}).to_string();
+    let answer = ask("broadcast", &body);
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    let results = body["results"].as_array().expect("results");
+    let is_unknown = |result: &serde_json::Value| result.to_string().contains("\"unknown\"");
+    assert!(
+        results.iter().any(is_unknown) && results.iter().any(|result| result["result"]["offset"].is_u64()),
+        "{body}"
+    );
+    let of_the_silent = &names[results.iter().position(is_unknown).expect("one of them")];
+    refused(&ask("publish", &format!("{{\"channel\":\"{of_the_silent}\",\"data\":1}}")), "unknown");
+    refused(&ask("history", &format!("{{\"channel\":\"{of_the_silent}\"}}")), "unavailable");
+    drop(go_on);
     drop(running);
 }

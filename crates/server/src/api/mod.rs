@@ -36,6 +36,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use keys::Keys;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// The endpoint that answers at `/api/v1/` now, shared by all shards. There is none until there are keys. Other keys
 /// are another endpoint.
@@ -68,6 +69,8 @@ pub(crate) struct Endpoint {
     keys: Keys,
     limits: Limits,
     body_pause_max: Duration,
+    /// How long the shards are waited for.
+    patience: Duration,
     document: OnceLock<Bytes>,
 }
 
@@ -77,9 +80,10 @@ impl Endpoint {
         keys: &[ApiKey],
         limits: Limits,
         body_pause_max: Duration,
+        patience: Duration,
         salt: [u8; 32],
     ) -> Self {
-        Endpoint { handle, keys: Keys::new(keys, salt), limits, body_pause_max, document: OnceLock::new() }
+        Endpoint { handle, keys: Keys::new(keys, salt), limits, body_pause_max, patience, document: OnceLock::new() }
     }
 
     /// Two of its keys that are the same text, by name.
@@ -135,7 +139,7 @@ impl Endpoint {
         match decode(kind, &read, &caller, &self.limits)? {
             Asked::One(command) => {
                 key.may(&command)?;
-                let answer = self.handle.put(command).await;
+                let answer = self.handle.put_until(command, sleep(self.patience)).await;
                 if let AppAnswer::Error(error) = answer {
                     return Err(error.into());
                 }
@@ -159,7 +163,7 @@ impl Endpoint {
                 Err(error) => answers.push(Some(AppAnswer::Error(error))),
             }
         }
-        let mut rest = self.handle.put_all(asked).await.into_iter();
+        let mut rest = self.handle.put_all_until(asked, sleep(self.patience)).await.into_iter();
         answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
     }
 

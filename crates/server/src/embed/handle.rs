@@ -4,7 +4,8 @@
 //! that the channel lives on, in one queue, and its answer goes to the caller. A shard holds at most
 //! `Limits::app_outstanding_max` commands without an answer: then [`ask`](Handle::ask) waits for room and
 //! [`try_ask`](Handle::try_ask) is refused. No rule restricts the application, but a rule must match the channel
-//! (otherwise `no_rule`).
+//! (otherwise `no_rule`). While a shard takes no turns its commands have no answer: a caller that must
+//! go on awaits them under a timeout of its own, as the HTTP API does.
 
 use crate::control::{AppRequest, Control};
 use crate::embed::payload;
@@ -16,6 +17,8 @@ use fanfare_hub::{
     Whom,
 };
 use serde::Serialize;
+use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::mpsc::UnboundedSender;
@@ -26,6 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 const BATCH_MAX: usize = 256;
 /// The time after which a command that found no room may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
+/// The same where a shard does not answer.
+const SILENT_RETRY_AFTER_MS: u64 = 1000;
 
 /// See the module's description.
 ///
@@ -109,6 +114,28 @@ impl Handle {
         }
     }
 
+    /// The same until `over` ends: without an answer then, the command is refused, as [`silent`] says.
+    pub(crate) async fn put_until(&self, command: AppCommand, over: impl Future<Output = ()>) -> AppAnswer {
+        let changes = command.changes();
+        let mut is_sent = false;
+        let asking = async {
+            let shard = self.shard_of(&command);
+            match self.rooms[shard].clone().acquire_owned().await {
+                Ok(room) => {
+                    is_sent = true;
+                    self.ask_with(shard, command, room).await
+                }
+                Err(_) => stopped(),
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = asking => Some(answer),
+            () = over => None,
+        };
+        answer.unwrap_or_else(|| silent(is_sent && changes))
+    }
+
     /// The same, refused as `unavailable` if its shard has no room.
     pub async fn try_ask(&self, mut command: AppCommand) -> AppAnswer {
         if let Err(error) = payload::of_command(&mut command) {
@@ -146,34 +173,66 @@ impl Handle {
 
     /// The same for commands whose payloads have been checked; a problem that was found is the command's answer.
     pub(crate) async fn put_all(&self, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
-        let mut answers: Vec<AppAnswer> = commands.iter().map(|_| stopped()).collect();
+        self.put_all_until(commands, std::future::pending()).await
+    }
+
+    /// The same until `over` ends: a command without an answer then is refused, as [`silent`] says.
+    pub(crate) async fn put_all_until(
+        &self,
+        commands: Vec<Result<AppCommand, Error>>,
+        over: impl Future<Output = ()>,
+    ) -> Vec<AppAnswer> {
         let mut by_shard: Vec<Vec<(usize, AppCommand)>> = self.controls.iter().map(|_| Vec::new()).collect();
+        let mut batches = Batches {
+            answers: commands.iter().map(|_| None).collect(),
+            may_stand: vec![false; commands.len()],
+            asked: VecDeque::new(),
+        };
         for (place, command) in commands.into_iter().enumerate() {
             match command {
                 Ok(command) => by_shard[self.shard_of(&command)].push((place, command)),
-                Err(error) => answers[place] = AppAnswer::Error(error),
+                Err(error) => batches.answers[place] = Some(AppAnswer::Error(error)),
             }
         }
+        let is_over = tokio::select! {
+            biased;
+            () = self.ask_batches(by_shard, &mut batches) => false,
+            () = over => true,
+        };
+        if is_over {
+            // Those of other shards may have come meanwhile.
+            for (places, mut answered) in std::mem::take(&mut batches.asked) {
+                batches.take(&places, answered.try_recv().unwrap_or_default());
+            }
+        }
+        let missing = |may_stand| if is_over { silent(may_stand) } else { stopped() };
+        let answers = batches.answers.into_iter().zip(batches.may_stand);
+        answers.map(|(answer, may_stand)| answer.unwrap_or_else(|| missing(may_stand))).collect()
+    }
+
+    async fn ask_batches(&self, by_shard: Vec<Vec<(usize, AppCommand)>>, batches: &mut Batches) {
         let batch_max = BATCH_MAX.min(self.room_max);
-        let mut asked = Vec::new();
         for (shard, of_shard) in by_shard.into_iter().enumerate() {
             let mut of_shard = of_shard.into_iter();
             while of_shard.len() > 0 {
                 let (places, batch): (Vec<usize>, Vec<AppCommand>) = of_shard.by_ref().take(batch_max).unzip();
                 let Ok(room) = self.rooms[shard].clone().acquire_many_owned(batch.len() as u32).await else { break };
+                for (place, command) in places.iter().zip(&batch) {
+                    batches.may_stand[*place] = command.changes();
+                }
                 let (reply, answered) = oneshot::channel();
                 if self.controls[shard].send(Control::App(AppRequest::All(batch, reply, room))).is_err() {
                     break;
                 }
-                asked.push((places, answered));
+                batches.asked.push_back((places, answered));
             }
         }
-        for (places, answered) in asked {
-            for (place, answer) in places.into_iter().zip(answered.await.unwrap_or_default()) {
-                answers[place] = answer;
+        while let Some((_, answered)) = batches.asked.front_mut() {
+            let got = answered.await.unwrap_or_default();
+            if let Some((places, _)) = batches.asked.pop_front() {
+                batches.take(&places, got);
             }
         }
-        answers
     }
 
     /// The shard that takes a command: the home of its channel, so that no other one is on the way.
@@ -183,6 +242,33 @@ impl Handle {
             _ => 0,
         }
     }
+}
+
+/// Commands on their way to several shards.
+struct Batches {
+    answers: Vec<Option<AppAnswer>>,
+    /// Of each command, whether it was sent and changes something.
+    may_stand: Vec<bool>,
+    /// What was sent: the places of its answers, and where they come.
+    asked: VecDeque<(Vec<usize>, oneshot::Receiver<Vec<AppAnswer>>)>,
+}
+
+impl Batches {
+    fn take(&mut self, places: &[usize], answers: Vec<AppAnswer>) {
+        for (place, answer) in places.iter().zip(answers) {
+            self.answers[*place] = Some(answer);
+        }
+    }
+}
+
+/// A shard that is to answer takes no turns, or has no room: `unknown` where the command may have taken effect, else
+/// `unavailable`.
+fn silent(may_stand: bool) -> AppAnswer {
+    let (code, message) = match may_stand {
+        true => (ErrorCode::Unknown, "a shard of the server does not answer: it is not known whether this was done"),
+        false => (ErrorCode::Unavailable, "a shard of the server does not answer; nothing was done"),
+    };
+    AppAnswer::Error(Error { retry_after_ms: Some(SILENT_RETRY_AFTER_MS), ..Error::new(code, message) })
 }
 
 /// The commands as methods, with payloads of any type that can be written as JSON.

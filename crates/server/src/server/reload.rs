@@ -13,8 +13,10 @@ use crate::control::{Control, Judging};
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::random::fill_random;
+use crate::watch::SHARD_PATIENCE;
 use fanfare_hub::{Rule, Rules};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a running server needs for it.
 pub(crate) struct Reloader {
@@ -48,7 +50,10 @@ impl Code {
         let keys: Vec<ApiKey> = keys.iter().chain(&*self.keys).cloned().collect();
         let mut salt = [0; 32];
         fill_random(&mut salt)?;
-        let endpoint = Endpoint::new(handle.clone(), &keys, (&config.limits).into(), config.head_timeout, salt);
+        // The hub itself says what came of a store that was too slow.
+        let patience = Duration::from_millis(config.limits.store_timeout_ms).saturating_add(SHARD_PATIENCE);
+        let limits = (&config.limits).into();
+        let endpoint = Endpoint::new(handle.clone(), &keys, limits, config.head_timeout, patience, salt);
         match endpoint.same_keys() {
             Some((first, second)) => Err(ServeError::SameApiKey { first: first.to_owned(), second: second.to_owned() }),
             None => Ok(Arc::new(endpoint)),

@@ -56,21 +56,6 @@ pub(super) async fn take(shared: &Shared, asking: AppRequest) {
     }
 }
 
-/// False for what only asks.
-fn changes(command: &AppCommand) -> bool {
-    match command {
-        AppCommand::Publish { .. }
-        | AppCommand::Signal(_)
-        | AppCommand::HistoryRemove { .. }
-        | AppCommand::Subscribe { .. }
-        | AppCommand::Unsubscribe { .. }
-        | AppCommand::Disconnect { .. } => true,
-        AppCommand::History { .. } | AppCommand::Presence { .. } | AppCommand::Channels { .. } | AppCommand::Info => {
-            false
-        }
-    }
-}
-
 /// A place in a batch. The hub gives it back as it was.
 fn token(slot: usize, place: usize) -> AppToken {
     AppToken((slot as u64) << 32 | place as u64)
@@ -89,7 +74,7 @@ impl Shell {
     }
 
     fn ask(&mut self, now: Now, token: AppToken, command: AppCommand) {
-        if self.closing && changes(&command) {
+        if self.closing && command.changes() {
             let error = Error::new(
                 ErrorCode::Unavailable,
                 "the server is stopping and accepts no more commands; nothing was done",
