@@ -4,6 +4,7 @@
 //! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
 
 use crate::counters::Figures;
+use crate::request::RequestInfo;
 use crate::transport::socket::LooseSocket;
 use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Rules, WireId};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ pub(crate) enum Control {
     App(AppRequest),
     /// The answer to a question of the hub.
     HookAnswer(HookToken, Box<HookAnswer>),
-    /// A socket that was upgraded elsewhere, with what came after the head.
-    Adopt(LooseSocket, WireId, Vec<u8>),
+    /// A socket that was upgraded elsewhere.
+    Adopt(Box<Upgraded>),
     /// Move the manual clock so many ms on, and say when what fell due is done.
     Advance(u64, oneshot::Sender<()>),
     /// The rules have changed.
@@ -29,6 +30,16 @@ pub(crate) enum Control {
     Stats(oneshot::Sender<Figures>),
     /// Does it still take its turns?
     Alive(Arc<SignOfLife>),
+}
+
+/// A socket that another server has upgraded.
+pub(crate) struct Upgraded {
+    pub(crate) socket: LooseSocket,
+    pub(crate) wire: WireId,
+    /// What came after the head.
+    pub(crate) rest: Vec<u8>,
+    /// The head, where anybody asks for it.
+    pub(crate) request: Option<Arc<RequestInfo>>,
 }
 
 /// What the application asks, and where the answers go.

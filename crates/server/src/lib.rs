@@ -36,7 +36,7 @@ mod watch;
 
 pub use api::Api;
 pub use axum::Json;
-pub use axum::extract::{FromRef, State};
+pub use axum::extract::{FromRef, Query, State};
 pub use config::address::{Address, InvalidAddress};
 pub use config::api_key::{ApiKey, ApiKeyError};
 pub use config::hosts::{HostError, HostPattern, Hosts};
@@ -45,8 +45,9 @@ pub use config::{AdminOn, Config};
 pub use embed::handle::{Handle, Published};
 pub use embed::publishing::Publishing;
 pub use embed::{
-    Answers, Arguments, Call, Channel, ChannelRule, FromCall, Handler, Identity, IntoPresence, IntoWho, Member, Method,
-    OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
+    Answers, Arguments, Call, Channel, ChannelRule, Cookies, FromCall, Handler, Headers, Identity, IntoPresence,
+    IntoWho, Member, Method, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User,
+    hours, mins, secs,
 };
 pub use error::ServeError;
 pub use fanfare_hub as hub;
@@ -56,7 +57,7 @@ pub use logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
 pub use protocol::chat::Chat;
 pub use protocol::native::Native;
 pub use protocol::{Conversation, Echo, Encoded, Message, Place, Protocol, Turn};
-pub use request::RequestId;
+pub use request::{Credentials, Peer, RequestId, RequestInfo};
 pub use server::service::FanfareService;
 pub use server::testing::{TestClient, TestServer};
 pub use server::{Builder, Fanfare, Running};

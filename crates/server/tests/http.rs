@@ -17,8 +17,13 @@ use support::{Client, Frame, Response, Server, config, connect, frame, join, pat
 struct Named(&'static str);
 
 impl Protocol for Named {
-    fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
-        Echo::default().open(place, turn)
+    fn open(
+        &self,
+        place: &Place,
+        _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
+        turn: &mut Turn,
+    ) -> Box<dyn Conversation> {
+        Echo::default().open(place, None, turn)
     }
 
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {

@@ -18,7 +18,12 @@ const SIGABRT: i32 = 6;
 struct Explosive;
 
 impl Protocol for Explosive {
-    fn open(&self, _place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(
+        &self,
+        _place: &Place,
+        _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
+        _turn: &mut Turn,
+    ) -> Box<dyn Conversation> {
         Box::new(Explosive)
     }
 

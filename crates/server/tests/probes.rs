@@ -24,7 +24,12 @@ struct Stuck {
 }
 
 impl Protocol for Stuck {
-    fn open(&self, _place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(
+        &self,
+        _place: &Place,
+        _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
+        _turn: &mut Turn,
+    ) -> Box<dyn Conversation> {
         Box::new(self.clone())
     }
 

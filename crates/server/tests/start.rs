@@ -62,7 +62,7 @@ fn two_servers_in_one_process_do_not_hear_each_other() {
 struct Faulty;
 
 impl Protocol for Faulty {
-    fn open(&self, _: &Place, _: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, _: &Place, _: Option<&std::sync::Arc<fanfare::RequestInfo>>, _: &mut Turn) -> Box<dyn Conversation> {
         Box::new(Faulty)
     }
 

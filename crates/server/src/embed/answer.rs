@@ -102,7 +102,8 @@ impl Refusal {
     pub(super) fn answer(self, call: &Call) -> HookAnswer {
         if let Some(cause) = self.cause {
             let channel = call.subject.channel().map(ChannelName::as_str);
-            logs::handler_failed(call.subject.handler(), channel, &call.caller, &cause);
+            let peer = call.request().map(|request| &request.peer);
+            logs::handler_failed(call.subject.handler(), channel, &call.caller, peer, &cause);
         }
         HookAnswer::Refused(self.error)
     }

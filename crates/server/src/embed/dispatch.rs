@@ -8,8 +8,9 @@ use crate::control::Control;
 use crate::embed::handle::Handle;
 use crate::embed::payload;
 use crate::logs;
+use crate::request::RequestInfo;
 use crate::watch::{HOOKS, Watch};
-use fanfare_hub::{Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
+use fanfare_hub::{Attachment, Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
 use futures_util::FutureExt as _;
 use std::any::Any;
 use std::collections::HashMap;
@@ -36,6 +37,13 @@ impl Handlers {
             && self.publish.is_empty()
             && self.rpc.is_empty()
             && self.disconnect.is_none()
+    }
+
+    /// True if any of them looks at the request that a connection began with.
+    pub(crate) fn need_request(&self) -> bool {
+        let by_pattern = self.subscribe.iter().chain(&self.publish).map(|(_, handler)| handler);
+        let mut all = self.connect.iter().chain(&self.disconnect).chain(self.rpc.values()).chain(by_pattern);
+        all.any(|handler| handler.needs_request)
     }
 
     /// Which questions the hub is to ask.
@@ -149,8 +157,8 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// Has a question answered. Returns at once.
-    pub(crate) fn ask(&self, token: HookToken, question: Question) {
-        let call = call(question, self.handle.clone(), self.clock.clone());
+    pub(crate) fn ask(&self, token: HookToken, question: Question, attachment: Option<&Attachment>) {
+        let call = call(question, attachment, self.handle.clone(), self.clock.clone());
         let (handlers, deadline, back) = (self.handlers.clone(), self.deadline, self.back.clone());
         let watch = self.watch.clone();
         self.runtime.spawn(async move {
@@ -163,9 +171,9 @@ impl Dispatcher {
 
     /// Tells a handler what has happened. Returns at once.
     pub(crate) fn tell(&self, notice: Notice) {
-        let Notice::SessionEnded { caller, why, .. } = notice;
-        let call =
-            Call { caller, subject: Subject::Ended(why), handle: self.handle.clone(), clock: self.clock.clone() };
+        let Notice::SessionEnded { caller, why, attachment } = notice;
+        let (subject, request) = (Subject::Ended(why), request_of(attachment.as_ref()));
+        let call = Call { caller, subject, request, handle: self.handle.clone(), clock: self.clock.clone() };
         let hook = place(&call.subject);
         let call = match self.news.put(Instant::now(), call) {
             Place::Now(call) => *call,
@@ -198,7 +206,7 @@ fn dropped(watch: &Watch, hook: usize, count: usize) {
 }
 
 /// The call that a handler gets for a question.
-pub(crate) fn call(question: Question, handle: Handle, clock: Clock) -> Call {
+pub(crate) fn call(question: Question, attachment: Option<&Attachment>, handle: Handle, clock: Clock) -> Call {
     let nobody = Caller { client: None, user: None, info: None };
     let (caller, subject) = match question {
         Question::Connect { token } => (nobody, Subject::Connect { token: token.map(Token::new) }),
@@ -207,7 +215,11 @@ pub(crate) fn call(question: Question, handle: Handle, clock: Clock) -> Call {
         Question::Publish { caller, publish } => (caller, Subject::Publish(publish)),
         Question::Rpc { caller, method, data } => (caller, Subject::Rpc { method, data }),
     };
-    Call { caller, subject, handle, clock }
+    Call { caller, subject, request: request_of(attachment), handle, clock }
+}
+
+fn request_of(attachment: Option<&Attachment>) -> Option<Arc<RequestInfo>> {
+    attachment?.get::<Arc<RequestInfo>>().cloned()
 }
 
 /// The handler's place in [`HOOKS`](crate::watch::HOOKS).

@@ -5,6 +5,9 @@
 //! | [`State<T>`](crate::State) | all | the application's state, or a part of it by `FromRef` |
 //! | [`Handle`](crate::Handle) | all | the server itself: publish, signal, disconnect, … |
 //! | [`Member`], [`User`], `Option<User>` | all | who it is |
+//! | [`Headers`], [`Cookies`], [`Query<T>`](crate::Query) | all | of the request that the connection began with |
+//! | [`Peer`] | all | the other end of the connection |
+//! | `Arc<`[`RequestInfo`]`>` | all | the whole request |
 //! | [`Token`], `Option<Token>` | connect | what the client sent to prove it |
 //! | [`Channel`] | subscribe, publish | the channel's name |
 //! | [`SubOptions`](crate::hub::SubOptions) | subscribe | how it is to be followed |
@@ -17,11 +20,14 @@ use super::answer::Refusal;
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 use crate::clock::Clock;
 use crate::embed::handle::Handle;
+use crate::request::{Peer, RequestInfo};
 use axum::Json;
-use axum::extract::{FromRef, State};
+use axum::extract::{FromRef, Query, State};
 use bytes::Bytes;
 use fanfare_hub::{Caller, ChannelName, ClientId, Data, Ended, Publish, SubOptions, UserId, UserToken};
+use http::HeaderMap;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// One question with everything that extractors take from.
 #[derive(Debug)]
@@ -30,8 +36,17 @@ pub struct Call {
     pub caller: Caller,
     /// What it is about.
     pub subject: Subject,
+    pub(crate) request: Option<Arc<RequestInfo>>,
     pub(crate) handle: Handle,
     pub(crate) clock: Clock,
+}
+
+impl Call {
+    /// The request that the connection began with. In `on_disconnect` it is that of the session's last connection,
+    /// which has ended. `None` if no handler [needs](FromCall::NEEDS_REQUEST) it.
+    pub fn request(&self) -> Option<&Arc<RequestInfo>> {
+        self.request.as_ref()
+    }
 }
 
 /// What a question is about.
@@ -115,11 +130,17 @@ impl Subject {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an extractor for this kind of handler",
     label = "an argument of the handler has the type `{Self}`",
-    note = "for all kinds: `State<T>` of the application's state, `Handle`, `Caller`, `Member`, `User`, `Option<User>`",
+    note = "for all kinds: `State<T>` of the application's state, `Handle`, `Caller`, `Member`, `User`, `Option<User>`, \
+            `Headers`, `Cookies`, `Query<T>`, `Peer`, `Arc<RequestInfo>`",
     note = "for on_connect: `Token`, `Option<Token>`; for on_subscribe: `SubOptions`, `Channel`; for on_publish: `Publish`, \
             `Channel`, `Json<T>`; for rpc: `Json<T>`, `Method`; for on_disconnect: `Ended`"
 )]
 pub trait FromCall<K, S>: Sized + Send {
+    /// Whether [`from_call`](Self::from_call) reads [`Call::request`]. The server keeps the requests of connections,
+    /// one or two KiB each, if any argument of any handler needs them. Default `true`; say `false` in an extractor that
+    /// does without.
+    const NEEDS_REQUEST: bool = true;
+
     /// Takes the value out of the call. Written as an `async fn`.
     ///
     /// # Errors
@@ -182,6 +203,36 @@ impl std::ops::Deref for Channel {
     }
 }
 
+/// The headers of the request that the connection began with.
+///
+/// A header says what its sender wants it to: `X-Forwarded-For` means something only where a proxy of yours sets it.
+#[derive(Debug, Clone)]
+pub struct Headers(Arc<RequestInfo>);
+
+impl std::ops::Deref for Headers {
+    type Target = HeaderMap;
+
+    fn deref(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+}
+
+/// The cookies of the request that the connection began with.
+#[derive(Debug, Clone)]
+pub struct Cookies(Arc<RequestInfo>);
+
+impl Cookies {
+    /// The value of a cookie, as the client sent it; of several the first.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.cookie(name)
+    }
+
+    /// All names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.cookies()
+    }
+}
+
 /// The name of the method that is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method(pub Box<str>);
@@ -191,30 +242,40 @@ where
     S: Sync,
     T: FromRef<S> + Send,
 {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(state: &S, _call: &Call) -> Result<Self, Refusal> {
         Ok(State(T::from_ref(state)))
     }
 }
 
 impl<K, S: Sync> FromCall<K, S> for Handle {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.handle.clone())
     }
 }
 
 impl<K, S: Sync> FromCall<K, S> for Caller {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.caller.clone())
     }
 }
 
 impl<K, S: Sync> FromCall<K, S> for Member {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         call.caller.client.map(Member).ok_or_else(|| Refusal::bad_request("there is no session yet"))
     }
 }
 
 impl<K, S: Sync> FromCall<K, S> for User {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         let user = call.caller.user.clone();
         user.map(User).ok_or_else(|| Refusal::denied("an authenticated caller is needed, and the caller is anonymous"))
@@ -222,12 +283,16 @@ impl<K, S: Sync> FromCall<K, S> for User {
 }
 
 impl<K, S: Sync> FromCall<K, S> for Option<User> {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.caller.user.clone().map(User))
     }
 }
 
 impl<S: Sync> FromCall<OnConnect, S> for Option<Token> {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Connect { token } => Ok(token.clone()),
@@ -237,6 +302,8 @@ impl<S: Sync> FromCall<OnConnect, S> for Option<Token> {
 }
 
 impl<S: Sync> FromCall<OnConnect, S> for Token {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
         let token = <Option<Token> as FromCall<OnConnect, S>>::from_call(state, call).await?;
         token.ok_or_else(|| Refusal::unauthorized("`connect` needs a `token` here"))
@@ -244,6 +311,8 @@ impl<S: Sync> FromCall<OnConnect, S> for Token {
 }
 
 impl<S: Sync> FromCall<OnSubscribe, S> for SubOptions {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Subscribe(options) => Ok((**options).clone()),
@@ -253,12 +322,16 @@ impl<S: Sync> FromCall<OnSubscribe, S> for SubOptions {
 }
 
 impl<S: Sync> FromCall<OnPublish, S> for Publish {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         publish(call).cloned()
     }
 }
 
 impl<S: Sync> FromCall<OnSubscribe, S> for Channel {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Subscribe(options) => Ok(Channel(options.channel.clone())),
@@ -268,12 +341,16 @@ impl<S: Sync> FromCall<OnSubscribe, S> for Channel {
 }
 
 impl<S: Sync> FromCall<OnPublish, S> for Channel {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         publish(call).map(|publish| Channel(publish.channel.clone()))
     }
 }
 
 impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &publish(call)?.data {
             Data::Json(bytes) => decode(bytes),
@@ -283,6 +360,8 @@ impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
 }
 
 impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnRpc, S> for Json<T> {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Rpc { data, .. } => decode(data),
@@ -292,6 +371,8 @@ impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnRpc, S> for Json<T> {
 }
 
 impl<S: Sync> FromCall<OnRpc, S> for Method {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Rpc { method, .. } => Ok(Method(method.clone())),
@@ -301,12 +382,55 @@ impl<S: Sync> FromCall<OnRpc, S> for Method {
 }
 
 impl<S: Sync> FromCall<OnDisconnect, S> for Ended {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         match &call.subject {
             Subject::Ended(why) => Ok(*why),
             _ => Err(misplaced()),
         }
     }
+}
+
+impl<K, S: Sync> FromCall<K, S> for Arc<RequestInfo> {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        request(call).cloned()
+    }
+}
+
+impl<K, S: Sync> FromCall<K, S> for Headers {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        request(call).map(|request| Headers(request.clone()))
+    }
+}
+
+impl<K, S: Sync> FromCall<K, S> for Cookies {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        request(call).map(|request| Cookies(request.clone()))
+    }
+}
+
+impl<K, S: Sync> FromCall<K, S> for Peer {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        request(call).map(|request| request.peer)
+    }
+}
+
+impl<K, S: Sync, T: DeserializeOwned + Send> FromCall<K, S> for Query<T> {
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        // The client's mistake, and its to read: the message names the field.
+        Query::try_from_uri(&request(call)?.uri)
+            .map_err(|rejection| Refusal::bad_request(format!("the query of the address: {}", rejection.body_text())))
+    }
+}
+
+fn request(call: &Call) -> Result<&Arc<RequestInfo>, Refusal> {
+    call.request().ok_or_else(|| {
+        Refusal::internal(
+            "an extractor needs the request that the connection began with, and it was not kept: an implementation of \
+             `FromCall` says `NEEDS_REQUEST = false`, or the connection has none",
+        )
+    })
 }
 
 fn publish(call: &Call) -> Result<&Publish, Refusal> {

@@ -30,11 +30,15 @@ pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = HookAnswer> + Send>>;
 
 /// A handler whose function, arguments and state are not seen any more.
 #[derive(Clone)]
-pub(crate) struct Erased(Arc<dyn Fn(Arc<Call>) -> AnswerFuture + Send + Sync>);
+pub(crate) struct Erased {
+    answer: Arc<dyn Fn(Arc<Call>) -> AnswerFuture + Send + Sync>,
+    /// One of its arguments is made of the request that the connection began with.
+    pub(crate) needs_request: bool,
+}
 
 impl Erased {
     pub(crate) fn answer(&self, call: Arc<Call>) -> AnswerFuture {
-        (self.0)(call)
+        (self.answer)(call)
     }
 }
 
@@ -61,6 +65,10 @@ pub trait Handler<Args>: Clone + Send + Sync + 'static {
 /// The arguments of a handler of the kind `K`, in an application with the state `S`: a tuple of
 /// [extractors](FromCall).
 pub trait Arguments<K, S>: Sized + 'static {
+    /// One of them [needs](FromCall::NEEDS_REQUEST) the request that the connection began with.
+    #[doc(hidden)]
+    const NEEDS_REQUEST: bool;
+
     /// Takes them out of the call, one after the other.
     #[doc(hidden)]
     fn from_call(state: &S, call: &Call) -> impl Future<Output = Result<Self, Refusal>> + Send;
@@ -75,7 +83,7 @@ where
     H: Handler<Args, Future: Future<Output: Answers<K>> + Send + 'static>,
 {
     let state = state.clone();
-    Erased(Arc::new(move |call| {
+    let answer = move |call: Arc<Call>| -> AnswerFuture {
         let (handler, state) = (handler.clone(), state.clone());
         // Everything happens in here, so that a panic anywhere is the handler's.
         Box::pin(async move {
@@ -85,7 +93,8 @@ where
             };
             future.await.answer(&call)
         })
-    }))
+    };
+    Erased { answer: Arc::new(answer), needs_request: Args::NEEDS_REQUEST }
 }
 
 macro_rules! handlers {
@@ -107,6 +116,8 @@ macro_rules! handlers {
         where
             $($T: FromCall<K, S> + 'static,)*
         {
+            const NEEDS_REQUEST: bool = false $(|| <$T as FromCall<K, S>>::NEEDS_REQUEST)*;
+
             #[allow(unused_variables)] // where there are no arguments
             async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
                 Ok(($($T::from_call(state, call).await?,)*))

@@ -23,7 +23,7 @@ mod tests;
 
 pub use answer::{Answers, Identity, Refusal};
 pub use channels::{ChannelRule, IntoPresence, IntoWho, hours, mins, secs};
-pub use extract::{Call, Channel, FromCall, Member, Method, Subject, Token, User};
+pub use extract::{Call, Channel, Cookies, FromCall, Headers, Member, Method, Subject, Token, User};
 pub use handler::{Arguments, Handler, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 
 pub(crate) use dispatch::{Dispatcher, Handlers, text as panic_text};

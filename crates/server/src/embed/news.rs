@@ -46,6 +46,7 @@ impl News {
         }
         let user = call.caller.user.as_ref().map_or(0, |user| user.0.len());
         let cost = OVERHEAD + user + call.caller.info.as_ref().map_or(0, |info| info.len());
+        let cost = cost + call.request().map_or(0, |request| request.cost());
         if queue.bytes + cost > WAITING_BYTES_MAX {
             return Place::Dropped;
         }
@@ -88,6 +89,7 @@ mod tests {
         Call {
             caller: Caller { client: None, user: None, info },
             subject: Subject::Ended(Ended::Lost),
+            request: None,
             handle: Handle::new(Vec::new(), 0, 1),
             clock: Clock::system(),
         }

@@ -71,7 +71,7 @@ fn publish(channel: &str, json: &'static str) -> Question {
 }
 
 async fn ask(question: Question) -> HookAnswer {
-    let call = call(question, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
+    let call = call(question, None, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
     handlers().answer(call, Duration::from_secs(5)).await
 }
 
@@ -159,6 +159,8 @@ impl<K, S: Sync> FromCall<K, S> for Admin
 where
     App: FromRef<S>,
 {
+    const NEEDS_REQUEST: bool = false;
+
     async fn from_call(state: &S, call: &Call) -> Result<Self, Refusal> {
         let user = <User as FromCall<K, S>>::from_call(state, call).await?;
         tokio::task::yield_now().await;
@@ -178,7 +180,7 @@ async fn handlers_that_cannot_fail_need_no_ok_and_extractors_may_await() {
         .build()
         .expect("a valid server");
     let ask = async |question| {
-        let call = call(question, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
+        let call = call(question, None, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
         server.handlers.answer(call, Duration::from_secs(5)).await
     };
     match ask(Question::Connect { token: Some("bob".into()) }).await {
@@ -228,7 +230,7 @@ async fn any_error_goes_through_the_question_mark_and_only_the_log_has_its_text(
         publish("a", "1"),
         Question::Rpc { caller: caller("ada"), method: "m".into(), data: "1".into() },
     ] {
-        let call = call(question.clone(), Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
+        let call = call(question.clone(), None, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
         match server.handlers.answer(call, Duration::from_secs(5)).await {
             HookAnswer::Refused(error) => {
                 assert_eq!(
@@ -240,6 +242,27 @@ async fn any_error_goes_through_the_question_mark_and_only_the_log_has_its_text(
             other => panic!("{question:?}: {other:?}"),
         }
     }
+}
+
+/// What no handler asks for is not kept: an idle connection must not pay for it.
+#[test]
+fn the_request_is_kept_only_where_a_handler_asks_for_it() {
+    struct OfOurs;
+    impl<K, S: Sync> FromCall<K, S> for OfOurs {
+        async fn from_call(_state: &S, _call: &Call) -> Result<Self, Refusal> {
+            Ok(OfOurs)
+        }
+    }
+    let need = |builder: crate::Builder<App>| builder.build().expect("valid").handlers.need_request();
+    let builder = || Fanfare::builder(App { secret: "" });
+    assert!(!handlers().need_request());
+    assert!(!need(builder().on_connect(async |_: Option<Token>, _: Handle| "ada").on_disconnect(async |_: Admin| ())));
+    assert!(need(builder().on_connect(async |_: Token, _: crate::Cookies| "ada")));
+    assert!(need(builder().on_subscribe("a", async |_: crate::Headers| ())));
+    assert!(need(builder().on_publish("a", async |_: crate::Query<()>, _: Publish| ())));
+    assert!(need(builder().rpc("a", async |_: crate::Peer| Json(1))));
+    assert!(need(builder().on_disconnect(async |_: std::sync::Arc<crate::RequestInfo>| ())));
+    assert!(need(builder().rpc("a", async |_: OfOurs| Json(1))), "nobody knows what it looks at");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::config::hosts::Via;
 use crate::logs;
 use crate::protocol::Protocol;
 use crate::refusal::{Asker, Refused};
-use crate::request::RequestId;
+use crate::request::{Peer, RequestId, RequestInfo};
 use crate::watch::Watch;
 use crate::watch::request;
 use axum::BoxError;
@@ -42,6 +42,8 @@ pub(crate) struct Upgrade {
     pub(crate) path: String,
     pub(crate) wire: WireId,
     pub(crate) protocol: Arc<dyn Protocol>,
+    /// The protocol or a handler asks for the request that a connection began with.
+    pub(crate) needs_request: bool,
 }
 
 /// An upgrade request, from either parser.
@@ -50,6 +52,7 @@ pub(crate) struct UpgradeRequest<'a> {
     pub(crate) http_minor: u8,
     pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a [(&'a str, &'a [u8])],
+    pub(crate) peer: Peer,
 }
 
 /// An upgrade that was granted.
@@ -57,6 +60,8 @@ pub(crate) struct Granted<'a> {
     pub(crate) accepted: Accepted<'a>,
     pub(crate) wire: WireId,
     pub(crate) subprotocol: Option<&'static str>,
+    /// Where anybody asks for it. What is not kept is not made.
+    pub(crate) request: Option<RequestInfo>,
 }
 
 impl Routes {
@@ -76,7 +81,7 @@ impl Routes {
         self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
             self.watch.requests.answered(refused.status());
-            logs::upgrade_refused(&id, request.uri.path(), refused.status(), refused.reason());
+            logs::upgrade_refused(&id, &request.peer, request.uri.path(), refused.status(), refused.reason());
             refused.identified(id).to(Asker::of(request.method, request.uri.path(), request.headers.iter().copied()))
         })
     }
@@ -109,7 +114,14 @@ impl Routes {
             let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
             return Err(Refused::because(400, reason));
         };
-        Ok(Granted { wire: upgrade.wire, subprotocol: asked.and(upgrade.protocol.subprotocol()), accepted })
+        tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
+        let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer);
+        Ok(Granted {
+            wire: upgrade.wire,
+            subprotocol: asked.and(upgrade.protocol.subprotocol()),
+            request: upgrade.needs_request.then(kept),
+            accepted,
+        })
     }
 
     /// True for what is served over the limits of connections too: probes, figures and the application's API.

@@ -16,10 +16,11 @@ pub use redact::LogSecrets;
 pub(crate) use setup::flush_last_words;
 pub use setup::{LogError, LogFormat, LogGuard, Logs};
 
-use crate::request::RequestId;
+use crate::request::{Peer, RequestId};
 use fanfare_hub::{Caller, Disconnect, Note, Noted};
 use std::cell::RefCell;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tracing::field::display;
@@ -169,25 +170,35 @@ pub(crate) fn ignored(why: &dyn fmt::Display) {
 }
 
 /// Logs a request that was answered.
-pub(crate) fn request(id: &RequestId, method: &str, path: &str, status: u16, took: Duration) {
+pub(crate) fn request(id: &RequestId, peer: Option<SocketAddr>, method: &str, path: &str, status: u16, took: Duration) {
+    let peer = peer.map(display);
     let (request_id, ms) = (id.as_str(), took.as_millis() as u64);
     if status >= 500 {
-        limited!(Request, WARN, request_id, method, path, status, ms, "request failed");
+        limited!(Request, WARN, request_id, peer, method, path, status, ms, "request failed");
     } else {
-        tracing::debug!(request_id, method, path, status, ms, "request");
+        tracing::debug!(request_id, peer, method, path, status, ms, "request");
     }
 }
 
 /// Logs an upgrade that was refused: why a page or a client cannot connect.
-pub(crate) fn upgrade_refused(id: &RequestId, path: &str, status: u16, why: &str) {
+pub(crate) fn upgrade_refused(id: &RequestId, peer: &Peer, path: &str, status: u16, why: &str) {
     let path = &path[..path.char_indices().nth(128).map_or(path.len(), |(at, _)| at)];
-    limited!(Upgrade, INFO, request_id = id.as_str(), path, status, why, "a WebSocket was refused");
+    limited!(
+        Upgrade,
+        INFO,
+        request_id = id.as_str(),
+        peer = display(peer),
+        path,
+        status,
+        why,
+        "a WebSocket was refused"
+    );
 }
 
 /// Logs what a handler failed of. Its caller gets nothing of it.
-pub(crate) fn handler_failed(handler: &str, channel: Option<&str>, caller: &Caller, cause: &str) {
+pub(crate) fn handler_failed(handler: &str, channel: Option<&str>, caller: &Caller, peer: Option<&Peer>, cause: &str) {
     let (client, user) = (caller.client.map(display), caller.user.as_ref().map(|user| &*user.0));
-    limited!(Handler, ERROR, handler, channel, client, user, cause, "a handler failed");
+    limited!(Handler, ERROR, handler, channel, client, user, peer = peer.map(display), cause, "a handler failed");
 }
 
 #[cfg(test)]

@@ -307,7 +307,7 @@ fn coloured(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::RequestId;
+    use crate::request::{Peer, RequestId};
     use fanfare_hub::{Caller, ChannelName, ClientId, Disconnect, Error, ErrorCode, Note, Noted, UserId, is_format};
 
     fn out(format: LogFormat, room: f64) -> Out {
@@ -413,11 +413,11 @@ mod tests {
     fn everything_hostile() {
         notes().iter().for_each(super::super::say);
         super::super::ignored(&HOSTILE);
-        super::super::request(&RequestId::new(), HOSTILE, HOSTILE, 503, Duration::ZERO);
-        super::super::request(&RequestId::new(), HOSTILE, HOSTILE, 200, Duration::ZERO);
-        super::super::upgrade_refused(&RequestId::new(), HOSTILE, 403, HOSTILE);
+        super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 503, Duration::ZERO);
+        super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 200, Duration::ZERO);
+        super::super::upgrade_refused(&RequestId::new(), &Peer::Unknown, HOSTILE, 403, HOSTILE);
         let caller = Caller { client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), info: None };
-        super::super::handler_failed(HOSTILE, Some("a:b"), &caller, HOSTILE);
+        super::super::handler_failed(HOSTILE, Some("a:b"), &caller, None, HOSTILE);
     }
 
     /// A line of text without what stands in quotes.

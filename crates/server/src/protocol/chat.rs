@@ -1,8 +1,10 @@
 //! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
 
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::request::RequestInfo;
 use fanfare_hub::{Command, Connect, Error, ErrorCode, Now, Push, Reply, Request};
 use fanfare_wire::chat::{self, Written};
+use std::sync::Arc;
 
 /// The mission's plain chat: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +32,7 @@ impl Protocol for Chat {
         "chat"
     }
 
-    fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, _place: &Place, _request: Option<&Arc<RequestInfo>>, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(chat::Chat::open(Connect::default()));
         Box::new(chat::Chat::default())
     }

@@ -7,6 +7,7 @@
 pub(crate) mod chat;
 pub(crate) mod native;
 
+use crate::request::RequestInfo;
 use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
 use std::sync::Arc;
 
@@ -123,7 +124,14 @@ impl Place {
 /// A format of messages that clients use.
 pub trait Protocol: Send + Sync + 'static {
     /// A connection has been upgraded: its conversation begins. Its first requests and messages go into `turn`.
-    fn open(&self, place: &Place, turn: &mut Turn) -> Box<dyn Conversation>;
+    /// `request` is the one that the connection began with, if [`needs_request`](Self::needs_request) is true. Keep a
+    /// clone of it for later use.
+    fn open(&self, place: &Place, request: Option<&Arc<RequestInfo>>, turn: &mut Turn) -> Box<dyn Conversation>;
+
+    /// Whether [`open`](Self::open) needs the request. If neither the protocol nor a handler needs it, none is kept.
+    fn needs_request(&self) -> bool {
+        false
+    }
 
     /// Encodes a push for every connection that speaks this, appended to `out`, which is empty.
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded;
@@ -190,7 +198,7 @@ impl Protocol for Echo {
         "echo"
     }
 
-    fn open(&self, _place: &Place, turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, _place: &Place, _request: Option<&Arc<RequestInfo>>, turn: &mut Turn) -> Box<dyn Conversation> {
         turn.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
         Box::new(*self)
     }

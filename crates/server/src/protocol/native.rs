@@ -3,11 +3,13 @@
 //! Here is what the hub cannot do, having no keys: tickets are sealed and opened, and pushed anew at half their life.
 
 use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::request::RequestInfo;
 use fanfare_hub::{
     ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Push, Reply, ReplyBody, Request, RequestId, Resume,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
 use fanfare_wire::ticket::{self, Claims};
+use std::sync::Arc;
 
 /// How long a ticket is good for.
 const TICKET_MS: u64 = 3_600_000;
@@ -47,7 +49,7 @@ impl Protocol for Native {
         "native"
     }
 
-    fn open(&self, place: &Place, _turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, place: &Place, _request: Option<&Arc<RequestInfo>>, _turn: &mut Turn) -> Box<dyn Conversation> {
         Box::new(NativeConversation { place: place.clone(), session: None })
     }
 

@@ -6,12 +6,13 @@
 //! through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of
 //! frames.
 
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::http::routes::{Routes, UpgradeRequest};
-use crate::request::pairs;
+use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::socket::{LooseSocket, Socket};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use fanfare_hub::WireId;
 use http::{Request, Response, Version};
@@ -20,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,33 +93,47 @@ impl Inner {
         if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
             return self.routes.respond(request).await;
         }
+        // What axum knows of the peer, if it was asked to.
+        let told = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
         let headers: Vec<_> = pairs(request.headers()).collect();
         let upgrade = UpgradeRequest {
             method: request.method().as_str(),
             http_minor: u8::from(http11),
             uri: request.uri(),
             headers: &headers,
+            peer: told.map_or(Peer::Unknown, Peer::Tcp),
         };
-        let (wire, response) = match self.routes.upgrade(&upgrade) {
-            Ok(granted) => (granted.wire, granted.response()),
+        let (wire, response, request_info) = match self.routes.upgrade(&upgrade) {
+            Ok(granted) => (granted.wire, granted.response(), granted.request),
             Err(refused) => return refused.into_response(),
         };
         let upgraded = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             match upgraded.await {
-                Ok(upgraded) => self.take_over(upgraded, wire).await,
+                Ok(upgraded) => self.take_over(upgraded, wire, request_info).await,
                 Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
             }
         });
         response
     }
 
-    async fn take_over(&self, upgraded: Upgraded, wire: WireId) {
+    async fn take_over(&self, upgraded: Upgraded, wire: WireId, request: Option<RequestInfo>) {
         let loosened = loosen(upgraded);
         match loosened {
-            Ok((socket, rest, bridge)) => {
+            Ok(Loosened { socket, rest, ends, bridge }) => {
+                // Where the socket is to be had, it tells what the other server did not.
+                let request = request.map(|mut request| {
+                    if let Some((peer, local)) = ends {
+                        request.local = local;
+                        if request.peer == Peer::Unknown {
+                            request.peer = peer;
+                        }
+                    }
+                    Arc::new(request)
+                });
                 let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-                if self.shards[shard].send(Control::Adopt(socket, wire, rest)).is_err() {
+                let upgraded = Box::new(control::Upgraded { socket, wire, rest, request });
+                if self.shards[shard].send(Control::Adopt(upgraded)).is_err() {
                     return tracing::debug!("a connection came after the server had stopped");
                 }
                 if let Some((mut upgraded, mut near)) = bridge
@@ -134,16 +150,31 @@ impl Inner {
 /// The two ends to copy between, if the socket itself is not accessible.
 type Bridge = (TokioIo<Upgraded>, UnixStream);
 
+/// A socket that has left the other server.
+struct Loosened {
+    socket: LooseSocket,
+    /// What was read of it.
+    rest: Vec<u8>,
+    /// Its peer and its own address, if it is the peer's socket itself.
+    ends: Option<(Peer, Option<SocketAddr>)>,
+    bridge: Option<Bridge>,
+}
+
 /// Takes the socket, and what was read of it, out of an upgraded connection.
-fn loosen(upgraded: Upgraded) -> io::Result<(LooseSocket, Vec<u8>, Option<Bridge>)> {
+fn loosen(upgraded: Upgraded) -> io::Result<Loosened> {
+    let whole = |socket: Socket, read: Bytes| {
+        let ends = socket.ends();
+        Ok(Loosened { socket: socket.loosen()?, rest: read.to_vec(), ends: Some(ends), bridge: None })
+    };
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => return Ok((Socket::from(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
+        Ok(parts) => return whole(parts.io.into_inner().into(), parts.read_buf),
         Err(upgraded) => upgraded,
     };
     let upgraded = match auto::upgrade::downcast::<TokioIo<UnixStream>>(upgraded) {
-        Ok(parts) => return Ok((Socket::from(parts.io.into_inner()).loosen()?, parts.read_buf.to_vec(), None)),
+        Ok(parts) => return whole(parts.io.into_inner().into(), parts.read_buf),
         Err(upgraded) => upgraded,
     };
     let (near, far) = UnixStream::pair()?;
-    Ok((Socket::from(far).loosen()?, Vec::new(), Some((TokioIo::new(upgraded), near))))
+    let bridge = Some((TokioIo::new(upgraded), near));
+    Ok(Loosened { socket: Socket::from(far).loosen()?, rest: Vec::new(), ends: None, bridge })
 }

@@ -111,10 +111,12 @@ impl Fanfare {
         };
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
+        let handlers_need_request = self.handlers.need_request();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
             path: path.clone(),
             wire: WireId(wire as u8),
             protocol: protocol.clone(),
+            needs_request: handlers_need_request || protocol.needs_request(),
         });
         let mut secret = [0; 32];
         fill_random(&mut secret)?;

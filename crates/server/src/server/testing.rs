@@ -28,10 +28,11 @@
 //! # Ok(()) }
 //! ```
 
-use crate::control::Control;
+use crate::control::{Control, Upgraded};
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::protocol::Protocol;
+use crate::request::RequestInfo;
 use crate::server::{Fanfare, Running};
 use crate::transport::socket::LooseSocket;
 use fanfare_hub::WireId;
@@ -109,18 +110,55 @@ impl TestServer {
         client
     }
 
+    /// A client whose connection began with this request, and that has sent this `connect`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
+    /// use fanfare::{Cookies, Fanfare, Identity, Refusal, RequestInfo};
+    /// use serde_json::json;
+    ///
+    /// let server = Fanfare::builder(())
+    ///     .on_connect(async |cookies: Cookies| match cookies.get("session") {
+    ///         Some(session) => Ok(Identity::user(session)), // a real program looks it up
+    ///         None => Err(Refusal::unauthorized("log in first")),
+    ///     })
+    ///     .build()?
+    ///     .test()?;
+    /// let request = RequestInfo::get("/v1/ws").with_header("cookie", "session=ada");
+    /// let ada = server.connect_with(request, json!({"type": "connect"})).await;
+    /// assert_eq!(ada.connected()["user"], "ada");
+    /// assert_eq!(server.client().await.connected()["code"], "unauthorized");
+    /// # Ok(()) }
+    /// ```
+    pub async fn connect_with(&self, request: RequestInfo, connect: Value) -> TestClient {
+        let mut client = self.open_with(request, Some("fanfare.v1"));
+        client.connected = client.request(connect).await;
+        client
+    }
+
     /// A connection at another path, on which no message has been sent yet.
     ///
     /// # Panics
     /// There is no protocol at that path.
     pub fn open(&self, path: &str, subprotocol: Option<&str>) -> TestClient {
+        self.open_with(RequestInfo::get(path), subprotocol)
+    }
+
+    /// The same by a request with a query and headers.
+    ///
+    /// # Panics
+    /// There is no protocol at its path.
+    pub fn open_with(&self, request: RequestInfo, subprotocol: Option<&str>) -> TestClient {
+        let path = request.uri.path();
         let spoken = |(at, protocol): &(String, Arc<dyn Protocol>)| at == path && protocol.subprotocol() == subprotocol;
         let wire = self.protocols.iter().position(spoken);
         let wire =
             wire.unwrap_or_else(|| panic!("there is no protocol at {path:?} with the subprotocol {subprotocol:?}"));
         let (near, far) = std::os::unix::net::UnixStream::pair().expect("the system has sockets");
         near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
-        let adopt = Control::Adopt(LooseSocket::Unix(far), WireId(wire as u8), Vec::new());
+        let (socket, wire) = (LooseSocket::Unix(far), WireId(wire as u8));
+        let upgraded = Upgraded { socket, wire, rest: Vec::new(), request: Some(Arc::new(request)) };
+        let adopt = Control::Adopt(Box::new(upgraded));
         assert!(self.handle.controls()[0].send(adopt).is_ok(), "the server has stopped");
         let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX };
         TestClient {

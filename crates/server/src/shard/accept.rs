@@ -7,15 +7,16 @@
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, HttpConnection, Shared, Shell};
 use crate::config::hosts::Via;
+use crate::control::Upgraded;
 use crate::framing::Wire;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::Refused;
-use crate::request::RequestId;
+use crate::request::{RequestId, RequestInfo};
 use crate::transport::admission::{Reason, hasten};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace;
-use crate::transport::socket::{LooseSocket, Socket};
+use crate::transport::socket::Socket;
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::Watch;
 use ::http::Uri;
@@ -117,7 +118,7 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
 /// What became of the head.
 enum Head {
     /// Upgraded: these bytes came after the head.
-    Upgraded(WireId, Vec<u8>),
+    Upgraded(WireId, Vec<u8>, Option<Arc<RequestInfo>>),
     /// For HTTP: everything that was read.
     Http(Vec<u8>),
     /// Answered like this, and over.
@@ -144,7 +145,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     };
     match head {
         Head::Gone => {}
-        Head::Upgraded(wire, rest) => adopt(&shell, socket, wire, rest),
+        Head::Upgraded(wire, rest, request) => adopt(&shell, socket, wire, rest, request),
         Head::Http(read) => {
             tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, connection));
         }
@@ -176,12 +177,12 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                 Ok(count) if read.is_empty() => {
                     // Almost always the head comes whole: it is looked at where it was read.
                     let buffer = std::mem::take(&mut shell.buffer);
-                    let judged = judge(shell, &mut progress, &buffer[..count], routes);
+                    let judged = judge(shell, &mut progress, &buffer[..count], routes, socket);
                     if judged.is_none() || matches!(judged, Some(Judged::Http)) {
                         read.extend_from_slice(&buffer[..count]);
                     }
                     let rest = match &judged {
-                        Some(Judged::Upgrade(_, _, len)) => buffer[*len..count].to_vec(),
+                        Some(Judged::Upgrade(_, _, len, _)) => buffer[*len..count].to_vec(),
                         _ => Vec::new(),
                     };
                     shell.buffer = buffer;
@@ -189,9 +190,9 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                 }
                 Ok(count) => {
                     read.extend_from_slice(&shell.buffer[..count]);
-                    judge(shell, &mut progress, read, routes).map(|judged| {
+                    judge(shell, &mut progress, read, routes, socket).map(|judged| {
                         let rest = match &judged {
-                            Judged::Upgrade(_, _, len) => read[*len..].to_vec(),
+                            Judged::Upgrade(_, _, len, _) => read[*len..].to_vec(),
                             _ => Vec::new(),
                         };
                         (judged, rest)
@@ -205,8 +206,11 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
             None => {}
             Some((Judged::Http, _)) => return Head::Http(std::mem::take(read)),
             Some((Judged::Refuse(refused), _)) => return Head::Refused(refused),
-            Some((Judged::Upgrade(wire, answer, _), rest)) => {
-                return if socket.write_all(&answer).await.is_ok() { Head::Upgraded(wire, rest) } else { Head::Gone };
+            Some((Judged::Upgrade(wire, answer, _, request), rest)) => {
+                return match socket.write_all(&answer).await {
+                    Ok(()) => Head::Upgraded(wire, rest, request.map(Arc::from)),
+                    Err(_) => Head::Gone,
+                };
             }
         }
     }
@@ -215,12 +219,12 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
 enum Judged {
     Http,
     Refuse(Refused),
-    /// The wire, the answer to write, the length of the head.
-    Upgrade(WireId, Vec<u8>, usize),
+    /// The wire, the answer to write, the length of the head, and the head where anybody asks for it.
+    Upgrade(WireId, Vec<u8>, usize, Option<Box<RequestInfo>>),
 }
 
 /// Looks at what was read of a head. `None`: it is not whole yet.
-fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Routes) -> Option<Judged> {
+fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Routes, socket: &Socket) -> Option<Judged> {
     if read.starts_with(HTTP2_PREFACE) {
         return Some(Judged::Http);
     }
@@ -246,12 +250,14 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
             if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) {
                 return Some(Judged::Http);
             }
-            let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers };
+            let (peer, local) = socket.ends();
+            let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer };
             match routes.upgrade(&request) {
                 Ok(granted) => {
                     let mut answer = Vec::with_capacity(160);
                     granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
-                    Some(Judged::Upgrade(granted.wire, answer, len))
+                    let request = granted.request.map(|request| Box::new(RequestInfo { local, ..request }));
+                    Some(Judged::Upgrade(granted.wire, answer, len, request))
                 }
                 Err(refused) => Some(Judged::Refuse(refused)),
             }
@@ -270,7 +276,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
 }
 
 /// Makes a socket that has been upgraded a connection of this shard.
-pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>) {
+pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>, request: Option<Arc<RequestInfo>>) {
     let _fatal = Fatal;
     if socket.is_over() {
         tokio::task::spawn_local(turn_away(shared.clone(), socket, wire));
@@ -281,7 +287,7 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
     let now = shell.now();
     let Wire { protocol, framing } = shell.wire(wire);
     let deframer = framing.deframer(protocol.message_bytes_max(&shell.config.limits));
-    let id = shell.open(now, writer, wire);
+    let id = shell.open(now, writer, wire, request);
     shell.counters.wire(wire).bytes_in += rest.len() as u64; // what came with the request's head
     shell.readers += 1;
     drop(shell);
@@ -295,7 +301,8 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
 }
 
 /// Makes a socket that another server upgraded a connection of this shard.
-pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, socket: LooseSocket, wire: WireId, rest: Vec<u8>) {
+pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
+    let Upgraded { socket, wire, rest, request } = upgraded;
     match socket.settle() {
         Ok(socket) => {
             // Behind a bridge only the other server knows the address, and the connection counts for none.
@@ -303,7 +310,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, socket: LooseSocket, w
             let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();
-            adopt(shared, socket, wire, rest);
+            adopt(shared, socket, wire, rest, request);
         }
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
     }

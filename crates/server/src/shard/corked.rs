@@ -191,7 +191,7 @@ mod tests {
                 peers.push(far.expect("a connection").0);
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                ids.push(shell.open(now, writer, WireId(0)));
+                ids.push(shell.open(now, writer, WireId(0), None));
             }
             let used = {
                 let mut shell = shared.borrow_mut();

@@ -265,7 +265,7 @@ mod tests {
                 peers.push(far.expect("a connection"));
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                let id = shell.open(now, writer, WireId(0));
+                let id = shell.open(now, writer, WireId(0), None);
                 shell.append(id, frame.clone());
             }
             let (mut shell, mut waiting) = (shared.borrow_mut(), Vec::new());
@@ -289,7 +289,7 @@ mod tests {
                 let (_, writer) = Socket::from(near.expect("a listener")).into_split();
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                (shell.open(now, writer, WireId(0)), far.expect("a connection"))
+                (shell.open(now, writer, WireId(0), None), far.expect("a connection"))
             };
             // Many with a page each, told as messages; then somebody who is answered.
             let (message, answer) = (Bytes::from(vec![b'x'; 4 << 10]), Bytes::from_static(b"answer"));
@@ -346,7 +346,7 @@ mod tests {
             let id = {
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                let id = shell.open(now, writer, WireId(0));
+                let id = shell.open(now, writer, WireId(0), None);
                 // More than the kernel takes.
                 (0..16).for_each(|_| shell.append(id, Bytes::from(vec![b'x'; 1 << 20])));
                 id

@@ -8,12 +8,13 @@ use super::accept::{HTTP2_PREFACE, adopt};
 use super::{HttpConnection, Shared};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::refusal::{Asker, Refused};
-use crate::request::pairs;
+use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::admission::Over;
 use crate::transport::pace::{ConnectionOptions, Overdue, Pace, Paced, Times};
 use crate::transport::socket::Socket;
 use crate::watch::request;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
 use http::{Request, Response, Version};
@@ -23,8 +24,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -67,15 +70,20 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let pace = Pace::new(times, is_http2);
     // Over a limit: one answer, and an end.
     let over = socket.over();
+    let ends = socket.ends();
     let asked_once = Notify::new();
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        // As axum's own server does it, for pages that extract it.
+        if let Peer::Tcp(address) = ends.0 {
+            request.extensions_mut().insert(ConnectInfo(address));
+        }
         let asked = ConnectionOptions::of(request.headers());
         let answering = pace.begin(request.body());
         if over.is_some() {
             asked_once.notify_one();
         }
         let version = request.version();
-        let answer = answer(shell.clone(), routes.clone(), request, over.clone());
+        let answer = answer(shell.clone(), routes.clone(), request, ends, over.clone());
         connection.counted(version, asked, answering, over.is_some(), answer)
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
@@ -125,6 +133,7 @@ async fn answer(
     shell: Shared,
     routes: Routes,
     mut request: Request<Incoming>,
+    (peer, local): (Peer, Option<SocketAddr>),
     over: Option<Over>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
@@ -143,15 +152,17 @@ async fn answer(
         http_minor: u8::from(http11),
         uri: request.uri(),
         headers: &headers,
+        peer,
     };
-    let (wire, response) = match routes.upgrade(&upgrade) {
+    let (wire, response, request_info) = match routes.upgrade(&upgrade) {
         Err(refused) => return Ok(refused.into_response()),
-        Ok(granted) => (granted.wire, granted.response()),
+        Ok(granted) => (granted.wire, granted.response(), granted.request),
     };
+    let request_info = request_info.map(|request| Arc::new(RequestInfo { local, ..request }));
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::task::spawn_local(async move {
         match upgraded.await {
-            Ok(upgraded) => take_back(&shell, upgraded, wire),
+            Ok(upgraded) => take_back(&shell, upgraded, wire, request_info),
             Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
         }
     });
@@ -168,14 +179,14 @@ fn overloaded(over: &Over) -> Refused {
 }
 
 /// Takes the socket back from hyper.
-fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId) {
+fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId, request: Option<Arc<RequestInfo>>) {
     match upgraded.downcast::<TokioIo<Paced<Rewound>>>() {
         Ok(parts) => {
             let (Rewound { read, socket }, ahead) = parts.io.into_inner().into_parts();
             let mut rest = parts.read_buf.to_vec();
             rest.extend_from_slice(&ahead);
             rest.extend_from_slice(&read);
-            adopt(shell, socket, wire, rest);
+            adopt(shell, socket, wire, rest, request);
         }
         Err(_) => tracing::error!("an upgraded connection was not one of ours"),
     }

@@ -25,8 +25,8 @@ use crate::logs;
 use crate::protocol::{Conversation, Encoded, Message, Place, Turn};
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened, Outbox,
-    Push, Request, Shard, ShardId, WireId,
+    Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened,
+    Outbox, Push, Request, Shard, ShardId, WireId,
 };
 use slab::Slab;
 use std::cell::RefCell;
@@ -35,6 +35,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::request::RequestInfo;
 use crate::transport::socket::WriteHalf;
 use corked::Corked;
 use flush::Dirty;
@@ -90,6 +91,8 @@ pub(crate) struct Shell {
     asked: Slab<app::PendingAnswers>,
     /// Where questions of the hub go; `None` where there is no handler to answer them.
     dispatcher: Option<Dispatcher>,
+    /// The hub keeps the request of each connection for the handlers.
+    handlers_need_request: bool,
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -173,6 +176,7 @@ impl Shell {
             judging: VecDeque::new(),
             wake_ms: None,
             asked: Slab::new(),
+            handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
@@ -229,17 +233,17 @@ impl Shell {
     }
 
     /// Takes a connection in that speaks `wire`.
-    fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId) -> ConnId {
+    fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
         });
         let protocol = self.wire(wire).protocol.clone();
-        let opened =
-            Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment: None };
         let mut turn = std::mem::take(&mut self.turn);
         turn.begin(now);
-        let conversation = protocol.open(&self.place, &mut turn);
+        let conversation = protocol.open(&self.place, request.as_ref(), &mut turn);
+        let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
+        let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment };
         let slot = &mut self.conns[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let id = ConnId { index, generation: slot.generation };
@@ -457,8 +461,8 @@ impl Shell {
                 self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
-            Effect::Ask { token, question, .. } => match &self.dispatcher {
-                Some(dispatcher) => dispatcher.ask(token, *question),
+            Effect::Ask { token, question, attachment } => match &self.dispatcher {
+                Some(dispatcher) => dispatcher.ask(token, *question, attachment.as_ref()),
                 None => {
                     let error = Error::new(ErrorCode::Denied, "the rule says `hook`, and this server has no handlers");
                     let answer = Box::new(HookAnswer::Refused(error));

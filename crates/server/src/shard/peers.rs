@@ -252,7 +252,7 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
                 let now = shell.now();
                 shell.reload(now, judging);
             }
-            Control::Adopt(socket, wire, rest) => accept::adopt_loose(shell, watch, socket, wire, rest),
+            Control::Adopt(upgraded) => accept::adopt_loose(shell, watch, *upgraded),
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();
                 let target_ms = shell.now().mono_ms.saturating_add(ms);

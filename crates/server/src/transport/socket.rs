@@ -3,12 +3,13 @@
 //! All bytes of a connection leave through its [`Socket`] or, once that is split, through its [`WriteHalf`]; nothing
 //! else writes to the descriptor. So a socket that encrypts is a variant here, and no writer has to know of it.
 
+use crate::request::{Credentials, Peer};
 use crate::transport::admission::{Admitted, Over};
 use crate::transport::pace;
 use fanfare_hub::Outbox;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -84,6 +85,18 @@ impl Socket {
 
     pub(crate) fn is_over(&self) -> bool {
         self.admitted.as_ref().is_some_and(Admitted::is_over)
+    }
+
+    /// The other end, and the one here over TCP, as the kernel tells them.
+    pub(crate) fn ends(&self) -> (Peer, Option<SocketAddr>) {
+        match &self.io {
+            Io::Tcp(socket) => (socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp), socket.local_addr().ok()),
+            Io::Unix(socket) => {
+                let credentials = socket.peer_cred().ok();
+                let credentials = credentials.map(|of| Credentials { uid: of.uid(), gid: of.gid(), pid: of.pid() });
+                (Peer::Unix(credentials), None)
+            }
+        }
     }
 
     /// The peer's address, as the kernel tells it. Unix sockets have none.

@@ -4,7 +4,9 @@ use super::Watch;
 use crate::logs;
 use crate::request::{REQUEST_ID, RequestId};
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use http::{Request, Response};
+use std::net::SocketAddr;
 use std::time::Instant;
 use tracing::Instrument as _;
 
@@ -21,6 +23,7 @@ pub(crate) async fn identified<B>(
     let id = RequestId::of(request.headers());
     let begin = Instant::now();
     let method = request.method().clone();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
     let path: String = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
     request.headers_mut().insert(REQUEST_ID, id.value());
     request.extensions_mut().insert(id.clone());
@@ -30,6 +33,6 @@ pub(crate) async fn identified<B>(
     watch.requests.answered(status);
     watch.requests.seconds.observe(took);
     response.headers_mut().insert(REQUEST_ID, id.value());
-    logs::request(&id, method.as_str(), &path, status, took);
+    logs::request(&id, peer, method.as_str(), &path, status, took);
     response
 }

@@ -4,6 +4,10 @@
 //! The id is the caller's `X-Request-Id` where it is sane, else one of ours. It stands in the answer, in the request
 //! that handlers see, and in every line that is logged on the way.
 
+mod info;
+
+pub use info::{Credentials, Peer, RequestInfo};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
