@@ -191,7 +191,9 @@ fn http2_without_a_window(address: SocketAddr) -> TcpStream {
 /// Reads until the connection ends. What looks like a frame of HTTP/2 and is a ping is answered.
 fn ends(mut socket: TcpStream) {
     let mut frames = Vec::new();
+    let begin = std::time::Instant::now();
     loop {
+        assert!(begin.elapsed() < DEADLINE, "the connection does not end");
         let mut bytes = [0; 4096];
         match socket.read(&mut bytes) {
             Ok(0) => return,
@@ -235,6 +237,32 @@ fn a_connection_over_a_limit_ends_soon_whatever_its_peer_does() {
     for (name, thread) in threads.collect::<Vec<_>>() {
         assert!(thread.join().is_ok(), "{name}: it is kept");
     }
+}
+
+/// They are more than the whole reserve, and their times are the longest that there are.
+#[test]
+fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
+    const MORE_THAN_A_SHARE: usize = 150;
+    let long = std::time::Duration::from_secs(600);
+    let server = server(Config { connections_max: 1, head_timeout: long, http_idle_timeout: long, ..config() });
+    let _open = Client::open(server.address, "/echo");
+    type Ask = fn(SocketAddr) -> TcpStream;
+    let asks: [(&str, Ask); 3] = [
+        ("silent", connect),
+        ("HTTP/2 that asks nothing", http2_without_a_window),
+        ("a WebSocket that was told to come back", |address| {
+            let mut socket = connect(address);
+            socket.write_all(&upgrade(address, "/echo", &[], &[])).expect("the server reads");
+            socket
+        }),
+    ];
+    for (name, ask) in asks {
+        let held: Vec<TcpStream> = (0..MORE_THAN_A_SHARE).map(|_| ask(server.address)).collect();
+        assert_eq!(get(server.address, "/healthz").0.status(), 200, "{name}");
+        drop(held);
+    }
+    let scraped = scrape(admin(&server));
+    assert!(scraped.get("fanfare_connections_refused_total{reason=\"no_reserve\"}") > 0.0, "{scraped:?}");
 }
 
 /// Requests that never reach a route are in the figures as well.

@@ -15,6 +15,7 @@ use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};
 use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::{self, ConnectionOptions, Pace, Paced, Times};
+use crate::transport::places::Places;
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::metrics::CONTENT_TYPE;
 use crate::watch::{SHARD_PATIENCE, State, Watch};
@@ -34,16 +35,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 
-/// Connections to the admin port at once: a few scrapers and probes, and somebody who looks.
+/// Connections to the admin port at once: a few scrapers and probes, and somebody who looks. Where all places are
+/// taken, the connection that has kept the server waiting longest makes room for the next.
 const CONNECTIONS_MAX: usize = 64;
-/// Where all places are taken, a connection that has asked nothing for so long makes room for the next.
-const SPARE_IDLE: Duration = Duration::from_secs(1);
 
 /// The routes that are also on the main port.
 pub(crate) fn health(watch: Arc<Watch>) -> Router {
@@ -185,15 +184,13 @@ struct Port {
     /// How many connections there are, for the figures.
     open: Arc<AtomicUsize>,
     connections: Arc<Connections>,
-    room: Arc<Semaphore>,
-    /// Told where somebody waits for room.
-    crowded: Arc<Notify>,
+    places: Arc<Places>,
 }
 
 async fn accept(listener: Listener, router: Router, times: Times, watch: &Watch) {
     let (open, connections) = (watch.admin_open.clone(), watch.connections.clone());
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let port = Port { router, times, open, connections, room, crowded: Arc::default() };
+    let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_MAX);
+    let port = Port { router, times, open, connections, places };
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => {
@@ -235,16 +232,11 @@ impl Port {
         }
     }
 
-    /// Serves one connection beside the others; waits while there are too many.
+    /// Serves one connection beside the others; waits while all of them are being answered.
     async fn serve<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(&self, socket: S) {
-        let place = loop {
-            match tokio::time::timeout(SPARE_IDLE, self.room.clone().acquire_owned()).await {
-                Ok(Ok(place)) => break place,
-                Ok(Err(_)) => return,
-                Err(_) => self.crowded.notify_waiters(),
-            }
-        };
-        let (pace, crowded) = (Pace::new(self.times, false), self.crowded.clone());
+        let place = Arc::new(self.places.enter_patiently(None).await);
+        let displaced = place.displaced();
+        let pace = Pace::new(self.times, false).at(Some(place));
         let (router, answering) = (self.router.clone(), pace.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, asked) = (request.version(), ConnectionOptions::of(request.headers()));
@@ -258,19 +250,18 @@ impl Port {
                 })
             }
         });
-        let io = TokioIo::new(Paced::new(socket, pace.clone()));
+        let io = TokioIo::new(Paced::new(socket, pace));
         let (backstop, open) = (self.times.backstop(), self.open.clone());
         tokio::spawn(async move {
-            let _place = place;
             let _counted = Counted::of(open);
             // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for
             // the first bytes, and who sent none kept a place for ever.
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).half_close(true).header_read_timeout(backstop);
-            let mut serving = std::pin::pin!(server.serve_connection(io, service));
             let served = tokio::select! {
-                served = serving.as_mut() => served,
-                () = spare(&pace, &crowded) => Ok(()),
+                biased;
+                served = server.serve_connection(io, service) => served,
+                () = displaced => Ok(()),
             };
             if let Err(error) = served {
                 tracing::debug!(error = error.to_string(), "a connection to the admin port ended early");
@@ -295,29 +286,19 @@ impl Drop for Counted {
     }
 }
 
-/// Returns when somebody waits for room and this connection is idle.
-async fn spare(pace: &Pace, crowded: &Notify) {
-    loop {
-        crowded.notified().await;
-        if pace.is_idle_for(SPARE_IDLE) {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    /// A client that takes all the places and sends nothing loses them soon.
+    /// With times so long that none ends by itself.
     #[tokio::test]
-    async fn silent_connections_do_not_keep_probes_out() {
+    async fn connections_that_ask_nothing_do_not_keep_probes_out() {
         let bound = Bound::at(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
-        let head = Duration::from_millis(200);
         let long = Duration::from_secs(600);
-        let times = Times { head, idle: long, write: long, close: long };
+        let times = Times { head: long, idle: long, write: long, close: long };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::transport::admission::Connections::new(&crate::Config::default());
         let watch = Watch::new(&[], Vec::new(), connections);
@@ -325,6 +306,12 @@ mod tests {
             let mut silent = Vec::new();
             for _ in 0..2 * CONNECTIONS_MAX {
                 silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            for _ in 0..2 * CONNECTIONS_MAX {
+                let mut kept = TcpStream::connect(address).await.unwrap();
+                kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+                assert_eq!(kept.read(&mut [0; 1024]).await.unwrap().min(1), 1);
+                silent.push(kept);
             }
             let mut probe = TcpStream::connect(address).await.unwrap();
             probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();

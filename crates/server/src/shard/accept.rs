@@ -92,8 +92,13 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let Some(admitted) = routes.watch.connections.admit(peer) else { continue };
+                let is_over = admitted.place().is_some();
                 let connection = HttpConnection::accepted(&shell);
                 tokio::task::spawn_local(begin(shell.clone(), socket.admitted(admitted), routes.clone(), connection));
+                if is_over {
+                    // The next one may displace it: first it is read, and one that it has displaced is closed.
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -132,11 +137,17 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     socket.set_nodelay();
     let head_timeout = {
         let time = shell.borrow().config.head_timeout;
-        if socket.is_over() { hasten(time) } else { time }
+        if socket.place().is_some() { hasten(time) } else { time }
     };
     let mut read = Vec::new();
-    let reading = read_head(&shell, &mut socket, &routes, &mut read);
-    let head = match tokio::time::timeout(head_timeout, reading).await {
+    let displaced = socket.displaced();
+    let reading = tokio::time::timeout(head_timeout, read_head(&shell, &mut socket, &routes, &mut read));
+    let head = tokio::select! {
+        biased;
+        head = reading => head,
+        () = displaced => Ok(Head::Gone), // as far as the server is concerned
+    };
+    let head = match head {
         Ok(head) => head,
         Err(_) => {
             let reason = format!("the request's head did not arrive within {} s", head_timeout.as_secs_f32());
@@ -278,7 +289,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
 /// Makes a socket that has been upgraded a connection of this shard.
 pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>, request: Option<Arc<RequestInfo>>) {
     let _fatal = Fatal;
-    if socket.is_over() {
+    if socket.place().is_some() {
         tokio::task::spawn_local(turn_away(shared.clone(), socket, wire));
         return;
     }
@@ -354,7 +365,9 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
 /// Writes the last that a peer is to see, and gives it the time to read it.
 async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
     let timeout = shell.borrow().config.close_timeout;
-    let _ = tokio::time::timeout(timeout, async {
+    let timeout = if socket.place().is_some() { hasten(timeout) } else { timeout };
+    let displaced = socket.displaced();
+    let parting = tokio::time::timeout(timeout, async {
         socket.write_all(bytes).await?;
         socket.shutdown().await?;
         let mut forgotten = 0;
@@ -366,6 +379,10 @@ async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
             }
         }
         Ok::<(), io::Error>(())
-    })
-    .await; // whether or not it was read: the connection is over
+    });
+    tokio::select! {
+        biased; // the words are written first
+        _ = parting => {} // whether or not they were read: the connection is over
+        () = displaced => {}
+    }
 }

@@ -61,13 +61,14 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         let shell = shell.borrow();
         let config = shell.config();
         let times = Times::of(config);
-        let times = if socket.is_over() { times.hastened() } else { times };
+        let times = if socket.place().is_some() { times.hastened() } else { times };
         (times, config.head_bytes_max, times.close)
     };
     // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
     connection.speaks(is_http2);
-    let pace = Pace::new(times, is_http2);
+    let pace = Pace::new(times, is_http2).at(socket.place().cloned());
+    let mut displaced = std::pin::pin!(socket.displaced());
     // Over a limit: one answer, and an end.
     let over = socket.over();
     let ends = socket.ends();
@@ -103,8 +104,14 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
             () = asked_once.notified() => {
                 // Over a limit it goes in bounded time, also where its peer takes no answer.
                 serving.as_mut().graceful_shutdown();
-                tokio::time::timeout(close_timeout, serving).await.unwrap_or(Ok(()))
+                let ending = tokio::time::timeout(close_timeout, serving);
+                tokio::select! {
+                    biased;
+                    served = ending => served.unwrap_or(Ok(())),
+                    () = displaced => Ok(()),
+                }
             }
+            () = &mut displaced => Ok(()),
             overdue = pace.overdue() => {
                 // An idle peer is asked to close; a peer that does not close is disconnected.
                 serving.as_mut().graceful_shutdown();
@@ -118,7 +125,12 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.half_close(true);
         server.timer(TokioTimer::new()).header_read_timeout(times.backstop());
         server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
-        server.serve_connection(io, service).with_upgrades().await
+        let serving = server.serve_connection(io, service).with_upgrades();
+        tokio::select! {
+            biased;
+            served = serving => served,
+            () = displaced => Ok(()),
+        }
     };
     if let Err(error) = served {
         // hyper itself refuses a later head that is invalid or too long.

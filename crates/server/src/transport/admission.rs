@@ -5,13 +5,15 @@
 //! come back later, a page is refused, and probes and the application's API are served, since they are what one needs
 //! then. Where the reserve is used up as well the connection is closed without a word.
 //!
-//! The reserve is for short visits: such a connection has one request, for which it has [`TIME_OVER`] ([`hasten`]),
-//! and one address has a quarter of the reserve at most. So one hostile address cannot keep the probes out. All
-//! clients behind a proxy have its address: probes that come through it share their quarter with them.
+//! The reserve is for short visits ([`Places`]): such a connection has one request, for which it has [`TIME_OVER`]
+//! ([`hasten`]), and one address has a quarter of the reserve at most. A connection whose request has not come whole
+//! makes room for a newcomer, so silent ones keep no probe out, not even one from their own address: all clients behind
+//! a proxy have its address.
 //!
 //! An address is the peer's as the kernel tells it, of IPv6 its first 64 bits; Unix sockets have none.
 
 use crate::config::Config;
+use crate::transport::places::{Place, Places};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -41,11 +43,9 @@ pub(crate) fn hasten(time: Duration) -> Duration {
 pub(crate) struct Connections {
     max: usize,
     per_address_max: usize,
-    reserve_max: usize,
     open: AtomicUsize,
-    reserve_open: AtomicUsize,
     by_address: Mutex<HashMap<Block, usize>>,
-    reserve_by_address: Mutex<HashMap<Block, usize>>,
+    reserve: Arc<Places>,
     refused: [AtomicU64; REASONS.len()],
 }
 
@@ -68,7 +68,7 @@ pub(crate) enum Reason {
 
 /// What counts as one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Block {
+pub(crate) enum Block {
     V4(u32),
     V6(u64),
 }
@@ -85,12 +85,14 @@ pub(crate) struct Over {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
+    /// The address that it counts for.
     block: Option<Block>,
-    over: Option<Reason>,
+    /// Over a limit: which, and its place of the reserve.
+    over: Option<(Reason, Arc<Place>)>,
 }
 
 impl Block {
-    fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Block::V4(address.to_bits()),
             IpAddr::V6(address) => Block::V6((address.to_bits() >> 64) as u64),
@@ -116,11 +118,9 @@ impl Connections {
         Arc::new(Connections {
             max,
             per_address_max: config.connections_per_address_max,
-            reserve_max: kept / 2,
             open: AtomicUsize::new(0),
-            reserve_open: AtomicUsize::new(0),
             by_address: Mutex::default(),
-            reserve_by_address: Mutex::default(),
+            reserve: reserve(kept / 2),
             refused: Default::default(),
         })
     }
@@ -137,21 +137,14 @@ impl Connections {
         } else {
             None
         };
-        if let Some(reason) = over {
-            self.refuse(reason);
-            if !take(&self.reserve_open, self.reserve_max) {
-                self.refuse(Reason::NoReserve);
-                return None;
-            }
-            let share = (self.reserve_max / RESERVE_PARTS).max(1);
-            if !peer.is_none_or(|peer| enter(&self.reserve_by_address, peer, share)) {
-                self.reserve_open.fetch_sub(1, Relaxed);
-                self.refuse(Reason::NoReserve);
-                return None;
-            }
+        let Some(reason) = over else { return Some(Admitted { connections: self.clone(), block, over: None }) };
+        self.refuse(reason);
+        let entered = self.reserve.enter(peer);
+        if entered.as_ref().is_none_or(|(_, displaces)| *displaces) {
+            self.refuse(Reason::NoReserve); // this one, or the one that makes room for it
         }
-        let block = if over.is_some() { peer } else { block };
-        Some(Admitted { connections: self.clone(), block, over })
+        let (place, _) = entered?;
+        Some(Admitted { connections: self.clone(), block: None, over: Some((reason, Arc::new(place))) })
     }
 
     /// A connection was not let in, or not like the others.
@@ -168,6 +161,11 @@ impl Connections {
     pub(crate) fn open(&self) -> (usize, usize) {
         (self.open.load(Relaxed), self.max)
     }
+}
+
+/// The places of so many descriptors.
+fn reserve(max: usize) -> Arc<Places> {
+    Places::new(max, (max / RESERVE_PARTS).max(1))
 }
 
 /// Counts one more of an address, if there is room.
@@ -199,7 +197,8 @@ impl Admitted {
     /// Why this one is only told to come back; `None` for most.
     pub(crate) fn over(&self) -> Option<Over> {
         let Connections { max, per_address_max, .. } = &*self.connections;
-        let (limit, option, whose) = match self.over? {
+        let (reason, _) = self.over.as_ref()?;
+        let (limit, option, whose) = match reason {
             Reason::Address => {
                 (*per_address_max, "limits.connections_per_address_max", " from this address, the limit of one")
             }
@@ -208,21 +207,20 @@ impl Admitted {
         Some(Over { words: format!("there are {limit} connections{whose} ({option})"), option, limit })
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.is_some()
+    /// Of one over a limit, its place of the reserve.
+    pub(crate) fn place(&self) -> Option<&Arc<Place>> {
+        self.over.as_ref().map(|(_, place)| place)
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let Connections { open, reserve_open, by_address, reserve_by_address, .. } = &*self.connections;
-        let (count, by_address) = match self.over {
-            Some(_) => (reserve_open, reserve_by_address),
-            None => (open, by_address),
-        };
-        count.fetch_sub(1, Relaxed);
+        if self.over.is_some() {
+            return; // its place goes with it
+        }
+        self.connections.open.fetch_sub(1, Relaxed);
         if let Some(block) = self.block {
-            leave(by_address, block);
+            leave(&self.connections.by_address, block);
         }
     }
 }
@@ -240,7 +238,7 @@ mod tests {
     fn connections(max: usize, per_address_max: usize, reserve_max: usize) -> Arc<Connections> {
         let config = Config { connections_max: max, connections_per_address_max: per_address_max, ..Config::default() };
         let mut connections = Arc::into_inner(Connections::new(&config)).expect("nobody else has it");
-        connections.reserve_max = reserve_max;
+        connections.reserve = reserve(reserve_max);
         Arc::new(connections)
     }
 
@@ -251,32 +249,32 @@ mod tests {
         let second = connections.admit(None).expect("room");
         assert!(first.over().is_none() && second.over().is_none());
         let over = connections.admit(None).expect("from the reserve");
+        over.place().expect("over the limit").serves();
         let words = over.over().expect("over the limit").words;
         assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
         assert!(connections.admit(None).is_none(), "the reserve has an end");
         assert_eq!(connections.refused(), [2, 0, 1, 0, 0]);
         drop(first);
-        assert!(!connections.admit(None).expect("room").is_over());
+        assert!(connections.admit(None).expect("room").place().is_none());
         drop((second, over));
         assert_eq!(connections.open(), (0, 2));
-        assert_eq!(connections.reserve_open.load(Relaxed), 0);
+        assert_eq!(connections.reserve.used(), 0);
     }
 
     #[test]
-    fn one_address_has_a_quarter_of_the_reserve() {
+    fn one_address_has_a_quarter_of_the_reserve_and_its_newcomers_get_in() {
         let connections = connections(1, 0, 8);
         let _open = connections.admit(None).expect("room");
         let admit = |text: &str| connections.admit(Some(text.parse().expect(text)));
         let hostile: Vec<_> = (0..8).filter_map(|_| admit("192.0.2.1")).collect();
-        assert_eq!(hostile.len(), 2);
+        assert_eq!(hostile.len(), 8);
+        assert_eq!(connections.reserve.used(), 2, "six were displaced by later ones");
+        assert_eq!(connections.refused()[Reason::NoReserve as usize], 6);
         let probe = admit("192.0.2.2").expect("another address has its own part");
-        assert!(probe.is_over());
-        assert_eq!(connections.reserve_open.load(Relaxed), 3, "who was not let in is not counted");
-        drop(hostile);
-        let again = admit("192.0.2.1").expect("there is room again");
-        drop((probe, again));
-        assert_eq!(connections.reserve_open.load(Relaxed), 0);
-        assert!(connections.reserve_by_address.lock().expect("sound").is_empty());
+        assert!(probe.place().is_some());
+        assert_eq!(connections.reserve.used(), 3);
+        drop((hostile, probe));
+        assert_eq!(connections.reserve.used(), 0);
     }
 
     #[test]
@@ -293,9 +291,9 @@ mod tests {
             let admit = |text: &str| connections.admit(Some(text.parse().expect(text))).expect("room");
             let first = admit(one);
             let second = admit(other);
-            assert!(!first.is_over(), "{name}");
-            assert_eq!(second.is_over(), same, "{name}");
-            assert!(!connections.admit(None).expect("room").is_over(), "{name}: a Unix socket is of no address");
+            assert!(first.place().is_none(), "{name}");
+            assert_eq!(second.place().is_some(), same, "{name}");
+            assert!(connections.admit(None).expect("room").place().is_none(), "{name}: a Unix socket is of no address");
             drop((first, second));
             assert!(connections.by_address.lock().expect("sound").is_empty(), "{name}: what has gone is not kept");
             assert_eq!(connections.open().0, 0, "{name}");

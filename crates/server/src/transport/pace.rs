@@ -23,6 +23,7 @@
 
 use crate::config::Config;
 use crate::transport::admission::hasten;
+use crate::transport::places::Place;
 use crate::transport::taking::Taking;
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
@@ -94,6 +95,8 @@ pub(crate) struct Pace {
     times: Times,
     http2: bool,
     state: Arc<Mutex<State>>,
+    /// Of a connection that may be displaced. It is told whether a request is being answered.
+    place: Option<Arc<Place>>,
 }
 
 struct State {
@@ -165,7 +168,12 @@ impl Pace {
             blocked: now,
             written: 0,
         };
-        Pace { times, http2, state: Arc::new(Mutex::new(state)) }
+        Pace { times, http2, state: Arc::new(Mutex::new(state)), place: None }
+    }
+
+    /// Of a connection that has this place.
+    pub(crate) fn at(self, place: Option<Arc<Place>>) -> Self {
+        Pace { place, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,6 +182,9 @@ impl Pace {
 
     /// A request has come whole, but for its body. The connection is busy until the answer's body is gone.
     pub(crate) fn begin(&self, body: &impl HttpBody) -> ResponseGuard {
+        if let Some(place) = &self.place {
+            place.serves();
+        }
         let mut state = self.state();
         state.busy += 1;
         let length = match body.size_hint().exact() {
@@ -196,11 +207,6 @@ impl Pace {
         if let Some(answer) = state.begun.take().and_then(|stream| state.streams.get_mut(stream)) {
             answer.task = Some(task);
         }
-    }
-
-    /// True where nothing has been asked for so long.
-    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
-        matches!(self.state().phase, Phase::Idle(since) if since.elapsed() >= time)
     }
 
     /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long.
@@ -371,6 +377,10 @@ impl Drop for ResponseGuard {
             let now = Instant::now();
             let has_next_begun = state.stream.next(self.ends) && !self.pace.http2;
             state.phase = if has_next_begun { Phase::Head(now) } else { Phase::Idle(now) };
+            drop(state);
+            if let Some(place) = &self.pace.place {
+                place.waits();
+            }
         }
     }
 }

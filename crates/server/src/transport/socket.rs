@@ -6,12 +6,14 @@
 use crate::request::{Credentials, Peer};
 use crate::transport::admission::{Admitted, Over};
 use crate::transport::pace;
+use crate::transport::places::Place;
 use fanfare_hub::Outbox;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -83,8 +85,20 @@ impl Socket {
         self.admitted.as_ref().and_then(Admitted::over)
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.admitted.as_ref().is_some_and(Admitted::is_over)
+    /// Its place of the reserve, where it is over a limit.
+    pub(crate) fn place(&self) -> Option<&Arc<Place>> {
+        self.admitted.as_ref().and_then(Admitted::place)
+    }
+
+    /// Returns when its place of the reserve has gone to another connection; for others never.
+    pub(crate) fn displaced(&self) -> impl Future<Output = ()> + use<> {
+        let displaced = self.place().map(|place| place.displaced());
+        async move {
+            match displaced {
+                Some(displaced) => displaced.await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// The other end, and the one here over TCP, as the kernel tells them.

@@ -1,0 +1,183 @@
+//! A bounded number of places for short visits: a visitor that keeps the server waiting makes room for the next one.
+//!
+//! In: a visitor, with its address where it has one. Out: a [`Place`], held as long as its socket is open. A place
+//! *waits* until a whole request has come, and again when the request has been answered. Where an address has used
+//! its share, the newcomer takes the place that has waited longest of those of its own address; where all places are
+//! used, of all. The displaced connection hears of it by [`Place::displaced`] and is closed. Nobody is displaced while
+//! a request is being answered.
+//!
+//! The places are few, so each newcomer looks at all of them.
+
+use crate::transport::admission::Block;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Places {
+    max: usize,
+    /// For one address.
+    share: usize,
+    state: Mutex<State>,
+    /// Told when a place may be had that could not be had before.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By their ids, which are never used again.
+    visitors: BTreeMap<u64, Visitor>,
+    /// Counts what happens: the next id, and the order in which visitors began to wait.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Visitor {
+    address: Option<Block>,
+    /// Since when it keeps the server waiting.
+    waits: Option<u64>,
+    displaced: Arc<Notify>,
+}
+
+/// A place that is held until this is dropped, or until it is given to another visitor.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    id: u64,
+    displaced: Arc<Notify>,
+}
+
+impl Places {
+    /// So many, and so many of them for one address.
+    pub(crate) fn new(max: usize, share: usize) -> Arc<Self> {
+        Arc::new(Places { max, share, state: Mutex::default(), freed: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, and whether another visitor was displaced for it. `None` where nobody can be.
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<Block>) -> Option<(Place, bool)> {
+        let mut state = self.state();
+        let is_same = |visitor: &Visitor| address.is_some() && visitor.address == address;
+        let has_share = state.visitors.values().filter(|visitor| is_same(visitor)).count() < self.share;
+        let has_room = has_share && state.visitors.len() < self.max;
+        if !has_room {
+            let waiting = state.visitors.iter().filter(|(_, visitor)| has_share || is_same(visitor));
+            let longest = waiting.filter_map(|(id, visitor)| Some((visitor.waits?, *id))).min();
+            let displaced = longest.and_then(|(_, id)| state.visitors.remove(&id))?;
+            displaced.displaced.notify_one();
+        }
+        state.clock += 1;
+        let (id, displaced) = (state.clock, Arc::new(Notify::new()));
+        state.visitors.insert(id, Visitor { address, waits: Some(id), displaced: displaced.clone() });
+        drop(state);
+        Some((Place { places: self.clone(), id, displaced }, !has_room))
+    }
+
+    /// The same; waits where nobody can be displaced. For one caller at a time.
+    pub(crate) async fn enter_patiently(self: &Arc<Self>, address: Option<Block>) -> Place {
+        loop {
+            match self.enter(address) {
+                Some((place, _)) => return place,
+                None => self.freed.notified().await,
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.state().visitors.len()
+    }
+}
+
+impl Place {
+    /// A whole request has come: until it is answered the place is kept.
+    pub(crate) fn serves(&self) {
+        if let Some(visitor) = self.places.state().visitors.get_mut(&self.id) {
+            visitor.waits = None;
+        }
+    }
+
+    /// The server waits for the peer again.
+    pub(crate) fn waits(&self) {
+        let mut state = self.places.state();
+        state.clock += 1;
+        let now = state.clock;
+        if let Some(visitor) = state.visitors.get_mut(&self.id) {
+            visitor.waits = Some(now);
+            self.places.freed.notify_one();
+        }
+    }
+
+    /// Returns when another visitor has the place. For one caller at a time.
+    pub(crate) fn displaced(&self) -> impl Future<Output = ()> + use<> {
+        let displaced = self.displaced.clone();
+        async move { displaced.notified().await }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.places.state().visitors.remove(&self.id).is_some() {
+            self.places.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    fn of(last: u8) -> Option<Block> {
+        Some(Block::of([192, 0, 2, last].into()))
+    }
+
+    fn is_displaced(place: &Place) -> bool {
+        place.displaced().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_its_own_address_that_has_waited_longest() {
+        let places = Places::new(8, 2);
+        let enter = |last| places.enter(of(last));
+        let (other, _) = enter(2).expect("room");
+        let (first, displaces) = enter(1).expect("room");
+        assert!(!displaces);
+        let (second, _) = enter(1).expect("room");
+        first.serves();
+        first.waits(); // its wait began anew
+        let (third, displaces) = enter(1).expect("the second waits");
+        assert!(displaces && is_displaced(&second));
+        first.serves();
+        third.serves();
+        assert!(enter(1).is_none(), "both are being answered");
+        assert!(enter(3).is_some_and(|(_, displaces)| !displaces), "another address has its own share");
+        drop(second);
+        assert_eq!(places.used(), 3, "a place that was given away is not given back");
+        assert!(!is_displaced(&other) && !is_displaced(&first) && !is_displaced(&third));
+        drop((other, first, third));
+        assert_eq!(places.used(), 0);
+    }
+
+    #[test]
+    fn where_all_places_are_used_the_one_that_has_waited_longest_goes() {
+        let places = Places::new(4, 2);
+        let mut held: Vec<Place> = [1, 1, 2, 2].map(|last| places.enter(of(last)).expect("room").0).into();
+        held[0].serves();
+        let (newcomer, displaces) = places.enter(of(3)).expect("somebody waits");
+        assert!(displaces && is_displaced(&held[1]));
+        held.push(places.enter(None).expect("a Unix socket has no share").0);
+        assert!(is_displaced(&held[2]));
+        held.iter().for_each(Place::serves);
+        newcomer.serves();
+        assert!(places.enter(of(4)).is_none());
+        let mut waiting = Box::pin(places.enter_patiently(of(4)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        newcomer.waits();
+        assert!(waiting.now_or_never().is_some());
+    }
+}
