@@ -62,6 +62,7 @@ pub use server::service::FanfareService;
 pub use server::testing::{TestClient, TestServer};
 pub use server::{Builder, Fanfare, Running};
 
+pub use transport::listen_on::ListenOn;
 /// The program in the README, compiled as it stands there.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

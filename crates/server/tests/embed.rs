@@ -2,10 +2,10 @@
 
 mod support;
 
-use fanfare::{Address, Echo, Fanfare};
+use fanfare::{Address, Echo, Fanfare, ListenOn};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use support::config;
 
 const UPGRADE: &str = "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -95,6 +95,62 @@ fn a_server_that_is_dropped_takes_its_socket_file_along() {
     drop(running);
     while path.exists() {
         std::thread::yield_now();
+    }
+}
+
+/// A listener that the program has opened: all shards accept from it, and it is closed with the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_serves_a_listener_that_is_open_already_and_closes_it_at_its_end() {
+    let path = |name: &str| std::env::temp_dir().join(format!("fanfare-opened-{name}-{}.sock", std::process::id()));
+    let (std_path, tokio_path) = (path("std"), path("tokio"));
+    let std_tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let tokio_tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let ports = [std_tcp.local_addr().expect("bound"), tokio_tcp.local_addr().expect("bound")];
+    let all: [ListenOn; 4] = [
+        std_tcp.into(),
+        tokio_tcp.into(),
+        UnixListener::bind(&std_path).expect("a free path").into(),
+        tokio::net::UnixListener::bind(&tokio_path).expect("a free path").into(),
+    ];
+    let server = || Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
+    let running = server().start_on(all).expect("it starts");
+    let expected = [
+        Address::Tcp(ports[0]),
+        Address::Tcp(ports[1]),
+        Address::Unix(std_path.clone()),
+        Address::Unix(tokio_path.clone()),
+    ];
+    assert_eq!(running.addresses(), expected);
+    let paths = [std_path, tokio_path];
+    let clients = tokio::task::spawn_blocking(move || {
+        for _ in 0..8 {
+            ports.iter().for_each(|port| drop(echo_over(TcpStream::connect(port).expect("it accepts"))));
+            paths.iter().for_each(|path| drop(echo_over(UnixStream::connect(path).expect("it accepts"))));
+        }
+        paths
+    });
+    let paths = clients.await.expect("the clients are content");
+    running.drain().await.expect("no shard failed");
+    for port in ports {
+        drop(TcpListener::bind(port).expect("nobody listens any more"));
+    }
+    for path in paths {
+        assert!(UnixStream::connect(&path).is_err(), "nobody listens any more");
+        std::fs::remove_file(&path).expect("the file is its owner's");
+    }
+    // The same by `serve`, until its future is dropped.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound");
+    let server = server();
+    let hub = server.handle();
+    let serving = tokio::spawn(server.serve(listener));
+    tokio::task::spawn_blocking(move || drop(echo_over(TcpStream::connect(port).expect("it accepts"))))
+        .await
+        .expect("the client is content");
+    serving.abort();
+    while hub.info().await.is_ok() {}
+    while TcpListener::bind(port).is_err() {
+        tokio::task::yield_now().await;
     }
 }
 

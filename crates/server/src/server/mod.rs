@@ -26,7 +26,9 @@ use crate::error::ServeError;
 use crate::protocol::Protocol;
 use crate::server::reload::{Code, Reloader};
 use crate::server::service::FanfareService;
-use crate::transport::listen::{Listener, listen};
+use crate::transport::listen::{Listener, Listeners, listen};
+use crate::transport::listen_on::{ListenOn, Target};
+use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -86,15 +88,16 @@ impl Fanfare {
         self
     }
 
-    /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, or `unix:PATH`.
+    /// Starts on an address and runs until a shard fails: `127.0.0.1:8080`, a name with a port, `unix:PATH`, or a
+    /// listener of std or tokio that is open already ([`ListenOn`] has the list).
     ///
     /// Dropping the future stops the server: it accepts nothing more, closes its connections and ends the shards, but
     /// the drop does not wait for that. To stop in good order and wait, use [`serve_until`](Self::serve_until).
     ///
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
-    pub async fn serve(self, address: &str) -> Result<(), ServeError> {
-        self.serve_until(address, std::future::pending()).await
+    pub async fn serve(self, on: impl Into<ListenOn>) -> Result<(), ServeError> {
+        self.serve_until(on, std::future::pending()).await
     }
 
     /// The same until `signal` comes: then it [drains](Running::drain), so that clients miss nothing and know when to
@@ -115,15 +118,20 @@ impl Fanfare {
     /// # Errors
     /// [`ServeError`] when it cannot start, or a shard failed.
     #[doc(alias = "with_graceful_shutdown")]
-    pub async fn serve_until(self, address: &str, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let addresses = match address.parse::<Address>() {
-            Ok(address) => vec![address],
-            Err(_) => {
-                let resolve = |source| ServeError::Resolve { address: address.to_owned(), source };
-                tokio::net::lookup_host(address).await.map_err(resolve)?.map(Address::Tcp).collect()
+    pub async fn serve_until(
+        self,
+        on: impl Into<ListenOn>,
+        signal: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let on = on.into();
+        let all = match on.0 {
+            Target::Name(address) => {
+                let found = tokio::net::lookup_host(&address).await.map(|found| found.map(ListenOn::from).collect());
+                found.map_err(|source| ServeError::Resolve { address, source })?
             }
+            known => vec![ListenOn(known)],
         };
-        let mut running = self.start(&addresses)?; // stops with this future
+        let mut running = self.start_on(all)?; // stops with this future
         tokio::select! {
             () = running.gone() => running.join_blocking(), // they have ended: nothing blocks
             () = signal => running.drain().await,
@@ -135,15 +143,23 @@ impl Fanfare {
     /// # Errors
     /// [`ServeError::Listen`] names the address that cannot be listened on; nothing runs then.
     pub fn start(self, addresses: &[Address]) -> Result<Running, ServeError> {
+        self.start_on(addresses)
+    }
+
+    /// The same for addresses and listeners that the program has opened. A name is looked up, which blocks.
+    ///
+    /// # Errors
+    /// [`ServeError`] names the address that cannot be listened on; nothing runs then.
+    pub fn start_on(self, all: impl IntoIterator<Item = impl Into<ListenOn>>) -> Result<Running, ServeError> {
         let shards = self.config.shards;
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
-        for address in addresses {
-            let refused = |source| ServeError::Listen { address: address.clone(), source };
-            let opened = listen(address, shards).map_err(refused)?;
-            bound.push(opened.address);
-            for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
-                listeners.push(listener);
+        for on in all {
+            for opened in open(on.into(), shards)? {
+                bound.push(opened.address);
+                for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
+                    listeners.push(listener);
+                }
             }
         }
         let reloader = self.reloader();
@@ -167,5 +183,20 @@ impl Fanfare {
     fn reloader(&self) -> Reloader {
         let (handle, config) = (self.handle.clone(), self.config.clone());
         Reloader { handle, config, api: self.api.clone(), code: self.code.clone() }
+    }
+}
+
+/// The listeners of all addresses that `on` stands for.
+fn open(on: ListenOn, shards: usize) -> Result<Vec<Listeners>, ServeError> {
+    let at = |address: Address| listen(&address, shards).map_err(|source| ServeError::Listen { address, source });
+    let failed = |source| ServeError::System { what: "listener", source };
+    match on.0 {
+        Target::Address(address) => Ok(vec![at(address)?]),
+        Target::Name(address) => match address.to_socket_addrs() {
+            Ok(found) => found.map(|address| at(Address::Tcp(address))).collect(),
+            Err(source) => Err(ServeError::Resolve { address, source }),
+        },
+        Target::Opened(opened) => Ok(vec![opened.share(shards).map_err(failed)?]),
+        Target::Failed(source) => Err(failed(source)),
     }
 }

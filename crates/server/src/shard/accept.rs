@@ -43,7 +43,7 @@ pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) enum Accepting {
     Tcp(TcpListener),
     /// With its file, which goes before the listener does.
-    Unix(#[allow(dead_code)] Arc<SocketFile>, UnixListener),
+    Unix(#[allow(dead_code)] Option<Arc<SocketFile>>, UnixListener),
 }
 
 impl Accepting {

@@ -22,7 +22,8 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Arc<SocketFile>),
+    /// With its file, if that is to go with the server.
+    Unix(UnixListener, Option<Arc<SocketFile>>),
 }
 
 /// Removes the file of a Unix socket when nobody of this server listens on it any more: the listeners own it together.
@@ -72,7 +73,7 @@ pub(crate) fn listen(address: &Address, count: usize) -> io::Result<Listeners> {
         }
         Address::Unix(path) => {
             let first = bind_unix(path)?;
-            let file = Arc::new(SocketFile::new(path)); // from here on the file goes with what fails
+            let file = Some(Arc::new(SocketFile::new(path))); // from here on the file goes with what fails
             first.set_nonblocking(true)?;
             let mut sockets = Vec::new();
             for _ in 1..count {

@@ -7,6 +7,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod listen;
+pub(crate) mod listen_on;
 pub(crate) mod pace;
 pub(crate) mod places;
 pub(crate) mod socket;
