@@ -15,6 +15,7 @@ impl Checker {
             known: false,
             subs: BTreeMap::new(),
             bare: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             silent: BTreeSet::new(),
             pending: BTreeMap::new(),
             sent: 0,
@@ -57,6 +58,7 @@ impl Checker {
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 for options in &connect.subscribe {
+                    view.unanswered.insert(options.channel.clone(), options.clone());
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: place });
                 }
                 Asked::Connect

@@ -17,7 +17,7 @@ use crate::counts::Counts;
 use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
-use fanfare_hub::{ChannelName, ClientId, Now, Reply, ReplyBody, RequestId, Retain, Rules};
+use fanfare_hub::{ChannelName, ClientId, Error, Now, Reply, ReplyBody, RequestId, Retain, Rules};
 use presence::Presences;
 use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,12 +98,28 @@ impl Checker {
         let view = self.views.get(&pipe);
         let want = view.and_then(|view| match id {
             Some(RequestId::Number(id)) => match view.pending.get(id)? {
-                (_, Asked::Subscribe(wants)) => wants.iter().find(|want| want.options.channel == *channel),
+                (_, Asked::Subscribe(wants)) => {
+                    wants.iter().map(|want| &want.options).find(|options| options.channel == *channel)
+                }
                 _ => None,
             },
-            _ => view.bare.get(channel),
+            _ => view.unanswered.get(channel),
         });
-        want.map(|want| Habit { batch: want.options.batch, slow: want.options.slow }).unwrap_or_default()
+        want.map(|options| Habit { batch: options.batch, slow: options.slow }).unwrap_or_default()
+    }
+
+    /// A shard answers. The subscription of `connect` that it answers is settled now, and the next answer without id
+    /// about the channel is to something else, even if the client reads both later.
+    pub(crate) fn said(&mut self, pipe: usize, reply: &Reply) {
+        let Some(view) = self.views.get_mut(&pipe).filter(|_| reply.id.is_none()) else { return };
+        match &reply.body {
+            ReplyBody::Subscribed(subscribed) => view.unanswered.remove(&subscribed.channel),
+            // An error on a channel on which something was sent without id may be the answer to that.
+            ReplyBody::Error(Error { channel: Some(channel), .. }) if !view.silent.contains(channel) => {
+                view.unanswered.remove(channel)
+            }
+            _ => None,
+        };
     }
 
     /// A client has received a message.

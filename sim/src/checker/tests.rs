@@ -5,9 +5,9 @@ use crate::plan::StoreFaults;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Epoch, Error, ErrorCode, Limits, Now, Position, PresenceEntry,
-    PresenceSnapshot, Proof, Push, Reply, ReplyBody, Request, RequestId, Resume, Rng, Rules, ShardId, SubOptions,
-    Subscribed, UserId, UserToken,
+    Batch, ChannelName, ClientId, Command, Connect, Connected, Epoch, Error, ErrorCode, Limits, Now, Position,
+    PresenceEntry, PresenceSnapshot, Proof, Push, Reply, ReplyBody, Request, RequestId, Resume, Rng, Rules, ShardId,
+    Signal, SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -177,4 +177,41 @@ fn a_subscription_by_token_that_is_refused_ends_no_presence_of_later_commands() 
     court.hears(0, Some(entering), ReplyBody::Done);
     court.hears(0, Some(call), ReplyBody::Result(b"2".as_slice().into()));
     verdicts(&mut court, 0, &[ADA], &[]);
+}
+
+/// How Ada asked to follow the channel in `connect`, where she gathers batches of 50.
+fn connects_with_batch() -> Court {
+    let mut court = Court::new(Some(chat()));
+    court.checker.opened(0, 0);
+    let batch = Some(Batch { size: 50, delay_ms: 100 });
+    let subscribe = vec![SubOptions { batch, ..SubOptions::new(chat()) }];
+    court.sends(0, Command::Connect(Box::new(Connect { subscribe, ..Connect::default() })));
+    court.checker.taken_up(0, ADA);
+    assert_eq!(court.checker.habit(0, None, &chat()).batch, batch);
+    court
+}
+
+fn refused() -> Reply {
+    Reply { id: None, body: ReplyBody::Error(Error::new(ErrorCode::Timeout, "too late").on(&chat())) }
+}
+
+#[test]
+fn a_subscription_of_connect_is_settled_when_the_shard_answers_and_not_when_the_client_reads() {
+    for answer in [refused(), Reply { id: None, body: subscribed() }] {
+        let mut court = connects_with_batch();
+        court.checker.said(0, &answer);
+        assert_eq!(court.checker.habit(0, None, &chat()).batch, None, "after {answer:?}");
+    }
+}
+
+#[test]
+fn an_error_to_a_silent_signal_does_not_settle_the_subscription_of_connect() {
+    let mut court = connects_with_batch();
+    let signal = Signal { channel: chat(), event: "move".into(), data: b"1".as_slice().into(), to: None };
+    let request = Request { id: None, command: Command::Signal(Box::new(signal)) };
+    court.checker.sent(0, &request, &court.stores.borrow());
+    court.checker.said(0, &refused());
+    assert!(court.checker.habit(0, None, &chat()).batch.is_some());
+    court.checker.said(0, &Reply { id: None, body: subscribed() });
+    assert!(court.checker.habit(0, None, &chat()).batch.is_none());
 }

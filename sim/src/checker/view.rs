@@ -13,6 +13,8 @@ pub(super) struct View {
     pub(super) subs: BTreeMap<ChannelName, Sub>,
     /// Subscriptions asked for by `connect`, whose answers carry no id.
     pub(super) bare: BTreeMap<ChannelName, Want>,
+    /// Those of them that the shard has not answered yet; the client may be slow to read an answer.
+    pub(super) unanswered: BTreeMap<ChannelName, SubOptions>,
     /// Channels on which something was sent without an id: it is answered by an error at most.
     pub(super) silent: BTreeSet<ChannelName>,
     /// What is not answered yet, by the number of the command, with its place among all commands of all clients.

@@ -434,6 +434,7 @@ impl World {
                     }
                     let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
                     self.pipes[pipe].watch.replied(&reply.body, &self.plan, &asked)?;
+                    self.checker.said(pipe, &reply);
                 }
                 let message = Rc::new(ToClient::Reply(reply));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
