@@ -1,7 +1,7 @@
 //! What clients do: they open connections, send commands and close, and shards take their sessions up.
 
-use super::Checker;
 use super::view::{Asked, View, Want};
+use super::{Checker, Directed};
 use crate::application::{WITH_INFO, user_of};
 use crate::store::Stores;
 use fanfare_hub::{ClientId, Command, HistoryFrom, Request, RequestId};
@@ -17,6 +17,7 @@ impl Checker {
             bare: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             silent: BTreeSet::new(),
+            directed: BTreeMap::new(),
             pending: BTreeMap::new(),
             sent: 0,
             taken_up: 0,
@@ -94,7 +95,7 @@ impl Checker {
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
-                    self.directed.entry(key).or_default().push((pipe, signal.data.to_vec()));
+                    self.directed.entry(key).or_default().push(Directed { pipe, place, data: signal.data.to_vec() });
                 }
                 Asked::Other
             }

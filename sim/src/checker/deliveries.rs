@@ -1,7 +1,7 @@
 //! What subscribers are told: each message once, in order, with nothing left out (promises 1 to 3 and 7).
 
 use super::view::{Asked, Sub, View, Want};
-use super::{Checker, Verdict};
+use super::{Checker, Directed, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
 use crate::store::Stores;
@@ -199,7 +199,7 @@ impl Checker {
         }
     }
 
-    fn signal(&mut self, pipe: usize, view: &View, signal: &SignalPush) -> Verdict {
+    fn signal(&mut self, pipe: usize, view: &mut View, signal: &SignalPush) -> Verdict {
         self.counts.signals += 1;
         let channel = &signal.signal.channel;
         let Some(sub) = view.subs.get(channel) else {
@@ -221,22 +221,17 @@ impl Checker {
                 self.counts.signals_directed += 1;
                 let Some(from) = signal.from.client else { return Ok(()) };
                 let sent = self.directed.entry((from, to, channel.clone())).or_default();
-                match sent.iter().position(|(_, data)| **data == *signal.signal.data) {
-                    // One connection's are in order; those of two may overtake each other.
-                    Some(at) => {
-                        let (pipe, _) = sent.remove(at);
-                        let mut place = 0;
-                        sent.retain(|(of, _)| {
-                            place += 1;
-                            place > at || *of != pipe
-                        });
-                    }
-                    None => {
-                        return Err(format!(
-                            "{channel}: a directed signal twice, out of order or never sent: {signal:?}"
-                        ));
-                    }
+                let at = sent.iter().position(|sent| sent.data == *signal.signal.data);
+                let Some(Directed { pipe, place, .. }) = at.map(|at| sent.remove(at)) else {
+                    return Err(format!("{channel}: a directed signal twice or never sent: {signal:?}"));
+                };
+                // What one connection sends, one connection receives in order. The client reads two of its own in any
+                // order, and what two connections send may overtake each other.
+                let last = view.directed.entry((channel.clone(), pipe)).or_default();
+                if *last > place {
+                    return Err(format!("{channel}: a directed signal out of order: {signal:?}"));
                 }
+                *last = place;
             }
             None => {}
         }

@@ -32,8 +32,8 @@ pub(crate) struct Checker {
     /// By payload: what became of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,
-    /// Directed signals by (from, to, channel): the connection and the payload of each, in the order sent.
-    directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Sent>>,
+    /// Directed signals that have not been received, by (from, to, channel).
+    directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Directed>>,
     /// How many commands have been sent, by all clients: several may have spoken for a session, each with numbers of
     /// its own.
     sent: u64,
@@ -57,8 +57,15 @@ struct LastSignal {
     due: BTreeSet<usize>,
 }
 
-/// A directed signal: the connection that it was sent on, and its payload.
-type Sent = (usize, Vec<u8>);
+/// A directed signal.
+#[derive(Debug)]
+struct Directed {
+    /// The connection that it was sent on.
+    pipe: usize,
+    /// The place of its command among all commands of all clients.
+    place: u64,
+    data: Vec<u8>,
+}
 
 impl Checker {
     pub(crate) fn new(grant: Option<ChannelName>) -> Self {

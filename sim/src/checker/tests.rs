@@ -6,8 +6,8 @@ use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     Batch, ChannelName, ClientId, Command, Connect, Connected, Epoch, Error, ErrorCode, Limits, Now, Position,
-    PresenceEntry, PresenceSnapshot, Proof, Push, Reply, ReplyBody, Request, RequestId, Resume, Rng, Rules, ShardId,
-    Signal, SubOptions, Subscribed, UserId, UserToken,
+    PresenceEntry, PresenceSnapshot, Proof, Push, Reply, ReplyBody, Request, RequestId, Resume, Rng, Rules, Sender,
+    ShardId, Signal, SignalPush, SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -44,9 +44,12 @@ impl Court {
     }
 
     fn gets(&mut self, pipe: usize, message: &ToClient) {
+        assert_eq!(self.verdict(pipe, message), Ok(()), "{message:?}");
+    }
+
+    fn verdict(&mut self, pipe: usize, message: &ToClient) -> Verdict {
         let now = Now { mono_ms: 0, wall_ms: 0 };
-        let verdict = self.checker.got(now, pipe, message, &mut self.stores.borrow_mut(), &Rules::new(Vec::new()));
-        assert_eq!(verdict, Ok(()), "{message:?}");
+        self.checker.got(now, pipe, message, &mut self.stores.borrow_mut(), &Rules::new(Vec::new()))
     }
 
     fn asks(&mut self, pipe: usize, command: Command, body: ReplyBody) {
@@ -214,4 +217,50 @@ fn an_error_to_a_silent_signal_does_not_settle_the_subscription_of_connect() {
     assert!(court.checker.habit(0, None, &chat()).batch.is_some());
     court.checker.said(0, &Reply { id: None, body: subscribed() });
     assert!(court.checker.habit(0, None, &chat()).batch.is_none());
+}
+
+const BOB: ClientId = ClientId(0xb0b);
+
+fn to_ada(data: &'static [u8]) -> Signal {
+    Signal { channel: chat(), event: "offer".into(), data: data.into(), to: Some(ADA) }
+}
+
+/// Ada is subscribed on pipes 0 and 1, of which the second has taken her session up; Bob sends her "1" and "2".
+fn two_signals_to_ada() -> Court {
+    let mut court = Court::new(None);
+    for (pipe, resumed) in [(0, false), (1, true)] {
+        let connect = court.connects(pipe, resumed, None, &[]);
+        court.hears(pipe, Some(connect), connected(resumed, None));
+        court.asks(pipe, subscribe(), subscribed());
+    }
+    court.checker.opened(2, 0);
+    let connect = court.sends(2, Command::Connect(Box::default()));
+    let ReplyBody::Connected(hello) = connected(false, None) else { unreachable!("it is `connected`") };
+    court.hears(2, Some(connect), ReplyBody::Connected(Box::new(Connected { client: BOB, ..*hello })));
+    for data in [b"1", b"2"] {
+        court.sends(2, Command::Signal(Box::new(to_ada(data))));
+    }
+    court
+}
+
+fn from_bob(data: &'static [u8]) -> Push {
+    let from = Sender { client: Some(BOB), user: None };
+    Push::Signal(Arc::new(SignalPush { signal: to_ada(data), from, ts_ms: 0 }))
+}
+
+#[test]
+fn a_directed_signal_that_an_earlier_connection_reads_late_is_not_out_of_order() {
+    let mut court = two_signals_to_ada();
+    court.is_told(1, from_bob(b"2"));
+    court.is_told(0, from_bob(b"1"));
+}
+
+#[test]
+fn directed_signals_out_of_order_on_one_connection_and_one_told_twice_are_faults() {
+    for (pipe, data, fault) in [(1, b"1", "out of order"), (0, b"2", "twice")] {
+        let mut court = two_signals_to_ada();
+        court.is_told(1, from_bob(b"2"));
+        let verdict = court.verdict(pipe, &ToClient::Push(from_bob(data)));
+        assert!(verdict.as_ref().is_err_and(|what| what.contains(fault)), "{verdict:?}");
+    }
 }

@@ -17,6 +17,8 @@ pub(super) struct View {
     pub(super) unanswered: BTreeMap<ChannelName, SubOptions>,
     /// Channels on which something was sent without an id: it is answered by an error at most.
     pub(super) silent: BTreeSet<ChannelName>,
+    /// The place of the last directed signal received, by the channel and the connection that it was sent on.
+    pub(super) directed: BTreeMap<(ChannelName, usize), u64>,
     /// What is not answered yet, by the number of the command, with its place among all commands of all clients.
     pub(super) pending: BTreeMap<u64, (u64, Asked)>,
     /// The place of the last command sent among all commands of all clients.
