@@ -52,7 +52,7 @@ impl Display for Failure {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let ours = matches!(error, ServeError::Shard | ServeError::System { .. });
+        let ours = matches!(error, ServeError::Shard | ServeError::Silent { .. } | ServeError::System { .. });
         Failure { sentence: error.to_string(), hint: None, status: if ours { 2 } else { 1 } }
     }
 }

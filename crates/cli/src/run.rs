@@ -8,7 +8,6 @@ use crate::start::start;
 use crate::words::{Greeting, Words};
 use fanfare::Running;
 use fanfare::settings::{Problems, Setting, Settings};
-use std::time::Duration;
 
 /// Fewer files than this are fewer connections than anybody expects of a server.
 const FILES_FEW: u64 = 4096;
@@ -52,18 +51,11 @@ fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
             (Event::Reload, None) => tracing::info!("SIGHUP: there is nothing to reload, as no file was named"),
         }
     };
-    notify.stopping(longest_stop(&settings));
+    notify.stopping(settings.config.shutdown_delay + settings.config.drain_max());
     tracing::info!("stopping on {why}: clients are asked to come back; a second signal ends it at once");
     signals.exit_at_the_next(why, words.log());
     running.drain_blocking()?;
     Ok(())
-}
-
-/// A drain that takes longer than this is no drain any more: first what was asked is answered, then clients go.
-fn longest_stop(settings: &Settings) -> Duration {
-    let config = &settings.config;
-    let answering = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
-    config.shutdown_delay + answering + config.close_timeout + Duration::from_secs(2)
 }
 
 /// Puts new rules and keys in force, or keeps the old ones and says why. Everything is told in the log.

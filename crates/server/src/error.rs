@@ -3,6 +3,7 @@
 use crate::config::address::Address;
 use fanfare_hub::PatternError;
 use std::io;
+use std::time::Duration;
 
 /// Why a server did not start, or did not stop well.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,24 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// Shards did not end in time when the server was to stop.
+    #[error("the server did not stop within {waited:?}: {}", silent(.shards))]
+    Silent {
+        /// The shards that take no turns.
+        shards: Vec<usize>,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// A shard's thread panicked: the log has the reason.
     #[error("a shard failed")]
     Shard,
+}
+
+fn silent(shards: &[usize]) -> String {
+    let names: Vec<String> = shards.iter().map(usize::to_string).collect();
+    match names.as_slice() {
+        [] => "its shards are busy".to_owned(),
+        [name] => format!("shard {name} does not answer"),
+        names => format!("shards {} do not answer", names.join(", ")),
+    }
 }

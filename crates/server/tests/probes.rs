@@ -7,13 +7,14 @@ mod support;
 
 use fanfare::hub::{Now, Push, Reply};
 use fanfare::{
-    Address, AdminOn, ApiKey, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Running, Turn,
+    Address, AdminOn, ApiKey, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Running, ServeError,
+    Turn,
 };
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::{Client, DEADLINE, Response, config, connect, response};
 
 /// Its first message takes as long as the test likes.
@@ -168,4 +169,23 @@ fn the_api_answers_in_bounded_time_while_a_shard_is_silent() {
     refused(&ask("history", &format!("{{\"channel\":\"{of_the_silent}\"}}")), "unavailable");
     drop(go_on);
     drop(running);
+}
+
+#[test]
+fn the_stop_of_a_server_with_a_silent_shard_ends_and_names_the_shard() {
+    let mut quick = Config { close_timeout: Duration::from_millis(1), ..config() };
+    quick.limits.hook_timeout_ms = 1;
+    for is_async in [false, true] {
+        let (running, _client, go_on) = half_stuck(quick.clone());
+        let error = match is_async {
+            false => running.drain_blocking().expect_err("a shard is silent"),
+            true => {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without a clock");
+                runtime.block_on(running.drain()).expect_err("a shard is silent")
+            }
+        };
+        assert!(matches!(&error, ServeError::Silent { shards, .. } if shards.len() == 1), "{error:?}");
+        assert!(error.to_string().ends_with(" does not answer"), "{error}");
+        drop(go_on);
+    }
 }

@@ -10,7 +10,8 @@ use crate::shard::DrainReport;
 use crate::watch::State;
 use fanfare_hub::{Rules, Stats};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// A server that runs, until it is told to stop: [`drain`](Self::drain).
 ///
@@ -22,6 +23,24 @@ pub struct Running {
     pub(super) addresses: Vec<Address>,
     pub(super) started: Started,
     pub(super) reloader: Reloader,
+}
+
+/// Between two looks at whether the shards have ended.
+const LOOK: Duration = Duration::from_millis(2);
+/// A shard that answers nothing for so long takes no turns.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Runs this on a thread of its own: the task that awaits the result may be on any runtime, or on one without a clock.
+/// The result is `None` when it panicked.
+fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<impl Future<Output = Option<T>>, ServeError> {
+    let (done, is_done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let failed = |source| ServeError::System { what: "thread", source };
+    thread.spawn(move || drop(done.send(run()))).map_err(failed)?;
+    Ok(async { is_done.await.ok() })
 }
 
 impl Running {
@@ -54,23 +73,15 @@ impl Running {
     /// all the same: at once if the delay was not over.
     ///
     /// # Errors
-    /// [`ServeError::Shard`] when a shard had failed.
-    pub async fn drain(mut self) -> Result<(), ServeError> {
+    /// [`ServeError::Shard`] when a shard had failed. [`ServeError::Silent`] when the shards have not ended within
+    /// [`Config::drain_max`](crate::Config::drain_max): their threads are left behind then, and the program should end.
+    pub async fn drain(self) -> Result<(), ServeError> {
         let begin = Instant::now();
         if let Some(delay) = self.leave() {
-            // Slept by a thread, as whoever awaits this may be on any runtime, or one without a clock.
-            let (over, is_over) = oneshot::channel::<()>();
-            let sleep = move || {
-                std::thread::sleep(delay);
-                drop(over);
-            };
-            let failed = |source| ServeError::System { what: "thread", source };
-            std::thread::Builder::new().name("shutdown-delay".to_owned()).spawn(sleep).map_err(failed)?;
-            let _ = is_over.await; // it says no more than that it is over
+            on_a_thread("shutdown-delay", move || std::thread::sleep(delay))?.await;
         }
         self.begin_drain();
-        self.gone().await;
-        self.drained(begin)
+        on_a_thread("drain", move || self.drained(begin))?.await.unwrap_or(Err(ServeError::Shard))
     }
 
     /// A blocking [`drain`](Self::drain). Do not call it within async code: it would block the handlers of this thread.
@@ -100,10 +111,39 @@ impl Running {
     }
 
     fn drained(self, begin: Instant) -> Result<(), ServeError> {
+        let patience = self.reloader.config.drain_max();
+        while !self.started.threads.iter().all(|shard| shard.is_finished()) {
+            if begin.elapsed() >= self.reloader.config.shutdown_delay + patience {
+                return Err(ServeError::Silent { shards: self.silent_shards(), waited: patience });
+            }
+            std::thread::sleep(LOOK);
+        }
         let DrainReport { notified, cut_off, answered, unanswered } = self.ended()?;
         let seconds = begin.elapsed().as_millis() as f64 / 1e3;
         tracing::info!(clients_told = notified, cut_off, answered, unanswered, seconds, "stopped");
         Ok(())
+    }
+
+    /// The shards that take no turns now.
+    fn silent_shards(&self) -> Vec<usize> {
+        let ask = |control: &UnboundedSender<Control>| {
+            let (answer, answered) = oneshot::channel();
+            control.send(Control::Stats(answer)).ok().map(|()| answered)
+        };
+        let mut asked: Vec<_> = self.reloader.handle.controls().iter().map(ask).collect();
+        let end = Instant::now() + SILENCE;
+        loop {
+            for answered in &mut asked {
+                if answered.as_mut().is_some_and(|answered| !matches!(answered.try_recv(), Err(TryRecvError::Empty))) {
+                    *answered = None; // it has answered, or ended
+                }
+            }
+            let silent: Vec<usize> = (0..asked.len()).filter(|&shard| asked[shard].is_some()).collect();
+            if silent.is_empty() || Instant::now() >= end {
+                return silent;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn stop_with_me(&self) -> StopWithMe {
