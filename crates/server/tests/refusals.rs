@@ -5,7 +5,7 @@ mod support;
 
 use fanfare::{Address, AdminOn, ApiKey, Config, Echo, Fanfare, Hosts};
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use support::{Server, config, connect, response};
 
@@ -149,9 +149,8 @@ async fn ask_http2(address: SocketAddr, asked: &Asked, accept: &str) -> Told {
     Told::of(head.status.as_u16(), headers, String::from_utf8(bytes).expect("text"))
 }
 
-#[test]
-fn a_refusal_is_the_same_whichever_path_writes_it() {
-    let config = Config { hosts: Hosts::ByListener, ..config() };
+/// A server, and its admin port.
+fn server(config: Config) -> (Server, SocketAddr) {
     let pages = axum::Router::new().route("/page", axum::routing::get(async || "a page\n"));
     let builder = Fanfare::builder(()).config(config).admin(AdminOn::Address("127.0.0.1:0".parse().expect("valid")));
     let key = ApiKey::new("app", "a-key-of-sixteen-bytes-or-more").expect("a key");
@@ -160,6 +159,12 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
         Some(&Address::Tcp(admin)) => admin,
         other => panic!("an admin port: {other:?}"),
     };
+    (server, admin)
+}
+
+#[test]
+fn a_refusal_is_the_same_whichever_path_writes_it() {
+    let (server, admin) = server(Config { hosts: Hosts::ByListener, ..config() });
     let evil = "the host \"evil.example\" is not served here: the option `hosts` does not list it";
     let rows = [
         Asked {
@@ -296,5 +301,84 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
                 }
             }
         }
+    }
+}
+
+/// Sends a head as it is. `later`: behind a request that is answered.
+fn ask_raw(address: SocketAddr, later: bool, head: &[u8]) -> Told {
+    let mut socket = connect(address);
+    if later {
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
+        assert_eq!(response(&mut socket).status(), 200);
+    }
+    socket.write_all(head).expect("the server reads");
+    let answer = response(&mut socket);
+    assert_eq!(socket.read(&mut [0]).expect("an end, and no reset"), 0, "{}", answer.head);
+    let headers = answer.head.lines().filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut told = Told::of(answer.status(), headers, answer.body);
+    let id = told.headers.remove("x-request-id").expect("every answer has an id");
+    assert!(id == "of-the-test" || id.len() == 16, "{id}");
+    told
+}
+
+/// A head that hyper would refuse by a status alone.
+#[test]
+fn a_head_that_cannot_be_served_is_refused_in_words_on_every_path() {
+    let (server, admin) = server(config());
+    let head = |line: &str, headers: &str| format!("{line}\r\nHost: x\r\nX-Request-Id: of-the-test\r\n{headers}\r\n");
+    let post = |headers: &str| head("POST /healthz HTTP/1.1", headers);
+    let many: String = (0..101).map(|at| format!("x{at}: y\r\n")).collect();
+    let rows = [
+        (post("Content-Length: +0\r\n"), 400, "`Content-Length` \"+0\""),
+        (post("Content-Length: 0, 0\r\n"), 400, "`Content-Length` \"0, 0\""),
+        (post("Content-Length: 1\r\nContent-Length: 2\r\n"), 400, "two `Content-Length`s"),
+        (post("Transfer-Encoding: foo\r\n"), 400, "`Transfer-Encoding` \"foo\""),
+        (head("POST /healthz HTTP/1.0", "Transfer-Encoding: chunked\r\n"), 400, "HTTP/1.0"),
+        (head("GET http:///x HTTP/1.1", ""), 400, "the request's target \"http:///x\""),
+        (head("GET / HTTP/3.7", ""), 400, "this is not HTTP/1.1: invalid HTTP version"),
+        (post(&many), 431, "more than 100 headers"),
+        (post(&format!("X: {}\r\n", "a".repeat(17_000))), 431, "longer than 16384 bytes"),
+        (post(&format!("X: {}\r\n", "a".repeat(200_000))), 431, "longer than 16384 bytes"),
+        (post("Accept: application/json\r\nContent-Length: x\r\n"), 400, "\"code\":\"bad_request\""),
+        (head("POST /api/v1/publish HTTP/1.1", "Content-Length: x\r\n"), 400, "\"code\":\"bad_request\""),
+        (head("GET /echo HTTP/1.1", &format!("{}Content-Length: x\r\n", lines(GOOD))), 400, "`Content-Length` \"x\""),
+    ];
+    for (head, status, words) in &rows {
+        let first = ask_raw(server.address, false, head.as_bytes());
+        assert!(first.status == *status && first.body.contains(words), "{head:.200}: {first:?}");
+        for (address, later) in [(server.address, true), (admin, false), (admin, true)] {
+            let told = ask_raw(address, later, head.as_bytes());
+            assert_eq!(told, first, "{head:.200}, later: {later}, admin: {}", address == admin);
+        }
+    }
+    // Behind a request that came in the same packet the head's beginning is not known, so the words say less.
+    let mut socket = connect(server.address);
+    let both = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{}", rows[0].0);
+    socket.write_all(both.as_bytes()).expect("the server reads");
+    assert_eq!(response(&mut socket).status(), 200);
+    let answer = response(&mut socket);
+    assert_eq!((answer.status(), answer.body.trim_end()), (400, "this is not HTTP/1.1"));
+}
+
+fn lines(headers: &[(&str, &str)]) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
+#[test]
+fn a_head_that_does_not_come_is_answered_408_on_every_path() {
+    let head_timeout = std::time::Duration::from_millis(100);
+    let (server, admin) = server(Config { head_timeout, ..config() });
+    let first = ask_raw(server.address, false, b"");
+    assert!(first.status == 408 && first.body.contains("within 0.1 s"), "{first:?}");
+    for (address, later, head) in [
+        (server.address, false, "GET / HT"),
+        (server.address, true, "GET / HT"),
+        (admin, false, ""),
+        (admin, false, "GET / HT"),
+        (admin, true, "GET / HT"),
+    ] {
+        let told = ask_raw(address, later, head.as_bytes());
+        assert_eq!(told, first, "{head:?}, later: {later}, admin: {}", address == admin);
     }
 }

@@ -141,7 +141,7 @@ impl Bound {
         self,
         router: Router,
         gate: Arc<Gate>,
-        times: Times,
+        (times, head_bytes_max): (Times, usize),
         watch: Arc<Watch>,
     ) -> Result<AdminServer, ServeError> {
         let via = match &self.address {
@@ -157,7 +157,7 @@ impl Bound {
         let body = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router, times, &watch) => {}
+                    () = accept(listener, router, (times, head_bytes_max), &watch) => {}
                     _ = stopped => {}
                 }
             });
@@ -181,16 +181,17 @@ impl Drop for AdminServer {
 struct Port {
     router: Router,
     times: Times,
+    head_bytes_max: usize,
     /// How many connections there are, for the figures.
     open: Arc<AtomicUsize>,
     connections: Arc<Connections>,
     places: Arc<Places>,
 }
 
-async fn accept(listener: Listener, router: Router, times: Times, watch: &Watch) {
+async fn accept(listener: Listener, router: Router, (times, head_bytes_max): (Times, usize), watch: &Watch) {
     let (open, connections) = (watch.admin_open.clone(), watch.connections.clone());
     let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_MAX);
-    let port = Port { router, times, open, connections, places };
+    let port = Port { router, times, head_bytes_max, open, connections, places };
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => {
@@ -250,14 +251,16 @@ impl Port {
                 })
             }
         });
-        let io = TokioIo::new(Paced::new(socket, pace));
+        let io = TokioIo::new(Paced::new(socket, pace, self.head_bytes_max));
         let (backstop, open) = (self.times.backstop(), self.open.clone());
+        let buffer_bytes = pace::buffer_bytes(self.head_bytes_max);
         tokio::spawn(async move {
             let _counted = Counted::of(open);
             // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for
             // the first bytes, and who sent none kept a place for ever.
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).half_close(true).header_read_timeout(backstop);
+            server.max_buf_size(buffer_bytes);
             let served = tokio::select! {
                 biased;
                 served = server.serve_connection(io, service) => served,
@@ -321,7 +324,7 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         };
         tokio::select! {
-            () = accept(bound.listener, health(watch.clone()), times, &watch) => panic!("it accepts for ever"),
+            () = accept(bound.listener, health(watch.clone()), (times, 16 << 10), &watch) => panic!("it accepts for ever"),
             () = asking => {}
         }
     }

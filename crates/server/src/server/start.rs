@@ -188,9 +188,9 @@ impl Fanfare {
             let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
-        let admin = admin
-            .map(|bound| bound.serve(admin::router(watch.clone()), gate, Times::of(&self.config), watch.clone()))
-            .transpose()?;
+        let limits = (Times::of(&self.config), self.config.head_bytes_max);
+        let admin =
+            admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, limits, watch.clone())).transpose()?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
         Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))

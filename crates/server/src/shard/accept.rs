@@ -9,13 +9,14 @@ use super::{Fatal, HttpConnection, Shared, Shell};
 use crate::config::hosts::Via;
 use crate::control::Upgraded;
 use crate::framing::Wire;
+use crate::http::head::{self, HEADERS_MAX};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::Refused;
 use crate::request::{RequestId, RequestInfo};
 use crate::transport::admission::{Reason, hasten};
 use crate::transport::listen::{Listener, SocketFile};
-use crate::transport::pace;
+use crate::transport::pace::{self, FORGET_BYTES};
 use crate::transport::socket::Socket;
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::Watch;
@@ -30,12 +31,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
-/// RFC 6585 §5 asks for a bound; `httparse` needs the room beforehand.
-const HEADERS_MAX: usize = 100;
 /// A client over a limit is asked to come back after the first of these times, in ms, plus a random part of the second.
 const TURNED_AWAY_MS: (u64, u64) = (1_000, 9_000);
-/// The most bytes that are read and dropped from a refused request, so that the peer sees the answer and not a reset.
-const FORGET_BYTES: usize = 256 << 10;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
 pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -149,10 +146,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     };
     let head = match head {
         Ok(head) => head,
-        Err(_) => {
-            let reason = format!("the request's head did not arrive within {} s", head_timeout.as_secs_f32());
-            Head::Refused(Refused::because(408, reason).by("limits.head_timeout"))
-        }
+        Err(_) => Head::Refused(head::too_slow(head_timeout)),
     };
     match head {
         Head::Gone => {}
@@ -246,44 +240,34 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if !progress.is_due(read) && read.len() < max {
         return None; // looked at again when it has ended or doubled
     }
-    let refuse = |refused| Some(Judged::Refuse(refused));
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(read) {
-        Ok(httparse::Status::Complete(len)) if len <= max => {
-            let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
-            let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
-            if http_minor == 0 || !is_upgrade(headers.iter().copied()) {
-                return Some(Judged::Http); // the target of almost any page is parsed there, and only there
-            }
-            // As hyper parses it, so that a later request is judged alike.
-            let Ok(uri) = request.path.unwrap_or("/").parse::<Uri>() else { return Some(Judged::Http) };
-            if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) {
-                return Some(Judged::Http);
-            }
-            let (peer, local) = socket.ends();
-            let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer };
-            match routes.upgrade(&request) {
-                Ok(granted) => {
-                    let mut answer = Vec::with_capacity(160);
-                    granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
-                    let request = granted.request.map(|request| Box::new(RequestInfo { local, ..request }));
-                    Some(Judged::Upgrade(granted.wire, answer, len, request))
-                }
-                Err(refused) => Some(Judged::Refuse(refused)),
-            }
-        }
-        Ok(httparse::Status::Partial) if read.len() < max => None,
-        Ok(_) => {
-            let refused = Refused::because(431, format!("the request's head is longer than {max} bytes"));
-            refuse(refused.by("limits.head_bytes_max").over(max))
-        }
-        Err(httparse::Error::TooManyHeaders) => {
-            let refused = Refused::because(431, format!("the request has more than {HEADERS_MAX} headers"));
-            refuse(refused.over(HEADERS_MAX))
-        }
-        Err(error) => refuse(Refused::because(400, format!("this is not HTTP/1.1: {error}"))),
+    let parsed = request.parse(read);
+    if let Some(refused) = head::refuse_parsed(parsed, read.len(), max) {
+        return Some(Judged::Refuse(refused));
     }
+    let Ok(httparse::Status::Complete(len)) = parsed else { return None };
+    let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
+    let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
+    if http_minor == 0 || !is_upgrade(headers.iter().copied()) {
+        return Some(Judged::Http); // the target of almost any page is parsed there, and only there
+    }
+    // As hyper parses it, so that a later request is judged alike. hyper refuses a bad one.
+    let Ok(uri) = request.path.unwrap_or("/").parse::<Uri>() else { return Some(Judged::Http) };
+    if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) || head::refuse_whole(&request).is_some() {
+        return Some(Judged::Http);
+    }
+    let (peer, local) = socket.ends();
+    let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer };
+    Some(match routes.upgrade(&request) {
+        Ok(granted) => {
+            let mut answer = Vec::with_capacity(160);
+            granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
+            let request = granted.request.map(|request| Box::new(RequestInfo { local, ..request }));
+            Judged::Upgrade(granted.wire, answer, len, request)
+        }
+        Err(refused) => Judged::Refuse(refused),
+    })
 }
 
 /// Makes a socket that has been upgraded a connection of this shard.

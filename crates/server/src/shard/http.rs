@@ -10,7 +10,7 @@ use crate::http::routes::{Routes, UpgradeRequest};
 use crate::refusal::{Asker, Refused};
 use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::admission::Over;
-use crate::transport::pace::{ConnectionOptions, Overdue, Pace, Paced, Times};
+use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
 use crate::transport::socket::Socket;
 use crate::watch::request;
 use axum::body::Body;
@@ -32,9 +32,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-
-/// The least that hyper takes as the bound of its buffer, and of the head of a later request with it.
-const BUFFER_MIN: usize = 8 << 10;
 
 /// A socket whose first bytes have been read already.
 struct Rewound {
@@ -87,7 +84,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         let answer = answer(shell.clone(), routes.clone(), request, ends, over.clone());
         connection.counted(version, asked, answering, over.is_some(), answer)
     });
-    let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone()));
+    let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone(), head_bytes_max));
     let served = if is_http2 {
         let mut server = http2::Builder::new(Local(pace.clone()));
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
@@ -124,7 +121,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         // A client that ends its side with the request still reads the answer. One that has gone is found by `Paced`.
         server.half_close(true);
         server.timer(TokioTimer::new()).header_read_timeout(times.backstop());
-        server.max_buf_size(head_bytes_max.max(BUFFER_MIN));
+        server.max_buf_size(pace::buffer_bytes(head_bytes_max));
         let serving = server.serve_connection(io, service).with_upgrades();
         tokio::select! {
             biased;
@@ -132,11 +129,10 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
             () = displaced => Ok(()),
         }
     };
+    if let Some(status) = pace.refused() {
+        routes.watch.requests.answered(status);
+    }
     if let Err(error) = served {
-        // hyper itself refuses a later head that is invalid or too long.
-        if error.is_parse() {
-            routes.watch.requests.answered(400);
-        }
         tracing::debug!(error = error.to_string(), "an HTTP connection ended early");
     }
 }

@@ -17,11 +17,17 @@
 //! in its window would have had a part of them. Answers go to HTTP/2 in pieces, else one that was handed over whole
 //! could not be taken back.
 //!
+//! hyper refuses a head of HTTP/1 by a status without words, and a head that ends too early by nothing. [`Paced`] writes
+//! a refusal like any other instead, also to a head that is too slow, and gives the peer the time to read it.
+//!
 //! A write that waits is judged by what the peer acknowledges ([`Taking`]). [`shallow`] keeps what waits in the kernel
 //! short. (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
 //! connection.)
 
 use crate::config::Config;
+use crate::http::head;
+use crate::refusal::Refused;
+use crate::request::RequestId;
 use crate::transport::admission::hasten;
 use crate::transport::places::Place;
 use crate::transport::taking::Taking;
@@ -53,6 +59,19 @@ const PASSED_BYTES: u64 = 4 << 20;
 /// What is read of HTTP/1 while a request is being answered, to see whether the peer has gone. The end of a peer that
 /// has sent more is seen when the next write fails.
 const AHEAD_BYTES_MAX: usize = 4 << 10;
+/// The most bytes that are read and dropped from a refused request, so that the peer sees the answer and not a reset.
+pub(crate) const FORGET_BYTES: usize = 256 << 10;
+/// The least that hyper takes as the bound of its buffer, and of the head of a request with it.
+const BUFFER_MIN: usize = 8 << 10;
+/// An answer that hyper gives by itself is not longer than this.
+const BARE_BYTES_MAX: usize = 256;
+/// A buffer for heads that is larger is not kept.
+const HEAD_BYTES_KEPT: usize = 4 << 10;
+
+/// The bound of hyper's buffer, for heads of this length.
+pub(crate) fn buffer_bytes(head_bytes_max: usize) -> usize {
+    head_bytes_max.max(BUFFER_MIN)
+}
 
 /// The times.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +139,10 @@ struct State {
     blocked: Instant,
     /// Bytes written, but for short writes.
     written: u64,
+    /// The head that is on its way began with a read of its own, not behind the request before.
+    is_head_known: bool,
+    /// The status of a refusal that [`Paced`] wrote.
+    refused: Option<u16>,
 }
 
 /// An answer on a stream of HTTP/2.
@@ -167,6 +190,8 @@ impl Pace {
             is_blocked: false,
             blocked: now,
             written: 0,
+            is_head_known: true,
+            refused: None,
         };
         Pace { times, http2, state: Arc::new(Mutex::new(state)), place: None }
     }
@@ -187,6 +212,7 @@ impl Pace {
         }
         let mut state = self.state();
         state.busy += 1;
+        state.is_head_known = false;
         let length = match body.size_hint().exact() {
             _ if body.is_end_stream() => Length::Exact(0),
             Some(length) => Length::Exact(length),
@@ -272,16 +298,38 @@ impl Pace {
         Ok(next)
     }
 
-    fn read(&self, bytes: &[u8]) {
+    /// Notes the bytes that were read; tells what they are.
+    fn read(&self, bytes: &[u8]) -> Part {
         let mut state = self.state();
         if self.http2 || matches!(state.phase, Phase::Upgraded) {
-            return;
+            return Part::Other;
         }
-        if matches!(state.phase, Phase::Idle(_)) {
+        let begins = matches!(state.phase, Phase::Idle(_));
+        if begins {
             state.phase = Phase::Head(Instant::now());
+            state.is_head_known = true;
         }
         let in_head = matches!(state.phase, Phase::Head(_));
         state.stream.take(bytes, in_head);
+        match in_head && state.is_head_known {
+            true if begins => Part::HeadBegins,
+            true => Part::Head,
+            false => Part::Other,
+        }
+    }
+
+    /// The status of a refusal that was written without a request.
+    pub(crate) fn refused(&self) -> Option<u16> {
+        self.state().refused
+    }
+
+    /// True where no request of HTTP/1 is being answered.
+    fn is_between(&self) -> bool {
+        !self.http2 && matches!(self.state().phase, Phase::Head(_) | Phase::Idle(_))
+    }
+
+    fn is_in_head(&self) -> bool {
+        !self.http2 && matches!(self.state().phase, Phase::Head(_))
     }
 
     /// When a read that waits is to end.
@@ -302,6 +350,15 @@ impl Pace {
     fn is_upgraded(&self) -> bool {
         matches!(self.state().phase, Phase::Upgraded)
     }
+}
+
+/// What bytes that were read are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    HeadBegins,
+    Head,
+    /// A body, or a head that began behind the request before.
+    Other,
 }
 
 /// One request that is being answered.
@@ -555,11 +612,94 @@ pub(crate) struct Paced<S> {
     ahead: BytesMut,
     /// The peer has ended its side: the connection goes when this is over, and each write starts it anew.
     ended: Option<Pin<Box<Sleep>>>,
+    /// The head that is on its way, or was last: see [`Part`].
+    head: Vec<u8>,
+    head_bytes_max: usize,
+    /// A request was refused here, and the connection ends behind the answer.
+    parting: Option<Parting>,
+}
+
+/// The last answer of a connection.
+struct Parting {
+    bytes: Vec<u8>,
+    written: usize,
+    /// This side has ended.
+    is_shut: bool,
+    /// Bytes that were read and dropped since.
+    forgotten: usize,
+    /// The end of the peer's time to read the answer.
+    due: Pin<Box<Sleep>>,
+}
+
+/// Where hyper's own refusal begins in the bytes of a write, and its status. hyper writes nothing behind it. Every
+/// other answer of these statuses has an id.
+fn bare_refusal(bytes: &[u8]) -> Option<(usize, u16)> {
+    if !bytes.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let from = bytes.len().saturating_sub(BARE_BYTES_MAX);
+    let at = from + memchr::memmem::rfind(&bytes[from..], b"HTTP/1.")?;
+    let mut headers = [httparse::EMPTY_HEADER; 3];
+    let mut response = httparse::Response::new(&mut headers);
+    let is_whole =
+        matches!(response.parse(&bytes[at..]), Ok(httparse::Status::Complete(len)) if at + len == bytes.len());
+    let status = response.code.filter(|status| is_whole && matches!(status, 400 | 414 | 431))?;
+    let is_bare = response.headers.iter().all(|header| match header.name {
+        "connection" => header.value == b"close",
+        "content-length" => header.value == b"0",
+        name => name == "date",
+    });
+    is_bare.then_some((at, status))
 }
 
 impl<S: AsFd> Paced<S> {
-    pub(crate) fn new(io: S, pace: Pace) -> Self {
-        Paced { io, pace, reading: None, writing: None, ahead: BytesMut::new(), ended: None }
+    pub(crate) fn new(io: S, pace: Pace, head_bytes_max: usize) -> Self {
+        Paced {
+            io,
+            pace,
+            reading: None,
+            writing: None,
+            ahead: BytesMut::new(),
+            ended: None,
+            head: Vec::new(),
+            head_bytes_max,
+            parting: None,
+        }
+    }
+
+    /// Keeps what may have to be judged.
+    fn took(&mut self, bytes: &[u8]) {
+        match self.pace.read(bytes) {
+            Part::Other => return,
+            Part::Head => {}
+            Part::HeadBegins if self.head.capacity() > HEAD_BYTES_KEPT => self.head = Vec::new(),
+            Part::HeadBegins => self.head.clear(),
+        }
+        let room = buffer_bytes(self.head_bytes_max).saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// [`bare_refusal`], where hyper may write one.
+    fn bare_refusal(&self, bytes: &[u8]) -> Option<(usize, u16)> {
+        bare_refusal(bytes).filter(|_| self.pace.is_between())
+    }
+
+    /// From here on the connection ends with this answer.
+    fn refuse(&mut self, refused: Refused) {
+        let id = refused.id().cloned().unwrap_or_else(RequestId::new);
+        let (status, why) = (refused.status(), refused.reason());
+        tracing::debug!(request_id = %id, status, why, "a request was refused unread");
+        self.pace.state().refused = Some(status);
+        let due = Box::pin(sleep(self.pace.times.close));
+        let bytes = refused.identified(id).bytes();
+        self.parting = Some(Parting { bytes, written: 0, is_shut: false, forgotten: 0, due });
+    }
+
+    /// The same in the place of hyper's own answer.
+    fn refuse_with(&mut self, status: u16) {
+        let is_known = self.pace.state().is_head_known;
+        let refused = head::refused_with(status, is_known.then_some(&self.head[..]), self.head_bytes_max);
+        self.refuse(refused);
     }
 
     /// The socket, and the bytes that were read of it before what it gives next.
@@ -641,19 +781,53 @@ impl<S: AsyncRead + Unpin> Paced<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Paced<S> {
+    /// Ready when the last answer was written and the peer has ended its side or had its time.
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(parting) = &mut self.parting else { return Poll::Ready(()) };
+        if parting.due.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while parting.written < parting.bytes.len() {
+            match std::task::ready!(Pin::new(&mut self.io).poll_write(cx, &parting.bytes[parting.written..])) {
+                Ok(count) if count > 0 => parting.written += count,
+                _ => return Poll::Ready(()), // the peer has gone
+            }
+        }
+        if !parting.is_shut {
+            if std::task::ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            parting.is_shut = true;
+        }
+        while parting.forgotten < FORGET_BYTES {
+            let mut bytes = [0; 1024];
+            let mut into = ReadBuf::new(&mut bytes);
+            match std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => parting.forgotten += into.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncRead for Paced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.parting.is_some() {
+            return self.poll_parting(cx).map(Ok);
+        }
         if !self.ahead.is_empty() {
             let count = self.ahead.len().min(into.remaining());
             let bytes = self.ahead.split_to(count);
             into.put_slice(&bytes);
-            self.pace.read(&bytes);
+            self.took(&bytes);
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
             if into.filled().len() > before {
-                self.pace.read(&into.filled()[before..]);
+                self.took(&into.filled()[before..]);
             }
             return Poll::Ready(read);
         }
@@ -667,12 +841,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             }
             none => none.insert(Box::pin(sleep_until(due))),
         };
-        timer.as_mut().poll(cx).map(|()| Ok(())) // an end, as far as hyper is concerned
+        std::task::ready!(timer.as_mut().poll(cx));
+        // hyper reads an end, and says nothing. An earlier answer that is not written yet cannot be overtaken.
+        if self.pace.is_in_head() && self.writing.is_none() {
+            let refused = head::too_slow(self.pace.times.head);
+            self.refuse(refused);
+            return self.poll_parting(cx).map(Ok);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let bytes = match self.bare_refusal(bytes) {
+            Some((0, status)) => {
+                self.refuse_with(status);
+                return Poll::Ready(Ok(bytes.len())); // written by `poll_shutdown`, which is next
+            }
+            Some((at, _)) => &bytes[..at],
+            None => bytes,
+        };
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.wrote(cx, written)
     }
@@ -682,6 +871,10 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if bytes.iter().rfind(|slice| !slice.is_empty()).is_some_and(|last| self.bare_refusal(last).is_some()) {
+            let first = bytes.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return self.poll_write(cx, first);
+        }
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
         self.wrote(cx, written)
     }
@@ -697,6 +890,9 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.parting.is_some() {
+            return self.poll_parting(cx).map(Ok);
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
