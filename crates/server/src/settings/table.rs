@@ -92,7 +92,7 @@ settings! {
         "Time between pings of the native protocol. A client that sends nothing between two pings is disconnected.";
 
     "chat.enabled": ValueKind::Switch(|s| &mut s.chat.enabled),
-        "Serves the chat protocol to WebSockets on `/` that name no subprotocol.";
+        "Serves the chat protocol to WebSockets on `/`. It has no subprotocol: a browser must name none.";
     "chat.heartbeat": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.chat.heartbeat_ms) },
         "Time between pings of the chat protocol.";
 

@@ -1,9 +1,9 @@
 //! Carrying bytes: sockets, listeners, which connections are let in, and deadlines for a peer that is slow.
 //!
-//! `listen` opens the listeners of an address, `admission` counts connections against their limits, `places`
-//! keeps a few places open for newcomers, `spare` refuses a connection for which there is no file descriptor, `pace` gives an HTTP connection its deadlines, and `upload` gives the
-//! body of a request its own. `taking` tells whether a peer takes what waits for it. `socket` is a connection's socket,
-//! of either kind.
+//! `listen` opens the listeners of an address, `admission` counts connections against their limits, `places` keeps a
+//! few places open for newcomers, `spare` refuses a connection for which there is no file descriptor, `pace` gives an
+//! HTTP connection its deadlines, and `upload` gives the body of a request its own. `taking` tells whether a peer takes
+//! what waits for it. `socket` is a connection's socket, of either kind.
 
 pub(crate) mod admission;
 pub(crate) mod listen;
