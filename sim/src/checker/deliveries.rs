@@ -58,8 +58,10 @@ impl Checker {
                     if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
                         self.counts.passed_over += 1;
                         let from = std::mem::replace(&mut sub.at, *position);
-                        if let (Some((floor, _)), Some(sub)) =
+                        // Where the channel has a new epoch, the history has lost all of this one.
+                        if let (Some((floor, top)), Some(sub)) =
                             (stores.reach(now, channel, retain), view.subs.get(channel))
+                            && top.epoch == position.epoch
                         {
                             let after = floor.max(from.offset);
                             let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);

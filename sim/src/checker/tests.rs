@@ -5,9 +5,10 @@ use crate::plan::StoreFaults;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
-    Batch, ChannelName, ClientId, Command, Connect, Connected, Epoch, Error, ErrorCode, Limits, Now, Position,
-    PresenceEntry, PresenceSnapshot, Proof, Push, Reply, ReplyBody, Request, RequestId, Resume, Rng, Rules, Sender,
-    ShardId, Signal, SignalPush, SubOptions, Subscribed, UserId, UserToken,
+    Batch, ChannelName, ClientId, Command, Connect, Connected, Data, Entry, Epoch, Error, ErrorCode, Limits, Now, Op,
+    OpToken, Position, PresenceEntry, PresenceSnapshot, Proof, Publish, Push, Reply, ReplyBody, Request, RequestId,
+    Resume, Retain, Rng, Rules, Sender, ShardId, Signal, SignalPush, Slow, Store, SubOptions, Subscribed, UserId,
+    UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -263,4 +264,28 @@ fn directed_signals_out_of_order_on_one_connection_and_one_told_twice_are_faults
         let verdict = court.verdict(pipe, &ToClient::Push(from_bob(data)));
         assert!(verdict.as_ref().is_err_and(|what| what.contains(fault)), "{verdict:?}");
     }
+}
+
+fn publish() -> Publish {
+    let data = Data::Json(b"1".as_slice().into());
+    Publish { channel: chat(), data, event: None, idempotency_key: None, echo: true }
+}
+
+#[test]
+fn a_gap_over_publications_that_were_lost_with_their_epoch_leads_to_none_of_them() {
+    let mut court = Court::new(None);
+    let connect = court.connects(0, false, None, &[]);
+    court.hears(0, Some(connect), connected(false, None));
+    let latest = SubOptions { slow: Some(Slow::Latest), ..SubOptions::new(chat()) };
+    court.asks(0, Command::Subscribe { subs: vec![latest], many: false }, subscribed());
+    // A publication of the epoch that Ada follows. The store then loses it and begins another epoch.
+    let entry = Entry { publish: publish(), from: None, by: None, audience: None, ts_ms: 0 };
+    let lost = Arc::new(entry.clone().at(0, 1, Some(Epoch(1))));
+    court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), lost);
+    let now = Now { mono_ms: 0, wall_ms: 0 };
+    let append = Op::Append { entry: Box::new(entry), retain: Retain::default() };
+    Stores::store(&court.stores, 0).submit(now, OpToken(1), append);
+    let position = Position { epoch: Epoch(1), offset: 1 };
+    court.is_told(0, Push::Gap { channel: chat(), position, reset: false });
+    court.is_told(0, Push::Ping);
 }
