@@ -207,7 +207,8 @@ settings! {
          request meets a closed connection.";
     "limits.write_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.write_timeout) },
         "How long a peer may read nothing while bytes wait for it. After this its connection is closed, in any protocol. A slow reader \
-         reads something in this time and stays.";
+         reads something in this time and stays. Over HTTP/2 each stream is judged by itself: its client must take about 16 KiB, or the \
+         rest of the answer, in this time, else the stream is reset.";
     "limits.close_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
         "Time for a closing connection to read the bytes that wait for it and to finish the close. Also the time after which an HTTP/1 \
          request is dropped if its client has closed its sending side and the server has nothing to write.";
