@@ -7,6 +7,7 @@ use crate::counters::Figures;
 use crate::request::RequestInfo;
 use crate::transport::socket::LooseSocket;
 use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Rules, WireId};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -35,6 +36,8 @@ pub(crate) enum Control {
 /// A socket that another server has upgraded.
 pub(crate) struct Upgraded {
     pub(crate) socket: LooseSocket,
+    /// Its peer, where the other server tells.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) wire: WireId,
     /// What came after the head.
     pub(crate) rest: Vec<u8>,

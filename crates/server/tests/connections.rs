@@ -172,6 +172,37 @@ fn one_address_has_its_limit_within_another_server_too() {
     is_turned_away(Client::open(address, "/echo"), false);
 }
 
+/// Below TLS the address is found nowhere else. Here the other server takes it from a header.
+#[test]
+fn another_server_tells_the_address_that_is_limited() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let config = Config { connections_per_address_max: 1, ..config() };
+    let builder = Fanfare::builder(()).config(config).protocol("/echo", Echo::default());
+    let (service, _running) = builder.build().expect("good settings").into_service().expect("it starts");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let tells = axum::middleware::map_request(|mut request: axum::extract::Request| async move {
+        let told: SocketAddr = request.headers()["x-address"].to_str().expect("text").parse().expect("an address");
+        request.extensions_mut().insert(axum::extract::ConnectInfo(told));
+        request
+    });
+    let app = axum::Router::new().fallback_service(service).layer(tells);
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    let open = |told: &str| {
+        let mut socket = connect(address);
+        socket.write_all(&upgrade(address, "/echo", &[], &[("X-Address", told)])).expect("the server reads");
+        assert_eq!(response(&mut socket).status(), 101);
+        Client::of(socket)
+    };
+    let mut others: Vec<Client> = ["192.0.2.1:1", "192.0.2.2:1"].map(open).into();
+    for client in &mut others {
+        client.text("in");
+        assert_eq!(client.next(), Frame::Text("in".to_owned()));
+    }
+    is_turned_away(open("192.0.2.1:2"), false);
+}
+
 /// A frame of HTTP/2 (RFC 9113 §4.1).
 fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();

@@ -30,9 +30,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
-/// See the module's description. `limits.connections_per_address_max` holds for sockets of TCP that are found plain;
-/// below TLS or a wrapper the other server limits addresses. Clone it freely; the shards run until [`Running::drain`](crate::Running::drain) or
-/// the drop of the `Running`.
+/// See the module's description. `limits.connections_per_address_max` holds where the address is known: the other server
+/// gives it as a [`ConnectInfo<SocketAddr>`](ConnectInfo) in the request's extensions, or the socket is plain TCP;
+/// elsewhere the other server limits addresses. Clone it freely; the shards run until
+/// [`Running::drain`](crate::Running::drain) or the drop of the `Running`.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -110,14 +111,20 @@ impl Inner {
         let upgraded = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             match upgraded.await {
-                Ok(upgraded) => self.take_over(upgraded, wire, request_info).await,
+                Ok(upgraded) => self.take_over(upgraded, wire, request_info, told).await,
                 Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
             }
         });
         response
     }
 
-    async fn take_over(&self, upgraded: Upgraded, wire: WireId, request: Option<RequestInfo>) {
+    async fn take_over(
+        &self,
+        upgraded: Upgraded,
+        wire: WireId,
+        request: Option<RequestInfo>,
+        told: Option<SocketAddr>,
+    ) {
         let loosened = loosen(upgraded);
         match loosened {
             Ok(Loosened { socket, rest, ends, bridge }) => {
@@ -132,7 +139,8 @@ impl Inner {
                     Arc::new(request)
                 });
                 let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-                let upgraded = Box::new(control::Upgraded { socket, wire, rest, request });
+                let upgraded =
+                    Box::new(control::Upgraded { socket, peer: told.map(|address| address.ip()), wire, rest, request });
                 if self.shards[shard].send(Control::Adopt(upgraded)).is_err() {
                     return tracing::debug!("a connection came after the server had stopped");
                 }

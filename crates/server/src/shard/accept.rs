@@ -297,11 +297,12 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
 
 /// Makes a socket that another server upgraded a connection of this shard.
 pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
-    let Upgraded { socket, wire, rest, request } = upgraded;
+    let Upgraded { socket, peer, wire, rest, request } = upgraded;
     match socket.settle() {
         Ok(socket) => {
-            // Behind a bridge only the other server knows the address, and the connection counts for none.
-            let Some(admitted) = watch.connections.admit(socket.peer()) else { return };
+            // Behind a bridge only the other server knows the address. Where it does not tell, the connection counts for
+            // none.
+            let Some(admitted) = watch.connections.admit(peer.or_else(|| socket.peer())) else { return };
             let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();
