@@ -1,9 +1,8 @@
 //! HTTP requests: which are taken in, and where they lead.
 //!
-//! `head` judges the heads of HTTP/1, `gate` judges where a request wants to go, `routes` brings it to an upgrade, the
-//! API or a page, `pages` runs the embedder's router. Nothing here owns a connection: `shard::http` does, or another server.
+//! `gate` judges where a request wants to go, `routes` brings it to an upgrade, the API or a page, `pages` runs the
+//! embedder's router. Nothing here owns a connection: `shard::http` does, or another server.
 
 pub(crate) mod gate;
-pub(crate) mod head;
 pub(crate) mod pages;
 pub(crate) mod routes;

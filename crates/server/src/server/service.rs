@@ -30,8 +30,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
-/// See the module's description. `limits.connections_per_address_max` holds where the address is known: the other server
-/// gives it as a [`ConnectInfo<SocketAddr>`](ConnectInfo) in the request's extensions, or the socket is plain TCP;
+/// See the module's description. `limits.connections_per_address_max` holds where the address is known: the other
+/// server gives it as a [`ConnectInfo<SocketAddr>`](ConnectInfo) in the request's extensions, or the socket is plain TCP;
 /// elsewhere the other server limits addresses. Clone it freely; the shards run until
 /// [`Running::drain`](crate::Running::drain) or the drop of the `Running`.
 ///

@@ -9,12 +9,12 @@ use super::{Fatal, HttpConnection, Shared, Shell};
 use crate::config::hosts::Via;
 use crate::control::Upgraded;
 use crate::framing::Wire;
-use crate::http::head::{self, HEADERS_MAX};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::Refused;
 use crate::request::{RequestId, RequestInfo};
 use crate::transport::admission::{Reason, hasten};
+use crate::transport::head::{self, HEADERS_MAX};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace::{self, FORGET_BYTES};
 use crate::transport::socket::Socket;
@@ -300,8 +300,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
     let Upgraded { socket, peer, wire, rest, request } = upgraded;
     match socket.settle() {
         Ok(socket) => {
-            // Behind a bridge only the other server knows the address. Where it does not tell, the connection counts for
-            // none.
+            // Behind a bridge only the other server knows the address. Without it the connection counts for none.
             let Some(admitted) = watch.connections.admit(peer.or_else(|| socket.peer())) else { return };
             let socket = socket.admitted(admitted);
             socket.set_nodelay();

@@ -2,10 +2,11 @@
 //!
 //! `listen` opens the listeners of an address, `admission` counts connections against their limits, `places` keeps a
 //! few places open for newcomers, `spare` refuses a connection for which there is no file descriptor, `pace` gives an
-//! HTTP connection its deadlines, and `upload` gives the body of a request its own. `taking` tells whether a peer takes
-//! what waits for it. `socket` is a connection's socket, of either kind.
+//! HTTP connection its deadlines, and `upload` gives the body of a request its own. `head` judges the heads of HTTP/1.
+//! `taking` tells whether a peer takes what waits for it. `socket` is a connection's socket, of either kind.
 
 pub(crate) mod admission;
+pub(crate) mod head;
 pub(crate) mod listen;
 pub(crate) mod listen_on;
 pub(crate) mod pace;

@@ -17,18 +17,18 @@
 //! in its window would have had a part of them. Answers go to HTTP/2 in pieces, else one that was handed over whole
 //! could not be taken back.
 //!
-//! hyper refuses a head of HTTP/1 by a status without words, and a head that ends too early by nothing. [`Paced`] writes
-//! a refusal like any other instead, also to a head that is too slow, and gives the peer the time to read it.
+//! hyper refuses a head of HTTP/1 by a status without words, and a head that ends too early by nothing. [`Paced`]
+//! writes a refusal like any other instead, also to a head that is too slow, and gives the peer the time to read it.
 //!
 //! A write that waits is judged by what the peer acknowledges ([`Taking`]). [`shallow`] keeps what waits in the kernel
 //! short. (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
 //! connection.)
 
 use crate::config::Config;
-use crate::http::head;
 use crate::refusal::Refused;
 use crate::request::RequestId;
 use crate::transport::admission::hasten;
+use crate::transport::head;
 use crate::transport::places::Place;
 use crate::transport::taking::Taking;
 use axum::body::{Body, HttpBody};

@@ -2,7 +2,7 @@
 //!
 //! In: the bytes of a head, or what `httparse` found in them. Out: why the head is refused. The first head of a
 //! connection is judged before hyper sees it. hyper parses the later ones by itself and refuses them with a status
-//! alone, so `transport::pace` asks here for the words. A head that passes is one that hyper takes: syntax, size, target
+//! alone, so `pace` asks here for the words. A head that passes is one that hyper takes: syntax, size, target
 //! (RFC 9112 §3.2) and the length of the body (RFC 9112 §6).
 
 use crate::config::authority::shown;
