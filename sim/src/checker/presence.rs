@@ -108,9 +108,11 @@ impl Presences {
         }
     }
 
-    /// A client has heard that its connection has a session.
+    /// A client has heard that its connection has a session. It may hear late, when another connection has the session.
     pub(super) fn connected(&mut self, pipe: usize, client: ClientId) {
-        self.online.insert(client, pipe);
+        if self.speaks(pipe, Some(client)) {
+            self.online.insert(client, pipe);
+        }
     }
 
     pub(super) fn closed(&mut self, pipe: usize, client: Option<ClientId>, finally: bool) {

@@ -289,3 +289,16 @@ fn a_gap_over_publications_that_were_lost_with_their_epoch_leads_to_none_of_them
     court.is_told(0, Push::Gap { channel: chat(), position, reset: false });
     court.is_told(0, Push::Ping);
 }
+
+#[test]
+fn a_connection_that_hears_late_that_it_had_the_session_does_not_take_it_back() {
+    let mut court = Court::new(None);
+    let earlier = court.connects(0, true, None, &[]);
+    let later = court.connects(1, true, None, &[]);
+    court.hears(1, Some(later), connected(true, None));
+    court.hears(0, Some(earlier), connected(true, None));
+    court.checker.closed(0, false);
+    court.asks(1, subscribe(), subscribed());
+    court.asks(1, enter(), ReplyBody::Done);
+    verdicts(&mut court, 1, &[ADA], &[]);
+}
