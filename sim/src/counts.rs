@@ -31,6 +31,8 @@ counts! {
     app_purged, "histories that the application removed";
     audiences, "publications for some that were delivered";
     by_server, "subscriptions that clients were told of without having asked";
+    forwarded, "commands for sessions that came by requests of their own";
+    forwarded_answers, "of those that ask something, how many were answered";
     messages, "publications that clients received";
     published, "publications that were acknowledged";
     unknown, "publications of which nobody knew whether they were taken";

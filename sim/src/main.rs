@@ -10,6 +10,7 @@ mod checker;
 mod client;
 mod core_client;
 mod counts;
+mod forwards;
 mod ledger;
 mod pipe;
 mod plan;

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Faults,
     /// There is an application that publishes, subscribes others and sends them away.
     pub(crate) app: bool,
+    /// Commands for sessions come by requests of their own too.
+    pub(crate) forwards: bool,
     /// What the application is asked, and how it answers.
     pub(crate) hooks: HookPlan,
     /// How long faults happen.
@@ -117,6 +119,8 @@ pub(crate) struct Drawn {
     pub(crate) link_rng: Rng,
     /// Decides who duplicates whose tab.
     pub(crate) copies: Rng,
+    /// For commands that come by requests of their own.
+    pub(crate) forward_rng: Rng,
 }
 
 impl Drawn {
@@ -133,14 +137,16 @@ impl Drawn {
         plan.draw_grants(Rng::new(seed ^ 0x6772_616e_7473));
         plan.draw_patience(Rng::new(seed ^ 0x7061_7469_656e));
         let mut copies = Rng::new(seed ^ 0x0074_6162_7320);
+        let mut forward_rng = Rng::new(seed ^ 0x666f_7277_6172);
+        plan.forwards = forward_rng.below(3) == 0;
         smaller.apply(&mut plan);
         if smaller.history > 0 {
             let mut other = Rng::new(spread ^ smaller.history);
-            [&mut rng, &mut hook_rng, &mut link_rng, &mut copies]
+            [&mut rng, &mut hook_rng, &mut link_rng, &mut copies, &mut forward_rng]
                 .into_iter()
                 .for_each(|rng| *rng = Rng::new(other.next_u64()));
         }
-        Drawn { plan, rng, hook_rng, link_rng, copies }
+        Drawn { plan, rng, hook_rng, link_rng, copies, forward_rng }
     }
 }
 
@@ -184,6 +190,7 @@ impl Plan {
             habits: BTreeMap::new(),
             faults,
             app: rng.below(2) == 0,
+            forwards: false,
             hooks: HookPlan::default(),
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),

@@ -143,7 +143,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("GapToEnd", 12),
     ("CursorIgnored", 56),
     ("PresenceUnrepaired", 21),
-    ("UnknownNotRead", 191),
+    ("UnknownNotRead", 270),
     ("HoleForgotten", 787),
     ("EdgeRunsAhead", 133),
     ("FullIsRead", 47),
@@ -159,7 +159,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("GrantEndsUnasked", 260),
     ("TokenGrantKept", 18),
     ("StoreQueueUnbounded", 140),
-    ("WaitingUnweighed", 2521),
+    ("WaitingUnweighed", 1552),
     ("ReloadAtOnce", 12),
     ("FloorOffByOne", 12),
     ("AwayKept", 133),
@@ -168,6 +168,7 @@ const FOUND_BY: &[(&str, u64)] = &[
     ("LatestForOthers", 1),
     ("StillThereForgotten", 2),
     ("GatheredIsLive", 10),
+    ("ForwardNotPassedOn", 12),
 ];
 
 /// The first seed to try for a bug.

@@ -46,9 +46,10 @@ const NUMBERS: [Number; 6] = [
     ("payload", |plan| plan.payload_max, |plan, n| plan.payload_max = n),
 ];
 
-const PARTS: [Part; 24] = [
+const PARTS: [Part; 25] = [
     ("hooks", without_hooks),
     ("app", |plan| plan.app = false),
+    ("forwards", |plan| plan.forwards = false),
     ("store", |plan| plan.faults.store = StoreFaults::default()),
     ("habits", |plan| plan.habits.clear()),
     ("stuck-links", |plan| plan.faults.stuck_links = false),

@@ -4,6 +4,7 @@
 use crate::app::{AppAnswer, AppToken};
 use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
+use crate::forward::Forwarded;
 use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, ShardId, WireId};
 use crate::message::{Push, Reply};
@@ -58,6 +59,8 @@ pub enum Effect {
         /// The answer.
         answer: AppAnswer,
     },
+    /// Tell the request that brought a command for a session what became of it.
+    Forwarded(Box<Forwarded>),
     /// Ask the application; its answer comes back as `Input::HookAnswer` under the same token.
     Ask {
         /// Which question.

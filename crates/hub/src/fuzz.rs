@@ -11,10 +11,10 @@
 
 use crate::{
     Answer, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data,
-    Disconnect, Effect, Effects, Error, ErrorCode, HistoryFrom, HistoryQuery, HookAnswer, HookToken, Hooks, Identified,
-    Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern, PeerMessage, Position, Publication,
-    Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard, ShardConfig, ShardId,
-    Signal, Slow, Store, SubOptions, UserId, Who, Whom, WireId,
+    Disconnect, Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HistoryFrom, HistoryQuery, HookAnswer,
+    HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
+    PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule,
+    Rules, Shard, ShardConfig, ShardId, Signal, Slow, Store, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -108,6 +108,8 @@ struct World {
     owed: Owed,
     /// Commands of the application without an answer.
     app: BTreeMap<u64, AppCommand>,
+    /// Commands that came by requests of their own and have no answer.
+    forwarded: BTreeMap<u64, Request>,
     /// Questions that the application has not answered.
     asked: Vec<(usize, HookToken, Question)>,
     clients: Vec<ClientId>,
@@ -170,6 +172,7 @@ impl World {
             again: vec![false; count],
             owed,
             app: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
             asked: Vec::new(),
             clients: Vec::new(),
             places: Vec::new(),
@@ -203,7 +206,8 @@ impl World {
                 (0..self.shards.len()).for_each(|shard| self.input(shard, Input::Reload(rules.clone())));
             }
             23 if bytes.below(8) == 0 => self.input(shard, Input::Drain { window_ms: u64::from(bytes.byte()) }),
-            24 | 25 => self.ask(shard, bytes),
+            24 => self.ask(shard, bytes),
+            25 => self.forward(shard, bytes),
             26 | 27 if !self.asked.is_empty() => {
                 let at = bytes.below(self.asked.len());
                 let how = bytes.byte();
@@ -247,6 +251,33 @@ impl World {
         self.next_id += 1;
         self.app.insert(self.next_id, command.clone());
         self.input(shard, Input::App { token: AppToken(self.next_id), command });
+    }
+
+    /// A command comes for a client by a request of its own. (A subscription made so is not followed here.)
+    fn forward(&mut self, shard: usize, bytes: &mut Take<'_>) {
+        let Some(client) = bytes.of(&self.clients) else { return };
+        let to = Resume { shard: ShardId(bytes.below(5) as u16), client };
+        let (channel, how) = (channel(bytes), bytes.byte());
+        let json = Bytes::from(format!("\"{}\"", "z".repeat(usize::from(how))));
+        let command = match bytes.below(10) {
+            0..=2 => {
+                let idempotency_key = (how & 1 == 1).then(|| "k".into());
+                let publish = Publish { channel, data: Data::Json(json), event: None, idempotency_key, echo: true };
+                Command::Publish(Box::new(publish))
+            }
+            3 => Command::History { channel, query: HistoryQuery { from: HistoryFrom::Newest, limit: how.into() } },
+            4 => Command::Presence { channel },
+            5 => Command::PresenceSet { channel, data: json, person: None },
+            6 => Command::Rpc { method: "m".into(), data: json },
+            7 => Command::Refresh { token: "newer".into() },
+            8 => Command::Pong,
+            _ => Command::Invalid(Error::new(ErrorCode::BadRequest, "not of the protocol")),
+        };
+        self.next_id += 1;
+        let id = (how & 2 == 2).then_some(RequestId::Number(self.next_id));
+        let request = Request { id, command };
+        self.forwarded.insert(self.next_id, request.clone());
+        self.input(shard, Input::Forward { token: ForwardToken(self.next_id), to, request });
     }
 
     /// The application answers, as it should or not.
@@ -470,6 +501,7 @@ impl World {
             }
         }
         assert!(self.app.is_empty(), "the application was never answered: {:?}", self.app);
+        assert!(self.forwarded.is_empty(), "nothing came back for {:?}", self.forwarded);
         for (shard, conns) in self.conns.iter().enumerate() {
             for conn in conns.iter().filter_map(|(_, conn)| conn.as_ref()) {
                 assert!(conn.pending.is_empty(), "shard {shard}, {:?}: never answered: {:?}", conn.id, conn.pending);
@@ -558,6 +590,19 @@ impl World {
             Effect::Answer { token, answer } => {
                 let asked = self.app.remove(&token.0);
                 assert!(asked.is_some(), "the application has not asked this, or had its answer: {answer:?}");
+            }
+            Effect::Forwarded(forwarded) => {
+                let Forwarded { token, reply } = *forwarded;
+                let request = self.forwarded.remove(&token.0).expect("what was not forwarded has no answer");
+                match reply {
+                    None => {
+                        assert!(request.id.is_none() || request.command == Command::Pong, "no reply to {request:?}")
+                    }
+                    Some(Reply { id, body }) => {
+                        assert_eq!(id, request.id, "{body:?}");
+                        assert!(id.is_some() || matches!(body, ReplyBody::Error(_)), "{body:?} was not asked for");
+                    }
+                }
             }
             Effect::Ask { token, question, .. } => self.asked.push((shard, token, *question)),
             Effect::Notice(_) => {}

@@ -15,6 +15,7 @@ mod disconnect;
 mod edge;
 mod effects;
 mod error;
+mod forward;
 #[doc(hidden)]
 pub mod fuzz;
 mod home;
@@ -52,6 +53,7 @@ pub use attachment::Attachment;
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
+pub use forward::{ForwardToken, Forwarded};
 pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};

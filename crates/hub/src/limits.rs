@@ -18,6 +18,9 @@ pub struct Limits {
     /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as
     /// `unavailable`. Default 1024.
     pub app_outstanding_max: usize,
+    /// Commands that came for sessions by requests of their own and wait for an answer, on each shard that took them
+    /// in; beyond that they are refused as `unavailable`. Default 1024.
+    pub forwarded_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
     /// Publications and their overhead kept as history, in all, with what is known of channels that nobody uses. Each
@@ -82,6 +85,9 @@ pub struct Limits {
     pub session_questions_max: usize,
     /// Time for the answer to one. Default 5 s.
     pub hook_timeout_ms: u64,
+    /// Time for the answer to a command that was forwarded to the session's shard: longer than the store and a handler
+    /// may take. Default 15 s.
+    pub forward_timeout_ms: u64,
     /// How long a session outlives its connection, unless its protocol sets another time. Default 10 s.
     pub grace_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
@@ -104,6 +110,7 @@ impl Default for Limits {
             subscriptions_max: 128,
             outstanding_max: 32,
             app_outstanding_max: 1024,
+            forwarded_max: 1024,
             bad_requests_per_minute_max: 100,
             history_bytes_max: 256 << 20,
             page_bytes_max: 256 << 10,
@@ -129,6 +136,7 @@ impl Default for Limits {
             questions_max: 1024,
             session_questions_max: 8,
             hook_timeout_ms: 5_000,
+            forward_timeout_ms: 15_000,
             grace_ms: 10_000,
             heartbeat_ms: 25_000,
         }

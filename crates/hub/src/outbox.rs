@@ -113,11 +113,16 @@ impl Outbox {
         (self.rest.is_none() && !self.head.is_empty()).then_some(&self.head)
     }
 
+    /// Everything that waits, in order.
+    pub fn frames(&self) -> impl Iterator<Item = &Bytes> {
+        let head = std::iter::once(&self.head).filter(|head| !head.is_empty());
+        head.chain(self.rest.iter().flat_map(|rest| rest.frames()))
+    }
+
     /// Fills `slices` with what comes next and tells how many it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut used = 0;
-        let frames = std::iter::once(&self.head).chain(self.rest.iter().flat_map(|rest| rest.frames()));
-        for (slot, frame) in slices.iter_mut().zip(frames) {
+        for (slot, frame) in slices.iter_mut().zip(self.frames()) {
             *slot = IoSlice::new(frame);
             used += 1;
         }

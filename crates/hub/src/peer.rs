@@ -20,7 +20,9 @@ use crate::app::{AppAnswer, AppCommand};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
-use crate::message::{History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, SignalPush};
+use crate::message::{
+    History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, ReplyBody, Request, SignalPush,
+};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::store::{Entry, Reader};
@@ -51,6 +53,10 @@ pub(crate) enum PeerBody {
     Adopt { token: AskToken, client: ClientId, claim: Claim, asker: ShardId },
     /// The answer to `Adopt`.
     Adopted { token: AskToken, found: Found },
+    /// A command has come to `asker` for a session of this client, which may be yours, or gone on from you.
+    Forward { token: AskToken, asker: ShardId, client: ClientId, request: Box<Request> },
+    /// The answer to `Forward`; `None` where there is none to a command that was done.
+    Forwarded { token: AskToken, body: Option<ReplyBody> },
     /// The application asks something that concerns every shard.
     App { token: AskToken, command: Arc<AppCommand> },
     /// One shard's part of the answer to `App`.

@@ -59,6 +59,7 @@ rows! {
     DirectedTwice, "A signal for one client that moves is taken on its new shard too: its number is not compared.";
     MembersUntold, "The home is not told that subscriptions have ended.";
     MovedNotPassedOn, "A session that is changing shards is missed by the application's commands about it.";
+    ForwardNotPassedOn, "A command that comes by a request of its own misses a session that is changing shards.";
     AwayKept, "A session without connection outlives its disconnection by the application.";
     GrantKept, "A session that is away keeps the leave to follow a channel that the application has ended.";
     CountedUnanswered, "The application is not answered where a session goes while its command waits behind another one.";

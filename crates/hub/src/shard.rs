@@ -7,11 +7,12 @@
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
+use crate::forward::ForwardToken;
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
-use crate::message::Request;
+use crate::message::{Request, Resume};
 use crate::peer::{AskToken, PeerBody, PeerMessage};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
@@ -87,6 +88,16 @@ pub enum Input {
         token: AppToken,
         /// What.
         command: AppCommand,
+    },
+    /// A command has come for a session by another way than its connection;
+    /// [`Effect::Forwarded`] comes exactly once, under the same token.
+    Forward {
+        /// Chosen by the shell, and not in use.
+        token: ForwardToken,
+        /// Whose, by the ticket that was shown and is valid.
+        to: Resume,
+        /// What.
+        request: Request,
     },
     /// The application answers a question of the hub. One that comes too late finds nothing.
     HookAnswer {
@@ -256,6 +267,9 @@ impl Shard {
             Input::App { token, command } => {
                 self.sessions(now, effects, |sessions, cx| sessions.app(cx, token, command))
             }
+            Input::Forward { token, to, request } => {
+                self.sessions(now, effects, |sessions, cx| sessions.forward(cx, token, to, request));
+            }
             Input::HookAnswer { token, answer } => {
                 self.sessions(now, effects, |sessions, cx| sessions.hook_answer(cx, token, *answer));
             }
@@ -294,6 +308,12 @@ impl Shard {
             }
             PeerBody::Adopted { token, found } => {
                 self.sessions(now, effects, |sessions, cx| sessions.adopted(cx, token, found));
+            }
+            PeerBody::Forward { token, asker, client, request } => self.sessions(now, effects, |sessions, cx| {
+                sessions.command_for(cx, asker, token, client, *request);
+            }),
+            PeerBody::Forwarded { token, body } => {
+                self.sessions(now, effects, |sessions, cx| sessions.forwarded(cx, token, body));
             }
             PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
             PeerBody::AppPart { token, part } => {
@@ -377,6 +397,9 @@ impl Shard {
                     self.sessions(now, effects, |sessions, cx| sessions.expired(cx, session, life, watch));
                 }
                 Timer::Question(token) => self.sessions(now, effects, |sessions, cx| sessions.hook_timeout(cx, token)),
+                Timer::Forward(token) => {
+                    self.sessions(now, effects, |sessions, cx| sessions.forward_timeout(cx, token))
+                }
                 Timer::EdgeLinger { edge, seq } => {
                     self.sessions(now, effects, |sessions, cx| sessions.lingered(cx, edge, seq))
                 }

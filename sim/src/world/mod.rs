@@ -9,6 +9,7 @@
 mod app;
 mod clients;
 mod faults;
+mod forward;
 mod network;
 
 use crate::app::App;
@@ -17,6 +18,7 @@ use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
+use crate::forwards::Forwards;
 use crate::pipe::{Pipe, SinceFull};
 use crate::plan::{Drawn, Plan};
 use crate::shrink::Smaller;
@@ -66,6 +68,7 @@ pub(crate) struct World {
     app: App,
     app_answers: Vec<(AppToken, AppAnswer)>,
     application: Application,
+    forwards: Forwards,
     rules: Arc<Rules>,
     counts: Counts,
     trace: Trace,
@@ -110,6 +113,8 @@ enum Event {
     CoreWake { client: usize },
     Tick { client: usize },
     App,
+    Forward,
+    Request { shard: usize, input: Box<Input> },
     Fault,
     Stick,
     Leap { pipe: usize, to: usize },
@@ -124,7 +129,7 @@ enum Event {
 
 impl World {
     pub(crate) fn new(seed: u64, events: usize, smaller: &Smaller) -> Self {
-        let Drawn { plan, mut rng, hook_rng, link_rng, copies } = Drawn::of(seed, smaller);
+        let Drawn { plan, mut rng, hook_rng, link_rng, copies, forward_rng } = Drawn::of(seed, smaller);
         let now_ms = 1_000_000 + rng.below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
@@ -178,6 +183,7 @@ impl World {
             app: App::new(plan.faults.store.silent == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), hook_rng),
+            forwards: Forwards::new(forward_rng),
             rules,
             counts: Counts::default(),
             trace,
@@ -203,6 +209,9 @@ impl World {
         }
         if self.plan.app {
             self.after(300, Event::App);
+        }
+        if self.plan.forwards {
+            self.after(400, Event::Forward);
         }
         self.after(500, Event::Fault);
         if self.plan.faults.stuck_links {
@@ -290,7 +299,8 @@ impl World {
             | Event::Continue { shard }
             | Event::Inbox { shard, .. }
             | Event::Answer { shard, .. }
-            | Event::Hook { shard, .. } => Some(*shard),
+            | Event::Hook { shard, .. }
+            | Event::Request { shard, .. } => Some(*shard),
             Event::Up { pipe } | Event::Flush { pipe } | Event::ServerCloses { pipe, .. } => {
                 Some(self.pipes[*pipe].shard)
             }
@@ -339,6 +349,7 @@ impl World {
                 let Pipe { shard, conn, server_open, .. } = self.pipes[pipe];
                 if server_open {
                     self.pipes[pipe].server_open = false;
+                    self.over(pipe);
                     self.trace.note(self.now_ms, || format!("server sees the end of pipe {pipe} (finally: {finally})"));
                     self.handle(shard, Input::Closed { conn, finally })?;
                 }
@@ -352,6 +363,8 @@ impl World {
             Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
             Event::Tick { client } => self.tick(client)?,
             Event::App => self.app_tick()?,
+            Event::Forward => self.forward_tick()?,
+            Event::Request { shard, input } => self.handle(shard, *input)?,
             Event::Fault => self.fault()?,
             Event::Stick => self.stick()?,
             Event::Leap { pipe, to } => self.leap(pipe, to)?,
@@ -442,6 +455,9 @@ impl World {
                     since.answers += 1;
                 }
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
+                    if let ReplyBody::Connected(connected) = &reply.body {
+                        self.forwards.connected(self.now_ms, connected.client, pipe, shard);
+                    }
                     self.application.said(pipe, reply);
                 }
                 self.append(shard, conn, &message, frame, inputs);
@@ -460,6 +476,7 @@ impl World {
             }
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason)?,
             Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
+            Effect::Forwarded(forwarded) => self.forwarded(&forwarded)?,
             Effect::Ask { token, question, .. } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
                 let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
@@ -627,6 +644,7 @@ impl World {
             let (subscribers, connected) = self.checker.subscribers();
             self.app.finish(&subscribers, connected)?;
         }
+        self.forwards.verdict()?;
         self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
         // The application is not asked about its own publications.
         for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {

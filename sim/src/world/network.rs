@@ -227,6 +227,9 @@ impl World {
     pub(super) fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) -> Verdict {
         let Some(index) = self.pipe_of(shard, conn) else { return Ok(()) };
         self.trace.note(self.now_ms, || format!("shard {shard} closes pipe {index}: {reason}"));
+        if reason != Disconnect::Moved {
+            self.over(index);
+        }
         match reason {
             Disconnect::Moved => {
                 self.counts.moved += 1;

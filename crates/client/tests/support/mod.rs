@@ -278,7 +278,12 @@ impl Hub {
                 let answer = Box::new(application(now, &question));
                 self.inputs.push_back(Input::HookAnswer { token, answer });
             }
-            Effect::Pause(_) | Effect::Resume(_) | Effect::Tell { .. } | Effect::Answer { .. } | Effect::Notice(_) => {}
+            Effect::Pause(_)
+            | Effect::Resume(_)
+            | Effect::Tell { .. }
+            | Effect::Answer { .. }
+            | Effect::Forwarded(_)
+            | Effect::Notice(_) => {}
         }
     }
 

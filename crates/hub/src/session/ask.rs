@@ -1,6 +1,7 @@
 //! Questions on their way to a home or to the application, and to whom their answers belong.
 
 use crate::app::{AppAnswer, AppToken};
+use crate::forward::ForwardToken;
 use crate::ids::{ConnId, SessionRef, ShardId};
 use crate::message::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use crate::name::ChannelName;
@@ -22,6 +23,8 @@ pub(crate) enum ReplyTo {
     Gathered { gather: u32, at: u32 },
     /// The application asked for it: the client is told by a push, and the outcome counted.
     Counted(AskToken),
+    /// It came by a request of its own: that is answered, on the shard that took it in.
+    Forwarded { asker: ShardId, token: AskToken },
 }
 
 /// Who asked, where both a session and the application can.
@@ -101,6 +104,11 @@ pub(crate) enum Ask {
     EdgePresence {
         edge: u32,
         life: u64,
+    },
+    /// A command for a session that this shard took in, and its id.
+    Forward {
+        token: ForwardToken,
+        id: Option<RequestId>,
     },
     /// The session that a ticket names, of another shard.
     Adopt(Box<Connecting>),

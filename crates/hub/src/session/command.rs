@@ -51,19 +51,20 @@ impl Sessions {
                 self.reply(cx, Some(id), reply, ReplyBody::Error(error));
                 self.count_bad(cx, id);
             }
-            (Some(index), Command::Subscribe { subs, many }) => {
-                let at = self.sessions.reference(index);
-                self.subscribe_all(cx, at, reply, subs, many);
-            }
-            (Some(index), command) => {
-                let at = self.sessions.reference(index);
-                self.begin(cx, at);
-                match command {
-                    Command::Rpc { method, data } => self.rpc(cx, at, reply, method, data),
-                    Command::Refresh { token } => self.refresh(cx, at, reply, token),
-                    command => self.channel_command(cx, at, reply, command),
-                }
-            }
+            (Some(index), command) => self.session_command(cx, self.sessions.reference(index), reply, command),
+        }
+    }
+
+    /// A command of a session that is connected.
+    pub(super) fn session_command(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, command: Command) {
+        if let Command::Subscribe { subs, many } = command {
+            return self.subscribe_all(cx, at, reply, subs, many);
+        }
+        self.begin(cx, at);
+        match command {
+            Command::Rpc { method, data } => self.rpc(cx, at, reply, method, data),
+            Command::Refresh { token } => self.refresh(cx, at, reply, token),
+            command => self.channel_command(cx, at, reply, command),
         }
     }
 
@@ -120,7 +121,10 @@ impl Sessions {
             return;
         }
         let is_page = matches!(command, Command::History { .. } | Command::Presence { .. });
-        if is_page && let Some(session) = self.sessions.get(at).filter(|session| session.full || session.pages > 0) {
+        // An answer that goes to a request of its own needs no room in the outbox.
+        let is_full = |session: &Session| session.full && !matches!(reply, ReplyTo::Forwarded { .. });
+        let has_room = |session: &Session| session.pages == 0 && !is_full(session);
+        if is_page && let Some(session) = self.sessions.get(at).filter(|session| !has_room(session)) {
             let channel = channel.clone();
             return session.extra().lanes.wait_for_page(&channel, Waiting::Command(command, reply));
         }

@@ -388,9 +388,14 @@ impl Sessions {
             if planted(Planted::CountedUnanswered) && matches!(reply, ReplyTo::Counted(_)) {
                 continue;
             }
-            let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
-            self.reply(cx, None, reply, ReplyBody::Error(error));
+            self.not_done(cx, reply);
         }
+    }
+
+    /// The connection is over, and what it had asked for is not done. Told where that is not told by the connection.
+    pub(super) fn not_done(&mut self, cx: &mut Cx<'_>, reply: ReplyTo) {
+        let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
+        self.reply(cx, None, reply, ReplyBody::Error(error));
     }
 
     /// The grace is over, unless the client came back meanwhile.

@@ -4,14 +4,16 @@
 //! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a
 //! concern: `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life),
 //! `deliver` (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks),
-//! `question` (what it is asked), `many` (what is done in slices), over the tables `table`, `ask`, `lane`, `mailbox`,
-//! `moved`. The members of a channel and the fan-out to them are in `edge`, which knows no session.
+//! `question` (what it is asked), `forward` (commands that come by other requests), `many` (what is done in slices),
+//! over the tables `table`, `ask`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in
+//! `edge`, which knows no session.
 
 mod app;
 mod ask;
 mod command;
 mod connect;
 mod deliver;
+mod forward;
 mod lane;
 mod mailbox;
 mod many;
@@ -97,6 +99,8 @@ pub(crate) struct Sessions {
     forgetting: bool,
     /// Commands of the application without an answer.
     app_outstanding: usize,
+    /// Commands for sessions that this shard took in and has not answered.
+    forwards: usize,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
     /// Connections whose outbox is over its mark.
@@ -119,6 +123,7 @@ impl Sessions {
             recounting: false,
             forgetting: false,
             app_outstanding: 0,
+            forwards: 0,
             signals_shed: 0,
             full: 0,
             counts: Counts::default(),
@@ -258,12 +263,21 @@ impl Sessions {
         }
     }
 
+    fn note_refusals(&mut self, cx: &mut Cx<'_>, conn: ConnId, body: &ReplyBody) {
+        let bodies = if let ReplyBody::Many(bodies) = body { &bodies[..] } else { std::slice::from_ref(body) };
+        for body in bodies {
+            if let ReplyBody::Error(error) = body {
+                self.note_refusal(cx, conn, error);
+            }
+        }
+    }
+
     /// Says something to the home of a channel.
     fn tell_home(&self, cx: &mut Cx<'_>, channel: &ChannelName, message: ToHome) {
         cx.out.push_back((self.edges.home_of(channel), PeerBody::Home(channel.clone(), message)));
     }
 
-    /// Answers a command of a connection, in the form that it asked for.
+    /// Answers a command of a session, in the form that it asked for and where it came from.
     fn reply(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, reply: ReplyTo, body: ReplyBody) {
         if let ReplyTo::Gathered { gather, at } = reply {
             if let Some((session, reply, bodies)) = self.asks.gathered(gather, at, body) {
@@ -275,22 +289,21 @@ impl Sessions {
         if let ReplyTo::Counted(tally) = reply {
             return self.counted(cx, conn, tally, body);
         }
-        let Some(conn) = conn else { return };
-        match &body {
-            ReplyBody::Error(error) => self.note_refusal(cx, conn, error),
-            ReplyBody::Many(bodies) => {
-                for body in bodies {
-                    if let ReplyBody::Error(error) = body {
-                        self.note_refusal(cx, conn, error);
-                    }
-                }
-            }
-            _ => {}
+        if let Some(conn) = conn {
+            self.note_refusals(cx, conn, &body);
         }
+        if let ReplyTo::Forwarded { asker, token } = reply {
+            return cx.out.push_back((asker, PeerBody::Forwarded { token, body: Some(body) }));
+        }
+        let Some(conn) = conn else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,
-            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } | ReplyTo::Counted(_) => None,
+            ReplyTo::Silent
+            | ReplyTo::Bare
+            | ReplyTo::Gathered { .. }
+            | ReplyTo::Counted(_)
+            | ReplyTo::Forwarded { .. } => None,
             ReplyTo::Id(id) => Some(id),
         };
         cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });

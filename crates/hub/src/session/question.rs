@@ -226,7 +226,7 @@ impl Sessions {
         key: Option<Box<str>>,
         result: Result<Publish, Error>,
     ) {
-        let Some(session) = self.sessions.get(at) else { return };
+        let Some(session) = self.sessions.get(at) else { return self.not_done(cx, reply) };
         session.extra().lanes.unblock(channel);
         let user = session.user();
         let result = result.and_then(|mut publish| {
@@ -334,7 +334,7 @@ impl Sessions {
         number: u32,
         result: Result<Identified, Error>,
     ) {
-        let Some(session) = self.sessions.get(at) else { return };
+        let Some(session) = self.sessions.get(at) else { return self.not_done(cx, reply) };
         let result = result.and_then(|identified| proven(cx, identified)).and_then(|(user, proof)| {
             if user.as_ref() == session.user() {
                 return Ok(proof);

@@ -24,9 +24,9 @@ impl Sessions {
             })
     }
 
-    /// Commands of clients and of the application that wait for their answers.
+    /// Commands of clients and of the application that wait for their answers, where they came from.
     pub(crate) fn outstanding(&self) -> usize {
         let of_sessions = self.sessions.slab.iter().map(|(_, session)| session.outstanding as usize);
-        of_sessions.sum::<usize>() + self.app_outstanding
+        of_sessions.sum::<usize>() + self.app_outstanding + self.forwards
     }
 }

@@ -74,6 +74,8 @@ pub struct Net {
     pub notes: Vec<Note>,
     /// What the application was answered, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
+    /// What became of commands that came by requests of their own.
+    pub forwarded: Vec<Forwarded>,
     /// The most that one input has led to: effects, and receivers of pushes.
     pub most: usize,
     next_token: u64,
@@ -173,6 +175,7 @@ impl Net {
             notices: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
+            forwarded: Vec::new(),
             most: 0,
             next_token: 0,
             limits,
@@ -198,6 +201,36 @@ impl Net {
         let token = self.app_only(shard, command);
         self.settle();
         self.app_answer(token).unwrap_or_else(|| panic!("no answer to {token:?}"))
+    }
+
+    /// A command for the session that `peer` has or had comes to a shard by a request of its own. What other shards
+    /// make of it waits for [`settle`](Self::settle).
+    pub fn forward_only(&mut self, shard: usize, peer: usize, command: Command) -> ForwardToken {
+        self.next_token += 1;
+        let id = Some(RequestId::Number(self.next_token));
+        self.forward_request(shard, peer, Request { id, command })
+    }
+
+    pub fn forward_request(&mut self, shard: usize, peer: usize, request: Request) -> ForwardToken {
+        self.next_token += 1;
+        let token = ForwardToken(self.next_token);
+        let to = Resume { shard: ShardId(self.peers[peer].shard as u16), client: self.client(peer) };
+        let shard = shard % self.shards.len();
+        self.input(shard, Input::Forward { token, to, request });
+        token
+    }
+
+    /// What became of a forwarded command: `None` as long as that is not known.
+    pub fn forwarded(&self, token: ForwardToken) -> Option<Option<ReplyBody>> {
+        let forwarded = self.forwarded.iter().find(|forwarded| forwarded.token == token)?;
+        Some(forwarded.reply.as_ref().map(|reply| reply.body.clone()))
+    }
+
+    /// Forwards a command, settles, and gives its answer.
+    pub fn forward(&mut self, shard: usize, peer: usize, command: Command) -> ReplyBody {
+        let token = self.forward_only(shard, peer, command);
+        self.settle();
+        self.forwarded(token).flatten().unwrap_or_else(|| panic!("no answer to {token:?}"))
     }
 
     /// Opens a connection to a shard, without a session.
@@ -496,6 +529,11 @@ impl Net {
             Effect::Answer { token, answer } => {
                 assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
                 self.answers.push((token, answer));
+            }
+            Effect::Forwarded(forwarded) => {
+                let is_new = self.forwarded.iter().all(|other| other.token != forwarded.token);
+                assert!(is_new, "{forwarded:?} came twice");
+                self.forwarded.push(*forwarded);
             }
             Effect::Ask { token, question, attachment } => {
                 self.asked_of.extend(attachment.as_ref().and_then(Attachment::get::<ConnId>));

@@ -7,8 +7,8 @@
 //! apart: its outbox gets the corked frames so far, then that message, and later the rest. If many are set apart, or
 //! the receivers change, the cork is pulled: the remaining frames go to the outboxes.
 
-use super::Shell;
 use super::flush::Slice;
+use super::{Shell, Sink};
 use crate::framing::{Form, Framing};
 use bytes::Bytes;
 use fanfare_hub::ConnId;
@@ -158,10 +158,11 @@ impl Shell {
     /// Writes to a connection for which nothing waits; bytes that its socket does not take go to its outbox.
     fn write_through(&mut self, id: ConnId, frames: &Bytes) {
         let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else { return };
-        if conn.blocked || !conn.outbox.is_empty() {
-            return self.append_uncorked(id, frames.clone());
-        }
-        let (written, wire) = (conn.socket.write_through(frames), conn.wire);
+        let written = match &mut conn.sink {
+            Sink::Socket(socket) if !conn.blocked && conn.outbox.is_empty() => socket.write_through(frames),
+            _ => return self.append_uncorked(id, frames.clone()),
+        };
+        let wire = conn.wire;
         self.counters.wires[usize::from(wire.0)].bytes_out += written as u64;
         self.append_rest(id, frames, written);
     }

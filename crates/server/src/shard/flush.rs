@@ -9,7 +9,7 @@
 //! written within a few slices for any number of slow members that drain at the same time, and no connection is
 //! starved.
 
-use super::{Fatal, Shared, Shell, wake};
+use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::transport::taking::Taking;
 use fanfare_hub::{ConnId, Input};
 use std::collections::VecDeque;
@@ -152,8 +152,9 @@ impl Shell {
                 self.dirty.push(index);
                 break;
             }
+            let Sink::Socket(socket) = &mut conn.sink else { return }; // as above, and what is for that waits
             writes += 1;
-            let written = conn.socket.write(&conn.outbox);
+            let written = socket.write(&conn.outbox);
             slice.spend(*written.as_ref().unwrap_or(&0));
             match written {
                 Ok(count) => {
@@ -207,28 +208,30 @@ async fn wait_writable(shared: Shared, id: ConnId) {
     let mut taking = {
         let mut shell = shared.borrow_mut();
         let write_timeout = shell.config.write_timeout;
-        let Some(conn) = shell.conn(id) else { return };
-        Taking::new(conn.socket.as_fd(), write_timeout)
+        let Some(Sink::Socket(socket)) = shell.conn(id).map(|conn| &conn.sink) else { return };
+        Taking::new(socket.as_fd(), write_timeout)
     };
     let is_stalled = loop {
         let writable = poll_fn(|cx| {
             let mut shell = shared.borrow_mut();
-            let Some(conn) = shell.conn(id) else { return Poll::Ready(()) };
-            conn.socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
+            let Some(Sink::Socket(socket)) = shell.conn(id).map(|conn| &conn.sink) else { return Poll::Ready(()) };
+            socket.poll_write_ready(cx).map(|_| ()) // an error shows at the next write
         });
         if tokio::time::timeout_at(taking.look_at(Instant::now()), writable).await.is_ok() {
             break false;
         }
         let mut shell = shared.borrow_mut();
-        let Some(conn) = shell.conn(id) else { return };
-        if taking.is_over(conn.socket.as_fd()) {
+        let Some(Sink::Socket(socket)) = shell.conn(id).map(|conn| &conn.sink) else { return };
+        if taking.is_over(socket.as_fd()) {
             break true;
         }
     };
     let mut shell = shared.borrow_mut();
     let Some(conn) = shell.conn(id) else { return };
     if is_stalled {
-        conn.socket.abort(); // the reader finds the end at once
+        if let Sink::Socket(socket) = &mut conn.sink {
+            socket.abort(); // the reader finds the end at once
+        }
         wake(&mut conn.reader);
         let now = shell.now();
         return shell.lost(now, id, false);

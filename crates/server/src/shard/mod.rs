@@ -8,6 +8,7 @@
 mod accept;
 mod app;
 mod corked;
+mod detached;
 mod drain;
 mod flush;
 mod http;
@@ -38,6 +39,7 @@ use std::task::Waker;
 use crate::request::RequestInfo;
 use crate::transport::socket::WriteHalf;
 use corked::Corked;
+use detached::Detached;
 use flush::Dirty;
 
 pub(crate) use drain::{DrainBarrier, DrainReport};
@@ -89,6 +91,8 @@ pub(crate) struct Shell {
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
     asked: Slab<app::PendingAnswers>,
+    /// Requests that brought a command for a session and wait for its answer.
+    forwards: Slab<detached::Answer>,
     /// Where questions of the hub go; `None` where there is no handler to answer them.
     dispatcher: Option<Dispatcher>,
     /// The hub keeps the request of each connection for the handlers.
@@ -126,7 +130,7 @@ struct Slot {
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
     wire: WireId,
-    socket: WriteHalf,
+    sink: Sink,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
     dirty: bool,
@@ -143,6 +147,19 @@ struct Connection {
     closing: bool,
     /// The reader, where it waits for something else than bytes.
     reader: Option<Waker>,
+}
+
+/// Where the bytes of a connection go.
+enum Sink {
+    Socket(WriteHalf),
+    /// To nobody for now.
+    Detached(Box<Detached>),
+}
+
+impl From<WriteHalf> for Sink {
+    fn from(socket: WriteHalf) -> Self {
+        Sink::Socket(socket)
+    }
 }
 
 impl Shell {
@@ -177,6 +194,7 @@ impl Shell {
             wake_ms: None,
             asked: Slab::new(),
             handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
+            forwards: Slab::new(),
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
@@ -233,7 +251,7 @@ impl Shell {
     }
 
     /// Takes a connection in that speaks `wire`.
-    fn open(&mut self, now: Now, socket: WriteHalf, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
+    fn open(&mut self, now: Now, sink: impl Into<Sink>, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
@@ -249,7 +267,7 @@ impl Shell {
         let id = ConnId { index, generation: slot.generation };
         slot.conn = Some(Connection {
             wire,
-            socket,
+            sink: sink.into(),
             outbox: Outbox::default(),
             conversation,
             dirty: false,
@@ -461,6 +479,7 @@ impl Shell {
                 self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
+            Effect::Forwarded(forwarded) => self.forwarded(*forwarded),
             Effect::Ask { token, question, attachment } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question, attachment.as_ref()),
                 None => {
@@ -525,6 +544,9 @@ impl Shell {
     /// The connection has something to write.
     fn is_dirty(&mut self, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
+        if let Sink::Detached(detached) = &mut conn.sink {
+            return wake(&mut detached.fetcher);
+        }
         if !conn.dirty && !conn.blocked {
             conn.dirty = true;
             self.dirty.push(id.index);
@@ -643,28 +665,26 @@ impl Drop for Fatal {
 mod tests {
     use super::*;
     use crate::framing::Framing;
-    use crate::protocol::{Echo, Node};
-    use fanfare_hub::{Limits, MemoryStore, ShardConfig};
+    use crate::protocol::{Echo, Node, Protocol};
+    use fanfare_hub::{MemoryStore, ShardConfig};
 
     /// Of one shard, which has one protocol and no connections yet.
     pub(super) fn shell() -> Shared {
-        let (config, clock, me) = (Arc::new(Config::default()), Clock::system(), shard_id(0));
-        let limits = Arc::new(Limits::default());
+        shell_of(Config::default(), Arc::new(Echo::default()), 1, Links::new(shard_id(0), Vec::new()))
+    }
+
+    /// Of one of several shards.
+    pub(super) fn shell_of(config: Config, protocol: Arc<dyn Protocol>, shards: usize, links: Links) -> Shared {
+        let (clock, me) = (Clock::system(), links.me());
+        let limits = Arc::new(config.limits.clone());
         let store = Box::new(MemoryStore::new(&limits, 1));
         let rules = config.rules.clone();
-        let shard = ShardConfig {
-            me,
-            shards: 1,
-            rules,
-            hooks: Arc::default(),
-            limits: limits.clone(),
-            seed: 2,
-            placement_key: 3,
-        };
+        let shard =
+            ShardConfig { me, shards, rules, hooks: Arc::default(), limits: limits.clone(), seed: 2, placement_key: 3 };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
         let hub = Shard::new(shard, store, clock.now());
-        let wires = vec![Wire { protocol: Arc::new(Echo::default()), framing: Framing::WebSocket }];
-        let shell = Shell::new(hub, config, wires, place, Links::new(me, Vec::new()), None, clock);
+        let wires = vec![Wire { protocol, framing: Framing::WebSocket }];
+        let shell = Shell::new(hub, Arc::new(config), wires, place, links, None, clock);
         Rc::new(RefCell::new(shell))
     }
 }

@@ -1,0 +1,338 @@
+//! A connection without a socket: what is for its client waits in the outbox until a request comes for it, and what
+//! its client says comes by other requests, on any shard.
+//!
+//! Down: [`Shell::poll_fetch`] waits until there is something, [`Shell::fetch`] shows it, and [`Shell::fetched`] takes
+//! it out once the client has it. Until then it counts into the outbox's bound, so an answer that was lost can be
+//! given again, and a client that never comes is *behind* like any other that does not read. Up: [`Shell::forward`]
+//! gives a command to the shard that has the session. To the hub it is a connection like the others. When it ends, its
+//! last words wait for `close_timeout`.
+
+use super::{Fatal, Shared, Shell, Sink};
+use crate::request::RequestInfo;
+use bytes::Bytes;
+use fanfare_hub::{
+    ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, ReplyBody, Request, Resume, WireId,
+};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::sync::oneshot;
+
+/// A detached connection's sink.
+#[derive(Default)]
+pub(super) struct Detached {
+    /// The request that waits until there is something for its client.
+    pub(super) fetcher: Option<Waker>,
+}
+
+/// Where the answer to a forwarded command goes. `None`: there is none to a command that was done.
+pub(super) type Answer = oneshot::Sender<Option<Reply>>;
+
+/// Makes a client that is written to by nobody a connection of this shard.
+#[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
+pub(super) fn attach(shared: &Shared, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    let id = shell.open(now, Sink::Detached(Box::default()), wire, request);
+    shell.readers += 1;
+    tokio::task::spawn_local(keep(shared.clone(), id));
+    id
+}
+
+/// In the place of a reader: lives as long as the connection, and ends it when nobody comes for its last words.
+async fn keep(shared: Shared, id: ConnId) {
+    let _fatal = Fatal;
+    let until = async |is_over: fn(&super::Connection) -> bool| {
+        poll_fn(|cx| match shared.borrow_mut().conn(id) {
+            Some(conn) if !is_over(conn) => {
+                conn.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+        .await;
+    };
+    until(|conn| conn.closing).await;
+    let timeout = shared.borrow().config.close_timeout;
+    let went = tokio::time::timeout(timeout, until(|_| false)).await.is_ok();
+    let mut shell = shared.borrow_mut();
+    shell.remove(id);
+    shell.readers -= 1;
+    shell.cut_off += usize::from(!went && shell.draining);
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
+impl Shell {
+    /// Ready where something waits for a detached connection, or where it is over.
+    pub(super) fn poll_fetch(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<()> {
+        match self.conn(id) {
+            Some(conn) if conn.outbox.is_empty() && !conn.closing => {
+                if let Sink::Detached(detached) = &mut conn.sink {
+                    detached.fetcher = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// What waits for a detached connection, oldest first: whole frames, as long as they are within `bytes_max`, and
+    /// one at least. All of it stays until it is [`fetched`](Self::fetched).
+    pub(super) fn fetch(&mut self, id: ConnId, bytes_max: usize) -> Vec<Bytes> {
+        let Some(conn) = self.conn(id) else { return Vec::new() };
+        let mut bytes = 0;
+        let within = |frame: &&Bytes| {
+            let is_first = bytes == 0;
+            bytes += frame.len();
+            is_first || bytes <= bytes_max
+        };
+        conn.outbox.frames().take_while(within).cloned().collect()
+    }
+
+    /// The client has the first `bytes` bytes of what waited for it.
+    pub(super) fn fetched(&mut self, now: Now, id: ConnId, bytes: usize) {
+        let mark = self.config.limits.outbox_bytes_max;
+        let Some(conn) = self.conn(id) else { return };
+        let bytes = bytes.min(conn.outbox.bytes());
+        let drained = conn.outbox.advance(bytes, mark);
+        conn.choked &= conn.outbox.memory_bytes() > mark;
+        let (wire, closing, is_empty) = (conn.wire, conn.closing, conn.outbox.is_empty());
+        self.counters.outbox_bytes -= bytes;
+        self.counters.wire(wire).bytes_out += bytes as u64;
+        self.act(now, Input::Alive(id));
+        if drained && !closing {
+            self.act(now, Input::Drained(id));
+        }
+        if closing && is_empty {
+            self.remove(id);
+        }
+    }
+
+    /// Gives a command to the session that a valid ticket names, wherever that is. The answer comes here.
+    pub(super) fn forward(&mut self, now: Now, to: Resume, request: Request) -> oneshot::Receiver<Option<Reply>> {
+        let (answer, receiver) = oneshot::channel();
+        if self.closing {
+            let error = Error::new(ErrorCode::Unavailable, "the server is stopping and takes in nothing more");
+            let _ = answer.send(Some(Reply { id: request.id, body: ReplyBody::Error(error) })); // it is held below
+            return receiver;
+        }
+        let token = ForwardToken(self.forwards.insert(answer) as u64);
+        self.act(now, Input::Forward { token, to, request });
+        receiver
+    }
+}
+
+impl Shell {
+    /// The hub answers a command that was forwarded.
+    pub(super) fn forwarded(&mut self, forwarded: Forwarded) {
+        if let Some(answer) = self.forwards.try_remove(forwarded.token.0 as usize) {
+            let _ = answer.send(forwarded.reply); // the request may have gone away
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flush::Slice;
+    use super::super::tests::shell_of;
+    use super::super::{Batch, Links, shard_id};
+    use super::*;
+    use crate::config::Config;
+    use crate::protocol::Message;
+    use crate::protocol::native::Native;
+    use fanfare_hub::{ChannelName, Command, Data, Disconnect, Limits, Pattern, Publish, Rule, Rules, SubOptions};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    /// Two shards on one thread, and a client of the native protocol on the first, to whom nobody writes.
+    struct Pair {
+        shells: [Shared; 2],
+        batches: [UnboundedReceiver<Batch>; 2],
+        id: ConnId,
+        client: Resume,
+    }
+
+    /// Runs a test on a shard's kind of runtime; time passes as soon as nothing else happens.
+    fn run(test: impl AsyncFnOnce(Pair)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async { test(Pair::new()).await });
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let (senders, batches): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded_channel()).unzip();
+            let rules = Arc::new(Rules::new(vec![Rule::open(Pattern::new("**").expect("a pattern"))]));
+            let limits = Limits { outbox_bytes_max: 2_000, ..Limits::default() };
+            let shells: Vec<Shared> = (0..2)
+                .map(|index| {
+                    let config = Config { rules: rules.clone(), limits: limits.clone(), ..Config::default() };
+                    let links = Links::new(shard_id(index), senders.clone());
+                    shell_of(config, Arc::new(Native::default()), 2, links)
+                })
+                .collect();
+            let Ok(shells) = <[Shared; 2]>::try_from(shells) else { panic!("two were made") };
+            let Ok(batches) = <[UnboundedReceiver<Batch>; 2]>::try_from(batches) else { panic!("two were made") };
+            let id = attach(&shells[0], WireId(0), None);
+            let mut pair =
+                Pair { shells, batches, id, client: Resume { shard: shard_id(0), client: fanfare_hub::ClientId(0) } };
+            {
+                let mut shell = pair.shells[0].borrow_mut();
+                let now = shell.now();
+                shell.message(now, id, Message::Text(r#"{"type":"connect","id":1}"#));
+            }
+            let connected = pair.take();
+            let (_, rest) = connected.split_once(r#""client":""#).expect("an id");
+            pair.client.client = rest[..16].parse().expect("an id");
+            pair
+        }
+
+        /// Carries what the shards say to each other until they have nothing more to say.
+        fn settle(&mut self) {
+            loop {
+                for shell in &self.shells {
+                    shell.borrow_mut().links.send();
+                    shell.borrow_mut().write_corked(&mut Slice::new());
+                }
+                let mut said = false;
+                for (shell, batches) in self.shells.iter().zip(&mut self.batches) {
+                    while let Ok(Batch { from, messages, .. }) = batches.try_recv() {
+                        let mut shell = shell.borrow_mut();
+                        let now = shell.now();
+                        messages.into_iter().for_each(|message| shell.act(now, Input::Peer { from, message }));
+                        said = true;
+                    }
+                }
+                let now = self.shells[0].borrow().now();
+                self.shells.iter().for_each(|shell| shell.borrow_mut().act(now, Input::Continue));
+                if !said {
+                    return;
+                }
+            }
+        }
+
+        /// A command for the client comes to the second shard.
+        fn forward(&mut self, command: Command) -> ReplyBody {
+            let (to, request) = (self.client, Request { id: Some(fanfare_hub::RequestId::Number(7)), command });
+            let mut answer = {
+                let mut shell = self.shells[1].borrow_mut();
+                let now = shell.now();
+                shell.forward(now, to, request)
+            };
+            self.settle();
+            answer.try_recv().expect("it is answered").expect("with something").body
+        }
+
+        fn publish(&mut self, json: &str) {
+            let (channel, data) = (channel(), Data::Json(json.to_owned().into()));
+            let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
+            let body = self.forward(Command::Publish(Box::new(publish)));
+            assert!(matches!(body, ReplyBody::Published { .. }), "{body:?}");
+        }
+
+        fn fetch(&self) -> Vec<Bytes> {
+            self.shells[0].borrow_mut().fetch(self.id, usize::MAX)
+        }
+
+        fn fetched(&mut self, bytes: usize) {
+            {
+                let mut shell = self.shells[0].borrow_mut();
+                let now = shell.now();
+                shell.fetched(now, self.id, bytes);
+            }
+            self.settle();
+        }
+
+        /// What waits, which the client has from then on.
+        fn take(&mut self) -> String {
+            let bytes = self.fetch().concat();
+            self.fetched(bytes.len());
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+
+        fn waiting_bytes(&self) -> usize {
+            self.shells[0].borrow_mut().conn(self.id).map_or(0, |conn| conn.outbox.bytes())
+        }
+
+        fn is_waiting(&self) -> bool {
+            let mut cx = Context::from_waker(Waker::noop());
+            self.shells[0].borrow_mut().poll_fetch(&mut cx, self.id).is_ready()
+        }
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::new("chat:a").expect("a name")
+    }
+
+    fn subscribe() -> Command {
+        Command::Subscribe { subs: vec![SubOptions::new(channel())], many: false }
+    }
+
+    #[test]
+    fn what_is_for_it_waits_until_its_client_has_it_and_is_answered_elsewhere() {
+        run(async |mut pair| {
+            assert!(matches!(pair.forward(subscribe()), ReplyBody::Subscribed(_)));
+            assert!(!pair.is_waiting(), "the answer went to the request");
+            let shell = pair.shells[0].clone();
+            let id = pair.id;
+            let woken = tokio::task::spawn_local(poll_fn(move |cx| shell.borrow_mut().poll_fetch(cx, id)));
+            tokio::task::yield_now().await;
+            assert!(!woken.is_finished());
+            pair.publish("\"one\"");
+            pair.publish("\"two\"");
+            woken.await.expect("something waits");
+            let frames = pair.fetch();
+            assert_eq!(frames, pair.fetch(), "what was lost on its way is given again");
+            let texts = String::from_utf8_lossy(&frames.concat()).into_owned();
+            assert!(texts.contains("one") && texts.contains("two"), "{texts}");
+            let first = frames[0].len();
+            assert_eq!(pair.shells[0].borrow_mut().fetch(id, 1), frames[..1], "one frame at least");
+            pair.fetched(first);
+            assert_eq!(pair.fetch(), frames[1..]);
+            pair.take();
+            assert!(!pair.is_waiting());
+            assert_eq!(pair.shells[0].borrow().counters.outbox_bytes, 0);
+        });
+    }
+
+    #[test]
+    fn a_client_that_does_not_come_is_behind_within_its_bound_and_misses_nothing() {
+        run(async |mut pair| {
+            pair.forward(subscribe());
+            for number in 0..100 {
+                pair.publish(&format!("\"number {number};\""));
+                assert!(pair.waiting_bytes() < 2_300, "{} bytes wait", pair.waiting_bytes());
+            }
+            let mut heard = String::new();
+            while pair.is_waiting() {
+                heard += &pair.take();
+            }
+            for number in 0..100 {
+                assert_eq!(heard.matches(&format!("number {number};")).count(), 1, "number {number}");
+            }
+        });
+    }
+
+    #[test]
+    fn its_last_words_wait_for_a_while_and_then_it_is_over() {
+        for comes in [true, false] {
+            run(async |mut pair| {
+                tokio::task::yield_now().await;
+                {
+                    let mut shell = pair.shells[0].borrow_mut();
+                    let now = shell.now();
+                    shell.act(now, Input::Close { conn: pair.id, reason: Disconnect::Kicked });
+                }
+                assert!(pair.is_waiting());
+                assert!(matches!(pair.forward(subscribe()), ReplyBody::Error(_)), "the session is over");
+                if comes {
+                    let words = pair.take();
+                    assert!(words.contains("kicked"), "{words}");
+                    assert_eq!(pair.shells[0].borrow().open, 0);
+                }
+                let close_timeout = pair.shells[0].borrow().config.close_timeout;
+                tokio::time::sleep(close_timeout * 2).await;
+                let shell = pair.shells[0].borrow();
+                assert_eq!((shell.open, shell.readers, shell.counters.outbox_bytes), (0, 0, 0));
+            });
+        }
+    }
+}

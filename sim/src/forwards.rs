@@ -1,0 +1,128 @@
+//! Commands that come for sessions by requests of their own, on any shard, and what may be answered to them.
+//!
+//! Every one is answered once. `not_connected` is an answer only where the session had no connection at some time
+//! between the command and the answer: one that is changing shards has one. The commands are such as leave no trace
+//! (a `pong`, a look at who is present), so that the other judges need not know of them.
+
+use crate::checker::Verdict;
+use fanfare_hub::{
+    ChannelName, ClientId, Command, ErrorCode, ForwardToken, Forwarded, ReplyBody, Request, RequestId, Resume, Rng,
+    ShardId,
+};
+use std::collections::BTreeMap;
+
+/// So long after a session has left a shard, a ticket of that shard finds it.
+const OLD_TICKET_MS: u64 = 5_000;
+
+#[derive(Debug)]
+pub(crate) struct Forwards {
+    rng: Rng,
+    sessions: BTreeMap<u64, Session>,
+    open: BTreeMap<u64, Open>,
+    next: u64,
+}
+
+/// Where the hub has said that a session is.
+#[derive(Debug)]
+struct Session {
+    pipe: usize,
+    shard: usize,
+    /// The shard before, and when it was left.
+    left: Option<(usize, u64)>,
+    is_away: bool,
+    /// The last instant at which it had no connection.
+    away_ms: u64,
+}
+
+/// A command without an answer.
+#[derive(Debug)]
+struct Open {
+    client: ClientId,
+    since_ms: u64,
+    command: Command,
+}
+
+impl Forwards {
+    pub(crate) fn new(rng: Rng) -> Self {
+        Forwards { rng, sessions: BTreeMap::new(), open: BTreeMap::new(), next: 0 }
+    }
+
+    /// How long it is to the next one.
+    pub(crate) fn pause_ms(&mut self, pace_ms: u64) -> u64 {
+        1 + self.rng.below(pace_ms)
+    }
+
+    /// A command for a session, and the shard that it comes to.
+    pub(crate) fn draw(
+        &mut self,
+        now_ms: u64,
+        shards: usize,
+        channels: &[ChannelName],
+    ) -> Option<(usize, ForwardToken, Resume, Request)> {
+        let connected: Vec<(&u64, &Session)> = self.sessions.iter().filter(|(_, session)| !session.is_away).collect();
+        let place = self.rng.below(connected.len().max(1) as u64) as usize;
+        let &(client, session) = connected.get(place)?;
+        let client = ClientId(*client);
+        let left = session.left.filter(|(_, at_ms)| at_ms + OLD_TICKET_MS > now_ms && self.rng.below(2) == 0);
+        let shard = ShardId(left.map_or(session.shard, |(shard, _)| shard) as u16);
+        let channel = channels[self.rng.below(channels.len() as u64) as usize].clone();
+        let command = if self.rng.below(2) == 0 { Command::Pong } else { Command::Presence { channel } };
+        self.next += 1;
+        let id = (self.rng.below(3) > 0).then_some(RequestId::Number(self.next));
+        self.open.insert(self.next, Open { client, since_ms: now_ms, command: command.clone() });
+        let to = self.rng.below(shards as u64) as usize;
+        Some((to, ForwardToken(self.next), Resume { shard, client }, Request { id, command }))
+    }
+
+    /// A connection was told that it has this session.
+    pub(crate) fn connected(&mut self, now_ms: u64, client: ClientId, pipe: usize, shard: usize) {
+        let new = Session { pipe, shard, left: None, is_away: false, away_ms: now_ms };
+        let session = self.sessions.entry(client.0).or_insert(new);
+        if session.is_away {
+            session.away_ms = now_ms;
+        }
+        if session.shard != shard {
+            session.left = Some((session.shard, now_ms));
+        }
+        (session.pipe, session.shard, session.is_away) = (pipe, shard, false);
+    }
+
+    /// A connection is over for the hub, and no other one has taken its session over. `shown`: the session whose
+    /// ticket it had shown, and may just have got.
+    pub(crate) fn over(&mut self, now_ms: u64, pipe: usize, shown: Option<ClientId>) {
+        for (client, session) in &mut self.sessions {
+            if session.pipe == pipe || shown == Some(ClientId(*client)) {
+                (session.is_away, session.away_ms) = (true, now_ms);
+            }
+        }
+    }
+
+    /// One is answered.
+    pub(crate) fn answered(&mut self, forwarded: &Forwarded) -> Verdict {
+        let Forwarded { token, reply } = forwarded;
+        let Some(Open { client, since_ms, command }) = self.open.remove(&token.0) else {
+            return Err(format!("forward: {token:?} was not asked, or is answered again: {reply:?}"));
+        };
+        let Some(ReplyBody::Error(error)) = reply.as_ref().map(|reply| &reply.body) else {
+            let is_pong = command == Command::Pong;
+            return match reply {
+                Some(reply) if is_pong => Err(format!("forward: a pong is answered with {reply:?}")),
+                _ => Ok(()),
+            };
+        };
+        let Some(session) = self.sessions.get(&client.0) else { return Ok(()) };
+        let was_away = session.is_away || session.away_ms >= since_ms;
+        if error.code == ErrorCode::NotConnected && !was_away {
+            return Err(format!("forward: {client:?} had a connection all the time, and {command:?} did not find it"));
+        }
+        Ok(())
+    }
+
+    /// Nothing is left without an answer.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.open.iter().next() {
+            None => Ok(()),
+            Some((token, open)) => Err(format!("forward: {token} was never answered: {open:?}")),
+        }
+    }
+}

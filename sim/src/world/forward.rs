@@ -1,0 +1,34 @@
+//! Requests that bring commands for sessions in the world, and what comes of them.
+
+use super::{Event, Verdict, World};
+use fanfare_hub::{Forwarded, Input, ReplyBody};
+
+impl World {
+    pub(super) fn forward_tick(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let pause_ms = self.forwards.pause_ms(2 * self.plan.pace_ms);
+        self.after(pause_ms, Event::Forward);
+        let drawn = self.forwards.draw(self.now_ms, self.shards.len(), &self.plan.channels);
+        let Some((shard, token, to, request)) = drawn else { return Ok(()) };
+        self.trace.note(self.now_ms, || format!("a request to shard {shard} brings {token:?} for {to:?}: {request:?}"));
+        self.counts.forwarded += 1;
+        let input = Input::Forward { token, to, request };
+        self.after(0, Event::Request { shard, input: Box::new(input) });
+        Ok(())
+    }
+
+    pub(super) fn forwarded(&mut self, forwarded: &Forwarded) -> Verdict {
+        self.trace.note(self.now_ms, || format!("a request is answered: {forwarded:?}"));
+        let is_answer = forwarded.reply.as_ref().is_some_and(|reply| matches!(reply.body, ReplyBody::Presence { .. }));
+        self.counts.forwarded_answers += u64::from(is_answer);
+        self.forwards.answered(forwarded)
+    }
+
+    /// The hub has ended a connection, or heard of its end.
+    pub(super) fn over(&mut self, pipe: usize) {
+        let shown = self.clients.get(self.pipes[pipe].client).and_then(|client| client.ticket);
+        self.forwards.over(self.now_ms, pipe, shown.map(|ticket| ticket.client));
+    }
+}
