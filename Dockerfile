@@ -4,7 +4,7 @@
 #   docker run -p 8080:8080 -v ./fanfare.toml:/etc/fanfare/fanfare.toml:ro --stop-timeout 20 fanfare
 #
 # To try things: docker run -p 127.0.0.1:8080:8080 fanfare dev
-# There is no HEALTHCHECK: whoever runs containers asks GET /healthz from outside, where it says more.
+# There is no HEALTHCHECK: the runtime of the containers asks GET /healthz from outside, which says more.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -18,11 +18,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /fanfare /usr/local/bin/fanfare
 # A container's loopback reaches nobody. (A variable stands above the file: to listen elsewhere, set this one.)
-# /metrics and /readyz stay on the container's loopback, 127.0.0.1:8081: whoever probes or scrapes from outside sets
-# FANFARE__ADMIN__LISTEN=0.0.0.0:8081 and does not publish that port to strangers.
+# /metrics and /readyz stay on the container's loopback, 127.0.0.1:8081: to probe or scrape from outside, set
+# FANFARE__ADMIN__LISTEN=0.0.0.0:8081 and do not publish that port to strangers.
 ENV FANFARE__LISTEN=0.0.0.0:8080
 EXPOSE 8080
-# SIGTERM, which is the default, sends its clients away first, which takes 8 s at the most: give it more than docker's 10 s to
-# stop, and as much more as `shutdown_delay` says.
+# SIGTERM, which is the default, sends its clients away first. That takes 10 s at most, and `shutdown_delay` more: give it
+# more time to stop than Docker's 10 s.
 ENTRYPOINT ["/usr/local/bin/fanfare"]
 CMD ["serve", "--config", "/etc/fanfare/fanfare.toml"]

@@ -17,6 +17,7 @@
 //! *behind* and pulls.
 
 use crate::app::{AppAnswer, AppCommand};
+use crate::attachment::Attachment;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
@@ -98,6 +99,8 @@ pub(crate) struct Adopted {
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
     pub(crate) directed: Vec<(ChannelName, u64)>,
     pub(crate) rates: Vec<RateWindow>,
+    /// Of its last connection, for the notice of its end: the client may be away again when it arrives.
+    pub(crate) attachment: Option<Attachment>,
 }
 
 /// What a session has used of a rule's rate limit.

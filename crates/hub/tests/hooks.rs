@@ -825,6 +825,27 @@ fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
     }
 }
 
+/// The session is on its way to another shard when the connection that asked for it is cut.
+#[test]
+fn the_end_of_a_session_that_moved_without_a_connection_brings_what_its_last_one_had() {
+    for is_away in [false, true] {
+        let mut net = net(3, hooks(false, &[], &[]));
+        let mover = net.connect(0);
+        let (client, had) = (net.client(mover), net.peers[mover].conn);
+        if is_away {
+            net.cut(mover);
+        }
+        let brief = net.open(2);
+        let resume = Some(Resume { shard: ShardId(0), client });
+        net.send_only(brief, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+        net.cut(brief);
+        net.pass(11_000);
+        let [Notice::SessionEnded { caller, attachment, .. }] = &net.notices[..] else { panic!("{:?}", net.notices) };
+        assert_eq!(caller.client, Some(client));
+        assert_eq!(attachment.as_ref().and_then(Attachment::get::<ConnId>), Some(&had), "away: {is_away}");
+    }
+}
+
 #[test]
 fn who_is_refused_is_closed_in_time_and_at_once_where_its_protocol_has_no_word_for_it() {
     let mut net = net(1, hooks(true, &[], &[]));

@@ -436,3 +436,23 @@ fn an_upgrade_within_the_embedders_router_works() {
         assert!(back == text);
     }
 }
+
+/// Text that somebody has stored, for others to read.
+#[test]
+fn a_page_may_end_with_the_words_of_a_refusal() {
+    const REFUSAL: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sat, 01 Jan 2028 00:00:00 GMT\r\n\r\n";
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for before in [0, 100, 16 << 10, 100_000] {
+        let text = "x".repeat(before) + REFUSAL;
+        let page = text.clone();
+        let server = server(config(), Router::new().route("/text", get(move || async move { page })));
+        let mut socket = connect(server.address);
+        for _ in 0..2 {
+            write!(socket, "GET /text HTTP/1.1\r\nHost: a\r\n\r\n").expect("the connection goes on");
+            let answer = response(&mut socket);
+            assert_eq!((answer.status(), answer.body.len()), (200, text.len()), "{before} bytes before");
+            assert!(answer.body == text, "{before} bytes before");
+        }
+    }
+}

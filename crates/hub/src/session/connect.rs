@@ -239,8 +239,10 @@ impl Sessions {
             return cx.out.push_back((from, PeerBody::Adopted { token, found: Found::Stays }));
         }
         let found = index.map_or(Found::Nothing, |index| {
+            let mut attachment = None;
             if let Some(old) = self.sessions.slab[index as usize].conn {
                 cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
+                attachment = self.conn(old).and_then(|conn| conn.attachment.take());
                 self.forget_conn(old);
                 self.detach(cx, index);
             }
@@ -267,6 +269,7 @@ impl Sessions {
                 mailbox: mailbox.take(),
                 directed: extra.directed,
                 rates: extra.rates,
+                attachment: attachment.or(extra.attachment).filter(|_| cx.hooks.disconnect),
             }))
         });
         cx.out.push_back((from, PeerBody::Adopted { token, found }));
@@ -306,6 +309,7 @@ impl Sessions {
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
         session.extra().directed = adopted.directed;
+        session.extra().attachment = adopted.attachment;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
         }

@@ -50,8 +50,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A write of HTTP/2 with more than this is of an answer: settings, acknowledgements and heads of answers are shorter.
 const WRITE_BYTES_MIN: usize = 1024;
-/// An answer goes to HTTP/2 in pieces of this length, which is that of its longest frame where nothing else was agreed
-/// (RFC 9113 §4.2).
+/// An answer goes to hyper in pieces of this length, which is that of the longest frame of HTTP/2 where nothing else
+/// was agreed (RFC 9113 §4.2).
 const PIECE_BYTES: usize = 16 << 10;
 /// What passes by a stream that waits for its turn, at most: more than a piece of each of the 100 that a connection may
 /// have.
@@ -141,6 +141,8 @@ struct State {
     written: u64,
     /// The head that is on its way began with a read of its own, not behind the request before.
     is_head_known: bool,
+    /// hyper may have bytes of the last answer: it lets go of a body before it writes the end.
+    is_unwritten: bool,
     /// The status of a refusal that [`Paced`] wrote.
     refused: Option<u16>,
 }
@@ -191,6 +193,7 @@ impl Pace {
             blocked: now,
             written: 0,
             is_head_known: true,
+            is_unwritten: false,
             refused: None,
         };
         Pace { times, http2, state: Arc::new(Mutex::new(state)), place: None }
@@ -323,9 +326,10 @@ impl Pace {
         self.state().refused
     }
 
-    /// True where no request of HTTP/1 is being answered.
+    /// True where no request of HTTP/1 is being answered, and the last answer has been written to its end.
     fn is_between(&self) -> bool {
-        !self.http2 && matches!(self.state().phase, Phase::Head(_) | Phase::Idle(_))
+        let state = self.state();
+        !self.http2 && !state.is_unwritten && matches!(state.phase, Phase::Head(_) | Phase::Idle(_))
     }
 
     fn is_in_head(&self) -> bool {
@@ -430,6 +434,7 @@ impl Drop for ResponseGuard {
             state.begun = state.begun.filter(|&begun| begun != stream);
         }
         state.busy -= 1;
+        state.is_unwritten = true;
         if state.busy == 0 && !matches!(state.phase, Phase::Upgraded) {
             let now = Instant::now();
             let has_next_begun = state.stream.next(self.ends) && !self.pace.http2;
@@ -556,7 +561,8 @@ fn says_close(headers: &HeaderMap) -> bool {
 /// The body of an answer that is accounted for.
 struct Paid {
     body: Body,
-    /// Of its last frame, what HTTP/2 has not been given yet.
+    /// Of its last frame, what hyper has not been given yet. It takes a whole frame at once and lets go of the body
+    /// then: a long answer would count as over before its peer has it.
     rest: Bytes,
     answering: ResponseGuard,
     _alive: Option<Arc<()>>,
@@ -567,7 +573,7 @@ impl HttpBody for Paid {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // ConnectionOptions for more: the peer has taken what there was.
+        // Asked for more: the peer has taken what there was.
         self.answering.pace.state().taken = Instant::now();
         let mut frame = if self.rest.is_empty() {
             Pin::new(&mut self.body).poll_frame(cx)
@@ -575,8 +581,7 @@ impl HttpBody for Paid {
             let rest = std::mem::take(&mut self.rest);
             Poll::Ready(Some(Ok(Frame::data(rest))))
         };
-        if self.answering.stream.is_some()
-            && let Poll::Ready(Some(Ok(frame))) = &mut frame
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
             && let Some(data) = frame.data_mut()
             && data.len() > PIECE_BYTES
         {
@@ -631,8 +636,9 @@ struct Parting {
     due: Pin<Box<Sleep>>,
 }
 
-/// Where hyper's own refusal begins in the bytes of a write, and its status. hyper writes nothing behind it. Every
-/// other answer of these statuses has an id.
+/// Where hyper's own refusal begins in the bytes of a write, and its status. hyper writes nothing behind it, and a date
+/// within it. Every other answer of these statuses has an id. The bytes may be the end of another answer's body, so
+/// this is asked only when that has been written.
 fn bare_refusal(bytes: &[u8]) -> Option<(usize, u16)> {
     if !bytes.ends_with(b"\r\n\r\n") {
         return None;
@@ -649,7 +655,8 @@ fn bare_refusal(bytes: &[u8]) -> Option<(usize, u16)> {
         "content-length" => header.value == b"0",
         name => name == "date",
     });
-    is_bare.then_some((at, status))
+    let is_dated = response.headers.iter().any(|header| header.name == "date");
+    (is_bare && is_dated).then_some((at, status))
 }
 
 impl<S: AsFd> Paced<S> {
@@ -711,6 +718,9 @@ impl<S: AsFd> Paced<S> {
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(written) => {
+                if self.head.capacity() > HEAD_BYTES_KEPT && !self.pace.is_in_head() {
+                    self.head = Vec::new(); // the connection may be idle for long
+                }
                 if self.writing.take().is_some() {
                     let mut state = self.pace.state();
                     (state.is_blocked, state.blocked) = (false, Instant::now());
@@ -885,6 +895,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.pace.state().is_unwritten = false;
         // hyper flushes in each of its turns, and reads nothing of HTTP/1 while it waits for an answer.
         Poll::Ready(self.look(cx))
     }
