@@ -77,14 +77,15 @@ fn secrets(captured: &Captured) {
             _ => Err(Refusal::unauthorized("another token")),
         });
     let server = Server::of(builder);
-    let mut ada = native(&server, &json!({"type": "connect", "id": 1, "token": "t0ken-of-ada"}));
+    // The same page both times: its session comes along although the server has not seen the end of the connection.
+    let mut ada = native(&server, &json!({"type": "connect", "id": 1, "token": "t0ken-of-ada", "page": "hers"}));
     let ticket = ada.until("connected")["ticket"].as_str().expect("a ticket").to_owned();
     ada.text(&json!({"type": "subscribe", "id": 2, "channel": "inbox:bob"}).to_string());
     assert_eq!(ada.message()["code"], "denied");
     let mut bad = native(&server, &json!({"type": "connect", "id": 1, "token": "t0ken-of-nobody"}));
     assert_eq!(bad.message()["code"], "unauthorized");
     drop(ada);
-    let mut back = native(&server, &json!({"type": "connect", "id": 1, "ticket": ticket}));
+    let mut back = native(&server, &json!({"type": "connect", "id": 1, "ticket": ticket, "page": "hers"}));
     back.until("connected");
     let mut broken = native(&server, &json!({"type": "connect", "id": 1, "ticket": format!("{ticket}x")}));
     broken.message();
