@@ -50,6 +50,11 @@ enum Asked {
 }
 
 impl CoreClient {
+    /// The session that it had last, whose ticket it shows.
+    pub(crate) fn session(&self) -> Option<ClientId> {
+        self.ids.last().copied()
+    }
+
     /// `asks`: the application is asked about tokens, and gives them. `grants`: some are good for a subscription.
     pub(crate) fn new(number: usize, rng: &mut Rng, asks: bool, grants: bool) -> Self {
         let with_info = if grants && number.is_multiple_of(2) { WITH_INFO } else { "" };

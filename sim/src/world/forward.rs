@@ -28,7 +28,11 @@ impl World {
 
     /// The hub has ended a connection, or heard of its end.
     pub(super) fn over(&mut self, pipe: usize) {
-        let shown = self.clients.get(self.pipes[pipe].client).and_then(|client| client.ticket);
-        self.forwards.over(self.now_ms, pipe, shown.map(|ticket| ticket.client));
+        let client = self.pipes[pipe].client;
+        let shown = match self.clients.get(client) {
+            Some(client) => client.ticket.map(|ticket| ticket.client),
+            None => self.cores[client - self.clients.len()].session(),
+        };
+        self.forwards.over(self.now_ms, pipe, shown);
     }
 }
