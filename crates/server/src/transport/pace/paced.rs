@@ -1,0 +1,331 @@
+//! The socket of an HTTP connection: it measures the times of [`Pace`], ends a connection whose time is over, and
+//! writes the refusals for which hyper has no words.
+
+use super::{Pace, Part, buffer_bytes};
+use crate::refusal::Refused;
+use crate::request::RequestId;
+use crate::transport::head;
+use crate::transport::taking::Taking;
+use bytes::BytesMut;
+use socket2::SockRef;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// A write of HTTP/2 with more than this is of an answer: settings, acknowledgements and heads of answers are shorter.
+const WRITE_BYTES_MIN: usize = 1024;
+/// What is read of HTTP/1 while a request is being answered, to see whether the peer has gone. The end of a peer that
+/// has sent more is seen when the next write fails.
+const AHEAD_BYTES_MAX: usize = 4 << 10;
+/// The most bytes that are read and dropped from a refused request, so that the peer sees the answer and not a reset.
+pub(crate) const FORGET_BYTES: usize = 256 << 10;
+/// An answer that hyper gives by itself is not longer than this.
+const BARE_BYTES_MAX: usize = 256;
+/// A buffer for heads that is larger is not kept.
+const HEAD_BYTES_KEPT: usize = 4 << 10;
+
+/// A socket that keeps the times.
+pub(crate) struct Paced<S> {
+    io: S,
+    pace: Pace,
+    reading: Option<Pin<Box<Sleep>>>,
+    /// A write waits: when to ask again whether the peer takes something, and the judge of that.
+    writing: Option<(Pin<Box<Sleep>>, Taking)>,
+    /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more.
+    ahead: BytesMut,
+    /// The peer has ended its side: the connection goes when this is over, and each write starts it anew.
+    ended: Option<Pin<Box<Sleep>>>,
+    /// The head that is on its way, or was last: see [`Part`].
+    head: Vec<u8>,
+    head_bytes_max: usize,
+    /// A request was refused here, and the connection ends behind the answer.
+    parting: Option<Parting>,
+}
+
+/// The last answer of a connection.
+struct Parting {
+    bytes: Vec<u8>,
+    written: usize,
+    /// This side has ended.
+    is_shut: bool,
+    /// Bytes that were read and dropped since.
+    forgotten: usize,
+    /// The end of the peer's time to read the answer.
+    due: Pin<Box<Sleep>>,
+}
+
+/// Where hyper's own refusal begins in the bytes of a write, and its status. hyper writes nothing behind it, and a date
+/// within it. Every other answer of these statuses has an id. The bytes may be the end of another answer's body, so
+/// this is asked only when that has been written.
+fn bare_refusal(bytes: &[u8]) -> Option<(usize, u16)> {
+    if !bytes.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let from = bytes.len().saturating_sub(BARE_BYTES_MAX);
+    let at = from + memchr::memmem::rfind(&bytes[from..], b"HTTP/1.")?;
+    let mut headers = [httparse::EMPTY_HEADER; 3];
+    let mut response = httparse::Response::new(&mut headers);
+    let is_whole =
+        matches!(response.parse(&bytes[at..]), Ok(httparse::Status::Complete(len)) if at + len == bytes.len());
+    let status = response.code.filter(|status| is_whole && matches!(status, 400 | 414 | 431))?;
+    let is_bare = response.headers.iter().all(|header| match header.name {
+        "connection" => header.value == b"close",
+        "content-length" => header.value == b"0",
+        name => name == "date",
+    });
+    let is_dated = response.headers.iter().any(|header| header.name == "date");
+    (is_bare && is_dated).then_some((at, status))
+}
+
+impl<S: AsFd> Paced<S> {
+    pub(crate) fn new(io: S, pace: Pace, head_bytes_max: usize) -> Self {
+        Paced {
+            io,
+            pace,
+            reading: None,
+            writing: None,
+            ahead: BytesMut::new(),
+            ended: None,
+            head: Vec::new(),
+            head_bytes_max,
+            parting: None,
+        }
+    }
+
+    /// Keeps what may have to be judged.
+    fn took(&mut self, bytes: &[u8]) {
+        match self.pace.read(bytes) {
+            Part::Other => return,
+            Part::Head => {}
+            Part::HeadBegins if self.head.capacity() > HEAD_BYTES_KEPT => self.head = Vec::new(),
+            Part::HeadBegins => self.head.clear(),
+        }
+        let room = buffer_bytes(self.head_bytes_max).saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// [`bare_refusal`], where hyper may write one.
+    fn bare_refusal(&self, bytes: &[u8]) -> Option<(usize, u16)> {
+        bare_refusal(bytes).filter(|_| self.pace.is_between())
+    }
+
+    /// From here on the connection ends with this answer.
+    fn refuse(&mut self, refused: Refused) {
+        let id = refused.id().cloned().unwrap_or_else(RequestId::new);
+        let (status, why) = (refused.status(), refused.reason());
+        tracing::debug!(request_id = %id, status, why, "a request was refused unread");
+        self.pace.state().refused = Some(status);
+        let due = Box::pin(sleep(self.pace.times.close));
+        let bytes = refused.identified(id).bytes();
+        self.parting = Some(Parting { bytes, written: 0, is_shut: false, forgotten: 0, due });
+    }
+
+    /// The same in the place of hyper's own answer.
+    fn refuse_with(&mut self, status: u16) {
+        let is_known = self.pace.state().is_head_known;
+        let refused = head::refused_with(status, is_known.then_some(&self.head[..]), self.head_bytes_max);
+        self.refuse(refused);
+    }
+
+    /// The socket, and the bytes that were read of it before what it gives next.
+    pub(crate) fn into_parts(self) -> (S, BytesMut) {
+        (self.io, self.ahead)
+    }
+
+    /// A write has come to this.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(written) => {
+                if self.head.capacity() > HEAD_BYTES_KEPT && !self.pace.is_in_head() {
+                    self.head = Vec::new(); // the connection may be idle for long
+                }
+                if self.writing.take().is_some() {
+                    let mut state = self.pace.state();
+                    (state.is_blocked, state.blocked) = (false, Instant::now());
+                }
+                if let Some(ended) = &mut self.ended {
+                    ended.as_mut().reset(Instant::now() + self.pace.times.close);
+                }
+                if let Ok(count) = written
+                    && count > WRITE_BYTES_MIN
+                {
+                    let mut state = self.pace.state();
+                    state.taken = Instant::now();
+                    state.written += count as u64;
+                }
+                Poll::Ready(written)
+            }
+            Poll::Pending => self.stalls(cx).map(Err),
+        }
+    }
+
+    /// Ready when a write has waited for too long.
+    fn stalls(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.pace.is_upgraded() {
+            return Poll::Pending;
+        }
+        let write = self.pace.times.write;
+        if self.writing.is_none() {
+            self.pace.state().is_blocked = true;
+        }
+        let socket = self.io.as_fd();
+        let (timer, taking) = self.writing.get_or_insert_with(|| {
+            let taking = Taking::new(socket, write);
+            (Box::pin(sleep_until(taking.look_at(Instant::now()))), taking)
+        });
+        loop {
+            std::task::ready!(timer.as_mut().poll(cx));
+            if taking.is_over(socket) {
+                break;
+            }
+            timer.as_mut().reset(taking.look_at(Instant::now()));
+        }
+        // Nothing of it is kept, in the kernel neither; where that fails, closing will do.
+        let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("the peer read nothing for {write:?}")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Paced<S> {
+    /// Looks whether the peer is still there while it is being answered; fails when it is not.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.pace.is_answering() {
+            return Ok(());
+        }
+        while self.ended.is_none() && self.ahead.len() < AHEAD_BYTES_MAX {
+            let mut bytes = [0; 1024];
+            let mut into = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(cx, &mut into) {
+                Poll::Pending => break,
+                Poll::Ready(read) => read?,
+            }
+            match into.filled() {
+                [] => self.ended = Some(Box::pin(sleep(self.pace.times.close))),
+                read => self.ahead.extend_from_slice(read),
+            }
+        }
+        let is_gone = self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready());
+        if is_gone { Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer has gone")) } else { Ok(()) }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Paced<S> {
+    /// Ready when the last answer was written and the peer has ended its side or had its time.
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(parting) = &mut self.parting else { return Poll::Ready(()) };
+        if parting.due.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while parting.written < parting.bytes.len() {
+            match std::task::ready!(Pin::new(&mut self.io).poll_write(cx, &parting.bytes[parting.written..])) {
+                Ok(count) if count > 0 => parting.written += count,
+                _ => return Poll::Ready(()), // the peer has gone
+            }
+        }
+        if !parting.is_shut {
+            if std::task::ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            parting.is_shut = true;
+        }
+        while parting.forgotten < FORGET_BYTES {
+            let mut bytes = [0; 1024];
+            let mut into = ReadBuf::new(&mut bytes);
+            match std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => parting.forgotten += into.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.parting.is_some() {
+            return self.poll_parting(cx).map(Ok);
+        }
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(into.remaining());
+            let bytes = self.ahead.split_to(count);
+            into.put_slice(&bytes);
+            self.took(&bytes);
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
+            if into.filled().len() > before {
+                self.took(&into.filled()[before..]);
+            }
+            return Poll::Ready(read);
+        }
+        let Some(due) = self.pace.read_due() else { return Poll::Pending };
+        let timer = match &mut self.reading {
+            Some(timer) => {
+                if timer.deadline() != due {
+                    timer.as_mut().reset(due);
+                }
+                timer
+            }
+            none => none.insert(Box::pin(sleep_until(due))),
+        };
+        std::task::ready!(timer.as_mut().poll(cx));
+        // hyper reads an end, and says nothing. An earlier answer that is not written yet cannot be overtaken.
+        if self.pace.is_in_head() && self.writing.is_none() {
+            let refused = head::too_slow(self.pace.times.head);
+            self.refuse(refused);
+            return self.poll_parting(cx).map(Ok);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let bytes = match self.bare_refusal(bytes) {
+            Some((0, status)) => {
+                self.refuse_with(status);
+                return Poll::Ready(Ok(bytes.len())); // written by `poll_shutdown`, which is next
+            }
+            Some((at, _)) => &bytes[..at],
+            None => bytes,
+        };
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.iter().rfind(|slice| !slice.is_empty()).is_some_and(|last| self.bare_refusal(last).is_some()) {
+            let first = bytes.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return self.poll_write(cx, first);
+        }
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.pace.state().is_unwritten = false;
+        // hyper flushes in each of its turns, and reads nothing of HTTP/1 while it waits for an answer.
+        Poll::Ready(self.look(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.parting.is_some() {
+            return self.poll_parting(cx).map(Ok);
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
