@@ -2,7 +2,7 @@
 
 mod support;
 
-use fanfare::{Address, AdminOn, ApiKey, Config, Echo, Fanfare};
+use fanfare::{Address, AdminOn, ApiKey, Config, Echo, Fanfare, FanfareService};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -154,16 +154,24 @@ fn one_address_has_its_own_limit_and_unix_sockets_have_none() {
     running.drain_blocking().expect("no shard failed");
 }
 
+/// A service of one connection for each address, and where another server listens for it. Call it within a runtime.
+fn one_for_each_address(
+    runtime: &tokio::runtime::Runtime,
+) -> (FanfareService, impl Sized, tokio::net::TcpListener, SocketAddr) {
+    let config = Config { connections_per_address_max: 1, ..config() };
+    let builder = Fanfare::builder(()).config(config).protocol("/echo", Echo::default());
+    let (service, running) = builder.build().expect("good settings").into_service().expect("it starts");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    (service, running, listener, address)
+}
+
 /// A service within another server knows the address of a plain socket of TCP.
 #[test]
 fn one_address_has_its_limit_within_another_server_too() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _entered = runtime.enter();
-    let config = Config { connections_per_address_max: 1, ..config() };
-    let builder = Fanfare::builder(()).config(config).protocol("/echo", Echo::default());
-    let (service, _running) = builder.build().expect("good settings").into_service().expect("it starts");
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
-    let address = listener.local_addr().expect("bound");
+    let (service, _running, listener, address) = one_for_each_address(&runtime);
     let app = axum::Router::new().fallback_service(service);
     runtime.spawn(async move { axum::serve(listener, app).await });
     let mut first = Client::open(address, "/echo");
@@ -177,11 +185,7 @@ fn one_address_has_its_limit_within_another_server_too() {
 fn another_server_tells_the_address_that_is_limited() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _entered = runtime.enter();
-    let config = Config { connections_per_address_max: 1, ..config() };
-    let builder = Fanfare::builder(()).config(config).protocol("/echo", Echo::default());
-    let (service, _running) = builder.build().expect("good settings").into_service().expect("it starts");
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
-    let address = listener.local_addr().expect("bound");
+    let (service, _running, listener, address) = one_for_each_address(&runtime);
     let tells = axum::middleware::map_request(|mut request: axum::extract::Request| async move {
         let told: SocketAddr = request.headers()["x-address"].to_str().expect("text").parse().expect("an address");
         request.extensions_mut().insert(axum::extract::ConnectInfo(told));
@@ -219,7 +223,7 @@ fn http2_without_a_window(address: SocketAddr) -> TcpStream {
     socket
 }
 
-/// Reads until the connection ends. What looks like a frame of HTTP/2 and is a ping is answered.
+/// Reads until the connection ends. Bytes that look like a ping of HTTP/2 are answered.
 fn ends(mut socket: TcpStream) {
     let mut frames = Vec::new();
     let begin = std::time::Instant::now();

@@ -55,12 +55,20 @@ pub(crate) struct UpgradeRequest<'a> {
     pub(crate) peer: Peer,
 }
 
+impl<'a> UpgradeRequest<'a> {
+    /// Of a request that hyper has read. `headers` are its own.
+    pub(crate) fn of<B>(request: &'a Request<B>, headers: &'a [(&'a str, &'a [u8])], peer: Peer) -> Self {
+        let http_minor = u8::from(request.version() == Version::HTTP_11);
+        UpgradeRequest { method: request.method().as_str(), http_minor, uri: request.uri(), headers, peer }
+    }
+}
+
 /// An upgrade that was granted.
 pub(crate) struct Granted<'a> {
     pub(crate) accepted: Accepted<'a>,
     pub(crate) wire: WireId,
     pub(crate) subprotocol: Option<&'static str>,
-    /// Where anybody asks for it. What is not kept is not made.
+    /// Made only where a handler or protocol asks for it.
     pub(crate) request: Option<RequestInfo>,
 }
 

@@ -97,13 +97,7 @@ impl Inner {
         // What axum knows of the peer, if it was asked to.
         let told = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
         let headers: Vec<_> = pairs(request.headers()).collect();
-        let upgrade = UpgradeRequest {
-            method: request.method().as_str(),
-            http_minor: u8::from(http11),
-            uri: request.uri(),
-            headers: &headers,
-            peer: told.map_or(Peer::Unknown, Peer::Tcp),
-        };
+        let upgrade = UpgradeRequest::of(&request, &headers, told.map_or(Peer::Unknown, Peer::Tcp));
         let (wire, response, request_info) = match self.routes.upgrade(&upgrade) {
             Ok(granted) => (granted.wire, granted.response(), granted.request),
             Err(refused) => return refused.into_response(),

@@ -155,13 +155,7 @@ async fn answer(
         });
     }
     let headers: Vec<_> = pairs(request.headers()).collect();
-    let upgrade = UpgradeRequest {
-        method: request.method().as_str(),
-        http_minor: u8::from(http11),
-        uri: request.uri(),
-        headers: &headers,
-        peer,
-    };
+    let upgrade = UpgradeRequest::of(&request, &headers, peer);
     let (wire, response, request_info) = match routes.upgrade(&upgrade) {
         Err(refused) => return Ok(refused.into_response()),
         Ok(granted) => (granted.wire, granted.response(), granted.request),
