@@ -97,7 +97,7 @@ impl Smaller {
         for (_, (_, take)) in self.without.iter().zip(&PARTS).filter(|(without, _)| **without) {
             take(plan);
         }
-        // What is left must fit together.
+        // The rest must fit together.
         plan.faults.stuck_links &= plan.shards > 1;
         let channels = &plan.channels;
         plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));

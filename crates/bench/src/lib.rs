@@ -2,7 +2,7 @@
 //!
 //! In: programs to start. Out: a table of medians and quartiles, and whether each target was held. Every server runs
 //! on one core and the load generator on another; rounds alternate between the servers, so that a slow minute of the
-//! machine hits all of them; every delivery is checked for order, count and content. What exactly is compared: this
+//! machine hits all of them; every delivery is checked for order, count and content. The exact comparison: this
 //! crate's README.
 //!
 //! - [`server`]: a process, its CPU time and memory · [`peers`]: which programs · [`floor`]: the cheapest of them

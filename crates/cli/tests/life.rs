@@ -1,4 +1,4 @@
-//! A server's life as whoever runs it sees it: what it says and in which format, keys that are replaced while it
+//! A server's life as its operator sees it: what it says and in which format, keys that are replaced while it
 //! runs, how it leaves a balancer, which signal does what, and that nothing of its surroundings (a closed terminal, a
 //! log without a reader) ends it by accident. Nothing here sleeps, and no delay is waited for.
 

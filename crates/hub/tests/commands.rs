@@ -59,7 +59,7 @@ fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {
     }
 }
 
-/// What waits for a slow reader is its sign of life of the server; a ping behind it would be one more for each
+/// Bytes that wait for a slow reader are its sign of life of the server; a ping behind it would be one more for each
 /// interval.
 #[test]
 fn pings_do_not_queue_behind_a_full_outbox_and_the_deadline_goes_on() {

@@ -391,7 +391,7 @@ fn a_narrow_link_between_shards_delays_and_loses_nothing() {
     }
 }
 
-/// Signals are in no history: what a full link leaves out is made up for by the latest of each client and event.
+/// Signals are in no history: after a full link the latest of each client and event is delivered.
 #[test]
 fn the_latest_signal_of_each_event_comes_through_a_narrow_link() {
     let limits = Limits { link_bytes_max: 900, ..Limits::default() };

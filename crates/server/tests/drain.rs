@@ -1,4 +1,4 @@
-//! The end of a server, seen by those who are connected to it: what was acknowledged has been heard by all of them,
+//! The end of a server, seen by those who are connected to it: every acknowledged publication has reached all of them,
 //! what was taken in is answered, and everybody is told when to come back, each at another time; then a successor on
 //! the same port takes them up. The application's side too: what its HTTP API acknowledges while the server ends, and
 //! its connections.

@@ -73,7 +73,7 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     assert_eq!(hub.unsubscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
 }
 
-/// What is said between `publish` and `.await` is what is published: its event, its key, and for whom it is.
+/// The calls between `publish` and `.await` set what is published: its event, its key, and for whom it is.
 #[tokio::test]
 async fn a_publication_is_sent_when_it_is_awaited_with_all_that_was_said_of_it() {
     let (_running, hub, url) = serve();

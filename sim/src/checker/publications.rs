@@ -1,5 +1,5 @@
 //! What becomes of publications: acknowledged ones stand where they were said to, refused ones nowhere, and keyed ones
-//! once (promise 4). What history tells stands there.
+//! once (promise 4). An entry of a history stands there too.
 
 use super::view::View;
 use super::{Checker, Verdict};

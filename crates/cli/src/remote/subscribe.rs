@@ -94,7 +94,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         };
         client.close().await;
         drop(lines);
-        // What came until here is still written, for as long as a slow reader takes where the server has ended it.
+        // Events that came until here are still written, for as long as a slow reader takes where the server has
+        // ended it.
         match stops.grace(writing.ends()).await {
             Some(written) => outcome.and(written),
             None => {

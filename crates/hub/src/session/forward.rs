@@ -86,7 +86,7 @@ impl Sessions {
         self.reply(cx, conn, reply, ReplyBody::Error(refused));
     }
 
-    /// The session's shard answers. What comes too late, or twice, finds nothing.
+    /// The session's shard answers. An answer that comes too late, or twice, is dropped.
     pub(crate) fn forwarded(&mut self, cx: &mut Cx<'_>, token: AskToken, body: Option<ReplyBody>) {
         if !matches!(self.asks.get(token), Some(Ask::Forward { .. })) {
             return;

@@ -1,4 +1,4 @@
-//! Where sessions went that have left this shard: what the application says of them is passed on, and so are directed
+//! Where sessions went that have left this shard: commands of the application are passed on, and so are directed
 //! signals, and a client that comes back with the ticket of this shard.
 //!
 //! A command of the application goes to all shards at once, and a session that changes shards meanwhile could be missed

@@ -75,7 +75,7 @@ impl Config {
     }
 
     /// The longest that a drain takes after [`shutdown_delay`](Self::shutdown_delay), where every shard takes its turns:
-    /// what was asked is answered, then clients go, and 2 s for a machine that is busy.
+    /// open commands are answered, then clients go, and 2 s for a machine that is busy.
     pub fn drain_max(&self) -> Duration {
         let answering = self.close_timeout.max(Duration::from_millis(self.limits.hook_timeout_ms));
         answering + self.close_timeout + Duration::from_secs(2)

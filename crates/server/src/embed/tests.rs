@@ -244,7 +244,7 @@ async fn any_error_goes_through_the_question_mark_and_only_the_log_has_its_text(
     }
 }
 
-/// What no handler asks for is not kept: an idle connection must not pay for it.
+/// A request that no handler asks for is not kept: an idle connection must not pay for it.
 #[test]
 fn the_request_is_kept_only_where_a_handler_asks_for_it() {
     struct OfOurs;

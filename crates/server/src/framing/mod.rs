@@ -14,7 +14,7 @@ use crate::protocol::{Message, Protocol};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A protocol in one framing: what a `WireId` stands for. Wires are numbered by their place in the server's table.
+/// A protocol in one framing; a `WireId` stands for it. Wires are numbered by their place in the server's table.
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) protocol: Arc<dyn Protocol>,
@@ -131,7 +131,7 @@ impl Deframer {
     /// of `input` are changed in place.
     ///
     /// # Errors
-    /// The peer broke the rules; what follows is not looked at.
+    /// The peer broke the rules; the bytes that follow are ignored.
     #[inline]
     pub(crate) fn next<'s, 'b: 's>(&'s mut self, input: &mut &'b mut [u8]) -> Result<Option<Received<'s>>, Broken> {
         match self {

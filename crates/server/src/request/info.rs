@@ -85,7 +85,7 @@ impl RequestInfo {
     ) -> Self {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            // The parser has let them through; what the map would not take no handler could ask for.
+            // The parser accepts them; no handler could ask for a header that the map refuses.
             if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
             {
                 value.set_sensitive([AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(&name));

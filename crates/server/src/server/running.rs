@@ -66,8 +66,8 @@ impl Running {
     ///
     /// For [`Config::shutdown_delay`](crate::Config::shutdown_delay) the server serves as before and is not ready.
     /// Then it stops accepting and listening, answers and delivers what it has taken in, tells every client when to
-    /// come back, and waits until they have gone. What was acknowledged has been sent to all who were connected then.
-    /// The log tells how it went.
+    /// come back, and waits until they have gone. Every acknowledged publication has been sent to all subscribers
+    /// that were connected then. The log tells how it went.
     ///
     /// Handlers go on meanwhile: their answers are waited for. Dropping the future stops the wait, and the shards end
     /// all the same: at once if the delay was not over.

@@ -1,4 +1,4 @@
-//! A connection without a socket: what is for its client waits in the outbox until a request comes for it, and what
+//! A connection without a socket: messages for its client wait in the outbox until a request comes for them, and what
 //! its client says comes by other requests, on any shard.
 //!
 //! Down: [`Shell::poll_fetch`] waits until there is something, [`Shell::fetch`] shows it, and [`Shell::fetched`] takes

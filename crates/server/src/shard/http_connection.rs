@@ -1,9 +1,9 @@
 //! HTTP connections of a shard, counted so that its end can wait for them.
 //!
 //! No request that came whole goes without its answer. From when the shard is *closing* each answer of HTTP/1 says
-//! `Connection: close`, and HTTP/2 ends in good order; who is being answered is waited for. Nobody can see whether
-//! the next request of a connection that is idle is under way, so one that was busy until just now is given
-//! [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
+//! `Connection: close`, and HTTP/2 ends in good order; requests that are being answered are waited for. Nobody can
+//! see whether the next request of a connection that is idle is under way, so one that was busy until just now is
+//! given [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
 
 use super::{Shared, Shell};
 use crate::transport::pace::{ConnectionOptions, ResponseGuard};

@@ -245,7 +245,7 @@ impl WriteHalf {
         self.descriptor().send(frames).unwrap_or(0) // full, or gone: `write` finds out which
     }
 
-    /// Ends the connection at once: what waits in the kernel is forgotten.
+    /// Ends the connection at once: the kernel forgets the bytes that wait.
     pub(crate) fn abort(&mut self) {
         let socket = self.descriptor();
         // Where these fail the peer has gone already.

@@ -1,6 +1,7 @@
 //! What the native protocol refuses, on the real server: each bad command gets its own word and a sentence that names
-//! the field, the limit and what was found; the connection stays; nothing is stored; who follows the same channel
-//! hears nothing. `rows` holds what one look at a command decides; here is what the connection's state decides.
+//! the field, the limit and what was found; the connection stays; nothing is stored; a client that follows the same
+//! channel hears nothing. `rows` holds what one look at a command decides; here is what the connection's state
+//! decides.
 
 mod rows;
 #[path = "../support/mod.rs"]

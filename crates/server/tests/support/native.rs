@@ -1,4 +1,4 @@
-//! The native protocol by hand: texts go out, JSON comes in, and nothing is done for the caller. Whoever wants
+//! The native protocol by hand: texts go out, JSON comes in, and nothing is done for the caller. A caller that wants
 //! recovery and retries takes `fanfare-client`.
 
 use super::{Client, Server, connect};
