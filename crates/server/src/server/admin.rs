@@ -34,6 +34,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -196,12 +197,12 @@ async fn accept(listener: Listener, router: Router, (times, head_bytes_max): (Ti
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => {
                 pace::shallow(socket2::SockRef::from(&listener));
-                port.accept(async || listener.accept().await.map(|(socket, _)| socket)).await;
+                port.accept(|cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await;
             }
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
         Listener::Unix(listener, _file) => match UnixListener::from_std(listener) {
-            Ok(listener) => port.accept(async || listener.accept().await.map(|(socket, _)| socket)).await,
+            Ok(listener) => port.accept(|cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await,
             Err(error) => tracing::error!(%error, "the admin port is not served"),
         },
     }
@@ -211,21 +212,15 @@ impl Port {
     /// Accepts for the life of the port.
     async fn accept<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(
         &self,
-        accept: impl AsyncFn() -> io::Result<S>,
+        poll_accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>,
     ) {
         let mut spare = Spare::new();
         loop {
-            let error = match accept().await {
-                Ok(socket) => {
-                    self.serve(socket).await;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match spare.refuse_one(&error, accept()) {
-                Outcome::NoneWaits => {}
-                Outcome::Refused => self.connections.refuse(Reason::NoDescriptor),
-                Outcome::Pause => {
+            match spare.accept(&poll_accept).await {
+                Ok(socket) => self.serve(socket).await,
+                Err((Outcome::NoneWaits, _)) => {}
+                Err((Outcome::Refused, _)) => self.connections.refuse(Reason::NoDescriptor),
+                Err((Outcome::Pause, _)) => {
                     self.connections.refuse(Reason::AcceptFailed);
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -27,7 +27,9 @@ use fanfare_wire::websocket::{HeadProgress, is_upgrade};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -68,14 +70,27 @@ impl Accepting {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
-        Ok(match self {
-            Accepting::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                (socket.into(), Some(peer.ip()))
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Accepting::Tcp(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(socket, peer)| Accepted { socket: socket.into(), address: Some(peer.ip()) }),
+            Accepting::Unix(_, listener) => {
+                listener.poll_accept(cx).map_ok(|(socket, _)| Accepted { socket: socket.into(), address: None })
             }
-            Accepting::Unix(_, listener) => (listener.accept().await?.0.into(), None),
-        })
+        }
+    }
+}
+
+/// A connection as it comes from a listener, with its peer's address if it has one.
+struct Accepted {
+    socket: Socket,
+    address: Option<IpAddr>,
+}
+
+impl AsFd for Accepted {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -86,9 +101,9 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let routes = Routes { via: listener.via(), ..routes };
     let mut spare = Spare::new();
     loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                let Some(admitted) = routes.watch.connections.admit(peer) else { continue };
+        match spare.accept(|cx| listener.poll_accept(cx)).await {
+            Ok(Accepted { socket, address }) => {
+                let Some(admitted) = routes.watch.connections.admit(address) else { continue };
                 let is_over = admitted.place().is_some();
                 let connection = HttpConnection::accepted(&shell);
                 tokio::task::spawn_local(begin(shell.clone(), socket.admitted(admitted), routes.clone(), connection));
@@ -97,21 +112,16 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
                     tokio::task::yield_now().await;
                 }
             }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                let again = async { listener.accept().await.map(|(socket, _)| socket) };
-                match spare.refuse_one(&error, again) {
-                    Outcome::NoneWaits => {}
-                    Outcome::Refused => {
-                        routes.watch.connections.refuse(Reason::NoDescriptor);
-                        logs::limited!(Accept, WARN, %error, "a connection was refused: raise the limit of open files");
-                    }
-                    Outcome::Pause => {
-                        routes.watch.connections.refuse(Reason::AcceptFailed);
-                        logs::limited!(Accept, WARN, %error, "cannot accept a connection; trying again");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
+            Err((_, error)) if is_of_one_connection(&error) => {}
+            Err((Outcome::NoneWaits, _)) => {}
+            Err((Outcome::Refused, error)) => {
+                routes.watch.connections.refuse(Reason::NoDescriptor);
+                logs::limited!(Accept, WARN, %error, "a connection was refused: raise the limit of open files");
+            }
+            Err((Outcome::Pause, error)) => {
+                routes.watch.connections.refuse(Reason::AcceptFailed);
+                logs::limited!(Accept, WARN, %error, "cannot accept a connection; trying again");
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

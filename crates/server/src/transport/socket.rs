@@ -1,7 +1,8 @@
 //! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
 //!
-//! All bytes of a connection leave through its [`Socket`] or, once that is split, through its [`WriteHalf`]; nothing
-//! else writes to the descriptor. So a socket that encrypts is a variant here, and no writer has to know of it.
+//! All bytes of a connection leave through its [`Socket`] or, once that is split, through its [`WriteHalf`]; a
+//! connection that is refused before it is one gets its [`last_words`]. Nothing else writes to the descriptor. So a
+//! socket that encrypts is a variant here, and no writer has to know of it.
 
 use crate::request::{Credentials, Peer};
 use crate::transport::admission::{Admitted, Over};
@@ -9,7 +10,7 @@ use crate::transport::pace;
 use crate::transport::places::Place;
 use fanfare_hub::Outbox;
 use socket2::SockRef;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -21,6 +22,8 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// Frames in one vectored write.
 const FRAMES: usize = 32;
+/// The most bytes that are read of a request that is refused unread.
+const FORGET_BYTES: usize = 4 << 10;
 
 /// A whole socket, before it is a connection, with its place among all connections.
 #[derive(Debug)]
@@ -60,6 +63,17 @@ enum ReadIo {
 pub(crate) enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+}
+
+/// Answers a connection that is not served: once, without waiting. The caller closes it.
+///
+/// A fresh socket is non-blocking and its buffer empty: the answer is written whole or, where the peer has gone, not at
+/// all. First the beginning of the request is read, so that the peer sees the answer and not a reset.
+pub(crate) fn last_words(socket: &impl AsFd, words: &[u8]) {
+    let socket = SockRef::from(socket);
+    let _ = (&*socket).read(&mut [0; FORGET_BYTES]);
+    let _ = socket.send(words);
+    let _ = socket.shutdown(std::net::Shutdown::Write);
 }
 
 impl From<TcpStream> for Socket {

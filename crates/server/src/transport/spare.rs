@@ -1,31 +1,36 @@
 //! A file descriptor that is kept for the moment when there is no other: with it a connection can be refused.
 //!
-//! In: an error of `accept`. Out: one waiting connection, accepted by the descriptor that [`Spare`] gave up for it,
-//! told 503 and closed. Without that, clients wait in the backlog with no word, and the listener stays readable, so a
-//! loop over it spins. Another thread may take the descriptor first; then the caller pauses for [`PAUSE`], as after
-//! any other error of `accept`.
+//! In: the `accept` of a listener. Out: a connection to serve, or an error and its [`Outcome`]. Where no descriptor is
+//! left, [`Spare`] gives up its own, accepts one waiting connection by it, and that one is told 503 and closed.
+//! Otherwise clients wait in the backlog without an answer, and the listener stays readable, so a loop over it spins.
+//!
+//! No listener of the process accepts while another one uses its spare descriptor (`ACCEPTING`), because it would get
+//! that descriptor. Other code may still open a file in that moment. The next connection that is accepted pays it back:
+//! it is refused too, and its descriptor becomes the spare one.
 
 use crate::refusal::Refused;
-use futures_util::FutureExt as _;
+use crate::transport::socket;
 use rustix::io::Errno;
-use socket2::{SockRef, Socket};
 use std::fs::File;
-use std::future::Future;
-use std::io::{self, Read as _, Write as _};
-use std::net::Shutdown;
+use std::future::poll_fn;
+use std::io;
 use std::os::fd::AsFd;
+use std::sync::{PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How long accepting pauses when an error of the system's will not be over at once.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
-/// The most bytes that are read from a refused request, so that the peer sees the answer and not a reset.
-const FORGET_BYTES: usize = 4 << 10;
+
+/// Shared by those that accept, exclusive for the one that uses its spare descriptor. All listeners of the process
+/// share it, as they share its descriptors. It is held for a few system calls that do not wait.
+static ACCEPTING: RwLock<()> = RwLock::new(());
 
 /// See the module's description. One for each listener.
 #[derive(Debug)]
 pub(crate) struct Spare(Option<File>);
 
-/// The outcome for a connection without a descriptor.
+/// The outcome where `accept` gave no connection to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// One was told 503 and closed.
@@ -41,23 +46,57 @@ impl Spare {
         Spare(open())
     }
 
-    /// Deals with an error of `accept`; `again` accepts once more, and is not waited for.
-    pub(crate) fn refuse_one<S: AsFd>(
+    /// Waits for the next connection to serve. `poll_accept` is a listener's.
+    ///
+    /// # Errors
+    /// The error of `accept`, and its outcome for a connection without a descriptor.
+    pub(crate) async fn accept<S: AsFd>(
+        &mut self,
+        mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+    ) -> Result<S, (Outcome, io::Error)> {
+        let accepted = poll_fn(|cx| {
+            let _shared = ACCEPTING.read().unwrap_or_else(PoisonError::into_inner);
+            poll_accept(cx)
+        });
+        match accepted.await {
+            Ok(socket) => self.repaid_by(socket),
+            Err(error) => Err((self.refuse_one(&error, poll_accept), error)),
+        }
+    }
+
+    /// Where the spare descriptor was lost and cannot be opened anew, this connection's takes its place.
+    fn repaid_by<S: AsFd>(&mut self, socket: S) -> Result<S, (Outcome, io::Error)> {
+        if self.0.is_some() {
+            return Ok(socket);
+        }
+        let _exclusive = ACCEPTING.write().unwrap_or_else(PoisonError::into_inner);
+        self.refill();
+        if self.0.is_some() {
+            return Ok(socket);
+        }
+        tell(socket);
+        self.refill();
+        Err((Outcome::Refused, Errno::MFILE.into()))
+    }
+
+    /// Deals with an error of `accept`.
+    fn refuse_one<S: AsFd>(
         &mut self,
         error: &io::Error,
-        again: impl Future<Output = io::Result<S>>,
+        mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
     ) -> Outcome {
+        let _exclusive = ACCEPTING.write().unwrap_or_else(PoisonError::into_inner);
         if !is_exhausted(error) || self.0.take().is_none() {
             self.refill();
             return Outcome::Pause;
         }
-        let outcome = match again.now_or_never() {
-            Some(Ok(socket)) => {
-                tell(&SockRef::from(&socket));
+        let outcome = match poll_accept(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(socket)) => {
+                tell(socket);
                 Outcome::Refused
             }
-            Some(Err(_)) => Outcome::Pause,
-            None => Outcome::NoneWaits,
+            Poll::Ready(Err(_)) => Outcome::Pause,
+            Poll::Pending => Outcome::NoneWaits,
         };
         self.refill();
         outcome
@@ -80,32 +119,44 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The socket is non-blocking and its buffer empty: the answer is written whole or, where the peer has gone, not at
-/// all.
-fn tell(mut socket: &Socket) {
+/// Refuses a connection, and closes it.
+fn tell(socket: impl AsFd) {
     let words = "the server has no file descriptor left (ulimit -n); come back later";
-    let _ = socket.read(&mut [0; FORGET_BYTES]);
-    let _ = socket.write(&Refused::because(503, words).retry_after_ms(5_000).bytes());
-    let _ = socket.shutdown(Shutdown::Write);
+    socket::last_words(&socket, &Refused::because(503, words).retry_after_ms(5_000).bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, ready};
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
+
+    /// A listener that answers `accept` once.
+    fn once<S>(answer: Poll<io::Result<S>>) -> impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>> {
+        let mut answer = Some(answer);
+        move |_| answer.take().expect("it is asked once")
+    }
+
+    fn asked() -> (UnixStream, UnixStream) {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        near.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        (near, far)
+    }
+
+    fn assert_told(mut near: UnixStream) {
+        let mut told = String::new();
+        near.read_to_string(&mut told).unwrap();
+        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\r\nretry-after: 5\r\n"), "{told}");
+    }
 
     #[test]
     fn one_is_told_and_the_spare_is_there_again() {
         let mut spare = Spare::new();
         for errno in [Errno::MFILE, Errno::NFILE] {
-            let (mut near, far) = UnixStream::pair().unwrap();
-            far.set_nonblocking(true).unwrap();
-            near.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-            assert_eq!(spare.refuse_one(&errno.into(), ready(Ok(far))), Outcome::Refused);
-            let mut told = String::new();
-            near.read_to_string(&mut told).unwrap();
-            assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\r\nretry-after: 5\r\n"), "{told}");
+            let (near, far) = asked();
+            assert_eq!(spare.refuse_one(&errno.into(), once(Poll::Ready(Ok(far)))), Outcome::Refused);
+            assert_told(near);
             assert!(spare.0.is_some());
         }
     }
@@ -113,13 +164,26 @@ mod tests {
     #[test]
     fn nothing_is_waited_for_and_other_errors_pause() {
         let mut spare = Spare::new();
-        let none = || pending::<io::Result<UnixStream>>();
+        let none = || once(Poll::<io::Result<UnixStream>>::Pending);
         assert_eq!(spare.refuse_one(&Errno::MFILE.into(), none()), Outcome::NoneWaits);
         assert_eq!(spare.refuse_one(&Errno::NOMEM.into(), none()), Outcome::Pause);
-        let taken = ready(Err::<UnixStream, io::Error>(Errno::MFILE.into()));
-        assert_eq!(spare.refuse_one(&Errno::MFILE.into(), taken), Outcome::Pause, "another thread was faster");
+        let taken = once(Poll::Ready(Err::<UnixStream, io::Error>(Errno::MFILE.into())));
+        assert_eq!(spare.refuse_one(&Errno::MFILE.into(), taken), Outcome::Pause, "other code was faster");
         let mut gone = Spare(None);
         assert_eq!(gone.refuse_one(&Errno::MFILE.into(), none()), Outcome::Pause);
         assert!(gone.0.is_some(), "it is opened as soon as that can be");
+    }
+
+    /// The lock is what keeps the descriptor for the listener that gave it up.
+    #[test]
+    fn no_listener_accepts_while_another_uses_its_spare() {
+        let (near, far) = asked();
+        let mut far = Some(far);
+        let outcome = Spare::new().refuse_one(&Errno::MFILE.into(), |_| {
+            assert!(ACCEPTING.try_read().is_err(), "another listener could accept now");
+            Poll::Ready(Ok(far.take().expect("it is asked once")))
+        });
+        assert_eq!(outcome, Outcome::Refused);
+        assert_told(near);
     }
 }
