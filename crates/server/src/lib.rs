@@ -63,8 +63,14 @@ pub use server::testing::{TestClient, TestServer};
 pub use server::{Builder, Fanfare, Running};
 
 pub use transport::listen_on::ListenOn;
+
 /// The program in the README, compiled as it stands there.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../README.zh-CN.md")]
 struct Readme;
+
+/// The programs of the guide, compiled and run as they stand there.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+struct Guide;

@@ -1,7 +1,7 @@
-//! Checks of what people read: the width of lines, and references that a reader of this repository cannot follow.
+//! Checks of texts for people: the width of lines, and references that a reader of this repository cannot follow.
 //!
 //! Tables, links, transcripts (fenced blocks) and generated parts may be wider than [`COLUMNS_MAX`]: breaking them
-//! would make them harder to read. Code is left to rustfmt; of a program only its comments are looked at.
+//! would make them harder to read. rustfmt checks code. Of programs, settings and scripts only comments are checked.
 
 /// The width of a line of prose.
 const COLUMNS_MAX: usize = 120;
@@ -9,19 +9,49 @@ const COLUMNS_MAX: usize = 120;
 /// Names of documents that are not in the repository.
 const OUTSIDE: [&str; 3] = [concat!("DESIGN", ".md"), concat!("STYLE", ".md"), concat!("DEVELOPERS", ".md")];
 
+/// How a file marks the lines that people read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    /// All are prose.
+    All,
+    /// Comments begin with `//`.
+    Slashes,
+    /// Comments begin with `#`.
+    Hashes,
+}
+
+impl Lines {
+    /// Those of the file with this name; `None` for a file that is not checked.
+    fn of(name: &str) -> Option<Lines> {
+        let file = name.rsplit('/').next().unwrap_or(name);
+        match file.rsplit_once('.').map_or(file, |(_, extension)| extension) {
+            "md" => Some(Lines::All),
+            "rs" | "js" | "mjs" | "ts" | "tsx" => Some(Lines::Slashes),
+            "toml" | "sh" | "yml" | "yaml" | "py" | "service" | "Dockerfile" | "gitignore" | "dockerignore" => {
+                Some(Lines::Hashes)
+            }
+            _ => (name.starts_with("packaging/") || name.starts_with(".ci/")).then_some(Lines::Hashes),
+        }
+    }
+
+    fn are_read(self, line: &str) -> bool {
+        match self {
+            Lines::All => true,
+            Lines::Slashes => line.starts_with("//"),
+            Lines::Hashes => line.starts_with('#') && !line.starts_with("#!"),
+        }
+    }
+}
+
 /// Lines of prose and comments that are too wide.
 pub(crate) fn width(name: &str, text: &str) -> Vec<String> {
-    let Some((_, extension)) = name.rsplit_once('.') else { return Vec::new() };
-    let is_prose = extension == "md";
-    if !is_prose && !matches!(extension, "rs" | "js" | "mjs" | "ts" | "tsx") {
-        return Vec::new();
-    }
+    let Some(lines) = Lines::of(name) else { return Vec::new() };
     let (mut fenced, mut generated) = (false, false);
     let mut faults = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let comment = line.trim_start();
-        let words = comment.trim_start_matches(['/', '!', '*', ' ']);
-        if !is_prose && !comment.starts_with("//") {
+        let words = comment.trim_start_matches(['/', '!', '*', '#', ' ']);
+        if !lines.are_read(comment) {
             fenced = false;
             continue;
         }
@@ -74,6 +104,13 @@ mod tests {
             ("a sample in a comment", "a.rs", format!("/// ```\n/// {wide}\n/// ```"), 0),
             ("code, which rustfmt judges", "a.rs", format!("let a = \"{wide}\";"), 0),
             ("a script's comment", "a.mjs", format!("// {wide}"), 1),
+            ("settings", "a/b.toml", format!("# {wide}"), 1),
+            ("a value of settings", "b.toml", format!("a = \"{wide}\""), 0),
+            ("a container", "Dockerfile", format!("# {wide}\nRUN {wide}"), 1),
+            ("a service", "packaging/a.service", format!("# {wide}\nA={wide}"), 1),
+            ("anything that is packaged", "packaging/postinst", format!("# {wide}"), 1),
+            ("a shell script", "a.sh", format!("#!{wide}\n  # {wide}"), 1),
+            ("a pipeline", ".ci/a.yml", format!("    # {wide}"), 1),
             ("Chinese, two columns each", "a.md", "字".repeat(61), 1),
             ("Chinese that fits", "a.md", "字".repeat(60), 0),
             ("another kind", "a.txt", wide.clone(), 0),
