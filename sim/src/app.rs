@@ -6,6 +6,7 @@
 //! was sent away hears nothing more and is never taken up again; and in the end the numbers are right. Commands about
 //! sessions are given one after the other, as those that cross have no order.
 
+use crate::chances::{pick, pick_of};
 use crate::client::Numbers;
 use crate::counts::Counts;
 use crate::wire::ToClient;
@@ -31,6 +32,8 @@ pub(crate) struct App {
     sessions: BTreeMap<ClientId, Option<UserId>>,
     /// The session of each connection, where it has been told.
     by_pipe: BTreeMap<usize, ClientId>,
+    /// Whose connection it is, by a number that stays the same in smaller worlds.
+    owners: BTreeMap<usize, u64>,
     /// Sessions that may follow the closed channel.
     granted: BTreeSet<ClientId>,
     /// Connections that follow the closed channel.
@@ -70,11 +73,11 @@ impl App {
         pad: u64,
     ) -> Option<AppCommand> {
         let closed = rng.below(3) == 0;
-        let any = channels[rng.below(channels.len() as u64) as usize].clone();
+        let any = pick_of(rng, channels)?.clone();
         let channel = if closed { ChannelName::new(CLOSED).ok()? } else { any };
         Some(match rng.below(16) {
             0..=5 => {
-                let idempotency_key = (rng.below(4) == 0).then(|| format!("a{}", numbers.next).into());
+                let idempotency_key = (rng.below(4) == 0).then(|| format!("a{}", numbers.last()).into());
                 let by = (rng.below(2) == 0).then(|| "key".into());
                 let event = (rng.below(3) == 0).then(|| "happened".into());
                 let publish = Publish {
@@ -126,8 +129,8 @@ impl App {
 
     fn any_client(&self, rng: &mut Rng) -> Option<ClientId> {
         // The later ones are more likely to be there.
-        let count = self.by_pipe.len().clamp(1, 8) as u64;
-        self.by_pipe.values().rev().nth(rng.below(count) as usize).copied()
+        let latest = self.by_pipe.iter().rev().take(8);
+        pick(rng, latest.map(|(pipe, client)| (self.owners.get(pipe).copied().unwrap_or(0), *client)))
     }
 
     fn any_whom(&self, rng: &mut Rng) -> Option<Whom> {
@@ -261,7 +264,7 @@ impl App {
 
     /// A shard says something to a connection. Gives the channel to which the application may have subscribed the
     /// session that begins with it.
-    pub(crate) fn overhears(&mut self, pipe: usize, said: &ToClient) -> Option<(ClientId, ChannelName)> {
+    pub(crate) fn overhears(&mut self, pipe: usize, owner: u64, said: &ToClient) -> Option<(ClientId, ChannelName)> {
         match said {
             ToClient::Reply(reply) => match &reply.body {
                 ReplyBody::Connected(connected) => {
@@ -271,6 +274,7 @@ impl App {
                     }
                     self.sessions.insert(client, connected.user.clone());
                     self.by_pipe.insert(pipe, client);
+                    self.owners.insert(pipe, owner);
                     // One that has come while a command for its user is on its way may be concerned or not.
                     let of = self.about_sessions.and_then(|token| self.asked.get(&token)).and_then(|asked| {
                         let (AppCommand::Subscribe { whom, .. } | AppCommand::Unsubscribe { whom, .. }) =

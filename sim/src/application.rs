@@ -8,6 +8,8 @@
 
 mod tokens;
 
+use crate::chances::Chances;
+use crate::client::Numbers;
 use crate::plan::HookPlan;
 use fanfare_hub::{
     Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Push,
@@ -24,9 +26,11 @@ pub(crate) const WITH_INFO: &str = "+info";
 #[derive(Debug)]
 pub(crate) struct Application {
     plan: HookPlan,
-    rng: Rng,
-    /// Payloads from this number on are never denied: everything has healed.
-    pub(crate) calm_from: Option<u64>,
+    chances: Chances,
+    /// By what is asked and of whom.
+    streams: BTreeMap<String, Rng>,
+    /// Everything has healed: later payloads are never denied.
+    pub(crate) is_calm: bool,
     last: u64,
     /// The last question about a subscription, and whether leave was given.
     leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
@@ -58,12 +62,13 @@ pub(crate) struct Answering {
 }
 
 impl Application {
-    pub(crate) fn new(plan: HookPlan, rng: Rng) -> Self {
+    pub(crate) fn new(plan: HookPlan, chances: Chances) -> Self {
         Application {
             tokens: Tokens::new(plan.grant.clone()),
             plan,
-            rng,
-            calm_from: None,
+            chances,
+            streams: BTreeMap::new(),
+            is_calm: false,
             last: 0,
             leave: BTreeMap::new(),
             granted: BTreeSet::new(),
@@ -88,39 +93,44 @@ impl Application {
         if let Question::Subscribe { caller: Caller { client: Some(client), .. }, options } = question {
             self.leave.insert((*client, options.channel.clone()), (number, false));
         }
-        let calm = self.calm_from.is_some();
-        let fate = self.rng.below(1000);
+        let calm = self.is_calm;
+        let (chances, name) = (self.chances, stream_of(question));
+        let rng = self.streams.entry(name).or_insert_with_key(|name| chances.of(name, 0));
+        let fate = rng.below(1000);
         let plan = &self.plan;
         let after_ms = match fate {
-            _ if calm => self.rng.below(20),
+            _ if calm => rng.below(20),
             fate if fate < plan.missing => {
                 self.missing += 1;
                 return None;
             }
             fate if fate < plan.missing + plan.late => {
                 self.late += 1;
-                timeout_ms + 130 + self.rng.below(1_000)
+                timeout_ms + 130 + rng.below(1_000)
             }
-            fate if fate < plan.missing + plan.late + plan.slow => self.rng.below(timeout_ms),
-            _ => self.rng.below(8),
+            fate if fate < plan.missing + plan.late + plan.slow => rng.below(timeout_ms),
+            _ => rng.below(8),
         };
-        let denies = !calm && self.rng.below(1000) < self.plan.denies;
-        let answer = Box::new(self.answer(now, question, denies));
+        let denies = !calm && rng.below(1000) < plan.denies;
+        let ends = rng.below(3) == 0;
+        let ends_after_ms = 1_000 + rng.below(7_000);
+        let ends_after_ms = (plan.expires && !calm && ends).then_some(ends_after_ms);
+        let answer = Box::new(self.answer(now, question, denies, ends_after_ms));
         Some(Answering { number, answer, after_ms })
     }
 
-    fn answer(&mut self, now: Now, question: &Question, denies: bool) -> HookAnswer {
+    fn answer(&mut self, now: Now, question: &Question, denies: bool, ends_after_ms: Option<u64>) -> HookAnswer {
         let refused = |code| HookAnswer::Refused(Error::new(code, "the application says no"));
         let answer = match question {
             // The real client core takes a refusal for the end: only the others are refused.
             Question::Connect { token: Some(token) } if denies && token.starts_with("user") => {
                 refused(ErrorCode::Unauthorized)
             }
-            Question::Connect { token } => self.identity(now, token.as_deref()),
+            Question::Connect { token } => self.identity(now, token.as_deref(), ends_after_ms),
             Question::Refresh { .. } | Question::Subscribe { .. } | Question::Rpc { .. } if denies => {
                 refused(ErrorCode::Denied)
             }
-            Question::Refresh { token, .. } => self.identity(now, Some(token)),
+            Question::Refresh { token, .. } => self.identity(now, Some(token), ends_after_ms),
             Question::Subscribe { .. } => HookAnswer::Allowed,
             Question::Publish { publish, .. } if !self.lets(publish.data.bytes()) => refused(ErrorCode::Denied),
             Question::Publish { publish, .. } => {
@@ -136,11 +146,10 @@ impl Application {
         answer
     }
 
-    fn identity(&mut self, now: Now, token: Option<&str>) -> HookAnswer {
+    fn identity(&mut self, now: Now, token: Option<&str>, ends_after_ms: Option<u64>) -> HookAnswer {
         let user = token.map(user_of);
         let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
-        let ends = self.plan.expires && self.calm_from.is_none() && self.rng.below(3) == 0;
-        let expires_ms = ends.then(|| now.wall_ms + 1_000 + self.rng.below(7_000));
+        let expires_ms = ends_after_ms.map(|after_ms| now.wall_ms + after_ms);
         let subscribe = token.and_then(|token| self.tokens.of(token)).cloned().into_iter().collect();
         HookAnswer::Identity(Identified { user, info, expires_ms, subscribe })
     }
@@ -253,7 +262,7 @@ impl Application {
     /// Whether it lets this payload be published.
     fn lets(&self, data: &[u8]) -> bool {
         let number = number_of(data);
-        self.calm_from.is_some_and(|from| number >= from) || !number.is_multiple_of(11)
+        number >= Numbers::CALM_FROM || !number.is_multiple_of(11)
     }
 
     /// The history of a channel must hold exactly the publications that it allowed, in its form.
@@ -273,6 +282,20 @@ impl Application {
         }
         Ok(())
     }
+}
+
+/// Where the fate of a question is drawn from: what is asked, and by whom.
+fn stream_of(question: &Question) -> String {
+    let (what, caller) = match question {
+        Question::Connect { token } => {
+            return format!("connect {}", token.as_deref().unwrap_or_default());
+        }
+        Question::Refresh { caller, .. } => ("refresh", caller),
+        Question::Subscribe { caller, .. } => ("subscribe", caller),
+        Question::Publish { caller, .. } => ("publish", caller),
+        Question::Rpc { caller, .. } => ("rpc", caller),
+    };
+    format!("{what} {}", caller.user.as_ref().map_or("", |user| &*user.0))
 }
 
 /// Who a token is of.

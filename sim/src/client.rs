@@ -2,6 +2,7 @@
 //! forgets no message. Its messages are judged elsewhere (`checker`); it only acts.
 
 use crate::app::CLOSED;
+use crate::chances::pick_of;
 use crate::plan::{Habit, Plan};
 use crate::wire::{ToClient, token_of};
 use bytes::Bytes;
@@ -72,17 +73,39 @@ enum Asked {
     Other,
 }
 
-/// What all clients share: numbers for payloads.
-#[derive(Debug, Default)]
+/// The numbers of one author's payloads. No two authors use the same, and what one author does changes those of no
+/// other.
+#[derive(Debug)]
 pub(crate) struct Numbers {
-    pub(crate) next: u64,
+    author: u64,
+    next: u64,
+    is_calm: bool,
 }
 
 impl Numbers {
+    const AUTHORS_MAX: u64 = 256;
+    /// Numbers from here on are given out when everything has healed.
+    pub(crate) const CALM_FROM: u64 = 1 << 40;
+
+    pub(crate) fn new(author: u64) -> Self {
+        Numbers { author: author % Self::AUTHORS_MAX, next: 0, is_calm: false }
+    }
+
+    /// Everything has healed.
+    pub(crate) fn calm(&mut self) {
+        self.is_calm = true;
+    }
+
+    /// The last number that was given out.
+    pub(crate) fn last(&self) -> u64 {
+        let from = if self.is_calm { Self::CALM_FROM } else { 0 };
+        from + self.next * Self::AUTHORS_MAX + self.author
+    }
+
     pub(crate) fn payload(&mut self, rng: &mut Rng, pad_max: u64) -> Bytes {
         self.next += 1;
         let pad = rng.below(pad_max) as usize;
-        Bytes::from(format!("{{\"n\":{},\"pad\":\"{}\"}}", self.next, "x".repeat(pad)))
+        Bytes::from(format!("{{\"n\":{},\"pad\":\"{}\"}}", self.last(), "x".repeat(pad)))
     }
 }
 
@@ -319,7 +342,7 @@ impl Client {
             .filter(|(_, wanted)| wanted.state == SubState::Live)
             .map(|(channel, _)| channel)
             .collect();
-        let channel = live.get(rng.below(live.len().max(1) as u64) as usize).map(|channel| (*channel).clone())?;
+        let channel = pick_of(rng, &live).map(|channel| (*channel).clone())?;
         let command = match rng.below(3) {
             0 => Command::PresenceClear { channel },
             _ => Command::PresenceSet { channel, data: numbers.payload(rng, 8), person: None },
@@ -330,7 +353,7 @@ impl Client {
     /// One free act of a client that is online.
     pub(crate) fn act(&mut self, rng: &mut Rng, plan: &Plan, numbers: &mut Numbers) -> Act {
         let (channels, pad) = (&plan.channels[..], plan.payload_max);
-        let channel = channels[rng.below(channels.len() as u64) as usize].clone();
+        let Some(channel) = pick_of(rng, channels).cloned() else { return Act::Nothing };
         let known = self.wanted.get(&channel).map(|wanted| wanted.state);
         match rng.below(32) {
             0..=3 if known.is_none() => {
@@ -361,7 +384,7 @@ impl Client {
                     Some(again) => again,
                     None => {
                         let data = Data::Json(numbers.payload(rng, pad));
-                        let idempotency_key = (rng.below(3) == 0).then(|| format!("k{}", numbers.next).into());
+                        let idempotency_key = (rng.below(3) == 0).then(|| format!("k{}", numbers.last()).into());
                         Publish { channel, data, event: None, idempotency_key, echo: rng.below(4) > 0 }
                     }
                 };

@@ -4,9 +4,10 @@
 //! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
 
 use crate::application::{WITH_INFO, plain};
+use crate::chances::pick_of;
 use crate::client::Numbers;
 use crate::ledger::Kept;
-use crate::plan::Plan;
+use crate::plan::{CORES, Plan};
 use crate::store::Stores;
 use bytes::Bytes;
 use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 #[derive(Debug)]
 pub(crate) struct CoreClient {
+    number: usize,
     pub(crate) core: Core,
     /// Its user's.
     pub(crate) token: Option<Box<str>>,
@@ -72,6 +74,7 @@ impl CoreClient {
             waiting_max: 64,
         };
         CoreClient {
+            number,
             core: Core::new(config, rng.next_u64()),
             token,
             pipe: None,
@@ -94,14 +97,15 @@ impl CoreClient {
     }
 
     /// One free act of the application.
-    pub(crate) fn act(&mut self, now_ms: u64, rng: &mut Rng, plan: &Plan, client: usize, numbers: &mut Numbers) {
+    pub(crate) fn act(&mut self, now_ms: u64, rng: &mut Rng, plan: &Plan, numbers: &mut Numbers) {
         let (channels, pad) = (&plan.channels[..], plan.payload_max);
-        let channel: Arc<str> = channels[rng.below(channels.len() as u64) as usize].as_str().into();
+        let Some(channel) = pick_of(rng, channels) else { return };
+        let channel: Arc<str> = channel.as_str().into();
         let is_known = self.channels.contains_key(&channel);
         match rng.below(32) {
             0..=5 if !is_known => {
                 self.channels.insert(channel.clone(), Followed::default());
-                let habit = name(&channel).map(|name| plan.habit(client, &name)).unwrap_or_default();
+                let habit = name(&channel).map(|name| plan.habit(CORES + self.number, &name)).unwrap_or_default();
                 let mut options = Subscribe::new(channel.clone());
                 options.presence = rng.below(2) == 0;
                 (options.batch, options.slow) = (habit.batch, habit.slow);

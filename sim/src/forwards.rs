@@ -4,6 +4,7 @@
 //! between the command and the answer: one that is changing shards has one. The commands are such as leave no trace
 //! (a `pong`, a look at who is present), so that the other judges need not know of them.
 
+use crate::chances::{pick, pick_of};
 use crate::checker::Verdict;
 use fanfare_hub::{
     ChannelName, ClientId, Command, ErrorCode, ForwardToken, Forwarded, ReplyBody, Request, RequestId, Resume, Rng,
@@ -60,17 +61,16 @@ impl Forwards {
         channels: &[ChannelName],
     ) -> Option<(usize, ForwardToken, Resume, Request)> {
         let connected: Vec<(&u64, &Session)> = self.sessions.iter().filter(|(_, session)| !session.is_away).collect();
-        let place = self.rng.below(connected.len().max(1) as u64) as usize;
-        let &(client, session) = connected.get(place)?;
+        let (client, session) = pick(&mut self.rng, connected.into_iter().map(|of| (*of.0, of)))?;
         let client = ClientId(*client);
         let left = session.left.filter(|(_, at_ms)| at_ms + OLD_TICKET_MS > now_ms && self.rng.below(2) == 0);
         let shard = ShardId(left.map_or(session.shard, |(shard, _)| shard) as u16);
-        let channel = channels[self.rng.below(channels.len() as u64) as usize].clone();
+        let channel = pick_of(&mut self.rng, channels)?.clone();
         let command = if self.rng.below(2) == 0 { Command::Pong } else { Command::Presence { channel } };
         self.next += 1;
         let id = (self.rng.below(3) > 0).then_some(RequestId::Number(self.next));
         self.open.insert(self.next, Open { client, since_ms: now_ms, command: command.clone() });
-        let to = self.rng.below(shards as u64) as usize;
+        let to = pick(&mut self.rng, (0..shards).map(|shard| (shard as u64, shard)))?;
         Some((to, ForwardToken(self.next), Resume { shard, client }, Request { id, command }))
     }
 

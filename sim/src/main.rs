@@ -6,6 +6,7 @@
 
 mod app;
 mod application;
+mod chances;
 mod checker;
 mod client;
 mod core_client;

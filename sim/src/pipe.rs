@@ -3,7 +3,7 @@
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::{ConnId, Outbox, Request};
+use fanfare_hub::{ConnId, Outbox, Request, Rng};
 use fanfare_wire::websocket::{Decoder, Event, Limits, Role};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -14,6 +14,8 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Pipe {
+    /// Its own chances.
+    pub(crate) rng: Rng,
     pub(crate) shard: usize,
     pub(crate) conn: ConnId,
     pub(crate) client: usize,
@@ -73,9 +75,10 @@ pub(crate) enum Heard {
 }
 
 impl Pipe {
-    pub(crate) fn new(shard: usize, conn: ConnId, client: usize, now_ms: u64) -> Self {
+    pub(crate) fn new(shard: usize, conn: ConnId, client: usize, now_ms: u64, rng: Rng) -> Self {
         let decoder = |role| Decoder::new(role, Limits { message_bytes_max: MESSAGE_BYTES_MAX });
         Pipe {
+            rng,
             shard,
             conn,
             client,

@@ -4,9 +4,14 @@
 //! because a world in which everything fails at once never gets far enough to break anything subtle.
 
 use crate::app::CLOSED;
+use crate::chances::Chances;
 use crate::shrink::Smaller;
 use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
 use std::collections::BTreeMap;
+
+/// The number of the first client core: clients and cores are counted by themselves, so that the number of one says
+/// nothing about the others.
+pub(crate) const CORES: usize = 100;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -112,41 +117,22 @@ pub(crate) struct StoreFaults {
 #[derive(Debug)]
 pub(crate) struct Drawn {
     pub(crate) plan: Plan,
-    pub(crate) rng: Rng,
-    /// For the application's answers.
-    pub(crate) hook_rng: Rng,
-    /// For links that are stuck.
-    pub(crate) link_rng: Rng,
-    /// Decides who duplicates whose tab.
-    pub(crate) copies: Rng,
-    /// For commands that come by requests of their own.
-    pub(crate) forward_rng: Rng,
+    pub(crate) chances: Chances,
 }
 
 impl Drawn {
     /// The world of this seed, without what `smaller` takes away, in the history that it names.
     pub(crate) fn of(seed: u64, smaller: &Smaller) -> Self {
-        let spread = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut rng = Rng::new(spread ^ 0xFA4F);
-        let mut plan = Plan::draw(&mut rng);
-        plan.draw_habits(Rng::new(seed ^ 0x6861_6269_7473));
-        let mut hook_rng = Rng::new(spread ^ 0x4007);
-        plan.draw_hooks(&mut hook_rng);
-        let mut link_rng = Rng::new(spread ^ 0x6c69_6e6b);
-        plan.draw_links(Rng::new(link_rng.next_u64()));
-        plan.draw_grants(Rng::new(seed ^ 0x6772_616e_7473));
-        plan.draw_patience(Rng::new(seed ^ 0x7061_7469_656e));
-        let mut copies = Rng::new(seed ^ 0x0074_6162_7320);
-        let mut forward_rng = Rng::new(seed ^ 0x666f_7277_6172);
-        plan.forwards = forward_rng.below(3) == 0;
+        let parts = Chances::new(seed, 0);
+        let mut plan = Plan::draw(&mut parts.of("plan", 0));
+        plan.draw_habits(parts.of("plan: habits", 0));
+        plan.draw_hooks(&mut parts.of("plan: hooks", 0));
+        plan.draw_links(parts.of("plan: links", 0));
+        plan.draw_grants(parts.of("plan: grants", 0));
+        plan.draw_patience(parts.of("plan: patience", 0));
+        plan.forwards = parts.of("plan: forwards", 0).below(3) == 0;
         smaller.apply(&mut plan);
-        if smaller.history > 0 {
-            let mut other = Rng::new(spread ^ smaller.history);
-            [&mut rng, &mut hook_rng, &mut link_rng, &mut copies, &mut forward_rng]
-                .into_iter()
-                .for_each(|rng| *rng = Rng::new(other.next_u64()));
-        }
-        Drawn { plan, rng, hook_rng, link_rng, copies, forward_rng }
+        Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
 }
 
@@ -228,7 +214,7 @@ impl Plan {
                 rule.slow = [Slow::Latest, Slow::Latest, Slow::Disconnect][rng.below(3) as usize];
             }
         }
-        for client in 0..self.clients + self.cores {
+        for client in (0..self.clients).chain((0..self.cores).map(|core| CORES + core)) {
             for channel in &self.channels {
                 let batch = Batch {
                     size: [2, 5, 10, 50][rng.below(4) as usize],

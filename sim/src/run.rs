@@ -134,41 +134,28 @@ pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
 /// Seeds that found a planted bug when last looked: tried first, so that the bugs that are hard to find cost little.
 /// A seed that has become another history does no harm: then the others are tried.
 const FOUND_BY: &[(&str, u64)] = &[
-    ("SubscriberEndsEdgePull", 7_000_206_276),
-    ("MemberTakesOtherEpoch", 439),
-    ("FullMemberLive", 122),
-    ("PullNotPassedOn", 14),
-    ("NudgeBeforePlace", 135),
-    ("EpochNotCompared", 13),
-    ("GapToEnd", 12),
-    ("CursorIgnored", 56),
-    ("PresenceUnrepaired", 21),
-    ("UnknownNotRead", 270),
-    ("HoleForgotten", 787),
-    ("EdgeRunsAhead", 133),
-    ("FullIsRead", 47),
-    ("BatchAfterSkip", 5_000_027),
-    ("EarlierTakesOver", 205),
-    ("LateLeave", 122),
-    ("LeaveOvertakenByEnter", 47),
-    ("DirectedTwice", 64),
-    ("MovedNotPassedOn", 155),
-    ("GrantKept", 490),
-    ("CountedUnanswered", 20),
-    ("TicketIsToken", 67),
-    ("GrantEndsUnasked", 260),
-    ("TokenGrantKept", 18),
-    ("StoreQueueUnbounded", 140),
-    ("WaitingUnweighed", 4016),
-    ("ReloadAtOnce", 12),
-    ("FloorOffByOne", 12),
-    ("AwayKept", 133),
-    ("SignalsBehindLost", 3),
-    ("LatestSwallowed", 2),
-    ("LatestForOthers", 1),
-    ("StillThereForgotten", 2),
-    ("GatheredIsLive", 10),
-    ("ForwardNotPassedOn", 12),
+    ("FullMemberLive", 292),
+    ("SubscriberEndsEdgePull", 67),
+    ("UnknownNotRead", 211),
+    ("HoleForgotten", 127),
+    ("EdgeRunsAhead", 49),
+    ("LatestReadsAll", 160),
+    ("LatestUntold", 66),
+    ("SlowUnchecked", 45),
+    ("SlowByRule", 72),
+    ("BatchAfterSkip", 50),
+    ("LateLeave", 1931),
+    ("LeaveOvertakenByEnter", 83),
+    ("MovedNotPassedOn", 291),
+    ("AwayKept", 44),
+    ("GrantKept", 45),
+    ("GrantEndsUnasked", 44),
+    ("StoreQueueUnbounded", 40),
+    ("WaitingUnweighed", 1367),
+    ("ReloadAtOnce", 499),
+    ("LatestForOthers", 66),
+    ("LatestSwallowed", 66),
+    ("EarlierTakesOver", 1242),
 ];
 
 /// The first seed to try for a bug.
@@ -201,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_bug_exists_only_on_the_thread_that_chose_it() {
-        assert!(hunt(Planted::CopyBeforeReply, 1, 1).is_some());
-        assert!(one(1, 50, &Smaller::default()).is_ok());
+        assert!(hunt(Planted::CopyBeforeReply, 2, 1).is_some());
+        assert!(one(2, 50, &Smaller::default()).is_ok());
     }
 }

@@ -4,6 +4,7 @@
 //! Else it keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets
 //! one answer (a second one must be ignored), a lost entry means a new epoch. The memory store does the keeping.
 
+use crate::chances::Chances;
 use crate::ledger::Ledger;
 use crate::plan::StoreFaults;
 use fanfare_hub::{Answer, ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Range, Retain, Rng, Store};
@@ -28,12 +29,13 @@ pub(crate) struct Stores {
     pub(crate) losses: u64,
     pub(crate) unknowns: u64,
     pub(crate) silences: u64,
-    rng: Rng,
     shards: Vec<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
+    /// Its own chances.
+    rng: Rng,
     memory: MemoryStore,
     /// Channels that have been used, and whether their loss is still to be told.
     channels: BTreeMap<ChannelName, bool>,
@@ -50,12 +52,16 @@ pub(crate) struct FaultyStore {
 }
 
 impl Stores {
-    pub(crate) fn new(shards: usize, limits: &Limits, faults: StoreFaults, mut rng: Rng) -> Rc<RefCell<Stores>> {
-        let inner = |_| Inner {
-            memory: MemoryStore::new(limits, rng.next_u64()),
-            channels: BTreeMap::new(),
-            queue: VecDeque::new(),
-            last_ms: 0,
+    pub(crate) fn new(shards: usize, limits: &Limits, faults: StoreFaults, chances: Chances) -> Rc<RefCell<Stores>> {
+        let inner = |shard| {
+            let mut rng = chances.of("store", shard as u64);
+            Inner {
+                memory: MemoryStore::new(limits, rng.next_u64()),
+                rng,
+                channels: BTreeMap::new(),
+                queue: VecDeque::new(),
+                last_ms: 0,
+            }
         };
         let shards = (0..shards).map(inner).collect();
         let ledger = Ledger::default();
@@ -69,7 +75,6 @@ impl Stores {
             losses: 0,
             unknowns: 0,
             silences: 0,
-            rng,
             shards,
         }))
     }
@@ -81,8 +86,8 @@ impl Stores {
     /// The store of a shard loses everything; its channels begin new epochs.
     pub(crate) fn lose(&mut self, shard: usize, limits: &Limits) {
         self.losses += 1;
-        let seed = self.rng.next_u64();
         let inner = &mut self.shards[shard];
+        let seed = inner.rng.next_u64();
         inner.memory = MemoryStore::new(limits, seed);
         inner.channels.values_mut().for_each(|untold| *untold = true);
     }
@@ -117,8 +122,8 @@ impl Stores {
         self.shards.iter().any(|shard| shard.memory.keys_shed() > 0)
     }
 
-    fn chance(&mut self, per_mille: u64) -> bool {
-        per_mille > 0 && self.rng.below(1000) < per_mille
+    fn chance(&mut self, shard: usize, per_mille: u64) -> bool {
+        per_mille > 0 && self.shards[shard].rng.below(1000) < per_mille
     }
 
     fn execute(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> Answer {
@@ -135,18 +140,18 @@ impl Stores {
         let untold = self.shards[shard].channels.entry(channel.clone()).or_insert(false);
         if std::mem::take(untold) && !matches!(op, Op::Detach { .. } | Op::Attach { .. }) {
             // Told in words, or by the epoch in the answer: a store may do either.
-            if self.rng.below(2) == 0 {
+            if self.shards[shard].rng.below(2) == 0 {
                 let attach = self.execute(shard, now, token, Op::Attach { channel });
                 return if let Answer::Attached(top) = attach { Answer::EpochLost(top) } else { attach };
             }
         }
         let StoreFaults { unavailable, unknown, .. } = self.faults;
-        if self.chance(unavailable) {
+        if self.chance(shard, unavailable) {
             return Answer::Unavailable;
         }
-        if self.chance(unknown) {
+        if self.chance(shard, unknown) {
             self.unknowns += 1;
-            if self.rng.below(2) == 0 {
+            if self.shards[shard].rng.below(2) == 0 {
                 self.execute(shard, now, token, op);
             }
             return Answer::Unknown;
@@ -159,9 +164,9 @@ impl Store for FaultyStore {
     fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
         let shared = &mut *self.shared.borrow_mut();
         let silent = shared.faults.silent;
-        if shared.chance(silent) {
+        if shared.chance(self.shard, silent) {
             shared.silences += 1;
-            if shared.rng.below(2) == 0 {
+            if shared.shards[self.shard].rng.below(2) == 0 {
                 shared.execute(self.shard, now, token, op);
             }
             return None;
@@ -170,14 +175,14 @@ impl Store for FaultyStore {
         let StoreFaults { late, twice, disordered, .. } = shared.faults;
         // An answer that must not overtake waits behind a late one, and no longer.
         let waits = !shared.shards[self.shard].queue.is_empty();
-        let is_late = shared.chance(late);
+        let is_late = shared.chance(self.shard, late);
         if !waits && !is_late {
             return Some(answer);
         }
-        let far = if shared.rng.below(10) == 0 { 2_000 } else { 60 };
-        let mut at_ms = now.mono_ms + if is_late { 1 + shared.rng.below(far) } else { 0 };
-        if shared.chance(twice) {
-            let once_more = at_ms + 2_000 + shared.rng.below(50);
+        let far = if shared.shards[self.shard].rng.below(10) == 0 { 2_000 } else { 60 };
+        let mut at_ms = now.mono_ms + if is_late { 1 + shared.shards[self.shard].rng.below(far) } else { 0 };
+        if shared.chance(self.shard, twice) {
+            let once_more = at_ms + 2_000 + shared.shards[self.shard].rng.below(50);
             shared.answers.push((self.shard, once_more, Some((token, answer.clone()))));
         }
         if disordered {

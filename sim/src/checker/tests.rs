@@ -1,14 +1,14 @@
 //! What the judge must accept and what it must not, in histories of a few messages.
 
 use super::{Checker, Verdict};
+use crate::chances::Chances;
 use crate::plan::StoreFaults;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     Batch, ChannelName, ClientId, Command, Connect, Connected, Data, Entry, Epoch, Error, ErrorCode, Limits, Now, Op,
     OpToken, Position, PresenceEntry, PresenceSnapshot, Proof, Publish, Push, Reply, ReplyBody, Request, RequestId,
-    Resume, Retain, Rng, Rules, Sender, ShardId, Signal, SignalPush, Slow, Store, SubOptions, Subscribed, UserId,
-    UserToken,
+    Resume, Retain, Rules, Sender, ShardId, Signal, SignalPush, Slow, Store, SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ struct Court {
 
 impl Court {
     fn new(grant: Option<ChannelName>) -> Self {
-        let stores = Stores::new(1, &Limits::default(), StoreFaults::default(), Rng::new(1));
+        let stores = Stores::new(1, &Limits::default(), StoreFaults::default(), Chances::new(1, 0));
         Court { checker: Checker::new(grant), stores, asked: 0 }
     }
 

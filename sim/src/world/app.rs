@@ -1,6 +1,7 @@
 //! The actions of the application in the world, and their effects.
 
 use super::{Event, Verdict, World};
+use crate::chances::pick;
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Input};
 
 impl World {
@@ -8,17 +9,18 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let next = 1 + self.rng.below(2 * self.plan.pace_ms);
+        let next = 1 + self.app_rng.below(2 * self.plan.pace_ms);
         self.after(next, Event::App);
         let pad = self.plan.payload_max;
-        match self.app.draw(&mut self.rng, &self.plan.channels, &mut self.numbers, pad) {
+        match self.app.draw(&mut self.app_rng, &self.plan.channels, &mut self.app_numbers, pad) {
             Some(command) => self.app_asks(command),
             None => Ok(()),
         }
     }
 
     fn app_asks(&mut self, command: AppCommand) -> Verdict {
-        let shard = self.rng.below(self.shards.len() as u64) as usize;
+        let shards = (0..self.shards.len()).map(|shard| (shard as u64, shard));
+        let shard = pick(&mut self.app_rng, shards).unwrap_or(0);
         if self.stands_still(shard).is_some() {
             return Ok(()); // it is asked another time
         }
@@ -66,7 +68,7 @@ impl World {
 
     /// On the channel where only the application publishes.
     pub(super) fn last_app_publish(&mut self) -> Verdict {
-        match self.app.last_publish(&mut self.rng, &mut self.numbers) {
+        match self.app.last_publish(&mut self.app_rng, &mut self.app_numbers) {
             Some(command) => self.app_asks(command),
             None => Ok(()),
         }

@@ -8,7 +8,7 @@ use fanfare_hub::RequestId;
 impl World {
     pub(super) fn tick(&mut self, client: usize) -> Verdict {
         let pace = self.plan.pace_ms;
-        let next = 1 + self.rng.below(if self.calm { 400 } else { 2 * pace });
+        let next = 1 + self.client_rngs[client].below(if self.calm { 400 } else { 2 * pace });
         self.after(next, Event::Tick { client });
         if client >= self.clients.len() {
             return self.tick_core(client);
@@ -16,7 +16,7 @@ impl World {
         let now_ms = self.now_ms;
         let Some(pipe) = self.clients[client].pipe else {
             if now_ms >= self.clients[client].retry_ms {
-                let shard = self.rng.below(self.shards.len() as u64) as usize;
+                let shard = self.any_shard(client);
                 return self.open(client, shard);
             }
             return Ok(());
@@ -26,14 +26,15 @@ impl World {
         let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms, &self.plan)];
         if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
             // Now and then somebody has much to say.
-            let many = if self.rng.below(40) == 0 { self.rng.below(20) } else { 1 };
+            let (rng, numbers) = (&mut self.client_rngs[client], &mut self.numbers[client]);
+            let many = if rng.below(40) == 0 { rng.below(20) } else { 1 };
             let actor = &mut self.clients[client];
-            acts.extend((0..many).map(|_| actor.act(&mut self.rng, &self.plan, &mut self.numbers)));
-            if self.plan.hooks.hooks.rpc && self.rng.below(12) == 0 {
-                acts.push(actor.call(&mut self.rng, &mut self.numbers));
+            acts.extend((0..many).map(|_| actor.act(rng, &self.plan, numbers)));
+            if self.plan.hooks.hooks.rpc && rng.below(12) == 0 {
+                acts.push(actor.call(rng, numbers));
             }
-            if self.plan.hooks.hooks.connect && self.rng.below(20) == 0 {
-                acts.push(actor.refresh(&mut self.rng, &self.plan));
+            if self.plan.hooks.hooks.connect && rng.below(20) == 0 {
+                acts.push(actor.refresh(rng, &self.plan));
             }
         }
         for act in acts {
@@ -56,11 +57,13 @@ impl World {
             return Ok(());
         };
         for _ in 0..BURST {
-            let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
+            let request =
+                self.clients[client].last_publish(&channel, &mut self.client_rngs[client], &mut self.numbers[client]);
             self.send(pipe, request)?;
         }
         self.signals_shed = self.shed_signals();
-        let (request, data) = self.clients[client].last_signal(&channel, &mut self.rng, &mut self.numbers);
+        let (request, data) =
+            self.clients[client].last_signal(&channel, &mut self.client_rngs[client], &mut self.numbers[client]);
         if let Some(RequestId::Number(id)) = request.id {
             self.checker.sends_last_signal((pipe, id), &channel, &data);
         }
@@ -74,13 +77,14 @@ impl World {
 
     /// Epochs that were lost without a word are found with the next operation: there is one on every channel.
     pub(super) fn last_publish(&mut self) -> Verdict {
-        if self.stores.borrow().losses == 0 && self.rng.below(2) == 0 {
+        if self.stores.borrow().losses == 0 && self.chances.of("last publish", 0).below(2) == 0 {
             return Ok(());
         }
         let Some(client) = self.clients.iter().position(|client| client.online) else { return Ok(()) };
         let Some(pipe) = self.clients[client].pipe else { return Ok(()) };
         for channel in self.plan.channels.clone() {
-            let request = self.clients[client].last_publish(&channel, &mut self.rng, &mut self.numbers);
+            let request =
+                self.clients[client].last_publish(&channel, &mut self.client_rngs[client], &mut self.numbers[client]);
             self.send(pipe, request)?;
         }
         if self.plan.app { self.last_app_publish() } else { Ok(()) }
@@ -114,10 +118,11 @@ impl World {
             self.hears_enough(pipe)?;
         }
         if !self.calm {
-            if self.plan.hooks.hooks.rpc && self.rng.below(20) == 0 {
-                self.cores[index].ask_method(self.now_ms, &mut self.numbers, &mut self.rng);
+            let (rng, numbers) = (&mut self.client_rngs[client], &mut self.numbers[client]);
+            if self.plan.hooks.hooks.rpc && rng.below(20) == 0 {
+                self.cores[index].ask_method(self.now_ms, numbers, rng);
             }
-            self.cores[index].act(self.now_ms, &mut self.rng, &self.plan, client, &mut self.numbers);
+            self.cores[index].act(self.now_ms, rng, &self.plan, numbers);
         }
         self.core_outputs(client)
     }
@@ -130,7 +135,7 @@ impl World {
     /// The application of a core client was asked for a token; now and then it has none.
     pub(super) fn core_token(&mut self, client: usize) -> Verdict {
         let token = self.cores[client - self.plan.clients].token.clone();
-        let token = token.filter(|_| self.calm || self.rng.below(6) > 0);
+        let token = token.filter(|_| self.calm || self.client_rngs[client].below(6) > 0);
         self.core(client, CoreInput::Token(token))
     }
 
@@ -140,11 +145,11 @@ impl World {
             let pipe = self.cores[index].pipe;
             match (output, pipe) {
                 (CoreOutput::Connect, _) => {
-                    let shard = self.rng.below(self.shards.len() as u64) as usize;
+                    let shard = self.any_shard(client);
                     self.open(client, shard)?;
                 }
                 (CoreOutput::Token, _) => {
-                    let late = self.rng.below(300);
+                    let late = self.client_rngs[client].below(300);
                     self.after(late, Event::CoreToken { client });
                 }
                 (CoreOutput::Send(text), Some(pipe)) => self.send_text(pipe, &text)?,

@@ -1,53 +1,97 @@
 //! The faults, and their end.
 
 use super::{Event, Verdict, World};
-use crate::client::Client;
+use crate::chances::{pick, pick_of};
+use crate::client::{Client, Numbers};
+use crate::plan::Faults;
 use fanfare_hub::{ChannelName, Input};
 use std::sync::Arc;
 
+/// A kind of fault. Each has chances and times of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Cut,
+    HalfOpen,
+    Stall,
+    ShardStall,
+    ClockStep,
+    StoreLoss,
+    Reload,
+}
+
+impl Fault {
+    pub(super) const ALL: [Fault; 7] = [
+        Fault::Cut,
+        Fault::HalfOpen,
+        Fault::Stall,
+        Fault::ShardStall,
+        Fault::ClockStep,
+        Fault::StoreLoss,
+        Fault::Reload,
+    ];
+
+    /// True if it happens in this world.
+    pub(super) fn is_in(self, faults: &Faults) -> bool {
+        match self {
+            Fault::Cut => faults.cuts,
+            Fault::HalfOpen => faults.half_open,
+            Fault::Stall => faults.stalls,
+            Fault::ShardStall => faults.shard_stalls,
+            Fault::ClockStep => faults.clock_steps,
+            Fault::StoreLoss => faults.store.loses,
+            Fault::Reload => faults.reloads,
+        }
+    }
+
+    /// Twice the time between two of its kind, on average.
+    fn pause_max_ms(self) -> u64 {
+        if self == Fault::Stall { 4_000 } else { 8_000 }
+    }
+}
+
 impl World {
-    pub(super) fn fault(&mut self) -> Verdict {
+    pub(super) fn fault(&mut self, fault: Fault) -> Verdict {
         if self.calm {
             return Ok(());
         }
-        let next = 50 + self.rng.below(900);
-        self.after(next, Event::Fault);
-        let faults = self.plan.faults.clone();
-        let open: Vec<usize> = (0..self.pipes.len()).filter(|p| self.pipes[*p].client_open).collect();
-        let pipe = (!open.is_empty()).then(|| open[self.rng.below(open.len() as u64) as usize]);
-        let shard = self.rng.below(self.shards.len() as u64) as usize;
-        match (self.rng.below(8), pipe) {
-            (0, Some(pipe)) if faults.cuts => self.cut(pipe, false)?,
-            (1, Some(pipe)) if faults.half_open => {
+        let open = (0..self.pipes.len()).filter(|pipe| self.pipes[*pipe].client_open);
+        let open: Vec<(u64, usize)> = open.map(|pipe| (self.number_of(self.pipes[pipe].client), pipe)).collect();
+        let rng = &mut self.fault_rngs[fault as usize];
+        let next = 50 + rng.below(fault.pause_max_ms());
+        let pipe = pick(rng, open);
+        let shard = pick(rng, (0..self.shards.len()).map(|shard| (shard as u64, shard))).unwrap_or(0);
+        let (long, side) = (rng.next_u64(), rng.below(2));
+        let channel = pick_of(rng, &self.plan.channels).cloned();
+        self.after(next, Event::Fault(fault));
+        match (fault, pipe) {
+            (Fault::Cut, Some(pipe)) => self.cut(pipe, false)?,
+            (Fault::HalfOpen, Some(pipe)) => {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is half open from here on"));
                 self.pipes[pipe].half_open = true;
             }
-            (2 | 3, Some(pipe)) if faults.stalls && !self.pipes[pipe].stalled => {
+            (Fault::Stall, Some(pipe)) if !self.pipes[pipe].stalled => {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is not read for a while"));
                 self.pipes[pipe].stalled = true;
-                let long = 100 + self.rng.below(5_000);
-                self.after(long, Event::Mend { pipe });
+                self.after(100 + long % 5_000, Event::Mend { pipe });
             }
-            (4, _) if faults.shard_stalls => {
+            (Fault::ShardStall, _) => {
                 self.counts.shard_stalls += 1;
-                let long = self.rng.below(400);
+                let long = long % 400;
                 self.trace.note(self.now_ms, || format!("shard {shard} stands still for {long} ms"));
                 self.shards[shard].stalled_until_ms = self.now_ms + long;
             }
-            (5, _) if faults.clock_steps => {
+            (Fault::ClockStep, _) => {
                 self.counts.clock_steps += 1;
-                let step = self.rng.below(120_000);
-                self.wall_ms = if self.rng.below(2) == 0 { self.wall_ms + step } else { self.wall_ms - step };
+                let step = long % 120_000;
+                self.wall_ms = if side == 0 { self.wall_ms + step } else { self.wall_ms - step };
             }
-            (6, _) if faults.store.loses => {
+            (Fault::StoreLoss, _) => {
                 self.trace.note(self.now_ms, || format!("the store of shard {shard} loses everything"));
                 self.stores.borrow_mut().lose(shard, &self.plan.limits);
             }
-            (7, _) if faults.reloads => {
-                let channel = self.plan.channels[self.rng.below(self.plan.channels.len() as u64) as usize].clone();
-                self.reload(Some(channel))?;
-                let long = 100 + self.rng.below(1_500);
-                self.after(long, Event::Reopen);
+            (Fault::Reload, _) => {
+                self.reload(channel)?;
+                self.after(100 + long % 1_500, Event::Reopen);
             }
             _ => {}
         }
@@ -60,22 +104,22 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let next = 50 + self.link_rng.below(600);
+        let (rng, shards) = (&mut self.stick_rng, self.shards.len());
+        let next = 50 + rng.below(600);
+        let from = rng.below(shards as u64) as usize;
+        let to = (from + 1 + rng.below(shards as u64 - 1) as usize) % shards;
+        let until_ms = self.now_ms + rng.below(1_500);
+        let later = 10 + rng.below(40);
         self.after(next, Event::Stick);
-        let shards = self.shards.len();
-        let from = self.link_rng.below(shards as u64) as usize;
-        let to = (from + 1 + self.link_rng.below(shards as u64 - 1) as usize) % shards;
-        let until_ms = self.now_ms + self.link_rng.below(1_500);
         self.trace.note(self.now_ms, || format!("what shard {from} says to {to} is stuck until {until_ms} ms"));
-        let (_, last_ms) = &mut self.shards[to].inbox[from];
-        *last_ms = (*last_ms).max(until_ms);
+        let link = &mut self.shards[to].inbox[from];
+        link.last_ms = link.last_ms.max(until_ms);
         let there = |client: &&Client| client.online && client.shard == from;
         let Some(client) = self.clients.iter().find(there).map(|client| client.number) else { return Ok(()) };
         let Some(pipe) = self.clients[client].pipe else { return Ok(()) };
-        if let Some(request) = self.clients[client].farewell(&mut self.link_rng, &mut self.numbers) {
+        if let Some(request) = self.clients[client].farewell(&mut self.client_rngs[client], &mut self.numbers[client]) {
             self.send(pipe, request)?;
         }
-        let later = 10 + self.link_rng.below(40);
         self.after(
             later,
             Event::Leap { pipe, to: (0..shards).find(|shard| ![from, to].contains(shard)).unwrap_or(to) },
@@ -107,7 +151,9 @@ impl World {
     pub(super) fn heal(&mut self) -> Verdict {
         self.trace.note(self.now_ms, || "everything heals".to_owned());
         (self.calm, self.calm_ms) = (true, self.now_ms);
-        self.application.calm_from = Some(self.numbers.next + 1);
+        self.application.is_calm = true;
+        self.numbers.iter_mut().for_each(Numbers::calm);
+        self.app_numbers.calm();
         self.stores.borrow_mut().faults = Default::default();
         for pipe in 0..self.pipes.len() {
             self.mend(pipe)?;

@@ -14,13 +14,14 @@ mod network;
 
 use crate::app::App;
 use crate::application::{Answering, Application};
+use crate::chances::{Chances, pick};
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
 use crate::forwards::Forwards;
 use crate::pipe::{Pipe, SinceFull};
-use crate::plan::{Drawn, Plan};
+use crate::plan::{CORES, Drawn, Plan};
 use crate::shrink::Smaller;
 use crate::store::Stores;
 use crate::trace::Trace;
@@ -32,6 +33,7 @@ use fanfare_hub::{
     Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
     OpToken, PeerMessage, Push, ReplyBody, Rng, Rules, Shard, ShardConfig, ShardId,
 };
+use faults::Fault;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
@@ -48,9 +50,16 @@ const STEPS_AT_ONCE_MAX: u64 = 50_000;
 
 pub(crate) struct World {
     plan: Plan,
-    rng: Rng,
-    /// For links that are stuck.
-    link_rng: Rng,
+    /// Of each client: the client cores come after the others.
+    client_rngs: Vec<Rng>,
+    numbers: Vec<Numbers>,
+    app_rng: Rng,
+    app_numbers: Numbers,
+    /// Of each kind of fault.
+    fault_rngs: Vec<Rng>,
+    /// Links that are stuck.
+    stick_rng: Rng,
+    chances: Chances,
     now_ms: u64,
     wall_ms: u64,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
@@ -63,7 +72,6 @@ pub(crate) struct World {
     stores: Rc<RefCell<Stores>>,
     /// Clients that are the real core; numbered after the others.
     cores: Vec<CoreClient>,
-    numbers: Numbers,
     checker: Checker,
     app: App,
     app_answers: Vec<(AppToken, AppAnswer)>,
@@ -75,20 +83,37 @@ pub(crate) struct World {
     calm: bool,
     /// Since when.
     calm_ms: u64,
-    /// Decides who duplicates whose tab.
-    copies: Rng,
     /// How many signals had found no room behind fan-outs before the last one was sent.
     signals_shed: u64,
     /// Counts the inputs of all shards.
     turn: u64,
 }
 
+/// The author's number of what the application publishes.
+const APP: u64 = 200;
+
+/// The way from one shard to another.
+struct Link {
+    messages: VecDeque<PeerMessage>,
+    /// When the last of them arrives.
+    last_ms: u64,
+    rng: Rng,
+}
+
+impl Link {
+    fn new(chances: Chances, from: usize, to: usize) -> Self {
+        let number = (from as u64) << 32 | to as u64;
+        Link { messages: VecDeque::new(), last_ms: 0, rng: chances.of("link", number) }
+    }
+}
+
 /// A shard and what its shell keeps for it.
 struct Core {
     shard: Shard,
     effects: Effects,
-    /// What is on its way from each shard, and when the last of it arrives.
-    inbox: Vec<(VecDeque<PeerMessage>, u64)>,
+    /// From each shard.
+    inbox: Vec<Link>,
+    rng: Rng,
     wake_ms: Option<u64>,
     continuing: bool,
     stalled_until_ms: u64,
@@ -115,7 +140,7 @@ enum Event {
     App,
     Forward,
     Request { shard: usize, input: Box<Input> },
-    Fault,
+    Fault(Fault),
     Stick,
     Leap { pipe: usize, to: usize },
     Mend { pipe: usize },
@@ -129,14 +154,14 @@ enum Event {
 
 impl World {
     pub(crate) fn new(seed: u64, events: usize, smaller: &Smaller) -> Self {
-        let Drawn { plan, mut rng, hook_rng, link_rng, copies, forward_rng } = Drawn::of(seed, smaller);
-        let now_ms = 1_000_000 + rng.below(1_000_000);
+        let Drawn { plan, chances } = Drawn::of(seed, smaller);
+        let now_ms = 1_000_000 + chances.of("clock", 0).below(1_000_000);
         let wall_ms = 1_700_000_000_000;
         let now = Now { mono_ms: now_ms, wall_ms };
-        let stores = Stores::new(plan.shards, &plan.limits, plan.faults.store, Rng::new(rng.next_u64()));
+        let stores = Stores::new(plan.shards, &plan.limits, plan.faults.store, chances);
         let rules = Arc::new(plan.rules(None));
         let (limits, hooks) = (Arc::new(plan.limits.clone()), Arc::new(plan.hooks.hooks.clone()));
-        let placement_key = rng.next_u64();
+        let placement_key = chances.of("placement", 0).next_u64();
         let shards = (0..plan.shards).map(|me| {
             let config = ShardConfig {
                 me: ShardId(me as u16),
@@ -144,13 +169,14 @@ impl World {
                 rules: rules.clone(),
                 hooks: hooks.clone(),
                 limits: limits.clone(),
-                seed: rng.next_u64(),
+                seed: chances.of("hub", me as u64).next_u64(),
                 placement_key,
             };
             Core {
                 shard: Shard::new(config, Stores::store(&stores, me), now),
                 effects: Effects::new(),
-                inbox: (0..plan.shards).map(|_| (VecDeque::new(), 0)).collect(),
+                inbox: (0..plan.shards).map(|from| Link::new(chances, from, me)).collect(),
+                rng: chances.of("shard", me as u64),
                 wake_ms: None,
                 continuing: false,
                 stalled_until_ms: 0,
@@ -159,14 +185,23 @@ impl World {
         });
         let shards = shards.collect();
         let asks = plan.hooks.hooks.connect;
-        let cores =
-            (0..plan.cores).map(|number| CoreClient::new(number, &mut rng, asks, plan.hooks.grant.is_some())).collect();
-        let clients = (0..plan.clients).map(|number| Client::new(number, &mut rng)).collect();
+        let grants = plan.hooks.grant.is_some();
+        let numbers_of_all = (0..plan.clients).chain((0..plan.cores).map(|core| CORES + core));
+        let mut client_rngs: Vec<Rng> = numbers_of_all.clone().map(|n| chances.of("client", n as u64)).collect();
+        let (of_clients, of_cores) = client_rngs.split_at_mut(plan.clients);
+        let cores = of_cores.iter_mut().enumerate().map(|(n, rng)| CoreClient::new(n, rng, asks, grants)).collect();
+        let clients = of_clients.iter_mut().enumerate().map(|(n, rng)| Client::new(n, rng)).collect();
+        let numbers = numbers_of_all.map(|n| Numbers::new(n as u64)).collect();
         let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
         World {
-            rng,
-            link_rng,
+            client_rngs,
+            numbers,
+            app_rng: chances.of("app", 0),
+            app_numbers: Numbers::new(APP),
+            fault_rngs: Fault::ALL.iter().map(|fault| chances.of("fault", *fault as u64)).collect(),
+            stick_rng: chances.of("stuck links", 0),
+            chances,
             now_ms,
             wall_ms,
             queue: BinaryHeap::new(),
@@ -178,19 +213,17 @@ impl World {
             clients,
             stores,
             cores,
-            numbers: Numbers::default(),
             checker: Checker::new(plan.hooks.grant.clone()),
             app: App::new(plan.faults.store.silent == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
-            application: Application::new(plan.hooks.clone(), hook_rng),
-            forwards: Forwards::new(forward_rng),
+            application: Application::new(plan.hooks.clone(), chances),
+            forwards: Forwards::new(chances.of("forwards", 0)),
             rules,
             counts: Counts::default(),
             trace,
             calm: false,
             calm_ms: 0,
             signals_shed: 0,
-            copies,
             turn: 0,
             plan,
         }
@@ -200,7 +233,7 @@ impl World {
     pub(crate) fn run(&mut self) -> Verdict {
         let chaos_ms = self.plan.chaos_ms;
         for client in 0..self.clients.len() + self.cores.len() {
-            let after = self.rng.below(200);
+            let after = self.client_rngs[client].below(200);
             self.after(after, Event::Tick { client });
         }
         for shard in 0..self.shards.len() {
@@ -213,7 +246,12 @@ impl World {
         if self.plan.forwards {
             self.after(400, Event::Forward);
         }
-        self.after(500, Event::Fault);
+        for fault in Fault::ALL {
+            if !fault.is_in(&self.plan.faults) {
+                continue;
+            }
+            self.after(500, Event::Fault(fault));
+        }
         if self.plan.faults.stuck_links {
             self.after(500, Event::Stick);
         }
@@ -287,6 +325,20 @@ impl World {
         self.queue.push(Reverse((at_ms, self.seq, slot)));
     }
 
+    /// The number of a client that stays the same when others are taken away.
+    fn number_of(&self, client: usize) -> u64 {
+        match client.checked_sub(self.clients.len()) {
+            Some(core) => (CORES + core) as u64,
+            None => client as u64,
+        }
+    }
+
+    /// The shard that a client's next connection comes to.
+    fn any_shard(&mut self, client: usize) -> usize {
+        let shards = (0..self.shards.len()).map(|shard| (shard as u64, shard));
+        pick(&mut self.client_rngs[client], shards).unwrap_or(0)
+    }
+
     /// Postpones an event of a shard that stands still. True where it was postponed.
     fn stands_still(&mut self, shard: usize) -> Option<u64> {
         let until = self.shards[shard].stalled_until_ms;
@@ -323,7 +375,7 @@ impl World {
                 self.handle(shard, Input::Continue)?;
             }
             Event::Inbox { shard, from } => {
-                if let Some(message) = self.shards[shard].inbox[from].0.pop_front() {
+                if let Some(message) = self.shards[shard].inbox[from].messages.pop_front() {
                     let (now_ms, to) = (self.now_ms, shard);
                     self.trace.note(now_ms, || format!("shard {from} → {to}: {message:?}"));
                     self.handle(shard, Input::Peer { from: ShardId(from as u16), message })?;
@@ -365,7 +417,7 @@ impl World {
             Event::App => self.app_tick()?,
             Event::Forward => self.forward_tick()?,
             Event::Request { shard, input } => self.handle(shard, *input)?,
-            Event::Fault => self.fault()?,
+            Event::Fault(fault) => self.fault(fault)?,
             Event::Stick => self.stick()?,
             Event::Leap { pipe, to } => self.leap(pipe, to)?,
             Event::Mend { pipe } => self.mend(pipe)?,
@@ -490,17 +542,17 @@ impl World {
             }
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
-                let mut late = self.rng.below(3);
+                let link = &mut self.shards[to].inbox[shard];
+                let mut late = link.rng.below(3);
                 let (one_in, late_max_ms) = if self.plan.faults.slow_links { (6, 200) } else { (30, 80) };
-                if !self.calm && self.rng.below(one_in) == 0 {
-                    late += self.rng.below(late_max_ms);
+                if !self.calm && link.rng.below(one_in) == 0 {
+                    late += link.rng.below(late_max_ms);
                 }
                 // In order from one shard to another, and in no order beside what others say: less than the real
                 // carrier keeps.
-                let (queue, last_ms) = &mut self.shards[to].inbox[shard];
-                queue.push_back(message);
-                *last_ms = (*last_ms).max(self.now_ms + late);
-                let at_ms = *last_ms;
+                link.messages.push_back(message);
+                link.last_ms = link.last_ms.max(self.now_ms + late);
+                let at_ms = link.last_ms;
                 self.at(at_ms, Event::Inbox { shard: to, from: shard });
             }
         }
@@ -515,8 +567,9 @@ impl World {
     fn after_handle(&mut self, shard: usize, effects: &Effects) {
         if effects.again() && !self.shards[shard].continuing {
             self.shards[shard].continuing = true;
-            let busy = !self.calm && self.rng.below(10) == 0;
-            let later = self.rng.below(if busy { 60 } else { 3 });
+            let rng = &mut self.shards[shard].rng;
+            let busy = !self.calm && rng.below(10) == 0;
+            let later = rng.below(if busy { 60 } else { 3 });
             self.after(later, Event::Continue { shard });
         }
         let wake_ms = effects.wake_ms().map(|at| at.max(self.now_ms));
@@ -540,7 +593,8 @@ impl World {
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
-        if let Some((client, channel)) = self.app.overhears(index, message) {
+        let owner = self.number_of(self.pipes[index].client);
+        if let Some((client, channel)) = self.app.overhears(index, owner, message) {
             self.application.grants([client].into(), &channel);
         }
         let pipe = &mut self.pipes[index];

@@ -22,7 +22,9 @@ impl World {
         core.conns[index].0 += 1;
         core.conns[index].1 = Some(pipe);
         let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
-        self.pipes.push(Pipe::new(shard, conn, client, self.now_ms));
+        let number =
+            self.number_of(client) << 32 | self.pipes.iter().filter(|pipe| pipe.client == client).count() as u64;
+        self.pipes.push(Pipe::new(shard, conn, client, self.now_ms, self.chances.of("pipe", number)));
         self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
         self.checker.opened(pipe, shard);
         let opened = Opened {
@@ -35,7 +37,7 @@ impl World {
         if client >= self.clients.len() {
             let core = &mut self.cores[client - self.plan.clients];
             core.pipe = Some(pipe);
-            let late = 1 + self.rng.below(20);
+            let late = 1 + self.pipes[pipe].rng.below(20);
             self.after(late, Event::CoreOpened { pipe });
             return Ok(());
         }
@@ -43,10 +45,10 @@ impl World {
         connector.pipe = Some(pipe);
         connector.shard = shard;
         connector.heard_ms = self.now_ms;
-        if !self.calm && self.copies.below(6) == 0 {
+        if !self.calm && self.pipes[pipe].rng.below(6) == 0 {
             self.copy_ticket(client);
         }
-        let request = self.clients[client].connect(&mut self.rng, &self.plan);
+        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan);
         self.send(pipe, request)
     }
 
@@ -88,13 +90,13 @@ impl World {
         if pipe.half_open || !pipe.server_open {
             return Ok(());
         }
-        let mut frame = wire::frame_up(text, self.rng.next_u64());
+        let mut frame = wire::frame_up(text, pipe.rng.next_u64());
         // Now and then a frame arrives in two pieces, the second of them never where the connection ends in between.
-        let cut = if self.rng.below(8) == 0 { self.rng.below(frame.len() as u64) as usize } else { 0 };
+        let cut = if pipe.rng.below(8) == 0 { pipe.rng.below(frame.len() as u64) as usize } else { 0 };
         let rest = frame.split_off(cut);
         for piece in [frame, rest].into_iter().filter(|piece| !piece.is_empty()) {
-            let late = 1 + self.rng.below(12);
             let pipe = &mut self.pipes[index];
+            let late = 1 + pipe.rng.below(12);
             pipe.up_last_ms = pipe.up_last_ms.max(self.now_ms + late);
             let at_ms = pipe.up_last_ms;
             pipe.up.push_back((at_ms, piece));
@@ -128,15 +130,15 @@ impl World {
 
     pub(super) fn flush_later(&mut self, pipe: usize) {
         if !std::mem::replace(&mut self.pipes[pipe].flushing, true) {
-            let later = self.rng.below(2);
+            let later = self.pipes[pipe].rng.below(2);
             self.after(later, Event::Flush { pipe });
         }
     }
 
     pub(super) fn flush(&mut self, index: usize) -> Verdict {
         let (window, outbox_max) = (self.plan.window, self.plan.limits.outbox_bytes_max);
-        let late = 1 + self.rng.below(10);
         let pipe = &mut self.pipes[index];
+        let late = 1 + pipe.rng.below(10);
         pipe.flushing = false;
         let room = window.saturating_sub(pipe.in_flight);
         if room == 0 || pipe.outbox.is_empty() {
@@ -292,7 +294,7 @@ impl World {
                 return self.core(client, CoreInput::Closed(code));
             }
         } else if self.clients[client].pipe == Some(index) {
-            self.clients[client].closed(self.now_ms, &mut self.rng);
+            self.clients[client].closed(self.now_ms, &mut self.client_rngs[client]);
         }
         Ok(())
     }
@@ -305,8 +307,9 @@ impl World {
 
     pub(super) fn server_hears_end(&mut self, pipe: usize, finally: bool) {
         if !self.pipes[pipe].half_open {
-            let late_max_ms = if self.rng.below(4) == 0 { 1_500 } else { 30 };
-            let late = self.rng.below(late_max_ms);
+            let rng = &mut self.pipes[pipe].rng;
+            let late_max_ms = if rng.below(4) == 0 { 1_500 } else { 30 };
+            let late = rng.below(late_max_ms);
             self.after(late, Event::ServerCloses { pipe, finally });
         }
     }
