@@ -25,7 +25,7 @@ pub(crate) struct App {
     store_answers: bool,
     store_timeout_ms: u64,
     next_token: u64,
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, PendingCommand>,
     /// The command about sessions that is not answered yet.
     about_sessions: Option<u64>,
     /// Every session that a shard ever named, with its user.
@@ -48,7 +48,7 @@ pub(crate) struct App {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PendingCommand {
     command: AppCommand,
     at_ms: u64,
     /// Sessions that it is about, as far as they were known, and their connections.
@@ -161,7 +161,7 @@ impl App {
     pub(crate) fn ask(&mut self, now_ms: u64, command: AppCommand, is_open: impl Fn(usize) -> bool) -> u64 {
         self.next_token += 1;
         let (at_ms, sessions, newcomers) = (now_ms, BTreeSet::new(), BTreeSet::new());
-        let mut asked = Asked { command, at_ms, sessions, pipes: Vec::new(), newcomers };
+        let mut asked = PendingCommand { command, at_ms, sessions, pipes: Vec::new(), newcomers };
         if let AppCommand::Subscribe { whom, .. }
         | AppCommand::Unsubscribe { whom, .. }
         | AppCommand::Disconnect { whom, .. } = &asked.command
@@ -204,7 +204,7 @@ impl App {
         if self.about_sessions == Some(token) {
             self.about_sessions = None;
         }
-        let Asked { command, at_ms, sessions, pipes, .. } = asked;
+        let PendingCommand { command, at_ms, sessions, pipes, .. } = asked;
         // A channel whose store is never there is given up at the deadline.
         let in_time = now_ms - at_ms < self.store_timeout_ms;
         let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();

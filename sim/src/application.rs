@@ -55,7 +55,7 @@ pub(crate) struct Application {
 
 /// What it will say.
 #[derive(Debug)]
-pub(crate) struct Answering {
+pub(crate) struct ScheduledAnswer {
     pub(crate) number: u64,
     pub(crate) answer: Box<HookAnswer>,
     pub(crate) after_ms: u64,
@@ -86,7 +86,7 @@ impl Application {
     }
 
     /// It is asked. `None`: it will never answer.
-    pub(crate) fn asked(&mut self, now: Now, question: &Question, timeout_ms: u64) -> Option<Answering> {
+    pub(crate) fn asked(&mut self, now: Now, question: &Question, timeout_ms: u64) -> Option<ScheduledAnswer> {
         self.last += 1;
         self.asked += 1;
         let number = self.last;
@@ -116,7 +116,7 @@ impl Application {
         let ends_after_ms = 1_000 + rng.below(7_000);
         let ends_after_ms = (plan.expires && !calm && ends).then_some(ends_after_ms);
         let answer = Box::new(self.answer(now, question, denies, ends_after_ms));
-        Some(Answering { number, answer, after_ms })
+        Some(ScheduledAnswer { number, answer, after_ms })
     }
 
     fn answer(&mut self, now: Now, question: &Question, denies: bool, ends_after_ms: Option<u64>) -> HookAnswer {

@@ -39,7 +39,7 @@ pub(crate) struct Client {
     pub(crate) retry_ms: u64,
     pub(crate) heard_ms: u64,
     pub(crate) wanted: BTreeMap<ChannelName, Wanted>,
-    pending: BTreeMap<u64, Asked>,
+    pending: BTreeMap<u64, PendingCommand>,
     next_id: u64,
     peers: Vec<ClientId>,
     /// Publications whose outcome is not known: (channel, key, payload), to be sent again with the same key.
@@ -60,12 +60,12 @@ pub(crate) struct Wanted {
 pub(crate) enum SubState {
     #[default]
     Idle,
-    Asking,
+    Requested,
     Live,
 }
 
 #[derive(Debug, Clone)]
-enum Asked {
+enum PendingCommand {
     Connect,
     Subscribe(Vec<ChannelName>),
     Unsubscribe(ChannelName),
@@ -139,7 +139,7 @@ impl Client {
         let mut subscribe = Vec::new();
         for (channel, wanted) in &mut self.wanted {
             if rng.below(8) > 0 {
-                wanted.state = SubState::Asking;
+                wanted.state = SubState::Requested;
                 subscribe.push(options(channel, wanted, plan.habit(self.number, channel)));
             } else {
                 wanted.state = SubState::Idle;
@@ -149,10 +149,10 @@ impl Client {
         let user = self.user.clone();
         let proof = Proof { info, ..Proof::default() };
         let connect = Connect { token: None, user, proof, resume: self.ticket, page: self.page.clone(), subscribe };
-        self.request(Command::Connect(Box::new(connect)), Asked::Connect)
+        self.request(Command::Connect(Box::new(connect)), PendingCommand::Connect)
     }
 
-    fn request(&mut self, command: Command, asked: Asked) -> Request {
+    fn request(&mut self, command: Command, asked: PendingCommand) -> Request {
         self.next_id += 1;
         self.pending.insert(self.next_id, asked);
         Request { id: Some(RequestId::Number(self.next_id)), command }
@@ -168,7 +168,7 @@ impl Client {
             wanted.state = SubState::Idle;
         }
         for asked in std::mem::take(&mut self.pending).into_values() {
-            if let Asked::Publish(publish) = asked
+            if let PendingCommand::Publish(publish) = asked
                 && publish.idempotency_key.is_some()
                 && self.again.len() < 8
             {
@@ -187,7 +187,7 @@ impl Client {
                     _ => None,
                 };
                 match asked {
-                    Some(Asked::Subscribe(channels)) => {
+                    Some(PendingCommand::Subscribe(channels)) => {
                         let bodies = match &reply.body {
                             ReplyBody::Many(bodies) => bodies.as_slice(),
                             body => std::slice::from_ref(body),
@@ -213,21 +213,21 @@ impl Client {
         None
     }
 
-    fn answered(&mut self, asked: Asked, body: &ReplyBody) {
+    fn answered(&mut self, asked: PendingCommand, body: &ReplyBody) {
         match (asked, body) {
-            (Asked::Connect, ReplyBody::Connected(connected)) => {
+            (PendingCommand::Connect, ReplyBody::Connected(connected)) => {
                 let Connected { client, .. } = **connected;
                 self.online = true;
                 self.id = Some(client);
                 self.ticket = Some(Resume { shard: ShardId(self.shard as u16), client });
             }
-            (Asked::Publish(publish), ReplyBody::Error(error)) => {
+            (PendingCommand::Publish(publish), ReplyBody::Error(error)) => {
                 let again = matches!(error.code, ErrorCode::Unknown | ErrorCode::Unavailable);
                 if again && publish.idempotency_key.is_some() && self.again.len() < 8 {
                     self.again.push(*publish);
                 }
             }
-            (Asked::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
+            (PendingCommand::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
                 self.wanted.remove(&channel);
             }
             _ => {}
@@ -269,7 +269,7 @@ impl Client {
             }
             Push::Subscribed(subscribed) => {
                 // Where we have said meanwhile that we leave, that ends it.
-                let leaves = |asked: &Asked| matches!(asked, Asked::Unsubscribe(of) if *of == subscribed.channel);
+                let leaves = |asked: &PendingCommand| matches!(asked, PendingCommand::Unsubscribe(of) if *of == subscribed.channel);
                 if !self.pending.values().any(leaves) {
                     let wanted = self.wanted.entry(subscribed.channel.clone()).or_default();
                     wanted.state = SubState::Live;
@@ -325,11 +325,11 @@ impl Client {
         let idle =
             |(_, wanted): &(&ChannelName, &mut Wanted)| wanted.state == SubState::Idle && now_ms >= wanted.retry_ms;
         if let Some((channel, wanted)) = self.wanted.iter_mut().find(idle) {
-            wanted.state = SubState::Asking;
+            wanted.state = SubState::Requested;
             let options = options(channel, wanted, plan.habit(self.number, channel));
             let channel = channel.clone();
             let command = Command::Subscribe { subs: vec![options], many: false };
-            return Act::Send(self.request(command, Asked::Subscribe(vec![channel])));
+            return Act::Send(self.request(command, PendingCommand::Subscribe(vec![channel])));
         }
         Act::Nothing
     }
@@ -347,7 +347,7 @@ impl Client {
             0 => Command::PresenceClear { channel },
             _ => Command::PresenceSet { channel, data: numbers.payload(rng, 8), person: None },
         };
-        Some(self.request(command, Asked::Other))
+        Some(self.request(command, PendingCommand::Other))
     }
 
     /// One free act of a client that is online.
@@ -367,17 +367,22 @@ impl Client {
                 }
                 let mut subs = Vec::new();
                 for channel in &all {
-                    let wanted = Wanted { state: SubState::Asking, presence, recent, ..Wanted::default() };
+                    let wanted = Wanted { state: SubState::Requested, presence, recent, ..Wanted::default() };
                     subs.push(options(channel, &wanted, plan.habit(self.number, channel)));
                     self.wanted.insert(channel.clone(), wanted);
                 }
                 let many = subs.len() > 1 || rng.below(4) == 0;
-                Act::Send(self.request(Command::Subscribe { subs, many }, Asked::Subscribe(all)))
+                Act::Send(self.request(Command::Subscribe { subs, many }, PendingCommand::Subscribe(all)))
             }
             4 if known.is_some() => {
                 // Not wanted from here on, even where it was still being asked for: the commands are ordered.
                 self.wanted.remove(&channel);
-                Act::Send(self.request(Command::Unsubscribe { channel: channel.clone() }, Asked::Unsubscribe(channel)))
+                Act::Send(
+                    self.request(
+                        Command::Unsubscribe { channel: channel.clone() },
+                        PendingCommand::Unsubscribe(channel),
+                    ),
+                )
             }
             5..=18 => {
                 let publish = match self.again.pop() {
@@ -392,10 +397,10 @@ impl Client {
             }
             19 | 20 => {
                 let data = numbers.payload(rng, 10);
-                Act::Send(self.request(Command::PresenceSet { channel, data, person: None }, Asked::Other))
+                Act::Send(self.request(Command::PresenceSet { channel, data, person: None }, PendingCommand::Other))
             }
-            21 => Act::Send(self.request(Command::PresenceClear { channel }, Asked::Other)),
-            22 | 23 => Act::Send(self.request(Command::Presence { channel }, Asked::Other)),
+            21 => Act::Send(self.request(Command::PresenceClear { channel }, PendingCommand::Other)),
+            22 | 23 => Act::Send(self.request(Command::Presence { channel }, PendingCommand::Other)),
             24 => {
                 let since = self.wanted.get(&channel).and_then(|wanted| wanted.since);
                 let from = match (rng.below(3), since) {
@@ -404,7 +409,7 @@ impl Client {
                     _ => HistoryFrom::Newest,
                 };
                 let query = HistoryQuery { from, limit: 1 + rng.below(30) as u32 };
-                Act::Send(self.request(Command::History { channel, query }, Asked::Other))
+                Act::Send(self.request(Command::History { channel, query }, PendingCommand::Other))
             }
             25..=28 => {
                 let to = match (rng.below(2), self.peers.len() as u64) {
@@ -413,7 +418,7 @@ impl Client {
                 };
                 let event = ["move", "typing"][rng.below(2) as usize].into();
                 let signal = Signal { channel, event, data: numbers.payload(rng, 30), to };
-                Act::Send(self.request(Command::Signal(Box::new(signal)), Asked::Other))
+                Act::Send(self.request(Command::Signal(Box::new(signal)), PendingCommand::Other))
             }
             29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
             _ => Act::Nothing,
@@ -423,7 +428,7 @@ impl Client {
     /// Calls a method.
     pub(crate) fn call(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Act {
         let command = Command::Rpc { method: "echo".into(), data: numbers.payload(rng, 40) };
-        Act::Send(self.request(command, Asked::Other))
+        Act::Send(self.request(command, PendingCommand::Other))
     }
 
     /// Shows a newer token, now and then of somebody else.
@@ -431,17 +436,17 @@ impl Client {
         let own = self.user.as_ref().filter(|_| rng.below(4) > 0);
         let is_good = plan.hooks.grant.is_some() && rng.below(2) == 0;
         let token = token_of(own, is_good).unwrap_or_else(|| "somebody else".into());
-        Act::Send(self.request(Command::Refresh { token: token.into() }, Asked::Other))
+        Act::Send(self.request(Command::Refresh { token: token.into() }, PendingCommand::Other))
     }
 
     pub(crate) fn publish(&mut self, publish: Publish) -> Request {
-        let asked = Asked::Publish(Box::new(publish.clone()));
+        let asked = PendingCommand::Publish(Box::new(publish.clone()));
         self.request(Command::Publish(Box::new(publish)), asked)
     }
 
     /// Asks who is present, for the last judgement.
     pub(crate) fn ask_presence(&mut self, channel: &ChannelName) -> Request {
-        self.request(Command::Presence { channel: channel.clone() }, Asked::Other)
+        self.request(Command::Presence { channel: channel.clone() }, PendingCommand::Other)
     }
 
     /// A signal to everybody, and its payload.
@@ -453,7 +458,7 @@ impl Client {
     ) -> (Request, Bytes) {
         let data = numbers.payload(rng, 10);
         let signal = Signal { channel: channel.clone(), event: "last".into(), data: data.clone(), to: None };
-        (self.request(Command::Signal(Box::new(signal)), Asked::Other), data)
+        (self.request(Command::Signal(Box::new(signal)), PendingCommand::Other), data)
     }
 
     pub(crate) fn last_publish(&mut self, channel: &ChannelName, rng: &mut Rng, numbers: &mut Numbers) -> Request {

@@ -28,7 +28,7 @@ pub(crate) struct CoreClient {
     /// The ids that this client has had: its own publications are under them.
     ids: Vec<ClientId>,
     channels: BTreeMap<Arc<str>, Followed>,
-    calls: BTreeMap<CallId, Asked>,
+    calls: BTreeMap<CallId, PendingCall>,
     next_call: u64,
     pub(crate) gaps: u64,
     pub(crate) messages: u64,
@@ -44,7 +44,7 @@ struct Followed {
 }
 
 #[derive(Debug)]
-enum Asked {
+enum PendingCall {
     Subscribe(Arc<str>),
     Publish(Arc<str>, Bytes),
     Rpc(Bytes),
@@ -89,7 +89,7 @@ impl CoreClient {
         }
     }
 
-    fn call(&mut self, now_ms: u64, asked: Asked, call: Call) {
+    fn call(&mut self, now_ms: u64, asked: PendingCall, call: Call) {
         self.next_call += 1;
         let id = CallId(self.next_call);
         self.calls.insert(id, asked);
@@ -109,11 +109,11 @@ impl CoreClient {
                 let mut options = Subscribe::new(channel.clone());
                 options.presence = rng.below(2) == 0;
                 (options.batch, options.slow) = (habit.batch, habit.slow);
-                self.call(now_ms, Asked::Subscribe(channel), Call::Subscribe(Box::new(options)));
+                self.call(now_ms, PendingCall::Subscribe(channel), Call::Subscribe(Box::new(options)));
             }
             6 if is_known => {
                 self.channels.remove(&channel);
-                self.call(now_ms, Asked::Other, Call::Unsubscribe(channel));
+                self.call(now_ms, PendingCall::Other, Call::Unsubscribe(channel));
             }
             7..=16 => {
                 let data = numbers.payload(rng, pad);
@@ -125,22 +125,22 @@ impl CoreClient {
                     idempotency_key: None,
                     echo,
                 };
-                self.call(now_ms, Asked::Publish(channel, data), Call::Publish(Box::new(publish)));
+                self.call(now_ms, PendingCall::Publish(channel, data), Call::Publish(Box::new(publish)));
             }
             17 | 18 if is_known => {
                 let data = numbers.payload(rng, 10);
-                self.call(now_ms, Asked::Other, Call::PresenceSet { channel, data });
+                self.call(now_ms, PendingCall::Other, Call::PresenceSet { channel, data });
             }
-            19 => self.call(now_ms, Asked::Other, Call::PresenceClear(channel)),
-            20 => self.call(now_ms, Asked::Other, Call::Presence(channel)),
+            19 => self.call(now_ms, PendingCall::Other, Call::PresenceClear(channel)),
+            20 => self.call(now_ms, PendingCall::Other, Call::Presence(channel)),
             21 => {
                 let call = Call::History { channel, from: HistoryFrom::Newest, limit: Some(1 + rng.below(20) as u32) };
-                self.call(now_ms, Asked::Other, call);
+                self.call(now_ms, PendingCall::Other, call);
             }
             22 | 23 => {
                 let data = numbers.payload(rng, 30);
                 let call = Call::Signal { channel, event: "move".into(), data, to: None };
-                self.call(now_ms, Asked::Other, call);
+                self.call(now_ms, PendingCall::Other, call);
             }
             _ => {}
         }
@@ -149,7 +149,7 @@ impl CoreClient {
     /// Calls a method.
     pub(crate) fn ask_method(&mut self, now_ms: u64, numbers: &mut Numbers, rng: &mut Rng) {
         let data = numbers.payload(rng, 20);
-        self.call(now_ms, Asked::Rpc(data.clone()), Call::Rpc { method: "echo".into(), data });
+        self.call(now_ms, PendingCall::Rpc(data.clone()), Call::Rpc { method: "echo".into(), data });
     }
 
     /// A server's `client` in `connected`.
@@ -174,20 +174,25 @@ impl CoreClient {
         }
     }
 
-    fn answered(&mut self, asked: Asked, answer: Result<Answer, CallError>, stores: &Stores) -> Result<(), String> {
+    fn answered(
+        &mut self,
+        asked: PendingCall,
+        answer: Result<Answer, CallError>,
+        stores: &Stores,
+    ) -> Result<(), String> {
         match (asked, answer) {
-            (Asked::Subscribe(channel), Err(error)) => {
+            (PendingCall::Subscribe(channel), Err(error)) => {
                 if !matches!(error, CallError::AlreadySubscribed { .. }) {
                     self.channels.remove(&channel);
                 }
             }
-            (Asked::Publish(channel, data), Ok(Answer::Published(at))) => {
+            (PendingCall::Publish(channel, data), Ok(Answer::Published(at))) => {
                 let stands = name(&channel).and_then(|name| stores.ledger.at(&name, hub_position(&at)).cloned());
                 if stands.is_none_or(|kept| plain(kept.publication.data.bytes()) != data) {
                     return Err(format!("core: published to {channel} at {at:?}, where something else stands"));
                 }
             }
-            (Asked::Rpc(data), Ok(answer)) if answer != Answer::Data(data.clone()) => {
+            (PendingCall::Rpc(data), Ok(answer)) if answer != Answer::Data(data.clone()) => {
                 return Err(format!("core: a call with {data:?} was answered with {answer:?}"));
             }
             _ => {}

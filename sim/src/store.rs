@@ -7,13 +7,15 @@
 use crate::chances::Chances;
 use crate::ledger::Ledger;
 use crate::plan::StoreFaults;
-use fanfare_hub::{Answer, ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Range, Retain, Rng, Store};
+use fanfare_hub::{
+    ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Range, Retain, Rng, Store, StoreAnswer,
+};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// An answer on its way: the shard's index, when it arrives, and what (`None`: never).
-pub(crate) type Due = (usize, u64, Option<(OpToken, Answer)>);
+pub(crate) type Due = (usize, u64, Option<(OpToken, StoreAnswer)>);
 
 /// All that the shards' stores share with the world around them.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ struct Inner {
     /// Channels that have been used, and whether their loss is still to be told.
     channels: BTreeMap<ChannelName, bool>,
     /// Answers that come in order, and when the last of them will be there.
-    queue: VecDeque<(OpToken, Answer)>,
+    queue: VecDeque<(OpToken, StoreAnswer)>,
     last_ms: u64,
 }
 
@@ -99,7 +101,7 @@ impl Stores {
             let (channel, scan_max) = (channel.clone(), usize::MAX);
             let op = Op::Read { channel, range, reader: None, count_max: 1, bytes_max: 1, scan_max, retain };
             match inner.memory.submit(now, OpToken(0), op) {
-                Some(Answer::Page(page)) => Some(page),
+                Some(StoreAnswer::Page(page)) => Some(page),
                 _ => None,
             }
         };
@@ -109,7 +111,7 @@ impl Stores {
     }
 
     /// The next of the answers that come in order.
-    pub(crate) fn next_answer(&mut self, shard: usize) -> Option<(OpToken, Answer)> {
+    pub(crate) fn next_answer(&mut self, shard: usize) -> Option<(OpToken, StoreAnswer)> {
         self.shards[shard].queue.pop_front()
     }
 
@@ -126,42 +128,42 @@ impl Stores {
         per_mille > 0 && self.shards[shard].rng.below(1000) < per_mille
     }
 
-    fn execute(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> Answer {
+    fn execute(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> StoreAnswer {
         let channel = channel_of(&op).clone();
-        let answer = self.shards[shard].memory.submit(now, token, op).unwrap_or(Answer::Unavailable);
-        if let Answer::Appended { epoch, publication } = &answer {
+        let answer = self.shards[shard].memory.submit(now, token, op).unwrap_or(StoreAnswer::Unavailable);
+        if let StoreAnswer::Appended { epoch, publication } = &answer {
             self.ledger.accepted(now.mono_ms, &channel, *epoch, publication.clone());
         }
         answer
     }
 
-    fn decide(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> Answer {
+    fn decide(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> StoreAnswer {
         let channel = channel_of(&op).clone();
         let untold = self.shards[shard].channels.entry(channel.clone()).or_insert(false);
         if std::mem::take(untold) && !matches!(op, Op::Detach { .. } | Op::Attach { .. }) {
             // Told in words, or by the epoch in the answer: a store may do either.
             if self.shards[shard].rng.below(2) == 0 {
                 let attach = self.execute(shard, now, token, Op::Attach { channel });
-                return if let Answer::Attached(top) = attach { Answer::EpochLost(top) } else { attach };
+                return if let StoreAnswer::Attached(top) = attach { StoreAnswer::EpochLost(top) } else { attach };
             }
         }
         let StoreFaults { unavailable, unknown, .. } = self.faults;
         if self.chance(shard, unavailable) {
-            return Answer::Unavailable;
+            return StoreAnswer::Unavailable;
         }
         if self.chance(shard, unknown) {
             self.unknowns += 1;
             if self.shards[shard].rng.below(2) == 0 {
                 self.execute(shard, now, token, op);
             }
-            return Answer::Unknown;
+            return StoreAnswer::Unknown;
         }
         self.execute(shard, now, token, op)
     }
 }
 
 impl Store for FaultyStore {
-    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer> {
         let shared = &mut *self.shared.borrow_mut();
         let silent = shared.faults.silent;
         if shared.chance(self.shard, silent) {

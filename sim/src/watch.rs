@@ -150,7 +150,7 @@ impl Watch {
         said: Said,
         ledger: &Ledger,
     ) -> Result<(), String> {
-        let Some(live) = self.live.get_mut(channel) else { return Ok(()) }; // the checker finds that it is deaf
+        let Some(live) = self.live.get_mut(channel) else { return Ok(()) }; // the checker finds that it is not subscribed
         let Some(last) = publications.last() else { return Err(format!("{channel}: an empty batch")) };
         let size = live.habit.batch.map_or(1, |batch| batch.size as usize);
         if publications.len() > size {

@@ -122,7 +122,7 @@ fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String>
     }
 }
 
-/// A command of the hub's vocabulary as a client writes it.
+/// A command of the hub as a client writes it.
 pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: Option<Box<str>>) -> String {
     let channel = |name: &ChannelName| -> Arc<str> { name.as_str().into() };
     let command = match &request.command {

@@ -10,11 +10,11 @@
 //! but only for the inputs of its clients; this target reaches other inputs.)
 
 use crate::{
-    Answer, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data,
-    Disconnect, Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HistoryFrom, HistoryQuery, HookAnswer,
-    HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
-    PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule,
-    Rules, Shard, ShardConfig, ShardId, Signal, Slow, Store, SubOptions, UserId, Who, Whom, WireId,
+    AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data, Disconnect,
+    Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HistoryFrom, HistoryQuery, HookAnswer, HookToken,
+    Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern, PeerMessage,
+    Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard,
+    ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -61,7 +61,7 @@ impl Take<'_> {
 }
 
 /// Answers that a store owes: (shard, token, answer).
-type Owed = Rc<RefCell<Vec<(usize, OpToken, Answer)>>>;
+type Owed = Rc<RefCell<Vec<(usize, OpToken, StoreAnswer)>>>;
 
 struct LateStore {
     shard: usize,
@@ -70,7 +70,7 @@ struct LateStore {
 }
 
 impl Store for LateStore {
-    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer> {
         let answer = self.memory.submit(now, token, op)?;
         self.owed.borrow_mut().push((self.shard, token, answer));
         None
@@ -468,8 +468,8 @@ impl World {
         let (shard, token, mut answer) = self.owed.borrow_mut().remove(if how < 4 { at % owed } else { 0 });
         if how == 7 {
             answer = match answer {
-                Answer::Appended { .. } | Answer::Duplicate(_) => Answer::Unknown,
-                _ => Answer::Unavailable,
+                StoreAnswer::Appended { .. } | StoreAnswer::Duplicate(_) => StoreAnswer::Unknown,
+                _ => StoreAnswer::Unavailable,
             };
         }
         if how == 6 {

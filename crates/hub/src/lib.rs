@@ -71,7 +71,7 @@ pub use rng::Rng;
 pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};
 pub use session::Opened;
 pub use shard::{Input, Shard, ShardConfig, Stats};
-pub use store::{Answer, Entry, KeyScope, Op, Page, Range, Reader, Rest, Store};
+pub use store::{Entry, KeyScope, Op, Page, Range, Reader, Rest, Store, StoreAnswer};
 pub use time::Now;
 pub use token::UserToken;
 pub use watch::{Counts, Denied, Note, Noted};

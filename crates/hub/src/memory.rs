@@ -17,7 +17,7 @@ use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
 use crate::slots::Slots;
-use crate::store::{Answer, Entry, Op, Page, Range, Reader, Rest, Store};
+use crate::store::{Entry, Op, Page, Range, Reader, Rest, Store, StoreAnswer};
 use crate::time::Now;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ impl MemoryStore {
         }
     }
 
-    fn append(&mut self, now: Now, entry: Entry, retain: Retain) -> Answer {
+    fn append(&mut self, now: Now, entry: Entry, retain: Retain) -> StoreAnswer {
         let index = self.attach(now, &entry.publish.channel);
         if let Some(key) = &entry.publish.idempotency_key {
             let scope = entry.key_scope();
@@ -235,9 +235,9 @@ impl MemoryStore {
             match keys.find(&scope, key) {
                 _ if planted(Planted::KeyUnchecked) => {}
                 Some(seen) if seen.content == content => {
-                    return Answer::Duplicate(Position { epoch: log.epoch, offset: seen.offset });
+                    return StoreAnswer::Duplicate(Position { epoch: log.epoch, offset: seen.offset });
                 }
-                Some(_) => return Answer::KeyConflict,
+                Some(_) => return StoreAnswer::KeyConflict,
                 None => {
                     let number = self.next_key;
                     self.next_key += 1;
@@ -261,7 +261,7 @@ impl MemoryStore {
         let (epoch, publication) = (log.epoch, Arc::new(entry.at(prev, log.top, begins)));
         self.retain(index, now, &publication, retain);
         self.shed(now);
-        Answer::Appended { epoch, publication }
+        StoreAnswer::Appended { epoch, publication }
     }
 
     /// Keeps what was just appended, and lets go of what is over the channel's own bounds.
@@ -307,12 +307,12 @@ impl MemoryStore {
         }
     }
 
-    fn read(&mut self, now: Now, channel: &ChannelName, read: &Read, retain: Retain) -> Answer {
+    fn read(&mut self, now: Now, channel: &ChannelName, read: &Read, retain: Retain) -> StoreAnswer {
         let index = self.attach(now, channel);
         self.logs[index].retain_ttl_ms = retain.ttl_ms;
         let over = self.logs[index].over(retain, now.wall_ms);
         self.drop_front(index, over);
-        Answer::Page(self.logs[index].page(read))
+        StoreAnswer::Page(self.logs[index].page(read))
     }
 
     fn forget(&mut self, index: usize) {
@@ -327,17 +327,17 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn submit(&mut self, now: Now, _token: OpToken, op: Op) -> Option<Answer> {
+    fn submit(&mut self, now: Now, _token: OpToken, op: Op) -> Option<StoreAnswer> {
         Some(match op {
             Op::Attach { channel } => {
                 let index = self.attach(now, &channel);
-                Answer::Attached(self.logs[index].top())
+                StoreAnswer::Attached(self.logs[index].top())
             }
             Op::Detach { channel } => {
                 if let Some(index) = self.find(&channel) {
                     self.detach(now, index);
                 }
-                Answer::Done
+                StoreAnswer::Done
             }
             Op::Append { entry, retain } => self.append(now, *entry, retain),
             Op::Read { channel, range, reader, count_max, bytes_max, scan_max, retain } => {
@@ -346,7 +346,7 @@ impl Store for MemoryStore {
             Op::Purge { channel } => {
                 let index = self.attach(now, &channel);
                 self.drop_front(index, usize::MAX);
-                Answer::Done
+                StoreAnswer::Done
             }
         })
     }
@@ -516,7 +516,7 @@ mod tests {
         Now { mono_ms: NOW.mono_ms + ms, wall_ms: NOW.wall_ms + ms }
     }
 
-    fn append(store: &mut MemoryStore, now: Now, text: &'static str, key: Option<&str>, retain: Retain) -> Answer {
+    fn append(store: &mut MemoryStore, now: Now, text: &'static str, key: Option<&str>, retain: Retain) -> StoreAnswer {
         let publish = Publish {
             channel: channel(),
             data: Data::Json(Bytes::from_static(text.as_bytes())),
@@ -542,7 +542,7 @@ mod tests {
         let (bytes_max, retain) = (1 << 20, Retain { count: 10_000, ..Retain::default() });
         let op = Op::Read { channel: channel(), range, reader, count_max, bytes_max, scan_max, retain };
         match store.submit(now, OpToken(0), op) {
-            Some(Answer::Page(page)) => page,
+            Some(StoreAnswer::Page(page)) => page,
             other => panic!("no page but {other:?}"),
         }
     }
@@ -558,7 +558,7 @@ mod tests {
             let limits = Limits::default();
             let mut store = MemoryStore::new(&limits, 7);
             let appended = |store: &mut MemoryStore, now| match append(store, now, "1", None, retain) {
-                Answer::Appended { epoch, publication } => (epoch, publication.begins.as_deref().copied()),
+                StoreAnswer::Appended { epoch, publication } => (epoch, publication.begins.as_deref().copied()),
                 other => panic!("{other:?}"),
             };
             let (first, named) = appended(&mut store, NOW);
@@ -721,15 +721,16 @@ mod tests {
     #[test]
     fn keys_tell_repetition_from_conflict_until_they_expire() {
         let mut store = MemoryStore::new(&Limits::default(), 7);
-        let Answer::Appended { epoch, publication } = append(&mut store, NOW, "1", Some("k"), Retain::default()) else {
+        let StoreAnswer::Appended { epoch, publication } = append(&mut store, NOW, "1", Some("k"), Retain::default())
+        else {
             panic!()
         };
         let first = Position { epoch, offset: publication.offset };
-        assert_eq!(append(&mut store, later(1), "1", Some("k"), Retain::default()), Answer::Duplicate(first));
-        assert_eq!(append(&mut store, later(1), "2", Some("k"), Retain::default()), Answer::KeyConflict);
+        assert_eq!(append(&mut store, later(1), "1", Some("k"), Retain::default()), StoreAnswer::Duplicate(first));
+        assert_eq!(append(&mut store, later(1), "2", Some("k"), Retain::default()), StoreAnswer::KeyConflict);
         assert!(matches!(
             append(&mut store, later(120_001), "2", Some("k"), Retain::default()),
-            Answer::Appended { .. }
+            StoreAnswer::Appended { .. }
         ));
     }
 
@@ -759,7 +760,7 @@ mod tests {
         let first = format!("{:036}", 0);
         assert!(matches!(
             append(&mut store, later(119_999), "1", Some(&first), Retain::default()),
-            Answer::Duplicate(_)
+            StoreAnswer::Duplicate(_)
         ));
         assert_eq!(store.keys_shed(), 0);
         let over = 4 * (4 << 20) / KEY_OVERHEAD;
@@ -768,7 +769,10 @@ mod tests {
             assert!(store.key_bytes <= 4 << 20);
         }
         assert!(store.keys_shed() > over as u64 / 2, "{}", store.keys_shed());
-        assert!(matches!(append(&mut store, later(2), "1", Some(&first), Retain::default()), Answer::Appended { .. }));
+        assert!(matches!(
+            append(&mut store, later(2), "1", Some(&first), Retain::default()),
+            StoreAnswer::Appended { .. }
+        ));
         // Those whose time is over are not counted.
         let shed = store.keys_shed();
         store.tidy(later(300_000));
@@ -857,8 +861,8 @@ mod tests {
             publish(&mut store, n, &format!("c:{n}"), &key);
             assert!(store.key_bytes <= KEY_BYTES_LEAST);
         }
-        assert!(matches!(publish(&mut store, 5_000, "c:4999", &key), Answer::Duplicate(_)));
-        assert!(matches!(publish(&mut store, 5_000, "c:0", &key), Answer::Appended { .. }), "long forgotten");
+        assert!(matches!(publish(&mut store, 5_000, "c:4999", &key), StoreAnswer::Duplicate(_)));
+        assert!(matches!(publish(&mut store, 5_000, "c:0", &key), StoreAnswer::Appended { .. }), "long forgotten");
         // The line of keys stays short, too, where a channel forgets its own.
         for n in 0..5_000 {
             publish(&mut store, 6_000, "one", &n.to_string());

@@ -36,7 +36,7 @@ pub struct PeerMessage(pub(crate) PeerBody);
 
 /// Names a question of an edge; the answer carries it back. The home does not look into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct AskToken {
+pub(crate) struct PendingToken {
     pub(crate) index: u32,
     pub(crate) life: u32,
 }
@@ -49,19 +49,19 @@ pub(crate) enum PeerBody {
     Edge(ChannelName, ToEdge),
     /// So many bytes of `Edge` messages have been taken in.
     Ack(usize),
-    /// A session of this client may be yours, or gone on from you; a client has come to `asker` with its ticket. Let
+    /// A session of this client may be yours, or gone on from you; a client has come to `origin` with its ticket. Let
     /// go of it and tell that shard what it was, where `claim` may take it over.
-    Adopt { token: AskToken, client: ClientId, claim: Claim, asker: ShardId },
+    Adopt { token: PendingToken, client: ClientId, claim: Claim, origin: ShardId },
     /// The answer to `Adopt`.
-    Adopted { token: AskToken, found: Found },
-    /// A command has come to `asker` for a session of this client, which may be yours, or gone on from you.
-    Forward { token: AskToken, asker: ShardId, client: ClientId, request: Box<Request> },
+    Adopted { token: PendingToken, found: Found },
+    /// A command has come to `origin` for a session of this client, which may be yours, or gone on from you.
+    Forward { token: PendingToken, origin: ShardId, client: ClientId, request: Box<Request> },
     /// The answer to `Forward`; `None` where there is none to a command that was done.
-    Forwarded { token: AskToken, body: Option<ReplyBody> },
+    Forwarded { token: PendingToken, body: Option<ReplyBody> },
     /// The application asks something that concerns every shard.
-    App { token: AskToken, command: Arc<AppCommand> },
+    App { token: PendingToken, command: Arc<AppCommand> },
     /// One shard's part of the answer to `App`.
-    AppPart { token: AskToken, part: AppAnswer },
+    AppPart { token: PendingToken, part: AppAnswer },
 }
 
 /// What a client has to say for itself besides its ticket.
@@ -144,7 +144,7 @@ pub(crate) enum ToHome {
     /// This edge is interested, and (with a token) asks for a subscriber's place. `seq` is the edge's own numbering.
     Sub {
         seq: u64,
-        token: AskToken,
+        token: PendingToken,
         want: Want,
         /// Subscriptions on this edge, this one among them.
         members: u32,
@@ -156,21 +156,21 @@ pub(crate) enum ToHome {
         seq: u64,
     },
     Publish {
-        token: AskToken,
+        token: PendingToken,
         entry: Box<Entry>,
     },
     Signal {
-        token: AskToken,
+        token: PendingToken,
         signal: Arc<SignalPush>,
     },
     /// A session stands in the presence with this entry. Without a token it goes on from an earlier connection.
     Enter {
-        token: Option<AskToken>,
+        token: Option<PendingToken>,
         incarnation: u32,
         entry: Arc<PresenceEntry>,
     },
     Leave {
-        token: Option<AskToken>,
+        token: Option<PendingToken>,
         incarnation: u32,
         client: ClientId,
     },
@@ -181,22 +181,22 @@ pub(crate) enum ToHome {
         info: Option<Bytes>,
     },
     Presence {
-        token: AskToken,
+        token: PendingToken,
     },
     History {
-        token: AskToken,
+        token: PendingToken,
         query: HistoryQuery,
         /// `None` is the application: it sees all.
         reader: Option<Reader>,
     },
     /// Drop the history.
     Purge {
-        token: AskToken,
+        token: PendingToken,
     },
     /// What follows this place? For one subscriber, or for the edge itself: then deliveries go on once it is at the
     /// top.
     Pull {
-        token: AskToken,
+        token: PendingToken,
         at: Position,
         puller: Puller,
     },
@@ -207,38 +207,38 @@ pub(crate) enum ToHome {
 #[derive(Debug)]
 pub(crate) enum ToEdge {
     Subscribed {
-        token: AskToken,
+        token: PendingToken,
         result: Result<Start, Error>,
     },
     Published {
-        token: AskToken,
+        token: PendingToken,
         result: Result<Published, Error>,
     },
     Presence {
-        token: AskToken,
+        token: PendingToken,
         snapshot: PresenceSnapshot,
     },
     History {
-        token: AskToken,
+        token: PendingToken,
         result: Result<Box<History>, Error>,
     },
     Pulled {
-        token: AskToken,
+        token: PendingToken,
         result: Result<Pulled, Error>,
     },
     /// Done; or why not.
     Done {
-        token: AskToken,
+        token: PendingToken,
         result: Result<(), Error>,
     },
     /// `expected` edges have been asked for the receiver of a directed signal.
     SignalSent {
-        token: AskToken,
+        token: PendingToken,
         expected: u32,
     },
     /// One of them: has it the receiver?
     SignalTaken {
-        token: AskToken,
+        token: PendingToken,
         taken: bool,
     },
     Deliver {
@@ -272,8 +272,8 @@ pub(crate) enum ToEdge {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Directed {
     /// Who asked, and wants to know whether this edge has the receiver.
-    pub(crate) asker: ShardId,
-    pub(crate) token: AskToken,
+    pub(crate) origin: ShardId,
+    pub(crate) token: PendingToken,
     /// Rises with each signal of the home's shard. Every edge is asked, and a receiver that changes shards meanwhile
     /// could be found by two of them, or by the second one first: it takes nothing at or below what it has had.
     pub(crate) number: u64,

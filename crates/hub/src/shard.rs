@@ -13,12 +13,12 @@ use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ConnId, OpToken, ShardId};
 use crate::limits::Limits;
 use crate::message::{Request, Resume};
-use crate::peer::{AskToken, PeerBody, PeerMessage};
+use crate::peer::{PeerBody, PeerMessage, PendingToken};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::session::{self, Opened, Sessions};
 use crate::slice::Slice;
-use crate::store::{Answer, Store};
+use crate::store::{Store, StoreAnswer};
 use crate::time::Now;
 use crate::timer::Timer;
 use crate::watch::Counts;
@@ -80,7 +80,7 @@ pub enum Input {
         /// The token of the operation.
         token: OpToken,
         /// The answer.
-        answer: Answer,
+        answer: StoreAnswer,
     },
     /// The application asks something; [`Effect::Answer`] comes exactly once, under the same token.
     App {
@@ -303,14 +303,14 @@ impl Shard {
                 self.sessions(now, effects, |sessions, cx| sessions.handle(cx, channel, message));
             }
             PeerBody::Ack(bytes) => self.homes(now, |homes, cx| homes.acknowledged(cx, from, bytes)),
-            PeerBody::Adopt { token, client, claim, asker } => {
-                self.sessions(now, effects, |sessions, cx| sessions.adopt(cx, asker, token, client, claim))
+            PeerBody::Adopt { token, client, claim, origin } => {
+                self.sessions(now, effects, |sessions, cx| sessions.adopt(cx, origin, token, client, claim))
             }
             PeerBody::Adopted { token, found } => {
                 self.sessions(now, effects, |sessions, cx| sessions.adopted(cx, token, found));
             }
-            PeerBody::Forward { token, asker, client, request } => self.sessions(now, effects, |sessions, cx| {
-                sessions.command_for(cx, asker, token, client, *request);
+            PeerBody::Forward { token, origin, client, request } => self.sessions(now, effects, |sessions, cx| {
+                sessions.command_for(cx, origin, token, client, *request);
             }),
             PeerBody::Forwarded { token, body } => {
                 self.sessions(now, effects, |sessions, cx| sessions.forwarded(cx, token, body));
@@ -323,7 +323,14 @@ impl Shard {
     }
 
     /// This shard's part of what the application asks of all.
-    fn app_part(&mut self, now: Now, effects: &mut Effects, from: ShardId, token: AskToken, command: Arc<AppCommand>) {
+    fn app_part(
+        &mut self,
+        now: Now,
+        effects: &mut Effects,
+        from: ShardId,
+        token: PendingToken,
+        command: Arc<AppCommand>,
+    ) {
         let part = match &*command {
             AppCommand::Channels { pattern, after, limit } => {
                 self.homes.page(pattern.as_ref(), after.as_ref(), *limit as usize)

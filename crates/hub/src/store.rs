@@ -203,7 +203,7 @@ pub enum Rest {
 
 /// The answer to an [`Op`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum StoreAnswer {
     /// To `Attach`: the channel's newest position.
     Attached(Position),
     /// To `Append`.
@@ -238,7 +238,7 @@ pub enum Answer {
 pub trait Store {
     /// Takes an operation. `Some` is its answer; after `None` the store has the operation, and its answer comes later
     /// as [`Input::Answer`](crate::Input::Answer) under the same token, exactly once.
-    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer>;
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer>;
 
     /// Does a bounded piece of housekeeping: called about once a second.
     fn tidy(&mut self, now: Now);

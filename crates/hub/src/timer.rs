@@ -5,7 +5,7 @@
 
 use crate::hook::HookToken;
 use crate::ids::ConnId;
-use crate::peer::AskToken;
+use crate::peer::PendingToken;
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub(crate) enum Timer {
     Grace { session: u32, life: u32, incarnation: u32 },
     Expiry { session: u32, life: u32, watch: u32 },
     Question(HookToken),
-    Forward(AskToken),
+    Forward(PendingToken),
     EdgeLinger { edge: u32, seq: u64 },
     EdgePull { edge: u32, life: u64 },
     Pull { session: u32, life: u32 },

@@ -186,7 +186,7 @@ fn a_signal_goes_to_all_or_to_one_who_must_be_there() {
             net.app(1, AppCommand::Signal(Box::new(Signal { channel: channel("chat:a"), event: "x".into(), data, to })))
         };
         let signals = |net: &mut Net, peer| {
-            net.take(peer).iter().filter(|told| matches!(told, Told::Push(Push::Signal(_)))).count()
+            net.take(peer).iter().filter(|received| matches!(received, Received::Push(Push::Signal(_)))).count()
         };
         assert_eq!(send(&mut net, None), AppAnswer::Done);
         assert_eq!((signals(&mut net, ada), signals(&mut net, bob), signals(&mut net, eve)), (1, 1, 0));
@@ -207,11 +207,11 @@ fn removed_history_is_gone_and_live_subscribers_go_on() {
         }
         assert_eq!(net.app(1, AppCommand::HistoryRemove { channel: channel("chat:a") }), AppAnswer::Done);
         net.app(0, publish_app("chat:a", "4"));
-        let told = net.take(ada);
-        assert_eq!(messages(&told), numbers(1..=4));
-        assert!(!told.iter().any(|told| matches!(told, Told::Push(Push::Gap { .. }))), "{told:?}");
+        let received = net.take(ada);
+        assert_eq!(messages(&received), numbers(1..=4));
+        assert!(!received.iter().any(|received| matches!(received, Received::Push(Push::Gap { .. }))), "{received:?}");
         let subscribed = net.subscribe_with(bob, since("chat:a", start));
-        assert_eq!(subscribed.recovered, Some(false), "what was removed is told as missing");
+        assert_eq!(subscribed.recovered, Some(false), "what was removed is reported as missing");
         let query = HistoryQuery { from: HistoryFrom::Newest, limit: 10 };
         let AppAnswer::History(history) = net.app(0, AppCommand::History { channel: channel("chat:a"), query }) else {
             panic!()
@@ -311,13 +311,13 @@ fn sessions_are_subscribed_by_user_and_told_so() {
         assert_eq!(net.app(1, command.clone()), AppAnswer::Concerned(3));
         assert_eq!(subscribers(&net.app(2, publish_app("chat:a", "1"))), 3);
         for &peer in &ada {
-            let told = net.take(peer);
-            let first = told.iter().find_map(|told| match told {
-                Told::Push(Push::Subscribed(subscribed)) => Some(subscribed),
+            let received = net.take(peer);
+            let first = received.iter().find_map(|received| match received {
+                Received::Push(Push::Subscribed(subscribed)) => Some(subscribed),
                 _ => None,
             });
-            assert_eq!(first.expect("told").publications.len(), 1);
-            assert_eq!(messages(&told), ["1"]);
+            assert_eq!(first.expect("received").publications.len(), 1);
+            assert_eq!(messages(&received), ["1"]);
         }
         assert!(net.take_messages(bob).is_empty());
         assert_eq!(net.app(0, command), AppAnswer::Concerned(3), "who is subscribed already counts too");
@@ -331,7 +331,7 @@ fn sessions_are_subscribed_by_user_and_told_so() {
         let whom = Whom::Client(net.client(back));
         let command = AppCommand::Unsubscribe { whom, channel: channel("chat:a") };
         assert_eq!(net.app(2, command.clone()), AppAnswer::Concerned(1));
-        assert!(matches!(net.take(back).last(), Some(Told::Push(Push::Unsubscribed { .. }))));
+        assert!(matches!(net.take(back).last(), Some(Received::Push(Push::Unsubscribed { .. }))));
         assert_eq!(net.app(2, command), AppAnswer::Concerned(0));
         net.app(0, publish_app("chat:a", "4"));
         assert_eq!((net.take_messages(back), net.take_messages(ada[1])), (vec![], numbers(2..=4)));
@@ -382,16 +382,19 @@ fn what_the_application_ends_does_not_wait_and_what_it_makes_waits_behind_what_i
     // In a list, whose answers are told together: told, and then ended.
     let list = ["chat:c", "chat:d"].map(|name| SubOptions::new(channel(name)));
     net.send(ada, Command::Subscribe { subs: list.into(), many: true });
-    let (shard, token, answer) = net.late.borrow_mut().pop_front().unwrap(); // the first of them is answered, and not told
+    let (shard, token, answer) = net.late.borrow_mut().pop_front().unwrap(); // the first of them is answered, without a push
     net.input(shard, Input::Answer { token, answer });
     net.app_only(0, end_app(user("ada"), "chat:c"));
     net.answer_all();
     net.app_only(0, publish_app("chat:c", "3"));
     net.app_only(0, publish_app("chat:d", "4"));
     net.answer_all();
-    let told = net.take(ada);
-    assert!(matches!(&told[1], Told::Push(Push::Unsubscribed { channel, .. }) if **channel == *"chat:c"), "{told:?}");
-    assert_eq!(messages(&told), ["4"]);
+    let received = net.take(ada);
+    assert!(
+        matches!(&received[1], Received::Push(Push::Unsubscribed { channel, .. }) if **channel == *"chat:c"),
+        "{received:?}"
+    );
+    assert_eq!(messages(&received), ["4"]);
 }
 
 /// What was not made, or was ended, is not made again when the client comes back.
@@ -412,9 +415,9 @@ fn a_cut_leaves_no_leave_that_the_application_did_not_give() {
     let again: Vec<SubOptions> = ["chat:b", "chat:c"].map(|name| SubOptions::new(channel(name))).into();
     let back = net.resume(ada, 0, again);
     net.answer_all();
-    let told = net.take(back);
-    let denied = |told: &Told| matches!(told, Told::Reply(Reply { body: ReplyBody::Error(error), .. }) if error.code == ErrorCode::Denied);
-    assert_eq!(told.iter().filter(|told| denied(told)).count(), 2, "{told:?}");
+    let received = net.take(back);
+    let denied = |received: &Received| matches!(received, Received::Reply(Reply { body: ReplyBody::Error(error), .. }) if error.code == ErrorCode::Denied);
+    assert_eq!(received.iter().filter(|received| denied(received)).count(), 2, "{received:?}");
 }
 
 #[test]
@@ -452,8 +455,8 @@ fn a_disconnected_user_is_gone_at_once_wherever_its_sessions_are() {
             assert_eq!(net.peers[peer].closed, Some(Disconnect::Kicked));
         }
         assert_eq!(net.peers[bob].closed, None);
-        let leaves = |told: &Told| matches!(told, Told::Push(Push::Presence(p)) if p.kind == PresenceKind::Leave);
-        assert_eq!(net.take(bob).iter().filter(|told| leaves(told)).count(), 3);
+        let leaves = |received: &Received| matches!(received, Received::Push(Push::Presence(p)) if p.kind == PresenceKind::Leave);
+        assert_eq!(net.take(bob).iter().filter(|received| leaves(received)).count(), 3);
         assert_eq!(net.app(0, kick(user("ada"))), AppAnswer::Concerned(0));
         let back = net.resume(ada[0], 0, vec![]);
         assert_ne!(net.client(back), net.client(ada[0]), "the session ended");

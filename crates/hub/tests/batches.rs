@@ -8,8 +8,8 @@ fn batched(size: u32, delay_ms: u32) -> SubOptions {
     SubOptions { batch: Some(Batch { size, delay_ms }), ..SubOptions::new(channel("chat:a")) }
 }
 
-fn lens(told: &[Told]) -> Vec<usize> {
-    batches(told).iter().map(Vec::len).collect()
+fn lens(received: &[Received]) -> Vec<usize> {
+    batches(received).iter().map(Vec::len).collect()
 }
 
 #[test]
@@ -20,16 +20,16 @@ fn a_batch_is_told_when_it_is_whole_or_when_its_first_has_waited() {
         net.subscribe_with(bob, batched(10, 500));
         net.subscribe(eve, "chat:a");
         net.publish_all(ada, "chat:a", 1..=23);
-        assert_eq!(lens(&net.peers[bob].told), [10, 10]);
+        assert_eq!(lens(&net.peers[bob].received), [10, 10]);
         assert_eq!(net.take_messages(eve), numbers(1..=23), "others are not gathered for");
         net.pass(400);
-        assert_eq!(lens(&net.peers[bob].told), [10, 10], "too early");
+        assert_eq!(lens(&net.peers[bob].received), [10, 10], "too early");
         net.pass(200);
-        assert_eq!(lens(&net.peers[bob].told), [10, 10, 3]);
+        assert_eq!(lens(&net.peers[bob].received), [10, 10, 3]);
         net.publish(ada, "chat:a", "24");
         net.pass(600);
-        let told = net.take(bob);
-        assert_eq!((messages(&told), lens(&told)), (numbers(1..=24), vec![10, 10, 3, 1]));
+        let received = net.take(bob);
+        assert_eq!((messages(&received), lens(&received)), (numbers(1..=24), vec![10, 10, 3, 1]));
     }
 }
 
@@ -48,7 +48,7 @@ fn who_comes_or_goes_meanwhile_gets_its_own_part() {
         net.pass(1_200);
         assert_eq!(net.take_messages(bob), numbers(1..=5));
         assert_eq!(net.take_messages(eve), numbers(3..=5));
-        assert_eq!(net.take_messages(dan), Vec::<String>::new(), "told after `unsubscribed`");
+        assert_eq!(net.take_messages(dan), Vec::<String>::new(), "a message after `unsubscribed`");
     }
 }
 
@@ -80,8 +80,11 @@ fn signals_and_presence_do_not_wait_for_a_batch() {
         net.publish(ada, "chat:a", "1");
         net.send(ada, signal("chat:a", "typing", "true", None));
         net.send(ada, enter("chat:a", "{}"));
-        let told = net.take(bob);
-        assert_eq!((signals(&told), presence_changes(&told).len(), messages(&told).len()), (vec!["true".into()], 1, 0));
+        let received = net.take(bob);
+        assert_eq!(
+            (signals(&received), presence_changes(&received).len(), messages(&received).len()),
+            (vec!["true".into()], 1, 0)
+        );
     }
 }
 
@@ -98,9 +101,9 @@ fn a_slow_reader_of_batches_pulls_and_misses_nothing() {
         net.read_again(bob);
         net.publish_all(ada, "chat:a", 91..=93);
         net.pass(300);
-        let told = net.take(bob);
-        assert_eq!((messages(&told), gaps(&told)), (numbers(1..=93), vec![]));
-        assert!(lens(&told).iter().all(|len| *len <= 10), "{:?}", lens(&told));
+        let received = net.take(bob);
+        assert_eq!((messages(&received), gaps(&received)), (numbers(1..=93), vec![]));
+        assert!(lens(&received).iter().all(|len| *len <= 10), "{:?}", lens(&received));
     }
 }
 

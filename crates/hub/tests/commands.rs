@@ -30,7 +30,7 @@ fn who_does_not_answer_heartbeats_is_closed_and_may_come_back() {
     let mut net = Net::new(1);
     let peer = net.connect(0);
     net.pass(26_000);
-    assert!(net.take(peer).contains(&Told::Push(Push::Ping)));
+    assert!(net.take(peer).contains(&Received::Push(Push::Ping)));
     net.all_alive();
     net.pass(26_000);
     assert_eq!(net.peers[peer].closed, None, "it gave a sign of life");
@@ -53,7 +53,7 @@ fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {
                 net.all_alive();
                 net.pass(1_000);
             }
-            let pings = net.take(peer).into_iter().filter(|told| *told == Told::Push(Push::Ping)).count();
+            let pings = net.take(peer).into_iter().filter(|received| *received == Received::Push(Push::Ping)).count();
             assert_eq!(pings, 1, "in interval {interval}, connected: {connects}");
         }
     }
@@ -85,13 +85,13 @@ fn the_deadline_stands_still_while_a_connection_is_not_read() {
     let peer = net.connect(0);
     net.pass(5_000);
     net.send(peer, Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false });
-    assert!(net.peers[peer].held);
+    assert!(net.peers[peer].paused);
     for _ in 0..4 {
         net.pass(25_000);
     }
     assert_eq!(net.peers[peer].closed, None, "its pongs are not read");
     net.answer_all();
-    assert!(!net.peers[peer].held);
+    assert!(!net.peers[peer].paused);
     net.pass(25_000);
     assert_eq!(net.peers[peer].closed, None, "it has an interval to be heard");
     net.pass(25_000);
@@ -161,10 +161,12 @@ fn nothing_is_delivered_before_the_answers_of_one_subscribe_are_told_together() 
             net.send_only(ada, publish(&format!("chat:{i}"), "1"));
         }
         net.settle();
-        let told = net.take(bob);
-        let answer = told.iter().position(|t| matches!(t, Told::Reply(r) if r.id == Some(RequestId::Number(id))));
-        let first = told.iter().position(|t| matches!(t, Told::Push(Push::Message { .. }))).unwrap_or(told.len());
-        assert!(answer.is_some_and(|answer| answer < first), "{told:?}");
+        let received = net.take(bob);
+        let answer =
+            received.iter().position(|t| matches!(t, Received::Reply(r) if r.id == Some(RequestId::Number(id))));
+        let first =
+            received.iter().position(|t| matches!(t, Received::Push(Push::Message { .. }))).unwrap_or(received.len());
+        assert!(answer.is_some_and(|answer| answer < first), "{received:?}");
     }
 }
 
@@ -173,13 +175,13 @@ fn a_connection_with_too_much_outstanding_is_not_read_until_it_is_answered() {
     let mut net = Net::with_late_store(1, Limits::default());
     let peer = net.connect(0);
     for count in 1..=32 {
-        assert!(!net.peers[peer].held, "after {count}");
+        assert!(!net.peers[peer].paused, "after {count}");
         net.send(peer, publish("chat:a", "1"));
     }
-    assert!(net.peers[peer].held);
+    assert!(net.peers[peer].paused);
     net.answer_all();
-    assert!(!net.peers[peer].held);
-    assert_eq!(net.peers[peer].told.iter().filter(|t| matches!(t, Told::Reply(_))).count(), 33);
+    assert!(!net.peers[peer].paused);
+    assert_eq!(net.peers[peer].received.iter().filter(|t| matches!(t, Received::Reply(_))).count(), 33);
 }
 
 #[test]
@@ -212,9 +214,10 @@ fn a_reload_ends_the_subscriptions_that_it_denies_and_no_others() {
         closed.subscribe = vec![Who::Nobody];
         net.reload(Rules::new(vec![closed, open_rule("news:*")]));
         for peer in [ada, bob] {
-            let told = net.take(peer);
-            let ended: Vec<_> = told.iter().filter(|t| matches!(t, Told::Push(Push::Unsubscribed { .. }))).collect();
-            assert_eq!(ended.len(), 1, "{told:?}");
+            let received = net.take(peer);
+            let ended: Vec<_> =
+                received.iter().filter(|t| matches!(t, Received::Push(Push::Unsubscribed { .. }))).collect();
+            assert_eq!(ended.len(), 1, "{received:?}");
         }
         net.send(ada, publish("chat:a", "1"));
         net.publish(ada, "news:a", "2");

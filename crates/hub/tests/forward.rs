@@ -36,13 +36,13 @@ fn a_command_is_done_as_the_session_and_answered_where_it_came_to() {
             let offset = published(&net.forward(to, away, publish("chat:a", &to.to_string())));
             assert_eq!(offset, to as u64 + 1);
         }
-        let told = net.take(reader);
-        assert_eq!(messages(&told), (0..shards).map(|n| n.to_string()).collect::<Vec<_>>());
-        for told in &told {
-            let Told::Push(Push::Message { publication, .. }) = told else { panic!("{told:?}") };
+        let received = net.take(reader);
+        assert_eq!(messages(&received), (0..shards).map(|n| n.to_string()).collect::<Vec<_>>());
+        for received in &received {
+            let Received::Push(Push::Message { publication, .. }) = received else { panic!("{received:?}") };
             assert_eq!(publication.from.as_ref().and_then(|from| from.client), Some(net.client(away)));
         }
-        let replies = net.peers[away].told.iter().filter(|told| matches!(told, Told::Reply(_)));
+        let replies = net.peers[away].received.iter().filter(|received| matches!(received, Received::Reply(_)));
         assert_eq!(replies.count(), 0, "nothing of the answers goes to the connection");
         assert_eq!(net.take_messages(away).len(), shards, "but deliveries do");
     }

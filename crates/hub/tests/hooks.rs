@@ -139,7 +139,7 @@ fn calls_are_answered_in_any_order_and_counted_as_outstanding() {
         let mut net = Net::with_hooks(shards, limits, open_rules(), hooks(false, &[], &[]));
         let peer = net.connect(0);
         let ids: Vec<u64> = (0..32).map(|_| net.send(peer, rpc("[1]"))).collect();
-        assert!(net.peers[peer].held, "32 are outstanding");
+        assert!(net.peers[peer].paused, "32 are outstanding");
         let mut asked: Vec<_> = net.questions.drain(..).collect();
         let Question::Rpc { caller, method, data } = &asked[0].2 else { panic!() };
         assert_eq!((caller.client, &**method, &data[..]), (net.peers[peer].client, "quote", &b"[1]"[..]));
@@ -157,7 +157,7 @@ fn calls_are_answered_in_any_order_and_counted_as_outstanding() {
         assert_eq!((code(&net, 31), code(&net, 30)), (ErrorCode::Denied, ErrorCode::Internal));
         assert_eq!(code(&net, 29), ErrorCode::TooLarge);
         assert_eq!(net.answer_to(peer, ids[0]), Some(ReplyBody::Result(Bytes::from_static(b"31"))));
-        assert!(!net.peers[peer].held);
+        assert!(!net.peers[peer].paused);
     }
 }
 
@@ -415,7 +415,7 @@ fn a_cut_while_the_application_thinks_does_nothing_and_leaves_nothing() {
         assert_eq!(net.take(back), [], "those were of the old connection");
         assert_eq!(net.take_messages(reader), Vec::<String>::new());
         net.answer(HookAnswer::Allowed);
-        assert!(matches!(&net.take(back)[..], [Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
+        assert!(matches!(&net.take(back)[..], [Received::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]));
         assert!(net.questions.is_empty());
     }
 }
@@ -506,7 +506,8 @@ fn a_ticket_stands_for_the_token_and_a_token_of_another_user_begins_anew() {
         net.cut(peer);
         let second = net.connect_as(1, by_ticket(None));
         assert!(net.questions.is_empty(), "nobody is asked");
-        let Told::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &net.peers[second].told[0] else {
+        let Received::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &net.peers[second].received[0]
+        else {
             panic!()
         };
         assert_eq!((connected.client, connected.resumed), (net.client(peer), true));
@@ -607,22 +608,22 @@ fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token
         let connect = Connect { subscribe: asked, ..with_token("t") };
         net.send(peer, Command::Connect(Box::new(connect)));
         net.answer(HookAnswer::Identity(grants));
-        let mut told: Vec<String> = Vec::new();
+        let mut received: Vec<String> = Vec::new();
         for it in net.take(peer) {
-            let Told::Reply(reply) = it else { panic!("{it:?}") };
+            let Received::Reply(reply) = it else { panic!("{it:?}") };
             match reply.body {
                 ReplyBody::Connected(connected) => net.peers[peer].client = Some(connected.client),
-                ReplyBody::Subscribed(subscribed) => told.push(subscribed.channel.to_string()),
-                ReplyBody::Error(error) => told.push(format!("{} {}", error.code, error.channel.unwrap())),
+                ReplyBody::Subscribed(subscribed) => received.push(subscribed.channel.to_string()),
+                ReplyBody::Error(error) => received.push(format!("{} {}", error.code, error.channel.unwrap())),
                 other => panic!("{other:?}"),
             }
         }
-        told.sort_unstable();
-        assert_eq!(told, ["chat:a", "inbox:ada", "no_rule none"]);
+        received.sort_unstable();
+        assert_eq!(received, ["chat:a", "inbox:ada", "no_rule none"]);
         // It comes back by its ticket, and may again.
         net.cut(peer);
         let back = net.resume(peer, 1, vec![SubOptions::new(channel("inbox:ada"))]);
-        assert!(matches!(&net.take(back)[1], Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
+        assert!(matches!(&net.take(back)[1], Received::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
         net.reload(Rules::new(vec![
             Rule { subscribe: vec![Who::Nobody], ..open_rule("inbox:*") },
             open_rule("chat:*"),
@@ -631,10 +632,12 @@ fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token
         let id = net.send(back, Command::Refresh { token: "t2".into() });
         net.answer(HookAnswer::Identity(Identified { subscribe: vec![channel("chat:c")], ..ada() }));
         assert!(matches!(net.answer_to(back, id), Some(ReplyBody::Refreshed { .. })));
-        let told = net.take(back);
-        assert!(matches!(&told[1], Told::Push(Push::Unsubscribed { channel, .. }) if **channel == *"inbox:ada"));
+        let received = net.take(back);
         assert!(
-            matches!(&told[2], Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(it) }) if *it.channel == *"chat:c")
+            matches!(&received[1], Received::Push(Push::Unsubscribed { channel, .. }) if **channel == *"inbox:ada")
+        );
+        assert!(
+            matches!(&received[2], Received::Reply(Reply { id: None, body: ReplyBody::Subscribed(it) }) if *it.channel == *"chat:c")
         );
     }
 }
@@ -658,13 +661,17 @@ fn a_token_can_grant_what_was_subscribed_already_and_the_application_can_end_wha
         assert_eq!(net.app(1, end.clone()), AppAnswer::Concerned(1));
         assert_eq!(error_code(&net.ask(peer, subscribe("chat:a"))), ErrorCode::Denied, "what it ended is ended");
         refresh(&mut net);
-        let told = net.take(peer);
-        assert!(told.iter().any(|told| matches!(told, Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. }))));
+        let received = net.take(peer);
+        assert!(
+            received
+                .iter()
+                .any(|received| matches!(received, Received::Reply(Reply { body: ReplyBody::Subscribed(_), .. })))
+        );
         // One that is away, too.
         net.cut(peer);
         net.app(1, end);
         let back = net.resume(peer, 1, vec![SubOptions::new(channel("chat:a"))]);
-        let Some(Told::Reply(Reply { body: ReplyBody::Error(error), .. })) = net.take(back).pop() else { panic!() };
+        let Some(Received::Reply(Reply { body: ReplyBody::Error(error), .. })) = net.take(back).pop() else { panic!() };
         assert_eq!(error.code, ErrorCode::Denied);
     }
 }
@@ -685,7 +692,7 @@ fn the_application_can_end_and_make_a_subscription_while_it_is_asked_about_the_c
         net.take(peer);
         let published = net.send(peer, publish("chat:a", "1"));
         assert_eq!(net.app(0, end("chat:a")), AppAnswer::Concerned(1));
-        assert!(matches!(&net.take(peer)[..], [Told::Push(Push::Unsubscribed { .. })]));
+        assert!(matches!(&net.take(peer)[..], [Received::Push(Push::Unsubscribed { .. })]));
         let options = Box::new(SubOptions::new(channel("chat:a")));
         assert_eq!(net.app(0, AppCommand::Subscribe { whom: me.clone(), options }), AppAnswer::Concerned(1));
         net.take(peer);
@@ -724,24 +731,24 @@ fn presence_shows_what_the_newest_token_says_of_a_client() {
         let (peer, _) = connect_as(&mut net, 0, with_token("t"), with_info("1"));
         net.subscribe(peer, "chat:a");
         net.ask(peer, enter("chat:a", "\"here\""));
-        let told = |net: &mut Net| -> Vec<(PresenceKind, Option<Bytes>, Bytes)> {
-            let pushes = net.take(watcher).into_iter().filter_map(|told| match told {
-                Told::Push(Push::Presence(push)) => Some(push),
+        let received = |net: &mut Net| -> Vec<(PresenceKind, Option<Bytes>, Bytes)> {
+            let pushes = net.take(watcher).into_iter().filter_map(|received| match received {
+                Received::Push(Push::Presence(push)) => Some(push),
                 _ => None,
             });
             pushes.map(|push| (push.kind, push.entry.info.clone(), push.entry.data.clone())).collect()
         };
         let entry = |kind, info: &'static str| (kind, Some(Bytes::from(info)), Bytes::from("\"here\""));
-        assert_eq!(told(&mut net), [entry(PresenceKind::Join, "1")]);
+        assert_eq!(received(&mut net), [entry(PresenceKind::Join, "1")]);
         for info in ["2", "2"] {
             net.send(peer, Command::Refresh { token: "t".into() });
             net.answer(HookAnswer::Identity(with_info(info)));
         }
-        assert_eq!(told(&mut net), [entry(PresenceKind::Update, "2")], "once");
+        assert_eq!(received(&mut net), [entry(PresenceKind::Update, "2")], "once");
         let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
         let subscribe = vec![SubOptions::new(channel("chat:a"))];
         connect_as(&mut net, 2, Connect { resume, subscribe, ..with_token("t") }, with_info("3"));
-        assert_eq!(told(&mut net), [entry(PresenceKind::Update, "3")]);
+        assert_eq!(received(&mut net), [entry(PresenceKind::Update, "3")]);
     }
 }
 
@@ -751,14 +758,17 @@ fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
         let mut net = net(shards, hooks(true, &["chat:*"], &[]));
         let granted = Identified { subscribe: vec![channel("chat:a")], ..ada() };
         let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
-        let told = net.take(peer);
-        assert!(matches!(&told[1..], [Told::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]), "{told:?}");
+        let received = net.take(peer);
+        assert!(
+            matches!(&received[1..], [Received::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]),
+            "{received:?}"
+        );
         // The rule would let it in, but the application has a handler for the channel, which was never asked.
         let id = net.send(peer, Command::Refresh { token: "t2".into() });
         net.answer(HookAnswer::Identity(ada()));
         assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Refreshed { .. })));
-        let told = net.take(peer);
-        assert!(told.iter().any(|it| matches!(it, Told::Push(Push::Unsubscribed { .. }))), "{told:?}");
+        let received = net.take(peer);
+        assert!(received.iter().any(|it| matches!(it, Received::Push(Push::Unsubscribed { .. }))), "{received:?}");
         let id = net.send(peer, subscribe("chat:a"));
         assert!(matches!(net.answer(HookAnswer::Allowed), Question::Subscribe { .. }));
         assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Subscribed(_))));
@@ -905,7 +915,10 @@ fn a_question_that_outlasts_the_time_to_connect_is_the_last() {
     assert_eq!(closed, [None, Some(Disconnect::NotConnected), Some(Disconnect::Overloaded)]);
     assert!(matches!(net.answer_to(let_in, asked[0].1), Some(ReplyBody::Connected(_))));
     for (peer, id) in &asked[1..] {
-        assert!(net.answer_to(*peer, *id).is_some_and(|body| matches!(body, ReplyBody::Error(_))), "it is told why");
+        assert!(
+            net.answer_to(*peer, *id).is_some_and(|body| matches!(body, ReplyBody::Error(_))),
+            "it is received why"
+        );
     }
 }
 
@@ -946,8 +959,10 @@ fn a_rule_can_leave_it_to_the_application() {
         net.take(other);
         net.reload(left());
         assert_eq!(net.take_messages(peer), ["1", "\"two\""]);
-        let told = net.take(other);
-        assert!(matches!(&told[..], [Told::Push(Push::Unsubscribed { error, .. })] if error.code == ErrorCode::Denied));
+        let received = net.take(other);
+        assert!(
+            matches!(&received[..], [Received::Push(Push::Unsubscribed { error, .. })] if error.code == ErrorCode::Denied)
+        );
         net.publish(peer, "room:a", "3");
         assert_eq!(net.take_messages(peer), ["3"]);
     }

@@ -41,12 +41,13 @@ fn enter_as(name: &str, person: &str) -> Command {
 }
 
 /// Leaves, and whether the person is still there.
-fn leaves(told: &[Told]) -> Vec<(ClientId, bool)> {
+fn leaves(received: &[Received]) -> Vec<(ClientId, bool)> {
     let leave =
         |push: &PresencePush| (push.kind == PresenceKind::Leave).then_some((push.entry.client, push.still_there));
-    told.iter()
-        .filter_map(|told| match told {
-            Told::Push(Push::Presence(push)) => leave(push),
+    received
+        .iter()
+        .filter_map(|received| match received {
+            Received::Push(Push::Presence(push)) => leave(push),
             _ => None,
         })
         .collect()
@@ -250,10 +251,10 @@ fn beyond_a_size_only_the_count_is_told_and_names_come_back() {
         }
         assert_eq!(presence_changes(&net.take(watcher)).len(), 3);
         net.pass(1_200);
-        let told = net.take(watcher);
+        let received = net.take(watcher);
         assert!(
-            matches!(told.last(), Some(Told::Push(Push::PresenceCount { count: 5, .. }))),
-            "the count once a second: {told:?}"
+            matches!(received.last(), Some(Received::Push(Push::PresenceCount { count: 5, .. }))),
+            "the count once a second: {received:?}"
         );
         assert_eq!(presence(&mut net, watcher, "chat:a"), (5, None));
         for peer in &crowd[..3] {
@@ -261,8 +262,10 @@ fn beyond_a_size_only_the_count_is_told_and_names_come_back() {
         }
         net.take(watcher);
         net.pass(1_200);
-        let told = net.take(watcher);
-        let Some(Told::Push(Push::PresenceSnapshot { snapshot, .. })) = told.last() else { panic!("{told:?}") };
+        let received = net.take(watcher);
+        let Some(Received::Push(Push::PresenceSnapshot { snapshot, .. })) = received.last() else {
+            panic!("{received:?}")
+        };
         assert_eq!((snapshot.count, snapshot.entries.as_ref().map(Vec::len)), (2, Some(2)));
     }
 }
@@ -284,8 +287,10 @@ fn names_are_told_only_while_all_of_them_fit_into_a_few_pages() {
         assert_eq!(presence(&mut net, watcher, "chat:a"), (3, None));
         net.ask(crowd[0], enter("chat:a", "1"));
         net.pass(1_200);
-        let told = net.take(watcher);
-        let Some(Told::Push(Push::PresenceSnapshot { snapshot, .. })) = told.last() else { panic!("{told:?}") };
+        let received = net.take(watcher);
+        let Some(Received::Push(Push::PresenceSnapshot { snapshot, .. })) = received.last() else {
+            panic!("{received:?}")
+        };
         assert_eq!((snapshot.count, snapshot.entries.as_ref().map(Vec::len)), (3, Some(3)), "there is room again");
     }
 }
@@ -303,12 +308,12 @@ fn presence_missed_while_full_comes_as_a_whole() {
         net.ask(ada, enter("chat:a", "1"));
         net.take(bob);
         net.read_again(bob);
-        let told = net.take(bob);
-        let whole = told.iter().find_map(|told| match told {
-            Told::Push(Push::PresenceSnapshot { snapshot, .. }) => Some(snapshot.count),
+        let received = net.take(bob);
+        let whole = received.iter().find_map(|received| match received {
+            Received::Push(Push::PresenceSnapshot { snapshot, .. }) => Some(snapshot.count),
             _ => None,
         });
-        assert_eq!((whole, presence_changes(&told)), (Some(1), vec![]));
+        assert_eq!((whole, presence_changes(&received)), (Some(1), vec![]));
     }
 }
 
@@ -397,10 +402,11 @@ fn a_directed_signal_for_one_who_is_away_waits_until_it_has_subscribed_again() {
             net.cut(bob);
             assert_eq!(net.ask(ada, signal("chat:a", "offer", "1", Some(net.client(bob)))), ReplyBody::Done);
             let again = net.resume(bob, landing, vec![SubOptions::new(channel("chat:a"))]);
-            let told = net.take(again);
-            let place = |wanted: fn(&Told) -> bool| told.iter().position(wanted).expect("told");
-            let subscribed = place(|told| matches!(told, Told::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
-            assert!(subscribed < place(|told| matches!(told, Told::Push(Push::Signal(_)))), "{told:?}");
+            let received = net.take(again);
+            let place = |wanted: fn(&Received) -> bool| received.iter().position(wanted).expect("received");
+            let subscribed =
+                place(|received| matches!(received, Received::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
+            assert!(subscribed < place(|received| matches!(received, Received::Push(Push::Signal(_)))), "{received:?}");
         }
     }
 }
@@ -423,13 +429,13 @@ fn presence_is_judged_anew_when_the_rules_change() {
             net.cut(away);
             net.take(bob);
             net.reload(Rules::new(vec![rule.clone()]));
-            let told = net.take(bob);
+            let received = net.take(bob);
             match rule.presence {
                 PresenceMode::Off => assert!(
-                    matches!(&told[..], [Told::Push(Push::PresenceSnapshot { snapshot, .. })] if snapshot.entries == Some(vec![])),
-                    "{told:?}"
+                    matches!(&received[..], [Received::Push(Push::PresenceSnapshot { snapshot, .. })] if snapshot.entries == Some(vec![])),
+                    "{received:?}"
                 ),
-                _ => assert_eq!(presence_changes(&told).len(), 2, "{told:?}"),
+                _ => assert_eq!(presence_changes(&received).len(), 2, "{received:?}"),
             }
             net.reload(open_rules());
             assert_eq!(presence(&mut net, bob, "chat:a").0, 0, "what was ended does not come back by itself");
@@ -560,8 +566,11 @@ fn a_directed_signal_waits_for_one_who_is_away_as_long_as_the_grace() {
             };
             assert_eq!(net.ask(bob, Command::Signal(Box::new(signal))), ReplyBody::Done, "{shards} shards");
             let again = net.resume(ada, landing, vec![SubOptions::new(channel("chat:a"))]);
-            let told = net.take(again);
-            assert!(told.iter().any(|told| matches!(told, Told::Push(Push::Signal(_)))), "{told:?}");
+            let received = net.take(again);
+            assert!(
+                received.iter().any(|received| matches!(received, Received::Push(Push::Signal(_)))),
+                "{received:?}"
+            );
             // Nothing is kept for it any longer than that.
             net.cut(again);
             net.cut(bob);

@@ -13,9 +13,12 @@ fn the_answer_precedes_ones_own_copy_and_everybody_gets_it() {
         net.subscribe(bob, "chat:a");
         net.take(ada);
         net.send(ada, publish("chat:a", "1"));
-        let told = net.take(ada);
-        assert!(matches!(told[0], Told::Reply(Reply { body: ReplyBody::Published { .. }, .. })), "{told:?}");
-        assert_eq!(messages(&told), ["1"]);
+        let received = net.take(ada);
+        assert!(
+            matches!(received[0], Received::Reply(Reply { body: ReplyBody::Published { .. }, .. })),
+            "{received:?}"
+        );
+        assert_eq!(messages(&received), ["1"]);
         assert_eq!(net.take_messages(bob), ["1"]);
     }
 }
@@ -115,9 +118,9 @@ fn a_long_recovery_comes_in_pages_and_then_live() {
         assert!(subscribed.more, "{} publications fitted", subscribed.publications.len());
         let mut got = texts(&subscribed.publications);
         net.publish(ada, "chat:a", "41");
-        let told = net.take(bob);
-        assert_eq!(gaps(&told), []);
-        got.extend(messages(&told));
+        let received = net.take(bob);
+        assert_eq!(gaps(&received), []);
+        got.extend(messages(&received));
         assert_eq!(got, numbers(1..=41));
     }
 }
@@ -158,9 +161,9 @@ fn ones_own_copy_that_was_not_wanted_is_skipped_live_and_recovered() {
         assert_eq!(net.take_messages(bob), ["1"]);
         net.cut(ada);
         let ada = net.resume(ada, 2, vec![since("chat:a", at)]);
-        let told = net.take(ada);
-        let Some(Told::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. })) = told.last() else {
-            panic!("{told:?}")
+        let received = net.take(ada);
+        let Some(Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. })) = received.last() else {
+            panic!("{received:?}")
         };
         assert_eq!((subscribed.recovered, texts(&subscribed.publications)), (Some(true), numbers(1..=1)));
     }

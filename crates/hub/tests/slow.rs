@@ -20,8 +20,8 @@ fn a_slow_reader_is_behind_pulls_and_misses_nothing() {
         assert!(waiting < 2_000 + 1_500, "{waiting} bytes wait for one who does not read");
         net.read_again(bob);
         net.publish(ada, "chat:a", "91");
-        let told = net.take(bob);
-        assert_eq!((messages(&told), gaps(&told)), (numbers(1..=91), vec![]));
+        let received = net.take(bob);
+        assert_eq!((messages(&received), gaps(&received)), (numbers(1..=91), vec![]));
     }
 }
 
@@ -36,12 +36,13 @@ fn what_the_history_lost_is_told_as_a_gap_before_anything_newer() {
         net.peers[bob].reads = false;
         net.publish_all(ada, "chat:a", 1..=100);
         net.read_again(bob);
-        let told = net.take(bob);
-        assert_eq!(gaps(&told), [(95, false)]);
-        let gap = told.iter().position(|told| matches!(told, Told::Push(Push::Gap { .. }))).expect("a gap");
-        let before = messages(&told[..gap]);
+        let received = net.take(bob);
+        assert_eq!(gaps(&received), [(95, false)]);
+        let gap =
+            received.iter().position(|received| matches!(received, Received::Push(Push::Gap { .. }))).expect("a gap");
+        let before = messages(&received[..gap]);
         assert_eq!(before, numbers(1..=before.len() as u32));
-        assert_eq!(messages(&told[gap..]), numbers(96..=100));
+        assert_eq!(messages(&received[gap..]), numbers(96..=100));
     }
 }
 
@@ -76,13 +77,14 @@ fn who_wants_only_the_latest_gets_a_gap_and_the_newest_when_it_reads_again() {
         net.publish_all(ada, "chat:a", 1..=90);
         net.read_again(bob);
         net.publish(ada, "chat:a", "91");
-        let told = net.take(bob);
-        assert_eq!(gaps(&told), [(89, false)]);
-        let gap = told.iter().position(|told| matches!(told, Told::Push(Push::Gap { .. }))).expect("a gap");
-        let before = messages(&told[..gap]);
-        assert!(before.len() < 50, "all of it was told first");
+        let received = net.take(bob);
+        assert_eq!(gaps(&received), [(89, false)]);
+        let gap =
+            received.iter().position(|received| matches!(received, Received::Push(Push::Gap { .. }))).expect("a gap");
+        let before = messages(&received[..gap]);
+        assert!(before.len() < 50, "all of it was received first");
         assert_eq!(before, numbers(1..=before.len() as u32));
-        assert_eq!(messages(&told[gap..]), numbers(90..=91));
+        assert_eq!(messages(&received[gap..]), numbers(90..=91));
     }
 }
 
@@ -107,9 +109,9 @@ fn the_latest_is_the_newest_that_is_for_the_reader() {
         let Command::Publish(own) = publish("chat:a", "\"bob's own\"") else { panic!() };
         net.send(bob, Command::Publish(Box::new(Publish { echo: false, ..*own })));
         net.read_again(bob);
-        let told = net.take(bob);
-        assert_eq!(gaps(&told), [(59, false)]);
-        assert_eq!(messages(&told).last().map(String::as_str), Some("60"));
+        let received = net.take(bob);
+        assert_eq!(gaps(&received), [(59, false)]);
+        assert_eq!(messages(&received).last().map(String::as_str), Some("60"));
         // Nothing more than what is for others: no gap is told.
         net.peers[bob].reads = false;
         let first = net.publish(ada, "chat:a", "61").offset;
@@ -120,8 +122,8 @@ fn the_latest_is_the_newest_that_is_for_the_reader() {
             for_others(&mut net);
         }
         net.read_again(bob);
-        let told = net.take(bob);
-        assert_eq!(gaps(&told), [], "all of {first} and after was in the outbox");
+        let received = net.take(bob);
+        assert_eq!(gaps(&received), [], "all of {first} and after was in the outbox");
         net.publish(ada, "chat:a", "63");
         assert_eq!(net.take_messages(bob), ["63"]);
     }
@@ -185,8 +187,8 @@ fn what_is_removed_while_the_latest_is_searched_for_is_told_as_a_gap() {
         net.paused = false;
         net.settle();
         net.publish(ada, "chat:a", "62");
-        let told = net.take(bob);
-        let (messages, gaps) = (messages(&told), gaps(&told));
+        let received = net.take(bob);
+        let (messages, gaps) = (messages(&received), gaps(&received));
         assert_eq!(messages.last().map(String::as_str), Some("62"), "after {steps} steps");
         let has_61 = messages.iter().any(|message| message == "61");
         assert!(has_61 || gaps.last() == Some(&(last, false)), "after {steps} steps: {messages:?}, {gaps:?}");
@@ -202,13 +204,15 @@ fn who_wants_only_the_latest_recovers_all_the_same() {
         let start = Position { offset: 0, ..net.publish(ada, "chat:a", "91") };
         net.subscribe_with(bob, SubOptions { since: Some(start), ..with_slow(Slow::Latest) });
         net.settle();
-        let told = net.take(bob);
-        let first = told.iter().find_map(|told| match told {
-            Told::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(texts(&subscribed.publications)),
+        let received = net.take(bob);
+        let first = received.iter().find_map(|received| match received {
+            Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => {
+                Some(texts(&subscribed.publications))
+            }
             _ => None,
         });
-        let all = [first.expect("subscribed"), messages(&told)].concat();
-        assert_eq!((all, gaps(&told)), (numbers(1..=91), vec![]));
+        let all = [first.expect("subscribed"), messages(&received)].concat();
+        assert_eq!((all, gaps(&received)), (numbers(1..=91), vec![]));
     }
 }
 
@@ -269,10 +273,10 @@ fn who_catches_up_is_not_ended_as_slow() {
         let bob = net.connect(1);
         net.peers[bob].reads = false;
         let first = net.subscribe_with(bob, since("chat:a", start));
-        let mut told = texts(&first.publications);
+        let mut received = texts(&first.publications);
         net.read_again(bob);
-        told.extend(net.take_messages(bob));
-        assert_eq!((told, net.peers[bob].closed), (numbers(1..=80), None));
+        received.extend(net.take_messages(bob));
+        assert_eq!((received, net.peers[bob].closed), (numbers(1..=80), None));
         net.peers[bob].reads = false;
         net.publish_all(ada, "chat:a", 81..=140);
         assert_eq!(net.peers[bob].closed, Some(Disconnect::Slow), "live, it has to keep up");
@@ -286,13 +290,13 @@ fn who_reads_no_answers_is_not_read() {
         let ada = net.connect(0);
         net.peers[ada].reads = false;
         for _ in 0..30 {
-            if !net.peers[ada].held {
+            if !net.peers[ada].paused {
                 net.send(ada, Command::Presence { channel: channel("chat:a") });
             }
         }
-        assert!(net.peers[ada].held, "answers pile up: {} bytes", net.waiting_bytes(ada));
+        assert!(net.peers[ada].paused, "answers pile up: {} bytes", net.waiting_bytes(ada));
         net.read_again(ada);
-        assert!(!net.peers[ada].held);
+        assert!(!net.peers[ada].paused);
     }
 }
 
@@ -357,10 +361,12 @@ fn a_fan_out_in_slices_misses_and_doubles_nobody_while_members_come_and_go() {
             net.settle();
         }
         for member in members {
-            let told = net.take(member);
-            let got: Vec<u32> = messages(&told).iter().map(|text| text.parse().expect("a number")).collect();
-            let subscribed = told.iter().find_map(|told| match told {
-                Told::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(subscribed.position.offset),
+            let received = net.take(member);
+            let got: Vec<u32> = messages(&received).iter().map(|text| text.parse().expect("a number")).collect();
+            let subscribed = received.iter().find_map(|received| match received {
+                Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => {
+                    Some(subscribed.position.offset)
+                }
                 _ => None,
             });
             let first = subscribed.expect("subscribed") as u32 + 1;

@@ -29,8 +29,8 @@ fn members(net: &mut Net, count: usize, name: &str) -> Vec<usize> {
     members
 }
 
-fn told(net: &Net, members: &[usize]) -> usize {
-    members.iter().map(|member| net.peers[*member].told.len()).sum()
+fn received(net: &Net, members: &[usize]) -> usize {
+    members.iter().map(|member| net.peers[*member].received.len()).sum()
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn a_burst_to_a_large_channel_is_one_slice_until_others_have_had_their_turn() {
     for number in 1..=30 {
         net.send(ada, publish("chat:many", &number.to_string()));
     }
-    assert!(told(&net, &many) <= SLICE, "{} were told without a pause", told(&net, &many));
+    assert!(received(&net, &many) <= SLICE, "{} were received without a pause", received(&net, &many));
     net.publish(ada, "chat:few", "1");
-    assert_eq!(told(&net, &few), 3, "another channel does not wait");
+    assert_eq!(received(&net, &few), 3, "another channel does not wait");
     net.paused = false;
     net.settle();
     assert!(net.most <= SLICE + BESIDES, "one call did {}", net.most);
@@ -61,16 +61,16 @@ fn a_reload_is_done_in_slices_and_its_rules_hold_at_once() {
         let late = net.connect(0);
         net.paused = true;
         net.reload(closed_rules());
-        let first = told(&net, &members);
-        assert!(first <= shards * SLICE, "{first} were told without a pause");
+        let first = received(&net, &members);
+        assert!(first <= shards * SLICE, "{first} were received without a pause");
         let refused = net.ask(late, Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false });
         assert_eq!(error_code(&refused), ErrorCode::Denied);
         net.paused = false;
         net.settle();
         assert!(net.most <= SLICE + BESIDES, "one call did {}", net.most);
         for member in members {
-            let told = net.take(member);
-            assert!(matches!(&told[..], [Told::Push(Push::Unsubscribed { .. })]), "{told:?}");
+            let received = net.take(member);
+            assert!(matches!(&received[..], [Received::Push(Push::Unsubscribed { .. })]), "{received:?}");
         }
         assert_eq!(reloaded(&net).iter().sum::<usize>(), 100);
         assert_eq!(reloaded(&net).len(), shards, "each shard says once how many it has ended");
@@ -91,11 +91,11 @@ fn a_second_reload_ends_the_first_one_and_each_says_what_it_ended() {
     net.reload(open_rules());
     net.paused = false;
     net.settle();
-    let ended = told(&net, &members);
+    let ended = received(&net, &members);
     assert!((1..=SLICE).contains(&ended), "{ended}");
     assert_eq!(reloaded(&net), [ended, 0]);
     net.reload(closed_rules());
-    assert_eq!(told(&net, &members), 100, "the others have been judged by the last rules alone");
+    assert_eq!(received(&net, &members), 100, "the others have been judged by the last rules alone");
     assert_eq!(reloaded(&net)[2], 100 - ended);
 }
 
@@ -137,19 +137,19 @@ fn a_drain_tells_clients_in_slices() {
     let members = members(&mut net, 100, "chat:a");
     net.paused = true;
     net.input(0, Input::Drain { window_ms: 1_000 });
-    assert!(told(&net, &members) <= SLICE);
+    assert!(received(&net, &members) <= SLICE);
     assert!(!net.shards[0].is_settled());
     net.paused = false;
     net.settle();
     assert!(net.most <= SLICE, "one call did {}", net.most);
     for member in members {
-        assert!(matches!(&net.take(member)[..], [Told::Push(Push::Disconnect { .. })]));
+        assert!(matches!(&net.take(member)[..], [Received::Push(Push::Disconnect { .. })]));
     }
     assert!(net.shards[0].is_settled());
 }
 
 fn told_to_come_back(net: &mut Net, peer: usize) -> usize {
-    net.take(peer).iter().filter(|told| matches!(told, Told::Push(Push::Disconnect { .. }))).count()
+    net.take(peer).iter().filter(|received| matches!(received, Received::Push(Push::Disconnect { .. }))).count()
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn connections_that_come_into_a_drain_are_told_once_and_the_others_not_again() {
     assert_eq!(told_to_come_back(&mut net, members[0]), 1);
     net.most = 0;
     net.reopen(members[0]);
-    assert_eq!(net.most, 1, "one that takes a place already told is told alone");
+    assert_eq!(net.most, 1, "one that takes a place already received is received alone");
     net.paused = false;
     net.settle();
     assert!(net.most <= SLICE, "one call did {}", net.most);
@@ -190,9 +190,9 @@ fn timers_that_fall_due_together_are_done_in_slices() {
     net.pass(grace_ms + 1_000);
     assert_eq!(net.notices.len(), 100, "each session ends");
     assert!(net.most <= SLICE + BESIDES, "one call ended {} sessions", net.most);
-    let (told_before, heartbeat_ms) = (told(&net, &members[100..]), net.limits.heartbeat_ms);
+    let (told_before, heartbeat_ms) = (received(&net, &members[100..]), net.limits.heartbeat_ms);
     net.pass(heartbeat_ms);
-    assert_eq!(told(&net, &members[100..]), told_before + 100, "each is asked for a sign of life");
+    assert_eq!(received(&net, &members[100..]), told_before + 100, "each is asked for a sign of life");
     assert!(net.most <= SLICE + BESIDES, "one call did {}", net.most);
 }
 
@@ -235,7 +235,7 @@ fn homes_are_told_of_many_changes_in_slices() {
     }
     net.most = 0;
     net.pass(300);
-    assert!(net.most <= SLICE + BESIDES, "one call told {} homes", net.most);
+    assert!(net.most <= SLICE + BESIDES, "one call received {} homes", net.most);
     let all = AppCommand::Channels { pattern: None, after: None, limit: 1_000 };
     let AppAnswer::Channels { channels, .. } = net.app(0, all) else { panic!("a list") };
     assert_eq!(channels.iter().map(|channel| channel.subscribers).sum::<u64>(), 120, "all homes know");
@@ -288,10 +288,10 @@ fn a_presence_that_finds_no_room_is_asked_for_later() {
         net.paused = false;
         net.settle();
         for listener in listeners {
-            let told = net.take(listener);
-            let last = told.iter().rev().find_map(|told| match told {
-                Told::Push(Push::Presence(push)) => Some(push.entry.data.clone()),
-                Told::Push(Push::PresenceSnapshot { snapshot, .. }) => {
+            let received = net.take(listener);
+            let last = received.iter().rev().find_map(|received| match received {
+                Received::Push(Push::Presence(push)) => Some(push.entry.data.clone()),
+                Received::Push(Push::PresenceSnapshot { snapshot, .. }) => {
                     Some(snapshot.entries.as_ref().expect("names")[0].data.clone())
                 }
                 _ => None,
@@ -326,9 +326,9 @@ fn one_who_missed_many_presences_gets_them_one_at_a_time() {
         }
         let one = 2_500;
         assert!(most <= 4_000 + 2 * one, "{most} bytes waited");
-        let heard = net.take(bob).into_iter().filter(|told| match told {
-            Told::Push(Push::Presence(_)) => true,
-            Told::Push(Push::PresenceSnapshot { snapshot, .. }) => snapshot.count == 1,
+        let heard = net.take(bob).into_iter().filter(|received| match received {
+            Received::Push(Push::Presence(_)) => true,
+            Received::Push(Push::PresenceSnapshot { snapshot, .. }) => snapshot.count == 1,
             _ => false,
         });
         assert_eq!(heard.count(), names.len(), "and misses none");
@@ -364,7 +364,7 @@ fn answers_that_are_pages_are_asked_for_one_at_a_time_and_in_order() {
             assert!(answer.publications.iter().all(|p| p.data.bytes().len() > 100), "the later command came first");
         }
         assert!(matches!(net.answer_to(bob, ids[20]), Some(ReplyBody::Published { .. })));
-        assert!(!net.peers[bob].held);
+        assert!(!net.peers[bob].paused);
     }
 }
 

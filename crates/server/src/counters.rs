@@ -4,7 +4,7 @@
 //! delivery. Publications are counted once, deliveries by the length of their list, bytes where the socket has taken
 //! them. Only what happens off the shards (handlers, requests) is counted in atomics.
 
-use fanfare_hub::{Answer, MemoryStore, Now, Op, OpToken, Push, Stats, Store, WireId};
+use fanfare_hub::{MemoryStore, Now, Op, OpToken, Push, Stats, Store, StoreAnswer, WireId};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -265,7 +265,7 @@ impl TimedStore {
 }
 
 impl Store for TimedStore {
-    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer> {
         self.next = self.next.wrapping_add(1);
         if self.next % STORE_SAMPLE != 1 {
             return self.store.submit(now, token, op);

@@ -1,6 +1,6 @@
 //! What commands are answered: each once, and with what follows from the commands before it (promise 9).
 
-use super::view::{Asked, Sub, View, Want};
+use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
 use crate::store::Stores;
 use fanfare_hub::{ChannelName, ErrorCode, Position, ReplyBody, SubOptions, Subscribed};
@@ -32,12 +32,12 @@ impl Checker {
         pipe: usize,
         view: &mut View,
         place: u64,
-        asked: Asked,
+        asked: PendingCommand,
         body: &ReplyBody,
         stores: &Stores,
     ) -> Verdict {
         match (asked, body) {
-            (Asked::Connect, ReplyBody::Connected(connected)) => {
+            (PendingCommand::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
                 view.known = connected.user.is_some();
                 if view.shown.is_some() && view.shown != connected.user {
@@ -63,7 +63,7 @@ impl Checker {
                 }
                 self.presences.connected(pipe, connected.client);
             }
-            (Asked::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
+            (PendingCommand::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
                 for (want, body) in wants.into_iter().zip(bodies) {
                     // A refusal was decided in its turn and is told with the others, when much may have changed again.
                     if !matches!(body, ReplyBody::Error(_)) {
@@ -71,46 +71,50 @@ impl Checker {
                     }
                 }
             }
-            (Asked::Subscribe(wants), body) if wants.len() == 1 => {
+            (PendingCommand::Subscribe(wants), body) if wants.len() == 1 => {
                 for want in wants {
                     self.subscribe_answered(pipe, view, want, body, stores)?;
                 }
             }
-            (Asked::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
+            (PendingCommand::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
                 if view.subs.remove(&channel).is_none() {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
                 self.presences.left(view.client, &channel, place);
                 self.presences.unsubscribed(pipe, &channel);
             }
-            (Asked::Unsubscribe(channel), ReplyBody::Error(_)) => {
+            (PendingCommand::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 if view.subs.contains_key(&channel) {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
                 self.presences.left(view.client, &channel, place);
             }
-            (Asked::Publish { channel, data }, body) => {
+            (PendingCommand::Publish { channel, data }, body) => {
                 return self.published(view, place, &channel, data, body, stores);
             }
-            (Asked::PresenceSet { channel, data }, ReplyBody::Done) => {
+            (PendingCommand::PresenceSet { channel, data }, ReplyBody::Done) => {
                 self.presences.entered(view.client, &channel, place, data);
             }
-            (Asked::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
+            (PendingCommand::PresenceSet { channel, .. }, ReplyBody::Error(_)) => {
                 self.presences.doubt(view.client, &channel, place)
             }
-            (Asked::PresenceClear(channel), ReplyBody::Done) => self.presences.left(view.client, &channel, place),
-            (Asked::PresenceClear(channel), ReplyBody::Error(_)) => self.presences.doubt(view.client, &channel, place),
-            (Asked::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
+            (PendingCommand::PresenceClear(channel), ReplyBody::Done) => {
+                self.presences.left(view.client, &channel, place)
+            }
+            (PendingCommand::PresenceClear(channel), ReplyBody::Error(_)) => {
+                self.presences.doubt(view.client, &channel, place)
+            }
+            (PendingCommand::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
                 self.presences.snapshot(pipe, &channel, snapshot);
             }
-            (Asked::History { channel, forwards }, ReplyBody::History(history)) => {
+            (PendingCommand::History { channel, forwards }, ReplyBody::History(history)) => {
                 return self.history(view.client, &channel, forwards, history, stores);
             }
-            (Asked::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
-            (Asked::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
+            (PendingCommand::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
+            (PendingCommand::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
                 self.counts.refreshed += 1;
             }
-            (_, ReplyBody::Error(_)) | (Asked::Other, _) => {}
+            (_, ReplyBody::Error(_)) | (PendingCommand::Other, _) => {}
             (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What clients do: they open connections, send commands and close, and shards take their sessions up.
 
-use super::view::{Asked, View, Want};
+use super::view::{PendingCommand, View, Want};
 use super::{Checker, Directed};
 use crate::application::{WITH_INFO, user_of};
 use crate::store::Stores;
@@ -62,14 +62,14 @@ impl Checker {
                     view.unanswered.insert(options.channel.clone(), options.clone());
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: place });
                 }
-                Asked::Connect
+                PendingCommand::Connect
             }
-            Command::Subscribe { subs, .. } => Asked::Subscribe(
+            Command::Subscribe { subs, .. } => PendingCommand::Subscribe(
                 subs.iter().map(|options| Want { options: options.clone(), order, sent: place }).collect(),
             ),
             Command::Unsubscribe { channel } => {
                 self.presences.doubt(client, channel, place);
-                Asked::Unsubscribe(channel.clone())
+                PendingCommand::Unsubscribe(channel.clone())
             }
             Command::Publish(publish) => {
                 let data = publish.data.bytes().to_vec();
@@ -78,33 +78,34 @@ impl Checker {
                 attempt.unknown += 1;
                 attempt.keyed |= publish.idempotency_key.is_some() && view.known;
                 view.publishes.insert(data.clone(), place);
-                Asked::Publish { channel: publish.channel.clone(), data }
+                PendingCommand::Publish { channel: publish.channel.clone(), data }
             }
             Command::PresenceSet { channel, data, .. } => {
                 self.presences.doubt(client, channel, place);
-                Asked::PresenceSet { channel: channel.clone(), data: data.to_vec() }
+                PendingCommand::PresenceSet { channel: channel.clone(), data: data.to_vec() }
             }
             Command::PresenceClear { channel } => {
                 self.presences.doubt(client, channel, place);
-                Asked::PresenceClear(channel.clone())
+                PendingCommand::PresenceClear(channel.clone())
             }
-            Command::Presence { channel } => Asked::Presence(channel.clone()),
-            Command::History { channel, query } => {
-                Asked::History { channel: channel.clone(), forwards: matches!(query.from, HistoryFrom::Since(_)) }
-            }
+            Command::Presence { channel } => PendingCommand::Presence(channel.clone()),
+            Command::History { channel, query } => PendingCommand::History {
+                channel: channel.clone(),
+                forwards: matches!(query.from, HistoryFrom::Since(_)),
+            },
             Command::Signal(signal) => {
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
                     self.directed.entry(key).or_default().push(Directed { pipe, place, data: signal.data.to_vec() });
                 }
-                Asked::Other
+                PendingCommand::Other
             }
-            Command::Rpc { data, .. } => Asked::Rpc(data.to_vec()),
+            Command::Rpc { data, .. } => PendingCommand::Rpc(data.to_vec()),
             Command::Refresh { token } => {
                 view.granted_late |= self.grant.is_some() && token.ends_with(WITH_INFO);
-                Asked::Refresh(user_of(token))
+                PendingCommand::Refresh(user_of(token))
             }
-            _ => Asked::Other,
+            _ => PendingCommand::Other,
         };
         view.pending.insert(id, (place, asked));
     }
@@ -123,8 +124,8 @@ impl Checker {
             self.sent += 1;
             *place = self.sent;
             match asked {
-                Asked::Subscribe(wants) => wants.iter_mut().for_each(|want| want.sent = self.sent),
-                Asked::Publish { data, .. } => {
+                PendingCommand::Subscribe(wants) => wants.iter_mut().for_each(|want| want.sent = self.sent),
+                PendingCommand::Publish { data, .. } => {
                     view.publishes.insert(data.clone(), self.sent);
                 }
                 _ => {}

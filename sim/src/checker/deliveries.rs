@@ -1,6 +1,6 @@
 //! What subscribers are told: each message once, in order, with nothing left out (promises 1 to 3 and 7).
 
-use super::view::{Asked, Sub, View, Want};
+use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Directed, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
@@ -20,7 +20,8 @@ impl Checker {
         stores: &mut Stores,
         rules: &Rules,
     ) -> Verdict {
-        let deaf = |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
+        let not_subscribed =
+            |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
         // A page for one that wants only the latest is told at once: the gap, and the publication that it leads to.
         if let Some((owed, kept)) = view.owed.take()
             && !matches!(push, Push::Message { channel, .. } | Push::Messages { channel, .. } if *channel == owed)
@@ -29,20 +30,20 @@ impl Checker {
         }
         match push {
             Push::Message { channel, publication } => {
-                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let mut sub = view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
                 let verdict = self.message(view, channel, &mut sub, publication, stores);
                 view.subs.insert(channel.clone(), sub);
                 return verdict;
             }
             Push::Messages { channel, publications } => {
-                let mut sub = view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                let mut sub = view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
                 let mut each = publications.iter();
                 let verdict = each.try_for_each(|p| self.message(view, channel, &mut sub, p, stores));
                 view.subs.insert(channel.clone(), sub);
                 return verdict;
             }
             Push::Gap { channel, position, reset } => {
-                let sub = view.subs.get_mut(channel).ok_or_else(|| deaf(channel))?;
+                let sub = view.subs.get_mut(channel).ok_or_else(|| not_subscribed(channel))?;
                 let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
                 if *reset != (position.epoch != sub.at.epoch) {
                     return Err(format!("{channel}: a gap from {:?} to {position:?} says reset = {reset}", sub.at));
@@ -88,7 +89,7 @@ impl Checker {
             Push::Signal(signal) => return self.signal(pipe, view, signal),
             Push::Presence(change) => {
                 self.counts.presence += 1;
-                let sub = view.subs.get(&change.channel).ok_or_else(|| deaf(&change.channel))?;
+                let sub = view.subs.get(&change.channel).ok_or_else(|| not_subscribed(&change.channel))?;
                 if !sub.presence {
                     return Err(format!("{}: a presence change that was not asked for", change.channel));
                 }
@@ -96,12 +97,12 @@ impl Checker {
             }
             Push::PresenceCount { channel, count, seq } => {
                 self.counts.presence_counts += 1;
-                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
+                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| not_subscribed(channel))?;
                 self.presences.counted(pipe, channel, *count, *seq);
             }
             Push::PresenceSnapshot { channel, snapshot } => {
                 self.counts.presence_whole += 1;
-                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| deaf(channel))?;
+                view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| not_subscribed(channel))?;
                 self.presences.snapshot(pipe, channel, snapshot);
             }
             Push::Subscribed(subscribed) => {
@@ -113,11 +114,11 @@ impl Checker {
             }
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
-                view.subs.remove(channel).ok_or_else(|| deaf(channel))?;
+                view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
                 self.presences.unsubscribed(pipe, channel);
                 // What was sent before the client knew came too late, or was undone by this; unless it had subscribed
                 // anew.
-                let enters = |asked: &Asked| matches!(asked, Asked::PresenceSet { channel: of, .. } if of == channel);
+                let enters = |asked: &PendingCommand| matches!(asked, PendingCommand::PresenceSet { channel: of, .. } if of == channel);
                 let up_to = |place| self.presences.up_to(pipe, view.client, place);
                 let (sent, next) = (up_to(view.sent), up_to(view.sent + 1));
                 match view.pending.values().map(|(_, asked)| asked).any(enters) {

@@ -21,7 +21,7 @@ use fanfare_hub::{ChannelName, ClientId, Error, Now, Reply, ReplyBody, RequestId
 use presence::Presences;
 use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
-use view::{Asked, View};
+use view::{PendingCommand, View};
 
 /// What a broken promise is told as.
 pub(crate) type Verdict = Result<(), String>;
@@ -105,7 +105,7 @@ impl Checker {
         let view = self.views.get(&pipe);
         let want = view.and_then(|view| match id {
             Some(RequestId::Number(id)) => match view.pending.get(id)? {
-                (_, Asked::Subscribe(wants)) => {
+                (_, PendingCommand::Subscribe(wants)) => {
                     wants.iter().map(|want| &want.options).find(|options| options.channel == *channel)
                 }
                 _ => None,

@@ -13,8 +13,8 @@ pub(super) struct Presences {
     /// The connection that has taken a session up last, and its place among all commands: what others sent counts up
     /// to there.
     holders: BTreeMap<ClientId, (usize, u64)>,
-    /// What connections were told, by connection and channel.
-    told: BTreeMap<(usize, ChannelName), Told>,
+    /// What connections have received, by connection and channel.
+    observed: BTreeMap<(usize, ChannelName), Observed>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl std::fmt::Display for State {
     }
 }
 
-/// What a connection was told about a channel's presence.
+/// What a connection has received about a channel's presence.
 #[derive(Debug, Default)]
-struct Told {
+struct Observed {
     seq: u64,
     count: u64,
     /// Names, once a snapshot has told them.
@@ -130,48 +130,48 @@ impl Presences {
     }
 
     pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {
-        self.told.insert((pipe, channel.clone()), Told { follows, ..Told::default() });
+        self.observed.insert((pipe, channel.clone()), Observed { follows, ..Observed::default() });
     }
 
     pub(super) fn unsubscribed(&mut self, pipe: usize, channel: &ChannelName) {
-        self.told.remove(&(pipe, channel.clone()));
+        self.observed.remove(&(pipe, channel.clone()));
     }
 
     pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) {
-        let told = self.told.entry((pipe, channel.clone())).or_default();
-        told.asked = true;
-        if snapshot.seq < told.seq {
+        let observed = self.observed.entry((pipe, channel.clone())).or_default();
+        observed.asked = true;
+        if snapshot.seq < observed.seq {
             return;
         }
-        told.seq = snapshot.seq;
-        told.count = snapshot.count;
-        told.names =
+        observed.seq = snapshot.seq;
+        observed.count = snapshot.count;
+        observed.names =
             snapshot.entries.as_ref().map(|entries| entries.iter().map(|e| (e.client, e.data.to_vec())).collect());
         let entries = snapshot.entries.iter().flatten();
-        told.persons = entries.filter_map(|e| Some((e.client, e.person()?.to_owned()))).collect();
-        told.whole = snapshot.entries.is_some();
+        observed.persons = entries.filter_map(|e| Some((e.client, e.person()?.to_owned()))).collect();
+        observed.whole = snapshot.entries.is_some();
     }
 
     /// A change of presence is told. True where it says that somebody is still there.
     pub(super) fn changed(&mut self, pipe: usize, push: &PresencePush) -> Result<bool, String> {
-        let told = self.told.entry((pipe, push.channel.clone())).or_default();
-        if push.seq <= told.seq {
+        let observed = self.observed.entry((pipe, push.channel.clone())).or_default();
+        if push.seq <= observed.seq {
             return Ok(false);
         }
-        let Some(names) = &mut told.names else { return Ok(false) };
-        told.whole &= push.seq == told.seq + 1;
-        told.seq = push.seq;
+        let Some(names) = &mut observed.names else { return Ok(false) };
+        observed.whole &= push.seq == observed.seq + 1;
+        observed.seq = push.seq;
         let client = push.entry.client;
-        told.persons.remove(&client);
+        observed.persons.remove(&client);
         let person = push.entry.person();
         if push.kind != PresenceKind::Leave {
-            told.persons.extend(person.map(|person| (client, person.to_owned())));
-        } else if told.whole {
-            let is_there = told.persons.values().any(|other| Some(&**other) == person);
+            observed.persons.extend(person.map(|person| (client, person.to_owned())));
+        } else if observed.whole {
+            let is_there = observed.persons.values().any(|other| Some(&**other) == person);
             if is_there != push.still_there {
                 return Err(format!(
                     "{}: {client} leaves as {person:?}, still there: {}, and there are {:?}",
-                    push.channel, push.still_there, told.persons
+                    push.channel, push.still_there, observed.persons
                 ));
             }
         }
@@ -179,33 +179,33 @@ impl Presences {
             PresenceKind::Join | PresenceKind::Update => names.insert(push.entry.client, push.entry.data.to_vec()),
             PresenceKind::Leave => names.remove(&push.entry.client),
         };
-        told.count = names.len() as u64;
+        observed.count = names.len() as u64;
         Ok(push.still_there)
     }
 
     pub(super) fn counted(&mut self, pipe: usize, channel: &ChannelName, count: u64, seq: u64) {
-        let told = self.told.entry((pipe, channel.clone())).or_default();
-        if seq > told.seq {
-            told.seq = seq;
-            told.count = count;
-            told.names = None;
+        let observed = self.observed.entry((pipe, channel.clone())).or_default();
+        if seq > observed.seq {
+            observed.seq = seq;
+            observed.count = count;
+            observed.names = None;
         }
     }
 
     /// Only who follows the changes and has once been told the whole is judged.
     pub(super) fn only_followers(&mut self) {
-        self.told.values_mut().for_each(|told| told.asked = told.follows && told.names.is_some());
+        self.observed.values_mut().for_each(|observed| observed.asked = observed.follows && observed.names.is_some());
     }
 
     /// From here on `presence` is asked for once more by everybody; what was told by then stays beside it.
     pub(super) fn forget_answers(&mut self) {
-        self.told.values_mut().for_each(|told| told.asked = false);
+        self.observed.values_mut().for_each(|observed| observed.asked = false);
     }
 
     /// Everybody who is told of a channel must be told the truth.
     pub(super) fn finish(&self, channels: &[ChannelName]) -> Verdict {
-        for ((pipe, channel), told) in &self.told {
-            if !channels.contains(channel) || !told.asked || !self.online.values().any(|online| online == pipe) {
+        for ((pipe, channel), observed) in &self.observed {
+            if !channels.contains(channel) || !observed.asked || !self.online.values().any(|online| online == pipe) {
                 continue;
             }
             let state = |client: ClientId| match self.online.contains_key(&client) {
@@ -214,17 +214,17 @@ impl Presences {
             };
             let ins = self.online.keys().filter(|client| matches!(state(**client), State::In(_))).count() as u64;
             let maybes = self.online.keys().filter(|client| state(**client) == State::Maybe).count() as u64;
-            if told.count < ins || told.count > ins + maybes {
+            if observed.count < ins || observed.count > ins + maybes {
                 let expected: Vec<(ClientId, String)> =
                     self.online.keys().map(|client| (*client, state(*client).to_string())).collect();
-                let names = told.names.as_ref().map(|names| names.keys().collect::<Vec<_>>());
+                let names = observed.names.as_ref().map(|names| names.keys().collect::<Vec<_>>());
                 return Err(format!(
                     "promise 5: {channel}: {} present ({names:?}), while {ins} to {} have entered: {expected:?}",
-                    told.count,
+                    observed.count,
                     ins + maybes,
                 ));
             }
-            let Some(names) = &told.names else { continue };
+            let Some(names) = &observed.names else { continue };
             for (client, data) in names {
                 match state(*client) {
                     State::Out => return Err(format!("promise 5: {channel}: {client} is present and should not be")),

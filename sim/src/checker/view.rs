@@ -20,7 +20,7 @@ pub(super) struct View {
     /// The place of the last directed signal received, by the channel and the connection that it was sent on.
     pub(super) directed: BTreeMap<(ChannelName, usize), u64>,
     /// What is not answered yet, by the number of the command, with its place among all commands of all clients.
-    pub(super) pending: BTreeMap<u64, (u64, Asked)>,
+    pub(super) pending: BTreeMap<u64, (u64, PendingCommand)>,
     /// The place of the last command sent among all commands of all clients.
     pub(super) sent: u64,
     /// The place at which a shard gave it a session.
@@ -55,7 +55,7 @@ pub(super) struct Want {
 }
 
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum PendingCommand {
     Connect,
     Subscribe(Vec<Want>),
     Unsubscribe(ChannelName),
@@ -79,13 +79,13 @@ pub(super) struct Sub {
     pub(super) signals: bool,
 }
 
-impl Asked {
+impl PendingCommand {
     /// The channel whose presence it changes.
     pub(super) fn enters_or_leaves(&self) -> Option<&ChannelName> {
         match self {
-            Asked::Unsubscribe(channel) | Asked::PresenceSet { channel, .. } | Asked::PresenceClear(channel) => {
-                Some(channel)
-            }
+            PendingCommand::Unsubscribe(channel)
+            | PendingCommand::PresenceSet { channel, .. }
+            | PendingCommand::PresenceClear(channel) => Some(channel),
             _ => None,
         }
     }
@@ -101,6 +101,6 @@ impl View {
 
     /// A newer token may hold that is not good for what an earlier one was.
     pub(super) fn doubts_grant(&self) -> bool {
-        self.refreshed || self.pending.values().any(|(_, asked)| matches!(asked, Asked::Refresh(_)))
+        self.refreshed || self.pending.values().any(|(_, asked)| matches!(asked, PendingCommand::Refresh(_)))
     }
 }

@@ -13,7 +13,7 @@ mod forward;
 mod network;
 
 use crate::app::App;
-use crate::application::{Answering, Application};
+use crate::application::{Application, ScheduledAnswer};
 use crate::chances::{Chances, pick};
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
@@ -30,8 +30,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Answer, AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now,
-    OpToken, PeerMessage, Push, ReplyBody, Rng, Rules, Shard, ShardConfig, ShardId,
+    AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken,
+    PeerMessage, Push, ReplyBody, Rng, Rules, Shard, ShardConfig, ShardId, StoreAnswer,
 };
 use faults::Fault;
 use std::cell::RefCell;
@@ -126,7 +126,7 @@ enum Event {
     Wake { shard: usize, at_ms: u64 },
     Continue { shard: usize },
     Inbox { shard: usize, from: usize },
-    Answer { shard: usize, told: Option<(OpToken, Answer)> },
+    Answer { shard: usize, told: Option<(OpToken, StoreAnswer)> },
     Hook { shard: usize, token: HookToken, number: u64, answer: Box<HookAnswer> },
     CoreToken { client: usize },
     Up { pipe: usize },
@@ -532,7 +532,7 @@ impl World {
             Effect::Ask { token, question, .. } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
                 let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
-                if let Some(Answering { number, answer, after_ms }) = answering {
+                if let Some(ScheduledAnswer { number, answer, after_ms }) = answering {
                     self.after(after_ms, Event::Hook { shard, token, number, answer });
                 }
             }

@@ -20,20 +20,20 @@ use crate::limits::Limits;
 use crate::message::{Publication, start_of};
 use crate::name::ChannelName;
 use crate::names::Names;
-use crate::peer::{AskToken, PeerBody, Published, ToEdge, ToHome};
+use crate::peer::{PeerBody, PendingToken, Published, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::slice::Slice;
 use crate::slots::Slots;
-use crate::store::{Answer, Entry, Op, Page, Rest, Store};
+use crate::store::{Entry, Op, Page, Rest, Store, StoreAnswer};
 use crate::time::Now;
 use crate::timer::Timer;
 use crate::watch::HomeCounts;
 use crate::wheel::Wheel;
 use left::Left;
 use links::Links;
-use ops::{Ops, Pending, Waiting, What};
+use ops::{Ops, PendingOp, Purpose, Waiting};
 use order::Order;
 use presence::Presence;
 use read::Scan;
@@ -126,7 +126,7 @@ struct Interest {
 #[derive(Debug)]
 enum Later {
     /// The next step of a read.
-    Scan { home: u32, life: u32, what: What },
+    Scan { home: u32, life: u32, what: Purpose },
     /// Messages that waited for the channel to be attached.
     Waiting { home: u32, life: u32 },
 }
@@ -203,7 +203,7 @@ impl Homes {
         let homes = &self.homes;
         self.names.insert(&name, index, |at| &homes[at as usize].name);
         self.in_order.insert(index, |at| &homes[at as usize].name);
-        self.submit(cx, index, What::Attach, Op::Attach { channel: name });
+        self.submit(cx, index, Purpose::Attach, Op::Attach { channel: name });
         index
     }
 
@@ -304,7 +304,7 @@ impl Homes {
             ToHome::History { token, query, reader } => self.history(cx, index, (from, token), query, reader),
             ToHome::Purge { token } => {
                 let channel = home.name.clone();
-                self.submit(cx, index, What::Purge { shard: from, token }, Op::Purge { channel });
+                self.submit(cx, index, Purpose::Purge { shard: from, token }, Op::Purge { channel });
             }
             ToHome::Pull { token, at, puller } => self.pull(cx, index, (from, token), at, puller),
             ToHome::Behind => {
@@ -315,41 +315,41 @@ impl Homes {
         }
     }
 
-    fn append(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, mut entry: Box<Entry>) {
+    fn append(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: PendingToken, mut entry: Box<Entry>) {
         entry.ts_ms = cx.now.wall_ms;
         let retain = self.homes[index as usize].retain;
-        self.submit(cx, index, What::Append { shard, token }, Op::Append { entry, retain });
+        self.submit(cx, index, Purpose::Append { shard, token }, Op::Append { entry, retain });
         self.linger(cx, index);
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
-        let Pending { home: index, life, epoch: asked_in, again, what, .. } = pending;
+    fn answered(&mut self, cx: &mut Cx<'_>, pending: PendingOp, answer: StoreAnswer) {
+        let PendingOp { home: index, life, epoch: asked_in, again, what, .. } = pending;
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         home.pending -= 1;
         match &answer {
-            Answer::Appended { .. } => self.counts.publications += 1,
-            Answer::Duplicate(_) => self.counts.duplicates += 1,
-            Answer::Unavailable | Answer::Unknown => self.counts.store_failures += 1,
-            Answer::EpochLost(_) => self.counts.epochs_lost += 1,
+            StoreAnswer::Appended { .. } => self.counts.publications += 1,
+            StoreAnswer::Duplicate(_) => self.counts.duplicates += 1,
+            StoreAnswer::Unavailable | StoreAnswer::Unknown => self.counts.store_failures += 1,
+            StoreAnswer::EpochLost(_) => self.counts.epochs_lost += 1,
             _ => {}
         }
         let top = home.top();
         let told = match &answer {
-            Answer::EpochLost(to) => Some(*to),
-            Answer::Page(page) => Some(page.top),
-            Answer::Appended { epoch, publication } => Some(Position { epoch: *epoch, offset: publication.prev }),
+            StoreAnswer::EpochLost(to) => Some(*to),
+            StoreAnswer::Page(page) => Some(page.top),
+            StoreAnswer::Appended { epoch, publication } => Some(Position { epoch: *epoch, offset: publication.prev }),
             _ => None,
         };
-        let lost = matches!(answer, Answer::EpochLost(_));
+        let lost = matches!(answer, StoreAnswer::EpochLost(_));
         if let Some(to) = told.filter(|to| home.is_live() && (lost || to.epoch != top.epoch)) {
             // The publisher's answer precedes its own copy, and a loss before it.
-            if let (What::Append { shard, token }, Answer::Appended { epoch, publication }) = (&what, &answer) {
+            if let (Purpose::Append { shard, token }, StoreAnswer::Appended { epoch, publication }) = (&what, &answer) {
                 let position = Position { epoch: *epoch, offset: publication.offset };
                 self.published(cx, index, (*shard, *token), position, false);
             }
             if asked_in == top.epoch && to.epoch != top.epoch {
                 self.epoch_lost(cx, index, to);
-                if let Answer::Appended { epoch, publication } = answer {
+                if let StoreAnswer::Appended { epoch, publication } = answer {
                     self.accept(cx, index, epoch, publication);
                 } else if !lost {
                     self.complete(cx, index, what, answer);
@@ -358,12 +358,12 @@ impl Homes {
                 }
             } else {
                 // Asked in an earlier epoch: whether it tells of the past or of the future is not to be known from it.
-                if !matches!(answer, Answer::Appended { .. }) {
+                if !matches!(answer, StoreAnswer::Appended { .. }) {
                     self.ask_again(cx, index, what, again);
                 }
                 self.look_ahead(cx, index);
             }
-        } else if matches!(what, What::Fill) && asked_in != top.epoch {
+        } else if matches!(what, Purpose::Fill) && asked_in != top.epoch {
             // The page follows a position of an earlier epoch. That it is incomplete says nothing about this epoch.
             home.filling = false;
             self.look_ahead(cx, index);
@@ -374,12 +374,12 @@ impl Homes {
     }
 
     /// The answer only said that an epoch was lost. A read is repeated, once.
-    fn ask_again(&mut self, cx: &mut Cx<'_>, index: u32, mut what: What, again: bool) {
+    fn ask_again(&mut self, cx: &mut Cx<'_>, index: u32, mut what: Purpose, again: bool) {
         match &mut what {
-            _ if again => return self.refused(cx, index, what, &Answer::Unavailable),
-            What::Scan { scan, .. } => scan.begin_again(),
-            What::Sub { .. } | What::Pull { .. } | What::Fill => {}
-            _ => return self.refused(cx, index, what, &Answer::Unknown),
+            _ if again => return self.refused(cx, index, what, &StoreAnswer::Unavailable),
+            Purpose::Scan { scan, .. } => scan.begin_again(),
+            Purpose::Sub { .. } | Purpose::Pull { .. } | Purpose::Fill => {}
+            _ => return self.refused(cx, index, what, &StoreAnswer::Unknown),
         }
         self.read(cx, index, what, true);
     }
@@ -391,14 +391,14 @@ impl Homes {
             home.ahead = !planted(Planted::HoleForgotten);
             return;
         }
-        self.read(cx, index, What::Fill, false);
+        self.read(cx, index, Purpose::Fill, false);
     }
 
     /// An answer in the epoch that the home is in.
-    fn complete(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: Answer) {
+    fn complete(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, answer: StoreAnswer) {
         match (what, answer) {
-            (What::Attach, Answer::Attached(top)) => self.attached(cx, index, top),
-            (What::Append { shard, token }, Answer::Appended { epoch, publication }) => {
+            (Purpose::Attach, StoreAnswer::Attached(top)) => self.attached(cx, index, top),
+            (Purpose::Append { shard, token }, StoreAnswer::Appended { epoch, publication }) => {
                 // The publisher's answer precedes its own copy.
                 let position = Position { epoch, offset: publication.offset };
                 if planted(Planted::CopyBeforeReply) {
@@ -407,24 +407,26 @@ impl Homes {
                 self.published(cx, index, (shard, token), position, false);
                 self.accept(cx, index, epoch, publication);
             }
-            (What::Append { shard, token }, Answer::Duplicate(position)) => {
+            (Purpose::Append { shard, token }, StoreAnswer::Duplicate(position)) => {
                 self.published(cx, index, (shard, token), position, true);
             }
-            (What::Sub { shard, token, want }, Answer::Page(page)) => self.start(cx, index, (shard, token), want, page),
-            (What::Scan { shard, token, scan }, Answer::Page(page)) => {
+            (Purpose::Sub { shard, token, want }, StoreAnswer::Page(page)) => {
+                self.start(cx, index, (shard, token), want, page)
+            }
+            (Purpose::Scan { shard, token, scan }, StoreAnswer::Page(page)) => {
                 self.scanned(cx, index, (shard, token), scan, page)
             }
-            (What::Pull { shard, token, puller, .. }, Answer::Page(page)) => {
+            (Purpose::Pull { shard, token, puller, .. }, StoreAnswer::Page(page)) => {
                 self.pulled(cx, index, (shard, token), puller, page)
             }
-            (What::Fill, Answer::Page(page)) => self.fill(cx, index, page),
-            (What::Purge { shard, token }, Answer::Done) => {
+            (Purpose::Fill, StoreAnswer::Page(page)) => self.fill(cx, index, page),
+            (Purpose::Purge { shard, token }, StoreAnswer::Done) => {
                 self.answer(cx, index, shard, ToEdge::Done { token, result: Ok(()) });
             }
-            (What::Detach, _) => {}
-            (What::Attach, Answer::EpochLost(top)) => self.attached(cx, index, top),
+            (Purpose::Detach, _) => {}
+            (Purpose::Attach, StoreAnswer::EpochLost(top)) => self.attached(cx, index, top),
             (what, answer) => {
-                let maybe_appended = matches!((&what, &answer), (What::Append { .. }, Answer::Unknown));
+                let maybe_appended = matches!((&what, &answer), (Purpose::Append { .. }, StoreAnswer::Unknown));
                 self.refused(cx, index, what, &answer);
                 if maybe_appended && !planted(Planted::UnknownNotRead) {
                     self.look_ahead(cx, index);
@@ -437,7 +439,7 @@ impl Homes {
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         position: Position,
         duplicate: bool,
     ) {
@@ -511,40 +513,40 @@ impl Homes {
     }
 
     /// The store did not do it: the asker gets an error that says whether to try again.
-    fn refused(&mut self, cx: &mut Cx<'_>, index: u32, what: What, answer: &Answer) {
+    fn refused(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, answer: &StoreAnswer) {
         let home = &mut self.homes[index as usize];
         let error = |code, text: &str| Error::new(code, text).on(&home.name);
         let error = match answer {
-            Answer::KeyConflict => {
+            StoreAnswer::KeyConflict => {
                 error(ErrorCode::KeyConflict, "the key was used for another payload within the last minutes")
             }
-            Answer::Unknown => error(ErrorCode::Unknown, "the store did not say whether it took this"),
+            StoreAnswer::Unknown => error(ErrorCode::Unknown, "the store did not say whether it took this"),
             _ => error(ErrorCode::Unavailable, "the store cannot be reached, or did not answer in time"),
         };
         match what {
-            What::Append { shard, token } => {
+            Purpose::Append { shard, token } => {
                 self.answer(cx, index, shard, ToEdge::Published { token, result: Err(error) })
             }
-            What::Sub { shard, token, .. } => {
+            Purpose::Sub { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Err(error) });
             }
-            What::Scan { shard, token, scan } => {
+            Purpose::Scan { shard, token, scan } => {
                 self.answer(cx, index, shard, scan.refused(token, error));
             }
-            What::Pull { shard, token, .. } => {
+            Purpose::Pull { shard, token, .. } => {
                 self.answer(cx, index, shard, ToEdge::Pulled { token, result: Err(error) })
             }
-            What::Purge { shard, token } => {
+            Purpose::Purge { shard, token } => {
                 self.answer(cx, index, shard, ToEdge::Done { token, result: Err(error) });
             }
-            What::Fill => {
+            Purpose::Fill => {
                 home.filling = false;
                 self.fill_later(cx, index);
             }
-            What::Attach => {
+            Purpose::Attach => {
                 cx.wheel.add(cx.now.mono_ms + cx.limits.linger_ms, Timer::Attach { home: index, life: home.life })
             }
-            What::Detach | What::Message { .. } => {}
+            Purpose::Detach | Purpose::Message { .. } => {}
         }
     }
 
@@ -633,7 +635,7 @@ impl Homes {
     /// Nobody needs the channel: it is detached, and its home goes.
     fn give_up(&mut self, cx: &mut Cx<'_>, index: u32) {
         let channel = self.homes[index as usize].name.clone();
-        self.submit(cx, index, What::Detach, Op::Detach { channel });
+        self.submit(cx, index, Purpose::Detach, Op::Detach { channel });
         let homes = &self.homes;
         self.in_order.remove(index, |at| &homes[at as usize].name);
         let home = self.homes.remove(index as usize);

@@ -11,9 +11,9 @@ use crate::ids::{Epoch, OpToken, ShardId};
 use crate::limits::Limits;
 use crate::message::PresenceSnapshot;
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, Puller, ToEdge, ToHome, Want};
+use crate::peer::{PeerBody, PendingToken, Puller, ToEdge, ToHome, Want};
 use crate::planted::{Planted, planted};
-use crate::store::{Answer, Op};
+use crate::store::{Op, StoreAnswer};
 use crate::timer::Timer;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,9 +28,9 @@ const WAITING_SLICE: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Ops {
     /// In the order in which they came, and so of their deadlines.
-    waiting: BTreeMap<OpToken, Pending>,
+    waiting: BTreeMap<OpToken, PendingOp>,
     /// Those whose time is over, and whose answer may still tell of the channel.
-    late: BTreeMap<OpToken, Pending>,
+    late: BTreeMap<OpToken, PendingOp>,
     last: u64,
     /// Of all that is waiting.
     bytes: usize,
@@ -42,7 +42,7 @@ pub(super) struct Ops {
 
 /// Something that waits for the store.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingOp {
     pub(super) home: u32,
     pub(super) life: u32,
     /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only
@@ -50,14 +50,14 @@ pub(super) struct Pending {
     pub(super) epoch: Epoch,
     /// It was asked for the second time.
     pub(super) again: bool,
-    pub(super) what: What,
+    pub(super) what: Purpose,
     pub(super) due_ms: u64,
     pub(super) bytes: usize,
 }
 
 /// What is waited for.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum Purpose {
     /// The channel is not attached yet: then this is taken in.
     Message {
         shard: ShardId,
@@ -67,29 +67,29 @@ pub(super) enum What {
     Detach,
     Append {
         shard: ShardId,
-        token: AskToken,
+        token: PendingToken,
     },
     Sub {
         shard: ShardId,
-        token: AskToken,
+        token: PendingToken,
         want: Want,
     },
     /// One that takes as many steps as it needs.
     Scan {
         shard: ShardId,
-        token: AskToken,
+        token: PendingToken,
         scan: Box<super::Scan>,
     },
     /// A page for one who is behind.
     Pull {
         shard: ShardId,
-        token: AskToken,
+        token: PendingToken,
         at: crate::ids::Position,
         puller: Puller,
     },
     Purge {
         shard: ShardId,
-        token: AskToken,
+        token: PendingToken,
     },
     Fill,
 }
@@ -105,7 +105,7 @@ impl Ops {
         self.bytes >= limits.store_waiting_bytes_max && !planted(Planted::StoreQueueUnbounded)
     }
 
-    pub(super) fn insert(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: Pending) {
+    pub(super) fn insert(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: PendingOp) {
         if !std::mem::replace(&mut self.is_timed, true) {
             cx.wheel.add(pending.due_ms, Timer::Store);
         }
@@ -113,7 +113,7 @@ impl Ops {
         self.waiting.insert(token, pending);
     }
 
-    fn take(&mut self, token: OpToken) -> Option<Pending> {
+    fn take(&mut self, token: OpToken) -> Option<PendingOp> {
         let pending = self.waiting.remove(&token)?;
         self.bytes -= pending.bytes;
         Some(pending)
@@ -123,13 +123,13 @@ impl Ops {
         self.waiting.first_key_value().is_some_and(|(_, first)| first.due_ms <= now_ms)
     }
 
-    fn next_due(&mut self, now_ms: u64) -> Option<(OpToken, Pending)> {
+    fn next_due(&mut self, now_ms: u64) -> Option<(OpToken, PendingOp)> {
         let (&token, _) = self.waiting.first_key_value().filter(|(_, first)| first.due_ms <= now_ms)?;
         Some((token, self.take(token)?))
     }
 
     /// Its deadline has passed. Its answer may still update the channel.
-    fn keep_late(&mut self, token: OpToken, pending: Pending) {
+    fn keep_late(&mut self, token: OpToken, pending: PendingOp) {
         self.late.insert(token, pending);
         if self.late.len() > LATE_MAX {
             self.late.pop_first();
@@ -157,8 +157,8 @@ impl Homes {
         home.waiting.get_or_insert_default().push_back(token);
         home.pending += 1;
         let (life, epoch, bytes) = (home.life, home.top().epoch, OVERHEAD + message.cost());
-        let (what, due_ms) = (What::Message { shard: from, message }, cx.now.mono_ms + cx.limits.store_timeout_ms);
-        self.ops.insert(cx, token, Pending { home: index, life, epoch, again: false, what, due_ms, bytes });
+        let (what, due_ms) = (Purpose::Message { shard: from, message }, cx.now.mono_ms + cx.limits.store_timeout_ms);
+        self.ops.insert(cx, token, PendingOp { home: index, life, epoch, again: false, what, due_ms, bytes });
     }
 
     pub(crate) fn store_waiting_bytes(&self) -> usize {
@@ -170,17 +170,17 @@ impl Homes {
         self.ops.is_full(limits)
     }
 
-    pub(super) fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op) {
+    pub(super) fn submit(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, op: Op) {
         self.submit_as(cx, index, what, op, false);
     }
 
-    pub(super) fn submit_as(&mut self, cx: &mut Cx<'_>, index: u32, what: What, op: Op, again: bool) {
+    pub(super) fn submit_as(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, op: Op, again: bool) {
         let token = self.ops.next();
         let bytes = OVERHEAD + if let Op::Append { entry, .. } = &op { entry.cost() } else { 0 };
         let home = &mut self.homes[index as usize];
         home.pending += 1;
         let due_ms = cx.now.mono_ms + cx.limits.store_timeout_ms;
-        let pending = Pending { home: index, life: home.life, epoch: home.top().epoch, again, what, due_ms, bytes };
+        let pending = PendingOp { home: index, life: home.life, epoch: home.top().epoch, again, what, due_ms, bytes };
         match cx.store.submit(cx.now, token, op) {
             Some(answer) => self.answered(cx, pending, answer),
             None => self.ops.insert(cx, token, pending),
@@ -188,7 +188,7 @@ impl Homes {
     }
 
     /// An outside store has answered. A second answer to one token is ignored.
-    pub(crate) fn store_answer(&mut self, cx: &mut Cx<'_>, token: OpToken, answer: Answer) {
+    pub(crate) fn store_answer(&mut self, cx: &mut Cx<'_>, token: OpToken, answer: StoreAnswer) {
         if let Some(pending) = self.ops.take(token) {
             self.answered(cx, pending, answer);
         } else if let Some(pending) = self.ops.late.remove(&token) {
@@ -197,21 +197,23 @@ impl Homes {
     }
 
     /// A late answer: it updates the channel; the asker has been answered.
-    fn answered_late(&mut self, cx: &mut Cx<'_>, pending: Pending, answer: Answer) {
-        let Pending { home: index, life, epoch: asked_in, what, .. } = pending;
-        let appended = matches!(answer, Answer::Appended { .. });
+    fn answered_late(&mut self, cx: &mut Cx<'_>, pending: PendingOp, answer: StoreAnswer) {
+        let PendingOp { home: index, life, epoch: asked_in, what, .. } = pending;
+        let appended = matches!(answer, StoreAnswer::Appended { .. });
         self.counts.publications += u64::from(appended);
         let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { return };
         let top = home.top();
         match (what, answer) {
-            (What::Attach, Answer::Attached(top) | Answer::EpochLost(top)) => self.attached(cx, index, top),
-            (What::Append { .. }, Answer::Appended { epoch, publication }) if epoch == top.epoch => {
+            (Purpose::Attach, StoreAnswer::Attached(top) | StoreAnswer::EpochLost(top)) => {
+                self.attached(cx, index, top)
+            }
+            (Purpose::Append { .. }, StoreAnswer::Appended { epoch, publication }) if epoch == top.epoch => {
                 self.accept(cx, index, epoch, publication);
             }
-            (What::Fill, Answer::Page(page)) if asked_in == top.epoch && page.top.epoch == top.epoch => {
+            (Purpose::Fill, StoreAnswer::Page(page)) if asked_in == top.epoch && page.top.epoch == top.epoch => {
                 self.fill(cx, index, page);
             }
-            (_, Answer::Appended { .. } | Answer::Page(_) | Answer::EpochLost(_)) if home.is_live() => {
+            (_, StoreAnswer::Appended { .. } | StoreAnswer::Page(_) | StoreAnswer::EpochLost(_)) if home.is_live() => {
                 self.look_ahead(cx, index); // of another epoch: reading tells which is the newer one
             }
             _ => {}
@@ -247,35 +249,35 @@ impl Homes {
         }
     }
 
-    fn timed_out(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: Pending) {
-        let Pending { home: index, life, epoch, again, what, due_ms, bytes } = pending;
+    fn timed_out(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: PendingOp) {
+        let PendingOp { home: index, life, epoch, again, what, due_ms, bytes } = pending;
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         home.pending -= 1;
         self.counts.store_failures += 1;
-        let late = |what| Pending { home: index, life, epoch, again, what, due_ms, bytes };
+        let late = |what| PendingOp { home: index, life, epoch, again, what, due_ms, bytes };
         let answer = match &what {
-            What::Message { .. } => {
+            Purpose::Message { .. } => {
                 home.no_longer_waits(token);
                 let name = home.name.clone();
-                let What::Message { shard, message } = what else { return };
+                let Purpose::Message { shard, message } = what else { return };
                 self.turn_away(cx, &name, shard, message);
                 return self.linger(cx, index);
             }
-            What::Append { shard, token: ask } => {
-                let what = What::Append { shard: *shard, token: *ask };
+            Purpose::Append { shard, token: ask } => {
+                let what = Purpose::Append { shard: *shard, token: *ask };
                 self.ops.keep_late(token, late(what));
-                Answer::Unknown
+                StoreAnswer::Unknown
             }
-            What::Attach => {
-                self.ops.keep_late(token, late(What::Attach));
-                Answer::Unavailable
+            Purpose::Attach => {
+                self.ops.keep_late(token, late(Purpose::Attach));
+                StoreAnswer::Unavailable
             }
-            What::Fill => {
-                self.ops.keep_late(token, late(What::Fill));
-                Answer::Unavailable
+            Purpose::Fill => {
+                self.ops.keep_late(token, late(Purpose::Fill));
+                StoreAnswer::Unavailable
             }
-            What::Purge { .. } => Answer::Unknown,
-            _ => Answer::Unavailable,
+            Purpose::Purge { .. } => StoreAnswer::Unknown,
+            _ => StoreAnswer::Unavailable,
         };
         self.complete(cx, index, what, answer);
         self.linger(cx, index);
@@ -289,7 +291,7 @@ impl Homes {
                 home.waiting = None;
                 return self.linger(cx, index);
             };
-            if let Some(Pending { what: What::Message { shard, message }, .. }) = self.ops.take(token) {
+            if let Some(PendingOp { what: Purpose::Message { shard, message }, .. }) = self.ops.take(token) {
                 home.pending -= 1;
                 self.take_in(cx, index, shard, message);
             }
@@ -334,7 +336,7 @@ impl Homes {
             return self.give_up(cx, index); // an attach may have taken effect without an answer
         }
         let channel = home.name.clone();
-        self.submit(cx, index, What::Attach, Op::Attach { channel });
+        self.submit(cx, index, Purpose::Attach, Op::Attach { channel });
     }
 }
 

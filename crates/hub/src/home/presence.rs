@@ -9,7 +9,7 @@ use crate::ids::{ClientId, ShardId};
 use crate::limits::Limits;
 use crate::message::{PresenceEntry, PresenceKind, PresencePush, PresenceSnapshot, SignalPush};
 use crate::name::ChannelName;
-use crate::peer::{AskToken, Directed, ToEdge};
+use crate::peer::{Directed, PendingToken, ToEdge};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::PresenceMode;
@@ -201,7 +201,7 @@ impl Homes {
         cx: &mut Cx<'_>,
         index: u32,
         from: ShardId,
-        token: AskToken,
+        token: PendingToken,
         signal: Arc<SignalPush>,
     ) {
         let mut signal = Arc::unwrap_or_clone(signal);
@@ -216,7 +216,7 @@ impl Homes {
             let shards: Vec<ShardId> = self.homes[index as usize].interests.iter().map(|i| i.shard).collect();
             self.answer(cx, index, from, ToEdge::SignalSent { token, expected: shards.len() as u32 });
             self.next_signal += 1;
-            let directed = Some(Directed { asker: from, token, number: self.next_signal });
+            let directed = Some(Directed { origin: from, token, number: self.next_signal });
             for shard in shards {
                 self.answer(cx, index, shard, ToEdge::Signal { signal: signal.clone(), directed });
             }

@@ -5,11 +5,11 @@
 //! them, one step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A
 //! page of a catch-up is one step, whatever it finds: the reader asks for the next one from where it ended.
 
-use super::{Cx, Homes, Later, What};
+use super::{Cx, Homes, Later, Purpose};
 use crate::error::Error;
 use crate::ids::{Position, ShardId};
 use crate::message::{History, HistoryFrom, HistoryQuery};
-use crate::peer::{AskToken, Pulled, Puller, Start, ToEdge, Want};
+use crate::peer::{PendingToken, Pulled, Puller, Start, ToEdge, Want};
 use crate::planted::{Planted, planted};
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Scan {
     }
 
     /// The answer where it cannot be done.
-    pub(super) fn refused(&self, token: AskToken, error: Error) -> ToEdge {
+    pub(super) fn refused(&self, token: PendingToken, error: Error) -> ToEdge {
         match self.of {
             ScanOf::History => ToEdge::History { token, result: Err(error) },
             ScanOf::Recent { .. } => ToEdge::Subscribed { token, result: Err(error) },
@@ -150,7 +150,7 @@ impl Page {
 }
 
 impl Homes {
-    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: AskToken, want: Want) {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: PendingToken, want: Want) {
         let top = self.homes[index as usize].top();
         match want {
             // Already at the top, as most who come back after a short cut: nothing to read.
@@ -158,7 +158,7 @@ impl Homes {
                 let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
                 self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
             }
-            Want { since: Some(_), .. } => self.read(cx, index, What::Sub { shard, token, want }, false),
+            Want { since: Some(_), .. } => self.read(cx, index, Purpose::Sub { shard, token, want }, false),
             Want { since: None, recent: Some(n), client } if n > 0 => {
                 self.recent(cx, index, (shard, token), n as usize, Reader::of(client), None);
             }
@@ -173,20 +173,20 @@ impl Homes {
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         count: usize,
         reader: Reader,
         recovered: Option<bool>,
     ) {
         let scan = Scan::new(Range::NEWEST, Some(reader), count, ScanOf::Recent { recovered });
-        self.read(cx, index, What::Scan { shard, token, scan }, false);
+        self.read(cx, index, Purpose::Scan { shard, token, scan }, false);
     }
 
     pub(super) fn history(
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         query: HistoryQuery,
         reader: Option<Reader>,
     ) {
@@ -196,14 +196,14 @@ impl Homes {
             HistoryFrom::Before(at) => Range::before(at),
         };
         let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History);
-        self.read(cx, index, What::Scan { shard, token, scan }, false);
+        self.read(cx, index, Purpose::Scan { shard, token, scan }, false);
     }
 
     pub(super) fn pull(
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         at: Position,
         puller: Puller,
     ) {
@@ -212,24 +212,24 @@ impl Homes {
                 let range = Range::Last { after: Some(at), before: None };
                 let reader = Some(Reader::live(client)).filter(|_| !planted(Planted::LatestForOthers));
                 let scan = Scan::new(range, reader, 1, ScanOf::Latest);
-                What::Scan { shard, token, scan }
+                Purpose::Scan { shard, token, scan }
             }
-            _ => What::Pull { shard, token, at, puller },
+            _ => Purpose::Pull { shard, token, at, puller },
         };
         self.read(cx, index, what, false);
     }
 
     /// Asks the store for what this question needs next. `again`: its answer told only that an epoch was lost.
-    pub(super) fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: What, again: bool) {
+    pub(super) fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, again: bool) {
         let home = &self.homes[index as usize];
         let all = |at, reader| (Range::After(at), reader, usize::MAX, cx.limits.page_bytes_max);
         let (range, reader, count_max, bytes_max) = match &what {
-            What::Sub { want, .. } => all(want.since.unwrap_or_else(|| home.top()), Some(Reader::of(want.client))),
-            What::Pull { at, puller: Puller::Edge, .. } => all(*at, None),
-            What::Pull { at, puller: Puller::Subscriber(client) | Puller::Latest(client), .. } => {
+            Purpose::Sub { want, .. } => all(want.since.unwrap_or_else(|| home.top()), Some(Reader::of(want.client))),
+            Purpose::Pull { at, puller: Puller::Edge, .. } => all(*at, None),
+            Purpose::Pull { at, puller: Puller::Subscriber(client) | Puller::Latest(client), .. } => {
                 all(*at, Some(Reader::of(*client)))
             }
-            What::Scan { scan, .. } => {
+            Purpose::Scan { scan, .. } => {
                 let (range, count, bytes) = scan.next(cx.limits.page_bytes_max);
                 (range, scan.reader, count, bytes)
             }
@@ -245,7 +245,7 @@ impl Homes {
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         mut scan: Box<Scan>,
         page: Page,
     ) {
@@ -253,7 +253,7 @@ impl Homes {
         if !scan.take(page) || scan.looks_again(home.top()) {
             home.pending += 1; // it is kept as long as somebody waits
             let life = home.life;
-            let what = What::Scan { shard, token, scan };
+            let what = Purpose::Scan { shard, token, scan };
             return self.later.push_back(Later::Scan { home: index, life, what });
         }
         let Some(page) = scan.found else { return };
@@ -297,7 +297,7 @@ impl Homes {
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         want: Want,
         page: Page,
     ) {
@@ -319,7 +319,7 @@ impl Homes {
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, AskToken),
+        (shard, token): (ShardId, PendingToken),
         puller: Puller,
         mut page: Page,
     ) {

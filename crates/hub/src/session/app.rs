@@ -4,7 +4,7 @@
 //! added up ([`Tally`]). On each shard a command for very many sessions is done in slices. Every command is answered
 //! once: a shard that takes a part of a command gives its part of the answer, even if the session ends meanwhile.
 
-use super::ask::{Ask, Asker, ReplyTo, Tally, TallyTo};
+use super::pending::{Pending, ReplyTo, Requester, Tally, TallyTo};
 use super::{Cx, Sessions};
 use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
 use crate::effects::Effect;
@@ -15,7 +15,7 @@ use crate::message::{
     EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Sender, Signal, SignalPush, SubOptions, is_event,
 };
 use crate::name::ChannelName;
-use crate::peer::{AskToken, PeerBody, ToHome};
+use crate::peer::{PeerBody, PendingToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::Denial;
 use crate::store::Entry;
@@ -32,7 +32,7 @@ const RETRY_AFTER_MS: u64 = 100;
 pub(super) struct Work {
     clients: VecDeque<ClientId>,
     command: Arc<AppCommand>,
-    tally: AskToken,
+    tally: PendingToken,
 }
 
 impl Sessions {
@@ -62,7 +62,7 @@ impl Sessions {
                 check_event(&channel, publish.event.as_deref())?;
                 check_idempotency_key(&channel, publish.idempotency_key.as_deref())?;
                 let entry = Box::new(Entry { publish: *publish, from: None, by, audience, ts_ms: 0 });
-                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Publish { token, entry })
+                self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Publish { token, entry })
             }
             AppCommand::Signal(signal) => {
                 let channel = signal.channel.clone();
@@ -71,13 +71,13 @@ impl Sessions {
                 self.app_signal(cx, token, *signal)
             }
             AppCommand::History { channel, query } => {
-                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::History { token, query, reader: None })
+                self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::History { token, query, reader: None })
             }
             AppCommand::HistoryRemove { channel } => {
-                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Purge { token })
+                self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Purge { token })
             }
             AppCommand::Presence { channel } => {
-                self.ask_home(cx, &channel, Ask::App(token), |token| ToHome::Presence { token })
+                self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Presence { token })
             }
             AppCommand::Channels { pattern, after, limit } => {
                 let limit = limit.clamp(1, CHANNELS_MAX);
@@ -103,23 +103,23 @@ impl Sessions {
 
     fn app_signal(&mut self, cx: &mut Cx<'_>, token: AppToken, signal: Signal) -> Result<(), Error> {
         let channel = signal.channel.clone();
-        let ask = match signal.to {
-            None => Ask::App(token),
-            Some(_) => Ask::directed(Asker::App(token)),
+        let pending = match signal.to {
+            None => Pending::App(token),
+            Some(_) => Pending::directed(Requester::App(token)),
         };
         let signal = Arc::new(SignalPush { signal, from: Sender { client: None, user: None }, ts_ms: 0 });
-        self.ask_home(cx, &channel, ask, |token| ToHome::Signal { token, signal })
+        self.ask_home(cx, &channel, pending, |token| ToHome::Signal { token, signal })
     }
 
     fn ask_home(
         &mut self,
         cx: &mut Cx<'_>,
         channel: &ChannelName,
-        ask: Ask,
-        message: impl FnOnce(AskToken) -> ToHome,
+        pending: Pending,
+        message: impl FnOnce(PendingToken) -> ToHome,
     ) -> Result<(), Error> {
         has_rule(cx, channel)?;
-        let token = self.asks.insert(ask);
+        let token = self.pending.insert(pending);
         self.tell_home(cx, channel, message(token));
         Ok(())
     }
@@ -129,21 +129,21 @@ impl Sessions {
         let limit = if let AppCommand::Channels { limit, .. } = command { limit as usize } else { 0 };
         let command = Arc::new(command);
         let left = self.edges.shards().count();
-        let tally = self.asks.insert(Ask::Tally(Box::new(Tally { to: TallyTo::App(token), left, sum, limit })));
+        let tally = self.pending.insert(Pending::Tally(Box::new(Tally { to: TallyTo::App(token), left, sum, limit })));
         for shard in self.edges.shards() {
             cx.out.push_back((shard, PeerBody::App { token: tally, command: command.clone() }));
         }
     }
 
     /// A part of an answer has come; the last one makes the whole.
-    pub(crate) fn tallied(&mut self, cx: &mut Cx<'_>, token: AskToken, part: AppAnswer) {
-        let Some(Ask::Tally(tally)) = self.asks.get(token) else { return };
+    pub(crate) fn tallied(&mut self, cx: &mut Cx<'_>, token: PendingToken, part: AppAnswer) {
+        let Some(Pending::Tally(tally)) = self.pending.get(token) else { return };
         tally.sum.add(part);
         tally.left -= 1;
         if tally.left > 0 {
             return;
         }
-        let Some(Ask::Tally(mut tally)) = self.asks.take(token) else { return };
+        let Some(Pending::Tally(mut tally)) = self.pending.take(token) else { return };
         tally.sum.finish(tally.limit);
         match tally.to {
             TallyTo::App(token) => self.answer_app(cx, token, Ok(tally.sum)),
@@ -159,7 +159,13 @@ impl Sessions {
     }
 
     /// A shard asks for our part of a command about sessions.
-    pub(crate) fn app_sessions(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, command: Arc<AppCommand>) {
+    pub(crate) fn app_sessions(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: ShardId,
+        token: PendingToken,
+        command: Arc<AppCommand>,
+    ) {
         let whom = match &*command {
             AppCommand::Subscribe { whom, .. }
             | AppCommand::Unsubscribe { whom, .. }
@@ -175,7 +181,7 @@ impl Sessions {
             return cx.out.push_back((from, PeerBody::AppPart { token, part: AppAnswer::Concerned(0) }));
         }
         let (to, sum) = (TallyTo::Shard(from, token), AppAnswer::Concerned(0));
-        let tally = self.asks.insert(Ask::Tally(Box::new(Tally { to, left: clients.len(), sum, limit: 0 })));
+        let tally = self.pending.insert(Pending::Tally(Box::new(Tally { to, left: clients.len(), sum, limit: 0 })));
         self.works.push_back(Work { clients: clients.into(), command, tally });
         if self.works.len() == 1 {
             self.work(cx); // else it waits for its turn: each command of many would bring another slice for the first
@@ -197,7 +203,7 @@ impl Sessions {
     }
 
     /// Does a command to the session of a client, wherever that is by now.
-    fn do_to_client(&mut self, cx: &mut Cx<'_>, client: ClientId, command: &AppCommand, tally: AskToken) {
+    fn do_to_client(&mut self, cx: &mut Cx<'_>, client: ClientId, command: &AppCommand, tally: PendingToken) {
         if let Some(&index) = self.sessions.by_client.get(&client) {
             return self.do_to_session(cx, index, command, tally);
         }
@@ -211,7 +217,7 @@ impl Sessions {
         }
     }
 
-    fn do_to_session(&mut self, cx: &mut Cx<'_>, index: u32, command: &AppCommand, tally: AskToken) {
+    fn do_to_session(&mut self, cx: &mut Cx<'_>, index: u32, command: &AppCommand, tally: PendingToken) {
         let at = self.sessions.reference(index);
         match command {
             AppCommand::Subscribe { options, .. } => self.subscribe_for_app(cx, at, (**options).clone(), tally),
@@ -236,7 +242,7 @@ impl Sessions {
     }
 
     /// Subscribes a session that has a connection; the answer is counted, and told to the client as a push.
-    fn subscribe_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: SubOptions, tally: AskToken) {
+    fn subscribe_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: SubOptions, tally: PendingToken) {
         if self.sessions.get(at).is_none_or(|session| session.conn.is_none()) {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
         }
@@ -246,7 +252,7 @@ impl Sessions {
     /// Ends a subscription of a session, or the presence of one that is away, for the application. It waits for no
     /// decision: an undecided subscription is refused when its answer comes, and the application's own subscriptions
     /// that wait behind it are not made.
-    fn end_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, tally: AskToken) {
+    fn end_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, tally: PendingToken) {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
@@ -279,7 +285,7 @@ impl Sessions {
     }
 
     /// What became of a subscription that the application had asked for.
-    pub(super) fn counted(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, tally: AskToken, body: ReplyBody) {
+    pub(super) fn counted(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, tally: PendingToken, body: ReplyBody) {
         let concerned = match body {
             ReplyBody::Subscribed(subscribed) => {
                 if let Some((id, wire, Some(session))) = conn.and_then(|id| {

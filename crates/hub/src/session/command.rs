@@ -1,7 +1,7 @@
 //! What a session asks: each command is judged, counted, and sent to the home of its channel.
 
-use super::ask::{Ask, Asker, ReplyTo};
 use super::lane::Waiting;
+use super::pending::{Pending, ReplyTo, Requester};
 use super::question::asks;
 use super::table::Session;
 use super::{Cx, Sessions};
@@ -26,7 +26,7 @@ impl Sessions {
             self.reply(cx, Some(id), reply, ReplyBody::Error(error));
             return self.count_bad(cx, id);
         }
-        if let Some(connecting) = adopting.and_then(|token| self.asks.connecting(token)) {
+        if let Some(connecting) = adopting.and_then(|token| self.pending.connecting(token)) {
             if matches!(request.command, Command::Pong) {
                 return;
             }
@@ -79,7 +79,7 @@ impl Sessions {
             let conn = self.sessions.get(at).and_then(|session| session.conn);
             return self.reply(cx, conn, reply, ReplyBody::Many(Vec::new()));
         }
-        let gather = self.asks.gather(at, reply, subs.len());
+        let gather = self.pending.gather(at, reply, subs.len());
         let conn = self.sessions.get(at).and_then(|session| session.conn);
         // The second of a name would wait behind the first, and that for the answers of the whole list: for ever.
         let twice: Vec<bool> =
@@ -113,7 +113,7 @@ impl Sessions {
             | Command::Pong
             | Command::Invalid(_) => return,
         };
-        if self.is_asking(at, channel) {
+        if self.is_subscribing(at, channel) {
             let channel = channel.clone();
             if let Some(session) = self.sessions.get(at) {
                 session.extra().lanes.wait(&channel, Waiting::Command(command, reply));
@@ -248,11 +248,11 @@ impl Sessions {
         self.may(cx, at, &signal.channel, Action::Signal)?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let from = session.sender();
-        let ask = match signal.to {
-            None => Ask::Command { session: at, reply: reply.clone() },
-            Some(_) => Ask::directed(Asker::Session { session: at, reply: reply.clone() }),
+        let pending = match signal.to {
+            None => Pending::Command { session: at, reply: reply.clone() },
+            Some(_) => Pending::directed(Requester::Session { session: at, reply: reply.clone() }),
         };
-        let token = self.asks.insert(ask);
+        let token = self.pending.insert(pending);
         let channel = signal.channel.clone();
         let signal = Arc::new(SignalPush { signal, from, ts_ms: 0 });
         self.tell_home(cx, &channel, ToHome::Signal { token, signal });
@@ -283,7 +283,8 @@ impl Sessions {
         let entry = Arc::new(session.presence_entry(data, person));
         session.subs[slot].entered = Some(entry.clone());
         let (sub, incarnation) = (session.subs[slot].id, session.incarnation);
-        let token = self.asks.insert(Ask::Enter { session: at, sub, reply: reply.clone(), entry: entry.clone() });
+        let token =
+            self.pending.insert(Pending::Enter { session: at, sub, reply: reply.clone(), entry: entry.clone() });
         self.tell_home(cx, &channel, ToHome::Enter { token: Some(token), incarnation, entry });
         Ok(())
     }
@@ -322,7 +323,7 @@ impl Sessions {
         at: SessionRef,
         reply: &ReplyTo,
         channel: ChannelName,
-        message: impl FnOnce(crate::peer::AskToken) -> ToHome,
+        message: impl FnOnce(crate::peer::PendingToken) -> ToHome,
     ) -> Result<(), Error> {
         self.may(cx, at, &channel, Action::Subscribe)?;
         if let Some(session) = self.sessions.get(at) {

@@ -6,9 +6,9 @@
 //! duplicated tab) gets a session of its own, or the two would push each other out without end. The presence of
 //! channels that the client does not subscribe to again is cleared.
 
-use super::ask::{Ask, Connecting, ReplyTo};
 use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
+use super::pending::{Connecting, Pending, ReplyTo};
 use super::question::no_tokens;
 use super::subscribe::may_enter;
 use super::table::Extra;
@@ -20,7 +20,7 @@ use crate::hook::{Caller, Ended, Notice};
 use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume};
-use crate::peer::{Adopted, AskToken, Claim, Entered, Found, PeerBody, ToHome};
+use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::timer::Timer;
 use std::collections::VecDeque;
@@ -61,11 +61,11 @@ impl Sessions {
                     return self.start_session(cx, connecting, None);
                 };
                 let (id, claim) = (connecting.conn, self.claim(&connecting));
-                let token = self.asks.insert(Ask::Adopt(Box::new(connecting)));
+                let token = self.pending.insert(Pending::Adopt(Box::new(connecting)));
                 if let Some(conn) = self.conn(id) {
                     conn.adopting = Some(token);
                 }
-                cx.out.push_back((shard, PeerBody::Adopt { token, client, claim, asker: cx.me }));
+                cx.out.push_back((shard, PeerBody::Adopt { token, client, claim, origin: cx.me }));
             }
             _ => self.start_session(cx, connecting, None),
         }
@@ -229,9 +229,16 @@ impl Sessions {
     /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is
     /// asked for where it went: its client never had the ticket of that shard, when it was cut off again before the
     /// answer.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, from: ShardId, token: AskToken, client: ClientId, claim: Claim) {
+    pub(crate) fn adopt(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: ShardId,
+        token: PendingToken,
+        client: ClientId,
+        claim: Claim,
+    ) {
         if let (None, Some(next)) = (self.sessions.by_client.get(&client), self.sessions.moved.shard_of(client)) {
-            return cx.out.push_back((next, PeerBody::Adopt { token, client, claim, asker: from }));
+            return cx.out.push_back((next, PeerBody::Adopt { token, client, claim, origin: from }));
         }
         let index = self.sessions.by_client.get(&client).copied();
         // A client that holds another's ticket must not end the connection of its owner.
@@ -276,8 +283,8 @@ impl Sessions {
     }
 
     /// The answer to our `Adopt`: the connection has a session, the old one or a new one, and its commands go on.
-    pub(crate) fn adopted(&mut self, cx: &mut Cx<'_>, token: AskToken, found: Found) {
-        let Some(Ask::Adopt(connecting)) = self.asks.take(token) else { return };
+    pub(crate) fn adopted(&mut self, cx: &mut Cx<'_>, token: PendingToken, found: Found) {
+        let Some(Pending::Adopt(connecting)) = self.pending.take(token) else { return };
         let id = connecting.conn;
         let client = connecting.connect.resume.map(|resume| resume.client);
         if let (Some(client), Found::Session(_) | Found::Nothing) = (client, &found) {
@@ -363,9 +370,9 @@ impl Sessions {
         session.pulling = None;
         session.pages = 0;
         session.outstanding = 0;
-        let (mut lanes, mut unasked) = (Lanes::default(), VecDeque::new());
+        let (mut lanes, mut queued_questions) = (Lanes::default(), VecDeque::new());
         if let Some(extra) = &mut session.extra {
-            (lanes, unasked) = (std::mem::take(&mut extra.lanes), std::mem::take(&mut extra.unasked));
+            (lanes, queued_questions) = (std::mem::take(&mut extra.lanes), std::mem::take(&mut extra.queued_questions));
             extra.questions = 0; // answers to those of the old connection find nobody
         }
         self.drop_lanes(cx, lanes);
@@ -381,7 +388,7 @@ impl Sessions {
             }
             self.take_sub(cx, index, slot);
         }
-        self.drop_unasked(cx, unasked);
+        self.drop_queued_questions(cx, queued_questions);
     }
 
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for

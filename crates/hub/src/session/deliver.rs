@@ -3,8 +3,8 @@
 //! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their
 //! turn in between.
 
-use super::ask::{Ask, Asker, ReplyTo};
 use super::mailbox::MailboxMax;
+use super::pending::{Pending, ReplyTo, Requester};
 use super::table::Sub;
 use super::{Cx, Sessions};
 use crate::app::AppAnswer;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::SessionRef;
 use crate::message::{Push, ReplyBody, SignalPush};
 use crate::name::ChannelName;
-use crate::peer::{AskToken, Directed, PeerBody, Puller, ToEdge, ToHome};
+use crate::peer::{Directed, PeerBody, PendingToken, Puller, ToEdge, ToHome};
 use crate::planted::{Planted, planted};
 use std::sync::Arc;
 
@@ -22,16 +22,16 @@ impl Sessions {
     pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
         match message {
             ToEdge::Subscribed { token, result } => {
-                if let Some(Ask::Subscribe { session, sub, edge, reply }) = self.asks.take(token) {
+                if let Some(Pending::Subscribe { session, sub, edge, reply }) = self.pending.take(token) {
                     self.subscribed(cx, session, sub, edge, reply, result);
                 }
             }
-            ToEdge::Published { token, result } => match self.asks.take(token) {
-                Some(Ask::Command { session, reply }) => {
+            ToEdge::Published { token, result } => match self.pending.take(token) {
+                Some(Pending::Command { session, reply }) => {
                     let body = result.map(|p| ReplyBody::Published { position: p.position, duplicate: p.duplicate });
                     self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
                 }
-                Some(Ask::App(token)) => self.answer_app(
+                Some(Pending::App(token)) => self.answer_app(
                     cx,
                     token,
                     result.map(|p| AppAnswer::Published {
@@ -42,37 +42,39 @@ impl Sessions {
                 ),
                 _ => {}
             },
-            ToEdge::Done { token, result } => match self.asks.take(token) {
-                Some(Ask::Enter { session, reply, sub, entry }) => {
+            ToEdge::Done { token, result } => match self.pending.take(token) {
+                Some(Pending::Enter { session, reply, sub, entry }) => {
                     if result.is_err() {
                         self.enter_refused(session, sub, &entry);
                     }
                     let body = result.map(|()| ReplyBody::Done);
                     self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
                 }
-                Some(Ask::Command { session, reply }) => {
+                Some(Pending::Command { session, reply }) => {
                     let body = result.map(|()| ReplyBody::Done);
                     self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
                 }
-                Some(Ask::App(token)) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
+                Some(Pending::App(token)) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
                 _ => {}
             },
-            ToEdge::History { token, result } => match self.asks.take(token) {
-                Some(Ask::Command { session, reply }) => {
+            ToEdge::History { token, result } => match self.pending.take(token) {
+                Some(Pending::Command { session, reply }) => {
                     self.page_came(session);
                     self.finish(cx, session, reply, result.map_or_else(ReplyBody::Error, ReplyBody::History));
                 }
-                Some(Ask::App(token)) => self.answer_app(cx, token, result.map(AppAnswer::History)),
+                Some(Pending::App(token)) => self.answer_app(cx, token, result.map(AppAnswer::History)),
                 _ => {}
             },
-            ToEdge::Presence { token, snapshot } => match self.asks.take(token) {
-                Some(Ask::Command { session, reply }) => {
+            ToEdge::Presence { token, snapshot } => match self.pending.take(token) {
+                Some(Pending::Command { session, reply }) => {
                     self.page_came(session);
                     self.finish(cx, session, reply, ReplyBody::Presence { channel, snapshot });
                 }
-                Some(Ask::App(token)) => self.answer_app(cx, token, Ok(AppAnswer::Presence(snapshot))),
-                Some(Ask::PresenceWhole { session, sub }) => self.presence_whole(cx, session, sub, channel, snapshot),
-                Some(Ask::EdgePresence { edge, life }) => {
+                Some(Pending::App(token)) => self.answer_app(cx, token, Ok(AppAnswer::Presence(snapshot))),
+                Some(Pending::PresenceWhole { session, sub }) => {
+                    self.presence_whole(cx, session, sub, channel, snapshot)
+                }
+                Some(Pending::EdgePresence { edge, life }) => {
                     if let Some(edge) = self.edges.edges.get_mut(edge as usize).filter(|e| e.life == life) {
                         edge.presence_whole(Arc::new(snapshot), WaitingMax::of(cx.limits));
                     }
@@ -80,19 +82,19 @@ impl Sessions {
                 }
                 _ => {}
             },
-            ToEdge::Pulled { token, result } => match self.asks.take(token) {
-                Some(Ask::Pull { session, sub }) => self.pulled(cx, session, sub, result),
-                Some(Ask::EdgePull { edge, life }) => self.edge_pulled(cx, edge, life, result),
+            ToEdge::Pulled { token, result } => match self.pending.take(token) {
+                Some(Pending::Pull { session, sub }) => self.pulled(cx, session, sub, result),
+                Some(Pending::EdgePull { edge, life }) => self.edge_pulled(cx, edge, life, result),
                 _ => {}
             },
             ToEdge::SignalSent { token, expected } => {
-                if let Some(Ask::Directed { expected: slot, .. }) = self.asks.get(token) {
+                if let Some(Pending::Directed { expected: slot, .. }) = self.pending.get(token) {
                     *slot = Some(expected);
                 }
                 self.directed_progress(cx, token);
             }
             ToEdge::SignalTaken { token, taken: now } => {
-                if let Some(Ask::Directed { answered, taken, .. }) = self.asks.get(token) {
+                if let Some(Pending::Directed { answered, taken, .. }) = self.pending.get(token) {
                     *answered += 1;
                     *taken |= now;
                 }
@@ -156,13 +158,13 @@ impl Sessions {
                 edge.behind = Behind::Pulling;
                 self.counts.edge_pulls += 1;
                 let (channel, life) = (edge.name.clone(), edge.life);
-                let token = self.asks.insert(Ask::EdgePull { edge: index, life });
+                let token = self.pending.insert(Pending::EdgePull { edge: index, life });
                 self.tell_home(cx, &channel, ToHome::Pull { token, at, puller: Puller::Edge });
             }
         } else if edge.presence_stale {
             edge.presence_stale = false;
             let (channel, life) = (edge.name.clone(), edge.life);
-            let token = self.asks.insert(Ask::EdgePresence { edge: index, life });
+            let token = self.pending.insert(Pending::EdgePresence { edge: index, life });
             self.tell_home(cx, &channel, ToHome::Presence { token });
         }
     }
@@ -184,8 +186,8 @@ impl Sessions {
             return cx.out.push_back((shard, PeerBody::Edge(channel.clone(), forwarded)));
         }
         let taken = here.is_some_and(|index| self.take_directed(cx, index, &signal, directed.number));
-        let Directed { asker, token, .. } = directed;
-        cx.out.push_back((asker, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
+        let Directed { origin, token, .. } = directed;
+        cx.out.push_back((origin, PeerBody::Edge(channel.clone(), ToEdge::SignalTaken { token, taken })));
     }
 
     /// Gives a directed signal to a session of this shard, if that is subscribed, or away from a channel that it has
@@ -223,21 +225,21 @@ impl Sessions {
     }
 
     /// A directed signal is answered once somebody has it, or once everybody who was asked has not.
-    fn directed_progress(&mut self, cx: &mut Cx<'_>, token: AskToken) {
-        let Some(Ask::Directed { expected, answered, taken, .. }) = self.asks.get(token) else { return };
+    fn directed_progress(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
+        let Some(Pending::Directed { expected, answered, taken, .. }) = self.pending.get(token) else { return };
         let (all, taken) = (expected.is_some_and(|expected| *answered >= expected), *taken);
         if !all {
             return;
         }
-        let Some(Ask::Directed { asker, .. }) = self.asks.take(token) else { return };
+        let Some(Pending::Directed { requester, .. }) = self.pending.take(token) else { return };
         let nobody = || Error::new(ErrorCode::NotFound, "`to` names no client that is subscribed to the channel");
         let result = if taken { Ok(()) } else { Err(nobody()) };
-        match asker {
-            Asker::Session { session, reply } => {
+        match requester {
+            Requester::Session { session, reply } => {
                 let body = result.map_or_else(ReplyBody::Error, |()| ReplyBody::Done);
                 self.finish(cx, session, reply, body);
             }
-            Asker::App(token) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
+            Requester::App(token) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
         }
     }
 
@@ -263,7 +265,7 @@ impl Sessions {
         }
     }
 
-    pub(super) fn channel_ask(&mut self, session: SessionRef, reply: ReplyTo) -> AskToken {
-        self.asks.insert(Ask::Command { session, reply })
+    pub(super) fn channel_ask(&mut self, session: SessionRef, reply: ReplyTo) -> PendingToken {
+        self.pending.insert(Pending::Command { session, reply })
     }
 }

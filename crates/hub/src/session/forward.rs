@@ -1,19 +1,19 @@
 //! Commands that come for a session by requests of their own, on any shard: taken in, done where the session is,
 //! answered where they came from.
 //!
-//! Each is an [`Ask`] of the shard that took it in. It is answered once: by what the session's shard says, or by its
+//! Each is a [`Pending`] of the shard that took it in. It is answered once: by what the session's shard says, or by its
 //! timer. A session that is changing shards is followed: its old shard passes the command on, behind the session in
 //! the same queue. A session is found only while it has a connection; a connection that nobody reads at the moment
 //! is one.
 
-use super::ask::{Ask, ReplyTo};
+use super::pending::{Pending, ReplyTo};
 use super::{Cx, Sessions};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::forward::{ForwardToken, Forwarded};
 use crate::ids::{ClientId, ShardId};
 use crate::message::{Command, Reply, ReplyBody, Request, Resume};
-use crate::peer::{AskToken, PeerBody};
+use crate::peer::{PeerBody, PendingToken};
 use crate::planted::{Planted, planted};
 use crate::timer::Timer;
 
@@ -39,18 +39,18 @@ impl Sessions {
         }
         // It may have come over by a resume whose new ticket the client does not have yet.
         let shard = if self.sessions.by_client.contains_key(&client) { cx.me } else { shard };
-        let ask = self.asks.insert(Ask::Forward { token, id: request.id.clone() });
-        cx.wheel.add(cx.now.mono_ms + cx.limits.forward_timeout_ms, Timer::Forward(ask));
+        let pending = self.pending.insert(Pending::Forward { token, id: request.id.clone() });
+        cx.wheel.add(cx.now.mono_ms + cx.limits.forward_timeout_ms, Timer::Forward(pending));
         let request = Box::new(request);
-        cx.out.push_back((shard, PeerBody::Forward { token: ask, asker: cx.me, client, request }));
+        cx.out.push_back((shard, PeerBody::Forward { token: pending, origin: cx.me, client, request }));
     }
 
     /// A shard has taken in a command for a client that is here, or was.
     pub(crate) fn command_for(
         &mut self,
         cx: &mut Cx<'_>,
-        asker: ShardId,
-        token: AskToken,
+        origin: ShardId,
+        token: PendingToken,
         client: ClientId,
         request: Request,
     ) {
@@ -59,19 +59,19 @@ impl Sessions {
             return match next {
                 Some(next) => {
                     let request = Box::new(request);
-                    cx.out.push_back((next, PeerBody::Forward { token, asker, client, request }));
+                    cx.out.push_back((next, PeerBody::Forward { token, origin, client, request }));
                 }
-                None => self.reply(cx, None, ReplyTo::Forwarded { asker, token }, ReplyBody::Error(gone())),
+                None => self.reply(cx, None, ReplyTo::Forwarded { origin, token }, ReplyBody::Error(gone())),
             };
         };
         let at = self.sessions.reference(index);
         let session = &self.sessions.slab[index as usize];
-        let (conn, outstanding, reply) = (session.conn, session.outstanding, ReplyTo::Forwarded { asker, token });
+        let (conn, outstanding, reply) = (session.conn, session.outstanding, ReplyTo::Forwarded { origin, token });
         let Some(id) = conn else { return self.reply(cx, None, reply, ReplyBody::Error(gone())) };
         self.alive(id);
         let max = cx.limits.outstanding_max;
         let refused = match request.command {
-            Command::Pong => return cx.out.push_back((asker, PeerBody::Forwarded { token, body: None })),
+            Command::Pong => return cx.out.push_back((origin, PeerBody::Forwarded { token, body: None })),
             Command::Invalid(error) => {
                 self.reply(cx, conn, reply, ReplyBody::Error(error));
                 return self.count_bad(cx, id);
@@ -87,18 +87,18 @@ impl Sessions {
     }
 
     /// The session's shard answers. An answer that comes too late, or twice, is dropped.
-    pub(crate) fn forwarded(&mut self, cx: &mut Cx<'_>, token: AskToken, body: Option<ReplyBody>) {
-        if !matches!(self.asks.get(token), Some(Ask::Forward { .. })) {
+    pub(crate) fn forwarded(&mut self, cx: &mut Cx<'_>, token: PendingToken, body: Option<ReplyBody>) {
+        if !matches!(self.pending.get(token), Some(Pending::Forward { .. })) {
             return;
         }
-        let Some(Ask::Forward { token, id }) = self.asks.take(token) else { return };
+        let Some(Pending::Forward { token, id }) = self.pending.take(token) else { return };
         let is_told = |body: &ReplyBody| id.is_some() || matches!(body, ReplyBody::Error(_));
         let reply = body.filter(is_told).map(|body| Reply { id: id.clone(), body });
         self.answer_forward(cx, token, reply);
     }
 
     /// The session's shard did not answer in time, unless it did.
-    pub(crate) fn forward_timeout(&mut self, cx: &mut Cx<'_>, token: AskToken) {
+    pub(crate) fn forward_timeout(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
         let message = format!("the session's shard did not answer in {} ms", cx.limits.forward_timeout_ms);
         self.forwarded(cx, token, Some(ReplyBody::Error(Error::new(ErrorCode::Timeout, message))));
     }

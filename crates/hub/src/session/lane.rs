@@ -4,7 +4,7 @@
 //! commands with it. The application's subscriptions wait too, behind an undecided one. A subscription that the
 //! application ends does not wait: the handler whose answer the lane waits for may be the one that ends it.
 
-use super::ask::ReplyTo;
+use super::pending::ReplyTo;
 use crate::message::{Command, SubOptions};
 use crate::name::ChannelName;
 use std::collections::VecDeque;

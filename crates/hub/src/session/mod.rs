@@ -5,11 +5,10 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life),
 //! `deliver` (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks),
 //! `question` (what it is asked), `forward` (commands that come by other requests), `many` (what is done in slices),
-//! over the tables `table`, `ask`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in
+//! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in
 //! `edge`, which knows no session.
 
 mod app;
-mod ask;
 mod command;
 mod connect;
 mod deliver;
@@ -18,6 +17,7 @@ mod lane;
 mod mailbox;
 mod many;
 mod moved;
+mod pending;
 mod pull;
 mod question;
 mod settle;
@@ -45,7 +45,7 @@ use crate::timer::Timer;
 use crate::watch::{Counts, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
-use ask::{Asks, ReplyTo};
+use pending::{PendingTable, ReplyTo};
 use std::collections::VecDeque;
 use table::{BadRequests, Conn, Heartbeat, SessionTable};
 
@@ -84,7 +84,7 @@ pub(crate) struct Sessions {
     conns: Vec<Conn>,
     sessions: SessionTable,
     edges: Edges,
-    asks: Asks,
+    pending: PendingTable,
     /// Sessions that have room for the next page.
     pulls: VecDeque<SessionRef>,
     /// Batches to look at.
@@ -114,7 +114,7 @@ impl Sessions {
             conns: Vec::new(),
             sessions: SessionTable::new(hash, mailbox::MailboxMax::of(limits)),
             edges: Edges::new(shards, hash),
-            asks: Asks::default(),
+            pending: PendingTable::default(),
             pulls: VecDeque::new(),
             reminders: Reminders::default(),
             works: VecDeque::new(),
@@ -166,7 +166,7 @@ impl Sessions {
             self.conns.push(Conn::unused());
         }
         let Opened { wire, grace_ms, heartbeat_ms, attachment } = opened;
-        let heartbeat = Heartbeat { every_ms: heartbeat_ms, asked: false, heard: false };
+        let heartbeat = Heartbeat { every_ms: heartbeat_ms, pinged: false, heard: false };
         let generation = conn.generation;
         self.conns[index] = Conn {
             generation,
@@ -213,7 +213,7 @@ impl Sessions {
         // Where we do not listen the deadline stands still. But a peer that takes nothing of a full outbox is not
         // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
-        if std::mem::replace(&mut conn.heartbeat.asked, true) && !heard {
+        if std::mem::replace(&mut conn.heartbeat.pinged, true) && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
         }
         let left_out = full || (heard && planted(Planted::PingUnlessHeard));
@@ -280,7 +280,7 @@ impl Sessions {
     /// Answers a command of a session, in the form that it asked for and where it came from.
     fn reply(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, reply: ReplyTo, body: ReplyBody) {
         if let ReplyTo::Gathered { gather, at } = reply {
-            if let Some((session, reply, bodies)) = self.asks.gathered(gather, at, body) {
+            if let Some((session, reply, bodies)) = self.pending.gathered(gather, at, body) {
                 self.reply(cx, conn, reply, ReplyBody::Many(bodies));
                 self.release_gathered(cx, session, gather);
             }
@@ -292,8 +292,8 @@ impl Sessions {
         if let Some(conn) = conn {
             self.note_refusals(cx, conn, &body);
         }
-        if let ReplyTo::Forwarded { asker, token } = reply {
-            return cx.out.push_back((asker, PeerBody::Forwarded { token, body: Some(body) }));
+        if let ReplyTo::Forwarded { origin, token } = reply {
+            return cx.out.push_back((origin, PeerBody::Forwarded { token, body: Some(body) }));
         }
         let Some(conn) = conn else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
@@ -341,7 +341,9 @@ impl Sessions {
         let Some(conn) = self.conn(id) else { return };
         let outstanding = match (conn.session, conn.adopting) {
             (Some(index), _) => self.sessions.slab[index as usize].load(),
-            (None, Some(token)) => self.asks.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32),
+            (None, Some(token)) => {
+                self.pending.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32)
+            }
             (None, None) => 0,
         };
         self.pause_or_resume(cx, Some(id), outstanding);
@@ -362,7 +364,7 @@ impl Sessions {
 
 impl Conn {
     fn unused() -> Self {
-        let heartbeat = Heartbeat { every_ms: 0, asked: false, heard: false };
+        let heartbeat = Heartbeat { every_ms: 0, pinged: false, heard: false };
         Conn {
             generation: 0,
             open: false,

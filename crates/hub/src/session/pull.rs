@@ -1,7 +1,7 @@
 //! A member that is behind catches up, a page at a time, as its outbox drains. Recovery after a reconnect is the same
 //! mechanism.
 
-use super::ask::Ask;
+use super::pending::Pending;
 use super::table::{LastPull, Sub};
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
@@ -155,7 +155,7 @@ impl Sessions {
             }
             let (sub, channel) = (sub.id, edges[sub.edge as usize].name.clone());
             (session.pulling, session.last_pull) = (Some(sub), LastPull { sub, was_page: false });
-            let token = self.asks.insert(Ask::PresenceWhole { session: at, sub });
+            let token = self.pending.insert(Pending::PresenceWhole { session: at, sub });
             return self.tell_home(cx, &channel, ToHome::Presence { token });
         }
         let Some(sub) = behind.and_then(|id| session.subs.iter().find(|sub| sub.id == id)) else { return };
@@ -170,7 +170,7 @@ impl Sessions {
         let (sub, channel) = (sub.id, edge.name.clone());
         (session.pulling, session.last_pull) = (Some(sub), LastPull { sub, was_page: true });
         self.counts.pulls += 1;
-        let token = self.asks.insert(Ask::Pull { session: at, sub });
+        let token = self.pending.insert(Pending::Pull { session: at, sub });
         self.tell_home(cx, &channel, ToHome::Pull { token, at: from, puller });
     }
 

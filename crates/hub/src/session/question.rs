@@ -1,10 +1,10 @@
 //! What the application is asked, and what follows from its answers.
 //!
-//! A question is an [`Ask`] like one to a home: its answer finds it by the token, once; the timer of each makes a
+//! A question is a [`Pending`] like one to a home: its answer finds it by the token, once; the timer of each makes a
 //! missing answer into `timeout`. If the connection has ended, the command is not carried out. Rules are judged before
 //! the question and again with its answer, as they may have changed meanwhile.
 
-use super::ask::{Ask, Connecting, Hooked, ReplyTo};
+use super::pending::{Connecting, Pending, PendingHook, ReplyTo};
 use super::table::AdmittedBy;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
@@ -16,7 +16,7 @@ use crate::message::{
     Command, Connect, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions,
 };
 use crate::name::ChannelName;
-use crate::peer::{AskToken, ToHome};
+use crate::peer::{PendingToken, ToHome};
 use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::timer::Timer;
@@ -34,7 +34,7 @@ pub(super) fn asks(patterns: &[Pattern], channel: &ChannelName) -> bool {
 
 impl Sessions {
     pub(crate) fn question_count(&self) -> usize {
-        self.asks.hooked
+        self.pending.hooked
     }
 
     /// Whether one more question about a command may be asked. A share is kept for those who are not in yet: sessions
@@ -51,7 +51,7 @@ impl Sessions {
     }
 
     fn is_room(&self, cx: &mut Cx<'_>, max: usize) -> Result<(), Error> {
-        let (waiting, all) = (self.asks.hooked, cx.limits.questions_max);
+        let (waiting, all) = (self.pending.hooked, cx.limits.questions_max);
         if waiting < max {
             return Ok(());
         }
@@ -70,30 +70,30 @@ impl Sessions {
 
     /// Asks the application, now or when it has answered enough of what the session has asked already. Only after
     /// [`may_ask`](Self::may_ask).
-    pub(super) fn question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) {
+    pub(super) fn question(&mut self, cx: &mut Cx<'_>, hook: PendingHook, question: Question) {
         let max = cx.limits.session_questions_max;
-        if let Some(session) = hooked.of_command().and_then(|at| self.sessions.get(at)) {
+        if let Some(session) = hook.of_command().and_then(|at| self.sessions.get(at)) {
             let extra = session.extra();
             if extra.questions >= max {
-                return extra.unasked.push_back((hooked, question));
+                return extra.queued_questions.push_back((hook, question));
             }
             extra.questions += 1;
         }
-        self.put_question(cx, hooked, question);
+        self.put_question(cx, hook, question);
     }
 
-    fn put_question(&mut self, cx: &mut Cx<'_>, hooked: Hooked, question: Question) -> AskToken {
-        self.asks.hooked += 1;
-        let conn = match &hooked {
-            Hooked::Connect(connecting) => Some(connecting.conn),
-            _ => hooked.of_command().and_then(|at| self.sessions.get(at)?.conn),
+    fn put_question(&mut self, cx: &mut Cx<'_>, hook: PendingHook, question: Question) -> PendingToken {
+        self.pending.hooked += 1;
+        let conn = match &hook {
+            PendingHook::Connect(connecting) => Some(connecting.conn),
+            _ => hook.of_command().and_then(|at| self.sessions.get(at)?.conn),
         };
         let attachment = conn.and_then(|id| self.conn(id)?.attachment.clone());
-        let ask = self.asks.insert(Ask::Hook(Box::new(hooked)));
-        let token = HookToken { index: ask.index, life: ask.life };
+        let pending = self.pending.insert(Pending::Hook(Box::new(hook)));
+        let token = HookToken { index: pending.index, life: pending.life };
         cx.wheel.add(cx.now.mono_ms + cx.limits.hook_timeout_ms, Timer::Question(token));
         cx.effects.add(Effect::Ask { token, question: Box::new(question), attachment });
-        ask
+        pending
     }
 
     /// One question of a session is answered: the next has its turn.
@@ -105,30 +105,34 @@ impl Sessions {
         }
         while let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut())
             && extra.questions < cx.limits.session_questions_max
-            && let Some((hooked, question)) = extra.unasked.pop_front()
+            && let Some((hook, question)) = extra.queued_questions.pop_front()
         {
             extra.questions += 1;
             // Its room among all questions: more is kept for those about who somebody is.
-            let is_who = matches!(hooked, Hooked::Refresh { .. });
+            let is_who = matches!(hook, PendingHook::Refresh { .. });
             match if is_who { self.may_ask_who(cx) } else { self.may_ask(cx) } {
                 Ok(()) => {
-                    self.put_question(cx, hooked, question);
+                    self.put_question(cx, hook, question);
                 }
                 Err(error) => {
                     if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
                         extra.questions -= 1;
                     }
-                    self.decided(cx, hooked, HookAnswer::Refused(error));
+                    self.decided(cx, hook, HookAnswer::Refused(error));
                 }
             }
         }
     }
 
     /// The connection is gone: its remaining questions are dropped.
-    pub(super) fn drop_unasked(&mut self, cx: &mut Cx<'_>, unasked: VecDeque<(Hooked, Question)>) {
-        for (hooked, _) in unasked {
+    pub(super) fn drop_queued_questions(
+        &mut self,
+        cx: &mut Cx<'_>,
+        queued_questions: VecDeque<(PendingHook, Question)>,
+    ) {
+        for (hook, _) in queued_questions {
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
-            self.decided(cx, hooked, HookAnswer::Refused(error));
+            self.decided(cx, hook, HookAnswer::Refused(error));
         }
     }
 
@@ -140,24 +144,26 @@ impl Sessions {
 
     /// The application answers. One that comes too late, or twice, finds nothing.
     pub(crate) fn hook_answer(&mut self, cx: &mut Cx<'_>, token: HookToken, answer: HookAnswer) {
-        let token = AskToken { index: token.index, life: token.life };
-        if !matches!(self.asks.get(token), Some(Ask::Hook(_))) {
+        let token = PendingToken { index: token.index, life: token.life };
+        if !matches!(self.pending.get(token), Some(Pending::Hook(_))) {
             return;
         }
-        let Some(Ask::Hook(hooked)) = self.asks.take(token) else { return };
-        self.asks.hooked -= 1;
-        let of_command = hooked.of_command();
-        self.decided(cx, *hooked, answer);
+        let Some(Pending::Hook(hook)) = self.pending.take(token) else { return };
+        self.pending.hooked -= 1;
+        let of_command = hook.of_command();
+        self.decided(cx, *hook, answer);
         if let Some(at) = of_command {
             self.next_question(cx, at);
         }
     }
 
-    fn decided(&mut self, cx: &mut Cx<'_>, hooked: Hooked, answer: HookAnswer) {
-        match hooked {
-            Hooked::Connect(connecting) => self.identified(cx, *connecting, identity(answer)),
-            Hooked::Refresh { session, reply, number } => self.refreshed(cx, session, reply, number, identity(answer)),
-            Hooked::Subscribe { session, sub, edge, reply, want } => {
+    fn decided(&mut self, cx: &mut Cx<'_>, hook: PendingHook, answer: HookAnswer) {
+        match hook {
+            PendingHook::Connect(connecting) => self.identified(cx, *connecting, identity(answer)),
+            PendingHook::Refresh { session, reply, number } => {
+                self.refreshed(cx, session, reply, number, identity(answer))
+            }
+            PendingHook::Subscribe { session, sub, edge, reply, want } => {
                 let result = match answer {
                     HookAnswer::Allowed => Ok(()),
                     HookAnswer::Refused(Error { code: ErrorCode::Timeout, .. }) if planted(Planted::TimeoutLetsIn) => {
@@ -167,14 +173,14 @@ impl Sessions {
                 };
                 self.authorised(cx, session, (sub, edge), reply, want, result);
             }
-            Hooked::Publish { session, reply, channel, key } => {
+            PendingHook::Publish { session, reply, channel, key } => {
                 let result = match answer {
                     HookAnswer::Publish(publish) => Ok(*publish),
                     other => Err(refusal(other)),
                 };
                 self.publish_decided(cx, session, reply, &channel, key, result);
             }
-            Hooked::Rpc { session, reply } => {
+            PendingHook::Rpc { session, reply } => {
                 let body = match answer {
                     HookAnswer::Result(data) => result_within(data, cx.limits.page_bytes_max),
                     other => ReplyBody::Error(refusal(other)),
@@ -193,7 +199,9 @@ impl Sessions {
         let Some(caller) = self.sessions.get(at).map(|session| session.caller()) else { return };
         match self.may_ask(cx) {
             Err(error) => self.finish(cx, at, reply, ReplyBody::Error(error)),
-            Ok(()) => self.question(cx, Hooked::Rpc { session: at, reply }, Question::Rpc { caller, method, data }),
+            Ok(()) => {
+                self.question(cx, PendingHook::Rpc { session: at, reply }, Question::Rpc { caller, method, data })
+            }
         }
     }
 
@@ -212,8 +220,8 @@ impl Sessions {
             session.extra().lanes.block(&publish.channel);
         }
         let (channel, key) = (publish.channel.clone(), publish.idempotency_key.clone());
-        let hooked = Hooked::Publish { session: at, reply: reply.clone(), channel, key };
-        self.question(cx, hooked, Question::Publish { caller, publish: Box::new(publish) });
+        let hook = PendingHook::Publish { session: at, reply: reply.clone(), channel, key };
+        self.question(cx, hook, Question::Publish { caller, publish: Box::new(publish) });
         Ok(())
     }
 
@@ -254,7 +262,7 @@ impl Sessions {
         }
         let id = connecting.conn;
         let token = connecting.connect.token.take();
-        let token = self.put_question(cx, Hooked::Connect(Box::new(connecting)), Question::Connect { token });
+        let token = self.put_question(cx, PendingHook::Connect(Box::new(connecting)), Question::Connect { token });
         if let Some(conn) = self.conn(id) {
             conn.adopting = Some(token);
         }
@@ -323,7 +331,7 @@ impl Sessions {
         let refreshes = &mut session.extra().refreshes;
         refreshes.asked = refreshes.asked.wrapping_add(1);
         let number = refreshes.asked;
-        self.question(cx, Hooked::Refresh { session: at, reply, number }, Question::Refresh { caller, token });
+        self.question(cx, PendingHook::Refresh { session: at, reply, number }, Question::Refresh { caller, token });
     }
 
     fn refreshed(

@@ -4,8 +4,8 @@
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::app::ended_by_app;
-use super::ask::{Ask, Asks, Hooked, ReplyTo};
 use super::lane::Waiting;
+use super::pending::{Pending, PendingHook, PendingTable, ReplyTo};
 use super::question::asks;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
@@ -38,7 +38,8 @@ impl Sessions {
         // The application's own subscription does not wait for a question about a publication: the handler of that
         // question may be the one that subscribes.
         let by_app = matches!(reply, ReplyTo::Counted(_));
-        let waits = if by_app { self.is_undecided(at, &options.channel) } else { self.is_asking(at, &options.channel) };
+        let waits =
+            if by_app { self.is_undecided(at, &options.channel) } else { self.is_subscribing(at, &options.channel) };
         if waits {
             let channel = options.channel.clone();
             if let Some(session) = self.sessions.get(at) {
@@ -63,7 +64,7 @@ impl Sessions {
             id,
             edge,
             by,
-            state: SubState::Asking { ended: false },
+            state: SubState::Pending { ended: false },
             presence: options.presence,
             signals: options.signals,
             entered: goes_on,
@@ -75,8 +76,8 @@ impl Sessions {
         self.edges.edges[edge as usize].pending += 1;
         self.sessions.subscriptions += 1;
         if let Some(caller) = caller {
-            let hooked = Hooked::Subscribe { session: at, sub: id, edge, reply, want };
-            self.question(cx, hooked, Question::Subscribe { caller, options: Box::new(options) });
+            let hook = PendingHook::Subscribe { session: at, sub: id, edge, reply, want };
+            self.question(cx, hook, Question::Subscribe { caller, options: Box::new(options) });
         } else {
             self.ask_place(cx, at, (id, edge), reply, want);
         }
@@ -84,7 +85,7 @@ impl Sessions {
 
     fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: (u32, u32), reply: ReplyTo, want: Want) {
         let (sub, edge) = sub;
-        let token = self.asks.insert(Ask::Subscribe { session: at, sub, edge, reply });
+        let token = self.pending.insert(Pending::Subscribe { session: at, sub, edge, reply });
         let seq = self.edges.next_seq();
         let entry = &mut self.edges.edges[edge as usize];
         entry.seq = seq;
@@ -174,7 +175,7 @@ impl Sessions {
 
     /// True while a subscription of this session to the channel waits for the application, the home, or the answers
     /// told with its own; and while the application is asked about a publication.
-    pub(super) fn is_asking(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
+    pub(super) fn is_subscribing(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else { return false };
         if session.extra.as_ref().is_some_and(|extra| extra.lanes.is_blocked(channel)) {
@@ -247,12 +248,12 @@ impl Sessions {
         // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first
         // page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
-        let has_room = |asks: &mut Asks, slice: &mut Slice| match &reply {
+        let has_room = |pending: &mut PendingTable, slice: &mut Slice| match &reply {
             // Those of several are told together: one page of them all.
-            ReplyTo::Gathered { gather, .. } => asks.take_bytes(*gather, bytes, cx.limits.page_bytes_max),
+            ReplyTo::Gathered { gather, .. } => pending.take_bytes(*gather, bytes, cx.limits.page_bytes_max),
             _ => slice.take_bytes(bytes),
         };
-        if bytes > 0 && (session.full || !has_room(&mut self.asks, cx.slice)) {
+        if bytes > 0 && (session.full || !has_room(&mut self.pending, cx.slice)) {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
@@ -357,7 +358,7 @@ impl Sessions {
 
     /// The earlier command on this channel is decided: those behind it have their turn.
     pub(super) fn drain_lane(&mut self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName) {
-        while !self.is_asking(at, channel) {
+        while !self.is_subscribing(at, channel) {
             let Some(session) = self.sessions.get(at) else { return };
             let Some(waiting) = session.extra.as_mut().and_then(|e| e.lanes.next(channel)) else {
                 return session.tidy();

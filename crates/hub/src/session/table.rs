@@ -4,10 +4,10 @@
 //! reused, and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the
 //! life it meant, a new life begins with each connection, and an answer for another life is dropped.
 
-use super::ask::Hooked;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
+use super::pending::PendingHook;
 use crate::attachment::Attachment;
 use crate::edge::{MemberSessions, Variant};
 use crate::hook::{Caller, Question};
@@ -16,7 +16,7 @@ use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
-use crate::peer::{AskToken, Entered, RateWindow};
+use crate::peer::{Entered, PendingToken, RateWindow};
 use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
@@ -38,7 +38,7 @@ pub(crate) struct Conn {
     pub(crate) grace_ms: u32,
     pub(crate) heartbeat: Heartbeat,
     /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
-    pub(crate) adopting: Option<AskToken>,
+    pub(crate) adopting: Option<PendingToken>,
     /// By when it must have a session, but for a question about it that is out then. A refusal does not move it.
     pub(crate) connect_by_ms: u64,
     /// Its last `connect` was refused for a reason that passes.
@@ -63,7 +63,7 @@ pub(crate) struct BadRequests {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heartbeat {
     pub(crate) every_ms: u32,
-    pub(crate) asked: bool,
+    pub(crate) pinged: bool,
     pub(crate) heard: bool,
 }
 
@@ -140,7 +140,7 @@ pub(crate) struct Extra {
     /// Questions about its commands that the application has not answered.
     pub(crate) questions: usize,
     /// Those that wait until it has.
-    pub(crate) unasked: VecDeque<(Hooked, Question)>,
+    pub(crate) queued_questions: VecDeque<(PendingHook, Question)>,
     /// Of the connection that it had, for the notice of its end.
     pub(crate) attachment: Option<Attachment>,
 }
@@ -148,10 +148,23 @@ pub(crate) struct Extra {
 impl Extra {
     /// Nothing is in it that a new one would not say.
     fn is_empty(&self) -> bool {
-        let Extra { lanes, mailbox, directed, entered, granted, rates, refreshes, questions, unasked, attachment } =
-            self;
-        let lists =
-            directed.is_empty() && entered.is_empty() && granted.is_empty() && rates.is_empty() && unasked.is_empty();
+        let Extra {
+            lanes,
+            mailbox,
+            directed,
+            entered,
+            granted,
+            rates,
+            refreshes,
+            questions,
+            queued_questions,
+            attachment,
+        } = self;
+        let lists = directed.is_empty()
+            && entered.is_empty()
+            && granted.is_empty()
+            && rates.is_empty()
+            && queued_questions.is_empty();
         attachment.is_none()
             && lists
             && lanes.is_empty()
@@ -184,7 +197,7 @@ pub(crate) struct Sub {
 pub(crate) enum SubState {
     /// The application or the home is asked. `ended`: the application has ended it meanwhile, so its answer is a
     /// refusal.
-    Asking { ended: bool },
+    Pending { ended: bool },
     /// It is a member of its edge, and its answer waits for those of the same `subscribe`. Nothing is delivered before.
     Gathering { membership: Membership, gather: u32, ended: bool },
     /// It is answered. Its member on the edge says whether it catches up (`behind`).
@@ -238,26 +251,26 @@ impl Sub {
     /// The application ends it before it is answered: its answer will be a refusal.
     pub(crate) fn refuse_when_answered(&mut self) {
         match &mut self.state {
-            SubState::Asking { ended } | SubState::Gathering { ended, .. } => *ended = true,
+            SubState::Pending { ended } | SubState::Gathering { ended, .. } => *ended = true,
             SubState::Live(_) => debug_assert!(false, "a subscription that is answered ends at once"),
         }
     }
 
     /// True where the application has ended it before it was answered.
     pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.state, SubState::Asking { ended: true } | SubState::Gathering { ended: true, .. })
+        matches!(self.state, SubState::Pending { ended: true } | SubState::Gathering { ended: true, .. })
     }
 
     pub(crate) fn membership(&self) -> Option<&Membership> {
         match &self.state {
-            SubState::Asking { .. } => None,
+            SubState::Pending { .. } => None,
             SubState::Gathering { membership, .. } | SubState::Live(membership) => Some(membership),
         }
     }
 
     pub(crate) fn membership_mut(&mut self) -> Option<&mut Membership> {
         match &mut self.state {
-            SubState::Asking { .. } => None,
+            SubState::Pending { .. } => None,
             SubState::Gathering { membership, .. } | SubState::Live(membership) => Some(membership),
         }
     }

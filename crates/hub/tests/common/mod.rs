@@ -20,9 +20,9 @@ pub fn shard_counts() -> Vec<usize> {
     }
 }
 
-/// What a connection was told, in order.
+/// One message that a connection received.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum Received {
     Reply(Reply),
     Push(Push),
 }
@@ -32,9 +32,9 @@ pub enum Told {
 pub struct Peer {
     pub shard: usize,
     pub conn: ConnId,
-    pub told: Vec<Told>,
+    pub received: Vec<Received>,
     pub closed: Option<Disconnect>,
-    pub held: bool,
+    pub paused: bool,
     /// False: its outbox fills.
     pub reads: bool,
     outbox: Outbox,
@@ -44,13 +44,13 @@ pub struct Peer {
 
 impl Peer {
     fn at(shard: usize, conn: ConnId) -> Self {
-        let (told, outbox) = (Vec::new(), Outbox::default());
-        Peer { shard, conn, told, closed: None, held: false, reads: true, outbox, next_id: 0, client: None }
+        let (received, outbox) = (Vec::new(), Outbox::default());
+        Peer { shard, conn, received, closed: None, paused: false, reads: true, outbox, next_id: 0, client: None }
     }
 }
 
 /// Answers of a store that does not answer in place.
-pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, Answer)>>>;
+pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, StoreAnswer)>>>;
 
 /// The shards and everything around them.
 pub struct Net {
@@ -89,7 +89,7 @@ struct LateStore {
 }
 
 impl Store for LateStore {
-    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<Answer> {
+    fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer> {
         let answer = self.memory.submit(now, token, op)?;
         self.late.borrow_mut().push_back((self.shard, token, answer));
         None
@@ -310,13 +310,14 @@ impl Net {
     /// Sends a command and gives its answer.
     pub fn ask(&mut self, peer: usize, command: Command) -> ReplyBody {
         let id = self.send(peer, command);
-        self.answer_to(peer, id).unwrap_or_else(|| panic!("no answer to {id}; told: {:?}", self.peers[peer].told))
+        self.answer_to(peer, id)
+            .unwrap_or_else(|| panic!("no answer to {id}; received: {:?}", self.peers[peer].received))
     }
 
     /// The answer to a command, once there is one.
     pub fn answer_to(&self, peer: usize, id: u64) -> Option<ReplyBody> {
-        self.peers[peer].told.iter().find_map(|told| match told {
-            Told::Reply(reply) if reply.id == Some(RequestId::Number(id)) => Some(reply.body.clone()),
+        self.peers[peer].received.iter().find_map(|received| match received {
+            Received::Reply(reply) if reply.id == Some(RequestId::Number(id)) => Some(reply.body.clone()),
             _ => None,
         })
     }
@@ -347,8 +348,8 @@ impl Net {
     }
 
     /// Takes away and returns what was told.
-    pub fn take(&mut self, peer: usize) -> Vec<Told> {
-        std::mem::take(&mut self.peers[peer].told)
+    pub fn take(&mut self, peer: usize) -> Vec<Received> {
+        std::mem::take(&mut self.peers[peer].received)
     }
 
     /// The payloads of the messages that were told, which are taken away with everything else.
@@ -512,7 +513,7 @@ impl Net {
                         Push::PresenceSnapshot { snapshot, .. } => 60 + snapshot.cost(),
                         _ => 60,
                     };
-                    self.tell(conn, Told::Push(push.clone()), bytes, inputs);
+                    self.tell(conn, Received::Push(push.clone()), bytes, inputs);
                 }
             }
             Effect::Reply { conn, reply } => {
@@ -521,10 +522,10 @@ impl Net {
                     ReplyBody::Presence { snapshot, .. } => snapshot.cost(),
                     _ => 0,
                 };
-                self.tell(conn, Told::Reply(reply), 100 + bytes, inputs);
+                self.tell(conn, Received::Reply(reply), 100 + bytes, inputs);
             }
-            Effect::Pause(conn) => self.peers[conn.index as usize].held = true,
-            Effect::Resume(conn) => self.peers[conn.index as usize].held = false,
+            Effect::Pause(conn) => self.peers[conn.index as usize].paused = true,
+            Effect::Resume(conn) => self.peers[conn.index as usize].paused = false,
             Effect::Close { conn, reason } => self.peers[conn.index as usize].closed = Some(reason),
             Effect::Answer { token, answer } => {
                 assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
@@ -546,10 +547,10 @@ impl Net {
         }
     }
 
-    fn tell(&mut self, conn: ConnId, told: Told, bytes: usize, inputs: &mut VecDeque<Input>) {
+    fn tell(&mut self, conn: ConnId, received: Received, bytes: usize, inputs: &mut VecDeque<Input>) {
         let peer = &mut self.peers[conn.index as usize];
-        assert!(peer.closed.is_none(), "{told:?} for a connection that was closed");
-        peer.told.push(told);
+        assert!(peer.closed.is_none(), "{received:?} for a connection that was closed");
+        peer.received.push(received);
         if peer.outbox.push(Bytes::from(vec![0; bytes]), self.limits.outbox_bytes_max) == Appended::Full {
             inputs.push_back(Input::Full(conn));
         }
@@ -615,44 +616,48 @@ pub fn texts(publications: &[Arc<Publication>]) -> Vec<String> {
     publications.iter().map(|p| String::from_utf8_lossy(p.data.bytes()).into_owned()).collect()
 }
 
-pub fn messages(told: &[Told]) -> Vec<String> {
-    batches(told).concat()
+pub fn messages(received: &[Received]) -> Vec<String> {
+    batches(received).concat()
 }
 
 /// The payloads of the messages, by the frame that they came in.
-pub fn batches(told: &[Told]) -> Vec<Vec<String>> {
-    told.iter()
-        .filter_map(|told| match told {
-            Told::Push(Push::Message { publication, .. }) => Some(texts(std::slice::from_ref(publication))),
-            Told::Push(Push::Messages { publications, .. }) => Some(texts(publications)),
+pub fn batches(received: &[Received]) -> Vec<Vec<String>> {
+    received
+        .iter()
+        .filter_map(|received| match received {
+            Received::Push(Push::Message { publication, .. }) => Some(texts(std::slice::from_ref(publication))),
+            Received::Push(Push::Messages { publications, .. }) => Some(texts(publications)),
             _ => None,
         })
         .collect()
 }
 
-pub fn signals(told: &[Told]) -> Vec<String> {
-    told.iter()
-        .filter_map(|told| match told {
-            Told::Push(Push::Signal(push)) => Some(String::from_utf8_lossy(&push.signal.data).into_owned()),
+pub fn signals(received: &[Received]) -> Vec<String> {
+    received
+        .iter()
+        .filter_map(|received| match received {
+            Received::Push(Push::Signal(push)) => Some(String::from_utf8_lossy(&push.signal.data).into_owned()),
             _ => None,
         })
         .collect()
 }
 
-pub fn gaps(told: &[Told]) -> Vec<(u64, bool)> {
-    told.iter()
-        .filter_map(|told| match told {
-            Told::Push(Push::Gap { position, reset, .. }) => Some((position.offset, *reset)),
+pub fn gaps(received: &[Received]) -> Vec<(u64, bool)> {
+    received
+        .iter()
+        .filter_map(|received| match received {
+            Received::Push(Push::Gap { position, reset, .. }) => Some((position.offset, *reset)),
             _ => None,
         })
         .collect()
 }
 
 /// Changes of presence, as (kind, client).
-pub fn presence_changes(told: &[Told]) -> Vec<(PresenceKind, ClientId)> {
-    told.iter()
-        .filter_map(|told| match told {
-            Told::Push(Push::Presence(push)) => Some((push.kind, push.entry.client)),
+pub fn presence_changes(received: &[Received]) -> Vec<(PresenceKind, ClientId)> {
+    received
+        .iter()
+        .filter_map(|received| match received {
+            Received::Push(Push::Presence(push)) => Some((push.kind, push.entry.client)),
             _ => None,
         })
         .collect()

@@ -5,7 +5,7 @@ use crate::forward::ForwardToken;
 use crate::ids::{ConnId, SessionRef, ShardId};
 use crate::message::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use crate::name::ChannelName;
-use crate::peer::{AskToken, Want};
+use crate::peer::{PendingToken, Want};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ pub(crate) enum ReplyTo {
     /// As one of the answers in a `result`.
     Gathered { gather: u32, at: u32 },
     /// The application asked for it: the client is told by a push, and the outcome counted.
-    Counted(AskToken),
+    Counted(PendingToken),
     /// It came by a request of its own: that is answered, on the shard that took it in.
-    Forwarded { asker: ShardId, token: AskToken },
+    Forwarded { origin: ShardId, token: PendingToken },
 }
 
 /// Who asked, where both a session and the application can.
 #[derive(Debug)]
-pub(crate) enum Asker {
+pub(crate) enum Requester {
     Session { session: SessionRef, reply: ReplyTo },
     App(AppToken),
 }
@@ -50,12 +50,12 @@ pub(crate) enum TallyTo {
     /// The application's: the parts are of shards.
     App(AppToken),
     /// A shard's that asked for a part: the parts of that are of sessions.
-    Shard(ShardId, AskToken),
+    Shard(ShardId, PendingToken),
 }
 
 /// What an answer is for.
 #[derive(Debug)]
-pub(crate) enum Ask {
+pub(crate) enum Pending {
     /// A command that is answered by what comes.
     Command {
         session: SessionRef,
@@ -80,7 +80,7 @@ pub(crate) enum Ask {
     },
     /// A directed signal: how many edges were asked, how many have answered.
     Directed {
-        asker: Asker,
+        requester: Requester,
         expected: Option<u32>,
         answered: u32,
         taken: bool,
@@ -113,12 +113,12 @@ pub(crate) enum Ask {
     /// The session that a ticket names, of another shard.
     Adopt(Box<Connecting>),
     /// The application.
-    Hook(Box<Hooked>),
+    Hook(Box<PendingHook>),
 }
 
 /// What the application was asked about.
 #[derive(Debug)]
-pub(crate) enum Hooked {
+pub(crate) enum PendingHook {
     Connect(Box<Connecting>),
     /// The session's refresh of this number.
     Refresh {
@@ -146,15 +146,15 @@ pub(crate) enum Hooked {
     },
 }
 
-impl Hooked {
+impl PendingHook {
     /// The session whose command it is about. Before the answer to `connect` there is none.
     pub(crate) fn of_command(&self) -> Option<SessionRef> {
         match self {
-            Hooked::Connect(_) => None,
-            Hooked::Refresh { session, .. }
-            | Hooked::Subscribe { session, .. }
-            | Hooked::Publish { session, .. }
-            | Hooked::Rpc { session, .. } => Some(*session),
+            PendingHook::Connect(_) => None,
+            PendingHook::Refresh { session, .. }
+            | PendingHook::Subscribe { session, .. }
+            | PendingHook::Publish { session, .. }
+            | PendingHook::Rpc { session, .. } => Some(*session),
         }
     }
 }
@@ -173,8 +173,8 @@ pub(crate) struct Connecting {
 
 /// The open questions of a shard. A token that was answered, or whose place was reused, finds nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Asks {
-    slab: Slab<(u32, Ask)>,
+pub(crate) struct PendingTable {
+    slab: Slab<(u32, Pending)>,
     next_life: u32,
     gathers: Slab<Gather>,
     /// How many of them are the application's.
@@ -192,36 +192,36 @@ pub(crate) struct Gather {
     bytes: usize,
 }
 
-impl Ask {
-    pub(crate) fn directed(asker: Asker) -> Ask {
-        Ask::Directed { asker, expected: None, answered: 0, taken: false }
+impl Pending {
+    pub(crate) fn directed(requester: Requester) -> Pending {
+        Pending::Directed { requester, expected: None, answered: 0, taken: false }
     }
 }
 
-impl Asks {
-    pub(crate) fn insert(&mut self, ask: Ask) -> AskToken {
+impl PendingTable {
+    pub(crate) fn insert(&mut self, pending: Pending) -> PendingToken {
         self.next_life = self.next_life.wrapping_add(1);
-        let index = self.slab.insert((self.next_life, ask)) as u32;
-        AskToken { index, life: self.next_life }
+        let index = self.slab.insert((self.next_life, pending)) as u32;
+        PendingToken { index, life: self.next_life }
     }
 
-    pub(crate) fn get(&mut self, token: AskToken) -> Option<&mut Ask> {
-        self.slab.get_mut(token.index as usize).filter(|(life, _)| *life == token.life).map(|(_, ask)| ask)
+    pub(crate) fn get(&mut self, token: PendingToken) -> Option<&mut Pending> {
+        self.slab.get_mut(token.index as usize).filter(|(life, _)| *life == token.life).map(|(_, pending)| pending)
     }
 
     /// The connection whose `connect` this question is about.
-    pub(crate) fn connecting(&mut self, token: AskToken) -> Option<&mut Connecting> {
+    pub(crate) fn connecting(&mut self, token: PendingToken) -> Option<&mut Connecting> {
         match self.get(token)? {
-            Ask::Adopt(connecting) => Some(connecting),
-            Ask::Hook(hooked) => match &mut **hooked {
-                Hooked::Connect(connecting) => Some(connecting),
+            Pending::Adopt(connecting) => Some(connecting),
+            Pending::Hook(hook) => match &mut **hook {
+                PendingHook::Connect(connecting) => Some(connecting),
                 _ => None,
             },
             _ => None,
         }
     }
 
-    pub(crate) fn take(&mut self, token: AskToken) -> Option<Ask> {
+    pub(crate) fn take(&mut self, token: PendingToken) -> Option<Pending> {
         self.get(token)?;
         Some(self.slab.remove(token.index as usize).1)
     }
