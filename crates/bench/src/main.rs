@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
-use fanfare_bench::peers::{Kind, Role, Roster};
+use fanfare_bench::peers::{Role, Roster, ServerKind};
 use fanfare_bench::report::{Fanout, Machine, Report, Verdict};
 use fanfare_bench::suite::{self, Settings, Suite};
 use fanfare_bench::{floor, server};
@@ -69,7 +69,7 @@ enum Command {
 struct Options {
     /// Who takes part, in this order
     #[arg(long, value_delimiter = ',', default_value = "fanfare,floor,bun,ws,socketio")]
-    servers: Vec<Kind>,
+    servers: Vec<ServerKind>,
     /// Rounds of fanout, echo, connect, native-fanout and shards
     #[arg(long, default_value_t = 9)]
     rounds: usize,

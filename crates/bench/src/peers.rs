@@ -17,7 +17,7 @@ use crate::load::dialect::Dialect;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ServerKind {
     /// Ourselves, with one shard.
     Fanfare,
     /// Ourselves, with two shards.
@@ -58,7 +58,7 @@ pub struct Launch {
 #[derive(Debug, Error)]
 #[error("{kind} is not there: {} is missing\n\nhint: {hint}", path.display())]
 pub struct Absent {
-    kind: Kind,
+    kind: ServerKind,
     path: PathBuf,
     hint: &'static str,
 }
@@ -78,7 +78,7 @@ pub struct Roster {
     pub own: PathBuf,
 }
 
-impl Kind {
+impl ServerKind {
     /// How the load generator speaks to it.
     pub fn dialect(self, role: Role) -> Dialect {
         match (self, role) {
@@ -99,7 +99,7 @@ impl Kind {
     }
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for ServerKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Fanfare => "fanfare",
@@ -124,12 +124,12 @@ impl std::fmt::Display for Role {
 
 impl Roster {
     /// Says before the first round who is missing, and how to get it.
-    pub fn check(&self, kinds: &[Kind], role: Role) -> Result<(), Absent> {
+    pub fn check(&self, kinds: &[ServerKind], role: Role) -> Result<(), Absent> {
         kinds.iter().try_for_each(|&kind| self.launch(kind, role, SocketAddr::from(([127, 0, 0, 1], 0))).map(drop))
     }
 
     /// The program that is `kind` in `role` on `addr`.
-    pub fn launch(&self, kind: Kind, role: Role, addr: SocketAddr) -> Result<Launch, Absent> {
+    pub fn launch(&self, kind: ServerKind, role: Role, addr: SocketAddr) -> Result<Launch, Absent> {
         const BUILD: &str = "cargo build --release --package fanfare-cli";
         const BUILD_ECHO: &str = "cargo build --release --package fanfare --example echo";
         const INSTALL: &str = "npm ci --prefix crates/bench/peers";
@@ -141,9 +141,9 @@ impl Roster {
             need(self.peers.join("node_modules").join(package), INSTALL)?;
             Ok(vec![self.peers.join(name).to_string_lossy().into_owned(), role.to_string(), addr.to_string()])
         };
-        let shards = if kind == Kind::FanfareTwo { "2" } else { "1" };
+        let shards = if kind == ServerKind::FanfareTwo { "2" } else { "1" };
         Ok(match (kind, role) {
-            (Kind::Fanfare | Kind::FanfareTwo, Role::Chat | Role::Native) => Launch {
+            (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Chat | Role::Native) => Launch {
                 program: need(self.fanfare.clone(), BUILD)?,
                 args: self
                     .fanfare_args
@@ -151,15 +151,17 @@ impl Roster {
                     .map(|arg| arg.replace("{addr}", &addr.to_string()).replace("{shards}", shards))
                     .collect(),
             },
-            (Kind::Fanfare | Kind::FanfareTwo, Role::Echo) => {
+            (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Echo) => {
                 Launch { program: need(self.fanfare_echo.clone(), BUILD_ECHO)?, args: vec![addr.to_string()] }
             }
-            (Kind::Floor, _) => {
+            (ServerKind::Floor, _) => {
                 Launch { program: self.own.clone(), args: vec!["floor".to_owned(), role.to_string(), addr.to_string()] }
             }
-            (Kind::Bun, _) => Launch { program: need(bun(&self.peers), INSTALL)?, args: script("bun", "bun.js")? },
-            (Kind::Ws, _) => Launch { program: "node".into(), args: script("ws", "ws.js")? },
-            (Kind::SocketIo, _) => Launch { program: "node".into(), args: script("socket.io", "socketio.js")? },
+            (ServerKind::Bun, _) => {
+                Launch { program: need(bun(&self.peers), INSTALL)?, args: script("bun", "bun.js")? }
+            }
+            (ServerKind::Ws, _) => Launch { program: "node".into(), args: script("ws", "ws.js")? },
+            (ServerKind::SocketIo, _) => Launch { program: "node".into(), args: script("socket.io", "socketio.js")? },
         })
     }
 }

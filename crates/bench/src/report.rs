@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::peers::Kind;
+use crate::peers::ServerKind;
 use crate::stats::Summary;
 use crate::suite::Sample;
 
@@ -164,12 +164,12 @@ impl Metric {
     }
 
     /// With whom the servers of a round are compared, and how a table's column says it.
-    fn references(self) -> &'static [(Kind, &'static str)] {
+    fn references(self) -> &'static [(ServerKind, &'static str)] {
         match self {
             Self::FanoutCpu { of: Fanout::Shards, .. }
             | Self::FanoutRate { of: Fanout::Shards, .. }
-            | Self::FanoutBytes { of: Fanout::Shards } => &[(Kind::Fanfare, "x one")],
-            _ => &[(Kind::Floor, "x floor"), (Kind::Bun, "x bun")],
+            | Self::FanoutBytes { of: Fanout::Shards } => &[(ServerKind::Fanfare, "x one")],
+            _ => &[(ServerKind::Floor, "x floor"), (ServerKind::Bun, "x bun")],
         }
     }
 }
@@ -254,12 +254,12 @@ pub struct Machine {
 pub struct Report {
     /// Where known.
     pub machine: Option<Machine>,
-    samples: BTreeMap<Metric, BTreeMap<Kind, Vec<f64>>>,
+    samples: BTreeMap<Metric, BTreeMap<ServerKind, Vec<f64>>>,
 }
 
 impl Report {
     /// Adds a round's samples; every server's rounds in order.
-    pub fn add(&mut self, kind: Kind, samples: &[Sample]) {
+    pub fn add(&mut self, kind: ServerKind, samples: &[Sample]) {
         for sample in samples {
             self.samples.entry(sample.metric).or_default().entry(kind).or_default().push(sample.value);
         }
@@ -270,12 +270,12 @@ impl Report {
         self.samples.is_empty()
     }
 
-    fn summary(&self, metric: Metric, kind: Kind) -> Option<Summary> {
+    fn summary(&self, metric: Metric, kind: ServerKind) -> Option<Summary> {
         Summary::of(self.samples.get(&metric)?.get(&kind)?)
     }
 
     /// Of the rounds' ratios.
-    fn ratio(&self, metric: Metric, kind: Kind, to: Kind) -> Option<Summary> {
+    fn ratio(&self, metric: Metric, kind: ServerKind, to: ServerKind) -> Option<Summary> {
         let of = self.samples.get(&metric)?;
         let ratios: Vec<f64> = of.get(&kind)?.iter().zip(of.get(&to)?).map(|(ours, theirs)| ours / theirs).collect();
         Summary::of(&ratios)
@@ -283,14 +283,14 @@ impl Report {
 
     /// `None` if somebody needed did not take part.
     pub fn verdict(&self, metric: Metric, target: Target) -> Option<Verdict> {
-        let ours = self.summary(metric, Kind::Fanfare)?;
+        let ours = self.summary(metric, ServerKind::Fanfare)?;
         let held = match target {
-            Target::TimesFloor(times) => self.ratio(metric, Kind::Fanfare, Kind::Floor)?.median <= times,
+            Target::TimesFloor(times) => self.ratio(metric, ServerKind::Fanfare, ServerKind::Floor)?.median <= times,
             Target::AtMost(max) => ours.median <= max,
             Target::LikeBun | Target::LikeWithout => {
                 let other = match target {
-                    Target::LikeBun => self.summary(metric, Kind::Bun)?,
-                    _ => self.summary(metric.without()?, Kind::Fanfare)?,
+                    Target::LikeBun => self.summary(metric, ServerKind::Bun)?,
+                    _ => self.summary(metric.without()?, ServerKind::Fanfare)?,
                 };
                 let better =
                     if metric.more_is_better() { ours.median >= other.median } else { ours.median <= other.median };
@@ -343,7 +343,7 @@ impl Report {
         }
         writeln!(f, "fanfare alone (median [q1 - q3] of so many samples)")?;
         for &&metric in metrics {
-            let Some(Summary { count, q1, median, q3 }) = self.summary(metric, Kind::Fanfare) else { continue };
+            let Some(Summary { count, q1, median, q3 }) = self.summary(metric, ServerKind::Fanfare) else { continue };
             let (range, unit) = (format!("[{} - {}]", value(q1), value(q3)), metric.unit());
             writeln!(f, "  {:<65} {:>8} {unit:<4} {range:<19} {count:>3}", metric.to_string(), value(median))?;
         }
@@ -363,9 +363,9 @@ impl Report {
                             "server": kind,
                             "samples": samples,
                             "summary": Summary::of(samples),
-                            "to_floor": self.ratio(metric, kind, Kind::Floor),
-                            "to_bun": self.ratio(metric, kind, Kind::Bun),
-                            "to_fanfare": self.ratio(metric, kind, Kind::Fanfare),
+                            "to_floor": self.ratio(metric, kind, ServerKind::Floor),
+                            "to_bun": self.ratio(metric, kind, ServerKind::Bun),
+                            "to_fanfare": self.ratio(metric, kind, ServerKind::Fanfare),
                         })
                     })
                     .collect();
@@ -392,7 +392,7 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         let (alone, compared): (Vec<&Metric>, Vec<&Metric>) =
-            self.samples.keys().partition(|metric| self.samples[metric].keys().eq([&Kind::Fanfare]));
+            self.samples.keys().partition(|metric| self.samples[metric].keys().eq([&ServerKind::Fanfare]));
         for metric in compared {
             self.write_compared(f, *metric)?;
         }
@@ -413,7 +413,7 @@ fn value(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn report(metric: Metric, of: &[(Kind, &[f64])]) -> Report {
+    fn report(metric: Metric, of: &[(ServerKind, &[f64])]) -> Report {
         let mut report = Report::default();
         for &(kind, values) in of {
             for &value in values {
@@ -434,7 +434,7 @@ mod tests {
             ("fewer per second, overlapping", Metric::EchoRate, [2.0, 4.0], [3.0, 4.0], Verdict::Equal),
         ];
         for (name, metric, ours, bun, expected) in table {
-            let report = report(metric, &[(Kind::Fanfare, &ours), (Kind::Bun, &bun)]);
+            let report = report(metric, &[(ServerKind::Fanfare, &ours), (ServerKind::Bun, &bun)]);
             assert_eq!(report.verdict(metric, Target::LikeBun), Some(expected), "{name}");
         }
     }
@@ -443,7 +443,7 @@ mod tests {
     fn the_floor_is_compared_round_by_round() {
         let metric = Metric::FanoutCpu { of: Fanout::Chat, window: 1 };
         // The machine was half as fast in two of three rounds; each round says 1.05.
-        let report = report(metric, &[(Kind::Fanfare, &[4.2, 8.4, 8.4]), (Kind::Floor, &[4.0, 8.0, 8.0])]);
+        let report = report(metric, &[(ServerKind::Fanfare, &[4.2, 8.4, 8.4]), (ServerKind::Floor, &[4.0, 8.0, 8.0])]);
         assert_eq!(report.verdict(metric, Target::TimesFloor(1.10)), Some(Verdict::Held));
         assert_eq!(report.verdict(metric, Target::TimesFloor(1.04)), Some(Verdict::Missed));
         assert_eq!(report.verdict(metric, Target::LikeBun), None, "bun did not take part");
@@ -457,9 +457,9 @@ mod tests {
             ("worse", [5.0, 6.0], [3.0, 4.0], Verdict::Missed),
         ];
         for (name, with, without, expected) in table {
-            let mut report = report(Metric::DeliveryP99 { stuck: true }, &[(Kind::Fanfare, &with)]);
+            let mut report = report(Metric::DeliveryP99 { stuck: true }, &[(ServerKind::Fanfare, &with)]);
             for value in without {
-                report.add(Kind::Fanfare, &[Sample { metric: Metric::DeliveryP99 { stuck: false }, value }]);
+                report.add(ServerKind::Fanfare, &[Sample { metric: Metric::DeliveryP99 { stuck: false }, value }]);
             }
             let verdicts: Vec<_> = report.verdicts().map(|(.., verdict)| verdict).collect();
             assert_eq!(verdicts, [expected], "{name}");
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn what_only_fanfare_does_is_one_line() {
-        let report = report(Metric::SubscribedMemory { published: 0 }, &[(Kind::Fanfare, &[1500.0])]);
+        let report = report(Metric::SubscribedMemory { published: 0 }, &[(ServerKind::Fanfare, &[1500.0])]);
         let expected = "\
 fanfare alone (median [q1 - q3] of so many samples)
   native idle: user memory per subscribed connection                    1500 B    [1500 - 1500]         1
@@ -481,7 +481,7 @@ held                       native idle: user memory per subscribed connection: a
     #[test]
     fn two_shards_are_compared_with_one() {
         let metric = Metric::FanoutCpu { of: Fanout::Shards, window: 1 };
-        let report = report(metric, &[(Kind::Fanfare, &[4.0, 8.0]), (Kind::FanfareTwo, &[5.0, 10.0])]);
+        let report = report(metric, &[(ServerKind::Fanfare, &[4.0, 8.0]), (ServerKind::FanfareTwo, &[5.0, 10.0])]);
         let text = report.to_string();
         let line = text.lines().find(|line| line.contains("fanfare-2")).expect("a line of its own");
         assert!(text.contains("x one") && line.ends_with("1.25"), "{text}");
@@ -490,7 +490,10 @@ held                       native idle: user memory per subscribed connection: a
     #[test]
     fn the_table() {
         let metric = Metric::IdleMemory { own_room: false };
-        let report = report(metric, &[(Kind::Fanfare, &[1000.0, 1100.0, 1200.0]), (Kind::Floor, &[20.0, 20.0, 20.0])]);
+        let report = report(
+            metric,
+            &[(ServerKind::Fanfare, &[1000.0, 1100.0, 1200.0]), (ServerKind::Floor, &[20.0, 20.0, 20.0])],
+        );
         let expected = "\
 idle: user memory per joined connection (B; median [q1 - q3] of 3 rounds)
                 median   [q1 - q3]                x floor    x bun

@@ -109,8 +109,8 @@ impl From<Error> for Refused {
     }
 }
 
-impl From<websocket::Refusal> for Refused {
-    fn from(refusal: websocket::Refusal) -> Self {
+impl From<websocket::UpgradeRequestError> for Refused {
+    fn from(refusal: websocket::UpgradeRequestError) -> Self {
         let mut refused = Refused::because(refusal.status(), refusal.to_string());
         for (name, value) in refusal.headers() {
             if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {

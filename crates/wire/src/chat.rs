@@ -1,7 +1,7 @@
 //! The chat protocol: a plain `WebSocket` and JSON are enough for a client to chat.
 //!
 //! In: one text (or binary) message as JSON `{type: join|message|leave|typing, userId, username, content?, roomId?,
-//! timestamp}`, times in ms. Out: commands of the hub's vocabulary; and pushes and replies as such JSON. A chat keeps
+//! timestamp}`, times in ms. Out: commands of the hub; and pushes and replies as such JSON. A chat keeps
 //! no state but its joined identity: room R is the channel `chat:R`, its members are that channel's presence, typing is
 //! a signal. So clients of other protocols meet chat clients in the same channels.
 //!
@@ -72,7 +72,7 @@ struct Joined {
 
 /// The commands of a chat whose answers matter, as their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum TrackedCommand {
     Connect,
     /// To be in the room, by the number of the join.
     Subscribe(u64),
@@ -80,12 +80,12 @@ enum Asked {
     RoomState(u64),
 }
 
-impl Asked {
+impl TrackedCommand {
     fn id(self) -> RequestId {
         RequestId::Number(match self {
-            Asked::Connect => 0,
-            Asked::Subscribe(join) => 2 * join,
-            Asked::RoomState(join) => 2 * join + 1,
+            TrackedCommand::Connect => 0,
+            TrackedCommand::Subscribe(join) => 2 * join,
+            TrackedCommand::RoomState(join) => 2 * join + 1,
         })
     }
 }
@@ -237,7 +237,7 @@ impl<'a> Incoming<'a> {
 impl Chat {
     /// The command that begins a chat: opening the socket connects the client.
     pub fn open(connect: Connect) -> Request {
-        Request { id: Some(Asked::Connect.id()), command: Command::Connect(Box::new(connect)) }
+        Request { id: Some(TrackedCommand::Connect.id()), command: Command::Connect(Box::new(connect)) }
     }
 
     /// Reads one message and appends what it asks for.
@@ -312,11 +312,11 @@ impl Chat {
         }
         let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
         let subscribe = Command::Subscribe { subs: vec![options], many: false };
-        out.push(Request { id: Some(Asked::Subscribe(number).id()), command: subscribe });
+        out.push(Request { id: Some(TrackedCommand::Subscribe(number).id()), command: subscribe });
         let data = joined.said(None).bytes().clone();
         let person = Some(user_id.into());
         out.push(silent(Command::PresenceSet { channel: channel.clone(), data, person }));
-        out.push(Request { id: Some(Asked::RoomState(number).id()), command: Command::Presence { channel } });
+        out.push(Request { id: Some(TrackedCommand::RoomState(number).id()), command: Command::Presence { channel } });
         self.joined = Some(Box::new(joined));
         Ok(())
     }
@@ -332,7 +332,7 @@ impl Chat {
         out: &mut Vec<u8>,
     ) -> Result<Written, fanfare_hub::Error> {
         let last = self.joins;
-        let about = |asked: fn(u64) -> Asked| reply.id == Some(asked(last).id());
+        let about = |asked: fn(u64) -> TrackedCommand| reply.id == Some(asked(last).id());
         match &reply.body {
             ReplyBody::Connected(connected) => {
                 self.user = connected.user.clone();
@@ -341,7 +341,7 @@ impl Chat {
             }
             ReplyBody::Presence { snapshot, .. } => {
                 // The answer to an earlier join, of a room that was left again meanwhile, is of no use.
-                let Some(joined) = self.joined.as_mut().filter(|_| about(Asked::RoomState)) else {
+                let Some(joined) = self.joined.as_mut().filter(|_| about(TrackedCommand::RoomState)) else {
                     return Ok(Written::Nothing);
                 };
                 let entries = snapshot.entries.as_deref().unwrap_or_default();
@@ -355,7 +355,7 @@ impl Chat {
             ReplyBody::Error(error) => {
                 // A client that was refused the room is not in it, unless the server has subscribed it.
                 if error.code != ErrorCode::AlreadySubscribed {
-                    self.joined.take_if(|_| about(Asked::Subscribe));
+                    self.joined.take_if(|_| about(TrackedCommand::Subscribe));
                 }
                 Err(error.clone())
             }

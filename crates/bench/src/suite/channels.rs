@@ -8,7 +8,7 @@ use super::{RoundError, Sample, Settings, idle};
 use crate::load::check::{self, DeliveryError};
 use crate::load::native::{self, Heard};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = 64;
 /// Subscriptions asked for by one command.
 const AT_ONCE: usize = 32;
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let mut load = Load::new(server.addr, kind.dialect(Role::Native), settings.wait)?;
     let mut listeners = Listeners {
         channels: settings.channels,

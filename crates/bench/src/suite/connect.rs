@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use super::{RoundError, Sample, Settings};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let mut load = Load::new(server.addr, kind.dialect(Role::Chat), settings.wait)?;
     // A quarter again before the clock starts, for just-in-time compilers.
     connect(&mut load, settings.connects / 4, settings.connects_in_flight)?;

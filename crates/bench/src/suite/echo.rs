@@ -9,13 +9,13 @@ use super::{RoundError, Sample, Settings};
 use crate::load::check;
 use crate::load::dialect::Dialect;
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
 const WARM_UP: Duration = Duration::from_millis(300);
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let mut load = Load::new(server.addr, kind.dialect(Role::Echo), settings.wait)?;
     let mut callers = Callers {
         dialect: kind.dialect(Role::Echo),

@@ -12,7 +12,7 @@ use crate::load::check::{self, Ledger};
 use crate::load::dialect::{Dialect, Said};
 use crate::load::native::{self, Heard};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::{Fanout, Metric};
 use crate::server::Server;
 
@@ -24,7 +24,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 pub(super) fn round(
     of: Fanout,
     windows: &[usize],
-    kind: Kind,
+    kind: ServerKind,
     server: &Server,
     settings: &Settings,
 ) -> Result<Vec<Sample>, RoundError> {
@@ -49,7 +49,7 @@ pub(super) fn round(
 
 /// One room or channel, its publisher and what everybody in it has.
 pub(super) struct Room {
-    kind: Kind,
+    kind: ServerKind,
     pub(super) ledger: Ledger,
     dialect: Dialect,
     user: String,
@@ -62,7 +62,7 @@ pub(super) struct Room {
 
 impl Room {
     /// All of them are in [`join::room`] 0, and nothing was published yet.
-    pub(super) fn new(kind: Kind, role: Role, subscribers: usize) -> Self {
+    pub(super) fn new(kind: ServerKind, role: Role, subscribers: usize) -> Self {
         Self {
             kind,
             ledger: Ledger::new(subscribers),
@@ -104,7 +104,9 @@ impl Room {
             self.scratch.clear();
             match (self.kind, self.dialect) {
                 // It passes on what it gets: so it gets what a server would have made of it.
-                (Kind::Floor, Dialect::Native) => native::message(&self.room, seq + 1, &content, &mut self.scratch),
+                (ServerKind::Floor, Dialect::Native) => {
+                    native::message(&self.room, seq + 1, &content, &mut self.scratch)
+                }
                 _ => self.dialect.message(&self.user, &self.room, seq, &content, &mut self.scratch),
             }
             self.outgoing.text(&self.scratch);
@@ -211,9 +213,9 @@ mod tests {
     fn publish_to(cheat: Cheat) -> Result<u64, LoadError> {
         let mut load = Load::new(serve(cheat), Dialect::Chat, Wait::Sleep)?;
         // One after the other, so that the server's order of them is ours.
-        join::join(&mut load, Kind::Floor, Role::Chat, 1, 1)?;
+        join::join(&mut load, ServerKind::Floor, Role::Chat, 1, 1)?;
         load.open()?;
-        let mut room = Room::new(Kind::Floor, Role::Chat, 2);
+        let mut room = Room::new(ServerKind::Floor, Role::Chat, 2);
         room.publish_for(Duration::from_millis(20), 4, &mut load)?;
         Ok(room.ledger.deliveries())
     }

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use super::{RoundError, Sample, Settings, join};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let before = server.memory_bytes()?;
     let mut load = Load::new(server.addr, kind.dialect(Role::Chat), settings.wait)?;
     join::join(&mut load, kind, Role::Chat, settings.idle_connections, settings.idle_room)?;

@@ -8,13 +8,19 @@
 
 use crate::load::dialect::{Dialect, Said};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 
 /// Joins under way together.
 const IN_FLIGHT: usize = 64;
 
 /// Opens `connections`, numbered from zero, into rooms of `room` members. The floor has no rooms: there it only opens.
-pub(super) fn join(load: &mut Load, kind: Kind, role: Role, connections: usize, room: usize) -> Result<(), LoadError> {
+pub(super) fn join(
+    load: &mut Load,
+    kind: ServerKind,
+    role: Role,
+    connections: usize,
+    room: usize,
+) -> Result<(), LoadError> {
     let dialect = kind.dialect(role);
     let mut joiner = Joiner { kind, dialect, room, joined: 0, of: connections, joins: 0, scratch: String::new() };
     let mut opened = 0;
@@ -28,7 +34,7 @@ pub(super) fn join(load: &mut Load, kind: Kind, role: Role, connections: usize, 
 }
 
 struct Joiner {
-    kind: Kind,
+    kind: ServerKind,
     dialect: Dialect,
     room: usize,
     joined: usize,

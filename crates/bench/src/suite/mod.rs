@@ -20,7 +20,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::load::{LoadError, Wait};
-use crate::peers::{Absent, Kind, Role, Roster};
+use crate::peers::{Absent, Role, Roster, ServerKind};
 use crate::report::{Fanout, Metric, Report};
 use crate::server::{Server, ServerError};
 
@@ -54,7 +54,7 @@ pub enum Suite {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Who takes part.
-    pub servers: Vec<Kind>,
+    pub servers: Vec<ServerKind>,
     /// Rounds of the suites that have no number of their own.
     pub rounds: usize,
     /// Rounds of the suites about memory, and of `slow` and `storm`: they take long and vary little.
@@ -121,7 +121,7 @@ pub enum SuiteError {
         /// In which round, from 1.
         round: usize,
         /// Which server.
-        kind: Kind,
+        kind: ServerKind,
         /// What went wrong.
         source: Box<RoundError>,
     },
@@ -182,16 +182,17 @@ impl Suite {
 
     /// The chosen servers that take part. A feature that no peer has (recovery, pages for slow readers) is Fanfare's
     /// alone.
-    pub fn servers(&self, asked: &[Kind]) -> Vec<Kind> {
+    pub fn servers(&self, asked: &[ServerKind]) -> Vec<ServerKind> {
         let asked = asked.iter().copied();
         match self {
-            Self::Fanout { of: Fanout::Shards, .. } => {
-                asked.filter(|&kind| kind == Kind::Fanfare).flat_map(|kind| [kind, Kind::FanfareTwo]).collect()
-            }
+            Self::Fanout { of: Fanout::Shards, .. } => asked
+                .filter(|&kind| kind == ServerKind::Fanfare)
+                .flat_map(|kind| [kind, ServerKind::FanfareTwo])
+                .collect(),
             Self::Fanout { of: Fanout::Native, .. } => asked.filter(|kind| kind.speaks_native()).collect(),
             Self::Fanout { of: Fanout::Chat, .. } | Self::Echo | Self::Connect | Self::Idle => asked.collect(),
             Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => {
-                asked.filter(|&kind| kind == Kind::Fanfare).collect()
+                asked.filter(|&kind| kind == ServerKind::Fanfare).collect()
             }
         }
     }
@@ -211,7 +212,7 @@ impl Suite {
         }
     }
 
-    fn round(&self, kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+    fn round(&self, kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
         match self {
             Self::Fanout { of, windows } => fanout::round(*of, windows, kind, server, settings),
             Self::Echo => echo::round(kind, server, settings),
@@ -232,7 +233,7 @@ pub fn run(
     roster: &Roster,
     settings: &Settings,
     report: &mut Report,
-    mut progress: impl FnMut(&Suite, usize, Kind, &[Sample]),
+    mut progress: impl FnMut(&Suite, usize, ServerKind, &[Sample]),
 ) -> Result<(), SuiteError> {
     for suite in suites {
         roster.check(&suite.servers(&settings.servers), suite.role())?;

@@ -13,7 +13,7 @@ use super::{RoundError, Sample, Settings, join};
 use crate::load::check::{self, Ledger};
 use crate::load::native::{self, Heard};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// Publications in flight in a flood.
 const WINDOW: usize = 8;
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let mut load = Load::new(server.addr, kind.dialect(Role::Native), settings.wait)?;
     let readers = settings.subscribers.saturating_sub(1).max(1);
     join::join(&mut load, kind, Role::Native, readers, readers)?;

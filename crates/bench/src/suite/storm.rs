@@ -3,7 +3,7 @@
 //! One channel, one subscription each, and a publisher that stays. A cut connection ends without a closing handshake.
 //! Each comes back as a real client does, with its ticket and the place it had reached; there is no back-off, so that
 //! all connects come at once. Checked client by client: the session goes on, nothing is lost (`recovered`), every
-//! publication is there once, in order, at its place; then some live ones reach everybody, so nobody came back deaf.
+//! publication is there once, in order, at its place; then live publications reach everybody: so every subscription is live again.
 //! Measured is the time from the first connect to the last missed publication, and the server's CPU time for it. The
 //! load generator works as much as the server meanwhile.
 
@@ -13,7 +13,7 @@ use super::{RoundError, Sample, Settings, join};
 use crate::load::check;
 use crate::load::native::{self, Entry, Heard, Since};
 use crate::load::{Handler, Load, LoadError, Outgoing};
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
@@ -23,7 +23,7 @@ const LIVE: u64 = 5;
 /// Connections that are made together before it.
 const IN_FLIGHT: usize = 64;
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let mut load = Load::new(server.addr, kind.dialect(Role::Native), settings.wait)?;
     let mut crowd = Crowd::new(settings.storm_clients);
     crowd.gather(&mut load)?;

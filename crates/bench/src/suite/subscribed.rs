@@ -7,14 +7,14 @@
 use super::fanout::Room;
 use super::{RoundError, Sample, Settings, idle, join};
 use crate::load::Load;
-use crate::peers::{Kind, Role};
+use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
 /// Publications in flight; only so many that the whole does not take minutes.
 const WINDOW: usize = 8;
 
-pub(super) fn round(kind: Kind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let before = server.memory_bytes()?;
     let connections = settings.idle_connections;
     let mut load = Load::new(server.addr, kind.dialect(Role::Native), settings.wait)?;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{Settings, Suite};
 use crate::load::Wait;
-use crate::peers::Kind;
+use crate::peers::ServerKind;
 use crate::report::{Fanout, Metric};
 use crate::server::Server;
 
 fn settings() -> Settings {
     Settings {
-        servers: vec![Kind::Fanfare],
+        servers: vec![ServerKind::Fanfare],
         rounds: 1,
         idle_rounds: 1,
         subscribers: 10,
@@ -45,7 +45,7 @@ fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
         .expect("a free port");
     let addr = running.addresses()[0].to_string().parse().expect("an address of TCP");
     let server = Server::attached(std::process::id(), addr);
-    let samples = suite.round(Kind::Fanfare, &server, &settings()).expect("a valid round");
+    let samples = suite.round(ServerKind::Fanfare, &server, &settings()).expect("a valid round");
     assert!(samples.iter().all(|sample| sample.value.is_finite()), "{samples:?}");
     samples.into_iter().map(|sample| sample.metric).collect()
 }

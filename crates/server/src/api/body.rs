@@ -9,7 +9,7 @@ use axum::BoxError;
 use bytes::Bytes;
 use fanfare_hub::{Error, ErrorCode};
 use fanfare_wire::native::Limits;
-use fanfare_wire::native::app::Kind;
+use fanfare_wire::native::app::ApiCommand;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -30,11 +30,11 @@ const FORGET_BYTES: usize = 2 * BATCH_BYTES_MAX;
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The longest body that this kind of command may have, in bytes.
-pub(super) fn bytes_max(kind: Kind, limits: &Limits) -> usize {
+pub(super) fn bytes_max(kind: ApiCommand, limits: &Limits) -> usize {
     let payload = limits.message_bytes_max.div_ceil(3) * 4 + ENVELOPE_BYTES; // a payload may come as base64
     match kind {
-        Kind::Batch => BATCH_BYTES_MAX.max(payload),
-        Kind::Broadcast => payload + NAMES_BYTES_MAX,
+        ApiCommand::Batch => BATCH_BYTES_MAX.max(payload),
+        ApiCommand::Broadcast => payload + NAMES_BYTES_MAX,
         _ => payload,
     }
 }
@@ -135,7 +135,12 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Error
 }
 
 /// Reads the body whole. Between two reads its sender may pause for `pause_max`.
-pub(super) async fn read<B>(body: &mut B, kind: Kind, limits: &Limits, pause_max: Duration) -> Result<Bytes, Refused>
+pub(super) async fn read<B>(
+    body: &mut B,
+    kind: ApiCommand,
+    limits: &Limits,
+    pause_max: Duration,
+) -> Result<Bytes, Refused>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,

@@ -1,4 +1,4 @@
-//! The application's side over HTTP: `POST /api/v1/<command>`, one command of [`Kind`] a request.
+//! The application's side over HTTP: `POST /api/v1/<command>`, one command of [`ApiCommand`] a request.
 //!
 //! In: a request, judged in this order, so that nobody gets work done who may not: path (404), method (405), key
 //! (401), what the key is for (403), content type (415), length (413, before a byte of the body is taken), then the
@@ -29,7 +29,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use fanfare_hub::{AppAnswer, AppCommand, Error, ErrorCode};
 use fanfare_wire::native::Limits;
-use fanfare_wire::native::app::{Asked, Caller, Kind, decode, encode_answer, encode_results};
+use fanfare_wire::native::app::{ApiCommand, ApiRequest, Caller, decode, encode_answer, encode_results};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -124,7 +124,8 @@ impl Endpoint {
         if path == API_DOCUMENT {
             return self.document(&head.method);
         }
-        let kind = path.strip_prefix(API_COMMANDS).and_then(Kind::find).ok_or_else(|| refusal::no_command(path))?;
+        let kind =
+            path.strip_prefix(API_COMMANDS).and_then(ApiCommand::find).ok_or_else(|| refusal::no_command(path))?;
         if head.method != Method::POST {
             return Err(refusal::method(&head.method, path, "POST"));
         }
@@ -137,7 +138,7 @@ impl Endpoint {
         let caller = Caller { name: key.name(), idempotency_key };
         let mut out = Vec::new();
         match decode(kind, &read, &caller, &self.limits)? {
-            Asked::One(command) => {
+            ApiRequest::One(command) => {
                 key.may(&command)?;
                 let answer = self.handle.put_until(command, sleep(self.patience)).await;
                 if let AppAnswer::Error(error) = answer {
@@ -145,7 +146,7 @@ impl Endpoint {
                 }
                 encode_answer(&mut out, &answer);
             }
-            Asked::Many(commands) => encode_results(&mut out, &self.many(key, commands).await),
+            ApiRequest::Many(commands) => encode_results(&mut out, &self.many(key, commands).await),
         }
         Ok(json(out))
     }
@@ -209,7 +210,7 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
 
 /// True for an address of [`is_api_path`] that leads somewhere.
 pub(crate) fn is_known(path: &str) -> bool {
-    path == API_DOCUMENT || path.strip_prefix(API_COMMANDS).and_then(Kind::find).is_some()
+    path == API_DOCUMENT || path.strip_prefix(API_COMMANDS).and_then(ApiCommand::find).is_some()
 }
 
 /// The answer of a server without keys, if no page of the embedder answers. There is no API that could refuse, so the

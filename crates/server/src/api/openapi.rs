@@ -8,7 +8,7 @@
 use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};
 use fanfare_hub::IDEMPOTENCY_KEY_BYTES_MAX;
-use fanfare_wire::native::app::{Kind, REASONS};
+use fanfare_wire::native::app::{ApiCommand, REASONS};
 use fanfare_wire::native::reserved_fields;
 use serde_json::{Map, Value, json};
 
@@ -67,8 +67,8 @@ fn operation(command: &Command) -> Value {
         .map(|(status, _)| (status.to_string(), json!({ "$ref": format!("#/components/responses/{status}") })))
         .collect();
     let answer = match kind {
-        Kind::Publish => reference("Published"),
-        Kind::Broadcast => json!({
+        ApiCommand::Publish => reference("Published"),
+        ApiCommand::Broadcast => json!({
             "type": "object",
             "required": ["results"],
             "properties": { "results": { "type": "array", "minItems": 1, "items": result(&reference("Published")) } },
@@ -112,8 +112,8 @@ fn header_pattern() -> String {
     )
 }
 
-fn may_be_empty(kind: Kind) -> bool {
-    matches!(kind, Kind::Channels | Kind::Info)
+fn may_be_empty(kind: ApiCommand) -> bool {
+    matches!(kind, ApiCommand::Channels | ApiCommand::Info)
 }
 
 fn request(command: &Command) -> Value {
@@ -126,7 +126,7 @@ fn request(command: &Command) -> Value {
     if let Some(names) = command.one_of {
         schema["anyOf"] = either(command.fields, names);
     }
-    if command.kind == Kind::History {
+    if command.kind == ApiCommand::History {
         schema["anyOf"] = json!([{ "properties": { "since": { "type": "null" } } }, { "properties": { "before": { "type": "null" } } }]);
     }
     schema
@@ -289,7 +289,7 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-pub(super) fn pascal(kind: Kind, suffix: &str) -> String {
+pub(super) fn pascal(kind: ApiCommand, suffix: &str) -> String {
     let word = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
     kind.word().split('_').map(word).collect::<String>() + suffix
 }

@@ -2,13 +2,13 @@
 
 use crate::refusal::Refused;
 use fanfare_hub::{Error, ErrorCode};
-use fanfare_wire::native::app::Kind;
+use fanfare_wire::native::app::ApiCommand;
 use http::header::{ALLOW, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 
 pub(super) fn no_command(path: &str) -> Refused {
     let path = &path[..path.floor_char_boundary(80)];
-    let words: Vec<&str> = Kind::ALL.iter().map(|kind| kind.word()).collect();
+    let words: Vec<&str> = ApiCommand::ALL.iter().map(|kind| kind.word()).collect();
     let message = format!("there is nothing at {path:?}; the commands are POST /api/v1/ with {}", words.join(", "));
     Refused::of(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, message)
 }

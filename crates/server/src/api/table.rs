@@ -7,13 +7,13 @@
 
 use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX};
 use fanfare_wire::native::app::{
-    AUDIENCE_CLIENTS_MAX, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX, Kind, USER_BYTES_MAX,
+    AUDIENCE_CLIENTS_MAX, ApiCommand, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX, USER_BYTES_MAX,
 };
 use fanfare_wire::native::{EPOCH_BYTES_MAX, HISTORY_LIMIT_MAX};
 
 /// One command.
 pub(super) struct Command {
-    pub(super) kind: Kind,
+    pub(super) kind: ApiCommand,
     /// One line.
     pub(super) summary: &'static str,
     /// What else there is to know.
@@ -188,10 +188,10 @@ const RESULTS: &[Field] = &[field(
     "One `{\"result\": …}` or `{\"error\": …}` for each item, in the order given",
 )];
 
-/// Every command, in the order of [`Kind::ALL`].
+/// Every command, in the order of [`ApiCommand::ALL`].
 pub(super) const COMMANDS: &[Command] = &[
     Command {
-        kind: Kind::Publish,
+        kind: ApiCommand::Publish,
         summary: "Publish to a channel",
         about: "Appends to the channel and answers the position. With an `idempotency_key` the command may be repeated \
                 until it is answered.",
@@ -202,7 +202,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: true,
     },
     Command {
-        kind: Kind::Broadcast,
+        kind: ApiCommand::Broadcast,
         summary: "Publish the same to several channels",
         about: "Each channel has its own answer, in the order given. A refusal of one does not affect the others.",
         fields: &[
@@ -219,7 +219,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: true,
     },
     Command {
-        kind: Kind::Batch,
+        kind: ApiCommand::Batch,
         summary: "Do several things in one request",
         about: "Each command is its own body with a `type`, e.g. `publish`. All commands but `batch` and `broadcast` are \
                 allowed. They begin in the order given, and the answers have the same order. A refusal of one does not \
@@ -236,7 +236,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Signal,
+        kind: ApiCommand::Signal,
         summary: "Send a signal",
         about: "Sends a signal to current subscribers, or to one client. A signal has no offset and is not in the history.",
         fields: &[
@@ -251,7 +251,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::History,
+        kind: ApiCommand::History,
         summary: "Read a channel's history",
         about: "The list is always oldest first. Without `since` and `before` it has the newest publications. `epoch` and \
                 `offset` are the channel's newest position.",
@@ -295,7 +295,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::HistoryRemove,
+        kind: ApiCommand::HistoryRemove,
         summary: "Drop a channel's history",
         about: "Removes every publication from the history. Offsets continue, and subscribers are not notified.",
         fields: &[CHANNEL],
@@ -305,7 +305,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Presence,
+        kind: ApiCommand::Presence,
         summary: "Ask who is present",
         about: "Lists the clients that have entered the channel. For large channels the answer has only `count`.",
         fields: &[CHANNEL],
@@ -323,7 +323,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Channels,
+        kind: ApiCommand::Channels,
         summary: "List channels",
         about: "Lists the channels that live on this node now, in the order of their names' bytes. The body may be empty.",
         fields: &[
@@ -348,7 +348,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Subscribe,
+        kind: ApiCommand::Subscribe,
         summary: "Subscribe sessions to a channel",
         about: "Subscribes the sessions as if they had asked and the rule allowed it. They get `subscribed` without an `id`. The \
                 options are those of the native protocol.",
@@ -371,7 +371,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Unsubscribe,
+        kind: ApiCommand::Unsubscribe,
         summary: "End subscriptions of sessions to a channel",
         about: "Ends the subscriptions. The sessions get `unsubscribed` without an `id`.",
         fields: &[CHANNEL, CLIENT, USER_FIELD],
@@ -381,7 +381,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Disconnect,
+        kind: ApiCommand::Disconnect,
         summary: "End the connections of sessions",
         about: "Closes the connections. Their sessions end too, unless the reason lets the clients come back.",
         fields: &[
@@ -399,7 +399,7 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
-        kind: Kind::Info,
+        kind: ApiCommand::Info,
         summary: "Ask for figures of the node",
         about: "Gives the sums over all shards. The body may be empty.",
         fields: &[],

@@ -5,7 +5,7 @@
 use super::openapi;
 use super::table::{CHANNEL_MAX, COMMANDS, EVENT_MAX, Field, NAMED, STATUSES, Shape};
 use fanfare_hub::{ChannelName, ERRORS, ErrorCode};
-use fanfare_wire::native::app::{Asked, Caller, Kind, REASONS, decode};
+use fanfare_wire::native::app::{ApiCommand, ApiRequest, Caller, REASONS, decode};
 use fanfare_wire::native::{Limits, reserved_fields};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -29,19 +29,19 @@ fn the_committed_openapi_document_is_that_of_the_source() {
     is_current("openapi.json", |_| serde_json::to_string_pretty(&openapi::document()).unwrap() + "\n");
 }
 
-fn ask(kind: Kind, body: &Value) -> Result<Asked, fanfare_hub::Error> {
+fn ask(kind: ApiCommand, body: &Value) -> Result<ApiRequest, fanfare_hub::Error> {
     let caller = Caller { name: &"test".into(), idempotency_key: None };
     decode(kind, body.to_string().as_bytes(), &caller, &Limits::default())
 }
 
 #[test]
 fn every_command_has_its_row_and_its_example_is_understood() {
-    assert_eq!(COMMANDS.iter().map(|command| command.kind).collect::<Vec<_>>(), Kind::ALL);
+    assert_eq!(COMMANDS.iter().map(|command| command.kind).collect::<Vec<_>>(), ApiCommand::ALL);
     for command in COMMANDS {
         let word = command.kind.word();
         let example: Value = serde_json::from_str(command.example).unwrap();
         match ask(command.kind, &example) {
-            Ok(Asked::Many(all)) => assert!(all.iter().all(Result::is_ok), "{word}: {all:?}"),
+            Ok(ApiRequest::Many(all)) => assert!(all.iter().all(Result::is_ok), "{word}: {all:?}"),
             asked => assert!(asked.is_ok(), "{word}: {asked:?}"),
         }
         for field in command.fields.iter().filter(|field| field.needed) {
@@ -93,7 +93,7 @@ fn reserved_fields_are_refused_in_every_body_that_may_have_them_later() {
             let Some(fields) = body.as_object_mut().filter(|_| !command.kind.is_many()) else { continue };
             fields.insert("type".to_owned(), command.kind.word().into());
             let batch = serde_json::json!({ "commands": [{ "type": "info" }, body] });
-            let Ok(Asked::Many(asked)) = ask(Kind::Batch, &batch) else { panic!("{batch}") };
+            let Ok(ApiRequest::Many(asked)) = ask(ApiCommand::Batch, &batch) else { panic!("{batch}") };
             assert!(asked[0].is_ok(), "{batch}");
             assert_eq!(asked[1].as_ref().expect_err(name).message, error.message, "{batch}");
         }

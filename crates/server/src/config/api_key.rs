@@ -3,7 +3,7 @@
 //! `Debug` hides its secret. The key that a caller shows is found by `api::keys`.
 
 use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, Pattern};
-use fanfare_wire::native::app::Kind;
+use fanfare_wire::native::app::ApiCommand;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const NAME_BYTES_MAX: usize = 64;
 pub struct ApiKey {
     name: Arc<str>,
     secret: Box<str>,
-    commands: Option<Box<[Kind]>>,
+    commands: Option<Box<[ApiCommand]>>,
     channels: Option<Box<[Pattern]>>,
 }
 
@@ -76,7 +76,7 @@ impl ApiKey {
 
     /// The same for these commands only. `publish` includes `broadcast`; a `batch` may hold what its commands may.
     #[must_use]
-    pub fn only_commands(self, commands: impl IntoIterator<Item = Kind>) -> Self {
+    pub fn only_commands(self, commands: impl IntoIterator<Item = ApiCommand>) -> Self {
         ApiKey { commands: Some(commands.into_iter().collect()), ..self }
     }
 
@@ -94,16 +94,16 @@ impl ApiKey {
     }
 
     /// Whether the key is for this kind of command at all.
-    pub(crate) fn may_ask(&self, kind: Kind) -> Result<(), Error> {
-        let needed = if kind == Kind::Broadcast { Kind::Publish } else { kind };
+    pub(crate) fn may_ask(&self, kind: ApiCommand) -> Result<(), Error> {
+        let needed = if kind == ApiCommand::Broadcast { ApiCommand::Publish } else { kind };
         match &self.commands {
             // Neither names a channel: a key for some channels would reach all of them.
-            None if self.channels.is_some() && matches!(kind, Kind::Disconnect | Kind::Info) => {
+            None if self.channels.is_some() && matches!(kind, ApiCommand::Disconnect | ApiCommand::Info) => {
                 let problem = "that affects every channel, and the key is limited to some; list it in the option `commands` to allow it";
                 Err(self.denied(format!("may not {}: {problem}", kind.word())))
             }
             // Each command of a batch is checked by itself.
-            Some(commands) if kind != Kind::Batch && !commands.contains(&needed) => {
+            Some(commands) if kind != ApiCommand::Batch && !commands.contains(&needed) => {
                 Err(self.denied(format!("may not {}: its option `commands` does not list it", needed.word())))
             }
             _ => Ok(()),
@@ -135,18 +135,18 @@ impl ApiKey {
     }
 }
 
-fn kind_of(command: &AppCommand) -> Kind {
+fn kind_of(command: &AppCommand) -> ApiCommand {
     match command {
-        AppCommand::Publish { .. } => Kind::Publish,
-        AppCommand::Signal(_) => Kind::Signal,
-        AppCommand::History { .. } => Kind::History,
-        AppCommand::HistoryRemove { .. } => Kind::HistoryRemove,
-        AppCommand::Presence { .. } => Kind::Presence,
-        AppCommand::Channels { .. } => Kind::Channels,
-        AppCommand::Subscribe { .. } => Kind::Subscribe,
-        AppCommand::Unsubscribe { .. } => Kind::Unsubscribe,
-        AppCommand::Disconnect { .. } => Kind::Disconnect,
-        AppCommand::Info => Kind::Info,
+        AppCommand::Publish { .. } => ApiCommand::Publish,
+        AppCommand::Signal(_) => ApiCommand::Signal,
+        AppCommand::History { .. } => ApiCommand::History,
+        AppCommand::HistoryRemove { .. } => ApiCommand::HistoryRemove,
+        AppCommand::Presence { .. } => ApiCommand::Presence,
+        AppCommand::Channels { .. } => ApiCommand::Channels,
+        AppCommand::Subscribe { .. } => ApiCommand::Subscribe,
+        AppCommand::Unsubscribe { .. } => ApiCommand::Unsubscribe,
+        AppCommand::Disconnect { .. } => ApiCommand::Disconnect,
+        AppCommand::Info => ApiCommand::Info,
     }
 }
 
@@ -229,7 +229,8 @@ mod tests {
     fn restrictions() {
         let pattern = Pattern::new("chat:*").unwrap();
         let key = ApiKey::new("a", "0123456789abcdef").unwrap();
-        let reader = key.clone().only_commands([Kind::Presence, Kind::Channels]).only_channels([pattern.clone()]);
+        let reader =
+            key.clone().only_commands([ApiCommand::Presence, ApiCommand::Channels]).only_channels([pattern.clone()]);
         let list = |pattern| AppCommand::Channels { pattern, after: None, limit: 1 };
         assert!(key.may(&channel("x")).is_ok() && key.may(&list(None)).is_ok() && key.may(&AppCommand::Info).is_ok());
         assert!(reader.may(&channel("chat:a")).is_ok());
@@ -238,12 +239,12 @@ mod tests {
         assert!(reader.may(&list(None)).is_err());
         assert!(reader.may(&AppCommand::Info).is_err());
         let news = key.clone().only_channels([Pattern::new("news:**").unwrap()]);
-        for kind in Kind::ALL {
-            let needs_word = matches!(kind, Kind::Disconnect | Kind::Info);
+        for kind in ApiCommand::ALL {
+            let needs_word = matches!(kind, ApiCommand::Disconnect | ApiCommand::Info);
             assert_eq!(news.may_ask(*kind).is_err(), needs_word, "{}", kind.word());
             assert!(news.clone().only_commands([*kind]).may_ask(*kind).is_ok() || kind.is_many(), "{}", kind.word());
         }
         assert!(news.may(&AppCommand::Info).unwrap_err().to_string().contains("may not info"));
-        assert!(reader.may_ask(Kind::Batch).is_ok() && reader.may_ask(Kind::Broadcast).is_err());
+        assert!(reader.may_ask(ApiCommand::Batch).is_ok() && reader.may_ask(ApiCommand::Broadcast).is_err());
     }
 }

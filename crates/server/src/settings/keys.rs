@@ -13,7 +13,7 @@ use super::written::{Field, Raw, Written};
 use crate::config::api_key::{ApiKey, ApiKeyError, SECRET_BYTES_MIN, check_name, check_secret};
 use fanfare_hub::Pattern;
 use fanfare_wire::json;
-use fanfare_wire::native::app::Kind;
+use fanfare_wire::native::app::ApiCommand;
 use std::fmt;
 use std::path::Path;
 
@@ -44,7 +44,7 @@ pub struct NamedKey {
     /// The key itself, or several of which each will do.
     pub keys: Vec<Secret>,
     /// The commands it may give; `None` for all.
-    pub commands: Option<Vec<Kind>>,
+    pub commands: Option<Vec<ApiCommand>>,
     /// The channels it may name; `None` for all.
     pub channels: Option<Vec<Pattern>>,
     /// Where it was written.
@@ -69,7 +69,7 @@ impl NamedKey {
 
 /// The words for commands that a key can be restricted to. `broadcast` goes by `publish`, a `batch` by what is in it.
 pub(super) fn command_words() -> impl Iterator<Item = &'static str> + Clone {
-    Kind::ALL.iter().filter(|kind| !kind.is_many()).map(|kind| kind.word())
+    ApiCommand::ALL.iter().filter(|kind| !kind.is_many()).map(|kind| kind.word())
 }
 
 /// Reads one entry and tells all that is wrong with it; `folder` is what a `key_file` is relative to.
@@ -188,7 +188,7 @@ fn from_file(path: &Path) -> Result<Secret, Wrong> {
         .map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })
 }
 
-fn commands(value: &Written) -> Result<Vec<Kind>, Wrong> {
+fn commands(value: &Written) -> Result<Vec<ApiCommand>, Wrong> {
     let list = texts(value)?;
     if list.is_empty() {
         return Err(Wrong {
@@ -196,12 +196,12 @@ fn commands(value: &Written) -> Result<Vec<Kind>, Wrong> {
             hint: "leave it out for every command".to_owned(),
         });
     }
-    let one = |text: &String| match Kind::find(text) {
-        Some(Kind::Broadcast) => Err(Wrong {
+    let one = |text: &String| match ApiCommand::find(text) {
+        Some(ApiCommand::Broadcast) => Err(Wrong {
             problem: "\"broadcast\" is not a word of this list".to_owned(),
             hint: "`publish` includes it".to_owned(),
         }),
-        Some(Kind::Batch) => Err(Wrong {
+        Some(ApiCommand::Batch) => Err(Wrong {
             problem: "\"batch\" is not a word of this list".to_owned(),
             hint: "a key may send its commands in a batch anyway; remove it".to_owned(),
         }),

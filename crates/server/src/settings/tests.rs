@@ -230,7 +230,7 @@ fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {
     let of = |name: &str| settings.api_keys.iter().find(|key| key.name == name).expect("it is there");
     let (news, dev) = (of("news"), of("dev"));
     assert_eq!((news.keys.len(), news.keys[0].expose()), (1, "of-the-environment-01"));
-    assert_eq!(news.commands, Some(vec![fanfare_wire::native::app::Kind::Publish]));
+    assert_eq!(news.commands, Some(vec![fanfare_wire::native::app::ApiCommand::Publish]));
     assert_eq!(news.channels, Some(vec![fanfare_hub::Pattern::new("news:**").expect("a pattern")]));
     assert_eq!(news.at, Source::Environment("FANFARE__API_KEYS__NEWS".into()));
     assert_eq!((dev.keys[0].expose(), dev.commands.as_deref().map(<[_]>::len)), ("of-the-flag-0123456789", Some(1)));

@@ -47,12 +47,12 @@ fn a_byte_order_mark_before_a_message_is_ignored() {
 fn join_of(number: u64, room: &str, who: &str) -> Vec<Request> {
     let channel = channel(room);
     let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
-    let with_id = |asked: Asked, command| Request { id: Some(asked.id()), command };
+    let with_id = |asked: TrackedCommand, command| Request { id: Some(asked.id()), command };
     let who = Bytes::copy_from_slice(who.as_bytes());
     vec![
-        with_id(Asked::Subscribe(number), Command::Subscribe { subs: vec![options], many: false }),
+        with_id(TrackedCommand::Subscribe(number), Command::Subscribe { subs: vec![options], many: false }),
         silent(Command::PresenceSet { channel: channel.clone(), data: who.clone(), person: person_of(&who) }),
-        with_id(Asked::RoomState(number), Command::Presence { channel }),
+        with_id(TrackedCommand::RoomState(number), Command::Presence { channel }),
     ]
 }
 
@@ -67,7 +67,7 @@ fn joined_as_nine() -> Chat {
         proof: Proof::default(),
         expires_in_ms: None,
     };
-    let reply = Reply { id: Some(Asked::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
+    let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
     assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada"}"#).is_ok());
     chat
@@ -345,7 +345,7 @@ fn a_proven_user_stands_above_what_the_client_calls_itself() {
         proof: Proof::default(),
         expires_in_ms: None,
     };
-    let reply = Reply { id: Some(Asked::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
+    let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
     let asked = asks(&mut chat, r#"{"type":"join","userId":"eve","username":"Ada"}"#);
     assert_eq!(asked, Ok(join("chat:general", r#"{"userId":"ada","username":"Ada"}"#)));
@@ -620,7 +620,7 @@ fn other_pushes_out() {
 fn answers_out() {
     let state = |join, entries| {
         let (channel, snapshot) = (channel("chat:general"), PresenceSnapshot { seq: 1, count: 3, entries });
-        Reply { id: Some(Asked::RoomState(join).id()), body: ReplyBody::Presence { channel, snapshot } }
+        Reply { id: Some(TrackedCommand::RoomState(join).id()), body: ReplyBody::Presence { channel, snapshot } }
     };
     let entries = || {
         Some(vec![
@@ -662,11 +662,11 @@ fn who_was_refused_a_room_is_not_in_it() {
     };
     let out = Err(Ignored::NotJoined("leave"));
     for code in [ErrorCode::NoRule, ErrorCode::LimitExceeded, ErrorCode::Denied, ErrorCode::Unavailable] {
-        assert_eq!(answered(Asked::Subscribe(1).id(), code), out, "{code}");
-        assert!(answered(Asked::Subscribe(2).id(), code).is_ok(), "{code}: of another join");
-        assert!(answered(Asked::RoomState(1).id(), code).is_ok(), "{code}: who is there is another question");
+        assert_eq!(answered(TrackedCommand::Subscribe(1).id(), code), out, "{code}");
+        assert!(answered(TrackedCommand::Subscribe(2).id(), code).is_ok(), "{code}: of another join");
+        assert!(answered(TrackedCommand::RoomState(1).id(), code).is_ok(), "{code}: who is there is another question");
     }
-    let in_it = answered(Asked::Subscribe(1).id(), ErrorCode::AlreadySubscribed);
+    let in_it = answered(TrackedCommand::Subscribe(1).id(), ErrorCode::AlreadySubscribed);
     assert!(in_it.is_ok(), "it is, by the server's doing");
     let mut chat = joined();
     let error = Error::new(ErrorCode::Denied, "may not publish").on(&channel("chat:general"));
@@ -759,7 +759,7 @@ fn nobody_is_told_by_the_room_state_and_by_a_join() {
         entries: Some(clients.iter().map(|&client| entry(client, None, "{}")).collect()),
     };
     let told = |chat: &mut Chat, snapshot| {
-        let (id, channel, mut out) = (Some(Asked::RoomState(1).id()), channel("chat:general"), Vec::new());
+        let (id, channel, mut out) = (Some(TrackedCommand::RoomState(1).id()), channel("chat:general"), Vec::new());
         let reply = Reply { id, body: ReplyBody::Presence { channel, snapshot } };
         assert_eq!(chat.encode_reply(&reply, 5, &mut out), Ok(Written::Message));
         let state: serde_json::Value = serde_json::from_slice(&out).unwrap();

@@ -55,7 +55,8 @@ pub use decode::Decoder;
 pub use encode::{frame, frame_header_len, put_close, put_frame, put_frame_parts};
 pub use error::ProtocolError;
 pub use handshake::{
-    Accepted, ClientRefusal, Established, HeadProgress, Refusal, accept, client_key, is_upgrade, request, verify,
+    Accepted, Established, HeadProgress, UpgradeRequestError, UpgradeResponseError, accept, client_key, is_upgrade,
+    request, verify,
 };
 pub use mask::MaskSource;
 

@@ -1,8 +1,8 @@
 //! Bodies to commands.
 
 use super::{
-    AUDIENCE_CLIENTS_MAX, Asked, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_DEFAULT,
-    CHANNELS_LIMIT_MAX, Caller, Kind, REASONS, USER_BYTES_MAX,
+    AUDIENCE_CLIENTS_MAX, ApiCommand, ApiRequest, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_DEFAULT,
+    CHANNELS_LIMIT_MAX, Caller, REASONS, USER_BYTES_MAX,
 };
 use crate::json;
 use crate::native::Limits;
@@ -17,19 +17,19 @@ use fanfare_hub::{
 ///
 /// # Errors
 /// What is wrong with the body as a whole: where it stops being JSON (line, column, byte), or which field is at fault.
-pub fn decode(kind: Kind, body: &[u8], caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Error> {
+pub fn decode(kind: ApiCommand, body: &[u8], caller: &Caller<'_>, limits: &Limits) -> Result<ApiRequest, Error> {
     let mut text = text(body)?;
     if text.trim_ascii().is_empty() {
         text = match kind {
-            Kind::Channels | Kind::Info => "{}",
+            ApiCommand::Channels | ApiCommand::Info => "{}",
             _ => return Err(Error::new(ErrorCode::BadRequest, "the body is empty: it must be a JSON object")),
         };
     }
     let object = Object::parse(text).map_err(|error| syntax(text, &error))?;
     let asked = match kind {
-        Kind::Batch => batch(&object, caller, limits),
-        Kind::Broadcast => broadcast(&object, caller, limits),
-        _ => command(kind, &object, caller, limits).map(Asked::One),
+        ApiCommand::Batch => batch(&object, caller, limits),
+        ApiCommand::Broadcast => broadcast(&object, caller, limits),
+        _ => command(kind, &object, caller, limits).map(ApiRequest::One),
     };
     asked.map_err(|fault| fault_error(fault, &object))
 }
@@ -58,33 +58,33 @@ fn fault_error(fault: Fault, object: &Object<'_>) -> Error {
     error
 }
 
-fn command(kind: Kind, object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<AppCommand, Fault> {
+fn command(kind: ApiCommand, object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<AppCommand, Fault> {
     object.no_duplicate()?;
     Ok(match kind {
-        Kind::Publish => {
+        ApiCommand::Publish => {
             let channel = object.channel()?;
             let mut content = content(object, limits.message_bytes_max)?;
             content.idempotency_key = key(content.idempotency_key, caller.idempotency_key)?;
             publish(content.to(channel), audience(object)?, caller)
         }
-        Kind::Signal => AppCommand::Signal(Box::new(signal(object, limits.message_bytes_max)?)),
-        Kind::History => AppCommand::History { channel: object.channel()?, query: history(object)? },
-        Kind::HistoryRemove => AppCommand::HistoryRemove { channel: object.channel()? },
-        Kind::Presence => AppCommand::Presence { channel: object.channel()? },
-        Kind::Channels => AppCommand::Channels {
+        ApiCommand::Signal => AppCommand::Signal(Box::new(signal(object, limits.message_bytes_max)?)),
+        ApiCommand::History => AppCommand::History { channel: object.channel()?, query: history(object)? },
+        ApiCommand::HistoryRemove => AppCommand::HistoryRemove { channel: object.channel()? },
+        ApiCommand::Presence => AppCommand::Presence { channel: object.channel()? },
+        ApiCommand::Channels => AppCommand::Channels {
             pattern: pattern(object)?,
             after: object.text(Field::After, usize::MAX)?.map(|name| named(Field::After, &name)).transpose()?,
             limit: object
                 .number(Field::Limit, 1, u64::from(CHANNELS_LIMIT_MAX))?
                 .map_or(CHANNELS_LIMIT_DEFAULT, |limit| limit as u32),
         },
-        Kind::Subscribe => {
+        ApiCommand::Subscribe => {
             AppCommand::Subscribe { whom: whom(object)?, options: Box::new(sub_options(object, limits)?) }
         }
-        Kind::Unsubscribe => AppCommand::Unsubscribe { whom: whom(object)?, channel: object.channel()? },
-        Kind::Disconnect => AppCommand::Disconnect { whom: whom(object)?, reason: reason(object)? },
-        Kind::Info => AppCommand::Info,
-        Kind::Batch | Kind::Broadcast => {
+        ApiCommand::Unsubscribe => AppCommand::Unsubscribe { whom: whom(object)?, channel: object.channel()? },
+        ApiCommand::Disconnect => AppCommand::Disconnect { whom: whom(object)?, reason: reason(object)? },
+        ApiCommand::Info => AppCommand::Info,
+        ApiCommand::Batch | ApiCommand::Broadcast => {
             let problem = format!("`{}` is not allowed in a `batch`", kind.word());
             return Err(Fault::whole(ErrorCode::BadRequest, problem));
         }
@@ -95,7 +95,7 @@ fn publish(publish: Publish, audience: Option<Box<Audience>>, caller: &Caller<'_
     AppCommand::Publish { publish: Box::new(publish), audience, by: Some(caller.name.clone()) }
 }
 
-fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Fault> {
+fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<ApiRequest, Fault> {
     object.no_duplicate()?;
     if caller.idempotency_key.is_some() {
         let problem =
@@ -105,17 +105,17 @@ fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<As
     let items = items(object, Field::Commands, BATCH_COMMANDS_MAX)?;
     let one = |text: &str| {
         let object = Object::read(text).map_err(Fault::into_error)?;
-        let decoded = object.needed_text(Field::Type, usize::MAX).and_then(|word| match Kind::find(&word) {
+        let decoded = object.needed_text(Field::Type, usize::MAX).and_then(|word| match ApiCommand::find(&word) {
             Some(kind) => command(kind, &object, caller, limits),
             None => Err(Fault::whole(ErrorCode::UnknownCommand, format!("there is no command {}", shown(&word)))),
         });
         decoded.map_err(|fault| fault_error(fault, &object))
     };
-    Ok(Asked::Many(items.into_iter().map(one).collect()))
+    Ok(ApiRequest::Many(items.into_iter().map(one).collect()))
 }
 
 /// The publication is read once and shared: only names differ.
-fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<Asked, Fault> {
+fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<ApiRequest, Fault> {
     object.no_duplicate()?;
     let items = items(object, Field::Channels, BROADCAST_CHANNELS_MAX)?;
     let mut content = content(object, limits.message_bytes_max)?;
@@ -128,7 +128,7 @@ fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Resul
         let channel = channel_name(&name).map_err(|fault| within(index)(fault).into_error());
         Ok(channel.map(|channel| publish(content.clone().to(channel), audience.clone(), caller)))
     };
-    Ok(Asked::Many(items.into_iter().enumerate().map(one).collect::<Result<_, Fault>>()?))
+    Ok(ApiRequest::Many(items.into_iter().enumerate().map(one).collect::<Result<_, Fault>>()?))
 }
 
 /// The raw items of an array that must be there and hold at least one.
@@ -192,7 +192,7 @@ fn audience(object: &Object<'_>) -> Result<Option<Box<Audience>>, Fault> {
         if audience.get(field).is_none() {
             return Ok(Vec::new());
         }
-        // An empty `only` would be for nobody, and in the hub's vocabulary it is for all: it is a mistake.
+        // An empty `only` would be for nobody, and the hub takes it as for all: so it is refused.
         let items = items(&audience, field, AUDIENCE_CLIENTS_MAX)?;
         let client =
             |(index, raw)| texts_item(raw).and_then(|id| client(&id)).map_err(|f| f.within(field, Some(index)));

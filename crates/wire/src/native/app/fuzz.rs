@@ -3,7 +3,7 @@
 //! No body panics. A refusal is one line of JSON. An accepted body keeps the limits, and its payload is a piece of the
 //! body, byte for byte.
 
-use super::{Asked, BATCH_COMMANDS_MAX, Caller, Kind, decode as decode_body, encode_results};
+use super::{ApiCommand, ApiRequest, BATCH_COMMANDS_MAX, Caller, decode as decode_body, encode_results};
 use crate::native::Limits;
 use fanfare_hub::{AppAnswer, AppCommand, Data};
 use serde_json::value::RawValue;
@@ -12,16 +12,16 @@ use serde_json::value::RawValue;
 /// is the body.
 pub fn decode(data: &[u8]) {
     let Some((&[kind, key], body)) = data.split_first_chunk() else { return };
-    let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
+    let kind = ApiCommand::ALL[usize::from(kind) % ApiCommand::ALL.len()];
     let key = "k".repeat(usize::from(key) % 70);
     let caller = Caller { name: &"fuzz".into(), idempotency_key: Some(key.as_str()).filter(|key| !key.is_empty()) };
     let limits = Limits { message_bytes_max: 1 << 12, subscriptions_max: 8, ..Limits::default() };
     let results = match decode_body(kind, body, &caller, &limits) {
-        Ok(Asked::One(command)) => {
+        Ok(ApiRequest::One(command)) => {
             assert!(!kind.is_many());
             vec![Ok(command)]
         }
-        Ok(Asked::Many(results)) => {
+        Ok(ApiRequest::Many(results)) => {
             assert!(kind.is_many() && (1..=BATCH_COMMANDS_MAX).contains(&results.len()));
             results
         }

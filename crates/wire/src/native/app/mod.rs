@@ -7,12 +7,12 @@
 //! no `type`, because the caller knows its command. Transport: HTTP, docs/http-api.md.
 //!
 //! ```
-//! use fanfare_wire::native::app::{Asked, Caller, Kind, decode};
+//! use fanfare_wire::native::app::{ApiRequest, Caller, ApiCommand, decode};
 //! use fanfare_wire::native::Limits;
 //!
 //! let caller = Caller { name: &"backend".into(), idempotency_key: Some("order-17") };
 //! let body = br#"{"channel":"orders:17","data":{"state":"paid"}}"#;
-//! let Ok(Asked::One(command)) = decode(Kind::Publish, body, &caller, &Limits::default()) else { panic!("a publish") };
+//! let Ok(ApiRequest::One(command)) = decode(ApiCommand::Publish, body, &caller, &Limits::default()) else { panic!("a publish") };
 //! ```
 
 mod decode;
@@ -47,32 +47,32 @@ pub const USER_BYTES_MAX: usize = 255;
 pub const REASONS: [Disconnect; 4] =
     [Disconnect::Kicked, Disconnect::Unauthorized, Disconnect::Abuse, Disconnect::Overloaded];
 
-macro_rules! kinds {
+macro_rules! api_commands {
     ($($variant:ident $word:literal,)*) => {
-        /// What is asked.
+        /// A command of the application, without its fields.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Kind {
+        pub enum ApiCommand {
             $(#[doc = concat!("`", $word, "`")] $variant,)*
         }
 
-        impl Kind {
+        impl ApiCommand {
             /// All of them, in the order of the documentation.
-            pub const ALL: &[Kind] = &[$(Kind::$variant),*];
+            pub const ALL: &[ApiCommand] = &[$(ApiCommand::$variant),*];
 
             /// As in paths and in `type`.
             pub fn word(self) -> &'static str {
-                match self { $(Kind::$variant => $word,)* }
+                match self { $(ApiCommand::$variant => $word,)* }
             }
 
-            /// The kind with this word.
-            pub fn find(word: &str) -> Option<Kind> {
-                match word { $($word => Some(Kind::$variant),)* _ => None }
+            /// The command with this word.
+            pub fn find(word: &str) -> Option<ApiCommand> {
+                match word { $($word => Some(ApiCommand::$variant),)* _ => None }
             }
         }
     };
 }
 
-kinds! {
+api_commands! {
     Publish "publish",
     Broadcast "broadcast",
     Batch "batch",
@@ -87,19 +87,19 @@ kinds! {
     Info "info",
 }
 
-impl Kind {
+impl ApiCommand {
     /// True for those whose body has [reserved fields](crate::native::reserved_fields).
     pub fn reserves_fields(self) -> bool {
-        matches!(self, Kind::Publish | Kind::Broadcast | Kind::Subscribe | Kind::History)
+        matches!(self, ApiCommand::Publish | ApiCommand::Broadcast | ApiCommand::Subscribe | ApiCommand::History)
     }
 
     /// True for those whose body holds several commands.
     pub fn is_many(self) -> bool {
-        matches!(self, Kind::Batch | Kind::Broadcast)
+        matches!(self, ApiCommand::Batch | ApiCommand::Broadcast)
     }
 }
 
-/// Who asks, and what was said beside the body.
+/// The caller, with the facts that stand outside of the body.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The name of the API key: idempotency keys are unique in its scope.
@@ -108,10 +108,10 @@ pub struct Caller<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// What a body asks.
+/// The commands of one body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
-    /// One thing.
+pub enum ApiRequest {
+    /// One command.
     One(AppCommand),
     /// Several: one answer each, in this order. An invalid command does not affect the others.
     Many(Vec<Result<AppCommand, Error>>),

@@ -25,11 +25,11 @@ fn publish(channel: &str, data: &'static str, key: Option<&str>, audience: Optio
     AppCommand::Publish { publish: Box::new(publish), audience: audience.map(Box::new), by: Some("test".into()) }
 }
 
-fn ask(kind: Kind, body: &str, key: Option<&str>) -> Result<Asked, Error> {
+fn ask(kind: ApiCommand, body: &str, key: Option<&str>) -> Result<ApiRequest, Error> {
     decode(kind, body.as_bytes(), &Caller { name: &"test".into(), idempotency_key: key }, &Limits::default())
 }
 
-fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
+fn commands() -> Vec<(ApiCommand, &'static str, AppCommand)> {
     let client = Whom::Client(ClientId(0xabc));
     let user = Whom::User(UserId("ada".into()));
     let audience = Audience { only: vec![ClientId(1)], except: vec![ClientId(2), ClientId(3)] };
@@ -55,32 +55,32 @@ fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
     };
     #[rustfmt::skip]
     let rows = vec![
-        (Kind::Publish, r#"{"channel":"c","data":{"b":1, "a":1.0},"idempotency_key":"k"}"#, publish("c", r#"{"b":1, "a":1.0}"#, Some("k"), None)),
-        (Kind::Publish, "{\"channel\":\"c\",\"data\":[1,\r\n2]}", publish("c", "[1,  2]", None, None)),
-        (Kind::Publish, r#"{"channel":"c","data":null,"type":"x","id":[],"echo":false}"#, {
+        (ApiCommand::Publish, r#"{"channel":"c","data":{"b":1, "a":1.0},"idempotency_key":"k"}"#, publish("c", r#"{"b":1, "a":1.0}"#, Some("k"), None)),
+        (ApiCommand::Publish, "{\"channel\":\"c\",\"data\":[1,\r\n2]}", publish("c", "[1,  2]", None, None)),
+        (ApiCommand::Publish, r#"{"channel":"c","data":null,"type":"x","id":[],"echo":false}"#, {
             let AppCommand::Publish { mut publish, audience, by } = publish("c", "null", None, None) else { unreachable!() };
             publish.echo = false;
             AppCommand::Publish { publish, audience, by }
         }),
-        (Kind::Publish, r#"{"channel":"c","data":1,"audience":{"only":["0000000000000001"],"except":["0000000000000002","0000000000000003"]}}"#, publish("c", "1", None, Some(audience))),
-        (Kind::Publish, r#"{"channel":"c","data":1,"audience":{}}"#, publish("c", "1", None, None)),
-        (Kind::Signal, r#"{"channel":"c","event":"e"}"#, signal("null", None)),
-        (Kind::Signal, r#"{"channel":"c","event":"e","data":[1],"to":"0000000000000abc"}"#, signal("[1]", Some(ClientId(0xabc)))),
-        (Kind::History, r#"{"channel":"c"}"#, history(HistoryFrom::Newest, 100)),
-        (Kind::History, r#"{"channel":"c","since":{"epoch":"000000000000000e","offset":7},"limit":1000}"#, history(HistoryFrom::Since(at(7)), 1000)),
-        (Kind::History, r#"{"channel":"c","before":{"epoch":"000000000000000e","offset":7.0},"limit":1}"#, history(HistoryFrom::Before(at(7)), 1)),
-        (Kind::HistoryRemove, r#"{"channel":"c"}"#, AppCommand::HistoryRemove { channel: name("c") }),
-        (Kind::Presence, r#"{"channel":"c"}"#, AppCommand::Presence { channel: name("c") }),
-        (Kind::Channels, "", channels(None, None, 100)),
-        (Kind::Channels, r#"{"match":"chat:*","after":"chat:b","limit":1000}"#, channels(Some("chat:*"), Some(name("chat:b")), 1000)),
-        (Kind::Subscribe, r#"{"client":"0000000000000abc","channel":"c"}"#, AppCommand::Subscribe { whom: client.clone(), options: Box::new(SubOptions::new(name("c"))) }),
-        (Kind::Subscribe, r#"{"user":"ada","channel":"c","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false}"#, AppCommand::Subscribe { whom: user.clone(), options: Box::new(options) }),
-        (Kind::Unsubscribe, r#"{"user":"ada","client":null,"channel":"c"}"#, AppCommand::Unsubscribe { whom: user.clone(), channel: name("c") }),
-        (Kind::Disconnect, r#"{"client":"0000000000000abc"}"#, AppCommand::Disconnect { whom: client, reason: Disconnect::Kicked }),
-        (Kind::Disconnect, r#"{"user":"ada","reason":"overloaded"}"#, AppCommand::Disconnect { whom: user, reason: Disconnect::Overloaded }),
-        (Kind::Info, " \n", AppCommand::Info),
-        (Kind::Info, r#"{"unknown":{"a":[]}}"#, AppCommand::Info),
-        (Kind::Info, r#"{"\ud800":{"\udc00":[]}}"#, AppCommand::Info),
+        (ApiCommand::Publish, r#"{"channel":"c","data":1,"audience":{"only":["0000000000000001"],"except":["0000000000000002","0000000000000003"]}}"#, publish("c", "1", None, Some(audience))),
+        (ApiCommand::Publish, r#"{"channel":"c","data":1,"audience":{}}"#, publish("c", "1", None, None)),
+        (ApiCommand::Signal, r#"{"channel":"c","event":"e"}"#, signal("null", None)),
+        (ApiCommand::Signal, r#"{"channel":"c","event":"e","data":[1],"to":"0000000000000abc"}"#, signal("[1]", Some(ClientId(0xabc)))),
+        (ApiCommand::History, r#"{"channel":"c"}"#, history(HistoryFrom::Newest, 100)),
+        (ApiCommand::History, r#"{"channel":"c","since":{"epoch":"000000000000000e","offset":7},"limit":1000}"#, history(HistoryFrom::Since(at(7)), 1000)),
+        (ApiCommand::History, r#"{"channel":"c","before":{"epoch":"000000000000000e","offset":7.0},"limit":1}"#, history(HistoryFrom::Before(at(7)), 1)),
+        (ApiCommand::HistoryRemove, r#"{"channel":"c"}"#, AppCommand::HistoryRemove { channel: name("c") }),
+        (ApiCommand::Presence, r#"{"channel":"c"}"#, AppCommand::Presence { channel: name("c") }),
+        (ApiCommand::Channels, "", channels(None, None, 100)),
+        (ApiCommand::Channels, r#"{"match":"chat:*","after":"chat:b","limit":1000}"#, channels(Some("chat:*"), Some(name("chat:b")), 1000)),
+        (ApiCommand::Subscribe, r#"{"client":"0000000000000abc","channel":"c"}"#, AppCommand::Subscribe { whom: client.clone(), options: Box::new(SubOptions::new(name("c"))) }),
+        (ApiCommand::Subscribe, r#"{"user":"ada","channel":"c","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false}"#, AppCommand::Subscribe { whom: user.clone(), options: Box::new(options) }),
+        (ApiCommand::Unsubscribe, r#"{"user":"ada","client":null,"channel":"c"}"#, AppCommand::Unsubscribe { whom: user.clone(), channel: name("c") }),
+        (ApiCommand::Disconnect, r#"{"client":"0000000000000abc"}"#, AppCommand::Disconnect { whom: client, reason: Disconnect::Kicked }),
+        (ApiCommand::Disconnect, r#"{"user":"ada","reason":"overloaded"}"#, AppCommand::Disconnect { whom: user, reason: Disconnect::Overloaded }),
+        (ApiCommand::Info, " \n", AppCommand::Info),
+        (ApiCommand::Info, r#"{"unknown":{"a":[]}}"#, AppCommand::Info),
+        (ApiCommand::Info, r#"{"\ud800":{"\udc00":[]}}"#, AppCommand::Info),
     ];
     rows
 }
@@ -88,67 +88,67 @@ fn commands() -> Vec<(Kind, &'static str, AppCommand)> {
 #[test]
 fn bodies_are_understood() {
     for (kind, body, command) in commands() {
-        assert_eq!(ask(kind, body, None), Ok(Asked::One(command.clone())), "{} {body}", kind.word());
+        assert_eq!(ask(kind, body, None), Ok(ApiRequest::One(command.clone())), "{} {body}", kind.word());
         if body.starts_with('{') {
             let body = format!(
                 r#"{{"commands":[{}]}}"#,
                 body.replacen('{', &format!(r#"{{"type":"{}","#, kind.word()), 1).replacen(r#","type":"x""#, "", 1)
             );
-            assert_eq!(ask(Kind::Batch, &body, None), Ok(Asked::Many(vec![Ok(command)])), "{body}");
+            assert_eq!(ask(ApiCommand::Batch, &body, None), Ok(ApiRequest::Many(vec![Ok(command)])), "{body}");
         }
     }
 }
 
 #[test]
 fn every_kind_has_a_word_of_its_own() {
-    for &kind in Kind::ALL {
-        assert_eq!(Kind::find(kind.word()), Some(kind));
+    for &kind in ApiCommand::ALL {
+        assert_eq!(ApiCommand::find(kind.word()), Some(kind));
     }
-    assert_eq!(Kind::find("connect"), None);
+    assert_eq!(ApiCommand::find("connect"), None);
 }
 
 #[test]
 fn one_key_may_stand_in_two_places() {
     let body = r#"{"channel":"c","data":1}"#;
     let with = r#"{"channel":"c","data":1,"idempotency_key":"k"}"#;
-    let expected = Ok(Asked::One(publish("c", "1", Some("k"), None)));
-    assert_eq!(ask(Kind::Publish, body, Some("k")), expected);
-    assert_eq!(ask(Kind::Publish, with, Some("k")), expected);
-    assert!(ask(Kind::Publish, with, Some("l")).is_err());
-    let broadcast = ask(Kind::Broadcast, r#"{"channels":["c","d"],"data":1}"#, Some("k"));
+    let expected = Ok(ApiRequest::One(publish("c", "1", Some("k"), None)));
+    assert_eq!(ask(ApiCommand::Publish, body, Some("k")), expected);
+    assert_eq!(ask(ApiCommand::Publish, with, Some("k")), expected);
+    assert!(ask(ApiCommand::Publish, with, Some("l")).is_err());
+    let broadcast = ask(ApiCommand::Broadcast, r#"{"channels":["c","d"],"data":1}"#, Some("k"));
     let each = ["c", "d"].map(|channel| Ok(publish(channel, "1", Some("k"), None)));
-    assert_eq!(broadcast, Ok(Asked::Many(each.into())));
-    assert!(ask(Kind::History, r#"{"channel":"c"}"#, Some("k")).is_ok(), "where it means nothing it is ignored");
+    assert_eq!(broadcast, Ok(ApiRequest::Many(each.into())));
+    assert!(ask(ApiCommand::History, r#"{"channel":"c"}"#, Some("k")).is_ok(), "where it means nothing it is ignored");
 }
 
 #[test]
 fn what_is_wrong_is_named_with_its_place() {
     #[rustfmt::skip]
-    let rows: &[(Kind, &str, ErrorCode, &str)] = &[
-        (Kind::Publish, "", ErrorCode::BadRequest, "the body is empty: it must be a JSON object"),
-        (Kind::Publish, "{\n \"channel\": x}", ErrorCode::BadRequest, "the body is not JSON: expected value at line 2 column 13 (byte 14)"),
-        (Kind::Publish, "[1]", ErrorCode::BadRequest, "the body is not an object: invalid type: sequence, expected a JSON object at line 1 column 0 (byte 0)"),
-        (Kind::Publish, r#"{"channel":7,"data":1}"#, ErrorCode::BadRequest, "`channel` must be a text, not 7"),
-        (Kind::Broadcast, r#"{"channels":["c",null],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` must be a text, not null"),
-        (Kind::Broadcast, r#"{"channels":["c","\ud83d"],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` is not Unicode text: unexpected end of hex escape at line 1 column 8"),
-        (Kind::Broadcast, r#"{"channels":"c","data":1}"#, ErrorCode::BadRequest, "`channels` must be an array, not \"c\""),
-        (Kind::Publish, r#"{"channel":"c","data":1,"audience":{"except":["x"]}}"#, ErrorCode::BadRequest, "`audience.except[0]` must be a client's id as the server gave it, not \"x\""),
-        (Kind::Publish, r#"{"channel":"c","data":1,"key":"k"}"#, ErrorCode::BadRequest, "`key` is reserved; the idempotency key is `idempotency_key`"),
-        (Kind::Broadcast, r#"{"channels":["c"],"data":1,"key":"k"}"#, ErrorCode::BadRequest, "`key` is reserved; the idempotency key is `idempotency_key`"),
-        (Kind::Broadcast, r#"{"channels":["c"],"data":1,"op":"put"}"#, ErrorCode::BadRequest, "`op` is reserved: it has no meaning yet"),
-        (Kind::Subscribe, r#"{"user":"u","channel":"c","state":true}"#, ErrorCode::BadRequest, "`state` is reserved: it has no meaning yet"),
-        (Kind::Channels, r#"{"match":"a:**:b"}"#, ErrorCode::BadRequest, "`match` is not a pattern: `**` must be the last segment of \"a:**:b\""),
-        (Kind::Channels, r#"{"after":"a b"}"#, ErrorCode::BadRequest, "`after` is not a channel name: a channel name cannot hold ' ' (at byte 1)"),
-        (Kind::Channels, r#"{"limit":1001}"#, ErrorCode::BadRequest, "`limit` must be an integer from 1 to 1000, not 1001"),
-        (Kind::Disconnect, r#"{"user":""}"#, ErrorCode::BadRequest, "`user` of 0 bytes is too short: it must have 1 to 255"),
-        (Kind::Disconnect, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
+    let rows: &[(ApiCommand, &str, ErrorCode, &str)] = &[
+        (ApiCommand::Publish, "", ErrorCode::BadRequest, "the body is empty: it must be a JSON object"),
+        (ApiCommand::Publish, "{\n \"channel\": x}", ErrorCode::BadRequest, "the body is not JSON: expected value at line 2 column 13 (byte 14)"),
+        (ApiCommand::Publish, "[1]", ErrorCode::BadRequest, "the body is not an object: invalid type: sequence, expected a JSON object at line 1 column 0 (byte 0)"),
+        (ApiCommand::Publish, r#"{"channel":7,"data":1}"#, ErrorCode::BadRequest, "`channel` must be a text, not 7"),
+        (ApiCommand::Broadcast, r#"{"channels":["c",null],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` must be a text, not null"),
+        (ApiCommand::Broadcast, r#"{"channels":["c","\ud83d"],"data":1}"#, ErrorCode::BadRequest, "`channels[1]` is not Unicode text: unexpected end of hex escape at line 1 column 8"),
+        (ApiCommand::Broadcast, r#"{"channels":"c","data":1}"#, ErrorCode::BadRequest, "`channels` must be an array, not \"c\""),
+        (ApiCommand::Publish, r#"{"channel":"c","data":1,"audience":{"except":["x"]}}"#, ErrorCode::BadRequest, "`audience.except[0]` must be a client's id as the server gave it, not \"x\""),
+        (ApiCommand::Publish, r#"{"channel":"c","data":1,"key":"k"}"#, ErrorCode::BadRequest, "`key` is reserved; the idempotency key is `idempotency_key`"),
+        (ApiCommand::Broadcast, r#"{"channels":["c"],"data":1,"key":"k"}"#, ErrorCode::BadRequest, "`key` is reserved; the idempotency key is `idempotency_key`"),
+        (ApiCommand::Broadcast, r#"{"channels":["c"],"data":1,"op":"put"}"#, ErrorCode::BadRequest, "`op` is reserved: it has no meaning yet"),
+        (ApiCommand::Subscribe, r#"{"user":"u","channel":"c","state":true}"#, ErrorCode::BadRequest, "`state` is reserved: it has no meaning yet"),
+        (ApiCommand::Channels, r#"{"match":"a:**:b"}"#, ErrorCode::BadRequest, "`match` is not a pattern: `**` must be the last segment of \"a:**:b\""),
+        (ApiCommand::Channels, r#"{"after":"a b"}"#, ErrorCode::BadRequest, "`after` is not a channel name: a channel name cannot hold ' ' (at byte 1)"),
+        (ApiCommand::Channels, r#"{"limit":1001}"#, ErrorCode::BadRequest, "`limit` must be an integer from 1 to 1000, not 1001"),
+        (ApiCommand::Disconnect, r#"{"user":""}"#, ErrorCode::BadRequest, "`user` of 0 bytes is too short: it must have 1 to 255"),
+        (ApiCommand::Disconnect, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
     ];
     for (kind, body, code, message) in rows {
         let error = ask(*kind, body, None).expect_err(body);
         assert_eq!((error.code, &*error.message), (*code, *message), "{body}");
     }
     let error = decode(
-        Kind::Publish,
+        ApiCommand::Publish,
         b"{\"a\":\n\"\xFF\"}",
         &Caller { name: &"t".into(), idempotency_key: None },
         &Limits::default(),
@@ -211,7 +211,7 @@ fn answers_are_written() {
 #[test]
 fn the_fuzz_body_holds_on_what_we_know() {
     for (kind, body, _) in commands() {
-        let place = Kind::ALL.iter().position(|it| *it == kind).unwrap() as u8;
+        let place = ApiCommand::ALL.iter().position(|it| *it == kind).unwrap() as u8;
         for cut in 0..=body.len() {
             fuzz::decode(&[&[place, 0], &body.as_bytes()[..cut]].concat());
         }

@@ -15,7 +15,7 @@ pub struct Established<'h> {
 /// Why a response does not open a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClientRefusal {
+pub enum UpgradeResponseError {
     /// Anything but 101; the response is an ordinary HTTP one (a redirect, a demand for authentication, an error).
     #[error("the server answered {status} instead of 101 Switching Protocols")]
     Status {
@@ -88,15 +88,15 @@ pub fn request(
 /// Judges the response to a [`request`] with this key and these subprotocols (§4.1, the client's validation).
 ///
 /// # Errors
-/// See [`ClientRefusal`]; the connection is of no further use.
+/// See [`UpgradeResponseError`]; the connection is of no further use.
 pub fn verify<'h>(
     status: u16,
     headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     key: &str,
     offered: &[&str],
-) -> Result<Established<'h>, ClientRefusal> {
+) -> Result<Established<'h>, UpgradeResponseError> {
     if status != 101 {
-        return Err(ClientRefusal::Status { status });
+        return Err(UpgradeResponseError::Status { status });
     }
     let (mut upgrade, mut connection) = (false, false);
     let (mut accept, mut protocol) = (None, None);
@@ -114,21 +114,24 @@ pub fn verify<'h>(
             let choice = offered.iter().any(|name| name.as_bytes() == value).then(|| std::str::from_utf8(value).ok());
             match choice.flatten() {
                 Some(choice) if protocol.is_none() => protocol = Some(choice),
-                _ => return Err(ClientRefusal::Protocol { found: excerpt(value) }),
+                _ => return Err(UpgradeResponseError::Protocol { found: excerpt(value) }),
             }
         } else if is("sec-websocket-extensions")
             && let Some(found) = elements(value).next()
         {
-            return Err(ClientRefusal::Extension { found: excerpt(found) });
+            return Err(UpgradeResponseError::Extension { found: excerpt(found) });
         }
     }
     if !upgrade || !connection {
-        return Err(ClientRefusal::NotAnUpgrade);
+        return Err(UpgradeResponseError::NotAnUpgrade);
     }
     let expected = accept_of(key.as_bytes());
     match accept {
         Some(accept) if accept == expected => Ok(Established { protocol }),
-        found => Err(ClientRefusal::Accept { found: excerpt(found.unwrap_or_default()), expected: excerpt(&expected) }),
+        found => Err(UpgradeResponseError::Accept {
+            found: excerpt(found.unwrap_or_default()),
+            expected: excerpt(&expected),
+        }),
     }
 }
 
@@ -144,7 +147,10 @@ mod tests {
         ("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
     ];
 
-    fn verify_with<'h>(extra: &'h [(&'h str, &'h str)], leave_out: &str) -> Result<Option<&'h str>, ClientRefusal> {
+    fn verify_with<'h>(
+        extra: &'h [(&'h str, &'h str)],
+        leave_out: &str,
+    ) -> Result<Option<&'h str>, UpgradeResponseError> {
         let headers = GOOD.iter().chain(extra).filter(|(name, _)| *name != leave_out);
         let headers = headers.map(|(name, value)| (*name, value.as_bytes()));
         verify(101, headers, KEY, &["chat", "superchat"]).map(|established| established.protocol)
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn responses() {
-        use ClientRefusal::*;
+        use UpgradeResponseError::*;
         assert_eq!(verify_with(&[], ""), Ok(None));
         assert_eq!(verify_with(&[("sec-websocket-protocol", "superchat")], ""), Ok(Some("superchat")));
         assert_eq!(verify_with(&[], "Upgrade"), Err(NotAnUpgrade));

@@ -9,9 +9,9 @@ mod client;
 mod head;
 mod server;
 
-pub use client::{ClientRefusal, Established, client_key, request, verify};
+pub use client::{Established, UpgradeResponseError, client_key, request, verify};
 pub use head::HeadProgress;
-pub use server::{Accepted, Refusal, accept, is_upgrade};
+pub use server::{Accepted, UpgradeRequestError, accept, is_upgrade};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

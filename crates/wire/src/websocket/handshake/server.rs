@@ -16,7 +16,7 @@ pub struct Accepted<'h> {
 /// Why a request cannot become a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum UpgradeRequestError {
     /// §4.1: the method must be GET.
     #[error("a WebSocket is opened by GET, not by {found}")]
     Method {
@@ -48,7 +48,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl UpgradeRequestError {
     /// The HTTP status to answer with: 405, 426 or 400.
     pub fn status(&self) -> u16 {
         match self {
@@ -80,12 +80,12 @@ pub fn is_upgrade<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> boo
 /// Judges a request (§4.2.1). `http_minor` is the x of HTTP/1.x.
 ///
 /// # Errors
-/// The first [`Refusal`] in this order: method, HTTP version, upgrade, version, key.
+/// The first [`UpgradeRequestError`] in this order: method, HTTP version, upgrade, version, key.
 pub fn accept<'h>(
     method: &str,
     http_minor: u8,
     headers: impl Iterator<Item = (&'h str, &'h [u8])>,
-) -> Result<Accepted<'h>, Refusal> {
+) -> Result<Accepted<'h>, UpgradeRequestError> {
     let (mut upgrade, mut connection) = (false, false);
     let (mut key, mut keys) = (&b""[..], 0);
     let mut version = None;
@@ -114,22 +114,22 @@ pub fn accept<'h>(
     }
 
     if method != "GET" {
-        return Err(Refusal::Method { found: excerpt(method.as_bytes()) });
+        return Err(UpgradeRequestError::Method { found: excerpt(method.as_bytes()) });
     }
     if http_minor < 1 {
-        return Err(Refusal::HttpVersion { minor: http_minor });
+        return Err(UpgradeRequestError::HttpVersion { minor: http_minor });
     }
     if !upgrade || !connection {
-        return Err(Refusal::NotAnUpgrade);
+        return Err(UpgradeRequestError::NotAnUpgrade);
     }
     match version {
         Some(b"13") => {}
-        found => return Err(Refusal::Version { found: excerpt(found.unwrap_or_default()) }),
+        found => return Err(UpgradeRequestError::Version { found: excerpt(found.unwrap_or_default()) }),
     }
     match keys {
-        0 => Err(Refusal::MissingKey),
+        0 => Err(UpgradeRequestError::MissingKey),
         1 if is_key(key) => Ok(Accepted { accept: accept_of(key), protocols, extensions }),
-        _ => Err(Refusal::BadKey),
+        _ => Err(UpgradeRequestError::BadKey),
     }
 }
 
@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn refusals() {
-        use Refusal::*;
+        use UpgradeRequestError::*;
         let version = |found: &str| Err(Version { found: found.to_owned() });
-        type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, Result<(), Refusal>, u16);
+        type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, Result<(), UpgradeRequestError>, u16);
         let rows: Vec<Row<'_>> = vec![
             ("as it should be", GOOD.to_vec(), Ok(()), 101),
             ("Firefox", with("Connection", Some("keep-alive, Upgrade")), Ok(()), 101),
@@ -232,7 +232,7 @@ mod tests {
         for (name, headers, expected, status) in rows {
             let got = accept("GET", 1, pairs(&headers)).map(drop);
             assert_eq!(got, expected, "{name}");
-            assert_eq!(got.as_ref().err().map_or(101, Refusal::status), status, "{name}");
+            assert_eq!(got.as_ref().err().map_or(101, UpgradeRequestError::status), status, "{name}");
             if status == 426 {
                 let headers = got.expect_err(name).headers();
                 assert!(headers.contains(&("Sec-WebSocket-Version", "13")), "{name}");
