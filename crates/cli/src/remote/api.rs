@@ -51,7 +51,7 @@ enum Trouble {
     /// It may have taken effect.
     Lost(String),
     /// The server says no, or not now.
-    Refused { status: StatusCode, error: Option<Refusal>, wait: Option<Duration> },
+    Refused { status: StatusCode, error: Option<ErrorBody>, wait: Option<Duration> },
     /// It is elsewhere. No redirect is followed: the key is only for the server that it was given for.
     Elsewhere { status: StatusCode, location: String },
     /// The server is not a Fanfare.
@@ -60,7 +60,7 @@ enum Trouble {
 
 /// The body of a refusal.
 #[derive(Debug, Deserialize)]
-struct Refusal {
+struct ErrorBody {
     code: String,
     message: String,
     #[serde(default)]
@@ -159,7 +159,7 @@ impl Api {
             let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
             return Err(Trouble::Elsewhere { status: head.status, location });
         }
-        let error: Option<Refusal> = serde_json::from_slice(&body).ok();
+        let error: Option<ErrorBody> = serde_json::from_slice(&body).ok();
         let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let wait = match error.as_ref().and_then(|error| error.retry_after) {
             Some(ms) => Some(Duration::from_millis(ms)),

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
-struct Ask<'a> {
+struct ChannelsRequest<'a> {
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pattern: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,8 +49,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let mut api = Api::new(args.server, args.api_key)?;
         let mut after: Option<String> = None;
         loop {
-            let ask = Ask { pattern: args.pattern.as_deref(), after: after.as_deref(), limit: PAGE };
-            let body = serde_json::to_vec(&ask)
+            let request = ChannelsRequest { pattern: args.pattern.as_deref(), after: after.as_deref(), limit: PAGE };
+            let body = serde_json::to_vec(&request)
                 .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))?;
             let answer = api.call("channels", body, "channels").await?;
             let foreign = |error| Failure::ours(format!("the server's answer is not a page of channels: {error}"));

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
-struct Ask {
+struct DisconnectRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,8 +35,8 @@ struct Ask {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     super::block_on(async {
         let mut api = Api::new(args.server, args.api_key)?;
-        let ask = Ask { user: args.user, client: args.client, reason: args.reason };
-        let body = serde_json::to_vec(&ask)
+        let request = DisconnectRequest { user: args.user, client: args.client, reason: args.reason };
+        let body = serde_json::to_vec(&request)
             .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))?;
         let answer = api.call("disconnect", body, "sessions").await?;
         lines::print(&answer).map(drop)

@@ -9,7 +9,7 @@
 //! - a publication is sent again, with its key, until it is answered, given up, or could stand twice;
 //! - a connection on which nothing is heard for two heartbeats is left.
 //!
-//! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `Refused` or `Closed`; after
+//! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `NoTransport` or `Closed`; after
 //! [`Output::Close`] it tells nothing more of that transport; time never goes back. Inputs out of turn are ignored.
 //!
 //! ```
@@ -138,10 +138,10 @@ impl Core {
             (Input::Start, Link::Idle | Link::Ended(_)) => self.open(now_ms),
             (Input::Opened, Link::Opening { .. }) => self.greet(now_ms),
             // Where the server was once, a proxy may say anything while it restarts.
-            (Input::Refused(_), Link::Opening { .. }) if self.session.client.is_some() => {
+            (Input::NoTransport(_), Link::Opening { .. }) if self.session.client.is_some() => {
                 self.lost(now_ms, None, Setback::Transport);
             }
-            (Input::Refused(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
+            (Input::NoTransport(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
             (Input::Unavailable { retry_after_ms }, Link::Opening { .. }) => {
                 // Everybody was told the same: our own wait on top spreads us.
                 let own_ms = self.backoff.next_ms(&mut self.rng, None);
@@ -186,7 +186,7 @@ impl Core {
             (
                 Input::Start
                 | Input::Opened
-                | Input::Refused(_)
+                | Input::NoTransport(_)
                 | Input::Unavailable { .. }
                 | Input::Closed(_)
                 | Input::Text(_),

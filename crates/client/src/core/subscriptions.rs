@@ -27,7 +27,7 @@ enum State {
     /// Asked for by `connect`, whose subscriptions are answered without an id.
     Bare { deadline_ms: u64 },
     /// Asked for by a command.
-    Asking,
+    Requested,
     /// The server could not do it now.
     Resting { until_ms: u64 },
     /// Events come.
@@ -241,7 +241,7 @@ impl Subscriptions {
                 }
                 _ => continue,
             }
-            subscription.state = State::Asking;
+            subscription.state = State::Requested;
             let purpose = Purpose::Subscribe { channel: channel.clone(), life: subscription.life };
             let command = ClientCommand::Subscribe(Box::new(subscription.ask()));
             requests.ask(out, true, at.deadline_ms(), purpose, command);
@@ -286,7 +286,7 @@ impl Subscriptions {
     ) {
         match (purpose, message) {
             (Purpose::Subscribe { channel, life }, message) => {
-                let asking = |subscription: &&mut Subscription| subscription.state == State::Asking;
+                let asking = |subscription: &&mut Subscription| subscription.state == State::Requested;
                 if self.find(&channel, life).filter(asking).is_none() {
                     return;
                 }
@@ -360,7 +360,7 @@ impl Subscriptions {
         }
         match self.all.get(&channel).map(|subscription| subscription.state) {
             // It overtook what we asked ourselves: that will be refused, and means nothing any more.
-            Some(State::Asking | State::Detached | State::Resting { .. }) => {
+            Some(State::Requested | State::Detached | State::Resting { .. }) => {
                 self.live(at, subscribed, false, requests, out);
             }
             Some(State::Paused) => self.leave(&channel, out),
@@ -611,7 +611,7 @@ impl Subscription {
     }
 
     fn is_known_there(&self) -> bool {
-        matches!(self.state, State::Bare { .. } | State::Asking | State::Live)
+        matches!(self.state, State::Bare { .. } | State::Requested | State::Live)
     }
 
     /// Answers those who wait for it.

@@ -61,7 +61,7 @@ pub enum Input<'a> {
     /// The transport that was asked for is there.
     Opened,
     /// It could not be had, for a reason that no retry will change.
-    Refused(Box<str>),
+    NoTransport(Box<str>),
     /// It could not be had, or is gone. With the close code, where there was one.
     Closed(Option<u16>),
     /// It could not be had, and whoever answered asks to be left alone for so long.
@@ -347,7 +347,7 @@ pub enum Event {
 /// What the caller has to do, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Open a transport, then tell [`Input::Opened`], [`Input::Refused`] or [`Input::Closed`].
+    /// Open a transport, then tell [`Input::Opened`], [`Input::NoTransport`] or [`Input::Closed`].
     Connect,
     /// Get a new token, then tell [`Input::Token`].
     Token,

@@ -31,7 +31,7 @@ enum Transport {
 }
 
 /// What woke the task.
-enum Turn {
+enum Wakeup {
     Command(Option<Command>),
     Opened(Result<Socket, Problem>),
     Ready,
@@ -97,34 +97,34 @@ impl Driver {
     pub(super) async fn run(mut self) {
         self.tell(Input::Start);
         loop {
-            match self.turn().await {
-                Turn::Command(Some(command)) => self.command(command),
-                Turn::Command(None) => return self.tell(Input::Stop),
-                Turn::Opened(Ok(socket)) => {
+            match self.next_wakeup().await {
+                Wakeup::Command(Some(command)) => self.command(command),
+                Wakeup::Command(None) => return self.tell(Input::Stop),
+                Wakeup::Opened(Ok(socket)) => {
                     self.transport = Transport::Open(Box::new(socket));
                     self.tell(Input::Opened);
                 }
-                Turn::Opened(Err(problem)) => {
+                Wakeup::Opened(Err(problem)) => {
                     self.transport = Transport::None;
                     let input = match &problem {
-                        problem if problem.is_final() => Input::Refused(problem.to_string().into()),
+                        problem if problem.is_final() => Input::NoTransport(problem.to_string().into()),
                         Problem::Answer { retry_after_ms: Some(ms), .. } => Input::Unavailable { retry_after_ms: *ms },
                         _ => Input::Closed(None),
                     };
                     self.status.send_modify(|status| status.problem = Some(problem));
                     self.tell(input);
                 }
-                Turn::Ready => self.exchange(),
-                Turn::Token(token) => {
+                Wakeup::Ready => self.exchange(),
+                Wakeup::Token(token) => {
                     self.token = None;
                     self.tell(Input::Token(token));
                 }
-                Turn::Wake => self.tell(Input::Wake),
+                Wakeup::Wake => self.tell(Input::Wake),
             }
         }
     }
 
-    async fn turn(&mut self) -> Turn {
+    async fn next_wakeup(&mut self) -> Wakeup {
         let wake_at = self.core.wake_ms().map(|wake_ms| self.start + Duration::from_millis(wake_ms));
         let backlog = match &self.transport {
             Transport::Open(socket) => socket.backlog(),
@@ -133,10 +133,10 @@ impl Driver {
         let transport = async {
             match &mut self.transport {
                 Transport::None => pending().await,
-                Transport::Opening(opening) => Turn::Opened(opening.await),
+                Transport::Opening(opening) => Wakeup::Opened(opening.await),
                 Transport::Open(socket) => {
                     socket.ready().await;
-                    Turn::Ready
+                    Wakeup::Ready
                 }
             }
         };
@@ -154,9 +154,9 @@ impl Driver {
         };
         tokio::select! {
             turn = transport => turn,
-            token = token => Turn::Token(token),
-            command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Turn::Command(command),
-            () = wake => Turn::Wake,
+            token = token => Wakeup::Token(token),
+            command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Wakeup::Command(command),
+            () = wake => Wakeup::Wake,
         }
     }
 

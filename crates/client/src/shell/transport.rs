@@ -90,11 +90,11 @@ impl Socket {
                 }
                 Judged::More => {}
                 Judged::Upgraded { head_len } => break head_len,
-                Judged::Refused { head_len, body_len, refusal } => {
+                Judged::NotUpgraded { head_len, body_len, response } => {
                     let whole_len = head_len + body_len;
                     // Without its body, or with half of it, a refusal is one all the same.
                     while buffer.len() < whole_len && matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {}
-                    return Err(refusal.explained(&buffer[head_len..whole_len.min(buffer.len())]));
+                    return Err(response.explained(&buffer[head_len..whole_len.min(buffer.len())]));
                 }
             }
         };
@@ -242,17 +242,17 @@ enum Judged {
     Upgraded {
         head_len: usize,
     },
-    Refused {
+    NotUpgraded {
         head_len: usize,
         /// So much of it is worth waiting for.
         body_len: usize,
-        refusal: Refusal,
+        response: ErrorResponse,
     },
 }
 
 /// A response that is no upgrade.
 #[derive(Debug)]
-struct Refusal {
+struct ErrorResponse {
     status: Box<str>,
     location: Option<Box<str>>,
     passes: bool,
@@ -282,17 +282,17 @@ fn judge(buffer: &[u8], key: &str) -> Result<Judged, Problem> {
         found.and_then(|(_, value)| std::str::from_utf8(value).ok()).map(str::trim)
     };
     let seconds = find("retry-after").and_then(|value| value.parse::<u32>().ok());
-    let refusal = Refusal {
+    let response = ErrorResponse {
         status: format!("{status} {}", excerpt(response.reason.unwrap_or_default(), EXCERPT_CHARS)).trim().into(),
         location: find("location").filter(|_| matches!(status, 300..=399)).map(|it| excerpt(it, ADDRESS_CHARS).into()),
         passes: matches!(status, 408 | 425 | 429 | 500..),
         retry_after_ms: seconds.map(|seconds| u64::from(seconds) * 1000),
     };
     let body_len = find("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    Ok(Judged::Refused { head_len, body_len: if body_len > HEAD_BYTES_MAX { 0 } else { body_len }, refusal })
+    Ok(Judged::NotUpgraded { head_len, body_len: if body_len > HEAD_BYTES_MAX { 0 } else { body_len }, response })
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// A Fanfare says in the body why.
     fn explained(self, body: &[u8]) -> Problem {
         #[derive(Deserialize)]
@@ -300,7 +300,7 @@ impl Refusal {
             message: String,
         }
         let message = serde_json::from_slice(body).ok().map(|Body { message }| excerpt(&message, ADDRESS_CHARS).into());
-        let Refusal { status, location, passes, retry_after_ms } = self;
+        let ErrorResponse { status, location, passes, retry_after_ms } = self;
         Problem::Answer { status, location, message, passes, retry_after_ms }
     }
 }

@@ -93,13 +93,13 @@ fn the_servers_word_on_coming_back_is_kept() {
 fn a_refusal_is_believed_once_and_a_busy_proxy_is_left_alone_for_as_long_as_it_says() {
     let mut world = World::new();
     world.tell(Input::Start);
-    let outputs = world.tell(Input::Refused("the answer is 404".into()));
+    let outputs = world.tell(Input::NoTransport("the answer is 404".into()));
     assert!(matches!(outputs[..], [Output::State(State::Ended(EndReason::NoTransport(_)))]), "{outputs:?}");
 
     let mut world = World::online();
     world.tell(Input::Closed(None));
     world.wake();
-    let outputs = world.tell(Input::Refused("the answer is 404".into()));
+    let outputs = world.tell(Input::NoTransport("the answer is 404".into()));
     assert!(matches!(outputs[..], [Output::State(State::Waiting { why: Setback::Transport, .. })]), "{outputs:?}");
     world.wake();
     for (asked_ms, least_ms) in [(30_000, 30_000), (u64::MAX, 600_000)] {
