@@ -3,9 +3,9 @@
 //! One channel, one subscription each, and a publisher that stays. A cut connection ends without a closing handshake.
 //! Each comes back as a real client does, with its ticket and the place it had reached; there is no back-off, so that
 //! all connects come at once. Checked client by client: the session goes on, nothing is lost (`recovered`), every
-//! publication is there once, in order, at its place; then live publications reach everybody: so every subscription is live again.
-//! Measured is the time from the first connect to the last missed publication, and the server's CPU time for it. The
-//! load generator works as much as the server meanwhile.
+//! publication is there once, in order, at its place; then live publications reach everybody: so every subscription is
+//! live again. Measured is the time from the first connect to the last missed publication, and the server's CPU time
+//! for it. The load generator works as much as the server meanwhile.
 
 use std::time::Instant;
 

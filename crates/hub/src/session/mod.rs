@@ -5,8 +5,8 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life),
 //! `deliver` (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks),
 //! `question` (what it is asked), `forward` (commands that come by other requests), `many` (what is done in slices),
-//! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in
-//! `edge`, which knows no session.
+//! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are
+//! in `edge`, which knows no session.
 
 mod app;
 mod command;

@@ -12,7 +12,8 @@
 //!
 //! let caller = Caller { name: &"backend".into(), idempotency_key: Some("order-17") };
 //! let body = br#"{"channel":"orders:17","data":{"state":"paid"}}"#;
-//! let Ok(ApiRequest::One(command)) = decode(ApiCommand::Publish, body, &caller, &Limits::default()) else { panic!("a publish") };
+//! let decoded = decode(ApiCommand::Publish, body, &caller, &Limits::default());
+//! let Ok(ApiRequest::One(command)) = decoded else { panic!("a publish") };
 //! ```
 
 mod decode;
