@@ -204,7 +204,7 @@ fn after_the_delay_it_drains_and_says_how_that_went() {
         server.signal(signal);
         sent_away(client);
         let line = server.wait_for("stopped ");
-        assert!(line.contains("clients_told=1 cut_off=0 answered=0 unanswered=0 seconds="), "{line}");
+        assert!(line.contains("clients_notified=1 cut_off=0 answered=0 unanswered=0 seconds="), "{line}");
         assert_eq!(server.wait(), Some(0));
     }
     let mut server = folder.start(&["serve", "--limits-close-timeout", "100ms"]);
@@ -212,7 +212,7 @@ fn after_the_delay_it_drains_and_says_how_that_went() {
     server.signal(Signal::TERM);
     server.wait_for("these clients did not leave within 100ms and are disconnected");
     let line = server.wait_for("stopped ");
-    assert!(line.contains("clients_told=1 cut_off=1 "), "{line}");
+    assert!(line.contains("clients_notified=1 cut_off=1 "), "{line}");
     assert_eq!(server.wait(), Some(0));
     drop(client);
 }
@@ -380,7 +380,7 @@ mod terminal {
             drop(terminal);
             server.wait_for("stopping on the end of its terminal");
             sent_away(client);
-            server.wait_for("stopped clients_told=1 cut_off=0");
+            server.wait_for("stopped clients_notified=1 cut_off=0");
             assert_eq!(server.wait(), Some(0), "{words:?}");
         }
     }

@@ -175,7 +175,7 @@ fn who_reads_again_finds_the_lines_from_the_start_to_the_end() {
     assert!(lines.by_ref().any(|line| line.contains("path=\"/readyz\"")), "the log goes on");
     server.signal(Signal::TERM);
     let last = lines.last().expect("a line");
-    assert!(last.contains(" stopped clients_told=0"), "{last}");
+    assert!(last.contains(" stopped clients_notified=0"), "{last}");
     assert_eq!(server.end(), Some(0));
 }
 

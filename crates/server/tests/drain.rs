@@ -295,7 +295,7 @@ fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
     opening.join().expect("no panic");
     end.join().expect("answered, and told to come back");
     let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
-    assert!(log.contains("stopped clients_told=1 cut_off=0 answered=1 unanswered=0 seconds="), "{log}");
+    assert!(log.contains("stopped clients_notified=1 cut_off=0 answered=1 unanswered=0 seconds="), "{log}");
 }
 
 /// What was logged on this thread.

@@ -120,7 +120,7 @@ impl Running {
         }
         let DrainReport { notified, cut_off, answered, unanswered } = self.ended()?;
         let seconds = begin.elapsed().as_millis() as f64 / 1e3;
-        tracing::info!(clients_told = notified, cut_off, answered, unanswered, seconds, "stopped");
+        tracing::info!(clients_notified = notified, cut_off, answered, unanswered, seconds, "stopped");
         Ok(())
     }
 
