@@ -6,7 +6,7 @@
 mod support;
 
 use fanfare::hub::{Now, Push};
-use fanfare::{Config, Conversation, Echo, Encoded, Fanfare, Place, Protocol, Turn};
+use fanfare::{Actions, Config, Conversation, Echo, Encoded, Fanfare, Place, Protocol};
 use fanfare_wire::websocket::Opcode;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -21,9 +21,9 @@ impl Protocol for Named {
         &self,
         place: &Place,
         _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
-        turn: &mut Turn,
+        actions: &mut Actions,
     ) -> Box<dyn Conversation> {
-        Echo::default().open(place, None, turn)
+        Echo::default().open(place, None, actions)
     }
 
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {

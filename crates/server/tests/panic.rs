@@ -4,7 +4,7 @@
 //! of two runs the child has the log of `fanfare::Logs`, and nobody reads its stderr.
 
 use fanfare::hub::{Now, Push, Reply};
-use fanfare::{Conversation, Encoded, Fanfare, Message, Place, Protocol, Turn};
+use fanfare::{Actions, Conversation, Encoded, Fanfare, Message, Place, Protocol};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ impl Protocol for Explosive {
         &self,
         _place: &Place,
         _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
-        _turn: &mut Turn,
+        _actions: &mut Actions,
     ) -> Box<dyn Conversation> {
         Box::new(Explosive)
     }
@@ -33,7 +33,7 @@ impl Protocol for Explosive {
 }
 
 impl Conversation for Explosive {
-    fn message(&mut self, message: Message<'_>, _turn: &mut Turn) {
+    fn message(&mut self, message: Message<'_>, _actions: &mut Actions) {
         panic!("a bug in a protocol, met by {message:?}");
     }
 

@@ -7,8 +7,8 @@ mod support;
 
 use fanfare::hub::{Now, Push, Reply};
 use fanfare::{
-    Address, AdminOn, ApiKey, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Running, ServeError,
-    Turn,
+    Actions, Address, AdminOn, ApiKey, Config, Conversation, Encoded, Fanfare, Message, Place, Protocol, Running,
+    ServeError,
 };
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -29,7 +29,7 @@ impl Protocol for Stuck {
         &self,
         _place: &Place,
         _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
-        _turn: &mut Turn,
+        _actions: &mut Actions,
     ) -> Box<dyn Conversation> {
         Box::new(self.clone())
     }
@@ -40,7 +40,7 @@ impl Protocol for Stuck {
 }
 
 impl Conversation for Stuck {
-    fn message(&mut self, _message: Message<'_>, _turn: &mut Turn) {
+    fn message(&mut self, _message: Message<'_>, _actions: &mut Actions) {
         self.begun.send(()).expect("the test waits");
         let _ = self.go_on.lock().expect("nobody panics").recv(); // the end of the test ends it too
     }

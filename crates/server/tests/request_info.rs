@@ -4,8 +4,8 @@ mod support;
 
 use fanfare::hub::{Ended, Now, Push, Reply};
 use fanfare::{
-    Address, Builder, Conversation, Cookies, Encoded, Fanfare, Headers, Identity, Json, Message, Peer, Place, Protocol,
-    Publish, Query, Refusal, RequestInfo, State, Turn, secs,
+    Actions, Address, Builder, Conversation, Cookies, Encoded, Fanfare, Headers, Identity, Json, Message, Peer, Place,
+    Protocol, Publish, Query, Refusal, RequestInfo, State, secs,
 };
 use fanfare_wire::native::PROTOCOL;
 use fanfare_wire::websocket::{Decoder, Event, Limits, Opcode, Role, put_frame};
@@ -258,7 +258,7 @@ async fn the_end_of_a_session_brings_the_request_of_its_last_connection() {
 struct Curious(bool, Arc<Mutex<Vec<Option<String>>>>);
 
 impl Protocol for Curious {
-    fn open(&self, _: &Place, request: Option<&Arc<RequestInfo>>, _: &mut Turn) -> Box<dyn Conversation> {
+    fn open(&self, _: &Place, request: Option<&Arc<RequestInfo>>, _: &mut Actions) -> Box<dyn Conversation> {
         self.1.lock().expect("no panic").push(request.map(|request| request.uri.to_string()));
         Box::new(Silent)
     }
@@ -275,8 +275,8 @@ impl Protocol for Curious {
 struct Silent;
 
 impl Conversation for Silent {
-    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
-        turn.answer(message);
+    fn message(&mut self, message: Message<'_>, actions: &mut Actions) {
+        actions.answer(message);
     }
 
     fn encode_reply(&mut self, _: &Reply, _: Now, _: &mut Vec<u8>) -> Encoded {

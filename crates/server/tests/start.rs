@@ -3,7 +3,7 @@
 mod support;
 
 use fanfare::hub::{Now, Push, Reply};
-use fanfare::{Chat, Config, Conversation, Echo, Encoded, Fanfare, Message, Place, Protocol, ServeError, Turn};
+use fanfare::{Actions, Chat, Config, Conversation, Echo, Encoded, Fanfare, Message, Place, Protocol, ServeError};
 use support::{Client, Server, config, shards};
 
 #[test]
@@ -62,7 +62,12 @@ fn two_servers_in_one_process_do_not_hear_each_other() {
 struct Faulty;
 
 impl Protocol for Faulty {
-    fn open(&self, _: &Place, _: Option<&std::sync::Arc<fanfare::RequestInfo>>, _: &mut Turn) -> Box<dyn Conversation> {
+    fn open(
+        &self,
+        _: &Place,
+        _: Option<&std::sync::Arc<fanfare::RequestInfo>>,
+        _: &mut Actions,
+    ) -> Box<dyn Conversation> {
         Box::new(Faulty)
     }
 
@@ -72,7 +77,7 @@ impl Protocol for Faulty {
 }
 
 impl Conversation for Faulty {
-    fn message(&mut self, _: Message<'_>, _: &mut Turn) {
+    fn message(&mut self, _: Message<'_>, _: &mut Actions) {
         panic!("a fault of a protocol, on purpose");
     }
 

@@ -1,6 +1,6 @@
 //! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
 
-use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
 use fanfare_hub::{Command, Connect, Error, ErrorCode, Now, Push, Reply, Request};
 use fanfare_wire::chat::{self, Written};
@@ -32,8 +32,13 @@ impl Protocol for Chat {
         "chat"
     }
 
-    fn open(&self, _place: &Place, _request: Option<&Arc<RequestInfo>>, turn: &mut Turn) -> Box<dyn Conversation> {
-        turn.requests.push(chat::Chat::open(Connect::default()));
+    fn open(
+        &self,
+        _place: &Place,
+        _request: Option<&Arc<RequestInfo>>,
+        actions: &mut Actions,
+    ) -> Box<dyn Conversation> {
+        actions.requests.push(chat::Chat::open(Connect::default()));
         Box::new(chat::Chat::default())
     }
 
@@ -50,21 +55,21 @@ impl Protocol for Chat {
 }
 
 impl Conversation for chat::Chat {
-    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
+    fn message(&mut self, message: Message<'_>, actions: &mut Actions) {
         let bytes = match message {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes, // the mission's server reads them alike
         };
-        let decoded = self.decode(bytes, &mut turn.requests);
+        let decoded = self.decode(bytes, &mut actions.requests);
         if let Err(ignored) = &decoded {
-            turn.ignored(ignored.cause());
+            actions.ignored(ignored.cause());
         }
         match decoded {
             Ok(()) => {}
             // The hub counts it, and ends the connection where there are too many; a chat has no words for an error.
             Err(ignored) if ignored.is_bad() => {
                 let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
-                turn.requests.push(Request { id: None, command: Command::Invalid(error) });
+                actions.requests.push(Request { id: None, command: Command::Invalid(error) });
             }
             Err(ignored) => crate::logs::ignored(&ignored),
         }

@@ -37,29 +37,38 @@ pub enum Encoded {
     Close(Disconnect),
 }
 
-/// The result of a message for a conversation.
+/// A message that goes straight back to its connection: a part of the bytes of [`Actions`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImmediateAnswer {
+    /// Where its bytes end. They begin at the end of the answer before it.
+    pub(crate) end: usize,
+    /// It is a text message; otherwise it is a binary one.
+    pub(crate) is_text: bool,
+}
+
+/// What a conversation asks of the server after one message.
 #[derive(Debug, Default)]
-pub struct Turn {
-    /// The time of this turn.
+pub struct Actions {
+    /// The time at which the message came.
     pub now: Now,
     /// Commands for the hub, in order.
     pub requests: Vec<Request>,
-    /// A message straight back: its bytes, if [`answered`](Self::answer) says so.
-    pub(crate) answer: Vec<u8>,
-    pub(crate) answers: Vec<(usize, bool)>,
+    /// The bytes of all [`answers`](Self::answers), in order.
+    pub(crate) answer_bytes: Vec<u8>,
+    pub(crate) answers: Vec<ImmediateAnswer>,
     pub(crate) close: Option<Disconnect>,
     pub(crate) ignored: Option<&'static str>,
 }
 
-impl Turn {
+impl Actions {
     /// Sends a message straight back to this connection.
     pub fn answer(&mut self, message: Message<'_>) {
-        let (bytes, text) = match message {
+        let (bytes, is_text) = match message {
             Message::Text(text) => (text.as_bytes(), true),
             Message::Binary(bytes) => (bytes, false),
         };
-        self.answer.extend_from_slice(bytes);
-        self.answers.push((self.answer.len(), text));
+        self.answer_bytes.extend_from_slice(bytes);
+        self.answers.push(ImmediateAnswer { end: self.answer_bytes.len(), is_text });
     }
 
     /// Counts the message as ignored (`fanfare_messages_ignored_total`). `cause` is one of a few fixed words.
@@ -75,7 +84,7 @@ impl Turn {
     pub(crate) fn begin(&mut self, now: Now) {
         self.now = now;
         self.requests.clear();
-        self.answer.clear();
+        self.answer_bytes.clear();
         self.answers.clear();
         self.close = None;
         self.ignored = None;
@@ -123,10 +132,10 @@ impl Place {
 
 /// A format of messages that clients use.
 pub trait Protocol: Send + Sync + 'static {
-    /// A connection has been upgraded: its conversation begins. Its first requests and messages go into `turn`.
+    /// A connection has been upgraded: its conversation begins. Its first requests and messages go into `actions`.
     /// `request` is the one that the connection began with, if [`needs_request`](Self::needs_request) is true. Keep a
     /// clone of it for later use.
-    fn open(&self, place: &Place, request: Option<&Arc<RequestInfo>>, turn: &mut Turn) -> Box<dyn Conversation>;
+    fn open(&self, place: &Place, request: Option<&Arc<RequestInfo>>, actions: &mut Actions) -> Box<dyn Conversation>;
 
     /// Whether [`open`](Self::open) needs the request. If neither the protocol nor a handler needs it, none is kept.
     fn needs_request(&self) -> bool {
@@ -164,8 +173,8 @@ pub trait Protocol: Send + Sync + 'static {
 
 /// One connection's part of a protocol.
 pub trait Conversation {
-    /// A message has come. Its requests, and immediate answers, go into `turn`.
-    fn message(&mut self, message: Message<'_>, turn: &mut Turn);
+    /// A message has come. Its requests, and immediate answers, go into `actions`.
+    fn message(&mut self, message: Message<'_>, actions: &mut Actions);
 
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
@@ -198,8 +207,13 @@ impl Protocol for Echo {
         "echo"
     }
 
-    fn open(&self, _place: &Place, _request: Option<&Arc<RequestInfo>>, turn: &mut Turn) -> Box<dyn Conversation> {
-        turn.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
+    fn open(
+        &self,
+        _place: &Place,
+        _request: Option<&Arc<RequestInfo>>,
+        actions: &mut Actions,
+    ) -> Box<dyn Conversation> {
+        actions.requests.push(Request { id: None, command: fanfare_hub::Command::Connect(Box::default()) });
         Box::new(*self)
     }
 
@@ -217,8 +231,8 @@ impl Protocol for Echo {
 }
 
 impl Conversation for Echo {
-    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
-        turn.answer(message);
+    fn message(&mut self, message: Message<'_>, actions: &mut Actions) {
+        actions.answer(message);
     }
 
     fn encode_reply(&mut self, _reply: &Reply, _now: Now, _out: &mut Vec<u8>) -> Encoded {

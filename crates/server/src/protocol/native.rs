@@ -2,7 +2,7 @@
 //!
 //! Here is what the hub cannot do, having no keys: tickets are sealed and opened, and pushed anew at half their life.
 
-use crate::protocol::{Conversation, Encoded, Message, Place, Protocol, Turn};
+use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
 use fanfare_hub::{
     ClientId, Command, Connect, Error, ErrorCode, Limits, Now, Push, Reply, ReplyBody, Request, RequestId, Resume,
@@ -49,7 +49,12 @@ impl Protocol for Native {
         "native"
     }
 
-    fn open(&self, place: &Place, _request: Option<&Arc<RequestInfo>>, _turn: &mut Turn) -> Box<dyn Conversation> {
+    fn open(
+        &self,
+        place: &Place,
+        _request: Option<&Arc<RequestInfo>>,
+        _actions: &mut Actions,
+    ) -> Box<dyn Conversation> {
         Box::new(NativeConversation { place: place.clone(), session: None })
     }
 
@@ -91,28 +96,28 @@ struct Ticketed {
 }
 
 impl Conversation for NativeConversation {
-    fn message(&mut self, message: Message<'_>, turn: &mut Turn) {
+    fn message(&mut self, message: Message<'_>, actions: &mut Actions) {
         let Message::Text(text) = message else {
             let problem = "this protocol uses text frames; send binary payloads as data64";
-            return turn.requests.push(invalid(None, Error::new(ErrorCode::BadRequest, problem)));
+            return actions.requests.push(invalid(None, Error::new(ErrorCode::BadRequest, problem)));
         };
         let mut decoded = Vec::new();
         native::decode(text, &native::Limits::from(self.place.limits()), &mut decoded);
         for command in decoded {
-            turn.requests.push(match command {
+            actions.requests.push(match command {
                 Decoded::Request(request) => request,
                 Decoded::Connect { id, token, ticket, page, subscribe } => {
-                    let resume = ticket.and_then(|ticket| self.resume(turn.now, &ticket));
+                    let resume = ticket.and_then(|ticket| self.resume(actions.now, &ticket));
                     let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
                     Request { id, command: Command::Connect(Box::new(connect)) }
                 }
             });
         }
         let place = &self.place;
-        if let Some(session) = self.session.as_mut().filter(|session| session.is_due(turn.now)) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.is_due(actions.now)) {
             let mut out = Vec::new();
-            native::encode_ticket(&mut out, &session.seal(place, turn.now));
-            turn.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+            native::encode_ticket(&mut out, &session.seal(place, actions.now));
+            actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
         }
     }
 

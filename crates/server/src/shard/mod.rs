@@ -23,7 +23,7 @@ use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
 use crate::framing::{Form, Wire};
 use crate::logs;
-use crate::protocol::{Conversation, Encoded, Message, Place, Turn};
+use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened,
@@ -100,7 +100,7 @@ pub(crate) struct Shell {
     links: Links,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
-    turn: Turn,
+    actions: Actions,
     clock: Clock,
     config: Arc<Config>,
     /// No more commands are taken in: the server is about to end.
@@ -137,10 +137,10 @@ struct Connection {
     /// The socket took no more; a task waits until it does.
     blocked: bool,
     /// Not read: the hub has enough of it.
-    held: bool,
+    paused: bool,
     /// Not read: it is answered faster than it reads.
     choked: bool,
-    /// Commands of its last message that came behind the one that made it held or choked. Looked at before any other
+    /// Commands of its last message that came behind the one that paused or choked it. Looked at before any other
     /// byte.
     unread: Option<Box<std::vec::IntoIter<Request>>>,
     /// The close frame is in the outbox; further input is ignored.
@@ -199,7 +199,7 @@ impl Shell {
             links,
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
-            turn: Turn::default(),
+            actions: Actions::default(),
             clock,
             config,
             closing: false,
@@ -257,9 +257,9 @@ impl Shell {
             (self.conns.len() - 1) as u32
         });
         let protocol = self.wire(wire).protocol.clone();
-        let mut turn = std::mem::take(&mut self.turn);
-        turn.begin(now);
-        let conversation = protocol.open(&self.place, request.as_ref(), &mut turn);
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.begin(now);
+        let conversation = protocol.open(&self.place, request.as_ref(), &mut actions);
         let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
         let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment };
         let slot = &mut self.conns[index as usize];
@@ -272,7 +272,7 @@ impl Shell {
             conversation,
             dirty: false,
             blocked: false,
-            held: false,
+            paused: false,
             choked: false,
             unread: None,
             closing: false,
@@ -283,8 +283,8 @@ impl Shell {
         counts.open += 1;
         counts.opened += 1;
         self.act(now, Input::Opened { conn: id, opened });
-        self.take_turn(now, id, &mut turn);
-        self.turn = turn;
+        self.carry_out(now, id, &mut actions);
+        self.actions = actions;
         id
     }
 
@@ -294,30 +294,30 @@ impl Shell {
 
     /// A whole message has come from a connection.
     fn message(&mut self, now: Now, id: ConnId, message: Message<'_>) {
-        let mut turn = std::mem::take(&mut self.turn);
-        turn.begin(now);
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.begin(now);
         if let Some(conn) = self.conn(id) {
-            conn.conversation.message(message, &mut turn);
+            conn.conversation.message(message, &mut actions);
             let wire = conn.wire;
             self.counters.wire(wire).messages_in += 1;
-            if let Some(cause) = turn.ignored {
+            if let Some(cause) = actions.ignored {
                 self.counters.ignored(wire, cause);
             }
         }
-        self.take_turn(now, id, &mut turn);
-        self.turn = turn;
+        self.carry_out(now, id, &mut actions);
+        self.actions = actions;
     }
 
     /// Does what a conversation asked for.
-    fn take_turn(&mut self, now: Now, id: ConnId, turn: &mut Turn) {
+    fn carry_out(&mut self, now: Now, id: ConnId, actions: &mut Actions) {
         let mut start = 0;
-        for &(end, text) in &turn.answers {
-            let form = if text { Form::Text } else { Form::Binary };
-            self.answer(id, form, &turn.answer[start..end]);
+        for &ImmediateAnswer { end, is_text } in &actions.answers {
+            let form = if is_text { Form::Text } else { Form::Binary };
+            self.answer(id, form, &actions.answer_bytes[start..end]);
             start = end;
         }
-        self.commands(now, id, &mut turn.requests);
-        if let Some(reason) = turn.close {
+        self.commands(now, id, &mut actions.requests);
+        if let Some(reason) = actions.close {
             self.act(now, Input::Close { conn: id, reason });
         }
         self.settle(now);
@@ -344,7 +344,7 @@ impl Shell {
             let is_spent = self.work - begin >= TURN_WORK;
             if requests.len() > 0
                 && let Some(conn) = self.conn(id)
-                && (conn.held || conn.choked || is_spent)
+                && (conn.paused || conn.choked || is_spent)
             {
                 return true;
             }
@@ -465,12 +465,12 @@ impl Shell {
             }
             Effect::Pause(id) => {
                 if let Some(conn) = self.conn(id) {
-                    conn.held = true;
+                    conn.paused = true;
                 }
             }
             Effect::Resume(id) => {
                 if let Some(conn) = self.conn(id) {
-                    conn.held = false;
+                    conn.paused = false;
                     wake(&mut conn.reader);
                 }
             }
@@ -588,7 +588,7 @@ impl Shell {
     fn begin_closing(&mut self, id: ConnId, why: &'static str) {
         if let Some(conn) = self.conn(id) {
             let ends = !std::mem::replace(&mut conn.closing, true);
-            conn.held = false;
+            conn.paused = false;
             conn.choked = false;
             wake(&mut conn.reader);
             if ends {

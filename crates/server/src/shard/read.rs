@@ -1,7 +1,7 @@
 //! One connection's reader: bytes, messages, until an end.
 //!
 //! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While
-//! its connection is *held* or *choked*, or the shard *closing* before its end, it does not read; bytes that it has
+//! its connection is *paused* or *choked*, or the shard *closing* before its end, it does not read; bytes that it has
 //! already read wait in `stash`, at most one buffer full.
 
 use super::{Fatal, Shared, Shell, TURN_WORK};
@@ -21,7 +21,7 @@ pub(super) struct Reader {
     pub(super) half: Option<ReadHalf>,
     pub(super) id: ConnId,
     pub(super) deframer: Deframer,
-    /// Read, and not looked at yet. Taking off its front moves nothing: a peer may be held after each of its frames.
+    /// Read, and not looked at yet. Taking off its front moves nothing: a peer may be paused after each of its frames.
     pub(super) stash: BytesMut,
 }
 
@@ -35,10 +35,10 @@ enum ReadOutcome {
     Gone,
 }
 
-/// The result of decoding: all bytes, or so many, because the connection is held or the turn is over.
+/// The result of decoding: all bytes, or so many, because the connection is paused or the turn is over.
 enum Looked {
     All,
-    Held(usize),
+    Part(usize),
     Closing,
 }
 
@@ -81,7 +81,7 @@ impl Reader {
         if conn.closing {
             return Poll::Ready(ReadOutcome::Closing);
         }
-        if conn.held || conn.choked || closing {
+        if conn.paused || conn.choked || closing {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -94,7 +94,7 @@ impl Reader {
             return match shell.look(now, self.id, &mut self.deframer, &mut stash) {
                 Looked::All => Poll::Ready(ReadOutcome::More),
                 Looked::Closing => Poll::Ready(ReadOutcome::Closing),
-                Looked::Held(seen) => {
+                Looked::Part(seen) => {
                     stash.advance(seen);
                     self.stash = stash;
                     Poll::Ready(ReadOutcome::More)
@@ -134,7 +134,7 @@ impl Reader {
                 Looked::All if count == buffer.len() => return Poll::Ready(ReadOutcome::More),
                 Looked::All => {}
                 Looked::Closing => return Poll::Ready(ReadOutcome::Closing),
-                Looked::Held(seen) => {
+                Looked::Part(seen) => {
                     self.stash = BytesMut::from(&buffer[seen..count]);
                     return Poll::Ready(ReadOutcome::More);
                 }
@@ -215,8 +215,8 @@ impl Shell {
             match self.conn(id) {
                 None => return Looked::Closing,
                 Some(conn) if conn.closing => return Looked::Closing,
-                Some(conn) if conn.held || conn.choked || conn.unread.is_some() || is_spent => {
-                    return Looked::Held(len - rest.len());
+                Some(conn) if conn.paused || conn.choked || conn.unread.is_some() || is_spent => {
+                    return Looked::Part(len - rest.len());
                 }
                 Some(_) => {}
             }
@@ -281,7 +281,7 @@ mod tests {
                 assert_eq!(shell.counters.outbox_bytes, waiting_bytes, "what is replaced is counted off");
                 match looked {
                     Looked::All => seen_bytes += read.len(),
-                    Looked::Held(seen) => return (held_bytes, seen_bytes + seen),
+                    Looked::Part(seen) => return (held_bytes, seen_bytes + seen),
                     Looked::Closing => panic!("it was closed"),
                 }
             }
