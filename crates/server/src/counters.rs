@@ -106,6 +106,32 @@ pub(crate) struct WireCounts {
     pub(crate) gaps: u64,
 }
 
+/// How many connections ended for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndedCount {
+    /// A fixed word, so there are few of them.
+    pub(crate) reason: &'static str,
+    pub(crate) count: u64,
+}
+
+/// How many messages of one wire were ignored for one cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IgnoredCount {
+    pub(crate) wire: WireId,
+    /// A fixed word of the protocol.
+    pub(crate) cause: &'static str,
+    pub(crate) count: u64,
+}
+
+/// The open HTTP connections of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HttpOpen {
+    /// They have sent no head yet.
+    pub(crate) unknown: usize,
+    pub(crate) http1: usize,
+    pub(crate) http2: usize,
+}
+
 /// A publication that is being written for the first time on this shard.
 #[derive(Debug, Clone, Copy)]
 struct Delivering {
@@ -120,11 +146,11 @@ struct Delivering {
 pub(crate) struct ShardCounters {
     /// By [`WireId`].
     pub(crate) wires: Vec<WireCounts>,
-    /// Ends of connections, by their reason. The reasons are words of ours, so there are few.
-    pub(crate) ended: Vec<(&'static str, u64)>,
-    /// Messages that a protocol could not take and does not answer, by their cause: a few words of each protocol.
-    pub(crate) ignored: Vec<(WireId, &'static str, u64)>,
-    /// Connections that were accepted, whatever they spoke.
+    /// Ends of connections, by their reason.
+    pub(crate) ended: Vec<EndedCount>,
+    /// Messages that a protocol could not take and does not answer.
+    pub(crate) ignored: Vec<IgnoredCount>,
+    /// Connections that were accepted, in any protocol.
     pub(crate) accepted: u64,
     /// Bytes that wait in outboxes.
     pub(crate) outbox_bytes: usize,
@@ -173,16 +199,16 @@ impl ShardCounters {
     }
 
     pub(crate) fn ended(&mut self, why: &'static str) {
-        match self.ended.iter_mut().find(|(word, _)| *word == why) {
-            Some((_, count)) => *count += 1,
-            None => self.ended.push((why, 1)),
+        match self.ended.iter_mut().find(|ended| ended.reason == why) {
+            Some(ended) => ended.count += 1,
+            None => self.ended.push(EndedCount { reason: why, count: 1 }),
         }
     }
 
     pub(crate) fn ignored(&mut self, wire: WireId, cause: &'static str) {
-        match self.ignored.iter_mut().find(|(of, word, _)| (*of, *word) == (wire, cause)) {
-            Some((.., count)) => *count += 1,
-            None => self.ignored.push((wire, cause, 1)),
+        match self.ignored.iter_mut().find(|ignored| ignored.wire == wire && ignored.cause == cause) {
+            Some(ignored) => ignored.count += 1,
+            None => self.ignored.push(IgnoredCount { wire, cause, count: 1 }),
         }
     }
 
@@ -231,11 +257,10 @@ pub(crate) struct Figures {
     pub(crate) hub: Stats,
     pub(crate) open: usize,
     pub(crate) accepted: u64,
-    /// Connections that have not said what they are, HTTP/1 and HTTP/2.
-    pub(crate) http_connections: [usize; 3],
+    pub(crate) http_connections: HttpOpen,
     pub(crate) wires: Vec<WireCounts>,
-    pub(crate) ended: Vec<(&'static str, u64)>,
-    pub(crate) ignored: Vec<(WireId, &'static str, u64)>,
+    pub(crate) ended: Vec<EndedCount>,
+    pub(crate) ignored: Vec<IgnoredCount>,
     pub(crate) outbox_bytes: usize,
     pub(crate) delivered: Histogram,
     pub(crate) store: StoreTimes,

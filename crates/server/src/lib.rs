@@ -60,7 +60,7 @@ pub use protocol::{Actions, Conversation, Echo, Encoded, Message, Place, Protoco
 pub use request::{Credentials, Peer, RequestId, RequestInfo};
 pub use server::service::FanfareService;
 pub use server::testing::{TestClient, TestServer};
-pub use server::{Builder, Fanfare, Running};
+pub use server::{Builder, Fanfare, Running, ShardStats};
 
 pub use transport::listen_on::ListenOn;
 

@@ -20,12 +20,19 @@ use std::time::{Duration, Instant};
 use tokio::runtime;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// The handlers of an application, by what they are for. Of several patterns the first that matches has the say.
+/// A handler for the channels of a pattern.
+pub(crate) struct ChannelHandler {
+    pub(crate) pattern: Pattern,
+    pub(crate) handler: Erased,
+}
+
+/// The handlers of an application, by their purpose. If several patterns match a channel, the first one's handler is
+/// called.
 #[derive(Default)]
 pub(crate) struct Handlers {
     pub(crate) connect: Option<Erased>,
-    pub(crate) subscribe: Vec<(Pattern, Erased)>,
-    pub(crate) publish: Vec<(Pattern, Erased)>,
+    pub(crate) subscribe: Vec<ChannelHandler>,
+    pub(crate) publish: Vec<ChannelHandler>,
     pub(crate) rpc: HashMap<Box<str>, Erased>,
     pub(crate) disconnect: Option<Erased>,
 }
@@ -41,14 +48,14 @@ impl Handlers {
 
     /// True if any of them looks at the request that a connection began with.
     pub(crate) fn need_request(&self) -> bool {
-        let by_pattern = self.subscribe.iter().chain(&self.publish).map(|(_, handler)| handler);
+        let by_pattern = self.subscribe.iter().chain(&self.publish).map(|channel| &channel.handler);
         let mut all = self.connect.iter().chain(&self.disconnect).chain(self.rpc.values()).chain(by_pattern);
         all.any(|handler| handler.needs_request)
     }
 
     /// Which questions the hub is to ask.
     pub(crate) fn hooks(&self) -> Hooks {
-        let patterns = |handlers: &[(Pattern, Erased)]| handlers.iter().map(|(pattern, _)| pattern.clone()).collect();
+        let patterns = |handlers: &[ChannelHandler]| handlers.iter().map(|channel| channel.pattern.clone()).collect();
         Hooks {
             connect: self.connect.is_some(),
             subscribe: patterns(&self.subscribe),
@@ -66,8 +73,8 @@ impl Handlers {
                 format!("the rule says `hook`, and there is no `{kind}` handler for this channel"),
             )
         };
-        let by_name = |handlers: &'_ [(Pattern, Erased)], name: &str| {
-            handlers.iter().position(|(pattern, _)| pattern.matches(name))
+        let by_name = |handlers: &'_ [ChannelHandler], name: &str| {
+            handlers.iter().position(|channel| channel.pattern.matches(name))
         };
         match subject {
             Subject::Connect { .. } => self.connect.as_ref().ok_or_else(|| {
@@ -75,11 +82,11 @@ impl Handlers {
             }),
             Subject::Subscribe(options) => {
                 let at = by_name(&self.subscribe, &options.channel);
-                at.map(|at| &self.subscribe[at].1).ok_or_else(|| no_handler("on_subscribe").on(&options.channel))
+                at.map(|at| &self.subscribe[at].handler).ok_or_else(|| no_handler("on_subscribe").on(&options.channel))
             }
             Subject::Publish(publish) => {
                 let at = by_name(&self.publish, &publish.channel);
-                at.map(|at| &self.publish[at].1).ok_or_else(|| no_handler("on_publish").on(&publish.channel))
+                at.map(|at| &self.publish[at].handler).ok_or_else(|| no_handler("on_publish").on(&publish.channel))
             }
             Subject::Rpc { method, .. } => self
                 .rpc

@@ -94,7 +94,7 @@ impl Queue {
                 waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
             waiting.is_writing = true;
-            let (before, after) = waiting.take(&mut chunk);
+            let LostAround { before, after } = waiting.take(&mut chunk);
             drop(waiting);
             written.lost += before;
             written.put(&chunk);
@@ -125,9 +125,15 @@ impl Queue {
     }
 }
 
+/// How many lines were lost before those of a chunk, and after them.
+struct LostAround {
+    before: u64,
+    after: u64,
+}
+
 impl Waiting {
-    /// Moves the next lines into `chunk`. Returns how many were lost before them, and after them.
-    fn take(&mut self, chunk: &mut Vec<u8>) -> (u64, u64) {
+    /// Moves the next lines into `chunk`.
+    fn take(&mut self, chunk: &mut Vec<u8>) -> LostAround {
         let mut before = 0;
         loop {
             match self.entries.front() {
@@ -136,8 +142,8 @@ impl Waiting {
                     self.bytes -= lines.len();
                     chunk.extend_from_slice(lines);
                 }
-                Some(_) => return (before, 0),
-                None => return (before, std::mem::take(&mut self.lost)),
+                Some(_) => return LostAround { before, after: 0 },
+                None => return LostAround { before, after: std::mem::take(&mut self.lost) },
             }
             self.entries.pop_front();
         }

@@ -171,6 +171,20 @@ pub trait Protocol: Send + Sync + 'static {
     }
 }
 
+/// A protocol, and the path at which it is spoken.
+#[derive(Clone)]
+pub(crate) struct ProtocolAtPath {
+    pub(crate) path: String,
+    pub(crate) protocol: Arc<dyn Protocol>,
+}
+
+impl ProtocolAtPath {
+    /// True if an upgrade at `path` with this subprotocol leads here.
+    pub(crate) fn is(&self, path: &str, subprotocol: Option<&str>) -> bool {
+        self.path == path && self.protocol.subprotocol() == subprotocol
+    }
+}
+
 /// One connection's part of a protocol.
 pub trait Conversation {
     /// A message has come. Its requests, and immediate answers, go into `actions`.

@@ -122,6 +122,14 @@ pub(crate) struct AdminServer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The bounds of one HTTP connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HttpBounds {
+    pub(crate) times: Times,
+    /// The longest head of a request.
+    pub(crate) head_bytes_max: usize,
+}
+
 /// A listener that is bound and does not serve yet.
 pub(crate) struct Bound {
     address: Address,
@@ -142,7 +150,7 @@ impl Bound {
         self,
         router: Router,
         gate: Arc<Gate>,
-        (times, head_bytes_max): (Times, usize),
+        bounds: HttpBounds,
         watch: Arc<Watch>,
     ) -> Result<AdminServer, ServeError> {
         let via = match &self.address {
@@ -158,7 +166,7 @@ impl Bound {
         let body = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router, (times, head_bytes_max), &watch) => {}
+                    () = accept(listener, router, bounds, &watch) => {}
                     _ = stopped => {}
                 }
             });
@@ -172,7 +180,7 @@ impl Drop for AdminServer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it ends at once; a panic of it was told by its hook
+            let _ = thread.join(); // it ends at once; the panic hook has reported a panic of it
         }
     }
 }
@@ -181,18 +189,17 @@ impl Drop for AdminServer {
 #[derive(Clone)]
 struct Port {
     router: Router,
-    times: Times,
-    head_bytes_max: usize,
+    bounds: HttpBounds,
     /// How many connections there are, for the figures.
     open: Arc<AtomicUsize>,
     connections: Arc<Connections>,
     places: Arc<Places>,
 }
 
-async fn accept(listener: Listener, router: Router, (times, head_bytes_max): (Times, usize), watch: &Watch) {
+async fn accept(listener: Listener, router: Router, bounds: HttpBounds, watch: &Watch) {
     let (open, connections) = (watch.admin_open.clone(), watch.connections.clone());
     let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_MAX);
-    let port = Port { router, times, head_bytes_max, open, connections, places };
+    let port = Port { router, bounds, open, connections, places };
     match listener {
         Listener::Tcp(listener) => match TcpListener::from_std(listener) {
             Ok(listener) => {
@@ -232,7 +239,7 @@ impl Port {
     async fn serve<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static>(&self, socket: S) {
         let place = Arc::new(self.places.enter_patiently(None).await);
         let displaced = place.displaced();
-        let pace = Pace::new(self.times, false).at(Some(place));
+        let pace = Pace::new(self.bounds.times, false).at(Some(place));
         let (router, answering) = (self.router.clone(), pace.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, asked) = (request.version(), ConnectionOptions::of(request.headers()));
@@ -246,9 +253,9 @@ impl Port {
                 })
             }
         });
-        let io = TokioIo::new(Paced::new(socket, pace, self.head_bytes_max));
-        let (backstop, open) = (self.times.backstop(), self.open.clone());
-        let buffer_bytes = pace::buffer_bytes(self.head_bytes_max);
+        let io = TokioIo::new(Paced::new(socket, pace, self.bounds.head_bytes_max));
+        let (backstop, open) = (self.bounds.times.backstop(), self.open.clone());
+        let buffer_bytes = pace::buffer_bytes(self.bounds.head_bytes_max);
         tokio::spawn(async move {
             let _counted = Counted::of(open);
             // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for
@@ -297,6 +304,7 @@ mod tests {
         let bound = Bound::at(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
         let long = Duration::from_secs(600);
         let times = Times { head: long, idle: long, write: long, close: long };
+        let bounds = HttpBounds { times, head_bytes_max: 16 << 10 };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::transport::admission::Connections::new(&crate::Config::default());
         let watch = Watch::new(&[], Vec::new(), connections);
@@ -319,7 +327,7 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         };
         tokio::select! {
-            () = accept(bound.listener, health(watch.clone()), (times, 16 << 10), &watch) => panic!("it accepts for ever"),
+            () = accept(bound.listener, health(watch.clone()), bounds, &watch) => panic!("it accepts for ever"),
             () = asking => {}
         }
     }

@@ -6,12 +6,12 @@ use crate::config::api_key::ApiKey;
 use crate::config::{AdminOn, Config};
 use crate::embed::handle::Handle;
 use crate::embed::{
-    Answers, Arguments, ChannelRule, Erased, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe,
-    erase,
+    Answers, Arguments, ChannelHandler, ChannelRule, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc,
+    OnSubscribe, erase,
 };
 use crate::error::ServeError;
-use crate::protocol::Protocol;
 use crate::protocol::native::Native;
+use crate::protocol::{Protocol, ProtocolAtPath};
 use crate::random::random;
 use crate::server::Fanfare;
 use crate::server::reload::Code;
@@ -32,7 +32,7 @@ const PROTOCOLS_MAX: usize = 255;
 pub struct Builder<S = ()> {
     state: S,
     config: Config,
-    protocols: Vec<(String, Arc<dyn Protocol>)>,
+    protocols: Vec<ProtocolAtPath>,
     pages: Option<axum::Router>,
     channels: Vec<Rule>,
     api_keys: Vec<ApiKey>,
@@ -91,7 +91,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// replace it, give [`Native`] with other times for that path.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
-        self.protocols.push((path.to_owned(), Arc::new(protocol)));
+        self.protocols.push(ProtocolAtPath { path: path.to_owned(), protocol: Arc::new(protocol) });
         self
     }
 
@@ -142,7 +142,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         handler: impl Handler<Args, Future: Future<Output: Answers<OnSubscribe>> + Send + 'static>,
     ) -> Self {
         match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
-            Ok(pattern) => self.handlers.subscribe.push((pattern, erase(handler, &self.state))),
+            Ok(pattern) => {
+                self.handlers.subscribe.push(ChannelHandler { pattern, handler: erase(handler, &self.state) });
+            }
             Err(error) => self.fail(error),
         }
         self
@@ -158,7 +160,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         handler: impl Handler<Args, Future: Future<Output: Answers<OnPublish>> + Send + 'static>,
     ) -> Self {
         match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
-            Ok(pattern) => self.handlers.publish.push((pattern, erase(handler, &self.state))),
+            Ok(pattern) => {
+                self.handlers.publish.push(ChannelHandler { pattern, handler: erase(handler, &self.state) });
+            }
             Err(error) => self.fail(error),
         }
         self
@@ -196,11 +200,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         &self,
         pattern: &str,
         kind: &'static str,
-        handlers: impl FnOnce(&Handlers) -> &Vec<(Pattern, Erased)>,
+        handlers: impl FnOnce(&Handlers) -> &Vec<ChannelHandler>,
     ) -> Result<Pattern, ServeError> {
         let parsed = Pattern::new(pattern);
         let parsed = parsed.map_err(|source| ServeError::Pattern { pattern: pattern.to_owned(), source })?;
-        if handlers(&self.handlers).iter().any(|(other, _)| *other == parsed) {
+        if handlers(&self.handlers).iter().any(|other| other.pattern == parsed) {
             return Err(ServeError::TwoHandlers { kind, name: pattern.to_owned() });
         }
         Ok(parsed)
@@ -231,17 +235,13 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let limits = &self.config.limits;
         let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
         let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));
-        let is_native = |(path, protocol): &(String, Arc<dyn Protocol>)| {
-            path == NATIVE_PATH && protocol.subprotocol() == native.subprotocol()
-        };
-        if !self.protocols.iter().any(is_native) {
-            self.protocols.push((NATIVE_PATH.to_owned(), Arc::new(native)));
+        if !self.protocols.iter().any(|at| at.is(NATIVE_PATH, native.subprotocol())) {
+            self.protocols.push(ProtocolAtPath { path: NATIVE_PATH.to_owned(), protocol: Arc::new(native) });
         }
-        for (place, (path, protocol)) in self.protocols.iter().enumerate() {
-            let same =
-                |(other, p): &(String, Arc<dyn Protocol>)| other == path && p.subprotocol() == protocol.subprotocol();
-            if self.protocols[..place].iter().any(same) {
-                return Err(ServeError::Ambiguous { path: path.clone(), subprotocol: protocol.subprotocol() });
+        for (place, ProtocolAtPath { path, protocol }) in self.protocols.iter().enumerate() {
+            let subprotocol = protocol.subprotocol();
+            if self.protocols[..place].iter().any(|earlier| earlier.is(path, subprotocol)) {
+                return Err(ServeError::Ambiguous { path: path.clone(), subprotocol });
             }
         }
         let (controls, inboxes) = (0..self.config.shards).map(|_| unbounded_channel()).unzip();

@@ -13,7 +13,7 @@ mod start;
 pub(crate) mod testing;
 
 pub use builder::Builder;
-pub use running::Running;
+pub use running::{Running, ShardStats};
 
 use crate::api::{Api, CurrentApi};
 use crate::clock::Clock;
@@ -23,7 +23,7 @@ use crate::control::Control;
 use crate::embed::Handlers;
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
-use crate::protocol::Protocol;
+use crate::protocol::ProtocolAtPath;
 use crate::server::reload::{Code, Reloader};
 use crate::server::service::FanfareService;
 use crate::transport::listen::{Listener, Listeners, listen};
@@ -40,7 +40,7 @@ pub struct Fanfare {
     clock: Clock,
     config: Arc<Config>,
     code: Code,
-    protocols: Vec<(String, Arc<dyn Protocol>)>,
+    protocols: Vec<ProtocolAtPath>,
     api: CurrentApi,
     pages: Option<axum::Router>,
 }
@@ -65,7 +65,7 @@ impl Fanfare {
         self.config = Arc::new(Config { shards: 1, ..(*self.config).clone() });
     }
 
-    pub(crate) fn protocols(&self) -> &[(String, Arc<dyn Protocol>)] {
+    pub(crate) fn protocols(&self) -> &[ProtocolAtPath] {
         &self.protocols
     }
 

@@ -25,6 +25,16 @@ pub struct Running {
     pub(super) reloader: Reloader,
 }
 
+/// The figures of one shard.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ShardStats {
+    /// The figures of its hub.
+    pub hub: Stats,
+    /// Its open connections.
+    pub connections: usize,
+}
+
 /// Between two looks at whether the shards have ended.
 const LOOK: Duration = Duration::from_millis(2);
 /// A shard that answers nothing for so long takes no turns.
@@ -171,13 +181,13 @@ impl Running {
         self.reloader.api_keys(keys)
     }
 
-    /// Figures of each shard, with its number of connections.
-    pub async fn stats(&self) -> Vec<(Stats, usize)> {
+    /// Figures of each shard.
+    pub async fn stats(&self) -> Vec<ShardStats> {
         let mut all = Vec::new();
         for control in self.reloader.handle.controls() {
             let (answer, answered) = oneshot::channel();
             if control.send(Control::Stats(answer)).is_ok() {
-                all.extend(answered.await.map(|figures| (figures.hub, figures.open)));
+                all.extend(answered.await.map(|figures| ShardStats { hub: figures.hub, connections: figures.open }));
             }
         }
         all

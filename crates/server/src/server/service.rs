@@ -9,7 +9,7 @@
 use crate::control::{self, Control};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::request::{Peer, RequestInfo, pairs};
-use crate::transport::socket::{LooseSocket, Socket};
+use crate::transport::socket::{Ends, LooseSocket, Socket};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
@@ -94,10 +94,10 @@ impl Inner {
         if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
             return self.routes.respond(request).await;
         }
-        // What axum knows of the peer, if it was asked to.
-        let told = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+        // axum knows the address if the program has asked it for connect info.
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
         let headers: Vec<_> = pairs(request.headers()).collect();
-        let upgrade = UpgradeRequest::of(&request, &headers, told.map_or(Peer::Unknown, Peer::Tcp));
+        let upgrade = UpgradeRequest::of(&request, &headers, address.map_or(Peer::Unknown, Peer::Tcp));
         let (wire, response, request_info) = match self.routes.upgrade(&upgrade) {
             Ok(granted) => (granted.wire, granted.response(), granted.request),
             Err(refused) => return refused.into_response(),
@@ -105,7 +105,7 @@ impl Inner {
         let upgraded = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             match upgraded.await {
-                Ok(upgraded) => self.take_over(upgraded, wire, request_info, told).await,
+                Ok(upgraded) => self.take_over(upgraded, wire, request_info, address).await,
                 Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
             }
         });
@@ -117,14 +117,14 @@ impl Inner {
         upgraded: Upgraded,
         wire: WireId,
         request: Option<RequestInfo>,
-        told: Option<SocketAddr>,
+        address: Option<SocketAddr>,
     ) {
         let loosened = loosen(upgraded);
         match loosened {
             Ok(Loosened { socket, rest, ends, bridge }) => {
-                // Where the socket is to be had, it tells what the other server did not.
+                // The socket itself, where it is accessible, knows the addresses that the other server did not give.
                 let request = request.map(|mut request| {
-                    if let Some((peer, local)) = ends {
+                    if let Some(Ends { peer, local }) = ends {
                         request.local = local;
                         if request.peer == Peer::Unknown {
                             request.peer = peer;
@@ -133,12 +133,17 @@ impl Inner {
                     Arc::new(request)
                 });
                 let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-                let upgraded =
-                    Box::new(control::Upgraded { socket, peer: told.map(|address| address.ip()), wire, rest, request });
+                let upgraded = Box::new(control::Upgraded {
+                    socket,
+                    peer: address.map(|address| address.ip()),
+                    wire,
+                    rest,
+                    request,
+                });
                 if self.shards[shard].send(Control::Adopt(upgraded)).is_err() {
                     return tracing::debug!("a connection came after the server had stopped");
                 }
-                if let Some((mut upgraded, mut near)) = bridge
+                if let Some(Bridge { mut upgraded, mut near }) = bridge
                     && let Err(error) = tokio::io::copy_bidirectional(&mut upgraded, &mut near).await
                 {
                     tracing::debug!(error = error.to_string(), "a connection of another server ended");
@@ -150,7 +155,10 @@ impl Inner {
 }
 
 /// The two ends to copy between, if the socket itself is not accessible.
-type Bridge = (TokioIo<Upgraded>, UnixStream);
+struct Bridge {
+    upgraded: TokioIo<Upgraded>,
+    near: UnixStream,
+}
 
 /// A socket that has left the other server.
 struct Loosened {
@@ -158,7 +166,7 @@ struct Loosened {
     /// What was read of it.
     rest: Vec<u8>,
     /// Its peer and its own address, if it is the peer's socket itself.
-    ends: Option<(Peer, Option<SocketAddr>)>,
+    ends: Option<Ends>,
     bridge: Option<Bridge>,
 }
 
@@ -177,6 +185,6 @@ fn loosen(upgraded: Upgraded) -> io::Result<Loosened> {
         Err(upgraded) => upgraded,
     };
     let (near, far) = UnixStream::pair()?;
-    let bridge = Some((TokioIo::new(upgraded), near));
+    let bridge = Some(Bridge { upgraded: TokioIo::new(upgraded), near });
     Ok(Loosened { socket: Socket::from(far).loosen()?, rest: Vec::new(), ends: None, bridge })
 }

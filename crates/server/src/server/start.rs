@@ -11,7 +11,7 @@ use crate::framing::{Framing, Wire};
 use crate::http::gate::Gate;
 use crate::http::pages::Pages;
 use crate::http::routes::{Routes, Upgrade};
-use crate::protocol::{Node, Place, Protocol};
+use crate::protocol::{Node, Place, ProtocolAtPath};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
 use crate::server::{Fanfare, admin};
@@ -60,7 +60,7 @@ impl Drop for Starting {
     fn drop(&mut self) {
         self.words.clear();
         for thread in self.threads.drain(..) {
-            let _ = thread.join(); // its panic was told by its hook
+            let _ = thread.join(); // the panic hook has reported it
         }
     }
 }
@@ -83,10 +83,7 @@ impl Drop for StopWithMe {
 impl Fanfare {
     /// Each protocol over WebSocket: a wire has the number of its protocol.
     fn wires(&self) -> Vec<Wire> {
-        let over_websocket = |(_, protocol): &(String, Arc<dyn Protocol>)| Wire {
-            protocol: protocol.clone(),
-            framing: Framing::WebSocket,
-        };
+        let over_websocket = |at: &ProtocolAtPath| Wire { protocol: at.protocol.clone(), framing: Framing::WebSocket };
         self.protocols.iter().map(over_websocket).collect()
     }
 
@@ -112,7 +109,7 @@ impl Fanfare {
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
         let handlers_need_request = self.handlers.need_request();
-        let upgrades = self.protocols.iter().enumerate().map(|(wire, (path, protocol))| Upgrade {
+        let upgrades = self.protocols.iter().enumerate().map(|(wire, ProtocolAtPath { path, protocol })| Upgrade {
             path: path.clone(),
             wire: WireId(wire as u8),
             protocol: protocol.clone(),
@@ -188,9 +185,9 @@ impl Fanfare {
             let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
-        let limits = (Times::of(&self.config), self.config.head_bytes_max);
+        let bounds = admin::HttpBounds { times: Times::of(&self.config), head_bytes_max: self.config.head_bytes_max };
         let admin =
-            admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, limits, watch.clone())).transpose()?;
+            admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, bounds, watch.clone())).transpose()?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
         Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))

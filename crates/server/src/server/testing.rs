@@ -31,7 +31,7 @@
 use crate::control::{Control, Upgraded};
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
-use crate::protocol::Protocol;
+use crate::protocol::ProtocolAtPath;
 use crate::request::RequestInfo;
 use crate::server::{Fanfare, Running};
 use crate::transport::socket::LooseSocket;
@@ -56,7 +56,7 @@ const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 /// See the module's description. Dropping it stops the server.
 pub struct TestServer {
     handle: Handle,
-    protocols: Vec<(String, Arc<dyn Protocol>)>,
+    protocols: Vec<ProtocolAtPath>,
     /// Stops the server when it is dropped.
     _running: Running,
 }
@@ -150,8 +150,7 @@ impl TestServer {
     /// There is no protocol at its path.
     pub fn open_with(&self, request: RequestInfo, subprotocol: Option<&str>) -> TestClient {
         let path = request.uri.path();
-        let spoken = |(at, protocol): &(String, Arc<dyn Protocol>)| at == path && protocol.subprotocol() == subprotocol;
-        let wire = self.protocols.iter().position(spoken);
+        let wire = self.protocols.iter().position(|at| at.is(path, subprotocol));
         let wire =
             wire.unwrap_or_else(|| panic!("there is no protocol at {path:?} with the subprotocol {subprotocol:?}"));
         let (near, far) = std::os::unix::net::UnixStream::pair().expect("the system has sockets");

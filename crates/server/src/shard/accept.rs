@@ -17,7 +17,7 @@ use crate::transport::admission::{Reason, hasten};
 use crate::transport::head::{self, HEADERS_MAX};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace::{self, FORGET_BYTES};
-use crate::transport::socket::Socket;
+use crate::transport::socket::{Ends, Socket};
 use crate::transport::spare::{Outcome, PAUSE, Spare};
 use crate::watch::Watch;
 use ::http::Uri;
@@ -33,8 +33,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
-/// A client over a limit is asked to come back after the first of these times, in ms, plus a random part of the second.
-const TURNED_AWAY_MS: (u64, u64) = (1_000, 9_000);
+/// A client over a limit is asked to come back after at least so many ms.
+const TURNED_AWAY_MIN_MS: u64 = 1_000;
+/// A random time below this is added, so that such clients do not come back at once.
+const TURNED_AWAY_SPREAD_MS: u64 = 9_000;
 /// The beginning of HTTP/2 with prior knowledge (RFC 9113 §3.4), whole.
 pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -129,8 +131,13 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
 
 /// What became of the head.
 enum Head {
-    /// Upgraded: these bytes came after the head.
-    Upgraded(WireId, Vec<u8>, Option<Arc<RequestInfo>>),
+    Upgraded {
+        wire: WireId,
+        /// The bytes that came after the head.
+        rest: Vec<u8>,
+        /// The head, if the protocol or a handler needs it.
+        request: Option<Arc<RequestInfo>>,
+    },
     /// For HTTP: everything that was read.
     Http(Vec<u8>),
     /// Answered like this, and over.
@@ -160,7 +167,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     };
     match head {
         Head::Gone => {}
-        Head::Upgraded(wire, rest, request) => adopt(&shell, socket, wire, rest, request),
+        Head::Upgraded { wire, rest, request } => adopt(&shell, socket, wire, rest, request),
         Head::Http(read) => {
             tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, connection));
         }
@@ -197,7 +204,7 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                         read.extend_from_slice(&buffer[..count]);
                     }
                     let rest = match &judged {
-                        Some(Judged::Upgrade(_, _, len, _)) => buffer[*len..count].to_vec(),
+                        Some(Judged::Upgrade(granted)) => buffer[granted.head_bytes..count].to_vec(),
                         _ => Vec::new(),
                     };
                     shell.buffer = buffer;
@@ -207,7 +214,7 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                     read.extend_from_slice(&shell.buffer[..count]);
                     judge(shell, &mut progress, read, routes, socket).map(|judged| {
                         let rest = match &judged {
-                            Judged::Upgrade(_, _, len, _) => read[*len..].to_vec(),
+                            Judged::Upgrade(granted) => read[granted.head_bytes..].to_vec(),
                             _ => Vec::new(),
                         };
                         (judged, rest)
@@ -221,9 +228,9 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
             None => {}
             Some((Judged::Http, _)) => return Head::Http(std::mem::take(read)),
             Some((Judged::Refuse(refused), _)) => return Head::Refused(refused),
-            Some((Judged::Upgrade(wire, answer, _, request), rest)) => {
+            Some((Judged::Upgrade(Granted { wire, answer, request, .. }), rest)) => {
                 return match socket.write_all(&answer).await {
-                    Ok(()) => Head::Upgraded(wire, rest, request.map(Arc::from)),
+                    Ok(()) => Head::Upgraded { wire, rest, request: request.map(Arc::from) },
                     Err(_) => Head::Gone,
                 };
             }
@@ -234,8 +241,18 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
 enum Judged {
     Http,
     Refuse(Refused),
-    /// The wire, the answer to write, the length of the head, and the head where anybody asks for it.
-    Upgrade(WireId, Vec<u8>, usize, Option<Box<RequestInfo>>),
+    Upgrade(Granted),
+}
+
+/// An upgrade that is granted and not answered yet.
+struct Granted {
+    wire: WireId,
+    /// The bytes of the answer.
+    answer: Vec<u8>,
+    /// The length of the request's head.
+    head_bytes: usize,
+    /// The head, if the protocol or a handler needs it.
+    request: Option<Box<RequestInfo>>,
 }
 
 /// Looks at what was read of a head. `None`: it is not whole yet.
@@ -267,14 +284,14 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) || head::refuse_whole(&request).is_some() {
         return Some(Judged::Http);
     }
-    let (peer, local) = socket.ends();
+    let Ends { peer, local } = socket.ends();
     let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer };
     Some(match routes.upgrade(&request) {
         Ok(granted) => {
             let mut answer = Vec::with_capacity(160);
             granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
             let request = granted.request.map(|request| Box::new(RequestInfo { local, ..request }));
-            Judged::Upgrade(granted.wire, answer, len, request)
+            Judged::Upgrade(Granted { wire: granted.wire, answer, head_bytes: len, request })
         }
         Err(refused) => Judged::Refuse(refused),
     })
@@ -337,7 +354,7 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
         let reason = Disconnect::Overloaded;
         let push = Push::Disconnect {
             reason,
-            delay_ms: TURNED_AWAY_MS.0 + RandomState::new().hash_one(()) % TURNED_AWAY_MS.1,
+            delay_ms: TURNED_AWAY_MIN_MS + RandomState::new().hash_one(()) % TURNED_AWAY_SPREAD_MS,
         };
         let mut said = Vec::new();
         let Wire { protocol, framing } = shell.wire(wire);

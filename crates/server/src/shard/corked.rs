@@ -25,11 +25,27 @@ const LOOKS_MAX: usize = 16;
 pub(super) struct Corked {
     receivers: Vec<ConnId>,
     frames: Vec<u8>,
-    /// The receivers that got a part of the frames before the others: the index among the receivers, and the bytes.
-    apart: Vec<(usize, usize)>,
+    /// The receivers that got a part of the frames before the others.
+    apart: Vec<Apart>,
     looks: usize,
-    /// Once writing has begun, nothing is added: the frames as they are shared, and how many receivers have them.
-    writing: Option<(Bytes, usize)>,
+    /// Once writing has begun, nothing is added.
+    writing: Option<Writing>,
+}
+
+/// A receiver that got a part of the frames before the others.
+struct Apart {
+    /// Its index among the receivers.
+    index: usize,
+    /// How many bytes it has already.
+    bytes: usize,
+}
+
+/// Corked frames that are being written.
+struct Writing {
+    /// As they are shared.
+    frames: Bytes,
+    /// How many receivers have them already.
+    done: usize,
 }
 
 impl Corked {
@@ -41,14 +57,13 @@ impl Corked {
         self.writing.is_none() && self.frames.len() <= BYTES_MAX && self.receivers == receivers
     }
 
-    /// The shared frames, and how many receivers have them.
-    fn begin(&mut self) -> (Bytes, usize) {
-        self.writing.take().unwrap_or_else(|| (Bytes::copy_from_slice(&self.frames), 0))
+    fn begin(&mut self) -> Writing {
+        self.writing.take().unwrap_or_else(|| Writing { frames: Bytes::copy_from_slice(&self.frames), done: 0 })
     }
 
     /// How many bytes the receiver with this index has already.
     fn has(&self, index: usize) -> usize {
-        self.apart.iter().find(|(apart, _)| *apart == index).map_or(0, |&(_, has)| has)
+        self.apart.iter().find(|apart| apart.index == index).map_or(0, |apart| apart.bytes)
     }
 
     /// Takes the frames that must be appended to `id` before anything else; `None` if the cork must be pulled instead.
@@ -60,17 +75,17 @@ impl Corked {
             return None;
         }
         self.looks += 1;
-        let done = self.writing.as_ref().map_or(0, |&(_, to)| to);
+        let done = self.writing.as_ref().map_or(0, |writing| writing.done);
         let Some(index) = self.receivers[done..].iter().position(|&receiver| receiver == id).map(|at| at + done) else {
             return Some(Bytes::new());
         };
         let has = self.has(index);
         let owed = match &self.writing {
-            Some((frames, _)) => frames.slice(has..),
+            Some(writing) => writing.frames.slice(has..),
             None => Bytes::copy_from_slice(&self.frames[has..]),
         };
-        self.apart.retain(|(apart, _)| *apart != index);
-        self.apart.push((index, has + owed.len()));
+        self.apart.retain(|apart| apart.index != index);
+        self.apart.push(Apart { index, bytes: has + owed.len() });
         Some(owed)
     }
 
@@ -123,8 +138,8 @@ impl Shell {
             return;
         }
         let mut corked = std::mem::take(&mut self.corked);
-        let (frames, from) = corked.begin();
-        for (index, &id) in corked.receivers.iter().enumerate().skip(from) {
+        let Writing { frames, done } = corked.begin();
+        for (index, &id) in corked.receivers.iter().enumerate().skip(done) {
             self.append_rest(id, &frames, corked.has(index));
         }
         corked.clear();
@@ -137,18 +152,17 @@ impl Shell {
             return;
         }
         let mut corked = std::mem::take(&mut self.corked);
-        let (frames, from) = corked.begin();
-        let mut to = from;
-        while to < corked.receivers.len() && !slice.is_spent() {
-            match corked.has(to) {
-                0 => self.write_through(corked.receivers[to], &frames),
-                has => self.append_rest(corked.receivers[to], &frames, has),
+        let Writing { frames, mut done } = corked.begin();
+        while done < corked.receivers.len() && !slice.is_spent() {
+            match corked.has(done) {
+                0 => self.write_through(corked.receivers[done], &frames),
+                has => self.append_rest(corked.receivers[done], &frames, has),
             }
             slice.spend(frames.len());
-            to += 1;
+            done += 1;
         }
-        if to < corked.receivers.len() {
-            corked.writing = Some((frames, to));
+        if done < corked.receivers.len() {
+            corked.writing = Some(Writing { frames, done });
         } else {
             corked.clear();
         }
@@ -282,7 +296,7 @@ mod tests {
             let mut slice = Slice::new();
             (0..255).for_each(|_| slice.spend(0)); // one write is left of 256
             shell.write_corked(&mut slice);
-            assert_eq!(shell.corked.writing.as_ref().map(|&(_, done)| done), Some(1));
+            assert_eq!(shell.corked.writing.as_ref().map(|writing| writing.done), Some(1));
             answer(shell, ids[2], "a");
             push(shell, ids, b"p2");
         });

@@ -14,6 +14,7 @@
 //! answers (`http_connection`). The steps take milliseconds; a handler that is asked, or a shard that hangs, is given
 //! its deadline or `close_timeout`, and the end another one.
 
+use super::http_connection::HttpLeft;
 use super::{Shared, Shell};
 use crate::config::Config;
 use fanfare_hub::{Input, Now, ShardId};
@@ -123,7 +124,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
     drop(alive);
     let end = words.begin + config.close_timeout;
     // HTTP requests that come meanwhile are still answered.
-    while others.strong_count() > 0 || shell.borrow().http_left().0 > 0 && Instant::now() < end {
+    while others.strong_count() > 0 || shell.borrow().http_left().busy > 0 && Instant::now() < end {
         words.say(barrier);
         sleep(LOOK).await;
     }
@@ -156,7 +157,7 @@ async fn go(shell: &Shared, patience: Duration, barrier: &DrainBarrier, me: Shar
     let end = Instant::now() + patience;
     loop {
         let left = shell.borrow().readers;
-        let (answering, lingering) = shell.borrow().http_left();
+        let HttpLeft { busy: answering, lingering } = shell.borrow().http_left();
         words.say(barrier);
         barrier.leave(me, left);
         if left + answering + lingering == 0 || Instant::now() >= end {

@@ -11,7 +11,7 @@ use crate::refusal::{Asker, Refused};
 use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::admission::Over;
 use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
-use crate::transport::socket::Socket;
+use crate::transport::socket::{Ends, Socket};
 use crate::watch::request;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -24,7 +24,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,7 +71,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let asked_once = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         // As axum's own server does it, for pages that extract it.
-        if let Peer::Tcp(address) = ends.0 {
+        if let Peer::Tcp(address) = ends.peer {
             request.extensions_mut().insert(ConnectInfo(address));
         }
         let asked = ConnectionOptions::of(request.headers());
@@ -141,7 +140,7 @@ async fn answer(
     shell: Shared,
     routes: Routes,
     mut request: Request<Incoming>,
-    (peer, local): (Peer, Option<SocketAddr>),
+    Ends { peer, local }: Ends,
     over: Option<Over>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;

@@ -6,6 +6,7 @@
 //! given [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
 
 use super::{Shared, Shell};
+use crate::counters::HttpOpen;
 use crate::transport::pace::{ConnectionOptions, ResponseGuard};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, Version, header};
@@ -123,6 +124,15 @@ impl Drop for HttpConnection {
     }
 }
 
+/// HTTP connections that a drain waits for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HttpLeft {
+    /// They are being answered.
+    pub(super) busy: usize,
+    /// They were answered a short time ago, so the next request may be on its way.
+    pub(super) lingering: usize,
+}
+
 impl Shell {
     /// From here on nothing is taken in any more.
     pub(super) fn stop_intake(&mut self) {
@@ -135,25 +145,29 @@ impl Shell {
     }
 
     /// Connections that are no WebSockets: those that have not said what they are, HTTP/1 and HTTP/2.
-    pub(super) fn http_open(&self) -> [usize; 3] {
-        let mut open = [0; 3];
+    pub(super) fn http_open(&self) -> HttpOpen {
+        let mut open = HttpOpen::default();
         for (_, state) in &self.http_connections {
-            open[state.speaks.get() as usize] += 1;
+            match state.speaks.get() {
+                Spoken::Head => open.unknown += 1,
+                Spoken::Http1 => open.http1 += 1,
+                Spoken::Http2 => open.http2 += 1,
+            }
         }
         open
     }
 
-    /// How many HTTP connections are being answered, and how many may be about to ask.
-    pub(super) fn http_left(&self) -> (usize, usize) {
-        let (mut busy, mut lingering) = (0, 0);
+    /// The HTTP connections that a drain waits for.
+    pub(super) fn http_left(&self) -> HttpLeft {
+        let mut left = HttpLeft::default();
         for (_, state) in &self.http_connections {
             if state.is_busy() {
                 state.last.set(Instant::now());
-                busy += 1;
+                left.busy += 1;
             } else if state.last.get().elapsed() < LINGER {
-                lingering += 1;
+                left.lingering += 1;
             }
         }
-        (busy, lingering)
+        left
     }
 }

@@ -24,8 +24,10 @@ use std::time::Duration;
 const FILES_OWN: usize = 64;
 /// The same for each shard.
 const FILES_SHARD: usize = 8;
-/// Descriptors kept for what is over a limit: an eighth of all, within these bounds.
-const FILES_KEPT: (usize, usize) = (16, 1024);
+/// Descriptors kept for connections over a limit: an eighth of all, but at least so many.
+const FILES_KEPT_MIN: usize = 16;
+/// And at most so many.
+const FILES_KEPT_MAX: usize = 1024;
 
 /// The part of the reserve that one address may have: one of so many.
 const RESERVE_PARTS: usize = 4;
@@ -81,14 +83,30 @@ pub(crate) struct Over {
     pub(crate) limit: usize,
 }
 
+/// The number of connections, and its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenCount {
+    /// Connections over a limit are not counted.
+    pub(crate) open: usize,
+    pub(crate) max: usize,
+}
+
+/// A connection that is over a limit.
+#[derive(Debug)]
+struct OverLimit {
+    /// The limit.
+    reason: Reason,
+    /// Its place of the reserve.
+    place: Arc<Place>,
+}
+
 /// A connection that is counted, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
     /// The address that it counts for.
     block: Option<Block>,
-    /// Over a limit: which, and its place of the reserve.
-    over: Option<(Reason, Arc<Place>)>,
+    over: Option<OverLimit>,
 }
 
 impl Block {
@@ -103,7 +121,7 @@ impl Block {
 impl Connections {
     pub(crate) fn new(config: &Config) -> Arc<Self> {
         let files = files_max();
-        let kept = (files / 8).clamp(FILES_KEPT.0, FILES_KEPT.1);
+        let kept = (files / 8).clamp(FILES_KEPT_MIN, FILES_KEPT_MAX);
         let own = FILES_OWN + FILES_SHARD * config.shards;
         let possible = files.saturating_sub(kept + own).max(1);
         let max = if config.connections_max == 0 { possible } else { config.connections_max };
@@ -140,11 +158,11 @@ impl Connections {
         let Some(reason) = over else { return Some(Admitted { connections: self.clone(), block, over: None }) };
         self.refuse(reason);
         let entered = self.reserve.enter(peer);
-        if entered.as_ref().is_none_or(|(_, displaces)| *displaces) {
+        if entered.as_ref().is_none_or(|entered| entered.displaces) {
             self.refuse(Reason::NoReserve); // this one, or the one that makes room for it
         }
-        let (place, _) = entered?;
-        Some(Admitted { connections: self.clone(), block: None, over: Some((reason, Arc::new(place))) })
+        let over = OverLimit { reason, place: Arc::new(entered?.place) };
+        Some(Admitted { connections: self.clone(), block: None, over: Some(over) })
     }
 
     /// A connection was not let in, or not like the others.
@@ -157,9 +175,9 @@ impl Connections {
         std::array::from_fn(|at| self.refused[at].load(Relaxed))
     }
 
-    /// How many are open, those over a limit left out, and how many may be.
-    pub(crate) fn open(&self) -> (usize, usize) {
-        (self.open.load(Relaxed), self.max)
+    /// How many are open now.
+    pub(crate) fn open(&self) -> OpenCount {
+        OpenCount { open: self.open.load(Relaxed), max: self.max }
     }
 }
 
@@ -197,7 +215,7 @@ impl Admitted {
     /// Why this one is only told to come back; `None` for most.
     pub(crate) fn over(&self) -> Option<Over> {
         let Connections { max, per_address_max, .. } = &*self.connections;
-        let (reason, _) = self.over.as_ref()?;
+        let OverLimit { reason, .. } = self.over.as_ref()?;
         let (limit, option, whose) = match reason {
             Reason::Address => {
                 (*per_address_max, "limits.connections_per_address_max", " from this address, the limit of one")
@@ -209,7 +227,7 @@ impl Admitted {
 
     /// Of one over a limit, its place of the reserve.
     pub(crate) fn place(&self) -> Option<&Arc<Place>> {
-        self.over.as_ref().map(|(_, place)| place)
+        self.over.as_ref().map(|over| &over.place)
     }
 }
 
@@ -257,7 +275,7 @@ mod tests {
         drop(first);
         assert!(connections.admit(None).expect("room").place().is_none());
         drop((second, over));
-        assert_eq!(connections.open(), (0, 2));
+        assert_eq!(connections.open(), OpenCount { open: 0, max: 2 });
         assert_eq!(connections.reserve.used(), 0);
     }
 
@@ -296,7 +314,7 @@ mod tests {
             assert!(connections.admit(None).expect("room").place().is_none(), "{name}: a Unix socket is of no address");
             drop((first, second));
             assert!(connections.by_address.lock().expect("sound").is_empty(), "{name}: what has gone is not kept");
-            assert_eq!(connections.open().0, 0, "{name}");
+            assert_eq!(connections.open().open, 0, "{name}");
         }
     }
 }

@@ -30,8 +30,15 @@ pub(crate) enum Listener {
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Its device and inode: a successor may have put its own file there.
-    is: Option<(u64, u64)>,
+    /// A successor may have put its own file at the path: then the identity is another.
+    is: Option<FileId>,
+}
+
+/// Tells one file from another at the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
 }
 
 impl SocketFile {
@@ -48,8 +55,8 @@ impl Drop for SocketFile {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+fn identity(path: &Path) -> Option<FileId> {
+    std::fs::symlink_metadata(path).ok().map(|file| FileId { device: file.dev(), inode: file.ino() })
 }
 
 /// The listeners of one address.

@@ -48,6 +48,14 @@ pub(crate) struct Place {
     displaced: Arc<Notify>,
 }
 
+/// A visitor has got a place.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    pub(crate) place: Place,
+    /// Another visitor was displaced for it.
+    pub(crate) displaces: bool,
+}
+
 impl Places {
     /// So many, and so many of them for one address.
     pub(crate) fn new(max: usize, share: usize) -> Arc<Self> {
@@ -58,8 +66,8 @@ impl Places {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, and whether another visitor was displaced for it. `None` where nobody can be.
-    pub(crate) fn enter(self: &Arc<Self>, address: Option<Block>) -> Option<(Place, bool)> {
+    /// Takes a place. `None` if all are taken and no visitor can be displaced.
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<Block>) -> Option<Entered> {
         let mut state = self.state();
         let is_same = |visitor: &Visitor| address.is_some() && visitor.address == address;
         let has_share = state.visitors.values().filter(|visitor| is_same(visitor)).count() < self.share;
@@ -74,14 +82,15 @@ impl Places {
         let (id, displaced) = (state.clock, Arc::new(Notify::new()));
         state.visitors.insert(id, Visitor { address, waits: Some(id), displaced: displaced.clone() });
         drop(state);
-        Some((Place { places: self.clone(), id, displaced }, !has_room))
+        let place = Place { places: self.clone(), id, displaced };
+        Some(Entered { place, displaces: !has_room })
     }
 
     /// The same; waits where nobody can be displaced. For one caller at a time.
     pub(crate) async fn enter_patiently(self: &Arc<Self>, address: Option<Block>) -> Place {
         loop {
             match self.enter(address) {
-                Some((place, _)) => return place,
+                Some(Entered { place, .. }) => return place,
                 None => self.freed.notified().await,
             }
         }
@@ -144,18 +153,18 @@ mod tests {
     fn a_newcomer_takes_the_place_of_its_own_address_that_has_waited_longest() {
         let places = Places::new(8, 2);
         let enter = |last| places.enter(of(last));
-        let (other, _) = enter(2).expect("room");
-        let (first, displaces) = enter(1).expect("room");
+        let other = enter(2).expect("room").place;
+        let Entered { place: first, displaces } = enter(1).expect("room");
         assert!(!displaces);
-        let (second, _) = enter(1).expect("room");
+        let second = enter(1).expect("room").place;
         first.serves();
         first.waits(); // its wait began anew
-        let (third, displaces) = enter(1).expect("the second waits");
+        let Entered { place: third, displaces } = enter(1).expect("the second waits");
         assert!(displaces && is_displaced(&second));
         first.serves();
         third.serves();
         assert!(enter(1).is_none(), "both are being answered");
-        assert!(enter(3).is_some_and(|(_, displaces)| !displaces), "another address has its own share");
+        assert!(enter(3).is_some_and(|entered| !entered.displaces), "another address has its own share");
         drop(second);
         assert_eq!(places.used(), 3, "a place that was given away is not given back");
         assert!(!is_displaced(&other) && !is_displaced(&first) && !is_displaced(&third));
@@ -166,11 +175,11 @@ mod tests {
     #[test]
     fn where_all_places_are_used_the_one_that_has_waited_longest_goes() {
         let places = Places::new(4, 2);
-        let mut held: Vec<Place> = [1, 1, 2, 2].map(|last| places.enter(of(last)).expect("room").0).into();
+        let mut held: Vec<Place> = [1, 1, 2, 2].map(|last| places.enter(of(last)).expect("room").place).into();
         held[0].serves();
-        let (newcomer, displaces) = places.enter(of(3)).expect("somebody waits");
+        let Entered { place: newcomer, displaces } = places.enter(of(3)).expect("somebody waits");
         assert!(displaces && is_displaced(&held[1]));
-        held.push(places.enter(None).expect("a Unix socket has no share").0);
+        held.push(places.enter(None).expect("a Unix socket has no share").place);
         assert!(is_displaced(&held[2]));
         held.iter().for_each(Place::serves);
         newcomer.serves();

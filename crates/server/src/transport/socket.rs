@@ -32,6 +32,14 @@ pub(crate) struct Socket {
     admitted: Option<Admitted>,
 }
 
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) peer: Peer,
+    /// The address of this end over TCP.
+    pub(crate) local: Option<SocketAddr>,
+}
+
 #[derive(Debug)]
 enum Io {
     Tcp(TcpStream),
@@ -115,14 +123,16 @@ impl Socket {
         }
     }
 
-    /// The other end, and the one here over TCP, as the kernel tells them.
-    pub(crate) fn ends(&self) -> (Peer, Option<SocketAddr>) {
+    /// Its two ends, as the kernel tells them.
+    pub(crate) fn ends(&self) -> Ends {
         match &self.io {
-            Io::Tcp(socket) => (socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp), socket.local_addr().ok()),
+            Io::Tcp(socket) => {
+                Ends { peer: socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp), local: socket.local_addr().ok() }
+            }
             Io::Unix(socket) => {
                 let credentials = socket.peer_cred().ok();
                 let credentials = credentials.map(|of| Credentials { uid: of.uid(), gid: of.gid(), pid: of.pid() });
-                (Peer::Unix(credentials), None)
+                Ends { peer: Peer::Unix(credentials), local: None }
             }
         }
     }

@@ -5,10 +5,10 @@
 //! numbers of shards: never a channel's or a user's name, so that their number has a bound that the operator sets.
 
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
-use crate::counters::{BOUNDS_NS, Figures, Histogram, STORE_OPS, StoreTimes, WireCounts};
+use crate::counters::{BOUNDS_NS, Figures, Histogram, HttpOpen, STORE_OPS, StoreTimes, WireCounts};
 use crate::framing::WireLabel;
 use crate::logs;
-use crate::transport::admission::REASONS;
+use crate::transport::admission::{OpenCount, REASONS};
 use fanfare_hub::{Counts, ERRORS};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -55,15 +55,27 @@ pub(crate) struct Scrape {
     shards: Vec<Last>,
     state: State,
     started: SystemTime,
-    hooks: Vec<(Histogram, [u64; HOOK_RESULTS.len()])>,
-    requests: ([u64; 6], Histogram),
+    /// By [`HOOKS`].
+    hooks: Vec<HookScrape>,
+    requests: RequestScrape,
     refused: [u64; REASONS.len()],
-    /// Connections that are counted, and how many may be.
-    admitted: (usize, usize),
+    admitted: OpenCount,
     admin_open: u64,
     lines_left_out: u64,
     lines_lost: u64,
     process: Process,
+}
+
+/// One handler's times, and how its calls ended, by [`HOOK_RESULTS`].
+struct HookScrape {
+    seconds: Histogram,
+    results: [u64; HOOK_RESULTS.len()],
+}
+
+/// HTTP requests, by the first digit of their status, and their times.
+struct RequestScrape {
+    by_class: [u64; 6],
+    seconds: Histogram,
 }
 
 /// The values of one metric with their labels. The same labels twice are added up: two rules may have one pattern.
@@ -168,14 +180,15 @@ metrics! {
     Counter "fanfare_connections_ended" ("reason") "Ends of connections. The peer caused `left` (with a closing handshake) and `gone` (without one). The server caused the others, named as its close codes are.";
         night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: the server.";
         |scrape, out| for (_, figures) in scrape.known() {
-            figures.ended.iter().for_each(|(why, count)| out.whole(&[why], *count));
+            figures.ended.iter().for_each(|ended| out.whole(&[&ended.reason], ended.count));
         };
     Gauge "fanfare_http_connections" ("version", "shard") "Open HTTP connections, by version. A connection of version `none` has sent no head yet, so it may become a WebSocket. Connections to the admin port have the shard `admin`.";
         night "Many of `none`: clients open connections and send nothing; `limits.head_timeout` ends them. Many of the others: see `limits.http_idle_timeout`.";
         |scrape, out| {
             for (shard, figures) in scrape.known() {
-                for (version, open) in ["none", "1", "2"].iter().zip(figures.http_connections) {
-                    out.whole(&[version, &shard], open as u64);
+                let HttpOpen { unknown, http1, http2 } = figures.http_connections;
+                for (version, open) in [("none", unknown), ("1", http1), ("2", http2)] {
+                    out.whole(&[&version, &shard], open as u64);
                 }
             }
             out.whole(&[&"1", &"admin"], scrape.admin_open);
@@ -190,10 +203,10 @@ metrics! {
         };
     Gauge "fanfare_connections_admitted" () "Connections of all kinds that count into `limits.connections_max`.";
         night "Near `fanfare_connections_limit`: the next clients are asked to come back later.";
-        |scrape, out| out.whole(&[], scrape.admitted.0 as u64);
+        |scrape, out| out.whole(&[], scrape.admitted.open as u64);
     Gauge "fanfare_connections_limit" () "The limit of connections: `limits.connections_max`, or the number that the limit of open files allows.";
         night "Lower than expected: see `process_max_fds`.";
-        |scrape, out| out.whole(&[], scrape.admitted.1 as u64);
+        |scrape, out| out.whole(&[], scrape.admitted.max as u64);
     Gauge "fanfare_sessions" ("shard") "Sessions, with a connection or within their grace.";
         night "Many more than connections: many clients were cut off at once, and may all come back together.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.sessions as u64);
@@ -212,8 +225,8 @@ metrics! {
     Counter "fanfare_messages_ignored" ("protocol", "cause") "Messages of clients that were ignored; a protocol without error messages does not answer them.";
         night "A client sends messages that are not of the protocol; the log has `message ignored` with the reason. Messages that count as abuse are in `fanfare_errors_total` too, as `bad_request`.";
         |scrape, out| for (_, figures) in scrape.known() {
-            for (wire, cause, count) in &figures.ignored {
-                out.whole(&[&scrape.labels[usize::from(wire.0)].protocol, cause], *count);
+            for ignored in &figures.ignored {
+                out.whole(&[&scrape.labels[usize::from(ignored.wire.0)].protocol, &ignored.cause], ignored.count);
             }
         };
     Counter "fanfare_received" [Bytes] ("protocol") "Bytes read from clients.";
@@ -297,25 +310,25 @@ metrics! {
         |scrape, out| scrape.sum(out, &[], |counts| counts.epochs_lost);
     Histogram "fanfare_hook" [Seconds] ("handler") "Time of the application's handlers, from the question to the answer.";
         night "Only the client that asked waits this long. Near the deadline (5 s): the service that the handler calls is slow.";
-        |scrape, out| for (handler, (times, _)) in HOOKS.iter().zip(&scrape.hooks) {
-            out.add(&[handler], Value::Times(*times));
+        |scrape, out| for (handler, hook) in HOOKS.iter().zip(&scrape.hooks) {
+            out.add(&[handler], Value::Times(hook.seconds));
         };
     Counter "fanfare_hook_results" ("handler", "result") "Calls of the application's handlers, by their outcome.";
         night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline. `dropped`: `on_disconnect` is too slow for the number of sessions that end, and was not called for some.";
-        |scrape, out| for (handler, (_, results)) in HOOKS.iter().zip(&scrape.hooks) {
-            HOOK_RESULTS.iter().zip(results).for_each(|(result, count)| out.whole(&[handler, result], *count));
+        |scrape, out| for (handler, hook) in HOOKS.iter().zip(&scrape.hooks) {
+            HOOK_RESULTS.iter().zip(hook.results).for_each(|(result, count)| out.whole(&[handler, result], count));
         };
     Gauge "fanfare_questions" () "Questions that wait for handlers.";
         night "At `limits.questions_max` further ones are refused as `unavailable`.";
         |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.questions as u64).sum());
     Counter "fanfare_http_requests" ("status") "HTTP requests, by the class of their status. Successful upgrades are connections and are not counted here.";
         night "`5xx`: the log has a line with the request's id for some of them.";
-        |scrape, out| for (class, count) in scrape.requests.0.iter().enumerate().skip(1) {
+        |scrape, out| for (class, count) in scrape.requests.by_class.iter().enumerate().skip(1) {
             out.whole(&[&format_args!("{class}xx")], *count);
         };
     Histogram "fanfare_http_request" [Seconds] () "Time from an HTTP request to the start of its answer.";
         night "The application's backend waits this long when it publishes.";
-        |scrape, out| out.add(&[], Value::Times(scrape.requests.1));
+        |scrape, out| out.add(&[], Value::Times(scrape.requests.seconds));
     Counter "fanfare_log_lines_left_out" () "Lines that were not logged because there were too many of their kind.";
         night "There is a flood of one kind of event; the lines that were logged show which kind.";
         |scrape, out| out.whole(&[], scrape.lines_left_out);
@@ -352,19 +365,19 @@ impl Watch {
         let read = |counts: &[std::sync::atomic::AtomicU64]| counts.iter().map(|c| c.load(Relaxed)).collect::<Vec<_>>();
         let mut hooks = Vec::new();
         for (seconds, results) in self.hooks.seconds.iter().zip(&self.hooks.results) {
-            let mut counts = [0; HOOK_RESULTS.len()];
-            counts.copy_from_slice(&read(results));
-            hooks.push((seconds.read(), counts));
+            let mut hook = HookScrape { seconds: seconds.read(), results: [0; HOOK_RESULTS.len()] };
+            hook.results.copy_from_slice(&read(results));
+            hooks.push(hook);
         }
-        let mut by_class = [0; 6];
-        by_class.copy_from_slice(&read(&self.requests.by_class));
+        let mut requests = RequestScrape { by_class: [0; 6], seconds: self.requests.seconds.read() };
+        requests.by_class.copy_from_slice(&read(&self.requests.by_class));
         Scrape {
             labels: self.labels.clone(),
             shards,
             state: self.state(),
             started: self.started,
             hooks,
-            requests: (by_class, self.requests.seconds.read()),
+            requests,
             refused: self.connections.refused(),
             admitted: self.connections.open(),
             admin_open: self.admin_open.load(Relaxed) as u64,

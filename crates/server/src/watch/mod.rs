@@ -243,7 +243,7 @@ mod tests {
             hub,
             open: 0,
             accepted: 0,
-            http_connections: [0; 3],
+            http_connections: Default::default(),
             wires: vec![counts],
             ended: Vec::new(),
             ignored: Vec::new(),

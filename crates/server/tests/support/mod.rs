@@ -75,14 +75,14 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let stats = runtime.block_on(self.running.as_ref().expect("it runs").stats());
         assert_eq!(stats.len(), shards(), "every shard answers");
-        (stats.iter().map(|(_, open)| open).sum(), stats.iter().map(|(stats, _)| stats.sessions).sum())
+        (stats.iter().map(|stats| stats.connections).sum(), stats.iter().map(|stats| stats.hub.sessions).sum())
     }
 
     /// Bytes of history, and channels that are followed, over all shards.
     pub fn kept(&self) -> (usize, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let stats = runtime.block_on(self.running.as_ref().expect("it runs").stats());
-        (stats.iter().map(|(stats, _)| stats.history_bytes).sum(), stats.iter().map(|(stats, _)| stats.edges).sum())
+        (stats.iter().map(|stats| stats.hub.history_bytes).sum(), stats.iter().map(|stats| stats.hub.edges).sum())
     }
 
     pub fn running(&self) -> &Running {
