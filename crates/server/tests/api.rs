@@ -1,7 +1,7 @@
-//! The HTTP API on a real server: every command, every status, what is judged before what, and that a payload arrives
-//! as it was sent.
+//! The HTTP API on a real server: every command and every status, the order of the checks, and payloads that arrive as
+//! they were sent.
 
-#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
 
 mod support;
 
@@ -89,7 +89,7 @@ fn whoever_is_subscribed_gets_what_the_application_publishes() {
     assert_eq!(chat.until("message")["content"], "hi");
 }
 
-/// The end of the client's half may come with the request: it is done, and answered.
+/// A client may end its half of the connection with its request: the request is executed and answered.
 #[test]
 fn who_has_nothing_more_to_ask_still_gets_the_answer() {
     let server = server();
@@ -104,7 +104,7 @@ fn who_has_nothing_more_to_ask_still_gets_the_answer() {
     }
 }
 
-/// The API answers what is its own, as the first request of a connection and as a later one.
+/// The API answers its own paths, as the first request of a connection and as a later one.
 #[test]
 fn an_upgrade_is_no_matter_of_the_api() {
     let server = server();
@@ -118,7 +118,7 @@ fn an_upgrade_is_no_matter_of_the_api() {
     }
 }
 
-/// What of `/api/` is not the API's is the embedder's, keys or not.
+/// The embedder answers paths below `/api/` that are not the API's, with and without keys.
 #[test]
 fn an_embedder_has_addresses_beside_the_api() {
     let pages = axum::Router::new().route("/api/orders", axum::routing::get(async || "an order"));
@@ -134,7 +134,7 @@ fn an_embedder_has_addresses_beside_the_api() {
     assert!(get("/api/v1/orders").body.contains("unknown_command"), "{}", get("/api/v1/orders").body);
 }
 
-/// The payload is not read and written anew: blanks, order, escapes and what no number type holds stay.
+/// The payload is not rewritten: blanks, order, escapes, and numbers that no number type can hold stay.
 #[test]
 fn payloads_arrive_as_they_were_sent() {
     let server = server();
@@ -277,7 +277,7 @@ fn what_is_friendly_is_taken() {
     }
 }
 
-/// Who may not gets no work done, and who sends too much is told before.
+/// A caller without the right causes no work, and a request that is too large is refused before its body is read.
 #[test]
 fn a_request_is_judged_before_its_body_is_read() {
     let server = server();
@@ -288,7 +288,7 @@ fn a_request_is_judged_before_its_body_is_read() {
         assert_eq!(send(&server, &announced(&headers)).status(), status, "nothing of the body was sent");
         assert_eq!(send(&server, &announced(&format!("{headers}Expect: 100-continue\r\n"))).status(), status);
     }
-    // A length that is not announced is counted.
+    // Without an announced length, the bytes are counted.
     let mut socket = connect(server.address);
     let head =
         format!("POST /api/v1/publish HTTP/1.1\r\nHost: x\r\n{}Transfer-Encoding: chunked\r\n\r\n", with_key(ALL));
@@ -305,8 +305,8 @@ fn a_request_is_judged_before_its_body_is_read() {
     assert_eq!(told["message"], words);
 }
 
-/// A refusal reaches whoever sends its whole body first and reads then, and the connection goes on where that was not
-/// much.
+/// A client that sends its whole body before it reads gets the refusal. The connection stays open if the body was
+/// small.
 #[test]
 fn a_refusal_is_not_lost_in_a_reset() {
     let server = server();
@@ -350,10 +350,10 @@ fn a_key_makes_a_publication_stand_once() {
             (&json!(true), &json!(1), &answers[0]["epoch"])
         );
     }
-    // Another caller's key is another one.
+    // The same key from another caller is a different key.
     let other = send(&server, &post("publish", &with_key(WORKER), r#"{"channel":"a","data":1,"idempotency_key":"k"}"#));
     assert_eq!(serde_json::from_str::<Value>(&other.body).unwrap()["offset"], 2);
-    // A broadcast's key is one in each channel.
+    // A broadcast uses its key once in each channel.
     let body = json!({"channels": ["a", "b"], "data": 1, "idempotency_key": "k"});
     let results = done(&server, "broadcast", &body)["results"].clone();
     assert_eq!((&results[0]["result"]["duplicate"], results[1]["result"].get("duplicate")), (&json!(true), None));
@@ -535,7 +535,7 @@ fn two_keys_with_one_text_are_a_mistake_and_one_name_for_two_is_none() {
     assert!(keys(["a", "a"], ["the-old-key-of-16", "the-new-key-of-16"]).is_ok());
 }
 
-/// A request is judged once, by the keys of the moment in which its head has come: also on a connection that is kept.
+/// A request is judged once, by the keys in force when its head arrives, also on a kept connection.
 #[test]
 fn keys_are_exchanged_while_requests_are_under_way() {
     let code = ApiKey::new("code", "the-key-of-the-code").unwrap();
@@ -551,7 +551,7 @@ fn keys_are_exchanged_while_requests_are_under_way() {
     running.reload_api_keys(&[old.clone(), new.clone()]).unwrap();
     assert_eq!(statuses(), [200, 200, 200]);
 
-    // The head was judged (the server asks for the body), then its key goes.
+    // The head was judged (the server asks for the body); then its key is removed.
     let mut socket = connect(server.address);
     let request = post("publish", &format!("{}Expect: 100-continue\r\n", with_key("the-old-key-of-16")), body);
     let (head, body) = request.split_at(request.len() - body.len());
@@ -583,7 +583,7 @@ fn the_document_is_served() {
     assert_eq!(serde_json::from_str::<Value>(&committed).unwrap(), document);
 }
 
-/// Mounted in another server, on another thread, it says the same; and where nobody is left to ask: not now.
+/// Mounted in another server on another thread, the API answers the same. After the server has stopped, it answers 503.
 #[test]
 fn the_router_asks_through_a_handle() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -602,7 +602,7 @@ fn the_router_asks_through_a_handle() {
     assert_eq!(answer.headers()["retry-after"], "1");
 }
 
-/// Within another server, as a service of its own.
+/// Within another server, as its own service.
 #[test]
 fn the_service_within_another_server_has_it_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -617,7 +617,7 @@ fn the_service_within_another_server_has_it_too() {
     running.drain_blocking().unwrap();
 }
 
-/// One connection, one request after the other, and several sent at once.
+/// One connection: requests one after the other, and several at once.
 #[test]
 fn connections_are_kept() {
     let server = server();
@@ -633,7 +633,7 @@ fn connections_are_kept() {
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
 }
 
-/// RFC 8259 §8.1: a parser may ignore a byte order mark, and this one does.
+/// RFC 8259 §8.1: a parser may ignore a byte order mark. This parser does.
 #[test]
 fn a_byte_order_mark_before_a_body_is_ignored() {
     let server = server();

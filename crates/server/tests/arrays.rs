@@ -1,6 +1,7 @@
-//! Arrays of commands from one who does not read: what waits for it stays bounded, and in the end it has every answer.
+//! Arrays of commands from a client that does not read: the bytes that wait for it stay bounded, and in the end it has
+//! every answer.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -17,7 +18,7 @@ fn an_array_of_one_who_does_not_read_is_answered_as_it_reads() {
     const COMMANDS: u64 = 32;
     let rules = Config::open().rules;
     let mut config = Config { rules, ..config() };
-    config.limits.outbox_bytes_max = 32 << 10; // chokes at four times that: more than one answer is more than enough
+    config.limits.outbox_bytes_max = 32 << 10; // the connection is choked at four times that; a single answer exceeds it
     let builder = Fanfare::builder(()).config(config).admin(AdminOn::MainPort);
     let server = Server::of(builder);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -36,9 +37,9 @@ fn an_array_of_one_who_does_not_read_is_answered_as_it_reads() {
     }
     let ask = |id| json!({"type": "history", "id": id, "channel": "a:b", "limit": 100});
     client.text(&json!((0..COMMANDS).map(ask).collect::<Vec<_>>()).to_string());
-    // An answer has about 210 KB, all have 6.7 MB. Whatever the kernel takes of it: no more than that waits here.
-    // (Answers of other shards are on their way when the first one chokes it: as many as a connection may have
-    // outstanding.)
+    // An answer has about 210 KB, and all answers together have 6.7 MB. However much of it the kernel takes, at most
+    // this much waits in the server. (Answers of other shards are on their way when the first one chokes the
+    // connection: as many as a connection may have outstanding.)
     if shards() == 1 {
         assert!(scrape(server.address).sum("fanfare_outbox_bytes") < 1e6);
     }

@@ -1,7 +1,7 @@
-//! Chats over real sockets: who hears what, in which order, and how a connection ends: by its own close, by silence, by
-//! reading too slowly, by the server's end.
+//! Chats over real sockets: each member's messages and their order, and the ends of a connection: by its own close, by
+//! silence, by reading too slowly, and by the server's end.
 
-#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
 
 mod support;
 
@@ -15,7 +15,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use support::{Client, Frame, Server, config, frame, join, patient, rules, say, shards};
 
-/// A server whose chats ping so often.
+/// A server whose chats ping at this interval.
 fn with_heartbeat(heartbeat_ms: u32) -> Server {
     let close_timeout = Duration::from_millis(100);
     let config = Config { close_timeout, ..config() };
@@ -32,7 +32,7 @@ fn a_room_hears_who_comes_speaks_types_and_goes() {
     let state = bo.until("room_state");
     assert_eq!(state["users"], serde_json::json!([{"userId": "ada", "username": "ada"}]));
     let came = ada.until("join");
-    let came = if came["userId"] == "ada" { ada.until("join") } else { came }; // whether one hears of oneself is not the question
+    let came = if came["userId"] == "ada" { ada.until("join") } else { came }; // ada may hear of herself first
     assert_eq!((&came["userId"], &came["username"]), (&"bo".into(), &"bo".into()));
     bo.text(r#"{"type":"typing"}"#);
     assert_eq!(ada.until("typing")["userId"], "bo");
@@ -57,7 +57,7 @@ fn a_room_hears_who_comes_speaks_types_and_goes() {
     assert_eq!(heard["content"], "and nothing of all this");
 }
 
-/// What JavaScript sends of a text that it has cut in the middle of an emoji: valid JSON that no UTF-8 can hold.
+/// JavaScript can send text that was cut in the middle of an emoji: valid JSON that no UTF-8 can represent.
 #[test]
 fn half_an_emoji_reaches_everybody_as_it_was_sent() {
     let server = Server::start(config());
@@ -89,8 +89,8 @@ fn half_an_emoji_reaches_everybody_as_it_was_sent() {
     half(&next(&mut ada, "leave"), r#""userId":"bo","username":"Bo \ud83d""#);
 }
 
-/// Over all shards (each connection lands where the kernel puts it): a person is told to be gone with their last
-/// connection.
+/// Over all shards (the kernel decides where each connection lands): the room gets a user's leave only when their last
+/// connection ends.
 #[test]
 fn a_user_leaves_with_their_last_tab_whatever_shards_the_tabs_are_on() {
     let server = Server::start(config());
@@ -116,11 +116,11 @@ fn a_user_leaves_with_their_last_tab_whatever_shards_the_tabs_are_on() {
     assert_eq!(users, serde_json::json!(expected), "once, by the name that the room heard last");
     assert_eq!(bo.until("join")["userId"], "cy");
 
-    tabs.remove(0).close(); // by a goodbye
+    tabs.remove(0).close(); // with a close frame
     tabs.remove(0).text(r#"{"type":"leave"}"#);
     tabs.remove(0).text(&join("ada", "another room"));
-    drop(tabs.remove(0)); // gone without a word
-    tabs[0].text(&join("ada", "r")); // the same room anew: a join is said, and no leave
+    drop(tabs.remove(0)); // without a close frame
+    tabs[0].text(&join("ada", "r")); // the same room again: the room gets a join and no leave
     assert_eq!(bo.message()["type"], "join");
     let last = tabs.remove(1);
     drop(tabs);
@@ -132,8 +132,8 @@ fn a_user_leaves_with_their_last_tab_whatever_shards_the_tabs_are_on() {
     assert_eq!((&gone["type"], &gone["userId"]), (&"leave".into(), &"cy".into()), "once, and nothing in between");
 }
 
-/// Many come into one room at once, over all shards: each hears of every other exactly once, by its `room_state` or
-/// by a join.
+/// Many clients enter one room at once, over all shards: each learns of every other exactly once, by its `room_state`
+/// or by a join.
 #[test]
 fn a_newcomer_is_told_of_everybody_once() {
     const MEMBERS: usize = 48;
@@ -186,9 +186,9 @@ fn what_is_no_chat_message_is_ignored_until_it_is_abuse() {
         eve.say("a hundred are suffered");
         assert_eq!(eve.message()["content"], "a hundred are suffered", "in silence: {bad}");
         assert_eq!(ada.message()["content"], "a hundred are suffered");
-        // One more, or as many as before where the minute has turned meanwhile.
+        // One more, or a hundred more if a new minute has begun.
         let mut socket = eve.socket.try_clone().unwrap();
-        let _ = socket.write_all(&frame(Opcode::Text, bad.as_bytes()).repeat(101)); // it may be over before all is written
+        let _ = socket.write_all(&frame(Opcode::Text, bad.as_bytes()).repeat(101)); // the server may close first
         assert_eq!(eve.next(), Frame::Close(Some(4501), "abuse".into()), "{bad}");
         assert_eq!(ada.message()["type"], "leave");
     }
@@ -205,7 +205,7 @@ fn who_does_not_answer_pings_is_closed_and_the_others_hear_it() {
     let server = with_heartbeat(300);
     let mut ada = Client::join(server.address, "ada", "r");
     let mut silent = Client::join(server.address, "silent", "r");
-    // Ada answers: by the time the silent one has been found out, she has been pinged as often and is still there.
+    // Ada answers: when the server closes the silent client, Ada has got as many pings and is still connected.
     let mut pings = 0;
     loop {
         match ada.next() {
@@ -237,7 +237,7 @@ fn who_does_not_answer_pings_is_closed_and_the_others_hear_it() {
     assert!(matches!(&heard, Some(Frame::Text(text)) if text.contains("still here")), "{heard:?}");
 }
 
-/// A socket with small buffers, so that it takes the least that the kernel lets it take.
+/// A socket with small buffers: it takes the least that the kernel allows.
 fn narrow(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -245,7 +245,7 @@ fn narrow(address: SocketAddr) -> TcpStream {
     patient(socket.into())
 }
 
-/// More than the buffers of both kernels' ends can hold.
+/// More than the buffers of the kernel can hold at both ends.
 const FLOOD: usize = 500;
 
 fn flood_of(n: usize) -> String {
@@ -286,7 +286,8 @@ fn a_slow_reader_harms_nobody_and_never_misses_a_message_in_silence() {
     slow.text(&join("slow", "r"));
     slow.until("room_state");
     let mut readers: Vec<_> = (0..4).map(|n| Client::join(server.address, &format!("reader{n}"), "r")).collect();
-    // Each message is read by all the others before the next: who keeps up gets everything, whatever the machine.
+    // All other readers read each message before the next one is sent: a client that keeps up gets everything on any
+    // machine.
     for n in 0..FLOOD {
         let content = flood_of(n);
         readers[n % 4].say(&content);
@@ -360,7 +361,7 @@ fn drain_says_when_it_ends_and_leaves_the_port() {
     let server = Server::start(config());
     let address = server.address;
     let mut clients: Vec<_> = (0..20).map(|n| Client::join(address, &format!("c{n}"), "r")).collect();
-    // One does not read, and has bytes on their way: its goodbye must not be lost by a reset.
+    // A client that does not read has bytes on their way to the server: a reset must not destroy its close frame.
     for client in &mut clients {
         client.socket.write_all(&frame(Opcode::Text, say("on its way").as_bytes()).repeat(100)).unwrap();
     }
@@ -385,7 +386,7 @@ fn drain_says_when_it_ends_and_leaves_the_port() {
 fn drain_does_not_wait_for_who_never_ends() {
     let server = Server::start(Config { close_timeout: Duration::from_millis(200), ..config() });
     let mut stubborn = Client::join(server.address, "stubborn", "r");
-    server.drain(); // returns, though the client has not answered
+    server.drain(); // returns although the client has not answered
     assert_eq!(stubborn.closed(), Some(4000));
 }
 

@@ -1,5 +1,5 @@
-//! A program that embeds the server and reads a file: the file's rules stand before those of the code, and a reload
-//! changes the file's only.
+//! A program that embeds the server and reads a file: the file's rules come before those of the code, and a reload
+//! changes only the file's.
 
 use fanfare::hub::{Pattern, Rule, Rules};
 use fanfare::{Address, Fanfare, Running, Who};
@@ -38,7 +38,7 @@ async fn rules_of_the_file_stand_before_those_of_the_code_and_can_be_reloaded() 
     let mut b = client.subscribe("b:1").await.expect("the code says anyone");
     assert!(matches!(b.next().await, Some(Event::Live { .. })));
 
-    // The file's rule for `a:*` goes, so the code's is in force; one for `b:*` comes.
+    // The file's rule for `a:*` is removed, so the code's rule applies; a rule for `b:*` is added.
     let mut closed = Rule::open(Pattern::new("b:*").expect("valid"));
     closed.subscribe = vec![Who::Nobody];
     running.reload_rules(&Rules::new(vec![closed]));

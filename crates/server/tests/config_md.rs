@@ -1,5 +1,5 @@
-//! docs/config.md is what the table of settings says (`UPDATE_DOCS=1` writes it), and no page names a setting that is
-//! not there.
+//! docs/config.md matches the table of settings (`UPDATE_DOCS=1` writes it), and no page names a setting that does not
+//! exist.
 
 use fanfare::settings::{SECTIONS, SETTINGS, Setting};
 use std::path::Path;
@@ -15,7 +15,7 @@ fn the_reference_page_is_current() {
     assert!(written == page, "docs/config.md is old: UPDATE_DOCS=1 cargo test -p fanfare --test config_md");
 }
 
-/// Every page that people read, and the files that packages bring, by their path from the top.
+/// Every page for readers and every packaged file, by path from the root.
 fn pages() -> Vec<(String, String)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let listed = |folder: &str| {
@@ -30,7 +30,7 @@ fn pages() -> Vec<(String, String)> {
     names.into_iter().map(|name| (name.clone(), std::fs::read_to_string(top.join(name)).expect("text"))).collect()
 }
 
-/// Whether there is such a setting, or a table whose names are free.
+/// Whether this is a setting, or a table whose names are free.
 fn is_known(key: &str) -> bool {
     let is_free = |table: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
     Setting::of(key).is_some() || is_free("api_keys") || SETTINGS.iter().any(|setting| setting.section() == key)
@@ -47,7 +47,7 @@ fn every_setting_that_a_page_names_is_in_the_table() {
                 let name = rest.split(|c| !is_of_variable(c)).next().unwrap_or_default();
                 name.to_lowercase().replace("__", ".")
             });
-            // The whole of it, or what stands before a value: `admin.listen = "main"`.
+            // The whole text, or the part before a value: `admin.listen = "main"`.
             let quoted = line.split('`').skip(1).step_by(2).filter_map(|quoted| {
                 let end = quoted.find(|c| !is_of_key(c)).unwrap_or(quoted.len());
                 let is_whole = matches!(quoted[end..].trim_start().chars().next(), None | Some('='));
@@ -58,7 +58,7 @@ fn every_setting_that_a_page_names_is_in_the_table() {
                 (is_whole && is_setting).then(|| key.to_owned())
             });
             for key in variables.chain(quoted) {
-                // `FANFARE__…` for all of them, and the pattern by which their names are made.
+                // `FANFARE__…`: the pattern of all variables' names, and each name.
                 if key.is_empty() || key == "section.key" {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! The limits of connections: who is over one is told so and told to come back, and probes and the API go on.
+//! The limits of connections: a client over a limit is told so and told to come back; probes and the API still work.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn get(address: SocketAddr, path: &str) -> (Response, TcpStream) {
     (response(&mut socket), socket)
 }
 
-/// Scrapes until something is so: an end takes the server a moment.
+/// Scrapes until a condition holds: the server needs a moment to end a connection.
 fn until(address: SocketAddr, so: impl Fn(&Scraped) -> bool) -> Scraped {
     let deadline = std::time::Instant::now() + DEADLINE;
     loop {
@@ -43,7 +43,7 @@ fn until(address: SocketAddr, so: impl Fn(&Scraped) -> bool) -> Scraped {
     }
 }
 
-/// A WebSocket over a limit: upgraded, told, closed.
+/// A WebSocket over a limit is upgraded, told, and closed.
 fn is_turned_away(mut client: Client, native: bool) {
     if native {
         let told = client.message();
@@ -116,7 +116,7 @@ fn every_connection_counts_whatever_it_speaks() {
         let name = |shard| format!("fanfare_http_connections{{version=\"{version}\",shard=\"{shard}\"}}");
         (0..support::shards()).map(|shard| scraped.get(&name(shard))).sum()
     };
-    // A place is taken before the shard has counted the connection.
+    // The place is taken before the shard has counted the connection.
     let counted = |scraped: &Scraped| ["none", "1", "2"].map(|version| open(scraped, version)) == [1.0; 3];
     let found = until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 3.0 && counted(scraped));
     assert_eq!(found.get("fanfare_http_connections{version=\"1\",shard=\"admin\"}"), 1.0);
@@ -154,7 +154,8 @@ fn one_address_has_its_own_limit_and_unix_sockets_have_none() {
     running.drain_blocking().expect("no shard failed");
 }
 
-/// A service of one connection for each address, and where another server listens for it. Call it within a runtime.
+/// A service that allows one connection for each address, and the address where another server listens for it. Call it
+/// within a runtime.
 fn one_for_each_address(
     runtime: &tokio::runtime::Runtime,
 ) -> (FanfareService, impl Sized, tokio::net::TcpListener, SocketAddr) {
@@ -166,7 +167,7 @@ fn one_for_each_address(
     (service, running, listener, address)
 }
 
-/// A service within another server knows the address of a plain socket of TCP.
+/// Within another server the service knows the address of a plain TCP socket.
 #[test]
 fn one_address_has_its_limit_within_another_server_too() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -180,7 +181,7 @@ fn one_address_has_its_limit_within_another_server_too() {
     is_turned_away(Client::open(address, "/echo"), false);
 }
 
-/// Below TLS the address is found nowhere else. Here the other server takes it from a header.
+/// Under TLS, only the other server can give the address. Here it takes the address from a header.
 #[test]
 fn another_server_tells_the_address_that_is_limited() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -215,7 +216,7 @@ fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A peer of HTTP/2 that gives no room for a byte of an answer (RFC 9113 §6.9.2).
+/// An HTTP/2 peer whose window has no room for a byte of an answer (RFC 9113 §6.9.2).
 fn http2_without_a_window(address: SocketAddr) -> TcpStream {
     let mut socket = connect(address);
     socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
@@ -223,7 +224,7 @@ fn http2_without_a_window(address: SocketAddr) -> TcpStream {
     socket
 }
 
-/// Reads until the connection ends. Bytes that look like a ping of HTTP/2 are answered.
+/// Reads until the connection ends. Answers bytes that look like an HTTP/2 ping.
 fn ends(mut socket: TcpStream) {
     let mut frames = Vec::new();
     let begin = std::time::Instant::now();
@@ -249,7 +250,7 @@ fn ends(mut socket: TcpStream) {
     }
 }
 
-/// A place of the reserve is for a short visit, however long the times of the configuration are.
+/// A connection of the reserve ends soon, however long the configured times are.
 #[test]
 fn a_connection_over_a_limit_ends_soon_whatever_its_peer_does() {
     let long = std::time::Duration::from_secs(600);
@@ -265,7 +266,7 @@ fn a_connection_over_a_limit_ends_soon_whatever_its_peer_does() {
     }
     sockets.push(("HTTP/2 that asks nothing", http2_without_a_window(server.address)));
     let mut http2 = http2_without_a_window(server.address);
-    // :method GET, :scheme http, :path / by the static table; :authority written out.
+    // :method GET, :scheme http, :path / by the static table; :authority as a literal.
     http2.write_all(&http2_frame(1, 0x5, 1, &[0x82, 0x86, 0x84, 0x01, 1, b'a'])).expect("the server reads");
     sockets.push(("HTTP/2 that takes no answer", http2));
     let threads = sockets.into_iter().map(|(name, socket)| (name, std::thread::spawn(move || ends(socket))));
@@ -274,7 +275,7 @@ fn a_connection_over_a_limit_ends_soon_whatever_its_peer_does() {
     }
 }
 
-/// They are more than the whole reserve, and their times are the longest that there are.
+/// There are more of them than the whole reserve has places, and their times are the longest possible.
 #[test]
 fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
     const MORE_THAN_A_SHARE: usize = 150;
@@ -300,7 +301,7 @@ fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
     assert!(scraped.get("fanfare_connections_refused_total{reason=\"no_reserve\"}") > 0.0, "{scraped:?}");
 }
 
-/// Requests that never reach a route are in the figures as well.
+/// Requests that never reach a route are counted too.
 #[test]
 fn what_is_refused_before_routing_is_counted() {
     let head_timeout = std::time::Duration::from_millis(300);
@@ -318,19 +319,20 @@ fn what_is_refused_before_routing_is_counted() {
     }
 }
 
-/// The child of a test may open few files, and listens at two addresses: of the server, and of its admin port.
+/// The child process of a test has a low limit of open files. It listens at two addresses: the server's and the admin
+/// port's.
 struct Child {
     process: std::process::Child,
     main: SocketAddr,
     admin: SocketAddr,
-    /// What it says: read no further, and open as long as it writes.
+    /// The child's stdout. It is kept open so that the child can write; nothing reads it further.
     _said: std::io::BufReader<std::process::ChildStdout>,
 }
 
 const CHILD: &str = "FANFARE_TEST_FULL";
 
 impl Child {
-    /// In the child: serves until the parent has seen all.
+    /// In the child: serves until the parent has finished.
     fn serve(config: Config) {
         let server = server(config);
         println!("{} {}", server.address, admin(&server));
@@ -372,7 +374,8 @@ impl Child {
     }
 }
 
-/// More connections are allowed than there are descriptors: the rest is told so, and none waits in the backlog.
+/// More connections are allowed than there are descriptors: the excess is refused with an answer, and none waits in the
+/// backlog.
 #[test]
 fn a_server_without_a_descriptor_left_refuses_by_its_spare_one() {
     if std::env::var_os(CHILD).is_some() {
@@ -403,7 +406,7 @@ fn a_server_without_a_descriptor_left_refuses_by_its_spare_one() {
         refused += 1;
     }
     drop(open);
-    // The first probes may come while the ended connections still have their descriptors.
+    // The first probes may arrive while the ended connections still hold their descriptors.
     let deadline = std::time::Instant::now() + DEADLINE;
     loop {
         let mut probe = connect(child.admin);
@@ -421,7 +424,7 @@ fn a_server_without_a_descriptor_left_refuses_by_its_spare_one() {
     child.end();
 }
 
-/// Few files: those that clients take are not those of probes and of the API.
+/// With few files, clients cannot take those that are reserved for probes and the API.
 #[test]
 fn a_server_with_few_files_keeps_some_for_probes() {
     if std::env::var_os(CHILD).is_some() {

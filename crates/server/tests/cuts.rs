@@ -1,5 +1,5 @@
-//! Over a wire that breaks at any byte, with publications going on, the real client has everything once and in order;
-//! what it publishes itself stands at most once; and nobody hears of a cut that was short.
+//! Over a wire that breaks at any byte while others publish, the real client gets everything once and in order. Its own
+//! publications are stored at most once, and other members do not notice a short cut.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{DEADLINE, Server, config, rules};
 
 const SEEDS: std::ops::Range<u64> = 0..6;
 
-/// A server whose history is longer than any case, and that is patient with nobody.
+/// A server whose history is longer than any case, with heartbeats at this interval.
 fn serve(heartbeat_ms: u32) -> Server {
     let native = Native::default().heartbeat_ms(heartbeat_ms).grace_ms(600_000);
     Server::of(
@@ -25,7 +25,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it takes no minute")
 }
 
-/// A client that comes back at once, again and again.
+/// A client that reconnects at once, every time.
 fn eager(url: &str) -> Client {
     let quick = |config: &mut fanfare_client::core::Config| {
         (config.backoff_min_ms, config.backoff_max_ms) = (2, 20);
@@ -104,8 +104,8 @@ async fn silent_until_the_heartbeat_finds_it() {
     reads_all(Break::Silence, 6_000, 2, 40, 300).await;
 }
 
-/// Where the way back is broken the answer is lost, where the way forth is, the publication: a retry under the same
-/// key makes one of both.
+/// If the way back breaks, the answer is lost; if the way forth breaks, the publication is lost. A retry with the same
+/// key is right in both cases.
 #[tokio::test]
 async fn a_publisher_that_is_cut_publishes_each_once() {
     for seed in SEEDS {
@@ -140,7 +140,7 @@ async fn a_publisher_that_is_cut_publishes_each_once() {
     }
 }
 
-/// Members that are cut, and back before their grace is over, have never been away for the others.
+/// To other members, a member that is cut and returns within its grace has never left.
 #[tokio::test]
 async fn nobody_hears_of_a_short_cut() {
     for seed in SEEDS {
@@ -149,7 +149,7 @@ async fn nobody_hears_of_a_short_cut() {
         let (member, watcher) = (eager(&proxy.url()), direct(server.address));
         let options = Subscribe { presence: true, ..Subscribe::new("c") };
         let mut watching = within(watcher.subscribe_with(options)).await.expect("subscribed");
-        // Who enters before the first snapshot is in it, and does not join for the watcher.
+        // A member that enters before the watcher's first snapshot is in that snapshot: the watcher gets no join.
         while !matches!(within(watching.next()).await.expect("it goes on"), Event::Presence(_)) {}
         let mut subscription = within(member.subscribe("c")).await.expect("subscribed");
         within(member.presence_set("c", &"here")).await.expect("entered");

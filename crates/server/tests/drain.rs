@@ -1,7 +1,7 @@
-//! The end of a server, seen by those who are connected to it: every acknowledged publication has reached all of them,
-//! what was taken in is answered, and everybody is told when to come back, each at another time; then a successor on
-//! the same port takes them up. The application's side too: what its HTTP API acknowledges while the server ends, and
-//! its connections.
+//! The end of a server, seen by its clients: every acknowledged publication has reached all of them, commands that were
+//! taken in are answered, and each client is told to come back at a different time. Then a successor on the same port
+//! takes the clients over. Also the application's side: publications that the HTTP API acknowledges while the server
+//! ends, and the API's connections.
 
 mod support;
 
@@ -23,13 +23,13 @@ const SUBSCRIBERS: usize = 50;
 const PUBLISHERS: usize = 4;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What a subscriber was told, up to its end.
+/// All that a subscriber received, up to its end.
 struct Told {
     offsets: Vec<u64>,
     delay: u64,
 }
 
-/// Reads to the end, which must be a `disconnect` that says to come back, and a close that says the same.
+/// Reads to the end, which must be a `disconnect` that tells the client to come back, and a close that says the same.
 fn to_the_end(client: &mut Client) -> Told {
     let mut offsets = Vec::new();
     loop {
@@ -46,7 +46,7 @@ fn to_the_end(client: &mut Client) -> Told {
     }
 }
 
-/// Sends so many publications ahead of their answers that some are under way wherever the end comes between.
+/// Sends publications far ahead of their answers, so that some are always under way when the end comes.
 fn publish(mut client: Client, who: usize, going: &mpsc::Sender<()>) -> usize {
     const AHEAD: usize = 16;
     let publish = |n: usize| json!({"type": "publish", "id": n, "channel": CHANNEL, "data": [who, n]}).to_string();
@@ -101,7 +101,7 @@ fn what_is_acknowledged_was_heard_by_all_and_what_was_taken_in_is_answered() {
         let delays: BTreeSet<u64> = heard.iter().map(|told| told.delay).collect();
         let window_ms = WINDOW.as_millis() as u64;
         let (first, last) = (delays.first().expect("some"), delays.last().expect("some"));
-        // Of fifty even draws all beyond a quarter: once in two million runs.
+        // All of fifty random delays lie beyond a quarter of the window in one of two million runs.
         assert!(*first < window_ms / 4 && *last >= window_ms * 3 / 4 && *last < window_ms, "{delays:?}");
         assert!(delays.len() > SUBSCRIBERS * 9 / 10, "{delays:?}");
     }
@@ -126,8 +126,8 @@ fn call(socket: &mut TcpStream, command: &str, body: &str) -> Response {
     response(socket)
 }
 
-/// Publishes over HTTP until an answer says that the connection ends, and each request must have one; the offsets
-/// that were acknowledged.
+/// Publishes over HTTP until an answer ends the connection. Each request must have an answer. Returns the acknowledged
+/// offsets.
 fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> {
     let mut socket = connect(address);
     let body = json!({"channel": CHANNEL, "data": 1}).to_string();
@@ -141,7 +141,7 @@ fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> 
             _ => panic!("{}{said}", answer.head),
         }
         if offsets.len() == 20 {
-            let _ = going.send(()); // told again by a 503 that follows, when nobody listens any more
+            let _ = going.send(()); // a 503 that follows sends it again, when nothing listens any more
         }
         if answer.header("connection") == Some("close") {
             return offsets;
@@ -178,7 +178,7 @@ fn what_the_application_is_told_is_published_was_heard_and_no_request_is_cut() {
     }
 }
 
-/// With nobody else connected: what waits for a page of the program's own is the only thing that is waited for.
+/// No other client is connected: the drain waits only for a page of the program.
 #[test]
 fn a_request_under_way_is_answered_and_its_connection_closed() {
     let (asked, is_asked) = mpsc::channel();
@@ -189,7 +189,7 @@ fn a_request_under_way_is_answered_and_its_connection_closed() {
         drop(waiting.acquire().await);
         "slow"
     };
-    // One shard: its listener is closed once it has begun to drain, so that an attempt to connect can tell.
+    // One shard: a failed attempt to connect then shows that the drain has begun.
     let builder = support::native::builder(Config { shards: 1, ..config() });
     let server = Server::of(builder.fallback(axum::Router::new().route("/slow", axum::routing::get(page))));
     let address = server.address;
@@ -210,7 +210,7 @@ fn a_request_under_way_is_answered_and_its_connection_closed() {
     asking.join().expect("answered");
 }
 
-/// A program that the server is a part of is answered until the end, and what it asks for then is not done in silence.
+/// The program that embeds the server gets answers until the end, and a command that comes too late is refused.
 #[tokio::test]
 async fn a_server_that_ends_answers_the_program_and_takes_in_no_more() {
     let server = support::native::builder(Config { drain_window: WINDOW, ..config() }).build().expect("good settings");
@@ -218,7 +218,7 @@ async fn a_server_that_ends_answers_the_program_and_takes_in_no_more() {
     let running =
         server.start(&["127.0.0.1:0".parse::<SocketAddr>().expect("an address").into()]).expect("a free port");
     let position = hub.publish(CHANNEL, &1).await.expect("published").position;
-    // It says nothing to the close, so the server is there until it goes.
+    // The client does not answer the close, so the server stays until the client goes.
     let mut client = Client::connected(running.tcp_address().expect("TCP"));
     let draining = tokio::spawn(running.drain());
     let client = tokio::task::spawn_blocking(move || {
@@ -242,8 +242,8 @@ async fn a_server_that_ends_answers_the_program_and_takes_in_no_more() {
     assert_eq!(hub.publish(CHANNEL, &3).await.expect_err("it has ended").code, ErrorCode::Unavailable);
 }
 
-/// Before the drain there is the delay, in which nothing is refused. (That everything is served meanwhile is seen on
-/// the program, which can be ended in the midst of it: tests/life.rs of the command line.)
+/// Nothing is refused during the delay before the drain. (tests/life.rs of the command line checks that the server
+/// works meanwhile.)
 #[test]
 fn a_delay_comes_before_the_drain() {
     let delay = Duration::from_millis(30);
@@ -256,7 +256,7 @@ fn a_delay_comes_before_the_drain() {
     end.join().expect("it was told to come back");
 }
 
-/// The last line of the log counts: who was told, and which commands that waited when it began got their answers.
+/// The last line of the log has the counts: clients that were told, and open commands that got their answers.
 #[test]
 fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
     let runtime =
@@ -265,7 +265,7 @@ fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
     let gate = Arc::new(Semaphore::new(0));
     let (asked, is_asked) = mpsc::channel();
     let waiting = gate.clone();
-    // One shard: its listener is closed once it has begun to drain, so that an attempt to connect can tell.
+    // One shard: a failed attempt to connect then shows that the drain has begun.
     let builder = support::native::builder(Config { shards: 1, drain_window: WINDOW, ..config() });
     let server = Server::of(builder.on_publish("news:*", move |publish: Publish| {
         let (gate, asked) = (waiting.clone(), asked.clone());
@@ -285,7 +285,7 @@ fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
         to_the_end(&mut client)
     });
     let opening = std::thread::spawn(move || {
-        while std::net::TcpStream::connect(address).is_ok() {} // the drain has begun when nothing is accepted any more
+        while std::net::TcpStream::connect(address).is_ok() {} // a refused connection shows that the drain has begun
         gate.add_permits(1);
     });
     let log = Log::default();
@@ -298,7 +298,7 @@ fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
     assert!(log.contains("stopped clients_notified=1 cut_off=0 answered=1 unanswered=0 seconds="), "{log}");
 }
 
-/// What was logged on this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -321,7 +321,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it takes no minute")
 }
 
-/// Reads one number that is published as JSON, and what comes before it.
+/// Reads one number that is published as JSON, and skips what comes before it.
 async fn next_number(subscription: &mut Subscription, gaps: &mut u64) -> u64 {
     loop {
         match within(subscription.next()).await.expect("it goes on") {
@@ -339,9 +339,9 @@ async fn next_number(subscription: &mut Subscription, gaps: &mut u64) -> u64 {
     }
 }
 
-/// Fifty clients with the real client go from one server to the next. The store is memory, so the successor begins a
-/// new epoch and says so; asking for the recent ones, they have every number all the same, once, in order, but for
-/// those of which their publisher was told that nobody knows.
+/// Fifty real clients move from one server to the next. The store is in memory, so the successor begins a new epoch and
+/// says so. The clients ask for recent publications, so they still get every number once and in order, except for those
+/// whose publisher got no certain answer.
 #[tokio::test(flavor = "current_thread")]
 async fn clients_go_over_to_the_successor_and_miss_nothing() {
     let running = serve("127.0.0.1:0".parse().expect("an address"));
@@ -363,7 +363,7 @@ async fn clients_go_over_to_the_successor_and_miss_nothing() {
             let result = within(publisher.publish(CHANNEL, &n)).await;
             known.insert(n, result.is_ok());
             if stopped.try_recv().is_ok() && result.is_ok() {
-                return known; // with one at the end that everybody must hear
+                return known; // the last one must reach all
             }
         }
         unreachable!("there are numbers enough")

@@ -1,7 +1,7 @@
-//! The shell under load and under nonsense, with the smallest protocol on it: large messages, many at once, peers
-//! that do not read, and bytes that mean nothing.
+//! The shell under load and with invalid bytes, with the smallest protocol: large messages, many at once, peers that do
+//! not read, and random bytes.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -53,7 +53,7 @@ fn a_message_over_the_limit_is_closed_with_1009() {
     let max = Limits::default().message_bytes_max;
     client.send(Opcode::Text, "x".repeat(max).as_bytes());
     assert_eq!(client.next(), Frame::Text("x".repeat(max)));
-    // Only the header and a little of it: the declared length is judged, nothing waits for the rest.
+    // Only the header and a few bytes: the server judges the declared length and does not wait for the rest.
     client.socket.write_all(&frame(Opcode::Text, &vec![b'x'; max + 1])[..20]).unwrap();
     assert_eq!(client.closed(), Some(1009));
 }
@@ -79,7 +79,8 @@ fn twenty_thousand_messages_in_one_write_come_back_in_order() {
     client.close();
 }
 
-/// Who sends and never reads is not read any more, so it cannot make the server hold all that it sends.
+/// The server stops reading a peer that sends and never reads, so the peer cannot make the server hold all that it
+/// sends.
 #[test]
 fn who_does_not_read_its_answers_is_not_read() {
     const BYTES: usize = 64 << 20;
@@ -89,7 +90,7 @@ fn who_does_not_read_its_answers_is_not_read() {
     client.socket.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     let message = frame(Opcode::Binary, &[7; 32 << 10]);
     let (mut messages, mut part) = (0, 0);
-    // The kernel's buffers take some megabytes; then the server must leave ours full.
+    // The kernel's buffers take some megabytes; then the server must stop reading.
     while messages * message.len() < BYTES {
         match client.socket.write(&message[part..]) {
             Ok(count) => {
@@ -103,7 +104,7 @@ fn who_does_not_read_its_answers_is_not_read() {
         }
     }
     assert!(messages * message.len() < BYTES, "the server took {BYTES} bytes of a peer that does not read");
-    // And it goes on where it was, as soon as the peer reads.
+    // The server continues as soon as the peer reads.
     let mut socket = support::patient(client.socket.try_clone().unwrap());
     let rest = message[part..].to_vec();
     let writing = std::thread::spawn(move || socket.write_all(&rest).unwrap());
@@ -114,8 +115,8 @@ fn who_does_not_read_its_answers_is_not_read() {
     client.close();
 }
 
-/// RFC 6455 §5.5.3: of the pings of a peer that does not read the newest is answered, in the order of nothing but
-/// itself.
+/// RFC 6455 §5.5.3: a peer that does not read gets an answer to its newest ping only. Pongs need no order relative to
+/// messages.
 #[test]
 fn the_newest_ping_is_answered_however_many_came() {
     let server = Server::start(config());
@@ -142,8 +143,8 @@ fn the_newest_ping_is_answered_however_many_came() {
     client.close();
 }
 
-/// A few thousand peers that send nonsense, before and after the upgrade, whole frames and halves; then all shards
-/// still serve.
+/// A few thousand peers send invalid bytes, before and after the upgrade, whole frames and halves; afterwards all
+/// shards still serve.
 #[test]
 fn nonsense_ends_its_own_connection_and_nothing_else() {
     let close_timeout = Duration::from_millis(200);
@@ -188,7 +189,7 @@ fn nonsense_ends_its_own_connection_and_nothing_else() {
         sent.truncate(sent.len() - random.below(sent.len() / 4 + 1));
         let mut socket = connect(server.address);
         if socket.write_all(&sent).is_err() || round % 5 == 0 {
-            continue; // it has gone already, or we have
+            continue; // the peer or this side may have ended already
         }
         let _ = socket.shutdown(Shutdown::Write); // the server may have been first
         let mut buffer = [0; 4096];

@@ -10,11 +10,11 @@ use support::config;
 
 const UPGRADE: &str = "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-/// A masked text frame with "Hello" (RFC 6455 §5.7), and what comes back.
+/// A masked text frame with "Hello" (RFC 6455 §5.7), and its echo.
 const HELLO: &[u8] = &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
 const HELLO_BACK: &[u8] = &[0x81, 0x05, b'H', b'e', b'l', b'l', b'o'];
 
-/// Upgrades, has one frame echoed, and gives the socket back.
+/// Upgrades, checks the echo of one frame, and returns the socket.
 fn echo_over<S: std::io::Read + std::io::Write>(mut socket: S) -> S {
     socket.write_all(UPGRADE.as_bytes()).expect("written");
     let mut head = Vec::new();
@@ -61,7 +61,7 @@ fn a_unix_socket_serves_what_a_port_does() {
     std::fs::remove_dir_all(&folder).expect("removed");
 }
 
-/// What most programs do at first: `select!` between the server and Ctrl-C, then leave `main`.
+/// Many programs do this at first: `select!` between the server and Ctrl-C, then leave `main`.
 #[test]
 fn a_server_whose_future_is_dropped_stops_and_its_runtime_ends() {
     let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
@@ -72,7 +72,7 @@ fn a_server_whose_future_is_dropped_stops_and_its_runtime_ends() {
     runtime.block_on(async {
         tokio::select! {
             ended = server.serve(&address) => panic!("it serves until it is dropped: {ended:?}"),
-            info = hub.info() => drop(info.expect("it runs")), // what comes before the start waits for it
+            info = hub.info() => drop(info.expect("it runs")), // a command before the start waits for it
         }
     });
     drop(runtime); // returns
@@ -84,7 +84,7 @@ fn a_server_whose_future_is_dropped_stops_and_its_runtime_ends() {
     assert!(UnixStream::connect(&path).is_err(), "nobody listens");
 }
 
-/// The file goes with the listeners, once the server has been dropped; a handle that is left changes nothing.
+/// The socket's file is removed with the listeners when the server is dropped, even while a handle is held.
 #[test]
 fn a_server_that_is_dropped_takes_its_socket_file_along() {
     let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
@@ -138,7 +138,7 @@ async fn a_server_serves_a_listener_that_is_open_already_and_closes_it_at_its_en
         assert!(UnixStream::connect(&path).is_err(), "nobody listens any more");
         std::fs::remove_file(&path).expect("the file is its owner's");
     }
-    // The same by `serve`, until its future is dropped.
+    // The same with `serve`, until its future is dropped.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("bound");
     let server = server();
@@ -154,7 +154,7 @@ async fn a_server_serves_a_listener_that_is_open_already_and_closes_it_at_its_en
     }
 }
 
-/// An axum application with Fanfare as its fallback; `wrap` chooses what it listens on.
+/// An axum application with Fanfare as its fallback; `wrap` chooses the listener.
 async fn axum_app() -> (axum::Router, fanfare::Running) {
     let server = Fanfare::builder(()).config(config()).protocol("/echo", Echo::default()).build().expect("valid");
     let (service, running) = server.into_service().expect("it starts");
@@ -184,7 +184,7 @@ async fn an_axum_application_shares_its_port() {
     serving.abort();
 }
 
-/// A listener whose sockets axum cannot see through, as with TLS.
+/// A listener whose sockets axum cannot reach, as with TLS.
 struct Wrapped(tokio::net::TcpListener);
 
 impl axum::serve::Listener for Wrapped {

@@ -1,4 +1,4 @@
-//! The examples, each run as it stands, and used as its first lines say.
+//! Runs each example as it stands, and uses it as its first lines describe.
 
 use fanfare_wire::websocket::{Decoder, Event, Limits, Opcode, Role, put_frame};
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// What comes next of this type; what comes before it is passed over.
+    /// The next message of this type; skips those before it.
     fn receive_of(&mut self, kind: &str) -> Value {
         loop {
             let push = self.receive();
@@ -132,9 +132,9 @@ fn the_chat_lets_in_who_is_known_and_keeps_its_manners() {
     let refused = std::iter::repeat_with(|| ada.receive()).find(|push| push["id"] == 2).expect("endless");
     assert_eq!(refused["code"], "denied", "{refused}");
     bob.send(json!({"type": "subscribe", "id": 2, "channel": "inbox:bob"}));
-    bob.receive_of("subscribed"); // calls are not ordered against channels
+    bob.receive_of("subscribed"); // calls and channels have no order between them
     bob.send(json!({"type": "rpc", "id": 3, "method": "remind", "data": "milk"}));
-    // Nor is what they publish against their results.
+    // Her publications and her results have no order either.
     let mut both = [bob.receive(), bob.receive()];
     both.sort_by_key(|push| push["type"].to_string());
     assert_eq!(both[0]["data"], json!({"remember": "milk"}), "{both:?}");

@@ -1,4 +1,4 @@
-//! The application's handle on a real server: it publishes, asks, and is answered until the very end.
+//! The application's handle on a real server: it publishes, asks, and gets answers until the server has ended.
 
 mod support;
 
@@ -9,7 +9,7 @@ use fanfare_client::{Client, Subscription};
 use std::time::Duration;
 use support::{config, patient_chat, shards};
 
-/// No wait longer than this: a test that hangs is to fail. It decides nothing else.
+/// The limit of every wait: a test that hangs fails. It has no other effect.
 const LONG: Duration = Duration::from_secs(60);
 
 fn builder(config: Config) -> Builder {
@@ -73,7 +73,7 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     assert_eq!(hub.unsubscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
 }
 
-/// The calls between `publish` and `.await` set what is published: its event, its key, and for whom it is.
+/// The calls between `publish` and `.await` set the publication's event, key and audience.
 #[tokio::test]
 async fn a_publication_is_sent_when_it_is_awaited_with_all_that_was_said_of_it() {
     let (_running, hub, url) = serve();
@@ -177,7 +177,7 @@ async fn who_finds_no_room_is_refused_or_waits() {
     let limits = Limits { app_outstanding_max: 2, ..Limits::default() };
     let server = builder(Config { shards: 1, limits, ..config() }).build().expect("a valid server");
     let hub = server.handle();
-    // A server that does not run yet answers nobody.
+    // A server that does not run yet gives no answers.
     let ask = |n: u32| {
         let hub = hub.clone();
         async move { hub.ask(publish("chat:a", n.to_string())).await }
@@ -194,7 +194,7 @@ async fn who_finds_no_room_is_refused_or_waits() {
         let hub = hub.clone();
         async move { hub.ask_all((4..9).map(|n| publish("chat:a", n.to_string())).collect()).await }
     });
-    drop(second); // who does not wait any more does not free the room of what is still to be done
+    drop(second); // a caller that stops waiting does not free the room of a command that is still to be executed
     assert!(matches!(hub.try_ask(publish("chat:a", "3".into())).await, AppAnswer::Error(_)));
     let _running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
     assert!(matches!(first.await, AppAnswer::Published { .. }));
@@ -213,7 +213,7 @@ async fn a_server_that_drains_answers_until_it_has_ended_and_takes_in_nothing_mo
     for client in &mut clients {
         assert_eq!(client.closed(), Some(4000));
     }
-    // Nobody has answered the goodbye: the shards wait for them.
+    // The client has not answered the close: the shards wait for it.
     for n in 0..4 * shards() {
         let refused = hub.publish(&format!("chat:{n}"), "still here").await.expect_err("nobody would hear of it");
         assert_eq!(refused.code, ErrorCode::Unavailable);

@@ -1,4 +1,4 @@
-//! Handlers asked by a whole server: its in-memory clients, and a clock that stands still.
+//! Handlers in a whole server, with its in-memory clients and a clock that stands still.
 
 use fanfare::hub::{AppAnswer, AppCommand, Disconnect, Ended, ErrorCode, Signal, Whom};
 use fanfare::{
@@ -49,7 +49,7 @@ async fn a_session_ends_with_its_token_unless_a_newer_one_came() {
     late.send(json!({"type": "pong"})).await;
     let refreshed = early.request(json!({"type": "refresh", "token": "brief"})).await;
     assert_eq!(refreshed["type"], "result", "{refreshed}");
-    late.publish("a", &1).await; // it is alive, and heard
+    late.publish("a", &1).await; // the session is alive, and the message is handled
     server.advance(secs(11)).await;
     assert_eq!(late.closed().await, (4007, "expired".to_owned()));
     early.publish("a", &2).await;
@@ -114,7 +114,7 @@ async fn a_method_that_panics_is_internal_and_the_next_call_is_answered() {
     assert_eq!(server.client().await.rpc("greet", &()).await["code"], "denied");
 }
 
-/// Else whoever was sent away for good would be back at once, by the ticket that the end of the session did not take.
+/// Without this check, a client whose session the application ended would come back at once by its ticket.
 #[tokio::test]
 async fn a_ticket_alone_does_not_bring_back_whom_the_application_has_sent_away() {
     let server = Fanfare::builder(()).channel("a", |c| c.open()).on_connect(async |token: Option<Token>| match token {
@@ -135,7 +135,7 @@ async fn a_ticket_alone_does_not_bring_back_whom_the_application_has_sent_away()
     assert_eq!(back.connected()["code"], "unauthorized", "{}", back.connected());
 }
 
-/// The clock stands still: a handler that waited for itself would wait for ever.
+/// The clock stands still: a handler that waits for itself would never end.
 #[tokio::test]
 async fn a_handler_can_end_the_subscription_of_its_own_caller() {
     let server = Fanfare::builder(()).channel("a", |c| c.open()).on_publish(
@@ -216,7 +216,7 @@ async fn what_the_application_says_in_the_words_of_the_hub_is_checked_too() {
     bob.nothing_more().await;
 }
 
-/// On a runtime of one thread: while the drain waits, the handlers have their turn, and who asked has an answer.
+/// On a runtime of one thread: while the drain waits, handlers still run, and an open command gets its answer.
 #[tokio::test]
 async fn handlers_answer_while_the_server_drains() {
     let go = Arc::new(tokio::sync::Semaphore::new(0));
@@ -248,7 +248,7 @@ async fn a_handle_that_was_taken_before_the_test_is_of_the_same_server() {
     let hub = server.handle();
     let asking = hub.clone();
     let early = tokio::spawn(async move { asking.publish("early:1", &1).await });
-    tokio::task::yield_now().await; // it is asked, and waits for the start
+    tokio::task::yield_now().await; // the command is sent, and waits for the start
     let server = server.test().expect("it starts");
     early.await.expect("no panic").expect("what was asked before the start is done");
     let mut ada = server.client().await;

@@ -1,7 +1,7 @@
-//! The first bytes of a connection: which heads are answered how, where upgrades lead, and that it makes no
-//! difference whether an upgrade is the connection's first request or a later one.
+//! The first bytes of a connection: the answer to each kind of head, the targets of upgrades, and that the first
+//! request of a connection is treated like a later one.
 
-#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 use support::{Client, Frame, Response, Server, config, connect, frame, join, patient_chat, response, say, upgrade};
 
-/// An echo by a name.
+/// A named echo.
 struct Named(&'static str);
 
 impl Protocol for Named {
@@ -41,7 +41,7 @@ fn server() -> Server {
     Server::of(builder.protocol("/named", Named("a.v1")).protocol("/named", Named("b.v1")).protocol("/", Named("a.v1")))
 }
 
-/// Asks on a fresh connection; `kept_alive` after another request on it.
+/// Asks on a fresh connection, or with `kept_alive` after another request on it.
 fn ask(server: &Server, request: &[u8], kept_alive: bool) -> (TcpStream, Response) {
     let mut socket = connect(server.address);
     if kept_alive {
@@ -94,7 +94,7 @@ fn upgrades_are_refused_alike_first_and_later() {
     assert_eq!(ask(&server, &bytes, false).1.status(), 403, "an origin that is no text is no way around the check");
 }
 
-/// RFC 9110 §15.5.22: who comes without an upgrade to where there is nothing else is told what to do.
+/// RFC 9110 §15.5.22: a request without an upgrade gets 426 with the needed upgrade where there is nothing else.
 #[test]
 fn an_address_for_websockets_alone_says_so() {
     let server = server();
@@ -302,7 +302,7 @@ fn the_bound_of_heads_holds_for_later_requests_too() {
 
 #[test]
 fn the_bound_of_heads_holds_for_http2() {
-    // HPACK: GET, http, `:path`, `:authority`, and a literal whose value has 9000 bytes.
+    // HPACK: GET, http, `:path`, `:authority`, and a literal with a value of 9000 bytes.
     let mut block =
         [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 1], b"x", &[0, 1, b'x', 0x7f, 0xA9, 0x45]].concat();
     block.extend_from_slice(&[b'y'; 9000]);
@@ -310,12 +310,12 @@ fn the_bound_of_heads_holds_for_http2() {
         let server = Server::start(Config { head_bytes_max: max, ..config() });
         let mut socket = connect(server.address);
         socket.write_all(&http2_get(&block)).unwrap();
-        // HPACK: 0x88 is 200, and 0x48 a status that has no number of its own, as 431.
+        // HPACK: 0x88 is 200, and 0x48 is a status without an index of its own, such as 431.
         assert_eq!(http2_answer(&mut socket).0, expected, "{max}");
     }
 }
 
-/// Whoever has sent the preface of HTTP/2 is asked whether they are there.
+/// A client that has sent the HTTP/2 preface and is silent then gets a ping, and is disconnected without an answer.
 #[test]
 fn a_silent_connection_of_http2_ends() {
     let server = Server::start(Config { head_timeout: Duration::from_millis(100), ..config() });
@@ -334,7 +334,7 @@ fn a_connection_may_come_and_go_without_a_word() {
     assert_eq!(server.open(), (0, 0));
 }
 
-/// The beginning of a connection with one request of this block of headers.
+/// The beginning of an HTTP/2 connection with one request that has this block of headers.
 fn http2_get(block: &[u8]) -> Vec<u8> {
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
@@ -344,7 +344,7 @@ fn http2_get(block: &[u8]) -> Vec<u8> {
     sent
 }
 
-/// The first byte of the answer's headers, which is its status, and its body.
+/// The first byte of the answer's headers, which stands for its status, and the body.
 fn http2_answer(socket: &mut TcpStream) -> (u8, Vec<u8>) {
     let (mut status, mut body) = (None, Vec::new());
     loop {
@@ -377,7 +377,7 @@ fn http2_with_prior_knowledge_is_served_however_it_is_cut() {
     }
 }
 
-/// `:authority` is the host of HTTP/2, `Host` may stand for it, and where both are there they are the same (RFC 9113
+/// `:authority` is the host in HTTP/2. `Host` may replace it, and if both are there they must be the same (RFC 9113
 /// §8.3.1).
 #[test]
 fn http2_names_its_host_by_authority() {

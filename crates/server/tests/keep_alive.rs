@@ -1,5 +1,5 @@
-//! The times of connections: idle ones are kept as long as they are told and no longer, heads are in time whatever
-//! came before, and a peer that takes nothing is closed on every transport.
+//! The times of connections: idle connections are kept for the promised time and no longer, heads must arrive in time
+//! whatever came before, and a peer that takes nothing is closed on every transport.
 
 mod support;
 
@@ -18,7 +18,7 @@ const GET: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Reads to the end, which must come; a reset is one.
+/// Reads to the end, which must come; a reset counts as an end.
 fn ends(mut socket: impl std::io::Read) -> Vec<u8> {
     let mut rest = Vec::new();
     match socket.read_to_end(&mut rest) {
@@ -69,7 +69,7 @@ fn the_time_for_a_head_begins_with_its_first_byte() {
         let mut idle = connect(address);
         idle.write_all(GET).expect("the server reads");
         assert_eq!(response(&mut idle).status(), 200);
-        // The whole time for a head passes, as somebody else sees.
+        // Waits for the whole time for a head, measured by another connection.
         let mut silent = connect(address);
         silent.write_all(b"GET /").expect("the server reads");
         ends(silent);
@@ -129,7 +129,7 @@ fn frame_types(mut bytes: &[u8]) -> Vec<u8> {
     types
 }
 
-/// A page without end, which says when nobody wants it any more.
+/// An endless page, which reports when its body is dropped.
 struct Endless(mpsc::Sender<()>);
 
 impl axum::body::HttpBody for Endless {
@@ -146,7 +146,7 @@ impl axum::body::HttpBody for Endless {
 
 impl Drop for Endless {
     fn drop(&mut self) {
-        let _ = self.0.send(()); // a test that has failed
+        let _ = self.0.send(()); // the test has failed then
     }
 }
 
@@ -172,11 +172,11 @@ fn a_peer_that_takes_nothing_of_an_answer_is_closed() {
     let mut unix = UnixStream::connect(&path).expect("it listens");
     unix.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("the server reads");
     wait("a Unix socket");
-    // HTTP/2 whose peer reads all frames, and gives no room for a byte of the answer (RFC 9113 §6.9.2).
+    // An HTTP/2 peer that reads all frames, and whose window has no room for a byte of the answer (RFC 9113 §6.9.2).
     let mut http2 = connect(address);
     http2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
     http2.write_all(&frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])).expect("the server reads");
-    // :method GET, :scheme http, :path / by the static table; :authority written out.
+    // :method GET, :scheme http, :path / by the static table; :authority as a literal.
     http2.write_all(&frame(1, 0x5, 1, &[0x82, 0x86, 0x84, 0x01, 1, b'a'])).expect("the server reads");
     let said = ends(http2);
     assert!(frame_types(&said).contains(&1), "it was answered: {:?}", frame_types(&said));
@@ -185,7 +185,7 @@ fn a_peer_that_takes_nothing_of_an_answer_is_closed() {
     running.drain_blocking().expect("no shard failed");
 }
 
-/// Of two answers over HTTP/2 the peer takes one and gives no room for the other.
+/// The peer takes one of two answers over HTTP/2, and gives no room for the other.
 #[test]
 fn a_stream_of_http2_that_takes_nothing_is_reset_beside_one_that_does() {
     let (gone, is_gone) = mpsc::channel();
@@ -305,7 +305,8 @@ fn patient_unix(socket: UnixStream) -> UnixStream {
     socket
 }
 
-/// Answers so small that the kernel takes them whole for a peer that never reads: idleness ends these.
+/// These answers are so small that the kernel takes them whole for a peer that never reads: the idle time ends the
+/// connections.
 #[test]
 fn readers_of_small_answers_that_never_read_do_not_stay() {
     let server = Server::of(Fanfare::builder(()).config(Config { http_idle_timeout: SHORT, ..config() }));

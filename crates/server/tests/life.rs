@@ -1,4 +1,4 @@
-//! The life of a server: dropping it ends it on every way, and a start that fails leaves nothing behind.
+//! The life of a server: dropping it ends it in every case, and a start that fails leaves nothing behind.
 
 mod support;
 
@@ -8,14 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use support::{DEADLINE, config, shards};
 
-/// The threads of all servers of the process are counted, so one test runs at a time.
+/// The tests count the threads of all servers of the process, so one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks until something is so: an end takes a moment.
+/// Waits until a condition holds: an end takes a moment.
 fn until(what: &str, so: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !so() {
@@ -35,7 +35,7 @@ fn any_port() -> Address {
     "127.0.0.1:0".parse().expect("an address")
 }
 
-/// A server of everything that holds on to it: a handler, an API key, an admin port.
+/// A server with everything that holds a reference to it: a handler, an API key, an admin port.
 fn server() -> Fanfare {
     Fanfare::builder(())
         .config(Config { close_timeout: std::time::Duration::from_millis(500), ..config() })
@@ -110,7 +110,7 @@ fn dropping_ends_the_server_whatever_else_is_held_of_it() {
         let running = server().start(&[any_port()]).expect("it starts");
         let taken = ports(&running);
         runtime.block_on(async {
-            // Polled once, and dropped.
+            // The future is polled once, and dropped.
             tokio::select! {
                 biased;
                 _ = async { if join { running.join().await } else { running.drain().await } } => {}
@@ -162,7 +162,7 @@ fn a_start_that_fails_leaves_no_thread_port_or_file() {
     std::fs::remove_dir_all(&folder).expect("removed");
 }
 
-/// The child of this very test has few descriptors, so that the runtime of one of its many shards cannot be made.
+/// The child process of this test has few descriptors, so that one of its many shards cannot make its runtime.
 #[test]
 fn a_shard_that_cannot_start_takes_the_others_with_it() {
     const CHILD: &str = "FANFARE_TEST_FEW_FILES";
@@ -170,7 +170,7 @@ fn a_shard_that_cannot_start_takes_the_others_with_it() {
     let _alone = alone();
     if std::env::var_os(CHILD).is_some() {
         let of = |shards| Fanfare::builder(()).config(Config { shards, ..config() }).build().expect("good settings");
-        // The first runtime of a process opens what all of them share.
+        // The first runtime of a process opens the descriptors that all runtimes share.
         of(1).start(&[any_port()]).expect("it starts").drain_blocking().expect("a clean end");
         let fanfare = of(40);
         let before = std::fs::read_dir("/proc/self/fd").expect("Linux").count();

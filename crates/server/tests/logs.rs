@@ -1,5 +1,5 @@
-//! The log under attack: a bounded number of lines, and no secret in any of them. One process, one subscriber: what
-//! it was given is looked at here before any blotting out, so nothing secret is logged on purpose either.
+//! The log under attack: a bounded number of lines, and no secret in any of them. The process has one subscriber. The
+//! test reads the events before secrets are hidden, so the server must not log a secret in the first place.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::time::Instant;
 use support::scrape::scrape;
 use support::{Client, Frame, Server, config, connect, frame, patient_chat, response, shards, upgrade};
 
-/// What was logged.
+/// The events of the log.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -28,7 +28,7 @@ impl Write for Captured {
 }
 
 impl Captured {
-    /// Takes the process's log over, from this level up.
+    /// Takes over the process's log, from this level up.
     fn from(level: &str) -> Captured {
         let captured = Captured::default();
         let writer = captured.clone();
@@ -44,7 +44,7 @@ impl Captured {
     }
 }
 
-/// Everything in one test: a process has one log.
+/// All checks are one test: a process has one log.
 #[test]
 fn an_attack_logs_a_bounded_number_of_lines_and_no_secret() {
     let captured = Captured::from("trace");
@@ -77,7 +77,8 @@ fn secrets(captured: &Captured) {
             _ => Err(Refusal::unauthorized("another token")),
         });
     let server = Server::of(builder);
-    // The same page both times: its session comes along although the server has not seen the end of the connection.
+    // The same page twice: it brings its session along although the server has not seen the end of the first
+    // connection.
     let mut ada = native(&server, &json!({"type": "connect", "id": 1, "token": "t0ken-of-ada", "page": "hers"}));
     let ticket = ada.until("connected")["ticket"].as_str().expect("a ticket").to_owned();
     ada.text(&json!({"type": "subscribe", "id": 2, "channel": "inbox:bob"}).to_string());
@@ -123,14 +124,14 @@ fn attack(captured: &Captured) {
     let (begin, before) = (Instant::now(), info_and_up(&captured.text()));
     let left_out_before = scrape(server.address).get("fanfare_log_lines_left_out_total");
 
-    // No JSON, ignored one by one.
+    // Messages that are not JSON, ignored one by one.
     let mut chat = Client::open(server.address, "/");
     let bad = frame(Opcode::Text, b"{\"type\":\"mess\nage\"}").repeat(100);
     (0..CHAT / 100).for_each(|_| chat.socket.write_all(&bad).expect("the server reads"));
     chat.send(Opcode::Ping, b"done");
     while chat.next() != Frame::Pong(b"done".to_vec()) {}
 
-    // Channels that no rule knows, with names that would make lines of their own.
+    // Channels without a rule, with names that would add lines to a log.
     let mut socket = connect(server.address);
     socket.write_all(&upgrade(server.address, "/v1/ws", &["fanfare.v1"], &[])).expect("the server reads");
     assert_eq!(response(&mut socket).status(), 101);
@@ -156,13 +157,13 @@ fn attack(captured: &Captured) {
 
     let (text, seconds) = (captured.text(), begin.elapsed().as_secs_f64());
     let lines = info_and_up(&text) - before;
-    // Three kinds (ignored, denied, refused upgrades), on each shard ten at once and one a second.
+    // Three kinds (ignored, denied, refused upgrades): each shard logs ten at once and one a second.
     let bound = 3.0 * shards() as f64 * (11.0 + seconds) + 20.0;
     assert!((lines as f64) < bound, "{lines} lines in {seconds:.1} s, {bound:.0} allowed");
     let left_out = scrape(server.address).get("fanfare_log_lines_left_out_total") - left_out_before;
     let caused = (CHAT + DENIED / 2 + BROKEN) as f64;
     assert!(left_out >= caused - bound, "{left_out} of {caused} were left out, {lines} logged");
-    // The log tells of it too, with the next line of the kind that has room: it goes on until one has.
+    // The log also reports suppressed lines, in the next line of the kind that has room: it goes on until one has.
     while !captured.text().contains("left_out=") {
         native.text(&json!({"type": "subscribe", "id": 0, "channel": "other:a"}).to_string());
         native.message();
@@ -172,7 +173,7 @@ fn attack(captured: &Captured) {
     }
 }
 
-/// Lines that a log has unless somebody asked for more.
+/// Lines that a log has at its default level.
 fn info_and_up(text: &str) -> usize {
     text.lines().filter(|line| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level))).count()
 }

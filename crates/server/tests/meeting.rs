@@ -1,5 +1,5 @@
-//! Chat clients and native clients in one channel: each hears the other in its own words, whichever shards they
-//! landed on. A chat's room R is the channel `chat:R`, its members are that channel's presence, and typing is a
+//! Chat clients and native clients in one channel: each gets the other's messages in its own protocol, whichever shards
+//! they landed on. A chat's room R is the channel `chat:R`, its members are that channel's presence, and typing is a
 //! signal.
 
 mod support;
@@ -10,8 +10,8 @@ use support::{Client, Server, config, shards};
 const ROOM: &str = "r";
 const CHANNEL: &str = "chat:r";
 
-/// As many of each as there are shards, so that there are pairs on one shard and pairs on two; and the first native's
-/// id.
+/// As many of each as there are shards, so that there are pairs on one shard and pairs on two. Also returns the first
+/// native client's id.
 fn pairs(server: &Server) -> (Vec<Client>, Vec<Client>, String) {
     let (first, id) = named(server);
     let mut natives = vec![first];
@@ -96,7 +96,7 @@ fn what_a_native_publishes_chats_show() {
     }
 }
 
-/// Order is the channel's, not the protocol's: both kinds hear what both kinds say in one and the same order.
+/// The order is the channel's: both kinds of clients get the messages of both kinds in the same order.
 #[test]
 fn everybody_hears_the_same_order() {
     const EACH: usize = 200;
@@ -216,7 +216,7 @@ fn typing_is_a_signal_in_both_directions() {
             );
         }
     }
-    // A signal that a chat has no word for, and one for somebody else, are not told to it.
+    // A chat gets no signal for which its protocol has no message, and no signal for another client.
     natives[0].ask("signal", json!({"channel": CHANNEL, "event": "cursor", "data": 1}));
     natives[0].ask("publish", json!({"channel": CHANNEL, "data": "the next thing to hear"}));
     for chat in &mut chats {

@@ -1,12 +1,12 @@
-//! The native protocol on the real server, by the real client, over real sockets: what is cut off comes back and has
-//! every message once, in order, whichever shard it lands on.
+//! The native protocol on the real server, with the real client over real sockets: a client that is cut off comes back
+//! and gets every message once, in order, whichever shard it lands on.
 
 use fanfare::{Config, Fanfare, Native, Running};
 use fanfare_client::core::Event;
 use fanfare_client::{Client, Subscription};
 use std::time::Duration;
 
-/// No wait longer than this: a test that hangs is to fail. It decides nothing else.
+/// The limit of every wait: a test that hangs fails. It has no other effect.
 const LONG: Duration = Duration::from_secs(60);
 
 fn shards() -> usize {
@@ -46,7 +46,8 @@ async fn stop(running: Running) {
     running.drain().await.expect("a clean end");
 }
 
-/// Cut off again and again while somebody publishes, a subscriber has every message once, in order, on every channel.
+/// A subscriber that is cut off again and again while another client publishes gets every message once, in order, on
+/// every channel.
 #[tokio::test(flavor = "current_thread")]
 async fn whoever_is_cut_off_has_every_message_once_and_in_order() {
     const ROUNDS: u64 = 40;
@@ -77,7 +78,7 @@ async fn whoever_is_cut_off_has_every_message_once_and_in_order() {
     stop(running).await;
 }
 
-/// Wherever its members landed, a channel is one: the same order for all, and everybody is present.
+/// A channel is one for all members, whichever shards they are on: the same order for all, and everybody is present.
 #[tokio::test(flavor = "current_thread")]
 async fn a_channel_is_one_over_all_shards() {
     let (running, url) = serve();

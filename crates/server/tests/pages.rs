@@ -1,4 +1,4 @@
-//! The embedder's pages run on the embedder's runtime: what they do is their callers' affair, and nobody else's.
+//! The embedder's pages run on the embedder's runtime: a slow or failing page affects only its own callers.
 
 mod support;
 
@@ -36,14 +36,14 @@ fn server(config: Config, pages: Router) -> Server {
     )
 }
 
-/// A page that blocks its thread until it is let go, and says that it has begun.
+/// A page that blocks its thread until it is released, and reports that it has begun.
 fn blocking() -> (Router, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let ((begun, has_begun), (go, may_go)) = (mpsc::channel(), mpsc::channel::<()>());
     let may_go = Arc::new(Mutex::new(may_go));
     let page = move || {
         let (begun, may_go) = (begun.clone(), may_go.clone());
         async move {
-            let _ = begun.send(()); // a test that has failed
+            let _ = begun.send(()); // the test has failed then
             let _ = may_go.lock().map(|may_go| may_go.recv_timeout(DEADLINE));
             "at last\n"
         }
@@ -61,7 +61,7 @@ fn a_page_that_blocks_its_thread_holds_no_socket_up() {
         let mut echo = Client::open(server.address, "/echo");
         let mut slow = ask(server.address, "/slow");
         has_begun.recv_timeout(DEADLINE).expect("the page begins");
-        // Both are of the one shard that there is.
+        // Both are on the only shard.
         echo.text("hello");
         assert_eq!(echo.next(), Frame::Text("hello".to_owned()), "within a runtime: {within}");
         assert_eq!(fetch(server.address, "/healthz").status(), 200);
@@ -85,7 +85,7 @@ fn pages_run_on_the_runtime_that_the_server_was_started_on() {
     assert_eq!(fetch(server.address, "/healthz").status(), 200, "the server has not");
 }
 
-/// Frames one after the other, each of which may have to be waited for; then an end, or a panic.
+/// Frames one after the other, each perhaps after a wait; then an end, or a panic.
 struct Frames {
     left: usize,
     waits: bool,
@@ -188,12 +188,12 @@ fn more_pages_than_may_be_under_way_are_refused_by_name() {
     assert_eq!(fetch(server.address, "/slow").status(), 200, "there is room again");
 }
 
-/// Says when it is dropped.
+/// Reports its drop.
 struct Told(mpsc::Sender<()>);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        let _ = self.0.send(()); // a test that has failed
+        let _ = self.0.send(()); // the test has failed then
     }
 }
 
@@ -218,8 +218,8 @@ impl axum::body::HttpBody for Events {
     }
 }
 
-/// A page that never answers at `/`, and one whose answer never ends at `/events`; when one has begun, and when it is
-/// dropped.
+/// A page that never answers at `/`, and one whose answer never ends at `/events`. Both report when they begin and when
+/// they are dropped.
 fn waiting() -> (Router, mpsc::Receiver<()>, mpsc::Receiver<()>) {
     let ((begun, has_begun), (dropped, is_dropped)) = (mpsc::channel(), mpsc::channel());
     let has_dropped = dropped.clone();
@@ -227,7 +227,7 @@ fn waiting() -> (Router, mpsc::Receiver<()>, mpsc::Receiver<()>) {
         let (begun, told) = (begun.clone(), Told(dropped.clone()));
         async move {
             let _told = told;
-            let _ = begun.send(()); // a test that has failed
+            let _ = begun.send(()); // the test has failed then
             std::future::pending::<&'static str>().await
         }
     };
@@ -306,7 +306,7 @@ fn a_page_whose_caller_resets_the_connection_is_dropped_at_once() {
     is_dropped.recv_timeout(DEADLINE).expect("the page is dropped");
 }
 
-/// An end of the caller's side alone: some clients send it with their request, and read.
+/// The caller ends only its own half: some clients do that with their request, and then read.
 #[test]
 fn a_caller_that_has_ended_its_side_reads_the_answers() {
     let (pages, has_begun, go) = blocking();
@@ -372,7 +372,7 @@ fn a_page_waits_for_a_body_no_longer_than_for_a_head() {
             assert!(!said.ends_with("0\r\n\r\n"), "{name}: it does not look whole: {said}");
         }
     }
-    // HTTP/2: the stream ends, the connection goes on.
+    // HTTP/2: the stream ends, the connection stays.
     let mut socket = connect(server.address);
     socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the server reads");
     socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("the server reads"); // SETTINGS
@@ -383,13 +383,13 @@ fn a_page_waits_for_a_body_no_longer_than_for_a_head() {
     }
 }
 
-/// A page that asks for nothing of the body is never late, and neither is its caller.
+/// A page that does not read its body is never timed out, and neither is its caller.
 #[test]
 fn a_page_that_does_not_read_its_body_may_take_its_time() {
     let ((begun, has_begun), go) = (mpsc::channel(), Arc::new(tokio::sync::Notify::new()));
     let may_go = go.clone();
     let slow = async move || {
-        let _ = begun.send(()); // a test that has failed
+        let _ = begun.send(()); // the test has failed then
         may_go.notified().await;
         "at last\n"
     };
@@ -399,7 +399,7 @@ fn a_page_that_does_not_read_its_body_may_take_its_time() {
     let mut socket = connect(server.address);
     socket.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").expect("the server reads");
     has_begun.recv_timeout(DEADLINE).expect("the page begins");
-    // Somebody else's time for a body passes.
+    // Waits for the time of another request's body to pass.
     let mut other = connect(server.address);
     other.write_all(b"POST /whole HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").expect("the server reads");
     assert_eq!(response(&mut other).status(), 408);
@@ -409,7 +409,7 @@ fn a_page_that_does_not_read_its_body_may_take_its_time() {
     socket.read_to_end(&mut rest).expect("the connection ends behind an answer whose request has not ended");
 }
 
-/// An upgrade of the embedder's own, within its router: the bytes come back as they are.
+/// The embedder's own upgrade, within its router: the bytes come back unchanged.
 #[test]
 fn an_upgrade_within_the_embedders_router_works() {
     async fn own(mut request: extract::Request) -> axum::response::Response {
@@ -437,7 +437,7 @@ fn an_upgrade_within_the_embedders_router_works() {
     }
 }
 
-/// Text that somebody has stored, for others to read.
+/// Text that one user has stored for others to read.
 #[test]
 fn a_page_may_end_with_the_words_of_a_refusal() {
     const REFUSAL: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sat, 01 Jan 2028 00:00:00 GMT\r\n\r\n";

@@ -1,7 +1,7 @@
-//! A shard that panics ends the process: no half-dead node.
+//! A panic in a shard ends the process: a node never runs with some of its shards.
 //!
-//! The test runs itself once more as a child, whose server speaks a protocol that panics at its first message. In one
-//! of two runs the child has the log of `fanfare::Logs`, and nobody reads its stderr.
+//! The test starts itself as a child process, whose server has a protocol that panics at its first message. In one of
+//! two runs the child has the log of `fanfare::Logs`, and its stderr is a full pipe that nothing reads.
 
 use fanfare::hub::{Now, Push, Reply};
 use fanfare::{Actions, Conversation, Encoded, Fanfare, Message, Place, Protocol};
@@ -58,7 +58,7 @@ fn a_panic_on_a_shard_ends_the_process() {
     let said = String::from_utf8_lossy(&child.stderr);
     assert_eq!(child.status.signal(), Some(SIGABRT), "{}\n{said}", child.status);
 
-    // The pipe of this one is full, and stays so.
+    // This pipe is full, and stays full.
     let (_unread, mut full) = std::io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&full).expect("flags");
     fcntl_setfl(&full, flags | OFlags::NONBLOCK).expect("a pipe takes flags");
@@ -71,7 +71,7 @@ fn a_panic_on_a_shard_ends_the_process() {
     assert_eq!(status.signal(), Some(SIGABRT), "{status}");
 }
 
-/// The child's part: returns only where the process outlives the panic.
+/// The child's part: returns only if the process survives the panic.
 fn send_one_message() {
     let server = Fanfare::builder(()).protocol("/", Explosive).build().expect("a valid server");
     let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
@@ -80,6 +80,6 @@ fn send_one_message() {
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
     socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(&message)).expect("it is read");
-    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero"); // only a process that lives on reaches it
-    let _ = socket.read_to_end(&mut Vec::new()); // until the end of the connection, whichever way
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero"); // reached only if the process survives
+    let _ = socket.read_to_end(&mut Vec::new()); // until the end of the connection, in any way
 }

@@ -1,7 +1,7 @@
-//! Probes tell the truth about a shard that does not take its turns: 503 with its number, on the admin port and on
-//! the main one, and `ok` again once it does. The API answers meanwhile, and the stop of the server has an end.
+//! Probes report a shard that takes no turns: 503 with its number, on the admin port and on the main one, and `ok`
+//! again once it runs. The API answers meanwhile, and the server can be stopped.
 //!
-//! The shard is stuck in a protocol of the test's own, for as long as the test wants.
+//! The test's own protocol blocks the shard for as long as the test wants.
 
 mod support;
 
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{Client, DEADLINE, Response, config, connect, response};
 
-/// Its first message takes as long as the test likes.
+/// Its first message blocks for as long as the test likes.
 #[derive(Clone)]
 struct Stuck {
     begun: Sender<()>,
@@ -60,7 +60,7 @@ fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
-/// The first of many connections that is answered: some of them are the stuck shard's.
+/// The first of many connections that is answered: some of them are on the stuck shard.
 fn any_answer(address: SocketAddr, request: &str) -> String {
     let mut sockets: Vec<TcpStream> = (0..32).map(|_| connect(address)).collect();
     for socket in &mut sockets {
@@ -152,7 +152,7 @@ fn the_api_answers_in_bounded_time_while_a_shard_is_silent() {
         assert!(answer.contains("\"retryable\":true"), "{answer}");
     };
     refused(&ask("info", "{}"), "unavailable");
-    // Of many, those of the other shard are published.
+    // Of many publications, those to channels of the other shard are stored.
     let names: Vec<String> = (0..64).map(|number| format!("channel-{number}")).collect();
     let body = serde_json::json!({"channels": names, "data": 1}).to_string();
     let answer = ask("broadcast", &body);

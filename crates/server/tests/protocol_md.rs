@@ -1,7 +1,6 @@
-//! docs/protocol.md, replayed against the real server: what the page promises is what it does, with one shard and
-//! with several.
+//! Replays docs/protocol.md against the real server: it does what the page promises, with one shard and with several.
 //!
-//! The page's application is made of handlers; it does what crates/client/tests/support says that it does.
+//! Handlers play the page's application; they do what crates/client/tests/support describes.
 
 mod support;
 #[allow(dead_code, unreachable_pub)]
@@ -15,7 +14,7 @@ use std::time::Duration;
 use support::{Client, Server, config};
 use transcript::{filled, fits, pattern, transcripts};
 
-/// A token is its user's name, and `for` how many ms after it; `wrong` is none.
+/// A token is the user's name, and `for` gives its lifetime in ms; `wrong` is invalid.
 async fn who(token: Option<Token>) -> Result<Identity, Refusal> {
     let Some(token) = token else { return Ok(Identity::anonymous()) };
     let (user, ms) = token.as_str().split_once(" for ").unwrap_or((token.as_str(), ""));
@@ -57,7 +56,7 @@ fn replay(server: &Server) {
                 continue;
             }
             let mut found: Value = peer.message();
-            // A newer ticket comes when it is due, which the page says of them and no transcript shows.
+            // A newer ticket comes when it is due. The page says so, and the transcripts leave it out.
             while found["type"] == "ticket" && !text.contains("\"ticket\"") {
                 found = peer.message();
             }
@@ -68,12 +67,12 @@ fn replay(server: &Server) {
             );
         }
         for (who, mut peer) in peers {
-            // Nothing was said that the transcript keeps quiet about: it would come before this answer. Only a
-            // connection whose session another one took up is told so.
+            // The server sent nothing that the transcript leaves out: it would come before this answer. Only a
+            // connection whose session another connection has taken over gets a message about that.
             let mut socket = peer.socket.try_clone().expect("a socket");
             let asked =
                 support::frame(fanfare_wire::websocket::Opcode::Text, br#"{"type":"no such command","id":"the end"}"#);
-            let _ = std::io::Write::write_all(&mut socket, &asked); // a connection that was ended says so to the read
+            let _ = std::io::Write::write_all(&mut socket, &asked); // an ended connection shows at the read
             let found = peer.message();
             let expected = found["id"] == "the end" || found["reason"] == "moved";
             assert!(expected, "docs/protocol.md:{number}: {who} also got {found}");

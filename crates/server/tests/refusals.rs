@@ -1,5 +1,5 @@
-//! Refusals are the same on every path: raw or by hyper, first or later on a connection, HTTP/1.1 or HTTP/2, main or
-//! admin port.
+//! Refusals are the same on every path: on the raw socket or by hyper, first or later on a connection, HTTP/1.1 or
+//! HTTP/2, main or admin port.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use support::{Server, config, connect, response};
 
-/// Where a request arrives.
+/// The path by which a request arrives.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     First,
@@ -32,7 +32,7 @@ struct Asked {
     host: &'static str,
     headers: &'static [(&'static str, &'static str)],
     status: u16,
-    /// Headers that the answer has besides those of every refusal.
+    /// Headers of the answer besides those of every refusal.
     told: &'static [(&'static str, &'static str)],
     words: &'static str,
     /// `option` and `code` of the JSON.
@@ -84,7 +84,7 @@ struct Told {
 }
 
 impl Told {
-    /// Without what is the connection's own.
+    /// Without the headers of the connection.
     fn of(status: u16, headers: impl Iterator<Item = (String, String)>, body: String) -> Told {
         let mut headers: BTreeMap<_, _> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
         assert!(headers.remove("date").is_some(), "every answer has a date: {headers:?}");
@@ -117,7 +117,7 @@ fn ask(main: SocketAddr, admin: SocketAddr, way: Way, asked: &Asked, accept: &st
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in answer.head.lines().filter_map(|line| line.split_once(": ")) {
         match headers.get_mut(&name.to_ascii_lowercase()) {
-            // The raw path ends the connection, and says so besides.
+            // On the raw path the server also ends the connection, and says so.
             Some(_) if value == "close" => {}
             Some(there) => *there = format!("{there}, {value}"),
             None => _ = headers.insert(name.to_ascii_lowercase(), value.to_owned()),
@@ -304,7 +304,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
     }
 }
 
-/// Sends a head as it is. `later`: behind a request that is answered.
+/// Sends a head as it is. With `later`: after a request that is answered.
 fn ask_raw(address: SocketAddr, later: bool, head: &[u8]) -> Told {
     let mut socket = connect(address);
     if later {
@@ -322,7 +322,7 @@ fn ask_raw(address: SocketAddr, later: bool, head: &[u8]) -> Told {
     told
 }
 
-/// A head that hyper would refuse by a status alone.
+/// A head that hyper would refuse with a bare status.
 #[test]
 fn a_head_that_cannot_be_served_is_refused_in_words_on_every_path() {
     let (server, admin) = server(config());
@@ -352,7 +352,7 @@ fn a_head_that_cannot_be_served_is_refused_in_words_on_every_path() {
             assert_eq!(told, first, "{head:.200}, later: {later}, admin: {}", address == admin);
         }
     }
-    // Behind a request that came in the same packet the head's beginning is not known, so the words say less.
+    // After a request that came in the same packet the beginning of the head is not known, so the message says less.
     let mut socket = connect(server.address);
     let both = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{}", rows[0].0);
     socket.write_all(both.as_bytes()).expect("the server reads");

@@ -1,4 +1,4 @@
-//! The request that a connection began with, as handlers and protocols see it: over every way that a connection comes.
+//! The request that a connection began with, as handlers and protocols see it, for every kind of connection.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn allowed(headers: &Headers) -> Result<(), Refusal> {
     }
 }
 
-/// Every handler needs something of the request.
+/// Every handler needs a part of the request.
 fn builder() -> Builder {
     Fanfare::builder(())
         .config(config())
@@ -90,7 +90,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// What all handlers say of the request.
+    /// All handlers' views of the request.
     fn sees(mut self, name: &str, peer: &str, local: Option<SocketAddr>) {
         assert_eq!(self.ask(json!({"type": "connect"}))["user"], "7", "{name}");
         let subscribed = self.ask(json!({"type": "subscribe", "channel": "a"}));
@@ -170,7 +170,7 @@ async fn every_handler_sees_the_request_within_another_server() {
     serving.iter().for_each(|serving| serving.abort());
 }
 
-/// What an application may keep of a connection: it is not what is looked for.
+/// An application may attach its own value to a connection, even one of another type than the server expects.
 #[derive(Clone)]
 struct Told;
 
@@ -180,7 +180,7 @@ impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, toki
     }
 }
 
-/// A listener whose sockets cannot be seen through, as with TLS.
+/// A listener whose sockets axum cannot reach, as with TLS.
 struct Wrapped(tokio::net::TcpListener);
 
 impl axum::serve::Listener for Wrapped {
@@ -198,14 +198,14 @@ impl axum::serve::Listener for Wrapped {
     }
 }
 
-/// The pair of sockets that the bytes are carried through says nothing of the peer; `ConnectInfo` does.
+/// The pair of sockets that carries the bytes does not show the peer; `ConnectInfo` does.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_socket_is_out_of_reach_the_other_server_tells_the_peer_or_nobody_does() {
     let (service, _running) = builder().build().expect("valid").into_service().expect("it starts");
     let bind = async || Wrapped(tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
     let peer: SocketAddr = "192.0.2.1:4711".parse().expect("an address");
     let told = axum::Router::new().fallback_service(service.clone()).layer(axum::Extension(
-        axum::extract::ConnectInfo(peer), // as into_make_service_with_connect_info puts it there
+        axum::extract::ConnectInfo(peer), // as into_make_service_with_connect_info sets it
     ));
     let untold = axum::Router::new().fallback_service(service);
     for (name, app, expected) in [("told", told, "192.0.2.1:4711"), ("not told", untold, "unknown")] {
@@ -248,13 +248,13 @@ async fn the_end_of_a_session_brings_the_request_of_its_last_connection() {
     let second = server.connect_with(request(2), json!({"type": "connect", "ticket": ticket})).await;
     assert_eq!(second.connected()["session_resumed"], true, "{}", second.connected());
     second.cut();
-    // An answer to somebody else: the cut was seen before.
+    // An answer to another client: the server has seen the cut.
     server.connect_with(request(3), json!({"type": "connect"})).await;
     server.advance(secs(11)).await;
     assert_eq!(tells.recv().await.as_deref(), Some("/v1/ws?n=2 Lost"));
 }
 
-/// Says what it was opened with.
+/// Reports the request that it was opened with.
 struct Curious(bool, Arc<Mutex<Vec<Option<String>>>>);
 
 impl Protocol for Curious {

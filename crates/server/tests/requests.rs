@@ -1,8 +1,7 @@
-//! Where a request wants to go: `Host`, the target's form, the hosts that are served and the pages that are let in,
-//! judged alike for the first request of a connection and a later one, for pages, the API, probes and upgrades, on
-//! every port.
+//! The destination of a request: `Host`, the target's form, the served hosts and the allowed pages. The first request
+//! of a connection and a later one are judged alike, for pages, the API, probes and upgrades, on every port.
 
-#![allow(clippy::unwrap_used)] // helpers outside of `#[test]`: what fails fails the test
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
 
 mod support;
 
@@ -16,7 +15,7 @@ const KEY: &str = "a-key-of-sixteen-characters";
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// As a server stands there by default.
+/// The server's default configuration for hosts.
 fn plain() -> Config {
     Config { hosts: Hosts::ByListener, ..config() }
 }
@@ -27,13 +26,13 @@ fn server(config: Config) -> Server {
     Server::of(builder.api_key(ApiKey::new("backend", KEY).unwrap()).protocol("/echo", Echo::default()))
 }
 
-/// What a page sees of a request.
+/// A page's view of a request.
 async fn seen(request: axum::extract::Request) -> String {
     let host = request.headers().get("host").map_or("-", |host| host.to_str().unwrap());
     format!("{} for {host}\n", request.uri())
 }
 
-/// Asks on a fresh connection; `later` behind another request.
+/// Asks on a fresh connection, or with `later` after another request.
 fn ask(address: SocketAddr, request: &str, later: bool) -> (TcpStream, Response) {
     let mut socket = connect(address);
     if later {
@@ -45,8 +44,8 @@ fn ask(address: SocketAddr, request: &str, later: bool) -> (TcpStream, Response)
     (socket, answer)
 }
 
-/// The same request to everything that answers: a name, the request, and the status where it is let in. `target`
-/// makes the request's target of a path, `rest` has all its headers but those that an upgrade needs.
+/// The same request to every part that answers: a name, the request, and the status if it is allowed. `target` makes
+/// the request's target of a path; `rest` has all headers except those that an upgrade needs.
 fn everywhere(target: impl Fn(&str) -> String, version: &str, rest: &str) -> Vec<(&'static str, String, u16)> {
     let get = |path: &str| format!("GET {} HTTP/{version}\r\n{rest}\r\n", target(path));
     let upgraded = if version == "1.1" { 101 } else { 426 };
@@ -113,7 +112,7 @@ fn a_request_of_http11_has_one_good_host() {
     }
 }
 
-/// RFC 9112 §3.2.2: the target's authority stands in place of `Host`.
+/// RFC 9112 §3.2.2: the target's authority replaces `Host`.
 #[test]
 fn a_target_may_be_a_whole_address() {
     let server = server(plain());
@@ -205,7 +204,7 @@ fn other_targets_and_bad_heads_are_refused_alike_first_and_later() {
             }
         }
     }
-    // Both a length and a coding: the coding counts, and the connection ends behind the answer (RFC 9112 §6.3).
+    // With both a length and a coding, the coding counts, and the connection ends after the answer (RFC 9112 §6.3).
     let both = plain("POST /page", &format!("{host}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n")) + "0\r\n\r\n";
     for later in [false, true] {
         let (mut socket, answer) = ask(server.address, &both, later);
@@ -214,7 +213,7 @@ fn other_targets_and_bad_heads_are_refused_alike_first_and_later() {
     }
 }
 
-/// RFC 9112 §3.2.2 and RFC 6454: who is let in by which host, first and later, whatever the listener.
+/// RFC 9112 §3.2.2 and RFC 6454: the hosts that are allowed, for first and later requests, on every listener.
 #[test]
 fn pages_are_let_in_by_their_origin() {
     let list = ["https://app.example", "capacitor://localhost", "chrome-extension://abc", "null"];
@@ -251,7 +250,7 @@ fn pages_are_let_in_by_their_origin() {
                 "{}",
                 answer.body
             );
-            // The target's authority is what the page's is compared with.
+            // The page's origin is compared with the target's authority.
             let request =
                 format!("GET http://{host}/echo HTTP/1.1\r\nHost: other\r\nOrigin: {origin}\r\n{UPGRADE}\r\n");
             assert_eq!(ask(server.address, &request, later).1.status(), *status, "{host} {origin}, later: {later}");
@@ -259,7 +258,8 @@ fn pages_are_let_in_by_their_origin() {
     }
 }
 
-/// A page of `evil.example` whose name points to this machine is of the same host, and let in nowhere.
+/// A page of `evil.example` whose name points to this machine has the same host as the request, and is refused
+/// everywhere.
 #[test]
 fn a_rebound_name_is_let_in_nowhere() {
     let servers = [
@@ -345,7 +345,7 @@ fn a_socket_file_serves_any_host() {
     running.drain_blocking().unwrap();
 }
 
-/// Balancers ask in many ways, by address, and on the port of their own choice.
+/// Balancers probe in many ways: by address, and on a port of their choice.
 #[test]
 fn probes_are_answered_on_both_ports_and_strangers_are_not() {
     let admin: Address = "127.0.0.1:0".parse().unwrap();
@@ -405,7 +405,8 @@ fn probes_are_answered_on_both_ports_and_strangers_are_not() {
     assert_eq!(ask(admin, page, false).1.status(), 421, "also where there is nothing");
 }
 
-/// Another server knows its hosts: only a list is asked, and what RFC 9112 forbids is refused all the same.
+/// Another server knows its own hosts: only an explicit list is checked, and requests that RFC 9112 forbids are
+/// refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn within_another_server_hosts_are_judged_where_they_are_listed() {
     let listed = || Hosts::List(vec!["app.example".parse().unwrap()]);

@@ -1,4 +1,4 @@
-//! What a server refuses to be built from, that servers do not know of each other, and what ends one.
+//! Settings from which no server is built, the independence of two servers, and the ends of a server.
 
 mod support;
 
@@ -58,7 +58,7 @@ fn two_servers_in_one_process_do_not_hear_each_other() {
     assert_eq!(bo.until("message")["content"], "still here");
 }
 
-/// Fails as soon as it hears something.
+/// Fails as soon as a message arrives.
 struct Faulty;
 
 impl Protocol for Faulty {
@@ -86,8 +86,8 @@ impl Conversation for Faulty {
     }
 }
 
-/// Half a node is worse than none. The process that ends is this test's own child: the same test, told so by its
-/// environment.
+/// A node never runs with some of its shards. The process that ends is a child of this test: the same test, with a
+/// variable in its environment.
 #[cfg(unix)]
 #[test]
 fn a_panic_on_a_shard_ends_the_process() {

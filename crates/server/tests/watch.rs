@@ -1,5 +1,5 @@
-//! Watching a real server: the text parses, its numbers move by exact amounts, its labels have a bound; probes tell the
-//! truth while it drains; every request has an id.
+//! Watching a real server: the text parses, its numbers change by exact amounts, its labels are bounded; probes are
+//! right while it drains; every request has an id.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::{
     Client, Frame, Random, Response, Server, config, connect, join, patient_chat, response, shards, upgrade,
 };
 
-/// A server that is watched on its own port.
+/// A server that serves its metrics on an admin port.
 fn watched(config: Config) -> Server {
     Server::of(
         Fanfare::builder(())
@@ -104,7 +104,7 @@ fn a_scripted_conversation_is_counted_exactly() {
     assert_eq!(after.sum("fanfare_subscriptions"), 3.0);
     assert_eq!(after.sum("fanfare_publications_total"), 4.0);
     assert_eq!(after.sum("fanfare_outbox_bytes"), 0.0);
-    // Once for each publication and shard with a subscriber; how long it took is the machine's affair.
+    // Once for each publication and each shard with a subscriber. The times depend on the machine.
     let measured = after.sum("fanfare_publish_deliver_seconds_count");
     assert!((4.0..=4.0 * shards() as f64).contains(&measured), "{measured} deliveries were measured");
     assert!(after.sum("fanfare_publish_deliver_seconds_sum") > 0.0);
@@ -118,7 +118,7 @@ fn a_scripted_conversation_is_counted_exactly() {
     assert_eq!(ended.get("fanfare_connections_ended_total{reason=\"gone\"}"), 2.0);
 }
 
-/// Scrapes until something is so: closing takes the server a moment.
+/// Scrapes until a condition holds: the server needs a moment to close.
 fn until(address: SocketAddr, what: &str, so: impl Fn(&support::scrape::Scraped) -> bool) -> support::scrape::Scraped {
     let deadline = std::time::Instant::now() + support::DEADLINE;
     loop {
@@ -279,7 +279,7 @@ fn probes_on_a_port_of_their_own_tell_of_a_drain_until_its_end() {
     assert_eq!(get(admin, "/readyz", "").body, "ready\n");
     let client = native(main);
     let draining = std::thread::spawn(move || running.drain_blocking());
-    // The client was told to go and does not: until it has, or its time is up, the probes answer.
+    // The client was told to go and stays: until it goes, or its time is up, the probes answer.
     let deadline = std::time::Instant::now() + support::DEADLINE;
     let refused = loop {
         let response = get(admin, "/readyz", "");
@@ -308,7 +308,7 @@ fn every_request_has_an_id_which_is_the_callers_where_it_is_sane() {
     let insane = get(server.address, "/healthz", "X-Request-Id: a b\r\n");
     assert_eq!(id(&insane).len(), 16, "{}", insane.head);
 
-    // An upgrade that is refused, on the raw socket and on one that HTTP has had already.
+    // A refused upgrade, on the raw socket and after another HTTP request.
     let refused = upgrade(server.address, "/nowhere", &[], &[("X-Request-Id", "mine")]);
     let mut socket = connect(server.address);
     socket.write_all(&refused).expect("the server reads");

@@ -1,7 +1,7 @@
-//! What the native protocol refuses, on the real server: each bad command gets its own word and a sentence that names
-//! the field, the limit and what was found; the connection stays; nothing is stored; a client that follows the same
-//! channel hears nothing. `rows` holds what one look at a command decides; here is what the connection's state
-//! decides.
+//! Bad input of the native protocol on the real server: each bad command gets its own code and a sentence that names
+//! the field, the limit and the value. The connection stays, nothing is stored, and another client of the channel gets
+//! nothing. `rows` holds the commands that are bad in themselves; this file holds those that the connection's state
+//! makes bad.
 
 mod rows;
 #[path = "../support/mod.rs"]
@@ -17,7 +17,7 @@ use std::time::Duration;
 use support::native::command;
 use support::{Client, Frame, Server, config, frame};
 
-/// Every one is answered by its word; after each the same connection is served, and the channel is as it was.
+/// Each bad command gets its code. After each, the same connection is served, and the channel is unchanged.
 #[test]
 fn a_bad_command_is_refused_with_what_is_wrong_and_changes_nothing() {
     let server = Server::native(config());
@@ -27,7 +27,7 @@ fn a_bad_command_is_refused_with_what_is_wrong_and_changes_nothing() {
         mistyped().into_iter().chain(beyond()).partition(|row| row.text.contains(r#""type":"connect""#));
     assert!(connects.len() > 40 && others.len() > 300, "{} and {} rows", connects.len(), others.len());
     for rows in others.chunks(80) {
-        let mut client = Client::connected(server.address); // less than what is abuse
+        let mut client = Client::connected(server.address); // fewer than count as abuse
         client.follow(ROOM);
         for row in rows {
             client.text(&row.text);
@@ -147,7 +147,7 @@ fn nothing_is_served_before_connect_and_connect_comes_once() {
         let error = client.ask_next(kind, json!({"token": "t", "method": "m"}));
         assert_eq!(error["code"], "not_connected", "{kind}: {error}");
     }
-    client.text(r#"{"type":"pong"}"#); // no answer, connected or not
+    client.text(r#"{"type":"pong"}"#); // a pong gets no answer, connected or not
     let connected = client.hello(json!({}));
     let error = client.ask_next("connect", json!({}));
     assert_eq!(error["code"], "already_connected", "{error}");
@@ -231,7 +231,7 @@ fn a_subscription_is_made_once_and_is_over_when_it_is_ended() {
         "the entry went with the subscription"
     );
 
-    // All on one wire: the ends and beginnings take effect in their order.
+    // All on one connection: the ends and beginnings take effect in their order.
     for round in 0..20 {
         client.text(
             &json!([
@@ -364,8 +364,8 @@ fn a_connection_has_128_subscriptions_and_no_more() {
     named(&client.ask_next("subscribe", json!({"channel": "c:0"})));
 }
 
-/// Ten thousand beginnings and ends on one connection: each is answered in its turn, and who shares the channel has
-/// every message of the meantime.
+/// Ten thousand subscribes and unsubscribes on one connection: each is answered in order, and another member of the
+/// channel gets every message meanwhile.
 #[test]
 fn a_flood_of_subscriptions_harms_nobody_and_leaves_nothing() {
     const PAIRS: usize = 5_000;
@@ -396,7 +396,7 @@ fn a_flood_of_subscriptions_harms_nobody_and_leaves_nothing() {
                     assert_eq!(message["code"], "requested");
                     counts.1 += 1;
                 }
-                Some("message") => {} // of the room, while it was subscribed
+                Some("message") => {} // from the other member, while this client was subscribed
                 _ => panic!("{message}"),
             }
         }
@@ -409,13 +409,13 @@ fn a_flood_of_subscriptions_harms_nobody_and_leaves_nothing() {
     writing.join().expect("all is written");
     let flooding = reading.join().expect("all is answered");
     while server.kept().1 > 1 {
-        bystander.ask_next("presence", json!({"channel": ROOM})); // the channels of the flood are let go of after `linger_ms`
+        bystander.ask_next("presence", json!({"channel": ROOM})); // the flood's channels are released after `linger_ms`
     }
     flooding.close();
 }
 
-/// A hundred messages that are not of the protocol in a minute are suffered; then the connection ends, for good, and
-/// its session with it.
+/// The server tolerates a hundred messages a minute that are not of the protocol; then it ends the connection and its
+/// session for good.
 #[test]
 fn a_hundred_bad_messages_in_a_minute_are_abuse() {
     let server = Server::native(config());
@@ -445,7 +445,7 @@ fn a_hundred_bad_messages_in_a_minute_are_abuse() {
                     other => break 'abuse other,
                 }
             }
-            assert!(sent <= 250, "{name}: {sent} were taken"); // two minutes' worth, should the clock's minute turn meanwhile
+            assert!(sent <= 250, "{name}: {sent} were taken"); // enough for two minutes
         };
         assert!(errors >= 100, "{name}: only {errors} were suffered");
         let disconnect: Value = match &end {
@@ -471,7 +471,7 @@ fn a_hundred_bad_messages_in_a_minute_are_abuse() {
     assert_eq!(bystander.message()["data"], "all quiet");
 }
 
-/// What is refused by state and not by form is no abuse: a client that races with itself is not thrown out.
+/// A refusal that depends on state is no abuse: a client that races with itself is not disconnected.
 #[test]
 fn refusals_of_good_commands_are_no_abuse() {
     let server = Server::native(Config { close_timeout: Duration::from_millis(100), ..config() });

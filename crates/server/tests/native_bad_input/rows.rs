@@ -1,5 +1,5 @@
-//! The table of commands that are refused for what they are, whatever went before: every field of every command with
-//! every value that is not of its type, values beyond each limit, and messages that are no commands.
+//! The table of commands that are refused in every state: every field of every command with every value of a wrong
+//! type, values beyond each limit, and messages that are not commands.
 
 use crate::support::native::command;
 use serde_json::{Value, json};
@@ -12,14 +12,14 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) code: &'static str,
-    /// What the sentence must name: field, limit, value.
+    /// The error's sentence must name these: field, limit, value.
     pub(crate) names: Vec<String>,
-    /// What the error must say of its command: `id` where it could be read, `channel` where it is one.
+    /// The error's fields about its command: `id` if it could be read, `channel` if it is a valid one.
     pub(crate) id: Value,
     pub(crate) channel: Option<&'static str>,
 }
 
-/// The types of fields, and what is none of each: as JSON, and as the sentence shows it.
+/// The types of fields, and values of other types: as JSON, and as the sentence shows them.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Text,
@@ -117,7 +117,7 @@ pub(crate) fn commands() -> Vec<(Value, Vec<Field>)> {
             json!({"type": "publish", "channel": ROOM, "data": 1, "event": "e", "idempotency_key": "k", "echo": true}),
             vec![
                 ("/channel", Text, true),
-                ("/data", Text, true), // any JSON: only its absence is wrong
+                ("/data", Text, true), // any JSON is valid; only its absence is an error
                 ("/event", Text, false),
                 ("/idempotency_key", Text, false),
                 ("/echo", Flag, false),
@@ -150,7 +150,7 @@ pub(crate) fn commands() -> Vec<(Value, Vec<Field>)> {
     ]
 }
 
-/// `/subscribe/0/channel` as the sentence says it: `subscribe[0].channel`.
+/// `/subscribe/0/channel` in the form of the sentence: `subscribe[0].channel`.
 fn spoken(pointer: &str) -> String {
     let mut name = String::from("`");
     for part in pointer.split('/').skip(1) {
@@ -163,7 +163,7 @@ fn spoken(pointer: &str) -> String {
     name + "`"
 }
 
-/// Every field of every command, with each value that is not of its type, and absent where it is needed.
+/// Every field of every command, with each value of a wrong type, and absent if it is required.
 pub(crate) fn mistyped() -> Vec<Row> {
     const MARK: &str = "THE-WRONG-VALUE";
     let mut rows = Vec::new();
@@ -211,7 +211,7 @@ pub(crate) fn row(name: &str, text: String, code: &'static str, names: &[&str]) 
     Row { name: name.to_owned(), text, code, names, id: json!(7), channel: None }
 }
 
-/// Values of the right type that no limit allows, and messages that are none.
+/// Values of the right type that exceed a limit, and messages that are not commands.
 pub(crate) fn beyond() -> Vec<Row> {
     let text = |len: usize| "x".repeat(len);
     let channels = |count: usize| (0..count).map(|n| json!({"channel": format!("c:{n}")})).collect::<Vec<_>>();

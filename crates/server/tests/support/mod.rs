@@ -1,9 +1,9 @@
-//! Real servers and real sockets for the integration tests: blocking clients on loopback that speak WebSocket by the
-//! same codec as the server, from its other side.
+//! Real servers and real sockets for the integration tests: blocking clients on loopback that speak WebSocket with the
+//! server's codec, in the other role.
 //!
-//! Nothing here sleeps: a client waits for bytes, and gives up after [`DEADLINE`], which no test that passes comes
-//! near. `FANFARE_SHARDS` sets the number of shards, by default 2, so that what is seen does not depend on who landed
-//! where.
+//! Nothing here sleeps: a client waits for bytes, and gives up after [`DEADLINE`], which a passing test never comes
+//! near. `FANFARE_SHARDS` sets the number of shards, by default 2, so that results must not depend on the shard of a
+//! connection.
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
@@ -23,7 +23,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is not there by now will not come.
+/// The limit of every wait: a test that hangs fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How many shards the tests run with.
@@ -31,7 +31,7 @@ pub fn shards() -> usize {
     std::env::var("FANFARE_SHARDS").map_or(2, |text| text.parse().expect("FANFARE_SHARDS is a number"))
 }
 
-/// Settings for tests: patient where nothing is tested, so that a busy machine changes nothing.
+/// Settings for tests: all times are long unless a test sets them, so that a busy machine changes nothing.
 pub fn config() -> Config {
     let patient = Duration::from_secs(30);
     // Most requests of the tests say `Host: x`.
@@ -62,7 +62,8 @@ impl Server {
     }
 
     pub fn at(address: SocketAddr, builder: Builder) -> Server {
-        // RUST_LOG=debug shows what the server thought of a test that fails; the second test of a binary finds it set.
+        // RUST_LOG=debug shows the server's log for a test that fails. The second test of a binary finds the subscriber
+        // set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let running = builder.build().expect("good settings").start(&[address.into()]).expect("a free port");
@@ -96,17 +97,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // With `Running` gone the shards drain by themselves; the clients are gone by then or see it as their end.
+        // When `Running` is dropped the shards drain by themselves; the clients are gone by then or see the end of the
+        // server.
         drop(self.running.take());
     }
 }
 
-/// A chat whose heartbeat is never due.
+/// A chat that never sends a heartbeat.
 pub fn patient_chat() -> Chat {
     Chat::default().heartbeat_ms(600_000)
 }
 
-/// One thing that came.
+/// A frame or an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     Text(String),
@@ -114,7 +116,7 @@ pub enum Frame {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
-    /// The peer has ended its half, or reset the connection.
+    /// The peer has ended its half, or has reset the connection.
     End,
 }
 
@@ -146,7 +148,7 @@ pub fn upgrade(address: SocketAddr, path: &str, protocols: &[&str], headers: &[(
     head
 }
 
-/// A response: its head, and what `Content-Length` says follows.
+/// A response: its head, and the body that `Content-Length` announces.
 pub struct Response {
     pub head: String,
     pub body: String,
@@ -170,7 +172,7 @@ impl Response {
     }
 }
 
-/// Reads one response and not a byte more.
+/// Reads exactly one response.
 pub fn response(socket: &mut TcpStream) -> Response {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -233,12 +235,12 @@ impl Client {
         self.send(Opcode::Text, text.as_bytes());
     }
 
-    /// Says something in a chat.
+    /// Sends a chat message.
     pub fn say(&mut self, content: &str) {
         self.text(&say(content));
     }
 
-    /// What comes next.
+    /// The next frame.
     pub fn next(&mut self) -> Frame {
         let mut buffer = vec![0; 64 << 10];
         while self.frames.is_empty() {
@@ -281,7 +283,7 @@ impl Client {
         }
     }
 
-    /// Passes over what comes until a close, and returns its code.
+    /// Skips frames until a close, and returns its code.
     pub fn closed(&mut self) -> Option<u16> {
         loop {
             match self.next() {
@@ -303,7 +305,7 @@ impl Client {
     }
 }
 
-/// A frame as a client writes it.
+/// A frame in a client's form.
 pub fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_frame(&mut bytes, opcode, payload, Some([1, 2, 3, 4]));

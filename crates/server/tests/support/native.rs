@@ -1,5 +1,5 @@
-//! The native protocol by hand: texts go out, JSON comes in, and nothing is done for the caller. A caller that wants
-//! recovery and retries takes `fanfare-client`.
+//! The native protocol by hand: the caller sends texts and gets JSON, and nothing happens by itself. Use
+//! `fanfare-client` for recovery and retries.
 
 use super::{Client, Server, connect};
 use fanfare::{Builder, Config, Fanfare, Native};
@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 /// Where the native protocol is spoken.
 pub const PATH: &str = "/v1/ws";
 
-/// A native protocol whose heartbeat is never due.
+/// A native protocol that never sends a heartbeat.
 pub fn patient() -> Native {
     Native::default().heartbeat_ms(600_000)
 }
 
-/// Chat at `/`, native at `/v1/ws`, both patient.
+/// Chat at `/`, native at `/v1/ws`, both without heartbeats.
 pub fn builder(config: Config) -> Builder {
     Fanfare::builder(()).config(config).protocol("/", super::patient_chat()).protocol(PATH, patient())
 }
@@ -28,7 +28,7 @@ impl Server {
 }
 
 impl Client {
-    /// Opens a WebSocket for the native protocol; nothing has been said on it.
+    /// Opens a WebSocket for the native protocol, and sends nothing.
     pub fn native(address: SocketAddr) -> Client {
         Client::speaking(connect(address), address, PATH, &[PROTOCOL], b"")
     }
@@ -47,7 +47,7 @@ impl Client {
         connected
     }
 
-    /// Sends a command and returns its reply; what comes before it is passed over.
+    /// Sends a command and returns its reply; skips messages before it.
     pub fn ask(&mut self, kind: &str, fields: Value) -> Value {
         self.text(&command(kind, fields, &json!("ask")).to_string());
         loop {
@@ -58,7 +58,7 @@ impl Client {
         }
     }
 
-    /// The same, where the very next message must be the reply.
+    /// The same, but the very next message must be the reply.
     pub fn ask_next(&mut self, kind: &str, fields: Value) -> Value {
         self.text(&command(kind, fields, &json!("next")).to_string());
         let message = self.message();

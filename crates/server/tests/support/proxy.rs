@@ -1,5 +1,5 @@
-//! A wire that breaks: TCP connections to a server, each of which is cut or falls silent after so many bytes,
-//! wherever that is: in the handshake, between two frames, within one.
+//! A wire that breaks: TCP connections to a server, each of which is cut or falls silent after a number of bytes, at
+//! any place: in the handshake, between two frames, within one.
 
 use super::Random;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Break {
     /// Both ends get a reset, or an end of the stream.
     Cut,
-    /// Nothing passes any more, and nobody is told.
+    /// No bytes pass any more, and neither end learns of it.
     Silence,
 }
 
@@ -28,8 +28,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it; every fourth one
-    /// lasts sixteen times as long, so that there is progress where an answer is longer than that.
+    /// Breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it. Every fourth
+    /// connection lasts sixteen times as long, so that answers that are longer than that still arrive.
     pub async fn start(server: SocketAddr, seed: u64, how: Break, up_max: usize, down_max: usize) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -54,7 +54,7 @@ impl Proxy {
         format!("ws://{}/v1/ws", self.address)
     }
 
-    /// From now on nothing breaks. What is silent already is cut: otherwise its end would be a matter of time.
+    /// Breaks no connection from now on. Cuts those that are silent already, because their ends would take a timeout.
     pub fn heal(&self) {
         self.whole.store(true, Ordering::SeqCst);
     }
@@ -90,7 +90,8 @@ async fn join(
     drop(halves);
 }
 
-/// Passes bytes on, `left` of them while not all is whole. Gives both halves back where they are used up.
+/// Passes bytes on, at most `left` of them until all connections are healed. Returns both halves when that limit is
+/// reached.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

@@ -1,4 +1,4 @@
-//! A scraper that believes nothing: it reads OpenMetrics text as strictly as `promtool` does, and gives the samples.
+//! A strict scraper: it reads OpenMetrics text as `promtool` does, and returns the samples.
 
 use super::{connect, response};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub fn scrape(address: SocketAddr) -> Scraped {
 }
 
 impl Scraped {
-    /// The value of one sample; 0 where it is not there, as a counter that never counted need not be.
+    /// The value of one sample. It is 0 if it is missing, because a counter that never counted may be left out.
     pub fn get(&self, sample: &str) -> f64 {
         self.0.get(sample).copied().unwrap_or(0.0)
     }
@@ -31,7 +31,7 @@ impl Scraped {
         self.0.iter().filter(|(sample, _)| sample.split('{').next() == Some(name)).map(|(_, value)| value).sum()
     }
 
-    /// Reads a text and panics at the first thing that a scraper might object to.
+    /// Reads a text and panics at the first fault that a scraper might find.
     pub fn parse(text: &str) -> Scraped {
         let body = text.strip_suffix("# EOF\n").expect("the text ends with # EOF");
         let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
