@@ -1,4 +1,4 @@
-//! `check`, `why`, `config`, `init` and `man`: everything that they print, and where.
+//! `check`, `why`, `config`, `init` and `man`: all of their output, on stdout and stderr.
 
 mod support;
 
@@ -38,7 +38,7 @@ fn what_init_writes_is_good_and_stays() {
     let said = folder.run(&["check"]);
     assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key; no mistakes\n");
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
-    // What is printed is the same with a key in it.
+    // The output is the same with a key in the file.
     let without_key = |text: &str| -> String { text.lines().filter(|line| !line.starts_with("backend = ")).collect() };
     let printed = folder.run(&["init", "-"]);
     assert_eq!(without_key(&printed.stdout), without_key(&folder.read("fanfare.toml")));
@@ -77,7 +77,7 @@ fn the_key_that_init_writes_is_its_owners_alone_and_stays() {
     assert_eq!(folder.run(&["check", "a.toml"]).status, Some(0));
 }
 
-/// The two lines that `init` prints are all that it takes.
+/// The two lines that `init` prints suffice to start and to publish.
 #[test]
 fn the_lines_that_init_prints_work_as_they_stand() {
     let folder = Folder::new();
@@ -98,7 +98,7 @@ fn the_lines_that_init_prints_work_as_they_stand() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// What `config` prints is a configuration that says the same.
+/// The output of `config` is a configuration with the same values.
 #[test]
 fn what_config_prints_reads_back_as_the_same() {
     let folder = Folder::with(&format!("shards = 3\norigins = [\"https://a.example\"]\n{FILE}"));
@@ -227,7 +227,7 @@ fn why_tells_rule_option_and_place() {
     );
 }
 
-/// The blocks of TOML with rules, from this heading on.
+/// The TOML blocks with rules, from this heading on.
 fn configurations<'t>(text: &'t str, heading: &str) -> Vec<&'t str> {
     let text = &text[text.find(heading).expect("the heading")..];
     let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap_or_default());
@@ -248,7 +248,7 @@ fn the_configurations_in_the_documents_are_good() {
             let folder = Folder::with(file);
             let said = Said::of(folder.command(&["check"]).env("BACKEND_API_KEY", "0123456789abcdef"));
             assert_eq!(said.status, Some(0), "{file}\n{}", said.stderr);
-            // `why` needs no key. The first one is for `serve` as it is: nothing of it waits for users or handlers.
+            // `why` needs no key. The first block is for `serve` as it is: nothing in it needs users or handlers.
             if index == 0 {
                 assert!(!said.stderr.contains("later"), "{}", said.stderr);
                 let may = |words: &[&str]| folder.run(&[&["why"], words].concat()).status == Some(0);
@@ -262,7 +262,7 @@ fn the_configurations_in_the_documents_are_good() {
     }
 }
 
-/// A file with mistakes in every part: each command needs its own part of it and no more.
+/// A file with mistakes in every part: each command reads only the part that it needs.
 #[test]
 fn what_a_command_does_not_need_does_not_stop_it() {
     let folder = Folder::with(
@@ -301,7 +301,7 @@ fn what_a_command_does_not_need_does_not_stop_it() {
     assert!(said.stderr.starts_with("error: fanfare.toml:2: channels.match"), "{}", said.stderr);
 }
 
-/// Warnings are for whoever checks or serves, not for whoever asks.
+/// `check` and `serve` print warnings; `why` and `config` do not.
 #[test]
 fn why_and_config_warn_of_nothing() {
     let folder = Folder::with(FILE);
@@ -325,7 +325,7 @@ fn every_command_takes_the_file_in_the_same_ways() {
     ];
     for words in ways {
         assert_eq!(folder.run(words).status, Some(0), "{words:?}");
-        // What stands on the line goes before the variable.
+        // A flag overrides the variable.
         let said = Said::of(folder.command(words).env("FANFARE_CONFIG", "fanfare.toml"));
         assert_eq!(said.status, Some(0), "{words:?}: {}", said.stderr);
     }
@@ -336,7 +336,7 @@ fn every_command_takes_the_file_in_the_same_ways() {
     let said = folder.run(&["check", "good.toml", "--config", "good.toml"]);
     assert_eq!(said.status, Some(1));
     assert!(said.stderr.contains("named twice"), "{}", said.stderr);
-    // With the flags that `serve` would have.
+    // With the flags that `serve` would get.
     assert_eq!(folder.run(&["check", "good.toml", "--shards", "2", "--listen", "127.0.0.1:0"]).status, Some(0));
     assert_eq!(folder.run(&["check", "good.toml", "--shards", "0"]).status, Some(1));
 }
@@ -350,7 +350,7 @@ fn the_manual_has_every_command_and_every_setting() {
     for setting in fanfare::settings::SETTINGS {
         assert!(page.contains(&format!("\n.B {}\n", setting.key)), "{}", setting.key);
     }
-    // A line that begins with a dot is a command to the formatter.
+    // A line that begins with a dot would be a command to the formatter.
     let known = [".TH", ".SH", ".SS", ".TP", ".B", ".I", ".br", ".RS", ".RE"];
     for line in page.lines().filter(|line| line.starts_with(['.', '\''])) {
         assert!(known.iter().any(|word| line.split(' ').next() == Some(word)), "{line}");

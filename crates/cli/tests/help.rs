@@ -1,14 +1,14 @@
-//! The whole `--help` of the command and of each of its commands, as people see it: help/NAME.txt, fanfare.txt for
-//! the first.
+//! The whole `--help` of the program and of each command, as users see it: help/NAME.txt, and fanfare.txt for the
+//! program.
 //!
-//! A text that changes shows in the diff of a commit, and a new command cannot be forgotten. `UPDATE_SNAPSHOTS=1` (or
-//! `UPDATE_DOCS=1`) `cargo test -p fanfare-cli --test help` writes them anew: look at each.
+//! A changed text shows in the diff of a commit, and a new command cannot be forgotten. `UPDATE_SNAPSHOTS=1` (or
+//! `UPDATE_DOCS=1`) `cargo test -p fanfare-cli --test help` writes the files anew: review each of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// Hidden: it is for whoever makes a package.
+/// A hidden command, for people who make packages.
 const HIDDEN: &str = "man";
 
 fn help_of(command: Option<&str>) -> String {
@@ -18,7 +18,7 @@ fn help_of(command: Option<&str>) -> String {
             process.env_remove(name);
         }
     }
-    // What is set must not show.
+    // Values of the test's environment must not show.
     for name in ["FANFARE_API_KEY", "FANFARE_TOKEN", "FANFARE__API_KEY"] {
         process.env(name, "secret");
     }
@@ -29,7 +29,7 @@ fn help_of(command: Option<&str>) -> String {
     text
 }
 
-/// Those that the first help lists, but for its own.
+/// The commands that the program's help lists, except `help`.
 fn commands(help: &str) -> Vec<&str> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect()

@@ -1,6 +1,6 @@
-//! A server's life as its operator sees it: what it says and in which format, keys that are replaced while it
-//! runs, how it leaves a balancer, which signal does what, and that nothing of its surroundings (a closed terminal, a
-//! log without a reader) ends it by accident. Nothing here sleeps, and no delay is waited for.
+//! A server's life as its operator sees it: its messages and their format, keys that are replaced while it runs, how it
+//! leaves a balancer, and the effect of each signal. Nothing around it (a closed terminal, a log without a reader) ends
+//! it by accident. Nothing here sleeps, and no test waits for a delay.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::{DEADLINE, Folder, Server};
 
 const RULES: &str = "[[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\n";
 
-/// A configuration with these lines at its top, and these keys.
+/// A configuration with these lines at the top, and these keys.
 fn file(top: &str, keys: &str) -> String {
     let addresses = "listen = \"127.0.0.1:0\"\n";
     format!(
@@ -121,7 +121,7 @@ fn what_needs_a_restart_is_named_with_what_stays_in_force() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Everything that a server says from its start to its end, with one reload that works and one that does not.
+/// All output of a server from start to end, with one successful and one failed reload.
 #[test]
 fn in_json_every_line_is_an_object() {
     let folder = Folder::with(&file("", &format!("backend = \"{OLD}\"")));
@@ -139,7 +139,7 @@ fn in_json_every_line_is_an_object() {
     }
     assert_eq!(server.wait(), Some(0));
 
-    // A warning about the settings, and the reason why it does not start.
+    // A warning about the settings, and the reason for a failed start.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     folder.write("fanfare.toml", "");
@@ -153,7 +153,7 @@ fn in_json_every_line_is_an_object() {
     assert_eq!(words.len(), 2);
 }
 
-/// The words of a line, which is an object with a level.
+/// The message of a line, which is an object with a level.
 fn message(line: &str) -> String {
     let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     assert!(object["level"].is_string(), "{line}");
@@ -189,7 +189,7 @@ fn a_server_with_a_delay_is_not_ready_and_serves_on() {
     assert_eq!(get(&server, "/healthz").0, 200);
     assert!(get(&server, "/metrics").1.contains("\nfanfare_ready 0\n"));
     assert_eq!(publish(&server, OLD), 200, "new connections, and publications");
-    // Nobody waits for ten minutes: the second signal ends it, and says that it was none of a good end.
+    // The delay is ten minutes: the second signal ends the server at once, and with status 1.
     server.signal(Signal::INT);
     server.wait_for("ended at once by a second signal");
     assert_eq!(server.wait(), Some(1));
@@ -234,7 +234,7 @@ fn open(server: &Server) -> TcpStream {
     socket
 }
 
-/// Reads up to the close that says to come back, and goes.
+/// Reads up to the close that tells the client to come back, and disconnects.
 fn sent_away(mut client: TcpStream) {
     let close = [&[0x88, 10][..], &4000_u16.to_be_bytes(), b"shutdown"].concat();
     let mut told = Vec::new();
@@ -321,7 +321,7 @@ fn a_log_without_a_reader_ends_nothing() {
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
-/// Too few open files to start with are told as what they are, at whatever step they run out.
+/// If there are too few open files to start with, the error says so, at every step of the start.
 #[test]
 fn a_process_that_may_open_few_files_is_told_so() {
     let folder = Folder::with(&file("shards = 2", ""));
@@ -337,7 +337,7 @@ fn a_process_that_may_open_few_files_is_told_so() {
     }
 }
 
-/// With a terminal of its own, which is then closed.
+/// With its own terminal, which is then closed.
 #[cfg(target_os = "linux")]
 mod terminal {
     use super::*;
@@ -346,7 +346,7 @@ mod terminal {
     use std::os::fd::OwnedFd;
     use std::os::unix::ffi::OsStrExt as _;
 
-    /// The program as the leader of a session on a new terminal, and that terminal's other end.
+    /// The program as the leader of a session on a new terminal, and the other end of that terminal.
     fn start(folder: &Folder, before: &[&str], words: &[&str]) -> (Server, OwnedFd) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("ours to use");

@@ -1,8 +1,8 @@
-//! Configurations with a mistake each, and all that the program says of them: `mistakes.txt`.
+//! Configurations with one mistake each, and the program's whole output for each: `mistakes.txt`.
 //!
-//! Every answer must name the file and line (or the variable, or the flag), the key, what is allowed and a hint. A
-//! block of the file is a title (`=== …`), a command (`$ …`, with variables in front), the configuration, a line
-//! `---` and what is written to stderr. `UPDATE_SNAPSHOTS=1` writes the answers anew: look at each.
+//! Every message must name the file and line (or the variable, or the flag), the key, the allowed values and a hint. A
+//! block of the file is a title (`=== …`), a command (`$ …`, with variables in front), the configuration, a line `---`
+//! and the text on stderr. `UPDATE_SNAPSHOTS=1` writes the messages anew: review each of them.
 
 use fanfare::settings::{SETTINGS, Setting};
 use std::path::Path;
@@ -29,7 +29,7 @@ fn mistakes(text: &str) -> Vec<Mistake> {
     blocks.map(parse).collect()
 }
 
-/// What the program says of it, and its exit status.
+/// The program's message about it, and its exit status.
 fn answer(mistake: &Mistake, folder: &Path) -> (String, Option<i32>) {
     std::fs::write(folder.join("fanfare.toml"), &mistake.file).expect("written");
     let mut words = mistake.command.split_whitespace();
@@ -41,7 +41,7 @@ fn answer(mistake: &Mistake, folder: &Path) -> (String, Option<i32>) {
     }
     let output = command.args(words).output().expect("it runs");
     let said = String::from_utf8(output.stderr).expect("UTF-8");
-    // The list of a section's settings is the table's: a new limit is no other answer to a mistake.
+    // The list of a section's settings is taken from the table, so a new limit does not change a snapshot.
     let limits: Vec<&str> =
         SETTINGS.iter().filter(|setting| setting.section() == "limits").map(Setting::name).collect();
     let said = said.replace(&limits.join(", "), "(every limit)");

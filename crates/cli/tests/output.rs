@@ -1,5 +1,5 @@
-//! What every command does where its output cannot be written, or its words are not UTF-8: a sentence and status 1,
-//! never a panic, never status 0 for what was not printed. A pipe whose reader has gone ends it quietly.
+//! Every command if its output cannot be written, or its arguments are not UTF-8: a sentence and status 1, never a
+//! panic, and never status 0 for output that was lost. A pipe whose reader has gone ends the command quietly.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -28,7 +28,7 @@ const SUBCOMMANDS: [&str; 12] = [
     "man",
 ];
 
-/// Everything that prints and ends, each with the status of its answer. `URL` is the address of a server.
+/// Every command that prints and ends, with its exit status. `URL` is the address of a server.
 const PRINTING: &[(&[&str], i32)] = &[
     (&["--help"], 0),
     (&["--version"], 0),
@@ -50,7 +50,7 @@ const PRINTING: &[(&[&str], i32)] = &[
     (&["subscribe", "news:a", "--recent", "1", "--url", "URL"], 0),
 ];
 
-/// A command in a folder with a configuration. A folder of its own for each: `init` writes.
+/// A command in its own folder with a configuration: `init` writes files.
 fn command(words: &[&str], url: &str) -> (Folder, Command) {
     let folder = Folder::with(FILE);
     std::fs::create_dir(folder.path("new")).expect("a folder");
@@ -64,7 +64,7 @@ fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").expect("Linux has it")
 }
 
-/// Cannot be written at all.
+/// Output that cannot be written at all.
 fn unwritable() -> File {
     File::open("/dev/null").expect("it is there")
 }
@@ -103,9 +103,9 @@ fn every_command_says_that_it_cannot_write_and_ends_quietly_where_nobody_reads()
         assert_eq!(found, Some(status), "{words:?}: {stderr}");
         assert!(!stderr.contains("error") && !stderr.contains("panicked"), "{words:?}: {stderr}");
         if words[0] == "subscribe" {
-            continue; // it goes on until somebody ends it
+            continue; // it runs until it is stopped
         }
-        // Nor does anything depend on stderr.
+        // A broken stderr changes nothing either.
         for stderr in [full().into(), unwritable().into(), gone()] {
             let (_folder, mut command) = command(&words, &url);
             let found = command.stdout(Stdio::null()).stderr(stderr).status().expect("it runs");
@@ -140,7 +140,7 @@ fn an_argument_that_is_not_utf8_is_named() {
     let (_folder, mut command) = command(&["why", "subscribe"], "");
     let (_, stderr) = of(command.arg(bad()));
     assert!(stderr.contains(r#"not UTF-8: argument 3, "a\xff\n""#), "{stderr}");
-    // Nor does it matter beside a mistake of another kind.
+    // Together with another mistake it changes nothing either.
     let (_folder, mut command) = self::command(&["serve", "--port"], "");
     let (status, stderr) = of(command.arg(bad()));
     assert_eq!(status, Some(1), "{stderr}");
@@ -168,7 +168,7 @@ fn a_variable_that_is_not_utf8_is_named_and_its_value_is_not() {
         ("FANFARE_API_KEY", &["dev"]),
         ("FANFARE_URL", &["channels"]),
         ("FANFARE_TOKEN", &["subscribe", "news:a"]),
-        // Also where the command would not use it, as a flag or a word stands in its place.
+        // Also if the command would not use the variable, because a flag or an argument replaces it.
         ("FANFARE_CONFIG", &["check", "fanfare.toml"]),
         ("FANFARE_CONFIG", &["serve", "--config", "fanfare.toml"]),
         ("FANFARE_URL", &["channels", "--url", "http://127.0.0.1:1"]),
@@ -190,7 +190,7 @@ fn a_variable_that_is_not_utf8_is_named_and_its_value_is_not() {
     let (status, stderr) = of(folder.command(&["check"]).env("LEVEL", bad()));
     assert_eq!(status, Some(1), "{stderr}");
     assert!(stderr.contains("the variable LEVEL is not UTF-8"), "{stderr}");
-    // The command does not read these.
+    // The command does not read these variables.
     for other in ["OTHER", "FANFARE_URL", "FANFARE_OTHER"] {
         let folder = Folder::with(FILE);
         let (status, stderr) = of(folder.command(&["check"]).env(other, bad()));
@@ -214,7 +214,7 @@ fn the_name_of_a_file_of_certificates_is_utf8() {
     assert!(stderr.starts_with("error: not UTF-8: argument 3, "), "{stderr}");
 }
 
-/// One rule for every variable: one that is empty is not set.
+/// One rule for every variable: an empty one counts as not set.
 #[test]
 fn an_empty_variable_is_not_set() {
     let names =

@@ -1,5 +1,5 @@
-//! `fanfare serve` and `dev` as an operator meets them: a file becomes a server, SIGHUP changes its rules or nothing,
-//! and what is wrong is told before anything listens.
+//! `fanfare serve` and `dev` for an operator: a file becomes a server, SIGHUP changes its rules or nothing, and
+//! mistakes are reported before the server listens.
 
 mod support;
 
@@ -43,7 +43,7 @@ async fn connect(server: &Server) -> Client {
     Client::connect(format!("ws://{}", server.address)).await.expect("it connects")
 }
 
-/// The next event, which is there in time.
+/// The next event, which must come in time.
 async fn next(subscription: &mut Subscription) -> Event {
     tokio::time::timeout(DEADLINE, subscription.next()).await.expect("it comes").expect("it goes on")
 }
@@ -96,7 +96,7 @@ fn a_hangup_changes_the_rules_of_live_subscriptions() {
         for subscription in [&mut chat, &mut news] {
             assert!(matches!(next(subscription).await, Event::Live { .. }));
         }
-        // What is broken changes nothing, and is told.
+        // A broken file changes nothing, and its mistakes are reported.
         folder.write("fanfare.toml", &FILE.replace("subscribe = \"anyone\"", "subscribe = \"anyon\""));
         server.signal(Signal::HUP);
         server.wait_for("not reloaded: the old settings stay in force");
@@ -189,7 +189,7 @@ fn dev_takes_the_same_settings_and_refuses_the_same_mistakes() {
     assert!(said.stderr.contains("--listen: listen = \"localhost:8080\""), "{}", said.stderr);
 }
 
-/// The file's rules stand in place of those that let everybody do everything, also where there are none.
+/// The file's rules replace those that allow everybody everything, even if the file has none.
 #[test]
 fn dev_with_a_file_without_rules_lets_nobody_in() {
     let folder = Folder::with("listen = \"127.0.0.1:0\"\nshards = 1\n");
@@ -202,12 +202,12 @@ fn dev_with_a_file_without_rules_lets_nobody_in() {
     });
 }
 
-/// One export serves `dev` and what speaks to it; the variable of an earlier version is pointed out.
+/// One exported key serves `dev` and the commands that call it; a variable of an earlier version gets a hint.
 #[test]
 fn dev_takes_the_key_that_publish_shows() {
     const KEY: &str = "a-key-of-the-environment";
     let folder = Folder::with(&FILE.replace("0123456789abcdef", KEY));
-    // With a file that has the same key, and with one that does not.
+    // With a file that has the same key, and with a file that has another one.
     for words in [&["dev", "--listen", "127.0.0.1:0", "--shards", "1"][..], &["dev", "--config", "fanfare.toml"]] {
         let mut server = Server::start(folder.command(words).env("FANFARE_API_KEY", KEY));
         server.wait_for(&format!("API key: {KEY}"));
@@ -242,7 +242,7 @@ fn dev_takes_the_key_that_publish_shows() {
     );
 }
 
-/// What is tried first where an API is thought to be says what is missing.
+/// Without keys, a request to the address of the API says how to make a key.
 #[test]
 fn without_keys_the_place_of_the_api_says_how_to_make_one() {
     let folder = Folder::with(&FILE.replace("backend = ", "#").replace("reader = ", "#"));

@@ -1,6 +1,6 @@
-//! A server whose stderr is not read, or cannot be written, serves as before, tells of itself, and ends when it is
-//! told to; and a reader that reads again finds the lines. The other commands work and end likewise, and a signal ends
-//! one whose stdout is not read. Nothing here sleeps: the service manager's socket tells when the server is ready.
+//! A server whose stderr is not read, or cannot be written, serves as before, reports that, and stops when it is told
+//! to; a reader that resumes gets the lines. The other commands behave alike, and a signal ends a command whose stdout
+//! is not read. Nothing here sleeps: the service manager's socket reports when the server is ready.
 
 mod support;
 
@@ -17,7 +17,7 @@ const RULES: &str =
     "[[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\nhistory = { size = 1 }\n";
 const KEY: &str = "0123456789abcdef-key";
 
-/// A pipe that takes nothing more.
+/// A pipe that is full.
 fn full_pipe() -> (PipeReader, PipeWriter, usize) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("flags");
@@ -51,7 +51,7 @@ struct Stuck {
 }
 
 impl Stuck {
-    /// Returns when it is ready, as the service manager hears it.
+    /// Returns when it is ready, as it tells the service manager.
     fn start(stderr: Stdio, command: &str, top: &str) -> Stuck {
         let folder = Folder::new();
         let socket = folder.path("socket");
@@ -101,14 +101,14 @@ impl Stuck {
         assert_eq!(self.ask(&head, &body).0, 200);
     }
 
-    /// A command that speaks to it.
+    /// A command that calls the server.
     fn command(&self, words: &[&str], stdout: Stdio, stderr: Stdio) -> Child {
         let url = format!("unix:{}", self.folder.path("socket").display());
         let mut command = self.folder.command(words);
         command.args(["--url", &url]).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("it starts")
     }
 
-    /// It does all that a server does.
+    /// Checks everything that a server does.
     fn serves(&self) {
         (0..50).for_each(|number| self.publish(&number.to_string()));
         assert_eq!(self.ask("GET /healthz HTTP/1.1\r\n", ""), (200, "ok\n".to_owned()));
@@ -154,7 +154,7 @@ fn a_second_signal_ends_it_though_nobody_reads_the_log() {
     let mut server = Stuck::start(writer.into(), "serve", "shutdown_delay = \"10m\"");
     server.signal(Signal::TERM);
     assert!(server.heard().starts_with("STOPPING=1"));
-    // Another one than the first: the same one within 200 ms would be taken for its echo.
+    // A signal other than the first: within 200 ms the same one would be ignored as its echo.
     while server.child.try_wait().expect("a child").is_none() {
         server.signal(Signal::INT);
         std::thread::yield_now();
@@ -262,7 +262,7 @@ fn one_signal_ends_a_subscriber_whose_stdout_is_not_read() {
     }
 }
 
-/// What ends a server before it serves is told at the end of the queue.
+/// The error that ends a server before it serves comes at the end of the queue.
 #[test]
 fn why_it_does_not_start_is_told() {
     let folder = Folder::new();

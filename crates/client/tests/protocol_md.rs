@@ -1,5 +1,5 @@
-//! docs/protocol.md, replayed: each transcript is sent over real sockets, and every answer is compared with what it
-//! promises. Here with the hub and the codec alone; crates/server/tests/protocol_md.rs replays them against the real
+//! Replays docs/protocol.md: each transcript is sent over real sockets, and every answer is compared with the page.
+//! This test uses only the hub and the codec; crates/server/tests/protocol_md.rs replays the page against the real
 //! server.
 
 mod support;
@@ -35,8 +35,8 @@ async fn the_transcripts_of_the_documentation_are_true() {
             );
         }
         for (who, mut peer) in peers {
-            // Nothing was said that the transcript keeps quiet about: it would come before this answer. Only a
-            // connection whose session another one took up is told so.
+            // The server sent nothing that the transcript leaves out: it would come before this answer. Only a
+            // connection whose session another connection has taken over gets a message about that.
             peer.send(r#"{"type":"no such command","id":"the end"}"#).await;
             let found = peer.next().await;
             let expected = found.contains("\"the end\"") || found.contains(r#""reason":"moved""#);

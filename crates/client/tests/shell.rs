@@ -1,6 +1,6 @@
-//! The shell over real sockets, against the real hub: what a program sees of it.
+//! The shell over real sockets against the real hub, as a program sees it.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -12,14 +12,14 @@ use fanfare_client::{
 use std::sync::atomic::Ordering;
 use support::Server;
 
-/// No wait longer than this: a test that hangs is to fail. It decides nothing else.
+/// The limit of every wait: a test that hangs fails. It has no other effect.
 const LONG: std::time::Duration = std::time::Duration::from_secs(30);
 
 async fn event(subscription: &mut Subscription) -> Event {
     tokio::time::timeout(LONG, subscription.next()).await.expect("an event").expect("the subscription goes on")
 }
 
-/// The payload of the next publication; whatever comes before it must not be a gap.
+/// The payload of the next publication; events before it must not be gaps.
 async fn data(subscription: &mut Subscription) -> String {
     loop {
         match event(subscription).await {
@@ -90,7 +90,7 @@ async fn presence_comes_and_goes() {
     let Err(RpcError::Call(CallError::NotSubscribed { .. })) = ada.presence_set("room", "Ada").await else { panic!() };
 }
 
-/// Whoever is cut off while others publish has every message once, in order, and keeps its session.
+/// A client that is cut off while others publish gets every message once, in order, and keeps its session.
 #[tokio::test]
 async fn a_cut_loses_and_repeats_nothing() {
     let server = Server::start().await;
@@ -114,7 +114,8 @@ async fn a_cut_loses_and_repeats_nothing() {
     assert!(server.accepted.load(Ordering::SeqCst) > 2, "there were cuts, and returns");
 }
 
-/// A reader that does not read is paused, holds nobody up, and has everything in the end that history still holds.
+/// A program that does not read pauses its subscription, delays no other, and in the end gets everything that history
+/// still holds.
 #[tokio::test]
 async fn a_slow_reader_catches_up() {
     let server = Server::start().await;
@@ -201,7 +202,8 @@ async fn a_first_attempt_that_fails_says_why() {
     assert_eq!(&**host, "fanfare.invalid");
 }
 
-/// Whatever answers, one line says what; and a server that knows no WebSocket is not asked again.
+/// Each answer that is not a WebSocket's is described in one line; a server that does not know WebSockets is not tried
+/// again.
 #[tokio::test]
 async fn a_server_that_speaks_something_else_is_left_alone() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -241,7 +243,7 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read_buf(&mut Vec::new()).await.unwrap();
-            let _ = stream.write_all(answer.as_bytes()).await; // it may have heard enough
+            let _ = stream.write_all(answer.as_bytes()).await; // it may have closed already
             let _ = stream.shutdown().await;
             stream
         });
@@ -252,7 +254,7 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
     }
 }
 
-/// A port where somebody listens and nobody answers.
+/// A port with a listener that never answers.
 #[tokio::test]
 async fn silence_is_told_as_silence() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -262,7 +264,7 @@ async fn silence_is_told_as_silence() {
     assert_eq!(problem.to_string(), "neither a connection nor an answer within 0.1 s");
 }
 
-/// Whoever asks to be left alone is, before anything else is tried.
+/// A `Retry-After` is respected before the next attempt.
 #[tokio::test]
 async fn retry_after_is_heeded() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -294,7 +296,7 @@ async fn tokens_come_from_the_application_and_are_renewed() {
     };
     assert_eq!(&*error.code, "unauthorized");
     let client = builder().token_provider(provider).start().unwrap();
-    reaches(&client, |status| matches!(status.state, State::Ended(_))).await; // one that was just given is refused
+    reaches(&client, |status| matches!(status.state, State::Ended(_))).await; // a port that was just given out is refused
     client.restart();
     reaches(&client, |status| matches!(status.state, State::Online(_))).await;
     for _ in 0..3 {

@@ -1,6 +1,6 @@
-//! The client over TLS: it gets through, it comes back, and it believes nobody who cannot show who they are.
+//! The client over TLS: it connects, it reconnects, and it rejects every server without a valid certificate.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests.
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "tls")]
 
@@ -11,7 +11,7 @@ use fanfare_client::{CertificateFault, Client, ConnectError, Data, Problem, Subs
 use support::Server;
 use support::tls::{Authority, NOW, TlsProxy, Valid};
 
-/// No wait longer than this: a test that hangs is to fail. It decides nothing else.
+/// The limit of every wait: a test that hangs fails. It has no other effect.
 const LONG: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn trust(authority: &Authority) -> Trust {
@@ -42,10 +42,10 @@ async fn messages_pass_through_tls_also_large_ones_and_those_after_a_cut() {
     let (server, authority) = (Server::start().await, Authority::new());
     let proxy = TlsProxy::start(server.address, authority.server(&["localhost", "127.0.0.1"], NOW));
     let ada = connect(format!("wss://localhost:{}", proxy.port), trust(&authority)).await.unwrap();
-    // An address instead of a name is checked too; and `https` names the same server.
+    // An address in place of a name is checked too; and `https` names the same server.
     let bob = connect(format!("https://127.0.0.1:{}/", proxy.port), trust(&authority)).await.unwrap();
     let mut chat = bob.subscribe("chat").await.unwrap();
-    // More than a socket takes at once: what TLS holds back must be written too.
+    // More than a socket takes at once: the bytes that TLS still holds must be written too.
     let large = "x".repeat(60_000);
     for n in 0..100 {
         ada.publish("chat", &n).await.unwrap();
@@ -94,7 +94,8 @@ async fn nobody_is_believed_who_cannot_show_who_they_are() {
         assert!(problem.to_string().contains(part), "{name}: {problem}");
         assert!(!problem.is_final(), "{name}: a network that makes one log in first shows such certificates too");
     }
-    // Whom the system trusts is not asked where somebody is named; and without a name our own authority is unknown.
+    // If an authority is given, the system's are not used. Without a given one, the system does not know the test's
+    // authority.
     let proxy = TlsProxy::start(server.address, authority.server(&["localhost"], NOW));
     match Client::connect(format!("wss://localhost:{}", proxy.port)).await {
         Err(ConnectError::Failed { problem: Problem::Certificate { fault: CertificateFault::Issuer, .. } }) => {}

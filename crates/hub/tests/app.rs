@@ -1,4 +1,4 @@
-//! What the application asks: publications, signals, history, lists, and commands about sessions wherever they are.
+//! The application's commands: publications, signals, history, lists, and commands about sessions on every shard.
 
 mod common;
 use bytes::Bytes;
@@ -350,7 +350,7 @@ fn closed_rules() -> Rules {
     Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }])
 }
 
-/// Commands of the application about one session and channel take effect in their order, whatever is undecided there.
+/// The application's commands about one session and channel take effect in order, whatever is undecided there.
 #[test]
 fn what_the_application_ends_does_not_wait_and_what_it_makes_waits_behind_what_is_undecided() {
     let mut net = Net::with_late_store(1, Limits::default());
@@ -379,7 +379,7 @@ fn what_the_application_ends_does_not_wait_and_what_it_makes_waits_behind_what_i
     net.answer_all();
     assert_eq!(error_code(&net.answer_to(ada, asked).unwrap()), ErrorCode::Denied);
     assert_eq!(net.take_messages(ada), Vec::<String>::new());
-    // In a list, whose answers are told together: told, and then ended.
+    // In a list, whose answers are sent together: the subscription is answered, and then ended.
     let list = ["chat:c", "chat:d"].map(|name| SubOptions::new(channel(name)));
     net.send(ada, Command::Subscribe { subs: list.into(), many: true });
     let (shard, token, answer) = net.late.borrow_mut().pop_front().unwrap(); // the first of them is answered, without a push
@@ -397,7 +397,7 @@ fn what_the_application_ends_does_not_wait_and_what_it_makes_waits_behind_what_i
     assert_eq!(messages(&received), ["4"]);
 }
 
-/// What was not made, or was ended, is not made again when the client comes back.
+/// A subscription that was not made, or was ended, is not made again when the client comes back.
 #[test]
 fn a_cut_leaves_no_leave_that_the_application_did_not_give() {
     let mut net = Net::with_late_store(1, Limits::default());
@@ -487,11 +487,11 @@ fn a_session_that_changes_shards_meanwhile_is_not_missed() {
         let whom = if whom_is_user { user("ada") } else { Whom::Client(net.client(ada)) };
         let back = net.open(1);
         let token = net.app_only(0, kick(whom));
-        net.carry(0); // its new shard hears of the command before the session comes
+        net.carry(0); // its new shard gets the command before the session arrives
         let resume = Some(Resume { shard: ShardId(2), client: net.client(ada) });
         let connect = Connect { user: Some(UserId("ada".into())), resume, page: the_page(), ..Connect::default() };
         net.send_only(back, Command::Connect(Box::new(connect)));
-        net.carry(2); // its old shard lets go of it, and hears of the command afterwards
+        net.carry(2); // its old shard hands the session over, and gets the command afterwards
         net.settle();
         assert_eq!(net.app_answer(token), Some(AppAnswer::Concerned(1)));
         assert_eq!(net.peers[back].closed, Some(Disconnect::Kicked));

@@ -1,4 +1,4 @@
-//! Batches: what is gathered for a subscriber comes once, in order, in time, and together.
+//! Batches: publications that are gathered for a subscriber arrive once, in order, in time, and together.
 
 mod common;
 use common::*;

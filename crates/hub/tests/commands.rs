@@ -1,4 +1,4 @@
-//! Commands: their order, their limits, and what is refused with which word.
+//! Commands: their order, their limits, and the code of each refusal.
 
 mod common;
 use common::*;
@@ -40,7 +40,7 @@ fn who_does_not_answer_heartbeats_is_closed_and_may_come_back() {
     assert_eq!(net.client(again), net.client(peer));
 }
 
-/// What docs/protocol.md promises: a client that hears nothing for two intervals may give the connection up.
+/// docs/protocol.md promises: a client that receives nothing for two intervals may give the connection up.
 #[test]
 fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {
     for (shards, connects) in [(1, true), (1, false), (3, true)] {
@@ -59,7 +59,7 @@ fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {
     }
 }
 
-/// Bytes that wait for a slow reader are its sign of life of the server; a ping behind it would be one more for each
+/// To a slow reader, waiting bytes are a sign of life from the server. A ping behind them would add one more in each
 /// interval.
 #[test]
 fn pings_do_not_queue_behind_a_full_outbox_and_the_deadline_goes_on() {
@@ -134,7 +134,7 @@ fn commands_on_a_channel_wait_behind_its_pending_subscription_and_others_do_not(
     assert!(matches!(net.answer_to(peer, again), Some(ReplyBody::Subscribed(_))));
 }
 
-/// The second would wait behind the first, which is told only with the whole list.
+/// The second subscription would wait for the first, whose answer is sent only with the whole list.
 #[test]
 fn a_channel_that_a_list_names_twice_is_subscribed_to_once_and_all_is_answered() {
     for shards in shard_counts() {

@@ -1,5 +1,5 @@
-//! Commands that come for a session by requests of their own: done where the session is, answered where they came
-//! from. And the session of a client that nobody writes to at the moment.
+//! Commands for a session that come in requests of their own: they are executed where the session is, and answered
+//! where they came from. Also the session of a client that has no open request at the moment.
 
 mod common;
 use common::*;
@@ -16,7 +16,7 @@ fn rpc() -> Command {
     Command::Rpc { method: "quote".into(), data: "1".into() }
 }
 
-/// Nobody writes to the first; the second one reads.
+/// The first has no reader; the second one reads.
 fn away_and_reader(net: &mut Net) -> (usize, usize) {
     let (away, reader) = (net.connect(0), net.connect(1));
     for peer in [away, reader] {
@@ -75,7 +75,7 @@ fn a_session_that_nobody_writes_to_stays_and_catches_up_within_its_bound() {
         net.forward(1, away, enter("chat:a", "{}"));
         net.publish_all(reader, "chat:a", 1..=100);
         assert!(net.waiting_bytes(away) < 1_100, "{} bytes wait", net.waiting_bytes(away));
-        // Its outbox is over the mark: it is behind, and its requests are answered all the same.
+        // Its outbox is over the mark: the session is behind, and its requests are answered all the same.
         let query = HistoryQuery { from: HistoryFrom::Newest, limit: 1 };
         let page = net.forward(2, away, Command::History { channel: channel("chat:a"), query });
         assert!(matches!(page, ReplyBody::History(_)), "{page:?}");
@@ -110,7 +110,7 @@ fn a_request_is_a_sign_of_life_and_without_any_the_session_is_away() {
 fn a_command_follows_a_session_that_is_changing_shards() {
     let mut net = Net::new(3);
     let (away, _) = away_and_reader(&mut net);
-    // It comes back on shard 2, and while shard 0 hands it over a request comes to shard 1 with the old ticket.
+    // It comes back on shard 2. While shard 0 hands it over, a request with the old ticket comes to shard 1.
     let new = net.open(2);
     let resume = Some(Resume { shard: ShardId(0), client: net.client(away) });
     net.send_only(new, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
@@ -164,7 +164,7 @@ fn an_answer_that_does_not_come_is_a_timeout() {
     let away = net.connect(0);
     let lost = net.forward_only(1, away, publish("chat:a", "1"));
     let limit_ms = net.limits.forward_timeout_ms + 200;
-    // The session's shard stands still: nothing is carried to it.
+    // The session's shard is stopped: no message is carried to it.
     net.now.mono_ms += limit_ms;
     net.input(1, Input::Wake);
     let body = net.forwarded(lost).flatten().expect("an answer");

@@ -1,9 +1,9 @@
-//! The machines under random inputs: the body of the fuzz target, fed from seeds. Every case that once broke is kept
+//! The machines under random inputs: the body of the fuzz target, fed from seeds. Every case that once failed is kept
 //! by its seed.
 
 use fanfare_hub::{Rng, fuzz};
 
-/// Cases of a run; more by hand with `FANFARE_FUZZ_CASES`.
+/// Cases of a run; `FANFARE_FUZZ_CASES` sets more.
 const CASES: u64 = 3_000;
 
 #[test]

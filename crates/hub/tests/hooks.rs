@@ -1,6 +1,6 @@
-//! Hooks: what the application is asked, what follows from its answers, and what does not wait for them.
+//! Hooks: the questions to the application, the effects of its answers, and the commands that do not wait for them.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -29,7 +29,7 @@ fn denied() -> HookAnswer {
     HookAnswer::Refused(Error::new(ErrorCode::Denied, "no"))
 }
 
-/// Connects with a token, which the application finds to be `identified`'s.
+/// Connects with a token that the application resolves to `identified`.
 fn connect_as(net: &mut Net, shard: usize, connect: Connect, identified: Identified) -> (usize, Connected) {
     let peer = net.open(shard);
     let connect = Connect { page: connect.page.or(the_page()), ..connect };
@@ -45,13 +45,13 @@ fn connect_as(net: &mut Net, shard: usize, connect: Connect, identified: Identif
     }
 }
 
-/// The publication as the application lets it through, changed.
+/// The application's answer: the publication, changed.
 fn edited(question: &Question, json: &str) -> HookAnswer {
     let Question::Publish { publish, .. } = question else { panic!("{question:?}") };
     HookAnswer::Publish(Box::new(Publish { data: Data::Json(Bytes::from(json.to_owned())), ..(**publish).clone() }))
 }
 
-/// The application lets the publication through that it was asked about first, changed to this.
+/// The application allows the first publication that it was asked about, changed to this.
 fn let_through(net: &mut Net, json: &str) {
     let (shard, token, question) = net.asked();
     net.answer_as(shard, token, edited(&question, json));
@@ -179,7 +179,7 @@ fn a_subscription_is_asked_about_and_a_denial_delivers_nothing() {
         assert_eq!(net.answer_to(reader, entered), Some(ReplyBody::Done));
         assert!(matches!(net.answer_to(reader, left), Some(ReplyBody::Unsubscribed { .. })));
         assert_eq!(net.answer_to(reader, again), None);
-        // To publish here one must be let in, too.
+        // Publishing here needs a subscription too.
         let refused = net.send(writer, publish("room:a", "0"));
         assert_eq!(error_code(&net.answer_to(writer, refused).unwrap()), ErrorCode::NotSubscribed);
         let id = net.send(writer, subscribe("room:a"));
@@ -256,7 +256,7 @@ fn beyond_the_bound_of_questions_it_is_unavailable() {
     assert_eq!(net.answer_to(other, id), None, "there is room again");
 }
 
-/// Somebody who comes in after others have questions out: theirs stay as they are.
+/// Connects while questions of others are open, and leaves those as they are.
 fn connect_as_last(net: &mut Net, shard: usize) -> (usize, u64) {
     let peer = net.open(shard);
     let id = net.send(peer, Command::Connect(Box::default()));
@@ -275,7 +275,7 @@ fn what_a_session_asks_beyond_its_share_waits_for_its_turn_and_others_come_in() 
     let calls = texts.map(|text| net.send(greedy, rpc(text)));
     assert_eq!(net.questions.len(), 8, "session_questions_max");
     let (other, _) = connect_as_last(&mut net, 0);
-    // All that commands may have is taken: 12 of 16. Who is not in yet still comes in.
+    // All places that commands may use are taken: 12 of 16. A client that connects still comes in.
     for text in &texts[..4] {
         net.send(other, rpc(text));
     }
@@ -287,7 +287,8 @@ fn what_a_session_asks_beyond_its_share_waits_for_its_turn_and_others_come_in() 
         let Question::Rpc { data, .. } = net.answer(HookAnswer::Result(Bytes::from_static(b"1"))) else { panic!() };
         assert_eq!(*data, *text.as_bytes(), "in their order");
         assert!(matches!(net.answer_to(greedy, call), Some(ReplyBody::Result(_))));
-        // Those of the other came after the first eight of this one: they keep their places in the queue of the test.
+        // The other client's questions came after the first eight of this one: they keep their places in the test's
+        // queue.
         if n == 7 {
             net.questions.rotate_left(4);
         }
@@ -318,7 +319,7 @@ fn refreshes_are_questions_of_their_session_like_others_and_keep_their_order() {
     }
 }
 
-/// All that commands may have is taken: a refresh whose turn comes now has a share left.
+/// All places that commands may use are taken: a refresh whose turn comes now uses the reserved share.
 #[test]
 fn a_refresh_that_waited_for_its_turn_has_the_share_of_those_about_who_somebody_is() {
     let limits = Limits { questions_max: 4, session_questions_max: 1, ..Limits::default() };
@@ -340,7 +341,7 @@ fn a_refresh_that_waited_for_its_turn_has_the_share_of_those_about_who_somebody_
     assert_eq!(net.answer_to(peers[0], call).map(|body| error_code(&body)), Some(ErrorCode::Unavailable));
 }
 
-/// A ticket resumes a session, and proves nothing where that session's token has expired.
+/// A ticket resumes a session, but proves nothing once that session's token has expired.
 #[test]
 fn a_ticket_alone_does_not_take_up_a_session_whose_token_has_expired() {
     for shards in shard_counts() {
@@ -438,7 +439,7 @@ fn presence_goes_on_over_a_question_and_ends_with_a_denial_or_a_second_cut() {
             if denies {
                 net.answer(denied());
             } else {
-                net.cut(back); // while it is asked about
+                net.cut(back); // while the question is open
                 net.all_alive();
                 net.pass(11_000);
                 net.answer(HookAnswer::Allowed);
@@ -525,7 +526,7 @@ fn a_ticket_stands_for_the_token_and_a_token_of_another_user_begins_anew() {
     }
 }
 
-/// Else whoever was sent away for good would be back at once.
+/// Otherwise a client that was disconnected for good could come back at once.
 #[test]
 fn a_ticket_whose_session_is_gone_is_worth_nothing_and_the_application_is_asked() {
     for shards in shard_counts() {
@@ -574,7 +575,7 @@ fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
         let id = net.send(peer, refresh("old"));
         net.answer(HookAnswer::Identity(past));
         assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::Unauthorized);
-        // Two are out, and their answers overtake each other: the one that was shown last holds.
+        // Two refreshes are open, and their answers arrive in the other order: the token that was sent last holds.
         let ids = [net.send(peer, refresh("1")), net.send(peer, refresh("2"))];
         let answers = [until(&net, 60_000), until(&net, 20_000)];
         let asked: Vec<_> = net.questions.drain(..).collect();
@@ -620,7 +621,7 @@ fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token
         }
         received.sort_unstable();
         assert_eq!(received, ["chat:a", "inbox:ada", "no_rule none"]);
-        // It comes back by its ticket, and may again.
+        // The client comes back by its ticket, and may subscribe again.
         net.cut(peer);
         let back = net.resume(peer, 1, vec![SubOptions::new(channel("inbox:ada"))]);
         assert!(matches!(&net.take(back)[1], Received::Reply(Reply { body: ReplyBody::Subscribed(_), .. })));
@@ -667,7 +668,7 @@ fn a_token_can_grant_what_was_subscribed_already_and_the_application_can_end_wha
                 .iter()
                 .any(|received| matches!(received, Received::Reply(Reply { body: ReplyBody::Subscribed(_), .. })))
         );
-        // One that is away, too.
+        // Also for a client that is away.
         net.cut(peer);
         net.app(1, end);
         let back = net.resume(peer, 1, vec![SubOptions::new(channel("chat:a"))]);
@@ -676,7 +677,7 @@ fn a_token_can_grant_what_was_subscribed_already_and_the_application_can_end_wha
     }
 }
 
-/// A handler may ask for it about its own caller, whose command it has not answered yet.
+/// A handler may send this command about its own caller, whose command is still unanswered.
 #[test]
 fn the_application_can_end_and_make_a_subscription_while_it_is_asked_about_the_channel() {
     for shards in shard_counts() {
@@ -702,7 +703,7 @@ fn the_application_can_end_and_make_a_subscription_while_it_is_asked_about_the_c
     }
 }
 
-/// Whoever has got hold of a ticket and has a token of its own.
+/// A client has another user's ticket and its own token.
 #[test]
 fn a_ticket_with_another_users_token_leaves_its_session_alone_on_whichever_shard() {
     for shards in shard_counts() {
@@ -763,7 +764,7 @@ fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
             matches!(&received[1..], [Received::Reply(Reply { id: None, body: ReplyBody::Subscribed(_) })]),
             "{received:?}"
         );
-        // The rule would let it in, but the application has a handler for the channel, which was never asked.
+        // The rule would allow it, but the application has a handler for the channel that was never asked.
         let id = net.send(peer, Command::Refresh { token: "t2".into() });
         net.answer(HookAnswer::Identity(ada()));
         assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Refreshed { .. })));
@@ -775,8 +776,8 @@ fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
     }
 }
 
-/// What the shell attaches to a connection comes with every question about it: after a move with those about the new
-/// connection, in the grace with none.
+/// Every question about a connection carries the shell's attachment: after a move that of the new connection, and none
+/// during the grace.
 #[test]
 fn a_question_brings_what_is_attached_to_the_connection_that_asks() {
     for shards in shard_counts() {
@@ -835,7 +836,7 @@ fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
     }
 }
 
-/// The session is on its way to another shard when the connection that asked for it is cut.
+/// The session is moving to another shard when the connection that asked for it is cut.
 #[test]
 fn the_end_of_a_session_that_moved_without_a_connection_brings_what_its_last_one_had() {
     for is_away in [false, true] {
@@ -871,7 +872,7 @@ fn who_is_refused_is_closed_in_time_and_at_once_where_its_protocol_has_no_word_f
     assert_eq!(net.peers[native].closed, Some(Disconnect::NotConnected), "in the time that it had from the beginning");
 }
 
-/// Each refusal for a reason that passes invites another try: all of them have the time of the first.
+/// A temporary refusal invites another try, but all tries share the time of the first.
 #[test]
 fn one_who_is_refused_again_and_again_has_the_time_of_the_first_try() {
     let limits = Limits { connect_timeout_ms: 5_000, hook_timeout_ms: 4_000, heartbeat_ms: 0, ..Limits::default() };
@@ -897,7 +898,7 @@ fn one_who_is_refused_again_and_again_has_the_time_of_the_first_try() {
     }
 }
 
-/// The application answers when the time is over: one who is let in is in, one who is refused is closed.
+/// The application answers after the time: an accepted client is connected, a refused one is closed.
 #[test]
 fn a_question_that_outlasts_the_time_to_connect_is_the_last() {
     let limits = Limits { connect_timeout_ms: 2_000, hook_timeout_ms: 4_000, ..Limits::default() };
@@ -947,8 +948,8 @@ fn a_rule_can_leave_it_to_the_application() {
         net.answer(HookAnswer::Allowed);
         net.publish(peer, "room:a", "1");
         assert!(net.questions.is_empty());
-        // The rule lets everybody in, and leaves it to the application again: who was asked about stays, who was not
-        // goes.
+        // The rule allows everybody, and later leaves the decision to the application again: a client that the
+        // application allowed stays, one that it was not asked about is unsubscribed.
         net.reload(asked(&[Who::Anyone], &[Who::Hook]));
         let other = net.connect(1);
         net.subscribe(other, "room:a");

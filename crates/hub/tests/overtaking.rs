@@ -1,13 +1,15 @@
-//! Messages of different shards overtake each other: whatever arrives first, presence ends up as its sessions are.
+//! Messages of different shards overtake each other: whatever arrives first, presence ends in the state of the
+//! sessions.
 //!
-//! In each test a session moves from shard 0 to shard 2, and the channel lives on shard 1: what shard 0 has said of
-//! the session arrives after what shard 2 says of it later.
+//! In each test a session moves from shard 0 to shard 2, and the channel lives on shard 1. Shard 0's messages about the
+//! session arrive after later ones of shard 2.
 
 mod common;
 use common::*;
 use fanfare_hub::*;
 
-/// Three shards, somebody on shard 0 who is subscribed to a channel of shard 1, and somebody there who watches.
+/// Three shards: a client on shard 0 that is subscribed to a channel of shard 1, and a client on shard 1 that watches
+/// it.
 fn world(limits: Limits) -> (Net, String, usize, usize) {
     let mut net = Net::with(3, limits, open_rules());
     let name = net.channel_of(1);
@@ -18,7 +20,7 @@ fn world(limits: Limits) -> (Net, String, usize, usize) {
     (net, name, mover, watcher)
 }
 
-/// The session of `peer` is taken up on shard 2. What shard 0 has said to shard 1 stays on its way.
+/// Shard 2 takes over the session of `peer`. Shard 0's messages to shard 1 stay on their way.
 fn move_to_two(net: &mut Net, peer: usize, subscribe: Vec<SubOptions>) -> usize {
     let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
     let again = net.open(2);
@@ -46,7 +48,7 @@ fn present(net: &mut Net, watcher: usize, name: &str) -> Vec<(ClientId, String)>
 fn a_session_that_left_after_moving_is_not_brought_back_by_what_it_said_before() {
     let (mut net, name, mover, watcher) = world(Limits::default());
     net.send_only(mover, enter(&name, "1"));
-    // It does not subscribe again: its new shard says that it has left.
+    // It does not subscribe again: its new shard reports that it has left.
     move_to_two(&mut net, mover, vec![]);
     net.carry_from(2, 1);
     net.carry_from(0, 1);
@@ -129,7 +131,7 @@ fn leaves_are_remembered_up_to_a_bound() {
     net.send_only(mover, enter(&name, "1"));
     move_to_two(&mut net, mover, vec![]);
     net.carry_from(2, 1);
-    // The others come back and leave: of them it is remembered, and not of the first one any more.
+    // The others come back and leave: the home remembers them, and no longer remembers the first one.
     for other in others {
         let resume = Some(Resume { shard: ShardId(1), client: net.client(other) });
         let again = net.open(1);
@@ -141,7 +143,7 @@ fn leaves_are_remembered_up_to_a_bound() {
     assert_eq!(present(&mut net, watcher, &name).len(), 1, "the bound is what it is");
 }
 
-/// The new rules are known on shard 2 and not yet on shard 0 when the session goes from there to here.
+/// Shard 2 has the new rules and shard 0 still has the old ones when the session moves from shard 0 to shard 2.
 #[test]
 fn a_session_that_comes_from_a_shard_with_older_rules_is_judged_by_the_newer_ones() {
     let (mut net, name, mover, watcher) = world(Limits::default());
@@ -153,8 +155,8 @@ fn a_session_that_comes_from_a_shard_with_older_rules_is_judged_by_the_newer_one
     assert_eq!(present(&mut net, watcher, &name), []);
 }
 
-/// Every edge is asked for the receiver. The second one gets its copy when the receiver has moved there with what it
-/// had.
+/// Every edge is asked for the receiver. The second edge gets its copy when the receiver has moved there with the
+/// first.
 #[test]
 fn a_signal_for_a_client_that_moves_comes_once_and_never_after_a_later_one() {
     let (mut net, name, mover, _) = world(Limits::default());
@@ -163,7 +165,7 @@ fn a_signal_for_a_client_that_moves_comes_once_and_never_after_a_later_one() {
         net.subscribe(peer, &name);
     }
     let to = Some(net.client(mover));
-    // Both edges are asked; shard 0 hears of it first, and of the second one too late.
+    // Both edges are asked; shard 0 answers for the first signal, and gets the second one too late.
     net.send_only(sender, signal(&name, "offer", "1", to));
     net.carry_from(1, 0);
     net.carry_from(0, 1);
@@ -175,7 +177,7 @@ fn a_signal_for_a_client_that_moves_comes_once_and_never_after_a_later_one() {
     assert_eq!(signals(&net.take(again)), ["3"]);
 }
 
-/// A signal for a client that has entered reaches the shard that it has just left, before the home has heard of its
+/// A signal for a client that has entered reaches the shard that the client has just left, before the home knows the
 /// new one.
 #[test]
 fn a_signal_for_a_client_that_has_just_moved_follows_it() {
@@ -184,7 +186,7 @@ fn a_signal_for_a_client_that_has_just_moved_follows_it() {
         let sender = net.connect(1);
         if stranger_is_there {
             let stranger = net.connect(2);
-            net.subscribe(stranger, &name); // shard 2 is asked too, when the session is not there yet
+            net.subscribe(stranger, &name); // shard 2 is asked too, before the session arrives
         }
         assert_eq!(net.ask(mover, enter(&name, "1")), ReplyBody::Done);
         let id = net.send_only(sender, signal(&name, "offer", "1", Some(net.client(mover))));
@@ -193,14 +195,14 @@ fn a_signal_for_a_client_that_has_just_moved_follows_it() {
         net.settle();
         assert_eq!(net.answer_to(sender, id), Some(ReplyBody::Done));
         assert_eq!(signals(&net.take(again)), ["1"]);
-        // One that comes back on the first shard meanwhile is found there.
+        // A later signal finds the client on its new shard.
         let id = net.send(sender, signal(&name, "offer", "2", Some(net.client(mover))));
         assert_eq!(net.answer_to(sender, id), Some(ReplyBody::Done));
         assert_eq!(signals(&net.take(again)), ["2"]);
     }
 }
 
-/// The client is gone again when its session arrives on the new shard, where nobody follows the channel.
+/// The client is gone again when its session arrives on the new shard, which has no other subscriber of the channel.
 #[test]
 fn a_signal_follows_a_session_whose_client_went_away_while_it_moved() {
     let (mut net, name, mover, _) = world(Limits::default());
@@ -218,7 +220,7 @@ fn a_signal_follows_a_session_whose_client_went_away_while_it_moved() {
     assert_eq!(signals(&net.take(again)), ["1"]);
 }
 
-/// The first connection's question is stuck between shards; the page gives it up and comes back elsewhere.
+/// The first connection's question is stuck between shards; the page gives up and comes back elsewhere.
 #[test]
 fn an_earlier_connection_of_a_page_does_not_take_the_session_from_a_later_one() {
     let mut net = Net::new(3);
@@ -238,7 +240,7 @@ fn an_earlier_connection_of_a_page_does_not_take_the_session_from_a_later_one() 
     assert_eq!(net.peers[late].closed, None);
     let Some(ReplyBody::Connected(connected)) = net.answer_to(early, stuck) else { panic!("not connected") };
     assert!(!connected.resumed && connected.client != net.client(peer), "it has a session of its own");
-    // A later one does take it over.
+    // A later connection does take the session over.
     net.now.mono_ms += 100;
     let again = net.open(1);
     let ReplyBody::Connected(connected) = net.ask(again, connect()) else { panic!("not connected") };

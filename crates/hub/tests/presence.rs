@@ -1,4 +1,5 @@
-//! Presence, signals and sessions that come back: who is there, who hears of it, and what a resumed session keeps.
+//! Presence, signals and sessions that come back: the entries of a channel, the notices of changes, and the state that
+//! a resumed session keeps.
 
 mod common;
 use bytes::Bytes;
@@ -40,7 +41,7 @@ fn enter_as(name: &str, person: &str) -> Command {
     Command::PresenceSet { channel: channel(name), data: Bytes::from_static(b"{}"), person: Some(person.into()) }
 }
 
-/// Leaves, and whether the person is still there.
+/// Whether this is a leave, and whether the person is still there.
 fn leaves(received: &[Received]) -> Vec<(ClientId, bool)> {
     let leave =
         |push: &PresencePush| (push.kind == PresenceKind::Leave).then_some((push.entry.client, push.still_there));
@@ -53,7 +54,7 @@ fn leaves(received: &[Received]) -> Vec<(ClientId, bool)> {
         .collect()
 }
 
-/// However each of them goes: by a word, by the end of its subscription, by its cut connection.
+/// In each way to leave: by a command, by the end of the subscription, by a cut connection.
 #[test]
 fn a_person_is_still_there_until_their_last_entry_ends() {
     for shards in shard_counts() {
@@ -65,8 +66,8 @@ fn a_person_is_still_there_until_their_last_entry_ends() {
             .map(|n| {
                 let tab = if n == 0 { net.connect_as(n, ada_is_user.clone()) } else { net.connect(n) };
                 net.subscribe(tab, "chat:a");
-                // A proven user is itself, whatever it says; and who claims its name is that person to those who show
-                // claims.
+                // A proven user counts as that user, whatever name the client claims. A client that claims the user's
+                // name counts as that person among claims.
                 let person = ["eve", "ada", "ada", "ada", "bo"][n];
                 assert_eq!(net.ask(tab, enter_as("chat:a", person)), ReplyBody::Done);
                 tab
@@ -143,7 +144,7 @@ fn a_session_that_is_taken_up_elsewhere_closes_its_old_connection() {
     }
 }
 
-/// A duplicated tab has the ticket of its original and a page of its own.
+/// A duplicated tab has its original's ticket and its own page.
 #[test]
 fn a_ticket_takes_an_open_session_over_for_the_page_that_opened_it_and_for_no_other() {
     for shards in shard_counts() {
@@ -157,11 +158,12 @@ fn a_ticket_takes_an_open_session_over_for_the_page_that_opened_it_and_for_no_ot
                 let tab = net.connect_exactly(landing, copy.clone());
                 assert_eq!(net.peers[ada].closed, None, "{other:?} on shard {landing} of {shards}");
                 assert_ne!(net.client(tab), net.client(ada), "it has a session of its own");
-                // The connection of the same page may be half open: it is taken over at once.
+                // The connection of the same page may be half open: its session is taken over at once.
                 let again = net.resume(ada, landing, vec![]);
                 assert_eq!(net.peers[ada].closed, Some(Disconnect::Moved));
                 assert_eq!((net.client(again), net.peers[tab].closed), (net.client(ada), None));
-                // A session without connection goes to the first that has its ticket, and is of that page from then on.
+                // A session without a connection goes to the first client with its ticket, and belongs to that client's
+                // page from then on.
                 net.cut(again);
                 let resumed = net.connect_exactly(landing, copy);
                 assert_eq!(net.client(resumed), net.client(ada));
@@ -173,7 +175,7 @@ fn a_ticket_takes_an_open_session_over_for_the_page_that_opened_it_and_for_no_ot
     }
 }
 
-/// Two that say no page are not known to be one.
+/// If neither client names a page, the server cannot know that they are the same page.
 #[test]
 fn clients_without_a_page_do_not_push_each_other_out() {
     for shards in shard_counts() {
@@ -186,7 +188,7 @@ fn clients_without_a_page_do_not_push_each_other_out() {
     }
 }
 
-/// With the default grace of 10 s it would be forgotten long before this session ends.
+/// With the default grace of 10 s the old ticket would be forgotten long before this session ends.
 #[test]
 fn a_session_is_found_by_an_older_ticket_as_long_as_it_lives() {
     for shards in shard_counts() {
@@ -195,15 +197,15 @@ fn a_session_is_found_by_an_older_ticket_as_long_as_it_lives() {
         let ada = net.connect(0);
         net.cut(ada);
         let lost = net.resume(ada, 1, vec![]);
-        net.cut(lost); // before its client had the new ticket
+        net.cut(lost); // before its client has the new ticket
         net.pass(110_000);
         let back = net.resume(ada, 2, vec![]);
         assert_eq!(net.client(back), net.client(ada), "{shards} shards");
     }
 }
 
-/// A client whose connection is cut before it has the answer comes with the ticket of the shard before, wherever it
-/// lands.
+/// A client whose connection is cut before its answer arrives comes back with the previous shard's ticket, on any
+/// shard.
 #[test]
 fn a_session_is_found_by_an_older_ticket_too() {
     for shards in shard_counts() {
@@ -213,7 +215,7 @@ fn a_session_is_found_by_an_older_ticket_too() {
         net.subscribe(first, "chat:a");
         assert_eq!(net.ask(first, enter("chat:a", "1")), ReplyBody::Done);
         net.take(watcher);
-        // From shard 0 over 1 and 2 to 0 and 1; the ticket is of 0 all the time.
+        // From shard 0 to 1, 2, 0, 1 and 2, always with the ticket of shard 0.
         let mut before = first;
         for shard in [1, 2, 0, 1, 2] {
             net.cut(before);
@@ -461,7 +463,7 @@ fn who_wants_no_signals_gets_no_directed_ones_either_and_their_sender_learns_it(
     }
 }
 
-/// Connects with a token that is good for these channels.
+/// Connects with a token that allows these channels.
 fn connect_with_token(net: &mut Net, shard: usize, connect: Connect, granted: &[&str]) -> usize {
     let peer = net.open(shard);
     let connect = Connect { token: Some("t".into()), page: connect.page.clone().or(the_page()), ..connect };
@@ -477,8 +479,8 @@ fn good_for(granted: &[&str]) -> Identified {
     Identified { user: Some(UserId("ada".into())), info: None, expires_ms: None, subscribe }
 }
 
-/// The end of a subscription is not undone by its client's not having heard of it: it enters again, which tells
-/// nobody anything where it stands there still.
+/// The entry ends with its subscription even if the client does not learn of that. The client then enters again, which
+/// is no news to others if the entry is still there.
 #[test]
 fn presence_ends_with_a_subscription_that_a_newer_token_ended_whether_or_not_its_client_hears_of_it() {
     for shards in shard_counts() {
@@ -510,7 +512,7 @@ fn presence_ends_with_a_subscription_that_a_newer_token_ended_whether_or_not_its
     }
 }
 
-/// The client was refused and is cut off before it hears of that.
+/// The client is refused, and is cut off before the refusal arrives.
 #[test]
 fn presence_ends_with_a_subscription_that_is_refused_after_a_cut() {
     for shards in shard_counts() {
@@ -530,7 +532,7 @@ fn presence_ends_with_a_subscription_that_is_refused_after_a_cut() {
     }
 }
 
-/// The home has newer rules than the edge: what it refuses is not tried again when the session comes back.
+/// The home has newer rules than the edge. An entry that the home refused is not repeated when the session comes back.
 #[test]
 fn an_entry_that_the_home_refuses_does_not_come_with_the_session() {
     let mut net = Net::new(3);
@@ -546,7 +548,7 @@ fn an_entry_that_the_home_refuses_does_not_come_with_the_session() {
     assert_eq!(presence(&mut net, again, &name).0, 0);
 }
 
-/// Nobody else follows the channel on its shard, and the grace is longer than an edge lingers.
+/// The client's shard has no other subscriber of the channel, and the grace is longer than an edge lingers.
 #[test]
 fn a_directed_signal_waits_for_one_who_is_away_as_long_as_the_grace() {
     for shards in shard_counts() {
@@ -571,7 +573,7 @@ fn a_directed_signal_waits_for_one_who_is_away_as_long_as_the_grace() {
                 received.iter().any(|received| matches!(received, Received::Push(Push::Signal(_)))),
                 "{received:?}"
             );
-            // Nothing is kept for it any longer than that.
+            // The edge is kept no longer than that.
             net.cut(again);
             net.cut(bob);
             net.pass(23_000);

@@ -1,4 +1,5 @@
-//! Publishing, subscribing and recovering: what a subscriber gets, in which order, and what it is told of a loss.
+//! Publishing, subscribing and recovering: the publications that a subscriber gets, their order, and the notice of a
+//! loss.
 
 mod common;
 use common::*;
@@ -189,7 +190,7 @@ fn history_is_read_forwards_and_backwards() {
     }
 }
 
-/// A publication of the application for these alone.
+/// A publication of the application only for these clients.
 fn publish_only(net: &mut Net, json: &'static str, only: usize) {
     let only = vec![net.client(only)];
     let data = Data::Json(json.as_bytes().into());
@@ -207,7 +208,8 @@ fn history(net: &mut Net, peer: usize, from: HistoryFrom, limit: u32) -> History
     }
 }
 
-/// What is for others counts nowhere: each page is as full as the limit allows, and the next one begins where it ended.
+/// Publications for other clients do not count: each page is as full as the limit allows, and the next one begins after
+/// it.
 #[test]
 fn history_with_an_audience_is_paged_over_all_that_is_for_its_reader() {
     for (shards, scan_slice) in shard_counts().into_iter().flat_map(|shards| [(shards, 1024), (shards, 3)]) {
@@ -234,7 +236,7 @@ fn history_with_an_audience_is_paged_over_all_that_is_for_its_reader() {
         assert_eq!((offsets(&rest), rest.more), (vec![84], false), "what is for bob is no reason to ask again");
         let end = history(&mut net, ada, HistoryFrom::Since(Position { offset: 84, ..top }), 3);
         assert_eq!((offsets(&end), end.more, end.reset), (vec![], false, false));
-        // The same for `recent` and for who comes back.
+        // The same for `recent` and for a client that comes back.
         let recent = SubOptions { recent: Some(2), ..SubOptions::new(channel("chat:a")) };
         let subscribed = net.subscribe_with(ada, recent);
         let offsets: Vec<u64> = subscribed.publications.iter().map(|p| p.offset).collect();
@@ -251,7 +253,7 @@ fn history_with_an_audience_is_paged_over_all_that_is_for_its_reader() {
     }
 }
 
-/// Who sees little of a long history is served in steps, between which others have their turn.
+/// A long history with few publications for its reader is read in steps, and other clients have their turn in between.
 #[test]
 fn a_history_of_which_little_is_for_its_reader_keeps_nobody_waiting() {
     let mut rule = open_rule("**");

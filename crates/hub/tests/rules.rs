@@ -1,6 +1,6 @@
-//! The policy as a whole: whatever rules stand in whatever order, the first that matches a name decides, and no other.
+//! The policy as a whole: for any rules in any order, the first that matches a name decides, and no other.
 //!
-//! The model knows nothing of the hub's: it expands patterns to segments by hand and reads the words one by one.
+//! The model shares no code with the hub: it expands patterns to segments by hand and reads the words one by one.
 
 use fanfare_hub::{Action, Denial, Pattern, Rule, Rules, UserId, Verdict, Who, example_name};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ const SEGMENTS: [&str; 4] = ["a", "b", "ada", "bob"];
 const WORDS: [Who; 6] = [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Hook, Who::Server, Who::Nobody];
 const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
 
-/// How far a caller gets.
+/// The outcome for a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Gets {
     Refused,
@@ -49,7 +49,7 @@ fn user() -> impl Strategy<Value = Option<String>> {
     prop::option::of(prop::sample::select(&["ada", "bob", "a", "*", "{user}", "a:b"][..]).prop_map(str::to_owned))
 }
 
-/// Whether a pattern has this shape, and whose user ids its captures want.
+/// Whether a name matches the pattern, and the user ids that its captures demand.
 fn model_match<'n>(pattern: &str, name: &'n str) -> Option<Vec<&'n str>> {
     let (pattern, name): (Vec<&str>, Vec<&str>) = (pattern.split(':').collect(), name.split(':').collect());
     let rest = pattern.last() == Some(&"**");
@@ -78,7 +78,7 @@ fn model_words(rule: &Rule, action: Action, user: Option<&str>) -> Gets {
     words.iter().map(one).max().expect("at least one")
 }
 
-/// What a rule says by itself, where it is the one that governs.
+/// The verdict of a single rule.
 fn model(rule: &Rule, captured: &[&str], action: Action, user: Option<&str>) -> Gets {
     if captured.iter().any(|captured| user != Some(captured)) { Gets::Refused } else { model_words(rule, action, user) }
 }
@@ -86,7 +86,7 @@ fn model(rule: &Rule, captured: &[&str], action: Action, user: Option<&str>) -> 
 fn gets(rules: &Rules, name: &str, action: Action, user: Option<&str>) -> Gets {
     let user = user.map(|user| UserId(user.into()));
     let verdict = rules.verdict(name, action, user.as_ref());
-    // Who cannot ask lets in whom the rules let in, and nobody else.
+    // A judge that cannot ask the application allows exactly the callers that the rules themselves allow.
     let judged = rules.judge(name, action, user.as_ref());
     assert_eq!(judged.is_ok(), matches!(verdict, Ok(Verdict::Allowed(_))), "{verdict:?} against {judged:?}");
     match verdict {
@@ -99,8 +99,8 @@ fn gets(rules: &Rules, name: &str, action: Action, user: Option<&str>) -> Gets {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
-    /// No order of rules lets a caller into what the first match denies: in every order the first rule that matches
-    /// the name is the one that is judged, and those below it might as well not be there.
+    /// No rule below the first match can allow a caller that the first match denies: in every order only the first rule
+    /// that matches the name is judged.
     #[test]
     fn the_first_match_decides_in_every_order(
         rules in prop::collection::vec(rule(), 0..7).prop_shuffle(), name in name(), user in user(),
@@ -122,7 +122,7 @@ proptest! {
         }
     }
 
-    /// What is added below never changes anything for a name that something above matches.
+    /// Rules that are added below never change the verdict for a name that a rule above matches.
     #[test]
     fn a_rule_below_lets_nobody_in(
         above in prop::collection::vec(rule(), 1..4), below in prop::collection::vec(rule(), 0..4), name in name(), user in user(),
@@ -137,8 +137,8 @@ proptest! {
         }
     }
 
-    /// Of the names of a small alphabet none reaches a rule that is said to be unreachable, and the name that is
-    /// given as an example of one that does is one.
+    /// No name of a small alphabet reaches a rule that is reported as unreachable, and every example of a name that
+    /// reaches a rule does reach it.
     #[test]
     fn an_example_is_one_and_where_there_is_none_nothing_matches(
         patterns in prop::collection::vec(pattern(), 1..6), names in prop::collection::vec(name(), 200),

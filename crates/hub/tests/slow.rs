@@ -1,4 +1,5 @@
-//! Slow readers and large channels: nobody waits for them, they lose nothing that is kept, and a loss is told.
+//! Slow readers and large channels: other clients do not wait for a slow one, it loses nothing that history keeps, and
+//! it is told of a loss.
 
 mod common;
 use common::*;
@@ -88,7 +89,7 @@ fn who_wants_only_the_latest_gets_a_gap_and_the_newest_when_it_reads_again() {
     }
 }
 
-/// What is for others, and one's own that is not wanted, is neither the newest nor a loss.
+/// Publications for others, and the client's own that it does not want, are never the newest one and never a loss.
 #[test]
 fn the_latest_is_the_newest_that_is_for_the_reader() {
     for (shards, scan_slice) in shard_counts().into_iter().flat_map(|shards| [(shards, 1024), (shards, 3)]) {
@@ -112,7 +113,7 @@ fn the_latest_is_the_newest_that_is_for_the_reader() {
         let received = net.take(bob);
         assert_eq!(gaps(&received), [(59, false)]);
         assert_eq!(messages(&received).last().map(String::as_str), Some("60"));
-        // Nothing more than what is for others: no gap is told.
+        // Only publications for others follow: there is no gap.
         net.peers[bob].reads = false;
         let first = net.publish(ada, "chat:a", "61").offset;
         while net.waiting_bytes(bob) < 2_000 {
@@ -148,7 +149,7 @@ fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
         for _ in 0..10 {
             publish_for_others(&mut net, bob);
         }
-        // It reads again, and the search takes some of its steps before something newer is published.
+        // It reads again, and the search takes some of its steps before a newer publication.
         net.paused = true;
         net.read_again(bob);
         for _ in 0..steps {
@@ -259,7 +260,8 @@ fn a_subscriber_chooses_what_asks_no_more_of_the_server_than_its_rule() {
     }
 }
 
-/// Its own pages fill the outbox of one who recovers more than that holds: ended for it, it would never arrive.
+/// The client recovers more than its outbox holds, so its own pages fill it. If that ended the client as slow, it could
+/// never catch up.
 #[test]
 fn who_catches_up_is_not_ended_as_slow() {
     for shards in shard_counts() {
@@ -320,7 +322,7 @@ fn a_pull_passes_on_when_its_subscription_ends() {
         let at = Position { offset: 0, ..subscribed.position };
         net.send(bob, Command::Subscribe { subs: vec![since(name, at)], many: false });
     }
-    // Both first pages come, and the first pull is on its way when its subscription ends.
+    // Both first pages arrive, and the first pull is on its way when its subscription ends.
     let mut pages: Vec<_> = net.late.borrow_mut().drain(..).collect();
     for (shard, token, answer) in pages.drain(..) {
         net.input(shard, Input::Answer { token, answer });
@@ -349,7 +351,7 @@ fn a_fan_out_in_slices_misses_and_doubles_nobody_while_members_come_and_go() {
             net.send(ada, publish("chat:a", &number.to_string()));
             for step in 0..6 {
                 net.go_on_once();
-                // Someone from the front, the middle and the end leaves, and someone new comes, while it runs.
+                // Meanwhile three members leave (from the front, the middle and the end), and a new one comes.
                 let leaver = members.swap_remove((step * 37 + number as usize * 11) % members.len());
                 net.send(leaver, unsubscribe("chat:a"));
                 left.push(leaver);
@@ -397,7 +399,7 @@ fn a_narrow_link_between_shards_delays_and_loses_nothing() {
     }
 }
 
-/// Signals are in no history: after a full link the latest of each client and event is delivered.
+/// History does not hold signals: after a full link the latest of each client and event is delivered.
 #[test]
 fn the_latest_signal_of_each_event_comes_through_a_narrow_link() {
     let limits = Limits { link_bytes_max: 900, ..Limits::default() };

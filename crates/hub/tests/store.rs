@@ -1,5 +1,5 @@
-//! A store that does not answer: every command has its answer in time, what waits is bounded, and what the store did
-//! all the same is delivered once.
+//! A store that does not answer: every command is answered in time, waiting commands are bounded, and operations that
+//! the store has executed all the same are delivered once.
 
 mod common;
 use common::*;
@@ -49,7 +49,7 @@ fn every_command_on_a_channel_that_cannot_be_attached_is_answered_in_time() {
         assert_eq!(error_code(&answer), ErrorCode::Unavailable);
     }
     assert!(matches!(net.app_answer(purge), Some(AppAnswer::Error(error)) if error.code == ErrorCode::Unavailable));
-    // Nothing of it was done, and the next one finds the channel when the store answers again.
+    // None of the commands was executed, and the next one finds the channel when the store answers again.
     net.late.borrow_mut().clear();
     net.all_alive();
     let again = net.send(ada, subscribe("chat:a"));
@@ -107,7 +107,7 @@ fn an_append_whose_answer_never_comes_is_delivered_when_the_store_answers_again(
     net.pass(OUT_OF_TIME_MS);
     net.all_alive();
     for _ in 0..3 {
-        net.late.borrow_mut().clear(); // nor is what is asked next
+        net.late.borrow_mut().clear(); // the next request is not answered either
         net.pass(OUT_OF_TIME_MS);
         net.all_alive();
     }
@@ -137,7 +137,7 @@ fn what_waits_for_the_store_is_bounded_in_bytes_and_the_rest_is_turned_away() {
         }
         let refused = asked.iter().filter(|(peer, id)| net.answer_to(*peer, *id).is_some()).count();
         assert!((150..200).contains(&refused), "{refused} of 200 turned away");
-        // Made-up channels are no way around it.
+        // Invented channel names do not get around the bound.
         for n in 0..1_000 {
             net.send(peers[0], history(&format!("chat:{n}")));
         }
@@ -146,7 +146,7 @@ fn what_waits_for_the_store_is_bounded_in_bytes_and_the_rest_is_turned_away() {
         net.pass(OUT_OF_TIME_MS);
         net.all_alive();
         assert!(asked.iter().all(|(peer, id)| net.answer_to(*peer, *id).is_some()));
-        // Channels that nobody needs go, though the store has never told of them.
+        // Unused channels are removed, although the store has never answered for them.
         net.pass(8_000);
         net.all_alive();
         net.pass(OUT_OF_TIME_MS);
@@ -155,8 +155,8 @@ fn what_waits_for_the_store_is_bounded_in_bytes_and_the_rest_is_turned_away() {
     }
 }
 
-/// A store goes silent while very many commands wait for it: they are out of time together, and others have their turn
-/// between their answers.
+/// A store goes silent while very many commands wait for it: all reach their deadline together, and other clients have
+/// their turn between the answers.
 #[test]
 fn commands_that_are_out_of_time_together_are_answered_in_slices() {
     const SLICE: usize = 20;
@@ -170,7 +170,7 @@ fn commands_that_are_out_of_time_together_are_answered_in_slices() {
         assert_eq!(error_code(&answer), ErrorCode::Unavailable);
     }
     assert!(net.most <= SLICE, "one call answered {}", net.most);
-    // The deadline of what comes later is kept too.
+    // A later command has its deadline too.
     let late = net.send(peers[0], publish("chat:a", "2"));
     net.pass(OUT_OF_TIME_MS);
     assert!(net.answer_to(peers[0], late).is_some());

@@ -1,5 +1,5 @@
-//! One call does a bounded piece of work, whatever comes in, and one connection is given a bounded number of bytes
-//! before it has read.
+//! One call does a bounded amount of work for any input, and a connection gets a bounded number of bytes before it has
+//! read.
 
 mod common;
 use common::*;
@@ -7,7 +7,8 @@ use fanfare_hub::*;
 
 /// Steps of a slice in these tests.
 const SLICE: usize = 20;
-/// What a call may do besides: the answer to a command, holding and resuming, and the last step, which is never cut.
+/// Further steps that a call may take: the answer to a command, holding and resuming, and the last step, which is never
+/// cut.
 const BESIDES: usize = 8;
 
 fn sliced() -> Limits {
@@ -18,7 +19,7 @@ fn closed_rules() -> Rules {
     Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }])
 }
 
-/// Connections with a subscription each; what was told to them is taken away.
+/// Connections with a subscription each; their messages are taken away.
 fn members(net: &mut Net, count: usize, name: &str) -> Vec<usize> {
     let members: Vec<usize> = (0..count).map(|shard| net.connect(shard)).collect();
     for member in &members {
@@ -106,8 +107,8 @@ fn present(net: &mut Net, peer: usize) -> u64 {
     }
 }
 
-/// Rules that shut presence off and are taken back before all sessions have been judged leave a home and its sessions
-/// of one mind: who was not judged is still present.
+/// The rules turn presence off, and are taken back before all sessions have been judged. The home and its sessions must
+/// agree then: a client that was not judged is still present.
 #[test]
 fn presence_survives_a_reload_that_is_taken_back() {
     for shards in shard_counts() {
@@ -252,7 +253,7 @@ fn what_waits_behind_a_fan_out_is_bounded_in_bytes() {
         let large = format!("\"{}\"", "x".repeat(1_000));
         let typing = signal("chat:a", "typing", &large, None);
         let commands = (0..20).map(|_| typing.clone()).chain((0..60).map(|_| publish("chat:a", &large)));
-        net.publish(ada, "chat:a", &large); // the fan-out that is interrupted
+        net.publish(ada, "chat:a", &large); // the interrupted fan-out
         for command in commands {
             net.send(ada, command);
             let waiting = net.shards.iter().map(Shard::fanout_waiting_bytes).max().expect("a shard");
@@ -267,7 +268,7 @@ fn what_waits_behind_a_fan_out_is_bounded_in_bytes() {
     }
 }
 
-/// A whole presence finds no room behind what waits: it is asked for when there is.
+/// A snapshot of the presence has no room behind waiting bytes: it is requested when there is room.
 #[test]
 fn a_presence_that_finds_no_room_is_asked_for_later() {
     let limits = Limits { fanout_waiting_bytes_max: 2_000, ..sliced() };
@@ -348,7 +349,7 @@ fn answers_that_are_pages_are_asked_for_one_at_a_time_and_in_order() {
             }
         }
         net.peers[bob].reads = false;
-        // A shell that has read them already may hand them in, whatever is held.
+        // A shell that has read the commands already may pass them in although the connection is held.
         let history = |number: usize| Command::History {
             channel: channel(&format!("chat:{}", number % 10)),
             query: HistoryQuery { from: HistoryFrom::Newest, limit: 100 },

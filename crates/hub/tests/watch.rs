@@ -1,4 +1,5 @@
-//! What a shard counts, by exact amounts, and what it has said in the log: who, where, which rule and option.
+//! The counters of a shard, by exact amounts, and its notes for the log: the client, the place, the rule and the
+//! option.
 
 mod common;
 use common::*;
@@ -26,7 +27,7 @@ fn errors(counts: &Counts, code: ErrorCode) -> u64 {
     counts.errors[ERRORS.iter().position(|row| row.code == code).expect("a row")]
 }
 
-/// The notes about a client, taken away with all the others.
+/// The notes about a client; all other notes are dropped.
 fn notes_of(net: &mut Net, client: ClientId) -> Vec<Noted> {
     let notes = std::mem::take(&mut net.notes);
     notes.into_iter().filter(|note| note.client == Some(client)).map(|note| note.what).collect()

@@ -18,7 +18,7 @@ fn an_array_of_one_who_does_not_read_is_answered_as_it_reads() {
     const COMMANDS: u64 = 32;
     let rules = Config::open().rules;
     let mut config = Config { rules, ..config() };
-    config.limits.outbox_bytes_max = 32 << 10; // the connection is choked at four times that; a single answer exceeds it
+    config.limits.outbox_bytes_max = 32 << 10; // the connection is choked at four times that: one answer exceeds it
     let builder = Fanfare::builder(()).config(config).admin(AdminOn::MainPort);
     let server = Server::of(builder);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

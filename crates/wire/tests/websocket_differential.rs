@@ -1,7 +1,7 @@
 //! The WebSocket codec beside another implementation, `tokio-websockets`, over an in-memory pipe.
 //!
-//! Four promises: each understands what the other writes, in both roles; each accepts the other's handshake, in both
-//! roles; and where a peer sends rubbish, both say the same before it and refuse it for the same kind of reason.
+//! Four promises: each understands the other's frames, in both roles; each accepts the other's handshake, in both
+//! roles; and for invalid bytes, both read the same before them and refuse them for the same kind of reason.
 
 use fanfare_wire::websocket::fuzz::{Said, decode_in_pieces};
 use fanfare_wire::websocket::{self, Limits, MaskSource, Opcode, ProtocolError, Role};
@@ -15,7 +15,7 @@ fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
-/// The oracle at the other end, so in the other role than ours; past the handshake.
+/// The other implementation at the other end, in the other role, after the handshake.
 fn oracle_on(stream: DuplexStream, its_role: Role, frame_size: usize) -> oracle::WebSocketStream<DuplexStream> {
     let config = oracle::Config::default().frame_size(frame_size);
     let limits = oracle::Limits::default().max_payload_len(Some(LIMITS.message_bytes_max));
@@ -36,7 +36,7 @@ fn said(message: &oracle::Message) -> Said {
     } else if message.is_pong() {
         Said::Pong(payload())
     } else if message.as_payload().is_empty() {
-        // `as_close` makes 1005 of it, which may not be on the wire.
+        // `as_close` makes 1005 of it, which must not be sent.
         Said::Close(None)
     } else {
         let (code, reason) = message.as_close().expect("the only kind left");
@@ -57,13 +57,13 @@ fn message(said: &Said) -> oracle::Message {
     }
 }
 
-/// All that the oracle says to `bytes`, and the close code of its error if it has one.
+/// All that the other implementation reads from `bytes`, and the close code of its error if it has one.
 async fn oracle_decode(its_role: Role, bytes: &[u8], pipe_bytes: usize) -> (Vec<Said>, Option<u16>) {
     let (ours, its) = tokio::io::duplex(pipe_bytes);
     let (mut back, mut forth) = tokio::io::split(ours);
     let mut stream = oracle_on(its, its_role, 1 << 22);
     let write = async {
-        // It hangs up on rubbish, so this may fail.
+        // It closes on invalid bytes, so this may fail.
         let _ = forth.write_all(bytes).await;
         let _ = forth.shutdown().await;
     };
@@ -77,7 +77,7 @@ async fn oracle_decode(its_role: Role, bytes: &[u8], pipe_bytes: usize) -> (Vec<
                 Err(oracle::Error::Protocol(oracle::proto::ProtocolError::InvalidUtf8)) => failure = Some(1007),
                 Err(oracle::Error::Protocol(_)) => failure = Some(1002),
                 Err(oracle::Error::PayloadTooLong { .. }) => failure = Some(1009),
-                // The bytes end inside a frame: we ask for more, it calls that an error.
+                // The bytes end inside a frame: ours asks for more, the other calls that an error.
                 Err(_) => {}
             }
             if failure.is_some() {
@@ -102,7 +102,7 @@ impl Source {
         (0..chars).map(|_| ['a', '"', 'é', '€', '😀', '\u{10ffff}', '\0'][self.below(7)]).collect()
     }
 
-    /// Anything but a close.
+    /// Any message but a close.
     fn said(&mut self) -> Said {
         let len = [0, 5, 125, 126, 1000, 65_535, 65_536][self.below(7)];
         match self.below(5) {
@@ -113,8 +113,8 @@ impl Source {
         }
     }
 
-    /// `said` as bytes: fragmented anywhere, with pings between the fragments. No empty fragment of a text: at an empty
-    /// last fragment the oracle (0.13.3) forgets to ask whether the text ends inside a character.
+    /// `said` as bytes: fragmented anywhere, with pings between the fragments. No text ends with an empty fragment:
+    /// there the other implementation (0.13.3) does not check whether the text ends inside a character.
     fn put(&mut self, out: &mut Vec<u8>, expected: &mut Vec<Said>, said: Said, masked: bool) {
         let (mut opcode, payload) = match &said {
             Said::Text(text) => (Opcode::Text, text.as_bytes()),
@@ -184,7 +184,7 @@ fn we_understand_what_it_writes() {
     }
 }
 
-/// One byte of a good stream changed: both say the same and stop for the same reason.
+/// One byte of a valid stream is changed: both read the same and stop for the same reason.
 #[test]
 fn we_refuse_what_it_refuses() {
     let (mut refused, mut accepted) = (0, 0);
@@ -209,7 +209,7 @@ fn we_refuse_what_it_refuses() {
         let ours = (ours, failure.as_ref().map(|error| error.close_code()));
         let mut its = run(oracle_decode(our_role, &bytes, 1 + source.below(100)));
         if let Some(ProtocolError::LengthTopBit { .. }) = failure {
-            // It calls 2^63 and more too long, the RFC calls it wrong.
+            // It calls lengths of 2^63 and more too long; the RFC calls them invalid.
             its.1 = its.1.map(|_| 1002);
         }
         assert!(ours == its, "seed {seed}, byte {at} of {bytes:02x?}: {failure:?}\nours {ours:?}\nits  {its:?}");

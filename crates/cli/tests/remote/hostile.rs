@@ -1,5 +1,5 @@
-//! What answers is no Fanfare, or is one in trouble: one line says what was tried, what came back, and whether it is
-//! tried again.
+//! Servers that are not Fanfare, or that are failing: one line says what was tried, what came back, and whether the
+//! command tries again.
 
 use super::support::{Ended, KEY, answering, response, run, start};
 
@@ -11,7 +11,7 @@ fn publish(url: &str) -> Ended {
     run(&["publish", "a", "1", "--url", url, "--api-key", KEY], "")
 }
 
-/// An error of one sentence, with a hint; nothing else, and nothing on stdout.
+/// An error of one sentence with a hint, no other text, and an empty stdout.
 #[track_caller]
 fn is_one_sentence(ended: &Ended) {
     let lines: Vec<&str> = ended.stderr.lines().collect();
@@ -40,7 +40,7 @@ fn what_is_no_fanfare_is_told_apart() {
     }
 }
 
-/// A redirect could go on for ever, and an API key is for whom it was given to.
+/// A redirect could loop, and an API key must go only to the server that it is for.
 #[test]
 fn redirects_are_told_and_not_followed() {
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
@@ -67,7 +67,7 @@ fn an_answer_of_somebody_else_is_not_taken_for_success() {
         publish(&url)
             .bad(1, &[&format!("the server at {url} is not Fanfare's HTTP API"), "its answer has no \"offset\""]);
     }
-    // What others say does not rule the terminal.
+    // A server's text cannot send control sequences to the terminal.
     let refusal = r#"{"code":"denied","message":"\u001b[2Jgone\u009b","retryable":false}"#;
     let (url, _) = answering(vec![response("403 Forbidden", refusal)]);
     let ended = publish(&url);
@@ -83,7 +83,7 @@ fn a_name_that_leads_nowhere_is_told() {
     }
 }
 
-/// A proxy whose server is just starting: somebody is there, so it is waited for, as long as the proxy says.
+/// A proxy whose server is just starting: the command waits as long as the proxy says.
 #[test]
 fn a_proxy_that_says_later_is_asked_again() {
     let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -109,7 +109,7 @@ fn a_proxy_that_says_later_is_asked_again() {
             "404",
         ],
     );
-    // Longer than a command waits: then it is told at once.
+    // Longer than a command waits: then it fails at once.
     let later = busy.replace("Retry-After: 1\r", "Retry-After: 3600\r");
     let (url, _) = answering(vec![later]);
     let ended = publish(&url);

@@ -1,4 +1,4 @@
-//! The commands that speak to a server, as the real binary against a real `fanfare dev`.
+//! The commands that call a server: the real binary against a real `fanfare dev`.
 
 mod hostile;
 mod support;
@@ -50,9 +50,9 @@ fn payloads_are_json_or_text_and_have_events_and_keys() {
         .bad(1, &["key_conflict", "hint: choose another --idempotency-key"]);
     server.call(&["publish", "b", "--text", "say \"hi\""], "");
     assert_eq!(data(subscriber.json()), json!("say \"hi\""));
-    // A blank line is a text; between JSON values it is nothing.
+    // A blank line is a text; between JSON values it is ignored.
     server.call(&["publish", "b", "--text"], "one\r\n\nthree");
-    server.call(&["publish", "b"], "\u{feff}\n\n4\n"); // nor is a byte order mark anything
+    server.call(&["publish", "b"], "\u{feff}\n\n4\n"); // a byte order mark is ignored too
     let rest = [json!("one"), json!(""), json!("three"), json!(4)];
     assert_eq!(rest.clone().map(|_| data(subscriber.json())), rest);
     let keyed = server.call(&["publish", "a", "--idempotency-key", "file"], "1\n2\n");
@@ -92,7 +92,8 @@ fn a_server_that_comes_back_at_its_port_is_found_again_and_what_is_lost_is_told(
     assert_eq!(data(subscriber.json()), json!(2));
 }
 
-/// The server has lost its memory, and meanwhile somebody else was faster: what is there now lies above the gap.
+/// The server has restarted without its history, and another client has published before the subscriber is back: the
+/// new publications lie above the gap.
 #[test]
 fn after_a_restart_the_gap_comes_first_and_then_the_newest() {
     let server = Server::start();
@@ -113,11 +114,11 @@ fn after_a_restart_the_gap_comes_first_and_then_the_newest() {
     assert!(offsets.is_sorted_by(|a, b| a < b), "{lines:?}");
     assert!(lines.iter().all(|line| line["epoch"] == lines[0]["epoch"]), "{lines:?}");
     assert_eq!([data(lines[1].clone()), data(lines[2].clone())], [json!(5), json!(6)]);
-    // From the gap's own place on, that is what follows.
+    // A subscription from the gap's position gets the publications after it.
     let place = format!("{}:{}", lines[0]["epoch"].as_str().expect("an epoch"), offsets[0]);
     let since = server.subscribe(&["a"], &["--since", &place]);
     assert_eq!([data(since.json()), data(since.json())], [json!(5), json!(6)]);
-    // The connection is told before what lives on it.
+    // The line about the connection comes before the lines about its channels.
     let (status, _, told) = {
         subscriber.signal(Signal::INT);
         subscriber.end()
@@ -157,7 +158,7 @@ fn joins_and_leaves_are_told_with_presence() {
         client.close().await;
     });
     let mut lines = [subscriber.json(), subscriber.json(), subscriber.json()];
-    lines.sort_by_key(|line| line["type"].to_string()); // signals and presence are not ordered against each other
+    lines.sort_by_key(|line| line["type"].to_string()); // signals and presence have no order between them
     let [join, leave, signal] = &lines;
     assert_eq!((&join["type"], &join["data"]), (&json!("join"), &json!({"mood": "good"})), "{join}");
     assert_eq!((&leave["type"], &leave["client"]), (&json!("leave"), &join["client"]), "{leave}");
@@ -187,7 +188,7 @@ fn without_a_server_or_the_key_the_remedy_is_told() {
     for args in [&["publish", "a", "1"][..], &["publish", "a"], &["channels"], &["disconnect", "--user", "ada"]] {
         run(&[args, &["--url", &url, "--api-key", "wrong"]].concat(), "1").bad(1, &["unauthorized", "--api-key KEY"]);
     }
-    // The key by the environment, and what is wrong with it is not shown.
+    // The key comes from the environment, and an invalid one is not shown.
     let mut command = fanfare(&["channels", "--url", &url]);
     run_command(
         {
@@ -238,7 +239,7 @@ fn a_publication_is_repeated_under_its_key_until_it_is_answered() {
     assert_eq!(bodies.len(), 4);
     assert!(bodies[0].contains("\"idempotency_key\":\"") && bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
     assert_eq!(ended.stderr.matches("trying again").count(), 3, "{ended:?}");
-    // A refusal that will not pass is not repeated; a failure of the server's is not the user's.
+    // A permanent refusal is not retried; a failure of the server is not reported as the user's mistake.
     let internal = r#"{"code":"internal","message":"oh","retryable":false}"#;
     let (url, _) = answering(vec![response("500 Internal Server Error", internal)]);
     run(&["publish", "a", "1", "--url", &url, "--api-key", KEY], "")
@@ -279,7 +280,7 @@ fn channels_are_listed_page_by_page() {
     server.try_call(&["channels", "--match", "a:**:b"], "").bad(1, &["bad_request"]);
 }
 
-/// One request, as any HTTP client would make it.
+/// One request, as any HTTP client would send it.
 fn broadcast(server: &Server, channels: &[String]) {
     use std::io::{Read as _, Write as _};
     let body = json!({"channels": channels, "data": 1}).to_string();
@@ -320,7 +321,8 @@ fn signals_end_a_subscription_well() {
         let (status, _, stderr) = subscriber.end();
         assert_eq!((status.code(), stderr), (Some(0), Vec::new()), "{signal:?}");
     }
-    // While it is connected, above; while it waits for another attempt; and before it ever was connected.
+    // Signals while it is connected were tested above; here they come while it waits for another attempt, and before
+    // its first connection.
     let subscriber = server.subscribe(&["a"], &[]);
     server.kill();
     subscriber.told("not connected");
@@ -352,14 +354,14 @@ fn a_reader_that_goes_ends_a_subscription_quietly_even_while_nothing_happens() {
     assert!(line.contains("\"offset\":1"), "{line}");
     let (status, _, stderr) = subscriber.end();
     assert_eq!((status.code(), stderr), (Some(0), Vec::new()));
-    // The other commands, by a pipe that nobody reads.
+    // The other commands, with a pipe whose reader has gone.
     let lists = fanfare(&["channels", "--url", &server.url(), "--api-key", KEY]);
     let mut lists = start_command(lists, false);
     drop(lists.take_stdout());
     assert_eq!(lists.end().0.code(), Some(0));
 }
 
-/// `2>&1 | head -1`: what nobody reads is no reason for anything.
+/// `2>&1 | head -1`: an stderr without a reader changes nothing.
 #[test]
 fn nobody_has_to_read_stderr() {
     let nobody = || {

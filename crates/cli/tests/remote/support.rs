@@ -1,7 +1,7 @@
-//! What the tests of the command share: the real binary as a server and as everything else, and a network that can be
+//! Shared by the tests of the command: the real binary as the server and as every client, and a network that can be
 //! cut.
 //!
-//! Nothing waits for a time; what is waited for has a deadline that only a failure meets.
+//! Nothing here sleeps. Every wait has a deadline that only a failure reaches.
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) const KEY: &str = "the-key-of-the-tests";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The binary, without what the environment of the test may say to it.
+/// The binary, without variables of the test's own environment.
 pub(crate) fn fanfare(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     for (name, _) in std::env::vars_os() {
@@ -37,14 +37,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// It went well.
+    /// Asserts success.
     #[track_caller]
     pub(crate) fn good(self) -> String {
         assert_eq!(self.status, Some(0), "{self:?}");
         self.stdout
     }
 
-    /// It ended with this status, and said all of that.
+    /// Asserts this status, and an stderr that contains all of these texts.
     #[track_caller]
     pub(crate) fn bad(&self, status: i32, parts: &[&str]) {
         assert_eq!(self.status, Some(status), "{self:?}");
@@ -64,7 +64,7 @@ pub(crate) fn run_command(mut command: Command, stdin: &str) -> Ended {
     let mut child = command.spawn().expect("the binary");
     let mut pipe = child.stdin.take().expect("stdin");
     let text = stdin.to_owned();
-    let writing = std::thread::spawn(move || drop(pipe.write_all(text.as_bytes()))); // it may not want all of it
+    let writing = std::thread::spawn(move || drop(pipe.write_all(text.as_bytes()))); // the command may not read all
     let output = child.wait_with_output().expect("its end");
     writing.join().expect("the writer");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
@@ -82,7 +82,7 @@ pub(crate) fn start(args: &[&str]) -> Running {
     start_command(fanfare(args), true)
 }
 
-/// Without `read_stdout` it stays in `take_stdout`.
+/// Without `read_stdout` the pipe stays in `take_stdout`.
 pub(crate) fn start_command(mut command: Command, read_stdout: bool) -> Running {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
@@ -118,7 +118,7 @@ impl Running {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    /// The next line of stderr that holds this; those before it are skipped.
+    /// The next line of stderr that contains this text; skips lines before it.
     #[track_caller]
     pub(crate) fn told(&self, part: &str) -> String {
         let mut before = Vec::new();
@@ -145,7 +145,7 @@ impl Running {
         rustix::process::kill_process(pid, signal).expect("a process to signal");
     }
 
-    /// Waits for its end, and gives what it still said.
+    /// Waits for its end, and returns the rest of its output.
     #[track_caller]
     pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let status = self.child.wait().expect("its end");
@@ -186,14 +186,14 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Ends it as a crash would, and gives where it was.
+    /// Kills it, and returns its address.
     pub(crate) fn kill(mut self) -> String {
         self.running.child.kill().expect("a process to kill");
         self.running.child.wait().expect("its end");
         self.address.to_string()
     }
 
-    /// Runs an application's command, which must go well.
+    /// Runs a command of the application, which must succeed.
     #[track_caller]
     pub(crate) fn call(&self, args: &[&str], stdin: &str) -> String {
         self.try_call(args, stdin).good()
@@ -214,7 +214,7 @@ impl Server {
     }
 }
 
-/// Passes on what it gets, until it is cut.
+/// Passes bytes on until it is cut.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     open: Arc<Mutex<Vec<TcpStream>>>,
@@ -238,7 +238,7 @@ impl Proxy {
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
                     std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to); // either end may go
+                        let _ = std::io::copy(&mut from, &mut to); // either end may close
                         let _ = to.shutdown(Shutdown::Both);
                     });
                 }
@@ -248,20 +248,21 @@ impl Proxy {
         Proxy { address, open, blocked }
     }
 
-    /// Hangs up on whoever comes, or no more.
+    /// With `true`, closes every new connection at once.
     pub(crate) fn block(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::SeqCst);
     }
 
-    /// Ends every connection through it; later ones pass.
+    /// Ends every open connection through it; later ones pass.
     pub(crate) fn cut(&self) {
         for stream in self.open.lock().expect("the list").drain(..) {
-            let _ = stream.shutdown(Shutdown::Both); // it may be over already
+            let _ = stream.shutdown(Shutdown::Both); // it may have ended already
         }
     }
 }
 
-/// A server that gives these answers, one a connection, and the requests it got. An empty answer hangs up.
+/// A server that gives these answers, one for each connection, and the requests that it got. An empty answer closes the
+/// connection.
 pub(crate) fn answering(answers: Vec<String>) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));

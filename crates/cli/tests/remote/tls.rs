@@ -1,5 +1,5 @@
-//! The commands against a server that stands behind TLS, as every Fanfare in production does: with the authority of a
-//! company's own, through cuts, and past whoever is not the server.
+//! The commands against a server behind TLS, as in production: with a company's own certificate authority, through
+//! cuts, and against servers with a wrong certificate.
 
 #[path = "../../../client/tests/support/tls.rs"]
 mod behind_tls;
@@ -9,7 +9,7 @@ use behind_tls::{Authority, NOW, TlsProxy, Valid};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// A file that lasts as long as the test.
+/// A file that is removed at the end of the test.
 struct File(PathBuf);
 
 impl File {
@@ -52,14 +52,14 @@ fn every_command_goes_through_tls_and_comes_back_after_a_cut() {
     assert_eq!([&subscriber.json()["data"], &subscriber.json()["data"]], [&json!(3), &json!(4)]);
     assert_eq!(call(&["channels"], "").lines().count(), 1);
     assert_eq!(call(&["disconnect", "--user", "nobody"], ""), "{\"sessions\":0}\n");
-    // Without a word on it, whom the system trusts is trusted; there it is told by a variable.
+    // Without `--cacert` the system's authorities are trusted; on this system a variable can name their file.
     let mut command = fanfare(&["channels", "--url", &url, "--api-key", KEY]);
     command.env("SSL_CERT_FILE", ca.path()).env_remove("SSL_CERT_DIR");
     assert_eq!(run_command(command, "").good().lines().count(), 1);
     let mut command = fanfare(&["channels", "--url", &url, "--api-key", KEY]);
     command.env("SSL_CERT_FILE", "/nowhere/ca.pem").env_remove("SSL_CERT_DIR");
     run_command(command, "").bad(1, &["this system names no certificate authority to trust: ", "hint: install"]);
-    // What a browser's program has as its address names the same server.
+    // The `wss://` address of a browser's program names the same server.
     let native = format!("wss://localhost:{}/v1/ws", proxy.port);
     run(&["publish", "a", "5", "--url", &native, "--cacert", ca.path(), "--api-key", KEY], "").good();
     assert_eq!(subscriber.json()["data"], json!(5));
@@ -110,7 +110,7 @@ fn whom_not_to_trust_is_told_with_the_remedy() {
     let url = format!("http://localhost:{}", proxy.port);
     run(&["subscribe", "a", "--url", &url], "").bad(1, &[&url, "it speaks TLS: write https://"]);
     run(&["publish", "a", "1", "--url", &url, "--api-key", KEY], "").bad(1, &[&url, "is not Fanfare's HTTP API"]);
-    // What is named as an authority, and is none.
+    // Files given as authorities that hold no certificate, or do not exist.
     let none = File::new("none.pem", "nothing\n");
     for ended in both("https://localhost", &["--cacert", none.path()]) {
         ended.bad(1, &[none.path(), "holds no certificate", "hint: --cacert"]);

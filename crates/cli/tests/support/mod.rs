@@ -1,5 +1,5 @@
-//! The program as it is called: in a folder of its own, with an empty environment, to the end or as a server whose
-//! words are waited for. Nothing here sleeps.
+//! The program as users call it: in its own folder, with an empty environment, to its end or as a server with its
+//! output. Nothing here sleeps.
 
 #![allow(dead_code)] // each test binary uses its own part
 
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// What has not come by now will not come.
+/// The limit of every wait: a test that hangs fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A folder of its own, gone at the end.
+/// Its own folder, removed at the end.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -51,7 +51,7 @@ impl Folder {
         command
     }
 
-    /// The program that hears SIGHUP, whatever whoever runs the tests has ignored (`nohup`): that is handed down.
+    /// The program with SIGHUP enabled. `nohup` ignores the signal for its children, and the tests may run below it.
     #[cfg(target_os = "linux")]
     pub(crate) fn command_that_hears_hangups(&self, before: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new("env");
@@ -77,7 +77,7 @@ impl Drop for Folder {
     }
 }
 
-/// What a command has said, and how it ended.
+/// A command's output and exit status.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) stdout: String,
@@ -97,7 +97,7 @@ impl Said {
 pub(crate) struct Server {
     child: Child,
     lines: Receiver<String>,
-    /// Everything that it has said.
+    /// All of its output.
     pub(crate) said: String,
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
@@ -116,7 +116,7 @@ impl Server {
         server
     }
 
-    /// The next line that holds this.
+    /// The next line that contains this text.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(DEADLINE) else { panic!("{text:?} did not come:\n{}", self.said) };
@@ -133,13 +133,13 @@ impl Server {
         kill_process(pid, signal).expect("it runs");
     }
 
-    /// Ends it as an operator does; its status.
+    /// Stops it with SIGTERM; returns its status.
     pub(crate) fn stop(self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// Waits for its end; its status.
+    /// Waits for its end; returns its status.
     pub(crate) fn wait(mut self) -> Option<i32> {
         self.child.wait().expect("it ends").code()
     }

@@ -1,7 +1,7 @@
-//! A small server in the test's process: the real hub, one shard of it, and the real codecs, over real sockets. What
-//! it lacks is everything that makes a server fast or safe. It can be cut off, and counts connections.
+//! A small server in the test's process: one shard of the real hub, and the real codecs, over real sockets. It has none
+//! of the parts that make a server fast or safe. It can cut its connections, and counts them.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]
 
 #[cfg(feature = "tls")]
@@ -40,20 +40,20 @@ enum FromSocket {
     Opened(u64, mpsc::UnboundedSender<Vec<u8>>),
     Text(u64, String),
     Closed(u64),
-    /// From the test: drop all connections without a word.
+    /// From the test: drop all connections without a close.
     CutAll,
-    /// From the test: the application disconnects everybody.
+    /// From the test: the application disconnects all clients.
     KickAll,
 }
 
 impl Server {
-    /// Everybody may do everything in every channel of the form `x` or `x:y`.
+    /// All clients may do everything in every channel of the form `x` or `x:y`.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let (events, received) = mpsc::unbounded_channel();
-        // A shard stays on its thread; it ends when nobody can speak to it any more.
+        // A shard stays on its thread; it ends when the last sender to it is dropped.
         std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(Hub::new().run(received));
@@ -83,7 +83,7 @@ impl Server {
     }
 }
 
-/// Shakes hands, then carries messages until either side is gone.
+/// Shakes hands, then carries messages until either side has gone.
 async fn serve(mut stream: TcpStream, number: u64, hub: mpsc::UnboundedSender<FromSocket>) {
     let mut buffer = vec![0; 64 << 10];
     let mut len = 0;
@@ -141,14 +141,14 @@ struct Hub {
     start: Instant,
     conns: HashMap<u64, (ConnId, mpsc::UnboundedSender<Vec<u8>>)>,
     wake_ms: Option<u64>,
-    /// What came up while effects were done.
+    /// Inputs that arose while effects were executed.
     inputs: VecDeque<Input>,
 }
 
 impl Hub {
     fn new() -> Self {
         let limits = Limits::default();
-        // What is kept is more than any test publishes: a gap is then a fault.
+        // The history is longer than any test needs: a gap is then a fault.
         let rules = ["*", "*:*"].map(|pattern| {
             let mut rule = Rule::open(Pattern::new(pattern).unwrap());
             (rule.history.count, rule.history.bytes) = (10_000, 64 << 20);
@@ -296,8 +296,8 @@ impl Hub {
     }
 }
 
-/// The application. A token is its user's name, and `for` how many ms after it; `wrong` is none. Nobody may publish
-/// `null` or enter the channel `doc:closed`, and the one method there is, `echo`, answers with what it was asked.
+/// The application. A token is the user's name, and `for` gives its lifetime in ms; `wrong` is invalid. No client may
+/// publish `null` or enter the channel `doc:closed`. The only method, `echo`, answers with its payload.
 fn application(now: Now, question: &Question) -> HookAnswer {
     let refused = |code, message: &str| HookAnswer::Refused(Error::new(code, message));
     match question {
@@ -327,7 +327,7 @@ fn ticket_of(reply: &Reply) -> String {
     ticket::seal(&claims, KEY)
 }
 
-/// A client that knows nothing: texts go out, texts come in.
+/// A client without logic: it sends and receives texts.
 pub(crate) struct Peer {
     stream: TcpStream,
     decoder: Decoder,
@@ -354,11 +354,11 @@ impl Peer {
     pub(crate) async fn send(&mut self, text: &str) {
         let mut frame = Vec::new();
         websocket::put_frame(&mut frame, Opcode::Text, text.as_bytes(), Some([1, 2, 3, 4]));
-        // A connection that was closed meanwhile shows that to the next read.
+        // A connection that was closed meanwhile shows that at the next read.
         let _ = self.stream.write_all(&frame).await;
     }
 
-    /// The next message, without waiting for ever.
+    /// The next message, within a limit.
     pub(crate) async fn next(&mut self) -> String {
         let mut buffer = vec![0; 16 << 10];
         while self.texts.is_empty() {

@@ -1,7 +1,6 @@
-//! TLS for tests: an authority that lasts as long as one test, and a proxy that speaks TLS before a server that does
-//! not.
+//! TLS for tests: a certificate authority for one test, and a proxy that adds TLS to a server without it.
 
-// Clippy allows unwrap in tests, but does not see that a helper is of a test; and not every test uses every helper.
+// Clippy allows unwrap in tests, but does not recognise helpers of tests; and not every test uses every helper.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use base64::Engine as _;
@@ -21,11 +20,11 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 /// Signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// From when to when, as years.
+/// The validity, in years.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Valid(pub(crate) i32, pub(crate) i32);
 
-/// For all that these tests will be run.
+/// Valid for as long as these tests will be run.
 pub(crate) const NOW: Valid = Valid(2020, 2120);
 
 impl Authority {
@@ -40,14 +39,14 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// What its clients are given to trust.
+    /// The authority as its clients trust it.
     pub(crate) fn pem(&self) -> String {
         let lines = STANDARD.encode(self.0.der());
         let lines: Vec<&str> = lines.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
     }
 
-    /// A server that is these names, or IP addresses.
+    /// A server with these names or IP addresses.
     pub(crate) fn server(&self, names: &[&str], Valid(from, to): Valid) -> ServerConfig {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -71,12 +70,12 @@ fn config(certificate: tokio_rustls::rustls::pki_types::CertificateDer<'static>,
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    // Without an agreement on this a proxy would speak HTTP/2 to us.
+    // Without agreement on this, a proxy would speak HTTP/2 to the client.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }
 
-/// Speaks TLS on a port of its own and passes on what is inside, until it is dropped.
+/// Speaks TLS on its own port and passes the content on, until it is dropped.
 pub(crate) struct TlsProxy {
     pub(crate) port: u16,
     cuts: watch::Sender<u64>,
@@ -86,7 +85,7 @@ impl TlsProxy {
     pub(crate) fn start(target: SocketAddr, config: ServerConfig) -> Self {
         let (told, port) = channel();
         let (cuts, cut) = watch::channel(0);
-        // Its own thread, so that a test needs no runtime for it.
+        // It has its own thread, so that a test needs no runtime for it.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -103,7 +102,7 @@ impl TlsProxy {
         TlsProxy { port: port.recv().unwrap(), cuts }
     }
 
-    /// Ends every connection through it without a word; later ones pass.
+    /// Ends every open connection through it without a close; later ones pass.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
@@ -116,7 +115,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, target: SocketAddr
         let (acceptor, mut cut) = (acceptor.clone(), cut.clone());
         cut.mark_unchanged();
         tokio::spawn(async move {
-            // A client that does not trust us goes.
+            // A client that does not trust the authority disconnects.
             let Ok(mut near) = acceptor.accept(stream).await else { return };
             assert_eq!(near.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
             let Ok(mut far) = TcpStream::connect(target).await else { return };

@@ -1,11 +1,11 @@
-//! The transcripts of docs/protocol.md: read from the page, and compared with what a server says.
+//! The transcripts of docs/protocol.md: reads them from the page, and compares them with a server's messages.
 
 use serde_json::Value;
 use std::collections::HashMap;
 
 const PAGE: &str = include_str!("../../../../docs/protocol.md");
 
-/// One line of a transcript: who, whether it is sent, what.
+/// One line of a transcript: the connection, whether it is sent, the text.
 pub(crate) type Line<'a> = (&'a str, bool, &'a str);
 
 /// The blocks of JSON whose lines begin with `>` or `<`, with the number of their first line.
@@ -34,7 +34,7 @@ pub(crate) fn pattern(text: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Compares, and learns what the words stand for.
+/// Compares, and learns the values of placeholders.
 pub(crate) fn fits(pattern: &Value, found: &Value, words: &mut HashMap<String, Value>) -> bool {
     match (pattern, found) {
         (Value::String(any), _) if any == "…" => true,

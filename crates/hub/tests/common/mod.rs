@@ -1,5 +1,5 @@
-//! A small shell for scenario tests: shards in one thread, a clock that the test moves, connections that remember what
-//! they were told. It does what the contract of `Shard` asks and decides nothing; nothing waits and nothing sleeps.
+//! A small shell for scenario tests: shards in one thread, a clock that the test moves, connections that remember their
+//! messages. It fulfils the contract of `Shard` and decides nothing; it never waits or sleeps.
 //!
 //! Tests run with one and with three shards, or with `FANFARE_SHARDS` of them.
 
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// How many shards to test with.
+/// The numbers of shards to test with.
 pub fn shard_counts() -> Vec<usize> {
     match std::env::var("FANFARE_SHARDS").ok().and_then(|text| text.parse().ok()) {
         Some(count) => vec![count],
@@ -49,7 +49,7 @@ impl Peer {
     }
 }
 
-/// Answers of a store that does not answer in place.
+/// Answers of a store that does not answer at once.
 pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, StoreAnswer)>>>;
 
 /// The shards and everything around them.
@@ -61,27 +61,27 @@ pub struct Net {
     effects: Effects,
     inbox: VecDeque<(usize, ShardId, PeerMessage)>,
     again: Vec<bool>,
-    /// Fan-outs go on only when the test says so.
+    /// Fan-outs continue only when the test says so.
     pub paused: bool,
     pub late: LateAnswers,
-    /// What the application was asked and has not answered, by shard, in order.
+    /// The application's open questions, by shard, in order.
     pub questions: VecDeque<(usize, HookToken, Question)>,
-    /// What it was told.
-    /// The connections that questions were about, in order, by what was attached to them.
+    /// The connections that questions were about, in order, as their attachments name them.
     pub asked_of: Vec<ConnId>,
+    /// The notices to the application, in order.
     pub notices: Vec<Notice>,
-    /// What a log would hold.
+    /// Lines for a log.
     pub notes: Vec<Note>,
-    /// What the application was answered, by token.
+    /// Answers to the application's commands, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
-    /// What became of commands that came by requests of their own.
+    /// Outcomes of commands that came in requests of their own.
     pub forwarded: Vec<Forwarded>,
-    /// The most that one input has led to: effects, and receivers of pushes.
+    /// The largest result of one input: effects, and receivers of pushes.
     pub most: usize,
     next_token: u64,
 }
 
-/// A store whose answers come when the test says so, in order.
+/// A store that answers when the test says so, in order.
 struct LateStore {
     shard: usize,
     memory: MemoryStore,
@@ -104,7 +104,7 @@ impl Store for LateStore {
     }
 }
 
-/// The page of everybody who is not said to be of another: it takes its sessions over.
+/// The page of all clients for which a test names no other: it takes its own sessions over.
 pub fn the_page() -> Option<PageId> {
     PageId::new("the page")
 }
@@ -135,7 +135,7 @@ impl Net {
         Net::build(shards, limits, open_rules(), Hooks::default(), true)
     }
 
-    /// With an application that is asked these, and answers when the test does.
+    /// With an application that gets these questions, and answers when the test does.
     pub fn with_hooks(shards: usize, limits: Limits, rules: Rules, hooks: Hooks) -> Net {
         Net::build(shards, limits, rules, hooks, false)
     }
@@ -182,7 +182,7 @@ impl Net {
         }
     }
 
-    /// The application asks something on a shard; what other shards make of it waits for [`settle`](Self::settle).
+    /// The application sends a command on a shard. Messages to other shards wait for [`settle`](Self::settle).
     pub fn app_only(&mut self, shard: usize, command: AppCommand) -> AppToken {
         self.next_token += 1;
         let token = AppToken(self.next_token);
@@ -196,15 +196,15 @@ impl Net {
         self.answers.iter().find(|(of, _)| *of == token).map(|(_, answer)| answer.clone())
     }
 
-    /// The application asks something on a shard and is answered.
+    /// The application sends a command on a shard and gets its answer.
     pub fn app(&mut self, shard: usize, command: AppCommand) -> AppAnswer {
         let token = self.app_only(shard, command);
         self.settle();
         self.app_answer(token).unwrap_or_else(|| panic!("no answer to {token:?}"))
     }
 
-    /// A command for the session that `peer` has or had comes to a shard by a request of its own. What other shards
-    /// make of it waits for [`settle`](Self::settle).
+    /// A command for the session that `peer` has or had comes to a shard in a request of its own. Messages to other
+    /// shards wait for [`settle`](Self::settle).
     pub fn forward_only(&mut self, shard: usize, peer: usize, command: Command) -> ForwardToken {
         self.next_token += 1;
         let id = Some(RequestId::Number(self.next_token));
@@ -220,7 +220,7 @@ impl Net {
         token
     }
 
-    /// What became of a forwarded command: `None` as long as that is not known.
+    /// The outcome of a forwarded command: `None` as long as it is not known.
     pub fn forwarded(&self, token: ForwardToken) -> Option<Option<ReplyBody>> {
         let forwarded = self.forwarded.iter().find(|forwarded| forwarded.token == token)?;
         Some(forwarded.reply.as_ref().map(|reply| reply.body.clone()))
@@ -269,7 +269,7 @@ impl Net {
         self.connect_exactly(shard, Connect { page: connect.page.or(the_page()), ..connect })
     }
 
-    /// The same from no page, where none is given.
+    /// The same, with no page unless one is given.
     pub fn connect_exactly(&mut self, shard: usize, connect: Connect) -> usize {
         let peer = self.open(shard);
         match self.ask(peer, Command::Connect(Box::new(connect))) {
@@ -279,7 +279,7 @@ impl Net {
         peer
     }
 
-    /// Comes back as the client that `peer` was.
+    /// Reconnects as the client of `peer`.
     pub fn resume(&mut self, peer: usize, shard: usize, subscribe: Vec<SubOptions>) -> usize {
         let was = ShardId(self.peers[peer].shard as u16);
         let resume = Some(Resume { shard: was, client: self.client(peer) });
@@ -297,7 +297,7 @@ impl Net {
         id
     }
 
-    /// Sends a command; what other shards make of it waits for [`settle`](Self::settle).
+    /// Sends a command. Messages to other shards wait for [`settle`](Self::settle).
     pub fn send_only(&mut self, peer: usize, command: Command) -> u64 {
         self.peers[peer].next_id += 1;
         let id = self.peers[peer].next_id;
@@ -347,17 +347,17 @@ impl Net {
         }
     }
 
-    /// Takes away and returns what was told.
+    /// Takes and returns everything that a connection received.
     pub fn take(&mut self, peer: usize) -> Vec<Received> {
         std::mem::take(&mut self.peers[peer].received)
     }
 
-    /// The payloads of the messages that were told, which are taken away with everything else.
+    /// The payloads of the received messages; everything else that was received is dropped.
     pub fn take_messages(&mut self, peer: usize) -> Vec<String> {
         messages(&self.take(peer))
     }
 
-    /// The client is gone without a word.
+    /// The client is cut off.
     pub fn cut(&mut self, peer: usize) {
         let Peer { shard, conn, .. } = self.peers[peer];
         self.input(shard, Input::Closed { conn, finally: false });
@@ -372,7 +372,7 @@ impl Net {
         }
     }
 
-    /// Everybody is given a new table of rules.
+    /// All shards get new rules.
     pub fn reload(&mut self, rules: Rules) {
         let rules = Arc::new(rules);
         for shard in 0..self.shards.len() {
@@ -395,7 +395,7 @@ impl Net {
         }
     }
 
-    /// Everybody gives a sign of life, as clients that answer heartbeats do.
+    /// All connections give a sign of life, as clients that answer heartbeats do.
     pub fn all_alive(&mut self) {
         for peer in 0..self.peers.len() {
             let Peer { shard, conn, .. } = self.peers[peer];
@@ -403,7 +403,7 @@ impl Net {
         }
     }
 
-    /// The late store gives the answers that it owes by now, and those that are asked for in consequence.
+    /// The late store gives its due answers, and the answers to requests that follow from them.
     pub fn answer_all(&mut self) {
         self.settle();
         loop {
@@ -413,14 +413,14 @@ impl Net {
         }
     }
 
-    /// Carries one of the messages that are on their way between shards: by its place among them, first come first.
+    /// Carries one message that is on its way between shards, chosen by its place in the order of sending.
     pub fn carry(&mut self, place: usize) {
         let (shard, from, message) = self.inbox.remove(place).expect("a message is on its way");
         self.input(shard, Input::Peer { from, message });
     }
 
-    /// Carries all that is on its way from one shard to another, with what is said in consequence. Everything else
-    /// waits.
+    /// Carries all messages that are on their way from one shard to another, and the messages that follow from them.
+    /// All others wait.
     pub fn carry_from(&mut self, from: usize, to: usize) {
         let is_between =
             |(shard, sender, _): &(usize, ShardId, PeerMessage)| *shard == to && usize::from(sender.0) == from;
@@ -442,7 +442,7 @@ impl Net {
         name.expect("one of a hundred channels lives there")
     }
 
-    /// Carries messages between shards and goes on with fan-outs until nothing is left to do.
+    /// Carries messages between shards and continues fan-outs until all are done.
     pub fn settle(&mut self) {
         loop {
             if let Some((shard, from, message)) = self.inbox.pop_front() {
@@ -457,7 +457,7 @@ impl Net {
         }
     }
 
-    /// One slice of what was interrupted, on every shard.
+    /// One slice of interrupted work, on every shard.
     pub fn go_on_once(&mut self) {
         for shard in 0..self.shards.len() {
             self.input(shard, Input::Continue);
@@ -478,7 +478,7 @@ impl Net {
         bytes > 0
     }
 
-    /// One input, and what the hub says must be done.
+    /// One input, and the effects that follow.
     pub fn input(&mut self, shard: usize, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -556,12 +556,12 @@ impl Net {
         }
     }
 
-    /// The question that was asked first and is not answered.
+    /// The first open question.
     pub fn asked(&mut self) -> (usize, HookToken, Question) {
         self.questions.pop_front().expect("the application is asked something")
     }
 
-    /// The application answers what it was asked first, and everything settles. The question.
+    /// The application answers its first open question, and everything settles. Returns the question.
     pub fn answer(&mut self, answer: HookAnswer) -> Question {
         let (shard, token, question) = self.asked();
         self.answer_as(shard, token, answer);
@@ -670,13 +670,13 @@ pub fn error_code(body: &ReplyBody) -> ErrorCode {
     }
 }
 
-/// Numbers as the payloads that [`Net::publish_all`] makes of them.
+/// Numbers as payloads in the form of [`Net::publish_all`].
 pub fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
 impl Net {
-    /// Subscribes where the store answers late, and waits for it.
+    /// Subscribes with a store that answers late, and waits for it.
     pub fn subscribe_late(&mut self, peer: usize, name: &str) {
         let options = SubOptions::new(channel(name));
         let id = self.send(peer, Command::Subscribe { subs: vec![options], many: false });
