@@ -3,8 +3,10 @@
 //! In: bytes as they were read, in any cuts. Out: one [`Event`] a call, in order. A frame that lies whole in the
 //! input is unmasked there and lent out without a copy: the usual case. Only what is cut or fragmented is gathered,
 //! in memory that is given back with the message. A peer cannot make it hold more than the message limit and
-//! [`PARTIAL_BYTES`].
+//! [`PARTIAL_BYTES`]. A compressed message is gathered as it came ([`compressed_bytes_max`] bytes at most) and
+//! decompressed when it is whole, into an [`Inflater`] that any number of connections share.
 
+use super::deflate::{Inflater, compressed_bytes_max};
 use super::header::{Expected, HEADER_BYTES_MAX, Header};
 use super::text::{NotUtf8, Text, push_bytes};
 use super::{CONTROL_BYTES_MAX, CloseFrame, Event, Limits, Opcode, ProtocolError, Role, close, mask};
@@ -35,6 +37,21 @@ struct Partial {
 enum Message {
     Text(Text),
     Binary(Vec<u8>),
+    /// As it came.
+    Deflated {
+        bytes: Vec<u8>,
+        is_text: bool,
+    },
+}
+
+/// What stands at the front of the input.
+enum Whole<'b> {
+    /// A whole frame that is an event.
+    Event(Event<'b>),
+    /// A whole compressed message.
+    Deflated { payload: &'b [u8], is_text: bool },
+    /// Something else.
+    None,
 }
 
 /// Where in a frame we are.
@@ -75,86 +92,128 @@ impl Decoder {
     /// Whatever [`ProtocolError`] lists; the connection is to be closed with its code.
     #[inline]
     pub fn decode<'s, 'b: 's>(&'s mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'s>>, ProtocolError> {
+        self.read(input, None)
+    }
+
+    /// The same for a connection for which permessage-deflate was negotiated without context takeover for us to read
+    /// (RFC 7692). Compressed messages are lent out of `inflater`, whose memory is given back at the next call.
+    ///
+    /// # Errors
+    /// See [`decode`](Self::decode). Limits and UTF-8 are those of the decompressed message.
+    #[inline]
+    pub fn decode_with<'s, 'b: 's>(
+        &'s mut self,
+        input: &mut &'b mut [u8],
+        inflater: &'s mut Inflater,
+    ) -> Result<Option<Event<'s>>, ProtocolError> {
+        inflater.give_back();
+        self.read(input, Some(inflater))
+    }
+
+    #[inline]
+    fn read<'s, 'b: 's>(
+        &'s mut self,
+        input: &mut &'b mut [u8],
+        mut inflater: Option<&'s mut Inflater>,
+    ) -> Result<Option<Event<'s>>, ProtocolError> {
         if self.partial.is_some() || self.ended {
             self.take_back();
         }
         if self.partial.is_none() {
-            match self.decode_whole(input) {
-                Ok(None) if input.is_empty() => return Ok(None),
-                Ok(None) => {}
-                Ok(Some(event)) => return Ok(Some(event)),
+            match self.decode_whole(input, inflater.is_some()) {
+                Ok(Whole::None) if input.is_empty() => return Ok(None),
+                Ok(Whole::None) => {}
+                Ok(Whole::Event(event)) => return Ok(Some(event)),
+                Ok(Whole::Deflated { payload, is_text }) => {
+                    let message_bytes_max = self.message_bytes_max;
+                    let event = inflate(inflater.take(), payload, is_text, message_bytes_max);
+                    return event.map(Some).map_err(|error| self.fail(input, error));
+                }
                 Err(error) => return Err(self.fail(input, error)),
             }
         }
-        self.decode_partial(input)
+        self.decode_partial(input, inflater)
     }
 
-    /// Bytes of heap memory held now: 0 between messages, never more than the message limit and a few hundred.
+    /// Bytes of heap memory held now: 0 between messages, never more than the message limit and a few hundred. (For a
+    /// compressed message the limit is [`compressed_bytes_max`].)
     pub fn buffered_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
             PARTIAL_BYTES
                 + match &partial.message {
                     Some(Message::Text(text)) => text.capacity(),
-                    Some(Message::Binary(bytes)) => bytes.capacity(),
+                    Some(Message::Binary(bytes) | Message::Deflated { bytes, .. }) => bytes.capacity(),
                     None => 0,
                 }
         })
     }
 
-    /// The fast path: a whole, unfragmented frame at the front of `input`, and nothing under way. `None`: it is not
-    /// that.
+    /// The fast path: a whole, unfragmented frame at the front of `input`, and nothing under way.
     #[inline]
-    fn decode_whole<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
+    fn decode_whole<'b>(&mut self, input: &mut &'b mut [u8], deflate: bool) -> Result<Whole<'b>, ProtocolError> {
         if self.ended {
             *input = &mut [];
-            return Ok(None);
+            return Ok(Whole::None);
         }
-        let Some((header, header_len)) = Header::parse(input, self.expected(None))? else { return Ok(None) };
+        let Some((header, header_len)) = Header::parse(input, self.expected(deflate))? else { return Ok(Whole::None) };
         if !header.fin || header.len > input.len() - header_len {
-            return Ok(None);
+            return Ok(Whole::None);
         }
         let payload = &mut take(input, header_len + header.len)[header_len..];
         if let Some(key) = header.mask {
             mask::apply(payload, key);
         }
+        if header.deflated {
+            return Ok(Whole::Deflated { payload, is_text: header.opcode == Opcode::Text });
+        }
         match header.opcode {
-            Opcode::Text => match simdutf8::basic::from_utf8(payload) {
-                Ok(text) => Ok(Some(Event::Text(text))),
-                Err(_) => Err(ProtocolError::TextNotUtf8 { offset: valid_up_to(payload) }),
-            },
-            Opcode::Binary => Ok(Some(Event::Binary(payload))),
+            Opcode::Text => text_event(payload).map(Whole::Event),
+            Opcode::Binary => Ok(Whole::Event(Event::Binary(payload))),
             opcode => {
                 self.ended = opcode == Opcode::Close;
-                control_event(opcode, payload).map(Some)
+                control_event(opcode, payload).map(Whole::Event)
             }
         }
     }
 
-    fn decode_partial<'s, 'b: 's>(&'s mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'s>>, ProtocolError> {
-        match self.advance(input) {
-            Ok(Some(event)) => Ok(Some(event)),
-            Ok(None) => match &self.partial {
-                Some(partial) => partial.lend(),
-                None => Ok(None),
-            },
-            Err(error) => Err(self.fail(input, error)),
+    fn decode_partial<'s, 'b: 's>(
+        &'s mut self,
+        input: &mut &'b mut [u8],
+        inflater: Option<&'s mut Inflater>,
+    ) -> Result<Option<Event<'s>>, ProtocolError> {
+        match self.advance(input, inflater.is_some()) {
+            Ok(Some(event)) => return Ok(Some(event)),
+            Ok(None) => {}
+            Err(error) => return Err(self.fail(input, error)),
+        }
+        if let Some((compressed, is_text)) = self.partial.as_ref().and_then(|partial| partial.deflated()) {
+            let event = inflate(inflater, compressed, is_text, self.message_bytes_max);
+            return event.map(Some).map_err(|error| self.fail(input, error));
+        }
+        match &self.partial {
+            Some(partial) => partial.lend(),
+            None => Ok(None),
         }
     }
 
     /// Reads on until there is an event or `input` is empty. An event that lies whole in `input` is given; one that was
     /// gathered is left for [`Partial::lend`].
-    fn advance<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
-        let message_bytes_max = self.message_bytes_max;
-        let mut expected = self.expected(None);
+    fn advance<'b>(&mut self, input: &mut &'b mut [u8], deflate: bool) -> Result<Option<Event<'b>>, ProtocolError> {
+        let mut expected = self.expected(deflate);
         let partial = self.partial.get_or_insert_with(|| Box::new(Partial { message: None, reading: Reading::START }));
         loop {
             match &mut partial.reading {
                 Reading::Header { bytes, len } => {
                     expected.message_len = partial.message.as_ref().map(Message::len);
+                    expected.message_bytes_max = Message::bytes_max(partial.message.as_ref(), self.message_bytes_max);
                     let Some(header) = gather_header(bytes, len, input, expected)? else { return Ok(None) };
                     partial.reading = match header.opcode {
                         Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                             match header.opcode {
+                                Opcode::Text | Opcode::Binary if header.deflated => {
+                                    let is_text = header.opcode == Opcode::Text;
+                                    partial.message = Some(Message::Deflated { bytes: Vec::new(), is_text });
+                                }
                                 Opcode::Text => partial.message = Some(Message::Text(Text::default())),
                                 Opcode::Binary => partial.message = Some(Message::Binary(Vec::new())),
                                 _ => {}
@@ -181,7 +240,8 @@ impl Decoder {
                 Reading::Data { fin, left, mask } => {
                     let Some(message) = &mut partial.message else { return Ok(None) };
                     // Nothing longer than this can come of it, so nothing larger need be allocated.
-                    let len_max = if *fin { message.len() + *left } else { message_bytes_max };
+                    let bytes_max = Message::bytes_max(Some(message), self.message_bytes_max);
+                    let len_max = if *fin { message.len() + *left } else { bytes_max };
                     let piece = take_at_most(input, *left);
                     *left -= piece.len();
                     unmask(piece, mask);
@@ -225,8 +285,10 @@ impl Decoder {
         }
     }
 
-    fn expected(&self, message_len: Option<usize>) -> Expected {
-        Expected { role: self.role, message_len, message_bytes_max: self.message_bytes_max }
+    /// What may come where no message is under way.
+    #[inline]
+    fn expected(&self, deflate: bool) -> Expected {
+        Expected { role: self.role, message_len: None, message_bytes_max: self.message_bytes_max, deflate }
     }
 
     #[cold]
@@ -239,6 +301,16 @@ impl Decoder {
 }
 
 impl Partial {
+    /// A compressed message that is whole: its bytes, and whether it is text.
+    fn deflated(&self) -> Option<(&[u8], bool)> {
+        match (&self.reading, &self.message) {
+            (Reading::Data { fin: true, left: 0, .. }, Some(Message::Deflated { bytes, is_text })) => {
+                Some((bytes, *is_text))
+            }
+            _ => None,
+        }
+    }
+
     /// The event that is complete, if one is.
     fn lend(&self) -> Result<Option<Event<'_>>, ProtocolError> {
         match (&self.reading, &self.message) {
@@ -258,14 +330,22 @@ impl Message {
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
+            Self::Binary(bytes) | Self::Deflated { bytes, .. } => bytes.len(),
+        }
+    }
+
+    /// How long it may become as it is on the wire.
+    fn bytes_max(message: Option<&Self>, message_bytes_max: usize) -> usize {
+        match message {
+            Some(Self::Deflated { .. }) => compressed_bytes_max(message_bytes_max),
+            Some(Self::Text(_) | Self::Binary(_)) | None => message_bytes_max,
         }
     }
 
     fn push(&mut self, piece: &[u8], len_max: usize) -> Result<(), ProtocolError> {
         match self {
             Self::Text(text) => text.push(piece, len_max)?,
-            Self::Binary(bytes) => push_bytes(bytes, piece, len_max),
+            Self::Binary(bytes) | Self::Deflated { bytes, .. } => push_bytes(bytes, piece, len_max),
         }
         Ok(())
     }
@@ -273,7 +353,7 @@ impl Message {
     fn finish(&self) -> Result<(), ProtocolError> {
         match self {
             Self::Text(text) => Ok(text.finish()?),
-            Self::Binary(_) => Ok(()),
+            Self::Binary(_) | Self::Deflated { .. } => Ok(()),
         }
     }
 }
@@ -310,6 +390,27 @@ fn gather_header(
         if let Some((header, _)) = Header::parse(&bytes[..*len], expected)? {
             return Ok(Some(header));
         }
+    }
+}
+
+/// Decompresses a whole message. Without an inflater no frame was let in with RSV1.
+fn inflate<'i>(
+    inflater: Option<&'i mut Inflater>,
+    compressed: &[u8],
+    is_text: bool,
+    message_bytes_max: usize,
+) -> Result<Event<'i>, ProtocolError> {
+    let Some(inflater) = inflater else { return Err(ProtocolError::ReservedBits { bits: 0b100 }) };
+    let payload = inflater.inflate(compressed, message_bytes_max)?;
+    if is_text { text_event(payload) } else { Ok(Event::Binary(payload)) }
+}
+
+/// The event of a whole text message.
+#[inline]
+fn text_event(payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+    match simdutf8::basic::from_utf8(payload) {
+        Ok(text) => Ok(Event::Text(text)),
+        Err(_) => Err(ProtocolError::TextNotUtf8 { offset: valid_up_to(payload) }),
     }
 }
 

@@ -9,8 +9,8 @@ use super::{CONTROL_BYTES_MAX, Opcode};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// §5.2: reserved bits must be zero unless an extension gives them a meaning.
-    #[error("reserved bits {bits:#05b} are set and no extension was negotiated")]
+    /// §5.2: reserved bits must be zero unless an extension gives them a meaning on this frame.
+    #[error("reserved bits {bits:#05b} are set, and no extension gives them a meaning here")]
     ReservedBits {
         /// RSV1, RSV2, RSV3, from the highest of three bits to the lowest.
         bits: u8,
@@ -60,12 +60,14 @@ pub enum ProtocolError {
         /// As decoded.
         len: u64,
     },
-    /// The message would be longer than we allow. Found from the declared length, before anything is allocated.
+    /// The message would be longer than we allow. Found from the declared length, before anything is allocated; of a
+    /// compressed message while it is decompressed, before more than the limit is held.
     #[error("message of at least {len} bytes exceeds the limit of {max}")]
     MessageTooLarge {
-        /// Bytes of the message so far plus the declared length of this frame.
+        /// Bytes of the message so far plus the declared length of this frame; or the bytes that were decompressed.
         len: u64,
-        /// [`super::Limits::message_bytes_max`].
+        /// [`super::Limits::message_bytes_max`]; for the bytes of a compressed message
+        /// [`super::deflate::compressed_bytes_max`] of it.
         max: usize,
     },
     /// §8.1: a text message that is not UTF-8.
@@ -73,6 +75,21 @@ pub enum ProtocolError {
     TextNotUtf8 {
         /// Of the first byte of the wrong or unfinished sequence, in the message.
         offset: usize,
+    },
+    /// RFC 7692 §7.2.2: the payload of a compressed message is not DEFLATE.
+    #[error("compressed message is not DEFLATE near byte {offset}")]
+    NotDeflate {
+        /// About where, in the compressed bytes.
+        offset: usize,
+    },
+    /// RFC 7692 §7.2.2: a compressed message ends inside a block.
+    #[error("compressed message ends inside a block")]
+    DeflateUnfinished,
+    /// A compressed message has more blocks that are marked as final than we allow: each makes the decoder begin anew.
+    #[error("compressed message has more than {max} blocks that are marked as final")]
+    FinalBlocks {
+        /// [`super::deflate::FINAL_BLOCKS_MAX`].
+        max: usize,
     },
     /// §5.5.1: a close frame is empty or starts with a two-byte code.
     #[error("a close frame has a payload of 1 byte, too short for a code")]
@@ -92,10 +109,12 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The code to close with: 1007 for text that is not UTF-8, 1009 for a message too big, otherwise 1002.
+    /// The code to close with: 1007 for text that is not UTF-8 and for data that cannot be decompressed, 1009 for a
+    /// message too big, otherwise 1002.
     pub fn close_code(&self) -> u16 {
         match self {
             Self::TextNotUtf8 { .. } | Self::CloseReasonNotUtf8 { .. } => 1007,
+            Self::NotDeflate { .. } | Self::DeflateUnfinished | Self::FinalBlocks { .. } => 1007,
             Self::MessageTooLarge { .. } => 1009,
             _ => 1002,
         }

@@ -1,14 +1,16 @@
-//! The bodies of the fuzz targets `websocket_decode` and `websocket_handshake`, and of the tests that feed them on
-//! every run.
+//! The bodies of the fuzz targets `websocket_decode`, `websocket_deflate` and `websocket_handshake`, and of the tests
+//! that feed them on every run.
 //!
 //! [`decode`]: for any cut of the bytes the decoder gives the same events, never panics, and never holds more than the
 //! limit and its small fixed part. Its events are the same after they are encoded and decoded again. [`handshake`]: no
-//! head panics us, and no value that we are given breaks out of a head that we write.
+//! head panics us, and no value that we are given breaks out of a head that we write. [`deflate`]: the same as for
+//! [`decode`] with compressed messages, whose decompressed form is held within the limit too.
 
 use super::decode::PARTIAL_BYTES;
+use super::deflate::{Deflater, Inflater, KEPT_BYTES, Window, compressed_bytes_max, negotiate};
 use super::{
-    CloseFrame, Decoder, Event, Limits, Opcode, ProtocolError, Role, accept, is_upgrade, put_close, put_frame, request,
-    verify,
+    CloseFrame, Decoder, Event, Limits, Opcode, ProtocolError, Role, accept, is_upgrade, put_close, put_frame,
+    put_frame_parts, request, verify,
 };
 
 /// An [`Event`] that owns what it says.
@@ -57,8 +59,23 @@ pub fn decode_in_pieces(
     role: Role,
     limits: Limits,
     bytes: &[u8],
+    cuts: impl FnMut() -> usize,
+) -> (Vec<Said>, Option<ProtocolError>) {
+    decode_in_pieces_by(role, limits, None, bytes, cuts)
+}
+
+/// The same with permessage-deflate, if an inflater is given.
+pub fn decode_in_pieces_by(
+    role: Role,
+    limits: Limits,
+    mut inflater: Option<&mut Inflater>,
+    bytes: &[u8],
     mut cuts: impl FnMut() -> usize,
 ) -> (Vec<Said>, Option<ProtocolError>) {
+    let bytes_max = match inflater {
+        Some(_) => compressed_bytes_max(limits.message_bytes_max),
+        None => limits.message_bytes_max,
+    };
     let mut bytes = bytes.to_vec();
     let mut rest = &mut bytes[..];
     let mut decoder = Decoder::new(role, limits);
@@ -72,16 +89,22 @@ pub fn decode_in_pieces(
         rest = tail;
         loop {
             let ended = failure.is_some() || matches!(said.last(), Some(Said::Close(_)));
-            match decoder.decode(&mut input) {
+            let decoded = match &mut inflater {
+                Some(inflater) => decoder.decode_with(&mut input, inflater),
+                None => decoder.decode(&mut input),
+            };
+            match decoded {
                 Ok(Some(event)) => said.push(event.into()),
                 Ok(None) => break,
                 Err(error) => assert!(failure.replace(error).is_none(), "one error is the last word"),
             }
             assert!(!ended, "nothing is said after a close or an error");
-            assert!(decoder.buffered_bytes() <= limits.message_bytes_max + PARTIAL_BYTES);
+            assert!(decoder.buffered_bytes() <= bytes_max + PARTIAL_BYTES);
+            let inflated = inflater.as_ref().map_or(0, |inflater| inflater.buffered_bytes());
+            assert!(inflated <= KEPT_BYTES.max(limits.message_bytes_max + 1), "{inflated} bytes of output");
         }
         assert!(input.is_empty(), "`Ok(None)` has consumed everything");
-        assert!(decoder.buffered_bytes() <= limits.message_bytes_max + PARTIAL_BYTES);
+        assert!(decoder.buffered_bytes() <= bytes_max + PARTIAL_BYTES);
         if failure.is_some() {
             assert_eq!(decoder.buffered_bytes(), 0, "a failed decoder holds nothing");
         }
@@ -110,6 +133,45 @@ pub fn decode(data: &[u8]) {
         said.put(&mut again, (role == Role::Server).then_some([cut_a, cut_b, flags, limit]));
     }
     assert_eq!(decode_in_pieces(role, limits, &again, || 0), (said, None), "encoded and decoded again");
+}
+
+/// One round of frames, of a compressed message, and of a message to compress.
+pub fn deflate(data: &[u8]) {
+    let Some((&[flags, limit, cut_a, cut_b], sent)) = data.split_first_chunk() else { return };
+    let role = if flags & 1 == 0 { Role::Server } else { Role::Client };
+    let limits = Limits { message_bytes_max: usize::from(limit) << (flags >> 1 & 0x7) };
+    let mask = (role == Role::Server).then_some([cut_a, cut_b, flags, limit]);
+    let mut inflater = Inflater::default();
+
+    // As frames, and as the payload of one.
+    let mut framed = Vec::new();
+    put_frame_parts(&mut framed, true, true, Opcode::Binary, sent, mask);
+    for frames in [sent, &framed] {
+        let whole = decode_in_pieces_by(role, limits, Some(&mut inflater), frames, || 0);
+        let mut turn = false;
+        let cuts = decode_in_pieces_by(role, limits, Some(&mut inflater), frames, || {
+            turn = !turn;
+            usize::from(if turn { cut_a } else { cut_b })
+        });
+        assert_eq!(whole, cuts, "cut by {cut_a} and {cut_b}");
+        for said in &whole.0 {
+            if let Said::Binary(bytes) = said {
+                assert!(bytes.len() <= limits.message_bytes_max, "the limit holds for what comes out");
+            }
+        }
+    }
+
+    for window in [Window::Full, Window::Small] {
+        let mut deflater = Deflater::new(window);
+        for _ in 0..2 {
+            let Some(compressed) = deflater.deflate(sent) else { continue };
+            assert!(compressed.len() < sent.len());
+            assert_eq!(inflater.inflate(compressed, sent.len()), Ok(sent), "{window:?}");
+        }
+    }
+    let offers = String::from_utf8_lossy(sent);
+    let offers: Vec<&str> = offers.split(',').collect();
+    let _ = negotiate(&offers); // it declines or accepts, and does not panic
 }
 
 /// One round: lines `name:value`, after a first one that is the method. Both sides judge them, and write heads with

@@ -4,15 +4,21 @@
 //! or the error, as soon as the byte that proves it is there. A header that comes out obeys every rule that does not
 //! need the payload, and its length is within the limit.
 
+use super::deflate::compressed_bytes_max;
 use super::{Opcode, ProtocolError, Role};
 
 /// 2 bytes, 8 of length, 4 of key.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
+/// The highest of the three reserved bits.
+const RSV1: u8 = 0b100;
+
 /// One frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fin: bool,
+    /// RSV1 is set: the message is compressed (RFC 7692 §6). Only where [`Expected::deflate`] allows it.
+    pub(super) deflated: bool,
     pub(super) opcode: Opcode,
     /// Of the payload.
     pub(super) len: usize,
@@ -25,7 +31,10 @@ pub(super) struct Expected {
     pub(super) role: Role,
     /// Bytes of the fragmented message under way, if there is one.
     pub(super) message_len: Option<usize>,
+    /// For its payload as it is on the wire.
     pub(super) message_bytes_max: usize,
+    /// permessage-deflate was negotiated.
+    pub(super) deflate: bool,
 }
 
 impl Header {
@@ -33,8 +42,10 @@ impl Header {
     pub(super) fn parse(bytes: &[u8], expected: Expected) -> Result<Option<(Self, usize)>, ProtocolError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
 
-        if first & 0x70 != 0 {
-            return Err(ProtocolError::ReservedBits { bits: first >> 4 & 0x7 });
+        let reserved = first >> 4 & 0x7;
+        // RFC 7692 §6.1: RSV1 is set on the first frame of a compressed message, and on no other frame.
+        if reserved != 0 && !(reserved == RSV1 && expected.deflate && matches!(first & 0xF, 0x1 | 0x2)) {
+            return Err(ProtocolError::ReservedBits { bits: reserved });
         }
         let Some(opcode) = Opcode::from_bits(first & 0xF) else {
             return Err(ProtocolError::ReservedOpcode { opcode: first & 0xF });
@@ -88,8 +99,12 @@ impl Header {
         if !opcode.is_control() {
             // Neither term reaches 2^63, so the sum cannot overflow; and a sum within the limit fits a `usize`.
             let total = len + expected.message_len.unwrap_or(0) as u64;
-            if total > expected.message_bytes_max as u64 {
-                return Err(ProtocolError::MessageTooLarge { len: total, max: expected.message_bytes_max });
+            let max = match reserved {
+                0 => expected.message_bytes_max,
+                _ => compressed_bytes_max(expected.message_bytes_max),
+            };
+            if total > max as u64 {
+                return Err(ProtocolError::MessageTooLarge { len: total, max });
             }
         }
 
@@ -99,6 +114,6 @@ impl Header {
         } else {
             (None, rest)
         };
-        Ok(Some((Self { fin, opcode, len: len as usize, mask }, bytes.len() - rest.len())))
+        Ok(Some((Self { fin, deflated: reserved != 0, opcode, len: len as usize, mask }, bytes.len() - rest.len())))
     }
 }

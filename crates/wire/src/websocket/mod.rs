@@ -6,8 +6,8 @@
 //! fail; [`frame`] makes one server frame that any number of receivers can share.
 //!
 //! Left to the caller: answering pings and closes, timeouts, how many pings are too many, and reading after a close
-//! (the decoder ignores whatever follows a close or an error). Extensions are a seam: [`Accepted::extensions`] lists
-//! what was offered, [`put_frame_parts`] can set RSV1; no extension is implemented, so the decoder refuses RSV bits.
+//! (the decoder ignores whatever follows a close or an error). One extension is implemented, permessage-deflate
+//! ([`deflate`]): where it was agreed on, read by [`Decoder::decode_with`]. [`Decoder::decode`] refuses RSV bits.
 //!
 //! ```
 //! use fanfare_wire::websocket::{Decoder, Event, Limits, Opcode, ProtocolError, Role, put_frame};
@@ -39,6 +39,7 @@
 
 pub mod close;
 mod decode;
+pub mod deflate;
 mod encode;
 mod error;
 #[doc(hidden)]

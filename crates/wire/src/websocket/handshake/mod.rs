@@ -30,7 +30,7 @@ fn accept_of(key: &[u8]) -> [u8; 28] {
 }
 
 /// Optional white space around a header's value or a list's element (RFC 9110 §5.6.3).
-fn trim(value: &[u8]) -> &[u8] {
+pub(super) fn trim(value: &[u8]) -> &[u8] {
     let mut value = value;
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
@@ -43,20 +43,22 @@ fn trim(value: &[u8]) -> &[u8] {
 
 /// The elements of a comma list (RFC 9110 §5.6.1), empty ones left out. Commas in quoted strings do not separate.
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    split_unquoted(value, b',').map(trim).filter(|element| !element.is_empty())
+}
+
+/// The parts between separators that do not stand in quoted strings.
+pub(super) fn split_unquoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
-    value
-        .split(move |&byte| {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                b',' => return !quoted,
-                _ => {}
-            }
-            false
-        })
-        .map(trim)
-        .filter(|element| !element.is_empty())
+    value.split(move |&byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            byte if byte == separator => return !quoted,
+            _ => {}
+        }
+        false
+    })
 }
 
 /// Whether a comma list names this token, in any case.
@@ -65,7 +67,7 @@ fn names(value: &[u8], token: &str) -> bool {
 }
 
 /// A token (RFC 9110 §5.6.2), the only thing a subprotocol's name may be (§4.1).
-fn token(bytes: &[u8]) -> Option<&str> {
+pub(super) fn token(bytes: &[u8]) -> Option<&str> {
     let is_token = |byte: &u8| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
