@@ -1,4 +1,4 @@
-//! Whatever a head says, either side judges it without a panic, and no value breaks out of a head that we write.
+//! For any head: either side judges it without a panic, and no value breaks out of a head that we write.
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run websocket_handshake`
 #![no_main]
 

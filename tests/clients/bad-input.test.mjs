@@ -1,4 +1,4 @@
-// What a broken or hostile client may send: each is answered by its own code, and everybody else chats on.
+// Input of a broken or hostile client: each kind gets its own close code, and all other clients chat on.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -10,7 +10,7 @@ import { runServer, startServer } from './support/server.mjs'
 
 const options = { timeout: 120_000 }
 let server
-let witness // joined before everything, must still be served after it
+let witness // joined first, and must still be served at the end
 const room = freshRoom()
 
 before(async () => {
@@ -180,7 +180,7 @@ describe('frames', options, () => {
       if (!raw.socket.write(frame(CONTINUATION, piece, { fin: false }))) await Promise.race([once(raw.socket, 'drain'), raw.closed]).catch(() => {})
     }
     await raw.closed
-    // The close frame may be overtaken by the reset that answers what we still sent: an end is what counts.
+    // The reset that answers our unread bytes may overtake the close frame: any end counts.
     assert.ok(code === 1009 || code === 'ended' || code === undefined, `1009, not ${code}`)
   }))
 
@@ -201,7 +201,7 @@ describe('abuse', options, () => {
     const pings = Buffer.concat(Array(1_000).fill(frame(PING, 'ping')))
     for (let n = 0; n < 50 && !raw.ended; n++) raw.socket.write(pings)
     await stillChats(server.ws)
-    // Whether each gets a pong or only the latest (RFC 6455 §5.5.3 allows it), the one after all of them is answered.
+    // The server may answer each ping or only the latest (RFC 6455 §5.5.3): the ping after all of them is answered.
     raw.socket.write(frame(PING, 'last'))
     for (;;) {
       const next = await raw.frame()
@@ -218,11 +218,11 @@ describe('abuse', options, () => {
     const ada = await ChatClient.join(server.ws, 'ada', busy)
     const bob = await ChatClient.join(server.ws, 'bob', busy)
     await ada.expect('join', { userId: 'bob' })
-    // 40 MB: far beyond what the kernel takes on behalf of one that does not read.
+    // 40 MB: far more than the kernel takes for a client that does not read.
     const content = 'z'.repeat(40_000)
     for (let n = 0; n < 1_000; n++) {
       ada.say(content)
-      // One at a time, as an honest room would: it must be the deaf one, not ada, that falls behind.
+      // One at a time, as in a real room: the client that does not read must fall behind, not ada.
       await bob.until('message', { userId: 'ada' })
       await ada.until('message', { userId: 'ada' })
     }
@@ -240,7 +240,7 @@ describe('abuse', options, () => {
 
   test('2,000 connections reset at once, then a new client is served', async () => {
     const sockets = []
-    // In hundreds, so that the accept queue of the test's own kernel is not what is tested.
+    // In hundreds, so that the test does not overflow its own kernel's accept queue.
     for (let hundred = 0; hundred < 20; hundred++) {
       sockets.push(...(await Promise.all(Array.from({ length: 100 }, () => upgraded()))))
     }

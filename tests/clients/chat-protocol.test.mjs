@@ -1,4 +1,4 @@
-// The chat protocol, as the clients of the mission's first example see it, spoken by the `ws` package from npm.
+// The chat protocol as its clients see it, spoken by the `ws` package from npm.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -361,7 +361,7 @@ describe('what makes no sense is ignored, never fatal', options, () => {
   test('a wrongly typed timestamp does no harm: the server has its own', async () => {
     const [ada, bob] = await roomOf('ada', 'bob')
     ada.say('now', { timestamp: 'yesterday' })
-    // Either reading is sound (the field is of no use, or the frame is wrong), but the connection must live.
+    // Both readings are correct (the field is ignored, or the frame is wrong), but the connection must live.
     ada.say('and now')
     await bob.until('message', { content: 'and now' })
     await closeAll(ada, bob)

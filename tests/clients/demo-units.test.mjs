@@ -1,4 +1,4 @@
-// The demo page's parts that need no page: words, waits, rooms, and what is remembered of one's own messages.
+// The demo page's parts that need no page: texts, delays, rooms, and the memory of one's own messages.
 
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, mock, test } from 'node:test'

@@ -1,6 +1,5 @@
-// The demo page in Chromium, as people use it: two pages chat, one reloads, the server restarts, and none of it is
-// lost on them. Every page of every test must end without an error, a warning or a violation of its CSP in the
-// console.
+// The demo page in Chromium, as people use it: two pages chat, one reloads, the server restarts, and no message is
+// lost. Every page of every test must end without an error, a warning or a violation of its CSP in the console.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -107,7 +106,7 @@ describe('two people', options, () => {
     await say(ada, 'written while nobody listened')
     assert.equal(await ada.textContent('#outbox .queued .bubble'), 'written while nobody listened')
     assert.equal(await ada.inputValue('#message'), '')
-    // So that Bob is certain to be there to see it; Ada's own tries go on and may be the first all the same.
+    // So that Bob is certain to be there to see it. Ada's own attempts continue, and may be the first.
     await server.start()
     await Promise.all([connected(ada), connected(bob)])
     await sees(ada, 'written while nobody listened')
@@ -143,7 +142,7 @@ describe('two people', options, () => {
     await bob.press('#message', 'Enter')
     await sees(ada, 'Hm')
     await ada.waitForFunction(() => document.getElementById('typing').textContent === '')
-    // And without a message it fades.
+    // It fades without a message, too.
     await bob.type('#message', 'second thoughts')
     await ada.waitForFunction(() => document.getElementById('typing').textContent === 'Bob is typing…')
     await ada.waitForFunction(() => document.getElementById('typing').textContent === '')
@@ -172,7 +171,7 @@ describe('a connection that breaks', options, () => {
     await page.waitForSelector('#state[data-state="waiting"]')
     await page.waitForFunction(() => {
       const { dataset } = document.getElementById('state')
-      if (dataset.state !== 'waiting') return false // between two tries: look again
+      if (dataset.state !== 'waiting') return false // between two attempts: look again
       dispatchEvent(new Event('online'))
       return dataset.state === 'connecting'
     })
@@ -237,7 +236,7 @@ describe('what comes from others', options, () => {
     })
     assert.equal(told.type, 'published')
     await sees(ada, 'from a program')
-    // What comes after a join was drawn after the messages before it.
+    // A message after a join was drawn after the messages before it.
     const raw = await ChatClient.join(server.ws, 'raw', room, 'Zoe')
     await hasPeople(ada, ['Ada', 'Bob', 'Zoe'])
     await raw.close()
@@ -271,9 +270,9 @@ describe('what comes from others', options, () => {
     await sees(ada, 'message 699')
     assert.equal(await ada.$eval('#log', log => log.childElementCount), 500)
     assert.equal(await ada.textContent('#log > :first-child .bubble'), 'message 200')
-    // The reader at the bottom has been taken along.
+    // A reader at the bottom is scrolled along.
     assert.ok(await ada.$eval('#scroller', box => box.scrollHeight - box.scrollTop - box.clientHeight < 2))
-    // One who reads older messages is left there, and told.
+    // A reader of older messages stays there, and sees a notice.
     await ada.$eval('#scroller', box => box.scrollTo(0, 0))
     raw.say('one more')
     await ada.waitForSelector('#newer:not([hidden])')
@@ -464,7 +463,7 @@ describe('for everyone', options, () => {
     assert.deepEqual(stops.filter(({ marked }) => !marked).map(({ id }) => id), [], 'every stop can be seen')
     const ids = stops.map(({ id }) => id)
     for (const wanted of ['skip', 'name', 'room', 'code-open', 'language', 'scroller', 'message']) assert.ok(ids.includes(wanted), `${wanted} is reached: ${ids}`)
-    // From the first stop straight to the box, write two lines, send.
+    // From the first stop straight to the text box, write two lines, send.
     await page.evaluate(() => document.getElementById('skip').focus())
     await page.keyboard.press('Enter')
     await page.keyboard.type('one')
@@ -500,7 +499,7 @@ describe('for everyone', options, () => {
     await ada.click('#code-open')
     const shell = await ada.textContent('#snippets section:nth-child(2) code')
     const program = /<<'END'\n([^]*)\nEND\n/.exec(shell)[1]
-    // What the shell would do, without a file. Before version 22 Node.js has its WebSocket behind a flag.
+    // Runs the script as a shell would, without a file. Before version 22, Node.js has WebSocket only behind a flag.
     const flags = 'WebSocket' in globalThis ? [] : ['--experimental-websocket', '--no-warnings']
     const chat = spawn(process.execPath, [...flags, '--input-type=module', '--eval', program], { stdio: ['pipe', 'pipe', 'inherit'] })
     try {

@@ -1,6 +1,5 @@
-// The HTTP API as somebody new meets it: the line that `fanfare dev` prints and the lines of both READMEs, run by a
-// shell with curl, are answered, and whoever is in the chat (a `ws` client, the demo page in Chromium) sees the
-// message.
+// The HTTP API for a newcomer: a shell with curl runs the command that `fanfare dev` prints and the commands of both
+// READMEs. Each is answered, and a member of the chat (a `ws` client, the demo page in Chromium) sees the message.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'

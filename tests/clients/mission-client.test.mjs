@@ -1,15 +1,14 @@
 // The mission's second example, the React hook `useWebSocket` and its `ChatComponent`, unchanged, in Chromium,
 // against Fanfare.
 //
-// One thing must be known about the document's component: it hands the hook new callbacks at each render, the hook
-// takes new callbacks as a reason to connect anew, and each connect renders. So with any server whatever (the
-// document's own included) the component as it stands opens socket after socket, several hundred a second, closes
-// each before it can be of use, and says 未连接. The hook itself is sound for whoever hands it steady callbacks.
-// Hence three tests:
+// A known fault of the document's component: it gives the hook new callbacks at each render, the hook connects anew
+// for new callbacks, and each connect renders. So with any server (the document's own included) the component as it
+// stands opens socket after socket, several hundred a second, closes each before it is usable, and shows 未连接. The
+// hook itself works with constant callbacks. Hence three tests:
 //
-//   - the hook, with steady callbacks: people chat, and come back after a restart;
-//   - the component, its text unchanged, on a React whose `useCallback` is steady: it shows what is said;
-//   - the component as it stands: for Fanfare this is a storm of half-open handshakes, which must harm nobody else.
+//   - the hook, with constant callbacks: people chat, and come back after a restart;
+//   - the component, its text unchanged, on a React whose `useCallback` is constant: it shows the messages;
+//   - the component as it stands: for Fanfare this is a storm of half-open handshakes, which must not affect others.
 
 import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, test } from 'node:test'
@@ -112,7 +111,7 @@ describe('the hook', options, () => {
     for (const page of [ada, bob]) await page.waitForFunction(() => document.getElementById('status').textContent !== 'connected')
     await server.start()
     for (const page of [ada, bob]) await page.waitForFunction(() => document.getElementById('status').textContent === 'connected')
-    // Whoever came back second was told of the first.
+    // The second one to come back was told of the first.
     await Promise.any([shows(ada, 'in with 1'), ada.waitForFunction(() => [...document.querySelectorAll('li')].filter(li => li.textContent.startsWith('join Bob')).length === 2)])
     await say(ada, 'and again')
     await shows(bob, 'message Ada: and again')
@@ -130,7 +129,7 @@ describe('the component', options, () => {
     const ann = await ChatClient.join(server.ws, 'ann', 'general', 'Ann')
     const pages = [await visit(`http://127.0.0.1:${served.port}/`), await visit(`http://127.0.0.1:${served.port}/`)]
     for (const page of pages) await shows(page, '状态:已连接')
-    // Both pages say that they are user123, as the document has it: one user in two tabs, and a join for each.
+    // Both pages use the name user123, as the document does: one user in two tabs, and a join for each.
     for (const _ of pages) await ann.expect('join', { userId: 'user123', username: 'John Doe' })
     ann.say('大家好')
     for (const page of pages) await shows(page, 'Ann: 大家好')

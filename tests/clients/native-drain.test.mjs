@@ -1,6 +1,6 @@
-// SIGTERM on a real `fanfare dev`, seen by native clients: everybody is told to come back, each at another time
-// within the window; what was acknowledged was heard by all; the process ends well and its port is free for a
-// successor.
+// SIGTERM to a real `fanfare dev`, seen by native clients: each is told to come back, at different times within the
+// window; every client has received all acknowledged publications; the process ends well, and a successor can use its
+// port.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -9,7 +9,7 @@ import WebSocket from 'ws'
 import { startServer } from './support/server.mjs'
 
 const CLIENTS = 50
-const WINDOW_MS = 10_000 // what `fanfare dev` has
+const WINDOW_MS = 10_000 // the value of `fanfare dev`
 const CHANNEL = 'news'
 
 /** A native client that keeps everything it is told. */
@@ -39,7 +39,7 @@ describe('SIGTERM', { timeout: 120_000 }, () => {
     const server = await startServer()
     const clients = await Promise.all(Array.from({ length: CLIENTS }, () => open(server.url)))
     const publisher = await open(server.url, [])
-    // Each answer brings the next, and eight are on their way at any time: also when the end comes.
+    // Each answer starts the next publication, and eight are always on their way, also when the end comes.
     let sent = 0
     const publish = () => publisher.send({ type: 'publish', id: sent, channel: CHANNEL, data: sent++ })
     publisher.socket.on('message', publish)
@@ -60,7 +60,7 @@ describe('SIGTERM', { timeout: 120_000 }, () => {
       return delay
     })
     delays.sort((a, b) => a - b)
-    // Of fifty even draws all beyond a quarter of the window: once in two million runs.
+    // All of fifty random delays lie beyond a quarter of the window in one of two million runs.
     assert.ok(delays[0] < WINDOW_MS / 4 && delays.at(-1) >= (WINDOW_MS * 3) / 4 && delays.at(-1) < WINDOW_MS, String(delays))
 
     await server.start()

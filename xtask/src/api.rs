@@ -1,8 +1,9 @@
-//! schemathesis against a real `fanfare dev`: thousands of requests that fit the OpenAPI document, and that do not.
+//! schemathesis against a real `fanfare dev`: thousands of requests, some that fit the OpenAPI document and some that
+//! do not.
 //!
-//! In: the program that was built, tests/api (what is expected, and pinned versions from PyPI, installed below
-//! cargo's target folder). Out: an error when an answer is not as the document says, when what fits is refused or
-//! what does not is taken, when anything is a 500, or when the server is not alive at the end.
+//! In: the program that was built, and tests/api (expectations, and pinned versions from PyPI, installed below cargo's
+//! target folder). Out: an error if an answer differs from the document, if a fitting request is refused or an
+//! unfitting one is accepted, if any answer is a 500, or if the server is not alive at the end.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,12 +14,12 @@ use crate::run::Run;
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// What schemathesis expects, and its pinned versions.
+/// schemathesis's expectations, and the pinned versions.
 pub(crate) const FOLDER: &str = "tests/api";
-/// When generating stops, whatever is left.
+/// The time after which generating stops.
 const SECONDS: &str = "50";
 const EXAMPLES: &str = "100";
-/// The same requests in each run: what fails here fails again. Another one by hand: `SCHEMATHESIS_SEED=7`.
+/// The same requests in each run, so a failure can be repeated. Set another seed by hand: `SCHEMATHESIS_SEED=7`.
 const SEED: &str = "1";
 const KEY: &str = "key-of-the-api-step";
 
@@ -28,7 +29,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let seed = std::env::var("SCHEMATHESIS_SEED").unwrap_or_else(|_| SEED.to_owned());
     let config = workspace.path(FOLDER).join("schemathesis.toml");
     Run::new(folder.join("bin/schemathesis"))
-        .dir(&folder) // it leaves notes where it runs
+        .dir(&folder) // it leaves files in its working directory
         .env("PYTHONPATH", workspace.path(FOLDER))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("SCHEMATHESIS_HOOKS", "hooks")
@@ -47,7 +48,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts one on a free port, and reads where that is from what it prints.
+    /// Starts one on a free port, and reads the port from its output.
     fn start(workspace: &Workspace) -> Result<Self> {
         let program = workspace.built("debug", "fanfare")?;
         let mut command = Command::new(&program);
@@ -66,7 +67,7 @@ impl Server {
             }
         }
         ensure!(!server.url.is_empty(), "the server did not say where it listens");
-        // To the end of its life: a full pipe would stop it.
+        // To the end of its life: a full pipe would block it.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("server: {line}")));
         Ok(server)
     }
@@ -81,7 +82,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it is already gone.
+        // Both fail only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

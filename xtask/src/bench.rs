@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: ourselves, a floor and named peers in one run, on the release binaries.
+//! `cargo xtask bench`: Fanfare, a floor and named peers in one run, on the release binaries.
 //!
-//! The binary `fanfare` is built alone and first: built in one command with the load generator it would get the union
-//! of both crates' features, and what is measured would not be what `cargo build --release` gives to a user.
+//! The binary `fanfare` is built alone and first. Built in one command with the load generator, it would get the union
+//! of both crates' features, and the measured binary would differ from that of `cargo build --release`.
 
 use anyhow::Result;
 

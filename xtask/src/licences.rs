@@ -1,11 +1,10 @@
-//! Licences, bans and sources of everything we depend on, as deny.toml says.
+//! Licences, bans and sources of all dependencies, as deny.toml demands.
 //!
-//! With cargo-deny installed it judges. It takes long to build, so where it is missing the same file is read here and
-//! the parts of it that protect users are checked on `cargo metadata`: allowed licences (with exceptions), denied
-//! crates, wildcard versions, registries and git sources. A key in deny.toml that this reader does not know is an
-//! error, lest a rule be written and not enforced. Advisories are cargo-deny's alone, and need a database from
-//! GitHub: where cargo-deny or the database cannot be had, the step says in words that they were not checked. A
-//! database that is there is used, and what it tells fails the step.
+//! If cargo-deny is installed, it judges. Building it takes long, so without it this module reads the same file and
+//! checks the parts that protect users on `cargo metadata`: allowed licences (with exceptions), denied crates, wildcard
+//! versions, registries and git sources. A key in deny.toml that this reader does not know is an error: no rule in the
+//! file may go unenforced. Only cargo-deny checks advisories, with a database from GitHub. If one of the two is not
+//! available, the step says that advisories were not checked. If the database is there, its advisories fail the step.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +37,8 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Known faults of what we depend on. The database is fetched first, by itself: that it cannot be had is not a fault
-/// of ours, and is not taken for "no advisories" either.
+/// Known faults of our dependencies. The database is fetched first, in a step of its own: if that fails, it is neither
+/// our fault nor a sign that there are no advisories.
 fn advisories(workspace: &Workspace) -> Result<()> {
     if let Err(error) = workspace.cargo().args(["deny", "fetch", "db"]).go() {
         println!("NOT CHECKED: advisories. Their database cannot be fetched ({error:#}); the network may not let us.");
@@ -49,7 +48,7 @@ fn advisories(workspace: &Workspace) -> Result<()> {
     workspace.cargo().args(["deny", "--locked", "check", "--disable-fetch", "advisories"]).go()
 }
 
-/// The keys of deny.toml that are enforced here; and those that only cargo-deny acts upon.
+/// The keys of deny.toml that are enforced here; and those that only cargo-deny enforces.
 const ENFORCED: [(&str, &[&str]); 3] = [
     ("licenses", &["allow", "exceptions"]),
     ("bans", &["deny", "wildcards"]),
@@ -111,7 +110,7 @@ impl Policy {
         })
     }
 
-    /// What is wrong with one package of `cargo metadata`.
+    /// The faults of one package of `cargo metadata`.
     fn faults(&self, package: &Value) -> Result<Vec<String>> {
         let name = package["name"].as_str().context("a package has no name")?;
         let label = format!("{name} {}", package["version"].as_str().unwrap_or("?"));
@@ -134,7 +133,7 @@ impl Policy {
             }
             Some(_) => {}
             None if self.wildcards_denied => {
-                // Ours: what we publish must say which versions it works with.
+                // Our own crates: a published crate must state the versions that it works with.
                 for dependency in package["dependencies"].as_array().into_iter().flatten() {
                     if dependency["req"] == "*" && dependency["path"].is_null() {
                         faults.push(format!("{label}: asks for any version of {}", dependency["name"]));
@@ -147,7 +146,7 @@ impl Policy {
     }
 }
 
-/// A git source carries `?rev=…#…` behind its address; an address that merely begins alike is another one.
+/// A git source has `?rev=…#…` after its address. An address with only a common beginning is another source.
 fn comes_from(source: &str, allowed: &str) -> bool {
     source.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with(['?', '#']))
 }

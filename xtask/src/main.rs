@@ -1,7 +1,7 @@
-//! The habits of this repository, as commands: `cargo xtask …`.
+//! The tasks of this repository, as commands: `cargo xtask …`.
 //!
-//! One module a habit. Every module prints the commands it runs, so that each can be run by hand. Nothing here decides
-//! anything about Fanfare itself. Exit status: 0 done, 1 a step failed or the command line is wrong.
+//! One module for each task. Every module prints the commands that it runs, so that each can be run by hand. No module
+//! decides anything about Fanfare itself. Exit status: 0 done, 1 a step failed or the command line is wrong.
 
 use std::process::ExitCode;
 

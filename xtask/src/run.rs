@@ -66,7 +66,7 @@ impl Run {
         Ok(())
     }
 
-    /// Runs without a word and returns what was printed; on failure the error holds what was said on standard error.
+    /// Runs silently and returns stdout; on failure the error contains stderr.
     pub(crate) fn output(mut self) -> Result<String> {
         let output = self.command.output().with_context(|| format!("cannot start `{}`", self.line()))?;
         if !output.status.success() {

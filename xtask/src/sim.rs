@@ -1,9 +1,8 @@
 //! `cargo xtask sim`: hub, wire and client core in one thread and virtual time.
 //!
-//! By hand, where a hundred thousand seeds are worth an optimised build: the release profile. In `cargo xtask test`:
-//! the debug program that the step `build` has just made together with everything else. On two cores from nothing,
-//! any second profile would compile the simulation's dependencies once more, which takes longer than a few hundred
-//! seeds.
+//! By hand it uses the release profile, because a hundred thousand seeds repay an optimised build. In `cargo xtask
+//! test` it uses the debug program that the step `build` has just made with everything else: a second profile would
+//! compile the simulation's dependencies once more, which takes longer than a few hundred seeds.
 
 use anyhow::Result;
 

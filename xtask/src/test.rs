@@ -1,8 +1,8 @@
-//! `cargo xtask test`: everything that must be true of a commit, in one command.
+//! `cargo xtask test`: every check of a commit, in one command.
 //!
-//! In: a machine with Rust, Node and git. Out: each step's own output under a banner, a summary with one line a step,
-//! and an error if one failed. The step that fails fastest comes first. A step whose folder is missing fails: nothing
-//! is ever skipped in silence. [`STEPS`] is the whole list, in order.
+//! In: a machine with Rust, Node and git. Out: each step's own output under a banner, a summary with one line for each
+//! step, and an error if one failed. The step that fails fastest comes first. A step whose folder is missing fails: no
+//! step is skipped silently. [`STEPS`] is the whole list, in order.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::{api, licences, tidy, tools};
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     about: &'static str,
-    /// Commands that must be there first: rows of the table in `tools.rs`.
+    /// Commands that must be installed first: rows of the table in `tools.rs`.
     pub(crate) needs: &'static [&'static str],
     /// The folders that this step is about.
     folders: &'static [&'static str],
@@ -25,7 +25,7 @@ pub(crate) struct Step {
 
 const CLIENTS: &str = "tests/clients";
 
-/// A few hundred seeds take seconds; longer runs are made by hand (`cargo xtask sim`).
+/// A few hundred seeds take seconds; start longer runs by hand (`cargo xtask sim`).
 const SIM_SEEDS: &str = "200";
 
 const CRATES: &[&str] =
@@ -75,7 +75,8 @@ pub(crate) const STEPS: &[Step] = &[
         about: "the integration tests again, servers with three shards",
         needs: &[],
         folders: CRATES,
-        // `--workspace` although few crates have any: `--package` would resolve other features and build all again.
+        // `--workspace` although only few crates have any: `--package` would resolve other features and build all
+        // again.
         run: |workspace| workspace.cargo().env("FANFARE_SHARDS", "3").args(["test", "--workspace", "--test", "*"]).go(),
     },
     Step { name: "doc", about: "cargo doc: no warning", needs: &[], folders: CRATES, run: doc },
@@ -179,7 +180,7 @@ impl Options {
     }
 }
 
-/// Runs steps under banners and remembers how they went.
+/// Runs steps under banners and remembers their results.
 #[derive(Default)]
 struct Report {
     rows: Vec<(&'static str, Result<()>, Duration)>,
@@ -218,7 +219,7 @@ impl Report {
     }
 }
 
-/// `setup` is no step of its own: it belongs to whatever is run.
+/// `setup` is a part of every run, so its failure is not repeated by its name.
 fn again(failed: &[&str]) -> String {
     if failed.contains(&"setup") { "NAME".to_owned() } else { failed.join(",") }
 }
@@ -236,23 +237,23 @@ fn fmt(workspace: &Workspace) -> Result<()> {
     workspace.cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).go()
 }
 
-/// Everything that later steps run, once: `cargo test` with the same selection of targets builds nothing anew, and the
-/// programs `fanfare` and `fanfare-sim` are there for the simulation and the clients.
+/// Everything that later steps run, built once: `cargo test` with the same selection of targets then builds nothing,
+/// and the programs `fanfare` and `fanfare-sim` are there for the simulation and the clients.
 fn build(workspace: &Workspace) -> Result<()> {
     workspace.cargo().args(["build", "--workspace", "--lib", "--bins", "--tests", "--examples"]).go()
 }
 
-/// In two halves: the program and the library are both called `fanfare`, and in one go their pages would overwrite each
-/// other, with a warning. The library comes last, so its pages are the ones that stay.
+/// In two runs: the program and the library are both called `fanfare`, and in one run their pages would overwrite each
+/// other, with a warning. The library comes last, so its pages stay.
 fn doc(workspace: &Workspace) -> Result<()> {
     let doc = || workspace.cargo().env("RUSTDOCFLAGS", "--deny warnings").args(["doc", "--no-deps", "--workspace"]);
-    // The bench's program has the name of its own library, whose page says more.
+    // The bench's program has the name of its own library, whose page has more content.
     doc().args(["--exclude", "fanfare-bench", "--bins"]).go()?;
     doc().args(["--lib"]).go()
 }
 
 fn clients(workspace: &Workspace, shards: &str) -> Result<()> {
-    // Node finds the tests itself, and is content when there are none.
+    // Node finds the tests by itself, and succeeds if there are none.
     let is_test = |name: &String| name.starts_with(CLIENTS) && name.contains(".test.");
     ensure!(workspace.files()?.iter().any(is_test), "{CLIENTS}/ holds no *.test.* file");
     build(workspace)?;

@@ -1,4 +1,4 @@
-//! House checks that no compiler makes: links, headers, layers, rooms, lock files, large binaries.
+//! House checks beyond the compiler's: links, headers, prose, layers, rooms, lock files, large binaries.
 //!
 //! In: the files git knows and `cargo metadata`. Out: every fault found, each with its file (and line), as one error.
 //! Each check is a pure function of a file's text, tested beside it; this module only reads and collects.

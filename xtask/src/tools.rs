@@ -1,8 +1,8 @@
-//! The tools that the tests need besides Rust: finds each, installs it if that is allowed, or prints the command that
-//! would.
+//! The tools that the tests need besides Rust: finds each, installs it if that is allowed, or prints the command for
+//! it.
 //!
-//! As root on Debian a missing package is installed (in containers and CI). Anywhere else nothing is changed: the error
-//! is the command to run. npm packages come from lock files only, and only when the lock has changed since.
+//! As root on Debian a missing package is installed (in containers and CI). On any other system nothing is changed: the
+//! error is the command to run. npm packages come from lock files only, and only if the lock has changed since.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,16 @@ use crate::workspace::Workspace;
 
 struct Tool {
     command: &'static str,
-    /// Debian's name for what brings the command.
+    /// Debian's name of the package with the command.
     package: &'static str,
-    /// A variable that may name another program to use in its place.
+    /// A variable that may name another program in its place.
     instead: Option<&'static str>,
     needed_by: &'static str,
 }
 
 const NPM_USERS: &str = "tests/clients and the peers of the bench";
 
-/// Debian has Python without the module that makes environments.
+/// Debian ships Python without the module that makes environments.
 const PYTHON_PACKAGE: &str = "python3-venv";
 
 const TOOLS: &[Tool] = &[
@@ -139,7 +139,7 @@ fn check_node(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// `npm ci` in `dir`, unless what is installed came from this very lock file.
+/// `npm ci` in `dir`, unless the installed packages came from this very lock file.
 pub(crate) fn npm_ci(workspace: &Workspace, dir: &str) -> Result<()> {
     let folder = workspace.path(dir);
     let lock_path = folder.join("package-lock.json");
@@ -155,8 +155,8 @@ pub(crate) fn npm_ci(workspace: &Workspace, dir: &str) -> Result<()> {
     std::fs::write(&stamp, &lock).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
-/// The stamp is a copy of the lock, written after npm succeeded. Times would not do: git gives a file that it checks
-/// out the time of the checkout, and an interrupted `npm ci` leaves a fresh node_modules that is not whole.
+/// The stamp is a copy of the lock, written after npm succeeded. Times would not work: git gives a file the time of the
+/// checkout, and an interrupted `npm ci` leaves a fresh but incomplete node_modules.
 fn is_current(folder: &Path, lock: &[u8]) -> bool {
     std::fs::read(stamp(folder)).is_ok_and(|installed| installed == lock)
 }
@@ -165,8 +165,8 @@ fn stamp(folder: &Path) -> PathBuf {
     folder.join("node_modules/.installed-package-lock.json")
 }
 
-/// An environment with the packages of `dir/requirements.txt`, below cargo's target folder, unless it has these very
-/// ones. Answers where it is.
+/// An environment with the packages of `dir/requirements.txt`, below cargo's target folder, unless it has exactly
+/// these. Returns its path.
 pub(crate) fn python_packages(workspace: &Workspace, dir: &str) -> Result<PathBuf> {
     let list = workspace.path(dir).join("requirements.txt");
     let wanted = std::fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;

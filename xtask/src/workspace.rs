@@ -14,7 +14,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// cargo says at run time where the manifest is; the path known at compile time would be wrong in a moved clone.
+    /// cargo gives the manifest's place at run time; the path known at compile time would be wrong in a moved clone.
     pub(crate) fn find() -> Result<Self> {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask …`")?;
         let root = Path::new(&manifest).parent().context("xtask has no parent folder")?;
@@ -35,8 +35,8 @@ impl Workspace {
         self.run("cargo")
     }
 
-    /// `cargo metadata` of the whole dependency graph. `--locked`: a Cargo.lock that does not fit is an error here, or
-    /// else every machine would test other versions.
+    /// `cargo metadata` of the whole dependency graph. `--locked`: a Cargo.lock that does not fit is an error here.
+    /// Otherwise every machine would test other versions.
     pub(crate) fn metadata(&self) -> Result<Value> {
         let json = self.cargo().args(["metadata", "--format-version", "1", "--locked"]).output()?;
         serde_json::from_str(&json).context("cargo metadata printed something that is not JSON")
@@ -57,7 +57,7 @@ impl Workspace {
         Ok(path)
     }
 
-    /// What is committed or about to be: tracked files and new ones that .gitignore does not exclude.
+    /// Committed files and files to be committed: tracked ones, and new ones that .gitignore does not exclude.
     pub(crate) fn files(&self) -> Result<Vec<String>> {
         let listing =
             self.run("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).output()?;

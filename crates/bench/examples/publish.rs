@@ -1,10 +1,9 @@
-//! What a publication costs the server by HTTP, beside what it costs by WebSocket.
+//! The server's cost of a publication over HTTP, compared with WebSocket.
 //!
 //! In: the release binary `fanfare`. Out: a table of publications per second and server CPU for each, by way: one
-//! request or command in flight on each connection, and many in one. Nobody is subscribed, so that taking in is all
-//! that is paid for; every connection has a channel of its own, and every publication is answered with its place,
-//! which is checked. The server runs alone on core 0, with one shard; this program on core 1. Ways take turns, round
-//! by round, each on a server of its own.
+//! request or command in flight on each connection, or many in one. No client is subscribed, so only taking in is
+//! measured. Every connection has its own channel, and the position in every answer is checked. The server runs alone
+//! on core 0, with one shard; this program runs on core 1. The ways take turns, round by round, each with a new server.
 //!
 //! ```sh
 //! cargo build --release --package fanfare-cli
@@ -91,7 +90,7 @@ fn measure(way: &Way, program: &Path, phase: Duration) -> Result<(f64, f64)> {
     let mut run = |phase: Duration| -> Result<(u64, Duration)> {
         let (started, before) = (Instant::now(), published);
         while started.elapsed() < phase {
-            // All send before one is awaited: so many are in flight, from one thread.
+            // All are sent before the first answer is awaited: so many are in flight, from one thread.
             callers.iter_mut().try_for_each(Caller::send)?;
             published += way.together;
             for caller in &mut callers {
@@ -108,14 +107,14 @@ fn measure(way: &Way, program: &Path, phase: Duration) -> Result<(f64, f64)> {
     Ok((count as f64 / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / count as f64))
 }
 
-/// Takes one answer off the front of what was read: its length, how many publications it answers, and where the last
-/// stands.
+/// Takes one answer off the front of the bytes that were read: its length, the number of publications that it answers,
+/// and the offset of the last one.
 type Take = fn(&[u8]) -> Result<Option<(usize, u64, u64)>>;
 
-/// A connection that has one request or message in flight at most.
+/// A connection with at most one request or message in flight.
 struct Caller {
     socket: TcpStream,
-    /// What it sends each time.
+    /// The bytes that it sends each time.
     sent: Vec<u8>,
     read: Vec<u8>,
     take: Take,
@@ -126,7 +125,7 @@ impl Caller {
         Ok(self.socket.write_all(&self.sent)?)
     }
 
-    /// Reads the answers to `count` publications, and tells where the last one stands.
+    /// Reads the answers to `count` publications, and returns the offset of the last one.
     fn answered(&mut self, count: u64) -> Result<u64> {
         let (mut answered, mut last, mut taken) = (0, 0, 0);
         while answered < count {
@@ -178,7 +177,7 @@ fn http(server: &Server, conn: usize, together: u64) -> Result<Caller> {
     Ok(Caller { socket: connect(server)?, sent: sent.into(), read: Vec::new(), take: take_response })
 }
 
-/// Of a batch's answer the places are counted and the last one is read: to parse it would cost more here than there.
+/// Counts the positions in a batch's answer and reads the last one: parsing it would cost more here than in the server.
 fn take_response(read: &[u8]) -> Result<Option<(usize, u64, u64)>> {
     let Some(head_len) = memmem::find(read, b"\r\n\r\n").map(|at| at + 4) else { return Ok(None) };
     let head = std::str::from_utf8(&read[..head_len])?;
@@ -189,7 +188,7 @@ fn take_response(read: &[u8]) -> Result<Option<(usize, u64, u64)>> {
     Ok(Some((head_len + len, memmem::find_iter(body, PLACE).count() as u64, place(body)?)))
 }
 
-/// The last place in an answer.
+/// The last offset in an answer.
 fn place(body: &[u8]) -> Result<u64> {
     let at = memmem::rfind(body, PLACE).with_context(|| format!("the answer is {}", String::from_utf8_lossy(body)))?;
     let digits = body[at + PLACE.len()..].iter().take_while(|byte| byte.is_ascii_digit());

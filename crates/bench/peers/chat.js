@@ -1,8 +1,8 @@
-// The chat that every WebSocket peer serves: who is in which room, and what a message becomes before it is sent.
+// The chat that every WebSocket peer serves: the members of each room, and the messages that the server makes.
 //
 // Semantics of Fanfare's chat protocol: a join goes to everyone in the room, then the newcomer gets `room_state`; a
-// message goes to everyone in the room, sender included, with the joined identity and the server's time. How the
-// bytes get to the members is each server's own business (`cast`), since that is what the benchmark compares.
+// message goes to everyone in the room, sender included, with the joined identity and the server's time. Each server
+// sends the bytes to the members in its own way (`cast`), because the benchmark compares that.
 
 /** @typedef {{ room: string | null, userId: string, username: string }} Member what a server keeps for a connection */
 

@@ -1,8 +1,8 @@
 // As much of Fanfare's native protocol as a publication to subscribers needs, for Bun: connect with subscriptions,
 // publish.
 //
-// A channel numbers its publications and keeps the newest 100, as Fanfare's does. What a subscriber gets is a newly
-// stringified `message` with the publisher's client id and the server's time; the publisher gets `published` besides.
+// A channel numbers its publications and keeps the newest 100, as Fanfare's does. A subscriber gets a newly stringified
+// `message` with the publisher's client id and the server's time; the publisher also gets `published`.
 
 const HISTORY = 100
 

@@ -1,10 +1,10 @@
 //! The floor: the cost of the same traffic in the kernel alone.
 //!
-//! One thread, one poll, no protocol worth the name. In a chat (and natively: the generator sends it messages as a
-//! server would have made them) every frame of any client is unmasked once, framed once, and those bytes go to every
-//! socket by one plain write each; whatever one read brought is written together, as a server that batches would. In
-//! an echo each frame goes back to its sender. Nobody joins, nothing is parsed, nobody is looked up: a server that
-//! comes near this has next to nothing left to save.
+//! One thread, one poll, and hardly any protocol. In a chat (and natively: there the generator sends ready-made
+//! messages of a server) every frame of any client is unmasked once, framed once, and written to every socket by one
+//! plain write each. The frames of one read are written together, as by a server that batches. In an echo each frame
+//! goes back to its sender. The floor has no joins, no parsing and no lookups: a server near its figures has almost no
+//! cost left to save.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ struct Floor {
     listener: TcpListener,
     conns: Slab<Conn>,
     buf: Vec<u8>,
-    /// What this turn brought for everybody.
+    /// The frames of this turn for all clients.
     cast: Vec<u8>,
     role: Role,
 }
@@ -103,7 +103,7 @@ impl Floor {
                 break true;
             }
             if len < self.buf.len() && !ending {
-                break false; // emptied; but an end that came with the data has no edge of its own
+                break false; // emptied; but an end that came with the data triggers no event of its own
             }
         };
         if gone {
@@ -114,7 +114,7 @@ impl Floor {
     fn flush(&mut self, id: usize) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let unsent = std::mem::take(&mut conn.unsent);
-        // A socket that is gone says so to the next read as well, which removes it.
+        // The next read reports a closed socket too, and removes it.
         let _ = conn.write(&unsent);
     }
 

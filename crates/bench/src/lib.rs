@@ -1,9 +1,9 @@
 //! Measures Fanfare beside named peers and a floor.
 //!
-//! In: programs to start. Out: a table of medians and quartiles, and whether each target was held. Every server runs
-//! on one core and the load generator on another; rounds alternate between the servers, so that a slow minute of the
-//! machine hits all of them; every delivery is checked for order, count and content. The exact comparison: this
-//! crate's README.
+//! In: programs to start. Out: a table of medians and quartiles, and a verdict on each target. Every server runs on one
+//! core and the load generator on another. Rounds alternate between the servers, so that a slow minute of the machine
+//! affects all of them. Every delivery is checked for order, count and content. This crate's README has the exact
+//! comparison.
 //!
 //! - [`server`]: a process, its CPU time and memory · [`peers`]: which programs · [`floor`]: the cheapest of them
 //! - [`load`]: sockets, frames, checks · [`suite`]: what is done with them · [`stats`], [`report`]: what comes of it

@@ -1,8 +1,7 @@
-//! The servers that take part, and how each is started.
+//! The servers that take part, and the way to start each.
 //!
-//! Every server is an ordinary program that gets an address and serves one role on it. Fanfare's command line is
-//! given by the caller, so that a renamed flag needs no change here; the peers are the scripts in
-//! `crates/bench/peers`.
+//! Every server is an ordinary program that gets an address and serves one role on it. The caller gives Fanfare's
+//! command line, so that a renamed flag needs no change here; the peers are the scripts in `crates/bench/peers`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,9 +21,9 @@ pub enum ServerKind {
     Fanfare,
     /// Ourselves, with two shards.
     #[serde(rename = "fanfare-2")]
-    #[value(skip)] // who takes part in a comparison of shards is not asked
+    #[value(skip)] // not a choice of the command line
     FanfareTwo,
-    /// A loop that only writes: what the kernel alone charges.
+    /// A loop that only writes: the kernel's cost alone.
     Floor,
     /// Bun's own WebSocket server.
     Bun,
@@ -34,7 +33,7 @@ pub enum ServerKind {
     SocketIo,
 }
 
-/// What a server is asked to be.
+/// The role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Role {
     /// The chat on `/`.
@@ -79,7 +78,7 @@ pub struct Roster {
 }
 
 impl ServerKind {
-    /// How the load generator speaks to it.
+    /// The protocol between the load generator and it.
     pub fn dialect(self, role: Role) -> Dialect {
         match (self, role) {
             (_, Role::Native) => Dialect::Native,
@@ -88,12 +87,12 @@ impl ServerKind {
         }
     }
 
-    /// Whether it can take part where the native protocol is spoken.
+    /// Whether it can take part in measurements of the native protocol.
     pub fn speaks_native(self) -> bool {
         matches!(self, Self::Fanfare | Self::FanfareTwo | Self::Floor | Self::Bun)
     }
 
-    /// Whether it knows rooms; the floor has only sockets.
+    /// Whether it knows rooms; the floor only knows sockets.
     pub fn joins(self) -> bool {
         self != Self::Floor
     }
@@ -123,7 +122,7 @@ impl std::fmt::Display for Role {
 }
 
 impl Roster {
-    /// Says before the first round who is missing, and how to get it.
+    /// Before the first round: the programs that are missing, and the way to get them.
     pub fn check(&self, kinds: &[ServerKind], role: Role) -> Result<(), Absent> {
         kinds.iter().try_for_each(|&kind| self.launch(kind, role, SocketAddr::from(([127, 0, 0, 1], 0))).map(drop))
     }
@@ -166,9 +165,9 @@ impl Roster {
     }
 }
 
-/// Bun's executable. npm unpacks it in a package for the platform; where npm runs install scripts, that of `bun`
-/// moves it into `bun/bin`, and where it does not, a script that only complains lies there: so the first place comes
-/// first.
+/// Bun's executable. npm unpacks it in a package for the platform. Where npm runs install scripts, that of `bun` moves
+/// it into `bun/bin`; otherwise a script that only prints an error lies there. So the place in the platform's package
+/// is tried first.
 fn bun(peers: &Path) -> PathBuf {
     let modules = peers.join("node_modules");
     ["@oven/bun-linux-x64/bin/bun", "@oven/bun-linux-aarch64/bin/bun"]

@@ -1,8 +1,8 @@
 //! The report: a table per metric, a verdict per target, and the same as JSON.
 //!
-//! A ratio is the median of the ratios of each round, not the ratio of the medians: servers of one round ran within
-//! seconds of each other, so what slowed the machine for a while cancels out. "Not above Bun" is judged by medians,
-//! where overlapping quartiles count as equal.
+//! A ratio is the median of the ratios of each round, not the ratio of the medians: the servers of one round ran within
+//! seconds of each other, so a temporary slowdown of the machine cancels out. "Not above Bun" is judged by medians, and
+//! overlapping quartiles count as equal.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,14 +24,14 @@ pub enum Metric {
         /// Publications in flight.
         window: usize,
     },
-    /// Deliveries per second of wall clock; the load generator may be what limits it.
+    /// Deliveries per second of wall clock; the load generator may be the limit.
     FanoutRate {
         /// Which of them.
         of: Fanout,
         /// Publications in flight.
         window: usize,
     },
-    /// Payload of one delivery, to show that equal things are compared.
+    /// Payload of one delivery, which shows that equal traffic is compared.
     FanoutBytes {
         /// Which of them.
         of: Fanout,
@@ -46,7 +46,7 @@ pub enum Metric {
     ConnectCpu,
     /// User memory of one joined, silent connection.
     IdleMemory {
-        /// Whether each has a room of its own: then a room is counted with each connection.
+        /// Whether each has a room of its own: the figure then includes a room for each connection.
         own_room: bool,
     },
     /// User memory of one native connection with one subscription.
@@ -54,7 +54,7 @@ pub enum Metric {
         /// Publications that each has got before, and a pause.
         published: usize,
     },
-    /// From publishing to a subscriber's reading it, 99th percentile of all that read.
+    /// From publishing until a subscriber has read it: the 99th percentile of all subscribers that read.
     DeliveryP99 {
         /// Whether one more subscriber does not read.
         stuck: bool,
@@ -64,9 +64,9 @@ pub enum Metric {
         /// Whether one more subscriber does not read.
         stuck: bool,
     },
-    /// User memory that the server needs more, at most, since one subscriber stopped reading.
+    /// The most additional user memory of the server since one subscriber stopped reading.
     StuckMemory,
-    /// From the first connect of all to the last publication that somebody missed.
+    /// From the first connect until every client has its last missed publication.
     StormTime,
     /// The server's CPU time for that.
     StormCpu,
@@ -88,10 +88,10 @@ pub enum Fanout {
     Shards,
 }
 
-/// What Fanfare is to reach.
+/// Fanfare's targets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
-    /// At most so many times the floor.
+    /// At most this many times the floor.
     TimesFloor(f64),
     /// Not worse than Bun.
     LikeBun,
@@ -107,7 +107,7 @@ pub enum Target {
 pub enum Verdict {
     /// Yes.
     Held,
-    /// The medians say no, but the quartiles overlap, which counts as equal.
+    /// The medians fail the target, but the quartiles overlap, which counts as equal.
     Equal,
     /// No.
     Missed,
@@ -133,7 +133,7 @@ impl Metric {
         self.unit() == "/s"
     }
 
-    /// The targets of the project; the throughput of a fan-out has none, since the generator limits it.
+    /// The targets of the project. The throughput of a fan-out has none, because the generator limits it.
     pub fn targets(self) -> &'static [Target] {
         match self {
             Self::FanoutCpu { of: Fanout::Shards, .. } => &[],
@@ -147,7 +147,7 @@ impl Metric {
             Self::ChannelMemory { published: 0 } => &[Target::AtMost(600.0)],
             Self::SubscribedMemory { .. } => &[Target::AtMost(2560.0)],
             Self::DeliveryP99 { stuck: true } | Self::DeliveryCpu { stuck: true } => &[Target::LikeWithout],
-            // An outbox and a page of 256 KiB each, and as much again for how an allocator rounds.
+            // An outbox and a page of 256 KiB each, and as much again for the allocator's rounding.
             Self::StuckMemory => &[Target::AtMost(1024.0)],
             Self::DeliveryP99 { .. } | Self::DeliveryCpu { .. } => &[],
             Self::StormTime | Self::StormCpu | Self::ChannelMemory { .. } => &[],
@@ -163,7 +163,7 @@ impl Metric {
         }
     }
 
-    /// With whom the servers of a round are compared, and how a table's column says it.
+    /// The servers of a round are compared with these; with the words for a table's column.
     fn references(self) -> &'static [(ServerKind, &'static str)] {
         match self {
             Self::FanoutCpu { of: Fanout::Shards, .. }
@@ -238,12 +238,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How busy the machine was, all programs counted.
+/// The load of the machine by all programs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Machine {
     /// Cores that this program may use.
     pub cores: usize,
-    /// Load average of the last minute when the measurement began: others only.
+    /// The load average of the last minute when the measurement began: that of other programs.
     pub load_before: f64,
     /// The same at its end; the measurement itself keeps about two cores busy.
     pub load_after: f64,
@@ -281,7 +281,7 @@ impl Report {
         Summary::of(&ratios)
     }
 
-    /// `None` if somebody needed did not take part.
+    /// `None` if a needed server did not take part.
     pub fn verdict(&self, metric: Metric, target: Target) -> Option<Verdict> {
         let ours = self.summary(metric, ServerKind::Fanfare)?;
         let held = match target {
@@ -336,7 +336,7 @@ impl Report {
         writeln!(f)
     }
 
-    /// What only Fanfare was measured by: a line for each metric.
+    /// Figures of Fanfare alone: a line for each metric.
     fn write_alone(&self, f: &mut fmt::Formatter<'_>, metrics: &[&Metric]) -> fmt::Result {
         if metrics.is_empty() {
             return Ok(());
@@ -404,7 +404,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Three or four digits say all that such a measurement knows.
+/// Three or four digits are as exact as such a measurement is.
 fn value(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn the_floor_is_compared_round_by_round() {
         let metric = Metric::FanoutCpu { of: Fanout::Chat, window: 1 };
-        // The machine was half as fast in two of three rounds; each round says 1.05.
+        // The machine was half as fast in two of three rounds; the ratio of each round is 1.05.
         let report = report(metric, &[(ServerKind::Fanfare, &[4.2, 8.4, 8.4]), (ServerKind::Floor, &[4.0, 8.0, 8.0])]);
         assert_eq!(report.verdict(metric, Target::TimesFloor(1.10)), Some(Verdict::Held));
         assert_eq!(report.verdict(metric, Target::TimesFloor(1.04)), Some(Verdict::Missed));

@@ -1,8 +1,8 @@
 //! A server under measurement: a process on its core or cores, its CPU time and its memory.
 //!
-//! Started by a [`Launch`], reachable when `start` returns, ended when dropped. CPU time is that of all its threads,
-//! in nanoseconds from the scheduler where the kernel tells them, else in ticks. Everything is read from `/proc`:
-//! Linux only.
+//! Started by a [`Launch`], reachable when `start` returns, ended when dropped. CPU time is that of all its threads, in
+//! nanoseconds from the scheduler if the kernel provides them, else in ticks. Everything is read from `/proc`: Linux
+//! only.
 
 use std::fs;
 use std::io;
@@ -20,15 +20,15 @@ use crate::peers::Launch;
 /// Why a server could not be started or watched.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {doing}")]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         doing: String,
         /// The system's answer.
         source: io::Error,
     },
-    /// It ended, or never listened. Its output may say why.
+    /// It ended, or never listened. Its output may have the reason.
     #[error("{program} does not serve on {addr}: {why}\n{printed}")]
     NotServing {
         /// What was started.
@@ -40,7 +40,7 @@ pub enum ServerError {
         /// The end of its output.
         printed: String,
     },
-    /// `/proc` has something else than expected.
+    /// `/proc` has an unexpected content.
     #[error("{path} is not understood")]
     Proc {
         /// The file.
@@ -59,7 +59,7 @@ pub fn pin(cores: &[usize]) -> Result<(), ServerError> {
 #[derive(Debug)]
 pub struct Server {
     pid: u32,
-    /// If it is ours to end.
+    /// The process, if this program must end it.
     child: Option<(Child, PathBuf)>,
     /// Where it listens.
     pub addr: SocketAddr,
@@ -75,7 +75,7 @@ pub fn load_average() -> Result<f64, ServerError> {
 const START_MAX: Duration = Duration::from_secs(15);
 
 impl Server {
-    /// A free port of the loopback. Somebody else may take it before the server does; that shows as a failed start.
+    /// A free port of the loopback. Another program may take it before the server does; the start then fails.
     pub fn free_addr() -> Result<SocketAddr, ServerError> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io_error("find a free port"))?;
         listener.local_addr().map_err(io_error("find a free port"))
@@ -87,8 +87,8 @@ impl Server {
         let log = std::env::temp_dir().join(format!("fanfare-bench-{}-{}.log", std::process::id(), addr.port()));
         let output = fs::File::create(&log).map_err(io_error(format!("create {}", log.display())))?;
         let errors = output.try_clone().map_err(io_error("share a file"))?;
-        // A child inherits the affinity of the thread that spawns it; so do the threads it starts before anybody could
-        // pin them from outside.
+        // A child inherits the affinity of the thread that spawns it, and so do the threads that it starts before they
+        // could be pinned from outside.
         let ours = sched_getaffinity(None).map_err(io_error("ask for our core"))?;
         pin(cores)?;
         let spawned = Command::new(&launch.program)
@@ -105,7 +105,7 @@ impl Server {
         Ok(server)
     }
 
-    /// A server that somebody else started, serves already and is not ended by us.
+    /// A server that is already running: dropping this does not end it.
     pub fn attached(pid: u32, addr: SocketAddr) -> Self {
         Self { pid, child: None, addr }
     }
@@ -129,9 +129,9 @@ impl Server {
         Err(ServerError::NotServing { program: program.to_owned(), addr: self.addr, why, printed: self.printed() })
     }
 
-    /// If it is no longer there: how it ended, and the end of what it printed.
+    /// If it has ended: its exit status, and the end of its output.
     pub fn ended(&mut self) -> Option<String> {
-        // The last bytes of a connection may reach us before its process is quite gone.
+        // The last bytes of a connection may arrive shortly before its process has ended.
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(500) {
             if let Ok(Some(status)) = self.child.as_mut()?.0.try_wait() {
@@ -148,8 +148,8 @@ impl Server {
         printed[tail..].to_owned()
     }
 
-    /// CPU time of all its threads so far, once it has come to rest: two equal readings, or 50 ms later whatever it is
-    /// then. A running thread's time is not up to date, and what follows the last delivery belongs to it as well.
+    /// CPU time of all its threads so far, once it has come to rest: two equal readings, or the reading after 50 ms.
+    /// The time of a running thread is not up to date, and work after the last delivery counts too.
     pub fn cpu(&self) -> Result<Duration, ServerError> {
         let started = Instant::now();
         let mut last = self.cpu_now()?;
@@ -164,7 +164,7 @@ impl Server {
         Ok(last)
     }
 
-    /// The same at once, for when the server is to go on working.
+    /// The same at once, for a server that continues to work.
     pub fn cpu_now(&self) -> Result<Duration, ServerError> {
         let tasks = format!("/proc/{}/task", self.pid);
         let mut total = Duration::ZERO;
@@ -187,7 +187,7 @@ impl Server {
         Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
 
-    /// Bytes of user memory that are its own: the proportional set size. Buffers of the kernel's sockets are not in it.
+    /// Bytes of its own user memory: the proportional set size. The buffers of the kernel's sockets are not included.
     pub fn memory_bytes(&self) -> Result<u64, ServerError> {
         let path = format!("/proc/{}/smaps_rollup", self.pid);
         let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
@@ -198,7 +198,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some((child, log)) = &mut self.child {
-            // Both fail only if it is already gone.
+            // Both fail only if it has already ended.
             let _ = child.kill();
             let _ = child.wait();
             let _ = fs::remove_file(log);

@@ -1,6 +1,7 @@
 //! Medians and quartiles.
 //!
-//! Quartiles and not standard deviations: a round that a neighbour disturbed is one outlier, and should count as one.
+//! Quartiles and not standard deviations: a round that another program disturbed is one outlier, and should count as
+//! one.
 
 use serde::Serialize;
 

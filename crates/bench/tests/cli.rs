@@ -1,4 +1,4 @@
-//! The program as it is called: a whole quick measurement of the floor, and what it says when it cannot measure.
+//! The program as users call it: a whole quick measurement of the floor, and its errors when it cannot measure.
 
 use std::process::{Command, Output};
 

@@ -1,7 +1,7 @@
 //! A chat in the terminal: `cargo run -p fanfare-client --example chat -- ws://localhost:8080 chat:general Ada`.
 //!
-//! Lines that are typed are published; what others say, and who comes and goes, is shown. Stop the server and start
-//! it again: it comes back by itself, and says so where something was lost.
+//! Publishes the lines that are typed, and shows the messages of others and their arrivals and departures. Stop the
+//! server and start it again: the program reconnects by itself, and says if messages were lost.
 
 use fanfare_client::core::{Event, State};
 use fanfare_client::{Client, Data, PresenceKind, Subscribe};
@@ -33,7 +33,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Some(line) if line.is_empty() => {}
                 Some(line) => {
                     let message = json!({ "content": line, "username": name });
-                    // Beside, so that what others say is shown meanwhile; it may have to wait for a connection.
+                    // In a task of its own, so that others' messages are shown meanwhile; publishing may have to wait
+                    // for a connection.
                     let (client, channel) = (client.clone(), channel.clone());
                     tokio::spawn(async move {
                         if let Err(error) = client.publish(&channel, &message).await {

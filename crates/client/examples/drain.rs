@@ -1,14 +1,14 @@
-//! What happens to thousands of clients when their server is stopped and another takes its place on the same port:
+//! Measures thousands of clients whose server is stopped while another takes its place on the same port:
 //!
 //! ```sh
 //! cargo build --release
 //! cargo run --release -p fanfare-client --example drain -- target/release/fanfare 5000 2
 //! ```
 //!
-//! The arguments: the program, how many clients, how many shards. Starts it, connects the clients (each follows one
-//! channel and asks for the recent messages where it cannot recover), publishes all the time, sends SIGTERM, starts
-//! the successor, and waits until everybody is back and has the last message. Then it tells who was away when, and
-//! who missed what. The exit code is 1 where anybody missed an acknowledged message or had one twice.
+//! The arguments: the program, the number of clients, the number of shards. Starts it, connects the clients (each
+//! follows one channel and asks for the recent messages if it cannot recover), publishes all the time, sends SIGTERM,
+//! starts the successor, and waits until every client is back and has the last message. Then it prints the times of
+//! absence and the missed messages. The exit code is 1 if a client missed an acknowledged message or got one twice.
 
 #![allow(clippy::print_stdout)]
 
@@ -25,17 +25,17 @@ use tokio::sync::watch;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const CHANNEL: &str = "drain:news";
-/// Five a second: what is published while the last one is away fits in the history of 100.
+/// Five a second: the publications during the longest absence fit in the history of 100.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Handshakes under way together.
 const CONNECTING: usize = 64;
 
-/// What one subscriber went through.
+/// The events of one subscriber.
 #[derive(Default)]
 struct Seen {
     numbers: Vec<u64>,
     gaps: u64,
-    /// When it was sent away, when it was to come back, when it was back.
+    /// The times at which it was sent away, was told to come back, and was back.
     away: Option<Instant>,
     due_ms: u64,
     back: Option<Instant>,
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Failure> {
     let (mut first, address) = start(&program, "127.0.0.1:0", &shards)?;
     let url = format!("ws://{address}");
     let began = Instant::now();
-    // The number after which everybody may stop listening, once it is known.
+    // The number after which all clients may stop listening, once it is known.
     let (last, is_last) = watch::channel(None);
     let mut subscribers = Vec::new();
     while subscribers.len() < count {
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Failure> {
     let status = tokio::task::spawn_blocking(move || first.wait()).await??;
     println!("SIGTERM: {} after {:.1?}", told(status), term.elapsed());
     let before = published.lock().map_err(|_| "a task panicked")?.len();
-    publishing.abort(); // its client was sent away like all; another one goes on at the successor
+    publishing.abort(); // its client was sent away like all others; another publisher continues at the successor
     let (mut second, _) = start(&program, &address, &shards)?;
     println!("successor on {address} after {:.1?}", term.elapsed());
     let going_on = tokio::spawn(publish(url, 1_000_000, published.clone(), is_last));
@@ -85,7 +85,7 @@ async fn main() -> Result<(), Failure> {
         tokio::time::sleep(PAUSE).await;
     }
     println!("everybody is back after {:.1?}", term.elapsed());
-    tokio::time::sleep(2 * PAUSE).await; // some that all of them get live
+    tokio::time::sleep(2 * PAUSE).await; // some that all clients get live
     let known = published.lock().map_err(|_| "a task panicked")?.clone();
     last.send_replace(known.last().copied());
     going_on.await??;

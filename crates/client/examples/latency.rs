@@ -1,5 +1,5 @@
-//! How long a publication takes to come back:
-//! `cargo run --release -p fanfare-client --example latency -- ws://localhost:8080`.
+//! Measures the time until a publication comes back: `cargo run --release -p fanfare-client --example latency --
+//! ws://localhost:8080`.
 
 use fanfare_client::Client;
 use fanfare_client::core::Event;

@@ -1,8 +1,9 @@
-//! An axum application and Fanfare on one port: the application's routes take orders, and tell everybody.
+//! An axum application and Fanfare on one port: the application's routes take orders, and publish them.
 //!
 //! `cargo run -p fanfare --example axum`, then `curl -d '{"item":"tea"}' -H 'content-type: application/json'
 //! localhost:8080/orders` while a client is subscribed to `orders:all`. Here axum serves and Fanfare is a service in it
-//! (`into_service`); the other way around, `server.fallback(router)`, spares each connection one detour.
+//! (`into_service`). With `server.fallback(router)`, Fanfare serves and axum gets the other requests; a WebSocket then
+//! skips axum.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! A chat server in a page of code: names that are proven, rooms with history and presence, a filter, and a method.
+//! A chat server on a page of code: proven names, rooms with history and presence, a filter, and a method.
 //!
 //! `cargo run -p fanfare --example chat_server`, then in a browser's console, in two windows:
 //!
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Who may come in, and with what. A real application asks its database.
+/// The users and their passwords. A real application asks its database.
 #[derive(Clone)]
 struct App {
     passwords: Arc<HashMap<&'static str, &'static str>>,
@@ -58,7 +58,7 @@ async fn only_polite_words(publish: Publish) -> Result<Publish, Refusal> {
     }
 }
 
-/// Publishes to the caller's own inbox, which only the application can.
+/// Publishes to the caller's own inbox, to which only the application can publish.
 async fn remind(user: User, hub: Handle, Json(what): Json<Value>) -> Result<Json<Value>, Refusal> {
     let published = hub.publish(&format!("inbox:{}", &*user), &json!({"remember": what})).await?;
     Ok(Json(json!({"offset": published.position.offset})))

@@ -1,7 +1,7 @@
-//! A dashboard that a task feeds: the machine's load, every second, to everybody who looks at the page.
+//! A dashboard that a task feeds: every second, each open page gets the machine's load.
 //!
-//! `cargo run -p fanfare --example dashboard`, then open http://localhost:8080. A page that comes late gets the last
-//! minute at once (`recent`), and whoever was cut off for a while misses nothing.
+//! `cargo run -p fanfare --example dashboard`, then open http://localhost:8080. A new page gets the last minute at once
+//! (`recent`), and a page that was cut off for a while misses nothing.
 
 use axum::response::Html;
 use axum::routing::get;

@@ -1,12 +1,13 @@
 // Chromium, by playwright-core. In: CHROMIUM (default /usr/bin/chromium). Out: `launchBrowser()`, and `Watched` pages
-// that collect what a user's console would show, so that a test can demand that there was nothing.
+// that collect the messages of a user's console, so that a test can demand that there are none.
 
 import { chromium } from 'playwright-core'
 
 export function launchBrowser() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    // Playwright gives it a user-data-dir of its own, removed afterwards. The rest keeps it from calling anybody.
+    // Playwright gives it its own user-data-dir, removed afterwards. The other flags keep it from contacting other
+    // hosts.
     args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   })
 }
@@ -19,7 +20,7 @@ export function watch(page) {
     if (message.type() !== 'error' && message.type() !== 'warning') return
     if (/^WebSocket connection to .* failed/.test(message.text())) return
     const { url } = message.location()
-    // The browser fetches the icon when it finds time, which may be after a test has ended the server.
+    // The browser fetches the icon at any time, perhaps after a test has ended the server.
     if (url.endsWith('/icon.svg') && message.text().endsWith('net::ERR_CONNECTION_REFUSED')) return
     complaints.push(`${message.type()}: ${message.text()} (${url})`)
   })

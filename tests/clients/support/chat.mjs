@@ -1,8 +1,8 @@
 // A chat client for tests, on the `ws` package: frames arrive in a queue and are taken off it one at a time.
 //
-// `next()` waits for the next frame, whatever it is, so a test that takes frames one after another states their order
-// and that nothing came between. `expectSilence(…)` proves that nothing is under way without waiting for time to
-// pass: it has the server do something whose effect must come after it.
+// `next()` waits for the next frame of any kind, so a test that takes frames one after another states their order and
+// that no other came between. `expectSilence(…)` proves that nothing is under way without a wait: the server does
+// something whose effect must come after it.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

@@ -1,8 +1,8 @@
 // Builds pages around the mission's React client.
 //
-// The document's text stands unchanged in fixtures/mission-client.tsx.txt. It is used as it is, but for the server's
-// host and port, with what it lacks put around it: an `export` after it (it uses its component in the same file), and
-// a page from an origin of its own, as an application's would be.
+// The document's text stands unchanged in fixtures/mission-client.tsx.txt. Only the server's host and port are
+// replaced, and two parts are added: an `export` at the end (the document uses its component in the same file), and a
+// page with an origin of its own, as an application's would have.
 
 import { build } from 'esbuild'
 import { readFile } from 'node:fs/promises'

@@ -1,4 +1,4 @@
-// A WebSocket client that is allowed to be wrong: a socket, a handshake by hand, and frames of any shape.
+// A WebSocket client that can break the protocol: a socket, a handshake by hand, and frames of any shape.
 
 import { once } from 'node:events'
 import net from 'node:net'

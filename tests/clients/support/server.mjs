@@ -1,7 +1,7 @@
 // Starts and stops the server under test.
 //
 // In: FANFARE_BIN (default ../../target/debug/fanfare), FANFARE_SHARDS (default 1). Out: `startServer()` → a running
-// `fanfare dev` on a free port of the loopback, known to listen because it said so; `restart()` brings it back on the
+// `fanfare dev` on a free port of the loopback, which has printed that it listens; `restart()` starts it again on the
 // same port. Nothing here waits for a time to pass: the line "listening on http://…" and the process's exit are events.
 
 import { spawn } from 'node:child_process'
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 
 const BIN = process.env.FANFARE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanfare', import.meta.url))
 const SHARDS = process.env.FANFARE_SHARDS ?? '1'
-// To the end of the line: what has come so far may stop within the port.
+// To the end of the line: the output so far may stop within the port.
 const LISTENING = /listening on (http:\/\/\S+)\n/
 
 export async function startServer() {
@@ -101,8 +101,7 @@ function launch(listen) {
     }
     let known = false
     const listener = chunk => {
-      // The pipes are read to the end of the process's life: a full one would stop the server. Only the first 1 MiB
-      // is kept.
+      // The pipes are read until the process ends: a full one would block the server. Only the first 1 MiB is kept.
       if (chunks.length < 256) chunks.push(chunk)
       if (known) return
       const match = LISTENING.exec(output())
@@ -116,7 +115,7 @@ function launch(listen) {
     exited.then(({ code, signal }) => {
       if (!known) reject(new Error(`${BIN} ended (${signal ?? `exit ${code}`}) before it listened:\n${output()}`))
     })
-    // Whatever happens to the test, no server is left behind.
+    // No server is left behind when a test fails.
     process.once('exit', () => child.kill('SIGKILL'))
   })
 }

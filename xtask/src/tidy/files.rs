@@ -1,15 +1,15 @@
-//! Checks of one file at a time: its header, its size, what a package lock gives away.
+//! Checks of one file at a time: its header, its size, addresses in package locks.
 
 use serde_json::Value;
 
-/// Larger ones belong to the build or to a release, not into everybody's clone.
+/// Larger ones belong to the build or to a release, not into every clone.
 const BINARY_BYTES_MAX: usize = 100_000;
 
-/// Past this a file is asked whether its header needs "and" (it may well answer no).
+/// Above this, ask whether the file's header needs "and" (perhaps it does not).
 const LINES_MAX: usize = 800;
 
 pub(crate) fn binary(name: &str, bytes: &[u8]) -> Option<String> {
-    // As git decides it: a NUL among the first bytes.
+    // git's rule: a NUL among the first bytes.
     let is_binary = bytes.iter().take(8000).any(|byte| *byte == 0);
     (is_binary && bytes.len() > BINARY_BYTES_MAX)
         .then(|| format!("{name}: a binary of {} bytes, at most {BINARY_BYTES_MAX} are allowed", bytes.len()))
@@ -34,7 +34,7 @@ pub(crate) fn length(name: &str, text: &str) -> Option<String> {
     (name.ends_with(".rs") && lines > LINES_MAX).then(|| format!("{name} has {lines} lines: is it one thing?"))
 }
 
-/// Addresses in a lock tie every build to the registry of whoever wrote it last.
+/// Addresses in a lock would tie every build to the registry of the lock's last author.
 pub(crate) fn package_lock(name: &str, text: &str) -> Vec<String> {
     if name.rsplit('/').next() != Some("package-lock.json") {
         return Vec::new();

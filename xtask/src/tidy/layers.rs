@@ -1,7 +1,8 @@
 //! The arrows point inwards: machines and codecs reach no socket, clock, thread or randomness of their own.
 //!
-//! Two nets. The dependency graph: nothing that does I/O may be reached from them, however indirectly. The source text:
-//! the standard library has clocks and sockets of its own, which no dependency graph shows. Tests may use anything.
+//! Two checks. The dependency graph: no package that does I/O may be reached from them, not even indirectly. The source
+//! text: the standard library has clocks and sockets of its own, which no dependency graph shows. Tests may use
+//! everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +10,10 @@ use serde_json::Value;
 
 const PACKAGES: [&str; 2] = ["fanfare-hub", "fanfare-wire"];
 
-/// The sources of those packages, and the machine within a package that has a shell too.
+/// The sources of those packages, and the machine within a package that also has a shell.
 const FOLDERS: [&str; 3] = ["crates/hub/src/", "crates/wire/src/", "crates/client/src/core/"];
 
-/// (file, word, why it is right there)
+/// (file, word, the reason why it is allowed there)
 const EXCEPTIONS: [(&str, &str, &str); 1] =
     [("crates/hub/src/planted.rs", "thread_local!", "only with the feature `planted`, which no server is built with")];
 
@@ -32,7 +33,7 @@ const WORDS_DENIED: [&str; 10] = [
     "tokio::",
 ];
 
-/// Words that a machine or codec must not say, comments and tests apart. `tests`: see [`test_modules`].
+/// Forbidden words in a machine or codec, outside of comments and tests. `tests`: see [`test_modules`].
 pub(crate) fn source(name: &str, text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     if !name.ends_with(".rs") || !FOLDERS.iter().any(|folder| name.starts_with(folder)) || tests.contains(name) {
         return Vec::new();

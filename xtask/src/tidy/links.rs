@@ -37,7 +37,7 @@ fn judge(from: &str, target: &str, texts: &BTreeMap<&str, String>, places: &BTre
     (!known).then(|| format!("`{target}`: {file} has no heading #{anchor}"))
 }
 
-/// The path from the root. Above the root lies the forge (`../../security/advisories/new`), which is not ours to check.
+/// The path from the root. Above the root lies the forge (`../../security/advisories/new`), which is not checked.
 fn resolve(from: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = if path.starts_with('/') { Vec::new() } else { from.split('/').collect() };
     parts.pop();

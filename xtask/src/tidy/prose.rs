@@ -12,7 +12,7 @@ const OUTSIDE: [&str; 3] = [concat!("DESIGN", ".md"), concat!("STYLE", ".md"), c
 /// How a file marks the lines that people read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lines {
-    /// All are prose.
+    /// All lines are prose.
     All,
     /// Comments begin with `//`.
     Slashes,
@@ -69,7 +69,7 @@ pub(crate) fn width(name: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// Documents that are named and that no reader has.
+/// References to documents that no reader has.
 pub(crate) fn outside(name: &str, text: &str) -> Vec<String> {
     let found = |line: &str| OUTSIDE.into_iter().find(|document| line.contains(document));
     let faults = text.lines().enumerate().filter_map(|(number, line)| Some((number, found(line)?)));

@@ -1,9 +1,9 @@
-//! The doors between the rooms of a crate open one way.
+//! The modules of a crate depend on each other in one direction.
 //!
 //! A room is a file or a folder directly below a crate's `src`. A [`House`] lists its rooms by floor, from the ground
-//! up. A room may use only rooms of lower floors, so no circle can arise. `apart` closes single doors that the floors
-//! would leave open. Doors are read from the paths `crate::room…` and `super::…` outside of comments and tests; a
-//! type that `lib.rs` hands on (`crate::Type`) counts as a use of the room `lib`.
+//! up. A room may use only rooms of lower floors, so no circle can arise. `apart` forbids single uses that the floors
+//! would allow. Uses are read from the paths `crate::room…` and `super::…` outside of comments and tests; a type that
+//! `lib.rs` re-exports (`crate::Type`) counts as a use of the room `lib`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,7 @@ const SERVER: House = House {
     apart: &[],
 };
 
-/// Doors that open the wrong way. `tests`: files that are only in tests.
+/// Uses in the wrong direction. `tests`: files that are only in tests.
 pub(crate) fn source(name: &str, text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     if tests.contains(name) {
         return Vec::new();
@@ -78,7 +78,7 @@ pub(crate) fn source(name: &str, text: &str, tests: &BTreeSet<String>) -> Vec<St
     HOUSES.iter().flat_map(|house| house.faults(name, text)).collect()
 }
 
-/// Rooms of a table that do not stand in its crate.
+/// Rooms of a table that are missing in its crate.
 pub(crate) fn tables(texts: &BTreeMap<&str, String>) -> Vec<String> {
     HOUSES.iter().flat_map(|house| house.missing(texts)).collect()
 }
@@ -129,11 +129,11 @@ impl House {
     }
 }
 
-/// A door: the room that a line uses.
+/// One use: the room that a line names.
 struct Used {
     name: String,
     line: usize,
-    /// By a path that begins with `super`: in a module within a file that may mean something else.
+    /// By a path that begins with `super`: in a module within a file it may mean another module.
     by_super: bool,
 }
 
@@ -183,7 +183,7 @@ fn uses(module: &[&str], code: &str) -> Vec<Used> {
     found
 }
 
-/// The first names of what stands after a path's root: one, or those of a group in braces.
+/// The first names after a path's root: one, or those of a group in braces.
 fn heads(rest: &str) -> Vec<String> {
     let Some(group) = rest.strip_prefix('{') else { return head(rest).into_iter().collect() };
     let mut depth = 0;
@@ -206,7 +206,7 @@ fn heads(rest: &str) -> Vec<String> {
     heads
 }
 
-/// The room that a path begins with. A type at the root is handed on by `lib.rs`.
+/// The room that a path begins with. `lib.rs` re-exports a type at the root.
 fn head(path: &str) -> Option<String> {
     let name: String = path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let first = name.chars().next()?;

@@ -1,7 +1,8 @@
 //! The check of every delivery: each subscriber gets each publication once, whole, in the order published.
 //!
-//! In: what the publisher has sent, and each content as it reaches a subscriber. Out: how many publications everybody
-//! has, or the first thing that was wrong. A server that wins by dropping or repeating is not measured, it is reported.
+//! In: the publications that were sent, and each content that reaches a subscriber. Out: the number of publications
+//! that every subscriber has, or the first fault. A server that drops or repeats publications gets an error in place of
+//! figures.
 
 use thiserror::Error;
 
@@ -11,7 +12,7 @@ pub const CONTENT_LEN: usize = 128;
 const SEQ_LEN: usize = 16;
 const FILLER: [u8; CONTENT_LEN - SEQ_LEN] = [b'x'; CONTENT_LEN - SEQ_LEN];
 
-/// A delivery that should not have been.
+/// A wrong delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DeliveryError {
     /// The subscriber already had this one, or one after it.
@@ -34,7 +35,7 @@ pub enum DeliveryError {
         /// The one that was due.
         expected: u64,
     },
-    /// Nobody has published that.
+    /// This was never published.
     #[error("subscriber {subscriber} got publication {got}, but only {published} were published")]
     NeverPublished {
         /// Who got it.
@@ -91,7 +92,7 @@ pub fn numbered(subscriber: usize, offset: u64, content: &[u8]) -> Result<u64, D
     if offset == seq + 1 { Ok(seq) } else { Err(DeliveryError::Misplaced { subscriber, seq, offset }) }
 }
 
-/// What was published and who has it.
+/// The publications so far, and their subscribers.
 #[derive(Debug)]
 pub struct Ledger {
     published: u64,
@@ -129,7 +130,7 @@ impl Ledger {
             return Err(DeliveryError::Skipped { subscriber, got, expected });
         }
         self.due[subscriber] += 1;
-        // `got` is due here, so it is missing somewhere, so it is not yet complete.
+        // `got` is due here, so this subscriber lacks it, so it is not complete yet.
         self.missing[(got - self.complete) as usize] -= 1;
         while self.missing.front() == Some(&0) {
             self.missing.pop_front();
@@ -153,7 +154,7 @@ impl Ledger {
         self.complete * self.due.len() as u64
     }
 
-    /// For a message about a run that stopped: how many deliveries are owed.
+    /// For a message about a run that stopped: the number of deliveries that are still due.
     pub fn owed(&self) -> usize {
         self.missing.iter().sum()
     }

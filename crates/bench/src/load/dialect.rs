@@ -2,8 +2,8 @@
 //!
 //! The chat in plain JSON over WebSocket (Fanfare, Bun, `ws`, the floor), the same chat as Socket.IO events, and the
 //! part of the native protocol that is comparable with a chat: a room is a channel there. Answers are recognised, not
-//! parsed: the generator shares the machine with the server, so a look for one needle per frame is all it does. What
-//! matters, the content, is then checked byte by byte.
+//! parsed: the generator shares the machine with the server, so it searches each frame for one needle only. The content
+//! matters, and is then checked byte by byte.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use memchr::memmem;
 use super::check::CONTENT_LEN;
 use super::native::{self, Heard};
 
-/// How a server is spoken to.
+/// The protocol of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// JSON messages with a `type`, one per WebSocket message.
@@ -23,14 +23,14 @@ pub enum Dialect {
     Native,
 }
 
-/// What a message from a server is, as far as the benchmark cares.
+/// The kinds of messages from a server that the benchmark distinguishes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said<'a> {
     /// A chat message with exactly our length of content.
     Message(&'a [u8]),
-    /// Somebody joined.
+    /// A join of another client.
     Join,
-    /// The newcomer's welcome: its join is done. In the native protocol: it is subscribed.
+    /// The newcomer's welcome: its join is complete. In the native protocol: it is subscribed.
     RoomState,
     /// Anything else.
     Other,
@@ -63,8 +63,9 @@ impl Dialect {
         let _ = write!(out, r#"{head}"userId":"{user}","username":"{user}","roomId":"{room}","timestamp":0}}{tail}"#);
     }
 
-    /// Appends a client's message number `seq`. In a chat it is as long as what the server makes of it, so that the
-    /// floor's frames, which carry these bytes on, have the size of everybody's; natively see [`native::message`].
+    /// Appends a client's message number `seq`. In a chat it is as long as the server's message, so that the floor,
+    /// which passes on these bytes, sends frames of the same size as the servers. For the native protocol see
+    /// [`native::message`].
     pub fn message(self, user: &str, room: &str, seq: u64, content: &str, out: &mut String) {
         let head = match self {
             Self::Chat => r#"{"type":"message","#,
@@ -78,7 +79,7 @@ impl Dialect {
         );
     }
 
-    /// Appends what an echo server is to send back as it is.
+    /// Appends a message for an echo server.
     pub fn echo(self, content: &str, out: &mut String) {
         match self {
             Self::Chat | Self::Native => out.push_str(content),
@@ -110,7 +111,7 @@ impl Dialect {
         let Some(start) = memmem::find(payload, CONTENT).map(|at| at + CONTENT.len()) else { return Said::Other };
         let end = start + CONTENT_LEN;
         if payload.get(end) != Some(&b'"') {
-            return Said::Message(&payload[start..]); // of another length: the check will say that it is damaged
+            return Said::Message(&payload[start..]); // of another length: the check will report damage
         }
         Said::Message(&payload[start..end])
     }

@@ -1,8 +1,8 @@
 //! WebSocket frames, just enough for a load generator and for the floor.
 //!
-//! Decodes in place and allocates nothing, because its cost must not decide what is measured. It knows whole frames
-//! only: no server here splits messages as small as ours, and one that did would be reported, not misread. A client
-//! must mask (RFC 6455 §5.3); the key is a constant, which costs the server the same work as a random one.
+//! Decodes in place and allocates nothing, because its cost must not distort the measurement. It knows whole frames
+//! only: no server here splits messages as small as ours, and a split message is reported as an error. A client must
+//! mask (RFC 6455 §5.3); the key is a constant, which costs the server the same work as a random one.
 
 use thiserror::Error;
 
@@ -17,7 +17,7 @@ pub const PING: u8 = 0x9;
 /// RFC 6455 §5.5.3.
 pub const PONG: u8 = 0xA;
 
-/// The longest frame anybody may send us: the `room_state` of a room of 100,000 would still fit.
+/// The longest frame that a server may send: the `room_state` of a room of 100,000 still fits.
 pub const FRAME_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -29,14 +29,14 @@ pub struct Frame<'a> {
     pub opcode: u8,
     /// Set in frames from a client.
     pub mask: Option<[u8; 4]>,
-    /// As it lies in the buffer.
+    /// Its bytes in the buffer.
     pub payload: &'a [u8],
 }
 
-/// What the other side sent is not a frame that this codec reads.
+/// The other side did not send a frame that this codec reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// Reserved bits set: an extension that nobody asked for.
+    /// Reserved bits are set, although no extension was agreed.
     #[error("frame with reserved bits, first byte {first:#04x}")]
     Reserved {
         /// The frame's first byte.
@@ -110,7 +110,7 @@ pub fn encode_masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
 
 /// Masks or unmasks; the same work either way.
 pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
-    // Eight bytes at a time: the floor unmasks too, and must not lose to a vectorised codec because of it.
+    // Eight bytes at a time: the floor unmasks too, and must not be slower than a server with a vectorised codec.
     let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
     let (chunks, rest) = bytes.as_chunks_mut::<8>();
     for chunk in chunks {

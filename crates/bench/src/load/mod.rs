@@ -1,9 +1,9 @@
 //! The load generator: many client connections in one thread.
 //!
-//! In: sockets to open, bytes to send, and a [`Handler`] that is told what came. Out: handshakes done, Engine.IO
-//! greeted, pings answered, frames cut out and counted by the handler. It is cheap on purpose, since it shares the
-//! machine with what it measures: one edge-triggered poll, one read buffer for all connections, no allocation per
-//! frame. A run that makes no progress ends in [`LoadError::Stalled`] instead of hanging.
+//! In: sockets to open, bytes to send, and a [`Handler`] for messages. Out: finished handshakes, Engine.IO greetings,
+//! answered pings, and frames that are cut out and counted by the handler. It is cheap on purpose, because it shares
+//! the machine with the server: one edge-triggered poll, one read buffer for all connections, no allocation per frame.
+//! A run that makes no progress ends in [`LoadError::Stalled`] and does not hang.
 
 pub mod check;
 pub mod dialect;
@@ -24,22 +24,22 @@ use check::DeliveryError;
 use dialect::Dialect;
 use frame::FrameError;
 
-/// How the generator waits when nothing is there to read.
+/// The way of waiting for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wait {
-    /// In the kernel. The server's writes then pay for waking us, as they would for any client on the same machine.
+    /// In the kernel. The server's writes then pay for the wake-up, as they would for any client on the same machine.
     Sleep,
-    /// By polling. The server's writes wake nobody, which shows its own cost more sharply.
+    /// By polling. The server's writes wake no thread, which shows its own cost more sharply.
     Spin,
 }
 
-/// Why a run ended early.
+/// The reason of an early end of a run.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {doing}")]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         doing: &'static str,
         /// The system's answer.
         source: io::Error,
@@ -60,7 +60,7 @@ pub enum LoadError {
         /// What is wrong with it.
         source: FrameError,
     },
-    /// The server masked a frame (RFC 6455 §5.1 forbids it).
+    /// The server masked a frame, which RFC 6455 §5.1 forbids.
     #[error("connection {conn}: a masked frame from a server")]
     Masked {
         /// Which connection.
@@ -75,15 +75,15 @@ pub enum LoadError {
     /// A delivery was repeated, missing, out of order or damaged.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
-    /// Something that the protocol, or this measurement, does not allow.
+    /// The server did something that the protocol, or this measurement, does not allow.
     #[error("connection {conn}: {what}")]
     Wrong {
         /// Which connection.
         conn: usize,
-        /// What it did, with the values.
+        /// Its behaviour, with the values.
         what: String,
     },
-    /// More of something came than the protocol allows.
+    /// More items came than the protocol allows.
     #[error("{got} {what} came, {expected} are right")]
     TooMany {
         /// Of what.
@@ -93,13 +93,13 @@ pub enum LoadError {
         /// How many should have.
         expected: u64,
     },
-    /// An echo is not what was sent.
+    /// An echo differs from the sent message.
     #[error("connection {conn}: an echo of other bytes than those sent")]
     WrongEcho {
         /// Which connection.
         conn: usize,
     },
-    /// Nothing came for a long time, although something is owed.
+    /// Nothing came for a long time, although messages are due.
     #[error("nothing came for {waited:?}; still owed: {owed} {what}")]
     Stalled {
         /// How long it was silent.
@@ -116,14 +116,14 @@ impl LoadError {
         move |source| Self::Io { doing, source }
     }
 
-    /// Of a message that has no place here.
+    /// For a message that is not allowed in this state.
     pub fn unexpected(conn: usize, payload: &[u8]) -> Self {
         let text = String::from_utf8_lossy(&payload[..payload.len().min(300)]).into_owned();
         Self::Wrong { conn, what: format!("was not to get {text}") }
     }
 }
 
-/// What a suite does with what comes. Bytes put into `out` go to the same connection, after what is being read.
+/// A suite's reactions to events. Bytes put into `out` go to the same connection, after the message that is being read.
 pub trait Handler {
     /// The connection can be used: upgraded, and in Socket.IO connected to the namespace.
     fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError>;
@@ -131,12 +131,12 @@ pub trait Handler {
     /// A whole text or binary message, other than Engine.IO's own and native heartbeats.
     fn on_message(&mut self, conn: usize, payload: &[u8], out: &mut Outgoing) -> Result<(), LoadError>;
 
-    /// The connection is gone and its id may be used again. An error unless the suite expects it.
+    /// The connection has ended, and its id may be used again. This is an error unless the suite expects it.
     fn on_closed(&mut self, conn: usize) -> Result<(), LoadError> {
         Err(LoadError::Closed { conn })
     }
 
-    /// How many of what are still to come; the run goes on until it is zero.
+    /// The number and kind of messages that are still due; the run continues until it is zero.
     fn owed(&self) -> (u64, &'static str);
 }
 
@@ -168,7 +168,7 @@ pub struct Load {
     dialect: Dialect,
     wait: Wait,
     upgrade: Vec<u8>,
-    /// One for all: a connection's bytes are looked at here and kept only while a frame is partial.
+    /// One for all connections: bytes are read here, and copied only while a frame is partial.
     buf: Vec<u8>,
     out: Outgoing,
     last_progress: Instant,
@@ -178,9 +178,9 @@ pub struct Load {
 struct Conn {
     stream: TcpStream,
     state: State,
-    /// The beginning of a frame or head whose rest has not come.
+    /// The beginning of a frame or head that is not complete.
     partial: Vec<u8>,
-    /// What the socket would not take.
+    /// Bytes that the socket did not take.
     unsent: Vec<u8>,
 }
 
@@ -201,7 +201,7 @@ const READ_BYTES: usize = 64 * 1024;
 const EVENTS_PER_TURN: usize = 1024;
 /// Short enough to notice a stall, long enough to cost nothing.
 const NAP: Duration = Duration::from_millis(100);
-/// A server that says nothing for so long owes us something that will not come.
+/// A server that is silent for so long will not send the messages that are due.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -238,9 +238,9 @@ impl Load {
         self.add(stream)
     }
 
-    /// The same with as little room in the kernel as it allows: a peer that will not read is soon noticed by its
-    /// server. A small receive buffer alone does not do it, since the server's own grows with the segment size, 64
-    /// KiB on a loopback.
+    /// The same with buffers as small as the kernel allows: its server soon notices a peer that does not read. A small
+    /// receive buffer alone does not suffice, because the server's own buffer grows with the segment size, 64 KiB on a
+    /// loopback.
     pub fn open_narrow(&mut self) -> Result<usize, LoadError> {
         const BUFFER_BYTES: usize = 4096;
         const SEGMENT_BYTES: u32 = 536;
@@ -271,25 +271,25 @@ impl Load {
         Ok(())
     }
 
-    /// Ends a connection as a lost network does: without a word in WebSocket. Its handler is not told, its id is free.
+    /// Ends a connection as a lost network does: without a close frame. Its handler is not called, its id is free.
     pub fn cut(&mut self, conn: usize) {
         self.conns.remove(conn);
     }
 
-    /// Reads nothing from it any more, nor notices its end.
+    /// Stops reading from it, and does not notice its end.
     pub fn mute(&mut self, conn: usize) -> Result<(), LoadError> {
         let registry = self.poll.registry();
         registry.deregister(&mut self.conns[conn].stream).map_err(LoadError::io("take a connection out of the poll"))
     }
 
-    /// Reads from it again, also what came meanwhile.
+    /// Reads from it again, including the bytes that came meanwhile.
     pub fn unmute(&mut self, conn: usize) -> Result<(), LoadError> {
         let (registry, interest) = (self.poll.registry(), Interest::READABLE | Interest::WRITABLE);
         let stream = &mut self.conns[conn].stream;
         registry.register(stream, Token(conn), interest).map_err(LoadError::io("register a connection"))
     }
 
-    /// Takes turns until nothing is owed.
+    /// Takes turns until nothing is due.
     pub fn drive<H: Handler>(&mut self, handler: &mut H) -> Result<(), LoadError> {
         while handler.owed().0 > 0 {
             self.turn(handler)?;
@@ -297,7 +297,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits once and handles everything that is there.
+    /// Waits once and handles everything that has come.
     pub fn turn<H: Handler>(&mut self, handler: &mut H) -> Result<(), LoadError> {
         self.turn_within(NAP, handler)
     }
@@ -373,8 +373,8 @@ impl Load {
                 conn.send(&self.out.bytes)?;
                 self.out.bytes.clear();
             }
-            // A short read emptied the socket and what comes later is a new edge, but an end that came with the data
-            // was announced by this one.
+            // A short read emptied the socket, and later data triggers a new event. An end that came with the data was
+            // part of this event.
             if len < self.buf.len() && !ending {
                 return Ok(());
             }
@@ -438,7 +438,7 @@ impl Conn {
             }
             match frame.opcode {
                 frame::PING => frame::encode_masked(frame::PONG, frame.payload, &mut out.bytes),
-                // Either the answer to our own, or we wait for the end of the stream all the same.
+                // This is either the answer to our own close, or we wait for the end of the stream all the same.
                 frame::PONG | frame::CLOSE => {}
                 _ => match (dialect, self.state, frame.payload.first()) {
                     (Dialect::SocketIo, State::Greeting, Some(b'0')) => out.text("40"),

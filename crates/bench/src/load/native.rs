@@ -1,9 +1,9 @@
-//! The native protocol as a load generator speaks it: text written by hand, answers recognised by needles.
+//! The native protocol of a load generator: texts written by hand, answers recognised by needles.
 //!
-//! In: what a client wants; out: one JSON command. And back: a message from the server, as far as a measurement looks
-//! at it. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content), which holds no
-//! needle. The fields that matter (offsets, contents, tickets, epochs) are read for the caller to check. Wire:
-//! docs/protocol.md.
+//! In: a client's intention; out: one JSON command. In the other direction: the parts of a server's message that a
+//! measurement reads. Nothing is parsed as JSON: every payload is one of [`check::content`](super::check::content),
+//! which contains no needle. The caller gets the fields that matter (offsets, contents, tickets, epochs) to check.
+//! Wire: docs/protocol.md.
 
 use std::fmt::Write as _;
 
@@ -20,23 +20,23 @@ pub const PING: &[u8] = br#"{"type":"ping"}"#;
 /// Its answer.
 pub const PONG: &str = r#"{"type":"pong"}"#;
 
-/// A place that a returning client shows.
+/// The position that a returning client sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Since<'a> {
-    /// As the server gave it.
+    /// As the server sent it.
     pub epoch: &'a str,
-    /// The newest one that the client has.
+    /// The newest offset that the client has.
     pub offset: u64,
 }
 
-/// What a message from the server is.
+/// The kinds of messages from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard<'a> {
     /// A publication, live or caught up.
     Message(Entry<'a>),
-    /// The session is made, or taken up again.
+    /// The session was made, or resumed.
     Connected {
-        /// To be shown at the next `connect`.
+        /// The ticket for the next `connect`.
         ticket: &'a str,
         /// Whether the ticket's session goes on.
         resumed: bool,
@@ -47,21 +47,21 @@ pub enum Heard<'a> {
         epoch: &'a str,
         /// The place after `entries`.
         offset: u64,
-        /// Whether everything after the shown place follows.
+        /// Whether the subscription recovered everything after the client's position.
         recovered: bool,
-        /// What was missed, first page.
+        /// The first page of missed publications.
         entries: Entries<'a>,
     },
-    /// Many subscriptions are made; so many of them.
+    /// This many subscriptions are made.
     ManySubscribed(usize),
-    /// A publication was taken.
+    /// A publication was stored.
     Published,
-    /// Something was lost, and the subscription goes on from here.
+    /// Some publications are lost, and the subscription continues from here.
     Gap {
-        /// The place it goes on from.
+        /// The position from which it continues.
         offset: u64,
     },
-    /// Something was refused, or the connection is about to end.
+    /// A refusal, or the notice that the connection is about to end.
     Refused,
     /// Anything else.
     Other,
@@ -72,7 +72,7 @@ pub enum Heard<'a> {
 pub struct Entry<'a> {
     /// Its place.
     pub offset: u64,
-    /// What stands where our content should; another text is for the check to find out.
+    /// The text in place of our content; the check judges it.
     pub content: &'a [u8],
 }
 
@@ -80,8 +80,8 @@ pub struct Entry<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entries<'a>(&'a [u8]);
 
-/// Appends `connect`, with one subscription or none. All are of one page: a client that comes back takes its session
-/// over although the server may not have seen the end of its connection.
+/// Appends `connect`, with one subscription or none. All clients name the same page: a client that comes back takes its
+/// session over even if the server has not seen the end of its connection.
 pub fn connect(ticket: Option<&str>, channel: Option<(&str, Option<Since<'_>>)>, out: &mut String) {
     out.push_str(r#"{"type":"connect","id":0,"page":"bench""#);
     if let Some(ticket) = ticket {
@@ -107,12 +107,13 @@ pub fn subscribe(channels: impl Iterator<Item = String>, out: &mut String) {
     out.push_str("]}");
 }
 
-/// Appends `publish`, to be answered.
+/// Appends `publish` with an id, so that it is answered.
 pub fn publish(id: u64, channel: &str, content: &str, out: &mut String) {
     let _ = write!(out, r#"{{"type":"publish","id":{id},"channel":"{channel}","data":{{"text":"{content}"}}}}"#);
 }
 
-/// Appends a `message` as the server makes it of [`publish`]: for the floor, whose frames are to have everybody's size.
+/// Appends the `message` that a server makes of [`publish`]: the floor's frames then have the same size as the
+/// servers'.
 pub fn message(channel: &str, offset: u64, content: &str, out: &mut String) {
     let _ = write!(
         out,
@@ -166,7 +167,7 @@ fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
     let text = rest.strip_prefix(br#","data":{"text":""#).unwrap_or_default();
     let content = match text.get(CONTENT_LEN) {
         Some(b'"') => &text[..CONTENT_LEN],
-        _ => text, // of another length: the check will say that it is damaged
+        _ => text, // of another length: the check will report damage
     };
     Some(Entry { offset, content })
 }

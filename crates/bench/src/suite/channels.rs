@@ -1,8 +1,8 @@
 //! Channels: very many of them, each with one subscriber.
 //!
-//! Connections of 128 subscriptions are made first and are not counted. Then they subscribe. The growth of the server's
-//! memory (Pss), divided by the channels, is the cost of one channel with its history, its home, its edge and its one
-//! member. Then each channel gets one publication, which its subscriber must get, and no other.
+//! Connections with 128 subscriptions each are made first and are not counted. Then they subscribe. The growth of the
+//! server's memory (Pss), divided by the channels, is the cost of one channel with its history, its home, its edge and
+//! its one member. Then each channel gets one publication. Its subscriber must get that one, and no other.
 
 use super::{RoundError, Sample, Settings, idle};
 use crate::load::check::{self, DeliveryError};
@@ -64,7 +64,7 @@ struct Listeners {
     conns: usize,
     connected: usize,
     step: Step,
-    /// Per connection, how many of its channels are done with this step.
+    /// Per connection, the number of its channels that have finished this step.
     done: Vec<usize>,
     scratch: String,
 }
@@ -86,7 +86,7 @@ impl Listeners {
         conn * EACH..((conn + 1) * EACH).min(self.channels)
     }
 
-    /// Asks for the next of a connection's channels: one command is under way for each.
+    /// Sends the command for a connection's next channel, so that one command is under way for each.
     fn ask(&mut self, conn: usize, out: &mut Outgoing) {
         let channels = self.of(conn);
         let next = channels.start + self.done[conn];
@@ -148,7 +148,7 @@ impl Handler for Listeners {
     }
 }
 
-/// As long as a name of a real application's may be: a kind and a number.
+/// As long as the name of a real application's channel may be: a kind and a number.
 fn name(index: usize) -> String {
     format!("room:{index:06}")
 }

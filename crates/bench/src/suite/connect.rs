@@ -1,9 +1,9 @@
 //! Connects: TCP connect, WebSocket upgrade (in Socket.IO also its own two greetings), closing handshake, end of
 //! stream.
 //!
-//! A fixed number of them, some under way together. Measured are whole connections per second with the server on one
-//! core, and its CPU time for each. The server must end the stream after the closing handshake, as RFC 6455 §7.1.1
-//! says.
+//! A fixed number of them, some under way together. The measured values are whole connections per second with the
+//! server on one core, and its CPU time for each. The server must end the stream after the closing handshake, as RFC
+//! 6455 §7.1.1 demands.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::server::Server;
 
 pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
     let mut load = Load::new(server.addr, kind.dialect(Role::Chat), settings.wait)?;
-    // A quarter again before the clock starts, for just-in-time compilers.
+    // A quarter more before the clock starts, for just-in-time compilers.
     connect(&mut load, settings.connects / 4, settings.connects_in_flight)?;
     let (cpu, started) = (server.cpu()?, Instant::now());
     connect(&mut load, settings.connects, settings.connects_in_flight)?;

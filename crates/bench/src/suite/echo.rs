@@ -1,7 +1,7 @@
-//! Echo: every connection has one message of 128 bytes in flight, and sends the next when it has it back.
+//! Echo: every connection has one message of 128 bytes in flight, and sends the next when the echo has come.
 //!
-//! Measured are echoes per second with the server on one core, and its CPU time per echo. Each echo is compared with
-//! what was sent, byte by byte; the sequence number in it makes an old one wrong.
+//! The measured values are echoes per second with the server on one core, and its CPU time per echo. Each echo is
+//! compared with the sent message, byte by byte; the sequence number in it reveals an old one.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
-//! Fan-out: one member of a room publishes, everybody in it, the publisher too, gets it. In a chat, or natively, where
-//! the room is a channel with history and each publication is answered.
+//! Fan-out: one member of a room publishes, and every member gets it, the publisher included. In a chat; or natively,
+//! where the room is a channel with history and each publication is answered.
 //!
-//! `window` publications are in flight: when everybody has one, the next is sent. With one in flight each delivery is a
-//! write of its own; with eight a server may write several at once. Measured is the server's CPU time from the first
-//! publication to rest after the last delivery, divided by the deliveries; each delivery is checked by the [`Ledger`].
+//! `window` publications are in flight: when every member has one, the next is sent. With one in flight each delivery
+//! is its own write; with eight a server may write several at once. The measured value is the server's CPU time from
+//! the first publication until it rests after the last delivery, divided by the deliveries. The [`Ledger`] checks each
+//! delivery.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::server::Server;
 
 const PUBLISHER: usize = 0;
 
-/// Before each measured phase, for a just-in-time compiler and for everybody's caches.
+/// Before each measured phase, for a just-in-time compiler and for warm caches.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 pub(super) fn round(
@@ -47,7 +48,7 @@ pub(super) fn round(
     Ok(samples)
 }
 
-/// One room or channel, its publisher and what everybody in it has.
+/// One room or channel, its publisher, and the publications that its members have.
 pub(super) struct Room {
     kind: ServerKind,
     pub(super) ledger: Ledger,
@@ -61,7 +62,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// All of them are in [`join::room`] 0, and nothing was published yet.
+    /// All of them are in [`join::room`] 0, and no publication was sent yet.
     pub(super) fn new(kind: ServerKind, role: Role, subscribers: usize) -> Self {
         Self {
             kind,
@@ -75,7 +76,7 @@ impl Room {
         }
     }
 
-    /// Keeps `window` publications in flight for a time, then waits until everybody has the last.
+    /// Keeps `window` publications in flight for a time, then waits until every member has the last one.
     fn publish_for(&mut self, time: Duration, window: usize, load: &mut Load) -> Result<(), LoadError> {
         let started = Instant::now();
         while started.elapsed() < time {
@@ -103,7 +104,7 @@ impl Room {
             let content = check::content(seq);
             self.scratch.clear();
             match (self.kind, self.dialect) {
-                // It passes on what it gets: so it gets what a server would have made of it.
+                // It passes its input on unchanged, so the generator sends it a server's message.
                 (ServerKind::Floor, Dialect::Native) => {
                     native::message(&self.room, seq + 1, &content, &mut self.scratch)
                 }
@@ -160,10 +161,10 @@ mod tests {
     use crate::load::check::DeliveryError;
     use crate::load::{Wait, frame};
 
-    /// What a server does with publication `seq` for a subscriber: which publications it sends instead.
+    /// A server's treatment of publication `seq` for a subscriber: the publications that it sends in its place.
     type Cheat = fn(subscriber: usize, seq: u64) -> Vec<u64>;
 
-    /// A server of two that is honest but for `cheat`. Ends when its clients do.
+    /// A server for two clients that is correct except for `cheat`. Ends when its clients do.
     fn serve(cheat: Cheat) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let addr = listener.local_addr().expect("bound");
@@ -212,7 +213,7 @@ mod tests {
 
     fn publish_to(cheat: Cheat) -> Result<u64, LoadError> {
         let mut load = Load::new(serve(cheat), Dialect::Chat, Wait::Sleep)?;
-        // One after the other, so that the server's order of them is ours.
+        // One after the other, so that the server has them in the same order.
         join::join(&mut load, ServerKind::Floor, Role::Chat, 1, 1)?;
         load.open()?;
         let mut room = Room::new(ServerKind::Floor, Role::Chat, 2);

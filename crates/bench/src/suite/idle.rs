@@ -1,8 +1,8 @@
 //! Idle memory: the server's memory for a connection that has joined and is silent.
 //!
-//! The process's own memory (Pss) after all have joined rooms of fifty, less what it had before the first, divided by
-//! the connections. The kernel's memory for a socket is the same for every server and is not included. A server with a
-//! garbage collector gets some quiet seconds first, and its smallest reading counts.
+//! The process's own memory (Pss) after all have joined rooms of fifty, minus its memory before the first one, divided
+//! by the connections. The kernel's memory for a socket is the same for every server and is not included. A server with
+//! a garbage collector gets some quiet seconds first, and its smallest reading counts.
 
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ pub(super) fn quiet(load: &mut Load, server: &Server, settings: &Settings) -> Re
     Ok(least)
 }
 
-/// Expects nothing, and that nobody is closed.
+/// Expects no message and no close.
 struct Silent;
 
 impl Handler for Silent {

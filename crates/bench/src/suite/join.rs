@@ -1,10 +1,10 @@
 //! Fills rooms: opens connections and has each join, before anything is measured.
 //!
-//! Every join goes to all who are in the room, so a room of n costs n(n+1)/2 deliveries: the same for every server,
-//! since a chat cannot be joined in silence. It also warms the servers up. Few joins are under way together, and the
-//! step ends only when every newcomer has its `room_state` and every member has every join that it is owed: nothing
-//! is left to arrive during a measurement. Natively a subscription is told to nobody, and the step ends when each is
-//! confirmed.
+//! Every join goes to all members of the room, so a room of n costs n(n+1)/2 deliveries. That is the same for every
+//! server, because a chat has no silent join. It also warms the servers up. Few joins are under way together. The step
+//! ends only when every newcomer has its `room_state` and every member has every join that is due, so nothing is left
+//! to arrive during a measurement. Natively other clients get no notice of a subscription, and the step ends when each
+//! is confirmed.
 
 use crate::load::dialect::{Dialect, Said};
 use crate::load::{Handler, Load, LoadError, Outgoing};
@@ -39,7 +39,7 @@ struct Joiner {
     room: usize,
     joined: usize,
     of: usize,
-    /// Joins that reached anybody.
+    /// Joins that members received.
     joins: u64,
     scratch: String,
 }
@@ -88,12 +88,12 @@ impl Handler for Joiner {
     }
 }
 
-/// The name of a room, natively of a channel.
+/// The name of a room; in the native protocol, of a channel.
 pub(super) fn room(index: usize) -> String {
     format!("bench-{index}")
 }
 
-/// The user of a connection; all of one length, so that all frames are.
+/// The user of a connection; all have the same length, so that all frames do.
 pub(super) fn user(conn: usize) -> String {
     format!("u{conn:05}")
 }

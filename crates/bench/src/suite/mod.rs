@@ -1,7 +1,7 @@
 //! The suites: the steps of a round, and the order of the rounds.
 //!
-//! A round starts one server, measures it and ends it, so no server's state or luck with memory carries over. Round by
-//! round the servers take turns, and who begins moves by one.
+//! A round starts one server, measures it and ends it, so no state of a server, and no luck with memory, carries over.
+//! The servers take turns round by round, and the first one changes with each round.
 
 mod channels;
 mod connect;
@@ -24,12 +24,12 @@ use crate::peers::{Absent, Role, Roster, ServerKind};
 use crate::report::{Fanout, Metric, Report};
 use crate::server::{Server, ServerError};
 
-/// What to measure.
+/// The measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suite {
     /// One publisher, everybody in one room; one phase for each number of publications in flight.
     Fanout {
-        /// By which protocol, on how many shards.
+        /// The protocol, and the number of shards.
         of: Fanout,
         /// Publications in flight.
         windows: Vec<usize>,
@@ -50,7 +50,7 @@ pub enum Suite {
     Channels,
 }
 
-/// How much of it.
+/// The extent of a measurement.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Who takes part.
@@ -77,9 +77,9 @@ pub struct Settings {
     pub idle_quiet: Duration,
     /// Publications that each of them gets in `native-idle`.
     pub idle_publications: usize,
-    /// How often `slow` measures without and with the one that does not read.
+    /// How often `slow` measures without and with the subscriber that does not read.
     pub slow_turns: usize,
-    /// Publications by which that one falls behind; far more than the history holds.
+    /// Publications by which that subscriber falls behind; far more than the history holds.
     pub slow_flood: u64,
     /// Clients in `storm`.
     pub storm_clients: usize,
@@ -91,7 +91,7 @@ pub struct Settings {
     pub wait: Wait,
     /// The server's core.
     pub server_core: usize,
-    /// The load generator's; a server that is measured on two cores shares it.
+    /// The load generator's core. A server that is measured on two cores shares it.
     pub load_core: usize,
 }
 
@@ -104,7 +104,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Why the measurement ended early.
+/// The reason of an early end of the measurement.
 #[derive(Debug, Error)]
 pub enum SuiteError {
     /// A program is missing.
@@ -113,7 +113,7 @@ pub enum SuiteError {
     /// A server could not be started or watched.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// A server did not do what it should, so there is nothing to compare.
+    /// A server misbehaved, so nothing can be compared.
     #[error("{suite}, round {round}, {kind}: the run is not valid")]
     Round {
         /// In which suite.
@@ -136,7 +136,7 @@ pub enum RoundError {
     /// With the process.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// The process ended in the middle, which explains whatever was seen first.
+    /// The process ended in the middle, which explains the other fault.
     #[error("the server ended: {how}")]
     Ended {
         /// Its exit status and the end of its output.
@@ -170,7 +170,7 @@ impl Suite {
         }
     }
 
-    /// What its servers have to be.
+    /// The role of its servers.
     pub fn role(&self) -> Role {
         match self {
             Self::Fanout { of, .. } => of.role(),
@@ -180,8 +180,8 @@ impl Suite {
         }
     }
 
-    /// The chosen servers that take part. A feature that no peer has (recovery, pages for slow readers) is Fanfare's
-    /// alone.
+    /// The chosen servers that take part. Only Fanfare is measured for features that no peer has (recovery, pages for
+    /// slow readers).
     pub fn servers(&self, asked: &[ServerKind]) -> Vec<ServerKind> {
         let asked = asked.iter().copied();
         match self {
@@ -226,8 +226,8 @@ impl Suite {
     }
 }
 
-/// Runs the suites one after the other into `report`, which keeps what was measured if a later round is not valid.
-/// `progress` is told each sample as it comes.
+/// Runs the suites one after the other into `report`, which keeps the samples of valid rounds if a later round is not
+/// valid. `progress` gets each sample as it comes.
 pub fn run(
     suites: &[Suite],
     roster: &Roster,

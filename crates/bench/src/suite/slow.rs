@@ -1,11 +1,12 @@
-//! Slow: one subscriber among many never reads. Do the others notice, and what does the server hold for it?
+//! Slow: one subscriber among many never reads. Measured are the effect on the others, and the memory that the server
+//! needs for it.
 //!
-//! In turns, in one run on one server: all read, then one more is subscribed that does not. Each turn begins with a
-//! flood, in which that one falls behind all that the kernel and its outbox hold; then publications come at a steady
-//! pace, and the time from sending each to its being read by each of the others is taken (the load generator reads
-//! them one after the other, so a good part of that is its own). In the end the one reads again: it must be told of
-//! the gap, get the history that is left, and reach the top with every offset after the other; a run in which it
-//! never fell behind is an error.
+//! In turns, in one run on one server: all read, then one more is subscribed that does not read. Each turn begins with
+//! a flood, in which that one falls behind by more than the kernel and its outbox hold. Then publications come at a
+//! steady pace, and the time from sending each until each of the others has read it is taken. (The load generator reads
+//! them one after the other, so a good part of that time is its own.) In the end the one reads again: it must be told
+//! of the gap, get the rest of the history, and reach the top with every offset in order. A run in which it never fell
+//! behind is an error.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use crate::server::Server;
 
 const PUBLISHER: usize = 0;
 
-/// Between publications: the server's core is to be idle most of the time, since a queue would hide what is looked for.
+/// The pause between publications: the server's core must be idle most of the time, because a queue would hide the
+/// effect.
 const PACE: Duration = Duration::from_millis(20);
 
 /// Publications in flight in a flood.
@@ -58,11 +60,11 @@ struct Audience {
     scratch: String,
 }
 
-/// The one that does not read.
+/// The subscriber that does not read.
 struct Stuck {
     conn: usize,
     subscribed: bool,
-    /// The newest place that it has.
+    /// The newest offset that it has.
     at: u64,
     gaps: usize,
     /// Whether it is to reach the top now.
@@ -146,7 +148,7 @@ impl Audience {
         load.mute(conn)
     }
 
-    /// Lets it read until it has reached the top, judges what it got, and ends it.
+    /// Lets it read until it has reached the top, checks the publications that it got, and ends it.
     fn release_stuck(&mut self, load: &mut Load) -> Result<(), LoadError> {
         let Some(stuck) = &mut self.stuck else { return Ok(()) };
         stuck.reading = true;

@@ -1,11 +1,11 @@
-//! Storm: everybody is cut off in the same moment, misses some publications, and comes back in the same moment.
+//! Storm: all clients are cut off in the same moment, miss some publications, and come back in the same moment.
 //!
-//! One channel, one subscription each, and a publisher that stays. A cut connection ends without a closing handshake.
-//! Each comes back as a real client does, with its ticket and the place it had reached; there is no back-off, so that
-//! all connects come at once. Checked client by client: the session goes on, nothing is lost (`recovered`), every
-//! publication is there once, in order, at its place; then live publications reach everybody: so every subscription is
-//! live again. Measured is the time from the first connect to the last missed publication, and the server's CPU time
-//! for it. The load generator works as much as the server meanwhile.
+//! One channel, one subscription for each client, and a publisher that stays. A cut connection ends without a closing
+//! handshake. Each client comes back as a real client does, with its ticket and its position; there is no back-off, so
+//! all connects come at once. Checks for each client: the session continues, nothing is lost (`recovered`), and every
+//! publication is there once, in order, at its offset. Then live publications reach all, so every subscription is live
+//! again. The measured values are the time from the first connect to the last missed publication, and the server's CPU
+//! time for it. The load generator works as much as the server meanwhile.
 
 use std::time::Instant;
 
@@ -56,9 +56,9 @@ struct Crowd {
     channel: String,
     published: u64,
     answered: u64,
-    /// Subscriptions that live.
+    /// Live subscriptions.
     live: usize,
-    /// Publications that clients have, all counted together.
+    /// Publications that all clients together have.
     have: u64,
     scratch: String,
 }
@@ -88,7 +88,7 @@ impl Crowd {
         }
     }
 
-    /// Connects the publisher and then everybody, few at a time.
+    /// Connects the publisher and then all clients, few at a time.
     fn gather(&mut self, load: &mut Load) -> Result<(), LoadError> {
         self.publisher = load.open()?;
         self.who.resize(self.publisher + 1, None);
@@ -116,7 +116,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// All at once, and nobody says goodbye.
+    /// All at once, and without close frames.
     fn cut(&mut self, load: &mut Load) {
         for client in &mut self.clients {
             load.cut(client.conn);
@@ -141,7 +141,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// The next one that a client gets must be the next one there is.
+    /// A client's next publication must be the next one of the channel.
     fn deliver(&mut self, client: usize, entry: Entry<'_>) -> Result<(), LoadError> {
         check::numbered(client, entry.offset, entry.content)?;
         let Client { at, conn, .. } = &mut self.clients[client];

@@ -1,8 +1,8 @@
 //! Idle memory by the native protocol: connections with one subscription each, all to one channel with history.
 //!
-//! Read twice: when all are subscribed and silent, and after a thousand publications that each of them got, and a
-//! pause. The second shows what traffic leaves behind: outboxes, buffers, tables that have grown. What is read is as
-//! in `idle`.
+//! Read twice: when all are subscribed and silent, and after a thousand publications to each of them and a pause. The
+//! second reading shows the memory that traffic leaves in use: outboxes, buffers, tables that have grown. The memory is
+//! read as in `idle`.
 
 use super::fanout::Room;
 use super::{RoundError, Sample, Settings, idle, join};
@@ -11,7 +11,7 @@ use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
 use crate::server::Server;
 
-/// Publications in flight; only so many that the whole does not take minutes.
+/// Publications in flight: enough that the run does not take minutes.
 const WINDOW: usize = 8;
 
 pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {

@@ -1,4 +1,4 @@
-//! The suites that only Fanfare can be measured by, small, against the real server in this process.
+//! The suites for Fanfare alone, with small sizes, against the real server in this process.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ fn settings() -> Settings {
     }
 }
 
-/// The metrics that a round has samples of. Its own checks decide whether there are any: offsets, contents, recoveries.
+/// The metrics for which a round has samples. The suite's own checks (offsets, contents, recoveries) decide whether
+/// there are any.
 fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
     let config = fanfare::Config { shards, ..fanfare::Config::open() };
     let running = fanfare::Fanfare::builder(())
