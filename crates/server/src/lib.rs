@@ -43,7 +43,8 @@ pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::origin::{Origin, OriginError, Origins};
 pub use config::{AdminOn, Config};
 pub use embed::handle::{Handle, Published};
-pub use embed::publishing::Publishing;
+pub use embed::publishing::{Broadcasting, Publishing};
+pub use embed::signaling::Signaling;
 pub use embed::{
     Answers, Arguments, Call, Channel, ChannelRule, Cookies, FromCall, Handler, Headers, Identity, IntoPresence,
     IntoWho, Member, Method, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User,

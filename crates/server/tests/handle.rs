@@ -36,6 +36,19 @@ async fn next_text(subscription: &mut Subscription) -> String {
     }
 }
 
+/// The event and the payload of the next signal.
+async fn next_signal(subscription: &mut Subscription) -> (String, String) {
+    loop {
+        match tokio::time::timeout(LONG, subscription.next()).await.expect("in time").expect("it goes on") {
+            Event::Signal(signal) => {
+                return (signal.event.to_string(), String::from_utf8_lossy(&signal.data).into_owned());
+            }
+            Event::Gap { .. } | Event::Ended { .. } => panic!("nothing was to be lost"),
+            _ => {}
+        }
+    }
+}
+
 fn publish(channel: &str, json: String) -> AppCommand {
     let channel = ChannelName::new(channel).expect("a valid name");
     let data = Data::Json(json.into());
@@ -67,7 +80,7 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     assert!(hub.history("chat:a", 1).await.expect("told").publications.is_empty());
     hub.signal("chat:a", "typing", "x").await.expect("sent");
     let client = fanfare::hub::ClientId(1);
-    assert_eq!(hub.signal_to("chat:a", client, "x", "x").await.expect_err("nobody").code, ErrorCode::NotFound);
+    assert_eq!(hub.signal("chat:a", "x", "x").to(client).await.expect_err("nobody").code, ErrorCode::NotFound);
     assert_eq!(hub.disconnect(client.into(), Disconnect::Kicked).await, Ok(0));
     assert_eq!(hub.subscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
     assert_eq!(hub.unsubscribe(Whom::user("nobody"), "chat:a").await, Ok(0));
@@ -102,6 +115,68 @@ async fn a_publication_is_sent_when_it_is_awaited_with_all_that_was_said_of_it()
     assert_eq!(events.iter().filter(|event| **event == Some("goal")).count(), 1, "{events:?}");
     let nobody = hub.publish("chat:a", "x").only([]);
     for wrong in [hub.publish("a b", "x").event("e"), hub.publish("chat:a", "x").event("a\"b"), nobody] {
+        assert_eq!(wrong.await.expect_err("no name").code, ErrorCode::BadRequest);
+    }
+}
+
+/// A broadcast takes the options of a publication, for each of its channels.
+#[tokio::test]
+async fn a_broadcast_is_sent_when_it_is_awaited_with_all_that_was_said_of_it() {
+    let (_running, hub, url) = serve();
+    let (ada, bob) = (Client::connect(&url).await.expect("a connection"), Client::connect(&url).await.expect("one"));
+    let (mut of_ada, mut of_bob) = (Vec::new(), Vec::new());
+    for channel in ["chat:a", "chat:b"] {
+        of_ada.push(ada.subscribe(channel).await.expect("subscribed"));
+        of_bob.push(bob.subscribe(channel).await.expect("subscribed"));
+    }
+    let State::Online(connected) = ada.status().borrow().state.clone() else { panic!("it is online") };
+    let ada_is = connected.client.parse().expect("an id of the server");
+    let channels = ["chat:a", "chat:b"];
+    drop(hub.broadcast(&channels, "never sent").into_future());
+    let goal = || hub.broadcast(&channels, "goal").event("goal").idempotency_key("42-blue-17");
+    for (turn, is_duplicate) in [("first", false), ("second", true)] {
+        let results = goal().await.expect("a payload");
+        assert_eq!(results.len(), 2, "{turn}");
+        for published in results {
+            assert_eq!(published.expect("published").duplicate, is_duplicate, "{turn}");
+        }
+    }
+    hub.broadcast(&channels, "for ada").only([ada_is]).await.expect("a payload");
+    hub.broadcast(&channels, "for bob").except([ada_is]).await.expect("a payload");
+    for (subscriptions, own) in [(&mut of_ada, "\"for ada\""), (&mut of_bob, "\"for bob\"")] {
+        for subscription in subscriptions {
+            assert_eq!(next_text(subscription).await, "\"goal\"");
+            assert_eq!(next_text(subscription).await, own);
+        }
+    }
+    for channel in channels {
+        let history = hub.history(channel, 10).await.expect("told").publications;
+        let events: Vec<_> = history.iter().map(|publication| publication.event.as_deref()).collect();
+        assert_eq!(events.iter().filter(|event| **event == Some("goal")).count(), 1, "{channel}: {events:?}");
+    }
+    let nobody = hub.broadcast(&channels, "x").only([]).await;
+    assert_eq!(nobody.expect_err("for nobody").code, ErrorCode::BadRequest);
+    let wrong = hub.broadcast(&channels, "x").event("a\"b").await.expect("the payload is good");
+    assert!(wrong.iter().all(|one| one.as_ref().is_err_and(|error| error.code == ErrorCode::BadRequest)), "{wrong:?}");
+}
+
+/// `to` directs a signal at one client.
+#[tokio::test]
+async fn a_signal_is_sent_when_it_is_awaited_to_all_or_to_one() {
+    let (_running, hub, url) = serve();
+    let (ada, bob) = (Client::connect(&url).await.expect("a connection"), Client::connect(&url).await.expect("one"));
+    let mut of_ada = ada.subscribe("chat:a").await.expect("subscribed");
+    let mut of_bob = bob.subscribe("chat:a").await.expect("subscribed");
+    let State::Online(connected) = ada.status().borrow().state.clone() else { panic!("it is online") };
+    let ada_is = connected.client.parse().expect("an id of the server");
+    drop(hub.signal("chat:a", "count", "never sent").into_future());
+    hub.signal("chat:a", "count", &1).to(ada_is).await.expect("sent");
+    assert_eq!(next_signal(&mut of_ada).await, ("count".to_owned(), "1".to_owned()));
+    hub.signal("chat:a", "count", &2).await.expect("sent");
+    for subscription in [&mut of_ada, &mut of_bob] {
+        assert_eq!(next_signal(subscription).await, ("count".to_owned(), "2".to_owned()), "bob got no other");
+    }
+    for wrong in [hub.signal("a b", "e", "x"), hub.signal("chat:a", "a\"b", "x")] {
         assert_eq!(wrong.await.expect_err("no name").code, ErrorCode::BadRequest);
     }
 }

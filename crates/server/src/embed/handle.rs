@@ -9,12 +9,12 @@
 
 use crate::control::{AppRequest, Control};
 use crate::embed::payload;
-use crate::embed::publishing::Publishing;
+use crate::embed::publishing::{Broadcasting, Publishing};
+use crate::embed::signaling::Signaling;
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, AppCommand, ChannelInfo, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, History,
-    HistoryFrom, HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot, Publish, Signal, SubOptions,
-    Whom,
+    AppAnswer, AppCommand, ChannelInfo, ChannelName, Data, Disconnect, Error, ErrorCode, History, HistoryFrom,
+    HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot, SubOptions, Whom,
 };
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -312,62 +312,40 @@ impl Handle {
         Publishing::data(self, channel, data)
     }
 
-    /// Publishes the same to several channels, and returns the result for each, in their order.
-    pub async fn broadcast<T: Serialize + ?Sized>(
-        &self,
-        channels: &[&str],
-        data: &T,
-    ) -> Result<Vec<Result<Published, Error>>, Error> {
-        let mut results: Vec<Option<Result<Published, Error>>> = Vec::with_capacity(channels.len());
-        let mut commands = Vec::with_capacity(channels.len());
-        let mut payload = None;
-        for channel in channels {
-            match name(channel) {
-                Ok(channel) => {
-                    let data = match &payload {
-                        Some(data) => Data::clone(data),
-                        None => payload.insert(to_json(&channel, data)?).clone(),
-                    };
-                    let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
-                    commands.push(Ok(AppCommand::Publish { publish: Box::new(publish), audience: None, by: None }));
-                    results.push(None);
-                }
-                Err(error) => results.push(Some(Err(error))),
-            }
-        }
-        let mut answers = self.put_all(commands).await.into_iter().map(published);
-        let missing = || Err(Error::new(ErrorCode::Internal, "a publication was not answered"));
-        let rest = |result: Option<_>| result.unwrap_or_else(|| answers.next().unwrap_or_else(missing));
-        Ok(results.into_iter().map(rest).collect())
+    /// Publishes the same to several channels, once it is awaited, and returns the result for each, in their order.
+    /// Options are set before the `await`, as for [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// let channels = ["match:42", "league:1"];
+    /// let results = hub.broadcast(&channels, "kick-off").event("start").idempotency_key("42-start").await?;
+    /// for (channel, result) in channels.iter().zip(results) {
+    ///     match result {
+    ///         Ok(published) => println!("{channel}: {} are listening", published.subscribers),
+    ///         Err(error) => eprintln!("{channel}: {error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A payload or an option that is invalid for every channel. A problem of one channel is its result.
+    pub fn broadcast<T: Serialize + ?Sized>(&self, channels: &[&str], data: &T) -> Broadcasting<'_> {
+        Broadcasting::json(self, channels, data)
     }
 
-    /// Sends a signal to all subscribers.
-    pub async fn signal<T: Serialize + ?Sized>(&self, channel: &str, event: &str, data: &T) -> Result<(), Error> {
-        self.send_signal(channel, event, data, None).await
-    }
-
-    /// Sends a signal to one client, which must be subscribed: otherwise `not_found`.
-    pub async fn signal_to<T: Serialize + ?Sized>(
-        &self,
-        channel: &str,
-        client: ClientId,
-        event: &str,
-        data: &T,
-    ) -> Result<(), Error> {
-        self.send_signal(channel, event, data, Some(client)).await
-    }
-
-    async fn send_signal<T: Serialize + ?Sized>(
-        &self,
-        channel: &str,
-        event: &str,
-        data: &T,
-        to: Option<ClientId>,
-    ) -> Result<(), Error> {
-        let channel = name(channel)?;
-        let data = to_json(&channel, data)?.bytes().clone();
-        let signal = Signal { channel, event: event.into(), data, to };
-        done(self.put(AppCommand::Signal(Box::new(signal))).await)
+    /// Sends a signal to all subscribers, or to one of them, once it is awaited.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle, client: fanfare::hub::ClientId) -> Result<(), fanfare::hub::Error> {
+    /// hub.signal("game:7", "countdown", &3).await?;
+    /// hub.signal("game:7", "your-turn", &()).to(client).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn signal<T: Serialize + ?Sized>(&self, channel: &str, event: &str, data: &T) -> Signaling<'_> {
+        Signaling::json(self, channel, event, data)
     }
 
     /// The newest publications that are kept, oldest of them first.
@@ -494,7 +472,7 @@ fn concerned(answer: AppAnswer) -> Result<u64, Error> {
     }
 }
 
-fn done(answer: AppAnswer) -> Result<(), Error> {
+pub(super) fn done(answer: AppAnswer) -> Result<(), Error> {
     match answer {
         AppAnswer::Done => Ok(()),
         other => Err(refused(other)),

@@ -18,6 +18,7 @@ mod news;
 pub(crate) mod payload;
 pub(crate) mod publishing;
 pub(crate) mod runtime;
+pub(crate) mod signaling;
 #[cfg(test)]
 mod tests;
 
