@@ -7,7 +7,7 @@
 
 use crate::disconnect::Disconnect;
 use crate::error::{ERRORS, Error, ErrorCode};
-use crate::ids::{ClientId, UserId};
+use crate::ids::{ClientId, ConnId, UserId};
 use crate::name::ChannelName;
 use crate::rules::Rules;
 
@@ -63,6 +63,8 @@ pub struct Denied {
 /// Something that a person may look for in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
+    /// The connection that it concerns, if it is of this shard and not over.
+    pub conn: Option<ConnId>,
     /// Whose session.
     pub client: Option<ClientId>,
     /// Its user.

@@ -4,10 +4,9 @@
 //! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
 
 use crate::counters::Figures;
-use crate::request::RequestInfo;
+use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::LooseSocket;
 use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Rules, WireId};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -36,8 +35,8 @@ pub(crate) enum Control {
 /// A socket that another server has upgraded.
 pub(crate) struct Upgraded {
     pub(crate) socket: LooseSocket,
-    /// Its peer, where the other server tells.
-    pub(crate) peer: Option<IpAddr>,
+    /// The client's end. `Unknown` if the other server does not tell and the socket is a bridge to it.
+    pub(crate) peer: Peer,
     pub(crate) wire: WireId,
     /// What came after the head.
     pub(crate) rest: Vec<u8>,

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use support::scrape::scrape;
-use support::{Client, Frame, Server, config, connect, frame, patient_chat, response, shards, upgrade};
+use support::{Client, DEADLINE, Frame, Server, config, connect, frame, join, patient_chat, response, shards, upgrade};
 
 /// The events of the log.
 #[derive(Clone, Default)]
@@ -49,6 +49,7 @@ impl Captured {
 fn an_attack_logs_a_bounded_number_of_lines_and_no_secret() {
     let captured = Captured::from("trace");
     secrets(&captured);
+    peers(&captured);
     attack(&captured);
 }
 
@@ -107,6 +108,43 @@ fn secrets(captured: &Captured) {
     }
     let request = text.lines().find(|line| line.contains("path=\"/page\"")).expect("the request was logged");
     assert!(request.contains("request_id=") && request.contains("status=404"), "{request}");
+}
+
+/// The lines about a client name its address.
+fn peers(captured: &Captured) {
+    let rule = Rule::open(Pattern::new("room:open").expect("valid"));
+    let builder = Fanfare::builder(())
+        .config(Config { rules: Arc::new(Rules::new(vec![rule])), ..config() })
+        .protocol("/", patient_chat());
+    let server = Server::of(builder);
+    let waits_for = |words: &str, client: &Client| {
+        let peer = format!("peer={}", client.socket.local_addr().expect("it is connected"));
+        let begin = Instant::now();
+        while !captured.text().lines().any(|line| line.contains(words) && line.contains(&peer)) {
+            assert!(begin.elapsed() < DEADLINE, "no line {words:?} with {peer}: {}", captured.text());
+            std::thread::yield_now();
+        }
+    };
+
+    let mut stranger = native(&server, &json!({"type": "connect", "id": 1}));
+    stranger.until("connected");
+    stranger.text(&json!({"type": "subscribe", "id": 2, "channel": "no:rule"}).to_string());
+    assert_eq!(stranger.message()["code"], "no_rule");
+    waits_for(" denied ", &stranger);
+
+    let mut chat = Client::open(server.address, "/");
+    chat.say("before any join");
+    waits_for(" message ignored ", &chat);
+    let mut refused = Client::open(server.address, "/");
+    refused.text(&join("ada", "closed"));
+    waits_for(" message ignored ", &refused);
+    waits_for(" denied ", &refused);
+
+    let mut abusive = native(&server, &json!({"type": "connect", "id": 1}));
+    abusive.until("connected");
+    (0..=config().limits.bad_requests_per_minute_max).for_each(|_| abusive.text("{}"));
+    assert_eq!(abusive.closed(), Some(fanfare::hub::Disconnect::Abuse.code()));
+    waits_for(" disconnected ", &abusive);
 }
 
 fn attack(captured: &Captured) {

@@ -599,7 +599,7 @@ impl Item {
             Item::Publication(_, publication) => out.begun(publication.ts_ms),
             Item::Skip { reset, .. } => {
                 let what = Noted::Gap { channel: channel.clone(), reset: *reset };
-                out.note(Note { client: None, user: None, what }); // it concerns all of them
+                out.note(Note { conn: None, client: None, user: None, what }); // it concerns all of them
             }
             _ => {}
         }

@@ -104,7 +104,7 @@ impl Sessions {
 
     fn judged(&self, cx: &mut Cx<'_>, judging: &Judging) {
         let what = Noted::Reloaded { rules: judging.rules, ended: judging.ended };
-        cx.effects.note_always(Note { client: None, user: None, what });
+        cx.effects.note_always(Note { conn: None, client: None, user: None, what });
     }
 
     /// Judges what a session was let into; how many subscriptions that ended.

@@ -251,8 +251,8 @@ impl Sessions {
     fn note(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, what: Noted) {
         let session = conn.and_then(|id| self.conn(id)?.session).map(|index| &self.sessions.slab[index as usize]);
         cx.effects.note(match session {
-            Some(session) => session.note(what),
-            None => Note { client: None, user: None, what },
+            Some(session) => Note { conn, ..session.note(what) },
+            None => Note { conn, client: None, user: None, what },
         });
     }
 

@@ -209,7 +209,8 @@ impl Sessions {
             if !(membership.passes_over && !reset && planted(Planted::LatestUntold)) {
                 cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
             }
-            let note = Note { client: Some(client), user, what: Noted::Gap { channel: channel.clone(), reset } };
+            let what = Noted::Gap { channel: channel.clone(), reset };
+            let note = Note { conn: Some(conn), client: Some(client), user, what };
             cx.effects.note(note);
         }
         let mut wanted = Vec::new();

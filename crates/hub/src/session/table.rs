@@ -386,7 +386,7 @@ impl Session {
     }
 
     pub(crate) fn note(&self, what: Noted) -> Note {
-        Note { client: Some(self.client), user: self.user().cloned(), what }
+        Note { conn: self.conn, client: Some(self.client), user: self.user().cloned(), what }
     }
 
     pub(crate) fn sub_on(&self, edge: u32) -> Option<usize> {

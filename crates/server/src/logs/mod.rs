@@ -105,8 +105,9 @@ macro_rules! limited {
 }
 pub(crate) use limited;
 
-/// Says what the hub has noted.
-pub(crate) fn say(note: &Note) {
+/// Logs a note of the hub. `peer` is the client's end of its connection.
+pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
+    let peer = peer.map(display);
     let client = note.client.map(display);
     let user = note.user.as_ref().map(|user| &*user.0);
     match &note.what {
@@ -118,7 +119,7 @@ pub(crate) fn say(note: &Note) {
             // reads.
             macro_rules! refused {
                 ($kind:ident, $words:literal) => {
-                    limited!($kind, INFO, client, user, channel, code, rule, option, why, $words)
+                    limited!($kind, INFO, client, user, peer, channel, code, rule, option, why, $words)
                 };
             }
             match &note.what {
@@ -133,30 +134,31 @@ pub(crate) fn say(note: &Note) {
                 INFO,
                 client,
                 user,
+                peer,
                 channel,
                 "not recovered: the missed publications are no longer kept"
             );
         }
         Noted::Gap { channel, reset } => {
             let channel = channel.as_str();
-            limited!(Gap, INFO, client, user, channel, reset, "a gap: messages are lost to this client");
+            limited!(Gap, INFO, client, user, peer, channel, reset, "a gap: messages are lost to this client");
         }
         Noted::Behind => {
-            limited!(Behind, INFO, client, user, "reads too slowly: it gets missed publications as it reads")
+            limited!(Behind, INFO, client, user, peer, "reads too slowly: it gets missed publications as it reads")
         }
         Noted::Closed(reason) => {
             let word = reason.row().word;
             match reason {
-                Disconnect::Internal => limited!(Closed, ERROR, client, user, reason = word, "disconnected"),
+                Disconnect::Internal => limited!(Closed, ERROR, client, user, peer, reason = word, "disconnected"),
                 Disconnect::Abuse | Disconnect::Overloaded => {
-                    limited!(Closed, WARN, client, user, reason = word, "disconnected");
+                    limited!(Closed, WARN, client, user, peer, reason = word, "disconnected");
                 }
                 Disconnect::Slow
                 | Disconnect::Lost
                 | Disconnect::Unauthorized
                 | Disconnect::Kicked
-                | Disconnect::BadProtocol => limited!(Closed, INFO, client, user, reason = word, "disconnected"),
-                _ => limited!(Closed, DEBUG, client, user, reason = word, "disconnected"),
+                | Disconnect::BadProtocol => limited!(Closed, INFO, client, user, peer, reason = word, "disconnected"),
+                _ => limited!(Closed, DEBUG, client, user, peer, reason = word, "disconnected"),
             }
         }
         // `Reloaded` is each shard's part of what the node says once (`crate::server::reload`).
@@ -165,8 +167,8 @@ pub(crate) fn say(note: &Note) {
 }
 
 /// Logs a message of a client that was ignored.
-pub(crate) fn ignored(why: &dyn fmt::Display) {
-    limited!(Ignored, INFO, why = &*why.to_string(), "message ignored");
+pub(crate) fn ignored(why: &dyn fmt::Display, peer: &Peer) {
+    limited!(Ignored, INFO, peer = display(peer), why = &*why.to_string(), "message ignored");
 }
 
 /// Logs a request that was answered.

@@ -386,7 +386,7 @@ mod tests {
     const HOSTILE: &str = "x\n2026-11-24T10:52:11Z  INFO forged=1\r\\\" forged=\"1\" \\\\\" forged=2\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{2028}\u{2029}\u{85}\u{feff}\t\0";
 
     fn note(what: Noted) -> Note {
-        Note { client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), what }
+        Note { conn: None, client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), what }
     }
 
     /// Every kind of note, with hostile texts where it has texts.
@@ -411,8 +411,8 @@ mod tests {
 
     /// Everything that logs a text of a peer or of a handler.
     fn everything_hostile() {
-        notes().iter().for_each(super::super::say);
-        super::super::ignored(&HOSTILE);
+        notes().iter().for_each(|note| super::super::say(note, Some(&Peer::Unknown)));
+        super::super::ignored(&HOSTILE, &Peer::Unknown);
         super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 503, Duration::ZERO);
         super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 200, Duration::ZERO);
         super::super::upgrade_refused(&RequestId::new(), &Peer::Unknown, HOSTILE, 403, HOSTILE);

@@ -71,7 +71,7 @@ impl Conversation for chat::Chat {
                 let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
                 actions.requests.push(Request { id: None, command: Command::Invalid(error) });
             }
-            Err(ignored) => crate::logs::ignored(&ignored),
+            Err(ignored) => crate::logs::ignored(&ignored, &actions.peer),
         }
     }
 
@@ -82,10 +82,7 @@ impl Conversation for chat::Chat {
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
             Ok(written) => encoded(written),
-            Err(refused) => {
-                crate::logs::ignored(&refused);
-                Encoded::Nothing
-            }
+            Err(_) => Encoded::Ignored,
         }
     }
 }

@@ -7,7 +7,7 @@
 pub(crate) mod chat;
 pub(crate) mod native;
 
-use crate::request::RequestInfo;
+use crate::request::{Peer, RequestInfo};
 use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
 use std::sync::Arc;
 
@@ -33,6 +33,9 @@ pub enum Encoded {
     Last(Disconnect),
     /// This protocol has no message for it.
     Nothing,
+    /// This protocol has no message for the error that answers a command: the client's message is ignored. The log has
+    /// the error.
+    Ignored,
     /// This protocol has no message for it, and the client must not miss it: the connection ends.
     Close(Disconnect),
 }
@@ -58,6 +61,8 @@ pub struct Actions {
     pub(crate) answers: Vec<ImmediateAnswer>,
     pub(crate) close: Option<Disconnect>,
     pub(crate) ignored: Option<&'static str>,
+    /// The client's end of the connection, for the log.
+    pub(crate) peer: Peer,
 }
 
 impl Actions {
@@ -81,8 +86,9 @@ impl Actions {
         self.close = Some(reason);
     }
 
-    pub(crate) fn begin(&mut self, now: Now) {
+    pub(crate) fn begin(&mut self, now: Now, peer: Peer) {
         self.now = now;
+        self.peer = peer;
         self.requests.clear();
         self.answer_bytes.clear();
         self.answers.clear();

@@ -31,7 +31,7 @@ pub struct RequestInfo {
 }
 
 /// The other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Peer {
     /// Over TCP, from this address.
@@ -40,6 +40,7 @@ pub enum Peer {
     Unix(Option<Credentials>),
     /// Another server has the socket, and does not tell. axum does where it serves
     /// `into_make_service_with_connect_info::<SocketAddr>()`.
+    #[default]
     Unknown,
 }
 

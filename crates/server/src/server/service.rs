@@ -133,13 +133,11 @@ impl Inner {
                     Arc::new(request)
                 });
                 let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-                let upgraded = Box::new(control::Upgraded {
-                    socket,
-                    peer: address.map(|address| address.ip()),
-                    wire,
-                    rest,
-                    request,
-                });
+                let peer = match address {
+                    Some(address) => Peer::Tcp(address),
+                    None => ends.map_or(Peer::Unknown, |ends| ends.peer),
+                };
+                let upgraded = Box::new(control::Upgraded { socket, peer, wire, rest, request });
                 if self.shards[shard].send(Control::Adopt(upgraded)).is_err() {
                     return tracing::debug!("a connection came after the server had stopped");
                 }

@@ -156,7 +156,8 @@ impl TestServer {
         let (near, far) = std::os::unix::net::UnixStream::pair().expect("the system has sockets");
         near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
         let (socket, wire) = (LooseSocket::Unix(far), WireId(wire as u8));
-        let upgraded = Upgraded { socket, peer: None, wire, rest: Vec::new(), request: Some(Arc::new(request)) };
+        let peer = request.peer;
+        let upgraded = Upgraded { socket, peer, wire, rest: Vec::new(), request: Some(Arc::new(request)) };
         let adopt = Control::Adopt(Box::new(upgraded));
         assert!(self.handle.controls()[0].send(adopt).is_ok(), "the server has stopped");
         let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX };

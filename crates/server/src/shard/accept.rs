@@ -12,7 +12,7 @@ use crate::framing::Wire;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::Refused;
-use crate::request::{RequestId, RequestInfo};
+use crate::request::{Peer, RequestId, RequestInfo};
 use crate::transport::admission::{Reason, hasten};
 use crate::transport::head::{self, HEADERS_MAX};
 use crate::transport::listen::{Listener, SocketFile};
@@ -167,7 +167,10 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     };
     match head {
         Head::Gone => {}
-        Head::Upgraded { wire, rest, request } => adopt(&shell, socket, wire, rest, request),
+        Head::Upgraded { wire, rest, request } => {
+            let peer = socket.peer();
+            adopt(&shell, socket, peer, wire, rest, request);
+        }
         Head::Http(read) => {
             tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, connection));
         }
@@ -298,7 +301,14 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
 }
 
 /// Makes a socket that has been upgraded a connection of this shard.
-pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>, request: Option<Arc<RequestInfo>>) {
+pub(crate) fn adopt(
+    shared: &Shared,
+    socket: Socket,
+    peer: Peer,
+    wire: WireId,
+    rest: Vec<u8>,
+    request: Option<Arc<RequestInfo>>,
+) {
     let _fatal = Fatal;
     if socket.place().is_some() {
         tokio::task::spawn_local(turn_away(shared.clone(), socket, wire));
@@ -309,7 +319,7 @@ pub(crate) fn adopt(shared: &Shared, socket: Socket, wire: WireId, rest: Vec<u8>
     let now = shell.now();
     let Wire { protocol, framing } = shell.wire(wire);
     let deframer = framing.deframer(protocol.message_bytes_max(&shell.config.limits));
-    let id = shell.open(now, writer, wire, request);
+    let id = shell.open(now, writer, peer, wire, request);
     shell.counters.wire(wire).bytes_in += rest.len() as u64; // what came with the request's head
     shell.readers += 1;
     drop(shell);
@@ -327,12 +337,13 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
     let Upgraded { socket, peer, wire, rest, request } = upgraded;
     match socket.settle() {
         Ok(socket) => {
-            // Behind a bridge only the other server knows the address. Without it the connection counts for none.
-            let Some(admitted) = watch.connections.admit(peer.or_else(|| socket.peer())) else { return };
+            // A connection whose address is not known counts for no address.
+            let address = peer.address().map(|address| address.ip());
+            let Some(admitted) = watch.connections.admit(address) else { return };
             let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();
-            adopt(shared, socket, wire, rest, request);
+            adopt(shared, socket, peer, wire, rest, request);
         }
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
     }

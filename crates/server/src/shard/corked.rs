@@ -186,6 +186,7 @@ impl Shell {
 mod tests {
     use super::super::tests::shell;
     use super::*;
+    use crate::request::Peer;
     use crate::transport::socket::Socket;
     use fanfare_hub::WireId;
     use tokio::io::AsyncReadExt as _;
@@ -206,7 +207,7 @@ mod tests {
                 peers.push(far.expect("a connection").0);
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                ids.push(shell.open(now, writer, WireId(0), None));
+                ids.push(shell.open(now, writer, Peer::Unknown, WireId(0), None));
             }
             let used = {
                 let mut shell = shared.borrow_mut();

@@ -8,7 +8,7 @@
 //! last words wait for `close_timeout`.
 
 use super::{Fatal, Shared, Shell, Sink};
-use crate::request::RequestInfo;
+use crate::request::{Peer, RequestInfo};
 use bytes::Bytes;
 use fanfare_hub::{
     ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, ReplyBody, Request, Resume, WireId,
@@ -33,7 +33,8 @@ pub(super) type Answer = oneshot::Sender<Option<Reply>>;
 pub(super) fn attach(shared: &Shared, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    let id = shell.open(now, Sink::Detached(Box::default()), wire, request);
+    let peer = request.as_ref().map_or(Peer::Unknown, |request| request.peer);
+    let id = shell.open(now, Sink::Detached(Box::default()), peer, wire, request);
     shell.readers += 1;
     tokio::task::spawn_local(keep(shared.clone(), id));
     id

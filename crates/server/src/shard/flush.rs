@@ -248,6 +248,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 mod tests {
     use super::super::tests::shell;
     use super::*;
+    use crate::request::Peer;
     use crate::transport::socket::Socket;
     use bytes::Bytes;
     use fanfare_hub::WireId;
@@ -268,7 +269,7 @@ mod tests {
                 peers.push(far.expect("a connection"));
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                let id = shell.open(now, writer, WireId(0), None);
+                let id = shell.open(now, writer, Peer::Unknown, WireId(0), None);
                 shell.append(id, frame.clone());
             }
             let (mut shell, mut waiting) = (shared.borrow_mut(), Vec::new());
@@ -292,7 +293,7 @@ mod tests {
                 let (_, writer) = Socket::from(near.expect("a listener")).into_split();
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                (shell.open(now, writer, WireId(0), None), far.expect("a connection"))
+                (shell.open(now, writer, Peer::Unknown, WireId(0), None), far.expect("a connection"))
             };
             // Many with a page each, told as messages; then somebody who is answered.
             let (message, answer) = (Bytes::from(vec![b'x'; 4 << 10]), Bytes::from_static(b"answer"));
@@ -349,7 +350,7 @@ mod tests {
             let id = {
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                let id = shell.open(now, writer, WireId(0), None);
+                let id = shell.open(now, writer, Peer::Unknown, WireId(0), None);
                 // More than the kernel takes.
                 (0..16).for_each(|_| shell.append(id, Bytes::from(vec![b'x'; 1 << 20])));
                 id

@@ -187,7 +187,8 @@ fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId, r
             let mut rest = parts.read_buf.to_vec();
             rest.extend_from_slice(&ahead);
             rest.extend_from_slice(&read);
-            adopt(shell, socket, wire, rest, request);
+            let peer = socket.peer();
+            adopt(shell, socket, peer, wire, rest, request);
         }
         Err(_) => tracing::error!("an upgraded connection was not one of ours"),
     }

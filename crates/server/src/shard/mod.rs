@@ -27,7 +27,7 @@ use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, 
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened,
-    Outbox, Push, Request, Shard, ShardId, WireId,
+    Outbox, Push, ReplyBody, Request, Shard, ShardId, WireId,
 };
 use slab::Slab;
 use std::cell::RefCell;
@@ -36,7 +36,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::request::RequestInfo;
+use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::WriteHalf;
 use corked::Corked;
 use detached::Detached;
@@ -130,6 +130,8 @@ struct Slot {
 /// What the shell holds of one connection. Its reader (`read`) holds the rest.
 struct Connection {
     wire: WireId,
+    /// For the log.
+    peer: Peer,
     sink: Sink,
     outbox: Outbox,
     conversation: Box<dyn Conversation>,
@@ -251,14 +253,21 @@ impl Shell {
     }
 
     /// Takes a connection in that speaks `wire`.
-    fn open(&mut self, now: Now, sink: impl Into<Sink>, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
+    fn open(
+        &mut self,
+        now: Now,
+        sink: impl Into<Sink>,
+        peer: Peer,
+        wire: WireId,
+        request: Option<Arc<RequestInfo>>,
+    ) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
         });
         let protocol = self.wire(wire).protocol.clone();
         let mut actions = std::mem::take(&mut self.actions);
-        actions.begin(now);
+        actions.begin(now, peer);
         let conversation = protocol.open(&self.place, request.as_ref(), &mut actions);
         let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
         let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment };
@@ -267,6 +276,7 @@ impl Shell {
         let id = ConnId { index, generation: slot.generation };
         slot.conn = Some(Connection {
             wire,
+            peer,
             sink: sink.into(),
             outbox: Outbox::default(),
             conversation,
@@ -295,8 +305,9 @@ impl Shell {
     /// A whole message has come from a connection.
     fn message(&mut self, now: Now, id: ConnId, message: Message<'_>) {
         let mut actions = std::mem::take(&mut self.actions);
-        actions.begin(now);
+        actions.begin(now, Peer::Unknown);
         if let Some(conn) = self.conn(id) {
+            actions.peer = conn.peer;
             conn.conversation.message(message, &mut actions);
             let wire = conn.wire;
             self.counters.wire(wire).messages_in += 1;
@@ -395,7 +406,7 @@ impl Shell {
         }
         self.work += self.effects.work();
         for note in self.effects.notes() {
-            logs::say(note);
+            logs::say(note, note.conn.and_then(|id| peer_of(&self.conns, id)).as_ref());
             if let Noted::Reloaded { ended, .. } = note.what
                 && let Some(judging) = self.judging.pop_front()
             {
@@ -455,6 +466,9 @@ impl Shell {
                 scratch.clear();
                 if let Some(conn) = self.conn(id) {
                     let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
+                    if let (Encoded::Ignored, ReplyBody::Error(error)) = (encoded, &reply.body) {
+                        logs::ignored(error, &conn.peer);
+                    }
                     match form(encoded) {
                         Ok(Some(form)) => self.answer(id, form, &scratch),
                         Ok(None) => {}
@@ -631,9 +645,15 @@ fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
         Encoded::Text | Encoded::Last(_) => Ok(Some(Form::Text)),
         Encoded::Binary => Ok(Some(Form::Binary)),
         Encoded::Ping => Ok(Some(Form::Ping)),
-        Encoded::Nothing => Ok(None),
+        Encoded::Nothing | Encoded::Ignored => Ok(None),
         Encoded::Close(reason) => Err(reason),
     }
+}
+
+/// The peer of an open connection.
+fn peer_of(conns: &[Slot], id: ConnId) -> Option<Peer> {
+    let slot = conns.get(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+    slot.conn.as_ref().map(|conn| conn.peer)
 }
 
 fn wake(waker: &mut Option<Waker>) {

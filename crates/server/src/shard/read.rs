@@ -237,6 +237,7 @@ mod tests {
     use super::super::tests::shell;
     use super::*;
     use crate::framing::Framing;
+    use crate::request::Peer;
     use crate::transport::socket::Socket;
     use fanfare_hub::WireId;
     use fanfare_wire::websocket::{Opcode, put_frame, put_frame_parts};
@@ -268,7 +269,7 @@ mod tests {
             let (shared, _far) = (shell(), far.expect("a connection"));
             let mut shell = shared.borrow_mut();
             let now = shell.now();
-            let id = shell.open(now, writer, WireId(0), None);
+            let id = shell.open(now, writer, Peer::Unknown, WireId(0), None);
             let mut deframer = Framing::WebSocket.deframer(64 << 10);
             let (mut held_bytes, mut seen_bytes) = (0, 0);
             assert!(matches!(shell.look(now, id, &mut deframer, &mut first.to_vec()), Looked::All));

@@ -11,7 +11,7 @@ use crate::transport::places::Place;
 use fanfare_hub::Outbox;
 use socket2::SockRef;
 use std::io::{self, IoSlice, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -125,23 +125,21 @@ impl Socket {
 
     /// Its two ends, as the kernel tells them.
     pub(crate) fn ends(&self) -> Ends {
-        match &self.io {
-            Io::Tcp(socket) => {
-                Ends { peer: socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp), local: socket.local_addr().ok() }
-            }
-            Io::Unix(socket) => {
-                let credentials = socket.peer_cred().ok();
-                let credentials = credentials.map(|of| Credentials { uid: of.uid(), gid: of.gid(), pid: of.pid() });
-                Ends { peer: Peer::Unix(credentials), local: None }
-            }
-        }
+        let local = match &self.io {
+            Io::Tcp(socket) => socket.local_addr().ok(),
+            Io::Unix(_) => None,
+        };
+        Ends { peer: self.peer(), local }
     }
 
-    /// The peer's address, as the kernel tells it. Unix sockets have none.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
+    /// Its other end, as the kernel tells it.
+    pub(crate) fn peer(&self) -> Peer {
         match &self.io {
-            Io::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip()),
-            Io::Unix(_) => None,
+            Io::Tcp(socket) => socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp),
+            Io::Unix(socket) => {
+                let credentials = socket.peer_cred().ok();
+                Peer::Unix(credentials.map(|of| Credentials { uid: of.uid(), gid: of.gid(), pid: of.pid() }))
+            }
         }
     }
 
