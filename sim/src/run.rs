@@ -4,7 +4,6 @@ use crate::counts::Counts;
 use crate::shrink::Smaller;
 use crate::watchdog::Watched;
 use crate::world::World;
-use fanfare_hub::{PLANTED, Planted, choose_planted};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -103,24 +102,22 @@ pub(crate) fn batch(first: u64, count: u64, events: usize, smaller: &Smaller) ->
     found
 }
 
-/// The first of `seeds` seeds that finds a planted bug, and how.
-pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
-    let (next, found) = (AtomicU64::new(0), Mutex::new(None::<Failure>));
+/// The first of `seeds` seeds from 1 on that fails, and how.
+pub(crate) fn hunt(seeds: u64) -> Option<Failure> {
+    let (next, found) = (AtomicU64::new(1), Mutex::new(None::<Failure>));
     let work = || {
-        choose_planted(Some(bug));
         loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            if at >= seeds || found.lock().map_or(true, |found| found.is_some()) {
-                break;
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > seeds || found.lock().map_or(true, |found| found.is_some()) {
+                return;
             }
-            if let (Err(what), _, events) = attempt(first + at, 0, &Smaller::default()) {
-                let Ok(mut found) = found.lock() else { break };
-                if found.as_ref().is_none_or(|earlier| earlier.seed > first + at) {
-                    *found = Some(Failure { seed: first + at, what, events });
+            if let (Err(what), _, events) = attempt(seed, 0, &Smaller::default()) {
+                let Ok(mut found) = found.lock() else { return };
+                if found.as_ref().is_none_or(|earlier| earlier.seed > seed) {
+                    *found = Some(Failure { seed, what, events });
                 }
             }
         }
-        choose_planted(None);
     };
     std::thread::scope(|scope| {
         for _ in 1..threads() {
@@ -129,43 +126,6 @@ pub(crate) fn hunt(bug: Planted, first: u64, seeds: u64) -> Option<Failure> {
         work();
     });
     found.into_inner().unwrap_or_default()
-}
-
-/// Seeds that found a planted bug when last looked: tried first, so that the bugs that are hard to find cost little.
-/// A seed that has become another history does no harm: then the others are tried.
-const FOUND_BY: &[(&str, u64)] = &[
-    ("FullMemberLive", 292),
-    ("SubscriberEndsEdgePull", 67),
-    ("UnknownNotRead", 211),
-    ("HoleForgotten", 127),
-    ("EdgeRunsAhead", 49),
-    ("LatestReadsAll", 160),
-    ("LatestUntold", 66),
-    ("SlowUnchecked", 45),
-    ("SlowByRule", 72),
-    ("BatchAfterSkip", 50),
-    ("LateLeave", 1931),
-    ("LeaveOvertakenByEnter", 83),
-    ("MovedNotPassedOn", 291),
-    ("AwayKept", 44),
-    ("GrantKept", 45),
-    ("GrantEndsUnasked", 44),
-    ("StoreQueueUnbounded", 40),
-    ("WaitingUnweighed", 1367),
-    ("ReloadAtOnce", 499),
-    ("LatestForOthers", 66),
-    ("LatestSwallowed", 66),
-    ("EarlierTakesOver", 1242),
-];
-
-/// The first seed to try for a bug.
-pub(crate) fn hint(name: &str) -> Option<u64> {
-    FOUND_BY.iter().find(|(known, _)| *known == name).map(|(_, seed)| *seed)
-}
-
-/// The planted bugs of this name, or all of them.
-pub(crate) fn planted(name: &str) -> Vec<(Planted, &'static str, &'static str)> {
-    PLANTED.iter().copied().filter(|(_, known, _)| name == "all" || known.eq_ignore_ascii_case(name)).collect()
 }
 
 fn threads() -> usize {
@@ -184,11 +144,5 @@ mod tests {
             assert!(first.is_ok(), "seed {seed}: {first:?}");
             assert_eq!(first, second, "seed {seed}");
         }
-    }
-
-    #[test]
-    fn a_bug_exists_only_on_the_thread_that_chose_it() {
-        assert!(hunt(Planted::CopyBeforeReply, 2, 1).is_some());
-        assert!(one(2, 50, &Smaller::default()).is_ok());
     }
 }

@@ -6,6 +6,7 @@
 //! several histories. What was taken away has a text form, with which
 //! `--smaller` shows the same world again.
 
+use crate::counts::Counts;
 use crate::plan::{Drawn, HookPlan, Plan, StoreFaults};
 use crate::run::attempt;
 use fanfare_hub::{Limits, Who};
@@ -178,6 +179,13 @@ pub(crate) struct Shrunk {
 
 /// Makes the world of a seed that fails with `what` smaller. Nothing, where no smaller one fails in the same way.
 pub(crate) fn shrink(seed: u64, what: &str, runs_max: usize, events: usize) -> Option<Shrunk> {
+    shrink_by(attempt, seed, what, runs_max, events)
+}
+
+/// Runs the world of a seed without what was taken away; the number is that of the last events that it gives.
+type Attempt = fn(u64, usize, &Smaller) -> (Result<(), String>, Counts, Vec<String>);
+
+fn shrink_by(attempt: Attempt, seed: u64, what: &str, runs_max: usize, events: usize) -> Option<Shrunk> {
     let kind = kind(what);
     let fails = |smaller: &Smaller| {
         let (verdict, counts, _) = attempt(seed, 0, smaller);
@@ -242,7 +250,6 @@ fn kind(what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fanfare_hub::{Planted, choose_planted};
 
     #[test]
     fn what_was_taken_away_is_read_as_it_is_written() {
@@ -271,17 +278,24 @@ mod tests {
 
     #[test]
     fn a_failure_is_shown_by_a_smaller_world_that_fails_again() {
-        choose_planted(Some(Planted::CopyBeforeReply));
-        let seed = 2;
-        let what = attempt(seed, 0, &Smaller::default()).0.expect_err("the bug is planted");
-        let shrunk = shrink(seed, &what, 40, 20).expect("a smaller world");
+        // Stands for a fault that needs a client and cut connections.
+        fn attempt(seed: u64, events: usize, smaller: &Smaller) -> (Result<(), String>, Counts, Vec<String>) {
+            let plan = Drawn::of(seed, smaller).plan;
+            let counts = Counts { commands: plan.chaos_ms, ..Counts::default() };
+            let verdict = match plan.clients > 0 && plan.faults.cuts {
+                true => Err(format!("promise 2: {} clients", plan.clients)),
+                false => Ok(()),
+            };
+            (verdict, counts, vec!["an event".to_owned(); events])
+        }
+        let has_cuts = |seed: &u64| attempt(*seed, 0, &Smaller::default()).0.is_err();
+        let seed = (1..).find(has_cuts).expect("some seed has cuts");
+        let shrunk = shrink_by(attempt, seed, "promise 2: some clients", RUNS_MAX, 20).expect("a smaller world");
         let read: Smaller = shrunk.smaller.to_string().parse().expect("it is one");
-        let again = attempt(seed, 0, &read).0;
-        choose_planted(None);
-        assert_eq!(kind(&shrunk.what), kind(&what));
-        assert_eq!(again, Err(shrunk.what), "{read}");
-        assert!(!shrunk.events.is_empty());
-        let (large, small) = (Drawn::of(seed, &Smaller::default()).plan, Drawn::of(seed, &read).plan);
-        assert!(small.clients + small.cores < large.clients + large.cores, "{read}");
+        assert_eq!(attempt(seed, 0, &read).0, Err(shrunk.what), "{read}");
+        assert_eq!(shrunk.events.len(), 20);
+        let plan = Drawn::of(seed, &read).plan;
+        assert_eq!((plan.clients, plan.cores, plan.shards), (1, 0, 1), "{read}");
+        assert!(plan.chaos_ms < 2 * CHAOS_MS_MIN, "{read}");
     }
 }

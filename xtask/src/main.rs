@@ -5,12 +5,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 mod api;
 mod bench;
 mod fuzz;
 mod licences;
+mod planted;
 mod run;
 mod sim;
 mod spdx;
@@ -26,6 +27,11 @@ usage: cargo xtask COMMAND
 
   test [--only NAME[,NAME]] [--keep-going] [--list]   sets up what is missing, runs every check and test
   sim [--] [ARGS]                                     the simulation, optimised; ARGS go to fanfare-sim
+  sim --planted NAME[,NAME] | all | NUMBER            puts slips into a copy of the tree, one at a time: each must be
+                                                      found; a NUMBER of them is chosen by the commit
+  sim --renew NAME[,NAME] | all                       makes patches of sim/planted/ anew after a change of the code
+  sim --list                                          lists the slips and what they break
+  soak                                                what takes too long for `test`: all slips
   bench [--] [ARGS]                                   builds the release binaries and measures them beside named peers;
                                                       e.g. `native` (the native protocol) or `--help` (all suites)
   fuzz [NAME [SECONDS]]                               runs one fuzz target (60 s), or lists them
@@ -47,6 +53,7 @@ fn dispatch(args: &[String]) -> Result<()> {
     match command.as_str() {
         "test" => test::main(&workspace, rest),
         "sim" => sim::run(&workspace, sim::Build::Optimised, passed_on(rest)),
+        "soak" => soak(&workspace, rest),
         "bench" => bench::main(&workspace, passed_on(rest)),
         "fuzz" => fuzz::main(&workspace, rest),
         "help" | "--help" | "-h" => {
@@ -55,6 +62,12 @@ fn dispatch(args: &[String]) -> Result<()> {
         }
         other => bail!("there is no command `{other}`\n\n{USAGE}"),
     }
+}
+
+/// Long runs, made by hand before a release.
+fn soak(workspace: &Workspace, args: &[String]) -> Result<()> {
+    ensure!(args.is_empty(), "`soak` has no options");
+    planted::main(workspace, "all")
 }
 
 /// `cargo xtask sim -- --seeds 9` and `cargo xtask sim --seeds 9` mean the same.

@@ -3,10 +3,16 @@
 //! No program gets our standard input: CI has none, and a step that waits for a key would hang there.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// How often a program with a deadline is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) struct Run {
     command: Command,
@@ -76,6 +82,40 @@ impl Run {
         String::from_utf8(output.stdout)
             .with_context(|| format!("`{}` printed something that is not UTF-8", self.line()))
     }
+
+    /// Runs without a word until it ends, whatever its status, or until it is ended for having taken so long.
+    pub(crate) fn until(mut self, deadline: Duration) -> Result<Ended> {
+        let line = self.line();
+        let started = Instant::now();
+        let spawned = self.command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = spawned.with_context(|| format!("cannot start `{line}`"))?;
+        let mut stdout = child.stdout.take();
+        let reader = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let read = stdout.as_mut().map(|stdout| stdout.read_to_end(&mut bytes));
+            read.transpose().map(|_| String::from_utf8_lossy(&bytes).into_owned())
+        });
+        let status = loop {
+            match child.try_wait().with_context(|| format!("cannot wait for `{line}`"))? {
+                None if started.elapsed() < deadline => thread::sleep(LOOK_EVERY),
+                None => {
+                    child.kill().and_then(|()| child.wait()).with_context(|| format!("cannot end `{line}`"))?;
+                    break None;
+                }
+                status => break status,
+            }
+        };
+        let said = reader.join().ok().and_then(Result::ok).with_context(|| format!("cannot read from `{line}`"))?;
+        Ok(Ended { status, said })
+    }
+}
+
+/// How a program ended that had a deadline.
+pub(crate) struct Ended {
+    /// `None`: the deadline came first.
+    pub(crate) status: Option<ExitStatus>,
+    /// What it wrote on standard output.
+    pub(crate) said: String,
 }
 
 fn quoted(word: &OsStr) -> String {
@@ -96,6 +136,15 @@ mod tests {
     fn a_line_can_be_pasted_into_a_shell() {
         let run = Run::new("cargo").args(["test", "--test", "*"]).env("A", "1").env("B", "x y");
         assert_eq!(run.line(), "A=1 B='x y' cargo test --test '*'");
+    }
+
+    #[test]
+    fn a_program_ends_or_is_ended() {
+        let ended = Run::new("sh").args(["-c", "echo words; exit 3"]).until(Duration::from_secs(60)).unwrap();
+        assert_eq!((ended.status.and_then(|status| status.code()), ended.said.as_str()), (Some(3), "words\n"));
+        // `yes` never ends.
+        let ended = Run::new("yes").until(Duration::ZERO).unwrap();
+        assert!(ended.status.is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::Run;
 use crate::sim;
 use crate::workspace::Workspace;
-use crate::{api, licences, tidy, tools};
+use crate::{api, licences, planted, tidy, tools};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -34,7 +34,7 @@ const CRATES: &[&str] =
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "tidy",
-        about: "links in *.md, file headers, sans-IO sources, package locks, no large binaries",
+        about: "links in *.md, file headers, sans-IO sources, package locks, no large binaries, slips apply",
         needs: &["git"],
         folders: &[],
         run: tidy::main,
@@ -89,6 +89,13 @@ pub(crate) const STEPS: &[Step] = &[
             build(workspace)?;
             sim::run(workspace, sim::Build::Debug, &["--seeds".to_owned(), SIM_SEEDS.to_owned()])
         },
+    },
+    Step {
+        name: "planted",
+        about: "five slips of sim/planted/, chosen by the commit, and each is found",
+        needs: &["git"],
+        folders: &["sim"],
+        run: |workspace| planted::main(workspace, planted::OF_A_COMMIT),
     },
     Step {
         name: "api",

@@ -1,4 +1,5 @@
-//! House checks beyond the compiler's: links, headers, prose, layers, rooms, lock files, large binaries.
+//! House checks beyond the compiler's: links, headers, prose, layers, rooms, lock files, large binaries,
+//! slips.
 //!
 //! In: the files git knows and `cargo metadata`. Out: every fault found, each with its file (and line), as one error.
 //! Each check is a pure function of a file's text, tested beside it; this module only reads and collects.
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::planted::slip as planted;
 use crate::workspace::Workspace;
 
 mod files;
@@ -41,6 +43,7 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
     faults.extend(links::all(&texts, &names));
     faults.extend(layers::dependencies(&workspace.metadata()?));
     faults.extend(rooms::tables(&texts));
+    faults.extend(planted::faults(&texts));
     ensure!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
     println!("{} files are tidy", names.len());
     Ok(())

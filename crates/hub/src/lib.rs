@@ -32,8 +32,6 @@ mod outbox;
 mod page_id;
 mod peer;
 mod placement;
-#[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
-mod planted;
 mod reach;
 mod rng;
 mod rules;
@@ -64,8 +62,6 @@ pub use outbox::{Appended, Outbox};
 pub use page_id::{PAGE_ID_BYTES_MAX, PageId};
 pub use peer::PeerMessage;
 pub use placement::Placement;
-#[cfg(feature = "planted")]
-pub use planted::{PLANTED, Planted, choose as choose_planted};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};

@@ -13,7 +13,6 @@ use crate::limits::Limits;
 use crate::message::{Data, Publication};
 use crate::name::ChannelName;
 use crate::names::Names;
-use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Retain;
 use crate::slots::Slots;
@@ -207,7 +206,7 @@ impl MemoryStore {
             self.key_bytes -= bytes;
             self.keys_shed += keys;
         }
-        while self.bytes_used() > self.bytes_max && !planted(Planted::HistoryUnbounded) {
+        while self.bytes_used() > self.bytes_max {
             if let Some((index, epoch, since)) = self.idle.iter_mut().find_map(VecDeque::pop_front) {
                 if let Some(log) = self.logs.get(index as usize).filter(|log| log.is_idle(epoch, since)) {
                     self.keys_shed += log.keys.as_ref().map_or(0, |keys| keys.since(oldest_ms));
@@ -233,7 +232,6 @@ impl MemoryStore {
             let keys = log.keys.get_or_insert_with(|| Box::new(Keys::new(hash)));
             self.key_bytes -= keys.forget_while(|key, _| key.at_ms < oldest_ms).bytes;
             match keys.find(&scope, key) {
-                _ if planted(Planted::KeyUnchecked) => {}
                 Some(seen) if seen.content == content => {
                     return StoreAnswer::Duplicate(Position { epoch: log.epoch, offset: seen.offset });
                 }
@@ -257,7 +255,7 @@ impl MemoryStore {
         let prev = log.top;
         log.top += 1;
         // A log here is one epoch, from its place 0 on.
-        let begins = (prev == 0 && !planted(Planted::EpochUntold)).then_some(log.epoch);
+        let begins = (prev == 0).then_some(log.epoch);
         let (epoch, publication) = (log.epoch, Arc::new(entry.at(prev, log.top, begins)));
         self.retain(index, now, &publication, retain);
         self.shed(now);
@@ -436,8 +434,7 @@ impl Log {
         };
         let is_none_of_this = |at: &Position| self.is_foreign(*at) || at.offset > self.top;
         let reset = after.iter().chain(&before).any(is_none_of_this);
-        let late = u64::from(planted(Planted::FloorOffByOne));
-        let complete = !reset && after.is_none_or(|at| at.offset + late >= self.floor);
+        let complete = !reset && after.is_none_or(|at| at.offset >= self.floor);
         let ends_nowhere = before.is_some_and(|at| is_none_of_this(&at));
         let last = match before {
             Some(at) if !ends_nowhere => self.first_after(at.offset.saturating_sub(1)),
@@ -481,7 +478,7 @@ impl Log {
     }
 
     fn is_foreign(&self, at: Position) -> bool {
-        at.epoch != self.epoch && !planted(Planted::EpochNotCompared)
+        at.epoch != self.epoch
     }
 
     /// Index of the first retained publication whose offset is above `offset`.

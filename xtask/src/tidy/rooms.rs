@@ -30,7 +30,6 @@ const HUB: House = House {
             "name",
             "outbox",
             "page_id",
-            "planted",
             "rng",
             "slots",
             "time",

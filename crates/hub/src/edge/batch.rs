@@ -12,7 +12,6 @@ use crate::ids::{Epoch, Position, WireId};
 use crate::limits::Limits;
 use crate::message::{Batch, Publication, Push};
 use crate::name::ChannelName;
-use crate::planted::{Planted, planted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -84,15 +83,14 @@ impl Gathering {
         debug_assert_eq!(self.epoch, epoch, "an epoch begins with a skip, before which batches are told");
         self.bytes += publication.cost();
         self.publications.push(publication.clone());
-        let size = if planted(Planted::BatchOfOne) { 1 } else { self.batch.size as usize };
-        self.publications.len() >= size || self.bytes >= page_bytes
+        self.publications.len() >= self.batch.size as usize || self.bytes >= page_bytes
     }
 
     /// The batch as it is, for the group at this place. The next one begins.
     pub(crate) fn take(&mut self, group: u32) -> Gathered {
         self.bytes = 0;
         let publications: Arc<[_]> = std::mem::take(&mut self.publications).into();
-        let narrow = publications.iter().any(|p| p.is_narrow()) && !planted(Planted::BatchForAll);
+        let narrow = publications.iter().any(|p| p.is_narrow());
         Gathered { group, epoch: self.epoch, publications, narrow }
     }
 
@@ -103,7 +101,7 @@ impl Gathering {
 
     /// A reminder has come. True where the batch has waited long enough; else there may have to be another reminder.
     pub(crate) fn reminded(&mut self, now_ms: u64) -> bool {
-        self.reminded = planted(Planted::BatchRemindedOnce);
+        self.reminded = false;
         !self.is_empty() && now_ms >= self.due_ms
     }
 }
@@ -126,7 +124,6 @@ impl Gathered {
         let mut others = Vec::new();
         for member in members.iter_mut().filter(|m| !m.behind && m.epoch == self.epoch && m.at < end) {
             let has = self.publications.partition_point(|p| p.offset <= member.at);
-            let has = if planted(Planted::BatchFromItsStart) { 0 } else { has };
             let unwanted = |p: &Arc<Publication>| p.is_narrow() && !sessions.wants(member.session, p);
             if has == 0 && !(self.narrow && self.publications.iter().any(unwanted)) {
                 out.recipient(member.conn);

@@ -15,7 +15,6 @@ use crate::name::ChannelName;
 use crate::names::Names;
 use crate::peer::Pulled;
 use crate::placement::Placement;
-use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::slice::Slice;
 use crate::slots::Slots;
@@ -281,7 +280,7 @@ impl Edges {
 
 impl Edge {
     pub(crate) fn is_unused(&self) -> bool {
-        (self.pending == 0 || planted(Planted::ReleaseWhilePending)) && self.groups.iter().all(|g| g.members.is_empty())
+        self.pending == 0 && self.groups.iter().all(|g| g.members.is_empty())
     }
 
     /// Keeps it until then at least.
@@ -326,8 +325,7 @@ impl Edge {
         let mut hole = index as usize;
         // A fan-out has told the members before its cursor and not those from it on. The hole is closed without
         // letting one of the latter slip to the front, where it would be passed over.
-        let told =
-            |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize && !planted(Planted::CursorIgnored);
+        let told = |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize;
         let cursor = self.busy.as_mut().and_then(|busy| busy.cursor.as_mut());
         if let Some(cursor) = cursor.filter(told) {
             cursor.member -= 1;
@@ -519,9 +517,7 @@ impl Edge {
         loop {
             // What was gathered lies before the gap.
             let Some(busy) = self.busy.as_deref_mut() else { return };
-            if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), busy.cursor)
-                && !planted(Planted::BatchAfterSkip)
-            {
+            if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), busy.cursor) {
                 self.flush_batches(to);
             }
             let Some(Busy { waiting, bytes, cursor: interrupted, whole }) = self.busy.as_deref_mut() else { return };
@@ -632,9 +628,7 @@ impl Item {
                 let (epoch, offset) = (*epoch, publication.offset);
                 let narrow = publication.is_narrow();
                 for member in members {
-                    let has_it = member.at >= offset && !planted(Planted::MemberTakesOld);
-                    let other = member.epoch != epoch && !planted(Planted::MemberTakesOtherEpoch);
-                    if member.behind || has_it || other {
+                    if member.behind || member.at >= offset || member.epoch != epoch {
                         continue;
                     }
                     member.at = offset;
@@ -696,7 +690,7 @@ impl Item {
 
 /// Whether an item may wait beside so many others. One alone has room, however large it is.
 fn fits(item: &Item, items: usize, bytes: usize, max: WaitingMax) -> bool {
-    let has_bytes = items == 0 || bytes + item.bytes() <= max.bytes || planted(Planted::WaitingUnweighed);
+    let has_bytes = items == 0 || bytes + item.bytes() <= max.bytes;
     items < max.items && has_bytes
 }
 

@@ -21,7 +21,6 @@ use crate::message::{Publication, start_of};
 use crate::name::ChannelName;
 use crate::names::Names;
 use crate::peer::{PeerBody, PendingToken, Published, ToEdge, ToHome};
-use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::slice::Slice;
@@ -217,7 +216,7 @@ impl Homes {
     fn reload_on(&mut self, cx: &mut Cx<'_>) {
         let Some(mut next) = self.reloading.take() else { return };
         while next < self.homes.end() {
-            if cx.slice.is_spent() && !planted(Planted::ReloadAtOnce) {
+            if cx.slice.is_spent() {
                 self.reloading = Some(next);
                 return;
             }
@@ -388,7 +387,7 @@ impl Homes {
     fn look_ahead(&mut self, cx: &mut Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         if std::mem::replace(&mut home.filling, true) {
-            home.ahead = !planted(Planted::HoleForgotten);
+            home.ahead = true;
             return;
         }
         self.read(cx, index, Purpose::Fill, false);
@@ -401,9 +400,6 @@ impl Homes {
             (Purpose::Append { shard, token }, StoreAnswer::Appended { epoch, publication }) => {
                 // The publisher's answer precedes its own copy.
                 let position = Position { epoch, offset: publication.offset };
-                if planted(Planted::CopyBeforeReply) {
-                    self.accept(cx, index, epoch, publication.clone());
-                }
                 self.published(cx, index, (shard, token), position, false);
                 self.accept(cx, index, epoch, publication);
             }
@@ -428,7 +424,7 @@ impl Homes {
             (what, answer) => {
                 let maybe_appended = matches!((&what, &answer), (Purpose::Append { .. }, StoreAnswer::Unknown));
                 self.refused(cx, index, what, &answer);
-                if maybe_appended && !planted(Planted::UnknownNotRead) {
+                if maybe_appended {
                     self.look_ahead(cx, index);
                 }
             }
@@ -568,10 +564,8 @@ impl Homes {
                 self.links.wait(interest.shard, index, home.life);
             }
             if interest.behind {
-                interest.presence_missed |= message.is_presence() && !planted(Planted::PresenceUnrepaired);
-                if let ToEdge::Signal { signal, directed: None } = message
-                    && !planted(Planted::SignalsBehindLost)
-                {
+                interest.presence_missed |= message.is_presence();
+                if let ToEdge::Signal { signal, directed: None } = message {
                     self.links.keep(interest.shard, (index, home.life), signal, cx.limits);
                 }
                 continue;
@@ -607,7 +601,7 @@ impl Homes {
             cx.slice.spend(1);
             let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { continue };
             let behind = home.interests.iter().any(|i| i.shard == from && i.behind);
-            if behind && !planted(Planted::NudgeForgotten) {
+            if behind {
                 self.answer(cx, index, from, ToEdge::Nudge);
             }
         }

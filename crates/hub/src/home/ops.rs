@@ -12,7 +12,6 @@ use crate::limits::Limits;
 use crate::message::PresenceSnapshot;
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, PendingToken, Puller, ToEdge, ToHome, Want};
-use crate::planted::{Planted, planted};
 use crate::store::{Op, StoreAnswer};
 use crate::timer::Timer;
 use std::collections::{BTreeMap, VecDeque};
@@ -102,7 +101,7 @@ impl Ops {
 
     /// True where nothing more can wait.
     fn is_full(&self, limits: &Limits) -> bool {
-        self.bytes >= limits.store_waiting_bytes_max && !planted(Planted::StoreQueueUnbounded)
+        self.bytes >= limits.store_waiting_bytes_max
     }
 
     pub(super) fn insert(&mut self, cx: &mut Cx<'_>, token: OpToken, pending: PendingOp) {
@@ -228,9 +227,6 @@ impl Homes {
 
     /// The time of what has waited longest may be over: it is answered without the store, as far as the slice goes.
     pub(crate) fn store_timeout(&mut self, cx: &mut Cx<'_>) {
-        if planted(Planted::StoreAwaited) {
-            return;
-        }
         self.ops.overdue = false;
         while self.ops.is_due(cx.now.mono_ms) {
             if cx.slice.is_spent() {

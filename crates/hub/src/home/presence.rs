@@ -10,7 +10,6 @@ use crate::limits::Limits;
 use crate::message::{PresenceEntry, PresenceKind, PresencePush, PresenceSnapshot, SignalPush};
 use crate::name::ChannelName;
 use crate::peer::{Directed, PendingToken, ToEdge};
-use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::PresenceMode;
 use crate::time::Now;
@@ -59,7 +58,7 @@ impl Homes {
             let message = format!("the rule {rule:?} says presence = false");
             return Err(Error::new(ErrorCode::Denied, message).on(&home.name).by_rule(rule).by_option("presence"));
         }
-        if self.left.is_over(&home.name, entry.client, incarnation) && !planted(Planted::LeaveOvertakenByEnter) {
+        if self.left.is_over(&home.name, entry.client, incarnation) {
             return Ok(()); // its session has moved and left since
         }
         let presence = home.presence.get_or_insert_with(|| {
@@ -132,7 +131,7 @@ impl Homes {
         self.remember_left(cx.now, &name, client, incarnation);
         let home = &mut self.homes[index as usize];
         let Some(presence) = &mut home.presence else { return };
-        let is_later = |present: &Present| present.incarnation > incarnation && !planted(Planted::LateLeave);
+        let is_later = |present: &Present| present.incarnation > incarnation;
         if presence.entries.get(&client).is_none_or(is_later) {
             return;
         }
@@ -164,8 +163,7 @@ impl Homes {
         }
         let names = mode == PresenceMode::Full && presence.is_told_by_names(cx.limits);
         if names && !presence.counting {
-            let still_there =
-                kind == PresenceKind::Leave && presence.has(entry.person()) && !planted(Planted::StillThereForgotten);
+            let still_there = kind == PresenceKind::Leave && presence.has(entry.person());
             let (seq, ts_ms) = (presence.seq, cx.now.wall_ms);
             let push = Arc::new(PresencePush { channel, kind, entry, still_there, seq, ts_ms });
             return self.tell_interested(cx, index, |_| ToEdge::PresenceChange(push.clone()));

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::ids::{Position, ShardId};
 use crate::message::{History, HistoryFrom, HistoryQuery};
 use crate::peer::{PendingToken, Pulled, Puller, Start, ToEdge, Want};
-use crate::planted::{Planted, planted};
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
 
@@ -208,10 +207,9 @@ impl Homes {
         puller: Puller,
     ) {
         let what = match puller {
-            Puller::Latest(client) if !planted(Planted::LatestReadsAll) => {
+            Puller::Latest(client) => {
                 let range = Range::Last { after: Some(at), before: None };
-                let reader = Some(Reader::live(client)).filter(|_| !planted(Planted::LatestForOthers));
-                let scan = Scan::new(range, reader, 1, ScanOf::Latest);
+                let scan = Scan::new(range, Some(Reader::live(client)), 1, ScanOf::Latest);
                 Purpose::Scan { shard, token, scan }
             }
             _ => Purpose::Pull { shard, token, at, puller },
@@ -328,14 +326,14 @@ impl Homes {
         let edge = puller == Puller::Edge;
         // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not,
         // or it would leave out what is still to be delivered to those who subscribe meanwhile.
-        if edge && !planted(Planted::EdgeRunsAhead) && page.top.epoch == top.epoch && page.end > top.offset {
+        if edge && page.top.epoch == top.epoch && page.end > top.offset {
             page.publications.retain(|p| p.offset <= top.offset);
             page.end = top.offset;
             page.start = page.start.min(top.offset);
         }
         // The edge goes live by the same comparison as here; a subscriber that has caught up says nothing about its
         // edge.
-        let caught_up = (edge || planted(Planted::SubscriberEndsEdgePull)) && page.end >= top.offset;
+        let caught_up = edge && page.end >= top.offset;
         let life = home.life;
         let missed = caught_up && home.caught_up(shard);
         let Page { start, end, complete, publications, .. } = page;

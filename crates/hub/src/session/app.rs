@@ -16,7 +16,6 @@ use crate::message::{
 };
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, PendingToken, ToHome};
-use crate::planted::{Planted, planted};
 use crate::rules::Denial;
 use crate::store::Entry;
 use std::collections::VecDeque;
@@ -208,7 +207,7 @@ impl Sessions {
             return self.do_to_session(cx, index, command, tally);
         }
         // It went to another shard lately: the command follows it in the same queue.
-        match self.sessions.moved.shard_of(client).filter(|_| !planted(Planted::MovedNotPassedOn)) {
+        match self.sessions.moved.shard_of(client) {
             Some(shard) => {
                 let command = Arc::new(command.for_client(client));
                 cx.out.push_back((shard, PeerBody::App { token: tally, command }));
@@ -229,7 +228,7 @@ impl Sessions {
                         self.close(cx, conn, *reason);
                         1
                     }
-                    None if !reason.reconnect() && !planted(Planted::AwayKept) => {
+                    None if !reason.reconnect() => {
                         self.end(cx, index, Ended::Closed(*reason));
                         1
                     }
@@ -257,9 +256,7 @@ impl Sessions {
         let Some(session) = self.sessions.get(at) else {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
         };
-        if !planted(Planted::GrantKept) {
-            session.revoke_all(channel);
-        }
+        session.revoke_all(channel);
         let waiting = session.extra.as_mut().map(|extra| extra.lanes.take_counted(channel)).unwrap_or_default();
         let slot = edge.and_then(|edge| session.sub_on(edge));
         let is_away = session.conn.is_none();

@@ -21,7 +21,6 @@ use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
-use crate::planted::{Planted, planted};
 use crate::timer::Timer;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -97,12 +96,12 @@ impl Sessions {
         let same_page = claim.page.is_some() && claim.page == session.page;
         // The question of an earlier connection of a page may arrive after a later connection has the session.
         let conn = session.conn.and_then(|id| self.conns.get(id.index as usize));
-        let is_later = conn.is_none_or(|conn| conn.connect_by_ms <= claim.by_ms) || planted(Planted::EarlierTakesOver);
-        is_its_user && (session.conn.is_none() || same_page && is_later || planted(Planted::AnyPageTakesOver))
+        let is_later = conn.is_none_or(|conn| conn.connect_by_ms <= claim.by_ms);
+        is_its_user && (session.conn.is_none() || same_page && is_later)
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
-        if adopted.is_none() && cx.hooks.connect && !connecting.identified && !planted(Planted::TicketIsToken) {
+        if adopted.is_none() && cx.hooks.connect && !connecting.identified {
             // Nothing of what the ticket says outlives the session: the application may have sent its user away since.
             let Connect { page, subscribe, .. } = connecting.connect;
             connecting.connect = Connect { page, subscribe, ..Connect::default() };
@@ -208,7 +207,7 @@ impl Sessions {
                 let entry = Arc::new(session.presence_entry(entry.data.clone(), entry.person.clone()));
                 self.tell_home(cx, &channel, ToHome::Enter { token: None, incarnation, entry: entry.clone() });
                 going_on.push(Entered { channel, entry });
-            } else if !planted(Planted::PresenceResumed) {
+            } else {
                 if let Some(extra) = &mut session.extra {
                     extra.mailbox.forget(&channel, false);
                 }
@@ -361,9 +360,7 @@ impl Sessions {
 
     /// Takes a session off its connection: nothing is delivered to it, its presence stays.
     fn detach(&mut self, cx: &mut Cx<'_>, index: u32) {
-        if !planted(Planted::StaleAnswer) {
-            self.sessions.renew(index);
-        }
+        self.sessions.renew(index);
         self.sessions.disconnect(index);
         let session = &mut self.sessions.slab[index as usize];
         session.full = false;
@@ -396,9 +393,6 @@ impl Sessions {
     fn drop_lanes(&mut self, cx: &mut Cx<'_>, lanes: Lanes) {
         for waiting in lanes.into_waiting() {
             let (Waiting::Subscribe(_, reply) | Waiting::Command(_, reply)) = waiting;
-            if planted(Planted::CountedUnanswered) && matches!(reply, ReplyTo::Counted(_)) {
-                continue;
-            }
             self.not_done(cx, reply);
         }
     }

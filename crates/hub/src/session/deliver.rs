@@ -14,7 +14,6 @@ use crate::ids::SessionRef;
 use crate::message::{Push, ReplyBody, SignalPush};
 use crate::name::ChannelName;
 use crate::peer::{Directed, PeerBody, PendingToken, Puller, ToEdge, ToHome};
-use crate::planted::{Planted, planted};
 use std::sync::Arc;
 
 impl Sessions {
@@ -196,7 +195,7 @@ impl Sessions {
         let edge = self.edges.find(&signal.signal.channel);
         let shards = self.edges.shards().count();
         let session = &mut self.sessions.slab[index as usize];
-        if session.has_had_directed(&signal.signal.channel, number) && !planted(Planted::DirectedTwice) {
+        if session.has_had_directed(&signal.signal.channel, number) {
             return false; // taken on an earlier shard, or passed over there
         }
         let sub = edge.and_then(|edge| session.sub_on(edge)).map(|slot| &session.subs[slot]);
@@ -212,7 +211,7 @@ impl Sessions {
             Some(_) => sub.is_some_and(|sub| sub.entered.is_some() || sub.membership().is_some()),
         };
         match session.conn {
-            Some(conn) if (subscribed || (away && planted(Planted::SignalBeforeSubscribed))) && !session.full => {
+            Some(conn) if subscribed && !session.full => {
                 cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
             }
             _ if subscribed || away => session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits)),

@@ -14,7 +14,6 @@ use crate::forward::{ForwardToken, Forwarded};
 use crate::ids::{ClientId, ShardId};
 use crate::message::{Command, Reply, ReplyBody, Request, Resume};
 use crate::peer::{PeerBody, PendingToken};
-use crate::planted::{Planted, planted};
 use crate::timer::Timer;
 
 /// After how long a command that found too many before it may be tried again.
@@ -55,8 +54,7 @@ impl Sessions {
         request: Request,
     ) {
         let Some(&index) = self.sessions.by_client.get(&client) else {
-            let next = self.sessions.moved.shard_of(client).filter(|_| !planted(Planted::ForwardNotPassedOn));
-            return match next {
+            return match self.sessions.moved.shard_of(client) {
                 Some(next) => {
                     let request = Box::new(request);
                     cx.out.push_back((next, PeerBody::Forward { token, origin, client, request }));

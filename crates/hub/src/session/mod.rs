@@ -36,7 +36,6 @@ use crate::limits::Limits;
 use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, ToHome};
-use crate::planted::{Planted, planted};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::slice::Slice;
@@ -216,8 +215,7 @@ impl Sessions {
         if std::mem::replace(&mut conn.heartbeat.pinged, true) && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
         }
-        let left_out = full || (heard && planted(Planted::PingUnlessHeard));
-        if !left_out {
+        if !full {
             cx.effects.push_one(Push::Ping, wire, id);
         }
         cx.wheel.add(cx.now.mono_ms + every_ms, Timer::Heartbeat(id));
@@ -353,7 +351,7 @@ impl Sessions {
     pub(super) fn pause_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
-        let pause = (conn.full && !planted(Planted::FullIsRead)) || outstanding >= outstanding_max;
+        let pause = conn.full || outstanding >= outstanding_max;
         if std::mem::replace(&mut conn.paused, pause) != pause {
             // Bytes that came meanwhile are read from now on, so until the next heartbeat the client counts as heard.
             conn.heartbeat.heard |= !pause;

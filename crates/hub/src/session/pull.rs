@@ -12,7 +12,6 @@ use crate::ids::{ConnId, Position, SessionRef};
 use crate::message::{PresenceSnapshot, Push};
 use crate::name::ChannelName;
 use crate::peer::{Pulled, Puller, ToHome};
-use crate::planted::{Planted, planted};
 use crate::rules::Slow;
 use crate::store::Reader;
 use crate::timer::Timer;
@@ -79,9 +78,7 @@ impl Sessions {
                 self.edges.edges[sub.edge as usize].member(sub.variant(wire), membership.place).full = false;
             }
         }
-        if !planted(Planted::DrainedForgotten) {
-            self.catch_up(cx, at);
-        }
+        self.catch_up(cx, at);
     }
 
     /// What a session with room takes up again: signals that waited, and the next page or whole presence that it
@@ -201,14 +198,9 @@ impl Sessions {
         let recover_to = membership.recover_to;
         let recover_to = if recover_to.epoch == pulled.top.epoch { recover_to.offset } else { 0 };
         if reset || !pulled.complete {
-            let to_end =
-                planted(Planted::GapToEnd) || (membership.passes_over && !reset && planted(Planted::LatestSwallowed));
-            let offset = if to_end { pulled.end } else { pulled.start };
-            (member.at, member.epoch) = (offset, pulled.top.epoch);
-            let position = Position { epoch: member.epoch, offset };
-            if !(membership.passes_over && !reset && planted(Planted::LatestUntold)) {
-                cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
-            }
+            (member.at, member.epoch) = (pulled.start, pulled.top.epoch);
+            let position = Position { epoch: member.epoch, offset: member.at };
+            cx.effects.push_one(Push::Gap { channel: channel.clone(), position, reset }, wire, conn);
             let what = Noted::Gap { channel: channel.clone(), reset };
             let note = Note { conn: Some(conn), client: Some(client), user, what };
             cx.effects.note(note);
@@ -239,7 +231,7 @@ impl Sessions {
         member.at = member.at.max(pulled.end);
         // The answer is part of the stream of deliveries: the next delivery directly follows the top that it names. An
         // outbox that went over its limit meanwhile takes no delivery.
-        member.behind = (member.full && !planted(Planted::FullMemberLive)) || member.at < pulled.top.offset;
+        member.behind = member.full || member.at < pulled.top.offset;
         membership.passes_over &= member.behind;
         self.pull_later(at);
     }

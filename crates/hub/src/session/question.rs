@@ -17,7 +17,6 @@ use crate::message::{
 };
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ToHome};
-use crate::planted::{Planted, planted};
 use crate::rules::{Action, Pattern};
 use crate::timer::Timer;
 use crate::token::UserToken;
@@ -100,9 +99,6 @@ impl Sessions {
     fn next_question(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) else { return };
         extra.questions = extra.questions.saturating_sub(1);
-        if planted(Planted::QuestionStuck) {
-            return;
-        }
         while let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut())
             && extra.questions < cx.limits.session_questions_max
             && let Some((hook, question)) = extra.queued_questions.pop_front()
@@ -166,9 +162,6 @@ impl Sessions {
             PendingHook::Subscribe { session, sub, edge, reply, want } => {
                 let result = match answer {
                     HookAnswer::Allowed => Ok(()),
-                    HookAnswer::Refused(Error { code: ErrorCode::Timeout, .. }) if planted(Planted::TimeoutLetsIn) => {
-                        Ok(())
-                    }
                     other => Err(refusal(other)),
                 };
                 self.authorised(cx, session, (sub, edge), reply, want, result);
@@ -216,9 +209,7 @@ impl Sessions {
         self.may_ask(cx).map_err(|error| error.on(&publish.channel))?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let caller = session.caller();
-        if !planted(Planted::LaneNotHeld) {
-            session.extra().lanes.block(&publish.channel);
-        }
+        session.extra().lanes.block(&publish.channel);
         let (channel, key) = (publish.channel.clone(), publish.idempotency_key.clone());
         let hook = PendingHook::Publish { session: at, reply: reply.clone(), channel, key };
         self.question(cx, hook, Question::Publish { caller, publish: Box::new(publish) });
@@ -240,9 +231,7 @@ impl Sessions {
         let result = result.and_then(|mut publish| {
             cx.rules.verdict(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
             // Without it a second attempt would stand beside the first.
-            if !planted(Planted::EditLosesKey) {
-                publish.idempotency_key = key.or(publish.idempotency_key);
-            }
+            publish.idempotency_key = key.or(publish.idempotency_key);
             check_edited(&publish, channel, cx.limits.message_bytes_max)?;
             Ok(publish)
         });
@@ -366,10 +355,7 @@ impl Sessions {
         *applied = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
         let informs = identity.proof.info != proof.info;
-        let had = std::mem::replace(&mut identity.proof, proof.clone());
-        if planted(Planted::TokenGrantKept) {
-            identity.proof.granted.extend(had.granted);
-        }
+        identity.proof = proof.clone();
         self.sessions.identify(at.index, identity);
         if informs {
             self.inform(cx, at, &proof);

@@ -17,7 +17,6 @@ use crate::ids::{Epoch, Position, SessionRef, UserId};
 use crate::message::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::name::ChannelName;
 use crate::peer::{Entered, Start, ToHome, Want};
-use crate::planted::{Planted, planted};
 use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::slice::Slice;
 use crate::timer::Timer;
@@ -229,9 +228,6 @@ impl Sessions {
             Ok(start) => self.begin_membership(cx, at, slot, edge, reply, start),
         }
         self.drain_lane(cx, at, &channel);
-        if planted(Planted::NudgeBeforePlace) {
-            return;
-        }
         self.run(cx, edge); // a nudge may have come before the place from which to pull
     }
 
@@ -271,7 +267,7 @@ impl Sessions {
         let sub = &mut session.subs[slot];
         let more = start.end < start.top.offset;
         let gather = match &reply {
-            ReplyTo::Gathered { gather, .. } if !planted(Planted::GatheredIsLive) => Some(*gather),
+            ReplyTo::Gathered { gather, .. } => Some(*gather),
             _ => None,
         };
         let waits = full || gather.is_some();
@@ -384,7 +380,7 @@ impl Sessions {
         if let Some(session) = self.sessions.get(at) {
             session.revoke(&channel);
         }
-        if entered && !planted(Planted::PresenceAfterUnsubscribe) {
+        if entered {
             self.leave_presence(cx, at, &channel);
         }
         self.finish(cx, at, reply, ReplyBody::Unsubscribed { channel });
@@ -423,9 +419,7 @@ impl Sessions {
             // Its page will find nobody; another subscription has its turn.
             entry.pulling = None;
             let at = SessionRef { index: session, life: entry.life };
-            if !planted(Planted::PullNotPassedOn) {
-                self.pulls.push_back(at);
-            }
+            self.pulls.push_back(at);
         }
         if let Some(extra) = entry.extra.as_mut() {
             let away = entry.conn.is_none() && sub.entered.is_some();
@@ -433,7 +427,7 @@ impl Sessions {
         }
         // The subscription that took the free slot: its member must know.
         let moved = entry.subs.get(slot).map(|s| (s.edge, s.variant(wire), s.membership().map(|m| m.place)));
-        if let Some((edge, variant, Some(member))) = moved.filter(|_| !planted(Planted::MovedSlotUntold)) {
+        if let Some((edge, variant, Some(member))) = moved {
             self.edges.edges[edge as usize].member(variant, member).slot = slot as u32;
         }
         if let Some(left) = sub.membership() {
@@ -537,9 +531,6 @@ pub(super) fn may_enter(cx: &Cx<'_>, channel: &ChannelName, user: Option<&UserId
 fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
     let (channel, Some(choice)) = (&options.channel, options.slow) else { return Ok(()) };
     let Some(rule) = cx.rules.of(channel).filter(|rule| choice < rule.slow) else { return Ok(()) };
-    if planted(Planted::SlowUnchecked) {
-        return Ok(());
-    }
     let (pattern, of_rule, choice) = (rule.pattern.as_str(), rule.slow.word(), choice.word());
     let message = format!(
         "the rule {pattern:?} says slow = {of_rule:?}: a subscriber may choose that or a later word of the list \
@@ -560,9 +551,7 @@ fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -
         AdmittedBy::Grant | AdmittedBy::App => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
         AdmittedBy::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
         AdmittedBy::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
-            Ok(Verdict::Allowed(_)) if !asks(&cx.hooks.subscribe, channel) || planted(Planted::GrantEndsUnasked) => {
-                Ok(())
-            }
+            Ok(Verdict::Allowed(_)) if !asks(&cx.hooks.subscribe, channel) => Ok(()),
             Ok(verdict) => {
                 let message = format!("the application decides now who may subscribe to {channel:?}: subscribe again");
                 let rule = verdict.rule().pattern.as_str();

@@ -17,7 +17,6 @@ use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPus
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::peer::{Entered, PendingToken, RateWindow};
-use crate::planted::{Planted, planted};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
 use crate::store::Reader;
@@ -239,8 +238,7 @@ impl Sub {
     /// What happens when it is slow. The rule may have become stricter than the choice that it allowed.
     pub(crate) fn slow(&self, rule: Option<&Rule>) -> Slow {
         let rule = rule.map_or(Slow::Pull, |rule| rule.slow);
-        let chosen = self.slow.filter(|_| !planted(Planted::SlowByRule));
-        chosen.map_or(rule, |chosen| chosen.max(rule))
+        self.slow.map_or(rule, |chosen| chosen.max(rule))
     }
 
     /// True from the answer to the client on.
