@@ -1,10 +1,10 @@
-//! The application of a simulated world: it publishes, reads, subscribes others and sends them away, and watches the
+//! The application of a simulated world: it publishes, reads, subscribes and disconnects clients, and watches the
 //! shards.
 //!
-//! It sees what shards say to connections at the moment in which they say it, and holds them to this: every command is
-//! answered once; a channel that the rules open to nobody reaches the clients that were subscribed, and no others; who
-//! was sent away hears nothing more and is never taken up again; and in the end the numbers are right. Commands about
-//! sessions are given one after the other, as those that cross have no order.
+//! It sees the messages from shards to connections at the moment in which they are sent, and checks: every command is
+//! answered once; a channel that the rules open to nobody reaches the clients that were subscribed to it, and no
+//! others; a disconnected client gets nothing more and is never resumed; and in the end the figures are right. It sends
+//! commands about sessions one after the other, because commands that cross have no order.
 
 use crate::chances::{pick, pick_of};
 use crate::client::Numbers;
@@ -16,23 +16,23 @@ use fanfare_hub::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A channel that only the application can subscribe anybody to.
+/// A channel to which only the application can subscribe clients.
 pub(crate) const CLOSED: &str = "app:0";
 
 #[derive(Debug, Default)]
 pub(crate) struct App {
-    /// The store answers everything, though it may refuse it for so long that nobody waits any more.
+    /// The store answers every operation, though it may refuse it for longer than the command waits.
     store_answers: bool,
     store_timeout_ms: u64,
     next_token: u64,
     asked: BTreeMap<u64, PendingCommand>,
-    /// The command about sessions that is not answered yet.
+    /// The command about sessions that has no answer yet.
     about_sessions: Option<u64>,
     /// Every session that a shard ever named, with its user.
     sessions: BTreeMap<ClientId, Option<UserId>>,
-    /// The session of each connection, where it has been told.
+    /// The session of each connection that was told its session.
     by_pipe: BTreeMap<usize, ClientId>,
-    /// Whose connection it is, by a number that stays the same in smaller worlds.
+    /// The client of each connection, by a number that stays the same in smaller worlds.
     owners: BTreeMap<usize, u64>,
     /// Sessions that may follow the closed channel.
     granted: BTreeSet<ClientId>,
@@ -40,7 +40,7 @@ pub(crate) struct App {
     following: BTreeSet<usize>,
     /// Sessions that were ended.
     ended: BTreeSet<ClientId>,
-    /// What was wrong first.
+    /// The first fault found.
     broken: Option<String>,
     /// The last list and figures.
     pub(crate) list: Option<Vec<ChannelInfo>>,
@@ -51,15 +51,15 @@ pub(crate) struct App {
 struct PendingCommand {
     command: AppCommand,
     at_ms: u64,
-    /// Sessions that it is about, as far as they were known, and their connections.
+    /// The sessions that it is about, as far as they were known, and their connections.
     sessions: BTreeSet<ClientId>,
     pipes: Vec<usize>,
-    /// Those that have come since: each may be concerned or not.
+    /// Sessions that began since: each may be concerned or not.
     newcomers: BTreeSet<ClientId>,
 }
 
 impl App {
-    /// `store_answers`: everything, and at once where it does not refuse it.
+    /// `store_answers`: it answers every operation, and at once unless it refuses it.
     pub(crate) fn new(store_answers: bool, store_timeout_ms: u64) -> Self {
         App { store_answers, store_timeout_ms, ..App::default() }
     }
@@ -128,7 +128,7 @@ impl App {
     }
 
     fn any_client(&self, rng: &mut Rng) -> Option<ClientId> {
-        // The later ones are more likely to be there.
+        // Later ones are more likely to exist.
         let latest = self.by_pipe.iter().rev().take(8);
         pick(rng, latest.map(|(pipe, client)| (self.owners.get(pipe).copied().unwrap_or(0), *client)))
     }
@@ -157,7 +157,7 @@ impl App {
         }
     }
 
-    /// A command is given to a shard: its token, and the sessions that it ends a subscription of.
+    /// A shard gets a command: its token, and the sessions whose subscription it ends.
     pub(crate) fn ask(&mut self, now_ms: u64, command: AppCommand, is_open: impl Fn(usize) -> bool) -> u64 {
         self.next_token += 1;
         let (at_ms, sessions, newcomers) = (now_ms, BTreeSet::new(), BTreeSet::new());
@@ -185,12 +185,12 @@ impl App {
         self.asked.get(&token).map(|asked| asked.sessions.clone()).unwrap_or_default()
     }
 
-    /// Sessions that have come while a command about them was on its way.
+    /// Sessions that began while a command about them was on its way.
     pub(crate) fn newcomers_of(&self, token: u64) -> BTreeSet<ClientId> {
         self.asked.get(&token).map(|asked| asked.newcomers.clone()).unwrap_or_default()
     }
 
-    /// A shard answers. Gives the command back.
+    /// A shard answers. Returns the command.
     pub(crate) fn answered(
         &mut self,
         (now_ms, token): (u64, u64),
@@ -205,13 +205,13 @@ impl App {
             self.about_sessions = None;
         }
         let PendingCommand { command, at_ms, sessions, pipes, .. } = asked;
-        // A channel whose store is never there is given up at the deadline.
+        // A channel whose store never answers is given up at the deadline.
         let in_time = now_ms - at_ms < self.store_timeout_ms;
         let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();
         match (&command, answer) {
             (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
                 counts.app_subscribed += count;
-                // One that reads can be refused by the store, and every one where the store may not answer.
+                // The store can refuse a command that reads, and any command if the store may not answer.
                 if *options.channel == *CLOSED && options.recent.is_none() && self.store_answers && in_time {
                     if let Some(pipe) = open.iter().find(|pipe| !self.following.contains(pipe)) {
                         return Err(format!("app: {command:?} was answered, and pipe {pipe} does not follow"));
@@ -262,7 +262,7 @@ impl App {
         Ok(command)
     }
 
-    /// A shard says something to a connection. Gives the channel to which the application may have subscribed the
+    /// A shard sends a message to a connection. Returns the channel to which the application may have subscribed the
     /// session that begins with it.
     pub(crate) fn overhears(&mut self, pipe: usize, owner: u64, said: &ToClient) -> Option<(ClientId, ChannelName)> {
         match said {
@@ -275,7 +275,7 @@ impl App {
                     self.sessions.insert(client, connected.user.clone());
                     self.by_pipe.insert(pipe, client);
                     self.owners.insert(pipe, owner);
-                    // One that has come while a command for its user is on its way may be concerned or not.
+                    // A session that began while a command for its user was on its way may be concerned or not.
                     let of = self.about_sessions.and_then(|token| self.asked.get(&token)).and_then(|asked| {
                         let (AppCommand::Subscribe { whom, .. } | AppCommand::Unsubscribe { whom, .. }) =
                             &asked.command
@@ -335,7 +335,7 @@ impl App {
         self.broken.take().map_or(Ok(()), Err)
     }
 
-    /// All has been calm for long: every command is answered, and the last numbers are those that clients see.
+    /// The world has been calm for long: every command is answered, and the last figures agree with the clients' state.
     pub(crate) fn finish(&self, subscribers: &BTreeMap<ChannelName, u64>, connected: u64) -> Result<(), String> {
         if let Some((token, asked)) = self.asked.first_key_value() {
             return Err(format!("app: command {token} was never answered: {asked:?}"));

@@ -1,10 +1,10 @@
-//! The application of a simulated world: it is asked, thinks for a while, and answers, mostly.
+//! The application of a simulated world: it gets questions, waits for a while, and usually answers.
 //!
-//! Whether it lets a publication through, and what it makes of it, follows from the payload alone, so that the judge
-//! knows it too and a second attempt fares like the first. Its answers about subscriptions are kept, with the question
-//! it was said to: the hub may say `subscribed` only where the last question about that session and channel was
-//! answered with leave, or what the session has shown is good for the channel; and who holds a subscription by what it
-//! has shown loses it with that. Every session that began must be told to have ended once, and only then.
+//! The payload alone decides whether it allows a publication, and in which form. So the judge knows the result too, and
+//! a second attempt has the same result. The application keeps its answers about subscriptions with their questions:
+//! the hub may say `subscribed` only if the last question about that session and channel was answered with permission,
+//! or if the session's token is good for the channel. A subscription that a token gave ends with that token's rights.
+//! The end of every session that began must be reported once.
 
 mod tokens;
 
@@ -27,22 +27,22 @@ pub(crate) const WITH_INFO: &str = "+info";
 pub(crate) struct Application {
     plan: HookPlan,
     chances: Chances,
-    /// By what is asked and of whom.
+    /// Streams of chances, by question and caller.
     streams: BTreeMap<String, Rng>,
-    /// Everything has healed: later payloads are never denied.
+    /// The faults are over: later payloads are never denied.
     pub(crate) is_calm: bool,
     last: u64,
-    /// The last question about a subscription, and whether leave was given.
+    /// The last question about a subscription, and whether it was allowed.
     leave: BTreeMap<(ClientId, ChannelName), (u64, bool)>,
-    /// Whom it has subscribed itself: leave that it did not give in an answer.
+    /// Its own subscriptions of sessions: permission without a question.
     granted: BTreeSet<(ClientId, ChannelName)>,
-    /// What sessions have by their tokens.
+    /// The rights of sessions by their tokens.
     tokens: Tokens,
     /// The session of each pipe.
     clients: BTreeMap<usize, ClientId>,
-    /// Answers to `connect` that named a user, or nobody, and have not begun or taken up a session yet.
+    /// Answers to `connect` that named a user, or an anonymous caller, and have not begun or resumed a session yet.
     identified: BTreeMap<Option<UserId>, u64>,
-    /// Every session that began, and whether its end was told.
+    /// Every session that began, and whether its end was reported.
     sessions: BTreeMap<ClientId, bool>,
     broken: Option<String>,
     pub(crate) asked: u64,
@@ -53,7 +53,7 @@ pub(crate) struct Application {
     pub(crate) granted_by_token: u64,
 }
 
-/// What it will say.
+/// An answer that it will give.
 #[derive(Debug)]
 pub(crate) struct ScheduledAnswer {
     pub(crate) number: u64,
@@ -85,7 +85,7 @@ impl Application {
         }
     }
 
-    /// It is asked. `None`: it will never answer.
+    /// It gets a question. `None`: it will never answer.
     pub(crate) fn asked(&mut self, now: Now, question: &Question, timeout_ms: u64) -> Option<ScheduledAnswer> {
         self.last += 1;
         self.asked += 1;
@@ -122,7 +122,7 @@ impl Application {
     fn answer(&mut self, now: Now, question: &Question, denies: bool, ends_after_ms: Option<u64>) -> HookAnswer {
         let refused = |code| HookAnswer::Refused(Error::new(code, "the application says no"));
         let answer = match question {
-            // The real client core takes a refusal for the end: only the others are refused.
+            // The real client core ends after a refusal, so only the other clients are refused.
             Question::Connect { token: Some(token) } if denies && token.starts_with("user") => {
                 refused(ErrorCode::Unauthorized)
             }
@@ -136,7 +136,7 @@ impl Application {
             Question::Publish { publish, .. } => {
                 let data = edited(publish.data.bytes());
                 self.edited += u64::from(*data != **publish.data.bytes());
-                // It never heard of keys: the hub has to keep them.
+                // It knows no keys: the hub has to keep them.
                 let publish = Publish { data: Data::Json(data.into()), idempotency_key: None, ..(**publish).clone() };
                 HookAnswer::Publish(Box::new(publish))
             }
@@ -176,7 +176,8 @@ impl Application {
             ReplyBody::Connected(connected) => {
                 let client = connected.client;
                 self.clients.insert(pipe, client);
-                // A ticket alone takes up a living session; in this world whoever has a user shows its token too.
+                // A ticket alone resumes a living session; in this world a client with a user always shows its token
+                // too.
                 if self.plan.hooks.connect && (!connected.resumed || connected.user.is_some()) {
                     match self.identified.get_mut(&connected.user).filter(|left| **left > 0) {
                         Some(left) => *left -= 1,
@@ -199,7 +200,7 @@ impl Application {
         }
     }
 
-    /// The hub tells the connection of a pipe something.
+    /// The hub sends a message to the connection of a pipe.
     pub(crate) fn pushed(&mut self, pipe: usize, push: &Push) {
         if let Push::Unsubscribed { channel, .. } = push {
             self.tokens.ended(pipe, channel);
@@ -231,7 +232,7 @@ impl Application {
         }
     }
 
-    /// The hub tells it something.
+    /// The hub notifies it.
     pub(crate) fn told(&mut self, notice: &Notice) {
         let Notice::SessionEnded { caller, .. } = notice;
         let Some(client) = caller.client else { return };
@@ -240,7 +241,7 @@ impl Application {
         }
     }
 
-    /// How many subscriptions ended because a newer token was good for less.
+    /// The number of subscriptions that ended because a newer token had fewer rights.
     pub(crate) fn grants_ended(&self) -> u64 {
         self.tokens.ended
     }
@@ -250,7 +251,7 @@ impl Application {
         self.tokens.settled()
     }
 
-    /// All is calm: as many sessions have not ended as there are.
+    /// The world is calm: as many sessions have no reported end as there are sessions.
     pub(crate) fn finish(&self, sessions: usize) -> Result<(), String> {
         let alive = self.sessions.values().filter(|ended| !**ended).count();
         if self.plan.hooks.disconnect && alive != sessions {
@@ -259,13 +260,13 @@ impl Application {
         Ok(())
     }
 
-    /// Whether it lets this payload be published.
+    /// Whether it allows this payload.
     fn lets(&self, data: &[u8]) -> bool {
         let number = number_of(data);
         number >= Numbers::CALM_FROM || !number.is_multiple_of(11)
     }
 
-    /// The history of a channel must hold exactly the publications that it allowed, in its form.
+    /// The history of a channel must contain exactly the publications that it allowed, in its form.
     pub(crate) fn check_kept(&self, channel: &ChannelName, data: &[u8]) -> Result<(), String> {
         let is_hooked = self.plan.is_asked_to_publish(channel);
         let original = plain(data);
@@ -284,7 +285,7 @@ impl Application {
     }
 }
 
-/// Where the fate of a question is drawn from: what is asked, and by whom.
+/// The name of the stream that decides about a question: the question, and the caller.
 fn stream_of(question: &Question) -> String {
     let (what, caller) = match question {
         Question::Connect { token } => {
@@ -298,12 +299,12 @@ fn stream_of(question: &Question) -> String {
     format!("{what} {}", caller.user.as_ref().map_or("", |user| &*user.0))
 }
 
-/// Who a token is of.
+/// The user of a token.
 pub(crate) fn user_of(token: &str) -> UserId {
     UserId(token.trim_end_matches(WITH_INFO).into())
 }
 
-/// What the application makes of a payload.
+/// The application's form of a payload.
 fn edited(data: &[u8]) -> Vec<u8> {
     match number_of(data).is_multiple_of(5) {
         true => [EDITED, &data[1..]].concat(),

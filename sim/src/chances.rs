@@ -1,4 +1,4 @@
-//! Where a world takes its chances from: one stream of random numbers for each name.
+//! The random numbers of a world: one stream for each name.
 //!
 //! Every client, connection, link, shard, store, fault and handler has a stream of its own, which follows from the
 //! seed and its name. So a world without one of them gives all others the same chances as before: a failure that needs

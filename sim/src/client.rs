@@ -1,5 +1,5 @@
-//! A client of the simulation: it connects, subscribes, publishes, comes back after a cut from where it was, and
-//! forgets no message. Its messages are judged elsewhere (`checker`); it only acts.
+//! A client of the simulation: it connects, subscribes, publishes, comes back after a cut at its position, and keeps
+//! every message. The judge (`checker`) judges its messages; the client only acts.
 
 use crate::app::CLOSED;
 use crate::chances::pick_of;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) enum Act {
     Send(Request),
-    /// It ends the connection; `finally` when it says goodbye.
+    /// It ends the connection; `finally` if it closes.
     Close {
         finally: bool,
     },
@@ -34,7 +34,7 @@ pub(crate) struct Client {
     pub(crate) sealed: Option<Box<str>>,
     pub(crate) id: Option<ClientId>,
     pub(crate) ticket: Option<Resume>,
-    /// What tells this client from one that has its ticket too.
+    /// The page, which tells this client from another one with its ticket.
     page: Option<PageId>,
     pub(crate) retry_ms: u64,
     pub(crate) heard_ms: u64,
@@ -73,8 +73,8 @@ enum PendingCommand {
     Other,
 }
 
-/// The numbers of one author's payloads. No two authors use the same, and what one author does changes those of no
-/// other.
+/// The numbers of one author's payloads. No two authors use the same number, and one author's actions do not change
+/// those of another.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     author: u64,
@@ -84,14 +84,14 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     const AUTHORS_MAX: u64 = 256;
-    /// Numbers from here on are given out when everything has healed.
+    /// Numbers from here on are given out after all faults.
     pub(crate) const CALM_FROM: u64 = 1 << 40;
 
     pub(crate) fn new(author: u64) -> Self {
         Numbers { author: author % Self::AUTHORS_MAX, next: 0, is_calm: false }
     }
 
-    /// Everything has healed.
+    /// All faults are over.
     pub(crate) fn calm(&mut self) {
         self.is_calm = true;
     }
@@ -242,7 +242,7 @@ impl Client {
                 wanted.since = Some(subscribed.position);
             }
             ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed => {}
-            // The application has not said so any more, or the rule is too strict for what it always asks.
+            // The application has not confirmed it any more, or the rule is too strict for the client's options.
             ReplyBody::Error(error)
                 if (error.code == ErrorCode::Denied && **channel == *CLOSED) || error.code == ErrorCode::BadRequest =>
             {
@@ -268,7 +268,7 @@ impl Client {
                 }
             }
             Push::Subscribed(subscribed) => {
-                // Where we have said meanwhile that we leave, that ends it.
+                // If the client has sent an `unsubscribe` meanwhile, that ends it.
                 let leaves = |asked: &PendingCommand| matches!(asked, PendingCommand::Unsubscribe(of) if *of == subscribed.channel);
                 if !self.pending.values().any(leaves) {
                     let wanted = self.wanted.entry(subscribed.channel.clone()).or_default();
@@ -334,7 +334,7 @@ impl Client {
         Act::Nothing
     }
 
-    /// What it says of its presence just before it comes back elsewhere.
+    /// Its presence command just before it comes back elsewhere.
     pub(crate) fn farewell(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Option<Request> {
         let live: Vec<&ChannelName> = self
             .wanted
@@ -375,7 +375,7 @@ impl Client {
                 Act::Send(self.request(Command::Subscribe { subs, many }, PendingCommand::Subscribe(all)))
             }
             4 if known.is_some() => {
-                // Not wanted from here on, even where it was still being asked for: the commands are ordered.
+                // Not wanted from here on, even if it was still being requested: the commands are ordered.
                 self.wanted.remove(&channel);
                 Act::Send(
                     self.request(
@@ -431,7 +431,7 @@ impl Client {
         Act::Send(self.request(command, PendingCommand::Other))
     }
 
-    /// Shows a newer token, now and then of somebody else.
+    /// Shows a newer token, sometimes another user's.
     pub(crate) fn refresh(&mut self, rng: &mut Rng, plan: &Plan) -> Act {
         let own = self.user.as_ref().filter(|_| rng.below(4) > 0);
         let is_good = plan.hooks.grant.is_some() && rng.below(2) == 0;
@@ -444,12 +444,12 @@ impl Client {
         self.request(Command::Publish(Box::new(publish)), asked)
     }
 
-    /// Asks who is present, for the last judgement.
+    /// Asks for the presence, for the last judgement.
     pub(crate) fn ask_presence(&mut self, channel: &ChannelName) -> Request {
         self.request(Command::Presence { channel: channel.clone() }, PendingCommand::Other)
     }
 
-    /// A signal to everybody, and its payload.
+    /// A signal to all, and its payload.
     pub(crate) fn last_signal(
         &mut self,
         channel: &ChannelName,

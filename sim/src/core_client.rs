@@ -1,7 +1,7 @@
-//! The real client core in a simulated world, with a small application that watches what it is told.
+//! The real client core in a simulated world, with a small application that checks the core's reports.
 //!
-//! The application holds the core to what it promises: every call is answered once; within a subscription offsets rise;
-//! whatever could not be had is told as a gap before anything newer; and in the end everything has arrived.
+//! The application checks the core's promises: every call is answered once; within a subscription offsets rise; a loss
+//! is reported as a gap before anything newer; and in the end everything has arrived.
 
 use crate::application::{WITH_INFO, plain};
 use crate::chances::pick_of;
@@ -39,7 +39,7 @@ pub(crate) struct CoreClient {
 struct Followed {
     is_live: bool,
     at: Option<Position>,
-    /// It has just begun: the newest publications, where the server gave some along, lie before the place that it told.
+    /// It has just begun: the newest publications, if the server sent some along, lie before the reported position.
     is_new: bool,
 }
 
@@ -157,7 +157,7 @@ impl CoreClient {
         self.ids.push(client);
     }
 
-    /// What the core tells its application.
+    /// The core's reports to its application.
     pub(crate) fn told(&mut self, output: Output, stores: &Stores) -> Result<(), String> {
         match output {
             Output::Answer(id, answer) => {
@@ -202,7 +202,7 @@ impl CoreClient {
 
     fn happened(&mut self, channel: &Arc<str>, event: Event, stores: &Stores) -> Result<(), String> {
         let CoreClient { channels, ids, messages, gaps, .. } = self;
-        // The server subscribes us by itself now and then.
+        // The server subscribes it by itself now and then.
         if matches!(event, Event::Live { .. }) {
             channels.entry(channel.clone()).or_default();
         }
@@ -217,7 +217,7 @@ impl CoreClient {
             }
             Event::Gap { position, .. } => {
                 *gaps += 1;
-                // What follows is above it, the `recent` page too.
+                // Publications after it are above it, those of the `recent` page too.
                 followed.is_new = false;
                 followed.at = Some(position);
             }
@@ -241,7 +241,7 @@ impl CoreClient {
         Ok(())
     }
 
-    /// All has been calm for long.
+    /// The world has been calm for long.
     pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules) -> Result<(), String> {
         if !self.core.is_online() {
             return Err("promise 3: a core client is not online".to_owned());
@@ -274,10 +274,10 @@ fn hub_position(at: &Position) -> fanfare_hub::Position {
     fanfare_hub::Position { epoch: Epoch::from_wire(&at.epoch), offset: at.offset }
 }
 
-/// Between `at` and `before` there is nothing but one's own publications that were not wanted.
+/// Between `at` and `before` there are only the client's own publications that it does not want.
 fn nothing_missed(channel: &str, ids: &[ClientId], at: &Position, before: u64, stores: &Stores) -> Result<(), String> {
     let Some(name) = name(channel) else { return Ok(()) };
-    // Passed by under an earlier name, it is not missed under a later one.
+    // A publication that was skipped under an earlier name is not missing under a later one.
     let is_for = |kept: &Kept| ids.iter().all(|client| kept.publication.is_for(*client));
     let is_own = |client: Option<ClientId>| client.is_some_and(|client| ids.contains(&client));
     let missed = stores

@@ -3,7 +3,7 @@
 
 macro_rules! counts {
     ($($field:ident, $meaning:literal;)*) => {
-        /// How often each thing happened.
+        /// The number of each event.
         #[derive(Debug, Default, Clone)]
         pub(crate) struct Counts {
             $(#[doc = $meaning] pub(crate) $field: u64,)*

@@ -1,8 +1,8 @@
-//! Commands that come for sessions by requests of their own, on any shard, and what may be answered to them.
+//! Commands for sessions that come in requests of their own, on any shard, and the answers that are allowed.
 //!
-//! Every one is answered once. `not_connected` is an answer only where the session had no connection at some time
-//! between the command and the answer: one that is changing shards has one. The commands are such as leave no trace
-//! (a `pong`, a look at who is present), so that the other judges need not know of them.
+//! Every command is answered once. `not_connected` is an allowed answer only if the session had no connection at some
+//! time between the command and the answer: a session that is changing shards has one. The commands leave no trace (a
+//! `pong`, a question about presence), so that the other judges need not know of them.
 
 use crate::chances::{pick, pick_of};
 use crate::checker::Verdict;
@@ -12,7 +12,7 @@ use fanfare_hub::{
 };
 use std::collections::BTreeMap;
 
-/// So long after a session has left a shard, a ticket of that shard finds it.
+/// For this long after a session has left a shard, a ticket of that shard finds it.
 const OLD_TICKET_MS: u64 = 5_000;
 
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub(crate) struct Forwards {
     next: u64,
 }
 
-/// Where the hub has said that a session is.
+/// The place of a session, as the hub has reported it.
 #[derive(Debug)]
 struct Session {
     pipe: usize,
     shard: usize,
-    /// The shard before, and when it was left.
+    /// The shard before, and the time at which the session left it.
     left: Option<(usize, u64)>,
     is_away: bool,
     /// The last instant at which it had no connection.
@@ -48,7 +48,7 @@ impl Forwards {
         Forwards { rng, sessions: BTreeMap::new(), open: BTreeMap::new(), next: 0 }
     }
 
-    /// How long it is to the next one.
+    /// The time until the next one.
     pub(crate) fn pause_ms(&mut self, pace_ms: u64) -> u64 {
         1 + self.rng.below(pace_ms)
     }
@@ -87,8 +87,8 @@ impl Forwards {
         (session.pipe, session.shard, session.is_away) = (pipe, shard, false);
     }
 
-    /// A connection is over for the hub, and no other one has taken its session over. `shown`: the session whose
-    /// ticket it had shown, and may just have got.
+    /// A connection has ended for the hub, and no other one has resumed its session. `shown`: the session whose ticket
+    /// it had shown, and may just have resumed.
     pub(crate) fn over(&mut self, now_ms: u64, pipe: usize, shown: Option<ClientId>) {
         for (client, session) in &mut self.sessions {
             if session.pipe == pipe || shown == Some(ClientId(*client)) {
@@ -97,7 +97,7 @@ impl Forwards {
         }
     }
 
-    /// One is answered.
+    /// A command is answered.
     pub(crate) fn answered(&mut self, forwarded: &Forwarded) -> Verdict {
         let Forwarded { token, reply } = forwarded;
         let Some(Open { client, since_ms, command }) = self.open.remove(&token.0) else {
@@ -118,7 +118,7 @@ impl Forwards {
         Ok(())
     }
 
-    /// Nothing is left without an answer.
+    /// No command is left without an answer.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.open.iter().next() {
             None => Ok(()),

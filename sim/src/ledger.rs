@@ -1,6 +1,6 @@
 //! The publications that the stores have accepted: every delivery and every answer is compared with them.
 //!
-//! The stores write it at the step in which they accept an entry; nothing that the hub says goes into it.
+//! The stores write it in the step in which they accept an entry; the hub's messages have no influence on it.
 
 use fanfare_hub::{ChannelName, ClientId, Epoch, Position, Publication};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     channels: BTreeMap<ChannelName, Vec<Life>>,
-    /// Counts all entries of all channels: tells which came before which.
+    /// Counts all entries of all channels, which gives their order.
     pub(crate) order: u64,
 }
 

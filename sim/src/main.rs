@@ -91,7 +91,7 @@ fn hunt(first: Option<u64>, seeds: u64) -> ExitCode {
     }
 }
 
-/// `smaller` is what has been taken away from the worlds already.
+/// `smaller` is taken away from the worlds from the beginning.
 fn report(batch: &Batch, events: usize, smaller: Option<&Smaller>) {
     for failure in batch.failures.iter().take(3) {
         println!("seed {} at commit {}: {}", failure.seed, commit(), failure.what);
@@ -120,7 +120,7 @@ fn report(batch: &Batch, events: usize, smaller: Option<&Smaller>) {
     println!("seen: {}", counts.join(", "));
 }
 
-/// The commit of the tree that the program runs in, as far as git knows.
+/// The commit of the tree in which the program runs, if git knows it.
 fn commit() -> String {
     let output = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
     match output {

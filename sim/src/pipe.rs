@@ -1,4 +1,4 @@
-//! One connection as the network has it: the server's outbox, bytes on the way in both directions, and what is broken.
+//! One connection in the network: the server's outbox, the bytes on their way in both directions, and the broken parts.
 
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
@@ -20,22 +20,22 @@ pub(crate) struct Pipe {
     pub(crate) conn: ConnId,
     pub(crate) client: usize,
     pub(crate) outbox: Outbox,
-    /// What stands in the outbox and on the way, in the hub's own words.
+    /// The messages in the outbox and on the way, in the hub's own types.
     pub(crate) said: VecDeque<Rc<ToClient>>,
     /// The server has it open.
     pub(crate) server_open: bool,
     /// The client has it open.
     pub(crate) client_open: bool,
-    /// Nothing arrives on either side, and neither is told.
+    /// Nothing arrives on either side, and neither is notified.
     pub(crate) half_open: bool,
-    /// When the client last heard something, or had it opened.
+    /// The time at which the client last received something, or opened the connection.
     pub(crate) heard_ms: u64,
     /// The client does not read.
     pub(crate) stalled: bool,
     /// The server does not read.
     pub(crate) held: bool,
     pub(crate) flushing: bool,
-    /// The hub knows that the outbox is over its mark: what it has appended since.
+    /// The hub knows that the outbox is over its mark: the bytes that it has appended since.
     pub(crate) full: Option<SinceFull>,
     pub(crate) watch: Watch,
     /// Bytes that the network holds for the client.
@@ -44,21 +44,21 @@ pub(crate) struct Pipe {
     pub(crate) up_last_ms: u64,
     /// Pieces of frames on their way to the server.
     pub(crate) up: VecDeque<(u64, Vec<u8>)>,
-    /// Bytes that have arrived and were not looked at, and commands out of a text that are not taken yet.
+    /// Bytes that have arrived and were not decoded, and commands of a text that are not executed yet.
     unread: BytesMut,
     commands: VecDeque<Request>,
     server_decoder: Decoder,
     client_decoder: Decoder,
-    /// What a stalled client will read once it reads again.
+    /// The bytes that a stalled client will read once it reads again.
     pub(crate) waiting: Vec<Bytes>,
-    /// The largest answer or push so far that is a page or a snapshot by itself: an outbox may overshoot by one of
-    /// them.
+    /// The largest answer or push so far that is a page or a snapshot by itself: an outbox may exceed its bound by one
+    /// of them.
     pub(crate) page_frame_max: usize,
-    /// The largest other frame: it may overshoot by some of them.
+    /// The largest other frame: an outbox may exceed its bound by some of them.
     pub(crate) frame_max: usize,
 }
 
-/// What was appended to an outbox that the hub knew to be full.
+/// The bytes that were appended to an outbox that the hub knew to be full.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct SinceFull {
     /// Turns in which there were publications, and the last of them.
@@ -67,7 +67,7 @@ pub(crate) struct SinceFull {
     pub(crate) answers: usize,
 }
 
-/// What a client finds in the bytes that have arrived.
+/// Decodes the bytes that have arrived at a client.
 #[derive(Debug)]
 pub(crate) enum Heard {
     Text(String),
@@ -120,7 +120,7 @@ impl Pipe {
         (bytes.freeze(), drained)
     }
 
-    /// The next command that the server reads, unless it does not read now: nothing is decoded ahead of what is taken.
+    /// The next command that the server reads, unless it does not read now: nothing is decoded before it is needed.
     pub(crate) fn read(&mut self, now_ms: u64, reading: wire::Reading<'_>) -> Result<Option<Request>, String> {
         while let Some((_, piece)) = self.up.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
             self.unread.extend_from_slice(&piece);
@@ -146,7 +146,7 @@ impl Pipe {
         Ok(self.commands.pop_front())
     }
 
-    /// What the client finds in these bytes, message by message.
+    /// The client's messages in these bytes, one by one.
     pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, String> {
         let mut bytes = bytes.to_vec();
         let mut input = &mut bytes[..];

@@ -9,8 +9,8 @@ use crate::shrink::Smaller;
 use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
 use std::collections::BTreeMap;
 
-/// The number of the first client core: clients and cores are counted by themselves, so that the number of one says
-/// nothing about the others.
+/// The number of the first client core. Clients and cores are counted separately, so that the number of the ones does
+/// not depend on that of the others.
 pub(crate) const CORES: usize = 100;
 
 #[derive(Debug, Clone)]
@@ -22,16 +22,16 @@ pub(crate) struct Plan {
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
-    /// How each client follows each channel, where that is not as by default.
+    /// The options of each client's subscription to each channel, if they are not the defaults.
     pub(crate) habits: BTreeMap<(usize, ChannelName), Habit>,
     pub(crate) faults: Faults,
-    /// There is an application that publishes, subscribes others and sends them away.
+    /// There is an application that publishes, and subscribes and disconnects clients.
     pub(crate) app: bool,
-    /// Commands for sessions come by requests of their own too.
+    /// Commands for sessions also come in requests of their own.
     pub(crate) forwards: bool,
-    /// What the application is asked, and how it answers.
+    /// The questions to the application, and the nature of its answers.
     pub(crate) hooks: HookPlan,
-    /// How long faults happen.
+    /// The time during which faults happen.
     pub(crate) chaos_ms: u64,
     /// Milliseconds between two acts of a client, on average.
     pub(crate) pace_ms: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) payload_max: u64,
 }
 
-/// What a client always asks for when it subscribes to a channel.
+/// A client's options for each subscription to a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Habit {
     pub(crate) batch: Option<Batch>,
@@ -63,36 +63,36 @@ pub(crate) struct Faults {
     pub(crate) store: StoreFaults,
 }
 
-/// How the application answers; in parts of a thousand of the questions.
+/// The nature of the application's answers; in parts of a thousand of the questions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HookPlan {
     pub(crate) hooks: Hooks,
-    /// It takes its time.
+    /// It answers slowly.
     pub(crate) slow: u64,
-    /// It answers when nobody waits any more.
+    /// It answers after the deadline.
     pub(crate) late: u64,
     /// It does not answer.
     pub(crate) missing: u64,
-    /// It says no, where that does not follow from the payload.
+    /// It denies, unless the payload decides.
     pub(crate) denies: u64,
-    /// Its identities have an end.
+    /// Its identities expire.
     pub(crate) expires: bool,
-    /// There is an application that is asked.
+    /// There is an application that gets questions.
     pub(crate) is_on: bool,
-    /// Channels about which rules say `hook`, besides those for which it has handlers.
+    /// Channels whose rules say `hook`, besides those for which it has handlers.
     pub(crate) subscribe_by_rule: Vec<Pattern>,
     pub(crate) publish_by_rule: Vec<Pattern>,
-    /// What a token with trusted facts is good for: a subscription to this channel, whatever its rule says.
+    /// The right of a token with trusted facts: a subscription to this channel, independent of its rule.
     pub(crate) grant: Option<ChannelName>,
 }
 
 impl HookPlan {
-    /// True where it has to give leave to subscribe.
+    /// True if it must allow subscriptions.
     pub(crate) fn is_asked_to_subscribe(&self, channel: &ChannelName) -> bool {
         self.hooks.subscribe.iter().chain(&self.subscribe_by_rule).any(|pattern| pattern.matches(channel))
     }
 
-    /// True where it is shown what is published.
+    /// True if it is asked about publications.
     pub(crate) fn is_asked_to_publish(&self, channel: &ChannelName) -> bool {
         self.hooks.publish.iter().chain(&self.publish_by_rule).any(|pattern| pattern.matches(channel))
     }
@@ -107,13 +107,13 @@ pub(crate) struct StoreFaults {
     pub(crate) twice: u64,
     /// Answers overtake each other.
     pub(crate) disordered: bool,
-    /// It does not answer at all, whether or not it does what it was asked for.
+    /// It does not answer at all, whether or not it executes the operation.
     pub(crate) silent: u64,
     /// Acknowledged entries are lost now and then, with a new epoch.
     pub(crate) loses: bool,
 }
 
-/// The world of a seed, and where its history takes its chances from.
+/// The world of a seed, and its source of chances.
 #[derive(Debug)]
 pub(crate) struct Drawn {
     pub(crate) plan: Plan,
@@ -121,7 +121,7 @@ pub(crate) struct Drawn {
 }
 
 impl Drawn {
-    /// The world of this seed, without what `smaller` takes away, in the history that it names.
+    /// The world of this seed without the parts that `smaller` takes away, in the history that it names.
     pub(crate) fn of(seed: u64, smaller: &Smaller) -> Self {
         let parts = Chances::new(seed, 0);
         let mut plan = Plan::draw(&mut parts.of("plan", 0));
@@ -183,7 +183,7 @@ impl Plan {
             window: 256 + rng.below(4096) as usize,
             payload_max: [20, 200, 900][rng.below(3) as usize],
         };
-        // Some worlds are all about narrow and slow links between shards, and edges that come and go.
+        // Some worlds have only narrow and slow links between shards, and edges that come and go.
         if rng.below(5) == 0 {
             plan.shards = 2 + rng.below(2) as usize;
             plan.limits.link_bytes_max = 300 + rng.below(900) as usize;
@@ -195,7 +195,8 @@ impl Plan {
         plan
     }
 
-    /// In some worlds what one shard says to another is overtaken by a third one. Drawn by itself.
+    /// In some worlds messages of a third shard overtake those from one shard to another. Drawn from a stream of its
+    /// own.
     fn draw_links(&mut self, mut rng: Rng) {
         if rng.below(5) == 0 {
             self.shards = 3;
@@ -203,8 +204,8 @@ impl Plan {
         }
     }
 
-    /// Some clients have habits, and then some rules are strict. Drawn by themselves: a world without them stays what
-    /// it is.
+    /// Some clients have habits, and then some rules are strict. Drawn from a stream of its own: a world without habits
+    /// stays the same.
     fn draw_habits(&mut self, mut rng: Rng) {
         if rng.below(3) > 0 {
             return;
@@ -232,19 +233,19 @@ impl Plan {
         self.habits.get(&(client, channel.clone())).copied().unwrap_or_default()
     }
 
-    /// What the rule of a channel says of slow subscribers.
+    /// The rule's word about slow subscribers of a channel.
     pub(crate) fn slow(&self, channel: &ChannelName) -> Slow {
         self.rule_of(Some(channel)).map_or(Slow::Pull, |rule| rule.slow)
     }
 
-    /// True where what a store accepts is known to its only shard at once.
+    /// True if its only shard learns at once of each entry that a store accepts.
     pub(crate) fn is_exact(&self) -> bool {
         let StoreFaults { late, unavailable, unknown, twice, disordered: _, silent, loses } = self.faults.store;
         self.shards == 1 && late + unavailable + unknown + twice + silent == 0 && !loses
     }
 
-    /// Draws how long a store is waited for, and how much is read of it at once. From a source of its own, as habits
-    /// and hooks.
+    /// Draws the time that a command waits for a store, and the number of entries that are read at once. From a stream
+    /// of its own, as habits and hooks.
     fn draw_patience(&mut self, mut rng: Rng) {
         if rng.below(2) == 0 {
             self.limits.scan_slice = 1 + rng.below(6) as usize;
@@ -256,8 +257,8 @@ impl Plan {
         }
     }
 
-    /// Draws what the application is asked. From a source of its own: worlds without hooks are what they were before
-    /// there were any, and so are the seeds that are known to find something.
+    /// Draws the questions to the application. From a stream of its own, so that worlds without hooks, and the known
+    /// seeds, stay the same.
     fn draw_hooks(&mut self, rng: &mut Rng) {
         if rng.below(3) > 0 {
             return;
@@ -288,14 +289,15 @@ impl Plan {
         self.limits.hook_timeout_ms = 400 + rng.below(1_200);
         self.limits.questions_max = if rng.below(3) == 0 { 3 + rng.below(8) as usize } else { 1024 };
         self.limits.session_questions_max = [1, 2, 8][rng.below(3) as usize];
-        // A client whose subscription is being decided may publish before it is subscribed: so there is more to judge.
+        // A client whose subscription is undecided may publish before it is subscribed: this gives the judge more to
+        // judge.
         for rule in &mut self.rules {
             rule.publish = vec![Who::Anyone];
         }
     }
 
-    /// In some worlds with an application rules leave things to it, and tokens are good for a subscription. Drawn by
-    /// itself.
+    /// In some worlds with an application rules leave decisions to it, and tokens are good for a subscription. Drawn
+    /// from a stream of its own.
     fn draw_grants(&mut self, mut rng: Rng) {
         if !self.hooks.is_on {
             return;
@@ -315,7 +317,7 @@ impl Plan {
         }
     }
 
-    /// The rules, with one channel's subscribers shut out where a reload wants that.
+    /// The rules, with the subscribers of one channel excluded if a reload wants that.
     pub(crate) fn rules(&self, shut: Option<&ChannelName>) -> Rules {
         let closed = shut.and_then(|name| Pattern::new(name.as_str()).ok()).map(|pattern| Rule {
             subscribe: Vec::new(),

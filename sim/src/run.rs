@@ -1,4 +1,4 @@
-//! Runs seeds, one after the other or on several threads, and tells what was found.
+//! Runs seeds, one after the other or on several threads, and reports the results.
 
 use crate::counts::Counts;
 use crate::shrink::Smaller;
@@ -18,7 +18,7 @@ pub(crate) struct Failure {
     pub(crate) events: Vec<String>,
 }
 
-/// What a batch of seeds came to.
+/// The result of a batch of seeds.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) passed: u64,
@@ -26,14 +26,14 @@ pub(crate) struct Batch {
     pub(crate) counts: Counts,
 }
 
-/// How many failures are told with their events.
+/// The number of failures that are reported with their events.
 const FAILURES_MAX: usize = 5;
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// A panic is told with its seed and events, like any other failure, and not by the default hook.
+/// A panic is reported with its seed and events, like any other failure, and not by the default hook.
 pub(crate) fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string();
@@ -55,7 +55,7 @@ pub(crate) fn one(seed: u64, events: usize, smaller: &Smaller) -> Result<Counts,
     Err(Failure { seed, what, events: last })
 }
 
-/// Runs a world, and gives what it came to.
+/// Runs a world, and returns its result.
 pub(crate) fn attempt(seed: u64, events: usize, smaller: &Smaller) -> (Result<(), String>, Counts, Vec<String>) {
     let _watched = Watched::begin(seed);
     let mut world = World::new(seed, events, smaller);

@@ -1,5 +1,5 @@
-//! A failing world is made smaller: fewer clients, shards, channels and faults, a shorter time. The smallest world
-//! found that breaks the same promise is what is printed.
+//! Makes a failing world smaller: fewer clients, shards, channels and faults, a shorter time. The smallest world found
+//! that breaks the same promise is printed.
 //!
 //! Each part of a world has chances of its own, so what is left has the same chances as before. It still meets others
 //! than before, so it is another history, in which the fault may not happen. Each smaller world is therefore tried with
@@ -13,29 +13,29 @@ use fanfare_hub::{Limits, Who};
 use std::fmt;
 use std::str::FromStr;
 
-/// How many worlds are run to shrink one failure.
+/// The number of worlds that are run to shrink one failure.
 pub(crate) const RUNS_MAX: usize = 600;
-/// Histories in which a smaller world is given its chance.
+/// The number of histories that are tried for each smaller world.
 const HISTORIES: u64 = 6;
-/// Histories of the smallest world, from which that with the fewest commands is taken.
+/// The number of histories of the smallest world, of which the one with the fewest commands is chosen.
 const LAST_HISTORIES: u64 = 60;
-/// Faults happen for this long at least.
+/// Faults happen for at least this long.
 const CHAOS_MS_MIN: u64 = 250;
 
-/// What is taken away from the world of a seed.
+/// The parts that are taken away from the world of a seed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Smaller {
     /// At most so many of each; by the index in [`NUMBERS`].
     at_most: [Option<u64>; NUMBERS.len()],
     /// By the index in [`PARTS`].
     without: [bool; PARTS.len()],
-    /// Which history of the world: 0 is the seed's own.
+    /// The history of the world: 0 is the seed's own.
     pub(crate) history: u64,
 }
 
-/// What a world has a number of: its name, the number, and how to lower it.
+/// A number of a world: its name, the number, and the way to lower it.
 type Number = (&'static str, fn(&Plan) -> u64, fn(&mut Plan, u64));
-/// What a world has or has not: its name, and how to take it away.
+/// A part that a world may have: its name, and the way to take it away.
 type Part = (&'static str, fn(&mut Plan));
 
 /// The first of them are tried first.
@@ -76,10 +76,10 @@ const PARTS: [Part; 25] = [
     ("small-presence", |plan| plan.limits.presence_entries_max = Limits::default().presence_entries_max),
 ];
 
-/// In how many ways a world can be smaller.
+/// The number of ways in which a world can be smaller.
 const WAYS: usize = NUMBERS.len() + PARTS.len();
 
-/// Nobody is asked, and no rule leaves anything to an application.
+/// There are no questions, and no rule leaves a decision to an application.
 fn without_hooks(plan: &mut Plan) {
     plan.hooks = HookPlan::default();
     for rule in &mut plan.rules {
@@ -105,7 +105,7 @@ impl Smaller {
         plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));
     }
 
-    /// What is smaller in one of [`WAYS`], from that which takes most away.
+    /// The smaller worlds of one of [`WAYS`], beginning with the smallest.
     fn next(&self, plan: &Plan, way: usize) -> Vec<Smaller> {
         let Some((name, count, _)) = NUMBERS.get(way) else {
             let mut smaller = self.clone();
@@ -169,7 +169,7 @@ impl FromStr for Smaller {
     }
 }
 
-/// The smallest world found that fails as the seed's own does.
+/// The smallest world found that fails like the seed's own.
 #[derive(Debug)]
 pub(crate) struct Shrunk {
     pub(crate) smaller: Smaller,
@@ -177,7 +177,7 @@ pub(crate) struct Shrunk {
     pub(crate) events: Vec<String>,
 }
 
-/// Makes the world of a seed that fails with `what` smaller. Nothing, where no smaller one fails in the same way.
+/// Makes the world of a seed that fails with `what` smaller. Returns nothing if no smaller one fails in the same way.
 pub(crate) fn shrink(seed: u64, what: &str, runs_max: usize, events: usize) -> Option<Shrunk> {
     shrink_by(attempt, seed, what, runs_max, events)
 }
@@ -192,8 +192,8 @@ fn shrink_by(attempt: Attempt, seed: u64, what: &str, runs_max: usize, events: u
         verdict.is_err_and(|what| self::kind(&what) == kind).then_some(counts.commands)
     };
     let (mut best, mut runs, mut next_history) = (Smaller::default(), 0, 0);
-    // What a smaller world does until it differs is the same history: that finds most, and costs one run each. The
-    // others are tried when it finds nothing any more.
+    // Until it differs, a smaller world has the same history: that finds most, and costs one run each. The other
+    // histories are tried when it finds nothing more.
     let mut histories = 1;
     let mut last_found = 0;
     for round in 0.. {
@@ -236,7 +236,7 @@ fn shrink_by(attempt: Attempt, seed: u64, what: &str, runs_max: usize, events: u
     Some(Shrunk { smaller: best, what: verdict.err()?, events })
 }
 
-/// What two failures have in common that are of one kind: the promise, or else the words up to the first value.
+/// The common part of two failures of one kind: the promise, or else the words up to the first value.
 fn kind(what: &str) -> String {
     let line = what.lines().next().unwrap_or_default();
     if let Some(promise) = line.strip_prefix("promise ") {

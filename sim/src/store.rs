@@ -1,8 +1,9 @@
-//! A store that fails: it answers late, out of order, twice or never, refuses, does not know, and loses what it had
-//! taken.
+//! A store that fails: it answers late, out of order, twice or never, refuses, reports an unknown outcome, and loses
+//! entries that it had accepted.
 //!
-//! Else it keeps the contract of `Store`: operations take effect in the order in which they are submitted, each gets
-//! one answer (a second one must be ignored), a lost entry means a new epoch. The memory store does the keeping.
+//! Otherwise it keeps the contract of `Store`: operations take effect in the order in which they are submitted, each
+//! gets one answer (a second one must be ignored), and a lost entry means a new epoch. It keeps its entries in the
+//! memory store.
 
 use crate::chances::Chances;
 use crate::ledger::Ledger;
@@ -14,10 +15,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-/// An answer on its way: the shard's index, when it arrives, and what (`None`: never).
+/// An answer on its way: the shard's index, the time of its arrival, and the answer (`None`: never).
 pub(crate) type Due = (usize, u64, Option<(OpToken, StoreAnswer)>);
 
-/// All that the shards' stores share with the world around them.
+/// The state that the shards' stores share with the world around them.
 #[derive(Debug)]
 pub(crate) struct Stores {
     pub(crate) ledger: Ledger,
@@ -39,9 +40,9 @@ struct Inner {
     /// Its own chances.
     rng: Rng,
     memory: MemoryStore,
-    /// Channels that have been used, and whether their loss is still to be told.
+    /// The channels that have been used, and whether their loss is still to be reported.
     channels: BTreeMap<ChannelName, bool>,
-    /// Answers that come in order, and when the last of them will be there.
+    /// Answers that come in order, and the arrival of the last of them.
     queue: VecDeque<(OpToken, StoreAnswer)>,
     last_ms: u64,
 }
@@ -94,7 +95,8 @@ impl Stores {
         inner.channels.values_mut().for_each(|untold| *untold = true);
     }
 
-    /// The channel's oldest place that one could go on from without a loss, and its top, as the store has them now.
+    /// The oldest offset of the channel from which a subscriber could continue without a loss, and its newest offset,
+    /// as the store has them now.
     pub(crate) fn reach(&mut self, now: Now, channel: &ChannelName, retain: Retain) -> Option<(u64, Position)> {
         let inner = self.shards.iter_mut().find(|inner| inner.channels.contains_key(channel))?;
         let mut read = |range| {
@@ -119,7 +121,7 @@ impl Stores {
         self.shards[shard].memory.bytes_used()
     }
 
-    /// True where a key was forgotten before its time: its publication may stand twice.
+    /// True if a key was forgotten before its time: its publication may be stored twice.
     pub(crate) fn has_shed_keys(&self) -> bool {
         self.shards.iter().any(|shard| shard.memory.keys_shed() > 0)
     }
@@ -141,7 +143,7 @@ impl Stores {
         let channel = channel_of(&op).clone();
         let untold = self.shards[shard].channels.entry(channel.clone()).or_insert(false);
         if std::mem::take(untold) && !matches!(op, Op::Detach { .. } | Op::Attach { .. }) {
-            // Told in words, or by the epoch in the answer: a store may do either.
+            // Reported by a message, or by the epoch in the answer: a store may do either.
             if self.shards[shard].rng.below(2) == 0 {
                 let attach = self.execute(shard, now, token, Op::Attach { channel });
                 return if let StoreAnswer::Attached(top) = attach { StoreAnswer::EpochLost(top) } else { attach };
@@ -175,7 +177,7 @@ impl Store for FaultyStore {
         }
         let answer = shared.decide(self.shard, now, token, op);
         let StoreFaults { late, twice, disordered, .. } = shared.faults;
-        // An answer that must not overtake waits behind a late one, and no longer.
+        // An answer that must keep its order waits for a late one before it, and no longer.
         let waits = !shared.shards[self.shard].queue.is_empty();
         let is_late = shared.chance(self.shard, late);
         if !waits && !is_late {

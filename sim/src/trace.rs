@@ -1,10 +1,11 @@
-//! The last events of a run, told when it fails. A run is repeated with the trace on, so that a good one costs nothing.
+//! The last events of a run, printed when it fails. A failed run is repeated with the trace on, so that a successful
+//! one costs nothing.
 
 use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    /// How many events are told; 0 for none.
+    /// The number of events that are kept; 0 for none.
     kept: usize,
     lines: VecDeque<String>,
 }
@@ -14,7 +15,7 @@ impl Trace {
         Trace { kept, lines: VecDeque::new() }
     }
 
-    /// Notes an event. `text` is only made where the trace is on.
+    /// Notes an event. `text` is only made if the trace is on.
     pub(crate) fn note(&mut self, now_ms: u64, text: impl FnOnce() -> String) {
         if self.kept == 0 {
             return;

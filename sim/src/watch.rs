@@ -1,6 +1,6 @@
-//! What a shard tells one connection, judged in the moment in which it does: how slow readers are treated, and how
-//! batches are gathered. The judge at the other end (`checker`) sees what arrives, but not when it was said and what
-//! was known then.
+//! A shard's messages to one connection, judged in the moment in which they are sent: the treatment of slow readers,
+//! and the gathering of batches. The judge at the other end (`checker`) sees the messages that arrive, but neither the
+//! time at which they were sent nor the state at that time.
 
 use crate::ledger::{Kept, Ledger};
 use crate::plan::{Habit, Plan};
@@ -8,7 +8,7 @@ use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, Reader, Re
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The live subscriptions of a connection, as the shard has told of them.
+/// The live subscriptions of a connection, as the shard has reported them.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     live: BTreeMap<ChannelName, Live>,
@@ -23,32 +23,32 @@ struct Live {
     habit: Habit,
     slow: Slow,
     at: Position,
-    /// It is at the top, or was before it was slow: it misses later publications because it is slow.
+    /// It is at the newest position, or was before it was slow: it misses later publications because it is slow.
     complete: bool,
-    /// The outbox has been over its mark since: it may be catching up.
+    /// The outbox has been over its mark since then: it may be catching up.
     was_full: bool,
-    /// It wants only the latest, and has missed something: the turn in which it is told what is newest, once that has
+    /// It wants only the latest, and has missed publications: the turn in which it gets the newest one, once that has
     /// come.
     owed: Option<Option<u64>>,
-    /// Deliveries are gathered from a beginning that is known.
+    /// Deliveries are gathered from a known beginning.
     in_step: bool,
-    /// A batch that was told too early, unless a gap follows.
+    /// A batch that was sent too early, unless a gap follows.
     early: Option<String>,
 }
 
-/// When and where something is said.
+/// The time and the place of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said {
     pub(crate) now_ms: u64,
     pub(crate) turn: u64,
     pub(crate) page_bytes_max: usize,
-    /// No store loses anything in this world: where one does, subscribers are set back without a word, and catch up
-    /// by pages.
+    /// No store loses anything in this world: a store that does so sets subscribers back without a notice, and they
+    /// catch up by pages.
     pub(crate) steady: bool,
 }
 
 impl Watch {
-    /// An answer is given. `asked`: how the client asked to follow a channel, where that is what is answered.
+    /// An answer is given. `asked`: the options of the subscription, if that is answered.
     pub(crate) fn replied(
         &mut self,
         body: &ReplyBody,
@@ -61,7 +61,8 @@ impl Watch {
                 for body in bodies {
                     self.replied(body, plan, asked)?;
                     if let ReplyBody::Subscribed(subscribed) = body {
-                        // It was held back until the others were answered, and pulls what has come since.
+                        // It was held back until the others were answered, and pulls the publications that have come
+                        // since.
                         self.live.get_mut(&subscribed.channel).into_iter().for_each(|live| live.complete = false);
                     }
                 }
@@ -92,8 +93,8 @@ impl Watch {
         Ok(())
     }
 
-    /// The outbox is over its mark. True where the connection must be closed for it: one of its channels wants that,
-    /// and it was not catching up.
+    /// The outbox is over its mark. True if the connection must be closed for it: one of its channels demands that, and
+    /// it was not catching up.
     pub(crate) fn full(&mut self) -> bool {
         self.is_full = true;
         let catches_up = self.live.values().any(|live| !live.complete || live.was_full);
@@ -115,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// Something is told. Returns true for a batch.
+    /// A message is sent. Returns true for a batch.
     pub(crate) fn pushed(&mut self, push: &Push, said: Said, plan: &Plan, ledger: &Ledger) -> Result<bool, String> {
         match push {
             Push::Message { channel, publication } => {
@@ -133,7 +134,7 @@ impl Watch {
                     live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
                 }
             }
-            // The application's doing: it asked for nothing in particular.
+            // The application's action: the client asked for no option.
             Push::Subscribed(subscribed) => self.subscribed(subscribed, Habit::default(), plan)?,
             Push::Unsubscribed { channel, .. } => {
                 self.live.remove(channel);
@@ -186,7 +187,7 @@ impl Watch {
                 ));
             }
         }
-        // The first one after a beginning may be the end of a batch that others had begun.
+        // The first one after a beginning may be the end of a batch that began for other subscribers.
         live.in_step = live.complete && !live.was_full && said.steady;
         live.at.offset = last.offset;
         Ok(())
@@ -194,7 +195,7 @@ impl Watch {
 }
 
 impl Live {
-    /// Everything owed is sent in one turn; publications of later turns are judged separately.
+    /// All due publications are sent in one turn; publications of later turns are judged separately.
     fn owed_in(told: Option<u64>, turn: u64) -> Option<u64> {
         told.is_none_or(|told| told == turn).then_some(turn)
     }

@@ -1,4 +1,4 @@
-//! Ends a run in which one seed takes for ever: a machine that does not come back from one call cannot be judged from
+//! Ends a run in which one seed does not finish: a machine that does not return from a call cannot be judged from
 //! within.
 //!
 //! Each thread says which seed it begins. Another thread looks now and then. If a seed has taken longer than the
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// How long one seed may take; a slow one takes a second in a debug build.
+/// The time for one seed; a slow one takes a second in a debug build.
 const DEADLINE: Duration = Duration::from_secs(180);
 /// In a hunt, whose programs are optimised and whose seeds are often meant not to end.
 const HUNT_DEADLINE: Duration = Duration::from_secs(30);

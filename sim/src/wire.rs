@@ -1,7 +1,7 @@
 //! The real wire: encodes the messages of both ends to WebSocket frames of the native protocol, and decodes them.
 //!
-//! A world keeps beside the bytes what the hub said, so that the judge can compare in the hub's own terms; each text
-//! that a client decodes must agree with it ([`agrees`]), and each command must be read by the server as it was
+//! A world keeps the hub's messages beside the bytes, so that the judge can compare in the hub's own types. Each text
+//! that a client decodes must agree with its message ([`agrees`]), and the server must decode each command as it was
 //! meant.
 
 use crate::application::{WITH_INFO, user_of};
@@ -35,9 +35,9 @@ pub(crate) fn is_page(message: &ToClient) -> bool {
     }
 }
 
-/// What the server of this world seals its tickets with.
+/// The key with which the server of this world seals its tickets.
 const KEY: &[u8] = b"the key of a simulated server, 32";
-/// How long a ticket is good for.
+/// The validity of a ticket.
 const TICKET_MS: u64 = 3_600_000;
 
 /// A message of the server as one frame.
@@ -84,16 +84,16 @@ pub(crate) fn token_of(user: Option<&UserId>, info: bool) -> Option<Box<str>> {
     user.map(|user| format!("{user}{}", if info { WITH_INFO } else { "" }).into())
 }
 
-/// How the server reads.
+/// The options with which the server decodes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading<'a> {
     pub(crate) wall_ms: u64,
     pub(crate) limits: &'a fanfare_hub::Limits,
-    /// The application is asked about tokens; else the shell believes them.
+    /// The application is asked about tokens; otherwise the shell accepts them.
     pub(crate) asks: bool,
 }
 
-/// What the server reads in a text: commands for the hub, with the ticket opened.
+/// The server's view of a text: commands for the hub, with the ticket opened.
 pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Request>, String> {
     let mut decoded = Vec::new();
     native::decode(text, &reading.limits.into(), &mut decoded);
@@ -122,7 +122,7 @@ fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String>
     }
 }
 
-/// A command of the hub as a client writes it.
+/// A command of the hub in a client's form.
 pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: Option<Box<str>>) -> String {
     let channel = |name: &ChannelName| -> Arc<str> { name.as_str().into() };
     let command = match &request.command {
@@ -188,7 +188,7 @@ fn subscribe_of(options: &SubOptions) -> native_client::Subscribe {
     }
 }
 
-/// What a client reads in a text of the server.
+/// The client's view of a text of the server.
 pub(crate) fn read_messages(text: &str) -> Result<Vec<ServerMessage>, String> {
     let mut messages = Vec::new();
     native_client::decode(text, &mut messages).map_err(|error| format!("the client cannot read {text}: {error}"))?;
@@ -203,7 +203,7 @@ pub(crate) fn ticket_in(message: &ServerMessage) -> Option<Box<str>> {
     }
 }
 
-/// True where what a client read is what the hub said: one message, or as many as were gathered.
+/// True if the client decoded the hub's message: one, or as many as were gathered.
 pub(crate) fn agree(read: &[ServerMessage], said: &ToClient) -> bool {
     match said {
         ToClient::Push(Push::Messages { channel, publications }) => {

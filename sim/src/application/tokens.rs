@@ -1,8 +1,9 @@
 //! The rights of tokens: a subscription to one channel, independent of its rule.
 //!
-//! In: the tokens that clients show, and what the hub says to them. The hub may let a session in by its token only
-//! while the last one that it has shown is good for that, or may still be found to be the last; and as soon as the
-//! hub has told that another one holds, which is good for nothing, what was had by the earlier one must have ended.
+//! In: the tokens that clients show, and the hub's answers. The hub may allow a subscription by a token only while the
+//! last token that the session has shown is good for it, or may still turn out to be the last. As soon as the hub has
+//! answered that another token is valid, which is good for nothing, the subscriptions by the earlier one must have
+//! ended.
 
 use super::WITH_INFO;
 use fanfare_hub::{ChannelName, Command, Reply, ReplyBody, Request, RequestId};
@@ -10,28 +11,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug)]
 pub(super) struct Tokens {
-    /// What a token with trusted facts is good for.
+    /// The right of a token with trusted facts.
     channel: Option<ChannelName>,
     pipes: BTreeMap<usize, Shown>,
-    /// (pipe, why) of a subscription that has to have ended by the time the hub is through with its turn.
+    /// (pipe, reason) of a subscription that must have ended when the hub has finished its turn.
     owed: Option<(usize, String)>,
     pub(super) ended: u64,
 }
 
-/// What the client of one connection has shown.
+/// The tokens that the client of one connection has shown.
 #[derive(Debug, Default)]
 struct Shown {
-    /// Whether the token of `connect` is good; `None` where a ticket stands for an earlier one.
+    /// Whether the token of `connect` is good; `None` if a ticket stands for an earlier one.
     connect: Option<bool>,
-    /// Commands that show newer tokens and are not answered, and whether those are good.
+    /// Commands with newer tokens that are not answered, and whether those tokens are good.
     refreshes: BTreeMap<u64, bool>,
     /// The last of them that was answered.
     answered: u64,
-    /// Whether what holds now is good.
+    /// Whether the current token is good.
     holds: bool,
-    /// Whether anything was that has held on this connection.
+    /// Whether any token that was valid on this connection was good.
     has_held: bool,
-    /// Channels that it is subscribed to by its token alone.
+    /// Channels to which it is subscribed by its token alone.
     by_token: BTreeSet<ChannelName>,
 }
 
@@ -40,7 +41,7 @@ impl Tokens {
         Tokens { channel, pipes: BTreeMap::new(), owed: None, ended: 0 }
     }
 
-    /// What this token is good for.
+    /// The rights of this token.
     pub(super) fn of(&self, token: &str) -> Option<&ChannelName> {
         self.channel.as_ref().filter(|_| token.ends_with(WITH_INFO))
     }
@@ -64,7 +65,7 @@ impl Tokens {
     pub(super) fn said(&mut self, pipe: usize, reply: &Reply) {
         let shown = self.pipes.entry(pipe).or_default();
         match (&reply.body, &reply.id) {
-            // With a ticket alone the session has what it had: this judge does not follow it over connections.
+            // With a ticket alone the session keeps its rights: this judge does not follow them over connections.
             (ReplyBody::Connected(_), _) => {
                 shown.holds = shown.connect.unwrap_or(true);
                 shown.has_held = shown.holds;
@@ -72,7 +73,7 @@ impl Tokens {
             (ReplyBody::Unsubscribed { channel, .. }, _) => drop(shown.by_token.remove(channel)),
             (body, Some(RequestId::Number(id))) => {
                 let Some(is_good) = shown.refreshes.remove(id) else { return };
-                // Answers overtake each other; the token that was shown last holds.
+                // Answers overtake each other; the token that was shown last is valid.
                 if matches!(body, ReplyBody::Refreshed { .. }) && *id > shown.answered {
                     shown.answered = *id;
                     shown.holds = is_good;
@@ -86,8 +87,8 @@ impl Tokens {
         }
     }
 
-    /// A subscription is told for which there is nothing but a token. False where no token was good for it. One that
-    /// was decided while an earlier token held has to end as soon as it is told.
+    /// The hub reports a subscription that only a token can allow. False if no token was good for it. A subscription
+    /// that was decided while an earlier token was valid must end at once.
     pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName) -> bool {
         let shown = self.pipes.entry(pipe).or_default();
         if self.channel.as_ref() != Some(channel) || !shown.has_held {
@@ -110,7 +111,7 @@ impl Tokens {
         self.ended += u64::from(self.owed.take_if(|(owing, _)| *owing == pipe).is_some());
     }
 
-    /// The hub is through with its turn.
+    /// The hub has finished its turn.
     pub(super) fn settled(&mut self) -> Result<(), String> {
         self.owed.take().map_or(Ok(()), |(pipe, why)| Err(format!("hooks: on pipe {pipe} {why}")))
     }

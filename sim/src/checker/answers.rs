@@ -1,4 +1,4 @@
-//! What commands are answered: each once, and with what follows from the commands before it (promise 9).
+//! Answers to commands: one for each, consistent with the commands before it (promise 9).
 
 use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
@@ -65,7 +65,7 @@ impl Checker {
             }
             (PendingCommand::Subscribe(wants), ReplyBody::Many(bodies)) if wants.len() == bodies.len() => {
                 for (want, body) in wants.into_iter().zip(bodies) {
-                    // A refusal was decided in its turn and is told with the others, when much may have changed again.
+                    // A refusal was decided in its turn and is sent with the others, when much may have changed again.
                     if !matches!(body, ReplyBody::Error(_)) {
                         self.subscribe_answered(pipe, view, want, body, stores)?;
                     }
@@ -134,7 +134,7 @@ impl Checker {
             ReplyBody::Error(error) => {
                 let already = error.code == ErrorCode::AlreadySubscribed;
                 self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
-                // New rules hold for what is asked at once, and a subscription that they end when its session's turn
+                // New rules apply to new commands at once; a subscription that they end ends when its session's turn
                 // comes.
                 let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
                 if already != view.subs.contains_key(&channel) && !is_ending {
@@ -163,7 +163,7 @@ impl Checker {
                 want.options.since
             ));
         }
-        // Where the first page begins: at `since` where that was honoured, else before its first publication.
+        // The position before the first page: `since` if that was honoured, else the one before its first publication.
         let first = publications.first().map_or(position.offset, |p| p.offset - 1);
         let from = match (recovered, want.options.since) {
             (Some(true), Some(since)) if since.epoch != position.epoch => {
@@ -192,7 +192,7 @@ impl Checker {
     }
 }
 
-/// How the server subscribes a client to what its token is good for.
+/// The server's way to subscribe a client to a channel of its token.
 fn granted_want(view: &View, channel: &ChannelName, stores: &Stores) -> Want {
     Want { options: SubOptions::new(channel.clone()), order: stores.ledger.order, sent: view.sent }
 }

@@ -1,4 +1,4 @@
-//! What clients do: they open connections, send commands and close, and shards take their sessions up.
+//! The actions of clients: they open connections, send commands and close, and shards resume their sessions.
 
 use super::view::{PendingCommand, View, Want};
 use super::{Checker, Directed};
@@ -49,7 +49,7 @@ impl Checker {
         self.sent += 1;
         let place = self.sent;
         view.sent = place;
-        // Until a shard takes it up, and where another connection has taken its session up since, it changes nothing.
+        // Until a shard resumes the session, and after another connection has resumed it, the command changes nothing.
         let client = view.client.or(view.resumed_from).filter(|client| self.presences.speaks(pipe, Some(*client)));
         let asked = match &request.command {
             Command::Connect(connect) => {
@@ -110,8 +110,8 @@ impl Checker {
         view.pending.insert(id, (place, asked));
     }
 
-    /// A shard says to a connection that it has a session: what it has sent takes effect from here on, after all that
-    /// others have done in the session. The client may never hear of it.
+    /// A shard tells a connection that it has a session: its commands take effect from here on, after all commands of
+    /// other connections for the session. The client may never receive this message.
     pub(crate) fn taken_up(&mut self, pipe: usize, client: ClientId) {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         self.sent += 1;
@@ -137,13 +137,13 @@ impl Checker {
         view.sent = self.sent;
     }
 
-    /// The client considers this connection over.
+    /// The client considers this connection closed.
     pub(crate) fn closed(&mut self, pipe: usize, finally: bool) {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         view.open = false;
-        // A subscription that was refused unheard has ended the presence that was to go on with it; so has one that a
-        // newer token was not good for. The client may come back to the session and to the channel, and is not
-        // present any more.
+        // A refused subscription ends the presence that it would have continued, even if the client does not receive
+        // the refusal. The same applies to a subscription for which a newer token was not good. The client may come
+        // back to the session and to the channel, and is not present any more.
         let client = view.client.or(view.resumed_from);
         let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
         let entering = view.pending.values().filter_map(|(_, asked)| asked.enters_or_leaves());

@@ -1,4 +1,4 @@
-//! What subscribers are told: each message once, in order, with nothing left out (promises 1 to 3 and 7).
+//! Messages to subscribers: each once, in order, with none left out (promises 1 to 3 and 7).
 
 use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Directed, Verdict};
@@ -22,7 +22,7 @@ impl Checker {
     ) -> Verdict {
         let not_subscribed =
             |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
-        // A page for one that wants only the latest is told at once: the gap, and the publication that it leads to.
+        // A page for a subscriber that wants only the latest is sent at once: the gap, and the publication after it.
         if let Some((owed, kept)) = view.owed.take()
             && !matches!(push, Push::Message { channel, .. } | Push::Messages { channel, .. } if *channel == owed)
         {
@@ -59,7 +59,7 @@ impl Checker {
                     if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
                         self.counts.passed_over += 1;
                         let from = std::mem::replace(&mut sub.at, *position);
-                        // Where the channel has a new epoch, the history has lost all of this one.
+                        // If the channel has a new epoch, the history has lost everything of this one.
                         if let (Some((floor, top)), Some(sub)) =
                             (stores.reach(now, channel, retain), view.subs.get(channel))
                             && top.epoch == position.epoch
@@ -71,7 +71,8 @@ impl Checker {
                         }
                         return Ok(());
                     }
-                    // A history only ever loses its beginning: what is there now was there when the gap was told.
+                    // A history only ever loses its beginning: the entries that it has now were there when the gap was
+                    // sent.
                     if let Some((floor, top)) = stores.reach(now, channel, retain) {
                         let after = floor.max(sub.at.offset);
                         let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
@@ -116,8 +117,8 @@ impl Checker {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
                 self.presences.unsubscribed(pipe, channel);
-                // What was sent before the client knew came too late, or was undone by this; unless it had subscribed
-                // anew.
+                // A command that was sent before the client knew this came too late, or this undid it; unless the
+                // client subscribed anew.
                 let enters = |asked: &PendingCommand| matches!(asked, PendingCommand::PresenceSet { channel: of, .. } if of == channel);
                 let up_to = |place| self.presences.up_to(pipe, view.client, place);
                 let (sent, next) = (up_to(view.sent), up_to(view.sent + 1));
@@ -131,7 +132,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A publication reaches a subscription: at its place, as it was accepted, newer than all before, and none left
+    /// A publication reaches a subscription: at its offset, as it was accepted, newer than all before, and none left
     /// out.
     pub(super) fn message(
         &mut self,
@@ -160,11 +161,11 @@ impl Checker {
         if own && !publication.echo && published.is_some_and(|(sent, _)| *sent > sub.want.sent) {
             return Err(format!("{channel}: one's own copy at {at:?}, unwanted and acknowledged on this connection"));
         }
-        // An unkeyed payload is sent once: while its answer is still owed, the message is early.
+        // An unkeyed payload is sent once: while its answer is missing, the message comes before the answer.
         let early = view.publishes.contains_key(&plain(publication.data.bytes()))
             && publication.idempotency_key.is_none()
             && !stores.answers_disordered
-            && stores.silences == 0; // what was not answered is found by reading
+            && stores.silences == 0; // entries without an answer are found by reading
         if own && early && kept.order > sub.want.order {
             return Err(format!("{channel}: one's own copy at {at:?} came before the answer"));
         }
@@ -178,7 +179,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Promise 2 and 3: nothing that is meant for this client lies between where it is and `before`.
+    /// Promises 2 and 3: there is no publication for this client between its position and `before`.
     pub(super) fn nothing_between(
         &self,
         view: &View,
@@ -228,8 +229,8 @@ impl Checker {
                 let Some(Directed { pipe, place, .. }) = at.map(|at| sent.remove(at)) else {
                     return Err(format!("{channel}: a directed signal twice or never sent: {signal:?}"));
                 };
-                // What one connection sends, one connection receives in order. The client reads two of its own in any
-                // order, and what two connections send may overtake each other.
+                // One connection receives another connection's publications in the order sent. The client may read its
+                // own connections in any order, and publications of two connections may overtake each other.
                 let last = view.directed.entry((channel.clone(), pipe)).or_default();
                 if *last > place {
                     return Err(format!("{channel}: a directed signal out of order: {signal:?}"));
@@ -242,7 +243,7 @@ impl Checker {
     }
 }
 
-/// Whether the client must be told of an entry: all but its own that it did not want, unless it is recovering.
+/// Whether the client must get an entry: all but its own that it does not want, unless it is recovering.
 fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
     if view.client.is_some_and(|client| !kept.publication.is_for(client)) {
         return false;
@@ -251,6 +252,6 @@ fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
     if !own || kept.publication.echo {
         return true;
     }
-    // Where the store answers late, its newest entry is news to the home, and live for whoever has just subscribed.
+    // If the store answers late, its newest entry is new to the home, and live for a client that has just subscribed.
     sub.recovered == Some(true) && kept.order <= sub.want.order && !late
 }

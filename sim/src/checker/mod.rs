@@ -1,8 +1,8 @@
-//! The judge: an independent model of what was asked, accepted and delivered.
+//! The judge: an independent model of the commands, the accepted publications and the deliveries.
 //!
-//! It sees what each client sent and received, in the order in which it did, what the stores accepted (`Ledger`), and
-//! the moment at which a shard gives a connection its session. It knows nothing of the hub's states. Each rule names
-//! the promise of ARCHITECTURE.md that it holds the hub to.
+//! It sees the messages that each client sent and received, in order, the entries that the stores accepted (`Ledger`),
+//! and the moment at which a shard gives a connection its session. It knows nothing of the hub's states. Each rule
+//! names the promise of ARCHITECTURE.md that it checks.
 
 mod answers;
 mod commands;
@@ -23,30 +23,31 @@ use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
 use view::{PendingCommand, View};
 
-/// What a broken promise is told as.
+/// The message of a broken promise.
 pub(crate) type Verdict = Result<(), String>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     views: BTreeMap<usize, View>,
-    /// By payload: what became of each publication.
+    /// By payload: the fate of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,
     /// Directed signals that have not been received, by (from, to, channel).
     directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Directed>>,
-    /// How many commands have been sent, by all clients: several may have spoken for a session, each with numbers of
+    /// The number of commands that all clients have sent: several may have spoken for a session, each with numbers of
     /// its own.
     sent: u64,
-    /// Channels that the rules have shut, with how many commands had been sent when they opened them again.
+    /// Channels that the rules have closed, with the number of commands that had been sent when the rules opened them
+    /// again.
     shut: BTreeMap<ChannelName, u64>,
-    /// What some tokens are good for: the server subscribes to it by itself.
+    /// The right of some tokens: the server subscribes the client to it by itself.
     grant: Option<ChannelName>,
-    /// A signal that nothing follows.
+    /// A signal after which nothing follows.
     last_signal: Option<LastSignal>,
     pub(crate) counts: Counts,
 }
 
-/// The last signal of a run, sent when all is well.
+/// The last signal of a run, sent after all faults.
 #[derive(Debug)]
 struct LastSignal {
     channel: ChannelName,
@@ -72,8 +73,8 @@ impl Checker {
         Checker { grant, ..Checker::default() }
     }
 
-    /// The rules shut a channel, and open the others: the subscriptions to it end, whether or not the clients hear of
-    /// it.
+    /// The rules close a channel, and open the others: the subscriptions to it end, even if their clients do not
+    /// receive that.
     pub(crate) fn rules_shut(&mut self, channel: Option<&ChannelName>) {
         self.shut.values_mut().for_each(|until| *until = (*until).min(self.sent));
         let Some(channel) = channel else { return };
@@ -90,7 +91,7 @@ impl Checker {
         }
     }
 
-    /// How many open connections are subscribed to each channel, and how many there are.
+    /// The number of open connections that are subscribed to each channel, and of all open connections.
     pub(crate) fn subscribers(&self) -> (BTreeMap<ChannelName, u64>, u64) {
         let mut subscribers = BTreeMap::new();
         let open = self.views.values().filter(|view| view.open && view.client.is_some());
@@ -100,7 +101,7 @@ impl Checker {
         (subscribers, open.count() as u64)
     }
 
-    /// How a client asked to follow the channel that is answered under this id.
+    /// The options of the subscription that is answered under this id.
     pub(crate) fn habit(&self, pipe: usize, id: Option<&RequestId>, channel: &ChannelName) -> Habit {
         let view = self.views.get(&pipe);
         let want = view.and_then(|view| match id {
@@ -115,13 +116,13 @@ impl Checker {
         want.map(|options| Habit { batch: options.batch, slow: options.slow }).unwrap_or_default()
     }
 
-    /// A shard answers. The subscription of `connect` that it answers is settled now, and the next answer without id
-    /// about the channel is to something else, even if the client reads both later.
+    /// A shard answers. The subscription of `connect` that it answers is settled now. The next answer without id about
+    /// the channel belongs to something else, even if the client reads both later.
     pub(crate) fn said(&mut self, pipe: usize, reply: &Reply) {
         let Some(view) = self.views.get_mut(&pipe).filter(|_| reply.id.is_none()) else { return };
         match &reply.body {
             ReplyBody::Subscribed(subscribed) => view.unanswered.remove(&subscribed.channel),
-            // An error on a channel on which something was sent without id may be the answer to that.
+            // An error on a channel on which a command without id was sent may be the answer to that command.
             ReplyBody::Error(Error { channel: Some(channel), .. }) if !view.silent.contains(channel) => {
                 view.unanswered.remove(channel)
             }
@@ -165,7 +166,7 @@ impl Checker {
         verdict
     }
 
-    /// A client sends the last signal on a channel. Nothing takes its place, however full the links are.
+    /// A client sends the last signal on a channel. No signal replaces it, however full the links are.
     pub(crate) fn sends_last_signal(&mut self, asked: (usize, u64), channel: &ChannelName, data: &[u8]) {
         let from = self.views.get(&asked.0).and_then(|view| view.client);
         let due = self.views.iter().filter(|(_, view)| view.open && view.client.is_some() && view.client != from);
@@ -174,7 +175,7 @@ impl Checker {
         self.last_signal = Some(LastSignal { channel: channel.clone(), data: data.to_vec(), asked, due });
     }
 
-    /// Everybody who was subscribed then and still is has received it.
+    /// Every connection that was subscribed then and still is has received it.
     pub(crate) fn finish_last_signal(&self) -> Verdict {
         let Some(LastSignal { channel, due, .. }) = &self.last_signal else { return Ok(()) };
         let owed =
@@ -185,7 +186,7 @@ impl Checker {
         }
     }
 
-    /// The world has been calm for long: everything that was promised must be true now.
+    /// The world has been calm for long: every promise must be fulfilled now.
     pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules, channels: &[ChannelName]) -> Verdict {
         for view in self.views.values().filter(|view| view.open) {
             if let Some((id, (_, asked))) = view.pending.iter().next() {
@@ -214,12 +215,12 @@ impl Checker {
         self.presences.finish(channels)
     }
 
-    /// Every open connection and its client, with what it is subscribed to.
+    /// Every open connection and its client, with its subscriptions.
     pub(crate) fn subscribed(&self, pipe: usize) -> Vec<ChannelName> {
         self.views.get(&pipe).map(|view| view.subs.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// What followers were told of presence must be true by now; then everybody asks once more.
+    /// The followers' view of presence must be right by now; then every client asks once more.
     pub(crate) fn expect_presences(&mut self, channels: &[ChannelName]) -> Verdict {
         self.presences.only_followers();
         self.presences.finish(channels)?;

@@ -1,4 +1,4 @@
-//! Promise 5: who is present, by what clients asked for and were answered; *maybe* where an answer is missing.
+//! Promise 5: the presence, by the clients' commands and their answers; *maybe* if an answer is missing.
 
 use super::Verdict;
 use fanfare_hub::{ChannelName, ClientId, PresenceKind, PresencePush, PresenceSnapshot};
@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Presences {
     /// By session and channel, with the place of the command that decided it among all commands.
     truth: BTreeMap<(ClientId, ChannelName), (u64, State)>,
-    /// The connection that a session has, while it has one.
+    /// The current connection of a session.
     online: BTreeMap<ClientId, usize>,
-    /// The connection that has taken a session up last, and its place among all commands: what others sent counts up
-    /// to there.
+    /// The connection that resumed a session last, and its place among all commands: commands of other connections
+    /// count up to there.
     holders: BTreeMap<ClientId, (usize, u64)>,
-    /// What connections have received, by connection and channel.
+    /// The presence that connections have received, by connection and channel.
     observed: BTreeMap<(usize, ChannelName), Observed>,
 }
 
@@ -34,14 +34,14 @@ impl std::fmt::Display for State {
     }
 }
 
-/// What a connection has received about a channel's presence.
+/// A connection's view of a channel's presence.
 #[derive(Debug, Default)]
 struct Observed {
     seq: u64,
     count: u64,
-    /// Names, once a snapshot has told them.
+    /// Names, after a snapshot.
     names: Option<BTreeMap<ClientId, Vec<u8>>>,
-    /// Who is there by each of these names, where that is known.
+    /// Whether each of these names is present, if that is known.
     persons: BTreeMap<ClientId, String>,
     /// No change has been missed since the snapshot.
     whole: bool,
@@ -52,9 +52,9 @@ struct Observed {
 }
 
 impl Presences {
-    /// `place` is the command's that decided it, among all commands of all clients: tabs may have spoken for one
-    /// session. Answers may overtake each other, what they tell of may not: an earlier command changes nothing after
-    /// a later one.
+    /// `place` is the place of the deciding command among all commands of all clients: several tabs may have spoken for
+    /// one session. Answers may overtake each other, their effects may not: an earlier command changes nothing after a
+    /// later one.
     fn set(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64, state: State) {
         let Some(client) = client else { return };
         let entry = self.truth.entry((client, channel.clone())).or_insert((0, State::Out));
@@ -63,7 +63,7 @@ impl Presences {
         }
     }
 
-    /// A command is on its way that may change it, or was refused, which may have changed it.
+    /// A command is on its way that may change it, or a refused command may have changed it.
     pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64) {
         self.set(client, channel, place, State::Maybe);
     }
@@ -76,15 +76,15 @@ impl Presences {
         self.set(client, channel, place, State::In(data));
     }
 
-    /// A session's subscription to a channel is ended: a client that is cut off before it hears of that cannot know.
-    /// The first `sent` commands decide nothing any more.
+    /// A session's subscription to a channel ends; a client that is cut off before it receives that cannot know. The
+    /// first `sent` commands decide nothing any more.
     pub(super) fn shut(&mut self, client: ClientId, channel: &ChannelName, sent: u64) {
         self.truth.insert((client, channel.clone()), (sent + 1, State::Maybe));
     }
 
-    /// A shard takes a session up on a connection, at this place among all commands. Its presence ends where it is not
-    /// subscribed to again, whether or not the client hears of it. What its earlier connections were answered may
-    /// still be on its way to them, and tells of what was before.
+    /// A shard resumes a session on a connection, at this place among all commands. Its presence ends if it is not
+    /// subscribed again, even if the client does not receive that. Answers to its earlier connections may still be on
+    /// their way to them, and describe the time before.
     pub(super) fn taken_up(&mut self, pipe: usize, client: ClientId, place: u64, subscribes: &BTreeSet<ChannelName>) {
         self.holders.insert(client, (pipe, place));
         for ((of, channel), entry) in &mut self.truth {
@@ -94,13 +94,14 @@ impl Presences {
         }
     }
 
-    /// The connection speaks for the session, as far as shards have said. What it does not speak for is not done, or
-    /// takes effect when it is taken up.
+    /// The connection speaks for the session, as far as shards have said. Commands for which it does not speak have no
+    /// effect, or take effect when the session is resumed.
     pub(super) fn speaks(&self, pipe: usize, client: Option<ClientId>) -> bool {
         client.and_then(|client| self.holders.get(&client)).is_none_or(|(holder, _)| *holder == pipe)
     }
 
-    /// The place that a connection has come to with `place`: before that of one that has taken its session up since.
+    /// The place that a connection has reached with `place`: before that of a connection that has resumed its session
+    /// since.
     pub(super) fn up_to(&self, pipe: usize, client: Option<ClientId>, place: u64) -> u64 {
         match client.and_then(|client| self.holders.get(&client)) {
             Some((holder, taken)) if *holder != pipe => place.min(taken - 1),
@@ -108,7 +109,8 @@ impl Presences {
         }
     }
 
-    /// A client has heard that its connection has a session. It may hear late, when another connection has the session.
+    /// A client has received the message that its connection has a session. The message may come late, when another
+    /// connection has the session.
     pub(super) fn connected(&mut self, pipe: usize, client: ClientId) {
         if self.speaks(pipe, Some(client)) {
             self.online.insert(client, pipe);
@@ -121,7 +123,7 @@ impl Presences {
             self.online.remove(&client);
         }
         if finally && self.speaks(pipe, Some(client)) {
-            // The goodbye may not arrive; either way nobody comes back under this name unless it is resumed.
+            // The close may not arrive; either way no client comes back under this name unless the session is resumed.
             self.truth
                 .iter_mut()
                 .filter(|((of, _), _)| *of == client)
@@ -152,7 +154,7 @@ impl Presences {
         observed.whole = snapshot.entries.is_some();
     }
 
-    /// A change of presence is told. True where it says that somebody is still there.
+    /// A change of presence is sent. True if it says that a client is still there.
     pub(super) fn changed(&mut self, pipe: usize, push: &PresencePush) -> Result<bool, String> {
         let observed = self.observed.entry((pipe, push.channel.clone())).or_default();
         if push.seq <= observed.seq {
@@ -192,17 +194,17 @@ impl Presences {
         }
     }
 
-    /// Only who follows the changes and has once been told the whole is judged.
+    /// Only connections that follow the changes and have received a snapshot are judged.
     pub(super) fn only_followers(&mut self) {
         self.observed.values_mut().for_each(|observed| observed.asked = observed.follows && observed.names.is_some());
     }
 
-    /// From here on `presence` is asked for once more by everybody; what was told by then stays beside it.
+    /// From here on every client asks for `presence` once more; earlier messages are kept beside the answers.
     pub(super) fn forget_answers(&mut self) {
         self.observed.values_mut().for_each(|observed| observed.asked = false);
     }
 
-    /// Everybody who is told of a channel must be told the truth.
+    /// Every message about a channel's presence must be right.
     pub(super) fn finish(&self, channels: &[ChannelName]) -> Verdict {
         for ((pipe, channel), observed) in &self.observed {
             if !channels.contains(channel) || !observed.asked || !self.online.values().any(|online| online == pipe) {

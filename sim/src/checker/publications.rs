@@ -1,5 +1,5 @@
-//! What becomes of publications: acknowledged ones stand where they were said to, refused ones nowhere, and keyed ones
-//! once (promise 4). An entry of a history stands there too.
+//! The fate of publications: acknowledged ones are at their position, refused ones are nowhere, and keyed ones are
+//! stored once (promise 4). The same holds for every entry of a history.
 
 use super::view::View;
 use super::{Checker, Verdict};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub(super) struct Attempt {
     pub(super) tries: u32,
     pub(super) acknowledged: Vec<(ChannelName, Position)>,
-    /// Tries whose outcome is not known.
+    /// Attempts with an unknown outcome.
     pub(super) unknown: u32,
     pub(super) refused: u32,
     pub(super) keyed: bool,
@@ -27,7 +27,7 @@ impl Checker {
         attempt.unknown += 1;
     }
 
-    /// The application was told what became of a publication.
+    /// The application got the outcome of a publication.
     pub(crate) fn app_published(&mut self, publish: &Publish, answer: &AppAnswer, stores: &Stores) -> Verdict {
         let Publish { channel, data, .. } = publish;
         let attempt = self.attempts.entry(data.bytes().to_vec()).or_default();
@@ -102,7 +102,8 @@ impl Checker {
         Ok(())
     }
 
-    /// A page of history, for a client or (`None`) the application: what stands there, as far as it is for the reader.
+    /// A page of history, for a client or (`None`) the application: the entries there, as far as they are for the
+    /// reader.
     pub(crate) fn history(
         &self,
         client: Option<ClientId>,
@@ -114,7 +115,7 @@ impl Checker {
         if history.more && history.publications.is_empty() {
             return Err(format!("{channel}: a page of history is empty and says that there is more: {history:?}"));
         }
-        // Read backwards: forwards, what the application removes meanwhile may be missing in between.
+        // Backwards, because the application may remove entries meanwhile, and a forward page may then leave some out.
         if let ([first, .., last], Some(client), false) = (&history.publications[..], client, forwards) {
             let between = stores.ledger.between(channel, history.top.epoch, first.offset, last.offset);
             let is_listed = |offset| history.publications.iter().any(|listed| listed.offset == offset);

@@ -1,4 +1,4 @@
-//! What the judge must accept and what it must not, in histories of a few messages.
+//! Histories of a few messages that the judge must accept, and others that it must not.
 
 use super::{Checker, Verdict};
 use crate::chances::Chances;
@@ -58,7 +58,7 @@ impl Court {
         self.hears(pipe, Some(id), body);
     }
 
-    /// A connection takes up Ada's session, or begins it, and asks for these channels.
+    /// A connection resumes Ada's session, or begins it, and requests these channels.
     fn connects(&mut self, pipe: usize, resumed: bool, token: Option<&str>, subscribe: &[&ChannelName]) -> u64 {
         self.checker.opened(pipe, 0);
         let resume = resumed.then_some(Resume { shard: ShardId(0), client: ADA });
@@ -113,7 +113,7 @@ fn present(clients: &[ClientId]) -> ReplyBody {
     ReplyBody::Presence { channel: chat(), snapshot }
 }
 
-/// Who is told to be present, and whether that is the truth.
+/// The reported presence, and whether it is right.
 fn verdicts(court: &mut Court, pipe: usize, truth: &[ClientId], lie: &[ClientId]) {
     court.asks(pipe, Command::Presence { channel: chat() }, present(lie));
     assert!(court.judges().is_err_and(|what| what.starts_with("promise 5")), "{lie:?} are present");
@@ -121,7 +121,7 @@ fn verdicts(court: &mut Court, pipe: usize, truth: &[ClientId], lie: &[ClientId]
     assert_eq!(court.judges(), Ok(()), "{truth:?} are present");
 }
 
-/// Ada has entered on pipe 0, which is slow to hear that it was done, and another connection takes her session up.
+/// Ada has entered on pipe 0, which gets the answer late, and another connection resumes her session.
 fn entered_and_moved(subscribe_again: &[&ChannelName]) -> Court {
     let mut court = Court::new(None);
     let connect = court.connects(0, false, None, &[]);
@@ -158,7 +158,7 @@ fn a_connection_that_has_lost_its_session_does_not_speak_for_it() {
     court.hears(1, Some(connect), connected(true, None));
     court.hears(1, None, subscribed());
     court.asks(1, enter(), ReplyBody::Done);
-    // It has not heard yet. Its command reaches nobody, and what it is told is of before.
+    // It has not received the message yet. Its command reaches no shard, and its messages describe the time before.
     court.sends(0, Command::PresenceClear { channel: chat() });
     court.is_told(0, Push::Unsubscribed { channel: chat(), error: Error::new(ErrorCode::Denied, "no") });
     court.checker.closed(0, false);
@@ -170,7 +170,8 @@ fn a_subscription_by_token_that_is_refused_ends_no_presence_of_later_commands() 
     let mut court = Court::new(Some(chat()));
     let connect = court.connects(0, false, Some("ada"), &[]);
     court.hears(0, Some(connect), connected(false, Some("ada")));
-    // The subscription that the new token is good for is refused, and what was sent meanwhile is done after that.
+    // The subscription for which the new token is good is refused, and commands that were sent meanwhile take effect
+    // after that.
     let refresh = court.sends(0, Command::Refresh { token: UserToken::from("ada+info") });
     let subscribing = court.sends(0, subscribe());
     let entering = court.sends(0, enter());
@@ -183,7 +184,7 @@ fn a_subscription_by_token_that_is_refused_ends_no_presence_of_later_commands() 
     verdicts(&mut court, 0, &[ADA], &[]);
 }
 
-/// How Ada asked to follow the channel in `connect`, where she gathers batches of 50.
+/// Ada's subscription in `connect`, in batches of 50.
 fn connects_with_batch() -> Court {
     let mut court = Court::new(Some(chat()));
     court.checker.opened(0, 0);
@@ -226,7 +227,7 @@ fn to_ada(data: &'static [u8]) -> Signal {
     Signal { channel: chat(), event: "offer".into(), data: data.into(), to: Some(ADA) }
 }
 
-/// Ada is subscribed on pipes 0 and 1, of which the second has taken her session up; Bob sends her "1" and "2".
+/// Ada is subscribed on pipes 0 and 1, of which the second has resumed her session; Bob sends her "1" and "2".
 fn two_signals_to_ada() -> Court {
     let mut court = Court::new(None);
     for (pipe, resumed) in [(0, false), (1, true)] {

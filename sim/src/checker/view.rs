@@ -1,4 +1,4 @@
-//! One connection as its client sees it: what it has asked for, what it is subscribed to, and how far it is.
+//! One connection as its client sees it: its requests, its subscriptions, and its positions.
 
 use fanfare_hub::{ChannelName, ClientId, Position, SubOptions, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +15,11 @@ pub(super) struct View {
     pub(super) bare: BTreeMap<ChannelName, Want>,
     /// Those of them that the shard has not answered yet; the client may be slow to read an answer.
     pub(super) unanswered: BTreeMap<ChannelName, SubOptions>,
-    /// Channels on which something was sent without an id: it is answered by an error at most.
+    /// Channels on which a command without an id was sent: it gets at most an error as an answer.
     pub(super) silent: BTreeSet<ChannelName>,
     /// The place of the last directed signal received, by the channel and the connection that it was sent on.
     pub(super) directed: BTreeMap<(ChannelName, usize), u64>,
-    /// What is not answered yet, by the number of the command, with its place among all commands of all clients.
+    /// Unanswered commands by number, with their places among all commands of all clients.
     pub(super) pending: BTreeMap<u64, (u64, PendingCommand)>,
     /// The place of the last command sent among all commands of all clients.
     pub(super) sent: u64,
@@ -33,15 +33,16 @@ pub(super) struct View {
     pub(super) resumed_from: Option<ClientId>,
     /// The ticket named another shard than the one connected to.
     pub(super) elsewhere: bool,
-    /// Whose token was shown.
+    /// The user of the token that was shown.
     pub(super) shown: Option<UserId>,
     /// That token is good for a subscription.
     pub(super) granted: bool,
-    /// What was heard last is that a newer token holds: what that ends is still to be heard.
+    /// The last answer was that a newer token is valid: the ends that follow from it are still to come.
     pub(super) refreshed: bool,
-    /// A gap has passed over this entry (channel, offset) for one that wants only the latest: what comes next is newer.
+    /// A gap has passed over this entry (channel, offset) for a subscriber that wants only the latest: the next
+    /// publication is newer.
     pub(super) owed: Option<(ChannelName, u64)>,
-    /// A newer one was: the server may subscribe it, or find that it is subscribed.
+    /// A newer token was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,
 }
 
@@ -92,14 +93,14 @@ impl PendingCommand {
 }
 
 impl View {
-    /// The place up to which commands about a channel are decided, where the server speaks of it by itself: those that
-    /// are not answered yet may have waited for what it speaks of.
+    /// The place up to which commands about a channel are decided if the server sends a message about it by itself:
+    /// unanswered commands may have waited for that.
     pub(super) fn decided(&self, channel: &ChannelName) -> u64 {
         let waiting = self.pending.values().filter(|(_, asked)| asked.enters_or_leaves() == Some(channel));
         waiting.map(|(place, _)| place - 1).min().unwrap_or(self.sent)
     }
 
-    /// A newer token may hold that is not good for what an earlier one was.
+    /// A newer token may be valid that is not good for the channel of an earlier one.
     pub(super) fn doubts_grant(&self) -> bool {
         self.refreshed || self.pending.values().any(|(_, asked)| matches!(asked, PendingCommand::Refresh(_)))
     }

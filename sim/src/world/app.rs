@@ -22,7 +22,7 @@ impl World {
         let shards = (0..self.shards.len()).map(|shard| (shard as u64, shard));
         let shard = pick(&mut self.app_rng, shards).unwrap_or(0);
         if self.stands_still(shard).is_some() {
-            return Ok(()); // it is asked another time
+            return Ok(()); // it acts another time
         }
         self.counts.app_commands += 1;
         let pipes = &self.pipes;
@@ -33,7 +33,7 @@ impl World {
             AppCommand::Subscribe { options, .. } => {
                 self.application.grants(self.app.sessions_of(token), &options.channel);
             }
-            // Presence goes with it, whether or not the client hears of that.
+            // Presence ends with it, even if the client does not receive that.
             AppCommand::Unsubscribe { channel, .. } => {
                 self.checker.shut_for(channel, &self.app.sessions_of(token));
             }
@@ -42,7 +42,7 @@ impl World {
         self.handle(shard, Input::App { token: AppToken(token), command })
     }
 
-    /// Answers that came up while effects were done.
+    /// Answers that arose while effects were executed.
     pub(super) fn app_answers(&mut self) -> Verdict {
         for (AppToken(token), answer) in std::mem::take(&mut self.app_answers) {
             self.trace.note(self.now_ms, || format!("the application is answered {token}: {answer:?}"));
@@ -66,7 +66,7 @@ impl World {
         self.app.verdict()
     }
 
-    /// On the channel where only the application publishes.
+    /// On the channel to which only the application publishes.
     pub(super) fn last_app_publish(&mut self) -> Verdict {
         match self.app.last_publish(&mut self.app_rng, &mut self.app_numbers) {
             Some(command) => self.app_asks(command),

@@ -25,7 +25,7 @@ impl World {
         let silence_max_ms = 2 * self.plan.limits.heartbeat_ms + 500;
         let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms, &self.plan)];
         if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
-            // Now and then somebody has much to say.
+            // Now and then one client sends a lot.
             let (rng, numbers) = (&mut self.client_rngs[client], &mut self.numbers[client]);
             let many = if rng.below(40) == 0 { rng.below(20) } else { 1 };
             let actor = &mut self.clients[client];
@@ -75,7 +75,7 @@ impl World {
         self.shards.iter().map(|core| core.shard.stats().signals_shed).sum()
     }
 
-    /// Epochs that were lost without a word are found with the next operation: there is one on every channel.
+    /// Epochs that were lost without a notice are found by the next operation: there is one on every channel.
     pub(super) fn last_publish(&mut self) -> Verdict {
         if self.stores.borrow().losses == 0 && self.chances.of("last publish", 0).below(2) == 0 {
             return Ok(());
@@ -106,7 +106,7 @@ impl World {
     }
 }
 
-/// What the real client core does.
+/// The actions of the real client core.
 impl World {
     pub(super) fn tick_core(&mut self, client: usize) -> Verdict {
         let index = client - self.plan.clients;
@@ -132,7 +132,7 @@ impl World {
         self.core_outputs(client)
     }
 
-    /// The application of a core client was asked for a token; now and then it has none.
+    /// The core asked its application for a token; now and then the application has none.
     pub(super) fn core_token(&mut self, client: usize) -> Verdict {
         let token = self.cores[client - self.plan.clients].token.clone();
         let token = token.filter(|_| self.calm || self.client_rngs[client].below(6) > 0);
@@ -161,7 +161,7 @@ impl World {
                 }
                 (CoreOutput::Send(_) | CoreOutput::Close(_), None) => {}
                 (output, _) => {
-                    // One that was sent away begins anew: the application wants it to go on.
+                    // A client that was disconnected for good begins anew: the application wants it to continue.
                     if matches!(output, CoreOutput::State(CoreState::Ended(_))) {
                         self.cores[index].is_started = false;
                     }

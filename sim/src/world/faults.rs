@@ -98,8 +98,8 @@ impl World {
         Ok(())
     }
 
-    /// A link between two shards is stuck, and a client that has just said something over it comes back on the third
-    /// one.
+    /// A link between two shards is stuck, and a client that has just sent something over it comes back on the third
+    /// shard.
     pub(super) fn stick(&mut self) -> Verdict {
         if self.calm {
             return Ok(());
@@ -147,7 +147,7 @@ impl World {
         Ok(())
     }
 
-    /// The last fault is over. A half-open connection stays what it is until somebody notices.
+    /// The last fault is over. A half-open connection stays half-open until one side notices.
     pub(super) fn heal(&mut self) -> Verdict {
         self.trace.note(self.now_ms, || "everything heals".to_owned());
         (self.calm, self.calm_ms) = (true, self.now_ms);

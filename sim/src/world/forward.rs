@@ -1,4 +1,4 @@
-//! Requests that bring commands for sessions in the world, and what comes of them.
+//! Requests that bring commands for sessions in the world, and their effects.
 
 use super::{Event, Verdict, World};
 use fanfare_hub::{Forwarded, Input, ReplyBody};
@@ -26,7 +26,7 @@ impl World {
         self.forwards.answered(forwarded)
     }
 
-    /// The hub has ended a connection, or heard of its end.
+    /// The hub has ended a connection, or learned of its end.
     pub(super) fn over(&mut self, pipe: usize) {
         let client = self.pipes[pipe].client;
         let shown = match self.clients.get(client) {

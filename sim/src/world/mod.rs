@@ -1,10 +1,10 @@
 //! The world of one seed: shards, network, stores and clients in one thread, and a clock that only goes on when all
 //! is quiet.
 //!
-//! It is the shell of the hub: it takes each list of effects in order, encodes a push once, appends it to the
+//! It is the shell of the hub: it executes each list of effects in order, encodes a push once, appends it to the
 //! outboxes, carries messages between shards and wakes them. It decides nothing about channels. Every draw comes from
-//! the seed, so a seed is a history. Story: faults happen for a while, then everything heals, and all promises must
-//! come true.
+//! the seed, so a seed is a history. Faults happen for a while, then all faults end, and then all promises must be
+//! fulfilled.
 
 mod app;
 mod clients;
@@ -45,7 +45,7 @@ use std::sync::Arc;
 const CALM_MS: u64 = 27_000;
 /// A run that takes more steps than this does not come to rest.
 const STEPS_MAX: u64 = 2_000_000;
-/// Steps at one instant: more of them than this, and the virtual clock stands still for ever.
+/// Steps at one instant: with more of them than this, the virtual clock does not advance any more.
 const STEPS_AT_ONCE_MAX: u64 = 50_000;
 
 pub(crate) struct World {
@@ -81,7 +81,7 @@ pub(crate) struct World {
     counts: Counts,
     trace: Trace,
     calm: bool,
-    /// Since when.
+    /// The time since which it is stuck.
     calm_ms: u64,
     /// How many signals had found no room behind fan-outs before the last one was sent.
     signals_shed: u64,
@@ -92,7 +92,7 @@ pub(crate) struct World {
 /// The author's number of what the application publishes.
 const APP: u64 = 200;
 
-/// The way from one shard to another.
+/// The link from one shard to another.
 struct Link {
     messages: VecDeque<PeerMessage>,
     /// When the last of them arrives.
@@ -281,7 +281,7 @@ impl World {
         Err(format!("the world does not come to rest: {STEPS_MAX} steps"))
     }
 
-    /// What the run was, for the report.
+    /// The properties of the run, for the report.
     pub(crate) fn into_report(mut self) -> (Counts, Vec<String>) {
         self.counts.add(&self.checker.counts);
         for core in &self.cores {
@@ -431,7 +431,7 @@ impl World {
         Ok(())
     }
 
-    /// The shell: one input, then whatever the hub says must be done, in order.
+    /// The shell: one input, then the hub's effects, in order.
     fn handle(&mut self, shard: usize, input: Input) -> Verdict {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -445,7 +445,7 @@ impl World {
             let mut must_close = false;
             if let Some(pipe) = full {
                 self.pipes[pipe].full = Some(SinceFull::default());
-                // Where a store loses, subscribers are set back without a word, and catch up.
+                // A store that loses entries sets subscribers back without a notice, and they catch up.
                 must_close = self.pipes[pipe].watch.full() && !self.plan.faults.store.loses;
             }
             let mut list = effects.take_list();
@@ -548,8 +548,8 @@ impl World {
                 if !self.calm && link.rng.below(one_in) == 0 {
                     late += link.rng.below(late_max_ms);
                 }
-                // In order from one shard to another, and in no order beside what others say: less than the real
-                // carrier keeps.
+                // In order from one shard to another, and in no order relative to other shards' messages: less than the
+                // real carrier keeps.
                 link.messages.push_back(message);
                 link.last_ms = link.last_ms.max(self.now_ms + late);
                 let at_ms = link.last_ms;
@@ -619,8 +619,8 @@ impl World {
         pipe.filter(|pipe| generation == conn.generation && self.pipes[*pipe].server_open)
     }
 
-    /// Promise 8: work over many sessions is done in slices. A session that loses a subscription is one step at least,
-    /// and of each kind of work that waits one step is done.
+    /// Promise 8: work over many sessions is done in slices. A session that loses a subscription is at least one step,
+    /// and one step of each waiting kind of work is done.
     fn is_sliced(&self, list: &[Effect], effects: &Effects) -> Verdict {
         let ended = list.iter().filter_map(|effect| match effect {
             Effect::Push { push: Push::Unsubscribed { .. }, to, .. } => Some(effects.recipients(*to)),
@@ -651,14 +651,15 @@ impl World {
         if used > limits.history_bytes_max {
             return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));
         }
-        // Besides there is the page of an edge that was behind, which ends with the publication that goes beyond it.
+        // In addition there is the page of an edge that was behind, which ends with the publication that exceeds the
+        // page.
         let (waiting, max) = (self.shards[shard].shard.fanout_waiting_bytes(), limits.fanout_waiting_bytes_max);
         if waiting > max + limits.page_bytes_max + 2 * limits.message_bytes_max {
             return Err(format!("promise 6: {waiting} bytes wait behind a fan-out, the limit is {max}"));
         }
         for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
-            // One turn gives a page of what was not asked for and the publication that goes beyond it, a page to one
-            // who catches up, one answer that is a page, and a short answer to each command that had been read.
+            // One turn gives a page without a request and the publication that exceeds it, a page to a client that
+            // catches up, one answer that is a page, and a short answer to each command that had been read.
             let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;
             let max = limits.outbox_bytes_max
                 + 2 * limits.page_bytes_max
@@ -668,7 +669,8 @@ impl World {
             if pipe.outbox.bytes() > max {
                 return Err(format!("promise 6: {} bytes wait for pipe {index}, {max} may", pipe.outbox.bytes()));
             }
-            // From when the hub knows that it is full: the page that was on its way, and what had been asked before.
+            // From the time at which the hub knows that it is full: the page on its way, and the answers to earlier
+            // commands.
             let Some(SinceFull { turns, answers, .. }) = pipe.full else { continue };
             let answers_max = limits.outstanding_max + limits.subscriptions_max;
             if turns > 1 || answers > answers_max {

@@ -1,5 +1,5 @@
-//! What the network does: connections, frames that are cut, bytes that wait, ends of which each side hears in its own
-//! time.
+//! The actions of the network: connections, frames that are cut, bytes that wait, and ends that each side notices at
+//! its own time.
 
 use super::{Event, Verdict, World};
 use crate::pipe::{Heard, Pipe};
@@ -52,7 +52,7 @@ impl World {
         self.send(pipe, request)
     }
 
-    /// A tab is duplicated: the copy has the ticket of a client that is online, and a page of its own.
+    /// A tab is duplicated: the copy has the ticket of a client that is online, and its own page.
     fn copy_ticket(&mut self, client: usize) {
         let user = self.clients[client].user.clone();
         let others = self
@@ -66,7 +66,7 @@ impl World {
         (self.clients[client].sealed, self.clients[client].ticket) = (sealed, ticket);
     }
 
-    /// A command in the hub's words, written as a client does. The server must read it as it was meant.
+    /// A command of the hub, in a client's form. The server must decode it as it was meant.
     pub(super) fn send(&mut self, index: usize, request: Request) -> Verdict {
         let client = &self.clients[self.pipes[index].client];
         let with_info = matches!(&request.command, Command::Connect(connect) if connect.proof.info.is_some());
@@ -91,7 +91,7 @@ impl World {
             return Ok(());
         }
         let mut frame = wire::frame_up(text, pipe.rng.next_u64());
-        // Now and then a frame arrives in two pieces, the second of them never where the connection ends in between.
+        // Now and then a frame arrives in two pieces, the second of them never if the connection ends in between.
         let cut = if pipe.rng.below(8) == 0 { pipe.rng.below(frame.len() as u64) as usize } else { 0 };
         let rest = frame.split_off(cut);
         for piece in [frame, rest].into_iter().filter(|piece| !piece.is_empty()) {
@@ -116,7 +116,7 @@ impl World {
         Ok(())
     }
 
-    /// How the server reads at this time.
+    /// The server's decoding options at this time.
     fn reading(&self) -> wire::Reading<'_> {
         let asks = self.plan.hooks.hooks.connect;
         wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks }
@@ -151,8 +151,8 @@ impl World {
         let at_ms = pipe.down_last_ms;
         self.at(at_ms, Event::Down { pipe: index, bytes });
         if open {
-            // A write goes into a buffer of the network, whether or not anybody is there: a sign of life only where
-            // no other can be seen.
+            // A write goes into a buffer of the network, whether or not the client is there: it counts as a sign of
+            // life only if no other sign can be seen.
             if held {
                 self.handle(shard, Input::Alive(conn))?;
             }
@@ -199,7 +199,7 @@ impl World {
         Ok(())
     }
 
-    /// A client reads one text: it must be what the hub said, and may be said.
+    /// A client reads one text: it must be the hub's message, and an allowed one.
     pub(super) fn hear(&mut self, index: usize, text: &str) -> Verdict {
         let client = self.pipes[index].client;
         self.pipes[index].heard_ms = self.now_ms;
@@ -249,7 +249,7 @@ impl World {
             Disconnect::Expired => self.counts.hook_expired += 1,
             _ => {}
         }
-        // Say why, write what waits, and close: the farewell stands behind everything else.
+        // Sends the reason, writes the waiting bytes, and closes: the farewell comes after everything else.
         let farewell = Rc::new(ToClient::Push(Push::Disconnect { reason, delay_ms: 0 }));
         let frame = wire::encode(&farewell, shard, self.wall_ms, &self.plan.limits);
         let pipe = &mut self.pipes[index];
@@ -266,9 +266,9 @@ impl World {
         Ok(())
     }
 
-    /// On a healthy connection no client hears nothing for longer than the server's pings are apart.
+    /// On a healthy connection no client waits longer for a message than the time between two pings.
     pub(super) fn hears_enough(&self, index: usize) -> Verdict {
-        /// What the network and a busy shard may take.
+        /// The delay that the network and a busy shard may cause.
         const SLACK_MS: u64 = 1_500;
         let pipe = &self.pipes[index];
         let since_ms = pipe.heard_ms.max(self.calm_ms);
@@ -299,7 +299,7 @@ impl World {
         Ok(())
     }
 
-    /// Both ends are told that the connection is gone, each in its own time.
+    /// Both ends learn that the connection has ended, each at its own time.
     pub(super) fn cut(&mut self, pipe: usize, finally: bool) -> Verdict {
         self.server_hears_end(pipe, finally);
         self.client_closed(pipe, finally, None)
