@@ -1,8 +1,8 @@
-//! Refusals: one type for every HTTP request that is refused, and its one writer.
+//! [`HttpRefusal`]: one type for every HTTP request that is refused, and its one writer.
 //!
 //! In: a status with a sentence, or an error of the hub; the option and the limit that decided; headers. Out: the
 //! same status, headers and body wherever the request was judged: on the raw socket before hyper has it
-//! ([`Refused::bytes`]), by hyper, by the API, by the pages or on the admin port ([`Refused::into_response`]). 429
+//! ([`HttpRefusal::bytes`]), by hyper, by the API, by the pages or on the admin port ([`HttpRefusal::into_response`]). 429
 //! and 503 always say when to come back.
 //!
 //! The body is the sentence as plain text. It is the native protocol's error as JSON, with `option` and `limit` where
@@ -22,7 +22,7 @@ use std::time::SystemTime;
 
 /// Why a request is refused. Boxed: it is rare, and the results that it stands in are small.
 #[derive(Debug)]
-pub(crate) struct Refused(Box<Parts>);
+pub(crate) struct HttpRefusal(Box<Parts>);
 
 #[derive(Debug)]
 struct Parts {
@@ -101,17 +101,17 @@ fn code_of(status: StatusCode) -> ErrorCode {
     }
 }
 
-impl From<Error> for Refused {
+impl From<Error> for HttpRefusal {
     /// The status is the one in the table of errors.
     fn from(error: Error) -> Self {
         let status = StatusCode::from_u16(error.code.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Refused::new(status, error)
+        HttpRefusal::new(status, error)
     }
 }
 
-impl From<websocket::UpgradeRequestError> for Refused {
+impl From<websocket::UpgradeRequestError> for HttpRefusal {
     fn from(refusal: websocket::UpgradeRequestError) -> Self {
-        let mut refused = Refused::because(refusal.status(), refusal.to_string());
+        let mut refused = HttpRefusal::because(refusal.status(), refusal.to_string());
         for (name, value) in refusal.headers() {
             if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
                 refused = refused.with(name, HeaderValue::from_static(value));
@@ -121,21 +121,21 @@ impl From<websocket::UpgradeRequestError> for Refused {
     }
 }
 
-impl Refused {
+impl HttpRefusal {
     fn new(status: StatusCode, error: Error) -> Self {
         let (headers, asker) = (HeaderMap::new(), Asker::default());
-        Refused(Box::new(Parts { status, error, option: None, limit: None, headers, id: None, asker }))
+        HttpRefusal(Box::new(Parts { status, error, option: None, limit: None, headers, id: None, asker }))
     }
 
     /// A refusal whose code follows from its status.
     pub(crate) fn because(status: u16, message: impl Into<Box<str>>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Refused::new(status, Error::new(code_of(status), message))
+        HttpRefusal::new(status, Error::new(code_of(status), message))
     }
 
     /// A refusal whose status says more than its code: HTTP has statuses for what the native protocol cannot ask.
     pub(crate) fn of(status: StatusCode, code: ErrorCode, message: impl Into<Box<str>>) -> Self {
-        Refused::new(status, Error::new(code, message))
+        HttpRefusal::new(status, Error::new(code, message))
     }
 
     /// With one more header.
@@ -280,7 +280,7 @@ mod tests {
             {
                 let mut error = Error::new(row.code, "why");
                 error.retry_after_ms = retry_after_ms;
-                let response = Refused::from(error).into_response();
+                let response = HttpRefusal::from(error).into_response();
                 assert_eq!(response.status().as_u16(), row.status, "{}", row.word);
                 let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
                 let expected = matches!(row.status, 429 | 503).then(|| format!("{seconds}"));
@@ -316,13 +316,13 @@ mod tests {
     #[test]
     fn an_answer_to_head_has_the_length_of_a_body_and_none() {
         let asker = Asker::of("HEAD", "/", std::iter::empty());
-        let text = String::from_utf8(Refused::because(404, "nothing").to(asker).bytes()).unwrap();
+        let text = String::from_utf8(HttpRefusal::because(404, "nothing").to(asker).bytes()).unwrap();
         assert!(text.contains("\r\ncontent-length: 8\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
 
     #[test]
     fn json_names_the_option_and_the_limit() {
-        let refused = Refused::because(431, "too long").by("limits.head_bytes_max").over(1024).in_json();
+        let refused = HttpRefusal::because(431, "too long").by("limits.head_bytes_max").over(1024).in_json();
         let text = String::from_utf8(refused.bytes()).unwrap();
         let body = r#"{"code":"too_large","message":"too long","retryable":false,"option":"limits.head_bytes_max","limit":1024}"#;
         assert!(text.ends_with(&format!("\r\n\r\n{body}\n")), "{text}");

@@ -3,7 +3,7 @@
 //! A length that is announced is judged before anything is read; one that is not, as it is read. `Idempotency-Key`
 //! may be written plainly or as a string in quotes, which is how its draft standard has it.
 
-use crate::refusal::Refused;
+use crate::refusal::HttpRefusal;
 use crate::transport::upload;
 use axum::BoxError;
 use bytes::Bytes;
@@ -44,12 +44,12 @@ pub(super) fn bytes_max(kind: ApiCommand, limits: &Limits) -> usize {
 /// Taken are JSON, nothing said, and curl's form type: `curl -d '{…}'` is how everybody tries an API first, and it is
 /// JSON all the same. That would be unwise where a browser's cookies speak for a page, since a form may be sent
 /// anywhere. Here nothing speaks for a caller but the `Authorization` header, which no page can add to a form.
-pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         let message = format!("a body in the encoding {} is not accepted: send it without an encoding", shown(coding));
-        let refusal = Refused::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
+        let refusal = HttpRefusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
         return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
     headers.get_all(CONTENT_TYPE).iter().try_for_each(|value| {
@@ -93,7 +93,7 @@ fn other_charset(parameter: &str) -> Option<String> {
 }
 
 /// A form that is one is refused for what it is, and not for a syntax error at its first character.
-pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
+pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), HttpRefusal> {
     let is_form = headers.get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..FORM.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORM.as_bytes()))
     });
@@ -101,9 +101,9 @@ pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused
     if is_form && !is_object { Err(not_json("a form")) } else { Ok(()) }
 }
 
-fn not_json(found: &str) -> Refused {
+fn not_json(found: &str) -> HttpRefusal {
     let message = format!("the body must be a JSON object in UTF-8 (`Content-Type: application/json`), not {found}");
-    Refused::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message)
+    HttpRefusal::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message)
 }
 
 fn shown(value: &HeaderValue) -> String {
@@ -140,7 +140,7 @@ pub(super) async fn read<B>(
     kind: ApiCommand,
     limits: &Limits,
     pause_max: Duration,
-) -> Result<Bytes, Refused>
+) -> Result<Bytes, HttpRefusal>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -148,7 +148,7 @@ where
     let max = bytes_max(kind, limits);
     let too_large = |len: u64, or_more: &str| {
         let message = format!("the body of {len} bytes{or_more} exceeds the limit of {max} for `{}`", kind.word());
-        Refused::from(Error::new(ErrorCode::TooLarge, message)).over(max)
+        HttpRefusal::from(Error::new(ErrorCode::TooLarge, message)).over(max)
     };
     let announced = body.size_hint().lower();
     if announced > max as u64 {

@@ -22,7 +22,7 @@ mod tests;
 
 use crate::config::api_key::ApiKey;
 use crate::embed::handle::Handle;
-use crate::refusal::Refused;
+use crate::refusal::HttpRefusal;
 use crate::request::{API_COMMANDS, API_DOCUMENT, is_api_path};
 use axum::BoxError;
 use axum::body::Body;
@@ -115,7 +115,7 @@ impl Endpoint {
         answer
     }
 
-    async fn answer<B>(&self, head: &Parts, body: &mut B) -> Result<Response<Body>, Refused>
+    async fn answer<B>(&self, head: &Parts, body: &mut B) -> Result<Response<Body>, HttpRefusal>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
@@ -169,7 +169,7 @@ impl Endpoint {
     }
 
     /// The OpenAPI document. Every client that reaches the port may read it: it says no more than the documentation.
-    fn document(&self, method: &Method) -> Result<Response<Body>, Refused> {
+    fn document(&self, method: &Method) -> Result<Response<Body>, HttpRefusal> {
         if method != Method::GET && method != Method::HEAD {
             return Err(refusal::method(method, API_DOCUMENT, "GET, HEAD"));
         }
@@ -180,7 +180,7 @@ impl Endpoint {
     }
 
     /// The key that was shown, if it is one. Missing and wrong are told apart: the caller knows which it did.
-    fn key(&self, headers: &HeaderMap) -> Result<&ApiKey, Refused> {
+    fn key(&self, headers: &HeaderMap) -> Result<&ApiKey, HttpRefusal> {
         let mut shown = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (shown.next(), shown.next()) else {
             return Err(refusal::unauthorized(None));

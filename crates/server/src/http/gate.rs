@@ -12,7 +12,7 @@
 use crate::config::authority::{Authority, shown};
 use crate::config::hosts::{Hosts, Via};
 use crate::config::origin::Origins;
-use crate::refusal::{Asker, Refused};
+use crate::refusal::{Asker, HttpRefusal};
 use crate::request::pairs;
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};
@@ -53,7 +53,7 @@ impl Gate {
         via: Via,
         asked: RequestLine<'_>,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
-    ) -> Result<Target, Refused> {
+    ) -> Result<Target, HttpRefusal> {
         let host = host_of(asked.version, headers)?;
         let (target, authority) = form_of(asked)?;
         let authority = match (authority, host) {
@@ -62,17 +62,17 @@ impl Gate {
                 let port = usual_port(asked.uri);
                 if target.host != host.host || target.port.or(port) != host.port.or(port) {
                     let reason = format!("`Host` is {text}, and `:authority` names another host");
-                    return Err(Refused::because(400, reason));
+                    return Err(HttpRefusal::because(400, reason));
                 }
                 Some(target)
             }
             (Some(target), _) => Some(target),
             (None, Host::Named(_, host)) => Some(host),
             (None, Host::None) if asked.version == Version::HTTP_2 => {
-                return Err(Refused::because(400, "the request names no host".to_owned()));
+                return Err(HttpRefusal::because(400, "the request names no host".to_owned()));
             }
             (None, Host::Empty) if asked.version == Version::HTTP_11 && target == Form::Resource => {
-                return Err(Refused::because(400, "the request's `Host` is empty".to_owned()));
+                return Err(HttpRefusal::because(400, "the request's `Host` is empty".to_owned()));
             }
             (None, Host::None | Host::Empty) => None,
         };
@@ -81,12 +81,14 @@ impl Gate {
         {
             let host = shown(authority.host.to_string().as_bytes());
             let reason = format!("the host {host} is not served here: the option `hosts` does not list it");
-            return Err(Refused::because(421, reason).by("hosts"));
+            return Err(HttpRefusal::because(421, reason).by("hosts"));
         }
         match target {
             Form::Resource => Ok(Target::Resource(authority)),
             Form::Server => Ok(Target::Server),
-            Form::Tunnel => Err(Refused::because(501, "this server is not a proxy and opens no tunnels".to_owned())),
+            Form::Tunnel => {
+                Err(HttpRefusal::because(501, "this server is not a proxy and opens no tunnels".to_owned()))
+            }
         }
     }
 
@@ -95,12 +97,12 @@ impl Gate {
         &self,
         authority: Option<&Authority>,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), HttpRefusal> {
         for (_, origin) in headers.filter(|(name, _)| name.eq_ignore_ascii_case("origin")) {
             if !self.origins.allow(origin, authority) {
                 let origin = shown(origin);
                 let reason = format!("pages of {origin} may not connect: the option `origins` does not list them");
-                return Err(Refused::because(403, reason).by("origins"));
+                return Err(HttpRefusal::because(403, reason).by("origins"));
             }
         }
         Ok(())
@@ -108,7 +110,7 @@ impl Gate {
 
     /// Judges a request, and writes down in one way what was said in several: after it `Host` has the authority, and
     /// the target of HTTP/1 is a path. `Some`: it is answered already.
-    pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, Refused> {
+    pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, HttpRefusal> {
         let asked = RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
         if self.admit(via, asked, pairs(request.headers()))? == Target::Server {
             let mut response = Response::new(Body::empty());
@@ -164,18 +166,18 @@ impl std::fmt::Display for Shown<'_> {
 }
 
 /// RFC 9112 §3.2: 400 for a request of HTTP/1.1 without `Host`, and for any with several or with one that is none.
-fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Host<'h>, Refused> {
+fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Host<'h>, HttpRefusal> {
     let mut hosts = headers.filter(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.trim_ascii());
     let Some(host) = hosts.next() else {
         if version == Version::HTTP_11 {
             let reason = "the request has no `Host`, which HTTP/1.1 requires (RFC 9112, 3.2)";
-            return Err(Refused::because(400, reason.to_owned()));
+            return Err(HttpRefusal::because(400, reason.to_owned()));
         }
         return Ok(Host::None);
     };
     if let Some(second) = hosts.next() {
         let reason = format!("the request has more than one `Host`: {} and {}", Shown(host), Shown(second));
-        return Err(Refused::because(400, reason));
+        return Err(HttpRefusal::because(400, reason));
     }
     if host.is_empty() {
         return Ok(Host::Empty);
@@ -184,7 +186,7 @@ fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8
     let parsed = parsed.and_then(|text| Authority::parse(text).map_err(|error| error.to_string()));
     match parsed {
         Ok(authority) => Ok(Host::Named(Shown(host), authority)),
-        Err(problem) => Err(Refused::because(400, format!("the `Host` {} is not valid: {problem}", Shown(host)))),
+        Err(problem) => Err(HttpRefusal::because(400, format!("the `Host` {} is not valid: {problem}", Shown(host)))),
     }
 }
 
@@ -199,10 +201,10 @@ enum Form {
     Tunnel,
 }
 
-fn form_of(asked: RequestLine<'_>) -> Result<(Form, Option<Authority>), Refused> {
+fn form_of(asked: RequestLine<'_>) -> Result<(Form, Option<Authority>), HttpRefusal> {
     let RequestLine { method, uri, .. } = asked;
     let bad = |what: &str| {
-        Refused::because(400, format!("the request's target {} {what}", shown(uri.to_string().as_bytes())))
+        HttpRefusal::because(400, format!("the request's target {} {what}", shown(uri.to_string().as_bytes())))
     };
     let authority = match uri.authority() {
         Some(authority) => match Authority::parse(authority.as_str()) {

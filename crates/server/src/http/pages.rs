@@ -15,7 +15,7 @@ use crate::embed::panic_text;
 use crate::embed::runtime::runtime_of_handlers;
 use crate::error::ServeError;
 use crate::logs;
-use crate::refusal::{Asker, Refused};
+use crate::refusal::{Asker, HttpRefusal};
 use crate::transport::upload::{self, Patience};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -75,7 +75,7 @@ impl Pages {
             let words = format!(
                 "{max} requests to pages are in progress, the limit of this server (limits.pages_outstanding_max)"
             );
-            let refused = Refused::because(503, words).by("limits.pages_outstanding_max").over(max);
+            let refused = HttpRefusal::because(503, words).by("limits.pages_outstanding_max").over(max);
             return refused.to(asker).into_response();
         };
         let (path, router) = (request.uri().path().to_owned(), self.router.clone());
@@ -96,7 +96,8 @@ impl Pages {
                 Ok(page) => carry(page, answer, &path).await,
                 Err(panic) => {
                     logs::limited!(Handler, ERROR, path = %path, panic = panic_text(&*panic), "a page panicked");
-                    let refused = Refused::because(500, "the page failed; the server's log has the reason").to(asker);
+                    let refused =
+                        HttpRefusal::because(500, "the page failed; the server's log has the reason").to(asker);
                     let _ = answer.send((refused.into_response(), None)); // the peer may be gone
                 }
             }
@@ -119,7 +120,7 @@ impl Pages {
             }),
             Err(_) => {
                 let words = "the program that serves the pages is stopping: its runtime accepts no more work";
-                Refused::because(503, words).to(asker).into_response()
+                HttpRefusal::because(503, words).to(asker).into_response()
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
 use crate::logs;
 use crate::protocol::Protocol;
-use crate::refusal::{Asker, Refused};
+use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo};
 use crate::watch::Watch;
 use crate::watch::request;
@@ -85,7 +85,7 @@ impl Routes {
     }
 
     /// Judges an upgrade request.
-    pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+    pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, HttpRefusal> {
         self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
             self.watch.requests.answered(refused.status());
@@ -94,7 +94,7 @@ impl Routes {
         })
     }
 
-    fn grant<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, Refused> {
+    fn grant<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, HttpRefusal> {
         let headers = || request.headers.iter().copied();
         let version = if request.http_minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         let asked = RequestLine { method: request.method, version, uri: request.uri };
@@ -104,13 +104,13 @@ impl Routes {
         };
         let accepted = accept(request.method, request.http_minor, headers())?;
         if has_body(headers()) {
-            return Err(Refused::because(400, "the request for a WebSocket has a body".to_owned()));
+            return Err(HttpRefusal::because(400, "the request for a WebSocket has a body".to_owned()));
         }
         let path = request.uri.path();
         let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == path).collect();
         if offered.is_empty() {
             let reason = format!("there is no protocol at {path:?}");
-            return Err(Refused::because(404, reason));
+            return Err(HttpRefusal::because(404, reason));
         }
         self.gate.admit_page(authority.as_ref(), headers())?;
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
@@ -120,7 +120,7 @@ impl Routes {
         let Some(upgrade) = asked.or_else(unnamed) else {
             let spoken: Vec<_> = offered.iter().filter_map(|upgrade| upgrade.protocol.subprotocol()).collect();
             let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
-            return Err(Refused::because(400, reason));
+            return Err(HttpRefusal::because(400, reason));
         };
         tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
         let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer);
@@ -190,19 +190,19 @@ impl Routes {
 }
 
 /// Where there is no page.
-pub(crate) fn nothing_at(path: &str) -> Refused {
-    Refused::because(404, format!("there is nothing at {path:?}"))
+pub(crate) fn nothing_at(path: &str) -> HttpRefusal {
+    HttpRefusal::because(404, format!("there is nothing at {path:?}"))
 }
 
 /// Where there is a page, for other methods. `Allow` says which.
-pub(crate) fn not_by(method: &Method, path: &str) -> Refused {
+pub(crate) fn not_by(method: &Method, path: &str) -> HttpRefusal {
     let method = method.as_str();
-    Refused::because(405, format!("{path:?} does not take {}", &method[..method.len().min(20)]))
+    HttpRefusal::because(405, format!("{path:?} does not take {}", &method[..method.len().min(20)]))
 }
 
 /// Where a protocol is spoken and there is no page: what to do instead (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade`
 /// (RFC 9113 §8.6), so there only the words say it.
-fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> Refused {
+fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> HttpRefusal {
     let words = format!(
         "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Protocols here: {spoken}"
     );
@@ -211,7 +211,7 @@ fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) ->
         Method::GET | Method::HEAD => (426, &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")]),
         _ => (405, &[(header::ALLOW, "GET")]),
     };
-    headers.iter().fold(Refused::because(status, words), |refused, (name, value)| {
+    headers.iter().fold(HttpRefusal::because(status, words), |refused, (name, value)| {
         refused.with(name.clone(), HeaderValue::from_static(value))
     })
 }

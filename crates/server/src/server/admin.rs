@@ -10,7 +10,7 @@ use crate::config::hosts::Via;
 use crate::error::ServeError;
 use crate::http::gate::Gate;
 use crate::http::routes::{not_by, nothing_at};
-use crate::refusal::{Asker, Refused};
+use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};
 use crate::transport::listen::{Listener, listen};
@@ -90,7 +90,7 @@ async fn ready(extract::State(watch): extract::State<Arc<Watch>>, asker: Asker) 
 fn answer(result: Result<&'static str, String>, asker: Asker) -> Response {
     match result {
         Ok(word) => ([(CACHE_CONTROL, "no-store")], word).into_response(),
-        Err(why) => Refused::because(503, why).to(asker).into_response(),
+        Err(why) => HttpRefusal::because(503, why).to(asker).into_response(),
     }
 }
 

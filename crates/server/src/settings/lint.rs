@@ -22,7 +22,7 @@ pub(super) struct Beside {
 
 pub(super) fn rules(rules: &[(&Rule, &RulePlace)], beside: &Beside) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut told = Told::default();
+    let mut reported = Reported::default();
     let shapes: Vec<Shape<'_>> = rules.iter().map(|(rule, _)| Shape::of(&rule.pattern)).collect();
     for (index, (rule, place)) in rules.iter().enumerate() {
         // Most rules have nothing to do with each other. A search through all of them for each pair would take minutes.
@@ -52,9 +52,9 @@ pub(super) fn rules(rules: &[(&Rule, &RulePlace)], beside: &Beside) -> Vec<Probl
             });
         }
         if !beside.has_handlers {
-            problems.extend(nobody_known(rule, place, &mut told));
+            problems.extend(nobody_known(rule, place, &mut reported));
             if !beside.has_keys {
-                problems.extend(nobody_publishes(rule, place, &mut told));
+                problems.extend(nobody_publishes(rule, place, &mut reported));
             }
         }
     }
@@ -198,14 +198,14 @@ fn is_looser(rule: &Rule, than: &Rule, action: Action) -> bool {
 
 /// The warnings that were given already: each is given once.
 #[derive(Default)]
-struct Told {
+struct Reported {
     users: bool,
     hook: bool,
     publishers: bool,
 }
 
-/// The binary knows no users and has no handlers yet. Each kind is told once.
-fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem> {
+/// The binary knows no users and has no handlers yet. Each kind is reported once.
+fn nobody_known(rule: &Rule, place: &RulePlace, reported: &mut Reported) -> Vec<Problem> {
     let warn = |at: &Source, option: &str, value: String, problem: &str, hint: &str| Problem {
         severity: Severity::Warning,
         at: at.clone(),
@@ -219,7 +219,7 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem>
     let option_with =
         |who: Who| ACTIONS.into_iter().find(|action| words(rule, *action).contains(&who)).map(Action::option);
     let users = option_with(Who::Authenticated).or(rule.pattern.as_str().contains("{user}").then_some("match"));
-    if let Some(option) = users.filter(|_| !std::mem::replace(&mut told.users, true)) {
+    if let Some(option) = users.filter(|_| !std::mem::replace(&mut reported.users, true)) {
         let value = match option {
             "match" => format!("{:?}", rule.pattern.as_str()),
             _ => "\"authenticated\"".to_owned(),
@@ -229,7 +229,7 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem>
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
     }
     let hook = option_with(Who::Hook);
-    if let Some(option) = hook.filter(|_| !std::mem::replace(&mut told.hook, true)) {
+    if let Some(option) = hook.filter(|_| !std::mem::replace(&mut reported.hook, true)) {
         let problem = "`fanfare serve` has no handlers to ask, so this allows no client; HTTP hooks come later";
         let hint = "embed Fanfare and answer in `on_subscribe` or `on_publish`; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, "\"hook\"".to_owned(), problem, hint));
@@ -238,9 +238,9 @@ fn nobody_known(rule: &Rule, place: &RulePlace, told: &mut Told) -> Vec<Problem>
 }
 
 /// Only the application may publish, and it has no key to do it with.
-fn nobody_publishes(rule: &Rule, place: &RulePlace, told: &mut Told) -> Option<Problem> {
+fn nobody_publishes(rule: &Rule, place: &RulePlace, reported: &mut Reported) -> Option<Problem> {
     let is_server_only = rule.publish.contains(&Who::Server) && level(rule, Action::Publish, true) == 0;
-    if !is_server_only || std::mem::replace(&mut told.publishers, true) {
+    if !is_server_only || std::mem::replace(&mut reported.publishers, true) {
         return None;
     }
     Some(Problem {

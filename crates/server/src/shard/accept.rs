@@ -11,7 +11,7 @@ use crate::control::Upgraded;
 use crate::framing::Wire;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
-use crate::refusal::Refused;
+use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestId, RequestInfo};
 use crate::transport::admission::{Reason, hasten};
 use crate::transport::head::{self, HEADERS_MAX};
@@ -141,7 +141,7 @@ enum Head {
     /// For HTTP: everything that was read.
     Http(Vec<u8>),
     /// Answered like this, and over.
-    Refused(Refused),
+    Refused(HttpRefusal),
     /// The peer is gone.
     Gone,
 }
@@ -243,7 +243,7 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
 
 enum Judged {
     Http,
-    Refuse(Refused),
+    Refuse(HttpRefusal),
     Upgrade(Granted),
 }
 
@@ -350,7 +350,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
 }
 
 /// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
-async fn refuse(shell: &Shared, socket: Socket, refused: Refused) {
+async fn refuse(shell: &Shared, socket: Socket, refused: HttpRefusal) {
     last_words(shell, socket, &refused.bytes()).await;
 }
 

@@ -7,7 +7,7 @@
 use super::accept::{HTTP2_PREFACE, adopt};
 use super::{HttpConnection, Shared};
 use crate::http::routes::{Routes, UpgradeRequest};
-use crate::refusal::{Asker, Refused};
+use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::admission::Over;
 use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
@@ -174,9 +174,12 @@ async fn answer(
 const RETRY_AFTER_MS: u64 = 5_000;
 
 /// The answer to a page's request on a connection over a limit.
-fn overloaded(over: &Over) -> Refused {
+fn overloaded(over: &Over) -> HttpRefusal {
     let Over { words, option, limit } = over;
-    Refused::because(503, format!("{words}; come back later")).by(option).over(*limit).retry_after_ms(RETRY_AFTER_MS)
+    HttpRefusal::because(503, format!("{words}; come back later"))
+        .by(option)
+        .over(*limit)
+        .retry_after_ms(RETRY_AFTER_MS)
 }
 
 /// Takes the socket back from hyper.

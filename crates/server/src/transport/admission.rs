@@ -170,7 +170,7 @@ impl Connections {
         self.refused[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// Refused connections, by [`REASONS`].
+    /// HttpRefusal connections, by [`REASONS`].
     pub(crate) fn refused(&self) -> [u64; REASONS.len()] {
         std::array::from_fn(|at| self.refused[at].load(Relaxed))
     }

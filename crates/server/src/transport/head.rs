@@ -6,7 +6,7 @@
 //! (RFC 9112 §3.2) and the length of the body (RFC 9112 §6).
 
 use crate::config::authority::shown;
-use crate::refusal::{Asker, Refused};
+use crate::refusal::{Asker, HttpRefusal};
 use crate::request::RequestId;
 use http::Uri;
 use std::time::Duration;
@@ -17,24 +17,24 @@ pub(crate) const HEADERS_MAX: usize = 100;
 const TARGET_BYTES_MAX: usize = (u16::MAX - 1) as usize;
 
 /// Judges the size and the syntax of `len` bytes, by what the parser says of them. `None`: good as far as it goes.
-pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_max: usize) -> Option<Refused> {
+pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_max: usize) -> Option<HttpRefusal> {
     match parsed {
         Ok(httparse::Status::Complete(len)) if len <= bytes_max => None,
         Ok(httparse::Status::Partial) if len < bytes_max => None,
         Ok(_) => {
-            let refused = Refused::because(431, format!("the request's head is longer than {bytes_max} bytes"));
+            let refused = HttpRefusal::because(431, format!("the request's head is longer than {bytes_max} bytes"));
             Some(refused.by("limits.head_bytes_max").over(bytes_max))
         }
         Err(httparse::Error::TooManyHeaders) => {
-            let refused = Refused::because(431, format!("the request has more than {HEADERS_MAX} headers"));
+            let refused = HttpRefusal::because(431, format!("the request has more than {HEADERS_MAX} headers"));
             Some(refused.over(HEADERS_MAX))
         }
-        Err(error) => Some(Refused::because(400, format!("this is not HTTP/1.1: {error}"))),
+        Err(error) => Some(HttpRefusal::because(400, format!("this is not HTTP/1.1: {error}"))),
     }
 }
 
 /// Judges the target and the length of the body of a whole head.
-pub(crate) fn refuse_whole(request: &httparse::Request<'_, '_>) -> Option<Refused> {
+pub(crate) fn refuse_whole(request: &httparse::Request<'_, '_>) -> Option<HttpRefusal> {
     let target = request.path.unwrap_or("/");
     let problem = match target.parse::<Uri>() {
         _ if target.len() > TARGET_BYTES_MAX => {
@@ -47,7 +47,7 @@ pub(crate) fn refuse_whole(request: &httparse::Request<'_, '_>) -> Option<Refuse
     let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|header| (header.name, header.value)).collect();
     let path = target.split('?').next().unwrap_or(target);
     let asker = Asker::of(request.method.unwrap_or(""), path, headers.iter().copied());
-    Some(Refused::because(status, reason).identified(RequestId::of_raw(&headers)).to(asker))
+    Some(HttpRefusal::because(status, reason).identified(RequestId::of_raw(&headers)).to(asker))
 }
 
 /// RFC 9112 §6.3, points 4 and 5.
@@ -76,7 +76,7 @@ fn problem_of_length(request: &httparse::Request<'_, '_>) -> Option<String> {
 }
 
 /// The words for a head that hyper has refused with this status. `head` is what was read of it, where that is known.
-pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -> Refused {
+pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -> HttpRefusal {
     let judged = head.and_then(|head| {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
@@ -85,7 +85,7 @@ pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -
         refuse_parsed(parsed, head.len(), bytes_max).or_else(|| refuse_whole(&request).filter(|_| is_whole))
     });
     judged.filter(|judged| judged.status() == status).unwrap_or_else(|| {
-        Refused::because(
+        HttpRefusal::because(
             status,
             match status {
                 431 => format!("the request's head is longer than {bytes_max} bytes or has too many headers"),
@@ -97,9 +97,9 @@ pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -
 }
 
 /// A head that was not there in time.
-pub(crate) fn too_slow(time: Duration) -> Refused {
+pub(crate) fn too_slow(time: Duration) -> HttpRefusal {
     let reason = format!("the request's head did not arrive within {} s", time.as_secs_f32());
-    Refused::because(408, reason).by("limits.head_timeout")
+    HttpRefusal::because(408, reason).by("limits.head_timeout")
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
             let mut request = httparse::Request::new(&mut room);
             assert!(request.parse(bytes.as_bytes()).expect(line).is_complete());
             let refused = refuse_whole(&request);
-            let words = refused.as_ref().map(Refused::reason);
+            let words = refused.as_ref().map(HttpRefusal::reason);
             assert_eq!(words.is_some(), expected.is_some(), "{line} {headers}: {words:?}");
             assert!(words.unwrap_or_default().contains(expected.unwrap_or_default()), "{line} {headers}: {words:?}");
             assert!(refused.is_none_or(|refused| refused.id().is_some_and(|id| id.as_str() == "of-the-test")));

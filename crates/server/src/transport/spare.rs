@@ -8,7 +8,7 @@
 //! that descriptor. Other code may still open a file in that moment. The next connection that is accepted pays it back:
 //! it is refused too, and its descriptor becomes the spare one.
 
-use crate::refusal::Refused;
+use crate::refusal::HttpRefusal;
 use crate::transport::socket;
 use rustix::io::Errno;
 use std::fs::File;
@@ -122,7 +122,7 @@ fn is_exhausted(error: &io::Error) -> bool {
 /// Refuses a connection, and closes it.
 fn tell(socket: impl AsFd) {
     let words = "the server has no file descriptor left (ulimit -n); come back later";
-    socket::last_words(&socket, &Refused::because(503, words).retry_after_ms(5_000).bytes());
+    socket::last_words(&socket, &HttpRefusal::because(503, words).retry_after_ms(5_000).bytes());
 }
 
 #[cfg(test)]

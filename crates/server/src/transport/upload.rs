@@ -5,7 +5,7 @@
 //! or works between two reads, is never late. Each read that brings bytes starts it anew, so a slow upload may take
 //! as long as it needs. The API and the pages keep the same rule, by `limits.head_timeout`, and answer 408.
 
-use crate::refusal::Refused;
+use crate::refusal::HttpRefusal;
 use axum::body::HttpBody;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
@@ -54,9 +54,9 @@ impl Patience {
     }
 
     /// The answer to a request that was too slow.
-    pub(crate) fn refusal(&self) -> Refused {
+    pub(crate) fn refusal(&self) -> HttpRefusal {
         let message = format!("no more of the body came within {} s", self.pause_max.as_secs_f32());
-        Refused::because(408, message).by("limits.head_timeout")
+        HttpRefusal::because(408, message).by("limits.head_timeout")
     }
 }
 

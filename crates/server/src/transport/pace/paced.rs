@@ -2,7 +2,7 @@
 //! writes the refusals for which hyper has no words.
 
 use super::{Pace, Part, buffer_bytes};
-use crate::refusal::Refused;
+use crate::refusal::HttpRefusal;
 use crate::request::RequestId;
 use crate::transport::head;
 use crate::transport::taking::Taking;
@@ -114,7 +114,7 @@ impl<S: AsFd> Paced<S> {
     }
 
     /// From here on the connection ends with this answer.
-    fn refuse(&mut self, refused: Refused) {
+    fn refuse(&mut self, refused: HttpRefusal) {
         let id = refused.id().cloned().unwrap_or_else(RequestId::new);
         let (status, why) = (refused.status(), refused.reason());
         tracing::debug!(request_id = %id, status, why, "a request was refused unread");
