@@ -2,8 +2,8 @@
 //!
 //! In: a status with a sentence, or an error of the hub; the option and the limit that decided; headers. Out: the
 //! same status, headers and body wherever the request was judged: on the raw socket before hyper has it
-//! ([`HttpRefusal::bytes`]), by hyper, by the API, by the pages or on the admin port ([`HttpRefusal::into_response`]). 429
-//! and 503 always say when to come back.
+//! ([`HttpRefusal::bytes`]), by hyper, by the API, by the pages or on the admin port
+//! ([`HttpRefusal::into_response`]). 429 and 503 always say when to come back.
 //!
 //! The body is the sentence as plain text. It is the native protocol's error as JSON, with `option` and `limit` where
 //! they are known, on the API's paths and for a client whose `Accept` names JSON before text. A head that could not
