@@ -122,7 +122,7 @@ impl Gathered {
         let Some(end) = self.publications.last().map(|p| p.offset) else { return };
         let start = out.mark();
         let mut others = Vec::new();
-        for member in members.iter_mut().filter(|m| !m.behind && m.epoch == self.epoch && m.at < end) {
+        for member in members.iter_mut().filter(|m| !m.is_behind() && m.epoch == self.epoch && m.at < end) {
             let has = self.publications.partition_point(|p| p.offset <= member.at);
             let unwanted = |p: &Arc<Publication>| p.is_narrow() && !sessions.wants(member.session, p);
             if has == 0 && !(self.narrow && self.publications.iter().any(unwanted)) {

@@ -132,12 +132,28 @@ pub(crate) struct Member {
     pub(crate) at: u64,
     /// The epoch of `at`. Waiting items of another epoch are not for this member.
     pub(crate) epoch: Epoch,
-    /// Publications are not appended: it pulls them.
-    pub(crate) behind: bool,
-    /// Signals and presence are not appended: its outbox is full.
-    pub(crate) full: bool,
+    pub(crate) state: MemberState,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
+}
+
+/// What a fan-out may append to a member's outbox. It follows from `Conn::full` and the member's position; it stands
+/// here because a fan-out must not look up each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemberState {
+    /// Everything.
+    Live,
+    /// Signals and presence. It pulls the publications.
+    Behind,
+    /// Nothing: its outbox is full, or the answer to its subscription is not sent. It will pull the publications.
+    Blocked,
+}
+
+impl Member {
+    /// True where publications are not appended.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.state != MemberState::Live
+    }
 }
 
 #[derive(Debug)]
@@ -628,7 +644,7 @@ impl Item {
                 let (epoch, offset) = (*epoch, publication.offset);
                 let narrow = publication.is_narrow();
                 for member in members {
-                    if member.behind || member.at >= offset || member.epoch != epoch {
+                    if member.is_behind() || member.at >= offset || member.epoch != epoch {
                         continue;
                     }
                     member.at = offset;
@@ -641,11 +657,11 @@ impl Item {
             Item::Skip { to, reset } => {
                 // A member that is behind finds the loss itself when it pulls; a member that has just come may be past
                 // it.
-                for member in members.iter_mut().filter(|m| !m.behind && (m.epoch != to.epoch || m.at < to.offset)) {
+                for member in members.iter_mut().filter(|m| !m.is_behind() && (m.epoch != to.epoch || m.at < to.offset)) {
                     if *reset == (member.epoch == to.epoch) {
                         // It is in the new epoch already, where nothing that it still wants need be lost: it sees for
                         // itself.
-                        member.behind = true;
+                        member.state = MemberState::Behind;
                         sessions.must_pull(member.session);
                         continue;
                     }
@@ -659,15 +675,17 @@ impl Item {
                     if !member.signals || Some(member.session) == sender {
                         continue;
                     }
-                    if member.full { sessions.keep(member.session, signal) } else { out.recipient(member.conn) }
+                    match member.state {
+                        MemberState::Live | MemberState::Behind => out.recipient(member.conn),
+                        MemberState::Blocked => sessions.keep(member.session, signal),
+                    }
                 }
             }
             Item::Presence(_) | Item::PresenceCount { .. } | Item::PresenceWhole(_) => {
                 for member in members.iter().filter(|m| m.presence) {
-                    if member.full {
-                        sessions.presence_missed(member.session, member.slot)
-                    } else {
-                        out.recipient(member.conn)
+                    match member.state {
+                        MemberState::Live | MemberState::Behind => out.recipient(member.conn),
+                        MemberState::Blocked => sessions.presence_missed(member.session, member.slot),
                     }
                 }
             }

@@ -109,7 +109,7 @@ impl Sessions {
         }
         let id = connecting.conn;
         let Some(conn) = self.conn(id) else { return };
-        let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
+        let (wire, grace_ms) = (conn.wire, conn.grace_ms);
         let resumed = adopted.is_some();
         let (client, adopted) = match adopted {
             Some((client, adopted)) => (client, Some(adopted)),
@@ -118,7 +118,6 @@ impl Sessions {
         let at = self.sessions.open(client, id, wire, grace_ms);
         let mut identity = identity_of(&mut connecting, resumed);
         let session = self.sessions.get(at).expect("just opened");
-        session.full = full;
         session.page = connecting.connect.page.take();
         let mut entered = Vec::new();
         let mut mailbox = Vec::new();
@@ -156,12 +155,11 @@ impl Sessions {
         let id = connecting.conn;
         let Some(conn) = self.conn(id) else { return };
         conn.session = Some(index);
-        let (wire, grace_ms, full) = (conn.wire, conn.grace_ms, conn.full);
+        let (wire, grace_ms) = (conn.wire, conn.grace_ms);
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         session.conn = Some(id);
         self.sessions.connected += 1;
-        session.full = full;
         session.wire = wire;
         session.grace_ms = grace_ms;
         session.page = connecting.connect.page.take();
@@ -363,7 +361,6 @@ impl Sessions {
         self.sessions.renew(index);
         self.sessions.disconnect(index);
         let session = &mut self.sessions.slab[index as usize];
-        session.full = false;
         session.pulling = None;
         session.pages = 0;
         session.outstanding = 0;

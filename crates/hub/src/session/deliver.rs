@@ -211,7 +211,7 @@ impl Sessions {
             Some(_) => sub.is_some_and(|sub| sub.entered.is_some() || sub.membership().is_some()),
         };
         match session.conn {
-            Some(conn) if subscribed && !session.full => {
+            Some(conn) if subscribed && !session.is_full(&self.conns) => {
                 cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
             }
             _ if subscribed || away => session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits)),

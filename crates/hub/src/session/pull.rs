@@ -5,7 +5,7 @@ use super::pending::Pending;
 use super::table::{LastPull, Sub};
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
-use crate::edge::Behind;
+use crate::edge::{Behind, MemberState};
 use crate::edge::batch;
 use crate::error::Error;
 use crate::ids::{ConnId, Position, SessionRef};
@@ -36,7 +36,6 @@ impl Sessions {
         let outstanding = self.sessions.slab[index as usize].load();
         self.pause_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
-        session.full = true;
         let wire = session.wire;
         // A client that still catches up is not slow: its own pages fill the outbox, and if it were closed for that it
         // would never catch up.
@@ -48,10 +47,9 @@ impl Sessions {
             let (variant, is_answered) = (sub.variant(wire), sub.is_answered());
             if let Some(membership) = sub.membership_mut() {
                 let member = edge.member(variant, membership.place);
-                membership.passes_over |= slow == Slow::Latest && !member.behind;
-                catches_up |= member.behind && is_answered; // before its answer it has no pages
-                member.behind = true;
-                member.full = true;
+                membership.passes_over |= slow == Slow::Latest && !member.is_behind();
+                catches_up |= member.is_behind() && is_answered; // before its answer it has no pages
+                member.state = MemberState::Blocked;
             }
         }
         if disconnect && !catches_up {
@@ -71,11 +69,13 @@ impl Sessions {
         let outstanding = self.sessions.slab[index as usize].load();
         self.pause_or_resume(cx, Some(id), outstanding);
         let session = &mut self.sessions.slab[index as usize];
-        session.full = false;
         let wire = session.wire;
         for sub in &session.subs {
             if let Some(membership) = sub.live() {
-                self.edges.edges[sub.edge as usize].member(sub.variant(wire), membership.place).full = false;
+                let member = self.edges.edges[sub.edge as usize].member(sub.variant(wire), membership.place);
+                if member.state == MemberState::Blocked {
+                    member.state = MemberState::Behind;
+                }
             }
         }
         self.catch_up(cx, at);
@@ -85,7 +85,7 @@ impl Sessions {
     /// missed.
     pub(super) fn catch_up(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
-        if session.full {
+        if session.is_full(&self.conns) {
             return;
         }
         self.send_mailbox(cx, at);
@@ -118,7 +118,7 @@ impl Sessions {
         }
         session.pulling = None;
         let Some(slot) = session.sub_of_id(sub) else { return };
-        if session.full {
+        if session.is_full(&self.conns) {
             if let Some(membership) = session.subs[slot].membership_mut() {
                 membership.presence_stale = true;
             }
@@ -134,14 +134,14 @@ impl Sessions {
     /// catching up.
     pub(super) fn pull_next(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
-        if session.full || session.pulling.is_some() {
+        if session.is_full(&self.conns) || session.pulling.is_some() {
             return;
         }
         let (client, wire, last) = (session.client, session.wire, session.last_pull);
         let edges = &mut self.edges.edges;
         let after_last = |sub: &Sub| sub.id.wrapping_sub(last.sub).wrapping_sub(1);
         let is_behind = |sub: &&Sub| {
-            sub.live().is_some_and(|live| edges[sub.edge as usize].member(sub.variant(wire), live.place).behind)
+            sub.live().is_some_and(|live| edges[sub.edge as usize].member(sub.variant(wire), live.place).is_behind())
         };
         let behind = session.subs.iter().filter(is_behind).min_by_key(|sub| after_last(sub)).map(|sub| sub.id);
         let stale = session.subs.iter_mut().filter(|sub| sub.live().is_some_and(|live| live.presence_stale));
@@ -231,8 +231,10 @@ impl Sessions {
         member.at = member.at.max(pulled.end);
         // The answer is part of the stream of deliveries: the next delivery directly follows the top that it names. An
         // outbox that went over its limit meanwhile takes no delivery.
-        member.behind = member.full || member.at < pulled.top.offset;
-        membership.passes_over &= member.behind;
+        if member.state != MemberState::Blocked {
+            member.state = if member.at < pulled.top.offset { MemberState::Behind } else { MemberState::Live };
+        }
+        membership.passes_over &= member.is_behind();
         self.pull_later(at);
     }
 

@@ -1,7 +1,7 @@
 //! Tells whether work is still in progress on this shard. A server that stops waits until there is none.
 
 use super::Sessions;
-use crate::edge::Behind;
+use crate::edge::{Behind, MemberState};
 
 impl Sessions {
     /// No command waits for its answer, and every client that keeps up has got all publications that have come here.
@@ -13,14 +13,14 @@ impl Sessions {
                 .sessions
                 .slab
                 .iter()
-                .all(|(_, session)| session.outstanding == 0 || session.full && session.is_paging())
+                .all(|(_, session)| session.outstanding == 0 || session.is_full(&self.conns) && session.is_paging())
             && !self.conns.iter().any(adopting)
             && self.edges.edges.iter().all(|(_, edge)| {
                 let mut members = edge.groups.iter().flat_map(|group| &group.members).peekable();
                 members.peek().is_none()
                     || edge.behind == Behind::No
                         && !edge.has_work()
-                        && members.all(|member| member.full || !member.behind)
+                        && members.all(|member| member.state != MemberState::Behind)
             })
     }
 

@@ -9,7 +9,7 @@ use super::pending::{Pending, PendingHook, PendingTable, ReplyTo};
 use super::question::asks;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
-use crate::edge::Member;
+use crate::edge::{Member, MemberState};
 use crate::edge::batch;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
@@ -241,6 +241,7 @@ impl Sessions {
         mut start: Start,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
+        let (full, wire) = (session.is_full(&self.conns), session.wire);
         // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first
         // page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
@@ -249,11 +250,10 @@ impl Sessions {
             ReplyTo::Gathered { gather, .. } => pending.take_bytes(*gather, bytes, cx.limits.page_bytes_max),
             _ => slice.take_bytes(bytes),
         };
-        if bytes > 0 && (session.full || !has_room(&mut self.pending, cx.slice)) {
+        if bytes > 0 && (full || !has_room(&mut self.pending, cx.slice)) {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
-        let (full, wire) = (session.full, session.wire);
         let Some(conn) = session.conn else { return };
         match start.recovered {
             Some(true) => self.counts.recovered += 1,
@@ -277,8 +277,11 @@ impl Sessions {
             slot: slot as u32,
             at: start.end,
             epoch: start.top.epoch,
-            behind: more || waits,
-            full: waits,
+            state: match (waits, more) {
+                (true, _) => MemberState::Blocked,
+                (false, true) => MemberState::Behind,
+                (false, false) => MemberState::Live,
+            },
             presence: sub.presence,
             signals: sub.signals,
         };
@@ -315,7 +318,7 @@ impl Sessions {
     /// since.
     pub(super) fn release_gathered(&mut self, cx: &mut Cx<'_>, at: SessionRef, gather: u32) {
         let Some(session) = self.sessions.get(at) else { return };
-        let (full, wire) = (session.full, session.wire);
+        let (full, wire) = (session.is_full(&self.conns), session.wire);
         let (mut catch_up, mut released) = (false, Vec::new());
         for sub in &mut session.subs {
             let SubState::Gathering { membership, gather: of, ended } = sub.state else { continue };
@@ -327,10 +330,13 @@ impl Sessions {
             let edge = &mut self.edges.edges[sub.edge as usize];
             let (is_quiet, top) = (edge.is_quiet(), edge.at);
             let member = edge.member(sub.variant(wire), membership.place);
-            member.full = full;
             let is_at_top = is_quiet && top == Some(Position { epoch: member.epoch, offset: member.at });
-            member.behind &= full || !is_at_top;
-            catch_up |= member.behind;
+            member.state = match (full, is_at_top) {
+                (true, _) => MemberState::Blocked,
+                (false, false) => MemberState::Behind,
+                (false, true) => MemberState::Live,
+            };
+            catch_up |= member.is_behind();
         }
         if catch_up
             || session.extra.is_some()

@@ -44,7 +44,7 @@ pub(crate) struct Conn {
     pub(crate) may_come_back: bool,
     /// The shell does not read it at the moment.
     pub(crate) paused: bool,
-    /// Its outbox is over its mark.
+    /// Its outbox is over its mark. The members of its subscriptions are blocked as long as it is.
     pub(crate) full: bool,
     pub(crate) bad_requests: BadRequests,
     pub(crate) attachment: Option<Attachment>,
@@ -90,8 +90,6 @@ pub(crate) struct Session {
     pub(crate) next_sub: u32,
     /// Commands without an answer yet.
     pub(crate) outstanding: u32,
-    /// The outbox is over its mark.
-    pub(crate) full: bool,
     /// The subscription whose page, or whole presence, is on its way: one at a time, so that catching up costs one of
     /// them.
     pub(crate) pulling: Option<u32>,
@@ -199,7 +197,7 @@ pub(crate) enum SubState {
     Pending { ended: bool },
     /// It is a member of its edge, and its answer waits for those of the same `subscribe`. Nothing is delivered before.
     Gathering { membership: Membership, gather: u32, ended: bool },
-    /// It is answered. Its member on the edge says whether it catches up (`behind`).
+    /// It is answered. Its member on the edge says whether it catches up.
     Live(Membership),
 }
 
@@ -280,6 +278,12 @@ impl Sub {
 }
 
 impl Session {
+    /// True while the outbox of its connection is over its mark.
+    pub(crate) fn is_full(&self, conns: &[Conn]) -> bool {
+        let conn = self.conn.and_then(|id| conns.get(id.index as usize).filter(|conn| conn.generation == id.generation));
+        conn.is_some_and(|conn| conn.full)
+    }
+
     /// Its outstanding commands as a measure of when it is not read. While a page is on its way as an answer no other
     /// may be asked for: answers of other shards come however much waits by then.
     pub(crate) fn load(&self) -> u32 {
@@ -445,7 +449,6 @@ impl SessionTable {
             subs: SmallVec::new(),
             next_sub: 0,
             outstanding: 0,
-            full: false,
             pulling: None,
             last_pull: LastPull::default(),
             pages: 0,
