@@ -27,24 +27,48 @@ const KEY_BYTES_LEAST: usize = 64 << 10;
 /// Channels looked at, and old keys taken out of the line, by one [`Store::tidy`]: a million are seen in a minute.
 const TIDY_SLICE: usize = 16 << 10;
 
+/// A retained publication: its log in one epoch, and its offset there.
+#[derive(Debug, Clone, Copy)]
+struct RetainedRef {
+    log: u32,
+    epoch: u64,
+    offset: u64,
+}
+
+/// A log that nobody has used since then, unless it has another epoch now or was used later.
+#[derive(Debug, Clone, Copy)]
+struct IdleLog {
+    log: u32,
+    epoch: u64,
+    since_ms: u64,
+}
+
+/// An idempotency key: its log in one epoch, and its number there.
+#[derive(Debug, Clone, Copy)]
+struct KeyRef {
+    log: u32,
+    epoch: u64,
+    number: u64,
+    at_ms: u64,
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct MemoryStore {
     names: Names,
     logs: Slots<Log>,
-    /// Every retained publication in the order of the appends: (log, the log's life, offset). Rebuilt when stale
-    /// entries prevail.
-    order: VecDeque<(u32, u64, u64)>,
+    /// Every retained publication in the order of the appends. Rebuilt when stale entries prevail.
+    order: VecDeque<RetainedRef>,
     retained: usize,
     /// Of retained publications.
     bytes_used: usize,
-    /// Logs that nobody uses and that hold no publication, by the time since when: (log, its epoch, since), first those
-    /// that never had a publication, then the others. Stale entries are skipped.
-    idle: [VecDeque<(u32, u64, u64)>; 2],
+    /// Logs that nobody uses and that hold no publication, by the time since when: first those that never
+    /// had a publication, then the others. Stale entries are skipped.
+    idle: [VecDeque<IdleLog>; 2],
     /// Of all logs that nobody uses.
     idle_bytes: usize,
-    /// Every key in the order of the appends: (log, its epoch, the key's number, when).
-    key_order: VecDeque<(u32, u64, u64, u64)>,
+    /// Every key in the order of the appends.
+    key_order: VecDeque<KeyRef>,
     key_bytes: usize,
     next_key: u64,
     rng: Rng,
@@ -167,8 +191,8 @@ impl MemoryStore {
         if idle > 2 * self.logs.len() + 1024 {
             let logs = &self.logs;
             self.idle.iter_mut().for_each(|queue| {
-                queue.retain(|&(index, epoch, since)| {
-                    logs.get(index as usize).is_some_and(|log| log.is_idle(epoch, since))
+                queue.retain(|idle| {
+                    logs.get(idle.log as usize).is_some_and(|log| log.is_idle(idle.epoch, idle.since_ms))
                 });
             });
         }
@@ -178,9 +202,9 @@ impl MemoryStore {
     fn tidy_key_order(&mut self) {
         let logs = &self.logs;
         let oldest = |log: &Log| log.keys.as_ref().and_then(|keys| keys.oldest());
-        self.key_order.retain(|&(index, epoch, number, _)| {
-            let log = logs.get(index as usize).filter(|log| log.epoch.0 == epoch);
-            log.and_then(oldest).is_some_and(|oldest| oldest <= number)
+        self.key_order.retain(|key| {
+            let log = logs.get(key.log as usize).filter(|log| log.epoch.0 == key.epoch);
+            log.and_then(oldest).is_some_and(|oldest| oldest <= key.number)
         });
     }
 
@@ -189,7 +213,7 @@ impl MemoryStore {
         let log = &self.logs[index];
         if log.is_idle(log.epoch.0, log.used_ms) {
             let used = usize::from(log.top > 0 || log.keys.is_some());
-            self.idle[used].push_back((index as u32, log.epoch.0, log.used_ms));
+            self.idle[used].push_back(IdleLog { log: index as u32, epoch: log.epoch.0, since_ms: log.used_ms });
         }
     }
 
@@ -199,25 +223,26 @@ impl MemoryStore {
     fn shed(&mut self, now: Now) {
         let oldest_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
         while self.key_bytes > self.key_bytes_max {
-            let Some((index, epoch, number, _)) = self.key_order.pop_front() else { break };
-            let log = self.logs.get_mut(index as usize).filter(|log| log.epoch.0 == epoch);
+            let Some(oldest) = self.key_order.pop_front() else { break };
+            let log = self.logs.get_mut(oldest.log as usize).filter(|log| log.epoch.0 == oldest.epoch);
             let Some(keys) = log.and_then(|log| log.keys.as_mut()) else { continue };
-            let Forgotten { bytes, keys } = keys.forget_while(|key, _| key.number <= number);
+            let Forgotten { bytes, keys } = keys.forget_while(|key, _| key.number <= oldest.number);
             self.key_bytes -= bytes;
             self.keys_shed += keys;
         }
         while self.bytes_used() > self.bytes_max {
-            if let Some((index, epoch, since)) = self.idle.iter_mut().find_map(VecDeque::pop_front) {
-                if let Some(log) = self.logs.get(index as usize).filter(|log| log.is_idle(epoch, since)) {
+            if let Some(idle) = self.idle.iter_mut().find_map(VecDeque::pop_front) {
+                let log = self.logs.get(idle.log as usize);
+                if let Some(log) = log.filter(|log| log.is_idle(idle.epoch, idle.since_ms)) {
                     self.keys_shed += log.keys.as_ref().map_or(0, |keys| keys.since(oldest_ms));
-                    self.forget(index as usize);
+                    self.forget(idle.log as usize);
                 }
                 continue;
             }
-            let Some((index, epoch, offset)) = self.order.pop_front() else { break };
+            let Some(RetainedRef { log, epoch, offset }) = self.order.pop_front() else { break };
             let holds = |log: &Log| log.epoch.0 == epoch && log.entries().front().is_some_and(|p| p.offset == offset);
-            if self.logs.get(index as usize).is_some_and(holds) {
-                self.drop_front(index as usize, 1);
+            if self.logs.get(log as usize).is_some_and(holds) {
+                self.drop_front(log as usize, 1);
             }
         }
     }
@@ -239,8 +264,9 @@ impl MemoryStore {
                 None => {
                     let number = self.next_key;
                     self.next_key += 1;
-                    self.key_order.push_back((index as u32, log.epoch.0, number, now.mono_ms));
-                    let (at_ms, key, offset) = (now.mono_ms, key.clone(), log.top + 1);
+                    let at_ms = now.mono_ms;
+                    self.key_order.push_back(KeyRef { log: index as u32, epoch: log.epoch.0, number, at_ms });
+                    let (key, offset) = (key.clone(), log.top + 1);
                     self.key_bytes += keys.remember(Remembered { number, at_ms, scope, key, offset, content });
                     let over = keys.forget_while(|_, bytes| bytes > bytes_max);
                     self.key_bytes -= over.bytes;
@@ -276,14 +302,14 @@ impl MemoryStore {
         retained.entries.push_back(publication.clone());
         retained.bytes += cost;
         let over = log.over(retain, now.wall_ms);
-        self.order.push_back((index as u32, log.epoch.0, publication.offset));
+        self.order.push_back(RetainedRef { log: index as u32, epoch: log.epoch.0, offset: publication.offset });
         self.retained += 1;
         self.bytes_used += cost;
         self.drop_front(index, over);
         if self.order.len() > 2 * self.retained + 1024 {
             let logs = &self.logs;
-            self.order.retain(|&(index, epoch, offset)| {
-                logs.get(index as usize).is_some_and(|log| log.epoch.0 == epoch && offset > log.floor)
+            self.order.retain(|&RetainedRef { log, epoch, offset }| {
+                logs.get(log as usize).is_some_and(|log| log.epoch.0 == epoch && offset > log.floor)
             });
         }
     }
@@ -352,7 +378,7 @@ impl Store for MemoryStore {
     fn tidy(&mut self, now: Now) {
         let expired_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
         for _ in 0..TIDY_SLICE {
-            if self.key_order.pop_front_if(|(_, _, _, at_ms)| *at_ms < expired_ms).is_none() {
+            if self.key_order.pop_front_if(|key| key.at_ms < expired_ms).is_none() {
                 break; // those before it are forgotten by their logs
             }
         }

@@ -41,6 +41,13 @@ pub(crate) struct PendingToken {
     pub(crate) life: u32,
 }
 
+/// Where the answer to a question of a shard goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReplyAddress {
+    pub(crate) shard: ShardId,
+    pub(crate) token: PendingToken,
+}
+
 #[derive(Debug)]
 pub(crate) enum PeerBody {
     /// From an edge to the home of the channel.
@@ -97,10 +104,17 @@ pub(crate) struct Adopted {
     pub(crate) entered: Vec<Entered>,
     pub(crate) granted: Vec<ChannelName>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
-    pub(crate) directed: Vec<(ChannelName, u64)>,
+    pub(crate) directed: Vec<LastDirected>,
     pub(crate) rates: Vec<RateWindow>,
     /// Of its last connection, for the notice of its end: the client may be away again when it arrives.
     pub(crate) attachment: Option<Attachment>,
+}
+
+/// The last signal for it alone that a session has had in a channel.
+#[derive(Debug)]
+pub(crate) struct LastDirected {
+    pub(crate) channel: ChannelName,
+    pub(crate) number: u64,
 }
 
 /// What a session has used of a rule's rate limit.

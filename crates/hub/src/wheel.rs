@@ -21,12 +21,18 @@ pub(crate) enum Due<T> {
 
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
-    slots: Vec<Vec<(u64, T)>>,
+    slots: Vec<Vec<Scheduled<T>>>,
     /// Slots whose time has come, with what has not been taken out of them.
-    ripe: VecDeque<IntoIter<(u64, T)>>,
+    ripe: VecDeque<IntoIter<Scheduled<T>>>,
     /// The tick that fires next.
     tick: u64,
     len: usize,
+}
+
+#[derive(Debug)]
+struct Scheduled<T> {
+    at_ms: u64,
+    timer: T,
 }
 
 impl<T> Wheel<T> {
@@ -38,7 +44,7 @@ impl<T> Wheel<T> {
     pub(crate) fn add(&mut self, at_ms: u64, timer: T) {
         let due = at_ms.div_ceil(TICK_MS).max(self.tick);
         let slot = due.min(self.tick + SLOTS as u64 - 1);
-        self.slots[slot as usize % SLOTS].push((at_ms, timer));
+        self.slots[slot as usize % SLOTS].push(Scheduled { at_ms, timer });
         self.len += 1;
     }
 
@@ -48,7 +54,7 @@ impl<T> Wheel<T> {
     pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<Due<T>> {
         self.ripen(now_ms);
         loop {
-            let Some((at_ms, timer)) = self.ripe.front_mut()?.next() else {
+            let Some(Scheduled { at_ms, timer }) = self.ripe.front_mut()?.next() else {
                 self.ripe.pop_front();
                 continue;
             };

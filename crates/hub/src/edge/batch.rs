@@ -6,7 +6,7 @@
 //! the delay, when it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups
 //! an edge can have.
 
-use super::MemberSessions;
+use super::{EdgeRef, MemberSessions};
 use crate::effects::Effects;
 use crate::ids::{Epoch, Position, WireId};
 use crate::limits::Limits;
@@ -154,28 +154,36 @@ pub(crate) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>
     }
 }
 
-/// When to look at the batches of which groups: (when, edge, the edge's life, group). At most one entry for a group
-/// and life of its edge. The wheel of the other timers is too coarse for delays of a few ms.
+/// When to look at the batches of which groups. At most one entry for a group and life of its edge. The wheel of the
+/// other timers is too coarse for delays of a few ms.
 #[derive(Debug, Default)]
-pub(crate) struct Reminders(BinaryHeap<Reverse<(u64, u32, u64, u32)>>);
+pub(crate) struct Reminders(BinaryHeap<Reverse<Reminder>>);
+
+/// In the order of their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reminder {
+    at_ms: u64,
+    pub(crate) edge: EdgeRef,
+    pub(crate) group: u32,
+}
 
 impl Reminders {
-    pub(crate) fn add(&mut self, at_ms: u64, edge: u32, life: u64, group: u32) {
-        self.0.push(Reverse((at_ms, edge, life, group)));
+    pub(crate) fn add(&mut self, at_ms: u64, edge: EdgeRef, group: u32) {
+        self.0.push(Reverse(Reminder { at_ms, edge, group }));
     }
 
     pub(crate) fn next_ms(&self) -> Option<u64> {
-        self.0.peek().map(|Reverse((at_ms, ..))| *at_ms)
+        self.0.peek().map(|Reverse(next)| next.at_ms)
     }
 
-    /// The next one that has come due: (edge, life, group).
-    pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<(u32, u64, u32)> {
-        let Reverse((at_ms, edge, life, group)) = *self.0.peek()?;
-        if at_ms > now_ms {
+    /// The next one that has come due.
+    pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<Reminder> {
+        let Reverse(next) = *self.0.peek()?;
+        if next.at_ms > now_ms {
             return None;
         }
         self.0.pop();
-        Some((edge, life, group))
+        Some(next)
     }
 }
 

@@ -32,11 +32,18 @@ pub(crate) struct Edges {
     /// The shard's numbering of `Sub` and `Release`: one for all channels, so that a new life of an edge is never
     /// older.
     seq: u64,
-    /// Edges (place, life) whose number of subscriptions has changed since their homes were told.
-    pub(crate) recounts: VecDeque<(u32, u64)>,
-    /// Edges with a fan-out to go on with: (place, life), each once. One that has gone is found by its life.
-    running: VecDeque<(u32, u64)>,
+    /// Edges whose number of subscriptions has changed since their homes were told.
+    pub(crate) recounts: VecDeque<EdgeRef>,
+    /// Edges with a fan-out to go on with, each once. One that has gone is found by its life.
+    running: VecDeque<EdgeRef>,
     placement: Placement,
+}
+
+/// An edge in one life of its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EdgeRef {
+    pub(crate) index: u32,
+    pub(crate) life: u64,
 }
 
 /// One channel on this shard.
@@ -135,6 +142,13 @@ pub(crate) struct Member {
     pub(crate) state: MemberState,
     pub(crate) presence: bool,
     pub(crate) signals: bool,
+}
+
+/// A member that has another place among the members of its group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MovedMember {
+    pub(crate) place: u32,
+    pub(crate) member: Member,
 }
 
 /// What a fan-out may append to a member's outbox. It follows from `Conn::full` and the member's position; it stands
@@ -264,13 +278,13 @@ impl Edges {
     pub(crate) fn run_later(&mut self, index: u32) {
         let edge = &mut self.edges[index as usize];
         if !std::mem::replace(&mut edge.running, true) {
-            self.running.push_back((index, edge.life));
+            self.running.push_back(EdgeRef { index, life: edge.life });
         }
     }
 
     /// The next edge that goes on, which gives up its place. An edge that has gone meanwhile is a step of the slice.
     pub(crate) fn next_running(&mut self, slice: &mut Slice) -> Option<u32> {
-        while let Some((index, life)) = self.running.pop_front() {
+        while let Some(EdgeRef { index, life }) = self.running.pop_front() {
             if let Some(edge) = self.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
                 edge.running = false;
                 return Some(index);
@@ -285,7 +299,7 @@ impl Edges {
 
     /// What the fullest of them has waiting, in bytes.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        let edges = self.running.iter().filter_map(|(index, _)| self.edges.get(*index as usize));
+        let edges = self.running.iter().filter_map(|edge| self.edges.get(edge.index as usize));
         edges.map(Edge::waiting_bytes).max().unwrap_or_default()
     }
 
@@ -334,7 +348,7 @@ impl Edge {
     }
 
     /// Takes a member out. Returns the members that moved by it, with their new places: at most two.
-    pub(crate) fn take(&mut self, variant: Variant, index: u32) -> SmallVec<[(u32, Member); 2]> {
+    pub(crate) fn take(&mut self, variant: Variant, index: u32) -> SmallVec<[MovedMember; 2]> {
         let mut moved = SmallVec::new();
         let Some(at) = self.groups.iter().position(|g| g.variant == variant) else { return moved };
         let members = &mut self.groups[at].members;
@@ -348,13 +362,13 @@ impl Edge {
             let last_told = cursor.member as usize;
             members.swap(hole, last_told);
             if hole != last_told {
-                moved.push((hole as u32, members[hole]));
+                moved.push(MovedMember { place: hole as u32, member: members[hole] });
             }
             hole = last_told;
         }
         members.swap_remove(hole);
         if let Some(member) = members.get(hole) {
-            moved.push((hole as u32, *member));
+            moved.push(MovedMember { place: hole as u32, member: *member });
         }
         if members.is_empty() {
             *members = SmallVec::new();
@@ -657,7 +671,8 @@ impl Item {
             Item::Skip { to, reset } => {
                 // A member that is behind finds the loss itself when it pulls; a member that has just come may be past
                 // it.
-                for member in members.iter_mut().filter(|m| !m.is_behind() && (m.epoch != to.epoch || m.at < to.offset)) {
+                for member in members.iter_mut().filter(|m| !m.is_behind() && (m.epoch != to.epoch || m.at < to.offset))
+                {
                     if *reset == (member.epoch == to.epoch) {
                         // It is in the new epoch already, where nothing that it still wants need be lost: it sees for
                         // itself.

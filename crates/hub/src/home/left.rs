@@ -17,9 +17,23 @@ const REMEMBER_MS: u64 = 30_000;
 
 #[derive(Debug)]
 pub(super) struct Left {
-    of: HashMap<(ClientId, ChannelName), Leave, Keyed>,
-    order: VecDeque<(u64, (ClientId, ChannelName))>,
+    of: HashMap<PresenceKey, Leave, Keyed>,
+    order: VecDeque<OrderEntry>,
     max: usize,
+}
+
+/// A client in a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PresenceKey {
+    client: ClientId,
+    channel: ChannelName,
+}
+
+/// A leave that is to be forgotten after its time, unless the client has left again since.
+#[derive(Debug)]
+struct OrderEntry {
+    left_ms: u64,
+    key: PresenceKey,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +52,11 @@ impl Left {
         if self.max == 0 {
             return;
         }
-        let who = (client, channel.clone());
-        let leave = self.of.entry(who.clone()).or_insert(Leave { incarnation, left_ms: now_ms });
+        let key = PresenceKey { client, channel: channel.clone() };
+        let leave = self.of.entry(key.clone()).or_insert(Leave { incarnation, left_ms: now_ms });
         leave.incarnation = leave.incarnation.max(incarnation);
         leave.left_ms = now_ms;
-        self.order.push_back((now_ms, who));
+        self.order.push_back(OrderEntry { left_ms: now_ms, key });
         while self.order.len() > self.max {
             self.forget_oldest();
         }
@@ -51,12 +65,15 @@ impl Left {
     /// True where a later incarnation of the client than this one has left.
     pub(super) fn is_over(&self, channel: &ChannelName, client: ClientId, incarnation: u32) -> bool {
         !self.of.is_empty()
-            && self.of.get(&(client, channel.clone())).is_some_and(|leave| leave.incarnation > incarnation)
+            && self
+                .of
+                .get(&PresenceKey { client, channel: channel.clone() })
+                .is_some_and(|leave| leave.incarnation > incarnation)
     }
 
     /// Forgets who left long ago, as far as the slice goes. True where there are more.
     pub(super) fn tidy(&mut self, now_ms: u64, slice: &mut Slice) -> bool {
-        while self.order.front().is_some_and(|(left_ms, _)| left_ms + REMEMBER_MS <= now_ms) {
+        while self.order.front().is_some_and(|oldest| oldest.left_ms + REMEMBER_MS <= now_ms) {
             if slice.is_spent() {
                 return true;
             }
@@ -72,10 +89,10 @@ impl Left {
     }
 
     fn forget_oldest(&mut self) {
-        let Some((left_ms, who)) = self.order.pop_front() else { return };
+        let Some(OrderEntry { left_ms, key }) = self.order.pop_front() else { return };
         // It may have come back and left again since.
-        if self.of.get(&who).is_some_and(|leave| leave.left_ms == left_ms) {
-            self.of.remove(&who);
+        if self.of.get(&key).is_some_and(|leave| leave.left_ms == left_ms) {
+            self.of.remove(&key);
         }
     }
 }

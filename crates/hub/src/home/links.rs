@@ -5,6 +5,7 @@
 //! event) waits here until the edge has caught up: `signals_waiting_max` of them, and `link_bytes_max` bytes for all
 //! channels of one link. Beyond that the oldest of the channel goes.
 
+use super::HomeRef;
 use crate::ids::ShardId;
 use crate::limits::Limits;
 use crate::message::SignalPush;
@@ -20,10 +21,10 @@ pub(super) struct Links(Vec<Link>);
 #[derive(Debug, Default)]
 struct Link {
     bytes: usize,
-    /// Homes (index, life) whose edge on that shard was behind when they came here, first come first served.
-    waiting: VecDeque<(u32, u32)>,
-    /// Signals by home (index, life), oldest first; a home that has none is not here.
-    signals: BTreeMap<(u32, u32), VecDeque<Arc<SignalPush>>>,
+    /// Homes whose edge on that shard was behind when they came here, first come first served.
+    waiting: VecDeque<HomeRef>,
+    /// Signals by home, oldest first; a home that has none is not here.
+    signals: BTreeMap<HomeRef, VecDeque<Arc<SignalPush>>>,
     signals_bytes: usize,
 }
 
@@ -50,12 +51,12 @@ impl Links {
         link.bytes = link.bytes.saturating_sub(bytes);
     }
 
-    pub(super) fn wait(&mut self, shard: ShardId, home: u32, life: u32) {
-        self.0[usize::from(shard.0)].waiting.push_back((home, life));
+    pub(super) fn wait(&mut self, shard: ShardId, home: HomeRef) {
+        self.0[usize::from(shard.0)].waiting.push_back(home);
     }
 
     /// Keeps a signal to everybody for an edge that is behind.
-    pub(super) fn keep(&mut self, shard: ShardId, home: (u32, u32), signal: Arc<SignalPush>, limits: &Limits) {
+    pub(super) fn keep(&mut self, shard: ShardId, home: HomeRef, signal: Arc<SignalPush>, limits: &Limits) {
         let link = &mut self.0[usize::from(shard.0)];
         let kept = link.signals.entry(home).or_default();
         let same =
@@ -77,14 +78,14 @@ impl Links {
     }
 
     /// Takes out the signals that wait for this edge: it has caught up, or is gone.
-    pub(super) fn take_signals(&mut self, shard: ShardId, home: (u32, u32)) -> VecDeque<Arc<SignalPush>> {
+    pub(super) fn take_signals(&mut self, shard: ShardId, home: HomeRef) -> VecDeque<Arc<SignalPush>> {
         let link = &mut self.0[usize::from(shard.0)];
         let taken = link.signals.remove(&home).unwrap_or_default();
         link.signals_bytes -= taken.iter().map(|signal| cost(signal)).sum::<usize>();
         taken
     }
 
-    pub(super) fn next_waiting(&mut self, shard: ShardId) -> Option<(u32, u32)> {
+    pub(super) fn next_waiting(&mut self, shard: ShardId) -> Option<HomeRef> {
         self.0[usize::from(shard.0)].waiting.pop_front()
     }
 
@@ -109,15 +110,19 @@ mod tests {
         Arc::new(SignalPush { signal, from: Sender { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
     }
 
-    fn texts(links: &mut Links, home: u32) -> Vec<Bytes> {
-        links.take_signals(SHARD, (home, 0)).iter().map(|signal| signal.signal.data.clone()).collect()
+    fn home(index: u32) -> HomeRef {
+        HomeRef { index, life: 0 }
+    }
+
+    fn texts(links: &mut Links, index: u32) -> Vec<Bytes> {
+        links.take_signals(SHARD, home(index)).iter().map(|signal| signal.signal.data.clone()).collect()
     }
 
     #[test]
     fn the_latest_of_each_client_and_event_waits() {
         let (mut links, limits) = (Links::new(1), Limits::default());
         for (client, event, text) in [(1, "a", "1"), (2, "a", "2"), (1, "b", "3"), (1, "a", "4")] {
-            links.keep(SHARD, (0, 0), signal(client, event, text), &limits);
+            links.keep(SHARD, home(0), signal(client, event, text), &limits);
         }
         assert_eq!(texts(&mut links, 0), ["2", "3", "4"]);
         assert_eq!((links.0[0].signals_bytes, links.0[0].signals.len()), (0, 0));
@@ -129,14 +134,14 @@ mod tests {
         let limits = Limits { signals_waiting_max: 3, link_bytes_max: 4 * one, ..Limits::default() };
         let mut links = Links::new(1);
         for client in 0..10 {
-            links.keep(SHARD, (0, 0), signal(client, "a", "x"), &limits);
+            links.keep(SHARD, home(0), signal(client, "a", "x"), &limits);
         }
         assert_eq!(links.0[0].signals_bytes, 3 * one);
         for client in 0..10 {
-            links.keep(SHARD, (1, 0), signal(client, "a", "y"), &limits);
+            links.keep(SHARD, home(1), signal(client, "a", "y"), &limits);
             assert!(links.0[0].signals_bytes <= limits.link_bytes_max);
         }
-        links.keep(SHARD, (2, 0), signal(0, "a", "z"), &limits);
+        links.keep(SHARD, home(2), signal(0, "a", "z"), &limits);
         assert_eq!(
             (texts(&mut links, 2).len(), links.0[0].signals.len()),
             (0, 2),

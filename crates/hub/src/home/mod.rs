@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::message::{Publication, start_of};
 use crate::name::ChannelName;
 use crate::names::Names;
-use crate::peer::{PeerBody, PendingToken, Published, ToEdge, ToHome};
+use crate::peer::{PeerBody, Published, ReplyAddress, ToEdge, ToHome};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::slice::Slice;
@@ -105,6 +105,13 @@ enum State {
     Attaching,
     /// The place up to which the channel has been delivered.
     Live(Position),
+}
+
+/// A home in one life of its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct HomeRef {
+    index: u32,
+    life: u32,
 }
 
 /// A shard that wants to hear, as the home sees it.
@@ -265,7 +272,7 @@ impl Homes {
     fn take_in(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
         let home = &mut self.homes[index as usize];
         match message {
-            ToHome::Sub { token, want, .. } => self.subscribe(cx, index, from, token, want),
+            ToHome::Sub { token, want, .. } => self.subscribe(cx, index, ReplyAddress { shard: from, token }, want),
             ToHome::Members(members) => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
                     interest.members = members;
@@ -274,11 +281,11 @@ impl Homes {
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
                 if home.interests.iter().all(|i| i.shard != from) {
-                    self.links.take_signals(from, (index, home.life));
+                    self.links.take_signals(from, HomeRef { index, life: home.life });
                 }
                 self.linger(cx, index);
             }
-            ToHome::Publish { token, entry } => self.append(cx, index, from, token, entry),
+            ToHome::Publish { token, entry } => self.append(cx, index, ReplyAddress { shard: from, token }, entry),
             ToHome::Signal { token, signal } => self.signal(cx, index, from, token, signal),
             ToHome::Enter { token, entry, incarnation } => {
                 let result = self.enter(cx, index, entry, incarnation);
@@ -300,12 +307,19 @@ impl Homes {
                 self.answer(cx, index, from, ToEdge::Presence { token, snapshot });
                 self.linger(cx, index);
             }
-            ToHome::History { token, query, reader } => self.history(cx, index, (from, token), query, reader),
+            ToHome::History { token, query, reader } => {
+                self.history(cx, index, ReplyAddress { shard: from, token }, query, reader)
+            }
             ToHome::Purge { token } => {
                 let channel = home.name.clone();
-                self.submit(cx, index, Purpose::Purge { shard: from, token }, Op::Purge { channel });
+                self.submit(
+                    cx,
+                    index,
+                    Purpose::Purge { to: ReplyAddress { shard: from, token } },
+                    Op::Purge { channel },
+                );
             }
-            ToHome::Pull { token, at, puller } => self.pull(cx, index, (from, token), at, puller),
+            ToHome::Pull { token, at, puller } => self.pull(cx, index, ReplyAddress { shard: from, token }, at, puller),
             ToHome::Behind => {
                 if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
                     interest.behind = true;
@@ -314,10 +328,10 @@ impl Homes {
         }
     }
 
-    fn append(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: PendingToken, mut entry: Box<Entry>) {
+    fn append(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, mut entry: Box<Entry>) {
         entry.ts_ms = cx.now.wall_ms;
         let retain = self.homes[index as usize].retain;
-        self.submit(cx, index, Purpose::Append { shard, token }, Op::Append { entry, retain });
+        self.submit(cx, index, Purpose::Append { to }, Op::Append { entry, retain });
         self.linger(cx, index);
     }
 
@@ -342,9 +356,9 @@ impl Homes {
         let lost = matches!(answer, StoreAnswer::EpochLost(_));
         if let Some(to) = told.filter(|to| home.is_live() && (lost || to.epoch != top.epoch)) {
             // The publisher's answer precedes its own copy, and a loss before it.
-            if let (Purpose::Append { shard, token }, StoreAnswer::Appended { epoch, publication }) = (&what, &answer) {
+            if let (Purpose::Append { to }, StoreAnswer::Appended { epoch, publication }) = (&what, &answer) {
                 let position = Position { epoch: *epoch, offset: publication.offset };
-                self.published(cx, index, (*shard, *token), position, false);
+                self.published(cx, index, *to, position, false);
             }
             if asked_in == top.epoch && to.epoch != top.epoch {
                 self.epoch_lost(cx, index, to);
@@ -397,27 +411,21 @@ impl Homes {
     fn complete(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, answer: StoreAnswer) {
         match (what, answer) {
             (Purpose::Attach, StoreAnswer::Attached(top)) => self.attached(cx, index, top),
-            (Purpose::Append { shard, token }, StoreAnswer::Appended { epoch, publication }) => {
+            (Purpose::Append { to }, StoreAnswer::Appended { epoch, publication }) => {
                 // The publisher's answer precedes its own copy.
                 let position = Position { epoch, offset: publication.offset };
-                self.published(cx, index, (shard, token), position, false);
+                self.published(cx, index, to, position, false);
                 self.accept(cx, index, epoch, publication);
             }
-            (Purpose::Append { shard, token }, StoreAnswer::Duplicate(position)) => {
-                self.published(cx, index, (shard, token), position, true);
+            (Purpose::Append { to }, StoreAnswer::Duplicate(position)) => {
+                self.published(cx, index, to, position, true);
             }
-            (Purpose::Sub { shard, token, want }, StoreAnswer::Page(page)) => {
-                self.start(cx, index, (shard, token), want, page)
-            }
-            (Purpose::Scan { shard, token, scan }, StoreAnswer::Page(page)) => {
-                self.scanned(cx, index, (shard, token), scan, page)
-            }
-            (Purpose::Pull { shard, token, puller, .. }, StoreAnswer::Page(page)) => {
-                self.pulled(cx, index, (shard, token), puller, page)
-            }
+            (Purpose::Sub { to, want }, StoreAnswer::Page(page)) => self.start(cx, index, to, want, page),
+            (Purpose::Scan { to, scan }, StoreAnswer::Page(page)) => self.scanned(cx, index, to, scan, page),
+            (Purpose::Pull { to, puller, .. }, StoreAnswer::Page(page)) => self.pulled(cx, index, to, puller, page),
             (Purpose::Fill, StoreAnswer::Page(page)) => self.fill(cx, index, page),
-            (Purpose::Purge { shard, token }, StoreAnswer::Done) => {
-                self.answer(cx, index, shard, ToEdge::Done { token, result: Ok(()) });
+            (Purpose::Purge { to }, StoreAnswer::Done) => {
+                self.answer(cx, index, to.shard, ToEdge::Done { token: to.token, result: Ok(()) });
             }
             (Purpose::Detach, _) => {}
             (Purpose::Attach, StoreAnswer::EpochLost(top)) => self.attached(cx, index, top),
@@ -431,17 +439,10 @@ impl Homes {
         }
     }
 
-    fn published(
-        &mut self,
-        cx: &mut Cx<'_>,
-        index: u32,
-        (shard, token): (ShardId, PendingToken),
-        position: Position,
-        duplicate: bool,
-    ) {
+    fn published(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, position: Position, duplicate: bool) {
         let subscribers = self.homes[index as usize].subscribers();
         let result = Ok(Published { position, duplicate, subscribers });
-        self.answer(cx, index, shard, ToEdge::Published { token, result });
+        self.answer(cx, index, to.shard, ToEdge::Published { token: to.token, result });
     }
 
     fn attached(&mut self, cx: &mut Cx<'_>, index: u32, top: Position) {
@@ -520,20 +521,20 @@ impl Homes {
             _ => error(ErrorCode::Unavailable, "the store cannot be reached, or did not answer in time"),
         };
         match what {
-            Purpose::Append { shard, token } => {
-                self.answer(cx, index, shard, ToEdge::Published { token, result: Err(error) })
+            Purpose::Append { to } => {
+                self.answer(cx, index, to.shard, ToEdge::Published { token: to.token, result: Err(error) })
             }
-            Purpose::Sub { shard, token, .. } => {
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Err(error) });
+            Purpose::Sub { to, .. } => {
+                self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Err(error) });
             }
-            Purpose::Scan { shard, token, scan } => {
-                self.answer(cx, index, shard, scan.refused(token, error));
+            Purpose::Scan { to, scan } => {
+                self.answer(cx, index, to.shard, scan.refused(to.token, error));
             }
-            Purpose::Pull { shard, token, .. } => {
-                self.answer(cx, index, shard, ToEdge::Pulled { token, result: Err(error) })
+            Purpose::Pull { to, .. } => {
+                self.answer(cx, index, to.shard, ToEdge::Pulled { token: to.token, result: Err(error) })
             }
-            Purpose::Purge { shard, token } => {
-                self.answer(cx, index, shard, ToEdge::Done { token, result: Err(error) });
+            Purpose::Purge { to } => {
+                self.answer(cx, index, to.shard, ToEdge::Done { token: to.token, result: Err(error) });
             }
             Purpose::Fill => {
                 home.filling = false;
@@ -561,12 +562,12 @@ impl Homes {
             let message = message(interest.shard);
             if !interest.behind && !self.links.has_room(interest.shard, cx.limits.link_bytes_max) {
                 interest.behind = true;
-                self.links.wait(interest.shard, index, home.life);
+                self.links.wait(interest.shard, HomeRef { index, life: home.life });
             }
             if interest.behind {
                 interest.presence_missed |= message.is_presence();
                 if let ToEdge::Signal { signal, directed: None } = message {
-                    self.links.keep(interest.shard, (index, home.life), signal, cx.limits);
+                    self.links.keep(interest.shard, HomeRef { index, life: home.life }, signal, cx.limits);
                 }
                 continue;
             }
@@ -597,7 +598,7 @@ impl Homes {
                 }
                 return;
             }
-            let Some((index, life)) = self.links.next_waiting(from) else { break };
+            let Some(HomeRef { index, life }) = self.links.next_waiting(from) else { break };
             cx.slice.spend(1);
             let Some(home) = self.homes.get(index as usize).filter(|home| home.life == life) else { continue };
             let behind = home.interests.iter().any(|i| i.shard == from && i.behind);

@@ -11,7 +11,7 @@ use crate::ids::{Epoch, OpToken, ShardId};
 use crate::limits::Limits;
 use crate::message::PresenceSnapshot;
 use crate::name::ChannelName;
-use crate::peer::{PeerBody, PendingToken, Puller, ToEdge, ToHome, Want};
+use crate::peer::{PeerBody, Puller, ReplyAddress, ToEdge, ToHome, Want};
 use crate::store::{Op, StoreAnswer};
 use crate::timer::Timer;
 use std::collections::{BTreeMap, VecDeque};
@@ -65,30 +65,25 @@ pub(super) enum Purpose {
     Attach,
     Detach,
     Append {
-        shard: ShardId,
-        token: PendingToken,
+        to: ReplyAddress,
     },
     Sub {
-        shard: ShardId,
-        token: PendingToken,
+        to: ReplyAddress,
         want: Want,
     },
     /// One that takes as many steps as it needs.
     Scan {
-        shard: ShardId,
-        token: PendingToken,
+        to: ReplyAddress,
         scan: Box<super::Scan>,
     },
     /// A page for one who is behind.
     Pull {
-        shard: ShardId,
-        token: PendingToken,
+        to: ReplyAddress,
         at: crate::ids::Position,
         puller: Puller,
     },
     Purge {
-        shard: ShardId,
-        token: PendingToken,
+        to: ReplyAddress,
     },
     Fill,
 }
@@ -259,8 +254,8 @@ impl Homes {
                 self.turn_away(cx, &name, shard, message);
                 return self.linger(cx, index);
             }
-            Purpose::Append { shard, token: ask } => {
-                let what = Purpose::Append { shard: *shard, token: *ask };
+            Purpose::Append { to } => {
+                let what = Purpose::Append { to: *to };
                 self.ops.keep_late(token, late(what));
                 StoreAnswer::Unknown
             }

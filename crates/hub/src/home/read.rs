@@ -5,11 +5,11 @@
 //! them, one step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A
 //! page of a catch-up is one step, whatever it finds: the reader asks for the next one from where it ended.
 
-use super::{Cx, Homes, Later, Purpose};
+use super::{Cx, HomeRef, Homes, Later, Purpose};
 use crate::error::Error;
-use crate::ids::{Position, ShardId};
+use crate::ids::Position;
 use crate::message::{History, HistoryFrom, HistoryQuery};
-use crate::peer::{PendingToken, Pulled, Puller, Start, ToEdge, Want};
+use crate::peer::{PendingToken, Pulled, Puller, ReplyAddress, Start, ToEdge, Want};
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
 
@@ -42,6 +42,14 @@ pub(super) enum ScanOf {
     },
     /// The newest of what a subscriber missed.
     Latest,
+}
+
+/// One read of the store.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    range: Range,
+    count_max: usize,
+    bytes_max: usize,
 }
 
 impl Scan {
@@ -83,14 +91,14 @@ impl Scan {
         }
     }
 
-    /// What the next step reads: (range, how many, how many bytes).
-    fn next(&self, bytes_max: usize) -> (Range, usize, usize) {
+    /// The next step.
+    fn next(&self, bytes_max: usize) -> Step {
         let Some(found) = &self.found else {
             let range = match &self.older {
                 Some(older) => Range::Last { after: Some(older.top), before: None },
                 None => self.range,
             };
-            return (range, self.count, bytes_max);
+            return Step { range, count_max: self.count, bytes_max };
         };
         let epoch = found.top.epoch;
         let range = match self.range {
@@ -102,8 +110,8 @@ impl Scan {
             }
         };
         let bytes: usize = found.publications.iter().map(|p| p.cost()).sum();
-        let count = if bytes >= bytes_max { 0 } else { self.count - found.publications.len() };
-        (range, count, bytes_max.saturating_sub(bytes))
+        let count_max = if bytes >= bytes_max { 0 } else { self.count - found.publications.len() };
+        Step { range, count_max, bytes_max: bytes_max.saturating_sub(bytes) }
     }
 
     /// Takes what a step has found. True where the scan is done.
@@ -149,21 +157,21 @@ impl Page {
 }
 
 impl Homes {
-    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, shard: ShardId, token: PendingToken, want: Want) {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want) {
         let top = self.homes[index as usize].top();
         match want {
             // Already at the top, as most who come back after a short cut: nothing to read.
             Want { since: Some(at), .. } if at == top => {
                 let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+                self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
-            Want { since: Some(_), .. } => self.read(cx, index, Purpose::Sub { shard, token, want }, false),
+            Want { since: Some(_), .. } => self.read(cx, index, Purpose::Sub { to, want }, false),
             Want { since: None, recent: Some(n), client } if n > 0 => {
-                self.recent(cx, index, (shard, token), n as usize, Reader::of(client), None);
+                self.recent(cx, index, to, n as usize, Reader::of(client), None);
             }
             Want { .. } => {
                 let start = Start { top, end: top.offset, recovered: None, publications: Vec::new() };
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+                self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
         }
     }
@@ -172,20 +180,20 @@ impl Homes {
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, PendingToken),
+        to: ReplyAddress,
         count: usize,
         reader: Reader,
         recovered: Option<bool>,
     ) {
         let scan = Scan::new(Range::NEWEST, Some(reader), count, ScanOf::Recent { recovered });
-        self.read(cx, index, Purpose::Scan { shard, token, scan }, false);
+        self.read(cx, index, Purpose::Scan { to, scan }, false);
     }
 
     pub(super) fn history(
         &mut self,
         cx: &mut Cx<'_>,
         index: u32,
-        (shard, token): (ShardId, PendingToken),
+        to: ReplyAddress,
         query: HistoryQuery,
         reader: Option<Reader>,
     ) {
@@ -195,24 +203,17 @@ impl Homes {
             HistoryFrom::Before(at) => Range::before(at),
         };
         let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History);
-        self.read(cx, index, Purpose::Scan { shard, token, scan }, false);
+        self.read(cx, index, Purpose::Scan { to, scan }, false);
     }
 
-    pub(super) fn pull(
-        &mut self,
-        cx: &mut Cx<'_>,
-        index: u32,
-        (shard, token): (ShardId, PendingToken),
-        at: Position,
-        puller: Puller,
-    ) {
+    pub(super) fn pull(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, at: Position, puller: Puller) {
         let what = match puller {
             Puller::Latest(client) => {
                 let range = Range::Last { after: Some(at), before: None };
                 let scan = Scan::new(range, Some(Reader::live(client)), 1, ScanOf::Latest);
-                Purpose::Scan { shard, token, scan }
+                Purpose::Scan { to, scan }
             }
-            _ => Purpose::Pull { shard, token, at, puller },
+            _ => Purpose::Pull { to, at, puller },
         };
         self.read(cx, index, what, false);
     }
@@ -220,17 +221,17 @@ impl Homes {
     /// Asks the store for what this question needs next. `again`: its answer told only that an epoch was lost.
     pub(super) fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, again: bool) {
         let home = &self.homes[index as usize];
-        let all = |at, reader| (Range::After(at), reader, usize::MAX, cx.limits.page_bytes_max);
-        let (range, reader, count_max, bytes_max) = match &what {
+        let all = |at, reader| {
+            let step = Step { range: Range::After(at), count_max: usize::MAX, bytes_max: cx.limits.page_bytes_max };
+            (step, reader)
+        };
+        let (Step { range, count_max, bytes_max }, reader) = match &what {
             Purpose::Sub { want, .. } => all(want.since.unwrap_or_else(|| home.top()), Some(Reader::of(want.client))),
             Purpose::Pull { at, puller: Puller::Edge, .. } => all(*at, None),
             Purpose::Pull { at, puller: Puller::Subscriber(client) | Puller::Latest(client), .. } => {
                 all(*at, Some(Reader::of(*client)))
             }
-            Purpose::Scan { scan, .. } => {
-                let (range, count, bytes) = scan.next(cx.limits.page_bytes_max);
-                (range, scan.reader, count, bytes)
-            }
+            Purpose::Scan { scan, .. } => (scan.next(cx.limits.page_bytes_max), scan.reader),
             _ => all(home.top(), None),
         };
         let (channel, retain, scan_max) = (home.name.clone(), home.retain, cx.limits.scan_slice);
@@ -239,19 +240,12 @@ impl Homes {
     }
 
     /// A step of a scan has been read.
-    pub(super) fn scanned(
-        &mut self,
-        cx: &mut Cx<'_>,
-        index: u32,
-        (shard, token): (ShardId, PendingToken),
-        mut scan: Box<Scan>,
-        page: Page,
-    ) {
+    pub(super) fn scanned(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, mut scan: Box<Scan>, page: Page) {
         let home = &mut self.homes[index as usize];
         if !scan.take(page) || scan.looks_again(home.top()) {
             home.pending += 1; // it is kept as long as somebody waits
             let life = home.life;
-            let what = Purpose::Scan { shard, token, scan };
+            let what = Purpose::Scan { to, scan };
             return self.later.push_back(Later::Scan { home: index, life, what });
         }
         let Some(page) = scan.found else { return };
@@ -260,11 +254,11 @@ impl Homes {
                 let Page { publications, top, reset, rest, .. } = page;
                 let channel = home.name.clone();
                 let history = Box::new(History { channel, top, publications, more: rest == Rest::More, reset });
-                self.answer(cx, index, shard, ToEdge::History { token, result: Ok(history) });
+                self.answer(cx, index, to.shard, ToEdge::History { token: to.token, result: Ok(history) });
             }
             ScanOf::Recent { recovered } => {
                 let start = Start { top: home.top(), end: page.end, recovered, publications: page.publications };
-                self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+                self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
             ScanOf::Latest => {
                 let Some(Reader { client, .. }) = scan.reader else { return };
@@ -272,7 +266,7 @@ impl Homes {
                 // Complete is what leaves nothing out, and not what is all that was asked for.
                 let complete = page.complete && page.rest == Rest::Nothing;
                 let start = page.publications.first().map_or(page.end, |p| p.prev);
-                self.pulled(cx, index, (shard, token), puller, Page { complete, start, ..page });
+                self.pulled(cx, index, to, puller, Page { complete, start, ..page });
             }
         }
     }
@@ -291,36 +285,22 @@ impl Homes {
     }
 
     /// The first page after a subscriber's place has been read.
-    pub(super) fn start(
-        &mut self,
-        cx: &mut Cx<'_>,
-        index: u32,
-        (shard, token): (ShardId, PendingToken),
-        want: Want,
-        page: Page,
-    ) {
+    pub(super) fn start(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, page: Page) {
         let top = self.homes[index as usize].top();
         let start = match (page.complete, want.recent) {
             (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
             // `since` cannot be honoured: the `recent` publications are read in a second step, with `recovered: false`.
             (false, Some(n)) if n > 0 => {
                 let reader = Reader::of(want.client);
-                return self.recent(cx, index, (shard, token), n as usize, reader, Some(false));
+                return self.recent(cx, index, to, n as usize, reader, Some(false));
             }
             (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },
         };
-        self.answer(cx, index, shard, ToEdge::Subscribed { token, result: Ok(start) });
+        self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
     }
 
     /// A page for one who is behind has been read.
-    pub(super) fn pulled(
-        &mut self,
-        cx: &mut Cx<'_>,
-        index: u32,
-        (shard, token): (ShardId, PendingToken),
-        puller: Puller,
-        mut page: Page,
-    ) {
+    pub(super) fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, puller: Puller, mut page: Page) {
         let home = &mut self.homes[index as usize];
         let top = home.top();
         let edge = puller == Puller::Edge;
@@ -335,21 +315,21 @@ impl Homes {
         // edge.
         let caught_up = edge && page.end >= top.offset;
         let life = home.life;
-        let missed = caught_up && home.caught_up(shard);
+        let missed = caught_up && home.caught_up(to.shard);
         let Page { start, end, complete, publications, .. } = page;
         self.answer(
             cx,
             index,
-            shard,
-            ToEdge::Pulled { token, result: Ok(Pulled { top, start, end, complete, publications }) },
+            to.shard,
+            ToEdge::Pulled { token: to.token, result: Ok(Pulled { top, start, end, complete, publications }) },
         );
         if missed {
             let snapshot = Arc::new(self.homes[index as usize].snapshot(cx));
-            self.answer(cx, index, shard, ToEdge::PresenceWhole(snapshot));
+            self.answer(cx, index, to.shard, ToEdge::PresenceWhole(snapshot));
         }
         if caught_up {
-            for signal in self.links.take_signals(shard, (index, life)) {
-                self.answer(cx, index, shard, ToEdge::Signal { signal, directed: None });
+            for signal in self.links.take_signals(to.shard, HomeRef { index, life }) {
+                self.answer(cx, index, to.shard, ToEdge::Signal { signal, directed: None });
             }
         }
     }

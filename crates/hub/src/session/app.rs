@@ -15,7 +15,7 @@ use crate::message::{
     EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Sender, Signal, SignalPush, SubOptions, is_event,
 };
 use crate::name::ChannelName;
-use crate::peer::{PeerBody, PendingToken, ToHome};
+use crate::peer::{PeerBody, PendingToken, ReplyAddress, ToHome};
 use crate::rules::Denial;
 use crate::store::Entry;
 use std::collections::VecDeque;
@@ -146,7 +146,9 @@ impl Sessions {
         tally.sum.finish(tally.limit);
         match tally.to {
             TallyTo::App(token) => self.answer_app(cx, token, Ok(tally.sum)),
-            TallyTo::Shard(shard, token) => cx.out.push_back((shard, PeerBody::AppPart { token, part: tally.sum })),
+            TallyTo::Shard(ReplyAddress { shard, token }) => {
+                cx.out.push_back((shard, PeerBody::AppPart { token, part: tally.sum }))
+            }
         }
     }
 
@@ -179,7 +181,7 @@ impl Sessions {
         if clients.is_empty() {
             return cx.out.push_back((from, PeerBody::AppPart { token, part: AppAnswer::Concerned(0) }));
         }
-        let (to, sum) = (TallyTo::Shard(from, token), AppAnswer::Concerned(0));
+        let (to, sum) = (TallyTo::Shard(ReplyAddress { shard: from, token }), AppAnswer::Concerned(0));
         let tally = self.pending.insert(Pending::Tally(Box::new(Tally { to, left: clients.len(), sum, limit: 0 })));
         self.works.push_back(Work { clients: clients.into(), command, tally });
         if self.works.len() == 1 {

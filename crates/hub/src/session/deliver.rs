@@ -8,7 +8,7 @@ use super::pending::{Pending, ReplyTo, Requester};
 use super::table::Sub;
 use super::{Cx, Sessions};
 use crate::app::AppAnswer;
-use crate::edge::{Behind, WaitingMax};
+use crate::edge::{Behind, EdgeRef, WaitingMax};
 use crate::error::{Error, ErrorCode};
 use crate::ids::SessionRef;
 use crate::message::{Push, ReplyBody, SignalPush};
@@ -147,7 +147,7 @@ impl Sessions {
         let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
         edge.fan_out(&mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
         let life = edge.life;
-        edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, index, life, group));
+        edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, EdgeRef { index, life }, group));
         self.pulls.extend(self.sessions.left_behind.drain(..));
         if edge.has_work() {
             return self.edges.run_later(index);

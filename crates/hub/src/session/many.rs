@@ -10,6 +10,8 @@
 
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
+use crate::edge::EdgeRef;
+use crate::edge::batch::Reminder;
 use crate::ids::{ConnId, WireId};
 use crate::message::Push;
 use crate::peer::ToHome;
@@ -162,7 +164,7 @@ impl Sessions {
     /// the last.
     pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
         self.recounting = true;
-        while let Some((index, life)) = self.edges.recounts.pop_front() {
+        while let Some(EdgeRef { index, life }) = self.edges.recounts.pop_front() {
             cx.slice.spend(1);
             if let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) {
                 edge.recounted = false;
@@ -181,7 +183,7 @@ impl Sessions {
     /// The time of some batches has come. The remaining ones are due, so the shell wakes the shard again at once.
     pub(crate) fn tell_batches(&mut self, cx: &mut Cx<'_>) {
         while !cx.slice.is_spent()
-            && let Some((index, life, group)) = self.reminders.next_due(cx.now.mono_ms)
+            && let Some(Reminder { edge: EdgeRef { index, life }, group, .. }) = self.reminders.next_due(cx.now.mono_ms)
         {
             cx.slice.spend(1);
             if let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| edge.life == life) {

@@ -278,8 +278,9 @@ impl Sessions {
     /// Answers a command of a session, in the form that it asked for and where it came from.
     fn reply(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, reply: ReplyTo, body: ReplyBody) {
         if let ReplyTo::Gathered { gather, at } = reply {
-            if let Some((session, reply, bodies)) = self.pending.gathered(gather, at, body) {
-                self.reply(cx, conn, reply, ReplyBody::Many(bodies));
+            if let Some(whole) = self.pending.gathered(gather, at, body) {
+                let session = whole.session;
+                self.reply(cx, conn, whole.reply.clone(), whole.into_body());
                 self.release_gathered(cx, session, gather);
             }
             return;

@@ -20,8 +20,8 @@ const ENTRY_BYTES: usize = 160;
 pub(crate) struct Moved {
     to: HashMap<ClientId, Gone, Keyed>,
     users: HashMap<UserId, SmallVec<[ClientId; 1]>, Keyed>,
-    /// By when they are forgotten, and then in the order in which they left.
-    order: BTreeMap<(u64, u64), ClientId>,
+    /// In the order in which they are forgotten.
+    order: BTreeMap<Expiry, ClientId>,
     next: u64,
     bytes: usize,
 }
@@ -32,7 +32,14 @@ struct Gone {
     user: Option<UserId>,
     /// Its place among those of its user.
     at: u32,
-    place: (u64, u64),
+    expiry: Expiry,
+}
+
+/// When an entry is forgotten. Entries of the same instant go in the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Expiry {
+    until_ms: u64,
+    number: u64,
 }
 
 impl Gone {
@@ -69,9 +76,9 @@ impl Moved {
             clients.len() as u32 - 1
         });
         self.next += 1;
-        let gone = Gone { shard, user, at, place: (until_ms, self.next) };
+        let gone = Gone { shard, user, at, expiry: Expiry { until_ms, number: self.next } };
         self.bytes += gone.bytes();
-        self.order.insert(gone.place, client);
+        self.order.insert(gone.expiry, client);
         self.to.insert(client, gone);
         while self.bytes > bytes_max
             && let Some(&first) = self.order.values().next()
@@ -83,7 +90,7 @@ impl Moved {
     /// It is here again, or nowhere: asking further would go in circles.
     pub(crate) fn arrived(&mut self, client: ClientId) {
         let Some(gone) = self.to.remove(&client) else { return };
-        self.order.remove(&gone.place);
+        self.order.remove(&gone.expiry);
         self.bytes -= gone.bytes();
         let Some(user) = gone.user else { return };
         let Some(clients) = self.users.get_mut(&user) else { return };
@@ -110,8 +117,8 @@ impl Moved {
 
     /// Forgets those whose time is over, as far as the slice goes. True where there are more.
     pub(crate) fn tidy(&mut self, now_ms: u64, slice: &mut Slice) -> bool {
-        while let Some((&(until_ms, _), &client)) = self.order.first_key_value()
-            && until_ms <= now_ms
+        while let Some((&expiry, &client)) = self.order.first_key_value()
+            && expiry.until_ms <= now_ms
         {
             if slice.is_spent() {
                 return true;

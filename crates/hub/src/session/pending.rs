@@ -2,10 +2,11 @@
 
 use crate::app::{AppAnswer, AppToken};
 use crate::forward::ForwardToken;
+use crate::hook::Question;
 use crate::ids::{ConnId, SessionRef, ShardId};
 use crate::message::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
 use crate::name::ChannelName;
-use crate::peer::{PendingToken, Want};
+use crate::peer::{PendingToken, ReplyAddress, Want};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub(crate) enum TallyTo {
     /// The application's: the parts are of shards.
     App(AppToken),
     /// A shard's that asked for a part: the parts of that are of sessions.
-    Shard(ShardId, PendingToken),
+    Shard(ReplyAddress),
 }
 
 /// What an answer is for.
@@ -146,6 +147,13 @@ pub(crate) enum PendingHook {
     },
 }
 
+/// A question that waits until the application has answered earlier ones of the session.
+#[derive(Debug)]
+pub(crate) struct QueuedQuestion {
+    pub(crate) hook: PendingHook,
+    pub(crate) question: Question,
+}
+
 impl PendingHook {
     /// The session whose command it is about. Before the answer to `connect` there is none.
     pub(crate) fn of_command(&self) -> Option<SessionRef> {
@@ -174,11 +182,18 @@ pub(crate) struct Connecting {
 /// The open questions of a shard. A token that was answered, or whose place was reused, finds nothing.
 #[derive(Debug, Default)]
 pub(crate) struct PendingTable {
-    slab: Slab<(u32, Pending)>,
+    slab: Slab<PendingSlot>,
     next_life: u32,
     gathers: Slab<Gather>,
     /// How many of them are the application's.
     pub(crate) hooked: usize,
+}
+
+/// A request, in one life of its place.
+#[derive(Debug)]
+struct PendingSlot {
+    life: u32,
+    pending: Pending,
 }
 
 /// The answers of one `subscribe` to several channels.
@@ -192,6 +207,12 @@ pub(crate) struct Gather {
     bytes: usize,
 }
 
+impl Gather {
+    pub(crate) fn into_body(self) -> ReplyBody {
+        ReplyBody::Many(self.bodies.into_iter().flatten().collect())
+    }
+}
+
 impl Pending {
     pub(crate) fn directed(requester: Requester) -> Pending {
         Pending::Directed { requester, expected: None, answered: 0, taken: false }
@@ -201,12 +222,12 @@ impl Pending {
 impl PendingTable {
     pub(crate) fn insert(&mut self, pending: Pending) -> PendingToken {
         self.next_life = self.next_life.wrapping_add(1);
-        let index = self.slab.insert((self.next_life, pending)) as u32;
+        let index = self.slab.insert(PendingSlot { life: self.next_life, pending }) as u32;
         PendingToken { index, life: self.next_life }
     }
 
     pub(crate) fn get(&mut self, token: PendingToken) -> Option<&mut Pending> {
-        self.slab.get_mut(token.index as usize).filter(|(life, _)| *life == token.life).map(|(_, pending)| pending)
+        self.slab.get_mut(token.index as usize).filter(|entry| entry.life == token.life).map(|entry| &mut entry.pending)
     }
 
     /// The connection whose `connect` this question is about.
@@ -223,7 +244,7 @@ impl PendingTable {
 
     pub(crate) fn take(&mut self, token: PendingToken) -> Option<Pending> {
         self.get(token)?;
-        Some(self.slab.remove(token.index as usize).1)
+        Some(self.slab.remove(token.index as usize).pending)
     }
 
     pub(crate) fn gather(&mut self, session: SessionRef, reply: ReplyTo, count: usize) -> u32 {
@@ -239,12 +260,7 @@ impl PendingTable {
     }
 
     /// Puts one answer in its place. The last one gives the whole.
-    pub(crate) fn gathered(
-        &mut self,
-        gather: u32,
-        at: u32,
-        body: ReplyBody,
-    ) -> Option<(SessionRef, ReplyTo, Vec<ReplyBody>)> {
+    pub(crate) fn gathered(&mut self, gather: u32, at: u32, body: ReplyBody) -> Option<Gather> {
         let entry = self.gathers.get_mut(gather as usize)?;
         if entry.bodies[at as usize].replace(body).is_none() {
             entry.left -= 1;
@@ -252,7 +268,6 @@ impl PendingTable {
         if entry.left > 0 {
             return None;
         }
-        let gather = self.gathers.remove(gather as usize);
-        Some((gather.session, gather.reply, gather.bodies.into_iter().flatten().collect()))
+        Some(self.gathers.remove(gather as usize))
     }
 }

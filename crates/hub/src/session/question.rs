@@ -4,7 +4,8 @@
 //! missing answer into `timeout`. If the connection has ended, the command is not carried out. Rules are judged before
 //! the question and again with its answer, as they may have changed meanwhile.
 
-use super::pending::{Connecting, Pending, PendingHook, ReplyTo};
+use super::pending::{Connecting, Pending, PendingHook, QueuedQuestion, ReplyTo};
+use super::subscribe::SubRef;
 use super::table::AdmittedBy;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
@@ -74,7 +75,7 @@ impl Sessions {
         if let Some(session) = hook.of_command().and_then(|at| self.sessions.get(at)) {
             let extra = session.extra();
             if extra.questions >= max {
-                return extra.queued_questions.push_back((hook, question));
+                return extra.queued_questions.push_back(QueuedQuestion { hook, question });
             }
             extra.questions += 1;
         }
@@ -101,7 +102,7 @@ impl Sessions {
         extra.questions = extra.questions.saturating_sub(1);
         while let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut())
             && extra.questions < cx.limits.session_questions_max
-            && let Some((hook, question)) = extra.queued_questions.pop_front()
+            && let Some(QueuedQuestion { hook, question }) = extra.queued_questions.pop_front()
         {
             extra.questions += 1;
             // Its room among all questions: more is kept for those about who somebody is.
@@ -121,12 +122,8 @@ impl Sessions {
     }
 
     /// The connection is gone: its remaining questions are dropped.
-    pub(super) fn drop_queued_questions(
-        &mut self,
-        cx: &mut Cx<'_>,
-        queued_questions: VecDeque<(PendingHook, Question)>,
-    ) {
-        for (hook, _) in queued_questions {
+    pub(super) fn drop_queued_questions(&mut self, cx: &mut Cx<'_>, queued_questions: VecDeque<QueuedQuestion>) {
+        for QueuedQuestion { hook, .. } in queued_questions {
             let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
             self.decided(cx, hook, HookAnswer::Refused(error));
         }
@@ -164,7 +161,7 @@ impl Sessions {
                     HookAnswer::Allowed => Ok(()),
                     other => Err(refusal(other)),
                 };
-                self.authorised(cx, session, (sub, edge), reply, want, result);
+                self.authorised(cx, session, SubRef { id: sub, edge }, reply, want, result);
             }
             PendingHook::Publish { session, reply, channel, key } => {
                 let result = match answer {

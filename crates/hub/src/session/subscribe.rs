@@ -9,8 +9,8 @@ use super::pending::{Pending, PendingHook, PendingTable, ReplyTo};
 use super::question::asks;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
-use crate::edge::{Member, MemberState};
 use crate::edge::batch;
+use crate::edge::{EdgeRef, Member, MemberState, MovedMember};
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
 use crate::ids::{Epoch, Position, SessionRef, UserId};
@@ -22,6 +22,13 @@ use crate::slice::Slice;
 use crate::timer::Timer;
 use crate::watch::Noted;
 use std::sync::Arc;
+
+/// A subscription of a session that is not decided: its id, and the edge that it holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SubRef {
+    pub(super) id: u32,
+    pub(super) edge: u32,
+}
 
 impl Sessions {
     /// `goes_on`: the entry of a client that had entered the channel on an earlier connection, and still has.
@@ -78,13 +85,13 @@ impl Sessions {
             let hook = PendingHook::Subscribe { session: at, sub: id, edge, reply, want };
             self.question(cx, hook, Question::Subscribe { caller, options: Box::new(options) });
         } else {
-            self.ask_place(cx, at, (id, edge), reply, want);
+            self.ask_place(cx, at, SubRef { id, edge }, reply, want);
         }
     }
 
-    fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: (u32, u32), reply: ReplyTo, want: Want) {
-        let (sub, edge) = sub;
-        let token = self.pending.insert(Pending::Subscribe { session: at, sub, edge, reply });
+    fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: SubRef, reply: ReplyTo, want: Want) {
+        let SubRef { id, edge } = sub;
+        let token = self.pending.insert(Pending::Subscribe { session: at, sub: id, edge, reply });
         let seq = self.edges.next_seq();
         let entry = &mut self.edges.edges[edge as usize];
         entry.seq = seq;
@@ -93,17 +100,17 @@ impl Sessions {
         self.tell_home(cx, &channel, ToHome::Sub { seq, token, want, members });
     }
 
-    /// The application has said whether it may. `sub` is its id and its edge, which it holds.
+    /// The application has said whether it may. The subscription holds its edge.
     pub(super) fn authorised(
         &mut self,
         cx: &mut Cx<'_>,
         at: SessionRef,
-        sub: (u32, u32),
+        sub: SubRef,
         reply: ReplyTo,
         want: Want,
         result: Result<(), Error>,
     ) {
-        let (id, edge) = sub;
+        let SubRef { id, edge } = sub;
         let slot = self.sessions.get(at).and_then(|session| session.sub_of_id(id));
         let gone = || Error::new(ErrorCode::Unavailable, "the subscription ended before this was done");
         let ended = slot.filter(|&slot| self.sessions.slab[at.index as usize].subs[slot].is_refused());
@@ -437,7 +444,8 @@ impl Sessions {
             self.edges.edges[edge as usize].member(variant, member).slot = slot as u32;
         }
         if let Some(left) = sub.membership() {
-            for (place, member) in self.edges.edges[sub.edge as usize].take(sub.variant(wire), left.place) {
+            for MovedMember { place, member } in self.edges.edges[sub.edge as usize].take(sub.variant(wire), left.place)
+            {
                 let moved = &mut self.sessions.slab[member.session as usize].subs[member.slot as usize];
                 if let Some(membership) = moved.membership_mut() {
                     membership.place = place;
@@ -460,7 +468,7 @@ impl Sessions {
         if self.edges.recounts.is_empty() && !self.recounting {
             cx.wheel.add(cx.now.mono_ms, Timer::Members); // at the wheel's next tick
         }
-        self.edges.recounts.push_back((index, edge.life));
+        self.edges.recounts.push_back(EdgeRef { index, life: edge.life });
     }
 
     /// Starts the clock of an edge that nobody uses.

@@ -7,16 +7,16 @@
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
-use super::pending::PendingHook;
+use super::pending::QueuedQuestion;
 use crate::attachment::Attachment;
 use crate::edge::{MemberSessions, Variant};
-use crate::hook::{Caller, Question};
+use crate::hook::Caller;
 use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
-use crate::peer::{Entered, PendingToken, RateWindow};
+use crate::peer::{Entered, LastDirected, PendingToken, RateWindow};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
 use crate::store::Reader;
@@ -125,7 +125,7 @@ pub(crate) struct Extra {
     pub(crate) mailbox: Mailbox,
     /// Up to where it has had the signals for it alone, by channel: it comes along to other shards, where later
     /// copies find it.
-    pub(crate) directed: Vec<(ChannelName, u64)>,
+    pub(crate) directed: Vec<LastDirected>,
     /// Channels whose presence outlives the connection by the grace.
     pub(crate) entered: Vec<Entered>,
     /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over
@@ -137,7 +137,7 @@ pub(crate) struct Extra {
     /// Questions about its commands that the application has not answered.
     pub(crate) questions: usize,
     /// Those that wait until it has.
-    pub(crate) queued_questions: VecDeque<(PendingHook, Question)>,
+    pub(crate) queued_questions: VecDeque<QueuedQuestion>,
     /// Of the connection that it had, for the notice of its end.
     pub(crate) attachment: Option<Attachment>,
 }
@@ -280,7 +280,8 @@ impl Sub {
 impl Session {
     /// True while the outbox of its connection is over its mark.
     pub(crate) fn is_full(&self, conns: &[Conn]) -> bool {
-        let conn = self.conn.and_then(|id| conns.get(id.index as usize).filter(|conn| conn.generation == id.generation));
+        let conn =
+            self.conn.and_then(|id| conns.get(id.index as usize).filter(|conn| conn.generation == id.generation));
         conn.is_some_and(|conn| conn.full)
     }
 
@@ -352,18 +353,18 @@ impl Session {
     /// True where it has had this signal for it alone, or a later one.
     pub(crate) fn has_had_directed(&self, channel: &ChannelName, number: u64) -> bool {
         let directed = self.extra.as_ref().map_or(&[][..], |extra| &extra.directed);
-        directed.iter().any(|(of, had)| of == channel && *had >= number)
+        directed.iter().any(|last| last.channel == *channel && last.number >= number)
     }
 
     /// Remembers how far it has come, for at most `max` channels: the one whose signals are the longest ago is
     /// forgotten.
     pub(crate) fn had_directed(&mut self, channel: &ChannelName, number: u64, max: usize) {
         let directed = &mut self.extra().directed;
-        directed.retain(|(of, _)| of != channel);
+        directed.retain(|last| last.channel != *channel);
         if directed.len() >= max {
             directed.remove(0);
         }
-        directed.push((channel.clone(), number));
+        directed.push(LastDirected { channel: channel.clone(), number });
     }
 
     /// What was proven of it besides its user.
@@ -586,7 +587,7 @@ mod tests {
         let kept: [(&str, Keep); 6] = [
             ("a grant", |extra, channel| extra.granted.push(channel)),
             ("a rate", |extra, _| extra.rates.push(RateWindow { pattern: "chat:*".into(), start_ms: 0, count: 1 })),
-            ("the signals that it has had", |extra, channel| extra.directed.push((channel, 1))),
+            ("the signals that it has had", |extra, channel| extra.directed.push(LastDirected { channel, number: 1 })),
             ("a refresh", |extra, _| extra.refreshes = Refreshes { asked: 1, applied: 1 }),
             ("a question", |extra, _| extra.questions = 1),
             ("what its connection had", |extra, _| extra.attachment = Some(Attachment::new(()))),
