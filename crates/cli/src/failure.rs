@@ -30,8 +30,8 @@ impl Failure {
         Failure { hint: Some(hint.into()), ..self }
     }
 
-    /// Everything has been told where it belongs: only the exit status is left.
-    pub(crate) fn told(status: u8) -> Self {
+    /// The reason is printed already: only the exit status is left.
+    pub(crate) fn reported(status: u8) -> Self {
         Failure { sentence: String::new(), hint: None, status }
     }
 

@@ -77,13 +77,18 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if !about_rules.is_empty() {
         return Err(refused(&Problems(about_rules)));
     }
-    let (text, is_allowed) = told(&partial.settings, &args, &channel);
+    let Explanation { text, is_allowed } = explain(&partial.settings, &args, &channel);
     print(&text)?;
     Ok(if is_allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All that is to say, and whether the rules let the caller.
-fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> (String, bool) {
+struct Explanation {
+    text: String,
+    /// The rules alone let the caller.
+    is_allowed: bool,
+}
+
+fn explain(settings: &Settings, args: &Args, channel: &ChannelName) -> Explanation {
     let user = args.user.as_deref().map(|user| UserId(user.into()));
     let caller = args.user.as_ref().map_or("an anonymous caller".to_owned(), |user| format!("the user {user:?}"));
     let action = args.action.action();
@@ -135,7 +140,7 @@ fn told(settings: &Settings, args: &Args, channel: &ChannelName) -> (String, boo
         line("because", &because.unwrap_or_default(), "");
         line("hint", "add a rule with a pattern that matches it, or match = \"**\" as the last", "");
     }
-    (text, is_allowed)
+    Explanation { text, is_allowed }
 }
 
 /// Whether the option refers to who may subscribe.

@@ -98,7 +98,7 @@ impl Words {
             true => tracing::error!(hint = failure.hint, "{}", failure.sentence),
             false => self.log.say(&failure.to_string()),
         }
-        Failure::told(failure.status)
+        Failure::reported(failure.status)
     }
 }
 

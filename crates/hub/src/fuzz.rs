@@ -558,12 +558,12 @@ impl World {
         match effect {
             Effect::Push { push, to, .. } => {
                 for id in effects.recipients(to) {
-                    let conn = self.told(shard, *id, bytes_of_push(&push), inputs);
+                    let conn = self.received(shard, *id, bytes_of_push(&push), inputs);
                     pushed(conn, &push);
                 }
             }
             Effect::Reply { conn: id, reply: Reply { id: request, body } } => {
-                let conn = self.told(shard, id, bytes_of_reply(&body), inputs);
+                let conn = self.received(shard, id, bytes_of_reply(&body), inputs);
                 if let Some(RequestId::Number(request)) = request {
                     let asked = conn.pending.remove(&request);
                     assert!(asked.is_some(), "{request} was not asked, or has had its answer: {body:?}");
@@ -613,7 +613,7 @@ impl World {
     }
 
     /// A connection is told something: it must be there, and its outbox within bounds.
-    fn told(&mut self, shard: usize, id: ConnId, bytes: usize, inputs: &mut VecDeque<Input>) -> &mut Conn {
+    fn received(&mut self, shard: usize, id: ConnId, bytes: usize, inputs: &mut VecDeque<Input>) -> &mut Conn {
         let limits = self.limits.clone();
         let conn = self.conn(shard, id).expect("only a connection that is there is told anything");
         conn.frame_max = conn.frame_max.max(bytes);
@@ -719,7 +719,7 @@ fn rules(which: u8) -> Rules {
     match which & 7 {
         1 => all.subscribe = vec![Who::Authenticated],
         2 => all.subscribe = vec![Who::Nobody],
-        3 => all.rate = Some((3, 1_000)),
+        3 => all.rate = Some(crate::RateLimit { count_max: 3, window_ms: 1_000 }),
         4 => all.presence = crate::PresenceMode::Count,
         5 => all.history.count = 0,
         6 => all.history.ttl_ms = 100,

@@ -64,7 +64,9 @@ pub use peer::PeerMessage;
 pub use placement::Placement;
 pub use reach::example_name;
 pub use rng::Rng;
-pub use rules::{Action, Denial, Pattern, PatternError, PresenceMode, Retain, Rule, Rules, Slow, Verdict, Who};
+pub use rules::{
+    Action, Denial, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Rules, Slow, Verdict, Who,
+};
 pub use session::Opened;
 pub use shard::{Input, Shard, ShardConfig, Stats};
 pub use store::{Entry, KeyScope, Op, Page, Range, Reader, Rest, Store, StoreAnswer};

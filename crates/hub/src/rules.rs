@@ -232,8 +232,17 @@ pub struct Rule {
     pub presence: PresenceMode,
     /// What happens to slow subscribers.
     pub slow: Slow,
-    /// Publications and signals of one session: so many in so many ms. `None` is without limit.
-    pub rate: Option<(u32, u64)>,
+    /// Publications and signals of one session. `None` is without limit.
+    pub rate: Option<RateLimit>,
+}
+
+/// So many publications and signals in each window of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Publications and signals together.
+    pub count_max: u32,
+    /// Milliseconds; a window begins with the first one after the last window.
+    pub window_ms: u64,
 }
 
 impl Rule {

@@ -267,7 +267,8 @@ fn a_ticket_of_a_shard_that_does_not_exist_begins_a_new_session() {
 #[test]
 fn a_rate_holds_over_a_resume_on_whichever_shard() {
     for shards in shard_counts() {
-        let rules = Rules::new(vec![Rule { rate: Some((2, 60_000)), ..open_rule("**") }]);
+        let rules =
+            Rules::new(vec![Rule { rate: Some(RateLimit { count_max: 2, window_ms: 60_000 }), ..open_rule("**") }]);
         let mut net = Net::with(shards, Limits::default(), rules);
         let peer = net.connect(0);
         net.publish_all(peer, "chat:a", 1..=2);

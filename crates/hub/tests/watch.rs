@@ -58,7 +58,7 @@ fn a_denial_names_client_user_channel_rule_and_option() {
         let mut strict = open_rule("news:*");
         strict.publish = vec![Who::Server];
         let mut slowly = open_rule("slow:*");
-        slowly.rate = Some((1, 60_000));
+        slowly.rate = Some(RateLimit { count_max: 1, window_ms: 60_000 });
         let rules = Rules::new(vec![strict, open_rule("inbox:{user}"), slowly]);
         let mut net = Net::with(shards, Limits::default(), rules);
         let user = UserId("bob".into());

@@ -102,7 +102,7 @@ impl Api {
                 Err(Trouble::Stale) => continue, // on a new connection, which cannot be stale
                 Err(trouble) => trouble,
             };
-            let pause = trouble.asked_wait().unwrap_or_else(|| jittered(wait));
+            let pause = trouble.retry_after().unwrap_or_else(|| jittered(wait));
             if !trouble.passes(self.met) || start.elapsed() + pause > GIVE_UP {
                 return Err(trouble.into_failure(&self.base));
             }
@@ -194,7 +194,7 @@ impl Trouble {
     }
 
     /// How long the server wants to be left alone.
-    fn asked_wait(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         match self {
             Trouble::Refused { wait, .. } => *wait,
             _ => None,

@@ -60,14 +60,14 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 
 /// There is no connection, at the first attempt, or none any more that is worth waiting for.
 fn unreached(base: &Base, problem: &Problem) -> Failure {
-    let told = |what: &str| Failure::users(format!("{what} {base}: {problem}"));
+    let failure = |what: &str| Failure::users(format!("{what} {base}: {problem}"));
     match problem {
-        Problem::Name { .. } => told("cannot reach")
+        Problem::Name { .. } => failure("cannot reach")
             .hint("check the spelling of the name, and whether this machine has a network and a resolver"),
-        Problem::Unreachable { .. } | Problem::TimedOut { .. } => told("there is no server at")
+        Problem::Unreachable { .. } | Problem::TimedOut { .. } => failure("there is no server at")
             .hint("start one with `fanfare dev`, or say with --url URL (or FANFARE_URL) where it is"),
         #[cfg(feature = "tls")]
-        Problem::Certificate { fault, .. } => told("cannot trust").hint(match fault {
+        Problem::Certificate { fault, .. } => failure("cannot trust").hint(match fault {
             CertificateFault::Issuer => {
                 "if it is signed by your own authority, name that certificate with --cacert FILE (or FANFARE_CACERT)"
             }
@@ -83,14 +83,16 @@ fn unreached(base: &Base, problem: &Problem) -> Failure {
             _ => "the server needs another certificate",
         }),
         #[cfg(feature = "tls")]
-        Problem::Tls { .. } => told("cannot reach").hint("without TLS its address begins with http://"),
-        Problem::Answer { status, .. } if status.starts_with("401") || status.starts_with("403") => told("refused by")
-            .hint("a proxy in front of the server refuses; Fanfare itself asks for a token only after that"),
+        Problem::Tls { .. } => failure("cannot reach").hint("without TLS its address begins with http://"),
+        Problem::Answer { status, .. } if status.starts_with("401") || status.starts_with("403") => {
+            failure("refused by")
+                .hint("a proxy in front of the server refuses; Fanfare itself asks for a token only after that")
+        }
         Problem::Answer { passes: true, .. } | Problem::Lost { .. } => {
             Failure::ours(format!("{base} exists but does not serve: {problem}"))
         }
-        Problem::Answer { location: Some(_), .. } => told("not here:")
+        Problem::Answer { location: Some(_), .. } => failure("not here:")
             .hint("give that address by --url URL (or FANFARE_URL), without the part after Fanfare's own path"),
-        _ => told("no Fanfare at").hint("say with --url URL (or FANFARE_URL) where one is"),
+        _ => failure("no Fanfare at").hint("say with --url URL (or FANFARE_URL) where one is"),
     }
 }

@@ -39,6 +39,12 @@ enum Wakeup {
     Wake,
 }
 
+/// The queue of commands, as the driver holds it.
+pub(super) struct CommandQueue {
+    pub(super) received: mpsc::UnboundedReceiver<Command>,
+    pub(super) sender: mpsc::WeakUnboundedSender<Command>,
+}
+
 pub(super) struct Driver {
     core: Core,
     endpoint: Endpoint,
@@ -67,10 +73,11 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         core: Core,
-        (endpoint, connect_timeout_ms): (Endpoint, u64),
+        endpoint: Endpoint,
+        connect_timeout_ms: u64,
         seed: u64,
         tokens: Option<Tokens>,
-        (commands, sender): (mpsc::UnboundedReceiver<Command>, mpsc::WeakUnboundedSender<Command>),
+        commands: CommandQueue,
         status: watch::Sender<Status>,
     ) -> Self {
         Driver {
@@ -82,8 +89,8 @@ impl Driver {
             transport: Transport::None,
             tokens,
             token: None,
-            commands,
-            sender,
+            commands: commands.received,
+            sender: commands.sender,
             status,
             calls: HashMap::new(),
             last_call: 0,
@@ -153,7 +160,7 @@ impl Driver {
             }
         };
         tokio::select! {
-            turn = transport => turn,
+            wakeup = transport => wakeup,
             token = token => Wakeup::Token(token),
             command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Wakeup::Command(command),
             () = wake => Wakeup::Wake,

@@ -17,7 +17,7 @@ pub use url::{NATIVE_PATH, Url, UrlError};
 use crate::core::{Answer, Call, CallError, Config, Core, EndReason, Setback, State};
 use crate::{Data, History, HistoryFrom, Position, Presence, Publish, Subscribe};
 use bytes::Bytes;
-use driver::Driver;
+use driver::{CommandQueue, Driver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -214,11 +214,12 @@ impl Builder {
         let endpoint = self.endpoint()?;
         let random =
             || getrandom::u64().map_err(|error| ConnectError::Randomness { problem: error.to_string().into() });
-        let endpoint = (endpoint, self.config.connect_timeout_ms);
+        let connect_timeout_ms = self.config.connect_timeout_ms;
         let core = Core::new(self.config, random()?);
         let (commands, received) = mpsc::unbounded_channel();
         let (sender, status) = watch::channel(Status { state: State::Connecting, problem: None, retry_at: None });
-        let driver = Driver::new(core, endpoint, random()?, self.tokens, (received, commands.downgrade()), sender);
+        let queue = CommandQueue { received, sender: commands.downgrade() };
+        let driver = Driver::new(core, endpoint, connect_timeout_ms, random()?, self.tokens, queue, sender);
         tokio::spawn(driver.run());
         Ok(Client { commands, status })
     }

@@ -10,7 +10,7 @@ use crate::ids::{ConnId, SessionRef};
 use crate::message::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
-use crate::rules::{Action, Denial, Rule, Verdict, Who};
+use crate::rules::{Action, Denial, RateLimit, Rule, Verdict, Who};
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -188,7 +188,9 @@ impl Sessions {
                 return Err(error.by_rule(rule.pattern.as_str()));
             }
         }
-        if let Some((count_max, window_ms)) = rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal)) {
+        if let Some(RateLimit { count_max, window_ms }) =
+            rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal))
+        {
             let now_ms = cx.now.mono_ms;
             let rates = &mut session.extra().rates;
             let place =

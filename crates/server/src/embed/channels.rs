@@ -1,6 +1,6 @@
 //! Rules in code: one builder for each pattern, with the options of a `[[channels]]` table.
 
-use fanfare_hub::{Pattern, PatternError, PresenceMode, Retain, Rule, Slow, Who};
+use fanfare_hub::{Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Slow, Who};
 use std::time::Duration;
 
 /// Builds a rule. It begins closed: no client may subscribe until [`subscribe`](Self::subscribe) allows some.
@@ -99,7 +99,8 @@ impl ChannelRule {
     /// At most so many publications and signals of one session in this time.
     #[must_use]
     pub fn rate(mut self, count: u32, per: Duration) -> Self {
-        self.0.rate = Some((count, u64::try_from(per.as_millis()).unwrap_or(u64::MAX).max(1)));
+        let window_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.0.rate = Some(RateLimit { count_max: count, window_ms });
         self
     }
 }

@@ -9,7 +9,9 @@ use super::nearest;
 use super::problem::{Problem, Severity, Source};
 use super::units::{self, Wrong};
 use super::written::{Field, Raw, Written};
-use fanfare_hub::{Action, CHANNEL_NAME_BYTES_MAX, Pattern, PatternError, PresenceMode, Retain, Rule, Slow, Who};
+use fanfare_hub::{
+    Action, CHANNEL_NAME_BYTES_MAX, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Slow, Who,
+};
 
 /// An option of a rule, for the reference page.
 pub struct RuleOption {
@@ -249,9 +251,9 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 _ => Err(kind_of(value, "write \"pull\", \"latest\" or \"disconnect\"")),
             },
             "rate" => match &value.raw {
-                Raw::Text(text) => units::rate(text).and_then(|(count, ms)| {
-                    let ms = within(i128::from(ms), 1, RATE_MS_MAX, units::show_millis)?;
-                    rate = Some((count, ms));
+                Raw::Text(text) => units::rate(text).and_then(|limit| {
+                    let window_ms = within(i128::from(limit.window_ms), 1, RATE_MS_MAX, units::show_millis)?;
+                    rate = Some(RateLimit { window_ms, ..limit });
                     Ok(())
                 }),
                 Raw::Number(number) => Err(kind_of(value, &format!("write it with a time: \"{number}/s\""))),

@@ -3,6 +3,8 @@
 //! A time always has a unit, because without one its meaning is unclear; a number of bytes needs none. A printed value
 //! reads back as the same value.
 
+use fanfare_hub::RateLimit;
+
 const BYTES: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -69,16 +71,16 @@ pub(super) fn millis(text: &str) -> Result<u64, Wrong> {
         .ok_or_else(|| wrong("it is not a whole number of milliseconds", "write it like \"10s\" or \"500ms\""))
 }
 
-/// `20/s`, `100/10s`: so many in so many ms.
-pub(super) fn rate(text: &str) -> Result<(u32, u64), Wrong> {
+/// `20/s`, `100/10s`.
+pub(super) fn rate(text: &str) -> Result<RateLimit, Wrong> {
     const HINT: &str = "write it like \"20/s\", \"100/m\" or \"100/10s\"";
     let (count, time) = text.split_once('/').ok_or_else(|| wrong("it has no \"/\" with a time", HINT))?;
-    let count = count.trim().parse().map_err(|_| wrong(format!("{:?} is not a count", count.trim()), HINT))?;
+    let count_max = count.trim().parse().map_err(|_| wrong(format!("{:?} is not a count", count.trim()), HINT))?;
     let time = time.trim();
     let time_ms =
         if time.starts_with(|c: char| c.is_ascii_digit()) { millis(time) } else { millis(&format!("1{time}")) };
     match time_ms {
-        Ok(time_ms) if count > 0 && time_ms > 0 => Ok((count, time_ms)),
+        Ok(window_ms) if count_max > 0 && window_ms > 0 => Ok(RateLimit { count_max, window_ms }),
         Ok(_) => Err(wrong("it allows nothing", "leave `rate` out for no limit, or say who may with `publish`")),
         Err(_) => Err(wrong(format!("{time:?} is not a time"), HINT)),
     }
@@ -116,8 +118,8 @@ pub(super) fn show_millis(ms: u64) -> String {
     show(ms, &TIMES, "s")
 }
 
-pub(super) fn show_rate((count, ms): (u32, u64)) -> String {
-    let time = show_millis(ms);
+pub(super) fn show_rate(rate: RateLimit) -> String {
+    let (count, time) = (rate.count_max, show_millis(rate.window_ms));
     format!("{count}/{}", time.strip_prefix('1').filter(|unit| unit.starts_with(char::is_alphabetic)).unwrap_or(&time))
 }
 
@@ -189,7 +191,7 @@ mod tests {
             ("20/second", None),
         ];
         for (text, expected) in rows {
-            assert_eq!(rate(text).ok(), expected, "{text:?}");
+            assert_eq!(rate(text).ok().map(|rate| (rate.count_max, rate.window_ms)), expected, "{text:?}");
         }
     }
 
@@ -201,7 +203,8 @@ mod tests {
             assert_eq!(bytes(&show_bytes(value)), Ok(value));
             assert_eq!(millis(&show_millis(value)), Ok(value));
             if value > 0 {
-                assert_eq!(rate(&show_rate((7, value))), Ok((7, value)), "{}", show_rate((7, value)));
+                let limit = RateLimit { count_max: 7, window_ms: value };
+                assert_eq!(rate(&show_rate(limit)), Ok(limit), "{}", show_rate(limit));
             }
         }
     }
