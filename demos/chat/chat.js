@@ -263,7 +263,7 @@ function renderTyping() {
 }
 
 function renderState() {
-  // An open socket that has not let us in yet is, to whoever looks at it, still connecting.
+  // An open socket whose room has not let us in yet is shown as connecting.
   const shown = state.name === 'open' && !isIn() ? { name: 'connecting' } : state
   view.renderState({ ...shown, offline: shown.name === 'waiting' && navigator.onLine === false }, Date.now())
 }

@@ -21,7 +21,7 @@ export const tables = {
     you: 'you',
     morePeople: 'and {n} more',
     fromCode: 'The same from code',
-    codeText: 'This page is nothing special: it opens a WebSocket and sends JSON. Whoever does the same is in the room.',
+    codeText: 'This page is an ordinary client: it opens a WebSocket and sends JSON. Any program that does the same can enter the room.',
     inBrowser: 'JavaScript, in any browser console or page',
     inTerminal: 'Terminal, with Node.js',
     copy: 'Copy',

@@ -1,8 +1,8 @@
 // The page's moving parts: the log, the outbox below it, the lists of people and rooms, the state of the connection.
 //
-// Everything that came from somebody is put in by `textContent`; there is no other way in. The log keeps the newest
-// `LOG_MAX` entries. It follows the newest one only while the reader is at the bottom: whoever reads older messages is
-// left in peace and told that there are newer ones.
+// All text of other people is inserted by `textContent` only. The log keeps the newest `LOG_MAX` entries. It follows
+// the newest one only while the reader is at the bottom: a reader of older messages stays there, and sees a notice that
+// there are newer ones.
 
 import { hashOfRoom } from './room.js'
 import { localeTag, plural, t } from './strings.js'

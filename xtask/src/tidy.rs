@@ -34,6 +34,7 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
         faults.extend(files::package_lock(name, text));
         faults.extend(prose::width(name, text));
         faults.extend(prose::outside(name, text));
+        faults.extend(prose::avoided(name, text));
         faults.extend(layers::source(name, text, &tests));
         faults.extend(rooms::source(name, text, &tests));
         if let Some(note) = files::length(name, text) {

@@ -138,7 +138,7 @@ fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether whoever started us has SIGHUP ignored, as `nohup` does. Told by Linux; elsewhere taken for no.
+/// Whether this process was started with SIGHUP ignored, as `nohup` does. Linux tells it; on other systems: no.
 fn hangups_are_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangups(&status))
 }

@@ -1,9 +1,9 @@
 //! The output of a running server on stderr: for people a few lines and then the log, for machines only the log.
 //!
 //! Where `log.format` is `json`, every line from here on is one JSON object: the greeting, warnings about the
-//! settings, the reason why it did not start, and a panic are events of the log. (What is wrong with the settings
-//! themselves is told in plain text: the format is one of them.) Where it is `text`, the greeting is for whoever has
-//! just typed the command, is there at every level, and everything after it is the log.
+//! settings, the reason why it did not start, and a panic are events of the log. (Mistakes of the settings
+//! themselves are in plain text, because the format is one of the settings.) If it is `text`, the greeting is for the
+//! person who has just typed the command and is printed at every level; everything after it is the log.
 //!
 //! All of it goes by the queue of the log, so that nobody waits for the reader of stderr: not at the start, not in a
 //! panic, not at the end.

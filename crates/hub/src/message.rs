@@ -538,7 +538,7 @@ pub enum Push {
         /// It.
         publication: Arc<Publication>,
     },
-    /// Publications that were gathered for whoever asked for batches: two or more, in order.
+    /// Publications that were gathered for subscribers that asked for batches: two or more, in order.
     Messages {
         /// Their channel.
         channel: ChannelName,

@@ -30,7 +30,7 @@ use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A message from one shard to another. Opaque to whoever carries it.
+/// A message from one shard to another. Opaque to its carrier.
 #[derive(Debug)]
 pub struct PeerMessage(pub(crate) PeerBody);
 

@@ -365,8 +365,8 @@ pub enum Verdict<'r> {
     Allowed(&'r Rule),
     /// The option lists `hook`, and no other word of it allows the caller: ask the application.
     AskHook(&'r Rule),
-    /// The option lists `subscriber` and the rule leaves `subscribe` to the application: allowed for whoever has been
-    /// let in, that is, has a subscription to this channel.
+    /// The option lists `subscriber` and the rule leaves `subscribe` to the application: allowed for a
+    /// caller with a subscription to this channel.
     IfSubscribed(&'r Rule),
 }
 

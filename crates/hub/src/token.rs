@@ -1,4 +1,4 @@
-//! The token that a client shows: kept, compared and handed to whoever checks it, and never printed.
+//! The token that a client shows: kept, compared and handed to the application, and never printed.
 
 use std::borrow::Cow;
 use std::fmt;

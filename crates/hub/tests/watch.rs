@@ -128,7 +128,7 @@ fn recoveries_slow_readers_and_gaps_are_counted_and_said() {
         net.publish_all(ada, "chat:a", 101..=200);
         net.cut(bob);
         let behind: usize = net.shards.iter().map(|shard| shard.stats().behind).sum();
-        assert_eq!(behind, 0, "whoever is gone is not behind");
+        assert_eq!(behind, 0, "a client that is gone is not behind");
     }
 }
 

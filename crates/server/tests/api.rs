@@ -77,7 +77,7 @@ fn native(server: &Server, channel: &str) -> (Client, String) {
 }
 
 #[test]
-fn whoever_is_subscribed_gets_what_the_application_publishes() {
+fn subscribers_get_the_publications_of_the_application() {
     let server = server();
     let (mut ada, _) = native(&server, "chat:general");
     let mut chat = Client::join(server.address, "bob", "general");

@@ -49,7 +49,7 @@ async fn stop(running: Running) {
 /// A subscriber that is cut off again and again while another client publishes gets every message once, in order, on
 /// every channel.
 #[tokio::test(flavor = "current_thread")]
-async fn whoever_is_cut_off_has_every_message_once_and_in_order() {
+async fn a_client_that_is_cut_off_has_every_message_once_and_in_order() {
     const ROUNDS: u64 = 40;
     let (running, url) = serve();
     let (reader, writer) = (client(&url).await, client(&url).await);

@@ -1,4 +1,5 @@
-//! Checks of texts for people: the width of lines, and references that a reader of this repository cannot follow.
+//! Checks of texts for people: the width of lines, words that plain prose avoids, and references that a reader of this
+//! repository cannot follow.
 //!
 //! Tables, links, transcripts (fenced blocks) and generated parts may be wider than [`COLUMNS_MAX`]: breaking them
 //! would make them harder to read. rustfmt checks code. Of programs, settings and scripts only comments are checked.
@@ -8,6 +9,9 @@ const COLUMNS_MAX: usize = 120;
 
 /// Names of documents that are not in the repository.
 const OUTSIDE: [&str; 3] = [concat!("DESIGN", ".md"), concat!("STYLE", ".md"), concat!("DEVELOPERS", ".md")];
+
+/// Words that make a sentence hard to read where a plain one does the same. Write "a client that asks", for example.
+const AVOIDED: [&str; 3] = [concat!("who", "ever"), concat!("whom", "ever"), concat!("whoso", "ever")];
 
 /// How a file marks the lines that people read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,19 @@ pub(crate) fn width(name: &str, text: &str) -> Vec<String> {
     faults
 }
 
+/// Lines with a word that plain prose avoids: in prose, comments, messages and names.
+pub(crate) fn avoided(name: &str, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        let mut words = lower.split(|letter: char| !letter.is_alphanumeric());
+        if let Some(word) = words.find(|word| AVOIDED.contains(word)) {
+            faults.push(format!("{name}:{}: \"{word}\": name the person or the part instead", number + 1));
+        }
+    }
+    faults
+}
+
 /// References to documents that no reader has.
 pub(crate) fn outside(name: &str, text: &str) -> Vec<String> {
     let found = |line: &str| OUTSIDE.into_iter().find(|document| line.contains(document));
@@ -117,6 +134,26 @@ mod tests {
         ];
         for (row, name, text, expected) in rows {
             assert_eq!(width(name, &text).len(), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn avoided_words_are_found_wherever_they_stand() {
+        for word in AVOIDED {
+            let capital = word.to_uppercase();
+            let rows = [
+                ("prose", "a.md", format!("One.\nIt is for {word} asks.\n"), vec![2]),
+                ("a capital, a comma", "a.md", format!("{capital}, then."), vec![1]),
+                ("a comment", "a.rs", format!("let a = 1; // for {word} asks\n/// {word}"), vec![1, 2]),
+                ("a message", "a.rs", format!("panic!(\"{word} asks\")"), vec![1]),
+                ("a name of several words", "a.rs", format!("fn {word}_asks() {{}}"), vec![1]),
+                ("a part of a longer word", "a.rs", format!("let a = \"{word}s\";"), vec![]),
+            ];
+            for (row, name, text, expected) in rows {
+                let found = avoided(name, &text);
+                let at = |line: &usize| format!("{name}:{line}: \"{word}\": name the person or the part instead");
+                assert_eq!(found, expected.iter().map(at).collect::<Vec<_>>(), "{row}: {word}");
+            }
         }
     }
 

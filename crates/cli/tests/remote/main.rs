@@ -296,7 +296,7 @@ fn broadcast(server: &Server, channels: &[String]) {
 }
 
 #[test]
-fn whoever_is_sent_away_does_not_come_back() {
+fn a_client_that_is_disconnected_does_not_come_back() {
     let server = Server::start();
     let subscriber = start(&["subscribe", "a", "--url", &server.url()]);
     let line = subscriber.told("connected to");

@@ -64,7 +64,7 @@ pub enum Input<'a> {
     NoTransport(Box<str>),
     /// It could not be had, or is gone. With the close code, where there was one.
     Closed(Option<u16>),
-    /// It could not be had, and whoever answered asks to be left alone for so long.
+    /// It could not be had, and the answer asks for no further attempt for this long.
     Unavailable {
         /// As it was asked for.
         retry_after_ms: u64,

@@ -48,7 +48,7 @@ pub(super) struct CommandQueue {
 pub(super) struct Driver {
     core: Core,
     endpoint: Endpoint,
-    /// How long a connection may take, for whoever asks why there is none.
+    /// How long a connection may take, for the message that there is none.
     connect_timeout_ms: u64,
     rng: Rng,
     start: Instant,
@@ -299,7 +299,7 @@ impl Driver {
         }
     }
 
-    /// Gives the subscriptions that the server made to whoever takes them.
+    /// Gives the subscriptions that the server made to the receiver of `incoming`.
     fn hand_out(&mut self) {
         let (Some(incoming), Some(commands)) = (&self.incoming, self.sender.upgrade()) else { return };
         while let Some(channel) = self.unclaimed.first().filter(|_| !incoming.is_closed()).cloned() {

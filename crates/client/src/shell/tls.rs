@@ -137,7 +137,7 @@ impl Trust {
         Trust { config: Arc::new(config), authorities }
     }
 
-    /// Shakes hands with whoever must be `host`.
+    /// Shakes hands with the peer, whose certificate must be for `host`.
     pub(super) async fn handshake(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Problem> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Problem::Tls {
             place: host.into(),

@@ -245,7 +245,7 @@ impl Sessions {
         }
     }
 
-    /// Has something said in the log about a connection and whoever is on it.
+    /// Notes an event for the log, with the connection and its session.
     fn note(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, what: Noted) {
         let session = conn.and_then(|id| self.conn(id)?.session).map(|index| &self.sessions.slab[index as usize]);
         cx.effects.note(match session {

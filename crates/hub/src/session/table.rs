@@ -483,7 +483,7 @@ impl SessionTable {
         sessions.swap_remove(known.place as usize);
         match sessions.get(known.place as usize) {
             Some(&moved) => {
-                let moved = self.slab[moved as usize].identity.as_mut().expect("whoever is listed has an identity");
+                let moved = self.slab[moved as usize].identity.as_mut().expect("a listed session has an identity");
                 moved.place = known.place;
             }
             None if sessions.is_empty() => {

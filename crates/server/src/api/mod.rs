@@ -53,8 +53,8 @@ impl CurrentApi {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From the next request on this one answers. One without keys takes the place of one with keys, so that whoever
-    /// shows an old key is told so, but not that of none.
+    /// From the next request on this one answers. One without keys replaces one with keys, so that a request with an
+    /// old key gets the refusal of that key; it does not replace none.
     pub(crate) fn replace(&self, endpoint: Arc<Endpoint>) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if current.is_some() || !endpoint.keys.is_empty() {

@@ -323,7 +323,7 @@ mod tests {
                 let written = before - heavy_bytes(&mut shell);
                 assert!(written > Slice::BYTES / 4, "slice {slice}: the slow ones get {written} bytes");
             }
-            // And whoever is light without end takes not more than its share.
+            // Light connections that never end take no more than their share.
             busy.iter().for_each(|&id| shell.append(id, answer.clone()));
             let before = heavy_bytes(&mut shell);
             shell.flush_slice(&shared, &mut Slice::new());

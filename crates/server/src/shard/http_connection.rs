@@ -23,7 +23,7 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// What the end wants to know of a connection.
 pub(super) struct HttpState {
-    /// Whoever answers a request has a clone, until the answer's last byte was taken.
+    /// Each request under way holds a clone, until the answer's last byte was taken.
     busy: Arc<()>,
     /// When it was accepted, or last answered.
     last: Cell<Instant>,

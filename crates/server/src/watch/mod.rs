@@ -1,4 +1,4 @@
-//! Watching: figures for machines, answers for probes, and a log for whoever asks "why did my user not get it?".
+//! Watching: figures for machines, answers for probes, and a log that answers "why did my user not get it?".
 //!
 //! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
 //! (`server::admin`) serves it, with `/healthz` and `/readyz`, where the configuration says. `request` counts and logs

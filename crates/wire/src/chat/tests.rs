@@ -859,7 +859,7 @@ fn jsonish() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever a publication holds and whoever sent it, a chat gets valid JSON.
+    /// For any payload and any sender of a publication, a chat gets valid JSON.
     #[test]
     fn whatever_is_published_is_written_as_valid_json(
         text in jsonish(), bytes in prop::collection::vec(any::<u8>(), 0..40), client in any::<Option<u64>>(), name in any::<Option<String>>(),

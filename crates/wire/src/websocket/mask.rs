@@ -30,8 +30,8 @@ pub(super) fn rotated(mut key: [u8; 4], len: usize) -> [u8; 4] {
 
 /// Masking keys for a client, from a seed.
 ///
-/// §10.3 wants keys that whoever chooses the payload cannot predict, for a browser's sake: its scripts are strangers. A
-/// native client writes its own payloads, so xorshift is enough, given a seed from the system's entropy.
+/// §10.3 wants keys that the author of the payload cannot predict, because a browser runs untrusted scripts. A native
+/// client writes its own payloads, so xorshift is enough, given a seed from the system's entropy.
 #[derive(Debug, Clone)]
 pub struct MaskSource {
     state: u64,

@@ -124,7 +124,7 @@ pub struct Subscribe {
     pub presence: bool,
     /// Signals are wanted.
     pub signals: bool,
-    /// Publications come gathered, in arrays: fewer and larger frames for whoever need not have each at once.
+    /// Publications come gathered, in arrays: fewer and larger frames for a client that does not need each at once.
     pub batch: Option<Batch>,
     /// What happens when this client reads too slowly, if it wants another behaviour than the channel's rule. `Latest`:
     /// a [`Gap`](ServerMessage::Gap) and the newest publication in place of all that was missed. The server refuses a
