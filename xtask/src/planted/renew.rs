@@ -19,9 +19,10 @@ pub(crate) const HINT: &str = "cargo xtask sim --renew all";
 const COMMITS_MAX: &str = "200";
 
 pub(crate) fn main(workspace: &Workspace, which: &str) -> Result<()> {
+    let folders = workspace.target()?.join("planted/renew");
     let (mut open, mut renewed) = (Vec::new(), 0);
     for slip in super::choose(slip::all(workspace)?, which, "")? {
-        match renew(workspace, &slip).with_context(|| slip.file()) {
+        match renew(workspace, &folders, &slip).with_context(|| slip.file()) {
             Ok(true) => {
                 renewed += 1;
                 println!("renewed {}", slip.file());
@@ -36,8 +37,8 @@ pub(crate) fn main(workspace: &Workspace, which: &str) -> Result<()> {
 }
 
 /// True where the patch was written anew.
-fn renew(workspace: &Workspace, slip: &Slip) -> Result<bool> {
-    let folder = Folder(workspace.target()?.join("planted/renew").join(&slip.name));
+fn renew(workspace: &Workspace, folders: &Path, slip: &Slip) -> Result<bool> {
+    let folder = Folder(folders.join(&slip.name));
     let now = |path: &str| {
         std::fs::read_to_string(workspace.path(path)).with_context(|| format!("{path}: there is no such file"))
     };
@@ -194,5 +195,98 @@ impl Folder {
         let text = String::from_utf8(output.stdout).context("the diff is not UTF-8")?;
         let lines = text.lines().filter(|line| !line.starts_with("index "));
         Ok(lines.map(|line| format!("{line}\n")).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATCH: &str = "It breaks.\n\nseed: 7\n\n--- a/x.rs\n+++ b/x.rs\n\
+                         @@ -2,4 +2,4 @@\n before\n-right\n+wrong\n between\n after\n";
+
+    /// A repository in which the slip applies to the first commit.
+    struct Repository {
+        workspace: Workspace,
+        folders: PathBuf,
+    }
+
+    impl Repository {
+        fn new(name: &str) -> Self {
+            let home = std::env::temp_dir().join(format!("fanfare-renew-{}-{name}", std::process::id()));
+            let root = home.join("repository");
+            std::fs::create_dir_all(root.join("sim/planted")).unwrap();
+            let repository = Self { workspace: Workspace { root }, folders: home.join("renew") };
+            repository.git(&["init", "--quiet"]);
+            repository.write("sim/planted/s.patch", PATCH);
+            repository.commit("a\nbefore\nright\nbetween\nafter\nb\n");
+            repository
+        }
+
+        fn git(&self, args: &[&str]) {
+            let name = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"];
+            self.workspace.run("git").args(name).args(args).output().unwrap();
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            std::fs::write(self.workspace.path(path), text).unwrap();
+        }
+
+        fn commit(&self, text: &str) {
+            self.write("x.rs", text);
+            self.git(&["add", "--all"]);
+            self.git(&["commit", "--quiet", "--message", "a commit"]);
+        }
+
+        fn patch(&self) -> String {
+            std::fs::read_to_string(self.workspace.path("sim/planted/s.patch")).unwrap()
+        }
+
+        fn renew(&self) -> Result<bool> {
+            renew(&self.workspace, &self.folders, &Slip::parse("sim/planted/s.patch", &self.patch())?)
+        }
+
+        /// The file with the slip.
+        fn slipped(&self) -> String {
+            let slip = Slip::parse("sim/planted/s.patch", &self.patch()).unwrap();
+            let text = std::fs::read_to_string(self.workspace.path("x.rs")).unwrap();
+            slip.apply(|_| Ok(text.clone())).unwrap()[0].1.clone()
+        }
+    }
+
+    impl Drop for Repository {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.workspace.root.parent().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_change_beside_the_slip_is_merged_and_the_header_stays() {
+        let repository = Repository::new("merged");
+        repository.commit("a\nnew\nbefore\nright\nbetween\nafter all\nb\n");
+        assert!(repository.renew().unwrap());
+        assert_eq!(repository.slipped(), "a\nnew\nbefore\nwrong\nbetween\nafter all\nb\n");
+        assert!(repository.patch().starts_with("It breaks.\n\nseed: 7\n\ndiff --git a/x.rs b/x.rs\n--- a/x.rs\n"));
+        assert!(!repository.renew().unwrap(), "it is up to date");
+    }
+
+    #[test]
+    fn a_conflict_is_mended_by_a_person_and_taken_from_there() {
+        let repository = Repository::new("conflict");
+        repository.commit("a\nbefore\nquite right\nbetween\nafter\nb\n");
+        let error = repository.renew().unwrap_err().to_string();
+        let mended = repository.folders.join("s/b/x.rs");
+        assert!(error.contains(&mended.display().to_string()), "{error}");
+        assert!(repository.renew().is_err(), "the marks are still there");
+        std::fs::write(&mended, "a\nbefore\nquite wrong\nbetween\nafter\nb\n").unwrap();
+        assert!(repository.renew().unwrap());
+        assert_eq!(repository.slipped(), "a\nbefore\nquite wrong\nbetween\nafter\nb\n");
+    }
+
+    #[test]
+    fn a_slip_that_the_code_has_become_is_told() {
+        let repository = Repository::new("become");
+        repository.commit("a\nbefore\nwrong\nbetween\nafter\nb\n");
+        assert!(repository.renew().unwrap_err().to_string().contains("no slip any more"));
     }
 }

@@ -1,9 +1,11 @@
 //! A copy of the working tree below the target folder, in which slips are built: the checkout itself is never touched.
 //!
 //! [`Tree::sync`] makes it equal to the files that git knows, edits that are not committed included. A file that is
-//! the same already is not written, so cargo builds only what differs. Its own target folder lies beside it.
+//! the same already is not written, so cargo builds only what differs. Its own target folder lies beside it. One run at
+//! a time has the copy: a second one waits for the first.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -18,15 +20,17 @@ pub(crate) const PROFILE: &str = "planted";
 pub(crate) struct Tree {
     root: PathBuf,
     target: PathBuf,
+    /// Held while the tree is in use.
+    _lock: File,
 }
 
 impl Tree {
     pub(crate) fn sync(workspace: &Workspace) -> Result<Self> {
         let home = workspace.target()?.join("planted");
-        let tree = Self { root: home.join("tree"), target: home.join("target") };
+        let tree = Self { root: home.join("tree"), target: home.join("target"), _lock: lock(&home)? };
         let files: BTreeSet<String> = workspace.files()?.into_iter().collect();
         for file in &files {
-            let bytes = std::fs::read(workspace.path(file)).with_context(|| format!("cannot read {file}"))?;
+            let bytes = fs::read(workspace.path(file)).with_context(|| format!("cannot read {file}"))?;
             write(&tree.root.join(file), &bytes)?;
         }
         tree.remove_others(&tree.root, &files)?;
@@ -35,7 +39,7 @@ impl Tree {
 
     /// Removes what is not among `files`: it has been deleted or renamed since.
     fn remove_others(&self, folder: &Path, files: &BTreeSet<String>) -> Result<()> {
-        for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
             let entry = entry?;
             let path = entry.path();
             if entry.file_type()?.is_dir() {
@@ -44,14 +48,14 @@ impl Tree {
             }
             let name = path.strip_prefix(&self.root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
             if !files.contains(&name) {
-                std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
         Ok(())
     }
 
     pub(crate) fn read(&self, path: &str) -> Result<String> {
-        std::fs::read_to_string(self.root.join(path)).with_context(|| format!("{path}: there is no such file"))
+        fs::read_to_string(self.root.join(path)).with_context(|| format!("{path}: there is no such file"))
     }
 
     /// Applies a slip until the result is dropped.
@@ -97,14 +101,25 @@ impl Drop for Planted<'_> {
     }
 }
 
+fn lock(home: &Path) -> Result<File> {
+    let path = home.join("lock");
+    let lock = || {
+        fs::create_dir_all(home)?;
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    };
+    lock().with_context(|| format!("cannot lock {}", path.display()))
+}
+
 /// Only if it differs: the time of a file says whether it must be built.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    if std::fs::read(path).is_ok_and(|found| found == bytes) {
+    if fs::read(path).is_ok_and(|found| found == bytes) {
         return Ok(());
     }
     let write = || {
-        std::fs::create_dir_all(path.parent().unwrap_or(path))?;
-        std::fs::write(path, bytes)
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
+        fs::write(path, bytes)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
