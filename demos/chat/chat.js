@@ -3,9 +3,9 @@
 // It speaks Fanfare's chat protocol (JSON over a WebSocket at the page's own address): it sends `join`, `message`,
 // `typing`, and shows the `join`, `leave`, `message`, `typing` and `room_state` that come back.
 //
-// Who am I? The name is kept for the browser (localStorage), the user id for the tab (sessionStorage): it survives a
-// reload, and two tabs of one browser are two people who can chat with each other, which is how most will try this
-// page out.
+// The name is kept for the browser (localStorage), the user id for the tab (sessionStorage). The user id survives a
+// reload, and two tabs of one browser are two people who can chat with each other: most visitors will try the page that
+// way.
 
 import { Connection } from './connection.js'
 import { Outbox } from './outbox.js'
@@ -68,7 +68,7 @@ function randomId() {
 let roomId = roomOfHash(location.hash)
 let room = new Room(own.userId)
 let state = { name: 'connecting' }
-let serverRoom = null // the room that the server has us in, as far as its frames tell
+let serverRoom = null // the room that we are in, as far as the server's frames tell
 let joins = [] // rooms of the `join`s under way: each is answered by our own `join`, then one `room_state`
 let ownJoinSeen = false
 let wasCutOff = false // the connection broke while we were in this room
@@ -109,7 +109,7 @@ function receive(frame) {
     if (frame.type === 'room_state') serverRoom = joins.shift()
     else if (frame.type === 'join' && frame.userId === own.userId) ownJoinSeen = true
   }
-  // Frames do not name their room. After a switch, those of the old room are still coming until our own `join` does.
+  // Frames do not name their room. After a switch, frames of the old room still come until our own `join` does.
   if (serverRoom !== roomId && !(joins.length === 1 && ownJoinSeen)) return
   const news = room.handle(frame, Date.now())
   if (news !== null) show(news)
@@ -224,7 +224,7 @@ function rename(username) {
   own.username = username
   browserMemory.set('fanfare.chat.name', username)
   tabMemory.set('fanfare.chat.name', username)
-  // A second `join` is how the protocol tells a new name; what is under way was sent before it and comes back first.
+  // The protocol changes a name by a second `join`. Frames under way were sent before it and come back first.
   if (connection.isOpen) join()
   renderAll()
 }
@@ -299,7 +299,7 @@ $('composer').addEventListener('submit', event => {
 })
 $('message').addEventListener('input', messageEdited)
 $('message').addEventListener('keydown', event => {
-  // While an input method is composing, Enter chooses a word. (Safari says so only by the key code 229.)
+  // While an input method is composing, Enter chooses a word. (In Safari only the key code 229 shows this.)
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return
   event.preventDefault()
   sendMessage()
@@ -347,7 +347,7 @@ document.addEventListener('keydown', event => {
 })
 addEventListener('hashchange', roomChanged)
 addEventListener('online', () => {
-  // The network is another one now; a socket of the old one may take minutes to notice.
+  // The network has changed; a socket of the old one may take minutes to notice.
   connection.abandon()
   connection.retry()
 })

@@ -1,15 +1,15 @@
 // One WebSocket at a time, kept alive for as long as the page is.
 //
-// In: an address, and `send`. Out: `onMessage(object)`, and `onState(state)` whenever what a person should see changes:
+// In: an address, and `send`. Out: `onMessage(object)`, and `onState(state)` at each change that a person should see:
 //
 //   { name: 'connecting' }            a socket is being opened
 //   { name: 'open' }                  frames can be sent
 //   { name: 'waiting', until }        lost; the next try comes at `until` (ms, `Date.now()`'s clock)
 //   { name: 'refused', reason }       the server said not to come back; only `retry()` does
 //
-// It never gives up by itself and it never stampedes: the wait before try n is drawn evenly from 0 to
-// min(30 s, 0.5 s · 2ⁿ) ("full jitter"), so a thousand pages that a restart cut off at once do not come back at once.
-// A socket that we let go of is cut off from its handlers first: its late `close` cannot disturb its successor.
+// It never gives up by itself, and many pages do not reconnect at the same time: the wait before try n is drawn evenly
+// from 0 to min(30 s, 0.5 s · 2ⁿ) ("full jitter"), so a thousand pages that a restart cut off come back at different
+// times. A socket that is given up loses its handlers first: its late `close` cannot disturb its successor.
 
 export const RETRY_FIRST_MS = 500
 export const RETRY_MAX_MS = 30_000
@@ -62,7 +62,7 @@ export class Connection {
       const message = parse(event.data)
       if (message !== null) this.#handlers.onMessage(message)
     }
-    // `error` says nothing that the `close` after it does not.
+    // An `error` adds nothing to the `close` that follows it.
     socket.onclose = event => this.#lost(event.code, event.reason)
   }
 
@@ -93,7 +93,7 @@ export class Connection {
     this.#openedAt = 0
     const wait = this.#random() * retryCeiling(this.#attempt)
     this.#attempt += 1
-    // Even when the browser believes that it is offline: `onLine` is wrong on many a VPN and never right about
+    // Also when the browser believes that it is offline: `onLine` is wrong on many a VPN and never right about
     // localhost.
     this.#timer = setTimeout(() => this.retry(), wait)
     this.#handlers.onState({ name: 'waiting', until: Date.now() + wait })

@@ -1,4 +1,4 @@
-// What was written here and not yet seen to arrive.
+// The messages that were written here and whose copies have not come back yet.
 //
 // The chat protocol has no acknowledgement, but the sender gets a copy of each message: that copy is the proof. Until
 // it comes, an entry is
@@ -7,7 +7,8 @@
 //   pending   sent on the present connection, copy not seen yet
 //   unsure    sent on a connection that broke: it may have arrived, so only the writer may decide to send it again
 //
-// Nothing leaves this list but by its copy or by its writer's hand; it survives a reload of the tab (`storage`).
+// An entry leaves this list only when its copy comes or its writer removes it. The list survives a reload of the tab
+// (`storage`).
 
 const KEY = 'fanfare.chat.outbox'
 
@@ -20,7 +21,7 @@ export class Outbox {
   constructor(storage, onChange) {
     this.#storage = storage
     this.#onChange = onChange
-    // The page that was sending is gone, and its connection with it.
+    // The page that was sending has gone, and its connection too.
     this.#entries = restore(storage).map(({ room, content, state }) => ({ id: this.#next++, room, content, state: state === 'queued' ? 'queued' : 'unsure' }))
   }
 

@@ -1,4 +1,4 @@
-// What is known of the room we are in: who is here and who is typing. No page and no socket in here.
+// The state of the current room: its members and those who are typing. This file knows no page and no socket.
 //
 // In: the server's frames, already parsed, one at a time. Out: what to show, as the return value of `handle`:
 //
@@ -6,11 +6,11 @@
 //   } { show: 'joined' | 'left', userId, username } somebody else has come, or is gone with their last connection
 //   null nothing to add to the log (the lists may have changed all the same)
 //
-// The server says `join` of every connection (a second tab, a new one after a broken network) and `leave` only of a
+// The server sends `join` for every connection (a second tab, a new one after a broken network) and `leave` only for a
 // person's last one; its `room_state` names each person once. So nothing is counted here.
 //
-// Only who has joined is here. A message proves nothing of that: an application publishes into a room by the HTTP
-// API, and a native client may speak in it without having entered.
+// Only people who have joined are members. A message does not prove that: an application publishes into a room by the
+// HTTP API, and a native client may send a message without having entered.
 
 /** A typing note with no successor fades after this time; senders repeat it every `TYPING_SEND_MS`. */
 export const TYPING_SHOWN_MS = 5_000
@@ -26,7 +26,7 @@ export function roomOfHash(hash) {
   try {
     room = decodeURIComponent(room)
   } catch {
-    // A stray % in a hand-written address: take it as it stands.
+    // A stray % in a hand-written address: use it as it stands.
   }
   return cleanRoom(room) || 'general'
 }
@@ -40,7 +40,7 @@ export class Room {
   #userId
   #people = new Map() // userId → username
   #typing = new Map() // userId → { username, until }
-  #familiar = new Set() // who was here before the connection broke: their return is no news
+  #familiar = new Set() // the members before the connection broke: their return is not shown
 
   constructor(userId) {
     this.#userId = userId

@@ -1,4 +1,4 @@
-// The panel "the same from code": programs that do what this page does, ready to paste, made for this host and this
+// The panel "the same from code": programs that do the same as this page, ready to paste, made for this host and this
 // room.
 
 import { t } from './strings.js'

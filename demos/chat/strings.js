@@ -1,4 +1,4 @@
-// The words of the page, in English and Chinese, and the choice between them.
+// The texts of the page, in English and Chinese, and the choice of the language.
 //
 // In: the browser's languages, or the choice kept from an earlier visit. Out: `t(key, values)`, and `translate(root)`,
 // which fills every [data-text], [data-label] and [data-placeholder] below `root`. A key missing in one language is a

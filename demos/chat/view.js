@@ -187,7 +187,7 @@ export function renderRooms(rooms, current) {
 export function renderTyping(names) {
   const [a, b] = names
   const text = names.length === 0 ? '' : names.length === 1 ? t('typing.1', { a }) : names.length === 2 ? t('typing.2', { a, b }) : t('typing.many')
-  // Setting the same words again would have them read out again.
+  // Screen readers would read the same words again if they were set again.
   if ($('typing').textContent !== text) $('typing').textContent = text
 }
 

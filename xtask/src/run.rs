@@ -114,7 +114,7 @@ impl Run {
 pub(crate) struct Ended {
     /// `None`: the deadline came first.
     pub(crate) status: Option<ExitStatus>,
-    /// What it wrote on standard output.
+    /// Its standard output.
     pub(crate) said: String,
 }
 

@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 pub(crate) enum Build {
     /// `cargo run --release`: long runs.
     Optimised,
-    /// What `cargo xtask test` has already built: the few hundred seeds of CI.
+    /// The program that `cargo xtask test` has already built, for the few hundred seeds of CI.
     Debug,
 }
 

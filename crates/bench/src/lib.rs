@@ -6,7 +6,7 @@
 //! comparison.
 //!
 //! - [`server`]: a process, its CPU time and memory · [`peers`]: which programs · [`floor`]: the cheapest of them
-//! - [`load`]: sockets, frames, checks · [`suite`]: what is done with them · [`stats`], [`report`]: what comes of it
+//! - [`load`]: sockets, frames, checks · [`suite`]: the measurements · [`stats`], [`report`]: their results
 
 pub mod floor;
 pub mod load;

@@ -265,7 +265,7 @@ impl Report {
         }
     }
 
-    /// Whether nothing was measured.
+    /// Whether it has no samples.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }

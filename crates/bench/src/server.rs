@@ -31,7 +31,7 @@ pub enum ServerError {
     /// It ended, or never listened. Its output may have the reason.
     #[error("{program} does not serve on {addr}: {why}\n{printed}")]
     NotServing {
-        /// What was started.
+        /// The program.
         program: String,
         /// Where it should be.
         addr: SocketAddr,

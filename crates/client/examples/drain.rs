@@ -35,7 +35,7 @@ const CONNECTING: usize = 64;
 struct Seen {
     numbers: Vec<u64>,
     gaps: u64,
-    /// The times at which it was sent away, was told to come back, and was back.
+    /// The times at which it was disconnected, was told to come back, and was back.
     away: Option<Instant>,
     due_ms: u64,
     back: Option<Instant>,

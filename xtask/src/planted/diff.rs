@@ -21,7 +21,7 @@ struct Hunk {
     new: Vec<String>,
 }
 
-/// The first line of the diff in this text: what is before it is the header.
+/// The first line of the diff in this text: the header is before it.
 pub(crate) fn begins(line: &str) -> bool {
     line.starts_with("diff --git ") || line.starts_with("--- ")
 }

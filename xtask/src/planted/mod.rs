@@ -116,7 +116,7 @@ fn build_sim(tree: &Tree) -> Result<()> {
     tree.cargo("build").args(["--package", "fanfare-sim"]).output().map(drop)
 }
 
-/// What found it, or why nothing did.
+/// The seed that found it, or the reason why none did.
 fn hunt(tree: &Tree, sound: &Path, slip: &Slip) -> Result<String> {
     let _planted = tree.plant(slip)?;
     match &slip.finder {

@@ -101,7 +101,7 @@ fn base(workspace: &Workspace, slip: &Slip) -> Result<String> {
     Ok(commit.to_owned())
 }
 
-/// What a file of that commit is called today.
+/// The present name of a file of that commit.
 fn renamed(workspace: &Workspace, commit: &str, path: &str) -> Result<String> {
     if workspace.path(path).is_file() {
         return Ok(path.to_owned());
@@ -186,7 +186,7 @@ impl Folder {
         Ok(found)
     }
 
-    /// What `git diff` says about `a` and `b`, without the names of git's objects.
+    /// The output of `git diff` for `a` and `b`, without the names of git's objects.
     fn diff(&self) -> Result<String> {
         let mut git = Command::new("git");
         let diff = git.args(["diff", "--no-index", "--no-prefix", "--no-color", "--no-ext-diff", "a", "b"]);

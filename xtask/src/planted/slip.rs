@@ -21,7 +21,7 @@ const SEEDS: u64 = 4_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slip {
     pub(crate) name: String,
-    /// What breaks: the first line of the header.
+    /// The first line of the header: the broken behaviour.
     pub(crate) breaks: String,
     /// Everything above the diff.
     pub(crate) header: String,
@@ -59,7 +59,7 @@ impl Slip {
         format!("{FOLDER}{}{EXTENSION}", self.name)
     }
 
-    /// What the files become: path and text.
+    /// The files after the patch: path and text.
     pub(crate) fn apply(&self, read: impl Fn(&str) -> Result<String>) -> Result<Vec<(String, String)>> {
         let changed = |file: &FileDiff| Ok((file.path.clone(), file.apply(&read(&file.path)?)?));
         self.files.iter().map(changed).collect()

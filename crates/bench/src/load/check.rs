@@ -18,7 +18,7 @@ pub enum DeliveryError {
     /// The subscriber already had this one, or one after it.
     #[error("subscriber {subscriber} got publication {got} again, or late: {expected} was due")]
     Repeated {
-        /// Who got it.
+        /// The subscriber.
         subscriber: usize,
         /// The sequence number that came.
         got: u64,
@@ -28,7 +28,7 @@ pub enum DeliveryError {
     /// A publication before this one has not come.
     #[error("subscriber {subscriber} got publication {got} while {expected} was due: one is missing or overtaken")]
     Skipped {
-        /// Who got it.
+        /// The subscriber.
         subscriber: usize,
         /// The sequence number that came.
         got: u64,
@@ -38,7 +38,7 @@ pub enum DeliveryError {
     /// This was never published.
     #[error("subscriber {subscriber} got publication {got}, but only {published} were published")]
     NeverPublished {
-        /// Who got it.
+        /// The subscriber.
         subscriber: usize,
         /// The sequence number that came.
         got: u64,
@@ -48,7 +48,7 @@ pub enum DeliveryError {
     /// Publication n of a new channel has another place than n + 1.
     #[error("subscriber {subscriber} got publication {seq} at offset {offset}")]
     Misplaced {
-        /// Who got it.
+        /// The subscriber.
         subscriber: usize,
         /// Its sequence number.
         seq: u64,
@@ -58,7 +58,7 @@ pub enum DeliveryError {
     /// Not the bytes that were published.
     #[error("subscriber {subscriber} got a content that nobody published")]
     Damaged {
-        /// Who got it.
+        /// The subscriber.
         subscriber: usize,
     },
 }

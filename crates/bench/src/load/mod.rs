@@ -57,7 +57,7 @@ pub enum LoadError {
     Frame {
         /// Which connection.
         conn: usize,
-        /// What is wrong with it.
+        /// The fault.
         source: FrameError,
     },
     /// The server masked a frame, which RFC 6455 §5.1 forbids.

@@ -53,7 +53,7 @@ pub enum Suite {
 /// The extent of a measurement.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who takes part.
+    /// The servers that take part.
     pub servers: Vec<ServerKind>,
     /// Rounds of the suites that have no number of their own.
     pub rounds: usize,
@@ -122,12 +122,12 @@ pub enum SuiteError {
         round: usize,
         /// Which server.
         kind: ServerKind,
-        /// What went wrong.
+        /// The fault.
         source: Box<RoundError>,
     },
 }
 
-/// What went wrong in a round.
+/// The fault of a round.
 #[derive(Debug, Error)]
 pub enum RoundError {
     /// With the traffic.
