@@ -1,4 +1,4 @@
-//! Taking connections in: the first request's head, and where it leads.
+//! Accepts connections, reads the head of the first request, and routes the connection by it.
 //!
 //! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard;
 //! everything else goes to HTTP (`http`) with the bytes as they came. A head that is too large, too slow or no HTTP
@@ -43,7 +43,7 @@ pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A listener on this shard's runtime.
 pub(super) enum Accepting {
     Tcp(TcpListener),
-    /// With its file, which goes before the listener does.
+    /// With its file, which is removed before the listener is closed.
     Unix(#[allow(dead_code)] Option<Arc<SocketFile>>, UnixListener),
 }
 
@@ -65,8 +65,7 @@ impl Accepting {
 
     fn via(&self) -> Via {
         match self {
-            // The address of a listener that cannot tell it is taken for one of this machine, where fewer hosts are
-            // served.
+            // A listener without a known address counts as one of this machine, where fewer hosts are served.
             Accepting::Tcp(listener) => listener.local_addr().map_or(Via::Loopback, Via::tcp),
             Accepting::Unix(..) => Via::Unix,
         }
@@ -84,7 +83,7 @@ impl Accepting {
     }
 }
 
-/// A connection as it comes from a listener, with its peer's address if it has one.
+/// An accepted connection, with its peer's address if it has one.
 struct Accepted {
     socket: Socket,
     address: Option<IpAddr>,
@@ -129,7 +128,7 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     }
 }
 
-/// What became of the head.
+/// The result of reading the head.
 enum Head {
     Upgraded {
         wire: WireId,
@@ -138,9 +137,9 @@ enum Head {
         /// The head, if the protocol or a handler needs it.
         request: Option<Arc<RequestInfo>>,
     },
-    /// For HTTP: everything that was read.
+    /// For HTTP: all bytes that were read.
     Http(Vec<u8>),
-    /// Answered like this, and over.
+    /// The connection gets this answer and ends.
     Refused(HttpRefusal),
     /// The peer is gone.
     Gone,
@@ -159,7 +158,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     let head = tokio::select! {
         biased;
         head = reading => head,
-        () = displaced => Ok(Head::Gone), // as far as the server is concerned
+        () = displaced => Ok(Head::Gone), // for the server the peer is gone
     };
     let head = match head {
         Ok(head) => head,
@@ -186,7 +185,7 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
     }
 }
 
-/// Reads until the head is whole; `read` holds what was read, as long as it leads nowhere else.
+/// Reads until the head is whole. `read` collects the bytes until the head is judged.
 async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &mut Vec<u8>) -> Head {
     let mut progress = HeadProgress::default();
     loop {
@@ -200,7 +199,7 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
             match socket.try_read(&mut shell.buffer[..room]) {
                 Ok(0) => return Head::Gone,
                 Ok(count) if read.is_empty() => {
-                    // Almost always the head comes whole: it is looked at where it was read.
+                    // Almost always the head comes whole: then it is judged in the shared buffer.
                     let buffer = std::mem::take(&mut shell.buffer);
                     let judged = judge(shell, &mut progress, &buffer[..count], routes, socket);
                     if judged.is_none() || matches!(judged, Some(Judged::Http)) {
@@ -258,7 +257,7 @@ struct Granted {
     request: Option<Box<RequestInfo>>,
 }
 
-/// Looks at what was read of a head. `None`: it is not whole yet.
+/// Judges the bytes of a head. `None`: it is not whole yet.
 fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Routes, socket: &Socket) -> Option<Judged> {
     if read.starts_with(HTTP2_PREFACE) {
         return Some(Judged::Http);
@@ -268,7 +267,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     }
     let max = shell.config.head_bytes_max;
     if !progress.is_due(read) && read.len() < max {
-        return None; // looked at again when it has ended or doubled
+        return None; // judged again when it has ended or doubled
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -320,7 +319,7 @@ pub(crate) fn adopt(
     let Wire { protocol, framing } = shell.wire(wire);
     let deframer = framing.deframer(protocol.message_bytes_max(&shell.config.limits));
     let id = shell.open(now, writer, peer, wire, request);
-    shell.counters.wire(wire).bytes_in += rest.len() as u64; // what came with the request's head
+    shell.counters.wire(wire).bytes_in += rest.len() as u64; // bytes after the request's head
     shell.readers += 1;
     drop(shell);
     tokio::task::spawn_local(Reader {
@@ -349,13 +348,13 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
     }
 }
 
-/// Answers a request that leads nowhere, and closes when the peer has had the time to read it.
+/// Answers a refused request, and closes when the peer has had the time to read it.
 async fn refuse(shell: &Shared, socket: Socket, refused: HttpRefusal) {
     last_words(shell, socket, &refused.bytes()).await;
 }
 
-/// Tells a WebSocket over a limit to come back, in its protocol's words where it has any, and by the close code. Its
-/// protocol and the hub hear nothing of it.
+/// Asks a WebSocket over a limit to come back: by a message, if its protocol has one, and by the close code. The
+/// connection never reaches its protocol's conversation or the hub.
 async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
     let _fatal = Fatal;
     let mut bytes = Vec::new();
@@ -384,7 +383,7 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
     last_words(&shared, socket, &bytes).await;
 }
 
-/// Writes the last that a peer is to see, and gives it the time to read it.
+/// Writes the last bytes for a peer, and gives it the time to read them.
 async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
     let timeout = shell.borrow().config.close_timeout;
     let timeout = if socket.place().is_some() { hasten(timeout) } else { timeout };
@@ -403,7 +402,7 @@ async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
         Ok::<(), io::Error>(())
     });
     tokio::select! {
-        biased; // the words are written first
+        biased; // the bytes are written first
         _ = parting => {} // whether or not they were read: the connection is over
         () = displaced => {}
     }

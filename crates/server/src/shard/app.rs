@@ -1,19 +1,19 @@
 //! The application's commands on a shard: given to the hub one by one or by the batch, and answered where they came
 //! from.
 //!
-//! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so what waits
-//! in the queue and in the hub together is bounded. After a slice of a batch the runtime looks for other work, and
+//! Each holds a part of its shard's room until it is answered ([`Handle`](crate::Handle) gives it out), so the commands
+//! in the queue and in the hub together are bounded. After a slice of a batch the runtime looks for other work, and
 //! writes.
 //!
-//! A shard that ends still answers questions, and what it has taken; it takes nothing more that changes anything
-//! (`drain`): those who are connected might not hear of it.
+//! A shard that ends still answers questions and accepted commands. It refuses later changes (`drain`), because
+//! connected clients might not hear of them.
 
 use super::{Shared, Shell, TURN_WORK};
 use crate::control::AppRequest;
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// Commands of a batch between two looks at what else there is.
+/// Commands of a batch before other tasks run.
 const SLICE: usize = 32;
 
 /// The callers that wait for answers of the hub. Dropping one gives back its capacity.
@@ -27,7 +27,7 @@ pub(super) enum PendingAnswers {
     },
 }
 
-/// Takes in what the application asks.
+/// Handles a request of the application.
 pub(super) async fn take(shared: &Shared, asking: AppRequest) {
     match asking {
         AppRequest::One(command, reply, room) => {

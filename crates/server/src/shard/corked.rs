@@ -15,10 +15,10 @@ use fanfare_hub::ConnId;
 
 /// Beyond this a cork is pulled: so the extra copy is small, and outboxes exceed their limit by this at most.
 const BYTES_MAX: usize = 16 << 10;
-/// Payloads above this go their own way.
+/// Larger payloads go to each outbox as shared bytes.
 const PAYLOAD_BYTES_MAX: usize = 4 << 10;
 
-/// Looks among the receivers before the cork is pulled after all: all together they cost less than pulling it.
+/// Searches among the receivers before the cork is pulled: together they cost less than pulling it.
 const LOOKS_MAX: usize = 16;
 
 #[derive(Default)]
@@ -99,7 +99,7 @@ impl Corked {
 }
 
 impl Shell {
-    /// Sends a message to all of `receivers`, which are of one wire, after whatever was sent to them before.
+    /// Sends a message to all of `receivers`, which are of one wire, after all earlier messages.
     pub(super) fn push(&mut self, receivers: &[ConnId], framing: Framing, form: Form, payload: &[u8]) {
         if payload.len() > PAYLOAD_BYTES_MAX {
             let frame = framing.frame(form, payload);
@@ -116,8 +116,7 @@ impl Shell {
         framing.put(&mut self.corked.frames, form, payload);
     }
 
-    /// Appends a frame to a connection's outbox, after whatever was sent to it before; it is written at the end of
-    /// this turn.
+    /// Appends a frame to a connection's outbox, after all earlier messages. It is written at the end of this turn.
     pub(super) fn append(&mut self, id: ConnId, frame: Bytes) {
         match self.corked.set_apart(id) {
             Some(owed) => self.append_rest(id, &owed, 0),
@@ -132,7 +131,7 @@ impl Shell {
         }
     }
 
-    /// Moves what is corked, and not written yet, to the outboxes.
+    /// Moves corked frames that are not written yet to the outboxes.
     pub(super) fn uncork(&mut self) {
         if self.corked.is_empty() {
             return;
@@ -146,7 +145,7 @@ impl Shell {
         self.corked = corked;
     }
 
-    /// Writes what is corked to as many receivers as the slice allows.
+    /// Writes the corked frames to as many receivers as the slice allows.
     pub(super) fn write_corked(&mut self, slice: &mut Slice) {
         if self.corked.is_empty() {
             return;
@@ -169,7 +168,7 @@ impl Shell {
         self.corked = corked;
     }
 
-    /// Writes to a connection for which nothing waits; bytes that its socket does not take go to its outbox.
+    /// Writes directly if nothing waits for the connection. Bytes that its socket does not take go to its outbox.
     fn write_through(&mut self, id: ConnId, frames: &Bytes) {
         let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else { return };
         let written = match &mut conn.sink {
@@ -194,7 +193,7 @@ mod tests {
 
     const COUNT: usize = 3;
 
-    /// What each of three connections reads after `say`, as texts, and how many outboxes were in use before the flush.
+    /// The texts that each of three connections reads after `say`, and the number of outboxes in use before the flush.
     fn heard(say: fn(&mut Shell, &[ConnId])) -> (Vec<Vec<String>>, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {

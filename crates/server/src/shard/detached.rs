@@ -1,11 +1,11 @@
-//! A connection without a socket: messages for its client wait in the outbox until a request comes for them, and what
-//! its client says comes by other requests, on any shard.
+//! A connection without a socket: messages for its client wait in the outbox until a request fetches them. Commands of
+//! its client come by other requests, on any shard.
 //!
-//! Down: [`Shell::poll_fetch`] waits until there is something, [`Shell::fetch`] shows it, and [`Shell::fetched`] takes
-//! it out once the client has it. Until then it counts into the outbox's bound, so an answer that was lost can be
-//! given again, and a client that never comes is *behind* like any other that does not read. Up: [`Shell::forward`]
-//! gives a command to the shard that has the session. To the hub it is a connection like the others. When it ends, its
-//! last words wait for `close_timeout`.
+//! Down: [`Shell::poll_fetch`] waits for messages, [`Shell::fetch`] returns them, and [`Shell::fetched`] removes them
+//! once the client has them. Until then they count into the outbox's bound. So a lost answer can be sent again, and a
+//! client that never fetches is *behind* as any client that does not read. Up: [`Shell::forward`] gives a command to
+//! the shard of the session. For the hub it is a connection like the others. When it ends, its last messages wait for
+//! `close_timeout`.
 
 use super::{Fatal, Shared, Shell, Sink};
 use crate::request::{Peer, RequestInfo};
@@ -25,10 +25,10 @@ pub(super) struct Detached {
     pub(super) fetcher: Option<Waker>,
 }
 
-/// Where the answer to a forwarded command goes. `None`: there is none to a command that was done.
+/// Receives the answer to a forwarded command; `None` for a command that has no answer.
 pub(super) type Answer = oneshot::Sender<Option<Reply>>;
 
-/// Makes a client that is written to by nobody a connection of this shard.
+/// Adds a connection without a socket to this shard.
 #[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
 pub(super) fn attach(shared: &Shared, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
     let mut shell = shared.borrow_mut();
@@ -40,7 +40,7 @@ pub(super) fn attach(shared: &Shared, wire: WireId, request: Option<Arc<RequestI
     id
 }
 
-/// In the place of a reader: lives as long as the connection, and ends it when nobody comes for its last words.
+/// Replaces the reader: runs as long as the connection, and ends it if its last messages are not fetched in time.
 async fn keep(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
     let until = async |is_over: fn(&super::Connection) -> bool| {
@@ -64,7 +64,7 @@ async fn keep(shared: Shared, id: ConnId) {
 
 #[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
 impl Shell {
-    /// Ready where something waits for a detached connection, or where it is over.
+    /// Ready when a message waits for a detached connection, or when the connection has ended.
     pub(super) fn poll_fetch(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<()> {
         match self.conn(id) {
             Some(conn) if conn.outbox.is_empty() && !conn.closing => {
@@ -77,8 +77,8 @@ impl Shell {
         }
     }
 
-    /// What waits for a detached connection, oldest first: whole frames, as long as they are within `bytes_max`, and
-    /// one at least. All of it stays until it is [`fetched`](Self::fetched).
+    /// The frames that wait for a detached connection, oldest first: as many as fit into `bytes_max`, but at least one.
+    /// They stay until they are [`fetched`](Self::fetched).
     pub(super) fn fetch(&mut self, id: ConnId, bytes_max: usize) -> Vec<Bytes> {
         let Some(conn) = self.conn(id) else { return Vec::new() };
         let mut bytes = 0;
@@ -90,7 +90,7 @@ impl Shell {
         conn.outbox.frames().take_while(within).cloned().collect()
     }
 
-    /// The client has the first `bytes` bytes of what waited for it.
+    /// The client has received the first `bytes` bytes.
     pub(super) fn fetched(&mut self, now: Now, id: ConnId, bytes: usize) {
         let mark = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conn(id) else { return };
@@ -109,12 +109,13 @@ impl Shell {
         }
     }
 
-    /// Gives a command to the session that a valid ticket names, wherever that is. The answer comes here.
+    /// Gives a command to the session of a valid ticket, on any shard, and returns the receiver of its answer.
     pub(super) fn forward(&mut self, now: Now, to: Resume, request: Request) -> oneshot::Receiver<Option<Reply>> {
         let (answer, receiver) = oneshot::channel();
         if self.closing {
             let error = Error::new(ErrorCode::Unavailable, "the server is stopping and takes in nothing more");
-            let _ = answer.send(Some(Reply { id: request.id, body: ReplyBody::Error(error) })); // it is held below
+            // its receiver is returned
+            let _ = answer.send(Some(Reply { id: request.id, body: ReplyBody::Error(error) }));
             return receiver;
         }
         let token = ForwardToken(self.forwards.insert(answer) as u64);
@@ -144,7 +145,7 @@ mod tests {
     use fanfare_hub::{ChannelName, Command, Data, Disconnect, Limits, Pattern, Publish, Rule, Rules, SubOptions};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    /// Two shards on one thread, and a client of the native protocol on the first, to whom nobody writes.
+    /// Two shards on one thread, and a detached client of the native protocol on the first.
     struct Pair {
         shells: [Shared; 2],
         batches: [UnboundedReceiver<Batch>; 2],
@@ -186,7 +187,7 @@ mod tests {
             pair
         }
 
-        /// Carries what the shards say to each other until they have nothing more to say.
+        /// Carries the shards' messages to each other until there are none.
         fn settle(&mut self) {
             loop {
                 for shell in &self.shells {
@@ -242,7 +243,7 @@ mod tests {
             self.settle();
         }
 
-        /// What waits, which the client has from then on.
+        /// Fetches all that waits, as a client that receives it.
         fn take(&mut self) -> String {
             let bytes = self.fetch().concat();
             self.fetched(bytes.len());

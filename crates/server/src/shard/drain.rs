@@ -1,18 +1,18 @@
-//! The end of a shard, together with the others of its node: nobody who was told `published` is wrong about those who
-//! were connected then.
+//! The end of a shard, together with the others of its node. Every publication that was answered with `published` is
+//! sent to all subscribers that were connected then.
 //!
-//! Each step ends on all shards before the next begins, since what one takes in may concern clients of another:
+//! Each step ends on all shards before the next begins, because an input of one shard may concern clients of another:
 //!
-//! 1. *closing*: nothing is accepted and no command is read any more, and none of the application is taken that changes
-//!    anything: it is `unavailable` (`app`);
+//! 1. *closing*: the shard accepts no connection and reads no command. It refuses changes of the application as
+//!    `unavailable` (`app`);
 //! 2. *answered*: every accepted command has its answer, so all homes have done their part;
-//! 3. *marked*: each shard has sent a mark behind everything it had to say to the others, and has taken in theirs:
-//!    every delivery has arrived, and is fanned out;
+//! 3. *marked*: each shard has sent a mark behind its messages to the others, and has received their marks. So every
+//!    delivery has arrived and is fanned out.
 //!
-//! Then, behind all that, everybody gets the word of when to come back, spread over the window, and the close; and
-//! the shard waits until its connections have gone, and those of the others, and requests over HTTP have their
-//! answers (`http_connection`). The steps take milliseconds; a handler that is asked, or a shard that hangs, is given
-//! its deadline or `close_timeout`, and the end another one.
+//! Then every client gets the time at which to come back, spread over the window, and the close. The shard waits until
+//! the connections of all shards have ended and requests over HTTP have their answers (`http_connection`). The steps
+//! take milliseconds. An asked handler has its deadline, a silent shard has `close_timeout`, and the last wait has
+//! `close_timeout` again.
 
 use super::http_connection::HttpLeft;
 use super::{Shared, Shell};
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Between two looks at whether something is over that tells nobody of its end.
+/// Between two checks for an end that wakes no task.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// The steps that end together.
@@ -43,13 +43,13 @@ impl Step {
 /// How it went, on one shard or on all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DrainReport {
-    /// Clients that were told to come back.
+    /// Clients that were asked to come back.
     pub(crate) notified: usize,
-    /// Connections that did not go, and were cut off.
+    /// Connections that did not end in time and were cut off.
     pub(crate) cut_off: usize,
-    /// Commands without an answer when nothing more was taken in, that got theirs.
+    /// Commands that had no answer at the beginning of the drain, and got one.
     pub(crate) answered: usize,
-    /// The others: their publishers do not know.
+    /// Commands that got none: their publishers do not know the outcome.
     pub(crate) unanswered: usize,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct DrainBarrier {
     shards: usize,
     /// How many shards have finished each step.
     arrived: watch::Sender<[usize; Step::COUNT]>,
-    /// Connections of each shard that have not gone: the log tells of all together.
+    /// The open connections of each shard; the log has their sum.
     left: Arc<[AtomicUsize]>,
 }
 
@@ -101,9 +101,10 @@ impl DrainBarrier {
 pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>) -> DrainReport {
     let config: Arc<Config> = shell.borrow().config.clone();
     let me = shell.borrow().links.me();
-    barrier.leave(me, shell.borrow().readers); // before the first step ends, so that the first line of the log counts all
+    // before the first step ends, so that the first line of the log counts all
+    barrier.leave(me, shell.borrow().readers);
     let asked = shell.borrow().hub.outstanding();
-    // A handler that is asked may take its time.
+    // An asked handler has its deadline.
     let patience = config.close_timeout.max(Duration::from_millis(config.limits.hook_timeout_ms));
     if timeout_at(Instant::now() + patience, settle(shell, barrier)).await.is_err() {
         let shard = me.0;
@@ -119,7 +120,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
     }
     let mut words = Words { speaks: me == ShardId(0), begin: Instant::now(), next: Instant::now() };
     let cut_off = go(shell, config.close_timeout, barrier, me, &mut words).await;
-    // Shards end together: the channels that live here are needed as long as anybody is connected elsewhere.
+    // Shards end together: the channels of this shard are needed while a client is connected to another.
     let others = Arc::downgrade(&alive);
     drop(alive);
     let end = words.begin + config.close_timeout;
@@ -131,7 +132,7 @@ pub(super) async fn drain(shell: &Shared, barrier: &DrainBarrier, alive: Arc<()>
     DrainReport { notified: shell.borrow().notified, cut_off, answered: asked.saturating_sub(unanswered), unanswered }
 }
 
-/// Tells the log each second who has not gone yet. One shard does it for all.
+/// Logs the number of open connections each second. One shard does it for all.
 struct Words {
     speaks: bool,
     begin: Instant,
@@ -151,8 +152,8 @@ impl Words {
     }
 }
 
-/// Waits until the connections have gone, those of HTTP that are answered too, for so long; how many did not go by
-/// themselves. (Each is given the same time by its reader; what is left here has not even come to that.)
+/// Waits until the connections have ended, with the HTTP connections that are being answered, but no longer than this.
+/// Returns the number of those that have not. (Each reader gives its peer the same time, so usually none is left.)
 async fn go(shell: &Shared, patience: Duration, barrier: &DrainBarrier, me: ShardId, words: &mut Words) -> usize {
     let end = Instant::now() + patience;
     loop {
@@ -202,7 +203,7 @@ async fn until_settled(shell: &Shared) {
 }
 
 impl Shell {
-    /// Tells everybody who is connected to come back, and when, and begins their goodbye.
+    /// Asks every client to come back at a given time, and begins to close its connection.
     pub(super) fn send_away(&mut self, now: Now) {
         let window_ms = u64::try_from(self.config.drain_window.as_millis()).unwrap_or(u64::MAX);
         self.act(now, Input::Drain { window_ms });

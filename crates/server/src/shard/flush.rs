@@ -1,8 +1,7 @@
 //! Writing: once a turn, each dirty connection with one vectored write.
 //!
-//! The flusher is a task that runs when everything that was ready has had its turn, so that traffic that came
-//! together is written together, while a lone message is not delayed. After a [`Slice`] of writes it lets the runtime
-//! look for new input.
+//! The flusher is a task that runs after all other ready tasks. So messages that arrived together are written together,
+//! and a single message is not delayed. After a [`Slice`] of writes it lets the runtime check for new input.
 //!
 //! A connection with many waiting bytes does not delay one with few: connections with more than [`LIGHT_BYTES`] are in
 //! a queue of their own, and get the part of a slice that the light ones leave, at least a quarter. So an answer is
@@ -35,7 +34,7 @@ impl Slice {
         Slice { writes: Self::WRITES, bytes: Self::BYTES }
     }
 
-    /// Counts one write, which may go beyond what is left: writes are not cut for it.
+    /// Counts one write. It may exceed the rest of the slice, because writes are not cut.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.writes = self.writes.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -45,7 +44,7 @@ impl Slice {
         self.writes == 0 || self.bytes == 0
     }
 
-    /// Makes sure of a quarter of a slice.
+    /// Reserves a quarter of a slice.
     fn at_least_a_quarter(&mut self) {
         self.writes = self.writes.max(Self::WRITES / 4);
         self.bytes = self.bytes.max(Self::BYTES / 4);
@@ -61,7 +60,7 @@ pub(super) struct Dirty {
     heavy: VecDeque<u32>,
 }
 
-/// Above this an outbox is heavy: enough for several answers and messages, and less than a page.
+/// An outbox with more than this is heavy: enough for several answers and messages, and less than a page.
 const LIGHT_BYTES: usize = 16 << 10;
 
 impl Dirty {
@@ -96,7 +95,8 @@ pub(super) async fn run(shell: Shared) {
             this.write_corked(&mut Slice::new());
             let now = this.now();
             this.settle(now);
-            this.flush_slice(&shell, &mut Slice::new()); // its own: a cork that is never empty does not starve the dirty
+            // its own: a cork that is never empty does not starve the dirty
+            this.flush_slice(&shell, &mut Slice::new());
             if std::mem::take(&mut this.again) {
                 this.act(now, Input::Continue);
             }
@@ -185,7 +185,7 @@ impl Shell {
         let closing = conn.closing;
         let done = closing && conn.outbox.is_empty();
         if listens {
-            // It is not read at the moment, so its taking what we write is the only sign of life that it can give.
+            // It is not read at the moment: only the bytes that it accepts show that its peer is alive.
             let now = self.now();
             self.act(now, Input::Alive(id));
         }
@@ -199,10 +199,11 @@ impl Shell {
     }
 }
 
-/// Lives while a socket takes no more: a slow peer has a task of its own, the others do not wait for it. It writes
-/// nothing itself: a thousand slow peers that read at the same moment are written to in slices, like everybody.
+/// Runs while a socket is full: a slow peer has a task of its own, so other connections do not wait for it. The task
+/// does not write: a thousand slow peers that read at the same moment are written to in slices, as all others.
 ///
-/// A peer that takes nothing for `write_timeout` is gone, even while it sends. A slow one takes something and stays.
+/// A peer that accepts no byte for `write_timeout` is disconnected, even while it sends. A slow peer that accepts some
+/// bytes stays.
 async fn wait_writable(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
     let mut taking = {
@@ -255,7 +256,8 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-    /// Lets `count` connections have one frame of `frame_bytes` each, and tells after each slice how many still wait.
+    /// Appends one frame of `frame_bytes` for each of `count` connections. Returns how many still wait after each
+    /// slice.
     fn waiting_after_each_slice(count: usize, frame_bytes: usize) -> Vec<usize> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -332,7 +334,7 @@ mod tests {
         });
     }
 
-    /// The time is virtual: it goes on by what the test says, or when nothing else is to be done.
+    /// The time is virtual: the test advances it, or the runtime does when all tasks wait.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_peer_that_reads_slowly_stays_and_one_that_reads_nothing_goes() {

@@ -60,17 +60,17 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         let times = if socket.place().is_some() { times.hastened() } else { times };
         (times, config.head_bytes_max, times.close)
     };
-    // Which HTTP it is has been seen. A server that finds it out by itself waits for that without a limit.
+    // The first bytes show the version of HTTP. A server that detects it by itself waits for them without a limit.
     let is_http2 = read.starts_with(HTTP2_PREFACE);
     connection.speaks(is_http2);
     let pace = Pace::new(times, is_http2).at(socket.place().cloned());
     let mut displaced = std::pin::pin!(socket.displaced());
-    // Over a limit: one answer, and an end.
+    // A connection over a limit gets one answer and ends.
     let over = socket.over();
     let ends = socket.ends();
     let asked_once = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
-        // As axum's own server does it, for pages that extract it.
+        // Pages can extract it, as under axum's own server.
         if let Peer::Tcp(address) = ends.peer {
             request.extensions_mut().insert(ConnectInfo(address));
         }
@@ -91,14 +91,14 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.keep_alive_interval(times.head).keep_alive_timeout(times.head);
         let mut serving = std::pin::pin!(server.serve_connection(io, service));
         tokio::select! {
-            biased; // what has come is read first
+            biased; // received bytes are read first
             served = serving.as_mut() => served,
             () = connection.ending() => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
             () = asked_once.notified() => {
-                // Over a limit it goes in bounded time, also where its peer takes no answer.
+                // Over a limit it ends in bounded time, even if its peer does not read the answer.
                 serving.as_mut().graceful_shutdown();
                 let ending = tokio::time::timeout(close_timeout, serving);
                 tokio::select! {
@@ -117,7 +117,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         }
     } else {
         let mut server = http1::Builder::new();
-        // A client that ends its side with the request still reads the answer. One that has gone is found by `Paced`.
+        // A client that ends its side with the request still reads the answer. `Paced` detects one that is gone.
         server.half_close(true);
         server.timer(TokioTimer::new()).header_read_timeout(times.backstop());
         server.max_buf_size(pace::buffer_bytes(head_bytes_max));

@@ -1,9 +1,9 @@
 //! HTTP connections of a shard, counted so that its end can wait for them.
 //!
-//! No request that came whole goes without its answer. From when the shard is *closing* each answer of HTTP/1 says
-//! `Connection: close`, and HTTP/2 ends in good order; requests that are being answered are waited for. Nobody can
-//! see whether the next request of a connection that is idle is under way, so one that was busy until just now is
-//! given [`LINGER`] to send it, and be told. One that has been idle for longer is closed with the shard.
+//! Every request that was received whole gets its answer. As soon as the shard is *closing*, each answer over HTTP/1
+//! says `Connection: close`, and HTTP/2 ends in good order. The shard waits for requests that are being answered. The
+//! next request of an idle connection may be under way unseen. So a connection that was answered a short time ago has
+//! [`LINGER`] to send it and get an answer. One that has been idle for longer is closed with the shard.
 
 use super::{Shared, Shell};
 use crate::counters::HttpOpen;
@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 /// For so long after its last answer a connection may have a request under way.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// What the end wants to know of a connection.
+/// The state of a connection, as the drain needs it.
 pub(super) struct HttpState {
     /// Each request under way holds a clone, until the answer's last byte was taken.
     busy: Arc<()>,
     /// When it was accepted, or last answered.
     last: Cell<Instant>,
-    /// It ends behind the answer that it has.
+    /// It ends after its current answer.
     leaving: Cell<bool>,
-    /// What it speaks.
+    /// Its protocol.
     speaks: Cell<Spoken>,
     /// Waits for the shard's end.
     waiting: RefCell<Option<Waker>>,
 }
 
-/// What a connection that is no WebSocket speaks.
+/// The protocol of a connection that is no WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spoken {
     /// Its first head has not come whole.
@@ -79,8 +79,8 @@ impl HttpConnection {
         self.state.speaks.set(if http2 { Spoken::Http2 } else { Spoken::Http1 });
     }
 
-    /// Counts an answer, and says with it that the connection ends where the shard does. HTTP/2 has no such header
-    /// (RFC 9113 §8.2.2): who serves it waits for [`ending`](Self::ending).
+    /// Counts an answer. If the shard ends, the answer says that the connection ends too. HTTP/2 has no such header
+    /// (RFC 9113 §8.2.2): its server waits for [`ending`](Self::ending).
     pub(crate) fn counted(
         &self,
         version: Version,
@@ -94,7 +94,7 @@ impl HttpConnection {
             let mut response = answer.await?;
             state.last.set(Instant::now());
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and nobody reads it.
+            // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and is not read.
             let is_last = is_last || response.status() == StatusCode::REQUEST_TIMEOUT;
             if (is_last || shell.borrow().closing) && version != Version::HTTP_2 && !is_upgrade {
                 state.leaving.set(true);
@@ -134,7 +134,7 @@ pub(super) struct HttpLeft {
 }
 
 impl Shell {
-    /// From here on nothing is taken in any more.
+    /// From here on the shard takes in no request and no command.
     pub(super) fn stop_intake(&mut self) {
         self.closing = true;
         for (_, state) in &self.http_connections {
@@ -144,7 +144,7 @@ impl Shell {
         }
     }
 
-    /// Connections that are no WebSockets: those that have not said what they are, HTTP/1 and HTTP/2.
+    /// The open connections that are no WebSockets, by version.
     pub(super) fn http_open(&self) -> HttpOpen {
         let mut open = HttpOpen::default();
         for (_, state) in &self.http_connections {

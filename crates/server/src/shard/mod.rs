@@ -1,6 +1,6 @@
-//! One shard's shell: the table of its connections, and the loop that feeds the hub and does what it says.
+//! One shard's shell: the table of its connections, and the loop that gives inputs to the hub and performs its effects.
 //!
-//! The shell owns sockets and time and decides nothing. `act` takes one input through the hub and does the effects: a
+//! The shell owns sockets and time and decides nothing. `act` gives one input to the hub and performs the effects: a
 //! push is encoded once for each wire and appended, shared, to the outbox of every receiver; the outboxes that have
 //! something are *dirty* and are written once a turn (`flush`). Everything here runs on one thread: no lock, and no
 //! task is woken to deliver. `accept` takes connections in, `read` runs one, `peers` carries messages between shards.
@@ -51,13 +51,13 @@ pub(crate) type Shared = Rc<RefCell<Shell>>;
 
 /// Bytes read at once; one buffer serves every connection of the shard.
 const READ_BYTES: usize = 64 << 10;
-/// So many times `outbox_bytes_max` may be held for a connection before it is not read. Pushes stop at once the mark
-/// is reached and a page follows; only answers to what the peer itself sends go beyond, so this slows down who asks
-/// and does not listen.
+/// A connection is not read while its outbox costs more than so many times `outbox_bytes_max`. Pushes stop as soon as
+/// one mark is reached and a page follows. Only answers to the peer's own commands go beyond, so this slows down a
+/// peer that sends commands and does not read the answers.
 const CHOKED_MARKS: usize = 4;
 
-/// Inputs, and effects with their receivers, that one task brings about before others have their turn: a few
-/// milliseconds at most. The hub bounds what one input leads to, and this how many of them are taken in at once.
+/// Inputs, and effects with their receivers, that one task causes before other tasks run: a few milliseconds at most.
+/// The hub bounds the effects of one input; this bounds the number of inputs in one turn.
 /// (4096 cut a burst of eight publications to 1,000 members in two, each written by itself: bench `native-fanout`,
 /// window 8, twice the CPU.)
 const TURN_WORK: usize = 32_768;
@@ -65,7 +65,7 @@ const TURN_WORK: usize = 32_768;
 pub(crate) struct Shell {
     hub: Shard,
     effects: Effects,
-    /// Inputs that came up while effects were done.
+    /// Inputs that arose while effects were performed.
     inputs: VecDeque<Input>,
     /// By [`WireId`].
     wires: Vec<Wire>,
@@ -73,27 +73,26 @@ pub(crate) struct Shell {
     conns: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
-    /// The frames that go to the outboxes before anything else.
+    /// These frames go to the outboxes before any other.
     corked: Corked,
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
-    /// Connections that are none of the above: HTTP, or not known yet.
+    /// Other connections: of HTTP, or of no known protocol yet.
     http_connections: Slab<Rc<http_connection::HttpState>>,
     /// Connections with something to write.
     dirty: Dirty,
     /// The hub was interrupted and wants to go on.
     again: bool,
-    /// Counts inputs, and effects with their receivers: a task that has done [`TURN_WORK`] of it lets others have
-    /// their turn.
+    /// Counts inputs, and effects with their receivers. After [`TURN_WORK`] of them a task lets others run.
     work: usize,
-    /// Reloads that the hub has not told the end of.
+    /// Reloads that the hub has not finished.
     judging: VecDeque<Arc<Judging>>,
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
     asked: Slab<app::PendingAnswers>,
     /// Requests that brought a command for a session and wait for its answer.
     forwards: Slab<detached::Answer>,
-    /// Where questions of the hub go; `None` where there is no handler to answer them.
+    /// Takes the hub's questions; `None` if there is no handler.
     dispatcher: Option<Dispatcher>,
     /// The hub keeps the request of each connection for the handlers.
     handlers_need_request: bool,
@@ -105,11 +104,11 @@ pub(crate) struct Shell {
     config: Arc<Config>,
     /// No more commands are taken in: the server is about to end.
     closing: bool,
-    /// Everybody was sent away.
+    /// All clients were asked to come back elsewhere.
     draining: bool,
     /// How many of them were notified.
     notified: usize,
-    /// How many of them did not go in time.
+    /// How many of them did not leave in time.
     cut_off: usize,
     /// Marks that other shards have sent ([`Batch`]).
     marks: usize,
@@ -127,7 +126,7 @@ struct Slot {
     conn: Option<Connection>,
 }
 
-/// What the shell holds of one connection. Its reader (`read`) holds the rest.
+/// The shell's part of one connection. Its reader (`read`) holds the rest.
 struct Connection {
     wire: WireId,
     /// For the log.
@@ -138,23 +137,23 @@ struct Connection {
     dirty: bool,
     /// The socket took no more; a task waits until it does.
     blocked: bool,
-    /// Not read: the hub has enough of it.
+    /// Not read: the hub has paused it.
     paused: bool,
-    /// Not read: it is answered faster than it reads.
+    /// Not read: its outbox is above [`CHOKED_MARKS`], because the peer does not read its answers.
     choked: bool,
-    /// Commands of its last message that came behind the one that paused or choked it. Looked at before any other
-    /// byte.
+    /// The commands of its last message that follow the one that paused or choked it. They are handled before any
+    /// other byte.
     unread: Option<Box<std::vec::IntoIter<Request>>>,
     /// The close frame is in the outbox; further input is ignored.
     closing: bool,
-    /// The reader, where it waits for something else than bytes.
+    /// The reader, if it waits for something other than bytes.
     reader: Option<Waker>,
 }
 
 /// Where the bytes of a connection go.
 enum Sink {
     Socket(WriteHalf),
-    /// To nobody for now.
+    /// No socket: a request fetches them from the outbox.
     Detached(Box<Detached>),
 }
 
@@ -218,14 +217,14 @@ impl Shell {
         &self.config
     }
 
-    /// The time, at which what is done next came in.
+    /// The time; it is also the arrival time of the next input.
     pub(crate) fn now(&self) -> Now {
         let (now, at) = self.clock.now_at();
         self.counters.stamp(at);
         now
     }
 
-    /// Where the store of the hub leaves its times.
+    /// Sets the place where the hub's store records its times.
     pub(crate) fn watch_store(&mut self, times: Rc<RefCell<StoreTimes>>) {
         self.store_times = times;
     }
@@ -247,7 +246,7 @@ impl Shell {
         }
     }
 
-    /// What a connection of this wire speaks, and how that is carried.
+    /// The protocol and the framing of a wire.
     fn wire(&self, wire: WireId) -> &Wire {
         &self.wires[usize::from(wire.0)]
     }
@@ -319,7 +318,7 @@ impl Shell {
         self.actions = actions;
     }
 
-    /// Does what a conversation asked for.
+    /// Performs the actions of a conversation.
     fn carry_out(&mut self, now: Now, id: ConnId, actions: &mut Actions) {
         let mut start = 0;
         for &ImmediateAnswer { end, is_text } in &actions.answers {
@@ -334,9 +333,8 @@ impl Shell {
         self.settle(now);
     }
 
-    /// Takes commands of one message through the hub, as far as one turn goes. One that has asked for more than it
-    /// reads is not asked further: else one array of short commands could ask for a page each, however much waits
-    /// already.
+    /// Gives the commands of one message to the hub, as many as fit into one turn. It stops when the connection is
+    /// paused or choked. Otherwise an array of short commands could ask for a page each although many pages wait.
     fn commands(&mut self, now: Now, id: ConnId, requests: &mut Vec<Request>) {
         let mut requests = requests.drain(..);
         if self.are_left(now, id, &mut requests) {
@@ -347,7 +345,7 @@ impl Shell {
         }
     }
 
-    /// Takes commands through the hub until one of them interrupts that. True where others are left behind it.
+    /// Gives commands to the hub until one of them pauses the connection. True if commands are left.
     fn are_left(&mut self, now: Now, id: ConnId, requests: &mut impl ExactSizeIterator<Item = Request>) -> bool {
         let begin = self.work;
         while let Some(request) = requests.next() {
@@ -363,8 +361,8 @@ impl Shell {
         false
     }
 
-    /// Goes on with commands that were left unread. True where there were any: more may be left, and stay where they
-    /// are in memory.
+    /// Continues with commands that were left unread. True if there were any. The remaining ones are not moved in
+    /// memory.
     fn unread(&mut self, id: ConnId) -> bool {
         let Some(mut unread) = self.conn(id).and_then(|conn| conn.unread.take()) else { return false };
         let now = self.now();
@@ -377,21 +375,21 @@ impl Shell {
         true
     }
 
-    /// Takes an input through the hub, and whatever follows from it.
+    /// Gives an input to the hub and performs its effects, and those of the inputs that follow from it.
     fn act(&mut self, now: Now, input: Input) {
         self.step(now, input);
         self.settle(now);
     }
 
-    /// Puts other rules in force. The hub judges in slices, and says for each reload in turn how many subscriptions
-    /// it ended.
+    /// Puts other rules in force. The hub checks subscriptions in slices. For each reload, in order, it reports the
+    /// number of subscriptions that it ended.
     fn reload(&mut self, now: Now, judging: Arc<Judging>) {
         let rules = judging.rules.clone();
         self.judging.push_back(judging);
         self.act(now, Input::Reload(rules));
     }
 
-    /// Takes in what came up while effects were done.
+    /// Handles the inputs that arose while effects were performed.
     fn settle(&mut self, now: Now) {
         while let Some(input) = self.inputs.pop_front() {
             self.step(now, input);
@@ -528,7 +526,7 @@ impl Shell {
         all.iter().copied().filter(|&id| takes(id)).collect()
     }
 
-    /// As [`Self::append`], where nothing is corked for the connection.
+    /// As [`Self::append`], for a connection without corked frames.
     fn append_uncorked(&mut self, id: ConnId, frame: Bytes) {
         let mark = self.config.limits.outbox_bytes_max;
         let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
@@ -568,8 +566,8 @@ impl Shell {
         }
     }
 
-    /// Says why a connection ends in its protocol's own words, where it has any for that; the close code says it to
-    /// the others.
+    /// Sends the reason for the end of a connection as a message of its protocol, if the protocol has one. The close
+    /// code gives the reason too.
     fn last_word(&mut self, now: Now, id: ConnId, reason: Disconnect) {
         let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -582,14 +580,15 @@ impl Shell {
         self.scratch = scratch;
     }
 
-    /// Ends a connection whose protocol cannot say what is to be said. At once: of what follows in the same effects,
-    /// the page after a gap say, the peer must see nothing, or it would have missed something in silence.
+    /// Ends a connection whose protocol has no message for a push that the client must not miss. It ends at once: the
+    /// peer must not see later effects of the same input, such as the page after a gap. Otherwise it would miss
+    /// something without notice.
     fn part(&mut self, id: ConnId, reason: Disconnect) {
         self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
         self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
 
-    /// Says goodbye: the end is the last thing that is written. `why` is the word for it in figures.
+    /// Writes the end of the connection behind everything else. `why` is its reason in metrics.
     fn goodbye(&mut self, id: ConnId, code: u16, reason: &str, why: &'static str) {
         if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
             let end = self.wire(wire).framing.end(code, reason);
@@ -598,7 +597,7 @@ impl Shell {
         self.begin_closing(id, why);
     }
 
-    /// Nothing more is written; the reader waits for the peer's end, for a while.
+    /// Nothing more is appended. The reader waits for the peer's end for `close_timeout`.
     fn begin_closing(&mut self, id: ConnId, why: &'static str) {
         if let Some(conn) = self.conn(id) {
             let ends = !std::mem::replace(&mut conn.closing, true);
@@ -611,7 +610,7 @@ impl Shell {
         }
     }
 
-    /// Forgets a connection: its socket is closed when its reader ends too.
+    /// Removes a connection. Its socket is closed when its reader ends too.
     fn remove(&mut self, id: ConnId) {
         if let Some(mut conn) = self
             .conns
@@ -639,7 +638,7 @@ impl Shell {
     }
 }
 
-/// The form in which what was encoded is carried, if it is.
+/// The form of the message, if one was encoded.
 fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
     match encoded {
         Encoded::Text | Encoded::Last(_) => Ok(Some(Form::Text)),
@@ -666,9 +665,9 @@ pub(crate) fn shard_id(index: usize) -> ShardId {
     ShardId(u16::try_from(index).expect("the configuration allows at most 1024 shards"))
 }
 
-/// Ends the process when a task of the shard panics. tokio would catch the panic and go on: without the shared read
-/// buffer, say, which the task had taken, so that every connection of the shard would be found closed. Half a node is
-/// worse than none.
+/// Ends the process when a task of the shard panics. tokio would catch the panic and continue, for example without the
+/// shared read buffer that the task had taken: then every connection of the shard would seem closed. A node with a
+/// broken shard is worse than none.
 pub(crate) struct Fatal;
 
 impl Drop for Fatal {

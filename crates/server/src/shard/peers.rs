@@ -1,4 +1,4 @@
-//! A shard's thread, and how shards speak: whole batches of messages, once a turn, over a queue to each other shard.
+//! A shard's thread, and the messages between shards: one batch a turn, over a queue to each other shard.
 
 use super::drain::{DrainBarrier, DrainReport, drain};
 use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush};
@@ -24,28 +24,28 @@ use tokio::sync::oneshot;
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
-    /// When what led to the first of them came in.
+    /// When the input arrived that led to the first of them.
     pub(crate) since: Instant,
 }
 
 /// The queues into a shard. They are bounded by the hub: it sends no more than the receiver has acknowledged room for.
 pub(crate) struct Inbox {
-    /// The word to accept connections: it comes when all of the server stands. Gone without it: the start has failed.
+    /// Permits to accept connections, once the whole server is ready. If it is dropped instead, the start has failed.
     pub(crate) begin: oneshot::Receiver<()>,
     pub(crate) batches: UnboundedReceiver<Batch>,
     pub(crate) control: UnboundedReceiver<Control>,
     /// Where the shards of the node wait for each other when they end.
     pub(crate) barrier: DrainBarrier,
-    /// Held by every shard of the node that has not drained yet.
+    /// Every shard of the node that has not drained yet holds a clone.
     pub(crate) alive: Arc<()>,
 }
 
-/// The queues to the other shards, and what waits for the end of the turn.
+/// The queues to the other shards, and the messages that wait for the end of the turn.
 pub(crate) struct Links {
     me: ShardId,
     peers: Vec<UnboundedSender<Batch>>,
     waiting: Vec<Vec<PeerMessage>>,
-    /// Since when anything waits.
+    /// Since when messages wait.
     since: Option<Instant>,
 }
 
@@ -55,13 +55,13 @@ impl Links {
         Links { me, peers, waiting, since: None }
     }
 
-    /// `since` is when what led to it came in.
+    /// `since` is the arrival time of the input that led to it.
     pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage, since: Instant) {
         self.waiting[usize::from(shard.0)].push(message);
         self.since.get_or_insert(since);
     }
 
-    /// Sends what waits, and a mark behind it, to each of the others.
+    /// Sends the waiting messages, and a mark behind them, to each other shard.
     pub(super) fn mark(&mut self) {
         self.send();
         for peer in self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0)).map(|(_, p)| p)
@@ -83,13 +83,14 @@ impl Links {
         let Some(since) = self.since.take() else { return };
         for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| !waiting.is_empty()) {
             let messages = std::mem::take(waiting);
-            let _ = peer.send(Batch { from: self.me, messages, since }); // a shard that has ended hears nothing, and need not
+            // a shard that has ended hears nothing, and need not
+            let _ = peer.send(Batch { from: self.me, messages, since });
         }
     }
 }
 
-/// Runs a shard until it has been drained, and says how that went. `ready` is told when it accepts connections, or
-/// why it cannot: a process that may open few files has none left for its runtime.
+/// Runs a shard until it has been drained, and reports how that went. `ready` is told when it accepts connections, or
+/// the error, for example that no descriptor is left for its runtime.
 pub(crate) fn run(
     shell: Shell,
     listeners: Vec<Listener>,
@@ -144,10 +145,10 @@ pub(crate) fn run(
     })
 }
 
-/// The work of a task that never waits for long while there is much to do: after [`TURN_WORK`] others have their turn.
+/// The work of a task that always has input under load: after [`TURN_WORK`] it lets other tasks run.
 #[derive(Default)]
 pub(super) struct Pace {
-    /// Since it last rested, but for what has begun.
+    /// The work since its last pause.
     done: usize,
     begin: usize,
 }
@@ -166,7 +167,7 @@ impl Pace {
         self.begin = shell.work;
     }
 
-    /// Lets others have their turn where it is time for that.
+    /// Lets other tasks run if it has done its share.
     pub(super) async fn rest(&mut self) {
         if self.done >= TURN_WORK {
             self.done = 0;
@@ -175,7 +176,7 @@ impl Pace {
     }
 }
 
-/// Takes in what other shards say.
+/// Handles the messages of other shards.
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     let _fatal = Fatal;
     let mut pace = Pace::default();
@@ -231,14 +232,14 @@ async fn timer(shell: Shared) {
     }
 }
 
-/// Does what the server asks until it asks to drain.
+/// Handles the server's requests until the request to drain.
 async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Control>) {
     let mut pace = Pace::default();
     while let Some(control) = control.recv().await {
         pace.begin(&shell.borrow());
         match control {
             Control::Stats(answer) => {
-                let _ = answer.send(shell.borrow_mut().figures()); // nobody need wait for it
+                let _ = answer.send(shell.borrow_mut().figures()); // the caller may not wait for it
             }
             Control::Alive(sign) => sign.give(),
             Control::App(asking) => app::take(shell, asking).await,
@@ -271,7 +272,7 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
     }
 }
 
-/// Goes on with what the server asks while the shard drains, without end: there may be nobody any more who could ask.
+/// Continues with the server's requests while the shard drains, without end: the queue stays open.
 async fn answer_meanwhile(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Control>) -> Infallible {
     loop {
         obey(shell, watch, control).await;

@@ -1,8 +1,8 @@
 //! One connection's reader: bytes, messages, until an end.
 //!
-//! It reads into the shard's one buffer and looks at what came at once, so an idle connection holds no buffer. While
-//! its connection is *paused* or *choked*, or the shard *closing* before its end, it does not read; bytes that it has
-//! already read wait in `stash`, at most one buffer full.
+//! It reads into the shard's one buffer and decodes there, so an idle connection holds no buffer. It does not read
+//! while its connection is *paused* or *choked*, or the shard is *closing*. Bytes that it has already read wait in
+//! `stash`, at most one buffer full.
 
 use super::{Fatal, Shared, Shell, TURN_WORK};
 use crate::framing::{Deframer, Received};
@@ -21,29 +21,29 @@ pub(super) struct Reader {
     pub(super) half: Option<ReadHalf>,
     pub(super) id: ConnId,
     pub(super) deframer: Deframer,
-    /// Read, and not looked at yet. Taking off its front moves nothing: a peer may be paused after each of its frames.
+    /// Bytes that were read and not decoded yet. A peer may be paused after each frame, so removing them from the front
+    /// must not move the rest.
     pub(super) stash: BytesMut,
 }
 
-/// What a turn of reading came to.
+/// The result of a turn of reading.
 enum ReadOutcome {
-    /// There may be more at once: others first.
+    /// There may be more to read: other tasks run first.
     More,
-    /// The connection is to be closed: our goodbye is on its way.
+    /// The connection is closing, and its last bytes are on their way.
     Closing,
     /// The peer is gone.
     Gone,
 }
 
-/// The result of decoding: all bytes, or so many, because the connection is paused or the turn is over.
+/// The result of decoding: all bytes, or so many of them, because the connection is paused or the turn is over.
 enum Looked {
     All,
     Part(usize),
     Closing,
 }
 
-/// Written by hand: as an `async fn` it would hold itself twice, and the room for its end all its life, for every
-/// connection.
+/// Written by hand: an `async fn` would hold a second copy of it, and the memory for its end, for every connection.
 impl Future for Reader {
     type Output = ();
 
@@ -66,7 +66,7 @@ impl Future for Reader {
             }
         }
         if self.half.is_some() {
-            self.shell.borrow_mut().readers -= 1; // else the end counts on
+            self.shell.borrow_mut().readers -= 1; // otherwise `end` still counts as a reader
         }
         Poll::Ready(())
     }
@@ -113,7 +113,7 @@ impl Reader {
             let Some(half) = &mut self.half else { return Poll::Ready(ReadOutcome::Gone) };
             match Pin::new(half).poll_read(cx, &mut into) {
                 Poll::Pending => {
-                    // The hub ends connections too: then the reader must hear of it.
+                    // The hub ends connections too: then it wakes the reader.
                     if let Some(conn) = shell.conn(self.id)
                         && conn.reader.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()))
                     {
@@ -143,7 +143,7 @@ impl Reader {
     }
 }
 
-/// Our goodbye is written or on its way: gives the peer time for its own, reading and forgetting what still comes.
+/// The close is written or on its way: gives the peer time for its own close, and drops the bytes that still come.
 async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
     let _fatal = Fatal;
     let timeout = shell.borrow().config.close_timeout;
@@ -163,7 +163,7 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
             Poll::Pending
         })
         .await;
-        // The peer says no more, which is no sign that it does not listen: the flusher writes the rest and removes it.
+        // The peer has ended its side and may still read: the flusher writes the rest and removes the connection.
         poll_fn(|cx| match shell.borrow_mut().conn(id) {
             Some(conn) => {
                 conn.reader = Some(cx.waker().clone());
@@ -175,7 +175,7 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
     };
     let went = tokio::time::timeout(timeout, ended).await.is_ok();
     if !went {
-        half.forget_unsent(); // it does not answer, or does not take what we wrote
+        half.forget_unsent(); // it does not answer, or does not read
     }
     let mut shell = shell.borrow_mut();
     shell.remove(id);
@@ -184,7 +184,7 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
 }
 
 impl Shell {
-    /// Looks at bytes of a connection: each whole message is a turn of its conversation.
+    /// Decodes bytes of a connection, and gives each whole message to its conversation.
     fn look(&mut self, now: Now, id: ConnId, deframer: &mut Deframer, bytes: &mut [u8]) -> Looked {
         let (len, begin) = (bytes.len(), self.work);
         let mut rest = bytes;
@@ -224,7 +224,7 @@ impl Shell {
     }
 }
 
-/// True for the errors with which `accept` tells of a connection that is gone already.
+/// True for errors of `accept` that concern one connection which is gone already.
 pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -257,8 +257,8 @@ mod tests {
         frame
     }
 
-    /// A peer of an echo sends this again and again, and reads nothing; nothing of the answers is written either.
-    /// Tells what is held for it at most, and how many bytes of it were looked at.
+    /// A peer of an echo sends this again and again and does not read, and no answer is written. Returns the most bytes
+    /// that are held for it, and how many of its bytes were decoded.
     fn flooded(first: &[u8], flood: &[u8], times: usize) -> (usize, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {

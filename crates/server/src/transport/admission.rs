@@ -1,16 +1,16 @@
-//! How many connections there may be: on the node, and from one address.
+//! The limits of connections: on the node, and from one address.
 //!
-//! In: each connection that is accepted, with its peer's address. Out: an [`Admitted`], held as long as its socket is
-//! open. One over a limit is still read, from a reserve of descriptors that is kept for it: a WebSocket is told to
-//! come back later, a page is refused, and probes and the application's API are served, since they are what one needs
-//! then. Where the reserve is used up as well the connection is closed without a word.
+//! In: each accepted connection, with its peer's address. Out: an [`Admitted`], held as long as its socket is open. A
+//! connection over a limit is still read, by a descriptor of a reserve: a WebSocket is asked to come back later, a page
+//! is refused, and probes and the application's API are served, because an operator needs them then. If the reserve is
+//! used up too, the connection is closed without an answer.
 //!
-//! The reserve is for short visits ([`Places`]): such a connection has one request, for which it has [`TIME_OVER`]
-//! ([`hasten`]), and one address has a quarter of the reserve at most. A connection whose request has not come whole
-//! makes room for a newcomer, so silent ones keep no probe out, not even one from their own address: all clients behind
-//! a proxy have its address.
+//! The reserve is for short visits ([`Places`]): such a connection has one request and [`TIME_OVER`] for it
+//! ([`hasten`]), and one address has at most a quarter of the reserve. A connection whose request is not whole makes
+//! room for a newcomer. So silent connections keep no probe out, even from the same address: all clients behind a proxy
+//! have its address.
 //!
-//! An address is the peer's as the kernel tells it, of IPv6 its first 64 bits; Unix sockets have none.
+//! The address is the peer's, as the kernel reports it, and of IPv6 its first 64 bits. Unix sockets have none.
 
 use crate::config::Config;
 use crate::transport::places::{Place, Places};
@@ -55,7 +55,7 @@ pub(crate) struct Connections {
 pub(crate) const REASONS: [&str; 5] =
     ["connections_max", "connections_per_address_max", "no_reserve", "no_descriptor", "accept_failed"];
 
-/// Why a connection is not like the others.
+/// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     Node,
@@ -64,18 +64,18 @@ pub(crate) enum Reason {
     NoReserve,
     /// The system has no descriptor left: it was refused by the spare one.
     NoDescriptor,
-    /// A try to accept failed, and nothing could be done about it then.
+    /// An attempt to accept failed for another reason.
     AcceptFailed,
 }
 
-/// What counts as one address.
+/// The addresses that count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Block {
     V4(u32),
     V6(u64),
 }
 
-/// What a connection over a limit is told.
+/// The limit that a connection exceeds, for the answer to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Over {
     pub(crate) words: String,
@@ -143,7 +143,7 @@ impl Connections {
         })
     }
 
-    /// Counts a connection in. `None` where it is to be closed at once.
+    /// Counts a connection. `None` if it must be closed at once.
     pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Admitted> {
         let peer = peer.map(Block::of);
         let block = peer.filter(|_| self.per_address_max > 0);
@@ -165,12 +165,12 @@ impl Connections {
         Some(Admitted { connections: self.clone(), block: None, over: Some(over) })
     }
 
-    /// A connection was not let in, or not like the others.
+    /// Counts a connection that was refused or is over a limit.
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// HttpRefusal connections, by [`REASONS`].
+    /// Refused connections, by [`REASONS`].
     pub(crate) fn refused(&self) -> [u64; REASONS.len()] {
         std::array::from_fn(|at| self.refused[at].load(Relaxed))
     }
@@ -212,7 +212,7 @@ fn take(count: &AtomicUsize, max: usize) -> bool {
 }
 
 impl Admitted {
-    /// Why this one is only told to come back; `None` for most.
+    /// The limit that this one exceeds; `None` for most.
     pub(crate) fn over(&self) -> Option<Over> {
         let Connections { max, per_address_max, .. } = &*self.connections;
         let OverLimit { reason, .. } = self.over.as_ref()?;
@@ -225,7 +225,7 @@ impl Admitted {
         Some(Over { words: format!("there are {limit} connections{whose} ({option})"), option, limit })
     }
 
-    /// Of one over a limit, its place of the reserve.
+    /// Its place of the reserve, if it is over a limit.
     pub(crate) fn place(&self) -> Option<&Arc<Place>> {
         self.over.as_ref().map(|over| &over.place)
     }

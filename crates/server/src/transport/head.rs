@@ -1,9 +1,9 @@
-//! One judge of the heads of HTTP/1, for every request on every port.
+//! Checks the heads of HTTP/1, for every request on every port.
 //!
-//! In: the bytes of a head, or what `httparse` found in them. Out: why the head is refused. The first head of a
-//! connection is judged before hyper sees it. hyper parses the later ones by itself and refuses them with a status
-//! alone, so `pace` asks here for the words. A head that passes is one that hyper takes: syntax, size, target
-//! (RFC 9112 §3.2) and the length of the body (RFC 9112 §6).
+//! In: the bytes of a head, or the result of `httparse`. Out: the refusal of the head, if any. The first head of a
+//! connection is checked before hyper sees it. hyper parses the later ones by itself and refuses them with a status
+//! alone, so `pace` gets the words for them here. hyper accepts every head that passes: its syntax, size, target
+//! (RFC 9112 §3.2) and the length of its body (RFC 9112 §6).
 
 use crate::config::authority::shown;
 use crate::refusal::{Asker, HttpRefusal};
@@ -16,7 +16,7 @@ pub(crate) const HEADERS_MAX: usize = 100;
 /// hyper takes no longer target.
 const TARGET_BYTES_MAX: usize = (u16::MAX - 1) as usize;
 
-/// Judges the size and the syntax of `len` bytes, by what the parser says of them. `None`: good as far as it goes.
+/// Checks the size and the syntax of `len` bytes by the parser's result. `None`: no fault so far.
 pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_max: usize) -> Option<HttpRefusal> {
     match parsed {
         Ok(httparse::Status::Complete(len)) if len <= bytes_max => None,
@@ -33,7 +33,7 @@ pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_m
     }
 }
 
-/// Judges the target and the length of the body of a whole head.
+/// Checks the target and the length of the body of a whole head.
 pub(crate) fn refuse_whole(request: &httparse::Request<'_, '_>) -> Option<HttpRefusal> {
     let target = request.path.unwrap_or("/");
     let problem = match target.parse::<Uri>() {
@@ -75,7 +75,7 @@ fn problem_of_length(request: &httparse::Request<'_, '_>) -> Option<String> {
     (!is_chunked).then(|| format!("the `Transfer-Encoding` {} does not end with chunked", shown(coding.unwrap_or(b""))))
 }
 
-/// The words for a head that hyper has refused with this status. `head` is what was read of it, where that is known.
+/// The refusal of a head that hyper has refused with this status. `head` has its bytes, if they are known.
 pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -> HttpRefusal {
     let judged = head.and_then(|head| {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -96,7 +96,7 @@ pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -
     })
 }
 
-/// A head that was not there in time.
+/// The refusal of a head that did not come in time.
 pub(crate) fn too_slow(time: Duration) -> HttpRefusal {
     let reason = format!("the request's head did not arrive within {} s", time.as_secs_f32());
     HttpRefusal::because(408, reason).by("limits.head_timeout")

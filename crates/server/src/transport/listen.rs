@@ -3,8 +3,7 @@
 //!
 //! The first TCP socket is bound without `SO_REUSEPORT` and gets the option afterwards; the siblings bind with it. So
 //! a second copy of the server on the same port fails with `EADDRINUSE` instead of silently taking a share of the
-//! connections. A Unix path that nobody listens on any more is taken over; one that is in use, or is no socket, is
-//! not.
+//! connections. A Unix path without a listener is taken over. A path that is in use, or is no socket, is an error.
 
 use crate::config::address::Address;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,11 +21,11 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    /// With its file, if that is to go with the server.
+    /// With its file, if the server is to remove it.
     Unix(UnixListener, Option<Arc<SocketFile>>),
 }
 
-/// Removes the file of a Unix socket when nobody of this server listens on it any more: the listeners own it together.
+/// Removes the file of a Unix socket when the last listener of this server is closed: the listeners own it together.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -80,7 +79,7 @@ pub(crate) fn listen(address: &Address, count: usize) -> io::Result<Listeners> {
         }
         Address::Unix(path) => {
             let first = bind_unix(path)?;
-            let file = Some(Arc::new(SocketFile::new(path))); // from here on the file goes with what fails
+            let file = Some(Arc::new(SocketFile::new(path))); // from here on an error removes the file
             first.set_nonblocking(true)?;
             let mut sockets = Vec::new();
             for _ in 1..count {
@@ -125,7 +124,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     }
 }
 
-/// True for a socket that nobody listens on: its server ended without removing it.
+/// True for a socket without a listener: its server ended without removing it.
 fn is_left_over(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)

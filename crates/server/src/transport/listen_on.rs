@@ -1,7 +1,7 @@
-//! Where a program has its server listen: an address, a name with a port, or a listener that it has opened itself.
+//! Where a server listens: an address, a name with a port, or a listener that the program has opened.
 //!
-//! Of an address each shard gets a socket of its own. A listener that is handed over is shared: every shard accepts
-//! from it. It is taken over with what was set on it, and closed when the server ends; the file of a Unix socket stays.
+//! For an address each shard opens a socket of its own. All shards accept from an opened listener. It keeps its options
+//! and is closed when the server ends; the file of a Unix socket stays.
 
 use crate::config::address::Address;
 use crate::transport::listen::{Listener, Listeners};
@@ -9,8 +9,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What [`Fanfare::serve`](crate::Fanfare::serve) takes: a text (`127.0.0.1:8080`, `localhost:8080`, `unix:PATH`), an
-/// [`Address`](crate::Address), a `SocketAddr`, or a `TcpListener` or `UnixListener` of std or tokio.
+/// The argument of [`Fanfare::serve`](crate::Fanfare::serve): a text (`127.0.0.1:8080`, `localhost:8080`, `unix:PATH`),
+/// an [`Address`](crate::Address), a `SocketAddr`, or a `TcpListener` or `UnixListener` of std or tokio.
 #[derive(Debug)]
 pub struct ListenOn(pub(crate) Target);
 

@@ -1,10 +1,10 @@
 //! A bounded number of places for short visits: a visitor that keeps the server waiting makes room for the next one.
 //!
 //! In: a visitor, with its address where it has one. Out: a [`Place`], held as long as its socket is open. A place
-//! *waits* until a whole request has come, and again when the request has been answered. Where an address has used
-//! its share, the newcomer takes the place that has waited longest of those of its own address; where all places are
-//! used, of all. The displaced connection hears of it by [`Place::displaced`] and is closed. Nobody is displaced while
-//! a request is being answered.
+//! *waits* until a whole request has come, and again when the request has been answered. If an address has used its
+//! share, the newcomer takes the place of that address that has waited longest. If all places are used, it takes the
+//! one that has waited longest of all. [`Place::displaced`] tells the displaced connection, and it is closed. A visitor
+//! whose request is being answered is never displaced.
 //!
 //! The places are few, so each newcomer looks at all of them.
 
@@ -20,7 +20,7 @@ pub(crate) struct Places {
     /// For one address.
     share: usize,
     state: Mutex<State>,
-    /// Told when a place may be had that could not be had before.
+    /// Notified when a place may have become free.
     freed: Notify,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Entered {
 }
 
 impl Places {
-    /// So many, and so many of them for one address.
+    /// `max` places, and at most `share` of them for one address.
     pub(crate) fn new(max: usize, share: usize) -> Arc<Self> {
         Arc::new(Places { max, share, state: Mutex::default(), freed: Notify::new() })
     }
@@ -86,7 +86,7 @@ impl Places {
         Some(Entered { place, displaces: !has_room })
     }
 
-    /// The same; waits where nobody can be displaced. For one caller at a time.
+    /// The same; waits while no visitor can be displaced. For one caller at a time.
     pub(crate) async fn enter_patiently(self: &Arc<Self>, address: Option<Block>) -> Place {
         loop {
             match self.enter(address) {

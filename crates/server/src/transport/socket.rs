@@ -102,12 +102,12 @@ impl Socket {
         Socket { admitted: Some(admitted), ..self }
     }
 
-    /// Why it is only to be told to come back, where it is.
+    /// The limit that it exceeds, if any.
     pub(crate) fn over(&self) -> Option<Over> {
         self.admitted.as_ref().and_then(Admitted::over)
     }
 
-    /// Its place of the reserve, where it is over a limit.
+    /// Its place of the reserve, if it is over a limit.
     pub(crate) fn place(&self) -> Option<&Arc<Place>> {
         self.admitted.as_ref().and_then(Admitted::place)
     }
@@ -210,13 +210,13 @@ impl LooseSocket {
 }
 
 impl ReadHalf {
-    /// When it is closed the kernel forgets what the peer has not taken.
+    /// On closing the kernel drops the bytes that the peer has not accepted.
     pub(crate) fn forget_unsent(&self) {
         let socket = match &self.io {
             ReadIo::Tcp(half) => SockRef::from(half.as_ref()),
             ReadIo::Unix(half) => SockRef::from(half.as_ref()),
         };
-        let _ = socket.set_linger(Some(Duration::ZERO)); // where that fails, closing will do
+        let _ = socket.set_linger(Some(Duration::ZERO)); // if that fails, closing is enough
     }
 }
 
@@ -230,7 +230,7 @@ impl AsyncRead for ReadHalf {
 }
 
 impl WriteHalf {
-    /// Writes what comes next of an outbox, as far as the socket takes it at once, and tells how many bytes that was.
+    /// Writes the next frames of an outbox, as many bytes as the socket takes at once, and returns their number.
     ///
     /// This goes past the runtime's bookkeeping: readiness is asked for only after a refusal. (Bench `fanout`, window
     /// 1: that bookkeeping is a cache miss and 4 % of the CPU of a delivery.)
@@ -260,17 +260,17 @@ impl WriteHalf {
         }
     }
 
-    /// The shortcut for frames that many connections share, where nothing waits for this one: straight to the
-    /// descriptor. Tells how many bytes that took. None: the socket is full or gone, or it is one that has to change
-    /// its bytes first; the others go by the outbox.
+    /// The shortcut for frames that many connections share, if nothing waits for this one: a write directly to the
+    /// descriptor. Returns the number of bytes that the socket took; the others go to the outbox. It is 0 if the socket
+    /// is full or gone, or must encrypt its bytes first.
     pub(crate) fn write_through(&mut self, frames: &[u8]) -> usize {
         self.descriptor().send(frames).unwrap_or(0) // full, or gone: `write` finds out which
     }
 
-    /// Ends the connection at once: the kernel forgets the bytes that wait.
+    /// Ends the connection at once: the kernel drops the bytes that wait.
     pub(crate) fn abort(&mut self) {
         let socket = self.descriptor();
-        // Where these fail the peer has gone already.
+        // If these fail, the peer is gone already.
         let _ = socket.set_linger(Some(Duration::ZERO));
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }

@@ -1,9 +1,9 @@
-//! Whether a peer takes the bytes that wait for it in the kernel.
+//! Detects whether a peer accepts the bytes that wait for it in the kernel.
 //!
 //! In: a socket whose next write would block, and the time in which its peer must take something. Out: whether that
 //! time is over. A socket reports that it can be written to only when a good part of its buffer is free, which a slow
 //! reader may need minutes for. So this asks the kernel how many bytes the peer has not acknowledged: each decrease is
-//! progress, by however little. Systems that cannot be asked count a blocked socket as one whose peer takes nothing.
+//! progress. On systems without that number a blocked socket counts as one whose peer accepts no byte.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;

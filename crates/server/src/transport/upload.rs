@@ -1,9 +1,9 @@
 //! How long the body of a request may pause.
 //!
 //! In: a body and the longest pause. Out: the same body, and a [`Patience`] that ends when a reader of the body has
-//! waited that long for the next bytes. The time runs only while somebody waits: a page that does not read its body,
-//! or works between two reads, is never late. Each read that brings bytes starts it anew, so a slow upload may take
-//! as long as it needs. The API and the pages keep the same rule, by `limits.head_timeout`, and answer 408.
+//! waited that long for the next bytes. The time runs only while a reader waits: a page that does not read its body, or
+//! works between two reads, is never late. Each read that brings bytes restarts the time, so a slow upload may take as
+//! long as it needs. The API and the pages keep the same rule, by `limits.head_timeout`, and answer 408.
 
 use crate::refusal::HttpRefusal;
 use axum::body::HttpBody;

@@ -1,28 +1,27 @@
-//! The times of an HTTP connection: how long a request's head may take, how long the connection may be idle between two
-//! requests, and how long its peer may take nothing of what it asked for.
+//! The times of an HTTP connection: for a request's head, for idleness between two requests, and for a peer that
+//! accepts no byte of its answer.
 //!
-//! In: what the socket reads and writes ([`Paced`]), and which requests are being answered ([`Pace::begin`]). Out:
-//! the socket reads as ended when a time is over, which hyper takes for the peer's own end; HTTP/2, whose peer speaks
-//! while nothing is asked, is told by [`Pace::overdue`]. The head's time begins with its first byte, not with the
-//! idleness before it.
+//! In: the bytes that the socket reads and writes ([`Paced`]), and the requests that are being answered
+//! ([`Pace::begin`]). Out: when a time is over, the socket reads as ended, and hyper handles that as the peer's end.
+//! For HTTP/2, whose peer sends frames while no request is open, [`Pace::overdue`] reports it. The head's time begins
+//! with its first byte, not with the idleness before it.
 //!
-//! A peer of HTTP/1 may go while it is being answered. A reset ends the connection at once, and the page with it. An
-//! end of the peer's side alone may come from a client that still reads (`nc -N`, some probes), so its connection goes
-//! on until nothing was written to it for [`Times::close`]. A peer of HTTP/2 that ends its side is gone: it says by a
-//! frame that a request is whole.
+//! A peer of HTTP/1 may leave while it is being answered. A reset ends the connection at once, and the page with it. A
+//! client that ends only its own side may still read (`nc -N`, some probes), so its connection continues until no byte
+//! was written to it for [`Times::close`]. A peer of HTTP/2 that ends its side is gone, because a frame marks the end
+//! of a request.
 //!
-//! Each stream of HTTP/2 is judged by itself as well: an answer that waits for its peer's window for [`Times::write`]
-//! while others go on is reset. Where the socket is what the streams wait for, as on a slow line with many of them, the
-//! time begins when it has been free again, unless [`PASSED_BYTES`] went by: streams take turns, so one that had room
-//! in its window would have had a part of them. Answers go to HTTP/2 in pieces, else one that was handed over whole
-//! could not be taken back.
+//! Each stream of HTTP/2 has a time too: an answer that waits for its peer's window for [`Times::write`] while others
+//! continue is reset. If the streams wait for the socket, as on a slow line with many of them, the time begins when the
+//! socket is free again, unless [`PASSED_BYTES`] were written meanwhile: streams take turns, so one with room in its
+//! window would have got a part of them. Answers go to HTTP/2 in pieces, because hyper does not give a whole one back.
 //!
-//! hyper refuses a head of HTTP/1 by a status without words, and a head that ends too early by nothing. [`Paced`]
-//! writes a refusal like any other instead, also to a head that is too slow, and gives the peer the time to read it.
+//! hyper refuses a head of HTTP/1 by a status without words, and does not answer a head that ends too early. [`Paced`]
+//! writes an ordinary refusal instead, also for a head that is too slow, and gives the peer the time to read it.
 //!
-//! A write that waits is judged by what the peer acknowledges ([`Taking`](super::taking::Taking)). [`shallow`] keeps what waits in the kernel
-//! short. (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux 6.18 does not end the
-//! connection.)
+//! A write that waits is judged by what the peer acknowledges ([`Taking`](super::taking::Taking)). [`shallow`] keeps
+//! what waits in the kernel short. (`TCP_USER_TIMEOUT` was tried for this: with a window that is nearly closed Linux
+//! 6.18 does not end the connection.)
 
 mod paced;
 mod stream;
@@ -50,8 +49,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// An answer goes to hyper in pieces of this length, which is that of the longest frame of HTTP/2 where nothing else
 /// was agreed (RFC 9113 §4.2).
 const PIECE_BYTES: usize = 16 << 10;
-/// What passes by a stream that waits for its turn, at most: more than a piece of each of the 100 that a connection may
-/// have.
+/// The most bytes that other streams write before a waiting stream has its turn: more than a piece of each of the 100
+/// streams of a connection.
 const PASSED_BYTES: u64 = 4 << 20;
 /// The least that hyper takes as the bound of its buffer, and of the head of a request with it.
 const BUFFER_MIN: usize = 8 << 10;
@@ -68,9 +67,9 @@ pub(crate) struct Times {
     pub(crate) head: Duration,
     /// Between an answer and the first byte of the next request.
     pub(crate) idle: Duration,
-    /// For a peer that takes nothing.
+    /// For a peer that accepts no byte.
     pub(crate) write: Duration,
-    /// For a peer that has ended its side and is sent nothing.
+    /// For a peer that has ended its side while no byte is written to it.
     pub(crate) close: Duration,
 }
 
@@ -96,13 +95,13 @@ impl Times {
     }
 }
 
-/// What a connection is doing, shared by its socket and by those who answer.
+/// The state of a connection, shared by its socket and its answers.
 #[derive(Clone)]
 pub(crate) struct Pace {
     times: Times,
     http2: bool,
     state: Arc<Mutex<State>>,
-    /// Of a connection that may be displaced. It is told whether a request is being answered.
+    /// Set for a connection that may be displaced. It records whether a request is being answered.
     place: Option<Arc<Place>>,
 }
 
@@ -110,7 +109,7 @@ struct State {
     phase: Phase,
     /// Requests that are being answered.
     busy: usize,
-    /// What has been read, as far as it tells whether a next head has begun.
+    /// The bytes that were read, to know whether the next head has begun.
     stream: Stream,
     /// Answers that the peer could take more of, and since when there are any.
     offered: usize,
@@ -121,11 +120,11 @@ struct State {
     streams: Slab<Answer>,
     /// The stream whose task is about to begin.
     begun: Option<usize>,
-    /// The socket takes nothing now.
+    /// The socket is full now.
     is_blocked: bool,
-    /// When it last took something again.
+    /// When it last accepted bytes again.
     blocked: Instant,
-    /// Bytes written, but for short writes.
+    /// Bytes written, without short writes.
     written: u64,
     /// The head that is on its way began with a read of its own, not behind the request before.
     is_head_known: bool,
@@ -147,7 +146,7 @@ struct Answer {
 enum Phase {
     /// A head is on its way since then.
     Head(Instant),
-    /// Nothing is asked, since then.
+    /// No request since then.
     Idle(Instant),
     Busy,
     /// The socket is not HTTP's any more.
@@ -157,9 +156,9 @@ enum Phase {
 /// Why a connection is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overdue {
-    /// Nothing was asked for [`Times::idle`].
+    /// No request came for [`Times::idle`].
     Idle,
-    /// Nothing was taken for [`Times::write`].
+    /// The peer accepted no byte for [`Times::write`].
     Stalled,
 }
 
@@ -196,7 +195,7 @@ impl Pace {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request has come whole, but for its body. The connection is busy until the answer's body is gone.
+    /// The head of a request has come. The connection is busy until the answer's body is dropped.
     pub(crate) fn begin(&self, body: &impl HttpBody) -> ResponseGuard {
         if let Some(place) = &self.place {
             place.serves();
@@ -226,7 +225,7 @@ impl Pace {
         }
     }
 
-    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has taken nothing for too long.
+    /// Returns when a connection of HTTP/2 has been idle for too long, or its peer has accepted no byte for too long.
     /// Until then it resets the streams that wait for too long beside others.
     pub(crate) async fn overdue(&self) -> Overdue {
         loop {
@@ -256,7 +255,8 @@ impl Pace {
         }
     }
 
-    /// Resets the streams that have waited for too long; tells when the next one will have. Fails where all have.
+    /// Resets the streams that have waited for too long. Returns when the next one is due, and fails if all have waited
+    /// for too long.
     fn judge_streams(&self, now: Instant) -> Result<Option<Instant>, Overdue> {
         let (mut late, mut next) = (Vec::new(), None);
         {
@@ -289,7 +289,7 @@ impl Pace {
         Ok(next)
     }
 
-    /// Notes the bytes that were read; tells what they are.
+    /// Counts the bytes that were read, and classifies them.
     fn read(&self, bytes: &[u8]) -> Part {
         let mut state = self.state();
         if self.http2 || matches!(state.phase, Phase::Upgraded) {
@@ -344,7 +344,7 @@ impl Pace {
     }
 }
 
-/// What bytes that were read are.
+/// The part of a request that bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     HeadBegins,
@@ -383,7 +383,7 @@ impl ResponseGuard {
             if seconds > 0
                 && let Ok(value) = HeaderValue::from_str(&format!("timeout={seconds}"))
             {
-                // Without `Connection: keep-alive`, which HTTP/1.1 says by saying nothing: clients read the time all
+                // Without `Connection: keep-alive`, the default of HTTP/1.1: clients read the time all
                 // the same.
                 response.headers_mut().insert(KEEP_ALIVE, value);
             }
@@ -435,7 +435,7 @@ impl Drop for ResponseGuard {
     }
 }
 
-/// What a request says of its connection.
+/// The options of a request for its connection.
 pub(crate) struct ConnectionOptions {
     close: bool,
 }
@@ -454,8 +454,8 @@ fn says_close(headers: &HeaderMap) -> bool {
 /// The body of an answer that is accounted for.
 struct Paid {
     body: Body,
-    /// Of its last frame, what hyper has not been given yet. It takes a whole frame at once and lets go of the body
-    /// then: a long answer would count as over before its peer has it.
+    /// The part of its last frame that hyper does not have yet. hyper takes a whole frame at once and then drops the
+    /// body: a long answer would count as over before its peer has it.
     rest: Bytes,
     answering: ResponseGuard,
     _alive: Option<Arc<()>>,
@@ -466,7 +466,7 @@ impl HttpBody for Paid {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // Asked for more: the peer has taken what there was.
+        // hyper asks for more: the peer has accepted the last piece.
         self.answering.pace.state().taken = Instant::now();
         let mut frame = if self.rest.is_empty() {
             Pin::new(&mut self.body).poll_frame(cx)
@@ -503,8 +503,8 @@ impl HttpBody for Paid {
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
-/// Has the kernel keep little for the connections of this socket, or for those that it accepts: a peer that takes
-/// something is seen to, and the rest waits where it is accounted for.
+/// Keeps the kernel's buffer small for this socket, or for those that it accepts. So progress of the peer shows soon,
+/// and the rest waits where it is counted.
 pub(crate) fn shallow(socket: SockRef<'_>) {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX); // a socket that does not take the option works all the same

@@ -18,8 +18,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// A write of HTTP/2 with more than this is of an answer: settings, acknowledgements and heads of answers are shorter.
 const WRITE_BYTES_MIN: usize = 1024;
-/// What is read of HTTP/1 while a request is being answered, to see whether the peer has gone. The end of a peer that
-/// has sent more is seen when the next write fails.
+/// The most bytes that are read of HTTP/1 while a request is being answered, to detect the peer's end. If the peer has
+/// sent more, its end shows when the next write fails.
 const AHEAD_BYTES_MAX: usize = 4 << 10;
 /// The most bytes that are read and dropped from a refused request, so that the peer sees the answer and not a reset.
 pub(crate) const FORGET_BYTES: usize = 256 << 10;
@@ -33,7 +33,7 @@ pub(crate) struct Paced<S> {
     io: S,
     pace: Pace,
     reading: Option<Pin<Box<Sleep>>>,
-    /// A write waits: when to ask again whether the peer takes something, and the judge of that.
+    /// A write waits: the time of the next check whether the peer accepts bytes, and that check.
     writing: Option<(Pin<Box<Sleep>>, Taking)>,
     /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more.
     ahead: BytesMut,
@@ -96,7 +96,7 @@ impl<S: AsFd> Paced<S> {
         }
     }
 
-    /// Keeps what may have to be judged.
+    /// Keeps the bytes of a head for a refusal.
     fn took(&mut self, bytes: &[u8]) {
         match self.pace.read(bytes) {
             Part::Other => return,
@@ -136,7 +136,7 @@ impl<S: AsFd> Paced<S> {
         (self.io, self.ahead)
     }
 
-    /// A write has come to this.
+    /// Handles the result of a write.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(written) => {
@@ -184,14 +184,14 @@ impl<S: AsFd> Paced<S> {
             }
             timer.as_mut().reset(taking.look_at(Instant::now()));
         }
-        // Nothing of it is kept, in the kernel neither; where that fails, closing will do.
+        // The kernel drops the unsent bytes too; if that fails, closing is enough.
         let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("the peer read nothing for {write:?}")))
     }
 }
 
 impl<S: AsyncRead + Unpin> Paced<S> {
-    /// Looks whether the peer is still there while it is being answered; fails when it is not.
+    /// Checks that the peer is still there while it is being answered; otherwise it fails.
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.pace.is_answering() {
             return Ok(());
@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncRead for Paced<S> {
             none => none.insert(Box::pin(sleep_until(due))),
         };
         std::task::ready!(timer.as_mut().poll(cx));
-        // hyper reads an end, and says nothing. An earlier answer that is not written yet cannot be overtaken.
+        // hyper reads an end and writes no answer. An earlier answer that is not written yet goes first.
         if self.pace.is_in_head() && self.writing.is_none() {
             let refused = head::too_slow(self.pace.times.head);
             self.refuse(refused);
