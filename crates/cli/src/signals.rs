@@ -35,7 +35,7 @@ pub(crate) enum Event {
     Reload,
 }
 
-/// The handling of signals, ready before the server is, so that none ends the process without a word.
+/// The handling of signals, ready before the server is, so that no signal ends the process without a message.
 pub(crate) struct Signals {
     runtime: tokio::runtime::Runtime,
     terminate: Signal,
@@ -48,7 +48,7 @@ pub(crate) struct Signals {
 /// The terminal that the process was started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Terminal {
-    /// There is none, or losing it is not to matter.
+    /// There is none, or its loss has no effect.
     None,
     There,
     /// A SIGHUP has come: it may be about to go.

@@ -1,4 +1,5 @@
-//! What a command says on stderr. A reader that does not read, or a stderr that cannot be written, stops no command.
+//! The output of a command on stderr. A reader that does not read, or a stderr that cannot be written, stops no
+//! command.
 //!
 //! In: texts, from any thread. Out: the texts in their order, written by a thread of their own. [`tell`] waits
 //! [`PATIENCE`] for that, so that on a terminal a text stands before the next line of stdout. After a wait in vain it

@@ -46,14 +46,14 @@ impl From<ClientId> for Whom {
 pub enum AppCommand {
     /// Appends to a channel.
     Publish {
-        /// What. `echo` means nothing here.
+        /// The publication. `echo` means nothing here.
         publish: Box<Publish>,
         /// The audience, if it is not for all.
         audience: Option<Box<Audience>>,
         /// The name of the API key, in whose scope the idempotency key is unique. `None` is the embedding program.
         by: Option<Arc<str>>,
     },
-    /// Sends a signal to who is subscribed, or to one client.
+    /// Sends a signal to current subscribers, or to one client.
     Signal(Box<Signal>),
     /// Asks for retained publications.
     History {
@@ -78,7 +78,7 @@ pub enum AppCommand {
         pattern: Option<Pattern>,
         /// Only those after this name.
         after: Option<ChannelName>,
-        /// At most this many; 1 to [`CHANNELS_MAX`], and what is outside of that counts as the nearest.
+        /// At most this many; 1 to [`CHANNELS_MAX`], and a number outside of that counts as the nearest one.
         limit: u32,
     },
     /// Subscribes sessions that have a connection to a channel, as if they had asked and the rule let them: they get
@@ -91,14 +91,14 @@ pub enum AppCommand {
         /// How.
         options: Box<SubOptions>,
     },
-    /// Ends subscriptions, and what the application granted of the channel by a command or with a token; the sessions
+    /// Ends subscriptions, and the application's grants of the channel by a command or with a token; the sessions
     /// get `unsubscribed` as a push. One that is away loses its presence in the channel. The command waits for no
     /// decision: an undecided subscription is refused, and an undecided publication continues. A client that the rules
     /// allow can subscribe again, and a newer token that names the channel grants it again.
     Unsubscribe {
         /// Whose.
         whom: Whom,
-        /// From what.
+        /// The channel.
         channel: ChannelName,
     },
     /// Ends connections and, unless the reason lets them come back, their sessions at once, those that are away too.

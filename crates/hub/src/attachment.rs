@@ -1,5 +1,5 @@
-//! What the shell attaches to a connection for the application: the hub carries it to the questions and notices about
-//! that connection, and never looks into it.
+//! The attachment that the shell gives a connection for the application: the hub carries it to the questions and
+//! notices about that connection, and never looks into it.
 //!
 //! A connection without one holds a null pointer. A session whose connection is gone keeps it for the notice of its
 //! end, where one is to be given.

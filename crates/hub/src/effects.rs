@@ -11,7 +11,8 @@ use crate::message::{Push, Reply};
 use crate::peer::PeerMessage;
 use crate::watch::Note;
 
-/// Notes of one input: a reload that ends a hundred thousand subscriptions is told by its count and the first of them.
+/// Notes of one input: a reload that ends a hundred thousand subscriptions is logged by its count and the first of
+/// them.
 const NOTES_MAX: usize = 32;
 
 /// A range of [`Effects::recipients`].
@@ -26,7 +27,7 @@ pub struct Recipients {
 pub enum Effect {
     /// Encode this once for the wire, and append it to the outbox of each recipient.
     Push {
-        /// What to tell.
+        /// The message.
         push: Push,
         /// How to encode it.
         wire: WireId,
@@ -52,22 +53,22 @@ pub enum Effect {
         /// Why.
         reason: Disconnect,
     },
-    /// Tell the application what became of its command.
+    /// Give the application the outcome of its command.
     Answer {
         /// Which.
         token: AppToken,
         /// The answer.
         answer: AppAnswer,
     },
-    /// Tell the request that brought a command for a session what became of it.
+    /// Give the outcome of a command to the request that brought it.
     Forwarded(Box<Forwarded>),
     /// Ask the application; its answer comes back as `Input::HookAnswer` under the same token.
     Ask {
         /// Which question.
         token: HookToken,
-        /// What.
+        /// The question.
         question: Box<Question>,
-        /// What the shell has attached to the connection that it is about.
+        /// The shell's attachment of the connection that it is about.
         attachment: Option<Attachment>,
     },
     /// Tell the application; no answer is expected.
@@ -136,7 +137,7 @@ impl Effects {
         self.again
     }
 
-    /// What a person may look for in the log, at most a few dozen for one input.
+    /// Events for the log, at most a few dozen for one input.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
@@ -171,7 +172,7 @@ impl Effects {
         self.notes.push(note);
     }
 
-    /// A publication's fan-out has begun, and somebody is told.
+    /// A publication's fan-out has begun, and a member takes it.
     pub(crate) fn begun(&mut self, ts_ms: u64) {
         self.begun_ms.push(ts_ms);
     }
@@ -199,7 +200,7 @@ impl Effects {
         self.ids.push(conn);
     }
 
-    /// Tells `push` to the recipients added since `start`; nothing where there are none.
+    /// Adds `push` for the recipients added since `start`, if there are any.
     pub(crate) fn push_from(&mut self, start: u32, push: Push, wire: WireId) {
         let end = self.mark();
         if start < end {

@@ -70,7 +70,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A refusal, with what a person asks next.
+/// A refusal, with the facts that a person needs next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// Which error.
@@ -88,7 +88,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of this code, with one sentence that says what was found and what is allowed.
+    /// An error of this code, with one sentence that names the value that was found and the allowed ones.
     pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
         Error { code, message: message.into(), retry_after_ms: None, channel: None, rule: None, option: None }
     }

@@ -17,7 +17,7 @@ pub struct ForwardToken(pub u64);
 pub struct Forwarded {
     /// The command's.
     pub token: ForwardToken,
-    /// What its connection would have been told; `None` where that is nothing, as for a command without an id that is
-    /// no error.
+    /// The answer that its connection would have had; `None` where there is none, as for a command without an id that
+    /// is no error.
     pub reply: Option<Reply>,
 }

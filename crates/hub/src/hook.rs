@@ -8,7 +8,7 @@
 //! once, of which a quarter is kept for `connect` and `refresh`: beyond them the command is `unavailable`. At most
 //! `Limits::session_questions_max` are about one session's commands: further ones are asked as those are answered. A
 //! place is free when the application has answered or its time is up, and not sooner where the connection is gone: its
-//! handler still runs, and their number is what is bounded.
+//! handler still runs, so their number is bounded.
 //!
 //! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session
 //! ends, unless a `refresh` has brought a newer token of the same user.
@@ -30,7 +30,7 @@ pub struct HookToken {
     pub(crate) life: u32,
 }
 
-/// Which questions are asked. A question that is not asked costs nothing.
+/// The questions that have handlers. A question without a handler costs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
     /// Every `connect` is asked about, with its token, but for one that shows the ticket of a living session and no
@@ -60,39 +60,39 @@ pub struct Caller {
 /// A question of the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// May this connection begin a session, and as who?
+    /// May this connection begin a session, and as which user?
     Connect {
         /// As the client sent it; never logged.
         token: Option<UserToken>,
     },
     /// The client brings a newer token for the session that it has.
     Refresh {
-        /// Who.
+        /// The caller.
         caller: Caller,
         /// As the client sent it; never logged.
         token: UserToken,
     },
     /// May it subscribe?
     Subscribe {
-        /// Who.
+        /// The caller.
         caller: Caller,
-        /// To what, and how.
+        /// The channel, and the options of the subscription.
         options: Box<SubOptions>,
     },
     /// May it publish this? The answer may hold another publication.
     Publish {
-        /// Who.
+        /// The caller.
         caller: Caller,
-        /// What.
+        /// The publication.
         publish: Box<Publish>,
     },
     /// A call of a method.
     Rpc {
-        /// Who.
+        /// The caller.
         caller: Caller,
         /// Which.
         method: Box<str>,
-        /// With what: JSON.
+        /// The arguments: JSON.
         data: Bytes,
     },
 }
@@ -123,8 +123,9 @@ pub struct Identified {
     pub info: Option<Bytes>,
     /// Until when, in ms since 1970: then the connection is closed unless a newer token came. `None` is without end.
     pub expires_ms: Option<u64>,
-    /// Channels that it is subscribed to without having asked, and may subscribe to whatever their rules say. It may
-    /// again on later connections of the session; a newer answer replaces the list, and ends what is no more on it.
+    /// Channels that it is subscribed to without having asked, and may subscribe to without regard to their rules. It
+    /// may again on later connections of the session; a newer answer replaces the list, and ends subscriptions to
+    /// channels that are not on it.
     pub subscribe: Vec<ChannelName>,
 }
 
@@ -137,7 +138,7 @@ pub enum Notice {
         caller: Caller,
         /// Why.
         why: Ended,
-        /// What the shell had attached to its last connection.
+        /// The shell's attachment of its last connection.
         attachment: Option<Attachment>,
     },
 }

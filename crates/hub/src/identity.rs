@@ -1,9 +1,9 @@
-//! Who a session is. The identity goes with its session to another shard.
+//! The identity of a session. It goes with its session to another shard.
 
 use crate::ids::UserId;
 use crate::message::Proof;
 
-/// Who a session is, where that was proven.
+/// The identity of a session, where that was proven.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
     pub(crate) user: Option<UserId>,

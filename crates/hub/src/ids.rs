@@ -22,8 +22,8 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// What a connection speaks: a protocol, carried by a framing, in one of its variants. The shell gives the numbers out.
-/// A push is encoded once for each.
+/// The wire format of a connection: a protocol, carried by a framing, in one of its variants. The shell gives the
+/// numbers out. A push is encoded once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WireId(pub u8);
 
@@ -35,7 +35,7 @@ pub struct OpToken(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
-/// What tells one life of a channel's numbering from another: equal offsets in two epochs are different messages.
+/// Names one life of a channel's numbering: equal offsets in two epochs are different messages.
 /// Zero is never minted; it stands for an epoch that this server cannot have given out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
@@ -49,7 +49,7 @@ pub struct Position {
     pub offset: u64,
 }
 
-/// The identity behind a session, from a token or a hook; never from what a client says of itself.
+/// The identity behind a session, from a token or a hook; never from a client's claim.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Arc<str>);
 
@@ -87,7 +87,7 @@ impl fmt::Debug for Epoch {
 }
 
 impl Epoch {
-    /// Reads what a client sends as an epoch. It is opaque to the client, so a text that this server never wrote is
+    /// Reads a client's epoch. It is opaque to the client, so a text that this server never wrote is
     /// not an error but simply another epoch: [`Epoch(0)`](Epoch).
     pub fn from_wire(text: &str) -> Epoch {
         Epoch(parse_hex16(text).unwrap_or(0))

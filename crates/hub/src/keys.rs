@@ -33,11 +33,11 @@ pub(crate) struct Remembered {
     pub(crate) key: Box<str>,
     /// Where the publication stands.
     pub(crate) offset: u64,
-    /// Hash of payload and event: a conflict is told from a repetition without keeping the payload.
+    /// Hash of payload and event: it distinguishes a conflict from a repetition without keeping the payload.
     pub(crate) content: u64,
 }
 
-/// What was let go of.
+/// The keys that were forgotten, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Forgotten {
     pub(crate) bytes: usize,
@@ -105,7 +105,7 @@ impl Keys {
 }
 
 impl Remembered {
-    /// What it costs, in bytes. The texts of scopes are shared with their sessions.
+    /// The bytes that it takes. The texts of scopes are shared with their sessions.
     fn cost(&self) -> usize {
         KEY_OVERHEAD + self.key.len()
     }

@@ -24,13 +24,13 @@ pub struct Limits {
     pub forwarded_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
-    /// Publications and their overhead kept as history, in all, with what is known of channels that nobody uses. Each
+    /// Publications and their overhead kept as history, in all, with the records of unused channels. Each
     /// shard has its share; beyond it such channels go first, then the oldest publications. Idempotency keys may take
     /// a quarter as much besides. Default 256 MiB.
     pub history_bytes_max: ByteCount,
     /// One page of history or catch-up. Default 256 KiB.
     pub page_bytes_max: ByteCount,
-    /// Publications that one step of a read looks at, where it is for somebody who may not see all of them; then
+    /// Publications that one step of a read looks at, where it is for a reader that may not see all of them; then
     /// others have their turn. Default 1024.
     pub scan_slice: usize,
     /// Bytes on the way from one shard to another before the receiver pulls instead. Default 4 MiB.
@@ -41,7 +41,7 @@ pub struct Limits {
     /// Bytes of these waiting deliveries. Default 4 MiB.
     pub fanout_waiting_bytes_max: ByteCount,
     /// Steps of work for many before others have their turn: appends of a fan-out, subscriptions that are judged by
-    /// new rules, connections that are told of a drain, timers that fall due together. Default 4096.
+    /// new rules, connections that are notified of a drain, timers that fall due together. Default 4096.
     pub fanout_slice: usize,
     /// Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would
     /// expire next. Default 8 MiB.
@@ -56,12 +56,12 @@ pub struct Limits {
     pub batch_size_max: usize,
     /// How long a batch may be gathered, in ms. Default 10 s.
     pub batch_delay_ms_max: u64,
-    /// Entries of one channel's presence beyond which only the count is told; also where they take more than four pages
+    /// Entries of one channel's presence beyond which only the count is sent; also where they take more than four pages
     /// (`page_bytes_max`). Default 1000.
     pub presence_entries_max: usize,
     /// Bytes of one presence entry's data. Default 4 KiB.
     pub presence_bytes_max: ByteCount,
-    /// Leaves that a shard remembers of sessions that have moved, in all channels, as what they said before may
+    /// Leaves that a shard remembers of sessions that have moved, in all channels, as their earlier messages may
     /// arrive later; the oldest goes first. Default 16384.
     pub presence_left_max: usize,
     /// How long an idempotency key is remembered. Default 2 min.
@@ -70,11 +70,11 @@ pub struct Limits {
     pub metadata_ttl_ms: u64,
     /// How long an edge or a home without use is kept. Default 1 s.
     pub linger_ms: u64,
-    /// Time for the store's answer to one operation, and for a channel to be attached; then who waits is answered
-    /// `unavailable`, or `unknown` where a publication may have been taken. A command takes one operation or two.
-    /// Default 5 s.
+    /// Time for the store's answer to one operation, and for a channel to be attached; then waiting commands are
+    /// answered `unavailable`, or `unknown` where a publication may have been taken. A command takes one operation or
+    /// two. Default 5 s.
     pub store_timeout_ms: u64,
-    /// Bytes of what waits for the store on one shard; beyond it commands are refused as `unavailable`. Default 16 MiB.
+    /// Bytes that wait for the store on one shard; beyond it commands are refused as `unavailable`. Default 16 MiB.
     pub store_waiting_bytes_max: ByteCount,
     /// Time for the first valid `connect`. Default 5 s.
     pub connect_timeout_ms: u64,

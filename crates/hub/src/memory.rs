@@ -1,6 +1,6 @@
 //! The memory store: logs of channels in this process, answered in place.
 //!
-//! Holds at most `history_bytes_max` of publications and of what is known of channels that nobody uses. Beyond that
+//! Holds at most `history_bytes_max` of publications and of the records of unused channels. Beyond that
 //! such channels go first where they hold nothing ([`MemoryStore::shed`] has the order), then the oldest publications
 //! of the whole shard, whichever channel they are of. Channels in use are as many as there are subscriptions and
 //! commands. Count, bytes and ttl of a channel are kept at each append and read, and by [`Store::tidy`]. A log's epoch
@@ -21,8 +21,8 @@ use crate::time::Now;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Keys may take a quarter of what history may, and at least this: even where there is no history, a publication that
-/// is sent again must not stand twice.
+/// Keys may take a quarter of the history's bytes, and at least this: even where there is no history, a publication
+/// that is sent again must not stand twice.
 const KEY_BYTES_LEAST: usize = 64 << 10;
 /// Channels looked at, and old keys taken out of the line, by one [`Store::tidy`]: a million are seen in a minute.
 const TIDY_SLICE: usize = 16 << 10;
@@ -105,7 +105,7 @@ struct Retained {
     bytes: usize,
 }
 
-/// What is to be read: see [`Op::Read`].
+/// The parameters of a read: see [`Op::Read`].
 #[derive(Debug, Clone, Copy)]
 struct Read {
     range: Range,
@@ -198,7 +198,7 @@ impl MemoryStore {
         }
     }
 
-    /// Takes out of the line whatever its log has forgotten by itself.
+    /// Removes stale entries: keys that their log has forgotten by itself.
     fn tidy_key_order(&mut self) {
         let logs = &self.logs;
         let oldest = |log: &Log| log.keys.as_ref().and_then(|keys| keys.oldest());
@@ -217,7 +217,7 @@ impl MemoryStore {
         }
     }
 
-    /// Lets go of what is over the shard's bound: first of channels that nobody uses and that hold nothing, those that
+    /// Drops all that is over the shard's bound: first channels that nobody uses and that hold nothing, those that
     /// never did before the others and the longest unused first (their epoch ends: a client that comes back gets a new
     /// epoch); then of the oldest publications. Keys have a bound of their own: the oldest go.
     fn shed(&mut self, now: Now) {
@@ -288,7 +288,7 @@ impl MemoryStore {
         StoreAnswer::Appended { epoch, publication }
     }
 
-    /// Keeps what was just appended, and lets go of what is over the channel's own bounds.
+    /// Keeps the publication that was just appended, and drops those that are over the channel's own bounds.
     fn retain(&mut self, index: usize, now: Now, publication: &Arc<Publication>, retain: Retain) {
         let log = &mut self.logs[index];
         log.retain_ttl_ms = retain.ttl_ms;
@@ -412,7 +412,7 @@ impl Store for MemoryStore {
 }
 
 impl Log {
-    /// What it costs to know of it, without publications and keys: here, and where it is found by its name.
+    /// The bytes of its record without publications and keys: here, and in the table of names.
     fn cost(&self) -> usize {
         // Seen from outside, with two million names of 206 bytes: 730 bytes each, for the tables grow by doubling.
         const OVERHEAD: usize = size_of::<Log>() + 2 * size_of::<(ChannelName, u32)>() + 320;
@@ -513,7 +513,7 @@ impl Log {
     }
 }
 
-/// What it costs to look whether a publication is for somebody, where one for all costs 1: an audience is a list.
+/// The cost of the check whether a publication is for a reader. It is 1 for one that is for all; an audience is a list.
 fn look_cost(publication: &Publication) -> usize {
     1 + publication.audience.as_ref().map_or(0, |audience| (audience.only.len() + audience.except.len()) / 8)
 }

@@ -16,10 +16,10 @@ pub const EVENT_BYTES_MAX: usize = 64;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 /// The longest text `id` of a command, in bytes.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
-/// The largest offset, numeric id and duration: what a JavaScript number holds exactly.
+/// The largest offset, numeric id and duration: the largest integer that a JavaScript number holds exactly.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// True for what may be the name of an event: 1 to [`EVENT_BYTES_MAX`] bytes without control characters, quotes and
+/// True for a valid name of an event: 1 to [`EVENT_BYTES_MAX`] bytes without control characters, quotes and
 /// backslashes, so that every wire can write it as it is.
 pub fn is_event(text: &str) -> bool {
     let forbidden = |c: char| c.is_control() || matches!(c, '"' | '\\');
@@ -36,7 +36,7 @@ pub enum Data {
 }
 
 impl Data {
-    /// The payload's bytes, whatever they mean.
+    /// The payload's bytes.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Data::Json(bytes) | Data::Binary(bytes) => bytes,
@@ -95,13 +95,13 @@ pub struct Publication {
     pub audience: Option<Box<Audience>>,
     /// False when the publisher asked not to get its own copy live.
     pub echo: bool,
-    /// The epoch, in the first publication of one: its live copy tells subscribers where they are now. (Boxed: the
+    /// The epoch, in the first publication of one: its live copy shows subscribers where they are now. (Boxed: the
     /// others pay for a pointer.)
     pub begins: Option<Box<Epoch>>,
 }
 
 impl Publication {
-    /// What it costs to keep, in bytes: payload, texts and an estimate of the overhead.
+    /// The bytes that it takes while it is kept: payload, texts and an estimate of the overhead.
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = std::mem::size_of::<Publication>() + 64;
         OVERHEAD
@@ -192,7 +192,7 @@ pub enum Command {
     Rpc {
         /// Which.
         method: Box<str>,
-        /// With what: JSON.
+        /// The arguments: JSON.
         data: Bytes,
     },
     /// Shows a newer token of the same user.
@@ -206,15 +206,15 @@ pub enum Command {
     Invalid(Error),
 }
 
-/// What the transport and the authentication found about a caller, and what it wants to take up.
+/// The facts about a caller that the transport and the authentication found, and the session that it wants to take up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Connect {
     /// A token, unchecked: the application is asked about it. Never logged.
     pub token: Option<UserToken>,
-    /// Who it is, where the protocol itself has proven that. Where the application is asked
+    /// The user, where the protocol itself has proven that. Where the application is asked
     /// ([`Hooks::connect`](crate::Hooks)) its word counts, and this does not.
     pub user: Option<UserId>,
-    /// What else was.
+    /// Other facts that were proven.
     pub proof: Proof,
     /// The session of an earlier connection, from a ticket whose seal was checked. As long as that session lives
     /// nobody is asked where no token is shown; when it is gone the ticket is worth nothing, and this is a `connect`
@@ -251,7 +251,7 @@ pub struct SubOptions {
     pub signals: bool,
     /// Deliveries are to be gathered.
     pub batch: Option<Batch>,
-    /// What is to happen when this subscriber reads too slowly, where the rule's choice is not the wanted one. Only
+    /// The reaction when this subscriber reads too slowly, in place of the rule's. Only
     /// one that asks no more of the server than the rule's.
     pub slow: Option<Slow>,
 }
@@ -263,7 +263,7 @@ impl SubOptions {
     }
 }
 
-/// How the publications of a subscription are gathered: told together when there are `size` of them, when the first
+/// How the publications of a subscription are gathered: sent together when there are `size` of them, when the first
 /// has waited for `delay_ms`, or when they fill a page. Both are taken rounded down to 1, 2 or 5 times a power of
 /// ten, so that the subscribers of a channel share their batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -309,12 +309,12 @@ pub enum HistoryFrom {
     Before(Position),
 }
 
-/// Fire and forget, to who is subscribed now.
+/// Fire and forget, to current subscribers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     /// The channel.
     pub channel: ChannelName,
-    /// What it is, e.g. `typing`.
+    /// Its kind, for example `typing`.
     pub event: Box<str>,
     /// Its payload, JSON.
     pub data: Bytes,
@@ -322,7 +322,7 @@ pub struct Signal {
     pub to: Option<ClientId>,
 }
 
-/// A signal on its way, with who sent it.
+/// A signal on its way, with its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalPush {
     /// The payload.
@@ -333,7 +333,7 @@ pub struct SignalPush {
     pub ts_ms: u64,
 }
 
-/// One who has entered a channel.
+/// A client that has entered a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceEntry {
     /// The session.
@@ -349,12 +349,12 @@ pub struct PresenceEntry {
 }
 
 impl PresenceEntry {
-    /// Who is here by this entry: the user, or else whom the client says to be. `None`: nobody but this client.
+    /// The person whom this entry shows: the user, or else the name that the client gives. `None`: only this client.
     pub fn person(&self) -> Option<&str> {
         self.user.as_ref().map(|user| &*user.0).or(self.person.as_deref())
     }
 
-    /// What it takes where it is told, in bytes: texts and an estimate of the overhead.
+    /// The bytes that it takes in a message: texts and an estimate of the overhead.
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = 64;
         OVERHEAD
@@ -377,7 +377,7 @@ pub struct PresenceSnapshot {
 }
 
 impl PresenceSnapshot {
-    /// What it takes where it is told, in bytes.
+    /// The bytes that it takes in a message.
     pub fn cost(&self) -> usize {
         self.entries.iter().flatten().map(|entry| entry.cost()).sum()
     }
@@ -474,13 +474,13 @@ pub struct Connected {
     pub resumed: bool,
     /// Milliseconds between heartbeats.
     pub ping_ms: u64,
-    /// What else was proven.
+    /// Other facts that were proven.
     pub proof: Proof,
     /// How many ms that holds from now on; `None` is without end.
     pub expires_in_ms: Option<u64>,
 }
 
-/// What was proven of a caller besides its user.
+/// The proven facts about a caller, besides its user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proof {
     /// Trusted facts about the caller, as JSON, shown in presence.
@@ -594,7 +594,7 @@ pub enum Push {
     },
 }
 
-/// Fresh start of a channel's numbering, as `subscribed` and `history` tell it.
+/// Fresh start of a channel's numbering, as `subscribed` and `history` name it.
 pub(crate) fn start_of(epoch: Epoch) -> Position {
     Position { epoch, offset: 0 }
 }

@@ -1,4 +1,4 @@
-//! Channel names: what a client may call a channel, and the reason when it may not.
+//! Channel names: the allowed names, and the reason when one is not allowed.
 //!
 //! A name is 1–255 bytes of UTF-8; segments split on `:`. Control and format characters, white space and the characters
 //! that patterns and brokers give a meaning (`* ? , + # { }`) are refused, a leading `@` or `$` is reserved.
@@ -43,7 +43,7 @@ pub enum InvalidName {
         /// `@` or `$`.
         first: char,
     },
-    /// Two colons in a row, or one at an end: patterns could not tell such segments apart.
+    /// Two colons in a row, or one at an end: patterns could not distinguish such segments.
     #[error("a channel name cannot have an empty segment (at byte {at})")]
     EmptySegment {
         /// Where the empty segment stands, in bytes.

@@ -16,7 +16,7 @@ impl Names {
         Names { hash, places: HashTable::new() }
     }
 
-    /// What the table is keyed by.
+    /// The key of the hash.
     pub(crate) fn hasher(&self) -> Keyed {
         self.hash
     }

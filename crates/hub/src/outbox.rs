@@ -1,11 +1,11 @@
 //! The frames that wait to be written to one connection: shared, in order, with their bytes counted.
 //!
-//! The hub is told when an outbox is over its mark ([`Appended::Full`]) and when it has drained; in between it
+//! The hub learns when an outbox is over its mark ([`Appended::Full`]) and when it has drained; in between it
 //! appends nothing but answers, and the receiver pulls. So an outbox overshoots by at most one delivery, page or
 //! answer. The same type serves the server (one vectored write a turn) and the simulation.
 //!
-//! Two counts: [`Outbox::bytes`] are written to the peer, [`Outbox::memory_bytes`] is what it costs to hold them. The
-//! second is what bounds answers, since half a million frames of two bytes are one mebibyte by the first.
+//! Two counts: [`Outbox::bytes`] are written to the peer, [`Outbox::memory_bytes`] is the memory that holds them. The
+//! second bounds answers, since half a million frames of two bytes are one mebibyte by the first.
 
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -17,14 +17,14 @@ pub struct Outbox {
     /// The first frame; empty when nothing waits. Inline: most outboxes never hold a second one, and an idle one must
     /// cost nothing (bench `fanout`: an allocation for each delivery is a tenth of what we add to the system call).
     head: Bytes,
-    /// What follows it; boxed, since almost all connections are idle.
+    /// The frames behind it; boxed, since almost all connections are idle.
     rest: Option<Box<Rest>>,
     bytes: usize,
     /// True from `Full` until drained.
     full: bool,
 }
 
-/// What waits behind the first frame: the pong, then the others.
+/// The frames behind the first: the pong, then the others.
 #[derive(Debug, Default)]
 struct Rest {
     /// Empty where there is none. A newer one takes its place.
@@ -46,15 +46,15 @@ impl Rest {
     }
 }
 
-/// What it costs to hold a frame beside its bytes: its place in a queue that grows by doubling, and its allocation.
+/// The memory of a frame beside its bytes: its place in a queue that grows by doubling, and its allocation.
 const FRAME_BYTES: usize = 2 * size_of::<Bytes>() + 16;
 
-/// What an append did to the outbox.
+/// The effect of an append on the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
     /// There is room for more.
     Room,
-    /// This one went over the mark: the hub must be told `Input::Full`. Said once until the outbox has drained.
+    /// This one went over the mark: the hub must get `Input::Full`. Returned once until the outbox has drained.
     Full,
 }
 
@@ -96,7 +96,7 @@ impl Outbox {
         self.bytes
     }
 
-    /// What it costs to hold them: the bytes, and something for each frame.
+    /// The memory that holds them: the bytes, and an overhead for each frame.
     pub fn memory_bytes(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| usize::from(!rest.pong.is_empty()) + rest.tail.len());
         let frames = usize::from(!self.head.is_empty()) + rest;
@@ -119,7 +119,7 @@ impl Outbox {
         head.chain(self.rest.iter().flat_map(|rest| rest.frames()))
     }
 
-    /// Fills `slices` with what comes next and tells how many it used.
+    /// Fills `slices` with the next bytes to write and returns how many slices it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut used = 0;
         for (slot, frame) in slices.iter_mut().zip(self.frames()) {
@@ -130,7 +130,7 @@ impl Outbox {
     }
 
     /// Takes `count` bytes off the front: they were written. True when this drained an outbox that had been full
-    /// below a quarter of `bytes_max`: the hub must be told `Input::Drained`.
+    /// below a quarter of `bytes_max`: the hub must get `Input::Drained`.
     pub fn advance(&mut self, mut count: usize, bytes_max: usize) -> bool {
         debug_assert!(count <= self.bytes, "more was written than waited");
         self.bytes -= count;

@@ -1,4 +1,4 @@
-//! What shards say to each other. A shard speaks to itself in the same words, so one code path serves both.
+//! The messages between shards. A shard also sends them to itself, so one code path serves both.
 //!
 //! **The carrier's duty**: messages from one shard to another arrive once and in the order sent. Nothing else.
 //! Messages of different senders, or to different receivers, may overtake each other by any time, also where one was
@@ -7,11 +7,11 @@
 //!
 //! So a message of a session to a home carries the session's *incarnation*, because it may come from more than one
 //! shard. The incarnation is incremented with each connection, and so with each shard. A home lets the later
-//! incarnation win, in whichever order they arrive, and remembers who has left for a while (`home/left.rs`). Signals
-//! for one client, which several edges may find, are numbered by the home ([`Directed`]). Everything else is said
-//! within one pair of shards: `Sub`, `Members` and `Release` of an edge; `Adopted`, then what is passed on behind it
-//! (`session/moved.rs`); the answers and the stream of a home. The answers to one question that come from several
-//! shards are counted, not ordered.
+//! incarnation win, in whichever order they arrive, and remembers the clients that have left for a while
+//! (`home/left.rs`). Signals for one client, which several edges may find, are numbered by the home ([`Directed`]).
+//! Everything else is said within one pair of shards: `Sub`, `Members` and `Release` of an edge; `Adopted`, then the
+//! commands that are passed on behind it (`session/moved.rs`); the answers and the stream of a home. The answers to one
+//! question that come from several shards are counted, not ordered.
 //!
 //! Bytes on the way towards edges are accounted by [`PeerBody::Ack`], so a shard that does not keep up is marked
 //! *behind* and pulls.
@@ -71,10 +71,10 @@ pub(crate) enum PeerBody {
     AppPart { token: PendingToken, part: AppAnswer },
 }
 
-/// What a client has to say for itself besides its ticket.
+/// The claim of a client to a session, besides its ticket.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
-    /// Who it has proven to be; `None` where it showed nothing else.
+    /// The user that it has proven to be; `None` where it showed only the ticket.
     pub(crate) shown: Option<Option<UserId>>,
     /// The page that it comes from.
     pub(crate) page: Option<PageId>,
@@ -84,7 +84,7 @@ pub(crate) struct Claim {
     pub(crate) remember_ms: u64,
 }
 
-/// What became of the session that a ticket names.
+/// The outcome for the session that a ticket names.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// It comes along.
@@ -95,7 +95,7 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// What a session takes along to another shard.
+/// The state that a session takes along to another shard.
 #[derive(Debug)]
 pub(crate) struct Adopted {
     pub(crate) identity: Identity,
@@ -117,7 +117,7 @@ pub(crate) struct LastDirected {
     pub(crate) number: u64,
 }
 
-/// What a session has used of a rule's rate limit.
+/// A session's use of a rule's rate limit.
 #[derive(Debug)]
 pub(crate) struct RateWindow {
     /// The rule's.
@@ -133,7 +133,7 @@ pub(crate) enum Puller {
     Edge,
     /// A subscriber: all that is for it.
     Subscriber(ClientId),
-    /// A subscriber that wants only the newest of what it missed.
+    /// A subscriber that wants only the newest of the publications that it missed.
     Latest(ClientId),
 }
 
@@ -144,12 +144,12 @@ pub(crate) struct Entered {
     pub(crate) entry: Arc<PresenceEntry>,
 }
 
-/// What a subscriber wants to have before it is live.
+/// The publications that a subscriber wants before it is live.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Want {
     pub(crate) since: Option<Position>,
     pub(crate) recent: Option<u32>,
-    /// Who wants it.
+    /// The subscriber.
     pub(crate) client: ClientId,
 }
 
@@ -188,7 +188,7 @@ pub(crate) enum ToHome {
         incarnation: u32,
         client: ClientId,
     },
-    /// What is trusted of a client has changed: its entry follows, where it has entered.
+    /// The trusted facts about a client have changed: its entry follows, where it has entered.
     Inform {
         client: ClientId,
         incarnation: u32,
@@ -259,7 +259,7 @@ pub(crate) enum ToEdge {
         epoch: Epoch,
         publication: Arc<Publication>,
     },
-    /// The channel goes on at this place; what lay between is lost.
+    /// The channel goes on at this place; the publications before it are lost.
     Skip {
         to: Position,
     },
@@ -282,10 +282,10 @@ pub(crate) enum ToEdge {
     Nudge,
 }
 
-/// What belongs to a signal that is for one client.
+/// The extra data of a signal that is for one client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Directed {
-    /// Who asked, and wants to know whether this edge has the receiver.
+    /// The shard that asked whether this edge has the receiver.
     pub(crate) origin: ShardId,
     pub(crate) token: PendingToken,
     /// Rises with each signal of the home's shard. Every edge is asked, and a receiver that changes shards meanwhile
@@ -313,15 +313,15 @@ pub(crate) struct Start {
     pub(crate) publications: Vec<Arc<Publication>>,
 }
 
-/// A page for one who is behind.
+/// A page for a subscriber or an edge that is behind.
 #[derive(Debug)]
 pub(crate) struct Pulled {
     pub(crate) top: Position,
     /// The place that the page begins after: where it is not complete, a gap leads here.
     pub(crate) start: u64,
-    /// The place up to which the page has what there is for the puller.
+    /// The place up to which the page has all that is for the puller.
     pub(crate) end: u64,
-    /// False: what lay between the asked place and `start` is lost, or passed over.
+    /// False: publications between the asked place and `start` are lost, or skipped.
     pub(crate) complete: bool,
     pub(crate) publications: Vec<Arc<Publication>>,
 }
@@ -341,7 +341,7 @@ impl ToHome {
 }
 
 impl ToHome {
-    /// True for what asks for the channel's place, or for its history.
+    /// True for a message that asks for the channel's place, or for its history.
     pub(crate) fn needs_store(&self) -> bool {
         matches!(
             self,
@@ -353,7 +353,7 @@ impl ToHome {
         )
     }
 
-    /// True for what says who has entered.
+    /// True for a message that enters or leaves the presence.
     pub(crate) fn is_of_presence(&self) -> bool {
         matches!(self, ToHome::Enter { .. } | ToHome::Leave { .. })
     }
@@ -365,7 +365,7 @@ impl ToHome {
 }
 
 impl ToEdge {
-    /// True for what tells a change of presence.
+    /// True for a message about a change of presence.
     pub(crate) fn is_presence(&self) -> bool {
         matches!(self, ToEdge::PresenceChange(_) | ToEdge::PresenceCount { .. } | ToEdge::PresenceWhole(_))
     }

@@ -163,19 +163,19 @@ impl Who {
 pub enum PresenceMode {
     /// Nothing; entering is refused.
     Off,
-    /// How many.
+    /// The number of members.
     Count,
-    /// Who.
+    /// Every member and every change.
     Full,
 }
 
-/// What happens to a subscriber that reads too slowly. The order is by cost for the server, the highest first: a
+/// The reaction to a subscriber that reads too slowly. The order is by cost for the server, the highest first: a
 /// subscriber may choose the value of its rule or a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slow {
-    /// It is behind, and pulls what it missed as it drains.
+    /// It is behind, and pulls the missed publications as it drains.
     Pull,
-    /// It is behind, and as it drains it is told a gap and the newest publication.
+    /// It is behind, and as it drains it gets a gap and the newest publication.
     Latest,
     /// It is closed, and comes back.
     Disconnect,
@@ -226,11 +226,11 @@ pub struct Rule {
     pub signal: Vec<Who>,
     /// Who may enter the presence.
     pub enter: Vec<Who>,
-    /// What is kept.
+    /// The retention of its channels.
     pub history: Retain,
     /// Whether presence is sent.
     pub presence: PresenceMode,
-    /// What happens to slow subscribers.
+    /// The reaction to slow subscribers.
     pub slow: Slow,
     /// Publications and signals of one session. `None` is without limit.
     pub rate: Option<RateLimit>,
@@ -305,7 +305,7 @@ pub enum Denial {
     Option {
         /// The rule's pattern.
         rule: Box<str>,
-        /// What was wanted.
+        /// The wanted action.
         action: Action,
         /// The words of the option.
         allows: String,
@@ -316,16 +316,16 @@ pub enum Denial {
     Capture {
         /// The rule's pattern.
         rule: Box<str>,
-        /// What was wanted.
+        /// The wanted action.
         action: Action,
-        /// Whether the caller has a user: else it is nobody that a name could tell.
+        /// Whether the caller has a user.
         authenticated: bool,
     },
     /// Only the application could let the caller in, and it was not asked or has no handler for it.
     NoHook {
         /// The rule's pattern.
         rule: Box<str>,
-        /// What was wanted.
+        /// The wanted action.
         action: Action,
     },
 }
@@ -358,7 +358,7 @@ impl Denial {
     }
 }
 
-/// What the rules say, where the application may have to be asked. A [`Denial`] is final, whatever a handler would say.
+/// The rules' verdict. The application may have to be asked. A [`Denial`] is final: no handler is asked.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict<'r> {
     /// The rule allows the caller.
@@ -413,7 +413,7 @@ impl Rules {
         }
     }
 
-    /// Whether a caller with this user (or none) may do this, or who has to be asked.
+    /// Whether a caller with this user (or none) may do this, or the application has to be asked.
     ///
     /// # Errors
     /// [`Denial`] names the rule and the option.

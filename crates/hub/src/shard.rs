@@ -2,7 +2,7 @@
 //!
 //! `handle(now, input, &mut effects)`: `now` never goes back, the effects are drained before the next call, and the
 //! shell does them in order. Messages of the sessions to a home on this same shard (and back) are taken in within the
-//! call. A call does a bounded piece of work, whatever comes in: the rest waits for `Input::Continue` (`slice`).
+//! call. A call does a bounded piece of work for every input: the rest waits for `Input::Continue` (`slice`).
 
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
@@ -26,7 +26,7 @@ use crate::wheel::{Due, Wheel};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes taken in from a shard before it is told so.
+/// Bytes taken in from a shard before they are acknowledged.
 const ACK_BYTES: usize = 64 << 10;
 /// How often the store does its housekeeping.
 const TIDY_MS: u64 = 1_000;
@@ -38,14 +38,14 @@ pub enum Input {
     Opened {
         /// Its id.
         conn: ConnId,
-        /// What it speaks, and its times.
+        /// Its wire, and its times.
         opened: Opened,
     },
     /// A connection sent something that was decoded.
     Command {
         /// Which.
         conn: ConnId,
-        /// What.
+        /// The command.
         request: Request,
     },
     /// Bytes came from a connection, or it took some: it lives.
@@ -72,7 +72,7 @@ pub enum Input {
     Peer {
         /// Which.
         from: ShardId,
-        /// What.
+        /// The message.
         message: PeerMessage,
     },
     /// An outside store answers.
@@ -86,7 +86,7 @@ pub enum Input {
     App {
         /// Chosen by the shell, and not in use.
         token: AppToken,
-        /// What.
+        /// The command.
         command: AppCommand,
     },
     /// A command has come for a session by another way than its connection;
@@ -96,7 +96,7 @@ pub enum Input {
         token: ForwardToken,
         /// Whose, by the ticket that was shown and is valid.
         to: Resume,
-        /// What.
+        /// The command.
         request: Request,
     },
     /// The application answers a question of the hub. One that comes too late finds nothing.
@@ -116,7 +116,7 @@ pub enum Input {
     },
     /// The instant of `Effects::wake_ms` has come.
     Wake,
-    /// Go on with what was interrupted (`Effects::again`).
+    /// Go on with interrupted work (`Effects::again`).
     Continue,
 }
 
@@ -129,7 +129,7 @@ pub struct ShardConfig {
     pub shards: usize,
     /// The policy.
     pub rules: Arc<Rules>,
-    /// What the application is asked.
+    /// The questions that the application has handlers for.
     pub hooks: Arc<Hooks>,
     /// The bounds.
     pub limits: Arc<Limits>,
@@ -150,7 +150,7 @@ pub struct Stats {
     pub homes: usize,
     /// Bytes of history.
     pub history_bytes: usize,
-    /// Bytes of what waits for the store.
+    /// Bytes that wait for the store.
     pub store_waiting_bytes: usize,
     /// Idempotency keys forgotten before their time, for want of room.
     pub keys_shed: u64,
@@ -162,7 +162,7 @@ pub struct Stats {
     pub subscriptions: usize,
     /// Connections whose outbox is over its mark: they pull.
     pub behind: usize,
-    /// What has happened so far.
+    /// The counts so far.
     pub counts: Counts,
 }
 
@@ -176,9 +176,9 @@ pub struct Shard {
     wheel: Wheel<Timer>,
     /// Messages on their way; those to this shard are taken in before `handle` returns.
     out: VecDeque<(ShardId, PeerBody)>,
-    /// Bytes taken in from each shard since it was last told.
+    /// Bytes taken in from each shard that are not acknowledged.
     taken: Vec<usize>,
-    /// What the input that is being handled may still make of work for many.
+    /// The work for many that the current input may still do.
     slice: Slice,
 }
 
@@ -201,7 +201,7 @@ impl Shard {
         }
     }
 
-    /// Takes one input and adds what the shell must do to `effects`, which it has cleared.
+    /// Takes one input, clears `effects` and adds the effects that the shell must carry out.
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
         self.slice = Slice::new(&self.config.limits);
         self.input(now, input, effects);
@@ -322,7 +322,7 @@ impl Shard {
         }
     }
 
-    /// This shard's part of what the application asks of all.
+    /// This shard's part of a command of the application to all shards.
     fn app_part(
         &mut self,
         now: Now,
@@ -347,7 +347,7 @@ impl Shard {
         self.out.push_back((from, PeerBody::AppPart { token, part }));
     }
 
-    /// Takes in what this shard said to itself, and hands the rest to the shell.
+    /// Handles the messages of this shard to itself, and hands the others to the shell.
     fn deliver_local(&mut self, now: Now, effects: &mut Effects) {
         while let Some((shard, body)) = self.out.pop_front() {
             if shard == self.config.me {
@@ -362,7 +362,7 @@ impl Shard {
         self.wheel.is_ripe() || self.homes.has_more() || self.sessions.has_more()
     }
 
-    /// Goes on with what was interrupted: timers, homes and the sessions have a part of the slice each, where they
+    /// Goes on with interrupted work: timers, homes and the sessions have a part of the slice each, where they
     /// want one.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
         let waiting = [self.wheel.is_ripe(), self.homes.has_more(), self.sessions.has_more()];
@@ -387,7 +387,7 @@ impl Shard {
         self.sessions(now, effects, |sessions, cx| sessions.tell_batches(cx));
     }
 
-    /// Does what has come due, as far as the slice goes.
+    /// Fires the timers that are due, as far as the slice goes.
     fn fire(&mut self, now: Now, effects: &mut Effects) {
         while !self.slice.is_spent()
             && let Some(due) = self.wheel.next_due(now.mono_ms)

@@ -1,7 +1,7 @@
-//! What one call of [`Shard::handle`](crate::Shard::handle) may do of work that is for many.
+//! The bound of the work for many that one call of [`Shard::handle`](crate::Shard::handle) may do.
 //!
 //! A publication to a hundred thousand members, a reload, a drain, timers that fall due together: each is done in
-//! slices, and what is left goes on with `Input::Continue`, after others have had their turn. All parts of one call
+//! slices, and the rest goes on with `Input::Continue`, after others have had their turn. All parts of one call
 //! share one slice, so a call does `fanout_slice` steps and gives no connection more than about a page of what it did
 //! not ask for.
 
@@ -27,7 +27,7 @@ impl Slice {
         self.steps == 0
     }
 
-    /// Counts `steps`, which may go beyond what is left.
+    /// Counts `steps`, which may be more than are left.
     pub(crate) fn spend(&mut self, steps: usize) {
         self.steps = self.steps.saturating_sub(steps);
     }

@@ -34,7 +34,7 @@ impl<T> Slots<T> {
         self.end
     }
 
-    /// Puts a value in and tells its place.
+    /// Puts a value in and returns its place.
     pub(crate) fn insert(&mut self, value: T) -> usize {
         let at = match self.open.last() {
             Some(&at) => at as usize,

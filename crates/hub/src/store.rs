@@ -43,7 +43,7 @@ impl Entry {
         }
     }
 
-    /// What it costs to keep while it waits, in bytes: payload, texts and an estimate of the overhead.
+    /// The bytes that it takes while it waits: payload, texts and an estimate of the overhead.
     pub(crate) fn cost(&self) -> usize {
         let Publish { data, event, idempotency_key, .. } = &self.publish;
         size_of::<Entry>()
@@ -63,7 +63,7 @@ impl Entry {
     }
 }
 
-/// Within what an idempotency key is unique.
+/// The scope in which an idempotency key is unique.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeyScope {
     /// All sessions of a user.
@@ -91,7 +91,7 @@ pub enum Op {
     Append {
         /// The entry, which names its channel.
         entry: Box<Entry>,
-        /// What is kept of the channel.
+        /// The channel's retention.
         retain: Retain,
     },
     /// Reads retained publications.
@@ -119,7 +119,7 @@ pub enum Op {
     },
 }
 
-/// Who reads.
+/// The reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reader {
     /// The client.
@@ -129,12 +129,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// One who reads history, or recovers.
+    /// A reader of history, or in recovery.
     pub fn of(client: ClientId) -> Self {
         Reader { client, own: true }
     }
 
-    /// One who is told what happens: its own copy only where it wants it.
+    /// A live subscriber: it gets its own copy only where it wants it.
     pub fn live(client: ClientId) -> Self {
         Reader { client, own: false }
     }
@@ -170,7 +170,7 @@ impl Range {
     }
 }
 
-/// Retained publications, with what they mean for one who was at the beginning of the range.
+/// Retained publications, with their meaning for a reader that was at the beginning of the range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The publications, in order.
@@ -183,14 +183,14 @@ pub struct Page {
     pub top: Position,
     /// True when nothing is missing between the place that the range is after and the oldest retained publication.
     pub complete: bool,
-    /// True when a place of the range is none of this log: it is of another epoch, or beyond the top. Then it is not
-    /// complete.
+    /// True when a place of the range does not belong to this log: it is of another epoch, or beyond the top. Then it
+    /// is not complete.
     pub reset: bool,
-    /// What the range holds beyond the page.
+    /// The entries of the range beyond the page.
     pub rest: Rest,
 }
 
-/// What a range holds beyond a page of it.
+/// The entries of a range beyond a page of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// Nothing for the reader.

@@ -7,7 +7,7 @@ use crate::hook::HookToken;
 use crate::ids::ConnId;
 use crate::peer::PendingToken;
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Timer {
     Connect(ConnId),

@@ -18,7 +18,7 @@ const DENIALS_MAX: usize = 4096;
 /// chance.
 const NO_RULE: &str = "(none)";
 
-/// What has happened on a shard since it began.
+/// Counts of a shard since it began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Publications that got a place in a channel living here.
@@ -43,7 +43,7 @@ pub struct Counts {
     pub pulls: u64,
     /// Pages asked for by edges that catch up.
     pub edge_pulls: u64,
-    /// Refusals told to clients, by the place of their code in [`ERRORS`].
+    /// Refusals that clients got, by the place of their code in [`ERRORS`].
     pub errors: Vec<u64>,
     /// Refusals by a rule, an option of it, or a handler.
     pub denials: Vec<Denied>,
@@ -69,11 +69,11 @@ pub struct Note {
     pub client: Option<ClientId>,
     /// Its user.
     pub user: Option<UserId>,
-    /// What happened.
+    /// The event.
     pub what: Noted,
 }
 
-/// What happened.
+/// The event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Noted {
@@ -107,7 +107,7 @@ pub enum Noted {
 }
 
 impl Counts {
-    /// Counts a refusal that a client is told. True where a person may ask about it: it was a decision of the policy.
+    /// Counts a refusal that a client gets. True where a person may ask about it: it was a decision of the policy.
     pub(crate) fn refused(&mut self, error: &Error, rules: &Rules) -> bool {
         let code = ERRORS.iter().position(|row| row.code == error.code).unwrap_or_default();
         if self.errors.is_empty() {
@@ -139,7 +139,7 @@ impl Counts {
         }
     }
 
-    /// Adds what another part of the same shard has counted.
+    /// Adds the counts of another part of the same shard.
     pub(crate) fn add(&mut self, other: &HomeCounts) {
         self.publications += other.publications;
         self.duplicates += other.duplicates;

@@ -11,7 +11,7 @@ use std::vec::IntoIter;
 const TICK_MS: u64 = 128;
 const SLOTS: usize = 512;
 
-/// What was taken out of the wheel.
+/// The result of taking one timer out of the wheel.
 #[derive(Debug)]
 pub(crate) enum Due<T> {
     Now(T),
@@ -22,7 +22,7 @@ pub(crate) enum Due<T> {
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     slots: Vec<Vec<Scheduled<T>>>,
-    /// Slots whose time has come, with what has not been taken out of them.
+    /// Slots whose time has come, with the timers that were not taken out yet.
     ripe: VecDeque<IntoIter<Scheduled<T>>>,
     /// The tick that fires next.
     tick: u64,

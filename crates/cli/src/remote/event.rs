@@ -133,7 +133,7 @@ pub(super) fn json_line(channel: &str, event: &Event) -> Option<String> {
         Event::Ended { code, .. } if is_ours(code) => return None,
         Event::Ended { code, message } => Line { code: Some(code), message: Some(message), ..new("unsubscribed") },
     };
-    // Texts, numbers and checked JSON: there is nothing that could have no JSON form.
+    // Texts, numbers and checked JSON: each has a JSON form.
     serde_json::to_string(&line).ok()
 }
 

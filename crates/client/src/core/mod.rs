@@ -401,7 +401,7 @@ impl Core {
     fn disconnected(&mut self, now_ms: u64, code: u16, reason: Box<str>, retry: bool, delay_ms: u64) {
         self.out.put(Output::Close(1000));
         if self.wants_token(code) || retry {
-            // A delay of nothing is not a wish: our own jitter is better than all at once.
+            // A delay of 0 counts as absent: our own jitter spreads the clients.
             let asked_ms = Some(delay_ms).filter(|delay_ms| *delay_ms > 0);
             self.lost(now_ms, asked_ms, Setback::Disconnected { code, reason });
         } else {

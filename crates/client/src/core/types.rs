@@ -171,7 +171,7 @@ pub enum CallError {
     /// The server refused.
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Box<ErrorReply>),
-    /// There is no connection, and this is not worth keeping.
+    /// There is no connection, and this call is not kept for the next one.
     #[error("there is no connection now")]
     Offline,
     /// No answer came in time.
@@ -279,7 +279,7 @@ pub enum Setback {
     /// The server refused `connect`, for now.
     #[error("the server refused to connect: {}: {}", .0.code, .0.message)]
     Refused(Box<ErrorReply>),
-    /// `connect`, or a command without which nothing is sure, was not answered.
+    /// `connect`, or a command whose outcome decides the state of the client, was not answered.
     #[error("the server did not answer within {after_ms} ms")]
     NoAnswer {
         /// The limit.

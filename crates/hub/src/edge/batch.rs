@@ -2,9 +2,9 @@
 //!
 //! Subscribers of a channel that asked for the same batch are one group of its edge. A publication costs such a group
 //! one entry here, however many it has; the fan-out to its members happens once for the whole batch, which is encoded
-//! once for all who want all of it. A batch is told when it has its size, when its first publication has waited for
-//! the delay, when it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so many groups
-//! an edge can have.
+//! once for all members that want all of it. A batch is sent when it has its size, when its first publication has
+//! waited for the delay, when it fills a page, and before a gap. Sizes and delays are rounded down to few steps: so
+//! many groups an edge can have.
 
 use super::{EdgeRef, MemberSessions};
 use crate::effects::Effects;
@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// The batch that is kept for what a subscriber asked: within the limits, on the steps, and `None` where it gathers
+/// The batch for a subscriber's request: within the limits, on the steps, and `None` where it gathers
 /// nothing.
 pub(crate) fn rounded(batch: Option<Batch>, limits: &Limits) -> Option<Batch> {
     let Batch { size, delay_ms } = batch?;
@@ -36,7 +36,7 @@ fn step(number: u32) -> u32 {
     }
 }
 
-/// What a group is waiting to be told.
+/// The publications that a group waits for.
 #[derive(Debug)]
 pub(crate) struct Gathering {
     pub(crate) batch: Batch,
@@ -111,7 +111,7 @@ impl Gathered {
         self.publications.iter().map(|p| p.cost()).sum()
     }
 
-    /// Tells it to `members`: to those who want all of it together, to the others what they want of it.
+    /// Sends it to `members`: one push to those that want all of it, a push of their own to the others.
     pub(crate) fn tell(
         &self,
         members: &mut [super::Member],
@@ -144,7 +144,7 @@ impl Gathered {
     }
 }
 
-/// One publication is told as it always is, several together; nothing is not told.
+/// A single publication is a `Message`, several are `Messages`, and an empty list makes no push.
 pub(crate) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>) -> Option<Push> {
     let channel = channel.clone();
     match &publications[..] {

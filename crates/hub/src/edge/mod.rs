@@ -1,4 +1,4 @@
-//! Edges: what this shard knows of a channel that its sessions follow. Members are grouped by wire and variant (the
+//! Edges: the channels that sessions of this shard follow. Members are grouped by wire and variant (the
 //! batch they asked for), so that a publication is encoded once for each group; a fan-out walks a dense array and can
 //! stop and go on.
 //!
@@ -76,11 +76,11 @@ pub(crate) struct Edge {
     busy: Option<Box<Busy>>,
 }
 
-/// A fan-out, and what waits behind it.
+/// A fan-out, and the items that wait behind it.
 #[derive(Debug, Default)]
 struct Busy {
     waiting: VecDeque<Item>,
-    /// The bytes of what waits. (Batches are apart: each group has a page of them.)
+    /// The bytes of the items that wait. (Batches are apart: each group has a page of them.)
     bytes: usize,
     /// Where the fan-out of the first item was interrupted.
     cursor: Option<Cursor>,
@@ -92,23 +92,23 @@ struct Busy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behind {
     No,
-    /// It will pull when what waits has been fanned out.
+    /// It will pull when the waiting items have been fanned out.
     Yes,
     /// It has pulled and waits for the page.
     Pulling,
 }
 
-/// The members that are told the same in the same words. Never taken away: wires and steps of batches are few.
+/// The members that receive the same bytes. Never taken away: wires and steps of batches are few.
 #[derive(Debug)]
 pub(crate) struct Group {
     variant: Variant,
     /// Mostly one, which stands in the edge itself.
     pub(crate) members: SmallVec<[Member; 1]>,
-    /// What a batch gathers for them.
+    /// Their batch, where they asked for one.
     gathering: Option<Box<Gathering>>,
 }
 
-/// What the members of a group have in common.
+/// The properties that the members of a group share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Variant {
     pub(crate) wire: WireId,
@@ -116,7 +116,7 @@ pub(crate) struct Variant {
     pub(crate) batch: Option<Batch>,
 }
 
-/// What may wait on one edge.
+/// The bounds of the items that wait on one edge.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WaitingMax {
     pub(crate) items: usize,
@@ -151,8 +151,8 @@ pub(crate) struct MovedMember {
     pub(crate) member: Member,
 }
 
-/// What a fan-out may append to a member's outbox. It follows from `Conn::full` and the member's position; it stands
-/// here because a fan-out must not look up each connection.
+/// The messages that a fan-out may append to a member's outbox. The state follows from `Conn::full` and the member's
+/// position; it stands here because a fan-out must not look up each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MemberState {
     /// Everything.
@@ -174,7 +174,7 @@ impl Member {
 enum Item {
     Publication(Epoch, Arc<Publication>),
     Batch(Gathered),
-    /// What lay before this place is lost; `reset` where it is of a new epoch.
+    /// The publications before this place are lost; `reset` where it is of a new epoch.
     Skip {
         to: Position,
         reset: bool,
@@ -204,7 +204,7 @@ pub(crate) trait MemberSessions {
     fn keep(&mut self, session: u32, signal: &Arc<SignalPush>);
     /// A member was made behind.
     fn must_pull(&mut self, session: u32);
-    /// A presence change was not told.
+    /// A presence change was not sent.
     fn presence_missed(&mut self, session: u32, slot: u32);
 }
 
@@ -297,7 +297,7 @@ impl Edges {
         None
     }
 
-    /// What the fullest of them has waiting, in bytes.
+    /// The bytes that wait on the fullest of them.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let edges = self.running.iter().filter_map(|edge| self.edges.get(edge.index as usize));
         edges.map(Edge::waiting_bytes).max().unwrap_or_default()
@@ -333,7 +333,7 @@ impl Edge {
         &mut group.expect("a member's group exists as long as its edge does").members[index as usize]
     }
 
-    /// Adds a member and tells its place.
+    /// Adds a member and returns its place.
     pub(crate) fn add(&mut self, variant: Variant, member: Member) -> u32 {
         let group = match self.groups.iter().position(|g| g.variant == variant) {
             Some(at) => &mut self.groups[at],
@@ -353,7 +353,7 @@ impl Edge {
         let Some(at) = self.groups.iter().position(|g| g.variant == variant) else { return moved };
         let members = &mut self.groups[at].members;
         let mut hole = index as usize;
-        // A fan-out has told the members before its cursor and not those from it on. The hole is closed without
+        // A fan-out has served the members before its cursor and not those from it on. The hole is closed without
         // letting one of the latter slip to the front, where it would be passed over.
         let told = |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize;
         let cursor = self.busy.as_mut().and_then(|busy| busy.cursor.as_mut());
@@ -419,12 +419,12 @@ impl Edge {
         self.busy.as_ref().map_or(0, |busy| busy.bytes)
     }
 
-    /// It goes on when its turn comes: until then what comes waits.
+    /// It goes on when its turn comes. Until then new items wait.
     pub(crate) fn is_running(&self) -> bool {
         self.running
     }
 
-    /// The channel goes on at `to`; whatever the edge was waiting for is overtaken by it.
+    /// The channel goes on at `to`, and the edge with it.
     pub(crate) fn skip(&mut self, to: Position) {
         let Some(at) = &mut self.at else { return };
         let reset = at.epoch != to.epoch;
@@ -451,7 +451,7 @@ impl Edge {
     }
 
     /// Subscribers get this signal. Where too much waits already, it takes the place of the one of the same client and
-    /// event, else of the oldest ones that are not being told. Where all of those would not make room for it, it is
+    /// event, else of the oldest ones whose fan-out has not begun. Where all of those would not make room for it, it is
     /// lost itself and they stay. Returns how many signals were lost.
     pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, max: WaitingMax) -> u64 {
         let same = |old: &SignalPush| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
@@ -488,8 +488,8 @@ impl Edge {
         self.presence_stale = self.presence_stale || !self.wait_if_room(Item::PresenceCount { count, seq }, max);
     }
 
-    /// Who is present. A snapshot is large: if it finds no room, the edge asks for it again when the waiting items have
-    /// been sent.
+    /// The whole presence. A snapshot is large: if it finds no room, the edge asks for it again when the waiting items
+    /// have been sent.
     pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>, max: WaitingMax) {
         self.presence_stale = !self.wait_if_room(Item::PresenceWhole(snapshot), max);
     }
@@ -517,7 +517,7 @@ impl Edge {
         busy.waiting.insert(first + batches, Item::Batch(gathered));
     }
 
-    /// What has been gathered before this place comes before anything else.
+    /// Batches with publications before this place are sent first.
     fn flush_batches(&mut self, to: Position) {
         for at in 0..self.groups.len() {
             let gathering = self.groups[at].gathering.as_mut().filter(|gathering| gathering.ends_before(to));
@@ -545,7 +545,7 @@ impl Edge {
         (now_ms, page_bytes): (u64, usize),
     ) {
         loop {
-            // What was gathered lies before the gap.
+            // The gathered publications lie before the gap.
             let Some(busy) = self.busy.as_deref_mut() else { return };
             if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), busy.cursor) {
                 self.flush_batches(to);
@@ -555,7 +555,7 @@ impl Edge {
             if slice.is_spent() || (interrupted.is_none() && !slice.take_bytes(item.bytes())) {
                 return;
             }
-            slice.spend(1); // also where nobody is told
+            slice.spend(1); // also where no member takes it
             let mut begins = interrupted.is_none().then(|| out.mark());
             let first = Cursor { group: item.first_group(), member: 0 };
             let mut cursor = interrupted.unwrap_or(first);
@@ -667,7 +667,7 @@ impl Item {
                     }
                 }
             }
-            Item::Batch(_) => {} // tells itself
+            Item::Batch(_) => {} // sends itself
             Item::Skip { to, reset } => {
                 // A member that is behind finds the loss itself when it pulls; a member that has just come may be past
                 // it.
@@ -733,7 +733,7 @@ mod tests {
     use crate::message::{Sender, Signal};
     use bytes::Bytes;
 
-    /// Very many channels have one subscriber each: what an edge holds is paid for by each of them.
+    /// Very many channels have one subscriber each: so an edge must be small.
     #[test]
     fn an_edge_stays_small() {
         assert!(size_of::<Edge>() <= 160, "{} bytes", size_of::<Edge>());

@@ -1,7 +1,7 @@
-//! Who has left a channel lately: an earlier shard of the session may still say that it enters.
+//! Clients that have left a channel lately: an earlier shard of the session may still say that it enters.
 //!
-//! A session that changes shards can leave from the new one before a home has heard what the old one said. The home
-//! remembers the incarnation that left for a time that is long beside what a message takes between shards, and takes
+//! A session that changes shards can leave from the new one before a home has got the messages of the old one. The home
+//! remembers the incarnation that left for a time that is long beside the delay of a message between shards, and takes
 //! nothing of an earlier one. Only sessions that had an earlier connection are remembered, only where there are
 //! several shards, and at most `max` leaves: beyond that the oldest are forgotten. With a bound of 0 nothing is
 //! remembered.
@@ -71,7 +71,7 @@ impl Left {
                 .is_some_and(|leave| leave.incarnation > incarnation)
     }
 
-    /// Forgets who left long ago, as far as the slice goes. True where there are more.
+    /// Forgets old leaves, as far as the slice goes. True where there are more.
     pub(super) fn tidy(&mut self, now_ms: u64, slice: &mut Slice) -> bool {
         while self.order.front().is_some_and(|oldest| oldest.left_ms + REMEMBER_MS <= now_ms) {
             if slice.is_spent() {

@@ -12,7 +12,7 @@ use crate::message::SignalPush;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What a signal that waits holds besides its payload.
+/// The bytes of a signal that waits, besides its payload.
 const SIGNAL_BYTES: usize = 128;
 
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use crate::rules::Pattern;
 use std::ops::Bound;
 
 impl Homes {
-    /// At most `limit` channels after `after` that match. Costs what it lists, and what shares the pattern's first
-    /// words with it: `chat:*` does not look at other channels, `*:general` looks at all.
+    /// At most `limit` channels after `after` that match. The cost is the number of channels that it lists, or that
+    /// share the pattern's first words with it: `chat:*` does not look at other channels, `*:general` looks at all.
     pub(crate) fn page(&self, pattern: Option<&Pattern>, after: Option<&ChannelName>, limit: usize) -> AppAnswer {
         let prefix = pattern.map(Pattern::prefix).unwrap_or_default();
         let from = match after {

@@ -2,7 +2,7 @@
 //! hear.
 //!
 //! In: [`ToHome`] messages of edges (this shard's own among them) and answers of the store. Out: [`ToEdge`] messages,
-//! in the order that edges rely on: an answer that tells a place stands in the same stream as the deliveries after
+//! in the order that edges rely on: an answer with a place stands in the same stream as the deliveries after
 //! it. A home attaches to the store at its first use and detaches after a while without interest, presence or open
 //! questions.
 
@@ -40,10 +40,10 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What a home needs of the shard around it.
+/// The parts of the shard that a home uses.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
-    /// What this input may still make of work for many.
+    /// The work for many that this input may still do.
     pub(crate) slice: &'a mut Slice,
     pub(crate) rules: &'a Rules,
     pub(crate) limits: &'a Limits,
@@ -71,7 +71,7 @@ pub(crate) struct Homes {
     next_life: u32,
     /// The next home that follows the new rules, while a reload is under way.
     reloading: Option<usize>,
-    /// Shards whose links have room, and that are still being told so.
+    /// Shards whose links have room, and whose edges are still being nudged.
     nudging: VecDeque<ShardId>,
     /// Leaves are being forgotten whose time is over.
     forgetting: bool,
@@ -91,7 +91,7 @@ struct Home {
     pending: u32,
     /// Messages that wait until it is attached, in order; and then until they have been taken in.
     waiting: Waiting,
-    /// What follows the top is being read: a hole was seen, or the store may hold more than it told.
+    /// The entries after the top are being read: a hole was seen, or the store may hold more than it answered.
     filling: bool,
     /// There was reason to read it again meanwhile.
     ahead: bool,
@@ -120,7 +120,7 @@ struct Interest {
     shard: ShardId,
     /// The edge's numbering of `Sub` and `Release`: older ones are ignored.
     seq: u64,
-    /// Its subscriptions, as it has told.
+    /// Its subscriptions, by its last message.
     members: u32,
     /// Deliveries are not sent until it has pulled up to the top.
     behind: bool,
@@ -128,7 +128,7 @@ struct Interest {
     presence_missed: bool,
 }
 
-/// What goes on in a later turn.
+/// Work that goes on in a later turn.
 #[derive(Debug)]
 enum Later {
     /// The next step of a read.
@@ -246,7 +246,7 @@ impl Homes {
             || !self.later.is_empty()
     }
 
-    /// Goes on with what was interrupted.
+    /// Goes on with interrupted work.
     pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
         let (reloading, overdue, forgetting) = (self.reloading.is_some(), self.is_overdue(), self.forgetting);
         let share = cx.slice.share(1 + [reloading, overdue, forgetting].into_iter().map(usize::from).sum::<usize>());
@@ -370,7 +370,7 @@ impl Homes {
                     self.ask_again(cx, index, what, again);
                 }
             } else {
-                // Asked in an earlier epoch: whether it tells of the past or of the future is not to be known from it.
+                // Asked in an earlier epoch: the answer does not show whether its epoch is older or newer than ours.
                 if !matches!(answer, StoreAnswer::Appended { .. }) {
                     self.ask_again(cx, index, what, again);
                 }
@@ -397,7 +397,7 @@ impl Homes {
         self.read(cx, index, what, true);
     }
 
-    /// The store may hold more than it told: read what follows the top.
+    /// The store may hold more than it answered: reads the entries after the top.
     fn look_ahead(&mut self, cx: &mut Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         if std::mem::replace(&mut home.filling, true) {
@@ -470,7 +470,7 @@ impl Homes {
         }
     }
 
-    /// What follows the top has been read, in the home's own epoch.
+    /// The entries after the top have been read, in the home's own epoch.
     fn fill(&mut self, cx: &mut Cx<'_>, index: u32, page: Page) {
         let home = &mut self.homes[index as usize];
         let State::Live(top) = &mut home.state else { return };
@@ -582,7 +582,7 @@ impl Homes {
         cx.out.push_back((to, PeerBody::Edge(self.homes[index as usize].name.clone(), message)));
     }
 
-    /// A shard has taken in so many bytes: those who waited for room are told to pull.
+    /// A shard has taken in so many bytes: edges that waited for room are nudged to pull.
     pub(crate) fn acknowledged(&mut self, cx: &mut Cx<'_>, from: ShardId, bytes: usize) {
         self.links.acknowledged(from, bytes);
         self.nudge(cx, from);
@@ -660,7 +660,7 @@ impl Home {
         }
     }
 
-    /// Subscriptions on all shards, as they have told.
+    /// Subscriptions on all shards, by their last messages.
     fn subscribers(&self) -> u64 {
         self.interests.iter().map(|interest| u64::from(interest.members)).sum()
     }
@@ -687,7 +687,7 @@ impl Home {
 mod tests {
     use super::*;
 
-    /// Very many channels have one subscriber each: what a home holds is paid for by each of them.
+    /// Very many channels have one subscriber each: so a home must be small.
     #[test]
     fn a_home_stays_small() {
         assert!(size_of::<Home>() <= 120, "{} bytes", size_of::<Home>());

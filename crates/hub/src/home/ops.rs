@@ -1,4 +1,4 @@
-//! What waits for the store: operations that it has not answered, and messages for channels that are not attached yet.
+//! The queue of the store: operations that it has not answered, and messages for channels that are not attached yet.
 //!
 //! Everything that waits has a deadline, [`Limits::store_timeout_ms`], and is counted in bytes; beyond
 //! [`Limits::store_waiting_bytes_max`] nothing more is taken on. At its deadline a question is answered without the
@@ -16,10 +16,10 @@ use crate::store::{Op, StoreAnswer};
 use crate::timer::Timer;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Operations whose time is over and whose answers would still tell something. Beyond that the oldest are forgotten:
-/// a channel finds out what it missed when it next reads.
+/// Operations whose time is over and whose answers would still be useful. Beyond that the oldest are forgotten:
+/// a channel finds out about missed ones when it next reads.
 const LATE_MAX: usize = 1024;
-/// What it costs to wait, besides what a message holds.
+/// The bytes of an entry that waits, besides those of its message.
 const OVERHEAD: usize = 256;
 /// Messages that waited for a channel to be attached and are taken in before others have their turn.
 const WAITING_SLICE: usize = 256;
@@ -28,7 +28,7 @@ const WAITING_SLICE: usize = 256;
 pub(super) struct Ops {
     /// In the order in which they came, and so of their deadlines.
     waiting: BTreeMap<OpToken, PendingOp>,
-    /// Those whose time is over, and whose answer may still tell of the channel.
+    /// Operations whose time is over, and whose answers may still update the channel.
     late: BTreeMap<OpToken, PendingOp>,
     last: u64,
     /// Of all that is waiting.
@@ -44,7 +44,7 @@ pub(super) struct Ops {
 pub(super) struct PendingOp {
     pub(super) home: u32,
     pub(super) life: u32,
-    /// The epoch that the home was in when it asked. An answer that tells another one is newer than the home only
+    /// The epoch that the home was in when it asked. An answer of another one is newer than the home only
     /// where the home has not moved since: answers may overtake each other.
     pub(super) epoch: Epoch,
     /// It was asked for the second time.
@@ -54,7 +54,7 @@ pub(super) struct PendingOp {
     pub(super) bytes: usize,
 }
 
-/// What is waited for.
+/// The purpose of an operation.
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// The channel is not attached yet: then this is taken in.
@@ -76,7 +76,7 @@ pub(super) enum Purpose {
         to: ReplyAddress,
         scan: Box<super::Scan>,
     },
-    /// A page for one who is behind.
+    /// A page for a subscriber or an edge that is behind.
     Pull {
         to: ReplyAddress,
         at: crate::ids::Position,
@@ -208,7 +208,7 @@ impl Homes {
                 self.fill(cx, index, page);
             }
             (_, StoreAnswer::Appended { .. } | StoreAnswer::Page(_) | StoreAnswer::EpochLost(_)) if home.is_live() => {
-                self.look_ahead(cx, index); // of another epoch: reading tells which is the newer one
+                self.look_ahead(cx, index); // of another epoch: a read shows which is the newer one
             }
             _ => {}
         }
@@ -220,7 +220,8 @@ impl Homes {
         self.ops.overdue
     }
 
-    /// The time of what has waited longest may be over: it is answered without the store, as far as the slice goes.
+    /// The time of the operation that has waited longest may be over: it is answered without the store, as far as the
+    /// slice goes.
     pub(crate) fn store_timeout(&mut self, cx: &mut Cx<'_>) {
         self.ops.overdue = false;
         while self.ops.is_due(cx.now.mono_ms) {
@@ -290,7 +291,7 @@ impl Homes {
         self.later.push_back(Later::Waiting { home: index, life });
     }
 
-    /// A message is answered with what says that the store cannot be asked now.
+    /// A message is answered with the error that the store cannot be asked now.
     pub(super) fn turn_away(&mut self, cx: &mut Cx<'_>, name: &ChannelName, from: ShardId, message: ToHome) {
         let error = unavailable(cx.limits, name);
         let answer = match message {

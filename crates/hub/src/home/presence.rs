@@ -1,4 +1,4 @@
-//! Who has entered a channel. Every change has the next `seq`; beyond a size only the count is told, once a second.
+//! The presence of a channel. Every change has the next `seq`; beyond a size only the count is sent, once a second.
 //!
 //! Messages of a session from one shard arrive in order; messages from one shard and from the next arrive in any order.
 //! So an entry carries its incarnation, and a message of an earlier incarnation does not end, change or restore it.
@@ -18,18 +18,18 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How long counts are collected before they are told.
+/// How long counts are collected before they are sent.
 const COUNT_MS: u64 = 1_000;
-/// What is told of all who are present takes at most so many pages: else a command of 45 bytes could ask for megabytes.
+/// A list of all members takes at most so many pages: else a command of 45 bytes could ask for megabytes.
 const PAGES_MAX: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Presence {
     seq: u64,
     entries: HashMap<ClientId, Present, Keyed>,
-    /// What the entries take where they are told.
+    /// The bytes of the entries in a message.
     bytes: usize,
-    /// The count was told in place of names; names come back with a whole snapshot.
+    /// The count was sent in place of names; names come back with a whole snapshot.
     counting: bool,
     count_due: bool,
 }
@@ -89,7 +89,7 @@ impl Homes {
         Ok(())
     }
 
-    /// What is trusted of a client has changed.
+    /// The trusted facts about a client have changed.
     pub(super) fn inform(
         &mut self,
         cx: &mut Cx<'_>,
@@ -154,7 +154,7 @@ impl Homes {
         let (life, channel) = (home.life, home.name.clone());
         let Some(presence) = &mut home.presence else { return };
         if mode == PresenceMode::Off {
-            // Switched off: the last one who leaves makes it empty, and nobody is told of the others.
+            // Switched off: the last leave makes it empty, and no change is sent.
             if presence.is_empty() {
                 let snapshot = Arc::new(home.snapshot(cx));
                 self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
@@ -175,7 +175,8 @@ impl Homes {
         }
     }
 
-    /// A second of changes has been collected: tell how many there are, or who, where that has become few enough again.
+    /// A second of changes has been collected: sends the count, or the whole presence where that has become small
+    /// enough again.
     pub(crate) fn presence_count(&mut self, cx: &mut Cx<'_>, index: u32, life: u32) {
         let Some(home) = self.homes.get_mut(index as usize).filter(|home| home.life == life) else { return };
         let mode = home.mode(cx);
@@ -210,7 +211,7 @@ impl Homes {
             self.answer(cx, index, from, ToEdge::Done { token, result: Ok(()) });
             self.tell_interested(cx, index, |_| ToEdge::Signal { signal: signal.clone(), directed: None });
         } else {
-            // Directed: each edge says whether it has the receiver, so that one who left is an error and not silence.
+            // Directed: each edge says whether it has the receiver, so that a signal to a client that left is an error.
             let shards: Vec<ShardId> = self.homes[index as usize].interests.iter().map(|i| i.shard).collect();
             self.answer(cx, index, from, ToEdge::SignalSent { token, expected: shards.len() as u32 });
             self.next_signal += 1;
@@ -230,7 +231,7 @@ impl Presence {
         person.is_some() && self.entries.values().any(|present| present.entry.person() == person)
     }
 
-    /// Few enough, and small enough, for everybody who asks to be told of each.
+    /// Few enough, and small enough, to send each change.
     fn is_told_by_names(&self, limits: &Limits) -> bool {
         self.entries.len() <= limits.presence_entries_max && self.bytes <= PAGES_MAX * limits.page_bytes_max
     }

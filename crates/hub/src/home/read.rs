@@ -1,9 +1,10 @@
-//! What a home reads from the store: for subscribers, for the history, for those who are behind, and to fill its own
+//! Reads of a home from the store: for subscribers, for the history, for readers that are behind, and to fill its own
 //! holes.
 //!
-//! A read for somebody who may not see everything counts what that reader may see. Where little of a long log is for
-//! them, one step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step each. A
-//! page of a catch-up is one step, whatever it finds: the reader asks for the next one from where it ended.
+//! A read for a reader that may not see everything counts only publications that it may see. Where little of a long log
+//! is for them, one step of the store does not find enough: it is a [`Scan`], and goes on in later turns, one step
+//! each. A page of a catch-up is one step, even if it finds nothing: the reader asks for the next one from where it
+//! ended.
 
 use super::{Cx, HomeRef, Homes, Later, Purpose};
 use crate::error::Error;
@@ -13,26 +14,26 @@ use crate::peer::{PendingToken, Pulled, Puller, ReplyAddress, Start, ToEdge, Wan
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
 
-/// A read that goes on until it has found what was asked for, or has seen all.
+/// A read that goes on until it has found enough, or has seen all.
 #[derive(Debug)]
 pub(super) struct Scan {
     range: Range,
     reader: Option<Reader>,
     count: usize,
-    /// What the steps so far have found.
+    /// The result of the steps so far.
     found: Option<Page>,
     /// For the latest: the page found before the channel got new publications. The scan now reads the new ones.
     older: Option<Box<Page>>,
-    /// How many times what has come since was looked at.
+    /// How many times newer publications were looked at.
     looks: u32,
     of: ScanOf,
 }
 
-/// How often a scan for the latest looks at what has come meanwhile. Each time there is less of it, unless a channel
-/// goes on faster than it can be read: then its reader is told what was found, and is still behind.
+/// How often a scan for the latest looks at publications that have come meanwhile. Each time there is less of it,
+/// unless a channel goes on faster than it can be read: then its reader gets the result so far, and is still behind.
 const LOOKS_MAX: u32 = 8;
 
-/// What is scanned for.
+/// The purpose of a scan.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ScanOf {
     History,
@@ -40,7 +41,7 @@ pub(super) enum ScanOf {
     Recent {
         recovered: Option<bool>,
     },
-    /// The newest of what a subscriber missed.
+    /// The newest of the publications that a subscriber missed.
     Latest,
 }
 
@@ -57,7 +58,7 @@ impl Scan {
         Box::new(Scan { range, reader, count, found: None, older: None, looks: 0, of })
     }
 
-    /// Forgets what was found: it was of another epoch.
+    /// Forgets the result so far: it was of another epoch.
     pub(super) fn begin_again(&mut self) {
         (self.found, self.older) = (None, None);
     }
@@ -114,7 +115,7 @@ impl Scan {
         Step { range, count_max, bytes_max: bytes_max.saturating_sub(bytes) }
     }
 
-    /// Takes what a step has found. True where the scan is done.
+    /// Takes the result of a step. True where the scan is done.
     fn take(&mut self, page: Page) -> bool {
         let rest = page.rest;
         let Some(mut found) = self.found.take() else {
@@ -160,7 +161,7 @@ impl Homes {
     pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want) {
         let top = self.homes[index as usize].top();
         match want {
-            // Already at the top, as most who come back after a short cut: nothing to read.
+            // Already at the top, as most clients that come back after a short cut: no read is needed.
             Want { since: Some(at), .. } if at == top => {
                 let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
                 self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
@@ -218,7 +219,7 @@ impl Homes {
         self.read(cx, index, what, false);
     }
 
-    /// Asks the store for what this question needs next. `again`: its answer told only that an epoch was lost.
+    /// Asks the store for the next step. `again`: its last answer said only that an epoch was lost.
     pub(super) fn read(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, again: bool) {
         let home = &self.homes[index as usize];
         let all = |at, reader| {
@@ -263,7 +264,7 @@ impl Homes {
             ScanOf::Latest => {
                 let Some(Reader { client, .. }) = scan.reader else { return };
                 let puller = Puller::Latest(client);
-                // Complete is what leaves nothing out, and not what is all that was asked for.
+                // Complete means that nothing was left out, not that everything that was asked for is in it.
                 let complete = page.complete && page.rest == Rest::Nothing;
                 let start = page.publications.first().map_or(page.end, |p| p.prev);
                 self.pulled(cx, index, to, puller, Page { complete, start, ..page });
@@ -299,13 +300,13 @@ impl Homes {
         self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
     }
 
-    /// A page for one who is behind has been read.
+    /// A page for a subscriber or an edge that is behind has been read.
     pub(super) fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, puller: Puller, mut page: Page) {
         let home = &mut self.homes[index as usize];
         let top = home.top();
         let edge = puller == Puller::Edge;
-        // A page can be past what was delivered so far. A subscriber may run ahead of the stream; the edge may not,
-        // or it would leave out what is still to be delivered to those who subscribe meanwhile.
+        // A page can go beyond the deliveries so far. A subscriber may run ahead of the stream; the edge may not,
+        // or it would leave out publications that are still to be delivered to clients that subscribe meanwhile.
         if edge && page.top.epoch == top.epoch && page.end > top.offset {
             page.publications.retain(|p| p.offset <= top.offset);
             page.end = top.offset;

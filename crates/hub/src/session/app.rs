@@ -152,7 +152,7 @@ impl Sessions {
         }
     }
 
-    /// Tells the application what became of its command.
+    /// Gives the application the outcome of its command.
     pub(super) fn answer_app(&mut self, cx: &mut Cx<'_>, token: AppToken, result: Result<AppAnswer, Error>) {
         self.app_outstanding -= 1;
         let answer = result.unwrap_or_else(AppAnswer::Error);
@@ -189,7 +189,7 @@ impl Sessions {
         }
     }
 
-    /// Does a slice of what the application asked of many sessions.
+    /// Does a slice of the application's commands about many sessions.
     pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
         let Some(mut work) = self.works.pop_front() else { return };
         while !cx.slice.is_spent()
@@ -242,7 +242,7 @@ impl Sessions {
         }
     }
 
-    /// Subscribes a session that has a connection; the answer is counted, and told to the client as a push.
+    /// Subscribes a session that has a connection; the answer is counted, and the client gets a push.
     fn subscribe_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: SubOptions, tally: PendingToken) {
         if self.sessions.get(at).is_none_or(|session| session.conn.is_none()) {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
@@ -283,7 +283,7 @@ impl Sessions {
         self.tallied(cx, tally, AppAnswer::Concerned(u64::from(concerned)));
     }
 
-    /// What became of a subscription that the application had asked for.
+    /// The outcome of a subscription that the application had asked for.
     pub(super) fn counted(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, tally: PendingToken, body: ReplyBody) {
         let concerned = match body {
             ReplyBody::Subscribed(subscribed) => {

@@ -1,4 +1,4 @@
-//! What a session asks: each command is judged, counted, and sent to the home of its channel.
+//! Commands of a session: each is judged, counted, and sent to the home of its channel.
 
 use super::lane::Waiting;
 use super::pending::{Pending, ReplyTo, Requester};
@@ -316,7 +316,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// A question that those who may subscribe may ask, and whose answer may be a page. The connection is held until
+    /// A command that needs the right to subscribe, and whose answer may be a page. The connection is held until
     /// then.
     fn ask_page(
         &mut self,

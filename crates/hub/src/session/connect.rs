@@ -1,10 +1,10 @@
 //! A session begins, comes back on another connection or shard, and ends.
 //!
-//! A connection that resumes *adopts* its session where it landed: the old connection is let go, the incarnation
-//! counts up, and what the old shard held (identity, presence, waiting signals) comes along. A ticket takes a session
-//! over that has no open connection, or an earlier one of the same page; any other client with that ticket (a
-//! duplicated tab) gets a session of its own, or the two would push each other out without end. The presence of
-//! channels that the client does not subscribe to again is cleared.
+//! A connection that resumes *adopts* its session where it landed: the old connection is let go, the incarnation counts
+//! up, and the state of the old shard (identity, presence, waiting signals) comes along. A ticket takes a session over
+//! that has no open connection, or an earlier one of the same page; any other client with that ticket (a duplicated
+//! tab) gets a session of its own, or the two would push each other out without end. The presence of channels that the
+//! client does not subscribe to again is cleared.
 
 use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
@@ -25,7 +25,7 @@ use crate::timer::Timer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Longer than what is under way between shards takes to arrive.
+/// Longer than a message between shards is under way.
 const MOVE_MS: u64 = 10_000;
 
 impl Sessions {
@@ -44,7 +44,8 @@ impl Sessions {
     /// The identity is known: resumes the session that the ticket names, or starts a new one.
     pub(super) fn take_up(&mut self, cx: &mut Cx<'_>, connecting: Connecting) {
         match connecting.connect.resume {
-            // Here, whatever the ticket says: it may have come over by an earlier resume whose answer was lost.
+            // The session is here, even if the ticket names another shard: an earlier resume whose answer was lost may
+            // have moved it.
             Some(Resume { client, .. }) if self.sessions.by_client.contains_key(&client) => {
                 match self.sessions.by_client.get(&client) {
                     Some(&index) if self.takes_over(cx, index, &self.claim(&connecting)) => {
@@ -70,7 +71,7 @@ impl Sessions {
         }
     }
 
-    /// What a client that comes with a ticket says besides it.
+    /// The claim of a client that comes with a ticket.
     fn claim(&self, connecting: &Connecting) -> Claim {
         let Connect { user, page, .. } = &connecting.connect;
         let shown = (connecting.identified || user.is_some()).then(|| user.clone());
@@ -92,7 +93,7 @@ impl Sessions {
             Some(user) => user.as_ref() == session.user(),
             None => expires_ms.is_none_or(|at| cx.now.wall_ms < at),
         };
-        // Two clients that say no page are not known to be one.
+        // Two clients without a page id count as two pages.
         let same_page = claim.page.is_some() && claim.page == session.page;
         // The question of an earlier connection of a page may arrive after a later connection has the session.
         let conn = session.conn.and_then(|id| self.conns.get(id.index as usize));
@@ -102,7 +103,7 @@ impl Sessions {
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
         if adopted.is_none() && cx.hooks.connect && !connecting.identified {
-            // Nothing of what the ticket says outlives the session: the application may have sent its user away since.
+            // The ticket's facts end with the session: the application may have sent its user away since.
             let Connect { page, subscribe, .. } = connecting.connect;
             connecting.connect = Connect { page, subscribe, ..Connect::default() };
             return self.ask_connect(cx, connecting);
@@ -201,7 +202,8 @@ impl Sessions {
             let Some(session) = self.sessions.get(at) else { return };
             let subscribes = connect.subscribe.iter().any(|options| options.channel == channel);
             if subscribes && may_enter(cx, &channel, session.user()) {
-                // Said anew, with what is known of it now: an earlier shard's word means nothing from here on.
+                // The home gets a new entry with the current facts: it ignores messages of the earlier shard from here
+                // on.
                 let entry = Arc::new(session.presence_entry(entry.data.clone(), entry.person.clone()));
                 self.tell_home(cx, &channel, ToHome::Enter { token: None, incarnation, entry: entry.clone() });
                 going_on.push(Entered { channel, entry });
@@ -394,7 +396,8 @@ impl Sessions {
         }
     }
 
-    /// The connection is over, and what it had asked for is not done. Told where that is not told by the connection.
+    /// The connection is over, and this command is not done. Its asker gets the error, unless that is the connection
+    /// itself.
     pub(super) fn not_done(&mut self, cx: &mut Cx<'_>, reply: ReplyTo) {
         let error = Error::new(ErrorCode::Unavailable, "the connection ended before this was done");
         self.reply(cx, None, reply, ReplyBody::Error(error));
@@ -422,7 +425,8 @@ impl Sessions {
         }
     }
 
-    /// No valid `connect` came in time, unless one did or is being looked at.
+    /// The time for a valid `connect` is over. The connection is closed, unless a `connect` was accepted or is being
+    /// decided.
     pub(crate) fn connect_timeout(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         if conn.session.is_none() && conn.adopting.is_none() && conn.connect_by_ms <= cx.now.mono_ms {
@@ -432,8 +436,8 @@ impl Sessions {
     }
 }
 
-/// What a connection proves of its client, where that stands before what the session knows. `resumed`: a ticket alone
-/// says nothing that its session would not know better.
+/// The identity that a connection proves, where it replaces the session's. `resumed`: a bare ticket never replaces the
+/// session's identity.
 fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
     let Connect { user, proof, .. } = &mut connecting.connect;
     let replaces = connecting.identified || (!resumed && (user.is_some() || *proof != Proof::default()));

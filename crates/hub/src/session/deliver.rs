@@ -1,4 +1,4 @@
-//! What homes say, and the fan-out of it to members.
+//! Messages of homes, and their fan-out to members.
 //!
 //! Deliveries wait on their edge and are appended in slices: a channel with very many members gives the others their
 //! turn in between.
@@ -112,7 +112,7 @@ impl Sessions {
         }
     }
 
-    /// What concerns the channel as a whole, in the order in which the home said it.
+    /// A message about the channel as a whole, in the order in which the home sent it.
     fn stream(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
         if let ToEdge::Signal { signal, directed: Some(directed) } | ToEdge::Forwarded { signal, directed } = message {
             return self.directed(cx, &channel, signal, directed);
@@ -141,8 +141,8 @@ impl Sessions {
         self.run(cx, index);
     }
 
-    /// Fans out what waits on an edge, as far as the slice goes. Where it has been interrupted before, it waits for
-    /// its turn: else each publication of a burst would bring another slice.
+    /// Fans out the items that wait on an edge, as far as the slice goes. Where it has been interrupted before, it
+    /// waits for its turn: else each publication of a burst would bring another slice.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
         let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
         edge.fan_out(&mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
@@ -200,10 +200,10 @@ impl Sessions {
         }
         let sub = edge.and_then(|edge| session.sub_on(edge)).map(|slot| &session.subs[slot]);
         if session.conn.is_some() && sub.is_some_and(|sub| !sub.signals) {
-            return false; // it asked for none: the sender learns that it has not come
+            return false; // it asked for no signals: the sender gets `not_found`
         }
         let subscribed = sub.is_some_and(Sub::is_answered);
-        // Away, or back and about to be subscribed again: it is told then.
+        // Away, or back and about to be subscribed again: it gets the signal then.
         let away = match session.conn {
             None => {
                 session.extra.as_ref().is_some_and(|e| e.entered.iter().any(|e| e.channel == signal.signal.channel))
@@ -223,7 +223,7 @@ impl Sessions {
         true
     }
 
-    /// A directed signal is answered once somebody has it, or once everybody who was asked has not.
+    /// A directed signal is answered once every edge that was asked has answered.
     fn directed_progress(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
         let Some(Pending::Directed { expected, answered, taken, .. }) = self.pending.get(token) else { return };
         let (all, taken) = (expected.is_some_and(|expected| *answered >= expected), *taken);

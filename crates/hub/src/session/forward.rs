@@ -1,7 +1,7 @@
 //! Commands that come for a session by requests of their own, on any shard: taken in, done where the session is,
 //! answered where they came from.
 //!
-//! Each is a [`Pending`] of the shard that took it in. It is answered once: by what the session's shard says, or by its
+//! Each is a [`Pending`] of the shard that took it in. It is answered once: by the session's shard, or by its
 //! timer. A session that is changing shards is followed: its old shard passes the command on, behind the session in
 //! the same queue. A session is found only while it has a connection; a connection that nobody reads at the moment
 //! is one.
@@ -75,7 +75,7 @@ impl Sessions {
                 return self.count_bad(cx, id);
             }
             Command::Connect(_) => Error::new(ErrorCode::AlreadyConnected, "this session has a connection"),
-            // Its connection is not read at this many, which would not stop these.
+            // At this number its connection is not read. Commands by other requests still come.
             _ if outstanding as usize >= max => {
                 unavailable(format!("{max} commands of this session wait for an answer, the limit (outstanding_max)"))
             }
@@ -95,7 +95,7 @@ impl Sessions {
         self.answer_forward(cx, token, reply);
     }
 
-    /// The session's shard did not answer in time, unless it did.
+    /// The time for the answer of the session's shard is over. Without effect after an answer.
     pub(crate) fn forward_timeout(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
         let message = format!("the session's shard did not answer in {} ms", cx.limits.forward_timeout_ms);
         self.forwarded(cx, token, Some(ReplyBody::Error(Error::new(ErrorCode::Timeout, message))));

@@ -1,4 +1,4 @@
-//! Lanes: what one session asked of one channel while an earlier command for the same channel is still being decided.
+//! Lanes: commands of one session for one channel that wait while an earlier one for that channel is being decided.
 //! So commands of one connection on one channel take effect in the order sent, and other channels do not wait for them.
 //! A question that is answered by a page waits where the connection has no room for one, and its channel's later
 //! commands with it. The application's subscriptions wait too, behind an undecided one. A subscription that the
@@ -74,7 +74,7 @@ impl Lanes {
         self.0.is_empty()
     }
 
-    /// Takes out what the application asked for here: where it is to be answered.
+    /// Takes out the application's commands: the addresses of their answers.
     pub(crate) fn take_counted(&mut self, channel: &ChannelName) -> Vec<ReplyTo> {
         let Some(at) = self.find(channel) else { return Vec::new() };
         let mut taken = Vec::new();

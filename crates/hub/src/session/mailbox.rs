@@ -1,6 +1,6 @@
 //! Signals for a client that is slow or away: the latest of each (channel, client, event); directed ones all, in order.
 //!
-//! They are told only while the channel is subscribed: those for a client that is away wait until it has subscribed
+//! They are sent only while the channel is subscribed: those for a client that is away wait until it has subscribed
 //! again.
 
 use crate::limits::Limits;
@@ -46,12 +46,12 @@ impl Mailbox {
         }
     }
 
-    /// Lets go of what waits for this channel; directed signals stay where the client is only away.
+    /// Drops the signals that wait for this channel; directed signals stay where the client is only away.
     pub(crate) fn forget(&mut self, channel: &ChannelName, away: bool) {
         self.0.retain(|old| old.signal.channel != *channel || (away && old.signal.to.is_some()));
     }
 
-    /// Takes out what waits for this channel.
+    /// Takes out the signals that wait for this channel.
     pub(crate) fn take_of(&mut self, channel: &ChannelName) -> Vec<Arc<SignalPush>> {
         let (taken, kept): (VecDeque<_>, VecDeque<_>) =
             self.0.drain(..).partition(|old| old.signal.channel == *channel);

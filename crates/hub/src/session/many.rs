@@ -1,4 +1,4 @@
-//! What is done to very many, in slices: others have their turn in between.
+//! Work over very many sessions, in slices: other work has its turn in between.
 //!
 //! Interrupted fan-outs, sessions that catch up, commands for many sessions, a reload, a drain, and the homes that
 //! are to be told how many subscribe. All that waits has its share of each slice, so none of it waits for another to
@@ -37,7 +37,7 @@ pub(super) struct Draining {
 }
 
 impl Sessions {
-    /// Goes on with what was interrupted.
+    /// Goes on with interrupted work.
     pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
         let waiting = [
             self.edges.is_any_running(),
@@ -108,7 +108,7 @@ impl Sessions {
         cx.effects.note_always(Note { conn: None, client: None, user: None, what });
     }
 
-    /// Judges what a session was let into; how many subscriptions that ended.
+    /// Judges the subscriptions of a session again; returns how many that ended.
     fn judge_session(&mut self, cx: &mut Cx<'_>, index: u32) -> usize {
         let at = self.sessions.reference(index);
         cx.slice.spend(self.sessions.slab[index as usize].subs.len());
@@ -125,14 +125,14 @@ impl Sessions {
         ended
     }
 
-    /// Every connection is told that the server stops, and when to come back: those that are open in slices, and a
+    /// Every connection is notified that the server stops, and when to come back: those that are open in slices, and a
     /// later one as it comes. A second call changes nothing.
     pub(crate) fn drain(&mut self, cx: &mut Cx<'_>, window_ms: u64) {
         self.draining.get_or_insert(Draining { window_ms, next: 0 });
         self.drain_on(cx);
     }
 
-    /// True where connections have not been told yet that the server stops.
+    /// True while some connections are not notified that the server stops.
     fn tells_drain(&self) -> bool {
         self.draining.as_ref().is_some_and(|draining| draining.next < self.conns.len())
     }
@@ -151,8 +151,8 @@ impl Sessions {
         }
     }
 
-    /// A connection came while the shard drains. It is told alone: the slices go on where they are, or one who keeps
-    /// coming back would have everybody told again.
+    /// A connection came while the shard drains. It alone is notified. The slices go on where they are: else a client
+    /// that keeps coming back would have everybody notified again.
     pub(super) fn came_late(&mut self, cx: &mut Cx<'_>, id: ConnId, wire: WireId) {
         let Some(draining) = &self.draining else { return };
         if (id.index as usize) < draining.next {
@@ -160,8 +160,8 @@ impl Sessions {
         }
     }
 
-    /// Homes are told how many subscriptions there are, where that has changed. The number is absolute: each corrects
-    /// the last.
+    /// Homes are notified how many subscriptions there are, where that has changed. The number is absolute: each
+    /// corrects the last.
     pub(crate) fn tell_members(&mut self, cx: &mut Cx<'_>) {
         self.recounting = true;
         while let Some(EdgeRef { index, life }) = self.edges.recounts.pop_front() {

@@ -1,10 +1,10 @@
 //! Sessions: their subscriptions, the application's part in them, and the members that they are on the edges of
 //! channels.
 //!
-//! In: what connections do, and what homes say. Out: effects for connections, and messages to homes. One module a
-//! concern: `connect` (a session begins, moves, ends), `command` (what it asks), `subscribe` (a subscription's life),
-//! `deliver` (what homes say, fan-out), `pull` (who is behind catches up), `app` (what the application asks),
-//! `question` (what it is asked), `forward` (commands that come by other requests), `many` (what is done in slices),
+//! In: inputs of connections, and messages of homes. Out: effects for connections, and messages to homes. One module a
+//! concern: `connect` (a session begins, moves, ends), `command` (its commands), `subscribe` (a subscription's life),
+//! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
+//! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
 //! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are
 //! in `edge`, which knows no session.
 
@@ -48,10 +48,10 @@ use pending::{PendingTable, ReplyTo};
 use std::collections::VecDeque;
 use table::{BadRequests, Conn, Heartbeat, SessionTable};
 
-/// What the sessions need of the shard around them.
+/// The parts of the shard that the sessions use.
 pub(crate) struct Cx<'a> {
     pub(crate) now: Now,
-    /// What this input may still make of work for many.
+    /// The work for many that this input may still do.
     pub(crate) slice: &'a mut Slice,
     pub(crate) me: ShardId,
     pub(crate) rules: &'a Rules,
@@ -64,7 +64,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
-/// What the shell knows of a new connection.
+/// The shell's facts about a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// Its wire format.
@@ -88,11 +88,11 @@ pub(crate) struct Sessions {
     pulls: VecDeque<SessionRef>,
     /// Batches to look at.
     reminders: Reminders,
-    /// What the application asked of many sessions, and has been done for some of them.
+    /// Commands of the application about many sessions that are done for some of them.
     works: VecDeque<Work>,
     judging: Option<many::Judging>,
     draining: Option<many::Draining>,
-    /// Homes are being told how many subscribe.
+    /// Homes are being notified how many subscribe.
     recounting: bool,
     /// Sessions that went to other shards are being forgotten, as their time is over.
     forgetting: bool,
@@ -209,7 +209,7 @@ impl Sessions {
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
-        // Where we do not listen the deadline stands still. But a peer that takes nothing of a full outbox is not
+        // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
         // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
         if std::mem::replace(&mut conn.heartbeat.pinged, true) && !heard {
@@ -254,7 +254,7 @@ impl Sessions {
         });
     }
 
-    /// Counts a refusal that a client is told, and has the policy's decisions said in the log.
+    /// Counts a refusal that a client gets, and writes decisions of the rules to the log.
     fn note_refusal(&mut self, cx: &mut Cx<'_>, conn: ConnId, error: &Error) {
         if self.counts.refused(error, cx.rules) {
             self.note(cx, Some(conn), Noted::Denied(error.clone()));
@@ -335,7 +335,7 @@ impl Sessions {
         self.pause_session(cx, at);
     }
 
-    /// The same, for whatever the connection has outstanding now.
+    /// The same, with the number of commands that the connection has outstanding now.
     fn pause_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let outstanding = match (conn.session, conn.adopting) {

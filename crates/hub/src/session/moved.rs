@@ -13,7 +13,7 @@ use crate::slice::Slice;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
 
-/// What one entry takes in the three tables, besides its user.
+/// The bytes of one entry in the three tables, besides its user.
 const ENTRY_BYTES: usize = 160;
 
 #[derive(Debug)]

@@ -14,28 +14,28 @@ use std::sync::Arc;
 /// How a command is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReplyTo {
-    /// It had no id: only an error is told.
+    /// It had no id: only an error is sent.
     Silent,
     /// With its id.
     Id(RequestId),
-    /// Without an id, and whatever it is: the subscriptions made by `connect`.
+    /// Without an id, success or error: the subscriptions made by `connect`.
     Bare,
     /// As one of the answers in a `result`.
     Gathered { gather: u32, at: u32 },
-    /// The application asked for it: the client is told by a push, and the outcome counted.
+    /// The application asked for it: the client gets a push, and the outcome is counted.
     Counted(PendingToken),
     /// It came by a request of its own: that is answered, on the shard that took it in.
     Forwarded { origin: ShardId, token: PendingToken },
 }
 
-/// Who asked, where both a session and the application can.
+/// The origin of a command that sessions and the application can give.
 #[derive(Debug)]
 pub(crate) enum Requester {
     Session { session: SessionRef, reply: ReplyTo },
     App(AppToken),
 }
 
-/// The parts of an answer to the application that are still to come, and what those so far add up to.
+/// An answer to the application in parts: the number of parts still to come, and the sum of the others.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) to: TallyTo,
@@ -54,10 +54,10 @@ pub(crate) enum TallyTo {
     Shard(ReplyAddress),
 }
 
-/// What an answer is for.
+/// The purpose of an answer that is still to come.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    /// A command that is answered by what comes.
+    /// A command; the answer is passed on.
     Command {
         session: SessionRef,
         reply: ReplyTo,
@@ -69,9 +69,9 @@ pub(crate) enum Pending {
         reply: ReplyTo,
         entry: Arc<PresenceEntry>,
     },
-    /// A command of the application that is answered by what comes.
+    /// A command of the application; the answer is passed on.
     App(AppToken),
-    /// One that is answered by what comes from several.
+    /// One with an answer of several parts.
     Tally(Box<Tally>),
     Subscribe {
         session: SessionRef,
@@ -117,7 +117,7 @@ pub(crate) enum Pending {
     Hook(Box<PendingHook>),
 }
 
-/// What the application was asked about.
+/// The subject of a question to the application.
 #[derive(Debug)]
 pub(crate) enum PendingHook {
     Connect(Box<Connecting>),
@@ -203,7 +203,7 @@ pub(crate) struct Gather {
     pub(crate) reply: ReplyTo,
     bodies: Vec<Option<ReplyBody>>,
     left: usize,
-    /// What the pages in it hold.
+    /// The bytes of the pages in it.
     bytes: usize,
 }
 

@@ -81,7 +81,7 @@ impl Sessions {
         self.catch_up(cx, at);
     }
 
-    /// What a session with room takes up again: signals that waited, and the next page or whole presence that it
+    /// A session with room goes on: with signals that waited, and the next page or whole presence that it
     /// missed.
     pub(super) fn catch_up(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
@@ -129,9 +129,9 @@ impl Sessions {
         self.pull_later(at);
     }
 
-    /// Asks for what a session's subscriptions have missed, one page or whole presence at a time. They have it in
-    /// turn, and pages and presence alternate, so that a channel in which much happens does not keep the others from
-    /// catching up.
+    /// Asks for the publications and presence that a session's subscriptions have missed, one page or whole presence at
+    /// a time. They have it in turn, and pages and presence alternate, so that a channel in which much happens does not
+    /// keep the others from catching up.
     pub(super) fn pull_next(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
         if session.is_full(&self.conns) || session.pulling.is_some() {

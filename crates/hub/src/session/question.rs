@@ -1,4 +1,4 @@
-//! What the application is asked, and what follows from its answers.
+//! Questions to the application, and the effects of its answers.
 //!
 //! A question is a [`Pending`] like one to a home: its answer finds it by the token, once; the timer of each makes a
 //! missing answer into `timeout`. If the connection has ended, the command is not carried out. Rules are judged before
@@ -37,14 +37,14 @@ impl Sessions {
         self.pending.hooked
     }
 
-    /// Whether one more question about a command may be asked. A share is kept for those who are not in yet: sessions
+    /// Whether one more question about a command may be asked. A share is kept for clients without a session: sessions
     /// that have slow questions out must not keep everybody else from coming in.
     pub(super) fn may_ask(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
         let all = cx.limits.questions_max;
         self.is_room(cx, all - all / 4)
     }
 
-    /// The same about who somebody is.
+    /// The same for a question about an identity.
     fn may_ask_who(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
         let all = cx.limits.questions_max;
         self.is_room(cx, all)
@@ -68,7 +68,7 @@ impl Sessions {
         Err(error)
     }
 
-    /// Asks the application, now or when it has answered enough of what the session has asked already. Only after
+    /// Asks the application, now or when it has answered enough earlier questions of the session. Only after
     /// [`may_ask`](Self::may_ask).
     pub(super) fn question(&mut self, cx: &mut Cx<'_>, hook: PendingHook, question: Question) {
         let max = cx.limits.session_questions_max;
@@ -105,7 +105,7 @@ impl Sessions {
             && let Some(QueuedQuestion { hook, question }) = extra.queued_questions.pop_front()
         {
             extra.questions += 1;
-            // Its room among all questions: more is kept for those about who somebody is.
+            // Its room among all questions: more is kept for questions about identities.
             let is_who = matches!(hook, PendingHook::Refresh { .. });
             match if is_who { self.may_ask_who(cx) } else { self.may_ask(cx) } {
                 Ok(()) => {
@@ -129,7 +129,7 @@ impl Sessions {
         }
     }
 
-    /// The application did not answer in time, unless it did.
+    /// The time for the application's answer is over. Without effect after an answer.
     pub(crate) fn hook_timeout(&mut self, cx: &mut Cx<'_>, token: HookToken) {
         let message = format!("the application did not answer in {} ms", cx.limits.hook_timeout_ms);
         self.hook_answer(cx, token, HookAnswer::Refused(Error::new(ErrorCode::Timeout, message)));
@@ -275,7 +275,7 @@ impl Sessions {
     }
 
     /// The connection stays without a session. It may try again within the time that it had from its beginning, unless
-    /// it speaks a protocol that would not know it was refused: a client that is refused for ever must not stay.
+    /// its protocol cannot show a refusal: a client that is refused for ever must not stay.
     fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
         let Connecting { conn: id, reply, waiting, .. } = connecting;
         let silent = reply == ReplyTo::Silent;
@@ -364,7 +364,7 @@ impl Sessions {
         self.grants_changed(cx, at, granted);
     }
 
-    /// Where it has entered, others see what is trusted of it.
+    /// Where it has entered, others see the trusted facts about it.
     fn inform(&mut self, cx: &mut Cx<'_>, at: SessionRef, proof: &Proof) {
         let Some(session) = self.sessions.get(at) else { return };
         let (client, incarnation) = (session.client, session.incarnation);
@@ -435,7 +435,7 @@ fn identity_reply(cx: &Cx<'_>, proof: &Proof) -> ReplyBody {
     ReplyBody::Refreshed { expires_in_ms: proof.expires_in_ms(cx.now.wall_ms) }
 }
 
-/// What the application said of a caller, checked.
+/// The application's statement about a caller, checked.
 fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof), Error> {
     let Identified { user, info, expires_ms, subscribe } = identified;
     if let Some(expires_ms) = expires_ms.filter(|&at| at <= cx.now.wall_ms) {
@@ -463,7 +463,7 @@ fn identity(answer: HookAnswer) -> Result<Identified, Error> {
     }
 }
 
-/// An answer that is not what was asked for.
+/// The error for an answer of the wrong kind.
 fn refusal(answer: HookAnswer) -> Error {
     match answer {
         HookAnswer::Refused(error) => error,

@@ -1,6 +1,6 @@
 //! A subscription's life: asked of the application where it wants that, asked of the home, live or catching up, ended.
 //!
-//! The home's answer comes in the same stream as its deliveries, so it tells exactly where the member starts. Every
+//! The home's answer comes in the same stream as its deliveries, so it says exactly where the member starts. Every
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::app::ended_by_app;
@@ -157,7 +157,7 @@ impl Sessions {
         let by = by.map_err(|denial| denial.into_error(channel))?;
         if let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) {
             if by_app {
-                // From here on it lasts whatever the rule says, like one that the application has made.
+                // From here on the rule cannot end it, as with a subscription that the application has made.
                 session.subs[slot].by = AdmittedBy::App;
                 session.grant(channel, cx.limits.subscriptions_max);
             }
@@ -180,7 +180,7 @@ impl Sessions {
     }
 
     /// True while a subscription of this session to the channel waits for the application, the home, or the answers
-    /// told with its own; and while the application is asked about a publication.
+    /// sent with its own; and while the application is asked about a publication.
     pub(super) fn is_subscribing(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else { return false };
@@ -190,7 +190,7 @@ impl Sessions {
         edge.and_then(|edge| session.sub_on(edge)).is_some_and(|slot| !session.subs[slot].is_answered())
     }
 
-    /// True while a subscription of this session to the channel is not told yet.
+    /// True while a subscription of this session to the channel is not answered.
     fn is_undecided(&mut self, at: SessionRef, channel: &ChannelName) -> bool {
         let Some(edge) = self.edges.find(channel) else { return false };
         let Some(session) = self.sessions.get(at) else { return false };
@@ -249,11 +249,11 @@ impl Sessions {
     ) {
         let Some(session) = self.sessions.get(at) else { return };
         let (full, wire) = (session.is_full(&self.conns), session.wire);
-        // One page a turn, and none into a full outbox: the others are pulled, like whatever does not fit in a first
-        // page.
+        // One page a turn, and none into a full outbox: the others are pulled, as is everything that does not fit in a
+        // first page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
         let has_room = |pending: &mut PendingTable, slice: &mut Slice| match &reply {
-            // Those of several are told together: one page of them all.
+            // The answers of several are sent together: one page of them all.
             ReplyTo::Gathered { gather, .. } => pending.take_bytes(*gather, bytes, cx.limits.page_bytes_max),
             _ => slice.take_bytes(bytes),
         };
@@ -321,8 +321,8 @@ impl Sessions {
         }
     }
 
-    /// The answers of one `subscribe` have been told together: its members, held back until now, take what has come
-    /// since.
+    /// The answers of one `subscribe` have been sent together. Its members were blocked until now and take all that has
+    /// come since.
     pub(super) fn release_gathered(&mut self, cx: &mut Cx<'_>, at: SessionRef, gather: u32) {
         let Some(session) = self.sessions.get(at) else { return };
         let (full, wire) = (session.is_full(&self.conns), session.wire);
@@ -457,7 +457,7 @@ impl Sessions {
         sub.entered.is_some()
     }
 
-    /// The number of subscriptions on an edge may have changed: its home is told soon, once for all that happens
+    /// The number of subscriptions on an edge may have changed: its home is notified soon, once for all changes
     /// until then.
     fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
         let edge = &mut self.edges.edges[index as usize];

@@ -118,7 +118,7 @@ pub(crate) struct Refreshes {
     pub(crate) applied: u32,
 }
 
-/// What few sessions have at a given moment.
+/// State that few sessions have at a given moment.
 #[derive(Debug, Default)]
 pub(crate) struct Extra {
     pub(crate) lanes: Lanes,
@@ -143,7 +143,7 @@ pub(crate) struct Extra {
 }
 
 impl Extra {
-    /// Nothing is in it that a new one would not say.
+    /// True if it equals a new one.
     fn is_empty(&self) -> bool {
         let Extra {
             lanes,
@@ -176,7 +176,7 @@ impl Extra {
 pub(crate) struct Sub {
     pub(crate) id: u32,
     pub(crate) edge: u32,
-    /// What let it in.
+    /// The reason that let it in.
     pub(crate) by: AdmittedBy,
     pub(crate) state: SubState,
     pub(crate) presence: bool,
@@ -185,7 +185,7 @@ pub(crate) struct Sub {
     pub(crate) entered: Option<Arc<PresenceEntry>>,
     /// Deliveries are gathered so.
     pub(crate) batch: Option<Batch>,
-    /// What the subscriber chose for when it is slow.
+    /// The subscriber's choice for when it is slow.
     pub(crate) slow: Option<Slow>,
 }
 
@@ -201,7 +201,7 @@ pub(crate) enum SubState {
     Live(Membership),
 }
 
-/// What a subscription has from when it is a member of its edge.
+/// The state of a subscription that is a member of its edge.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Membership {
     /// Its place among the edge's members.
@@ -214,16 +214,16 @@ pub(crate) struct Membership {
     pub(crate) passes_over: bool,
 }
 
-/// What let a subscription in, and so what can end it when rules or tokens change.
+/// The reason that let a subscription in. It decides whether a change of rules or tokens ends the subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdmittedBy {
     /// Its rule alone.
     Rule,
     /// The application was asked besides.
     Hook,
-    /// What the application said of who this is: whatever the rule says, as long as that names it.
+    /// The identity that the application gave grants the channel. The rule is not asked as long as it does.
     Grant,
-    /// The application made it by a command: whatever the rule says.
+    /// The application made it by a command. The rule is not asked.
     App,
 }
 
@@ -233,7 +233,7 @@ impl Sub {
         Variant { wire, batch: self.batch }
     }
 
-    /// What happens when it is slow. The rule may have become stricter than the choice that it allowed.
+    /// The reaction when it is slow. The rule may have become stricter than the choice that it allowed.
     pub(crate) fn slow(&self, rule: Option<&Rule>) -> Slow {
         let rule = rule.map_or(Slow::Pull, |rule| rule.slow);
         self.slow.map_or(rule, |chosen| chosen.max(rule))
@@ -300,8 +300,8 @@ impl Session {
         self.extra.get_or_insert_with(Box::default)
     }
 
-    /// Gives the memory of what is over back: a session that waited for its subscription on another shard would keep
-    /// it.
+    /// Gives memory back that is not needed any more: else a session that waited for its subscription on another shard
+    /// would keep it.
     pub(crate) fn tidy(&mut self) {
         self.extra.take_if(|extra| extra.is_empty());
     }
@@ -318,12 +318,12 @@ impl Session {
         self.identity.as_mut().map(|known| &mut known.identity)
     }
 
-    /// True where the application has subscribed it, by a command or by what it said of who this is.
+    /// True where the application has subscribed it, by a command or by the identity that it gave.
     pub(crate) fn is_granted(&self, channel: &ChannelName) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.granted.contains(channel)) || self.is_granted_by_token(channel)
     }
 
-    /// True where what the application said of who this is names the channel.
+    /// True where the identity that the application gave grants the channel.
     pub(crate) fn is_granted_by_token(&self, channel: &ChannelName) -> bool {
         self.identity().is_some_and(|identity| identity.proof.granted.contains(channel))
     }
@@ -367,7 +367,7 @@ impl Session {
         directed.push(LastDirected { channel: channel.clone(), number });
     }
 
-    /// What was proven of it besides its user.
+    /// The proven facts besides its user.
     pub(crate) fn proof(&self) -> Proof {
         self.identity().map(|identity| identity.proof.clone()).unwrap_or_default()
     }
@@ -381,7 +381,7 @@ impl Session {
         Sender { client: Some(self.client), user: self.user().cloned() }
     }
 
-    /// Its entry in a presence, as what is known of it now.
+    /// Its entry in a presence, with the current facts.
     pub(crate) fn presence_entry(&self, data: Bytes, person: Option<Box<str>>) -> PresenceEntry {
         let info = self.identity().and_then(|identity| identity.proof.info.clone());
         let person = person.filter(|_| self.user().is_none());

@@ -121,7 +121,7 @@ fn broadcast(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Resul
     let mut content = content(object, limits.message_bytes_max)?;
     content.idempotency_key = key(content.idempotency_key, caller.idempotency_key)?;
     let audience = audience(object)?;
-    // An entry that is no text spoils the list that it stands in, a text that is no name only itself.
+    // An entry that is no text makes the whole list invalid. A text that is no name is invalid alone.
     let within = |index| move |fault: Fault| fault.within(Field::Channels, Some(index));
     let one = |(index, raw): (usize, &str)| {
         let name = texts_item(raw).map_err(within(index))?;

@@ -155,7 +155,7 @@ fn connected(object: &Object<'_>) -> Result<Connected, Fault> {
     };
     let mut features = Vec::new();
     for raw in object.items(Field::Features, usize::MAX)?.map_or(Vec::new(), |items| items.list) {
-        // A feature that is no text is one that we do not know.
+        // A feature that is no text is skipped as an unknown one.
         if let Ok(feature) = serde_json::from_str::<Box<str>>(raw) {
             features.push(feature);
         }

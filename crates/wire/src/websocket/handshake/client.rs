@@ -107,7 +107,7 @@ pub fn verify<'h>(
         } else if is("connection") {
             connection |= names(value, "upgrade");
         } else if is("sec-websocket-accept") {
-            // Twice is never right, not even twice the same (§11.3.3).
+            // A repeated header is always an error, even with the same value (§11.3.3).
             accept = Some(if accept.is_none() { trim(value) } else { b"(several)" });
         } else if is("sec-websocket-protocol") {
             let value = trim(value);
