@@ -5,6 +5,7 @@ use crate::demos;
 use crate::failure::Failure;
 use crate::flags::{SettingFlags, random_key, refused};
 use crate::run::{self, Plan, counted};
+use crate::self_signed::self_signed;
 use crate::words::Greeting;
 use fanfare::settings::{Settings, Source};
 use fanfare::{Address, Running};
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// The key for the application's API, at least 16 characters [default: a new one at each start]
     #[arg(long, env = KEY_VARIABLE, value_name = "KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// Speak TLS (https, wss) with a certificate that this process makes for itself, unless the settings name one
+    #[arg(long)]
+    tls: bool,
     #[command(flatten)]
     flags: SettingFlags<true>,
 }
@@ -37,7 +41,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let api_key = given.map_or_else(random_key, Ok)?;
     let file = args.config.as_deref().filter(|file| !file.is_empty()); // by a variable that is empty
     let load = || args.flags.load_with_key(file, (at.clone(), api_key.clone()));
-    let settings = load().map_err(|problems| refused(&problems))?;
+    let mut settings = load().map_err(|problems| refused(&problems))?;
+    if args.tls && settings.config.tls.is_none() {
+        settings.config.tls = Some(self_signed(&settings.listen)?);
+    }
     run::run(Plan {
         settings,
         new_key: is_new.then(|| api_key.clone()),
@@ -62,20 +69,23 @@ fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
     let has_demo = settings.config.rules.of("chat:general").is_some(); // else of a file without a rule for it
     if let Some(address) = running.tcp_address().filter(|_| has_demo && settings.chat.enabled) {
-        let _ = writeln!(text, "open http://localhost:{} in two windows: a chat", address.port());
+        let scheme = if settings.config.tls.is_some() { "https" } else { "http" };
+        let _ = writeln!(text, "open {scheme}://localhost:{} in two windows: a chat", address.port());
     }
     if let Some(address) = running.addresses().first().filter(|_| has_demo) {
-        let _ = writeln!(text, "publish to it:\n  {}", curl(address, api_key));
+        let _ = writeln!(text, "publish to it:\n  {}", curl(address, settings.config.tls.is_some(), api_key));
     }
     text
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.
-fn curl(address: &Address, api_key: &str) -> String {
+fn curl(address: &Address, has_tls: bool, api_key: &str) -> String {
+    // Nobody trusts a certificate that a process has made for itself.
+    let http = if has_tls { "--insecure https" } else { "http" };
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let place = match address {
-        Address::Tcp(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
-        Address::Tcp(address) => format!("http://{address}"),
+        Address::Tcp(address) if address.ip().is_unspecified() => format!("{http}://localhost:{}", address.port()),
+        Address::Tcp(address) => format!("{http}://{address}"),
         Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
     };
     let key = quoted(&format!("Authorization: Bearer {api_key}"));
@@ -90,17 +100,29 @@ mod tests {
     #[test]
     fn the_line_to_paste_says_where_and_is_quoted_for_a_shell() {
         let rows = [
-            ("127.0.0.1:8080", "k", "curl http://127.0.0.1:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
-            ("[::1]:8080", "k", "curl http://[::1]:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
-            ("0.0.0.0:1", "it's", r"curl http://localhost:1/api/v1/publish -H 'Authorization: Bearer it'\''s' -d "),
+            (
+                "127.0.0.1:8080",
+                false,
+                "k",
+                "curl http://127.0.0.1:8080/api/v1/publish -H 'Authorization: Bearer k' -d ",
+            ),
+            ("127.0.0.1:8080", true, "k", "curl --insecure https://127.0.0.1:8080/api/v1/publish -H "),
+            ("[::1]:8080", false, "k", "curl http://[::1]:8080/api/v1/publish -H 'Authorization: Bearer k' -d "),
+            (
+                "0.0.0.0:1",
+                false,
+                "it's",
+                r"curl http://localhost:1/api/v1/publish -H 'Authorization: Bearer it'\''s' -d ",
+            ),
             (
                 "unix:/a b",
+                true,
                 "k",
                 "curl --unix-socket '/a b' http://localhost/api/v1/publish -H 'Authorization: Bearer k' -d ",
             ),
         ];
-        for (address, key, start) in rows {
-            let line = curl(&address.parse().expect("an address"), key);
+        for (address, has_tls, key, start) in rows {
+            let line = curl(&address.parse().expect("an address"), has_tls, key);
             assert!(line.starts_with(start) && line.ends_with("}}'"), "{address}: {line}");
         }
     }

@@ -17,6 +17,7 @@ mod notify;
 mod output;
 mod remote;
 mod run;
+mod self_signed;
 mod serve;
 mod signals;
 mod start;

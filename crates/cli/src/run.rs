@@ -73,6 +73,9 @@ fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Pro
         return tracing::error!("not reloaded, the old settings stay in force: {error}");
     }
     running.reload_rules(&settings.config.rules);
+    if let Some(tls) = &settings.config.tls {
+        running.reload_tls(tls);
+    }
     let rules = counted(settings.config.rules.iter().count(), "rule");
     let keys = counted(settings.api_keys.len(), "API key");
     tracing::info!("reloaded: {rules} and {keys} of the file are in force");

@@ -69,6 +69,7 @@ impl Words {
     pub(crate) fn greet(&self, running: &Running, greeting: &Greeting, settings: &Settings, new_key: Option<&str>) {
         let version = env!("CARGO_PKG_VERSION");
         let watched = running.admin_address();
+        let scheme = if settings.config.tls.is_some() { "https" } else { "http" };
         if self.is_json() {
             tracing::info!(version, "fanfare {version}{}", greeting.what);
             if let Some(api_key) = new_key {
@@ -76,19 +77,19 @@ impl Words {
             }
             self.keep_secret(settings);
             for address in running.addresses() {
-                tracing::info!(%address, "listening on {}", place(address));
+                tracing::info!(%address, "listening on {}", place(address, scheme));
             }
             if let Some(address) = watched {
-                tracing::info!(%address, "monitoring at {}", place(address));
+                tracing::info!(%address, "monitoring at {}", place(address, "http"));
             }
             return;
         }
         self.keep_secret(settings); // the greeting is not an event, so its key stays readable
         let mut text = format!("fanfare {version}{}\n", greeting.what);
-        running.addresses().iter().for_each(|address| text += &format!("listening on {}\n", place(address)));
-        watched
-            .iter()
-            .for_each(|address| text += &format!("monitoring at {} (/metrics, /readyz, /healthz)\n", place(address)));
+        running.addresses().iter().for_each(|address| text += &format!("listening on {}\n", place(address, scheme)));
+        watched.iter().for_each(|address| {
+            text += &format!("monitoring at {} (/metrics, /readyz, /healthz)\n", place(address, "http"))
+        });
         self.log.say(&(text + &greeting.more));
     }
 
@@ -103,9 +104,9 @@ impl Words {
 }
 
 /// Where a client finds it.
-fn place(address: &Address) -> String {
+fn place(address: &Address, scheme: &str) -> String {
     match address {
-        Address::Tcp(address) => format!("http://{address}"),
+        Address::Tcp(address) => format!("{scheme}://{address}"),
         Address::Unix(_) => address.to_string(),
     }
 }

@@ -6,11 +6,13 @@ pub(crate) mod api_key;
 pub(crate) mod authority;
 pub(crate) mod hosts;
 pub(crate) mod origin;
+pub(crate) mod tls;
 
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::hosts::Hosts;
 use crate::config::origin::Origins;
+use crate::config::tls::Tls;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -63,6 +65,9 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// The window over which a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
+    /// Certificate and key: with them the server speaks TLS on its TCP addresses, and nothing else there. Unix sockets
+    /// and the admin port stay plain. Default: none.
+    pub tls: Option<Tls>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere but `/healthz` on the main port.
     pub admin: AdminOn,
 }
@@ -101,6 +106,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(3),
             shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),
+            tls: None,
             admin: AdminOn::Off,
         }
     }

@@ -24,7 +24,7 @@ pub struct RequestInfo {
     pub peer: Peer,
     /// Where it came in; `None` for a Unix socket, and where another server does not tell it.
     pub local: Option<SocketAddr>,
-    /// `http`, as this server speaks no TLS itself; within another server what its request says, if anything.
+    /// `https` over TLS, else `http`; within another server what its request says, if anything.
     pub scheme: Scheme,
     /// Of HTTP.
     pub version: Version,

@@ -16,7 +16,7 @@ use crate::transport::admission::{Connections, Reason};
 use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::{self, ConnectionOptions, Pace, Paced, Times};
 use crate::transport::places::Places;
-use crate::transport::spare::{Outcome, PAUSE, Spare};
+use crate::transport::spare::{Answer, Outcome, PAUSE, Spare};
 use crate::watch::metrics::CONTENT_TYPE;
 use crate::watch::{SHARD_PATIENCE, State, Watch};
 use axum::Router;
@@ -221,7 +221,7 @@ impl Port {
         &self,
         poll_accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>,
     ) {
-        let mut spare = Spare::new();
+        let mut spare = Spare::new(Answer::Http);
         loop {
             match spare.accept(&poll_accept).await {
                 Ok(socket) => self.serve(socket).await,

@@ -2,6 +2,7 @@
 
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
+use crate::config::tls::Tls;
 use crate::control::Control;
 use crate::error::ServeError;
 use crate::server::reload::Reloader;
@@ -179,6 +180,14 @@ impl Running {
     /// [`ServeError::SameApiKey`]: then nothing has changed.
     pub fn reload_api_keys(&self, keys: &[ApiKey]) -> Result<(), ServeError> {
         self.reloader.api_keys(keys)
+    }
+
+    /// Later TLS handshakes get this certificate; open connections keep theirs. A server that was started without TLS
+    /// stays without.
+    pub fn reload_tls(&self, tls: &Tls) {
+        if let Some(current) = &self.reloader.config.tls {
+            current.renew(tls);
+        }
     }
 
     /// Figures of each shard.

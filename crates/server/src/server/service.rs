@@ -124,7 +124,7 @@ impl Inner {
             Ok(Loosened { socket, rest, ends, bridge }) => {
                 // The socket itself, where it is accessible, knows the addresses that the other server did not give.
                 let request = request.map(|mut request| {
-                    if let Some(Ends { peer, local }) = ends {
+                    if let Some(Ends { peer, local, .. }) = ends {
                         request.local = local;
                         if request.peer == Peer::Unknown {
                             request.peer = peer;

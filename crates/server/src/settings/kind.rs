@@ -9,6 +9,7 @@ use crate::config::AdminOn;
 use crate::config::address::Address;
 use crate::config::hosts::{HostError, HostPattern, Hosts};
 use crate::config::origin::{Origin, OriginError, Origins};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a value lives.
@@ -16,14 +17,31 @@ pub(super) type At<T> = fn(&mut Settings) -> &mut T;
 
 pub(super) enum ValueKind {
     Addresses(At<Vec<Address>>),
-    Count { min: u64, max: u64, at: Number },
-    Bytes { min: u64, max: u64, at: At<usize> },
-    Time { min: u64, max: u64, at: Millis },
+    Count {
+        min: u64,
+        max: u64,
+        at: Number,
+    },
+    Bytes {
+        min: u64,
+        max: u64,
+        at: At<usize>,
+    },
+    Time {
+        min: u64,
+        max: u64,
+        at: Millis,
+    },
     Switch(At<bool>),
-    Word { words: &'static [&'static str], at: At<String> },
+    Word {
+        words: &'static [&'static str],
+        at: At<String>,
+    },
     Origins(At<Origins>),
     Hosts(At<Hosts>),
     Admin(At<AdminOn>),
+    /// A file to read; what is in it is judged when everything is known.
+    File(At<Option<PathBuf>>),
 }
 
 pub(super) enum Number {
@@ -48,6 +66,7 @@ impl ValueKind {
             ValueKind::Origins(_) => "ORIGIN",
             ValueKind::Hosts(_) => "HOST",
             ValueKind::Admin(_) => "ADDRESS",
+            ValueKind::File(_) => "FILE",
         }
     }
 
@@ -66,6 +85,7 @@ impl ValueKind {
             ValueKind::Admin(_) => {
                 "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
             }
+            ValueKind::File(_) => "the path of a file".to_owned(),
             ValueKind::Origins(_) => {
                 "a list of origins (\"https://app.example\", \"capacitor://localhost\", \"null\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
             }
@@ -157,6 +177,11 @@ impl ValueKind {
                 }
                 _ => return Err(kind_of(written, "write one address, \"main\" or \"off\", in quotes")),
             },
+            ValueKind::File(at) => match &written.raw {
+                Raw::Text(path) if path.is_empty() => *at(settings) = None,
+                Raw::Text(path) => *at(settings) = Some(path.into()),
+                _ => return Err(kind_of(written, "write the path in quotes")),
+            },
         }
         Ok(())
     }
@@ -180,6 +205,9 @@ impl ValueKind {
                 AdminOn::MainPort => "\"main\"".to_owned(),
                 AdminOn::Address(address) => format!("{:?}", address.to_string()),
             },
+            ValueKind::File(at) => {
+                format!("{:?}", at(settings).as_ref().map_or_else(String::new, |path| path.display().to_string()))
+            }
             ValueKind::Origins(at) => match at(settings) {
                 Origins::SameHost => list([]),
                 Origins::Localhost => list(["localhost".to_owned()]),

@@ -28,10 +28,11 @@ use crate::config::Config;
 use crate::config::address::Address;
 use crate::config::hosts::{HostPattern, Hosts};
 use crate::config::origin::Origins;
+use crate::config::tls::{Tls, TlsError};
 use fanfare_hub::{Rule, Rules};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use table::LATER;
 use units::Wrong;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub config: Config,
     /// The chat protocol.
     pub chat: ChatSettings,
+    /// The files for TLS; what they hold is in `config.tls`.
+    pub tls: TlsFiles,
     /// What is logged.
     pub log: LogSettings,
     /// Who may use the HTTP API.
@@ -68,6 +71,15 @@ pub struct ChatSettings {
     pub enabled: bool,
     /// Time between pings, in ms.
     pub heartbeat_ms: u64,
+}
+
+/// The files for TLS.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// The certificate chain, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// The private key, in PEM.
+    pub key: Option<PathBuf>,
 }
 
 /// What is logged.
@@ -112,6 +124,7 @@ impl Default for Settings {
             listen: vec![loopback(Ipv4Addr::LOCALHOST.into()), loopback(Ipv6Addr::LOCALHOST.into())],
             config: Config { admin: AdminOn::default_address(), ..Config::default() },
             chat: ChatSettings { enabled: false, heartbeat_ms: 30_000 },
+            tls: TlsFiles::default(),
             log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
             api_keys: Vec::new(),
             places: Vec::new(),
@@ -178,6 +191,7 @@ impl Settings {
         if let Some((at, key)) = dev_key {
             loading.take_dev_key(at, &key);
         }
+        loading.load_tls();
         loading.check(file.as_ref().map(|(path, _)| path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
         // Variables of the file are told before the rest of it is looked at.
@@ -210,9 +224,11 @@ impl Settings {
     }
 
     /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do
-    /// not.
+    /// not, nor does another certificate where there was one.
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
-        let differ = |setting: &&Setting| self.shown(setting) != running.shown(setting);
+        let is_renewed = self.config.tls.is_some() && running.config.tls.is_some();
+        let needs_restart = |setting: &Setting| !(is_renewed && setting.section() == "tls");
+        let differ = |setting: &&Setting| needs_restart(setting) && self.shown(setting) != running.shown(setting);
         SETTINGS.iter().filter(differ).map(|setting| setting.key).collect()
     }
 }
@@ -402,7 +418,6 @@ impl Loading {
                 "auth" | "hooks" => {
                     "a program that embeds Fanfare knows its users by `on_connect` and decides by `on_subscribe` and `on_publish`"
                 }
-                "tls" => "put a proxy with TLS in front (caddy, nginx, haproxy), and take the section out",
                 _ => "remove it; CHANGELOG.md tells when it comes",
             };
             return self.refuse(key, at, shown, &problem, "nothing, in this version", hint);
@@ -469,6 +484,52 @@ impl Loading {
             top().chain(["channels", "api_keys"]).collect::<Vec<_>>().join(", ")
         };
         self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
+    }
+
+    /// Loads certificate and key, which are named together or not at all.
+    fn load_tls(&mut self) {
+        const KEYS: [&str; 2] = ["tls.certificate", "tls.key"];
+        if KEYS.iter().any(|key| self.is_wrong(key)) {
+            return;
+        }
+        let folder_of = |source: Option<&Source>| match source {
+            Some(Source::File { path, .. }) => Path::new(&**path).parent().map(Path::to_owned).unwrap_or_default(),
+            _ => PathBuf::new(),
+        };
+        let [of_certificate, of_key] = KEYS.map(|key| self.settings.sources.get(key).cloned());
+        let TlsFiles { certificate, key } = &mut self.settings.tls;
+        let absolute = |path: &mut Option<PathBuf>, source| {
+            *path = path.take().map(|path| folder_of(source).join(path));
+        };
+        absolute(certificate, of_certificate.as_ref());
+        absolute(key, of_key.as_ref());
+        let loaded = match (certificate.clone(), key.clone()) {
+            (None, None) => return,
+            (Some(certificate), Some(key)) => Tls::from_files(certificate, key),
+            (certificate, _) => {
+                let (there, missing) = if certificate.is_some() { (0, 1) } else { (1, 0) };
+                let at = self.settings.sources.get(KEYS[there]).cloned().unwrap_or(Source::Default);
+                let problem = format!("{} is set, and {} is not", KEYS[there], KEYS[missing]);
+                let hint = "name both files, or neither";
+                return self.refuse(KEYS[there], &at, None, &problem, "both files of [tls], or none", hint);
+            }
+        };
+        match loaded {
+            Ok(tls) => self.settings.config.tls = Some(tls),
+            Err(error) => {
+                let blamed = match &error {
+                    TlsError::Unreadable { path, .. } if Some(path) == self.settings.tls.key.as_ref() => 1,
+                    TlsError::Key { .. } => 1,
+                    _ => 0,
+                };
+                let at = self.settings.sources.get(KEYS[blamed]).cloned().unwrap_or(Source::Default);
+                let setting = Setting::of(KEYS[blamed]);
+                let shown = setting.map(|setting| self.settings.shown(setting));
+                let allowed = setting.map_or_else(String::new, Setting::allowed);
+                let hint = "the two files belong together: a chain in PEM, and the key of its first certificate";
+                self.refuse(KEYS[blamed], &at, shown, &error.to_string(), &allowed, hint);
+            }
+        }
     }
 
     /// Checks that need all settings. A problem that follows from a reported one is not reported.

@@ -26,6 +26,11 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("heartbeat", "How the native protocol detects that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
     ("log", "The log, on stderr."),
+    (
+        "tls",
+        "TLS by the server itself, on its TCP addresses. Unix sockets and the address for monitoring stay plain. SIGHUP \
+         reads the files again; open connections go on.",
+    ),
     ("admin", "The address for monitoring: /metrics, /healthz and /readyz."),
     (
         "limits",
@@ -41,7 +46,6 @@ pub(super) const LATER: &[(&str, &str)] = &[
     ("trusted_proxies", "proxies whose header gives the client's address"),
     ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
-    ("tls", "TLS by the server itself"),
     ("socketio", "Socket.IO"),
     ("webrtc", "WebRTC signalling helpers"),
     ("store", "history on disk"),
@@ -100,6 +104,12 @@ settings! {
         "The least severe level that is logged.";
     "log.format": ValueKind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
         "The form of a line: `text` for people, `json` for one JSON object a line.";
+
+    "tls.certificate": ValueKind::File(|s| &mut s.tls.certificate), ["none: no TLS"],
+        "The file of the certificate chain in PEM, the server's own certificate first. A path in the configuration file is relative to \
+         its folder.";
+    "tls.key": ValueKind::File(|s| &mut s.tls.key), ["none: no TLS"],
+        "The file of the certificate's private key in PEM, without a password.";
 
     "admin.listen": ValueKind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";

@@ -187,6 +187,40 @@ fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
     assert!(!format!("{settings:?}").contains("0123456789"), "Debug hides keys");
 }
 
+#[test]
+fn certificate_and_key_are_read_beside_the_file_and_must_fit() {
+    let folder = std::env::temp_dir().join(format!("fanfare-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (ours, other) = (made(), made());
+    std::fs::write(folder.join("chain.pem"), ours.cert.pem()).expect("written");
+    std::fs::write(folder.join("key.pem"), ours.signing_key.serialize_pem()).expect("written");
+    std::fs::write(folder.join("other.pem"), other.signing_key.serialize_pem()).expect("written");
+    let path = folder.join("f.toml").to_str().expect("UTF-8").to_owned();
+    let load =
+        |tls: &str| Settings::load(Sources { file: Some((path.clone(), format!("[tls]\n{tls}"))), ..sources("") });
+    let loaded = load("certificate = \"chain.pem\"\nkey = \"key.pem\"\n").unwrap_or_else(|error| panic!("{error}"));
+    assert!(loaded.config.tls.is_some() && load("").expect("no TLS").config.tls.is_none());
+    // (what is written, the line that is blamed, the words)
+    let rows = [
+        ("certificate = \"chain.pem\"", 2, "tls.certificate is set, and tls.key is not"),
+        ("key = \"key.pem\"", 2, "tls.key is set, and tls.certificate is not"),
+        ("certificate = \"chain.pem\"\nkey = \"other.pem\"", 2, "do not fit"),
+        ("certificate = \"chain.pem\"\nkey = \"none.pem\"", 3, "cannot read"),
+        ("certificate = \"none.pem\"\nkey = \"key.pem\"", 2, "cannot read"),
+        ("certificate = \"key.pem\"\nkey = \"key.pem\"", 2, "no certificate"),
+        ("certificate = \"chain.pem\"\nkey = \"chain.pem\"", 3, "no private key"),
+        ("certificate = 1\nkey = \"key.pem\"", 2, "it is a number"),
+    ];
+    let found: Vec<_> = rows.iter().map(|(tls, ..)| load(tls).expect_err(tls)).collect();
+    std::fs::remove_dir_all(&folder).expect("removed");
+    for ((tls, line, words), Problems(problems)) in rows.iter().zip(found) {
+        let [problem] = &problems[..] else { panic!("{tls}: {problems:?}") };
+        assert_eq!(problem.at.line(), Some(*line), "{tls}: {problem}");
+        assert!(problem.problem.contains(words), "{tls}: {problem}");
+    }
+}
+
 /// Editors of Windows write one.
 #[test]
 fn a_byte_order_mark_before_the_file_or_a_key_is_ignored() {

@@ -7,23 +7,25 @@
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, HttpConnection, Shared, Shell};
 use crate::config::hosts::Via;
+use crate::config::tls::Tls;
 use crate::control::Upgraded;
 use crate::framing::Wire;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestId, RequestInfo};
-use crate::transport::admission::{Reason, hasten};
+use crate::transport::admission::{Handshake, Reason, hasten};
 use crate::transport::head::{self, HEADERS_MAX};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace::{self, FORGET_BYTES};
-use crate::transport::socket::{Ends, Socket};
-use crate::transport::spare::{Outcome, PAUSE, Spare};
+use crate::transport::socket::Socket;
+use crate::transport::spare::{Answer, Outcome, PAUSE, Spare};
 use crate::watch::Watch;
 use ::http::Uri;
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};
 use fanfare_wire::websocket::{HeadProgress, is_upgrade};
+use rustls::ServerConfig;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::Instant;
 
 /// A client over a limit is asked to come back after at least so many ms.
 const TURNED_AWAY_MIN_MS: u64 = 1_000;
@@ -100,14 +103,24 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     let _fatal = Fatal;
     listener.shallow();
     let routes = Routes { via: listener.via(), ..routes };
-    let mut spare = Spare::new();
+    let tls = match listener {
+        Accepting::Tcp(_) => shell.borrow().config.tls.as_ref().map(Tls::server),
+        Accepting::Unix(..) => None,
+    };
+    let mut spare = Spare::new(if tls.is_some() { Answer::None } else { Answer::Http });
     loop {
         match spare.accept(|cx| listener.poll_accept(cx)).await {
             Ok(Accepted { socket, address }) => {
                 let Some(admitted) = routes.watch.connections.admit(address) else { continue };
                 let is_over = admitted.place().is_some();
                 let connection = HttpConnection::accepted(&shell);
-                tokio::task::spawn_local(begin(shell.clone(), socket.admitted(admitted), routes.clone(), connection));
+                tokio::task::spawn_local(begin(
+                    shell.clone(),
+                    socket.admitted(admitted),
+                    tls.clone(),
+                    routes.clone(),
+                    connection,
+                ));
                 if is_over {
                     // The next one may displace it: first it is read, and one that it has displaced is closed.
                     tokio::task::yield_now().await;
@@ -145,16 +158,31 @@ enum Head {
     Gone,
 }
 
-async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: HttpConnection) {
+async fn begin(
+    shell: Shared,
+    socket: Socket,
+    tls: Option<Arc<ServerConfig>>,
+    routes: Routes,
+    connection: HttpConnection,
+) {
     let _fatal = Fatal;
     socket.set_nodelay();
     let head_timeout = {
         let time = shell.borrow().config.head_timeout;
         if socket.place().is_some() { hasten(time) } else { time }
     };
+    let until = Instant::now() + head_timeout;
+    let mut socket = match tls {
+        None => socket,
+        // Boxed: large, and over before anything else begins.
+        Some(tls) => match Box::pin(secure(&shell, socket, tls, until, &routes)).await {
+            Some(socket) => socket,
+            None => return,
+        },
+    };
     let mut read = Vec::new();
     let displaced = socket.displaced();
-    let reading = tokio::time::timeout(head_timeout, read_head(&shell, &mut socket, &routes, &mut read));
+    let reading = tokio::time::timeout_at(until, read_head(&shell, &mut socket, &routes, &mut read));
     let head = tokio::select! {
         biased;
         head = reading => head,
@@ -183,6 +211,38 @@ async fn begin(shell: Shared, mut socket: Socket, routes: Routes, connection: Ht
         }
         Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
     }
+}
+
+/// Does the TLS handshake. `None`: there is no connection; a peer that spoke HTTP instead was told so.
+async fn secure(
+    shell: &Shared,
+    socket: Socket,
+    tls: Arc<ServerConfig>,
+    until: Instant,
+    routes: &Routes,
+) -> Option<Socket> {
+    let peer = socket.ends().peer;
+    let displaced = socket.displaced();
+    let handshake = tokio::select! {
+        biased;
+        handshake = tokio::time::timeout_at(until, socket.secured(tls)) => handshake,
+        () = displaced => return None,
+    };
+    let (plain, error) = match handshake {
+        Ok(Ok(socket)) => {
+            routes.watch.connections.handshake(Handshake::Done);
+            return Some(socket);
+        }
+        Ok(Err(failed)) => failed,
+        Err(late) => (None, late.into()),
+    };
+    routes.watch.connections.handshake(Handshake::Failed);
+    tracing::debug!(%peer, %error, "a TLS handshake failed");
+    if let Some(socket) = plain {
+        let words = "this port speaks TLS: use https:// or wss://";
+        refuse(shell, socket, HttpRefusal::because(400, words).identified(RequestId::new())).await;
+    }
+    None
 }
 
 /// Reads until the head is whole. `read` collects the bytes until the head is judged.
@@ -286,13 +346,13 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) || head::refuse_whole(&request).is_some() {
         return Some(Judged::Http);
     }
-    let Ends { peer, local } = socket.ends();
-    let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer };
+    let ends = socket.ends();
+    let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer: ends.peer };
     Some(match routes.upgrade(&request) {
         Ok(granted) => {
             let mut answer = Vec::with_capacity(160);
             granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
-            let request = granted.request.map(|request| Box::new(RequestInfo { local, ..request }));
+            let request = granted.request.map(|request| Box::new(ends.complete(request)));
             Judged::Upgrade(Granted { wire: granted.wire, answer, head_bytes: len, request })
         }
         Err(refused) => Judged::Refuse(refused),

@@ -146,7 +146,7 @@ impl Shell {
         conn.dirty = false;
         let (mut drained, mut wrote) = (false, false);
         let mut writes = 0;
-        while !conn.outbox.is_empty() {
+        while !conn.outbox.is_empty() || conn.sink.is_pending() {
             if writes == WRITES || slice.is_spent() {
                 conn.dirty = true;
                 self.dirty.push(index);
@@ -183,7 +183,7 @@ impl Shell {
             wake(&mut conn.reader);
         }
         let closing = conn.closing;
-        let done = closing && conn.outbox.is_empty();
+        let done = closing && conn.outbox.is_empty() && !conn.sink.is_pending();
         if listens {
             // It is not read at the moment: only the bytes that it accepts show that its peer is alive.
             let now = self.now();

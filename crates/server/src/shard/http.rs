@@ -140,7 +140,7 @@ async fn answer(
     shell: Shared,
     routes: Routes,
     mut request: Request<Incoming>,
-    Ends { peer, local }: Ends,
+    ends: Ends,
     over: Option<Over>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
@@ -154,12 +154,12 @@ async fn answer(
         });
     }
     let headers: Vec<_> = pairs(request.headers()).collect();
-    let upgrade = UpgradeRequest::of(&request, &headers, peer);
+    let upgrade = UpgradeRequest::of(&request, &headers, ends.peer);
     let (wire, response, request_info) = match routes.upgrade(&upgrade) {
         Err(refused) => return Ok(refused.into_response()),
         Ok(granted) => (granted.wire, granted.response(), granted.request),
     };
-    let request_info = request_info.map(|request| Arc::new(RequestInfo { local, ..request }));
+    let request_info = request_info.map(|request| Arc::new(ends.complete(request)));
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::task::spawn_local(async move {
         match upgraded.await {

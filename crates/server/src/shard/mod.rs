@@ -157,6 +157,13 @@ enum Sink {
     Detached(Box<Detached>),
 }
 
+impl Sink {
+    /// True while bytes that left the outbox still wait for the socket.
+    fn is_pending(&self) -> bool {
+        matches!(self, Sink::Socket(socket) if socket.is_pending())
+    }
+}
+
 impl From<WriteHalf> for Sink {
     fn from(socket: WriteHalf) -> Self {
         Sink::Socket(socket)

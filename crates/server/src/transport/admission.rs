@@ -49,6 +49,18 @@ pub(crate) struct Connections {
     by_address: Mutex<HashMap<Block, usize>>,
     reserve: Arc<Places>,
     refused: [AtomicU64; REASONS.len()],
+    handshakes: [AtomicU64; HANDSHAKES.len()],
+}
+
+/// The words for the outcomes of TLS handshakes, in the order of [`Handshake`].
+pub(crate) const HANDSHAKES: [&str; 2] = ["done", "failed"];
+
+/// The outcome of a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    Done,
+    /// Also where it took too long, or was none.
+    Failed,
 }
 
 /// The words for why a connection was refused, in the order of [`Reason`].
@@ -140,6 +152,7 @@ impl Connections {
             by_address: Mutex::default(),
             reserve: reserve(kept / 2),
             refused: Default::default(),
+            handshakes: Default::default(),
         })
     }
 
@@ -168,6 +181,16 @@ impl Connections {
     /// Counts a connection that was refused or is over a limit.
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a TLS handshake.
+    pub(crate) fn handshake(&self, outcome: Handshake) {
+        self.handshakes[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many there were, by their outcome.
+    pub(crate) fn handshakes(&self) -> [u64; HANDSHAKES.len()] {
+        std::array::from_fn(|at| self.handshakes[at].load(Relaxed))
     }
 
     /// Refused connections, by [`REASONS`].

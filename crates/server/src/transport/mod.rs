@@ -3,7 +3,8 @@
 //! `listen` opens the listeners of an address, `admission` counts connections against their limits, `places` keeps a
 //! few places open for newcomers, `spare` refuses a connection for which there is no file descriptor, `pace` gives an
 //! HTTP connection its deadlines, and `upload` gives the body of a request its own. `head` judges the heads of HTTP/1.
-//! `taking` tells whether a peer takes what waits for it. `socket` is a connection's socket, of either kind.
+//! `taking` tells whether a peer takes what waits for it. `socket` is a connection's socket, of any kind, and `tls` the
+//! kind that encrypts.
 
 pub(crate) mod admission;
 pub(crate) mod head;
@@ -14,4 +15,5 @@ pub(crate) mod places;
 pub(crate) mod socket;
 pub(crate) mod spare;
 pub(crate) mod taking;
+pub(crate) mod tls;
 pub(crate) mod upload;

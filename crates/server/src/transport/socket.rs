@@ -1,19 +1,23 @@
-//! A connection's socket, TCP or Unix: the shard reads and writes both by the same calls.
+//! A connection's socket, TCP, TLS or Unix: the shard reads and writes both by the same calls.
 //!
 //! All bytes of a connection leave through its [`Socket`] or, once that is split, through its [`WriteHalf`]; a
 //! connection that is refused before it is one gets its [`last_words`]. Nothing else writes to the descriptor. So a
 //! socket that encrypts is a variant here, and no writer has to know of it.
 
-use crate::request::{Credentials, Peer};
+use crate::request::{Credentials, Peer, RequestInfo};
 use crate::transport::admission::{Admitted, Over};
 use crate::transport::pace;
 use crate::transport::places::Place;
+use crate::transport::tls::{HandshakeError, TlsSocket};
 use fanfare_hub::Outbox;
+use http::uri::Scheme;
+use rustls::{ServerConfig, ServerConnection};
 use socket2::SockRef;
 use std::io::{self, IoSlice, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,12 +42,23 @@ pub(crate) struct Ends {
     pub(crate) peer: Peer,
     /// The address of this end over TCP.
     pub(crate) local: Option<SocketAddr>,
+    /// This server encrypts what goes between them.
+    pub(crate) is_tls: bool,
+}
+
+impl Ends {
+    /// The request that came over this connection, with what only the connection tells.
+    pub(crate) fn complete(&self, request: RequestInfo) -> RequestInfo {
+        let scheme = if self.is_tls { Scheme::HTTPS } else { Scheme::HTTP };
+        RequestInfo { local: self.local, scheme, ..request }
+    }
 }
 
 #[derive(Debug)]
 enum Io {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsSocket>),
 }
 
 /// A socket on its way to the runtime of another thread.
@@ -51,6 +66,7 @@ enum Io {
 pub(crate) enum LooseSocket {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    Tls(std::net::TcpStream, Box<ServerConnection>),
 }
 
 /// The half that a connection's reader has. It is there as long as the connection takes a descriptor.
@@ -64,6 +80,7 @@ pub(crate) struct ReadHalf {
 enum ReadIo {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    Tls(Rc<TlsSocket>),
 }
 
 /// The half that the shard writes to.
@@ -71,6 +88,17 @@ enum ReadIo {
 pub(crate) enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    Tls(TlsWriteHalf),
+}
+
+/// Says goodbye when it is dropped, as the others close their side.
+#[derive(Debug)]
+pub(crate) struct TlsWriteHalf(Rc<TlsSocket>);
+
+impl Drop for TlsWriteHalf {
+    fn drop(&mut self) {
+        self.0.shutdown_now();
+    }
 }
 
 /// Answers a connection that is not served: once, without waiting. The caller closes it.
@@ -96,7 +124,40 @@ impl From<UnixStream> for Socket {
     }
 }
 
+impl From<TlsSocket> for Socket {
+    fn from(socket: TlsSocket) -> Self {
+        Socket { io: Io::Tls(Box::new(socket)), admitted: None }
+    }
+}
+
 impl Socket {
+    /// Does the TLS handshake, after which it is used like any other. The caller bounds its time.
+    ///
+    /// # Errors
+    /// The peer speaks no TLS, shares nothing with this server, or has gone; the socket is there only in the first
+    /// case.
+    pub(crate) async fn secured(self, config: Arc<ServerConfig>) -> Result<Self, (Option<Self>, io::Error)> {
+        let Socket { io, admitted } = self;
+        let Io::Tcp(socket) = io else { return Ok(Socket { io, admitted }) };
+        match TlsSocket::accept(socket, config).await {
+            Ok(socket) => Ok(Socket { admitted, ..socket.into() }),
+            Err(HandshakeError::Plain(socket)) => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "it does not begin with a TLS handshake");
+                Err((Some(Socket { admitted, ..socket.into() }), error))
+            }
+            Err(HandshakeError::Failed(error)) => Err((None, error)),
+        }
+    }
+
+    /// The TCP connection, or the one below TLS.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match &self.io {
+            Io::Tcp(socket) => Some(socket),
+            Io::Tls(socket) => Some(socket.tcp()),
+            Io::Unix(_) => None,
+        }
+    }
+
     /// The same, counted.
     pub(crate) fn admitted(self, admitted: Admitted) -> Self {
         Socket { admitted: Some(admitted), ..self }
@@ -125,17 +186,16 @@ impl Socket {
 
     /// Its two ends, as the kernel tells them.
     pub(crate) fn ends(&self) -> Ends {
-        let local = match &self.io {
-            Io::Tcp(socket) => socket.local_addr().ok(),
-            Io::Unix(_) => None,
-        };
-        Ends { peer: self.peer(), local }
+        let is_tls = matches!(self.io, Io::Tls(_));
+        Ends { peer: self.peer(), local: self.tcp().and_then(|socket| socket.local_addr().ok()), is_tls }
     }
 
     /// Its other end, as the kernel tells it.
     pub(crate) fn peer(&self) -> Peer {
+        let tcp = |socket: &TcpStream| socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp);
         match &self.io {
-            Io::Tcp(socket) => socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp),
+            Io::Tcp(socket) => tcp(socket),
+            Io::Tls(socket) => tcp(socket.tcp()),
             Io::Unix(socket) => {
                 let credentials = socket.peer_cred().ok();
                 Peer::Unix(credentials.map(|of| Credentials { uid: of.uid(), gid: of.gid(), pid: of.pid() }))
@@ -145,13 +205,13 @@ impl Socket {
 
     /// Sets the options that a listener's sockets inherit on a socket from elsewhere.
     pub(crate) fn shallow(&self) {
-        if let Io::Tcp(socket) = &self.io {
+        if let Some(socket) = self.tcp() {
             pace::shallow(SockRef::from(socket));
         }
     }
 
     pub(crate) fn set_nodelay(&self) {
-        if let Io::Tcp(socket) = &self.io {
+        if let Some(socket) = self.tcp() {
             let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same
         }
     }
@@ -160,6 +220,7 @@ impl Socket {
         match &self.io {
             Io::Tcp(socket) => socket.readable().await,
             Io::Unix(socket) => socket.readable().await,
+            Io::Tls(socket) => socket.readable().await,
         }
     }
 
@@ -167,6 +228,7 @@ impl Socket {
         match &self.io {
             Io::Tcp(socket) => socket.try_read(into),
             Io::Unix(socket) => socket.try_read(into),
+            Io::Tls(socket) => socket.try_read(into),
         }
     }
 
@@ -180,6 +242,10 @@ impl Socket {
                 let (read, write) = socket.into_split();
                 (ReadIo::Unix(read), WriteHalf::Unix(write))
             }
+            Io::Tls(socket) => {
+                let socket: Rc<TlsSocket> = Rc::from(socket);
+                (ReadIo::Tls(socket.clone()), WriteHalf::Tls(TlsWriteHalf(socket)))
+            }
         };
         (ReadHalf { io, _admitted: self.admitted }, write)
     }
@@ -192,6 +258,10 @@ impl Socket {
         Ok(match self.io {
             Io::Tcp(socket) => LooseSocket::Tcp(socket.into_std()?),
             Io::Unix(socket) => LooseSocket::Unix(socket.into_std()?),
+            Io::Tls(socket) => {
+                let (socket, session) = socket.into_std()?;
+                LooseSocket::Tls(socket, session)
+            }
         })
     }
 }
@@ -205,6 +275,7 @@ impl LooseSocket {
         Ok(match self {
             LooseSocket::Tcp(socket) => TcpStream::from_std(socket)?.into(),
             LooseSocket::Unix(socket) => UnixStream::from_std(socket)?.into(),
+            LooseSocket::Tls(socket, session) => TlsSocket::from_std(socket, *session)?.into(),
         })
     }
 }
@@ -215,6 +286,7 @@ impl ReadHalf {
         let socket = match &self.io {
             ReadIo::Tcp(half) => SockRef::from(half.as_ref()),
             ReadIo::Unix(half) => SockRef::from(half.as_ref()),
+            ReadIo::Tls(socket) => SockRef::from(socket.tcp()),
         };
         let _ = socket.set_linger(Some(Duration::ZERO)); // if that fails, closing is enough
     }
@@ -225,6 +297,7 @@ impl AsyncRead for ReadHalf {
         match &mut self.get_mut().io {
             ReadIo::Tcp(half) => Pin::new(half).poll_read(cx, into),
             ReadIo::Unix(half) => Pin::new(half).poll_read(cx, into),
+            ReadIo::Tls(socket) => socket.poll_read(cx, into),
         }
     }
 }
@@ -238,8 +311,12 @@ impl WriteHalf {
     /// # Errors
     /// `WouldBlock`: the socket is full, and [`poll_write_ready`](Self::poll_write_ready) tells when it is not.
     pub(crate) fn write(&mut self, outbox: &Outbox) -> io::Result<usize> {
-        let socket = self.descriptor();
         let mut slices = [IoSlice::new(&[]); FRAMES];
+        if let WriteHalf::Tls(TlsWriteHalf(socket)) = self {
+            let used = outbox.slices(&mut slices);
+            return socket.write(&slices[..used]);
+        }
+        let socket = self.descriptor();
         let written = match outbox.single() {
             Some(frame) => socket.send(frame), // cheaper than a vector of one
             None => {
@@ -254,6 +331,7 @@ impl WriteHalf {
                 match self {
                     WriteHalf::Tcp(half) => half.try_write_vectored(&slices[..used]),
                     WriteHalf::Unix(half) => half.try_write_vectored(&slices[..used]),
+                    WriteHalf::Tls(TlsWriteHalf(socket)) => socket.write(&slices[..used]),
                 }
             }
             written => written,
@@ -264,7 +342,16 @@ impl WriteHalf {
     /// descriptor. Returns the number of bytes that the socket took; the others go to the outbox. It is 0 if the socket
     /// is full or gone, or must encrypt its bytes first.
     pub(crate) fn write_through(&mut self, frames: &[u8]) -> usize {
+        if matches!(self, WriteHalf::Tls(_)) {
+            return 0;
+        }
         self.descriptor().send(frames).unwrap_or(0) // full, or gone: `write` finds out which
+    }
+
+    /// True while bytes that [`write`](Self::write) has taken still wait for the socket: it is to be called again,
+    /// also with an empty outbox.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self, WriteHalf::Tls(TlsWriteHalf(socket)) if socket.is_pending())
     }
 
     /// Ends the connection at once: the kernel drops the bytes that wait.
@@ -279,6 +366,7 @@ impl WriteHalf {
         match self {
             WriteHalf::Tcp(half) => SockRef::from(half.as_ref()),
             WriteHalf::Unix(half) => SockRef::from(half.as_ref()),
+            WriteHalf::Tls(TlsWriteHalf(socket)) => SockRef::from(socket.tcp()),
         }
     }
 
@@ -286,6 +374,7 @@ impl WriteHalf {
         match self {
             WriteHalf::Tcp(half) => half.as_ref().poll_write_ready(cx),
             WriteHalf::Unix(half) => half.as_ref().poll_write_ready(cx),
+            WriteHalf::Tls(TlsWriteHalf(socket)) => socket.poll_write_ready(cx),
         }
     }
 }
@@ -295,6 +384,7 @@ impl AsFd for WriteHalf {
         match self {
             WriteHalf::Tcp(half) => half.as_ref().as_fd(),
             WriteHalf::Unix(half) => half.as_ref().as_fd(),
+            WriteHalf::Tls(TlsWriteHalf(socket)) => socket.as_fd(),
         }
     }
 }
@@ -304,6 +394,7 @@ impl AsFd for Socket {
         match &self.io {
             Io::Tcp(socket) => socket.as_fd(),
             Io::Unix(socket) => socket.as_fd(),
+            Io::Tls(socket) => socket.as_fd(),
         }
     }
 }
@@ -313,6 +404,7 @@ impl AsyncRead for Socket {
         match &mut self.get_mut().io {
             Io::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
             Io::Unix(socket) => Pin::new(socket).poll_read(cx, into),
+            Io::Tls(socket) => socket.poll_read(cx, into),
         }
     }
 }
@@ -322,6 +414,7 @@ impl AsyncWrite for Socket {
         match &mut self.get_mut().io {
             Io::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Io::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Io::Tls(socket) => socket.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -333,6 +426,7 @@ impl AsyncWrite for Socket {
         match &mut self.get_mut().io {
             Io::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
             Io::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Io::Tls(socket) => socket.poll_write(cx, bytes),
         }
     }
 
@@ -344,6 +438,7 @@ impl AsyncWrite for Socket {
         match &mut self.get_mut().io {
             Io::Tcp(socket) => Pin::new(socket).poll_flush(cx),
             Io::Unix(socket) => Pin::new(socket).poll_flush(cx),
+            Io::Tls(socket) => socket.poll_flush(cx),
         }
     }
 
@@ -351,6 +446,7 @@ impl AsyncWrite for Socket {
         match &mut self.get_mut().io {
             Io::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Io::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Io::Tls(socket) => socket.poll_shutdown(cx),
         }
     }
 }

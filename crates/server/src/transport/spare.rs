@@ -28,7 +28,19 @@ static ACCEPTING: RwLock<()> = RwLock::new(());
 
 /// See the module's description. One for each listener.
 #[derive(Debug)]
-pub(crate) struct Spare(Option<File>);
+pub(crate) struct Spare {
+    file: Option<File>,
+    answer: Answer,
+}
+
+/// What a refused connection is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// 503 of HTTP/1.1.
+    Http,
+    /// Nothing: it would have to be encrypted.
+    None,
+}
 
 /// The outcome where `accept` gave no connection to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +54,8 @@ pub(crate) enum Outcome {
 }
 
 impl Spare {
-    pub(crate) fn new() -> Self {
-        Spare(open())
+    pub(crate) fn new(answer: Answer) -> Self {
+        Spare { file: open(), answer }
     }
 
     /// Waits for the next connection to serve. `poll_accept` is a listener's.
@@ -66,15 +78,15 @@ impl Spare {
 
     /// Where the spare descriptor was lost and cannot be opened anew, this connection's takes its place.
     fn repaid_by<S: AsFd>(&mut self, socket: S) -> Result<S, (Outcome, io::Error)> {
-        if self.0.is_some() {
+        if self.file.is_some() {
             return Ok(socket);
         }
         let _exclusive = ACCEPTING.write().unwrap_or_else(PoisonError::into_inner);
         self.refill();
-        if self.0.is_some() {
+        if self.file.is_some() {
             return Ok(socket);
         }
-        tell(socket);
+        self.answer.tell(socket);
         self.refill();
         Err((Outcome::Refused, Errno::MFILE.into()))
     }
@@ -86,13 +98,13 @@ impl Spare {
         mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
     ) -> Outcome {
         let _exclusive = ACCEPTING.write().unwrap_or_else(PoisonError::into_inner);
-        if !is_exhausted(error) || self.0.take().is_none() {
+        if !is_exhausted(error) || self.file.take().is_none() {
             self.refill();
             return Outcome::Pause;
         }
         let outcome = match poll_accept(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(socket)) => {
-                tell(socket);
+                self.answer.tell(socket);
                 Outcome::Refused
             }
             Poll::Ready(Err(_)) => Outcome::Pause,
@@ -104,8 +116,8 @@ impl Spare {
 
     /// Opens it anew, where it is not there.
     fn refill(&mut self) {
-        if self.0.is_none() {
-            self.0 = open();
+        if self.file.is_none() {
+            self.file = open();
         }
     }
 }
@@ -119,10 +131,16 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// Refuses a connection, and closes it.
-fn tell(socket: impl AsFd) {
-    let words = "the server has no file descriptor left (ulimit -n); come back later";
-    socket::last_words(&socket, &HttpRefusal::because(503, words).retry_after_ms(5_000).bytes());
+impl Answer {
+    /// Refuses a connection, and closes it.
+    fn tell(self, socket: impl AsFd) {
+        let words = "the server has no file descriptor left (ulimit -n); come back later";
+        let answer = match self {
+            Answer::Http => HttpRefusal::because(503, words).retry_after_ms(5_000).bytes(),
+            Answer::None => Vec::new(),
+        };
+        socket::last_words(&socket, &answer);
+    }
 }
 
 #[cfg(test)]
@@ -152,26 +170,26 @@ mod tests {
 
     #[test]
     fn one_is_told_and_the_spare_is_there_again() {
-        let mut spare = Spare::new();
+        let mut spare = Spare::new(Answer::Http);
         for errno in [Errno::MFILE, Errno::NFILE] {
             let (near, far) = asked();
             assert_eq!(spare.refuse_one(&errno.into(), once(Poll::Ready(Ok(far)))), Outcome::Refused);
             assert_told(near);
-            assert!(spare.0.is_some());
+            assert!(spare.file.is_some());
         }
     }
 
     #[test]
     fn nothing_is_waited_for_and_other_errors_pause() {
-        let mut spare = Spare::new();
+        let mut spare = Spare::new(Answer::Http);
         let none = || once(Poll::<io::Result<UnixStream>>::Pending);
         assert_eq!(spare.refuse_one(&Errno::MFILE.into(), none()), Outcome::NoneWaits);
         assert_eq!(spare.refuse_one(&Errno::NOMEM.into(), none()), Outcome::Pause);
         let taken = once(Poll::Ready(Err::<UnixStream, io::Error>(Errno::MFILE.into())));
         assert_eq!(spare.refuse_one(&Errno::MFILE.into(), taken), Outcome::Pause, "other code was faster");
-        let mut gone = Spare(None);
+        let mut gone = Spare { file: None, answer: Answer::Http };
         assert_eq!(gone.refuse_one(&Errno::MFILE.into(), none()), Outcome::Pause);
-        assert!(gone.0.is_some(), "it is opened as soon as that can be");
+        assert!(gone.file.is_some(), "it is opened as soon as that can be");
     }
 
     /// The lock is what keeps the descriptor for the listener that gave it up.
@@ -179,7 +197,7 @@ mod tests {
     fn no_listener_accepts_while_another_uses_its_spare() {
         let (near, far) = asked();
         let mut far = Some(far);
-        let outcome = Spare::new().refuse_one(&Errno::MFILE.into(), |_| {
+        let outcome = Spare::new(Answer::Http).refuse_one(&Errno::MFILE.into(), |_| {
             assert!(ACCEPTING.try_read().is_err(), "another listener could accept now");
             Poll::Ready(Ok(far.take().expect("it is asked once")))
         });

@@ -8,7 +8,7 @@ use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
 use crate::counters::{BOUNDS_NS, Figures, Histogram, HttpOpen, STORE_OPS, StoreTimes, WireCounts};
 use crate::framing::WireLabel;
 use crate::logs;
-use crate::transport::admission::{OpenCount, REASONS};
+use crate::transport::admission::{HANDSHAKES, OpenCount, REASONS};
 use fanfare_hub::{Counts, ERRORS};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -60,6 +60,7 @@ pub(crate) struct Scrape {
     requests: RequestScrape,
     refused: [u64; REASONS.len()],
     admitted: OpenCount,
+    handshakes: [u64; HANDSHAKES.len()],
     admin_open: u64,
     lines_left_out: u64,
     lines_lost: u64,
@@ -200,6 +201,11 @@ metrics! {
         night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a proxy or NAT that has many. `accept_failed`: the limit of open files is lower than the settings need.";
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
+        };
+    Counter "fanfare_tls_handshakes" ("result") "TLS handshakes, with `[tls]`: `done`, or `failed` (the peer spoke no TLS, refused the certificate, was too slow or left).";
+        night "Many `failed`: clients do not trust the certificate (expired, another name, a missing intermediate one), or a probe speaks plain HTTP. `FANFARE__LOG__LEVEL=debug` logs the reason of each.";
+        |scrape, out| for (result, count) in HANDSHAKES.iter().zip(scrape.handshakes) {
+            out.whole(&[result], count);
         };
     Gauge "fanfare_connections_admitted" () "Connections of all kinds that count into `limits.connections_max`.";
         night "Near `fanfare_connections_limit`: the next clients are asked to come back later.";
@@ -379,6 +385,7 @@ impl Watch {
             hooks,
             requests,
             refused: self.connections.refused(),
+            handshakes: self.connections.handshakes(),
             admitted: self.connections.open(),
             admin_open: self.admin_open.load(Relaxed) as u64,
             lines_left_out: logs::lines_left_out(),
