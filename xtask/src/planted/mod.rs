@@ -116,7 +116,7 @@ fn build_sim(tree: &Tree) -> Result<()> {
     tree.cargo("build").args(["--package", "fanfare-sim"]).output().map(drop)
 }
 
-/// The seed that found it, or the reason why none did.
+/// Searches for a slip. Returns the seed or test that found it; it is an error if none did.
 fn hunt(tree: &Tree, sound: &Path, slip: &Slip) -> Result<String> {
     let _planted = tree.plant(slip)?;
     match &slip.finder {

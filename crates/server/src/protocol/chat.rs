@@ -6,7 +6,7 @@ use fanfare_hub::{Command, Connect, Error, ErrorCode, Now, Push, Reply, Request}
 use fanfare_wire::chat::{self, Written};
 use std::sync::Arc;
 
-/// The mission's plain chat: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
+/// The chat protocol: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
 #[derive(Debug, Clone, Copy)]
 pub struct Chat {
     heartbeat_ms: u32,
@@ -58,7 +58,7 @@ impl Conversation for chat::Chat {
     fn message(&mut self, message: Message<'_>, actions: &mut Actions) {
         let bytes = match message {
             Message::Text(text) => text.as_bytes(),
-            Message::Binary(bytes) => bytes, // the mission's server reads them alike
+            Message::Binary(bytes) => bytes, // a text in a binary frame is read alike
         };
         let decoded = self.decode(bytes, &mut actions.requests);
         if let Err(ignored) = &decoded {

@@ -1,10 +1,10 @@
-// The mission's second example, the React hook `useWebSocket` and its `ChatComponent`, unchanged, in Chromium,
-// against Fanfare.
+// A typical React client, the hook `useWebSocket` and its `ChatComponent` of fixtures/react-client.tsx.txt, unchanged,
+// in Chromium, against Fanfare.
 //
-// A known fault of the document's component: it gives the hook new callbacks at each render, the hook connects anew
-// for new callbacks, and each connect renders. So with any server (the document's own included) the component as it
-// stands opens socket after socket, several hundred a second, closes each before it is usable, and shows 未连接. The
-// hook itself works with constant callbacks. Hence three tests:
+// A known fault of the component: it gives the hook new callbacks at each render, the hook connects anew for new
+// callbacks, and each connect renders. So with any server the component as it stands opens socket after socket,
+// several hundred a second, closes each before it is usable, and shows 未连接. The hook itself works with constant
+// callbacks. Hence three tests:
 //
 //   - the hook, with constant callbacks: people chat, and come back after a restart;
 //   - the component, its text unchanged, on a React whose `useCallback` is constant: it shows the messages;
@@ -14,14 +14,14 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { launchBrowser } from './support/browser.mjs'
 import { ChatClient, freshRoom, stillChats } from './support/chat.mjs'
-import { bundle, serveApp } from './support/mission-page.mjs'
+import { bundle, serveApp } from './support/react-page.mjs'
 import { startServer } from './support/server.mjs'
 
 const options = { timeout: 120_000 }
 
 const COMPONENT = `
 import { createRoot } from 'react-dom/client'
-import { ChatComponent } from 'mission'
+import { ChatComponent } from 'client'
 createRoot(document.getElementById('root')).render(<ChatComponent />)
 `
 
@@ -29,7 +29,7 @@ createRoot(document.getElementById('root')).render(<ChatComponent />)
 const application = (url, room) => `
 import { useCallback, useRef, useState } from 'react'
 import { createRoot } from 'react-dom/client'
-import { useWebSocket } from 'mission'
+import { useWebSocket } from 'client'
 
 const name = new URLSearchParams(location.search).get('name')
 const me = { userId: name, username: name }
@@ -129,7 +129,7 @@ describe('the component', options, () => {
     const ann = await ChatClient.join(server.ws, 'ann', 'general', 'Ann')
     const pages = [await visit(`http://127.0.0.1:${served.port}/`), await visit(`http://127.0.0.1:${served.port}/`)]
     for (const page of pages) await shows(page, '状态:已连接')
-    // Both pages use the name user123, as the document does: one user in two tabs, and a join for each.
+    // Both pages use the name user123, as the fixture does: one user in two tabs, and a join for each.
     for (const _ of pages) await ann.expect('join', { userId: 'user123', username: 'John Doe' })
     ann.say('大家好')
     for (const page of pages) await shows(page, 'Ann: 大家好')

@@ -1,8 +1,7 @@
-// Builds pages around the mission's React client.
+// Builds pages around a typical React client, fixtures/react-client.tsx.txt.
 //
-// The document's text stands unchanged in fixtures/mission-client.tsx.txt. Only the server's host and port are
-// replaced, and two parts are added: an `export` at the end (the document uses its component in the same file), and a
-// page with an origin of its own, as an application's would have.
+// In the fixture's text only the server's host and port are replaced. Two parts are added: an `export` at the end (the
+// fixture uses its component in the same file), and a page with an origin of its own, as an application's would have.
 
 import { build } from 'esbuild'
 import { readFile } from 'node:fs/promises'
@@ -12,8 +11,8 @@ import { fileURLToPath } from 'node:url'
 const here = fileURLToPath(new URL('..', import.meta.url))
 
 /**
- * The React that the document's module gets when `steady` is asked for: `useCallback` answers with one function for the
- * component's whole life, which always runs the newest body. See mission-client.test.mjs for why there must be such a thing.
+ * The React of the fixture's module if `steady` is true: `useCallback` returns one function for the component's whole
+ * life, which always runs the newest body. react-client.test.mjs explains why it is needed.
  */
 const STEADY_REACT = `
 export * from 'react'
@@ -24,12 +23,12 @@ export function useCallback(body) {
   return useRef((...args) => newest.current(...args)).current
 }`
 
-/** `entry` is TSX that imports { useWebSocket, ChatComponent } from 'mission'. */
+/** `entry` is TSX that imports { useWebSocket, ChatComponent } from 'client'. */
 export async function bundle(entry, serverHost, { steady = false } = {}) {
-  const text = await readFile(new URL('../fixtures/mission-client.tsx.txt', import.meta.url), 'utf8')
+  const text = await readFile(new URL('../fixtures/react-client.tsx.txt', import.meta.url), 'utf8')
   const host = 'localhost:8080'
-  if (text.split(host).length !== 2) throw new Error(`the document names ${host} once`)
-  const mission = text.replace(host, serverHost) + '\nexport { ChatComponent };\n'
+  if (text.split(host).length !== 2) throw new Error(`the fixture must name ${host} once`)
+  const client = text.replace(host, serverHost) + '\nexport { ChatComponent };\n'
   const result = await build({
     stdin: { contents: entry, loader: 'tsx', resolveDir: here, sourcefile: 'entry.tsx' },
     bundle: true,
@@ -39,12 +38,12 @@ export async function bundle(entry, serverHost, { steady = false } = {}) {
     define: { 'process.env.NODE_ENV': '"production"' },
     logLevel: 'silent',
     plugins: [{
-      name: 'mission',
+      name: 'client',
       setup(context) {
-        context.onResolve({ filter: /^react$/, namespace: 'mission' }, () => (steady ? { path: 'steady-react', namespace: 'steady' } : undefined))
+        context.onResolve({ filter: /^react$/, namespace: 'client' }, () => (steady ? { path: 'steady-react', namespace: 'steady' } : undefined))
         context.onLoad({ filter: /.*/, namespace: 'steady' }, () => ({ contents: STEADY_REACT, loader: 'js', resolveDir: here }))
-        context.onResolve({ filter: /^mission$/ }, () => ({ path: 'mission', namespace: 'mission' }))
-        context.onLoad({ filter: /.*/, namespace: 'mission' }, () => ({ contents: mission, loader: 'tsx', resolveDir: here }))
+        context.onResolve({ filter: /^client$/ }, () => ({ path: 'client', namespace: 'client' }))
+        context.onLoad({ filter: /.*/, namespace: 'client' }, () => ({ contents: client, loader: 'tsx', resolveDir: here }))
       },
     }],
   })
