@@ -63,7 +63,7 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
     Greeting { what: format!(", dev mode: {rules}; {shards}"), more: to_try(running, settings, api_key) }
 }
 
-/// What to do first.
+/// The first steps for a user.
 fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail

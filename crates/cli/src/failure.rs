@@ -5,7 +5,7 @@ use fanfare::ServeError;
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-/// An end that is told to the user.
+/// An end that the user sees.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) sentence: String,

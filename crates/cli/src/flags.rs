@@ -1,4 +1,4 @@
-//! A flag for every setting, made from the table of settings, and what is read with them: the file, the environment.
+//! A flag for every setting, made from the table of settings, and the other sources: the file, the environment.
 
 use crate::failure::Failure;
 use crate::stderr::tell;
@@ -144,7 +144,7 @@ pub(crate) fn random_key() -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Flags that other servers have, and what is meant here. `VALUE` is what follows it on the line.
+/// Flags of other servers, and the flags that they mean here. `VALUE` is the value on the line.
 const MEANT: [(&[&str], &str); 4] = [
     (&["--port", "-p"], "--listen 127.0.0.1:VALUE (this machine only), or 0.0.0.0:VALUE (everybody)"),
     (&["--host", "--bind", "--address", "--addr", "--interface"], "--listen ADDRESS:PORT"),
@@ -152,7 +152,7 @@ const MEANT: [(&[&str], &str); 4] = [
     (&["--workers", "--threads"], "--shards VALUE"),
 ];
 
-/// Says what is meant where somebody writes a flag of another server; clap alone finds what is written alike.
+/// Names our flag where somebody writes a flag of another server; clap alone finds only similar spellings.
 pub(crate) fn point_to_the_right_one(error: &mut Error, line: impl Iterator<Item = String>) {
     let line: Vec<String> = line.collect();
     let Some(ContextValue::String(found)) = error.get(ContextKind::InvalidArg) else { return };
@@ -186,7 +186,7 @@ pub(crate) fn refused(problems: &Problems) -> Failure {
     Failure { sentence, hint: None, status: 1 }
 }
 
-/// Tells of what is taken, and is probably not what was meant.
+/// Prints warnings about settings that are valid and probably a mistake.
 pub(crate) fn warn(settings: &Settings) {
     for warning in settings.warnings() {
         tell(format_args!("{warning}\n"));

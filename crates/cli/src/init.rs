@@ -73,7 +73,7 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Error> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(text.as_bytes())
 }
 
-/// What to do with it, to be pasted into a shell. `program` is how this one was called.
+/// The next commands, to be pasted into a shell. `program` is how this one was called.
 fn next_commands(file: &str, key: &Path, program: Option<&str>) -> String {
     let program = quoted(program.unwrap_or("fanfare"));
     let config = if file == FILE { String::new() } else { format!(" --config {}", quoted(file)) };

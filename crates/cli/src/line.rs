@@ -15,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-/// Reads it, or tells what is to tell and gives the status to end with.
+/// Reads it, or prints the help or the error and gives the status to end with.
 pub(crate) fn parse<C: Parser>() -> Result<C, ExitCode> {
     let line: Vec<OsString> = std::env::args_os().collect();
     let mut command = without_empty_variables(C::command());
@@ -62,7 +62,7 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-/// Names what is no text.
+/// Names the argument that is no text.
 fn no_utf8(line: &[OsString], variables: &[String]) -> Failure {
     let arguments = line.iter().enumerate().skip(1).filter(|(_, word)| word.to_str().is_none());
     let arguments = arguments.map(|(at, word)| format!("argument {at}, {}", escaped(word)));

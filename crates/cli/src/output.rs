@@ -22,7 +22,7 @@ pub(crate) fn print(text: &str) -> Result<Reader, Failure> {
     written(write(text.as_bytes()))
 }
 
-/// What the end of the writing means for the command.
+/// The meaning of the end of the writing for the command.
 pub(crate) fn written(result: io::Result<()>) -> Result<Reader, Failure> {
     match result {
         Ok(()) => Ok(Reader::Reads),
@@ -44,7 +44,7 @@ pub(crate) fn write_to(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(len) => bytes = &bytes[len..],
             Err(rustix::io::Errno::INTR) => {}
-            // Another program that shares it has made it non-blocking. The next write tells what is wrong, if
+            // Another program that shares it has made it non-blocking. The next write shows the fault, if
             // anything is.
             Err(rustix::io::Errno::AGAIN) => drop(poll(&mut [PollFd::new(&out, PollFlags::OUT)], None)),
             Err(error) => return Err(error.into()),

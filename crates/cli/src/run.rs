@@ -12,14 +12,14 @@ use fanfare::settings::{Problems, Setting, Settings};
 /// Fewer files than this are fewer connections than anybody expects of a server.
 const FILES_FEW: u64 = 4096;
 
-/// What the two commands do differently.
+/// The differences between the two commands.
 pub(crate) struct Plan<'p> {
     pub(crate) settings: Settings,
     /// An API key among those of the settings that nobody knows yet.
     pub(crate) new_key: Option<String>,
-    /// What is served besides the protocols.
+    /// The pages besides the protocols.
     pub(crate) pages: Option<axum::Router>,
-    /// What is said when connections are accepted.
+    /// The lines that are printed when connections are accepted.
     pub(crate) greeting: &'p dyn Fn(&Running, &Settings) -> Greeting,
     /// Reads the settings again, where there is a file that they come from.
     pub(crate) again: Option<&'p dyn Fn() -> Result<Settings, Problems>>,
@@ -58,7 +58,7 @@ fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts new rules and keys in force, or keeps the old ones and says why. Everything is told in the log.
+/// Puts new rules and keys in force, or keeps the old ones and says why. Everything is logged.
 fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Problems>, words: &Words) {
     let settings = match read {
         Ok(settings) => settings,
@@ -68,7 +68,7 @@ fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Pro
         }
     };
     words.keep_secret(&settings);
-    // First what can be refused, so that all of it is taken or nothing.
+    // First the changes that can be refused, so that all of them are taken or none.
     if let Err(error) = running.reload_api_keys(&settings.config.api_keys) {
         return tracing::error!("not reloaded, the old settings stay in force: {error}");
     }

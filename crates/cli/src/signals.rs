@@ -26,10 +26,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 const TERMINATE: &str = "SIGTERM";
 const INTERRUPT: &str = "SIGINT";
 
-/// What is to be done.
+/// The work that a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// To end, and what asked for it.
+    /// To end, and the signal that asked for it.
     End(&'static str),
     /// To read the settings again, if there is a file that they come from.
     Reload,
@@ -71,7 +71,7 @@ impl Signals {
         Ok(Signals { runtime, terminate, interrupt, hangup, terminal })
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next signal.
     pub(crate) fn wait(&mut self) -> Event {
         let Signals { runtime, terminate, interrupt, hangup, terminal } = self;
         runtime.block_on(async {

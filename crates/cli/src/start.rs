@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 const PORTS_LOOKED_AT: u16 = 100;
 /// No more files for this process.
 const EMFILE: i32 = 24;
-/// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds, without the zero at its end.
+/// The longest path of a Unix socket, in bytes: the room in `sockaddr_un` without the zero at the end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Starts it. Where nobody said where to listen, a machine without IPv6 does without that address.
@@ -57,7 +57,7 @@ fn is_missing(error: &std::io::Error) -> bool {
         || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// What to do about files that may not be opened, or an address that cannot be listened on. It is one of two settings'.
+/// The remedy for files that may not be opened, or an address that cannot be listened on. It is one of two settings'.
 fn hint(error: &ServeError, settings: &Settings) -> Option<String> {
     if let ServeError::Listen { source, .. } | ServeError::System { source, .. } = error
         && source.raw_os_error() == Some(EMFILE)

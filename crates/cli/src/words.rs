@@ -19,16 +19,16 @@ pub(crate) struct Words {
     log: LogGuard,
 }
 
-/// What is said when connections are accepted.
+/// The lines that are printed when connections are accepted.
 pub(crate) struct Greeting {
-    /// What runs: "dev mode: 2 rules of fanfare.toml; 1 shard".
+    /// The summary: "dev mode: 2 rules of fanfare.toml; 1 shard".
     pub(crate) what: String,
     /// For people, after the addresses: whole lines.
     pub(crate) more: String,
 }
 
 impl Words {
-    /// Sets up the log, in which no API key appears, but for one that is still to be told.
+    /// Sets up the log, in which no API key appears, except for a new one that is printed once.
     pub(crate) fn of(settings: &Settings, new_key: Option<&str>) -> Result<Self, Failure> {
         let failed = |error: LogError| Failure::users(error.to_string());
         let format: LogFormat = settings.log.format.parse().map_err(failed)?;
@@ -40,7 +40,7 @@ impl Words {
         Ok(Words { format, secrets, log })
     }
 
-    /// For who ends the process without coming back here.
+    /// For code that ends the process without coming back here.
     pub(crate) fn log(&self) -> LogGuard {
         self.log.clone()
     }
@@ -55,7 +55,7 @@ impl Words {
         settings.config.api_keys.iter().for_each(|key| self.secrets.add(key.secret()));
     }
 
-    /// Tells of settings that are taken, and are probably not what was meant.
+    /// Prints warnings about settings that are valid and probably a mistake.
     pub(crate) fn warn(&self, settings: &Settings) {
         if self.is_json() {
             settings.warnings().iter().for_each(|warning| tracing::warn!("{}", warning.in_one_line()));

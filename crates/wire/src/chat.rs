@@ -48,12 +48,12 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const ROOM_DEFAULT: &str = "general";
 const CHANNEL_PREFIX: &str = "chat:";
 const TYPING: &str = "typing";
-/// One connection's chat: who it joined as, if it has.
+/// One connection's chat: the person it joined as, if it has.
 #[derive(Debug, Default)]
 pub struct Chat {
     /// The token's user, which no frame can overwrite.
     user: Option<UserId>,
-    /// Who we are in the hub's presence.
+    /// Our client id in the hub's presence.
     client: Option<ClientId>,
     joined: Option<Box<Joined>>,
     /// How many joins there were: the number of the last one, by which its answers are known.
@@ -63,7 +63,7 @@ pub struct Chat {
 #[derive(Debug)]
 struct Joined {
     channel: ChannelName,
-    /// The end of what it says, as JSON: `"userId":…,"username":…}`.
+    /// The end of its messages, as JSON: `"userId":…,"username":…}`.
     names: Box<[u8]>,
     /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a
     /// rule.
@@ -76,7 +76,7 @@ enum TrackedCommand {
     Connect,
     /// To be in the room, by the number of the join.
     Subscribe(u64),
-    /// Who is in the room.
+    /// The members of the room.
     RoomState(u64),
 }
 
@@ -128,7 +128,7 @@ pub enum Ignored {
     Length {
         /// The field.
         field: &'static str,
-        /// What was found.
+        /// The value that was found.
         len: usize,
     },
     /// A room that no channel can be named after.
@@ -137,7 +137,7 @@ pub enum Ignored {
     /// A room that is too long.
     #[error("roomId has {len} bytes when percent-encoded, allowed are 1 to {ROOM_BYTES_MAX}")]
     RoomLength {
-        /// What was found.
+        /// The value that was found.
         len: usize,
     },
     /// Anything but `join` before the first one.
@@ -174,7 +174,7 @@ pub enum Written {
     Message,
     /// The chat protocol has no words for it.
     Nothing,
-    /// The chat protocol cannot tell this loss: the client is to be closed and joins again.
+    /// The chat protocol has no message for this loss: the client is to be closed and joins again.
     Close(Disconnect),
 }
 
@@ -240,7 +240,7 @@ impl Chat {
         Request { id: Some(TrackedCommand::Connect.id()), command: Command::Connect(Box::new(connect)) }
     }
 
-    /// Reads one message and appends what it asks for.
+    /// Reads one message and appends its commands.
     ///
     /// # Errors
     /// [`Ignored`], with nothing appended; the connection goes on.
@@ -324,7 +324,7 @@ impl Chat {
     /// Writes an answer. `wall_ms` is the server's time, in ms since 1970.
     ///
     /// # Errors
-    /// A refusal, for the log: the chat protocol does not tell it to the client.
+    /// A refusal, for the log: the chat protocol has no message for it.
     pub fn encode_reply(
         &mut self,
         reply: &Reply,
@@ -391,7 +391,7 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Message { publication, .. } => message(publication, out),
         Push::Signal(signal) if &*signal.signal.event == TYPING => typing(signal, out),
         Push::Presence(push) => return presence(push, out),
-        // No chat asks for batches; one that came all the same could not be told as one message.
+        // No chat asks for batches; one that came all the same could not be sent as one message.
         Push::Gap { .. } | Push::Messages { .. } => return Written::Close(Disconnect::Lost),
         Push::Disconnect { reason, .. } => return Written::Close(*reason),
         // Rooms are channels with this prefix: another one was the server's to give, and is the server's to take.
@@ -528,7 +528,7 @@ impl<'a> Shown<'a> {
         Ok(Shown { content: text(Field::Content)?, user_id: text(Field::UserId)?, username: text(Field::Username)? })
     }
 
-    /// The userId by which chats know who has entered, without its escapes.
+    /// The userId by which chats identify a member, without its escapes.
     fn user_id<'e>(&self, entry: &'e PresenceEntry) -> Cow<'e, [u8]>
     where
         'a: 'e,

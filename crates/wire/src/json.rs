@@ -1,4 +1,4 @@
-//! Payloads: JSON that is passed on as it came, and what has to be true of it before that is safe.
+//! Payloads: JSON that is passed on as it came, and the checks before that is safe.
 //!
 //! In: one JSON value whose grammar serde_json has checked. Out: the same bytes, nested at most [`DEPTH_MAX`] deep
 //! and on one line: raw CR and LF between tokens become spaces, since a line break in a payload would end an NDJSON

@@ -19,7 +19,7 @@ const SEAL_BYTES: usize = 32;
 /// Keeps a ticket's seal from being the seal of something else under the same key.
 const CONTEXT: &[u8] = b"fanfare ticket\0";
 
-/// What a ticket says.
+/// The contents of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
     /// The node that made it.
@@ -33,7 +33,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// What the hub is told of it.
+    /// The part of it that the hub gets.
     pub fn resume(self) -> Resume {
         Resume { shard: self.shard, client: self.client }
     }

@@ -1,8 +1,8 @@
 //! The HTTP API from the caller's side: one kept-alive connection, one command after another, each repeated until it is
 //! answered.
 //!
-//! Every command may be repeated: those that ask change nothing, a publication has its key, and who is sent away is
-//! gone already. A server that was never met is not waited for: its address is probably wrong.
+//! Every command may be repeated: those that ask change nothing, a publication has its key, and a client that is sent
+//! away is gone already. A server that was never met is not waited for: its address is probably wrong.
 
 use super::base::Base;
 use super::{Key, Server};

@@ -8,8 +8,8 @@ use fanfare_client::{Builder, Client, ConnectError, Endpoint, Url, UrlError};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a Fanfare is. The path, where there is one, is what a proxy puts before everything of Fanfare's. The address
-/// of its native protocol, as a browser's program has it, means the server that it is of.
+/// The address of a Fanfare. The path, where there is one, is the prefix that a proxy puts before all of Fanfare's
+/// paths. The address of its native protocol, as a browser's program has it, means the server that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Base(Url);
 
@@ -44,7 +44,7 @@ impl FromStr for Base {
 }
 
 impl Server {
-    /// What opens connections to it.
+    /// The endpoint for connections to it.
     pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
         #[cfg(feature = "tls")]
         if let Some(trust) = self.trust()? {
@@ -53,7 +53,7 @@ impl Server {
         Endpoint::new(self.url.0.clone()).map_err(|error| unready(&error))
     }
 
-    /// What makes a client of its native protocol.
+    /// The builder of a client of its native protocol.
     pub(super) fn client(&self) -> Result<Builder, Failure> {
         let builder = Client::builder(self.url.to_string());
         #[cfg(feature = "tls")]

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 /// The word with which the client, and not the server, ends a subscription: because it has ended itself.
 const ENDED_ITSELF: &str = "ended";
 
-/// True where the client has ended: that is told elsewhere.
+/// True where the client has ended: that is printed elsewhere.
 pub(super) fn is_ours(code: &str) -> bool {
     code == ENDED_ITSELF
 }

@@ -5,7 +5,7 @@ use crate::output::{self, Reader, written};
 use std::io;
 use tokio::sync::{mpsc, oneshot};
 
-/// Lines that wait to be written, beyond what the pipe holds. Then the sender waits, and in the end the server keeps
+/// Lines that wait to be written, beyond those in the pipe. Then the sender waits, and in the end the server keeps
 /// them.
 const WAITING_MAX: usize = 256;
 /// Written at once.
@@ -26,9 +26,9 @@ pub(super) struct Lines {
 /// How the writing goes.
 #[derive(Debug)]
 pub(super) struct Writing {
-    /// `None` once it has been told.
+    /// `None` once it has been reported.
     end: Option<oneshot::Receiver<io::Result<()>>>,
-    /// `None` once it has been told, or cannot be known.
+    /// `None` once it has been reported, or cannot be known.
     gone: Option<oneshot::Receiver<()>>,
 }
 
@@ -91,7 +91,7 @@ fn write_all(mut lines: mpsc::Receiver<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the reader's end, which nothing tells while there is nothing to write. False where that cannot be known.
+/// Waits for the reader's end, which no write shows while there is nothing to write. False where that cannot be known.
 fn reader_goes() -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
     let stdout = rustix::stdio::stdout();

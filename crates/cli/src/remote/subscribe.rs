@@ -1,4 +1,4 @@
-//! `fanfare subscribe`: what happens in channels, a JSON line each, through every reconnect.
+//! `fanfare subscribe`: the events of channels, a JSON line each, through every reconnect.
 //!
 //! Out: on stdout the native protocol's pushes, with the `epoch` beside each `offset`; on stderr the states. It ends
 //! with 0 on SIGINT, on SIGTERM and when nobody reads stdout any more; otherwise when the server has ended it. A signal
@@ -196,11 +196,11 @@ struct Teller {
 impl Teller {
     fn new(base: &Base, client: &Client) -> Self {
         let mut status = client.status();
-        status.mark_changed(); // nothing was told yet
+        status.mark_changed(); // nothing was printed yet
         Teller { base: base.clone(), status: Arc::new(Mutex::new(status)) }
     }
 
-    /// Tells what has not been told.
+    /// Prints the changes of the status that were not printed yet.
     fn catch_up(&self) {
         let Ok(mut status) = self.status.lock() else { return };
         if status.has_changed().unwrap_or(true) {

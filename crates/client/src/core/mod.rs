@@ -1,16 +1,16 @@
 //! The client as a machine: no socket, no clock, no randomness of its own.
 //!
-//! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives what to do, in order, until
+//! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives the work, in order, until
 //! `None`; then sleep until [`Core::wake_ms`] or the next input. The machine is a router over smaller ones: link (one
-//! connection's life), backoff, tokens, requests, subscriptions, publishes. What it promises:
+//! connection's life), backoff, tokens, requests, subscriptions, publishes. Its promises:
 //!
 //! - every call is answered exactly once;
-//! - within a subscription offsets rise, and what could not be had is told as [`Event::Gap`] before anything newer;
+//! - within a subscription offsets rise, and a loss is reported as [`Event::Gap`] before anything newer;
 //! - a publication is sent again, with its key, until it is answered, given up, or could stand twice;
 //! - a connection on which nothing is heard for two heartbeats is left.
 //!
-//! The contract of the caller: after [`Output::Connect`] it tells `Opened`, `NoTransport` or `Closed`; after
-//! [`Output::Close`] it tells nothing more of that transport; time never goes back. Inputs out of turn are ignored.
+//! The contract of the caller: after [`Output::Connect`] its next input is `Opened`, `NoTransport` or `Closed`; after
+//! [`Output::Close`] it gives no more inputs of that transport; time never goes back. Inputs out of turn are ignored.
 //!
 //! ```
 //! use fanfare_client::core::{Call, CallId, Config, Core, Input, Output};
@@ -55,7 +55,7 @@ use std::sync::Arc;
 use subscriptions::{Online, Subscriptions};
 use tokens::Tokens;
 
-/// Of what a proxy asks for, no more is waited: it may mean a page that is fetched once a day.
+/// The longest delay that a proxy's answer can cause: its number may be meant for a page that is fetched once a day.
 const RETRY_AFTER_MS_MAX: u64 = 10 * 60_000;
 
 /// The client.
@@ -72,7 +72,7 @@ pub struct Core {
     requests: Requests,
     subscriptions: Subscriptions,
     publishes: Publishes,
-    /// The last connection that was online ended with what cannot be read.
+    /// The last connection that was online ended with a message that cannot be read.
     unreadable: bool,
     out: Out,
 }
@@ -96,7 +96,7 @@ enum Link {
     Ended(EndReason),
 }
 
-/// Who the server says we are, over all connections.
+/// The identity that the server gave us, over all connections.
 #[derive(Debug, Default)]
 struct Session {
     ticket: Option<Box<str>>,
@@ -143,7 +143,7 @@ impl Core {
             }
             (Input::NoTransport(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
             (Input::Unavailable { retry_after_ms }, Link::Opening { .. }) => {
-                // Everybody was told the same: our own wait on top spreads us.
+                // All clients got the same delay: our own wait on top spreads them.
                 let own_ms = self.backoff.next_ms(&mut self.rng, None);
                 let asked_ms = retry_after_ms.min(RETRY_AFTER_MS_MAX) + own_ms;
                 self.wait(now_ms, asked_ms, Setback::Transport);
@@ -268,7 +268,7 @@ impl Core {
         }
     }
 
-    /// What became of a token that was shown on a live connection.
+    /// The outcome for a token that was shown on a live connection.
     fn refreshed(&mut self, now_ms: u64, message: ServerMessage) {
         match message {
             ServerMessage::Result { expires_ms, .. } => self.tokens.accepted(now_ms, expires_ms),
@@ -549,7 +549,7 @@ impl Core {
                 // Whether the server delivers is not known: only a new connection makes that sure.
                 Purpose::Subscribe { .. } => lost_touch = true,
                 Purpose::Refresh => self.tokens.later(now_ms),
-                // It has waited long enough; and without a snapshot no change could be told.
+                // It has waited long enough, and without a snapshot no change can be reported.
                 Purpose::PresenceSync { channel, life } => self.subscriptions.presence_later(&channel, life, now_ms),
                 Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
             }
@@ -560,7 +560,7 @@ impl Core {
         }
     }
 
-    /// Sends what has become possible.
+    /// Sends the messages that have become possible.
     fn pump(&mut self, now_ms: u64) {
         let (true, Some(scope)) = (self.is_online() && self.session.client.is_some(), self.session.scope()) else {
             return;
@@ -584,7 +584,7 @@ fn id_of(message: &ServerMessage) -> Option<&RequestId> {
     }
 }
 
-/// Payloads are spliced into messages as they are: one that is no JSON would spoil what stands around it.
+/// Payloads are spliced into messages as they are: one that is no JSON would break the message around it.
 fn bad_payload(call: &Call) -> Option<CallError> {
     let json = match call {
         Call::Publish(publish) => match &publish.data {

@@ -1,4 +1,4 @@
-//! What the machines write to: the queue of outputs and the ids of requests.
+//! The queue of outputs that the machines write to, and the ids of requests.
 
 use super::types::{Answer, CallError, CallId, Event, Output, State};
 use fanfare_hub::RequestId;

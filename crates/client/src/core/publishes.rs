@@ -15,7 +15,7 @@ use fanfare_wire::native::client::{ClientCommand, ErrorReply, Publish, ServerMes
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Within what a key is unique: a user's, else a session's id.
+/// The scope in which a key is unique: a user's, else a session's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
     User(Arc<str>),
@@ -85,7 +85,7 @@ impl Publishes {
         self.entries.insert(self.last, entry);
     }
 
-    /// Sends what may be sent.
+    /// Sends the publications that may be sent.
     pub(super) fn pump(&mut self, now_ms: u64, config: &Config, scope: &Scope, out: &mut Out) {
         self.end_late(now_ms, out);
         let flying = self.entries.values().filter(|entry| matches!(entry.state, State::Flying { .. })).count();
@@ -150,14 +150,15 @@ impl Publishes {
         });
     }
 
-    /// The connection is gone: the answers to what flies will not come.
+    /// The connection is gone: publications in flight will get no answers.
     pub(super) fn offline(&mut self) {
         for entry in self.entries.values_mut().filter(|entry| matches!(entry.state, State::Flying { .. })) {
             entry.state = State::Queued;
         }
     }
 
-    /// Ends what would have to be sent again and is too old for it: the server may have forgotten its key.
+    /// Ends publications that would have to be sent again and are too old for it: the server may have forgotten their
+    /// keys.
     fn end_late(&mut self, now_ms: u64, out: &mut Out) {
         let resend_ms = self.resend_ms;
         self.entries.retain(|_, entry| {
@@ -171,7 +172,7 @@ impl Publishes {
         });
     }
 
-    /// Gives up what is too old, and sends again what was not answered.
+    /// Gives up publications that are too old, and sends unanswered ones again.
     pub(super) fn wake(&mut self, now_ms: u64, config: &Config, out: &mut Out) {
         self.entries.retain(|_, entry| {
             if let State::Flying { deadline_ms, .. } = entry.state

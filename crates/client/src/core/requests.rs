@@ -1,4 +1,4 @@
-//! Commands that wait for an answer: which one an answer belongs to, until when, and what becomes of them when the
+//! Commands that wait for an answer: the one an answer belongs to, the deadline, and the outcome when the
 //! connection is lost.
 
 use super::out::Out;
@@ -7,14 +7,14 @@ use fanfare_wire::native::client::{ClientCommand, ErrorReply, ServerMessage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an answer is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The application's; `repeat`: it may be sent again on the next connection.
     Call { call: CallId, repeat: bool },
     /// A subscription's. It counts while the subscription has this life.
     Subscribe { channel: Arc<str>, life: u64 },
-    /// A subscription wants to know who is present.
+    /// A subscription asks for its presence.
     PresenceSync { channel: Arc<str>, life: u64 },
     /// An entry that the application set; `call` waits for it.
     Enter { channel: Arc<str>, life: u64, call: Option<CallId> },
@@ -27,7 +27,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 struct Pending {
     purpose: Purpose,
-    /// What to send, until it is sent; kept longer where it may be repeated.
+    /// The message, until it is sent; kept longer where it may be repeated.
     command: Option<ClientCommand>,
     sent: bool,
     deadline_ms: u64,
@@ -122,7 +122,7 @@ impl Requests {
     }
 }
 
-/// What a reply means to the call that waited for it.
+/// The result of a call, from the reply that it waited for.
 pub(super) fn answer_of(message: ServerMessage) -> Result<Answer, CallError> {
     match message {
         ServerMessage::Error(error) => Err(CallError::Refused(error)),

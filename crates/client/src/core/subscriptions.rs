@@ -1,9 +1,9 @@
-//! The channels that are followed: each goes on, over every connection, from the place that was told last.
+//! The subscribed channels: each goes on, over every connection, from the last place that the application got.
 //!
-//! Within one subscription offsets rise; a publication at or below the place is not told again. Where the server
-//! cannot give everything since the place, or what it gives cannot be read, the application gets a [`Event::Gap`]
+//! Within one subscription offsets rise; a publication at or below the place is not delivered again. Where the server
+//! cannot give everything since the place, or its answer cannot be read, the application gets a [`Event::Gap`]
 //! before anything newer. Presence is asked for anew whenever the subscription becomes live, until that is answered,
-//! and changes at or below its number are not told.
+//! and changes at or below its number are skipped.
 //!
 //! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts
 //! too.
@@ -56,7 +56,7 @@ struct Subscription {
     /// The first answer is waited for.
     call: Option<CallId>,
     entered: Option<Entered>,
-    /// The entry was given up while the server could not be told; a session that is taken up again still has it.
+    /// The entry was given up while there was no connection; a session that is taken up again still has it.
     clear: bool,
     presence_seq: Option<u64>,
     /// When to ask again who is present: the last time was not answered.
@@ -89,7 +89,7 @@ impl Default for Subscriptions {
     }
 }
 
-/// What the subscriptions need to know of the connection while it is online.
+/// The facts about the connection that subscriptions use while it is online.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Online<'a> {
     pub(super) now_ms: u64,
@@ -146,7 +146,7 @@ impl Subscriptions {
         }
     }
 
-    /// Forgets the channel, and tells the server so where it may know of it.
+    /// Forgets the channel, and unsubscribes where the server may know of it.
     pub(super) fn remove(&mut self, channel: &Arc<str>, connected: bool, out: &mut Out) {
         let Some(subscription) = self.all.remove(channel) else { return };
         let error = CallError::NotSubscribed { channel: channel.clone() };
@@ -208,7 +208,7 @@ impl Subscriptions {
         }
     }
 
-    /// `connect` was refused for what it held: true where it held subscriptions. The next one holds none.
+    /// `connect` was refused for its contents: true where it held subscriptions. The next one holds none.
     pub(super) fn too_many(&mut self) -> bool {
         let asked = self.all.values().any(|subscription| matches!(subscription.state, State::Bare { .. }));
         self.connect_max = 0;
@@ -229,7 +229,7 @@ impl Subscriptions {
         }
     }
 
-    /// Asks for what is due, and enters where that is due.
+    /// Sends the subscriptions and presence entries that are due.
     pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
         for (channel, subscription) in &mut self.all {
             match subscription.state {
@@ -248,7 +248,7 @@ impl Subscriptions {
         }
     }
 
-    /// The connection is gone; `asked` is what was asked over it and will not be answered.
+    /// The connection is gone; the requests in `asked` will not be answered.
     pub(super) fn offline(&mut self, asked: Vec<Purpose>, out: &mut Out) {
         for purpose in asked {
             let Purpose::Enter { channel, life, call: Some(call) } = purpose else { continue };
@@ -274,7 +274,7 @@ impl Subscriptions {
         self.all.get_mut(channel).filter(|subscription| subscription.life == life)
     }
 
-    /// An answer to what `subscribe`, [`Purpose::PresenceSync`] or [`Purpose::Enter`] asked.
+    /// An answer to `subscribe`, [`Purpose::PresenceSync`] or [`Purpose::Enter`].
     pub(super) fn answered(
         &mut self,
         at: Online<'_>,
@@ -325,8 +325,8 @@ impl Subscriptions {
         }
     }
 
-    /// `subscribed` or `error` without an id: to what `connect` asked, or the server's doing. Gives back an error
-    /// that is for nobody here.
+    /// `subscribed` or `error` without an id: for a subscription of `connect`, or made by the server. Gives back an
+    /// error that is for nobody here.
     pub(super) fn answered_bare(
         &mut self,
         at: Online<'_>,
@@ -356,10 +356,10 @@ impl Subscriptions {
     fn subscribed_by_server(&mut self, at: Online<'_>, subscribed: Subscribed, requests: &mut Requests, out: &mut Out) {
         let channel = subscribed.channel.clone();
         if self.leaving.values().any(|leaving| *leaving == channel) {
-            return; // ended already by what we said
+            return; // ended already by our command
         }
         match self.all.get(&channel).map(|subscription| subscription.state) {
-            // It overtook what we asked ourselves: that will be refused, and means nothing any more.
+            // It overtook our own request, which will be refused without effect.
             Some(State::Requested | State::Detached | State::Resting { .. }) => {
                 self.live(at, subscribed, false, requests, out);
             }
@@ -412,7 +412,7 @@ impl Subscriptions {
             requests.ask(out, true, at.deadline_ms(), Purpose::Ignored, command);
         }
         // Also where the session goes on: the subscription may have ended in between without our having heard of it,
-        // and the presence with it. Nobody is told of an entry that stands there already.
+        // and the presence with it. An entry that stands there already makes no change for others.
         if let Some(entered) = &mut subscription.entered {
             entered.enter(at, &channel, life, requests, out);
         }
@@ -544,7 +544,7 @@ impl Subscriptions {
         subscription.entered = Some(entered);
     }
 
-    /// The application leaves it. True when the server must be told.
+    /// The application leaves it. True when the server must get an `unsubscribe`.
     pub(super) fn presence_clear(&mut self, channel: &str, out: &mut Out) -> bool {
         let Some(subscription) = self.all.get_mut(channel) else { return false };
         if let Some(earlier) = subscription.entered.take().and_then(|entered| entered.call) {
@@ -602,7 +602,7 @@ impl Subscription {
         requests.ask(out, true, at.deadline_ms(), purpose, ClientCommand::Presence { channel: channel.clone() });
     }
 
-    /// The options for the server, from the place that was told last.
+    /// The options for the server, from the last place that the application got.
     fn ask(&self) -> Subscribe {
         if self.passes_over {
             return Subscribe { since: None, recent: None, ..self.options.clone() };
@@ -614,7 +614,7 @@ impl Subscription {
         matches!(self.state, State::Bare { .. } | State::Requested | State::Live)
     }
 
-    /// Answers those who wait for it.
+    /// Answers the calls that wait for it.
     fn fail(&self, out: &mut Out, error: &CallError) {
         let entering = self.entered.as_ref().and_then(|entered| entered.call);
         for call in self.call.into_iter().chain(entering) {

@@ -23,7 +23,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// True where a connection is not worth opening with what there is.
+    /// True where a connection has to wait for a new token.
     pub(super) fn is_stale(&self, now_ms: u64, token: Option<&str>) -> bool {
         token.is_none() || self.stale || self.ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms)
     }

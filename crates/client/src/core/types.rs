@@ -1,4 +1,4 @@
-//! What goes into the core and comes out of it.
+//! The inputs and outputs of the core.
 
 use bytes::Bytes;
 use fanfare_wire::native::client::{
@@ -91,7 +91,7 @@ pub enum Input<'a> {
     Stop,
 }
 
-/// What an application can ask.
+/// The calls of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// Follows a channel, through every reconnect, until it is unsubscribed or the server ends it.
@@ -104,7 +104,7 @@ pub enum Call {
     Signal {
         /// The channel.
         channel: Arc<str>,
-        /// What it is.
+        /// Its kind.
         event: Box<str>,
         /// JSON.
         data: Bytes,
@@ -120,9 +120,9 @@ pub enum Call {
     },
     /// Leaves it.
     PresenceClear(Arc<str>),
-    /// Who is present?
+    /// The members that are present.
     Presence(Arc<str>),
-    /// What was published?
+    /// Retained publications.
     History {
         /// The channel.
         channel: Arc<str>,
@@ -147,7 +147,7 @@ pub enum Call {
 pub enum Answer {
     /// The subscription is live.
     Subscribed {
-        /// The place after what was retained.
+        /// The place after the retained publications.
         position: Position,
         /// With `since`: whether everything after it follows.
         recovered: Option<bool>,
@@ -156,9 +156,9 @@ pub enum Answer {
     Published(Position),
     /// Who is present.
     Presence(Box<Presence>),
-    /// What was published.
+    /// Retained publications.
     History(Box<History>),
-    /// What the method answered; `null` where it was nothing.
+    /// The method's answer; `null` where it had none.
     Data(Bytes),
     /// Done.
     Done,
@@ -192,7 +192,7 @@ pub enum CallError {
     /// The payload is no JSON.
     #[error("the payload is not JSON: {problem}")]
     NotJson {
-        /// What, and where.
+        /// The fault, and its place.
         problem: Box<str>,
     },
     /// A channel is subscribed to once.
@@ -299,12 +299,12 @@ pub enum Setback {
     NoToken,
 }
 
-/// What happens in a channel that is subscribed to.
+/// An event of a channel that is subscribed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// It is live (again).
     Live {
-        /// The place up to which everything that is still to come of the past has been or will be told.
+        /// The place up to which all past publications have been or will be delivered.
         position: Position,
         /// Whether everything since the last place was kept; `None` the first time without `since`.
         recovered: Option<bool>,
@@ -318,11 +318,11 @@ pub enum Event {
     },
     /// A signal.
     Signal(Box<Signal>),
-    /// Who is present: replaces what was known.
+    /// The whole presence: it replaces the known one.
     Presence(Box<Presence>),
     /// Somebody entered, left or changed.
     PresenceChange(Box<PresenceChange>),
-    /// How many are present, where only that is told.
+    /// The number of members, where only that is sent.
     PresenceCount {
         /// How many.
         count: u64,
@@ -344,12 +344,12 @@ pub enum Event {
     },
 }
 
-/// What the caller has to do, in order.
+/// The work of the caller, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Open a transport, then tell [`Input::Opened`], [`Input::NoTransport`] or [`Input::Closed`].
+    /// Open a transport, then give [`Input::Opened`], [`Input::NoTransport`] or [`Input::Closed`].
     Connect,
-    /// Get a new token, then tell [`Input::Token`].
+    /// Get a new token, then give [`Input::Token`].
     Token,
     /// Write one text message.
     Send(String),

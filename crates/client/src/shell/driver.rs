@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// With so much unwritten no more calls are taken.
 pub(super) const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
-/// Who waits for the answer to a call.
+/// The receiver of a call's answer.
 enum Waiter {
     Plain(oneshot::Sender<Result<Answer, CallError>>),
     Subscribe { channel: Arc<str>, reply: oneshot::Sender<Result<Subscription, CallError>> },
@@ -30,7 +30,7 @@ enum Transport {
     Open(Box<Socket>),
 }
 
-/// What woke the task.
+/// The event that woke the task.
 enum Wakeup {
     Command(Option<Command>),
     Opened(Result<Socket, Problem>),
@@ -64,7 +64,7 @@ pub(super) struct Driver {
     last_call: u64,
     feeds: HashMap<Arc<str>, Feed>,
     last_feed: u64,
-    /// Who takes the subscriptions that the server made.
+    /// The receiver of subscriptions that the server made.
     incoming: Option<mpsc::UnboundedSender<Subscription>>,
     /// Those that nobody has taken.
     unclaimed: BTreeSet<Arc<str>>,

@@ -105,7 +105,7 @@ pub enum ConnectError {
     /// The operating system has no random numbers.
     #[error("no random numbers: {problem}")]
     Randomness {
-        /// What it says.
+        /// Its message.
         problem: Box<str>,
     },
 }
@@ -144,7 +144,7 @@ impl std::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Who we are, by the application's word.
+    /// The user, as the application names it.
     #[must_use]
     pub fn token(mut self, token: impl Into<Box<str>>) -> Self {
         self.config.token = Some(token.into());
@@ -320,7 +320,8 @@ impl Client {
         Ok(Incoming { subscriptions })
     }
 
-    /// Publishes what `data` is as JSON, and tells where it stands. Retried until it is known to stand, at most once.
+    /// Publishes `data` as JSON and returns its position. It is retried until the server confirms it, and stands at
+    /// most once.
     ///
     /// # Errors
     /// [`RpcError::Payload`] where `data` has no JSON form; [`CallError::Unknown`] where it may stand or not.
@@ -341,7 +342,7 @@ impl Client {
         }
     }
 
-    /// Sends a signal to all who are subscribed; done once it is on its way.
+    /// Sends a signal to current subscribers; done once it is on its way.
     ///
     /// # Errors
     /// [`CallError::Offline`] where there is no connection now.
@@ -383,7 +384,7 @@ impl Client {
         self.done(Call::PresenceClear(channel.into())).await
     }
 
-    /// Who is present in a channel.
+    /// The members that are present in a channel.
     ///
     /// # Errors
     /// [`CallError`].
@@ -394,7 +395,7 @@ impl Client {
         }
     }
 
-    /// What was published in a channel, at most `limit` (the server's default is 100, its limit 1000).
+    /// Retained publications of a channel, at most `limit` (the server's default is 100, its limit 1000).
     ///
     /// # Errors
     /// [`CallError`].

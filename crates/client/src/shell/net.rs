@@ -1,7 +1,7 @@
 //! The way to a server: name, TCP or a Unix socket, TLS.
 //!
 //! In: an [`Url`], and whom to trust where it wants TLS. Out: a [`Stream`] of bytes to speak HTTP/1.1 over, or a
-//! [`Problem`] that says what was tried and what came back. The client's own connections begin here, and so may those
+//! [`Problem`] that names the attempt and its result. The client's own connections begin here, and so may those
 //! of a program that calls the HTTP API. Nothing here limits the time: the caller does.
 
 use super::ConnectError;
@@ -58,7 +58,7 @@ impl Endpoint {
         &self.url
     }
 
-    /// Opens a connection. Cancelling it closes what there is of it.
+    /// Opens a connection. Cancelling it closes everything that was opened.
     ///
     /// # Errors
     /// [`Problem`].
@@ -130,7 +130,7 @@ async fn first_of(addresses: &[SocketAddr]) -> Option<Result<TcpStream, Problem>
     }
 }
 
-/// Why there is no connection, or what went wrong on it.
+/// The reason why there is no connection, or a fault on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -139,7 +139,7 @@ pub enum Problem {
     Name {
         /// The name.
         host: Box<str>,
-        /// What the system says.
+        /// The system's message.
         reason: Box<str>,
     },
     /// Nobody could be reached there.
@@ -147,7 +147,7 @@ pub enum Problem {
     Unreachable {
         /// The last address that was tried, or the socket's path.
         place: Box<str>,
-        /// What the system says.
+        /// The system's message.
         reason: Box<str>,
     },
     /// Neither a connection nor a refusal, or a connection and no answer.
@@ -162,7 +162,7 @@ pub enum Problem {
     Certificate {
         /// For whom it should be.
         host: Box<str>,
-        /// What is wrong with it.
+        /// The fault.
         fault: CertificateFault,
     },
     /// No TLS could be agreed upon.
@@ -189,7 +189,7 @@ pub enum Problem {
         status: Box<str>,
         /// Where a redirect leads. None is followed.
         location: Option<Box<str>>,
-        /// What the server says about it, where it is a Fanfare.
+        /// The server's message, where it is a Fanfare.
         message: Option<Box<str>>,
         /// The same may go well later.
         passes: bool,
@@ -201,7 +201,7 @@ pub enum Problem {
     Foreign {
         /// The one that was expected.
         protocol: &'static str,
-        /// What came.
+        /// The reason, with an excerpt of the answer.
         reason: Box<str>,
     },
     /// An error of the server's that nobody waited for.
@@ -237,7 +237,7 @@ impl Problem {
     }
 }
 
-/// Without Rust's `(os error 111)`, which tells a person nothing.
+/// Without Rust's `(os error 111)`, which means nothing to a person.
 fn plain(error: &io::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();

@@ -30,7 +30,7 @@ pub struct Subscription {
     commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What both ends know.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 struct Shared {
     /// The driver waits until everything is taken.
@@ -148,7 +148,7 @@ impl Feed {
         empty && self.shared.paused.swap(false, Ordering::SeqCst)
     }
 
-    /// True when nothing more can be told.
+    /// True when no event can follow.
     pub(super) fn is_ended(&self) -> bool {
         self.events.is_none()
     }

@@ -1,4 +1,4 @@
-//! TLS: whom to trust, the handshake, and what is wrong with a certificate, in words that help.
+//! TLS: trusted authorities, the handshake, and faults of certificates in words that help.
 //!
 //! rustls with aws-lc-rs, TLS 1.2 and 1.3, the host's name always checked and sent (SNI); there is no switch that
 //! turns a check off. The system's authorities come from rustls-native-certs (`SSL_CERT_FILE` and `SSL_CERT_DIR`
@@ -19,9 +19,9 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
-/// Of the names in a certificate, so many are told.
+/// So many names of a certificate are shown.
 const NAMES_SHOWN: usize = 5;
-/// What is spoken inside: both the upgrade to WebSocket and the API's calls are HTTP/1.1.
+/// The protocol inside: both the upgrade to WebSocket and the API's calls are HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
 
 /// Whom to trust for the name of a server.
@@ -44,7 +44,7 @@ pub enum TrustError {
     /// The system names no authority.
     #[error("this system names no certificate authority to trust{problem}")]
     System {
-        /// What else was wrong, behind a colon; empty where nothing was.
+        /// Further faults, behind a colon; empty where there are none.
         problem: Box<str>,
     },
     /// The file cannot be read.
@@ -52,7 +52,7 @@ pub enum TrustError {
     File {
         /// As given.
         path: Box<str>,
-        /// What the system says.
+        /// The system's message.
         problem: Box<str>,
     },
     /// It holds no certificate.
@@ -149,11 +149,11 @@ impl Trust {
     }
 }
 
-/// What is wrong with a certificate.
+/// The fault of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateFault {
-    /// Nobody who is trusted here has signed it.
+    /// No trusted authority has signed it.
     #[error("is not signed by an authority that is trusted here")]
     Issuer,
     /// It is for somebody else.
@@ -180,7 +180,7 @@ pub enum CertificateFault {
     /// Something else.
     #[error("cannot be accepted: {reason}")]
     Other {
-        /// What rustls says.
+        /// The message of rustls.
         reason: Box<str>,
     },
 }

@@ -30,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 const EXCERPT_CHARS: usize = 80;
 const ADDRESS_CHARS: usize = 300;
 
-/// What was read.
+/// The bytes that were read.
 #[derive(Debug)]
 pub(super) enum Read {
     /// Text messages, in order, were given to the caller.
@@ -45,8 +45,8 @@ pub(super) struct Socket {
     stream: Stream,
     decoder: Decoder,
     masks: MaskSource,
-    /// A place to read into; so much of it is read and not taken yet. At first that is what came with the response's
-    /// head.
+    /// A place to read into; so much of it is read and not taken yet. At first these are the bytes that came with the
+    /// response's head.
     buffer: Vec<u8>,
     unread: usize,
     /// Nothing more can be read, or written.
@@ -56,7 +56,7 @@ pub(super) struct Socket {
     written: usize,
     /// Where the last pong stands in them.
     pong: Range<usize>,
-    /// TLS may still hold some of what was written.
+    /// TLS may still hold some of the written bytes.
     unflushed: bool,
 }
 
@@ -181,7 +181,7 @@ impl Socket {
         }
     }
 
-    /// Gives each text message of what was read to `take`. Pings are answered.
+    /// Gives each text message that was read to `take`. Pings are answered.
     pub(super) fn read(&mut self, mut take: impl FnMut(&str)) -> Read {
         let mut input = &mut self.buffer[..std::mem::take(&mut self.unread)];
         loop {
@@ -222,8 +222,8 @@ impl Socket {
         self.finish();
     }
 
-    /// Writes what waits, then waits for the peer's end of the connection: closing at once could take back what is
-    /// written.
+    /// Writes the waiting bytes, then waits for the peer's end of the connection: closing at once could take back what
+    /// is written.
     pub(super) fn finish(mut self) {
         tokio::spawn(tokio::time::timeout(CLOSING, async move {
             self.stream.write_all(&self.unwritten[self.written..]).await?;
@@ -234,7 +234,7 @@ impl Socket {
     }
 }
 
-/// What a response is, as far as it has come.
+/// The state of a response, as far as it has come.
 #[derive(Debug)]
 enum Judged {
     /// Its head is not whole.

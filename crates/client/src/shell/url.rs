@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// The path of the native protocol.
 pub const NATIVE_PATH: &str = "/v1/ws";
 
-/// What a connection is opened to.
+/// The target of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// The host is for the resolver, without the brackets of an IPv6 address.
@@ -204,7 +204,7 @@ impl Url {
         &self.path
     }
 
-    /// What stands behind `?`, where there is one.
+    /// The query behind `?`, where there is one.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }

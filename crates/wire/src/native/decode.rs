@@ -15,7 +15,7 @@ use fanfare_hub::{
 /// The payload of a signal or call that came without.
 const NULL: Bytes = Bytes::from_static(b"null");
 
-/// Takes one message, a command or an array of at most [`COMMANDS_MAX`], and appends what it says to `out`.
+/// Takes one message, a command or an array of at most [`COMMANDS_MAX`], and appends the result to `out`.
 ///
 /// An array that is too long, or not JSON, is one invalid command: nothing of it is done. A bad element of an array
 /// spoils only itself.
@@ -141,7 +141,7 @@ pub(super) fn sub_options(object: &Object<'_>, limits: &Limits) -> Result<SubOpt
 fn batch(object: &Object<'_>, limits: &Limits) -> Result<Option<Batch>, Fault> {
     let Some(batch) = object.object(Field::Batch)? else { return Ok(None) };
     let within = |fault: Fault| fault.within(Field::Batch, None);
-    // As far as the hub's numbers reach, whatever a configuration allows.
+    // As far as the hub's numbers reach, which no configuration changes.
     let max = |limit: u64| limit.min(u64::from(u32::MAX));
     let size_max = max(limits.batch_size_max as u64);
     let size = batch.number(Field::Size, 1, size_max).map_err(within)?.unwrap_or(size_max);
@@ -173,7 +173,7 @@ fn publish(object: &Object<'_>, data_max: usize) -> Result<Publish, Fault> {
     Ok(content(object, data_max)?.to(channel))
 }
 
-/// What is published, wherever that is.
+/// The fields of a publication, for each command that has them.
 #[derive(Clone)]
 pub(super) struct Content {
     data: Data,

@@ -11,18 +11,18 @@ use fanfare_hub::{
 /// The heartbeat, byte for byte, so that a client may compare texts.
 pub const PING: &str = r#"{"type":"ping"}"#;
 
-/// What the server adds to `connected`.
+/// The server's additions to `connected`.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectedExtras<'a> {
     /// The sealed name of the session.
     pub ticket: &'a str,
-    /// What this server can do beyond the least, as words.
+    /// The features of this server, as words.
     pub features: &'a [&'a str],
-    /// What it allows.
+    /// Its limits.
     pub limits: ConnectedLimits,
 }
 
-/// What a client may send.
+/// The limits for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectedLimits {
     /// Bytes of one payload.
@@ -59,7 +59,7 @@ pub fn encode_ticket(out: &mut Vec<u8>, ticket: &str) {
     ObjectWriter::message(out, "ticket").text("ticket", ticket).end();
 }
 
-/// Appends a push: one object, or an array of them for what was gathered.
+/// Appends a push: one object, or an array of them for a batch.
 pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
     match push {
         Push::Message { channel, publication } => {

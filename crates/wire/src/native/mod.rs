@@ -46,7 +46,7 @@ pub const PROTOCOL: &str = "fanfare.v1";
 pub const COMMANDS_MAX: usize = 32;
 /// Publications that one `history` may ask for.
 pub const HISTORY_LIMIT_MAX: u32 = 1000;
-/// What a `history` without `limit` asks for.
+/// The limit of a `history` without `limit`.
 pub const HISTORY_LIMIT_DEFAULT: u32 = 100;
 /// Bytes of a text that stands for an epoch.
 pub const EPOCH_BYTES_MAX: usize = 32;
@@ -89,7 +89,7 @@ impl From<&fanfare_hub::Limits> for Limits {
     }
 }
 
-/// One command, sorted by who has to act on it.
+/// One command, sorted by the part of the server that acts on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
     /// The hub's. Never [`Command::Connect`](fanfare_hub::Command::Connect).
@@ -98,7 +98,7 @@ pub enum Decoded {
     Connect {
         /// Where a reply is wanted.
         id: Option<RequestId>,
-        /// Who the client is, unchecked.
+        /// The client's token, unchecked.
         token: Option<UserToken>,
         /// The session it comes from, unchecked.
         ticket: Option<Box<str>>,

@@ -50,11 +50,11 @@ fields! {
     Ticket "ticket", To "to", Token "token", Ts "ts", Type "type", User "user", Version "version",
 }
 
-/// Fields that will mean something later. A server that ignored one would answer as if it had done what was asked.
+/// Fields that will mean something later. A server that ignored one would answer as if it had obeyed it.
 pub(super) const RESERVED: [Field; 7] =
     [Field::Key, Field::Op, Field::If, Field::Version, Field::Tags, Field::Filter, Field::State];
 
-/// What is wrong with a message, and where in it.
+/// A fault of a message, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     code: ErrorCode,
@@ -138,7 +138,7 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads one object. A field that occurs twice is told by [`no_duplicate`](Self::no_duplicate), so that the `id`
+    /// Reads one object. A field that occurs twice is found by [`no_duplicate`](Self::no_duplicate), so that the `id`
     /// can be read all the same.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
         Self::parse(text).map_err(|error| {

@@ -29,7 +29,7 @@ impl<'a> ObjectWriter<'a> {
         ObjectWriter { out, empty: false }
     }
 
-    /// Writes the name of a field; the caller writes its value to what is returned.
+    /// Writes the name of a field; the caller writes its value to the returned buffer.
     pub(super) fn field(&mut self, name: &'static str) -> &mut Vec<u8> {
         if !std::mem::take(&mut self.empty) {
             self.out.push(b',');

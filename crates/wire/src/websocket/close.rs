@@ -1,4 +1,4 @@
-//! Close codes: the one table of what they mean and whether to come back.
+//! Close codes: the one table of their meanings and of whether to come back.
 //!
 //! RFC 6455 §7.4 and the IANA registry are in [`CLOSE_CODES`]; Fanfare's own are the hub's [`DISCONNECTS`]: 4000-4499
 //! come back, 4500-4999 do not. Documentation and SDK constants are printed from both; a code in neither follows the

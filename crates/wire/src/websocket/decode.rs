@@ -11,7 +11,7 @@ use super::header::{Expected, HEADER_BYTES_MAX, Header};
 use super::text::{NotUtf8, Text, push_bytes};
 use super::{CONTROL_BYTES_MAX, CloseFrame, Event, Limits, Opcode, ProtocolError, Role, close, mask};
 
-/// What an incomplete frame or message costs beside its bytes.
+/// The memory of an incomplete frame or message beside its bytes.
 pub(super) const PARTIAL_BYTES: usize = size_of::<Partial>();
 
 /// Reads one connection. 24 bytes, and no heap memory between messages: idle connections cost nothing.
@@ -25,7 +25,7 @@ pub struct Decoder {
     ended: bool,
 }
 
-/// What has come of an incomplete frame or message.
+/// The part of an incomplete frame or message that has come.
 #[derive(Debug)]
 struct Partial {
     /// The data message under way. Control frames may come between its fragments (§5.4).
@@ -44,7 +44,7 @@ enum Message {
     },
 }
 
-/// What stands at the front of the input.
+/// The frame at the front of the input.
 enum Whole<'b> {
     /// A whole frame that is an event.
     Event(Event<'b>),
@@ -285,7 +285,7 @@ impl Decoder {
         }
     }
 
-    /// What may come where no message is under way.
+    /// The allowed frames while no message is under way.
     #[inline]
     fn expected(&self, deflate: bool) -> Expected {
         Expected { role: self.role, message_len: None, message_bytes_max: self.message_bytes_max, deflate }

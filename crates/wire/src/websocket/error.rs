@@ -1,4 +1,4 @@
-//! What a peer can do wrong on an open WebSocket, and the close code that says so.
+//! The faults of a peer on an open WebSocket, and the close code of each.
 //!
 //! Every variant is the peer's fault; the codec has no failures of its own. After any of them the connection is to be
 //! closed with [`ProtocolError::close_code`] (RFC 6455 §7.1.7, "Fail the WebSocket Connection").

@@ -13,7 +13,7 @@ use super::{
     put_frame_parts, request, verify,
 };
 
-/// An [`Event`] that owns what it says.
+/// An [`Event`] that owns its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// See [`Event::Text`].

@@ -1,8 +1,8 @@
 //! The frame header (RFC 6455 §5.2), read and judged.
 //!
-//! In: the first bytes of a frame, and what may stand there now. Out: the header and its length, `None` for more bytes,
-//! or the error, as soon as the byte that proves it is there. A header that comes out obeys every rule that does not
-//! need the payload, and its length is within the limit.
+//! In: the first bytes of a frame, and the frames that are allowed now. Out: the header and its length, `None` for more
+//! bytes, or the error, as soon as the byte that proves it is there. A header that comes out obeys every rule that does
+//! not need the payload, and its length is within the limit.
 
 use super::deflate::compressed_bytes_max;
 use super::{Opcode, ProtocolError, Role};
@@ -25,7 +25,7 @@ pub(super) struct Header {
     pub(super) mask: Option<[u8; 4]>,
 }
 
-/// What may come next on this connection.
+/// The frames that are allowed next on this connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     pub(super) role: Role,

@@ -6,7 +6,7 @@
 //! fail; [`frame`] makes one server frame that any number of receivers can share.
 //!
 //! Left to the caller: answering pings and closes, timeouts, how many pings are too many, and reading after a close
-//! (the decoder ignores whatever follows a close or an error). One extension is implemented, permessage-deflate
+//! (the decoder ignores all bytes after a close or an error). One extension is implemented, permessage-deflate
 //! ([`deflate`]): where it was agreed on, read by [`Decoder::decode_with`]. [`Decoder::decode`] refuses RSV bits.
 //!
 //! ```
@@ -70,7 +70,7 @@ pub enum Role {
     Client,
 }
 
-/// What one connection's decoder may hold.
+/// The bounds of one connection's decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest message, in bytes of payload over all its fragments. There is no limit on the number of fragments. Zero

@@ -29,7 +29,7 @@ impl Text {
         self.valid.capacity()
     }
 
-    /// What is valid so far: all of it after [`Text::finish`].
+    /// The valid text so far: all of it after [`Text::finish`].
     pub(super) fn as_str(&self) -> &str {
         &self.valid
     }

@@ -16,7 +16,7 @@ use fanfare_hub::{
 /// Takes the body of one request.
 ///
 /// # Errors
-/// What is wrong with the body as a whole: where it stops being JSON (line, column, byte), or which field is at fault.
+/// A fault of the body as a whole: where it stops being JSON (line, column, byte), or which field is at fault.
 pub fn decode(kind: ApiCommand, body: &[u8], caller: &Caller<'_>, limits: &Limits) -> Result<ApiRequest, Error> {
     let mut text = text(body)?;
     if text.trim_ascii().is_empty() {
@@ -44,7 +44,7 @@ fn text(body: &[u8]) -> Result<&str, Error> {
     })
 }
 
-/// serde_json tells line and column, both from 1, the column in bytes; a program finds the place by its offset.
+/// serde_json gives line and column, both from 1, the column in bytes; a program finds the place by its offset.
 fn syntax(text: &str, error: &serde_json::Error) -> Error {
     let what = if error.is_data() { "is not an object" } else { "is not JSON" };
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();

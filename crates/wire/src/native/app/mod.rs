@@ -38,7 +38,7 @@ pub const BROADCAST_CHANNELS_MAX: usize = 1000;
 pub const AUDIENCE_CLIENTS_MAX: usize = 1000;
 /// Channels that one page of `channels` may hold.
 pub const CHANNELS_LIMIT_MAX: u32 = fanfare_hub::CHANNELS_MAX;
-/// What a `channels` without `limit` asks for.
+/// The limit of a `channels` without `limit`.
 pub const CHANNELS_LIMIT_DEFAULT: u32 = 100;
 /// Bytes of a user's id.
 pub const USER_BYTES_MAX: usize = 255;

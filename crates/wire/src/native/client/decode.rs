@@ -1,4 +1,4 @@
-//! Text to what the server says. A message that breaks the protocol is an error; one of an unknown type is not.
+//! Text to server messages. A message that breaks the protocol is an error; one of an unknown type is not.
 
 use super::{
     Connected, ErrorReply, From, History, Position, Presence, PresenceChange, PresenceEntry, Publication, ServerLimits,
@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the server's message cannot be understood: {problem}")]
 pub struct DecodeError {
-    /// Which field, and what is wrong with it.
+    /// The field, and its fault.
     pub problem: Box<str>,
 }
 
@@ -26,7 +26,7 @@ impl std::convert::From<Fault> for DecodeError {
     }
 }
 
-/// Takes one text frame, a message or an array of them, and appends what it says to `out`.
+/// Takes one text frame, a message or an array of them, and appends the result to `out`.
 ///
 /// # Errors
 /// The first message that breaks the protocol; those before it are in `out`.

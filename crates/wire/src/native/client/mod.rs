@@ -15,7 +15,7 @@ pub use fanfare_hub::{Batch, Slow};
 use fanfare_hub::{Data, PresenceKind, RequestId};
 use std::sync::Arc;
 
-/// A place in a channel, as the server told it. Compare it for equality, keep it, send it back; do not compute with it.
+/// A place in a channel, as the server sent it. Compare it for equality, keep it, send it back; do not compute with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Equal offsets in two epochs are different messages.
@@ -29,16 +29,16 @@ pub struct Position {
 pub struct ClientRequest {
     /// With an id there is exactly one reply, without one at most an error.
     pub id: Option<RequestId>,
-    /// What is asked.
+    /// The command.
     pub command: ClientCommand,
 }
 
-/// What a client can ask.
+/// The commands of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientCommand {
     /// The first command of a connection.
     Connect {
-        /// Who the client is.
+        /// The client's token.
         token: Option<Box<str>>,
         /// The session that it comes from.
         ticket: Option<Box<str>>,
@@ -76,7 +76,7 @@ pub enum ClientCommand {
     Signal {
         /// The channel.
         channel: Arc<str>,
-        /// What it is.
+        /// Its kind.
         event: Box<str>,
         /// JSON.
         data: Bytes,
@@ -126,7 +126,7 @@ pub struct Subscribe {
     pub signals: bool,
     /// Publications come gathered, in arrays: fewer and larger frames for a client that does not need each at once.
     pub batch: Option<Batch>,
-    /// What happens when this client reads too slowly, if it wants another behaviour than the channel's rule. `Latest`:
+    /// The reaction when this client reads too slowly, if it wants another one than the channel's rule. `Latest`:
     /// a [`Gap`](ServerMessage::Gap) and the newest publication in place of all that was missed. The server refuses a
     /// choice that asks more of it than the rule's.
     pub slow: Option<Slow>,
@@ -173,7 +173,7 @@ pub enum HistoryFrom {
     Before(Position),
 }
 
-/// What the server says.
+/// A message of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerMessage {
     /// To `connect`.
@@ -193,7 +193,7 @@ pub enum ServerMessage {
     },
     /// To `history`.
     History(Box<History>),
-    /// To `presence`; without an id it replaces what was known.
+    /// To `presence`; without an id it replaces the known presence.
     Presence(Box<Presence>),
     /// To everything else that went well.
     Result {
@@ -219,7 +219,7 @@ pub enum ServerMessage {
     Signal(Box<Signal>),
     /// Somebody entered, left or changed.
     PresenceChange(Box<PresenceChange>),
-    /// How many are present, where only that is told.
+    /// The number of members, where only that is sent.
     PresenceCount {
         /// The channel.
         channel: Arc<str>,
@@ -273,7 +273,7 @@ pub struct Connected {
     pub user: Option<Arc<str>>,
     /// True when it is the session that the ticket named.
     pub session_resumed: bool,
-    /// What to come back with.
+    /// The ticket to come back with.
     pub ticket: Option<Box<str>>,
     /// How many ms the token is good for; `None` is without end.
     pub expires_ms: Option<u64>,
@@ -281,13 +281,13 @@ pub struct Connected {
     pub ping_ms: u64,
     /// E.g. `fanfare.v1`.
     pub protocol: Box<str>,
-    /// What this server can do beyond the least.
+    /// The features of this server.
     pub features: Vec<Box<str>>,
-    /// What it allows, as far as it says so.
+    /// Its limits, as far as it names them.
     pub limits: ServerLimits,
 }
 
-/// What a server allows; `None` where it does not say.
+/// The limits of a server; `None` where it does not name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerLimits {
     /// Bytes of one payload.
@@ -352,7 +352,7 @@ pub struct History {
     pub reset: bool,
 }
 
-/// Who is present, at `seq`.
+/// The presence of a channel, at `seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
     /// The command's.
@@ -363,11 +363,11 @@ pub struct Presence {
     pub seq: u64,
     /// How many have entered.
     pub count: u64,
-    /// Who, unless only the count is told.
+    /// The members, unless only the count is sent.
     pub entries: Option<Vec<PresenceEntry>>,
 }
 
-/// One who is present.
+/// A member that is present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceEntry {
     /// The session.
@@ -376,7 +376,7 @@ pub struct PresenceEntry {
     pub user: Option<Arc<str>>,
     /// JSON from the token or a hook, trusted.
     pub info: Option<Bytes>,
-    /// JSON, what the client said of itself.
+    /// JSON that the client gave about itself.
     pub data: Option<Bytes>,
 }
 
@@ -389,7 +389,7 @@ pub struct PresenceChange {
     pub kind: PresenceKind,
     /// Whose.
     pub entry: PresenceEntry,
-    /// The channel's presence number: ignore a change at or below what is known.
+    /// The channel's presence number: ignore a change at or below the known one.
     pub seq: u64,
 }
 
@@ -423,13 +423,13 @@ pub struct Publication {
     pub event: Option<Box<str>>,
     /// The publisher's idempotency key.
     pub idempotency_key: Option<Box<str>>,
-    /// Who published; `None` for the application.
+    /// The publisher; `None` for the application.
     pub from: Option<From>,
     /// The server's time, in ms since 1970.
     pub ts_ms: u64,
 }
 
-/// Who published or signalled.
+/// The sender of a publication or signal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct From {
     /// The session.
@@ -443,7 +443,7 @@ pub struct From {
 pub struct Signal {
     /// The channel.
     pub channel: Arc<str>,
-    /// What it is.
+    /// Its kind.
     pub event: Box<str>,
     /// JSON.
     pub data: Bytes,

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{accept_of, elements, excerpt, names, put_header, trim};
 
-/// What was agreed on.
+/// The agreed parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Established<'h> {
     /// The subprotocol that the server chose among those offered; `None`: none.
@@ -30,7 +30,7 @@ pub enum UpgradeResponseError {
     Accept {
         /// As received, cut to 64 characters; empty where there is none.
         found: String,
-        /// What belongs to our key.
+        /// The value that belongs to our key.
         expected: String,
     },
     /// A subprotocol that was not offered, or several.
