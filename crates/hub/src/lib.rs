@@ -72,4 +72,4 @@ pub use shard::{Input, Shard, ShardConfig, Stats};
 pub use store::{Entry, KeyScope, Op, Page, Range, Reader, Rest, Store, StoreAnswer};
 pub use time::Now;
 pub use token::UserToken;
-pub use watch::{Counts, Denied, Note, Noted};
+pub use watch::{Counts, Denied, Held, Note, Noted};

@@ -21,7 +21,7 @@ use crate::slice::Slice;
 use crate::store::{Store, StoreAnswer};
 use crate::time::Now;
 use crate::timer::Timer;
-use crate::watch::Counts;
+use crate::watch::{Counts, Held};
 use crate::wheel::{Due, Wheel};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -224,6 +224,14 @@ impl Shard {
     /// Bytes that wait behind the interrupted fan-out with the most of them. `fanout_waiting_bytes_max` bounds this.
     pub fn fanout_waiting_bytes(&self) -> usize {
         self.sessions.fanout_waiting_bytes()
+    }
+
+    /// What is held besides the figures. It looks at every session: for tests.
+    pub fn held(&self) -> Held {
+        let mut held = Held::default();
+        self.sessions.held(&mut held);
+        self.homes.held(&mut held);
+        held
     }
 
     /// Figures for the watchers.

@@ -185,3 +185,27 @@ mod tests {
         assert_eq!(counts.errors.iter().sum::<u64>(), 2 * DENIALS_MAX as u64 + 3);
     }
 }
+
+/// What a shard holds besides its [`Stats`](crate::Stats), for tests: after all clients have left it is zero, and until then it is
+/// bounded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Questions to homes, to other shards and to the application, and answers that are being gathered.
+    pub pending: usize,
+    /// Work for many that waits for its turn.
+    pub queued: usize,
+    /// Sessions that went to other shards and are remembered.
+    pub moved: usize,
+    /// Leaves that are remembered.
+    pub left: usize,
+    /// Operations and messages that wait for the store.
+    pub store_operations: usize,
+    /// Bytes on the way to the shard with the most of them.
+    pub link_bytes: usize,
+    /// Bytes of signals that wait for the shard with the most of them.
+    pub link_signal_bytes: usize,
+    /// Signals in the fullest mailbox.
+    pub mailbox_signals: usize,
+    /// Payload bytes in the largest mailbox.
+    pub mailbox_bytes: usize,
+}

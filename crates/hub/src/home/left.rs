@@ -47,6 +47,10 @@ impl Left {
         Left { of: HashMap::with_hasher(hash), order: VecDeque::new(), max }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
     /// A client has left.
     pub(super) fn left(&mut self, now_ms: u64, channel: &ChannelName, client: ClientId, incarnation: u32) {
         if self.max == 0 {

@@ -85,6 +85,12 @@ impl Links {
         taken
     }
 
+    /// The most bytes on their way to a shard, and the most bytes of signals that wait for one.
+    pub(super) fn fullest(&self) -> (usize, usize) {
+        let most = |of: fn(&Link) -> usize| self.0.iter().map(of).max().unwrap_or(0);
+        (most(|link| link.bytes), most(|link| link.signals_bytes))
+    }
+
     pub(super) fn next_waiting(&mut self, shard: ShardId) -> Option<HomeRef> {
         self.0[usize::from(shard.0)].waiting.pop_front()
     }

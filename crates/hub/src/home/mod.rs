@@ -28,7 +28,7 @@ use crate::slots::Slots;
 use crate::store::{Entry, Op, Page, Rest, Store, StoreAnswer};
 use crate::time::Now;
 use crate::timer::Timer;
-use crate::watch::HomeCounts;
+use crate::watch::{Held, HomeCounts};
 use crate::wheel::Wheel;
 use left::Left;
 use links::Links;
@@ -159,6 +159,14 @@ impl Homes {
 
     pub(crate) fn len(&self) -> usize {
         self.homes.len()
+    }
+
+    /// Adds what is held here.
+    pub(crate) fn held(&self, held: &mut Held) {
+        held.queued += self.later.len() + self.nudging.len();
+        held.left += self.left.len();
+        held.store_operations += self.ops.waiting_len();
+        (held.link_bytes, held.link_signal_bytes) = self.links.fullest();
     }
 
     /// Called about once a second.

@@ -89,6 +89,11 @@ pub(super) enum Purpose {
 }
 
 impl Ops {
+    /// Operations without an answer whose time is not over.
+    pub(super) fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn next(&mut self) -> OpToken {
         self.last += 1;
         OpToken(self.last)

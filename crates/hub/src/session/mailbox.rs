@@ -59,6 +59,11 @@ impl Mailbox {
         taken.into()
     }
 
+    /// How many signals it holds, and the bytes of their payloads.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.0.len(), self.0.iter().map(|signal| signal.signal.data.len()).sum())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -41,7 +41,7 @@ use crate::rules::Rules;
 use crate::slice::Slice;
 use crate::time::Now;
 use crate::timer::Timer;
-use crate::watch::{Counts, Note, Noted};
+use crate::watch::{Counts, Held, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
 use pending::{PendingTable, ReplyTo};
@@ -153,6 +153,18 @@ impl Sessions {
 
     pub(crate) fn fanout_waiting_bytes(&self) -> usize {
         self.edges.waiting_bytes()
+    }
+
+    /// Adds what is held here.
+    pub(crate) fn held(&self, held: &mut Held) {
+        held.pending += self.pending.len() + self.app_outstanding + self.forwards;
+        held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
+        held.moved += self.sessions.moved.len();
+        for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
+            let (signals, bytes) = extra.mailbox.size();
+            held.mailbox_signals = held.mailbox_signals.max(signals);
+            held.mailbox_bytes = held.mailbox_bytes.max(bytes);
+        }
     }
 
     pub(crate) fn edge_count(&self) -> usize {

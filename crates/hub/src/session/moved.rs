@@ -59,6 +59,10 @@ impl Moved {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.to.len()
+    }
+
     /// A session has left for another shard, which is remembered until then. Beyond `bytes_max` those go that are to be
     /// forgotten next.
     pub(crate) fn left(

@@ -226,6 +226,10 @@ impl PendingTable {
         PendingToken { index, life: self.next_life }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len() + self.gathers.len()
+    }
+
     pub(crate) fn get(&mut self, token: PendingToken) -> Option<&mut Pending> {
         self.slab.get_mut(token.index as usize).filter(|entry| entry.life == token.life).map(|entry| &mut entry.pending)
     }
