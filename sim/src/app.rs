@@ -9,6 +9,7 @@
 use crate::chances::{pick, pick_of};
 use crate::client::Numbers;
 use crate::counts::Counts;
+use crate::model::comes_back;
 use crate::wire::ToClient;
 use fanfare_hub::{
     AppAnswer, AppCommand, Audience, ChannelInfo, ChannelName, ClientId, Data, Disconnect, HistoryFrom, HistoryQuery,
@@ -180,6 +181,34 @@ impl App {
         self.next_token
     }
 
+    /// The server has gone, and another one comes: nobody answers what was asked, and no session goes on.
+    pub(crate) fn server_gone(&mut self) {
+        self.asked.clear();
+        self.about_sessions = None;
+        self.following.clear();
+        self.granted.clear();
+        self.by_pipe.clear();
+    }
+
+    /// True if nothing is asked.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// True while it subscribes somebody to this channel, or ends a subscription to it.
+    pub(crate) fn is_deciding(&self, of: &ChannelName) -> bool {
+        self.asked.values().any(|asked| match &asked.command {
+            AppCommand::Subscribe { options, .. } => options.channel == *of,
+            AppCommand::Unsubscribe { channel, .. } => channel == of,
+            _ => false,
+        })
+    }
+
+    /// True for a command that sends sessions away.
+    pub(crate) fn is_disconnecting(&self, token: u64) -> bool {
+        self.asked.get(&token).is_some_and(|asked| matches!(asked.command, AppCommand::Disconnect { .. }))
+    }
+
     /// Sessions that a command is about.
     pub(crate) fn sessions_of(&self, token: u64) -> BTreeSet<ClientId> {
         self.asked.get(&token).map(|asked| asked.sessions.clone()).unwrap_or_default()
@@ -235,7 +264,7 @@ impl App {
                 if let Some(pipe) = open.first() {
                     return Err(format!("app: {command:?} was answered, and pipe {pipe} is still open"));
                 }
-                if !reason.reconnect() {
+                if !comes_back(*reason) {
                     let still = |(pipe, client): &(&usize, &ClientId)| sessions.contains(client) && is_open(**pipe);
                     if let Some((pipe, client)) = self.by_pipe.iter().find(still) {
                         return Err(format!("app: {command:?} was answered, and {client} goes on over pipe {pipe}"));

@@ -85,6 +85,13 @@ impl Application {
         }
     }
 
+    /// The server has gone: nobody tells of the end of its sessions.
+    pub(crate) fn server_gone(&mut self) {
+        self.sessions.clear();
+        self.leave.clear();
+        self.granted.clear();
+    }
+
     /// It gets a question. `None`: it will never answer.
     pub(crate) fn asked(&mut self, now: Now, question: &Question, timeout_ms: u64) -> Option<ScheduledAnswer> {
         self.last += 1;

@@ -7,8 +7,9 @@ use crate::plan::{Habit, Plan};
 use crate::wire::{ToClient, token_of};
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Data, ErrorCode, HistoryFrom, HistoryQuery, PageId, Position,
-    Proof, Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal, SubOptions, UserId,
+    ChannelName, ClientId, Command, Connect, Connected, Data, Disconnect, ErrorCode, HistoryFrom, HistoryQuery, PageId,
+    Position, Proof, Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal,
+    SubOptions, UserId,
 };
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) enum Act {
     Send(Request),
+    /// It sends a text that is no command, and is owed this error.
+    Text(String, ErrorCode),
     /// It ends the connection; `finally` if it closes.
     Close {
         finally: bool,
@@ -38,12 +41,16 @@ pub(crate) struct Client {
     page: Option<PageId>,
     pub(crate) retry_ms: u64,
     pub(crate) heard_ms: u64,
+    /// The server stops, and wants it to leave then.
+    leave_ms: Option<u64>,
     pub(crate) wanted: BTreeMap<ChannelName, Wanted>,
     pending: BTreeMap<u64, PendingCommand>,
     next_id: u64,
     peers: Vec<ClientId>,
     /// Publications whose outcome is not known: (channel, key, payload), to be sent again with the same key.
     again: Vec<Publish>,
+    /// Some of its last publications with a key.
+    keyed: Vec<Publish>,
 }
 
 /// A channel that the client wants to follow.
@@ -124,17 +131,20 @@ impl Client {
             page: PageId::new(&format!("page {number}")),
             retry_ms: rng.below(300),
             heard_ms: 0,
+            leave_ms: None,
             wanted: BTreeMap::new(),
             pending: BTreeMap::new(),
             next_id: 0,
             peers: Vec::new(),
             again: Vec::new(),
+            keyed: Vec::new(),
         }
     }
 
     /// The first command of a new connection.
     pub(crate) fn connect(&mut self, rng: &mut Rng, plan: &Plan) -> Request {
         self.pending.clear();
+        self.leave_ms = None;
         self.online = false;
         let mut subscribe = Vec::new();
         for (channel, wanted) in &mut self.wanted {
@@ -257,6 +267,7 @@ impl Client {
 
     fn pushed(&mut self, now_ms: u64, push: &Push) -> Option<Request> {
         match push {
+            Push::Disconnect { reason: Disconnect::Shutdown, delay_ms } => self.leave_ms = Some(now_ms + delay_ms),
             Push::Ping => return Some(Request { id: None, command: Command::Pong }),
             Push::Message { channel, publication } => self.message(channel, publication),
             Push::Messages { channel, publications } => {
@@ -316,7 +327,8 @@ impl Client {
 
     /// The actions that every client must take: come back, subscribe again, give up a silent connection.
     pub(crate) fn upkeep(&mut self, now_ms: u64, silence_max_ms: u64, plan: &Plan) -> Act {
-        if self.pipe.is_some() && now_ms > self.heard_ms + silence_max_ms {
+        let leaves = self.leave_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        if self.pipe.is_some() && (leaves || now_ms > self.heard_ms + silence_max_ms) {
             return Act::Close { finally: false };
         }
         if !self.online {
@@ -385,7 +397,14 @@ impl Client {
                 )
             }
             5..=18 => {
-                let publish = match self.again.pop() {
+                let repeats = rng.below(8) == 0;
+                let repeated = pick_of(rng, &self.keyed).filter(|_| repeats).cloned();
+                let publish = match self.again.pop().or(repeated) {
+                    // The same key for something else is refused, if the key is still known.
+                    Some(mut again) if rng.below(10) == 0 => {
+                        again.data = Data::Json(numbers.payload(rng, pad));
+                        again
+                    }
                     Some(again) => again,
                     None => {
                         let data = Data::Json(numbers.payload(rng, pad));
@@ -393,6 +412,10 @@ impl Client {
                         Publish { channel, data, event: None, idempotency_key, echo: rng.below(4) > 0 }
                     }
                 };
+                if publish.idempotency_key.is_some() && !self.keyed.contains(&publish) {
+                    self.keyed.truncate(4);
+                    self.keyed.insert(0, publish.clone());
+                }
                 Act::Send(self.publish(publish))
             }
             19 | 20 => {
@@ -423,6 +446,30 @@ impl Client {
             29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
             _ => Act::Nothing,
         }
+    }
+
+    /// Sends what is no command.
+    pub(crate) fn rude(&mut self, rng: &mut Rng, plan: &Plan) -> Act {
+        let large = "x".repeat(plan.limits.message_bytes_max + 1);
+        let texts: [(String, ErrorCode); 8] = [
+            ("{\"type\":\"shout\",\"id\":@}".to_owned(), ErrorCode::UnknownCommand),
+            ("{\"type\":\"publish\",\"id\":@,\"channel\":\"chat:0\"}".to_owned(), ErrorCode::BadRequest),
+            ("{\"type\":\"history\",\"id\":@,\"channel\":\"chat:0\",\"limit\":0}".to_owned(), ErrorCode::BadRequest),
+            ("{\"type\":\"unsubscribe\",\"id\":@,\"channel\":\"a b\"}".to_owned(), ErrorCode::BadRequest),
+            ("{\"type\":\"subscribe\",\"id\":@,\"channel\":7}".to_owned(), ErrorCode::BadRequest),
+            (
+                format!("{{\"type\":\"publish\",\"id\":@,\"channel\":\"chat:0\",\"data\":\"{large}\"}}"),
+                ErrorCode::TooLarge,
+            ),
+            ("{\"type\":".to_owned(), ErrorCode::BadRequest),
+            ("[7]".to_owned(), ErrorCode::BadRequest),
+        ];
+        let Some((text, code)) = pick_of(rng, &texts) else { return Act::Nothing };
+        if text.contains('@') {
+            self.next_id += 1;
+            self.pending.insert(self.next_id, PendingCommand::Other);
+        }
+        Act::Text(text.replace('@', &self.next_id.to_string()), *code)
     }
 
     /// Calls a method.
@@ -469,6 +516,6 @@ impl Client {
 
 fn options(channel: &ChannelName, wanted: &Wanted, habit: Habit) -> SubOptions {
     let &Wanted { since, recent, presence, .. } = wanted;
-    let Habit { batch, slow } = habit;
-    SubOptions { since, recent, presence, batch, slow, ..SubOptions::new(channel.clone()) }
+    let Habit { batch, slow, no_signals } = habit;
+    SubOptions { since, recent, presence, batch, slow, signals: !no_signals, ..SubOptions::new(channel.clone()) }
 }

@@ -7,12 +7,13 @@ use crate::application::{WITH_INFO, plain};
 use crate::chances::pick_of;
 use crate::client::Numbers;
 use crate::ledger::Kept;
+use crate::model::{epoch_of, is_for};
 use crate::plan::{CORES, Plan};
 use crate::store::Stores;
 use bytes::Bytes;
 use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State};
 use fanfare_client::{HistoryFrom, Position, Publish, Subscribe};
-use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Now, Retain, Rng, Rules};
+use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Rng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -108,7 +109,7 @@ impl CoreClient {
                 let habit = name(&channel).map(|name| plan.habit(CORES + self.number, &name)).unwrap_or_default();
                 let mut options = Subscribe::new(channel.clone());
                 options.presence = rng.below(2) == 0;
-                (options.batch, options.slow) = (habit.batch, habit.slow);
+                (options.batch, options.slow, options.signals) = (habit.batch, habit.slow, !habit.no_signals);
                 self.call(now_ms, PendingCall::Subscribe(channel), Call::Subscribe(Box::new(options)));
             }
             6 if is_known => {
@@ -242,7 +243,7 @@ impl CoreClient {
     }
 
     /// The world has been calm for long.
-    pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules) -> Result<(), String> {
+    pub(crate) fn finish(&self, stores: &Stores) -> Result<(), String> {
         if !self.core.is_online() {
             return Err("promise 3: a core client is not online".to_owned());
         }
@@ -251,11 +252,10 @@ impl CoreClient {
         }
         for (channel, followed) in &self.channels {
             let Some(name) = name(channel) else { continue };
-            let retain = rules.of(&name).map_or(Retain::default(), |rule| rule.history);
             let (true, Some(at)) = (followed.is_live, &followed.at) else {
                 return Err(format!("promise 3: core: {channel} never became live"));
             };
-            if let Some((_, top)) = stores.reach(now, &name, retain) {
+            if let Some(top) = stores.top(&name) {
                 if top.epoch != hub_position(at).epoch {
                     return Err(format!("promise 3: core: {channel} is at {at:?}, the top is {top:?}"));
                 }
@@ -271,20 +271,20 @@ fn name(channel: &str) -> Option<ChannelName> {
 }
 
 fn hub_position(at: &Position) -> fanfare_hub::Position {
-    fanfare_hub::Position { epoch: Epoch::from_wire(&at.epoch), offset: at.offset }
+    fanfare_hub::Position { epoch: Epoch(epoch_of(&at.epoch)), offset: at.offset }
 }
 
 /// Between `at` and `before` there are only the client's own publications that it does not want.
 fn nothing_missed(channel: &str, ids: &[ClientId], at: &Position, before: u64, stores: &Stores) -> Result<(), String> {
     let Some(name) = name(channel) else { return Ok(()) };
-    // A publication that was skipped under an earlier name is not missing under a later one.
-    let is_for = |kept: &Kept| ids.iter().all(|client| kept.publication.is_for(*client));
+    // Passed by under an earlier name, it is not missed under a later one.
+    let is_for_all = |kept: &Kept| ids.iter().all(|client| is_for(&kept.publication, *client));
     let is_own = |client: Option<ClientId>| client.is_some_and(|client| ids.contains(&client));
     let missed = stores
         .ledger
         .between(&name, hub_position(at).epoch, at.offset, before)
         .iter()
-        .find(|kept| is_for(kept) && (kept.publication.echo || !is_own(kept.client())));
+        .find(|kept| is_for_all(kept) && (kept.publication.echo || !is_own(kept.client())));
     match missed {
         None => Ok(()),
         Some(kept) => Err(format!(

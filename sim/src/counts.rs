@@ -79,6 +79,26 @@ counts! {
     hook_expired, "connections closed because a token had expired";
     refreshed, "tokens refreshed";
     rpc, "calls that were answered with a result";
+    rates_judged, "commands whose rule has a rate";
+    rates_refused, "commands above their rate";
+    rates_continued, "rates that a session took along to another connection";
+    key_duplicates, "publications that were sent again within the time of their key";
+    keys_expired, "keys that were new again after their time";
+    keys_shed, "keys that were forgotten for want of room";
+    key_conflicts, "keys that were used for another payload";
+    resumed_in_time, "sessions without connection that were resumed within their grace";
+    resumed_too_late, "sessions without connection that were asked for after their grace";
+    mute, "connections closed for want of `connect`";
+    bad_refused, "messages that are no command, and were refused";
+    abuse, "connections closed for too many of them";
+    acked_signals, "directed signals that were acknowledged and had arrived";
+    unheard_signals, "directed signals to a client that wants none, refused";
+    batched_links, "turns that said several things to another shard";
+    frozen, "clients that were stopped for long";
+    drained_told, "connections told that the server stops";
+    settled, "servers that stopped with everything answered";
+    restarts, "servers that started again";
+    emptied, "shards that nobody used any more";
     clock_steps, "steps of the wall clock";
     shard_stalls, "shards that stood still";
 }

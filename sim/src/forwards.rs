@@ -20,6 +20,7 @@ pub(crate) struct Forwards {
     rng: Rng,
     sessions: BTreeMap<u64, Session>,
     open: BTreeMap<u64, Open>,
+    last_ms: BTreeMap<ClientId, u64>,
     next: u64,
 }
 
@@ -45,7 +46,7 @@ struct Open {
 
 impl Forwards {
     pub(crate) fn new(rng: Rng) -> Self {
-        Forwards { rng, sessions: BTreeMap::new(), open: BTreeMap::new(), next: 0 }
+        Forwards { rng, sessions: BTreeMap::new(), open: BTreeMap::new(), last_ms: BTreeMap::new(), next: 0 }
     }
 
     /// The time until the next one.
@@ -68,10 +69,27 @@ impl Forwards {
         let channel = pick_of(&mut self.rng, channels)?.clone();
         let command = if self.rng.below(2) == 0 { Command::Pong } else { Command::Presence { channel } };
         self.next += 1;
+        self.last_ms.insert(client, now_ms);
         let id = (self.rng.below(3) > 0).then_some(RequestId::Number(self.next));
         self.open.insert(self.next, Open { client, since_ms: now_ms, command: command.clone() });
         let to = pick(&mut self.rng, (0..shards).map(|shard| (shard as u64, shard)))?;
         Some((to, ForwardToken(self.next), Resume { shard, client }, Request { id, command }))
+    }
+
+    /// The server has gone with all sessions.
+    pub(crate) fn server_gone(&mut self) {
+        self.sessions.clear();
+        self.open.clear();
+    }
+
+    /// When the last command for this session was given, if there was one.
+    pub(crate) fn last_ms(&self, client: ClientId) -> Option<u64> {
+        self.last_ms.get(&client).copied()
+    }
+
+    /// True if a question for this session has not been answered: its other commands may wait behind it.
+    pub(crate) fn is_asking(&self, client: ClientId) -> bool {
+        self.open.values().any(|open| open.client == client && open.command != Command::Pong)
     }
 
     /// A connection was told that it has this session.

@@ -1,11 +1,12 @@
 //! One connection in the network: the server's outbox, the bytes on their way in both directions, and the broken parts.
 
+use crate::desk::Desk;
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::{ConnId, Outbox, Request, Rng};
+use fanfare_hub::{ClientId, ConnId, Outbox, Request, Resume, Rng};
 use fanfare_wire::websocket::{Decoder, Event, Limits, Role};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -38,6 +39,24 @@ pub(crate) struct Pipe {
     /// The hub knows that the outbox is over its mark: the bytes that it has appended since.
     pub(crate) full: Option<SinceFull>,
     pub(crate) watch: Watch,
+    pub(crate) desk: Desk,
+    /// When it was opened, when the shard was last shown a sign of life, and when and with what ticket it was given
+    /// `connect`.
+    pub(crate) opened_ms: u64,
+    pub(crate) alive_ms: u64,
+    pub(crate) connect: Option<(u64, Option<Resume>)>,
+    /// It was told that the server stops, and how long it may take to leave.
+    pub(crate) drain_delay_ms: Option<u64>,
+    /// The session that it has been given.
+    pub(crate) session: Option<ClientId>,
+    /// Commands whose rule has a rate, and of which nobody knows when they are decided: the id, the rule and the rate.
+    pub(crate) undecided: Vec<(u64, usize, (u32, u64))>,
+    /// Payloads of the directed signals that it was told.
+    pub(crate) signals_told: BTreeSet<Bytes>,
+    /// When the outbox last was over its mark.
+    pub(crate) full_ms: Option<u64>,
+    /// Invalid messages in a minute of the shard's clock.
+    pub(crate) bad: (u64, u32),
     /// Bytes that the network holds for the client.
     pub(crate) in_flight: usize,
     pub(crate) down_last_ms: u64,
@@ -93,6 +112,16 @@ impl Pipe {
             flushing: false,
             full: None,
             watch: Watch::default(),
+            desk: Desk::default(),
+            opened_ms: now_ms,
+            alive_ms: now_ms,
+            connect: None,
+            drain_delay_ms: None,
+            session: None,
+            undecided: Vec::new(),
+            signals_told: BTreeSet::new(),
+            full_ms: None,
+            bad: (0, 0),
             in_flight: 0,
             down_last_ms: 0,
             up_last_ms: 0,

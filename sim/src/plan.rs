@@ -5,8 +5,11 @@
 
 use crate::app::CLOSED;
 use crate::chances::Chances;
+use crate::model::matches;
 use crate::shrink::Smaller;
-use fanfare_hub::{Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, Retain, Rng, Rule, Rules, Slow, Who};
+use fanfare_hub::{
+    Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, RateLimit, Retain, Rng, Rule, Rules, Slow, Who,
+};
 use std::collections::BTreeMap;
 
 /// The number of the first client core. Clients and cores are counted separately, so that the number of the ones does
@@ -27,6 +30,12 @@ pub(crate) struct Plan {
     pub(crate) faults: Faults,
     /// There is an application that publishes, and subscribes and disconnects clients.
     pub(crate) app: bool,
+    /// The server drains and starts again, this long after the beginning; and whether its store loses everything.
+    pub(crate) restart: Option<(u64, bool)>,
+    /// Clients send what is no command now and then.
+    pub(crate) rude: bool,
+    /// What a turn says to another shard arrives together.
+    pub(crate) batched_links: bool,
     /// Commands for sessions also come in requests of their own.
     pub(crate) forwards: bool,
     /// The questions to the application, and the nature of its answers.
@@ -46,6 +55,8 @@ pub(crate) struct Plan {
 pub(crate) struct Habit {
     pub(crate) batch: Option<Batch>,
     pub(crate) slow: Option<Slow>,
+    /// It wants no signals.
+    pub(crate) no_signals: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -59,6 +70,8 @@ pub(crate) struct Faults {
     /// Messages of one shard to another are stuck for a while, and clients come back on a third one meanwhile.
     pub(crate) stuck_links: bool,
     pub(crate) clock_steps: bool,
+    /// Clients are stopped for up to a minute.
+    pub(crate) freezes: bool,
     pub(crate) reloads: bool,
     pub(crate) store: StoreFaults,
 }
@@ -89,12 +102,12 @@ pub(crate) struct HookPlan {
 impl HookPlan {
     /// True if it must allow subscriptions.
     pub(crate) fn is_asked_to_subscribe(&self, channel: &ChannelName) -> bool {
-        self.hooks.subscribe.iter().chain(&self.subscribe_by_rule).any(|pattern| pattern.matches(channel))
+        self.hooks.subscribe.iter().chain(&self.subscribe_by_rule).any(|pattern| matches(pattern.as_str(), channel))
     }
 
     /// True if it is asked about publications.
     pub(crate) fn is_asked_to_publish(&self, channel: &ChannelName) -> bool {
-        self.hooks.publish.iter().chain(&self.publish_by_rule).any(|pattern| pattern.matches(channel))
+        self.hooks.publish.iter().chain(&self.publish_by_rule).any(|pattern| matches(pattern.as_str(), channel))
     }
 }
 
@@ -111,6 +124,8 @@ pub(crate) struct StoreFaults {
     pub(crate) silent: u64,
     /// Acknowledged entries are lost now and then, with a new epoch.
     pub(crate) loses: bool,
+    /// Its numbers have holes.
+    pub(crate) holes: bool,
 }
 
 /// The world of a seed, and its source of chances.
@@ -130,6 +145,13 @@ impl Drawn {
         plan.draw_links(parts.of("plan: links", 0));
         plan.draw_grants(parts.of("plan: grants", 0));
         plan.draw_patience(parts.of("plan: patience", 0));
+        plan.faults.store.holes = parts.of("plan: holes", 0).below(3) == 0;
+        plan.draw_keys(parts.of("plan: keys", 0));
+        plan.draw_rates(parts.of("plan: rates", 0));
+        plan.batched_links = parts.of("plan: batched links", 0).below(2) == 0;
+        plan.draw_restart(parts.of("plan: restart", 0));
+        plan.draw_freezes(parts.of("plan: freezes", 0));
+        plan.draw_rudeness(parts.of("plan: rudeness", 0));
         plan.forwards = parts.of("plan: forwards", 0).below(3) == 0;
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
@@ -148,6 +170,7 @@ impl Plan {
             slow_links: one_in(3),
             stuck_links: false,
             clock_steps: one_in(4),
+            freezes: false,
             reloads: one_in(6),
             store: StoreFaults::default(),
         };
@@ -160,6 +183,7 @@ impl Plan {
                 disordered: one_in(2),
                 silent: 0,
                 loses: one_in(3),
+                holes: false,
             };
         }
         let channels = (0..1 + rng.below(4)).filter_map(|i| {
@@ -177,6 +201,9 @@ impl Plan {
             faults,
             app: rng.below(2) == 0,
             forwards: false,
+            restart: None,
+            rude: false,
+            batched_links: false,
             hooks: HookPlan::default(),
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),
@@ -222,8 +249,9 @@ impl Plan {
                     delay_ms: [20, 100, 500, 2_000][rng.below(4) as usize],
                 };
                 let slow = Slow::ALL[rng.below(3) as usize];
-                let habit =
-                    Habit { batch: (rng.below(2) == 0).then_some(batch), slow: (rng.below(2) == 0).then_some(slow) };
+                let batch = (rng.below(2) == 0).then_some(batch);
+                let slow = (rng.below(2) == 0).then_some(slow);
+                let habit = Habit { batch, slow, no_signals: rng.below(5) == 0 };
                 self.habits.insert((client, channel.clone()), habit);
             }
         }
@@ -240,8 +268,9 @@ impl Plan {
 
     /// True if its only shard learns at once of each entry that a store accepts.
     pub(crate) fn is_exact(&self) -> bool {
-        let StoreFaults { late, unavailable, unknown, twice, disordered: _, silent, loses } = self.faults.store;
-        self.shards == 1 && late + unavailable + unknown + twice + silent == 0 && !loses
+        let StoreFaults { late, unavailable, unknown, twice, disordered: _, silent, loses, holes: _ } =
+            self.faults.store;
+        self.shards == 1 && late + unavailable + unknown + twice + silent == 0 && !loses && self.restart.is_none()
     }
 
     /// Draws the time that a command waits for a store, and the number of entries that are read at once. From a stream
@@ -296,13 +325,70 @@ impl Plan {
         }
     }
 
+    /// In some worlds idempotency keys end within the run, or have little room.
+    fn draw_keys(&mut self, mut rng: Rng) {
+        if rng.below(3) == 0 {
+            self.limits.idempotency_keys_ttl_ms = 500 + rng.below(4_000);
+        }
+        if rng.below(4) == 0 {
+            self.limits.idempotency_keys_bytes_max = 2_000 + rng.below(8_000) as usize;
+        }
+    }
+
+    /// In some worlds the server drains and starts again.
+    fn draw_restart(&mut self, mut rng: Rng) {
+        if rng.below(6) == 0 {
+            self.restart = Some((500 + rng.below(self.chaos_ms / 3), rng.below(2) == 0));
+        }
+    }
+
+    /// True if a store loses what it had acknowledged.
+    pub(crate) fn loses(&self) -> bool {
+        self.faults.store.loses || self.restart.is_some_and(|(_, loses)| loses)
+    }
+
+    /// In some worlds clients are stopped for up to a minute. There the faults last longer and clients do less.
+    fn draw_freezes(&mut self, mut rng: Rng) {
+        if rng.below(10) == 0 {
+            self.faults.freezes = true;
+            self.chaos_ms += 60_000;
+            self.pace_ms *= 6;
+        }
+    }
+
+    /// In some worlds clients send invalid messages, and few of them are put up with.
+    fn draw_rudeness(&mut self, mut rng: Rng) {
+        if rng.below(4) == 0 {
+            self.rude = true;
+            self.limits.bad_requests_per_minute_max = 2 + rng.below(20) as u32;
+        }
+    }
+
+    /// In some worlds sessions may publish and signal only so often.
+    fn draw_rates(&mut self, mut rng: Rng) {
+        if rng.below(4) > 0 {
+            return;
+        }
+        for rule in self.rules.iter_mut().filter(|rule| !matches(rule.pattern.as_str(), CLOSED)) {
+            if rng.below(3) > 0 {
+                let window_ms = [200, 500, 1_000, 3_000][rng.below(4) as usize];
+                rule.rate = Some(RateLimit { count_max: 1 + rng.below(6) as u32, window_ms });
+            }
+        }
+    }
+
+    /// Everything has healed: nobody is refused for having published often.
+    pub(crate) fn lift_rates(&mut self) {
+        self.rules.iter_mut().for_each(|rule| rule.rate = None);
+    }
+
     /// In some worlds with an application rules leave decisions to it, and tokens are good for a subscription. Drawn
     /// from a stream of its own.
     fn draw_grants(&mut self, mut rng: Rng) {
         if !self.hooks.is_on {
             return;
         }
-        for rule in self.rules.iter_mut().filter(|rule| !rule.pattern.matches(CLOSED)) {
+        for rule in self.rules.iter_mut().filter(|rule| !matches(rule.pattern.as_str(), CLOSED)) {
             if rng.below(3) == 0 {
                 rule.subscribe = vec![Who::Hook];
                 self.hooks.subscribe_by_rule.push(rule.pattern.clone());
@@ -334,7 +420,7 @@ impl Plan {
     }
 
     fn rule_of(&self, name: Option<&ChannelName>) -> Option<&Rule> {
-        self.rules.iter().find(|rule| name.is_some_and(|name| rule.pattern.matches(name)))
+        self.rules.iter().find(|rule| name.is_some_and(|name| matches(rule.pattern.as_str(), name)))
     }
 }
 

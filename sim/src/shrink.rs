@@ -48,7 +48,7 @@ const NUMBERS: [Number; 6] = [
     ("payload", |plan| plan.payload_max, |plan, n| plan.payload_max = n),
 ];
 
-const PARTS: [Part; 25] = [
+const PARTS: [Part; 32] = [
     ("hooks", without_hooks),
     ("app", |plan| plan.app = false),
     ("forwards", |plan| plan.forwards = false),
@@ -69,6 +69,13 @@ const PARTS: [Part; 25] = [
     ("store-twice", |plan| plan.faults.store.twice = 0),
     ("store-silent", |plan| plan.faults.store.silent = 0),
     ("store-loses", |plan| plan.faults.store.loses = false),
+    ("holes", |plan| plan.faults.store.holes = false),
+    ("batched-links", |plan| plan.batched_links = false),
+    ("rates", Plan::lift_rates),
+    ("freezes", |plan| plan.faults.freezes = false),
+    ("restart", |plan| plan.restart = None),
+    ("rude", |plan| plan.rude = false),
+    ("short-keys", |plan| plan.limits.idempotency_keys_ttl_ms = Limits::default().idempotency_keys_ttl_ms),
     ("small-outbox", |plan| plan.limits.outbox_bytes_max = Limits::default().outbox_bytes_max),
     ("small-link", |plan| plan.limits.link_bytes_max = Limits::default().link_bytes_max),
     ("small-history", |plan| plan.limits.history_bytes_max = Limits::default().history_bytes_max),

@@ -6,11 +6,12 @@
 //! memory store.
 
 use crate::chances::Chances;
+use crate::holes;
+use crate::keys::Keys;
 use crate::ledger::Ledger;
+use crate::model::cost_max;
 use crate::plan::StoreFaults;
-use fanfare_hub::{
-    ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Range, Retain, Rng, Store, StoreAnswer,
-};
+use fanfare_hub::{ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Retain, Rng, Store, StoreAnswer};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -32,6 +33,10 @@ pub(crate) struct Stores {
     pub(crate) losses: u64,
     pub(crate) unknowns: u64,
     pub(crate) silences: u64,
+    history_bytes_max: usize,
+    has_holes: bool,
+    /// What was wrong first.
+    broken: Option<String>,
     shards: Vec<Inner>,
 }
 
@@ -39,12 +44,25 @@ pub(crate) struct Stores {
 struct Inner {
     /// Its own chances.
     rng: Rng,
+    keys: Keys,
     memory: MemoryStore,
-    /// The channels that have been used, and whether their loss is still to be reported.
-    channels: BTreeMap<ChannelName, bool>,
-    /// Answers that come in order, and the arrival of the last of them.
+    channels: BTreeMap<ChannelName, Known>,
+    /// The latest wall time at which it was used: a clock that was set back brings nothing back.
+    wall_max_ms: u64,
+    /// Answers that come in order, and when the last of them will be there.
     queue: VecDeque<(OpToken, StoreAnswer)>,
     last_ms: u64,
+}
+
+/// What is known of a channel that has been used.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its loss is still to be told.
+    untold: bool,
+    /// Its newest position, by the answers.
+    top: Option<Position>,
+    /// The newest position when its history was removed.
+    purged: Option<Position>,
 }
 
 /// One shard's store.
@@ -61,9 +79,11 @@ impl Stores {
             Inner {
                 memory: MemoryStore::new(limits, rng.next_u64()),
                 rng,
+                keys: Keys::new(limits),
                 channels: BTreeMap::new(),
                 queue: VecDeque::new(),
                 last_ms: 0,
+                wall_max_ms: 0,
             }
         };
         let shards = (0..shards).map(inner).collect();
@@ -72,6 +92,9 @@ impl Stores {
         Rc::new(RefCell::new(Stores {
             ledger,
             faults,
+            history_bytes_max: limits.history_bytes_max,
+            has_holes: faults.holes,
+            broken: None,
             answers: Vec::new(),
             answers_late,
             answers_disordered,
@@ -92,24 +115,62 @@ impl Stores {
         let inner = &mut self.shards[shard];
         let seed = inner.rng.next_u64();
         inner.memory = MemoryStore::new(limits, seed);
-        inner.channels.values_mut().for_each(|untold| *untold = true);
+        inner.keys.lost();
+        inner.channels.values_mut().for_each(|known| *known = Known { untold: true, ..Known::default() });
     }
 
-    /// The oldest offset of the channel from which a subscriber could continue without a loss, and its newest offset,
-    /// as the store has them now.
-    pub(crate) fn reach(&mut self, now: Now, channel: &ChannelName, retain: Retain) -> Option<(u64, Position)> {
-        let inner = self.shards.iter_mut().find(|inner| inner.channels.contains_key(channel))?;
-        let mut read = |range| {
-            let (channel, scan_max) = (channel.clone(), usize::MAX);
-            let op = Op::Read { channel, range, reader: None, count_max: 1, bytes_max: 1, scan_max, retain };
-            match inner.memory.submit(now, OpToken(0), op) {
-                Some(StoreAnswer::Page(page)) => Some(page),
-                _ => None,
+    /// The process of a shard has gone: what was on its way to it arrives nowhere.
+    pub(crate) fn asker_gone(&mut self, shard: usize) {
+        let inner = &mut self.shards[shard];
+        inner.queue.clear();
+        inner.last_ms = 0;
+    }
+
+    /// The channel's newest position, by what the store has answered. `None`: it has lost it, and has not been asked
+    /// since.
+    pub(crate) fn top(&self, channel: &ChannelName) -> Option<Position> {
+        self.shards.iter().find_map(|inner| inner.channels.get(channel)).and_then(|known| known.top)
+    }
+
+    /// From where on a channel's history must be there, and its newest position. It follows from the rule and what was
+    /// accepted; nobody asks the store.
+    pub(crate) fn kept(&self, now: Now, channel: &ChannelName, retain: Retain) -> Option<(u64, Position)> {
+        let inner = self.shards.iter().find(|inner| inner.channels.contains_key(channel))?;
+        let known = &inner.channels[channel];
+        let top = known.top?;
+        let mut floor = known.purged.filter(|purged| purged.epoch == top.epoch).map_or(0, |purged| purged.offset);
+        let mut room = retain.bytes;
+        let (mut count, shed_up_to) = (0, self.shed_up_to(inner));
+        let wall_ms = now.wall_ms.max(inner.wall_max_ms);
+        for kept in self.ledger.between(channel, top.epoch, floor, u64::MAX).iter().rev() {
+            let cost = cost_max(&kept.publication);
+            count += 1;
+            let is_old = kept.publication.ts_ms.saturating_add(retain.ttl_ms) <= wall_ms;
+            if count > retain.count || is_old || cost > room || kept.order <= shed_up_to {
+                floor = kept.publication.offset;
+                break;
             }
-        };
-        let top = read(Range::NEWEST)?.top;
-        let oldest = read(Range::After(Position { epoch: top.epoch, offset: 0 }))?;
-        Some((oldest.publications.first().map_or(top.offset, |p| p.prev), top))
+            room -= cost;
+        }
+        Some((floor, top))
+    }
+
+    /// The shard's history may have had no room for entries up to this order: the oldest go first.
+    fn shed_up_to(&self, inner: &Inner) -> u64 {
+        /// More than the store takes for what it knows of a channel that nobody uses.
+        const CHANNEL: usize = 1_200;
+        let tops = inner.channels.iter().filter_map(|(channel, known)| Some((channel, known.top?)));
+        let all = tops.flat_map(|(channel, top)| self.ledger.between(channel, top.epoch, 0, u64::MAX));
+        let mut costs: Vec<(u64, usize)> = all.map(|kept| (kept.order, cost_max(&kept.publication))).collect();
+        costs.sort_unstable();
+        let mut room = self.history_bytes_max.saturating_sub(CHANNEL * inner.channels.len());
+        for (order, cost) in costs.into_iter().rev() {
+            if cost > room {
+                return order;
+            }
+            room -= cost;
+        }
+        0
     }
 
     /// The next of the answers that come in order.
@@ -122,8 +183,19 @@ impl Stores {
     }
 
     /// True if a key was forgotten before its time: its publication may be stored twice.
-    pub(crate) fn has_shed_keys(&self) -> bool {
-        self.shards.iter().any(|shard| shard.memory.keys_shed() > 0)
+    pub(crate) fn may_forget_keys(&self) -> bool {
+        self.shards.iter().any(|shard| shard.keys.end_early() || shard.keys.any_may_be_shed())
+    }
+
+    /// What was wrong first, if anything was.
+    pub(crate) fn verdict(&mut self) -> Result<(), String> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// Duplicates by key, keys that were new again after their time, and keys forgotten for want of room.
+    pub(crate) fn key_counts(&self) -> (u64, u64, u64) {
+        let of = |count: fn(&Keys) -> u64| self.shards.iter().map(|shard| count(&shard.keys)).sum();
+        (of(|keys| keys.duplicates), of(|keys| keys.expired), of(|keys| keys.shed))
     }
 
     fn chance(&mut self, shard: usize, per_mille: u64) -> bool {
@@ -132,7 +204,36 @@ impl Stores {
 
     fn execute(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> StoreAnswer {
         let channel = channel_of(&op).clone();
-        let answer = self.shards[shard].memory.submit(now, token, op).unwrap_or(StoreAnswer::Unavailable);
+        let is_purge = matches!(op, Op::Purge { .. });
+        let inner = &mut self.shards[shard];
+        let entry = match &op {
+            Op::Append { entry, .. } => Some(entry.clone()),
+            _ => None,
+        };
+        let top = inner.channels.get(&channel).and_then(|known| known.top);
+        let answer = match self.has_holes {
+            false => inner.memory.submit(now, token, op),
+            true => inner.memory.submit(now, token, holes::op_in(op, top)).map(holes::answer_out),
+        };
+        let answer = answer.unwrap_or(StoreAnswer::Unavailable);
+        if let Some(entry) = entry
+            && let Err(wrong) = inner.keys.appended(now.mono_ms, &entry, &answer)
+        {
+            self.broken.get_or_insert(wrong);
+        }
+        inner.wall_max_ms = inner.wall_max_ms.max(now.wall_ms);
+        let known = inner.channels.entry(channel.clone()).or_default();
+        known.top = match &answer {
+            StoreAnswer::Attached(top) => Some(*top),
+            StoreAnswer::Appended { epoch, publication } => {
+                Some(Position { epoch: *epoch, offset: publication.offset })
+            }
+            StoreAnswer::Page(page) => Some(page.top),
+            _ => known.top,
+        };
+        if is_purge {
+            known.purged = known.top;
+        }
         if let StoreAnswer::Appended { epoch, publication } = &answer {
             self.ledger.accepted(now.mono_ms, &channel, *epoch, publication.clone());
         }
@@ -141,9 +242,9 @@ impl Stores {
 
     fn decide(&mut self, shard: usize, now: Now, token: OpToken, op: Op) -> StoreAnswer {
         let channel = channel_of(&op).clone();
-        let untold = self.shards[shard].channels.entry(channel.clone()).or_insert(false);
-        if std::mem::take(untold) && !matches!(op, Op::Detach { .. } | Op::Attach { .. }) {
-            // Reported by a message, or by the epoch in the answer: a store may do either.
+        let known = self.shards[shard].channels.entry(channel.clone()).or_default();
+        if std::mem::take(&mut known.untold) && !matches!(op, Op::Detach { .. } | Op::Attach { .. }) {
+            // Told in words, or by the epoch in the answer: a store may do either.
             if self.shards[shard].rng.below(2) == 0 {
                 let attach = self.execute(shard, now, token, Op::Attach { channel });
                 return if let StoreAnswer::Attached(top) = attach { StoreAnswer::EpochLost(top) } else { attach };

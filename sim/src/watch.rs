@@ -3,8 +3,9 @@
 //! time at which they were sent nor the state at that time.
 
 use crate::ledger::{Kept, Ledger};
+use crate::model::{cost_max, is_narrow, is_told, may_choose};
 use crate::plan::{Habit, Plan};
-use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, Reader, ReplyBody, Slow, Subscribed};
+use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, ReplyBody, Slow, Subscribed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct Live {
     habit: Habit,
+    since_ms: u64,
     slow: Slow,
     at: Position,
     /// It is at the newest position, or was before it was slow: it misses later publications because it is slow.
@@ -51,15 +53,16 @@ impl Watch {
     /// An answer is given. `asked`: the options of the subscription, if that is answered.
     pub(crate) fn replied(
         &mut self,
+        now_ms: u64,
         body: &ReplyBody,
         plan: &Plan,
         asked: &impl Fn(&ChannelName) -> Habit,
     ) -> Result<(), String> {
         match body {
-            ReplyBody::Subscribed(subscribed) => self.subscribed(subscribed, asked(&subscribed.channel), plan),
+            ReplyBody::Subscribed(subscribed) => self.subscribed(now_ms, subscribed, asked(&subscribed.channel), plan),
             ReplyBody::Many(bodies) => {
                 for body in bodies {
-                    self.replied(body, plan, asked)?;
+                    self.replied(now_ms, body, plan, asked)?;
                     if let ReplyBody::Subscribed(subscribed) = body {
                         // It was held back until the others were answered, and pulls the publications that have come
                         // since.
@@ -80,17 +83,33 @@ impl Watch {
         }
     }
 
-    fn subscribed(&mut self, subscribed: &Subscribed, habit: Habit, plan: &Plan) -> Result<(), String> {
+    fn subscribed(&mut self, now_ms: u64, subscribed: &Subscribed, habit: Habit, plan: &Plan) -> Result<(), String> {
         let Subscribed { channel, position, more, .. } = subscribed;
         let rule = plan.slow(channel);
-        if habit.slow.is_some_and(|choice| choice < rule) {
+        if habit.slow.is_some_and(|choice| !may_choose(choice, rule)) {
             return Err(format!("{channel}: subscribed with slow = {:?}, where the rule says {rule:?}", habit.slow));
         }
         let slow = habit.slow.unwrap_or(rule);
         let (at, complete) = (*position, !more);
-        let live = Live { habit, slow, at, complete, was_full: self.is_full, owed: None, in_step: false, early: None };
+        let since_ms = now_ms;
+        let live = Live {
+            habit,
+            since_ms,
+            slow,
+            at,
+            complete,
+            was_full: self.is_full,
+            owed: None,
+            in_step: false,
+            early: None,
+        };
         self.live.insert(channel.clone(), live);
         Ok(())
+    }
+
+    /// Since when it is subscribed to a channel, and whether it wants its signals.
+    pub(crate) fn follows(&self, channel: &ChannelName) -> Option<(u64, bool)> {
+        self.live.get(channel).map(|live| (live.since_ms, !live.habit.no_signals))
     }
 
     /// The outbox is over its mark. True if the connection must be closed for it: one of its channels demands that, and
@@ -110,7 +129,7 @@ impl Watch {
         self.is_full = false;
         for (channel, live) in self.live.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
             let missed = ledger.between(channel, live.at.epoch, live.at.offset, u64::MAX);
-            if exact && missed.iter().any(|kept| !kept.publication.is_narrow()) {
+            if exact && missed.iter().any(|kept| !is_narrow(&kept.publication)) {
                 live.owed = Some(None);
             }
         }
@@ -135,7 +154,7 @@ impl Watch {
                 }
             }
             // The application's action: the client asked for no option.
-            Push::Subscribed(subscribed) => self.subscribed(subscribed, Habit::default(), plan)?,
+            Push::Subscribed(subscribed) => self.subscribed(said.now_ms, subscribed, Habit::default(), plan)?,
             Push::Unsubscribed { channel, .. } => {
                 self.live.remove(channel);
             }
@@ -160,7 +179,7 @@ impl Watch {
         live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
         if live.owed.is_some() {
             let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
-            let wants = |kept: &&Kept| self.client.is_some_and(|client| Reader::live(client).wants(&kept.publication));
+            let wants = |kept: &&Kept| self.client.is_some_and(|client| is_told(&kept.publication, client));
             let newer = newer.iter().filter(wants).count();
             if newer > 0 || publications.len() > 1 {
                 let at = last.offset;
@@ -173,10 +192,10 @@ impl Watch {
         if let (Some(batch), true) = (live.habit.batch, live.in_step) {
             // The last gathered publication may not be for this client.
             let after = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
-            let unwanted = after.iter().take_while(|kept| kept.publication.is_narrow()).last();
+            let unwanted = after.iter().take_while(|kept| is_narrow(&kept.publication)).last();
             let end = unwanted.map_or(last.offset, |kept| kept.publication.offset);
             let gathered = ledger.between(channel, live.at.epoch, live.at.offset, end + 1);
-            let bytes: usize = gathered.iter().map(|kept| kept.publication.cost()).sum();
+            let bytes: usize = gathered.iter().map(|kept| cost_max(&kept.publication)).sum();
             let waited_ms = gathered.first().map_or(u64::MAX, |kept| said.now_ms - kept.at_ms);
             let whole = gathered.len() >= size || bytes >= said.page_bytes_max;
             if !whole && waited_ms < u64::from(batch.delay_ms) {

@@ -102,9 +102,6 @@ pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Requ
 
 fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String> {
     match decoded {
-        Decoded::Request(Request { command: Command::Invalid(error), .. }) => {
-            Err(format!("the server does not understand a command: {error}"))
-        }
         Decoded::Request(request) => Ok(request),
         Decoded::Connect { id, token, ticket, page, subscribe } => {
             let claims = ticket.and_then(|text| ticket::open(&text, KEY, reading.wall_ms).ok());

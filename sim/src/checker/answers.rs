@@ -7,6 +7,14 @@ use fanfare_hub::{ChannelName, ErrorCode, Position, ReplyBody, SubOptions, Subsc
 
 impl Checker {
     pub(super) fn answered_bare(&mut self, pipe: usize, view: &mut View, body: &ReplyBody, stores: &Stores) -> Verdict {
+        if let ReplyBody::Error(error) = body
+            && error.channel.is_none()
+            && let Some(at) = view.bad.iter().position(|code| *code == error.code)
+        {
+            view.bad.remove(at);
+            self.counts.bad_refused += 1;
+            return Ok(());
+        }
         let channel = match body {
             ReplyBody::Subscribed(subscribed) => Some(&subscribed.channel),
             ReplyBody::Error(error) => error.channel.as_ref(),
@@ -114,6 +122,10 @@ impl Checker {
             (PendingCommand::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
                 self.counts.refreshed += 1;
             }
+            (PendingCommand::Bad(code), body) => match body {
+                ReplyBody::Error(error) if error.code == code => self.counts.bad_refused += 1,
+                body => return Err(format!("commands: an invalid one ({code}) was answered with {body:?}")),
+            },
             (_, ReplyBody::Error(_)) | (PendingCommand::Other, _) => {}
             (asked, body) => return Err(format!("{asked:?} was answered with {body:?}")),
         }
@@ -164,7 +176,7 @@ impl Checker {
             ));
         }
         // The position before the first page: `since` if that was honoured, else the one before its first publication.
-        let first = publications.first().map_or(position.offset, |p| p.offset - 1);
+        let first = publications.first().map_or(position.offset, |p| p.prev);
         let from = match (recovered, want.options.since) {
             (Some(true), Some(since)) if since.epoch != position.epoch => {
                 return Err(format!(

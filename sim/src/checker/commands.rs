@@ -18,6 +18,8 @@ impl Checker {
             unanswered: BTreeMap::new(),
             silent: BTreeSet::new(),
             directed: BTreeMap::new(),
+            undirected: BTreeMap::new(),
+            bad: Vec::new(),
             pending: BTreeMap::new(),
             sent: 0,
             taken_up: 0,
@@ -41,8 +43,10 @@ impl Checker {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
         let Some(RequestId::Number(id)) = request.id else {
-            if let Command::Signal(signal) = &request.command {
-                view.silent.insert(signal.channel.clone());
+            match &request.command {
+                Command::Signal(signal) => drop(view.silent.insert(signal.channel.clone())),
+                Command::Invalid(error) => view.bad.push(error.code),
+                _ => {}
             }
             return;
         };
@@ -93,7 +97,11 @@ impl Checker {
                 channel: channel.clone(),
                 forwards: matches!(query.from, HistoryFrom::Since(_)),
             },
+            Command::Invalid(error) => PendingCommand::Bad(error.code),
             Command::Signal(signal) => {
+                if signal.to.is_none() {
+                    self.signals.insert(signal.data.to_vec(), (pipe, place));
+                }
                 if let (Some(from), Some(to)) = (view.client, signal.to) {
                     let key = (from, to, signal.channel.clone());
                     self.directed.entry(key).or_default().push(Directed { pipe, place, data: signal.data.to_vec() });

@@ -4,10 +4,9 @@ use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Directed, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
+use crate::model::{Policy, is_for};
 use crate::store::Stores;
-use fanfare_hub::{
-    ChannelName, Now, Position, Publication, Push, ReplyBody, Retain, Rules, SignalPush, Slow, SubOptions,
-};
+use fanfare_hub::{ChannelName, Now, Position, Publication, Push, ReplyBody, SignalPush, Slow, SubOptions};
 use std::sync::Arc;
 
 impl Checker {
@@ -17,8 +16,8 @@ impl Checker {
         pipe: usize,
         view: &mut View,
         push: &Push,
-        stores: &mut Stores,
-        rules: &Rules,
+        stores: &Stores,
+        policy: &Policy,
     ) -> Verdict {
         let not_subscribed =
             |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
@@ -44,7 +43,7 @@ impl Checker {
             }
             Push::Gap { channel, position, reset } => {
                 let sub = view.subs.get_mut(channel).ok_or_else(|| not_subscribed(channel))?;
-                let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
+                let retain = policy.history(channel);
                 if *reset != (position.epoch != sub.at.epoch) {
                     return Err(format!("{channel}: a gap from {:?} to {position:?} says reset = {reset}", sub.at));
                 }
@@ -55,13 +54,13 @@ impl Checker {
                     if position.offset <= sub.at.offset {
                         return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
                     }
-                    let rule = rules.of(channel).map_or(Slow::Pull, |rule| rule.slow);
+                    let rule = policy.slow(channel);
                     if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
                         self.counts.passed_over += 1;
                         let from = std::mem::replace(&mut sub.at, *position);
                         // If the channel has a new epoch, the history has lost everything of this one.
                         if let (Some((floor, top)), Some(sub)) =
-                            (stores.reach(now, channel, retain), view.subs.get(channel))
+                            (stores.kept(now, channel, retain), view.subs.get(channel))
                             && top.epoch == position.epoch
                         {
                             let after = floor.max(from.offset);
@@ -73,7 +72,7 @@ impl Checker {
                     }
                     // A history only ever loses its beginning: the entries that it has now were there when the gap was
                     // sent.
-                    if let Some((floor, top)) = stores.reach(now, channel, retain) {
+                    if let Some((floor, top)) = stores.kept(now, channel, retain) {
                         let after = floor.max(sub.at.offset);
                         let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
                         let is_there = top.epoch == position.epoch && (floor <= sub.at.offset || !over.is_empty());
@@ -152,7 +151,7 @@ impl Checker {
         if *kept.publication != **publication {
             return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
         }
-        if view.client.is_some_and(|client| !publication.is_for(client)) {
+        if view.client.is_some_and(|client| !is_for(publication, client)) {
             return Err(format!("{channel}: {:?} was told what is not for it: {publication:?}", view.client));
         }
         self.counts.audiences += u64::from(publication.audience.is_some());
@@ -217,6 +216,15 @@ impl Checker {
                     last.due.remove(&pipe);
                 }
             }
+            None if self.signals.contains_key(&signal.signal.data[..]) && signal.from.client != view.client => {
+                let (sender, place) = self.signals[&signal.signal.data[..]];
+                let key = (channel.clone(), sender, signal.signal.event.clone());
+                let last = view.undirected.entry(key).or_default();
+                if *last >= place {
+                    return Err(format!("{channel}: a signal is told after a newer one, or twice: {signal:?}"));
+                }
+                *last = place;
+            }
             None if signal.from.client == view.client => return Err(format!("{channel}: one's own signal came back")),
             Some(to) if Some(to) != view.client => {
                 return Err(format!("{channel}: a signal to {to} reached {:?}", view.client));
@@ -245,7 +253,7 @@ impl Checker {
 
 /// Whether the client must get an entry: all but its own that it does not want, unless it is recovering.
 fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
-    if view.client.is_some_and(|client| !kept.publication.is_for(client)) {
+    if view.client.is_some_and(|client| !is_for(&kept.publication, client)) {
         return false;
     }
     let own = view.client.is_some() && kept.client() == view.client;

@@ -14,10 +14,11 @@ mod tests;
 mod view;
 
 use crate::counts::Counts;
+use crate::model::Policy;
 use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
-use fanfare_hub::{ChannelName, ClientId, Error, Now, Reply, ReplyBody, RequestId, Retain, Rules};
+use fanfare_hub::{ChannelName, ClientId, Error, Now, Reply, ReplyBody, RequestId};
 use presence::Presences;
 use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,8 @@ pub(crate) struct Checker {
     /// By payload: the fate of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,
+    /// Where and when signals to everybody were sent, by payload.
+    signals: BTreeMap<Vec<u8>, (usize, u64)>,
     /// Directed signals that have not been received, by (from, to, channel).
     directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Directed>>,
     /// The number of commands that all clients have sent: several may have spoken for a session, each with numbers of
@@ -113,7 +116,8 @@ impl Checker {
             },
             _ => view.unanswered.get(channel),
         });
-        want.map(|options| Habit { batch: options.batch, slow: options.slow }).unwrap_or_default()
+        want.map(|options| Habit { batch: options.batch, slow: options.slow, no_signals: !options.signals })
+            .unwrap_or_default()
     }
 
     /// A shard answers. The subscription of `connect` that it answers is settled now. The next answer without id about
@@ -136,13 +140,13 @@ impl Checker {
         now: Now,
         pipe: usize,
         message: &ToClient,
-        stores: &mut Stores,
-        rules: &Rules,
+        stores: &Stores,
+        policy: &Policy,
     ) -> Verdict {
         let mut view = self.views.remove(&pipe).ok_or("a message for a connection that never was")?;
         view.refreshed = matches!(message, ToClient::Reply(Reply { body: ReplyBody::Refreshed { .. }, .. }));
         let verdict = match message {
-            ToClient::Push(push) => self.pushed(now, pipe, &mut view, push, stores, rules),
+            ToClient::Push(push) => self.pushed(now, pipe, &mut view, push, stores, policy),
             ToClient::Reply(reply) => {
                 let refused = |last: &LastSignal| {
                     let id = RequestId::Number(last.asked.1);
@@ -187,7 +191,7 @@ impl Checker {
     }
 
     /// The world has been calm for long: every promise must be fulfilled now.
-    pub(crate) fn finish(&self, now: Now, stores: &mut Stores, rules: &Rules, channels: &[ChannelName]) -> Verdict {
+    pub(crate) fn finish(&self, stores: &Stores, channels: &[ChannelName]) -> Verdict {
         for view in self.views.values().filter(|view| view.open) {
             if let Some((id, (_, asked))) = view.pending.iter().next() {
                 return Err(format!("command {id} of {:?} was never answered: {asked:?}", view.client));
@@ -199,8 +203,7 @@ impl Checker {
                 ));
             }
             for (channel, sub) in &view.subs {
-                let retain = rules.of(channel).map_or(Retain::default(), |rule| rule.history);
-                let Some((_, top)) = stores.reach(now, channel, retain) else { continue };
+                let Some(top) = stores.top(channel) else { continue };
                 if top.epoch != sub.at.epoch {
                     return Err(format!(
                         "promise 3: {channel}: {:?} is at {:?}, the top is {top:?}",

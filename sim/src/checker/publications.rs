@@ -5,6 +5,7 @@ use super::view::View;
 use super::{Checker, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
+use crate::model::is_for;
 use crate::store::Stores;
 use fanfare_hub::{AppAnswer, ChannelName, ClientId, ErrorCode, History, Position, Publish, ReplyBody};
 use std::collections::BTreeMap;
@@ -119,7 +120,7 @@ impl Checker {
         if let ([first, .., last], Some(client), false) = (&history.publications[..], client, forwards) {
             let between = stores.ledger.between(channel, history.top.epoch, first.offset, last.offset);
             let is_listed = |offset| history.publications.iter().any(|listed| listed.offset == offset);
-            let missed = |kept: &&Kept| kept.publication.is_for(client) && !is_listed(kept.publication.offset);
+            let missed = |kept: &&Kept| is_for(&kept.publication, client) && !is_listed(kept.publication.offset);
             if let Some(kept) = between.iter().find(missed) {
                 return Err(format!("{channel}: history of {client:?} leaves out {:?}", kept.publication));
             }
@@ -129,7 +130,7 @@ impl Checker {
             if stores.ledger.at(channel, at).is_none_or(|kept| kept.publication != *publication) {
                 return Err(format!("{channel}: history tells {publication:?} at {at:?}, where it does not stand"));
             }
-            if client.is_some_and(|client| !publication.is_for(client)) {
+            if client.is_some_and(|client| !is_for(publication, client)) {
                 return Err(format!("{channel}: history tells {client:?} what is not for it: {publication:?}"));
             }
         }
@@ -145,7 +146,7 @@ impl Checker {
             *anywhere.entry(data).or_default() += 1;
         }
         if let Some(((data, _), times)) = found.iter().find(|((data, _), times)| {
-            let once = |keyed: bool| keyed && !stores.has_shed_keys();
+            let once = |keyed: bool| keyed && !stores.may_forget_keys();
             **times > self.attempts.get(data).map_or(0, |a| if once(a.keyed) { 1 } else { a.tries })
         }) {
             let all = stores.ledger.all().filter(|(.., kept)| plain(kept.publication.data.bytes()) == *data);

@@ -2,13 +2,14 @@
 
 use super::{Checker, Verdict};
 use crate::chances::Chances;
+use crate::model::Policy;
 use crate::plan::StoreFaults;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
     Batch, ChannelName, ClientId, Command, Connect, Connected, Data, Entry, Epoch, Error, ErrorCode, Limits, Now, Op,
     OpToken, Position, PresenceEntry, PresenceSnapshot, Proof, Publish, Push, Reply, ReplyBody, Request, RequestId,
-    Resume, Retain, Rules, Sender, ShardId, Signal, SignalPush, Slow, Store, SubOptions, Subscribed, UserId, UserToken,
+    Resume, Retain, Sender, ShardId, Signal, SignalPush, Slow, Store, SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -50,7 +51,7 @@ impl Court {
 
     fn verdict(&mut self, pipe: usize, message: &ToClient) -> Verdict {
         let now = Now { mono_ms: 0, wall_ms: 0 };
-        self.checker.got(now, pipe, message, &mut self.stores.borrow_mut(), &Rules::new(Vec::new()))
+        self.checker.got(now, pipe, message, &self.stores.borrow(), &Policy::default())
     }
 
     fn asks(&mut self, pipe: usize, command: Command, body: ReplyBody) {
@@ -71,8 +72,7 @@ impl Court {
     }
 
     fn judges(&mut self) -> Verdict {
-        let now = Now { mono_ms: 60_000, wall_ms: 60_000 };
-        self.checker.finish(now, &mut self.stores.borrow_mut(), &Rules::new(Vec::new()), &[chat()])
+        self.checker.finish(&self.stores.borrow(), &[chat()])
     }
 }
 

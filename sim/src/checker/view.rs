@@ -1,6 +1,6 @@
 //! One connection as its client sees it: its requests, its subscriptions, and its positions.
 
-use fanfare_hub::{ChannelName, ClientId, Position, SubOptions, UserId};
+use fanfare_hub::{ChannelName, ClientId, ErrorCode, Position, SubOptions, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One connection, as its client sees it.
@@ -19,6 +19,10 @@ pub(super) struct View {
     pub(super) silent: BTreeSet<ChannelName>,
     /// The place of the last directed signal received, by the channel and the connection that it was sent on.
     pub(super) directed: BTreeMap<(ChannelName, usize), u64>,
+    /// The place of the last signal to everybody received, by its channel, sender's connection and event.
+    pub(super) undirected: BTreeMap<(ChannelName, usize, Box<str>), u64>,
+    /// Errors that are owed for messages without a readable id.
+    pub(super) bad: Vec<ErrorCode>,
     /// Unanswered commands by number, with their places among all commands of all clients.
     pub(super) pending: BTreeMap<u64, (u64, PendingCommand)>,
     /// The place of the last command sent among all commands of all clients.
@@ -60,13 +64,24 @@ pub(super) enum PendingCommand {
     Connect,
     Subscribe(Vec<Want>),
     Unsubscribe(ChannelName),
-    Publish { channel: ChannelName, data: Vec<u8> },
-    PresenceSet { channel: ChannelName, data: Vec<u8> },
+    Publish {
+        channel: ChannelName,
+        data: Vec<u8>,
+    },
+    PresenceSet {
+        channel: ChannelName,
+        data: Vec<u8>,
+    },
     PresenceClear(ChannelName),
     Presence(ChannelName),
-    History { channel: ChannelName, forwards: bool },
+    History {
+        channel: ChannelName,
+        forwards: bool,
+    },
     Rpc(Vec<u8>),
     Refresh(UserId),
+    /// No valid command: it is refused with this error.
+    Bad(ErrorCode),
     Other,
 }
 

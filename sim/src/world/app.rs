@@ -29,6 +29,7 @@ impl World {
         let token = self.app.ask(self.now_ms, command.clone(), |pipe| pipes[pipe].server_open);
         self.trace.note(self.now_ms, || format!("the application asks shard {shard}, {token}: {command:?}"));
         match &command {
+            AppCommand::Disconnect { .. } => self.doubt_lives(token),
             AppCommand::Publish { publish, .. } => self.checker.app_publishes(publish.data.bytes()),
             AppCommand::Subscribe { options, .. } => {
                 self.application.grants(self.app.sessions_of(token), &options.channel);
@@ -46,6 +47,7 @@ impl World {
     pub(super) fn app_answers(&mut self) -> Verdict {
         for (AppToken(token), answer) in std::mem::take(&mut self.app_answers) {
             self.trace.note(self.now_ms, || format!("the application is answered {token}: {answer:?}"));
+            self.doubt_if_sent_away(token);
             let pipes = &self.pipes;
             let mut concerned = self.app.sessions_of(token);
             concerned.extend(self.app.newcomers_of(token));

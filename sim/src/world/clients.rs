@@ -9,7 +9,13 @@ impl World {
     pub(super) fn tick(&mut self, client: usize) -> Verdict {
         let pace = self.plan.pace_ms;
         let next = 1 + self.client_rngs[client].below(if self.calm { 400 } else { 2 * pace });
+        if self.leaving {
+            return Ok(());
+        }
         self.after(next, Event::Tick { client });
+        if self.frozen_until_ms[client] > self.now_ms {
+            return Ok(());
+        }
         if client >= self.clients.len() {
             return self.tick_core(client);
         }
@@ -30,6 +36,9 @@ impl World {
             let many = if rng.below(40) == 0 { rng.below(20) } else { 1 };
             let actor = &mut self.clients[client];
             acts.extend((0..many).map(|_| actor.act(rng, &self.plan, numbers)));
+            if self.plan.rude && rng.below(12) == 0 {
+                acts.push(actor.rude(rng, &self.plan));
+            }
             if self.plan.hooks.hooks.rpc && rng.below(12) == 0 {
                 acts.push(actor.call(rng, numbers));
             }
@@ -39,6 +48,7 @@ impl World {
         }
         for act in acts {
             match act {
+                Act::Text(text, code) => self.send_bad(pipe, &text, code)?,
                 Act::Send(request) => self.send(pipe, request)?,
                 Act::Close { finally } => {
                     return self.cut(pipe, finally);
@@ -144,6 +154,7 @@ impl World {
         while let Some(output) = self.cores[index].core.poll_output() {
             let pipe = self.cores[index].pipe;
             match (output, pipe) {
+                (CoreOutput::Connect, _) if self.leaving => {}
                 (CoreOutput::Connect, _) => {
                     let shard = self.any_shard(client);
                     self.open(client, shard)?;

@@ -3,6 +3,7 @@
 use super::{Event, Verdict, World};
 use crate::chances::{pick, pick_of};
 use crate::client::{Client, Numbers};
+use crate::model::Policy;
 use crate::plan::Faults;
 use fanfare_hub::{ChannelName, Input};
 use std::sync::Arc;
@@ -17,10 +18,11 @@ pub(super) enum Fault {
     ClockStep,
     StoreLoss,
     Reload,
+    Freeze,
 }
 
 impl Fault {
-    pub(super) const ALL: [Fault; 7] = [
+    pub(super) const ALL: [Fault; 8] = [
         Fault::Cut,
         Fault::HalfOpen,
         Fault::Stall,
@@ -28,6 +30,7 @@ impl Fault {
         Fault::ClockStep,
         Fault::StoreLoss,
         Fault::Reload,
+        Fault::Freeze,
     ];
 
     /// True if it happens in this world.
@@ -40,12 +43,17 @@ impl Fault {
             Fault::ClockStep => faults.clock_steps,
             Fault::StoreLoss => faults.store.loses,
             Fault::Reload => faults.reloads,
+            Fault::Freeze => faults.freezes,
         }
     }
 
     /// Twice the time between two of its kind, on average.
     fn pause_max_ms(self) -> u64 {
-        if self == Fault::Stall { 4_000 } else { 8_000 }
+        match self {
+            Fault::Stall => 4_000,
+            Fault::Freeze => 20_000,
+            _ => 8_000,
+        }
     }
 }
 
@@ -73,6 +81,15 @@ impl World {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is not read for a while"));
                 self.pipes[pipe].stalled = true;
                 self.after(100 + long % 5_000, Event::Mend { pipe });
+            }
+            (Fault::Freeze, Some(pipe)) if !self.pipes[pipe].stalled => {
+                let long_ms = 5_000 + long % 55_000;
+                let client = self.pipes[pipe].client;
+                self.counts.frozen += 1;
+                self.trace.note(self.now_ms, || format!("client {client} is stopped for {long_ms} ms"));
+                self.pipes[pipe].stalled = true;
+                self.frozen_until_ms[client] = self.now_ms + long_ms;
+                self.after(long_ms, Event::Mend { pipe });
             }
             (Fault::ShardStall, _) => {
                 self.counts.shard_stalls += 1;
@@ -140,9 +157,10 @@ impl World {
     pub(super) fn reload(&mut self, shut: Option<ChannelName>) -> Verdict {
         self.trace.note(self.now_ms, || format!("the rules shut {shut:?}"));
         self.checker.rules_shut(shut.as_ref());
-        self.rules = Arc::new(self.plan.rules(shut.as_ref()));
+        self.shut = shut.clone();
+        let rules = Arc::new(self.plan.rules(shut.as_ref()));
         for shard in 0..self.shards.len() {
-            self.handle(shard, Input::Reload(self.rules.clone()))?;
+            self.handle(shard, Input::Reload(rules.clone()))?;
         }
         Ok(())
     }
@@ -158,6 +176,9 @@ impl World {
         for pipe in 0..self.pipes.len() {
             self.mend(pipe)?;
         }
+        self.frozen_until_ms.fill(0);
+        self.plan.lift_rates();
+        self.policy = Policy::new(&self.plan.rules);
         for core in &mut self.shards {
             core.stalled_until_ms = 0;
         }

@@ -8,8 +8,11 @@
 
 mod app;
 mod clients;
+mod commands;
+mod drain;
 mod faults;
 mod forward;
+mod leave;
 mod network;
 
 use crate::app::App;
@@ -20,8 +23,11 @@ use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
 use crate::forwards::Forwards;
+use crate::lives::Lives;
+use crate::model::Policy;
 use crate::pipe::{Pipe, SinceFull};
 use crate::plan::{CORES, Drawn, Plan};
+use crate::rates::Rates;
 use crate::shrink::Smaller;
 use crate::store::Stores;
 use crate::trace::Trace;
@@ -30,8 +36,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, HookAnswer, HookToken, Input, Now, OpToken,
-    PeerMessage, Push, ReplyBody, Rng, Rules, Shard, ShardConfig, ShardId, StoreAnswer,
+    AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, Error, HookAnswer, HookToken, Input, Now,
+    OpToken, PeerMessage, Push, ReplyBody, RequestId, Rng, Shard, ShardConfig, ShardId, StoreAnswer,
 };
 use faults::Fault;
 use std::cell::RefCell;
@@ -63,7 +69,7 @@ pub(crate) struct World {
     now_ms: u64,
     wall_ms: u64,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    events: Vec<Option<Event>>,
+    events: Vec<Option<(u32, Event)>>,
     free: Vec<usize>,
     seq: u64,
     shards: Vec<Core>,
@@ -77,7 +83,22 @@ pub(crate) struct World {
     app_answers: Vec<(AppToken, AppAnswer)>,
     application: Application,
     forwards: Forwards,
-    rules: Arc<Rules>,
+    rates: Rates,
+    lives: Lives,
+    /// What was answered in the call that is being made: the connection, the id and the error.
+    answered_now: Vec<(usize, Option<RequestId>, Option<Error>)>,
+    /// Of each client: it is stopped until then.
+    frozen_until_ms: Vec<u64>,
+    /// The channel that the rules have shut.
+    shut: Option<ChannelName>,
+    /// Counts the servers that have been there.
+    life: u32,
+    /// The server stops: the window of its clients, once it drains.
+    draining: Option<u64>,
+    placement_key: u64,
+    /// The last judgement but one is over, and all clients leave.
+    leaving: bool,
+    policy: Policy,
     counts: Counts,
     trace: Trace,
     calm: bool,
@@ -94,7 +115,10 @@ const APP: u64 = 200;
 
 /// The link from one shard to another.
 struct Link {
-    messages: VecDeque<PeerMessage>,
+    /// What arrives together.
+    messages: VecDeque<Vec<PeerMessage>>,
+    /// What the turn has said so far.
+    turn: Vec<PeerMessage>,
     /// When the last of them arrives.
     last_ms: u64,
     rng: Rng,
@@ -103,7 +127,7 @@ struct Link {
 impl Link {
     fn new(chances: Chances, from: usize, to: usize) -> Self {
         let number = (from as u64) << 32 | to as u64;
-        Link { messages: VecDeque::new(), last_ms: 0, rng: chances.of("link", number) }
+        Link { messages: VecDeque::new(), turn: Vec::new(), last_ms: 0, rng: chances.of("link", number) }
     }
 }
 
@@ -146,10 +170,30 @@ enum Event {
     Mend { pipe: usize },
     Reopen,
     Heal,
+    Look,
+    Drain,
+    Settle { until_ms: u64 },
+    Restart,
+    Empty,
     LastPublish,
     LastSignal,
     LastQuestion,
     End,
+}
+
+impl Event {
+    /// It is for the process of a shard, and is lost with it.
+    fn is_of_a_shard(&self) -> bool {
+        matches!(
+            self,
+            Event::Wake { .. }
+                | Event::Continue { .. }
+                | Event::Inbox { .. }
+                | Event::Answer { .. }
+                | Event::Hook { .. }
+                | Event::Request { .. }
+        )
+    }
 }
 
 impl World {
@@ -217,8 +261,17 @@ impl World {
             app: App::new(plan.faults.store.silent == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), chances),
+            rates: Rates::default(),
+            lives: Lives::new(&plan.limits),
+            answered_now: Vec::new(),
+            frozen_until_ms: vec![0; plan.clients + plan.cores],
+            shut: None,
+            life: 0,
+            draining: None,
+            placement_key,
+            leaving: false,
             forwards: Forwards::new(chances.of("forwards", 0)),
-            rules,
+            policy: Policy::new(&plan.rules),
             counts: Counts::default(),
             trace,
             calm: false,
@@ -240,6 +293,10 @@ impl World {
             self.after(0, Event::Wake { shard, at_ms: self.now_ms });
             self.shards[shard].wake_ms = Some(self.now_ms);
         }
+        if let Some((after_ms, _)) = self.plan.restart {
+            self.after(after_ms, Event::Drain);
+        }
+        self.after(400, Event::Look);
         if self.plan.app {
             self.after(300, Event::App);
         }
@@ -271,10 +328,18 @@ impl World {
             }
             self.wall_ms += at_ms - self.now_ms;
             self.now_ms = at_ms;
-            let Some(event) = self.events[slot].take() else { continue };
+            let Some((life, event)) = self.events[slot].take() else { continue };
             self.free.push(slot);
+            if life != self.life && event.is_of_a_shard() {
+                continue;
+            }
             if matches!(event, Event::End) {
-                return self.judge();
+                self.judge()?;
+                self.leave()?;
+                continue;
+            }
+            if matches!(event, Event::Empty) {
+                return self.judge_empty();
             }
             self.step(event)?;
         }
@@ -288,6 +353,12 @@ impl World {
             self.counts.core_messages += core.messages;
             self.counts.core_gaps += core.gaps;
         }
+        self.counts.rates_judged += self.rates.judged;
+        self.counts.rates_refused += self.rates.refused;
+        self.counts.rates_continued += self.rates.continued;
+        self.counts.resumed_in_time += self.lives.within;
+        self.counts.resumed_too_late += self.lives.after;
+        self.counts.mute += self.lives.mute;
         self.counts.hook_asked += self.application.asked;
         self.counts.hook_late += self.application.late;
         self.counts.hook_missing += self.application.missing;
@@ -296,6 +367,10 @@ impl World {
         self.counts.granted += self.application.granted_by_token;
         self.counts.grants_ended += self.application.grants_ended();
         let stores = self.stores.borrow();
+        let (duplicates, expired, shed) = stores.key_counts();
+        self.counts.key_duplicates += duplicates;
+        self.counts.keys_expired += expired;
+        self.counts.keys_shed += shed;
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
         self.counts.store_silent = stores.silences;
@@ -313,11 +388,11 @@ impl World {
     fn at(&mut self, at_ms: u64, event: Event) {
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.events[slot] = Some(event);
+                self.events[slot] = Some((self.life, event));
                 slot
             }
             None => {
-                self.events.push(Some(event));
+                self.events.push(Some((self.life, event)));
                 self.events.len() - 1
             }
         };
@@ -375,7 +450,7 @@ impl World {
                 self.handle(shard, Input::Continue)?;
             }
             Event::Inbox { shard, from } => {
-                if let Some(message) = self.shards[shard].inbox[from].messages.pop_front() {
+                for message in self.shards[shard].inbox[from].messages.pop_front().into_iter().flatten() {
                     let (now_ms, to) = (self.now_ms, shard);
                     self.trace.note(now_ms, || format!("shard {from} → {to}: {message:?}"));
                     self.handle(shard, Input::Peer { from: ShardId(from as u16), message })?;
@@ -402,6 +477,7 @@ impl World {
                 if server_open {
                     self.pipes[pipe].server_open = false;
                     self.over(pipe);
+                    self.ends(pipe, finally);
                     self.trace.note(self.now_ms, || format!("server sees the end of pipe {pipe} (finally: {finally})"));
                     self.handle(shard, Input::Closed { conn, finally })?;
                 }
@@ -412,7 +488,10 @@ impl World {
                     self.core(self.pipes[pipe].client, CoreInput::Opened)?;
                 }
             }
-            Event::CoreWake { client } => self.core(client, CoreInput::Wake)?,
+            Event::CoreWake { client } => match self.frozen_until_ms[client] {
+                until_ms if until_ms > self.now_ms => self.at(until_ms, event),
+                _ => self.core(client, CoreInput::Wake)?,
+            },
             Event::Tick { client } => self.tick(client)?,
             Event::App => self.app_tick()?,
             Event::Forward => self.forward_tick()?,
@@ -423,10 +502,14 @@ impl World {
             Event::Mend { pipe } => self.mend(pipe)?,
             Event::Reopen => self.reload(None)?,
             Event::Heal => self.heal()?,
+            Event::Look => self.look()?,
+            Event::Drain => self.drain()?,
+            Event::Settle { until_ms } => self.settle(until_ms)?,
+            Event::Restart => self.restart()?,
             Event::LastPublish => self.last_publish()?,
             Event::LastSignal => self.last_signal()?,
             Event::LastQuestion => self.last_question()?,
-            Event::End => {}
+            Event::End | Event::Empty => {}
         }
         Ok(())
     }
@@ -445,8 +528,9 @@ impl World {
             let mut must_close = false;
             if let Some(pipe) = full {
                 self.pipes[pipe].full = Some(SinceFull::default());
-                // A store that loses entries sets subscribers back without a notice, and they catch up.
-                must_close = self.pipes[pipe].watch.full() && !self.plan.faults.store.loses;
+                self.pipes[pipe].full_ms = Some(self.now_ms);
+                // Where a store loses, subscribers are set back without a word, and catch up.
+                must_close = self.pipes[pipe].watch.full() && !self.plan.loses();
             }
             let mut list = effects.take_list();
             self.is_sliced(&list, &effects)?;
@@ -460,6 +544,7 @@ impl World {
             self.after_handle(shard, &effects);
             self.shards[shard].effects = effects;
         }
+        self.carry(shard);
         self.app_answers()?;
         self.bounds(shard)
     }
@@ -479,6 +564,14 @@ impl World {
                             self.application.pushed(pipe, push);
                         }
                         let (said, pipe) = (self.said(), &mut self.pipes[pipe]);
+                        if let ToClient::Push(Push::Signal(signal)) = &*message
+                            && signal.signal.to.is_some()
+                        {
+                            pipe.signals_told.insert(signal.signal.data.clone());
+                        }
+                        if let ToClient::Push(Push::Disconnect { delay_ms, .. }) = &*message {
+                            pipe.drain_delay_ms = Some(*delay_ms);
+                        }
                         if let ToClient::Push(push) = &*message {
                             let batch = pipe.watch.pushed(push, said, &self.plan, &self.stores.borrow().ledger)?;
                             self.counts.batches += u64::from(batch);
@@ -498,8 +591,9 @@ impl World {
                         self.checker.taken_up(pipe, connected.client);
                     }
                     let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
-                    self.pipes[pipe].watch.replied(&reply.body, &self.plan, &asked)?;
+                    self.pipes[pipe].watch.replied(self.now_ms, &reply.body, &self.plan, &asked)?;
                     self.checker.said(pipe, &reply);
+                    self.answers(pipe, shard, &reply)?;
                 }
                 let message = Rc::new(ToClient::Reply(reply));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
@@ -523,6 +617,7 @@ impl World {
             Effect::Resume(conn) => {
                 if let Some(pipe) = self.pipe_of(shard, conn) {
                     self.pipes[pipe].held = false;
+                    self.pipes[pipe].alive_ms = self.now_ms;
                     self.after(0, Event::Up { pipe });
                 }
             }
@@ -542,25 +637,39 @@ impl World {
             }
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
-                let link = &mut self.shards[to].inbox[shard];
-                let mut late = link.rng.below(3);
-                let (one_in, late_max_ms) = if self.plan.faults.slow_links { (6, 200) } else { (30, 80) };
-                if !self.calm && link.rng.below(one_in) == 0 {
-                    late += link.rng.below(late_max_ms);
+                self.shards[to].inbox[shard].turn.push(message);
+                if !self.plan.batched_links {
+                    self.carry(shard);
                 }
-                // In order from one shard to another, and in no order relative to other shards' messages: less than the
-                // real carrier keeps.
-                link.messages.push_back(message);
-                link.last_ms = link.last_ms.max(self.now_ms + late);
-                let at_ms = link.last_ms;
-                self.at(at_ms, Event::Inbox { shard: to, from: shard });
             }
         }
         Ok(())
     }
 
+    /// What a shard has said goes on its way: in order from one shard to another, and in no order beside what others
+    /// say or what is said to others. That is less than the real carrier keeps.
+    fn carry(&mut self, from: usize) {
+        for to in 0..self.shards.len() {
+            let link = &mut self.shards[to].inbox[from];
+            if link.turn.is_empty() {
+                continue;
+            }
+            let mut late = link.rng.below(3);
+            let (one_in, late_max_ms) = if self.plan.faults.slow_links { (6, 200) } else { (30, 80) };
+            if !self.calm && link.rng.below(one_in) == 0 {
+                late += link.rng.below(late_max_ms);
+            }
+            let turn = std::mem::take(&mut link.turn);
+            self.counts.batched_links += u64::from(turn.len() > 1);
+            link.messages.push_back(turn);
+            link.last_ms = link.last_ms.max(self.now_ms + late);
+            let at_ms = link.last_ms;
+            self.at(at_ms, Event::Inbox { shard: to, from });
+        }
+    }
+
     fn said(&self) -> Said {
-        let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.faults.store.loses);
+        let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.loses());
         Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady }
     }
 
@@ -637,6 +746,7 @@ impl World {
     /// Promise 6: accounted bytes stay within their bound.
     fn bounds(&mut self, shard: usize) -> Verdict {
         self.application.broken()?;
+        self.stores.borrow_mut().verdict()?;
         let questions = self.shards[shard].shard.stats().questions;
         if questions > self.plan.limits.questions_max {
             return Err(format!("promise 6: {questions} questions, the limit is {}", self.plan.limits.questions_max));
@@ -647,6 +757,8 @@ impl World {
         if waiting > waiting_max {
             return Err(format!("promise 6: {waiting} bytes wait for the store, {waiting_max} may"));
         }
+        self.held(shard)?;
+        let limits = &self.plan.limits;
         let used = self.stores.borrow().bytes_used(shard);
         if used > limits.history_bytes_max {
             return Err(format!("promise 6: history of {used} bytes, the limit is {}", limits.history_bytes_max));
@@ -684,7 +796,6 @@ impl World {
     }
 
     fn judge(&mut self) -> Verdict {
-        let now = self.now();
         let online = self.clients.iter().filter(|client| client.online).count();
         if online < self.clients.len() {
             return Err(format!("promise 3: {online} of {} clients are online", self.clients.len()));
@@ -701,18 +812,21 @@ impl World {
             self.app.finish(&subscribers, connected)?;
         }
         self.forwards.verdict()?;
+        let sessions: usize = self.shards.iter().map(|core| core.shard.stats().sessions).sum();
+        if sessions != self.lives.online() {
+            return Err(format!("lives: {} sessions have a connection, and there are {sessions}", self.lives.online()));
+        }
         self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
         // The application is not asked about its own publications.
         for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {
             self.application.check_kept(channel, kept.publication.data.bytes())?;
         }
-        let rules = self.rules.clone();
         for core in &self.cores {
-            core.finish(now, &mut self.stores.borrow_mut(), &rules)?;
+            core.finish(&self.stores.borrow())?;
         }
         if self.signals_shed == self.shed_signals() {
             self.checker.finish_last_signal()?;
         }
-        self.checker.finish(now, &mut self.stores.borrow_mut(), &rules, &self.plan.channels)
+        self.checker.finish(&self.stores.borrow(), &self.plan.channels)
     }
 }

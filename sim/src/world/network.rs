@@ -11,6 +11,9 @@ use std::rc::Rc;
 
 impl World {
     pub(super) fn open(&mut self, client: usize, shard: usize) -> Verdict {
+        if self.draining.is_some() {
+            return self.refuse(client);
+        }
         let index =
             self.shards[shard].conns.iter().position(|(_, pipe)| pipe.is_none_or(|p| !self.pipes[p].server_open));
         let core = &mut self.shards[shard];
@@ -48,6 +51,10 @@ impl World {
         if !self.calm && self.pipes[pipe].rng.below(6) == 0 {
             self.copy_ticket(client);
         }
+        // Now and then somebody opens a connection and says nothing.
+        if !self.calm && self.pipes[pipe].rng.below(40) == 0 {
+            return Ok(());
+        }
         let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan);
         self.send(pipe, request)
     }
@@ -83,9 +90,17 @@ impl World {
     pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
         self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
         for request in wire::read_commands(text, self.reading())? {
+            if let Command::Invalid(error) = &request.command {
+                return Err(format!("the server does not understand a command: {error}"));
+            }
             self.application.shown(index, &request);
             self.checker.sent(index, &request, &self.stores.borrow());
         }
+        self.carry_up(index, text)
+    }
+
+    /// A text goes to the server.
+    pub(super) fn carry_up(&mut self, index: usize, text: &str) -> Verdict {
         let pipe = &mut self.pipes[index];
         if pipe.half_open || !pipe.server_open {
             return Ok(());
@@ -108,16 +123,17 @@ impl World {
     pub(super) fn read(&mut self, pipe: usize) -> Verdict {
         let Pipe { shard, conn, server_open, .. } = self.pipes[pipe];
         if server_open && !self.pipes[pipe].held {
+            self.pipes[pipe].alive_ms = self.now_ms;
             self.handle(shard, Input::Alive(conn))?;
         }
         while let Some(request) = self.next_command(pipe)? {
-            self.handle(shard, Input::Command { conn, request })?;
+            self.command(pipe, request)?;
         }
         Ok(())
     }
 
-    /// The server's decoding options at this time.
-    fn reading(&self) -> wire::Reading<'_> {
+    /// How the server reads at this time.
+    pub(super) fn reading(&self) -> wire::Reading<'_> {
         let asks = self.plan.hooks.hooks.connect;
         wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks }
     }
@@ -154,6 +170,7 @@ impl World {
             // A write goes into a buffer of the network, whether or not the client is there: it counts as a sign of
             // life only if no other sign can be seen.
             if held {
+                self.pipes[index].alive_ms = self.now_ms;
                 self.handle(shard, Input::Alive(conn))?;
             }
             if drained {
@@ -209,8 +226,8 @@ impl World {
             return Err(format!("wire: {said:?} was read as {read:?}"));
         }
         self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {text}"));
-        let (now, rules) = (self.now(), self.rules.clone());
-        self.checker.got(now, index, &said, &mut self.stores.borrow_mut(), &rules)?;
+        let now = self.now();
+        self.checker.got(now, index, &said, &self.stores.borrow(), &self.policy)?;
         if client >= self.clients.len() {
             if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &*said {
                 self.cores[client - self.plan.clients].known_as(connected.client);
@@ -232,6 +249,7 @@ impl World {
         if reason != Disconnect::Moved {
             self.over(index);
         }
+        self.closes(index, reason)?;
         match reason {
             Disconnect::Moved => {
                 self.counts.moved += 1;

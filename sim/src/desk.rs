@@ -1,0 +1,100 @@
+//! What a shard has been given by one connection and has not answered yet, as the world hands it over.
+//!
+//! The judge at the client's end (`checker`) does not see when a shard took a command in. Here it is known: which
+//! channels are still being decided, and whether a shard that says it is done has left something unanswered.
+
+use fanfare_hub::{ChannelName, Command, Reply, ReplyBody, RequestId};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// The shard has answered `connect` with a session.
+    pub(crate) is_connected: bool,
+    /// It has been given a `connect`.
+    pub(crate) has_connect: bool,
+    /// Commands with an id, and the channels on which later commands wait for them.
+    open: BTreeMap<u64, Open>,
+    /// Subscriptions of `connect`.
+    bare: BTreeSet<ChannelName>,
+}
+
+/// A command without an answer.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) given_ms: u64,
+    /// Later commands on these channels wait.
+    holds: Vec<ChannelName>,
+    /// The channel and the payload of a directed signal.
+    pub(crate) signal: Option<Box<fanfare_hub::Signal>>,
+}
+
+impl Desk {
+    /// A shard is given a command. `is_asked`: the application is asked about publications to a channel.
+    pub(crate) fn given(
+        &mut self,
+        now_ms: u64,
+        id: Option<&RequestId>,
+        command: &Command,
+        is_asked: impl Fn(&ChannelName) -> bool,
+    ) {
+        let mut signal = None;
+        let holds = match command {
+            Command::Connect(connect) => {
+                self.has_connect = true;
+                self.bare.extend(connect.subscribe.iter().map(|options| options.channel.clone()));
+                Vec::new()
+            }
+            Command::Subscribe { subs, .. } => subs.iter().map(|options| options.channel.clone()).collect(),
+            Command::Publish(publish) if is_asked(&publish.channel) => vec![publish.channel.clone()],
+            Command::Unsubscribe { channel }
+            | Command::History { channel, .. }
+            | Command::Presence { channel }
+            | Command::PresenceSet { channel, .. }
+            | Command::PresenceClear { channel } => vec![channel.clone()],
+            Command::Signal(sent) => {
+                signal = Some(sent.clone());
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        if let Some(RequestId::Number(id)) = id {
+            self.open.insert(*id, Open { given_ms: now_ms, holds, signal });
+        }
+    }
+
+    /// A shard answers. Gives the command back.
+    pub(crate) fn answered(&mut self, reply: &Reply) -> Option<Open> {
+        match (&reply.id, &reply.body) {
+            (Some(RequestId::Number(id)), body) => {
+                self.is_connected |= matches!(body, ReplyBody::Connected(_));
+                if matches!(body, ReplyBody::Error(_)) && !self.is_connected {
+                    self.bare.clear();
+                }
+                self.open.remove(id)
+            }
+            (_, ReplyBody::Subscribed(subscribed)) => {
+                self.bare.remove(&subscribed.channel);
+                None
+            }
+            (_, ReplyBody::Error(error)) => {
+                if let Some(channel) = &error.channel {
+                    self.bare.remove(channel);
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// True if a command on this channel is decided at once.
+    pub(crate) fn decides_at_once(&self, channel: &ChannelName) -> bool {
+        self.is_connected
+            && !self.bare.contains(channel)
+            && !self.open.values().any(|open| open.holds.contains(channel))
+    }
+
+    /// A command without an answer.
+    pub(crate) fn unanswered(&self) -> Option<u64> {
+        self.open.keys().next().copied()
+    }
+}
