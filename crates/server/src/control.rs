@@ -1,4 +1,4 @@
-//! What the server, the application and the watchers ask of a shard, and where it answers.
+//! The requests of the server, the application and monitoring to a shard, and the channels for its answers.
 //!
 //! Each shard has one queue of [`Control`]. It has no bound of its own: commands of the application hold a part of the
 //! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// A request of the server to a shard.
 pub(crate) enum Control {
-    /// Stop accepting, send everybody away, and end when they have gone.
+    /// Stop accepting, ask all clients to come back elsewhere, and end when they have left.
     Drain,
     /// Commands of the application, and where their answers go.
     App(AppRequest),
@@ -22,13 +22,13 @@ pub(crate) enum Control {
     HookAnswer(HookToken, Box<HookAnswer>),
     /// A socket that was upgraded elsewhere.
     Adopt(Box<Upgraded>),
-    /// Move the manual clock so many ms on, and say when what fell due is done.
+    /// Advance the manual clock by so many ms, and answer when the due timers have fired.
     Advance(u64, oneshot::Sender<()>),
     /// The rules have changed.
     Reload(Arc<Judging>),
-    /// How is it?
+    /// Send the figures.
     Stats(oneshot::Sender<Figures>),
-    /// Does it still take its turns?
+    /// Give a sign of life.
     Alive(Arc<SignOfLife>),
 }
 
@@ -38,13 +38,13 @@ pub(crate) struct Upgraded {
     /// The client's end. `Unknown` if the other server does not tell and the socket is a bridge to it.
     pub(crate) peer: Peer,
     pub(crate) wire: WireId,
-    /// What came after the head.
+    /// The bytes after the head.
     pub(crate) rest: Vec<u8>,
-    /// The head, where anybody asks for it.
+    /// The head, if the protocol or a handler needs it.
     pub(crate) request: Option<Arc<RequestInfo>>,
 }
 
-/// What the application asks, and where the answers go.
+/// Commands of the application, and the channels for their answers.
 pub(crate) enum AppRequest {
     One(Box<AppCommand>, oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
     /// The answers stand in the order of the commands.
@@ -64,7 +64,7 @@ impl Judging {
         Judging { rules: Arc::new(rules), shards_left, ended }
     }
 
-    /// One shard has judged, and ended so many subscriptions. The last one says it for all.
+    /// One shard has checked its subscriptions and ended so many of them. The last shard logs the sum.
     pub(crate) fn done(&self, ended: usize) {
         let subscriptions_ended = self.ended.fetch_add(ended, AcqRel) + ended;
         if self.shards_left.fetch_sub(1, AcqRel) == 1 {
@@ -77,8 +77,7 @@ impl Judging {
     }
 }
 
-/// Whether a shard takes its turns. Probes share one question: however many ask, one is on its way to a shard at a
-/// time.
+/// Whether a shard takes its turns. All probes share one question: at most one is on its way to a shard at a time.
 #[derive(Debug)]
 pub(crate) struct SignOfLife {
     is_asked: AtomicBool,
@@ -93,7 +92,7 @@ impl Default for SignOfLife {
 }
 
 impl SignOfLife {
-    /// True where the question is to be sent: none is on its way.
+    /// True if the question must be sent: none is on its way.
     pub(crate) fn ask(&self) -> bool {
         !self.is_asked.swap(true, AcqRel)
     }
@@ -103,7 +102,7 @@ impl SignOfLife {
         self.given.subscribe()
     }
 
-    /// The shard's own: it is there.
+    /// Called by the shard.
     pub(crate) fn give(&self) {
         // First this: a later caller asks again, and no caller waits for an answer that was given before.
         self.is_asked.store(false, Release);

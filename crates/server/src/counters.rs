@@ -1,8 +1,8 @@
 //! The counters of one shard: plain numbers, histograms, and the store's times.
 //!
 //! A shard's counters belong to its thread; nothing here is shared, locked or looked up by a name on the way of a
-//! delivery. Publications are counted once, deliveries by the length of their list, bytes where the socket has taken
-//! them. Only what happens off the shards (handlers, requests) is counted in atomics.
+//! delivery. Publications are counted once, deliveries by the length of their list, bytes when the socket has taken
+//! them. Only events outside of the shards (handlers, requests) are counted in atomics.
 
 use fanfare_hub::{MemoryStore, Now, Op, OpToken, Push, Stats, Store, StoreAnswer, WireId};
 use std::cell::{Cell, RefCell};
@@ -33,10 +33,10 @@ pub(crate) const BOUNDS_NS: [u64; 18] = [
 ];
 const BUCKETS: usize = BOUNDS_NS.len() + 1;
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Histogram {
-    /// By [`BOUNDS_NS`]; the last one is for what took longer. Each is counted in one of them.
+    /// By [`BOUNDS_NS`]; the last one is for longer durations. Each duration is counted once.
     pub(crate) buckets: [u64; BUCKETS],
     pub(crate) sum_ns: u64,
 }
@@ -89,7 +89,7 @@ impl SharedHistogram {
     }
 }
 
-/// What went over connections of one wire.
+/// The traffic of the connections of one wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct WireCounts {
     pub(crate) open: u64,
@@ -102,7 +102,7 @@ pub(crate) struct WireCounts {
     pub(crate) bytes_out: u64,
     /// Publications given to connections.
     pub(crate) deliveries: u64,
-    /// Connections that were told of a loss.
+    /// Connections that were notified of a loss.
     pub(crate) gaps: u64,
 }
 
@@ -135,13 +135,13 @@ pub(crate) struct HttpOpen {
 /// A publication that is being written for the first time on this shard.
 #[derive(Debug, Clone, Copy)]
 struct Delivering {
-    /// When the input came that led to it: on this shard, or on the one that told of it.
+    /// When its input arrived, on this shard or on the shard that sent it.
     since: Instant,
     /// When it was appended, in ms since 1970.
     ts_ms: u64,
 }
 
-/// What one shard's shell counts.
+/// The counters of one shard's shell.
 #[derive(Debug)]
 pub(crate) struct ShardCounters {
     /// By [`WireId`].
@@ -155,15 +155,15 @@ pub(crate) struct ShardCounters {
     /// Bytes that wait in outboxes.
     pub(crate) outbox_bytes: usize,
     pub(crate) delivered: Histogram,
-    /// When what is being handled came in.
+    /// When the current input arrived.
     stamp: Cell<Instant>,
     delivering: Vec<Delivering>,
     /// Turns of the flusher since the first of them began.
     turns: u32,
 }
 
-/// Turns after which what is being written counts as delivered, although other writes still wait: a shard that never
-/// runs out of writes is measured all the same.
+/// After so many turns publications count as delivered although other writes wait. So a shard that always has writes
+/// is measured too.
 const TURNS_MAX: u32 = 64;
 /// Beyond this many at once publications are not measured.
 const DELIVERING_MAX: usize = 4096;
@@ -221,19 +221,19 @@ impl ShardCounters {
         self.stamp.get()
     }
 
-    /// The fan-out of publications begins that were appended at these times.
+    /// The fan-out begins of publications that were appended at these times.
     pub(crate) fn begun(&mut self, begun_ms: &[u64]) {
         let room = DELIVERING_MAX.saturating_sub(self.delivering.len());
         let since = self.stamp.get();
         self.delivering.extend(begun_ms.iter().take(room).map(|&ts_ms| Delivering { since, ts_ms }));
     }
 
-    /// True where something is waiting for [`flushed`](Self::flushed).
+    /// True if a publication waits for [`flushed`](Self::flushed).
     pub(crate) fn is_delivering(&self) -> bool {
         !self.delivering.is_empty()
     }
 
-    /// The flusher has had a turn; `all` where nothing more waits to be written.
+    /// The flusher has had a turn; `all` if no write waits any more.
     pub(crate) fn flushed(&mut self, all: bool, now: Now, at: Instant) {
         self.turns += 1;
         if !all && self.turns < TURNS_MAX {
@@ -241,18 +241,18 @@ impl ShardCounters {
         }
         self.turns = 0;
         for Delivering { since, ts_ms } in self.delivering.drain(..) {
-            // Each is a bound from below. The instant is exact, and knows nothing of what waited behind another
-            // fan-out or was fetched later; the append's time has seen all of it, in whole milliseconds.
+            // Both are lower bounds. The instant is exact, but leaves out the wait behind another fan-out and later
+            // fetches; the append's time includes them, in whole milliseconds.
             let seen = Duration::from_millis(now.wall_ms.saturating_sub(ts_ms).saturating_sub(1));
             self.delivered.observe(at.saturating_duration_since(since).max(seen));
         }
     }
 }
 
-/// What a shard tells when it is asked how it is.
+/// The answer of a shard to a request for its figures.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
-    /// How often the shard had been asked before: of two answers the one with more is the newer.
+    /// How often the shard had been asked before: the answer with the greater number is newer.
     pub(crate) number: u64,
     pub(crate) hub: Stats,
     pub(crate) open: usize,
@@ -269,10 +269,10 @@ pub(crate) struct Figures {
 /// The words for the store's operations, in the order of [`StoreTimes`].
 pub(crate) const STORE_OPS: [&str; 5] = ["attach", "detach", "append", "read", "purge"];
 
-/// How long the store's answers took, of one operation in [`STORE_SAMPLE`].
+/// The times of the store's answers, for one operation in [`STORE_SAMPLE`].
 pub(crate) type StoreTimes = [Histogram; STORE_OPS.len()];
 
-/// One operation in so many is measured: two looks at the clock are dearer than what the memory store does.
+/// One operation in so many is measured: two reads of the clock cost more than an operation of the memory store.
 pub(crate) const STORE_SAMPLE: u32 = 16;
 
 /// The memory store, with some of its answers timed. Later answers of an outside store are not measured here.

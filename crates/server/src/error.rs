@@ -5,11 +5,11 @@ use fanfare_hub::PatternError;
 use std::io;
 use std::time::Duration;
 
-/// Why a server did not start, or did not stop well.
+/// The reason why a server did not start, or did not stop in good order.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address is not one.
+    /// The address is invalid.
     #[error("cannot resolve the address {address:?}: {source}")]
     Resolve {
         /// As it was given.
@@ -95,7 +95,7 @@ pub enum ServeError {
     Silent {
         /// The shards that take no turns.
         shards: Vec<usize>,
-        /// How long it was waited for.
+        /// The time that they had.
         waited: Duration,
     },
     /// A shard's thread panicked: the log has the reason.

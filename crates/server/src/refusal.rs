@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::convert::Infallible;
 use std::time::SystemTime;
 
-/// Why a request is refused. Boxed: it is rare, and the results that it stands in are small.
+/// A refused request. Boxed: it is rare, and keeps the results that hold it small.
 #[derive(Debug)]
 pub(crate) struct HttpRefusal(Box<Parts>);
 
@@ -65,8 +65,8 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     }
 }
 
-/// True where `Accept` (RFC 9110 §12.5.1) gives JSON a weight by name, and gives plain text and HTML no greater one.
-/// `*/*` is what every client says that does not care, so it counts for neither.
+/// True if `Accept` (RFC 9110 §12.5.1) gives JSON a weight by name, and plain text and HTML no greater one. `*/*`
+/// counts for neither, because clients without a preference send it.
 fn prefers_json<'h>(accepts: impl Iterator<Item = &'h [u8]>) -> bool {
     let (mut json, mut text) = (0.0_f32, 0.0_f32);
     for range in accepts.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(',')) {
@@ -86,7 +86,7 @@ fn prefers_json<'h>(accepts: impl Iterator<Item = &'h [u8]>) -> bool {
     json > 0.0 && json >= text
 }
 
-/// The word for a status that says nothing more exact.
+/// The general code for a status.
 fn code_of(status: StatusCode) -> ErrorCode {
     match status {
         StatusCode::UNAUTHORIZED => ErrorCode::Unauthorized,
@@ -198,10 +198,10 @@ impl HttpRefusal {
         &self.0.error.message
     }
 
-    /// Status, headers and body: what every path writes.
+    /// Status, headers and body, as every path writes them.
     fn written(self) -> (StatusCode, HeaderMap, Vec<u8>) {
         let Parts { status, error, option, limit, mut headers, id, asker } = *self.0;
-        // RFC 9110 §10.2.3, in seconds, at the least in one: the hub knows better only where a rate was exceeded.
+        // RFC 9110 §10.2.3, in whole seconds, at least one: the hub knows the time only for an exceeded rate.
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

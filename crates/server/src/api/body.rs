@@ -1,7 +1,7 @@
-//! The body of a request: which types are taken, how much of it, and what stands beside it in headers.
+//! The body of a request: its types, its length, and the headers that belong to it.
 //!
-//! A length that is announced is judged before anything is read; one that is not, as it is read. `Idempotency-Key`
-//! may be written plainly or as a string in quotes, which is how its draft standard has it.
+//! An announced length is checked before the body is read; otherwise the length is checked while it is read.
+//! `Idempotency-Key` may be written plainly or as a string in quotes, which is how its draft standard has it.
 
 use crate::refusal::HttpRefusal;
 use crate::transport::upload;
@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-/// What surrounds a payload in a body.
+/// Room for the other fields of a body with a payload.
 const ENVELOPE_BYTES: usize = 16 << 10;
 /// The body of a `batch`.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -26,7 +26,7 @@ const NAMES_BYTES_MAX: usize = 320 << 10;
 /// The most bytes that are read and dropped from the body of a refused request. (HTTP/2 then ends the stream by
 /// NO_ERROR, as RFC 9113 §8.1 has it; curl 7.88 loses the answer now and then where it was still sending.)
 const FORGET_BYTES: usize = 2 * BATCH_BYTES_MAX;
-/// curl's type where `-d` stands alone.
+/// curl's type for `-d` without a header.
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The longest body that this kind of command may have, in bytes.
@@ -39,11 +39,11 @@ pub(super) fn bytes_max(kind: ApiCommand, limits: &Limits) -> usize {
     }
 }
 
-/// Refuses what is said not to be JSON in UTF-8.
+/// Refuses a type that is not JSON in UTF-8.
 ///
-/// Taken are JSON, nothing said, and curl's form type: `curl -d '{…}'` is how everybody tries an API first, and it is
-/// JSON all the same. That would be unwise where a browser's cookies speak for a page, since a form may be sent
-/// anywhere. Here nothing speaks for a caller but the `Authorization` header, which no page can add to a form.
+/// JSON, no type and curl's form type are accepted: most people try an API by `curl -d '{…}'` first, and that body is
+/// JSON. With cookies that would be unsafe, because any page can send a form anywhere. This API identifies callers only
+/// by the `Authorization` header, which no page can add to a form.
 pub(super) fn check_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -92,7 +92,7 @@ fn other_charset(parameter: &str) -> Option<String> {
     is_other.then_some(value)
 }
 
-/// A form that is one is refused for what it is, and not for a syntax error at its first character.
+/// A real form is refused as a form, and not for a syntax error at its first character.
 pub(super) fn check_form(headers: &HeaderMap, body: &[u8]) -> Result<(), HttpRefusal> {
     let is_form = headers.get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..FORM.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORM.as_bytes()))
@@ -154,7 +154,7 @@ where
     if announced > max as u64 {
         return Err(too_large(announced, ""));
     }
-    // Trailers mean nothing here. A body that comes as one frame, as almost all do, is not copied.
+    // Trailers are ignored. A body of one frame, as almost all are, is not copied.
     let (body, patience) = upload::watch(body, pause_max);
     let mut reading = std::pin::pin!(async {
         match Limited::new(body, max).collect().await {
@@ -165,7 +165,7 @@ where
             }
         }
     });
-    // Almost always it came with the head; a timer is only made where it did not.
+    // Almost always it came with the head; otherwise a timer is made.
     if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
         return read;
     }
@@ -176,8 +176,7 @@ where
     }
 }
 
-/// Reads on where a request was refused before its body, so that the peer sees the answer and not a reset; not for
-/// ever.
+/// Reads and drops the body of a refused request, up to a bound, so that the peer sees the answer and not a reset.
 pub(super) async fn forget<B>(body: B)
 where
     B: http_body::Body<Data = Bytes> + Unpin,

@@ -17,8 +17,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// `salt` is random: nobody outside can compute a digest, so that not even a comparison that ends early would tell
-    /// anything about a key.
+    /// `salt` is random, so a caller cannot compute a digest. Even a comparison that ends early would reveal no part of
+    /// a key.
     pub(super) fn new(keys: &[ApiKey], salt: [u8; 32]) -> Self {
         let digests = keys.iter().map(|key| digest(&salt, key.secret().as_bytes())).collect();
         Keys { salt, digests, keys: keys.into() }

@@ -1,15 +1,14 @@
 //! The application's side over HTTP: `POST /api/v1/<command>`, one command of [`ApiCommand`] a request.
 //!
-//! In: a request, judged in this order, so that nobody gets work done who may not: path (404), method (405), key
-//! (401), what the key is for (403), content type (415), length (413, before a byte of the body is taken), then the
-//! body (400), then what the hub says. Out: one JSON object; of a refusal the native protocol's
-//! `{code, message, retryable, …}`, whose status is the one in the table of errors. No CORS headers: this is for
-//! servers, a browser would have to show the key to everybody.
+//! In: a request, checked in this order, so that a caller without permission causes no work: path (404), method (405),
+//! key (401), the key's rights (403), content type (415), length (413, before a byte of the body is read), the body
+//! (400), and then the hub's answer. Out: one JSON object. A refusal is the native protocol's
+//! `{code, message, retryable, …}` with the status of its code in the table of errors. There are no CORS headers: the
+//! API is for servers, because a browser would reveal the key to its user.
 //!
-//! The hub is asked through a [`Handle`], wherever the request arrived: on a listener of the server's own, in a
-//! service within another server, or by a router that the embedder mounts by itself ([`Api::router`]). (A way past
-//! the handle's queue, for requests on the thread of the very shard that they are about, was tried: it saved nothing
-//! that could be measured.)
+//! A [`Handle`] asks the hub, for every way of a request: a listener of the server, a service within another server, or
+//! a router that the embedder mounts ([`Api::router`]). (A shortcut around the handle's queue, for requests on the
+//! thread of the shard that they concern, was tried: it had no measurable effect.)
 
 mod body;
 mod keys;
@@ -69,7 +68,7 @@ pub(crate) struct Endpoint {
     keys: Keys,
     limits: Limits,
     body_pause_max: Duration,
-    /// How long the shards are waited for.
+    /// The time that the shards have for an answer.
     patience: Duration,
     document: OnceLock<Bytes>,
 }
@@ -151,7 +150,7 @@ impl Endpoint {
         Ok(json(out))
     }
 
-    /// Asks what may be asked, in one message to each shard, and puts the answers where the refusals left room.
+    /// Sends the permitted commands, in one message to each shard, and puts the answers between the refusals.
     async fn many(&self, key: &ApiKey, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
         let mut answers = Vec::with_capacity(commands.len());
         let mut asked = Vec::with_capacity(commands.len());
@@ -168,7 +167,8 @@ impl Endpoint {
         answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
     }
 
-    /// The OpenAPI document. Every client that reaches the port may read it: it says no more than the documentation.
+    /// The OpenAPI document. Every client that reaches the port may read it: it has the same content as the
+    /// documentation.
     fn document(&self, method: &Method) -> Result<Response<Body>, HttpRefusal> {
         if method != Method::GET && method != Method::HEAD {
             return Err(refusal::method(method, API_DOCUMENT, "GET, HEAD"));
@@ -179,7 +179,7 @@ impl Endpoint {
         Ok(response)
     }
 
-    /// The key that was shown, if it is one. Missing and wrong are told apart: the caller knows which it did.
+    /// The key of the caller, if it is valid. A missing key and a wrong one get different refusals.
     fn key(&self, headers: &HeaderMap) -> Result<&ApiKey, HttpRefusal> {
         let mut shown = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (shown.next(), shown.next()) else {
@@ -208,7 +208,7 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
     response
 }
 
-/// True for an address of [`is_api_path`] that leads somewhere.
+/// True for an address of [`is_api_path`] with an answer other than 404.
 pub(crate) fn is_known(path: &str) -> bool {
     path == API_DOCUMENT || path.strip_prefix(API_COMMANDS).and_then(ApiCommand::find).is_some()
 }
@@ -235,7 +235,8 @@ impl Api {
     pub fn router(self) -> axum::Router {
         let serve = async move |request: Request<Body>| match self.current.get() {
             Some(endpoint) => endpoint.serve(request).await,
-            None => refusal::unauthorized(None).in_json().into_response(), // cannot happen: an endpoint is only ever replaced
+            // cannot happen: an endpoint is only ever replaced
+            None => refusal::unauthorized(None).in_json().into_response(),
         };
         axum::Router::new().fallback(serve)
     }

@@ -13,7 +13,7 @@ use fanfare_wire::native::reserved_fields;
 use serde_json::{Map, Value, json};
 
 #[rustfmt::skip]
-/// What a channel's name cannot hold, as ranges: `name.rs` of the hub decides, and a test holds that this is the same.
+/// The characters that a channel's name cannot hold, as ranges. `name.rs` of the hub decides, and a test compares both.
 const FORBIDDEN: &[(u32, u32)] = &[
     (0x00, 0x20), (0x23, 0x23), (0x2A, 0x2C), (0x3F, 0x3F), (0x7B, 0x7B), (0x7D, 0x7D), (0x7F, 0xA0), (0xAD, 0xAD),
     (0x600, 0x605), (0x61C, 0x61C), (0x6DD, 0x6DD), (0x70F, 0x70F), (0x890, 0x891), (0x8E2, 0x8E2), (0x1680, 0x1680),

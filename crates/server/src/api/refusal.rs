@@ -1,4 +1,4 @@
-//! The refusals that only the API has, in its words.
+//! The refusals that only the API has.
 
 use crate::refusal::HttpRefusal;
 use fanfare_hub::{Error, ErrorCode};

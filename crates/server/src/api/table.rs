@@ -1,9 +1,9 @@
-//! What each command takes and answers, as data: the OpenAPI document and the tables of docs/http-api.md are printed
+//! The fields of each command and answer, as data: the OpenAPI document and the tables of docs/http-api.md are printed
 //! from it.
 //!
-//! The decoder (`fanfare_wire::native::app`) does not read this table: it is hand-written, as every codec here. That
-//! both say the same is held by tests: each row's example is decoded, each field that is needed is missed, and
-//! schemathesis sends thousands of bodies that fit the table, and that do not, to a real server.
+//! The decoder (`fanfare_wire::native::app`) does not read this table: it is hand-written, as every codec here. Tests
+//! compare both: they decode each row's example, leave out each required field, and schemathesis sends thousands of
+//! matching and of invalid bodies to a real server.
 
 use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX};
 use fanfare_wire::native::app::{
@@ -16,12 +16,12 @@ pub(super) struct Command {
     pub(super) kind: ApiCommand,
     /// One line.
     pub(super) summary: &'static str,
-    /// What else there is to know.
+    /// Further notes.
     pub(super) about: &'static str,
     pub(super) fields: &'static [Field],
     /// Fields of which exactly one is needed.
     pub(super) one_of: Option<[&'static str; 2]>,
-    /// A body that means something.
+    /// An example of a body.
     pub(super) example: &'static str,
     pub(super) answer: &'static [Field],
     /// Whether the header `Idempotency-Key` means something.
@@ -32,12 +32,12 @@ pub(super) struct Command {
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
-    /// Whether it must be there; a field of an answer that need not be is absent where it has nothing to say.
+    /// Whether it is required. An optional field of an answer is absent if it has no value.
     pub(super) needed: bool,
     pub(super) about: &'static str,
 }
 
-/// What a value looks like.
+/// The form of a value.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     /// A text of `min` to `max` bytes.
@@ -417,7 +417,7 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-/// The statuses of refusals, with what they mean for a request.
+/// The statuses of refusals, and their meanings.
 pub(super) const STATUSES: &[(u16, &str)] = &[
     (400, "The body, a field or a header is invalid; the message says which one and why."),
     (401, "The API key is missing or wrong."),

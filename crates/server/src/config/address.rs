@@ -14,7 +14,7 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// Why a text is no [`Address`].
+/// The error for a text that is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is not an address: write ADDRESS:PORT (127.0.0.1:8080, [::1]:8080) or unix:PATH")]
 pub struct InvalidAddress {

@@ -23,7 +23,7 @@ pub struct ApiKey {
     channels: Option<Box<[Pattern]>>,
 }
 
-/// Why a text is no API key.
+/// The error for a text that is no API key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiKeyError {
@@ -62,9 +62,8 @@ impl ApiKey {
     }
 
     /// A key that may do everything. Idempotency keys are unique within `name`: two keys with the same name are one
-    /// caller, which is how a key is replaced by a new one without a moment in which neither or both are somebody
-    /// else. The rules are those of `[api_keys]` in a file: a name of small letters, digits, `-` and `_`, and a
-    /// secret of 16 to 1,024 visible ASCII characters.
+    /// caller. So an old key can be replaced by a new one while both work. The rules are those of `[api_keys]` in a
+    /// file: a name of small letters, digits, `-` and `_`, and a secret of 16 to 1,024 visible ASCII characters.
     ///
     /// # Errors
     /// [`ApiKeyError`] when the name is none, when the secret would be guessed, or when no header could carry it.
@@ -74,7 +73,7 @@ impl ApiKey {
         Ok(ApiKey { name: name.into(), secret: secret.into(), commands: None, channels: None })
     }
 
-    /// The same for these commands only. `publish` includes `broadcast`; a `batch` may hold what its commands may.
+    /// The same for these commands only. `publish` includes `broadcast`; a `batch` may hold the permitted commands.
     #[must_use]
     pub fn only_commands(self, commands: impl IntoIterator<Item = ApiCommand>) -> Self {
         ApiKey { commands: Some(commands.into_iter().collect()), ..self }

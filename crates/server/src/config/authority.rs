@@ -1,5 +1,5 @@
-//! The authority of an address, `host[:port]` (RFC 3986 §3.2): what `Host`, `:authority` and a request's target name,
-//! and what stands behind the scheme of an origin.
+//! The authority of an address, `host[:port]` (RFC 3986 §3.2), as in `Host`, `:authority`, a request's target, and an
+//! origin behind its scheme.
 //!
 //! Hosts compare as browsers and resolvers do: without case, without a trailing dot, addresses by value.
 
@@ -23,7 +23,7 @@ pub(crate) struct Authority {
     pub(crate) port: Option<u16>,
 }
 
-/// Why a text is no authority.
+/// The error for a text that is no authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadAuthority {
     #[error("it names no host")]
@@ -56,7 +56,7 @@ impl Host {
         })
     }
 
-    /// `localhost` and the names below it, which browsers and resolvers look up nowhere else than here (RFC 6761 §6.3).
+    /// `localhost` and the names below it, which browsers and resolvers look up only on this machine (RFC 6761 §6.3).
     pub(crate) fn is_localhost(&self) -> bool {
         matches!(self, Host::Name(name) if **name == *"localhost" || name.ends_with(".localhost"))
     }
@@ -125,7 +125,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// What a peer sent, in quotes, on one line and not too long.
+/// A text of a peer, in quotes, on one line and at a bounded length.
 pub(crate) fn shown(sent: &[u8]) -> String {
     let text = String::from_utf8_lossy(sent);
     let mut chars = text.chars();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What a peer sends is parsed or refused, and a host that is shown reads back as the same.
+        /// A text of a peer is parsed or refused, and a shown host reads back as the same.
         #[test]
         fn any_text_is_an_authority_or_none(text in "[\\PC]{0,20}|[a-z.:%@0-9\\[\\]]{0,20}") {
             if let Ok(Authority { host, port }) = Authority::parse(&text) {

@@ -1,11 +1,10 @@
-//! Which hosts a request may name: the defence against DNS rebinding.
+//! The hosts that a request may name: the defence against DNS rebinding.
 //!
-//! A page of `evil.example` can have its name point to 127.0.0.1 once it is loaded. To the browser the server on this
-//! machine is then of the page's own host, and every check of origins passes. Only `Host` tells: the browser puts the
-//! name there.
+//! An attacker can point the name `evil.example` to 127.0.0.1 after a page of it is loaded. For the browser the server
+//! on this machine is then the page's own host, and every check of origins passes. Only `Host` still has the name.
 //!
-//! Addresses, `localhost` and the names below it cannot be pointed elsewhere, and are served always. So are the hosts
-//! that `origins` names.
+//! Addresses, `localhost` and the names below it cannot be pointed elsewhere, so they are always served. The hosts in
+//! `origins` are served too.
 
 use crate::config::authority::{Authority, Host};
 use crate::config::origin::Origins;
@@ -34,13 +33,13 @@ pub struct HostPattern {
     below: bool,
 }
 
-/// Why a text is no host.
+/// The error for a text that is no host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is not a host: {problem}")]
 pub struct HostError {
     /// As it was given.
     pub found: String,
-    /// What is wrong, and what to write.
+    /// The problem, and the correct form.
     pub problem: String,
 }
 
@@ -51,7 +50,7 @@ pub(crate) enum Via {
     Loopback,
     /// A listener on any other address.
     Network,
-    /// A socket file: no browser opens one.
+    /// A socket file, which browsers cannot open.
     Unix,
     /// Another server, which took it first.
     Mounted,

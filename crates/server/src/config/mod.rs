@@ -30,9 +30,9 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
     pub limits: Limits,
-    /// Which pages of browsers may open connections. Default: those of the same host.
+    /// The pages of browsers that may open connections. Default: those of the same host.
     pub origins: Origins,
-    /// Which hosts requests may name; this excludes a name that an attacker points to this machine. Default: on
+    /// The hosts that requests may name; this excludes a name that an attacker points to this machine. Default: on
     /// loopback addresses this machine's and those of `origins`, elsewhere any.
     pub hosts: Hosts,
     /// Time for the whole head of a request to arrive, and the longest pause in a body that the server waits for.
@@ -57,8 +57,8 @@ pub struct Config {
     /// Requests to pages of the embedder's router whose answers have not begun. Further ones are answered 503. Default
     /// 16,384.
     pub pages_outstanding_max: usize,
-    /// Time for a closing connection to take what waits and to say goodbye. A request of HTTP/1 whose client has closed
-    /// its sending side is dropped after the same time without a write. Default 3 s.
+    /// Time for a closing connection to read its last bytes and to close its side. A request of HTTP/1 whose client has
+    /// closed its sending side is dropped after the same time without a write. Default 3 s.
     pub close_timeout: Duration,
     /// How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer
     /// sends no more clients. Then the drain begins. Default none.
@@ -79,8 +79,8 @@ impl Config {
         Config { rules: Arc::new(Rules::new(vec![open])), ..Config::default() }
     }
 
-    /// The longest that a drain takes after [`shutdown_delay`](Self::shutdown_delay), where every shard takes its turns:
-    /// open commands are answered, then clients go, and 2 s for a machine that is busy.
+    /// The longest that a drain takes after [`shutdown_delay`](Self::shutdown_delay), where every shard takes its
+    /// turns: time for open commands, time for clients to leave, and 2 s for a busy machine.
     pub fn drain_max(&self) -> Duration {
         let answering = self.close_timeout.max(Duration::from_millis(self.limits.hook_timeout_ms));
         answering + self.close_timeout + Duration::from_secs(2)
@@ -115,7 +115,7 @@ impl Default for Config {
 /// Where `/metrics`, `/healthz` and `/readyz` are served. `/healthz` is on the main port in any case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdminOn {
-    /// Nowhere else: an embedded server opens no port that the program did not ask for.
+    /// Only there: an embedded server opens only the ports that the program names.
     #[default]
     Off,
     /// On the ports of the server: for development, or if only trusted clients can reach them.

@@ -1,4 +1,4 @@
-//! Which web pages may open connections: the WebSocket Origin check (RFC 6455 §10.2).
+//! The web pages that may open connections: the WebSocket Origin check (RFC 6455 §10.2).
 //!
 //! A browser names the page's origin in every handshake; other clients send none and are not concerned. Origins are
 //! equal where scheme, host and port are (RFC 6454 §5): a port that is not written is the scheme's usual one, hosts
@@ -13,7 +13,7 @@ use crate::config::authority::{Authority, BadAuthority, Host};
 use std::fmt;
 use std::str::FromStr;
 
-/// The origins that are let in.
+/// The origins whose pages may connect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origins {
     /// Only pages that this same host served.
@@ -52,17 +52,17 @@ enum Of {
     },
 }
 
-/// Why a text is no origin.
+/// The error for a text that is no origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is not an origin: {problem}")]
 pub struct OriginError {
     /// As it was given.
     pub found: String,
-    /// What is wrong, and what to write.
+    /// The problem, and the correct form.
     pub problem: String,
 }
 
-/// The port that a scheme has where none is written.
+/// The default port of a scheme.
 fn usual_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" | "ws" => Some(80),
@@ -189,7 +189,7 @@ mod tests {
             list(&["capacitor://localhost", "tauri://localhost", "chrome-extension://abcdef", "file://", "null"]);
         #[rustfmt::skip]
         let rows = [
-            // The same host, whatever proxy may have ended TLS.
+            // The same host, also behind a proxy that ends TLS.
             (&same, "http://a.example:8080", Some("a.example:8080"), true),
             (&same, "https://a.example", Some("a.example:443"), true),
             (&same, "https://a.example:443", Some("a.example"), true),

@@ -52,7 +52,7 @@ impl Refusal {
         Self::new(ErrorCode::Unauthorized, message)
     }
 
-    /// `bad_request`: the payload is not what it should be.
+    /// `bad_request`: the payload is invalid.
     pub fn bad_request(message: impl Into<Box<str>>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
@@ -69,8 +69,8 @@ impl Refusal {
         refusal
     }
 
-    /// `internal`: what `?` makes of an error. For causes that are no [`std::error::Error`], `anyhow::Error` say. The
-    /// log has `cause` (as `{:#}` writes it); the client gets nothing of it.
+    /// `internal`, as `?` converts an error. For causes that are no [`std::error::Error`], `anyhow::Error` say. Only
+    /// the log has `cause` (as `{:#}` writes it).
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let error = Error::new(ErrorCode::Internal, "the server failed; its log has the reason");
         Refusal { error, cause: Some(format!("{cause:#}")) }
@@ -238,7 +238,7 @@ impl Answers<OnConnect> for Identity {
     }
 }
 
-/// What stands for an identity where nothing can fail.
+/// The identities that a handler without an error may return.
 macro_rules! identities {
     ($($T:ty),*) => {
         $(impl Answers<OnConnect> for $T {
@@ -283,6 +283,6 @@ impl<T: Serialize> Answers<OnRpc> for Json<T> {
 
 impl Answers<OnDisconnect> for () {
     fn answer(self, _call: &Call) -> HookAnswer {
-        HookAnswer::Allowed // nobody reads it: the session has ended
+        HookAnswer::Allowed // it is not read: the session has ended
     }
 }

@@ -1,4 +1,4 @@
-//! Running handlers: off the shard, with a deadline, and with an answer whatever happens in them.
+//! Runs handlers: off the shard, with a deadline, and with an answer even after a panic.
 
 use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
@@ -53,7 +53,7 @@ impl Handlers {
         all.any(|handler| handler.needs_request)
     }
 
-    /// Which questions the hub is to ask.
+    /// The questions that the hub must ask.
     pub(crate) fn hooks(&self) -> Hooks {
         let patterns = |handlers: &[ChannelHandler]| handlers.iter().map(|channel| channel.pattern.clone()).collect();
         Hooks {
@@ -155,7 +155,7 @@ pub(crate) struct Dispatcher {
     pub(crate) handle: Handle,
     pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
-    /// For what the hub does not bound.
+    /// The queue of events, which the hub does not bound.
     pub(crate) news: Arc<News>,
     pub(crate) watch: Arc<Watch>,
     /// To the shard that asks. Its length is bounded by the open questions of the hub.
@@ -172,11 +172,11 @@ impl Dispatcher {
             let (hook, begin) = (place(&call.subject), Instant::now());
             let answer = handlers.answer(call, deadline).await;
             watch.hooks.done(hook, &answer, begin.elapsed());
-            let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended asks nobody
+            let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended needs no answer
         });
     }
 
-    /// Tells a handler what has happened. Returns at once.
+    /// Calls a handler for an event. Returns at once.
     pub(crate) fn tell(&self, notice: Notice) {
         let Notice::SessionEnded { caller, why, attachment } = notice;
         let (subject, request) = (Subject::Ended(why), request_of(attachment.as_ref()));
@@ -193,7 +193,7 @@ impl Dispatcher {
             let mut next = Some(call);
             while let Some(call) = next {
                 let begin = Instant::now();
-                let answer = handlers.answer(call, deadline).await; // it has no more to say than that it is done
+                let answer = handlers.answer(call, deadline).await; // the answer only shows that it is done
                 watch.hooks.done(hook, &answer, begin.elapsed());
                 let late;
                 (next, late) = news.next(Instant::now());
@@ -203,7 +203,7 @@ impl Dispatcher {
     }
 }
 
-/// News that a handler is not told: too many wait, or they have waited too long.
+/// Events that no handler is called for: too many wait, or they have waited too long.
 fn dropped(watch: &Watch, hook: usize, count: usize) {
     if count > 0 {
         watch.hooks.dropped(hook, count);
@@ -240,7 +240,7 @@ fn place(subject: &Subject) -> usize {
     }
 }
 
-/// What a panic said, where it said anything.
+/// The text of a panic, if it has one.
 pub(crate) fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")

@@ -32,9 +32,9 @@ use std::sync::Arc;
 /// One question with everything that extractors take from.
 #[derive(Debug)]
 pub struct Call {
-    /// Who asks, as far as it is known.
+    /// The caller, as far as it is known.
     pub caller: Caller,
-    /// What it is about.
+    /// Its subject.
     pub subject: Subject,
     pub(crate) request: Option<Arc<RequestInfo>>,
     pub(crate) handle: Handle,
@@ -49,7 +49,7 @@ impl Call {
     }
 }
 
-/// What a question is about.
+/// The subject of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subject {
@@ -74,7 +74,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// What its handler is called in the log.
+    /// The name of its handler in the log.
     pub(super) fn handler(&self) -> &str {
         match self {
             Subject::Connect { .. } => "on_connect",
@@ -85,7 +85,7 @@ impl Subject {
         }
     }
 
-    /// The channel that it is about.
+    /// Its channel.
     pub(super) fn channel(&self) -> Option<&ChannelName> {
         match self {
             Subject::Subscribe(options) => Some(&options.channel),
@@ -148,7 +148,7 @@ pub trait FromCall<K, S>: Sized + Send {
     fn from_call(state: &S, call: &Call) -> impl Future<Output = Result<Self, Refusal>> + Send;
 }
 
-/// What a client sent to prove who it is. `Debug` does not show it.
+/// The proof of identity that a client sent. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(UserToken);
 
@@ -205,7 +205,7 @@ impl std::ops::Deref for Channel {
 
 /// The headers of the request that the connection began with.
 ///
-/// A header says what its sender wants it to: `X-Forwarded-For` means something only where a proxy of yours sets it.
+/// A client can send any header: trust `X-Forwarded-For` only if a proxy of yours sets it.
 #[derive(Debug, Clone)]
 pub struct Headers(Arc<RequestInfo>);
 

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 const BATCH_MAX: usize = 256;
 /// The time after which a command that found no room may be tried again.
 const RETRY_AFTER_MS: u64 = 100;
-/// The same where a shard does not answer.
+/// The same for a shard that does not answer.
 const SILENT_RETRY_AFTER_MS: u64 = 1000;
 
 /// See the module's description.
@@ -59,7 +59,7 @@ pub struct Handle {
     room_max: usize,
     placement: Placement,
     placement_key: u64,
-    /// How many of them are in use: all, but in a test.
+    /// The number of shards in use: all, except in a test.
     shards: Arc<AtomicUsize>,
 }
 
@@ -200,7 +200,7 @@ impl Handle {
             () = over => true,
         };
         if is_over {
-            // Those of other shards may have come meanwhile.
+            // Answers of other shards may have come meanwhile.
             for (places, mut answered) in std::mem::take(&mut batches.asked) {
                 batches.take(&places, answered.try_recv().unwrap_or_default());
             }
@@ -235,7 +235,7 @@ impl Handle {
         }
     }
 
-    /// The shard that takes a command: the home of its channel, so that no other one is on the way.
+    /// The shard that takes a command: the home of its channel, so that the command takes no detour.
     fn shard_of(&self, command: &AppCommand) -> usize {
         match command.channel() {
             Some(channel) if self.controls().len() > 1 => usize::from(self.placement.home_of(channel).0),
@@ -249,7 +249,7 @@ struct Batches {
     answers: Vec<Option<AppAnswer>>,
     /// Of each command, whether it was sent and changes something.
     may_stand: Vec<bool>,
-    /// What was sent: the places of its answers, and where they come.
+    /// The sent batches: the places of their answers, and the receivers.
     asked: VecDeque<(Vec<usize>, oneshot::Receiver<Vec<AppAnswer>>)>,
 }
 
@@ -261,7 +261,7 @@ impl Batches {
     }
 }
 
-/// A shard that is to answer takes no turns, or has no room: `unknown` where the command may have taken effect, else
+/// The answer for a shard that takes no turns or has no room: `unknown` if the command may have taken effect, otherwise
 /// `unavailable`.
 fn silent(may_stand: bool) -> AppAnswer {
     let (code, message) = match may_stand {

@@ -1,6 +1,6 @@
 //! From a function to a handler: any `Fn(extractors…) -> Future` of up to eight arguments.
 //!
-//! What a handler must be is split in three, so that the compiler names the part that does not fit: the function
+//! The requirements of a handler are three traits, so that the compiler names the part that does not fit: the function
 //! ([`Handler`]), each of its arguments ([`FromCall`], gathered by [`Arguments`]), and its output ([`Answers`]).
 
 use super::answer::{Answers, Refusal};
@@ -9,13 +9,13 @@ use fanfare_hub::HookAnswer;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Marks handlers of `connect` and `refresh`: who is this?
+/// Marks handlers of `connect` and `refresh`: they identify the caller.
 #[derive(Debug, Clone, Copy)]
 pub enum OnConnect {}
-/// Marks handlers of `subscribe`: may they?
+/// Marks handlers of `subscribe`: they permit it or refuse.
 #[derive(Debug, Clone, Copy)]
 pub enum OnSubscribe {}
-/// Marks handlers of `publish`: may they, and as it is?
+/// Marks handlers of `publish`: they permit it, change the publication, or refuse.
 #[derive(Debug, Clone, Copy)]
 pub enum OnPublish {}
 /// Marks handlers of `rpc`.
@@ -25,10 +25,10 @@ pub enum OnRpc {}
 #[derive(Debug, Clone, Copy)]
 pub enum OnDisconnect {}
 
-/// What a handler is doing while it is awaited.
+/// The future of a handler's answer.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = HookAnswer> + Send>>;
 
-/// A handler whose function, arguments and state are not seen any more.
+/// A handler with its types of function, arguments and state erased.
 #[derive(Clone)]
 pub(crate) struct Erased {
     answer: Arc<dyn Fn(Arc<Call>) -> AnswerFuture + Send + Sync>,
@@ -45,8 +45,8 @@ impl Erased {
 /// A function with the arguments `Args` that can be a handler.
 ///
 /// Implemented for every `Fn(T1, …) -> Future` of up to eight arguments. The builder's methods ask besides that each
-/// argument is an [extractor](FromCall), that the future is `Send + 'static`, and that its output [answers](Answers)
-/// what is asked. An async closure that captures is not `Fn`: pass its values by [`State`](crate::State).
+/// argument is an [extractor](FromCall), that the future is `Send + 'static`, and that its output is one of the
+/// [answers](Answers). An async closure that captures is not `Fn`: pass its values by [`State`](crate::State).
 #[diagnostic::on_unimplemented(
     message = "this is no function that can be a handler",
     label = "not an `async` function or closure that can be called again and again",
@@ -54,7 +54,7 @@ impl Erased {
     note = "an async closure that captures variables is not `Fn`: take what it needs by `State`"
 )]
 pub trait Handler<Args>: Clone + Send + Sync + 'static {
-    /// What the function returns.
+    /// The future that the function returns.
     type Future: Future;
 
     /// Calls the function.
@@ -85,7 +85,7 @@ where
     let state = state.clone();
     let answer = move |call: Arc<Call>| -> AnswerFuture {
         let (handler, state) = (handler.clone(), state.clone());
-        // Everything happens in here, so that a panic anywhere is the handler's.
+        // All of it runs in here, so that any panic counts as the handler's.
         Box::pin(async move {
             let future = match Args::from_call(&state, &call).await {
                 Ok(arguments) => handler.call(arguments),

@@ -1,7 +1,7 @@
 //! Events for `on_disconnect`, which need no answer.
 //!
-//! The hub bounds its questions by their answers; nothing bounds how many sessions end together. So few handlers run
-//! at once, the rest waits in a queue that is bounded in bytes and in time, and what finds no room is dropped,
+//! The hub bounds its questions by their answers, but any number of sessions may end together. So few handlers run at
+//! once, further events wait in a queue that is bounded in bytes and in time, and events without room are dropped,
 //! counted and logged.
 
 use super::extract::Call;
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 /// Handlers of news that run at once. Each has its deadline, as any handler.
 pub(super) const AT_ONCE: usize = 256;
-/// What may wait, in bytes: news of 100,000 sessions and more.
+/// The most bytes that wait: events of more than 100,000 sessions.
 const WAITING_BYTES_MAX: usize = 32 << 20;
-/// How long one may wait for its turn. So a handler that hangs does not keep a server that ends.
+/// The longest wait of an event. So a handler that hangs does not delay the end of a server.
 const WAITING_MAX: Duration = Duration::from_secs(60);
-/// What one holds besides the texts of its caller.
+/// The memory of one besides the texts of its caller.
 const OVERHEAD: usize = 256;
 
 /// One queue for all shards.
@@ -29,9 +29,9 @@ struct Queue {
     bytes: usize,
 }
 
-/// What becomes of one.
+/// The result of `put`.
 pub(super) enum Place {
-    /// It is told now, by whom has asked; then the next one is (`next`).
+    /// The caller runs its handler now, and then takes the next one (`next`).
     Now(Box<Call>),
     Waits,
     Dropped,
@@ -55,8 +55,8 @@ impl News {
         Place::Waits
     }
 
-    /// The next one for a task that has told one, and how many have waited too long before it. The task ends where
-    /// there is none.
+    /// The next one for a task whose handler is done, and the number of those that have waited too long before it. The
+    /// task ends if there is none.
     pub(super) fn next(&self, now: Instant) -> (Option<Call>, usize) {
         let (mut queue, mut dropped) = (self.lock(), 0);
         while let Some((call, cost, since)) = queue.waiting.pop_front() {

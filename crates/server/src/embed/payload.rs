@@ -1,4 +1,4 @@
-//! Payloads that the embedding program gives as JSON text: judged before they go any further.
+//! Checks payloads that the embedding program gives as JSON text.
 //!
 //! In: any bytes. Out: one valid JSON value on one line, nested at most [`json::DEPTH_MAX`] deep. A payload is inserted
 //! into messages as it is, so an invalid one would break the JSON around it, or change its meaning: every receiver
@@ -10,7 +10,7 @@ use fanfare_wire::json;
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Why a payload is none.
+/// The reason why bytes are no payload.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotPayload {
     #[error("it is no JSON: {0}")]
@@ -32,7 +32,7 @@ pub(crate) fn checked(bytes: &Bytes) -> Result<Bytes, NotPayload> {
     })
 }
 
-/// A command of the application, judged.
+/// Checks the payload of the application's command.
 ///
 /// # Errors
 /// `bad_request` names the channel and what is wrong.
@@ -49,7 +49,7 @@ pub(crate) fn of_command(command: &mut AppCommand) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a caller is told whose payload is none.
+/// The error for a caller with an invalid payload.
 pub(crate) fn refused(problem: &dyn Display) -> Error {
     Error::new(ErrorCode::BadRequest, format!("the payload cannot be written as JSON: {problem}"))
 }

@@ -37,13 +37,13 @@ struct Target {
     data: Data,
 }
 
-/// What is set before the `await`.
+/// The options, which are set before the `await`.
 #[derive(Debug, Default)]
 struct Options {
     event: Option<Box<str>>,
     idempotency_key: Option<Box<str>>,
     audience: Option<Audience>,
-    /// True after `only` without a client. To the hub an empty list means everybody.
+    /// True after `only` without a client. For the hub an empty list means all subscribers.
     is_for_nobody: bool,
 }
 

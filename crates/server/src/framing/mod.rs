@@ -1,12 +1,12 @@
 //! Framing: how the messages of a protocol are carried.
 //!
-//! A protocol says what a message is, a framing how its bytes stand on a connection. A [`Wire`] is both together, and
-//! the hub knows it by its `WireId`: a push is encoded and framed once for each. A framing that has variants (with and
+//! A protocol defines messages, and a framing defines their bytes on a connection. A [`Wire`] is both together, and the
+//! hub knows it by its `WireId`: a push is encoded and framed once for each. A framing that has variants (with and
 //! without compression) holds its variant in its value, so two variants are two wires.
 //!
-//! In: what the shard has read; [`Deframer`] finds the messages in it. Out: [`Framing`] makes bytes of a message, of a
-//! sign of life and of an end. It is a small value that is matched on: a delivery costs no dynamic call for it. One
-//! file a framing; only `websocket` knows frames of WebSocket.
+//! In: the bytes that the shard has read; [`Deframer`] finds the messages in them. Out: [`Framing`] makes the bytes of
+//! a message, of a ping and of an end. It is a small value that is matched on: a delivery costs no dynamic call for it.
+//! One file a framing; only `websocket` knows frames of WebSocket.
 
 mod websocket;
 
@@ -28,7 +28,7 @@ impl Wire {
     }
 }
 
-/// What a wire is called in figures. Several wires may have one label; their figures are added up.
+/// The labels of a wire in metrics. Several wires may have one label; their figures are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WireLabel {
     pub(crate) transport: &'static str,
@@ -42,7 +42,7 @@ pub(crate) enum Framing {
     WebSocket,
 }
 
-/// The form of what is carried to a client.
+/// The form of a message to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// A message of UTF-8 text.
@@ -63,7 +63,7 @@ impl Framing {
         }
     }
 
-    /// Appends what carries `payload`.
+    /// Appends the bytes that carry `payload`.
     #[inline]
     pub(crate) fn put(self, out: &mut Vec<u8>, form: Form, payload: &[u8]) {
         match self {
@@ -71,7 +71,7 @@ impl Framing {
         }
     }
 
-    /// What carries `payload`, alone and in no more memory than it needs.
+    /// The bytes that carry `payload`, in no more memory than they need.
     #[inline]
     pub(crate) fn frame(self, form: Form, payload: &[u8]) -> Bytes {
         match self {
@@ -79,7 +79,7 @@ impl Framing {
         }
     }
 
-    /// What ends the connection: nothing follows it. `code` is one of the close codes, `reason` says it in a word.
+    /// The last bytes of a connection. `code` is one of the close codes, and `reason` is its word.
     pub(crate) fn end(self, code: u16, reason: &str) -> Bytes {
         match self {
             Framing::WebSocket => websocket::end(code, reason),
@@ -100,20 +100,20 @@ pub(crate) enum Deframer {
     WebSocket(websocket::Deframer),
 }
 
-/// What a connection has brought.
+/// One item of a connection's input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<'a> {
     /// A whole message.
     Message(Message<'a>),
     /// Asks for a [`Form::Pong`] with the same payload.
     Ping(&'a [u8]),
-    /// Nothing but a sign of life.
+    /// Only a sign of life.
     Pong,
     /// The peer ends the connection.
     End {
-        /// What is written before the connection ends.
+        /// The bytes to write before the connection ends.
         answer: Bytes,
-        /// True where the peer is not expected to come back.
+        /// True if the peer is not expected to come back.
         finally: bool,
     },
 }

@@ -1,6 +1,6 @@
 //! The framing of WebSocket (RFC 6455): a message is one frame, an end is a close frame.
 //!
-//! The codec is `fanfare_wire::websocket`; here stands what its frames mean to a connection. No frame is masked: a
+//! The codec is `fanfare_wire::websocket`; this maps its frames to the input of a connection. No frame is masked: a
 //! server's never are (§5.1).
 
 use super::{Broken, Form, Received};

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The answer to `OPTIONS *`: the methods that the server as a whole takes.
 const ALLOWED: &str = "GET, HEAD, POST, OPTIONS";
 
-/// Which hosts and which pages are let in.
+/// The hosts that are served, and the origins whose pages may connect.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     pub(crate) hosts: Hosts,
@@ -37,10 +37,10 @@ pub(crate) struct RequestLine<'a> {
     pub(crate) uri: &'a Uri,
 }
 
-/// What a request that was let in is for.
+/// The target of an accepted request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A resource, and the authority it was asked of, where one was named.
+    /// A resource, and its authority, if the request names one.
     Resource(Option<Authority>),
     /// The server as a whole: `OPTIONS *`.
     Server,
@@ -108,8 +108,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Judges a request, and writes down in one way what was said in several: after it `Host` has the authority, and
-    /// the target of HTTP/1 is a path. `Some`: it is answered already.
+    /// Checks a request and normalises it: afterwards `Host` has the authority, and the target of HTTP/1 is a path.
+    /// `Some`: the answer, if the request needs no other.
     pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, HttpRefusal> {
         let asked = RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
         if self.admit(via, asked, pairs(request.headers()))? == Target::Server {
@@ -131,7 +131,7 @@ impl Gate {
         Ok(None)
     }
 
-    /// A router that is asked only what was let in.
+    /// A router that gets only accepted requests.
     pub(crate) fn around(self: Arc<Self>, via: Via, router: axum::Router) -> axum::Router {
         router.layer(from_fn(move |mut request: Request<Body>, next: Next| {
             let gate = self.clone();
@@ -146,7 +146,7 @@ impl Gate {
     }
 }
 
-/// What `Host` says.
+/// The value of `Host`.
 enum Host<'h> {
     /// There is none: HTTP/1.0, or HTTP/2 with its `:authority`.
     None,
@@ -165,7 +165,7 @@ impl std::fmt::Display for Shown<'_> {
     }
 }
 
-/// RFC 9112 §3.2: 400 for a request of HTTP/1.1 without `Host`, and for any with several or with one that is none.
+/// RFC 9112 §3.2: 400 for a request of HTTP/1.1 without `Host`, and for any with several or an invalid one.
 fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Host<'h>, HttpRefusal> {
     let mut hosts = headers.filter(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.trim_ascii());
     let Some(host) = hosts.next() else {
@@ -190,7 +190,7 @@ fn host_of<'h>(version: Version, headers: impl Iterator<Item = (&'h str, &'h [u8
     }
 }
 
-/// What a target is, by its form (RFC 9112 §3.2).
+/// The target by its form (RFC 9112 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Origin form or absolute form.

@@ -1,7 +1,7 @@
-//! HTTP requests: which are taken in, and where they lead.
+//! HTTP requests: their checks and their routes.
 //!
-//! `gate` judges where a request wants to go, `routes` brings it to an upgrade, the API or a page, `pages` runs the
-//! embedder's router. Nothing here owns a connection: `shard::http` does, or another server.
+//! `gate` checks target and host, `routes` leads a request to an upgrade, the API or a page, and `pages` runs the
+//! embedder's router. The connections belong to `shard::http` or to another server.
 
 pub(crate) mod gate;
 pub(crate) mod pages;

@@ -1,15 +1,15 @@
-//! The embedder's pages, away from the shards: whatever a page does, the sockets of the shard that was asked go on.
+//! The embedder's pages, away from the shards: a slow page does not delay the connections of a shard.
 //!
-//! In: a request that none of our own addresses took. Out: the answer of the embedder's router, which runs on the
-//! runtime from which the server was started, as handlers do. Without one, pages have a thread of their own: they
-//! need no more of the caller than that, and a program without async code may have pages. A body that does not come
-//! whole at once is carried frame by frame, one ahead of the peer. A page that panics is a 500 for its caller; one
-//! whose caller has gone is dropped. Pages that have not begun to answer are bounded by `pages_outstanding_max`.
+//! In: a request for no address of the server itself. Out: the answer of the embedder's router, which runs on the
+//! runtime from which the server was started, as handlers do. Without a runtime, pages have a thread of their own, so a
+//! program without async code may have pages. A body that is not whole at once is carried frame by frame, one ahead of
+//! the peer. If a page panics, its caller gets a 500; if its caller is gone, the page is dropped. Pages that have not
+//! begun to answer are bounded by `pages_outstanding_max`.
 //!
-//! A page that waits for its request's body does so under a deadline (`transport::upload`), which the caller's side
-//! keeps: the page is dropped, its caller is answered 408, and the connection of HTTP/1 is closed. The rule goes on
-//! behind the answer's head over HTTP/1. Over HTTP/2 it ends there: a page may answer and read at the same time for as
-//! long as it likes, and the pings of the connection show that the peer is alive.
+//! A page that waits for its request's body has a deadline (`transport::upload`), which the caller's side keeps: then
+//! the page is dropped, its caller gets a 408, and the connection of HTTP/1 is closed. Over HTTP/1 the deadline also
+//! holds after the answer's head. Over HTTP/2 it ends there: a page may answer and read at the same time without a
+//! limit, and the pings of the connection show that the peer is alive.
 
 use crate::embed::panic_text;
 use crate::embed::runtime::runtime_of_handlers;
@@ -43,7 +43,7 @@ pub(crate) struct Pages {
     outstanding_max: usize,
     /// How long a body may pause while its page waits for it.
     body_pause_max: Duration,
-    /// Ends the thread of the pages, where they have one.
+    /// Ends the thread of the pages, if they have one.
     _thread: Option<Arc<oneshot::Sender<()>>>,
 }
 
@@ -148,7 +148,7 @@ fn thread_of_pages() -> Result<(runtime::Handle, oneshot::Sender<()>), ServeErro
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let body = move || {
-        let _ = runtime.block_on(stopped); // its sender says nothing
+        let _ = runtime.block_on(stopped); // it ends when its sender is dropped
     };
     std::thread::Builder::new().name("pages".to_owned()).spawn(body).map_err(failed)?;
     Ok((handle, stop))
@@ -196,7 +196,7 @@ async fn carry(page: Response<Body>, answer: oneshot::Sender<Head>, path: &str) 
         if sender.send(framed).await.is_err() || over {
             return;
         }
-        // Nobody waits for a page whose peer has gone.
+        // A page whose peer is gone is dropped.
         frame = tokio::select! {
             frame = poll_fn(|cx| next(&mut body, cx)) => frame,
             () = sender.closed() => return,

@@ -1,7 +1,7 @@
 //! Routes a request, from either parser: to a protocol by an upgrade, to the HTTP API, or to a page.
 //!
-//! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: what was granted or why not, or the
-//! response.
+//! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: the granted upgrade or its refusal, or
+//! the response.
 
 use super::gate::{Gate, RequestLine, Target, has_body};
 use crate::api::{self, CurrentApi};
@@ -21,16 +21,16 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use std::sync::Arc;
 use tower::ServiceExt as _;
 
-/// Where requests lead. The same on every shard.
+/// The routes of requests. The same on every shard.
 #[derive(Clone)]
 pub(crate) struct Routes {
     /// Upgrades: by path, then by subprotocol.
     pub(crate) upgrades: Arc<[Upgrade]>,
-    /// The application's API, where there are keys for it.
+    /// The application's API, if there are keys for it.
     pub(crate) api: CurrentApi,
     /// Where requests are counted.
     pub(crate) watch: Arc<Watch>,
-    /// The gate that these connections pass, and the way by which they came.
+    /// The gate that these connections pass, and the kind of their listener.
     pub(crate) gate: Arc<Gate>,
     pub(crate) via: Via,
     /// Everything else.
@@ -132,18 +132,18 @@ impl Routes {
         })
     }
 
-    /// True for what is served over the limits of connections too: probes, figures and the application's API.
+    /// True for paths that are served beyond the limits of connections too: probes, metrics and the application's API.
     pub(crate) fn is_vital(&self, path: &str) -> bool {
         let probed = path.strip_suffix('/').unwrap_or(path);
         matches!(probed, "/healthz" | "/readyz" | "/metrics") || self.is_api(path)
     }
 
-    /// True for what the HTTP API answers, upgrades or not.
+    /// True for paths of the HTTP API, for upgrades too.
     pub(crate) fn is_api(&self, path: &str) -> bool {
         self.api.at(path).is_some()
     }
 
-    /// Answers what is no upgrade.
+    /// Answers a request that is no upgrade.
     pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -162,7 +162,7 @@ impl Routes {
         request::identified(&self.watch, request, serve).await
     }
 
-    /// A page, or what is said where there is none.
+    /// A page, or the answer if there is none.
     async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
         let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
         let page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
@@ -181,7 +181,7 @@ impl Routes {
         };
         let here = self.upgrades.iter().filter(|upgrade| upgrade.path == uri.path());
         match here.map(spoken).collect::<Vec<_>>().join(", ") {
-            // The API is where there are keys for it.
+            // The API exists if there are keys for it.
             spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
             spoken if spoken.is_empty() => nothing_at(uri.path()).to(asker).onto(&page),
             spoken => only_upgrades(uri.path(), &spoken, &method, version).to(asker).into_response(),
@@ -189,19 +189,19 @@ impl Routes {
     }
 }
 
-/// Where there is no page.
+/// The refusal for a path without a page.
 pub(crate) fn nothing_at(path: &str) -> HttpRefusal {
     HttpRefusal::because(404, format!("there is nothing at {path:?}"))
 }
 
-/// Where there is a page, for other methods. `Allow` says which.
+/// The refusal for a method that the page does not take. `Allow` has the others.
 pub(crate) fn not_by(method: &Method, path: &str) -> HttpRefusal {
     let method = method.as_str();
     HttpRefusal::because(405, format!("{path:?} does not take {}", &method[..method.len().min(20)]))
 }
 
-/// Where a protocol is spoken and there is no page: what to do instead (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade`
-/// (RFC 9113 §8.6), so there only the words say it.
+/// The answer for a path with a protocol and no page: it asks for an upgrade (RFC 9110 §15.5.22). HTTP/2 has no
+/// `Upgrade` (RFC 9113 §8.6), so there only the text says it.
 fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> HttpRefusal {
     let words = format!(
         "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Protocols here: {spoken}"

@@ -1,10 +1,11 @@
 //! The log: the hub's notes, each at a suitable level and at a bounded rate; and the process's log as a whole.
 //!
 //! Every line that a peer can cause goes through [`admit`]: of each kind a few lines at once and then one a second for
-//! each thread, and the next line tells how many were left out. So an attack cannot fill a disk, whatever subscriber
-//! the embedding program has. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote` writes values
-//! so that none begins a line or makes a field, `redact` blots secrets out, and `queue` keeps threads that log from
-//! waiting for the reader. Texts of peers and of handlers are recorded as strings, which other subscribers quote too.
+//! each thread, and the next line has the number of those that were left out. So an attack cannot fill a disk, under
+//! any subscriber of the embedding program. [`Logs`] (`setup`) sets one up, with a bound on all lines together: `quote`
+//! writes values so that none begins a line or makes a field, `redact` removes secrets, and `queue` takes the lines, so
+//! that threads which log do not wait for the reader. Texts of peers and of handlers are recorded as strings, which
+//! other subscribers quote too.
 
 mod queue;
 mod quote;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tracing::field::display;
 
-/// What is limited together.
+/// The kinds of lines that are limited separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineKind {
     Denied,
@@ -47,7 +48,7 @@ const BURST: f64 = 10.0;
 /// Lines of one kind in a second, in the long run.
 const PER_SECOND: f64 = 1.0;
 
-/// Lines that were left out, by whatever limit.
+/// Lines that were left out, by any limit.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn lines_left_out() -> u64 {
@@ -67,7 +68,7 @@ impl Bucket {
         Bucket { room: burst, seen: None, left_out: 0 }
     }
 
-    /// Whether there is room for one more line, and how many found none since the last one that did.
+    /// `Some` if there is room for one more line, with the number of lines that were left out since the last one.
     fn take(&mut self, now: Instant, per_second: f64, burst: f64) -> Option<u64> {
         let since = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
         self.seen = Some(now);
@@ -81,7 +82,7 @@ impl Bucket {
     }
 }
 
-/// Whether one more line of this kind may be logged, and how many were left out before it, if any.
+/// `Some` if one more line of this kind may be logged, with the number that was left out before it, if any.
 pub(crate) fn admit(kind: LineKind) -> Option<Option<u64>> {
     thread_local! {
         static BUCKETS: RefCell<[Bucket; KINDS]> = const { RefCell::new([Bucket::full(BURST); KINDS]) };
@@ -93,7 +94,7 @@ pub(crate) fn admit(kind: LineKind) -> Option<Option<u64>> {
     admitted.map(|left_out| (left_out > 0).then_some(left_out))
 }
 
-/// Logs, unless there were too many of the kind; looks at the limit only where anybody listens.
+/// Logs, unless there were too many lines of the kind. It counts only if a subscriber takes the level.
 macro_rules! limited {
     ($kind:ident, $level:ident, $($line:tt)*) => {
         if tracing::enabled!(tracing::Level::$level)
@@ -115,8 +116,7 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
             let channel = error.channel.as_ref().map(|channel| channel.as_str());
             let (code, rule) = (error.code.row().word, error.rule.as_deref());
             let (option, why) = (error.option, &*error.message);
-            // A line's words are fixed where it is written, so that nothing is put together for a level that nobody
-            // reads.
+            // A line's words are fixed in the source, so that no text is made for a level that is not logged.
             macro_rules! refused {
                 ($kind:ident, $words:literal) => {
                     limited!($kind, INFO, client, user, peer, channel, code, rule, option, why, $words)
@@ -161,7 +161,7 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
                 _ => limited!(Closed, DEBUG, client, user, peer, reason = word, "disconnected"),
             }
         }
-        // `Reloaded` is each shard's part of what the node says once (`crate::server::reload`).
+        // `Reloaded` is each shard's part of a line that the node logs once (`crate::server::reload`).
         _ => {}
     }
 }
@@ -197,7 +197,7 @@ pub(crate) fn upgrade_refused(id: &RequestId, peer: &Peer, path: &str, status: u
     );
 }
 
-/// Logs what a handler failed of. Its caller gets nothing of it.
+/// Logs the error of a handler. Its caller does not get the cause.
 pub(crate) fn handler_failed(handler: &str, channel: Option<&str>, caller: &Caller, peer: Option<&Peer>, cause: &str) {
     let (client, user) = (caller.client.map(display), caller.user.as_ref().map(|user| &*user.0));
     limited!(Handler, ERROR, handler, channel, client, user, peer = peer.map(display), cause, "a handler failed");

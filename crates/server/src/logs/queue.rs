@@ -1,10 +1,9 @@
 //! Lines on their way to stderr: a queue that is bounded in lines and bytes, and a thread that writes.
 //!
-//! In: whole lines, from any thread, which never waits for the reader of the log. Out: the lines in their order, and
-//! in the place of those that were lost a line that says how many. A line is lost where the queue is full (a pipe
-//! that nobody reads, a terminal that was stopped), and where it cannot be written (a full disk, a reader that has
-//! gone). [`lines_lost`] counts them. Holds at most [`WAITING_BYTES_MAX`] and [`WAITING_LINES_MAX`], and one chunk
-//! that is being written.
+//! In: whole lines, from any thread, which never waits for the reader of the log. Out: the lines in their order, and in
+//! the place of lost lines one with their number. A line is lost if the queue is full (a pipe that is not read, a
+//! stopped terminal), or if it cannot be written (a full disk, a closed pipe). [`lines_lost`] counts them. Holds at
+//! most [`WAITING_BYTES_MAX`] and [`WAITING_LINES_MAX`], and one chunk that is being written.
 
 use super::LogFormat;
 use std::collections::VecDeque;
@@ -31,7 +30,7 @@ pub(crate) fn lines_lost() -> u64 {
 pub(super) struct Queue {
     format: LogFormat,
     waiting: Mutex<Waiting>,
-    /// Something waits, or nothing does any more.
+    /// Notified when a line comes, and when the queue is empty again.
     changed: Condvar,
 }
 
@@ -47,7 +46,7 @@ struct Waiting {
 #[derive(Debug)]
 enum Entry {
     Lines(Box<[u8]>),
-    /// So many had no room here.
+    /// So many lines were lost here.
     Lost(u64),
 }
 
@@ -56,7 +55,7 @@ impl Queue {
         Arc::new(Queue { format, waiting: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Takes whole lines, all of them or none. Never waits for who reads them.
+    /// Takes whole lines, all of them or none. Never waits for the reader.
     pub(super) fn push(&self, lines: &[u8]) {
         let mut waiting = self.lock();
         if waiting.entries.len() >= WAITING_LINES_MAX || waiting.bytes + lines.len() > WAITING_BYTES_MAX {
@@ -74,7 +73,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until all is written, and says whether it is. For the end of a process.
+    /// Waits until all lines are written, and returns whether they are. For the end of a process.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.entries.is_empty() || waiting.lost > 0;
         let (waiting, _) =
@@ -82,7 +81,7 @@ impl Queue {
         !waiting.is_writing && waiting.entries.is_empty()
     }
 
-    /// Writes what comes, for ever.
+    /// Writes lines as they come, without end.
     pub(super) fn write_to(&self, out: impl Write) -> ! {
         let mut written = Written { out, format: self.format, lost: 0, is_torn: false };
         let mut chunk = Vec::new();
@@ -106,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// Takes what waits, for tests.
+    /// Takes the waiting lines, for tests.
     #[cfg(test)]
     pub(super) fn taken(&self) -> String {
         let mut chunk = Vec::new();
@@ -150,18 +149,18 @@ impl Waiting {
     }
 }
 
-/// What is written, and what could not be.
+/// The output, and the lines that it did not take.
 struct Written<W> {
     out: W,
     format: LogFormat,
-    /// Lost, and not told yet.
+    /// Lost lines that no line reports yet.
     lost: u64,
     /// The last line was not written to its end.
     is_torn: bool,
 }
 
 impl<W: Write> Written<W> {
-    /// Tells of lines that are lost, then writes these; those that cannot be written are lost too.
+    /// Reports lost lines, then writes these. Lines that cannot be written are lost too.
     fn put(&mut self, lines: &[u8]) {
         if self.lost > 0 && self.write(notice(self.format, self.lost).as_bytes()).is_ok() {
             self.lost = 0;
@@ -173,7 +172,7 @@ impl<W: Write> Written<W> {
         }
     }
 
-    /// Writes all of it, or says how far it came.
+    /// Writes all of it, or returns how many bytes were written.
     fn write(&mut self, lines: &[u8]) -> Result<(), usize> {
         if self.is_torn && !lines.is_empty() {
             self.out.write_all(b"\n").map_err(|_| 0_usize)?;
@@ -207,8 +206,8 @@ fn notice(format: LogFormat, lost: u64) -> String {
     }
 }
 
-/// Standard error without the lock and the panics of `std`'s: a thread that waits here keeps nobody else from saying
-/// why the process ends.
+/// Standard error without the lock and the panics of `std`'s: a thread that waits here does not keep other threads from
+/// reporting why the process ends.
 #[derive(Debug)]
 pub(super) struct Stderr;
 
@@ -220,7 +219,7 @@ impl Write for Stderr {
             match rustix::io::write(stderr, bytes) {
                 // Another program that shares it has made it non-blocking.
                 Err(rustix::io::Errno::AGAIN) => {
-                    let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None); // then the next write tells
+                    let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None); // then the next write reports it
                 }
                 result => return Ok(result?),
             }
@@ -290,7 +289,8 @@ mod tests {
         queue.flush(Duration::from_secs(60))
     }
 
-    /// Nobody reads: a thread that logs goes on, memory has a bound, and the reader who comes back is told.
+    /// Without a reader a thread that logs continues, memory has a bound, and a later reader sees the number of lost
+    /// lines.
     #[test]
     fn what_finds_no_room_is_lost_counted_and_told_in_its_place() {
         for (line, most) in

@@ -4,7 +4,7 @@
 //! Two steps. [`TextFields`] writes the fields of a line of text: a text stands in quotes, with quotes and
 //! backslashes escaped; a value of another kind stands plain only where it is one plain word. [`escape`] takes every
 //! finished line, text and JSON alike, and leaves no control character, line separator, or character that changes the
-//! direction or is not seen. A message is not quoted: it stands before the fields, and its words are the code's.
+//! direction or is invisible. A message is not quoted: it stands before the fields, and its words come from the code.
 
 use super::LogFormat;
 use fanfare_hub::is_format;
@@ -90,7 +90,7 @@ fn is_plain_word(text: &str) -> bool {
     (1..=VALUE_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// In quotes, cut where it is too long.
+/// In quotes, and cut if it is too long.
 struct Quoted<'t>(&'t str);
 
 impl fmt::Display for Quoted<'_> {
@@ -102,7 +102,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// As it is, cut where it is too long.
+/// Without quotes, and cut if it is too long.
 struct Cut<'t>(&'t str);
 
 impl fmt::Display for Cut<'_> {

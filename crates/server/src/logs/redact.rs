@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 const SECRET_BYTES_MIN: usize = 8;
-/// What stands for a secret.
+/// The replacement of a secret.
 const BLOT: &[u8] = b"[redacted]";
 
-/// The texts that a log blots out: keys that come later, as by a reload, are added here.
+/// The secrets that a log replaces. Later keys, as by a reload, are added here.
 #[derive(Clone, Default)]
 pub struct LogSecrets(Arc<RwLock<Vec<Box<str>>>>);
 
@@ -21,8 +21,8 @@ impl fmt::Debug for LogSecrets {
 }
 
 impl LogSecrets {
-    /// One more text that must not appear from here on. Those that are known stay: a key that is good no more may
-    /// still be shown by who has it. Texts of less than 8 bytes are not looked for.
+    /// Adds a text that must not appear from here on. Earlier ones stay: a client may still send a key that is no
+    /// longer valid. Texts of less than 8 bytes are not searched for.
     pub fn add(&self, secret: &str) {
         if secret.len() < SECRET_BYTES_MIN {
             return;
@@ -48,7 +48,7 @@ impl LogSecrets {
 fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(line);
     for secret in secrets {
-        // On from behind the blot, which may hold the secret itself.
+        // Continues behind the replacement, which may contain the secret itself.
         let mut searched = 0;
         while let Some(at) = memchr::memmem::find(&out[searched..], secret.as_bytes()) {
             let at = searched + at;
@@ -78,12 +78,12 @@ fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     Cow::Owned(clean)
 }
 
-/// Of what tokens are made: base64 of both kinds, and the dots of a JWT.
+/// The characters of tokens: base64 of both kinds, and the dots of a JWT.
 fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'/')
 }
 
-/// True where what stands before says that a secret follows.
+/// True if the text before announces a secret.
 fn follows_a_name(before: &[u8]) -> bool {
     const NAMES: [&str; 8] =
         ["bearer ", "token=", "ticket=", "api_key=", "token\":\"", "ticket\":\"", "token\\\":\\\"", "ticket\\\":\\\""];
@@ -92,8 +92,8 @@ fn follows_a_name(before: &[u8]) -> bool {
     })
 }
 
-/// A JWT begins with the base64 of `{"`, and has three parts; a ticket of ours with its version (3, and four bits of
-/// what follows), and has 79 characters.
+/// A JWT begins with the base64 of `{"`, and has three parts. A ticket begins with its version (3, and four bits of the
+/// next byte), and has 79 characters.
 fn looks_secret(word: &[u8]) -> bool {
     let jwt = word.starts_with(b"eyJ") && word.iter().filter(|byte| **byte == b'.').count() >= 2;
     let ticket = word.len() >= 79
@@ -130,7 +130,7 @@ mod tests {
             let expected = if expected.is_empty() { line.clone() } else { expected };
             assert_eq!(String::from_utf8_lossy(&redact(line.as_bytes(), &secrets)), expected);
         }
-        // A secret that the blot holds is blotted out once, and then it is done.
+        // A secret that is a part of the replacement is replaced once.
         for (secret, line, expected) in [
             ("redacted", "redacted, redacted", "[redacted], [redacted]"),
             ("[redacted]", "a [redacted] b", "a [redacted] b"),

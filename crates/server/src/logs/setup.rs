@@ -1,5 +1,5 @@
-//! The log of a process: text for people or JSON for machines on stderr, without secrets, quoted, bounded, and never
-//! waited for.
+//! The log of a process: text for people or JSON for machines on stderr, without secrets, quoted, bounded, and without
+//! a wait for its reader.
 
 use super::queue::{Queue, Stderr};
 use super::quote::{TextFields, escape};
@@ -37,17 +37,17 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// Why the log could not be set up.
+/// An error of the setup of the log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// Not a word for a format.
+    /// The text names no format.
     #[error("{found:?} is not a log format: write text or json")]
     Format {
         /// The text.
         found: String,
     },
-    /// Not a filter.
+    /// The text is no filter.
     #[error("{found:?} is not a log filter: write a level (error, warn, info, debug, trace) or TARGET=LEVEL,…: {why}")]
     Filter {
         /// The text.
@@ -63,9 +63,10 @@ pub enum LogError {
     Thread(#[source] io::Error),
 }
 
-/// The log of a process that has no subscriber of its own: to stderr. Nothing that logs waits for its reader: lines
-/// wait in a queue of at most 1 MiB for a thread that writes them, and what finds no room there is lost, counted
-/// (`fanfare_log_lines_lost_total`) and told in its place. Every value is quoted, and control characters are escaped.
+/// The log of a process that has no subscriber of its own: to stderr. A thread that logs never waits for the reader:
+/// lines wait in a queue of at most 1 MiB for a thread that writes them. Lines without room are lost and counted
+/// (`fanfare_log_lines_lost_total`), and a line in their place has their number. Every value is quoted, and control
+/// characters are escaped.
 ///
 /// ```no_run
 /// use fanfare::{LogFormat, Logs};
@@ -116,13 +117,13 @@ impl Logs {
         self
     }
 
-    /// Where further ones can be added while the log is written.
+    /// Takes further secrets while the log is written.
     pub fn secrets(&self) -> LogSecrets {
         self.secrets.clone()
     }
 
-    /// Panics are told as events too, at `error`. The hook that every program has writes to stderr by itself: where
-    /// nobody reads that, it waits for ever, and the process with it.
+    /// Logs panics as events too, at `error`. The default hook writes to stderr itself: if stderr is a full pipe, it
+    /// waits for ever, and the process with it.
     #[must_use]
     pub fn panics(self) -> Self {
         Logs { panics: true, ..self }
@@ -159,7 +160,7 @@ impl Logs {
     }
 }
 
-/// What formats the events that the filter lets pass, and gives them to `out`.
+/// Formats the events that pass the filter, and gives them to `out`.
 fn dispatch(filter: EnvFilter, out: Out) -> Dispatch {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false);
     match out.format {
@@ -185,16 +186,15 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>, queue: &Queue) {
 /// The queue of the process's log.
 static CURRENT: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// Waits for the last lines, for at most a second, where this process has such a log: it is about to end.
+/// Waits for the last lines, for at most a second, if this process has such a log. Called before the process ends.
 pub(crate) fn flush_last_words() {
     if let Some(queue) = CURRENT.get() {
         queue.flush(LAST_WORDS);
     }
 }
 
-/// The log that is written. Lines are written by a thread of its own; when this is dropped the last ones are waited
-/// for, for at most a second. Until then keep it, as `let _log = …`: a process that ends without it may lose its last
-/// words.
+/// The running log. A thread of its own writes the lines. A drop of this waits for the last lines, for at most a
+/// second. Keep it until then, as `let _log = …`: a process that ends without it may lose its last lines.
 #[derive(Debug, Clone)]
 #[must_use = "lines that are logged just before the process ends are lost without it"]
 pub struct LogGuard {
@@ -205,15 +205,14 @@ pub struct LogGuard {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl LogGuard {
-    /// Writes whole lines that are no events, whatever the filter says, in their place between the events. Nobody
-    /// waits for the reader of the log. Control characters but line breaks are escaped, secrets are *not* blotted
-    /// out.
+    /// Writes whole lines that are no events, in their place between the events, without the filter and without a wait
+    /// for the reader. Control characters other than line breaks are escaped. Secrets are *not* removed.
     pub fn say(&self, lines: &str) {
         let quoted: Vec<_> = lines.lines().map(|line| escape(line, LogFormat::Text)).collect();
         self.queue.push((quoted.join("\n") + "\n").as_bytes());
     }
 
-    /// Waits until every line is written, for so long at the most, and says whether they are.
+    /// Waits until every line is written, for at most so long, and returns whether they are.
     pub fn flush(&self, within: Duration) -> bool {
         self.queue.flush(within)
     }
@@ -225,11 +224,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// Lines of all kinds that may come at once, and in a second in the long run: whatever level somebody has chosen.
+/// Lines of all kinds that may come at once, and in a second in the long run, at any level.
 const ALL_BURST: f64 = 2_000.0;
 const ALL_PER_SECOND: f64 = 100.0;
 
-/// Where finished lines go.
+/// The target of finished lines.
 struct Out {
     queue: Arc<Queue>,
     secrets: LogSecrets,
@@ -359,7 +358,7 @@ mod tests {
         queue.taken()
     }
 
-    /// The same with a subscriber that knows nothing of us.
+    /// The same with another subscriber.
     fn logged_elsewhere(log: impl FnOnce()) -> String {
         let queue = Queue::new(LogFormat::Text);
         let to = queue.clone();
@@ -420,7 +419,7 @@ mod tests {
         super::super::handler_failed(HOSTILE, Some("a:b"), &caller, None, HOSTILE);
     }
 
-    /// A line of text without what stands in quotes.
+    /// A line of text without its quoted parts.
     fn outside_quotes(line: &str) -> String {
         let (mut out, mut is_inside, mut chars) = (String::new(), false, line.chars());
         while let Some(c) = chars.next() {

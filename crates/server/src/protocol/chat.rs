@@ -20,7 +20,7 @@ impl Default for Chat {
 }
 
 impl Chat {
-    /// Pings so often; a client that gives no sign of life until the next one is closed.
+    /// The time between pings. A client that is silent until the next one is disconnected.
     #[must_use]
     pub fn heartbeat_ms(self, heartbeat_ms: u32) -> Self {
         Chat { heartbeat_ms }
@@ -66,7 +66,7 @@ impl Conversation for chat::Chat {
         }
         match decoded {
             Ok(()) => {}
-            // The hub counts it, and ends the connection where there are too many; a chat has no words for an error.
+            // The hub counts it, and ends the connection after too many. A chat has no message for an error.
             Err(ignored) if ignored.is_bad() => {
                 let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
                 actions.requests.push(Request { id: None, command: Command::Invalid(error) });

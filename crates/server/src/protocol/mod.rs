@@ -49,7 +49,7 @@ pub(crate) struct ImmediateAnswer {
     pub(crate) is_text: bool,
 }
 
-/// What a conversation asks of the server after one message.
+/// The actions that a conversation requests after one message.
 #[derive(Debug, Default)]
 pub struct Actions {
     /// The time at which the message came.
@@ -115,7 +115,7 @@ impl Place {
         Place { node, shard }
     }
 
-    /// Tells this node's life from others, and from its own earlier ones.
+    /// The id of this run of the node: other nodes and earlier runs have others.
     pub fn node(&self) -> u64 {
         self.node.id
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// How long a ticket is good for.
 const TICKET_MS: u64 = 3_600_000;
-/// What surrounds a payload in a message.
+/// Room for the other fields of a message with a payload.
 const ENVELOPE_BYTES: usize = 8 << 10;
 
 /// The native protocol: channels with history, recovery, presence and signals.
@@ -89,7 +89,7 @@ struct NativeConversation {
     session: Option<Ticketed>,
 }
 
-/// Whose tickets it has, and until when the last one is good.
+/// The client of its tickets, and the end of the last one.
 struct Ticketed {
     client: ClientId,
     expires_ms: u64,
@@ -137,7 +137,7 @@ impl Conversation for NativeConversation {
 }
 
 impl NativeConversation {
-    /// The session that a ticket names. One that is not honoured costs its client no more than a new session.
+    /// The session of a ticket. With an invalid ticket the client gets a new session.
     fn resume(&self, now: Now, ticket: &str) -> Option<Resume> {
         let opened = ticket::open(ticket, self.place.secret(), now.wall_ms);
         let claims =

@@ -1,8 +1,8 @@
 //! The request that a connection began with, as handlers and protocols see it.
 //!
-//! It is made from the head that was read, and kept for as long as its connection lives, and only where a handler or
-//! the protocol asks for it. Its texts are copies: it holds no buffer of the reader. Its size is bounded by
-//! `limits.head_bytes_max`. `Debug` shows neither headers nor the query: both may hold secrets.
+//! It is made from the head and kept as long as its connection lives, but only if a handler or the protocol needs it.
+//! Its texts are copies: it holds no buffer of the reader. Its size is bounded by `limits.head_bytes_max`. `Debug`
+//! shows neither headers nor the query: both may hold secrets.
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::uri::Scheme;
@@ -16,11 +16,11 @@ use std::net::SocketAddr;
 pub struct RequestInfo {
     /// `GET`, where a WebSocket began over HTTP/1.1.
     pub method: Method,
-    /// As it was asked for, with its query.
+    /// As the client sent it, with its query.
     pub uri: Uri,
     /// All of them, in their order for each name.
     pub headers: HeaderMap,
-    /// Whose connection it is. Behind a proxy that is the proxy.
+    /// The client's end of the connection. Behind a proxy it is the proxy's.
     pub peer: Peer,
     /// Where it came in; `None` for a Unix socket, and where another server does not tell it.
     pub local: Option<SocketAddr>,
@@ -44,7 +44,7 @@ pub enum Peer {
     Unknown,
 }
 
-/// Who has opened a Unix socket.
+/// The process that has opened a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
     /// The user's number.
@@ -104,7 +104,7 @@ impl RequestInfo {
         }
     }
 
-    /// A request for a test: `GET` of this target over HTTP/1.1, without headers, by nobody known.
+    /// A request for a test: `GET` of this target over HTTP/1.1, without headers, with an unknown peer.
     ///
     /// # Panics
     /// `target` is no path with or without a query.

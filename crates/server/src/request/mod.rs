@@ -1,8 +1,7 @@
-//! What is known of every HTTP request, however it came: its id, its headers, and whether its path is the HTTP
-//! API's.
+//! The common parts of every HTTP request: its id, its headers, and whether its path is the HTTP API's.
 //!
-//! The id is the caller's `X-Request-Id` where it is sane, else one of ours. It stands in the answer, in the request
-//! that handlers see, and in every line that is logged on the way.
+//! The id is the caller's `X-Request-Id` if it is valid, otherwise a new one. It stands in the answer, in the request
+//! that handlers see, and in every log line about it.
 
 mod info;
 
@@ -35,7 +34,7 @@ impl RequestId {
         }
     }
 
-    /// The same, from headers that nobody has made a map of.
+    /// The same, from headers that are not in a map.
     pub(crate) fn of_raw(headers: &[(&str, &[u8])]) -> Self {
         let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(REQUEST_ID.as_str()));
         let value =
@@ -44,7 +43,7 @@ impl RequestId {
     }
 
     pub(crate) fn new() -> Self {
-        // Random keys, other ones each time: no two requests share an id, and nobody need be kept from guessing one.
+        // Random keys, new ones each time: no two requests share an id. An id is no secret.
         let id = RandomState::new().hash_one(());
         RequestId(HeaderValue::from_str(&format!("{id:016x}")).expect("hex digits are a header's value"))
     }

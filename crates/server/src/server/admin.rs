@@ -1,9 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz`, and the port of their own on which they may be served.
 //!
-//! `/healthz` says that every shard takes its turns, or names those that gave no sign of life within
-//! [`SHARD_PATIENCE`]. `/readyz` says whether to send clients here: not while starting, leaving or draining, nor when
-//! a shard is silent. The listener has a thread and a runtime of its own, so that it answers however busy the shards
-//! are, and until the last client has gone.
+//! `/healthz` says that every shard takes its turns, or names the shards that did not answer within [`SHARD_PATIENCE`].
+//! `/readyz` says whether to send clients here: not while the server starts, leaves or drains, or a shard is silent.
+//! The listener has a thread and a runtime of its own. So it answers while the shards are busy, until the last client
+//! has left.
 
 use crate::config::address::Address;
 use crate::config::hosts::Via;
@@ -41,8 +41,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 
-/// Connections to the admin port at once: a few scrapers and probes, and somebody who looks. Where all places are
-/// taken, the connection that has kept the server waiting longest makes room for the next.
+/// Connections to the admin port at once: for scrapers, probes and a person. If all places are taken, the connection
+/// that has kept the server waiting longest makes room for the next.
 const CONNECTIONS_MAX: usize = 64;
 
 /// The routes that are also on the main port.
@@ -62,7 +62,7 @@ pub(crate) fn router(watch: Arc<Watch>) -> Router {
     health(watch).merge(watched)
 }
 
-/// The answer to OPTIONS, by which HAProxy asks where nothing else is said: the status counts, so it is that of GET.
+/// The answer to OPTIONS, the default of HAProxy's checks: only the status matters, so it is that of GET.
 fn allowed(answer: impl IntoResponse) -> Response {
     let mut answer = answer.into_response();
     answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD, OPTIONS"));
@@ -94,7 +94,7 @@ fn answer(result: Result<&'static str, String>, asker: Asker) -> Response {
     }
 }
 
-/// On the main port the pages say it.
+/// On the main port the pages answer instead.
 async fn nowhere(asker: Asker, request: Request<Body>) -> Response {
     nothing_at(request.uri().path()).to(asker).into_response()
 }
@@ -104,7 +104,7 @@ async fn other_method(asker: Asker, request: Request<Body>) -> Response {
     not_by(request.method(), request.uri().path()).to(asker).into_response()
 }
 
-/// Which shards give no sign of life, in words.
+/// The shards that do not answer, in words.
 async fn silence(watch: &Watch) -> Option<String> {
     let silent: Vec<String> = watch.silent_shards().await.iter().map(ToString::to_string).collect();
     let what = match silent.len() {
@@ -137,7 +137,7 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Takes the address, before anything else of the server runs.
+    /// Binds the address, before any other part of the server runs.
     pub(crate) fn at(address: &Address) -> Result<Self, ServeError> {
         let refused = |source| ServeError::Listen { address: address.clone(), source };
         let mut opened = listen(address, 1).map_err(refused)?;
@@ -185,12 +185,12 @@ impl Drop for AdminServer {
     }
 }
 
-/// What the connections to the admin port share.
+/// The shared state of all connections to the admin port.
 #[derive(Clone)]
 struct Port {
     router: Router,
     bounds: HttpBounds,
-    /// How many connections there are, for the figures.
+    /// The number of connections, for metrics.
     open: Arc<AtomicUsize>,
     connections: Arc<Connections>,
     places: Arc<Places>,
@@ -244,7 +244,7 @@ impl Port {
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, asked) = (request.version(), ConnectionOptions::of(request.headers()));
             let answering = answering.begin(request.body());
-            let id = RequestId::of(request.headers()); // these requests are in no figure of the application's
+            let id = RequestId::of(request.headers()); // these requests do not count into the metrics of HTTP requests
             let answer = router.clone().oneshot(request.map(Body::new));
             async move {
                 answer.await.map(|mut response| {
@@ -258,8 +258,8 @@ impl Port {
         let buffer_bytes = pace::buffer_bytes(self.bounds.head_bytes_max);
         tokio::spawn(async move {
             let _counted = Counted::of(open);
-            // Scrapers and probes speak HTTP/1. A server that asks itself which HTTP it is waits without a limit for
-            // the first bytes, and who sent none kept a place for ever.
+            // Scrapers and probes speak HTTP/1. A server that detects the version by itself waits for the first bytes
+            // without a limit, so a silent client would keep its place for ever.
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).half_close(true).header_read_timeout(backstop);
             server.max_buf_size(buffer_bytes);
@@ -275,7 +275,7 @@ impl Port {
     }
 }
 
-/// One connection in the figures.
+/// One connection in the metrics.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

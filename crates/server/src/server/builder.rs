@@ -1,4 +1,4 @@
-//! What a server is to be: its settings, protocols, rules, handlers and pages, collected and then checked as a whole.
+//! The builder of a server: collects settings, protocols, rules, handlers and pages, and then checks them as a whole.
 
 use crate::api::CurrentApi;
 use crate::clock::Clock;
@@ -71,7 +71,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         Ok(self.config(crate::settings::of_embedder(path, true)?))
     }
 
-    /// The same for a file that need not be there.
+    /// The same for a file that may be missing.
     ///
     /// # Errors
     /// See [`config_file`](Self::config_file).
@@ -269,9 +269,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is
-    /// started on, as handlers do, or on a thread of their own where there is none: a page that takes its time keeps
-    /// no client waiting but its own.
+    /// Serves all other requests by an axum router. Its pages run on the runtime that the server is started on, as
+    /// handlers do, or on a thread of their own if there is none. So a slow page delays only its own client.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
         self.pages = Some(pages);

@@ -1,8 +1,8 @@
 //! A server, built and then started: the types that an embedding program begins with.
 //!
-//! `builder` collects and checks what it is to be, `start` starts its shards, `running` is what may be done with it
-//! then, `reload` gives it other rules and keys. `admin` has its probes and metrics, `service` makes it a part of
-//! another server, `testing` one for tests.
+//! `builder` collects its parts and checks them, `start` starts its shards, `running` is the server while it runs, and
+//! `reload` replaces its rules and keys. `admin` has its probes and metrics, `service` makes it a part of another
+//! server, and `testing` is a server for tests.
 
 pub(crate) mod admin;
 mod builder;
@@ -46,8 +46,8 @@ pub struct Fanfare {
 }
 
 impl Fanfare {
-    /// Begins a server without any protocol or rule. `state` is what handlers get by [`State`](crate::State): `()` if
-    /// there is nothing to share.
+    /// Begins a server without any protocol or rule. Handlers get `state` by [`State`](crate::State): `()` if
+    /// they share nothing.
     pub fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
         Builder::new(state)
     }
@@ -59,7 +59,7 @@ impl Fanfare {
         self.handle.restrict_to_one_shard();
         for mut unused in self.inboxes.drain(1..) {
             while let Ok(asked) = unused.try_recv() {
-                let _ = self.handle.controls()[0].send(asked); // its inbox is ours: it takes it
+                let _ = self.handle.controls()[0].send(asked); // its inbox is ours, so the send succeeds
             }
         }
         self.config = Arc::new(Config { shards: 1, ..(*self.config).clone() });
@@ -79,9 +79,8 @@ impl Fanfare {
         Api::of(&self.api)
     }
 
-    /// Serves what no protocol takes from here: any axum router. Its pages run on the runtime that the server is
-    /// started on, as handlers do, or on a thread of their own where there is none: a page that takes its time keeps
-    /// no client waiting but its own.
+    /// Serves all other requests by an axum router. Its pages run on the runtime that the server is started on, as
+    /// handlers do, or on a thread of their own if there is none. So a slow page delays only its own client.
     #[must_use]
     pub fn fallback(mut self, pages: axum::Router) -> Self {
         self.pages = Some(pages);
@@ -186,7 +185,7 @@ impl Fanfare {
     }
 }
 
-/// The listeners of all addresses that `on` stands for.
+/// The listeners of all addresses of `on`.
 fn open(on: ListenOn, shards: usize) -> Result<Vec<Listeners>, ServeError> {
     let at = |address: Address| listen(&address, shards).map_err(|source| ServeError::Listen { address, source });
     let failed = |source| ServeError::System { what: "listener", source };

@@ -1,10 +1,9 @@
 //! Replaces the rules and API keys of a running server by those of a configuration that was read again. The rules and
 //! keys of the code stay below them.
 //!
-//! In: rules, keys. Out: each shard judges its live subscriptions by the new rules, and the log tells once what came
-//! of it; keys are exchanged as a whole, between two requests. A request is judged by the keys of the moment in which
-//! its head is looked at, and then goes on to its end: nothing else lives by a key, no connection and no
-//! subscription.
+//! In: rules, keys. Out: each shard checks its live subscriptions by the new rules, and the log has the result once.
+//! Keys are exchanged as a whole, between two requests. A request is checked by the keys at the moment when its head is
+//! read, and then continues to its end. Connections and subscriptions do not depend on a key.
 
 use crate::api::{CurrentApi, Endpoint};
 use crate::config::Config;
@@ -18,7 +17,7 @@ use fanfare_hub::{Rule, Rules};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a running server needs for it.
+/// The parts of a running server that a reload needs.
 pub(crate) struct Reloader {
     pub(crate) handle: Handle,
     pub(crate) config: Arc<Config>,
@@ -40,7 +39,7 @@ impl Code {
         Rules::new(rules.iter().chain(others).cloned().collect())
     }
 
-    /// What answers the API with these keys and those of the code.
+    /// The endpoint of the API with these keys and those of the code.
     pub(crate) fn endpoint(
         &self,
         keys: &[ApiKey],
@@ -50,7 +49,7 @@ impl Code {
         let keys: Vec<ApiKey> = keys.iter().chain(&*self.keys).cloned().collect();
         let mut salt = [0; 32];
         fill_random(&mut salt)?;
-        // The hub itself says what came of a store that was too slow.
+        // The hub itself logs a store that was too slow.
         let patience = Duration::from_millis(config.limits.store_timeout_ms).saturating_add(SHARD_PATIENCE);
         let limits = (&config.limits).into();
         let endpoint = Endpoint::new(handle.clone(), &keys, limits, config.head_timeout, patience, salt);

@@ -17,8 +17,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 /// A server that runs, until it is told to stop: [`drain`](Self::drain).
 ///
 /// Dropping it stops the server too, even while a [`Handle`](crate::Handle) or a
-/// [`FanfareService`](crate::FanfareService) is held: the server accepts nothing any more, tells clients to come back,
-/// and ends its shards. A drop does not wait for that.
+/// [`FanfareService`](crate::FanfareService) is held: the server stops accepting, asks clients to come back, and ends
+/// its shards. A drop does not wait for that.
 #[must_use = "dropping this stops the server"]
 pub struct Running {
     pub(super) addresses: Vec<Address>,
@@ -36,9 +36,9 @@ pub struct ShardStats {
     pub connections: usize,
 }
 
-/// Between two looks at whether the shards have ended.
+/// Between two checks whether the shards have ended.
 const LOOK: Duration = Duration::from_millis(2);
-/// A shard that answers nothing for so long takes no turns.
+/// A shard that does not answer for so long takes no turns.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs this on a thread of its own: the task that awaits the result may be on any runtime, or on one without a clock.
@@ -76,16 +76,16 @@ impl Running {
     /// Stops in good order, and waits for it.
     ///
     /// For [`Config::shutdown_delay`](crate::Config::shutdown_delay) the server serves as before and is not ready.
-    /// Then it stops accepting and listening, answers and delivers what it has taken in, tells every client when to
-    /// come back, and waits until they have gone. Every acknowledged publication has been sent to all subscribers
-    /// that were connected then. The log tells how it went.
+    /// Then it stops accepting and listening, answers and delivers the accepted commands, asks every client to come
+    /// back at a given time, and waits until they have left. Every acknowledged publication has been sent to all
+    /// subscribers that were connected then. The log has the result.
     ///
-    /// Handlers go on meanwhile: their answers are waited for. Dropping the future stops the wait, and the shards end
-    /// all the same: at once if the delay was not over.
+    /// Handlers continue meanwhile, and the drain waits for their answers. Dropping the future stops the wait. The
+    /// shards still end: at once if the delay was not over.
     ///
     /// # Errors
     /// [`ServeError::Shard`] when a shard had failed. [`ServeError::Silent`] when the shards have not ended within
-    /// [`Config::drain_max`](crate::Config::drain_max): their threads are left behind then, and the program should end.
+    /// [`Config::drain_max`](crate::Config::drain_max): their threads still run then, and the program should end.
     pub async fn drain(self) -> Result<(), ServeError> {
         let begin = Instant::now();
         if let Some(delay) = self.leave() {
@@ -108,7 +108,7 @@ impl Running {
         self.drained(begin)
     }
 
-    /// The first step of a drain, and how long it takes.
+    /// The first step of a drain. Returns its duration.
     fn leave(&self) -> Option<Duration> {
         let delay = Some(self.reloader.config.shutdown_delay).filter(|delay| !delay.is_zero())?;
         self.started.watch.set(State::Leaving);

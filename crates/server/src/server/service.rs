@@ -1,10 +1,9 @@
 //! Fanfare as a part of another HTTP server: a tower service that answers pages and takes upgrades over.
 //!
 //! In: requests that another server has parsed. Out: responses; an upgraded socket leaves that server and becomes a
-//! connection of a shard, at the same cost as any other. That needs the plain socket: it is found where the other
-//! server is axum's `serve` over TCP or a Unix socket. Below anything else (TLS, a wrapper) the bytes are copied
-//! through a pair of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of
-//! frames.
+//! connection of a shard, at the same cost as any other. That needs the plain socket, which is accessible if the other
+//! server is axum's `serve` over TCP or a Unix socket. Otherwise (TLS, a wrapper) the bytes are copied through a pair
+//! of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
 
 use crate::control::{self, Control};
 use crate::http::routes::{Routes, UpgradeRequest};
@@ -31,8 +30,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
 /// See the module's description. `limits.connections_per_address_max` holds where the address is known: the other
-/// server gives it as a [`ConnectInfo<SocketAddr>`](ConnectInfo) in the request's extensions, or the socket is plain TCP;
-/// elsewhere the other server limits addresses. Clone it freely; the shards run until
+/// server gives it as a [`ConnectInfo<SocketAddr>`](ConnectInfo) in the request's extensions, or the socket is plain
+/// TCP; elsewhere the other server limits addresses. Clone it freely; the shards run until
 /// [`Running::drain`](crate::Running::drain) or the drop of the `Running`.
 ///
 /// ```no_run
@@ -161,14 +160,14 @@ struct Bridge {
 /// A socket that has left the other server.
 struct Loosened {
     socket: LooseSocket,
-    /// What was read of it.
+    /// The bytes that were already read from it.
     rest: Vec<u8>,
     /// Its peer and its own address, if it is the peer's socket itself.
     ends: Option<Ends>,
     bridge: Option<Bridge>,
 }
 
-/// Takes the socket, and what was read of it, out of an upgraded connection.
+/// Takes the socket, and the bytes that were read from it, out of an upgraded connection.
 fn loosen(upgraded: Upgraded) -> io::Result<Loosened> {
     let whole = |socket: Socket, read: Bytes| {
         let ends = socket.ends();

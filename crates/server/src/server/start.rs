@@ -38,8 +38,8 @@ pub(super) struct Started {
     pub(super) gone: Receiver<Infallible>,
 }
 
-/// Threads of shards that wait for the signal to begin. Dropped before that, none of them accepts anything: they end,
-/// and the drop waits for that, so that a start that failed leaves no thread, port or file behind.
+/// Threads of shards that wait for the signal to begin. If this is dropped before, they end without accepting, and the
+/// drop waits for that. So a failed start leaves no thread, port or file behind.
 #[derive(Default)]
 struct Starting {
     threads: Vec<JoinHandle<DrainReport>>,
@@ -75,7 +75,7 @@ impl Drop for StopWithMe {
     fn drop(&mut self) {
         self.watch.set(State::Draining);
         for shard in &self.shards {
-            let _ = shard.send(Control::Drain); // one that has ended or failed needs no telling
+            let _ = shard.send(Control::Drain); // one that has ended or failed need not drain
         }
     }
 }
@@ -124,7 +124,7 @@ impl Fanfare {
             api: self.api.clone(),
             watch: watch.clone(),
             gate: gate.clone(),
-            via: Via::Mounted, // a listener puts its own way there
+            via: Via::Mounted, // each listener sets its own
             pages,
         };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
@@ -182,7 +182,8 @@ impl Fanfare {
             let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(failed)?;
             starting.threads.push(thread);
             starting.words.push(word);
-            let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?; // within milliseconds: the thread only makes its runtime
+            // within milliseconds: the thread only makes its runtime
+            let is_ready = is_ready.recv().map_err(|_| ServeError::Shard)?;
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let bounds = admin::HttpBounds { times: Times::of(&self.config), head_bytes_max: self.config.head_bytes_max };

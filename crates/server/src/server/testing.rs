@@ -1,9 +1,9 @@
 //! A server for tests: in-memory clients that speak the native protocol, and a clock that stands still until it is
 //! moved.
 //!
-//! It runs the real server (hub, shard, WebSocket frames, handlers) on one shard; only the sockets are pairs within the
-//! process, and the hub's time is [`TestServer::advance`]d by hand: heartbeats, graces, history's ttl and tokens expire
-//! when the test says so.
+//! It runs the real server (hub, shard, WebSocket frames, handlers) on one shard. Only the sockets are pairs within the
+//! process, and the test [advances](TestServer::advance) the hub's time: heartbeats, graces, history and tokens expire
+//! then.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), fanfare::ServeError> {
@@ -50,7 +50,7 @@ use tokio::sync::oneshot;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest message that a test client takes.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// A client's frames are masked (RFC 6455 §5.1); with what does not matter here.
+/// A client's frames are masked (RFC 6455 §5.1); the mask does not matter here.
 const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
 /// See the module's description. Dropping it stops the server.
@@ -88,7 +88,7 @@ impl Fanfare {
 }
 
 impl TestServer {
-    /// The application's way in.
+    /// The application's interface.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }

@@ -19,9 +19,9 @@ pub struct RuleOption {
     pub key: &'static str,
     /// The default, as it would be written.
     pub default: &'static str,
-    /// What may stand there.
+    /// The allowed values.
     pub allowed: &'static str,
-    /// What it does.
+    /// Its effect.
     pub doc: &'static str,
 }
 
@@ -181,7 +181,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
     for field in fields {
         let value = &field.value;
         if value.is_unknown() && RULE_OPTIONS.iter().any(|option| option.key == field.key) {
-            is_known = false; // told already
+            is_known = false; // reported already
             continue;
         }
         let result = match field.key.as_str() {

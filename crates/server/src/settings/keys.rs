@@ -41,7 +41,7 @@ impl fmt::Debug for Secret {
 pub struct NamedKey {
     /// Its name, for logs and errors.
     pub name: String,
-    /// The key itself, or several of which each will do.
+    /// The key itself, or several that are all valid.
     pub keys: Vec<Secret>,
     /// The commands it may give; `None` for all.
     pub commands: Option<Vec<ApiCommand>>,
@@ -72,7 +72,7 @@ pub(super) fn command_words() -> impl Iterator<Item = &'static str> + Clone {
     ApiCommand::ALL.iter().filter(|kind| !kind.is_many()).map(|kind| kind.word())
 }
 
-/// Reads one entry and tells all that is wrong with it; `folder` is what a `key_file` is relative to.
+/// Reads one entry and reports all its problems. A `key_file` is relative to `folder`.
 pub(super) fn read(name: &str, value: &Written, folder: &Path, problems: &mut Vec<Problem>) -> Option<NamedKey> {
     let before = problems.len();
     let mut refuse = |option: Option<&str>, at: &Source, shown: Option<String>, wrong: Wrong| {

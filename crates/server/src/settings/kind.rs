@@ -1,4 +1,4 @@
-//! The kinds of values that settings have: how each is read, what it allows, how it is printed.
+//! The kinds of values of settings: how each is read, its allowed range, and how it is printed.
 //!
 //! A value is printed as TOML, and reads back as the same value.
 

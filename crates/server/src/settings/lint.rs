@@ -10,9 +10,9 @@ use fanfare_hub::{Action, Pattern, Rule, Who, example_name};
 
 const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
 
-/// What else is configured, as far as it makes a difference for the rules.
+/// The other settings that matter for the rules.
 pub(super) struct Beside {
-    /// What all channels together may keep; `None` where that is not known.
+    /// The history of all channels together; `None` if it is not known.
     pub(super) history_bytes_max: Option<usize>,
     /// Whether the application has a key for the API, or is meant to.
     pub(super) has_keys: bool,
@@ -25,7 +25,7 @@ pub(super) fn rules(rules: &[(&Rule, &RulePlace)], beside: &Beside) -> Vec<Probl
     let mut reported = Reported::default();
     let shapes: Vec<Shape<'_>> = rules.iter().map(|(rule, _)| Shape::of(&rule.pattern)).collect();
     for (index, (rule, place)) in rules.iter().enumerate() {
-        // Most rules have nothing to do with each other. A search through all of them for each pair would take minutes.
+        // Most rules share no name. A search through all of them for each pair would take minutes.
         let meets = |(earlier, _): &(usize, _)| shapes[*earlier].meets(&shapes[index]);
         let (met, earlier): (Vec<_>, Vec<_>) = rules[..index].iter().copied().enumerate().filter(meets).unzip();
         if let Some(problem) = unreachable(rule, place, &earlier) {
@@ -111,8 +111,8 @@ fn named((rule, place): &(&Rule, &RulePlace)) -> String {
     format!("{:?} ({})", rule.pattern.as_str(), place.at)
 }
 
-/// A special case above the general one is how exceptions are written. Two patterns that cross are not, and names of
-/// both go by the upper one: worth a word where that one is looser.
+/// A special case above the general one is an ordinary exception. Two patterns that cross are not: the upper rule
+/// governs the names of both, which deserves a warning if it is looser.
 ///
 /// `earlier` are those above it that share a name with it, and `is_met` tells by their places whether two of them do.
 fn loose_before_strict(
@@ -151,7 +151,7 @@ impl<'r> Shape<'r> {
         Shape(pattern.as_str().split(':').collect())
     }
 
-    /// Whether some name has both shapes: what [`example_name`] tells of two patterns, without a search.
+    /// Whether some name has both shapes, as [`example_name`] finds it for two patterns, without a search.
     fn meets(&self, other: &Shape<'_>) -> bool {
         let (long, short) = if self.0.len() < other.0.len() { (&other.0, &self.0) } else { (&self.0, &other.0) };
         for (at, one) in long.iter().enumerate() {
@@ -190,7 +190,7 @@ fn level(rule: &Rule, action: Action, is_known: bool) -> u8 {
 
 fn is_looser(rule: &Rule, than: &Rule, action: Action) -> bool {
     let captures = |rule: &Rule| rule.pattern.as_str().split(':').any(|segment| segment == "{user}");
-    // Of a caller who is not the one that the name tells.
+    // For a caller that is not the user in the name.
     let other = |rule: &Rule, is_known| if captures(rule) { 0 } else { level(rule, action, is_known) };
     [false, true].into_iter().any(|is_known| other(rule, is_known) > other(than, is_known))
         || level(rule, action, true) > level(than, action, true)

@@ -41,23 +41,23 @@ use written::{Field, Raw, Written, looks_secret};
 /// How the variables of the environment begin. The second underscore keeps clear of what Kubernetes injects for a
 /// service that is named fanfare.
 pub const PREFIX: &str = "FANFARE__";
-/// Where the binary listens if nobody says anything.
+/// The default port of the binary.
 const PORT: u16 = 8080;
 
-/// Everything that a server is told.
+/// All settings of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where it listens.
     pub listen: Vec<Address>,
-    /// What the library is built with: limits, origins, and the rules.
+    /// The settings of the library: limits, origins, and the rules.
     pub config: Config,
     /// The chat protocol.
     pub chat: ChatSettings,
-    /// The files for TLS; what they hold is in `config.tls`.
+    /// The files for TLS; their contents are in `config.tls`.
     pub tls: TlsFiles,
-    /// What is logged.
+    /// The log.
     pub log: LogSettings,
-    /// Who may use the HTTP API.
+    /// The keys of the HTTP API.
     pub api_keys: Vec<NamedKey>,
     places: Vec<RulePlace>,
     sources: BTreeMap<&'static str, Source>,
@@ -67,7 +67,7 @@ pub struct Settings {
 /// The chat protocol, as it is served.
 #[derive(Debug, Clone)]
 pub struct ChatSettings {
-    /// Whether it is.
+    /// Whether it is served.
     pub enabled: bool,
     /// Time between pings, in ms.
     pub heartbeat_ms: u64,
@@ -82,7 +82,7 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// What is logged.
+/// The log.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     /// The least severe: `off`, `error`, `warn`, `info`, `debug` or `trace`.
@@ -91,7 +91,7 @@ pub struct LogSettings {
     pub format: String,
 }
 
-/// What settings are read from. Everything is given: nothing here reads the environment by itself.
+/// The sources of settings. The caller gives all of them: this module does not read the environment by itself.
 pub struct Sources {
     /// The values that no other source sets.
     pub defaults: Settings,
@@ -109,8 +109,8 @@ pub struct Sources {
 
 /// The valid part of the sources, for a caller that does not need all of them.
 pub struct Partial {
-    /// The settings, without what is wrong: a value that is not taken is the one of the next source, a rule is not
-    /// there.
+    /// The settings without the invalid ones: an invalid value gives way to the next source, and an invalid rule is
+    /// left out.
     pub settings: Settings,
     /// The errors, and the warnings: values that work and are probably not intended.
     pub problems: Problems,
@@ -150,7 +150,7 @@ impl Settings {
     /// Puts the sources together and checks the whole.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of the file, then of the environment and the flags.
+    /// All problems, in the order of the file, then of the environment and the flags.
     pub fn load(sources: Sources) -> Result<Settings, Problems> {
         let Partial { mut settings, problems } = Settings::load_partial(sources)?;
         if problems.errors().next().is_some() {
@@ -194,7 +194,7 @@ impl Settings {
         loading.load_tls();
         loading.check(file.as_ref().map(|(path, _)| path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
-        // Variables of the file are told before the rest of it is looked at.
+        // Problems with variables of the file are reported before the rest of it is read.
         problems.sort_by_key(|problem| problem.at.line().unwrap_or(usize::MAX));
         if !is_readable {
             return Err(Problems(problems));
@@ -218,7 +218,7 @@ impl Settings {
         setting.kind.show(&mut self.clone())
     }
 
-    /// The rules with the places where they stand: `None` for those that no file wrote.
+    /// The rules with their places; `None` for rules of no file.
     pub fn rules(&self) -> impl Iterator<Item = (&Rule, Option<&RulePlace>)> {
         self.config.rules.iter().enumerate().map(|(at, rule)| (rule, self.places.get(at)))
     }
@@ -236,7 +236,7 @@ impl Settings {
 /// Reads a file.
 ///
 /// # Errors
-/// One problem: why it cannot be read.
+/// The problem that prevents it.
 pub fn read_file(path: &str) -> Result<String, Problems> {
     std::fs::read_to_string(path).map_err(|error| {
         Problems(vec![Problem {
@@ -273,7 +273,7 @@ pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Proble
         false => None,
     };
     let (mut defaults, environment) = (Settings::default(), process_environment());
-    defaults.config.admin = AdminOn::Off; // within a program no port is opened that nobody asked for
+    defaults.config.admin = AdminOn::Off; // within a program only the named ports are opened
     let settings =
         Settings::load(Sources { defaults, file, environment, flags: Vec::new(), dev_key: None, has_handlers: true })?;
     for warning in settings.warnings() {
@@ -306,7 +306,7 @@ impl Loading {
                         self.take(&format!("{section}.{}", field.key), &field.at, &field.value);
                     }
                 }
-                // One word about a part that is not there is enough.
+                // One problem for a missing part is enough.
                 (later, Raw::Table(inner)) if is_later(later) && !inner.is_empty() => {
                     self.take(&format!("{later}.{}", inner[0].key), &inner[0].at, &inner[0].value);
                 }
@@ -384,7 +384,7 @@ impl Loading {
     fn take(&mut self, key: &str, at: &Source, written: &Written) {
         let Some(setting) = Setting::of(key) else { return self.unknown(key, at, written) };
         if written.is_unknown() {
-            return; // told already
+            return; // reported already
         }
         match setting.kind.set(written, &mut self.settings) {
             Ok(()) => {
@@ -405,7 +405,7 @@ impl Loading {
     fn unknown(&mut self, key: &str, at: &Source, written: &Written) {
         let shown = match &written.raw {
             Raw::Table(_) => None,
-            // Nobody knows whether it is a secret that lost its way; the environment is where secrets come from.
+            // It may be a misplaced secret, because secrets often come from the environment.
             _ if looks_secret(key) || matches!(at, Source::Environment(_)) => None,
             _ => Some(written.shown.clone()),
         };
@@ -541,7 +541,7 @@ impl Loading {
         for (key, found) in pairs {
             let other = "limits.message_bytes_max";
             if found < message_bytes_max && !self.is_wrong(key) && !self.is_wrong(other) {
-                // Blame what somebody wrote.
+                // The problem is reported at a value that was written.
                 let blamed = if self.settings.sources.contains_key(key) { key } else { other };
                 let at = self.settings.sources.get(blamed).cloned().unwrap_or(Source::Default);
                 let shown = Setting::of(blamed).map(|setting| self.settings.shown(setting));
@@ -573,7 +573,7 @@ impl Loading {
         self.problems.append(&mut found);
     }
 
-    /// Whether something has been found wrong with this setting, or with what is below it.
+    /// Whether a problem was found with this setting, or with one below it.
     fn is_wrong(&self, key: &str) -> bool {
         let is_it = |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.problems.iter().any(|problem| problem.severity == Severity::Error && is_it(&problem.key))

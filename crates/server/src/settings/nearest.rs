@@ -8,7 +8,7 @@ pub(super) fn nearest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>)
     distances.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 
-/// `did you mean "x"?`, or what there is.
+/// `did you mean "x"?`, or the list of known words.
 pub(super) fn hint<'k>(found: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(found, known.clone()) {
         Some(word) => format!("did you mean {word:?}?"),

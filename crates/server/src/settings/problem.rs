@@ -1,6 +1,7 @@
-//! What is wrong with the settings: where it was written, which key, what value, what would be allowed, and a way out.
+//! The problems of settings: each with place, key, value, allowed values and a hint.
 //!
-//! A problem always has all of these, so that nobody has to ask a second question. Values of secrets are never in one.
+//! A problem always has all of these, so that an operator need not ask a second question. It never has the value of a
+//! secret.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// Nobody said anything.
+    /// The default.
     Default,
     /// A line of a file.
     File {
@@ -48,13 +49,13 @@ impl fmt::Display for Source {
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, and is probably not what was meant.
+    /// It works, and is probably not intended.
     Warning,
-    /// It is not taken.
+    /// The value is invalid and not used.
     Error,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// How bad.
@@ -65,11 +66,11 @@ pub struct Problem {
     pub key: String,
     /// The value as it was written. `None` where there is none, or it is a secret.
     pub value: Option<String>,
-    /// What is wrong with it.
+    /// The problem in words.
     pub problem: String,
-    /// What may stand there.
+    /// The allowed values.
     pub allowed: String,
-    /// What to do about it.
+    /// A remedy.
     pub hint: String,
 }
 
@@ -102,12 +103,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, in the order of the file.
+/// All problems, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// Those that are not taken.
+    /// The errors.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter().filter(|problem| problem.severity == Severity::Error)
     }

@@ -12,14 +12,14 @@ use crate::config::Config;
 pub struct Setting {
     /// Its key in the file: `limits.message_bytes_max`.
     pub key: &'static str,
-    /// What it does, for a reader who does not know it.
+    /// Its effect, for a reader who does not know it.
     pub doc: &'static str,
     /// The default in words, where it depends on the machine.
     pub(super) default: Option<&'static str>,
     pub(super) kind: ValueKind,
 }
 
-/// A section of the file, with what is said about it.
+/// The sections of the file, with their descriptions.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("", "The addresses of the server, and the clients that it accepts."),
     ("session", "The time that clients have to connect, to come back, and to leave a server that stops."),
@@ -258,7 +258,7 @@ impl Setting {
         self.key.replace(['.', '_'], "-")
     }
 
-    /// What kind of value it takes, as a word for a flag: `BYTES`.
+    /// The kind of its value, as a word for a flag: `BYTES`.
     pub fn placeholder(&self) -> &'static str {
         self.kind.placeholder()
     }

@@ -1,4 +1,4 @@
-//! The settings as a whole: which source stands before which, what is kept of each, and that the table agrees with
+//! The settings as a whole: the precedence of the sources, the origin of each value, and that the table agrees with
 //! itself.
 
 use super::*;
@@ -59,7 +59,7 @@ fn a_wrong_value_is_told_even_where_another_source_stands_before_it() {
     assert_eq!((problems.len(), problems[0].at.line()), (1, Some(1)));
 }
 
-/// What is printed as the value of a setting is read as the same value, in the file and in a flag.
+/// The printed value of a setting reads back as the same value, in the file and in a flag.
 #[test]
 fn every_default_reads_back_from_the_file_and_from_a_flag() {
     let defaults = Settings::dev();

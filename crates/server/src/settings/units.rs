@@ -16,7 +16,7 @@ const BYTES: [(&str, u64); 7] = [
 ];
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// What is wrong with a text, and what to write instead.
+/// The problem of a text, and the correct form.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) problem: String,

@@ -55,7 +55,7 @@ impl Written {
         Written { raw: Raw::Text(text.to_owned()), at, shown: format!("{text:?}"), loose: true }
     }
 
-    /// What it is, in words.
+    /// Its kind, in words.
     pub(super) fn kind(&self) -> &'static str {
         match &self.raw {
             Raw::Text(_) => "a string",
@@ -68,7 +68,7 @@ impl Written {
         }
     }
 
-    /// True where something of it is not known, and that has been told. (A table is as good as its fields.)
+    /// True if a part of it is unknown and has been reported. (A table is as good as its fields.)
     pub(super) fn is_unknown(&self) -> bool {
         match &self.raw {
             Raw::Unknown => true,

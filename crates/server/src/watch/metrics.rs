@@ -1,8 +1,8 @@
 //! The metrics: one table of their names, meanings and remedies, and the text that a scraper gets.
 //!
 //! [`METRICS`] is the only definition: the text is written from it (OpenMetrics, which Prometheus reads), and
-//! `docs/monitoring.md` is printed from it and checked by a test. Labels are words of ours, patterns of the rules and
-//! numbers of shards: never a channel's or a user's name, so that their number has a bound that the operator sets.
+//! `docs/monitoring.md` is printed from it and checked by a test. Labels are fixed words, patterns of the rules and
+//! numbers of shards, never names of channels or users. So the operator bounds their number.
 
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
 use crate::counters::{BOUNDS_NS, Figures, Histogram, HttpOpen, STORE_OPS, StoreTimes, WireCounts};
@@ -109,7 +109,7 @@ impl Samples {
 }
 
 impl Scrape {
-    /// Shards with what they told last: of one that is silent, or has ended, its totals stay what they were.
+    /// Shards with their last figures: the totals of a silent or ended shard stay.
     fn known(&self) -> impl Iterator<Item = (usize, &Figures)> {
         self.shards.iter().enumerate().filter_map(|(shard, last)| Some((shard, last.figures.as_ref()?)))
     }

@@ -1,7 +1,7 @@
-//! Watching: figures for machines, answers for probes, and a log that answers "why did my user not get it?".
+//! Monitoring: metrics for scrapers, answers for probes, and a log that answers "why did my user not get it?".
 //!
 //! Each shard counts for itself (`counters`); a scrape asks all of them and writes one text (`metrics`). The admin port
-//! (`server::admin`) serves it, with `/healthz` and `/readyz`, where the configuration says. `request` counts and logs
+//! (`server::admin`) serves it, with `/healthz` and `/readyz`, at the configured address. `request` counts and logs
 //! HTTP requests.
 
 pub(crate) mod metrics;
@@ -20,15 +20,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
 
-/// How long a shard may take to say how it is. One that takes longer is stuck, or has so much to do that it might as
-/// well be.
+/// The time that a shard has for a sign of life or its figures. One that takes longer is stuck or overloaded.
 pub(crate) const SHARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The shared state of monitoring: the queues to the shards, and the counts outside of them.
 pub(crate) struct Watch {
     /// Weak: the pages that ask are held by the shards themselves, and must not keep them alive.
     shards: Vec<WeakUnboundedSender<Control>>,
-    /// What each shard has told last, so that no total goes back while one of them is silent, or after its end.
+    /// The last figures of each shard. So no total decreases while a shard is silent, or after its end.
     last: Mutex<Vec<Last>>,
     /// By shard, for probes.
     signs: Vec<Arc<SignOfLife>>,
@@ -38,26 +37,26 @@ pub(crate) struct Watch {
     started: SystemTime,
     pub(crate) hooks: HookTimes,
     pub(crate) requests: RequestCounts,
-    /// How many connections there are, and may be.
+    /// The number of connections, and its limit.
     pub(crate) connections: Arc<Connections>,
     /// Connections to the admin port.
     pub(crate) admin_open: Arc<AtomicUsize>,
 }
 
-/// What is known of a shard.
+/// The last known state of a shard.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Last {
-    /// As it told last; `None` where it never has.
+    /// Its last figures; `None` if it has sent none yet.
     pub(crate) figures: Option<Figures>,
     pub(crate) state: ShardState,
 }
 
-/// Whether a shard tells how it is.
+/// Whether a shard answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ShardState {
     /// It has answered the last question in time.
     Answering,
-    /// It has not: it is stuck, or has far too much to do.
+    /// It has not: it is stuck or overloaded.
     #[default]
     Silent,
     /// It has drained.
@@ -79,7 +78,7 @@ impl Last {
 pub(crate) enum State {
     Starting,
     Ready,
-    /// Told to stop: it serves as before, for those who do not know yet.
+    /// The server was asked to stop, and still serves as before while balancers notice.
     Leaving,
     Draining,
 }
@@ -109,7 +108,7 @@ impl HookTimes {
         self.results[hook][result].fetch_add(1, Relaxed);
     }
 
-    /// So much of what a handler was to be told it is not.
+    /// Counts events that a handler is not called for.
     pub(crate) fn dropped(&self, hook: usize, count: usize) {
         self.results[hook][4].fetch_add(count as u64, Relaxed);
     }
@@ -185,8 +184,8 @@ impl Watch {
         silent
     }
 
-    /// Asks every shard how it is, all at once, and tells what is known then: of one that does not answer in time, or
-    /// has ended, what it told before.
+    /// Asks every shard for its figures, all at once, and returns the last known ones. A shard that does not answer in
+    /// time, or has ended, keeps its earlier figures.
     pub(crate) async fn ask_shards(&self) -> Vec<Last> {
         let asked: Vec<_> = self
             .shards

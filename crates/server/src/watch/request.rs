@@ -13,8 +13,8 @@ use tracing::Instrument as _;
 /// Characters of a path that are logged.
 const PATH_CHARS_MAX: usize = 128;
 
-/// Around all that is served: gives the id, counts, and logs the request when it has been answered. The query is never
-/// logged: it may hold a token.
+/// Wraps every request: gives it an id, counts it, and logs it when it has been answered. The query is never logged,
+/// because it may hold a token.
 pub(crate) async fn identified<B>(
     watch: &Watch,
     mut request: Request<B>,
