@@ -6,10 +6,10 @@ mod support;
 use fanfare::{Fanfare, Native};
 use fanfare_client::core::Event;
 use fanfare_client::{Client, RpcError, Subscribe, Subscription};
+use fanfare_fault_proxy::{Break, FaultProxy, Faults, Way};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use support::proxy::{Break, Proxy};
-use support::{DEADLINE, Server, config, rules};
+use support::{DEADLINE, Random, Server, config, rules};
 
 const SEEDS: std::ops::Range<u64> = 0..6;
 
@@ -34,6 +34,22 @@ fn eager(url: &str) -> Client {
     Client::builder(url).config(quick).start().expect("a good URL")
 }
 
+/// A wire that breaks each connection after up to `up_max` bytes to the server, or up to `down_max` from it. Every
+/// fourth connection lasts sixteen times as long, so that answers that are longer than that still arrive.
+fn breaking(server: SocketAddr, seed: u64, how: Break, up_max: usize, down_max: usize) -> FaultProxy {
+    let mut random = Random::new(seed);
+    let plan = move |number: u64| {
+        let times = if number % 4 == 3 { 16 } else { 1 };
+        let (up, down) = (times * random.below(up_max), times * random.below(down_max));
+        Faults { up: Way::broken(up, how), down: Way::broken(down, how), ..Faults::default() }
+    };
+    FaultProxy::start(server, plan).expect("a free port")
+}
+
+fn through(proxy: &FaultProxy) -> Client {
+    direct(proxy.address)
+}
+
 fn direct(address: SocketAddr) -> Client {
     eager(&format!("ws://{address}/v1/ws"))
 }
@@ -55,8 +71,8 @@ async fn number(subscription: &mut Subscription) -> u64 {
 async fn reads_all(how: Break, down_max: usize, channels: usize, count: u64, heartbeat_ms: u32) {
     for seed in SEEDS {
         let server = serve(heartbeat_ms);
-        let proxy = Proxy::start(server.address, seed, how, 1 << 20, down_max).await;
-        let (reader, writer) = (eager(&proxy.url()), direct(server.address));
+        let proxy = breaking(server.address, seed, how, 1 << 20, down_max);
+        let (reader, writer) = (through(&proxy), direct(server.address));
         let names: Vec<String> = (0..channels).map(|n| format!("c:{n}")).collect();
         let mut subscriptions = Vec::new();
         for name in &names {
@@ -86,17 +102,17 @@ async fn reads_all(how: Break, down_max: usize, channels: usize, count: u64, hea
 
 #[tokio::test]
 async fn cut_within_frames() {
-    reads_all(Break::Cut, 3_000, 1, 300, 600_000).await;
+    reads_all(Break::End, 3_000, 1, 300, 600_000).await;
 }
 
 #[tokio::test]
 async fn cut_on_many_channels() {
-    reads_all(Break::Cut, 12_000, 20, 60, 600_000).await;
+    reads_all(Break::End, 12_000, 20, 60, 600_000).await;
 }
 
 #[tokio::test]
 async fn cut_in_the_handshake_more_often_than_not() {
-    reads_all(Break::Cut, 1_200, 1, 60, 600_000).await;
+    reads_all(Break::End, 1_200, 1, 60, 600_000).await;
 }
 
 #[tokio::test]
@@ -110,8 +126,8 @@ async fn silent_until_the_heartbeat_finds_it() {
 async fn a_publisher_that_is_cut_publishes_each_once() {
     for seed in SEEDS {
         let server = serve(600_000);
-        let proxy = Proxy::start(server.address, seed, Break::Cut, 2_000, 2_000).await;
-        let (writer, reader) = (eager(&proxy.url()), direct(server.address));
+        let proxy = breaking(server.address, seed, Break::End, 2_000, 2_000);
+        let (writer, reader) = (through(&proxy), direct(server.address));
         let mut subscription = within(reader.subscribe("c")).await.expect("subscribed");
         let mut known = BTreeMap::new();
         for n in 0..200_u64 {
@@ -145,8 +161,8 @@ async fn a_publisher_that_is_cut_publishes_each_once() {
 async fn nobody_hears_of_a_short_cut() {
     for seed in SEEDS {
         let server = serve(600_000);
-        let proxy = Proxy::start(server.address, seed, Break::Cut, 4_000, 4_000).await;
-        let (member, watcher) = (eager(&proxy.url()), direct(server.address));
+        let proxy = breaking(server.address, seed, Break::End, 4_000, 4_000);
+        let (member, watcher) = (through(&proxy), direct(server.address));
         let options = Subscribe { presence: true, ..Subscribe::new("c") };
         let mut watching = within(watcher.subscribe_with(options)).await.expect("subscribed");
         // A member that enters before the watcher's first snapshot is in that snapshot: the watcher gets no join.

@@ -4,10 +4,11 @@ mod hostile;
 mod support;
 mod tls;
 
+use fanfare_fault_proxy::{FaultProxy, Faults};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
-use support::{KEY, Proxy, Server, answering, fanfare, response, run, run_command, start, start_command};
+use support::{KEY, Server, answering, fanfare, response, run, run_command, start, start_command};
 
 fn data(line: Value) -> Value {
     assert_eq!(line["type"], "message", "{line}");
@@ -63,7 +64,7 @@ fn payloads_are_json_or_text_and_have_events_and_keys() {
 #[test]
 fn what_was_published_while_the_network_was_cut_is_recovered() {
     let server = Server::start();
-    let proxy = Proxy::to(server.address);
+    let proxy = FaultProxy::start(server.address, |_| Faults::default()).expect("a free port");
     let subscriber = start(&["subscribe", "a", "--url", &format!("http://{}", proxy.address)]);
     subscriber.told("a: live at ");
     server.call(&["publish", "a", "1"], "");
@@ -97,7 +98,7 @@ fn a_server_that_comes_back_at_its_port_is_found_again_and_what_is_lost_is_told(
 #[test]
 fn after_a_restart_the_gap_comes_first_and_then_the_newest() {
     let server = Server::start();
-    let proxy = Proxy::to(server.address);
+    let proxy = FaultProxy::start(server.address, |_| Faults::default()).expect("a free port");
     server.call(&["publish", "a"], "1\n2\n3\n");
     let url = format!("http://{}", proxy.address);
     let subscriber = start(&["subscribe", "a", "--recent", "2", "--url", &url]);

@@ -6,11 +6,9 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(crate) const KEY: &str = "the-key-of-the-tests";
@@ -211,53 +209,6 @@ impl Server {
             running.told(": live at ");
         }
         running
-    }
-}
-
-/// Passes bytes on until it is cut.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-    blocked: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    pub(crate) fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
-        let open = Arc::new(Mutex::new(Vec::new()));
-        let blocked = Arc::new(AtomicBool::new(false));
-        let (all, is_blocked) = (open.clone(), blocked.clone());
-        std::thread::spawn(move || {
-            for near in listener.incoming() {
-                let Ok(near) = near else { return };
-                if is_blocked.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let Ok(far) = TcpStream::connect(target) else { continue };
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to); // either end may close
-                        let _ = to.shutdown(Shutdown::Both);
-                    });
-                }
-                all.lock().expect("the list").extend([near, far]);
-            }
-        });
-        Proxy { address, open, blocked }
-    }
-
-    /// With `true`, closes every new connection at once.
-    pub(crate) fn block(&self, blocked: bool) {
-        self.blocked.store(blocked, Ordering::SeqCst);
-    }
-
-    /// Ends every open connection through it; later ones pass.
-    pub(crate) fn cut(&self) {
-        for stream in self.open.lock().expect("the list").drain(..) {
-            let _ = stream.shutdown(Shutdown::Both); // it may have ended already
-        }
     }
 }
 

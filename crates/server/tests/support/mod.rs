@@ -8,7 +8,6 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
 pub mod native;
-pub mod proxy;
 pub mod scrape;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
