@@ -5,6 +5,7 @@
 //! them. Only events outside of the shards (handlers, requests) are counted in atomics.
 
 use fanfare_hub::{MemoryStore, Now, Op, OpToken, Push, Stats, Store, StoreAnswer, WireId};
+use fanfare_wire::websocket::deflate::Totals;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -104,6 +105,10 @@ pub(crate) struct WireCounts {
     pub(crate) deliveries: u64,
     /// Connections that were notified of a loss.
     pub(crate) gaps: u64,
+    /// Messages that were compressed, once for all their receivers.
+    pub(crate) deflated: Totals,
+    /// Messages of clients that were decompressed.
+    pub(crate) inflated: Totals,
 }
 
 /// How many connections ended for one reason.
@@ -196,6 +201,20 @@ impl ShardCounters {
             Push::Gap { .. } => counts.gaps += receivers as u64,
             _ => {}
         }
+    }
+
+    /// A message of `plain` bytes is carried in so many.
+    pub(crate) fn deflated(&mut self, wire: WireId, plain: usize, compressed: usize) {
+        let totals = &mut self.wires[usize::from(wire.0)].deflated;
+        totals.plain += plain as u64;
+        totals.compressed += compressed as u64;
+    }
+
+    /// Messages were decompressed.
+    pub(crate) fn inflated(&mut self, wire: WireId, more: Totals) {
+        let totals = &mut self.wires[usize::from(wire.0)].inflated;
+        totals.plain += more.plain;
+        totals.compressed += more.compressed;
     }
 
     pub(crate) fn ended(&mut self, why: &'static str) {

@@ -42,7 +42,7 @@ pub use config::api_key::{ApiKey, ApiKeyError};
 pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::origin::{Origin, OriginError, Origins};
 pub use config::tls::{Tls, TlsError};
-pub use config::{AdminOn, Config};
+pub use config::{AdminOn, Compression, Config};
 pub use embed::handle::{Handle, Published};
 pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;

@@ -63,6 +63,8 @@ pub struct Config {
     /// How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer
     /// sends no more clients. Then the drain begins. Default none.
     pub shutdown_delay: Duration,
+    /// What is compressed for clients that can read it. Default: messages and HTTP answers of 1 KiB and more.
+    pub compression: Compression,
     /// The window over which a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
     /// Certificate and key: with them the server speaks TLS on its TCP addresses, and nothing else there. Unix sockets
@@ -107,8 +109,25 @@ impl Default for Config {
             shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),
             tls: None,
+            compression: Compression::default(),
             admin: AdminOn::Off,
         }
+    }
+}
+
+/// What is compressed for clients that can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compression {
+    /// Messages to WebSockets whose clients offer permessage-deflate (RFC 7692), as browsers do. Such a client may also
+    /// compress its own messages. Default true.
+    pub websocket: bool,
+    /// Shorter messages are sent as they are. Default 1 KiB. So are messages of more than 1 MiB.
+    pub bytes_min: usize,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Compression { websocket: true, bytes_min: 1 << 10 }
     }
 }
 

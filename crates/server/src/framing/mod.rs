@@ -6,12 +6,15 @@
 //!
 //! In: the bytes that the shard has read; [`Deframer`] finds the messages in them. Out: [`Framing`] makes the bytes of
 //! a message, of a ping and of an end. It is a small value that is matched on: a delivery costs no dynamic call for it.
-//! One file a framing; only `websocket` knows frames of WebSocket.
+//! One file a framing; only `websocket` knows frames of WebSocket. `deflate` says which messages are compressed.
 
+pub(crate) mod deflate;
 mod websocket;
 
 use crate::protocol::{Message, Protocol};
 use bytes::Bytes;
+use deflate::Deflate;
+use fanfare_wire::websocket::deflate::Inflater;
 use std::sync::Arc;
 
 /// A protocol in one framing; a `WireId` stands for it. Wires are numbered by their place in the server's table.
@@ -40,6 +43,8 @@ pub(crate) struct WireLabel {
 pub(crate) enum Framing {
     /// RFC 6455, one message a frame, not compressed.
     WebSocket,
+    /// The same with permessage-deflate (RFC 7692): some messages are compressed.
+    DeflatedWebSocket(Deflate),
 }
 
 /// The form of a message to a client.
@@ -55,34 +60,66 @@ pub(crate) enum Form {
     Pong,
 }
 
+/// The bytes of a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    /// As its protocol made them.
+    Plain(&'a [u8]),
+    /// Compressed, for [`Framing::DeflatedWebSocket`].
+    Deflated(&'a [u8]),
+}
+
+impl Payload<'_> {
+    /// Of the bytes as they are carried.
+    pub(crate) fn len(self) -> usize {
+        let (Payload::Plain(bytes) | Payload::Deflated(bytes)) = self;
+        bytes.len()
+    }
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Payload<'a> {
+    fn from(bytes: &'a T) -> Self {
+        Payload::Plain(bytes.as_ref())
+    }
+}
+
 impl Framing {
     /// The transport's name in figures.
     pub(crate) fn transport(self) -> &'static str {
         match self {
-            Framing::WebSocket => "websocket",
+            Framing::WebSocket | Framing::DeflatedWebSocket(_) => "websocket",
+        }
+    }
+
+    /// How a message of this form and length is compressed, if it is.
+    #[inline]
+    pub(crate) fn deflates(self, form: Form, len: usize) -> Option<Deflate> {
+        match self {
+            Framing::WebSocket => None,
+            Framing::DeflatedWebSocket(deflate) => Some(deflate).filter(|deflate| deflate.takes(form, len)),
         }
     }
 
     /// Appends the bytes that carry `payload`.
     #[inline]
-    pub(crate) fn put(self, out: &mut Vec<u8>, form: Form, payload: &[u8]) {
+    pub(crate) fn put<'a>(self, out: &mut Vec<u8>, form: Form, payload: impl Into<Payload<'a>>) {
         match self {
-            Framing::WebSocket => websocket::put(out, form, payload),
+            Framing::WebSocket | Framing::DeflatedWebSocket(_) => websocket::put(out, form, payload.into()),
         }
     }
 
     /// The bytes that carry `payload`, in no more memory than they need.
     #[inline]
-    pub(crate) fn frame(self, form: Form, payload: &[u8]) -> Bytes {
+    pub(crate) fn frame<'a>(self, form: Form, payload: impl Into<Payload<'a>>) -> Bytes {
         match self {
-            Framing::WebSocket => websocket::frame(form, payload),
+            Framing::WebSocket | Framing::DeflatedWebSocket(_) => websocket::frame(form, payload.into()),
         }
     }
 
     /// The last bytes of a connection. `code` is one of the close codes, and `reason` is its word.
     pub(crate) fn end(self, code: u16, reason: &str) -> Bytes {
         match self {
-            Framing::WebSocket => websocket::end(code, reason),
+            Framing::WebSocket | Framing::DeflatedWebSocket(_) => websocket::end(code, reason),
         }
     }
 
@@ -90,6 +127,7 @@ impl Framing {
     pub(crate) fn deframer(self, message_bytes_max: usize) -> Deframer {
         match self {
             Framing::WebSocket => Deframer::WebSocket(websocket::deframer(message_bytes_max)),
+            Framing::DeflatedWebSocket(_) => Deframer::WebSocket(websocket::deframer(message_bytes_max).with_deflate()),
         }
     }
 }
@@ -127,15 +165,27 @@ pub(crate) struct Broken {
 }
 
 impl Deframer {
+    /// Whether messages may come compressed: then an inflater is needed.
+    #[inline]
+    pub(crate) fn is_deflated(&self) -> bool {
+        match self {
+            Deframer::WebSocket(deframer) => deframer.is_deflated(),
+        }
+    }
+
     /// Takes the next one off the front of `input`. `Ok(None)`: all of `input` was taken; more bytes are needed. Bytes
-    /// of `input` are changed in place.
+    /// of `input` are changed in place. `inflater` is that of the shard, if [`is_deflated`](Self::is_deflated).
     ///
     /// # Errors
     /// The peer broke the rules; the bytes that follow are ignored.
     #[inline]
-    pub(crate) fn next<'s, 'b: 's>(&'s mut self, input: &mut &'b mut [u8]) -> Result<Option<Received<'s>>, Broken> {
+    pub(crate) fn next<'s, 'b: 's>(
+        &'s mut self,
+        input: &mut &'b mut [u8],
+        inflater: Option<&'s mut Inflater>,
+    ) -> Result<Option<Received<'s>>, Broken> {
         match self {
-            Deframer::WebSocket(deframer) => websocket::next(deframer, input),
+            Deframer::WebSocket(deframer) => websocket::next(deframer, input, inflater),
         }
     }
 

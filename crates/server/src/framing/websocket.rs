@@ -3,9 +3,10 @@
 //! The codec is `fanfare_wire::websocket`; this maps its frames to the input of a connection. No frame is masked: a
 //! server's never are (§5.1).
 
-use super::{Broken, Form, Received};
+use super::{Broken, Form, Payload, Received};
 use crate::protocol::Message;
 use bytes::Bytes;
+use fanfare_wire::websocket::deflate::Inflater;
 use fanfare_wire::websocket::{self, Decoder, Event, Limits, Opcode, Role};
 
 pub(crate) type Deframer = Decoder;
@@ -15,13 +16,18 @@ pub(super) fn deframer(message_bytes_max: usize) -> Deframer {
 }
 
 #[inline]
-pub(super) fn put(out: &mut Vec<u8>, form: Form, payload: &[u8]) {
-    websocket::put_frame(out, opcode(form), payload, None);
+pub(super) fn put(out: &mut Vec<u8>, form: Form, payload: Payload<'_>) {
+    match payload {
+        Payload::Plain(payload) => websocket::put_frame(out, opcode(form), payload, None),
+        Payload::Deflated(payload) => websocket::put_frame_parts(out, true, true, opcode(form), payload, None),
+    }
 }
 
 #[inline]
-pub(super) fn frame(form: Form, payload: &[u8]) -> Bytes {
-    websocket::frame(opcode(form), payload)
+pub(super) fn frame(form: Form, payload: Payload<'_>) -> Bytes {
+    let mut out = Vec::with_capacity(websocket::frame_header_len(payload.len(), false) + payload.len());
+    put(&mut out, form, payload);
+    Bytes::from(out)
 }
 
 pub(super) fn end(code: u16, reason: &str) -> Bytes {
@@ -43,8 +49,13 @@ fn opcode(form: Form) -> Opcode {
 pub(super) fn next<'s, 'b: 's>(
     deframer: &'s mut Deframer,
     input: &mut &'b mut [u8],
+    inflater: Option<&'s mut Inflater>,
 ) -> Result<Option<Received<'s>>, Broken> {
-    match deframer.decode(input) {
+    let decoded = match inflater {
+        Some(inflater) => deframer.decode_with(input, inflater),
+        None => deframer.decode(input),
+    };
+    match decoded {
         Ok(event) => Ok(event.map(received)),
         Err(error) => Err(Broken { code: error.close_code(), reason: error.to_string() }),
     }
@@ -91,7 +102,7 @@ mod tests {
             websocket::put_frame(&mut bytes, opcode, &payload, Some([1, 2, 3, 4]));
             let mut deframer = Framing::WebSocket.deframer(64);
             let mut input = &mut bytes[..];
-            assert_eq!(deframer.next(&mut input), Ok(Some(expected)), "{name}");
+            assert_eq!(deframer.next(&mut input, None), Ok(Some(expected)), "{name}");
         }
     }
 
@@ -99,7 +110,7 @@ mod tests {
     fn who_breaks_the_rules_is_told_by_its_close_code() {
         let mut bytes = Vec::new();
         websocket::put_frame(&mut bytes, Opcode::Text, &[b'x'; 65], Some([1, 2, 3, 4]));
-        let broken = Framing::WebSocket.deframer(64).next(&mut &mut bytes[..]).expect_err("it is over the limit");
+        let broken = Framing::WebSocket.deframer(64).next(&mut &mut bytes[..], None).expect_err("it is over the limit");
         assert_eq!(broken.code, 1009);
         let end = Framing::WebSocket.end(broken.code, "too long");
         assert_eq!(&end[..], b"\x88\x0a\x03\xf1too long");

@@ -16,6 +16,7 @@ use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use fanfare_hub::WireId;
+use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use std::sync::Arc;
@@ -41,9 +42,28 @@ pub(crate) struct Routes {
 pub(crate) struct Upgrade {
     pub(crate) path: String,
     pub(crate) wire: WireId,
+    /// For clients that may be sent compressed messages.
+    pub(crate) deflated: Option<DeflatedWires>,
     pub(crate) protocol: Arc<dyn Protocol>,
     /// The protocol or a handler asks for the request that a connection began with.
     pub(crate) needs_request: bool,
+}
+
+/// The wires of one protocol with compression, by the window that the client has for it.
+pub(crate) struct DeflatedWires {
+    pub(crate) full: WireId,
+    pub(crate) small: WireId,
+}
+
+impl Upgrade {
+    /// The wire for a client that offers these extensions, and the value of `Sec-WebSocket-Extensions` for it.
+    fn wire_for(&self, extensions: &[&str]) -> (WireId, Option<&'static str>) {
+        match self.deflated.as_ref().and_then(|wires| Some((wires, negotiate(extensions)?))) {
+            None => (self.wire, None),
+            Some((wires, Agreed { window: Window::Full, answer })) => (wires.full, Some(answer)),
+            Some((wires, Agreed { window: Window::Small, answer })) => (wires.small, Some(answer)),
+        }
+    }
 }
 
 /// An upgrade request, from either parser.
@@ -68,6 +88,8 @@ pub(crate) struct Granted<'a> {
     pub(crate) accepted: Accepted<'a>,
     pub(crate) wire: WireId,
     pub(crate) subprotocol: Option<&'static str>,
+    /// The value of `Sec-WebSocket-Extensions`.
+    pub(crate) extensions: Option<&'static str>,
     /// Made only where a handler or protocol asks for it.
     pub(crate) request: Option<RequestInfo>,
 }
@@ -124,8 +146,10 @@ impl Routes {
         };
         tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
         let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer);
+        let (wire, extensions) = upgrade.wire_for(&accepted.extensions);
         Ok(Granted {
-            wire: upgrade.wire,
+            wire,
+            extensions,
             subprotocol: asked.and(upgrade.protocol.subprotocol()),
             request: upgrade.needs_request.then(kept),
             accepted,
@@ -217,6 +241,12 @@ fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) ->
 }
 
 impl Granted<'_> {
+    /// Appends the head of the answer that makes the connection a WebSocket.
+    pub(crate) fn put_head(&self, out: &mut Vec<u8>) {
+        let extensions = self.extensions.map(|extensions| (header::SEC_WEBSOCKET_EXTENSIONS.as_str(), extensions));
+        self.accepted.respond(out, self.subprotocol, extensions.as_slice());
+    }
+
     /// The answer that makes the connection a WebSocket.
     pub(crate) fn response(&self) -> Response<Body> {
         let mut response = Response::builder()
@@ -226,6 +256,9 @@ impl Granted<'_> {
             .header(header::SEC_WEBSOCKET_ACCEPT, &self.accepted.accept[..]);
         if let Some(name) = self.subprotocol {
             response = response.header(header::SEC_WEBSOCKET_PROTOCOL, name);
+        }
+        if let Some(extensions) = self.extensions {
+            response = response.header(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
         }
         response.body(Body::empty()).expect("every part of this response is a valid header")
     }

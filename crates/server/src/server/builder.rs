@@ -24,8 +24,9 @@ use tokio::sync::mpsc::unbounded_channel;
 const SHARDS_MAX: usize = 1024;
 /// The path of the native protocol, unless the builder sets another protocol there.
 const NATIVE_PATH: &str = "/v1/ws";
-/// The most protocols that a server may have, besides the native one.
-const PROTOCOLS_MAX: usize = 255;
+/// The most protocols that a server may have, besides the native one: each has a wire for every framing, and there are
+/// 256 wires.
+const PROTOCOLS_MAX: usize = 63;
 
 /// Collects the parts of a server. `S` is the application's state, which handlers take by [`State`](crate::State);
 /// nothing is generic after [`build`](Self::build).

@@ -7,10 +7,11 @@ use crate::counters::TimedStore;
 use crate::embed::runtime::runtime_of_handlers;
 use crate::embed::{Dispatcher, News};
 use crate::error::ServeError;
+use crate::framing::deflate::Deflate;
 use crate::framing::{Framing, Wire};
 use crate::http::gate::Gate;
 use crate::http::pages::Pages;
-use crate::http::routes::{Routes, Upgrade};
+use crate::http::routes::{DeflatedWires, Routes, Upgrade};
 use crate::protocol::{Node, Place, ProtocolAtPath};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
@@ -21,6 +22,7 @@ use crate::transport::listen::Listener;
 use crate::transport::pace::Times;
 use crate::watch::{State, Watch};
 use fanfare_hub::{MemoryStore, Shard, ShardConfig, WireId};
+use fanfare_wire::websocket::deflate::Window;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -81,10 +83,29 @@ impl Drop for StopWithMe {
 }
 
 impl Fanfare {
-    /// Each protocol over WebSocket: a wire has the number of its protocol.
-    fn wires(&self) -> Vec<Wire> {
-        let over_websocket = |at: &ProtocolAtPath| Wire { protocol: at.protocol.clone(), framing: Framing::WebSocket };
-        self.protocols.iter().map(over_websocket).collect()
+    /// Each protocol over WebSocket: a wire has the number of its protocol. Then the compressed ones, if there are any.
+    fn wires(&self) -> (Vec<Wire>, Vec<Upgrade>) {
+        let over = |at: &ProtocolAtPath, framing| Wire { protocol: at.protocol.clone(), framing };
+        let mut wires: Vec<Wire> = self.protocols.iter().map(|at| over(at, Framing::WebSocket)).collect();
+        let compression = &self.config.compression;
+        let handlers_need_request = self.handlers.need_request();
+        let upgrades = self.protocols.iter().enumerate().map(|(wire, at)| {
+            let mut deflated = |window| {
+                let deflate = Deflate { window, message_bytes_min: compression.bytes_min };
+                wires.push(over(at, Framing::DeflatedWebSocket(deflate)));
+                WireId((wires.len() - 1) as u8) // see PROTOCOLS_MAX
+            };
+            let make = || DeflatedWires { full: deflated(Window::Full), small: deflated(Window::Small) };
+            Upgrade {
+                path: at.path.clone(),
+                wire: WireId(wire as u8),
+                deflated: compression.websocket.then(make),
+                protocol: at.protocol.clone(),
+                needs_request: handlers_need_request || at.protocol.needs_request(),
+            }
+        });
+        let upgrades = upgrades.collect();
+        (wires, upgrades)
     }
 
     pub(super) fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
@@ -92,7 +113,7 @@ impl Fanfare {
             AdminOn::Address(address) => Some(admin::Bound::at(address)?),
             AdminOn::MainPort | AdminOn::Off => None,
         };
-        let wires = self.wires();
+        let (wires, upgrades) = self.wires();
         let labels = wires.iter().map(Wire::label).collect();
         let watch = Watch::new(self.handle.controls(), labels, Connections::new(&self.config));
         let own = match &self.config.admin {
@@ -108,19 +129,12 @@ impl Fanfare {
         };
         let shards = self.config.shards;
         let placement_key = self.handle.placement_key();
-        let handlers_need_request = self.handlers.need_request();
-        let upgrades = self.protocols.iter().enumerate().map(|(wire, ProtocolAtPath { path, protocol })| Upgrade {
-            path: path.clone(),
-            wire: WireId(wire as u8),
-            protocol: protocol.clone(),
-            needs_request: handlers_need_request || protocol.needs_request(),
-        });
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
         let gate = Arc::new(Gate { hosts: self.config.hosts.clone(), origins: self.config.origins.clone() });
         let routes = Routes {
-            upgrades: upgrades.collect(),
+            upgrades: upgrades.into(),
             api: self.api.clone(),
             watch: watch.clone(),
             gate: gate.clone(),

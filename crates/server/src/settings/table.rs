@@ -32,6 +32,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
          reads the files again; open connections go on.",
     ),
     ("admin", "The address for monitoring: /metrics, /healthz and /readyz."),
+    ("compression", "What the server compresses for clients that can read it."),
     (
         "limits",
         "The bounds of one connection, one channel and the whole node. At a limit the server answers an error with the \
@@ -113,6 +114,13 @@ settings! {
 
     "admin.listen": ValueKind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
+
+    "compression.websocket": ValueKind::Switch(|s| &mut s.config.compression.websocket),
+        "Compresses messages to WebSockets whose clients offer permessage-deflate, as browsers do, and reads compressed messages from \
+         them. A publication is compressed once for all its receivers.";
+    "compression.bytes_min": ValueKind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.compression.bytes_min },
+        "Shorter messages are sent as they are. So are messages of more than 1 MiB, because all clients of a shard wait while one is \
+         compressed.";
 
     "limits.connections_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],

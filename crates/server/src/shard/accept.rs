@@ -350,8 +350,8 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer: ends.peer };
     Some(match routes.upgrade(&request) {
         Ok(granted) => {
-            let mut answer = Vec::with_capacity(160);
-            granted.accepted.respond(&mut answer, granted.subprotocol, &[]);
+            let mut answer = Vec::with_capacity(256);
+            granted.put_head(&mut answer);
             let request = granted.request.map(|request| Box::new(ends.complete(request)));
             Judged::Upgrade(Granted { wire: granted.wire, answer, head_bytes: len, request })
         }

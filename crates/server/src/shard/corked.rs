@@ -9,9 +9,9 @@
 
 use super::flush::Slice;
 use super::{Shell, Sink};
-use crate::framing::{Form, Framing};
+use crate::framing::{Form, Framing, Payload};
 use bytes::Bytes;
-use fanfare_hub::ConnId;
+use fanfare_hub::{ConnId, WireId};
 
 /// Beyond this a cork is pulled: so the extra copy is small, and outboxes exceed their limit by this at most.
 const BYTES_MAX: usize = 16 << 10;
@@ -99,8 +99,23 @@ impl Corked {
 }
 
 impl Shell {
-    /// Sends a message to all of `receivers`, which are of one wire, after all earlier messages.
-    pub(super) fn push(&mut self, receivers: &[ConnId], framing: Framing, form: Form, payload: &[u8]) {
+    /// Sends a message to all of `receivers`, which are of this wire, after all earlier messages. If it is to be
+    /// compressed, this happens here, once.
+    pub(super) fn push(&mut self, receivers: &[ConnId], wire: WireId, form: Form, message: &[u8]) {
+        let framing = self.wire(wire).framing;
+        match framing.deflates(form, message.len()) {
+            None => self.push_payload(receivers, framing, form, Payload::Plain(message)),
+            Some(deflate) => {
+                let mut deflaters = std::mem::take(&mut self.deflaters);
+                let payload = deflaters.deflate(deflate, message);
+                self.counters.deflated(wire, message.len(), payload.len());
+                self.push_payload(receivers, framing, form, payload);
+                self.deflaters = deflaters;
+            }
+        }
+    }
+
+    fn push_payload(&mut self, receivers: &[ConnId], framing: Framing, form: Form, payload: Payload<'_>) {
         if payload.len() > PAYLOAD_BYTES_MAX {
             let frame = framing.frame(form, payload);
             return receivers.iter().for_each(|&id| self.append(id, frame.clone()));
@@ -234,7 +249,7 @@ mod tests {
     }
 
     fn push(shell: &mut Shell, ids: &[ConnId], text: &[u8]) {
-        shell.push(ids, Framing::WebSocket, Form::Text, text);
+        shell.push(ids, WireId(0), Form::Text, text);
     }
 
     fn answer(shell: &mut Shell, id: ConnId, text: &str) {

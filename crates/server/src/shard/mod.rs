@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::control::Judging;
 use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
+use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Wire};
 use crate::logs;
 use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
@@ -29,6 +30,7 @@ use fanfare_hub::{
     Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened,
     Outbox, Push, ReplyBody, Request, Shard, ShardId, WireId,
 };
+use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -98,6 +100,10 @@ pub(crate) struct Shell {
     handlers_need_request: bool,
     links: Links,
     buffer: Vec<u8>,
+    /// What compresses messages, for all connections.
+    deflaters: Deflaters,
+    /// What decompresses them; made for the first connection that may send such.
+    inflater: Option<Box<Inflater>>,
     scratch: Vec<u8>,
     actions: Actions,
     clock: Clock,
@@ -206,6 +212,8 @@ impl Shell {
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
+            deflaters: Deflaters::default(),
+            inflater: None,
             scratch: Vec::new(),
             actions: Actions::default(),
             clock,
@@ -439,8 +447,7 @@ impl Shell {
             Effect::Push { push, wire, to } => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
-                let Wire { protocol, framing } = self.wire(wire);
-                let (encoded, framing) = (protocol.encode_push(&push, now, &mut scratch), *framing);
+                let encoded = self.wire(wire).protocol.encode_push(&push, now, &mut scratch);
                 let effects = std::mem::take(&mut self.effects);
                 let mut recipients = effects.recipients(to);
                 let takers;
@@ -455,7 +462,7 @@ impl Shell {
                     _ if recipients.is_empty() => {}
                     Ok(Some(form)) => {
                         self.counters.pushed(wire, &push, recipients.len());
-                        self.push(recipients, framing, form, &scratch);
+                        self.push(recipients, wire, form, &scratch);
                         if let Encoded::Last(reason) = encoded {
                             recipients.iter().for_each(|&id| self.part(id, reason));
                         }
@@ -523,7 +530,15 @@ impl Shell {
     fn answer(&mut self, id: ConnId, form: Form, payload: &[u8]) {
         let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
         self.counters.wire(wire).messages_out += 1;
-        let frame = self.wire(wire).framing.frame(form, payload);
+        let framing = self.wire(wire).framing;
+        let frame = match framing.deflates(form, payload.len()) {
+            None => framing.frame(form, payload),
+            Some(deflate) => {
+                let deflated = self.deflaters.deflate(deflate, payload);
+                self.counters.deflated(wire, payload.len(), deflated.len());
+                framing.frame(form, deflated)
+            }
+        };
         self.append(id, frame);
     }
 

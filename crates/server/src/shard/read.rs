@@ -9,6 +9,7 @@ use crate::framing::{Deframer, Received};
 use crate::transport::socket::ReadHalf;
 use bytes::{Buf as _, BytesMut};
 use fanfare_hub::{ConnId, Input, Now};
+use fanfare_wire::websocket::deflate::Inflater;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -186,11 +187,31 @@ async fn end(shell: Shared, mut half: ReadHalf, id: ConnId) {
 impl Shell {
     /// Decodes bytes of a connection, and gives each whole message to its conversation.
     fn look(&mut self, now: Now, id: ConnId, deframer: &mut Deframer, bytes: &mut [u8]) -> Looked {
+        if !deframer.is_deflated() {
+            return self.look_with(now, id, (deframer, None), bytes);
+        }
+        let wire = self.conn(id).map(|conn| conn.wire);
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        let looked = self.look_with(now, id, (deframer, Some(&mut inflater)), bytes);
+        if let Some(wire) = wire {
+            self.counters.inflated(wire, inflater.take_totals());
+        }
+        self.inflater = Some(inflater);
+        looked
+    }
+
+    fn look_with(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        (deframer, mut inflater): (&mut Deframer, Option<&mut Inflater>),
+        bytes: &mut [u8],
+    ) -> Looked {
         let (len, begin) = (bytes.len(), self.work);
         let mut rest = bytes;
         self.act(now, Input::Alive(id));
         loop {
-            let received = match deframer.next(&mut rest) {
+            let received = match deframer.next(&mut rest, inflater.as_deref_mut()) {
                 Ok(Some(received)) => received,
                 Ok(None) => return Looked::All,
                 Err(broken) => {

@@ -10,6 +10,7 @@ use crate::framing::WireLabel;
 use crate::logs;
 use crate::transport::admission::{HANDSHAKES, OpenCount, REASONS};
 use fanfare_hub::{Counts, ERRORS};
+use fanfare_wire::websocket::deflate::Totals;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -128,6 +129,17 @@ impl Scrape {
         out.whole(labels, self.known().map(|(_, figures)| value(&figures.hub.counts)).sum());
     }
 
+    /// A number of compressed messages of each transport, by their direction.
+    fn per_direction(&self, out: &mut Samples, value: impl Fn(&Totals) -> u64) {
+        for (wire, WireLabel { transport, .. }) in self.labels.iter().enumerate() {
+            for (_, figures) in self.known() {
+                let Some(counts) = figures.wires.get(wire) else { continue };
+                out.whole(&[transport, &"sent"], value(&counts.deflated));
+                out.whole(&[transport, &"received"], value(&counts.inflated));
+            }
+        }
+    }
+
     /// A number of each protocol, over all shards.
     fn per_protocol(&self, out: &mut Samples, value: impl Fn(&WireCounts) -> u64) {
         for (wire, WireLabel { protocol, .. }) in self.labels.iter().enumerate() {
@@ -244,6 +256,12 @@ metrics! {
     Counter "fanfare_sent" [Bytes] ("protocol") "Bytes written to the sockets of clients.";
         night "Near the bandwidth of the machine: that is the bottleneck, and `fanfare_outbox_bytes` rises.";
         |scrape, out| scrape.per_protocol(out, |counts| counts.bytes_out);
+    Counter "fanfare_compression_plain" [Bytes] ("transport", "direction") "Bytes of the messages that were compressed (`sent`, once for all receivers) or decompressed (`received`), without compression.";
+        night "Compare with `fanfare_compression_compressed_bytes_total`: where both are nearly equal, compression costs processor time for nothing; see `compression.websocket`.";
+        |scrape, out| scrape.per_direction(out, |totals| totals.plain);
+    Counter "fanfare_compression_compressed" [Bytes] ("transport", "direction") "The same messages, compressed. A message that compression would not make shorter counts with its own length.";
+        night "See `fanfare_compression_plain_bytes_total`.";
+        |scrape, out| scrape.per_direction(out, |totals| totals.compressed);
     Counter "fanfare_publications" ("shard") "Publications that got a place in a channel of the shard.";
         night "Stands still although the application publishes: see `fanfare_errors_total` and `fanfare_store_failures_total`. One shard far above the others: one channel is very busy.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.counts.publications);

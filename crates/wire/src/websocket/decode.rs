@@ -21,6 +21,8 @@ pub struct Decoder {
     partial: Option<Box<Partial>>,
     message_bytes_max: usize,
     role: Role,
+    /// permessage-deflate was negotiated.
+    deflate: bool,
     /// A close or an error was reported: §1.4 and §7.1.7, nothing after it is looked at.
     ended: bool,
 }
@@ -80,7 +82,19 @@ enum Reading {
 impl Decoder {
     /// A decoder for a connection whose handshake is done.
     pub fn new(role: Role, limits: Limits) -> Self {
-        Self { partial: None, message_bytes_max: limits.message_bytes_max, role, ended: false }
+        Self { partial: None, message_bytes_max: limits.message_bytes_max, role, deflate: false, ended: false }
+    }
+
+    /// The same for a connection for which permessage-deflate was negotiated (RFC 7692), so that each message that the
+    /// peer compresses is compressed by itself. Such a connection is read by [`decode_with`](Self::decode_with).
+    #[must_use]
+    pub fn with_deflate(self) -> Self {
+        Self { deflate: true, ..self }
+    }
+
+    /// Whether permessage-deflate was negotiated.
+    pub fn is_deflated(&self) -> bool {
+        self.deflate
     }
 
     /// Takes the next event off the front of `input`. `Ok(None)`: all of `input` was consumed, give more bytes.
@@ -95,8 +109,8 @@ impl Decoder {
         self.read(input, None)
     }
 
-    /// The same for a connection for which permessage-deflate was negotiated without context takeover for us to read
-    /// (RFC 7692). Compressed messages are lent out of `inflater`, whose memory is given back at the next call.
+    /// The same where messages may be compressed: see [`with_deflate`](Self::with_deflate). These are lent out of
+    /// `inflater`, whose memory is given back at the next call.
     ///
     /// # Errors
     /// See [`decode`](Self::decode). Limits and UTF-8 are those of the decompressed message.
@@ -120,7 +134,7 @@ impl Decoder {
             self.take_back();
         }
         if self.partial.is_none() {
-            match self.decode_whole(input, inflater.is_some()) {
+            match self.decode_whole(input) {
                 Ok(Whole::None) if input.is_empty() => return Ok(None),
                 Ok(Whole::None) => {}
                 Ok(Whole::Event(event)) => return Ok(Some(event)),
@@ -150,12 +164,12 @@ impl Decoder {
 
     /// The fast path: a whole, unfragmented frame at the front of `input`, and nothing under way.
     #[inline]
-    fn decode_whole<'b>(&mut self, input: &mut &'b mut [u8], deflate: bool) -> Result<Whole<'b>, ProtocolError> {
+    fn decode_whole<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Whole<'b>, ProtocolError> {
         if self.ended {
             *input = &mut [];
             return Ok(Whole::None);
         }
-        let Some((header, header_len)) = Header::parse(input, self.expected(deflate))? else { return Ok(Whole::None) };
+        let Some((header, header_len)) = Header::parse(input, self.expected())? else { return Ok(Whole::None) };
         if !header.fin || header.len > input.len() - header_len {
             return Ok(Whole::None);
         }
@@ -181,7 +195,7 @@ impl Decoder {
         input: &mut &'b mut [u8],
         inflater: Option<&'s mut Inflater>,
     ) -> Result<Option<Event<'s>>, ProtocolError> {
-        match self.advance(input, inflater.is_some()) {
+        match self.advance(input) {
             Ok(Some(event)) => return Ok(Some(event)),
             Ok(None) => {}
             Err(error) => return Err(self.fail(input, error)),
@@ -198,8 +212,8 @@ impl Decoder {
 
     /// Reads on until there is an event or `input` is empty. An event that lies whole in `input` is given; one that was
     /// gathered is left for [`Partial::lend`].
-    fn advance<'b>(&mut self, input: &mut &'b mut [u8], deflate: bool) -> Result<Option<Event<'b>>, ProtocolError> {
-        let mut expected = self.expected(deflate);
+    fn advance<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
+        let mut expected = self.expected();
         let partial = self.partial.get_or_insert_with(|| Box::new(Partial { message: None, reading: Reading::START }));
         loop {
             match &mut partial.reading {
@@ -287,8 +301,9 @@ impl Decoder {
 
     /// The allowed frames while no message is under way.
     #[inline]
-    fn expected(&self, deflate: bool) -> Expected {
-        Expected { role: self.role, message_len: None, message_bytes_max: self.message_bytes_max, deflate }
+    fn expected(&self) -> Expected {
+        let Self { role, message_bytes_max, deflate, .. } = *self;
+        Expected { role, message_len: None, message_bytes_max, deflate }
     }
 
     #[cold]
@@ -393,7 +408,7 @@ fn gather_header(
     }
 }
 
-/// Decompresses a whole message. Without an inflater no frame was let in with RSV1.
+/// Decompresses a whole message. Without an inflater the caller reads no compressed messages.
 fn inflate<'i>(
     inflater: Option<&'i mut Inflater>,
     compressed: &[u8],

@@ -78,7 +78,8 @@ pub fn decode_in_pieces_by(
     };
     let mut bytes = bytes.to_vec();
     let mut rest = &mut bytes[..];
-    let mut decoder = Decoder::new(role, limits);
+    let decoder = Decoder::new(role, limits);
+    let mut decoder = if inflater.is_some() { decoder.with_deflate() } else { decoder };
     let (mut said, mut failure) = (Vec::new(), None);
     while !rest.is_empty() {
         let len = match cuts() {

@@ -18,12 +18,22 @@ pub const fn compressed_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max.saturating_add(message_bytes_max / 8).saturating_add(64)
 }
 
-/// Decompresses messages, one after the other, of any number of connections. 32 bytes until it is used.
+/// Decompresses messages, one after the other, of any number of connections. It holds nothing until it is used.
 #[derive(Debug, Default)]
 pub struct Inflater {
     /// Made for the first message: about 40 KiB.
     state: Option<Box<Decompress>>,
     out: Vec<u8>,
+    totals: Totals,
+}
+
+/// What went in, and what came out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes of compressed messages.
+    pub compressed: u64,
+    /// Bytes of the messages that they were.
+    pub plain: u64,
 }
 
 /// After the tail: a final block without content. It is read as one where the message has ended with a block.
@@ -47,7 +57,12 @@ impl Inflater {
         // A sender whose last block is final owes an empty block behind it (§7.2.3.4). Without it nothing is missing.
         let is_whole = run.feed(compressed, 0)? == Fed::AtEnd
             || run.feed(&TAIL, compressed.len())? == Fed::Open && run.feed(&END, compressed.len())? == Fed::AtEnd;
-        if is_whole { Ok(&self.out) } else { Err(ProtocolError::DeflateUnfinished) }
+        if !is_whole {
+            return Err(ProtocolError::DeflateUnfinished);
+        }
+        self.totals.compressed += compressed.len() as u64;
+        self.totals.plain += self.out.len() as u64;
+        Ok(&self.out)
     }
 
     /// Gives the memory of a large message back.
@@ -56,6 +71,11 @@ impl Inflater {
         if self.out.capacity() > KEPT_BYTES {
             self.out = Vec::new();
         }
+    }
+
+    /// The messages that were decompressed since the last call.
+    pub fn take_totals(&mut self) -> Totals {
+        std::mem::take(&mut self.totals)
     }
 
     /// Bytes held for output.

@@ -16,7 +16,7 @@ mod offer;
 mod tests;
 
 pub use deflater::Deflater;
-pub use inflater::{FINAL_BLOCKS_MAX, Inflater, compressed_bytes_max};
+pub use inflater::{FINAL_BLOCKS_MAX, Inflater, Totals, compressed_bytes_max};
 pub use offer::{Agreed, negotiate};
 
 /// The window of the messages that we send: how far back a repetition is found.

@@ -124,6 +124,16 @@ fn rsv1_is_refused_where_nothing_was_negotiated() {
     assert_eq!(decode_in_pieces(Role::Client, LIMITS, b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", || 0), refused);
 }
 
+/// A caller that reads no compressed messages gets none.
+#[test]
+fn a_compressed_message_without_an_inflater_is_refused() {
+    for mut bytes in [&b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"[..], b"\x41\x00\x80\x01\x00"].map(<[u8]>::to_vec) {
+        let mut decoder = Decoder::new(Role::Client, LIMITS).with_deflate();
+        assert_eq!(decoder.decode(&mut &mut bytes[..]), Err(ProtocolError::ReservedBits { bits: 4 }));
+        assert_eq!(decoder.decode(&mut &mut b"\x81\x00".to_vec()[..]), Ok(None), "it has ended");
+    }
+}
+
 #[test]
 fn control_frames_come_between_the_fragments_of_a_compressed_message() {
     let sent = b"\x41\x03\xf2\x48\xcd\x89\x01p\x80\x04\xc9\xc9\x07\x00\x88\x00";
@@ -143,7 +153,7 @@ fn a_bomb_costs_no_more_memory_than_the_limit() {
         assert!(held <= message_bytes_max + 1, "{held} bytes for a limit of {message_bytes_max}");
     }
     // By frames, whole and in pieces (which the helper checks), it is a close with 1009.
-    let (said, failure) = decode_within(LIMITS, &compressed(Opcode::Binary, &sent[..LIMITS.message_bytes_max / 20]));
+    let (said, failure) = decode_within(LIMITS, &compressed(Opcode::Binary, &sent));
     assert_eq!((said, failure.map(|failure| failure.close_code())), (vec![], Some(1009)));
 }
 
@@ -192,7 +202,7 @@ fn compressed_bytes_have_a_limit_of_their_own() {
 #[test]
 fn a_large_message_is_given_back_with_the_next_call() {
     let sent = compressed(Opcode::Binary, &bomb(500_000));
-    let (mut decoder, mut inflater) = (Decoder::new(Role::Client, LIMITS), Inflater::default());
+    let (mut decoder, mut inflater) = (Decoder::new(Role::Client, LIMITS).with_deflate(), Inflater::default());
     let mut bytes = sent.clone();
     let mut input = &mut bytes[..];
     let event = decoder.decode_with(&mut input, &mut inflater);
