@@ -269,7 +269,7 @@ impl Client {
         match push {
             Push::Disconnect { reason: Disconnect::Shutdown, delay_ms } => self.leave_ms = Some(now_ms + delay_ms),
             Push::Ping => return Some(Request { id: None, command: Command::Pong }),
-            Push::Message { channel, publication } => self.message(channel, publication),
+            Push::Message { channel, publication, .. } => self.message(channel, publication),
             Push::Messages { channel, publications } => {
                 publications.iter().for_each(|publication| self.message(channel, publication));
             }

@@ -138,7 +138,7 @@ impl Watch {
     /// A message is sent. Returns true for a batch.
     pub(crate) fn pushed(&mut self, push: &Push, said: Said, plan: &Plan, ledger: &Ledger) -> Result<bool, String> {
         match push {
-            Push::Message { channel, publication } => {
+            Push::Message { channel, publication, .. } => {
                 self.published(channel, std::slice::from_ref(publication), said, ledger)?;
             }
             Push::Messages { channel, publications } => {

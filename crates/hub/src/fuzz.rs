@@ -11,10 +11,10 @@
 
 use crate::{
     AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data, Disconnect,
-    Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HistoryFrom, HistoryQuery, HookAnswer, HookToken,
-    Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern, PeerMessage,
-    Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule, Rules, Shard,
-    ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
+    Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom, HistoryQuery, HookAnswer,
+    HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
+    PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule,
+    Rules, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -323,7 +323,13 @@ impl World {
         let (outbox, pending, subs) = (Outbox::default(), BTreeMap::new(), BTreeMap::new());
         conns[index].1 = Some(Conn { id, outbox, frame_max: 0, paused: false, pending, subs });
         let grace_ms = if bytes.flag() { 2_000 } else { 0 };
-        let opened = Opened { wire: WireId(bytes.byte() & 1), grace_ms, heartbeat_ms: 25_000, attachment: None };
+        let opened = Opened {
+            wire: WireId(bytes.byte() & 1),
+            grace_ms,
+            heartbeat_ms: 25_000,
+            heartbeat: HeartbeatKind::Asks,
+            attachment: None,
+        };
         self.input(shard, Input::Opened { conn: id, opened });
         if bytes.below(8) > 0 {
             let command = self.connect(bytes);
@@ -647,7 +653,7 @@ fn replied(conn: &mut Conn, body: &ReplyBody) {
 
 fn pushed(conn: &mut Conn, push: &Push) {
     match push {
-        Push::Message { channel, publication } => published(conn, channel, std::slice::from_ref(publication)),
+        Push::Message { channel, publication, .. } => published(conn, channel, std::slice::from_ref(publication)),
         Push::Messages { channel, publications } => {
             assert!((2..=200).contains(&publications.len()), "a batch of {}", publications.len());
             published(conn, channel, publications);
@@ -667,7 +673,7 @@ fn pushed(conn: &mut Conn, push: &Push) {
         Push::Unsubscribed { channel, .. } => {
             assert!(conn.subs.remove(channel).is_some(), "{channel} was not subscribed");
         }
-        Push::Ping | Push::Disconnect { .. } => {}
+        Push::Ping | Push::Mark { .. } | Push::Disconnect { .. } => {}
     }
 }
 

@@ -67,7 +67,7 @@ pub use rng::Rng;
 pub use rules::{
     Action, Denial, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Rules, Slow, Verdict, Who,
 };
-pub use session::Opened;
+pub use session::{HeartbeatKind, Opened};
 pub use shard::{Input, Shard, ShardConfig, Stats};
 pub use store::{Entry, KeyScope, Op, Page, Range, Reader, Rest, Store, StoreAnswer};
 pub use time::Now;

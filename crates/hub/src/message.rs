@@ -535,6 +535,8 @@ pub enum Push {
     Message {
         /// Its channel.
         channel: ChannelName,
+        /// The epoch of its offset.
+        epoch: Epoch,
         /// It.
         publication: Arc<Publication>,
     },
@@ -585,6 +587,12 @@ pub enum Push {
     },
     /// Is anybody there?
     Ping,
+    /// The positions that the client has reached in its live channels, in the place of a ping where
+    /// [`HeartbeatKind::Marks`](crate::HeartbeatKind) is chosen. Publications that are not for the client move them on too.
+    Mark {
+        /// One for each channel.
+        positions: Box<[(ChannelName, Position)]>,
+    },
     /// The connection ends.
     Disconnect {
         /// Why.

@@ -59,6 +59,40 @@ fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {
     }
 }
 
+#[test]
+fn a_client_that_cannot_answer_stays_and_is_told_its_positions() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        net.heartbeat = HeartbeatKind::Tells;
+        let told = net.connect(0);
+        net.heartbeat = HeartbeatKind::Marks;
+        let (marked, idle, other) = (net.connect(0), net.connect(1), net.connect(2));
+        let mut at = net.subscribe(marked, "chat:a").position;
+        net.subscribe(marked, "chat:b");
+        net.take(marked);
+        // What is for another client moves the position on too.
+        let audience = Some(Box::new(Audience { only: vec![net.client(other)], except: vec![] }));
+        let data = Data::Json("1".into());
+        let publish =
+            Box::new(Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true });
+        let published = net.app(0, AppCommand::Publish { publish, audience, by: None });
+        let AppAnswer::Published { position, .. } = published else { panic!("{published:?}") };
+        at = Position { offset: position.offset, ..at };
+        net.pass(80_000);
+        for peer in [told, idle] {
+            let pings = net.take(peer).into_iter().filter(|told| *told == Told::Push(Push::Ping)).count();
+            assert_eq!((pings, net.peers[peer].closed), (3, None));
+        }
+        let marks = net.take(marked);
+        assert_eq!((marks.len(), net.peers[marked].closed), (3, None));
+        for mark in marks {
+            let Told::Push(Push::Mark { positions }) = mark else { panic!("{mark:?}") };
+            let names: Vec<&str> = positions.iter().map(|(name, _)| &**name).collect();
+            assert_eq!((names, positions[0].1), (vec!["chat:a", "chat:b"], at));
+        }
+    }
+}
+
 /// To a slow reader, waiting bytes are a sign of life from the server. A ping behind them would add one more in each
 /// interval.
 #[test]

@@ -28,7 +28,7 @@ impl Checker {
             return Err(format!("promise 2: {owed}: {kept} was passed over and nothing newer told but {push:?}"));
         }
         match push {
-            Push::Message { channel, publication } => {
+            Push::Message { channel, publication, .. } => {
                 let mut sub = view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
                 let verdict = self.message(view, channel, &mut sub, publication, stores);
                 view.subs.insert(channel.clone(), sub);
@@ -126,7 +126,7 @@ impl Checker {
                     false => self.presences.left(view.client, channel, sent),
                 }
             }
-            Push::Ping | Push::Disconnect { .. } => {}
+            Push::Ping | Push::Mark { .. } | Push::Disconnect { .. } => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::pipe::{Heard, Pipe};
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
-use fanfare_hub::{Command, ConnId, Disconnect, Input, Opened, Push, Reply, ReplyBody, Request, WireId};
+use fanfare_hub::{Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, Push, Reply, ReplyBody, Request, WireId};
 use std::rc::Rc;
 
 impl World {
@@ -34,6 +34,7 @@ impl World {
             wire: WireId((client % 2) as u8),
             grace_ms: self.plan.limits.grace_ms as u32,
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
+            heartbeat: HeartbeatKind::Asks,
             attachment: None,
         };
         self.handle(shard, Input::Opened { conn, opened })?;

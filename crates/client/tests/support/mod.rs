@@ -9,9 +9,9 @@ pub(crate) mod tls;
 pub(crate) mod transcript;
 
 use fanfare_hub::{
-    Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Hooks, Identified, Input,
-    Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule, Rules, Shard,
-    ShardConfig, ShardId, UserId, WireId,
+    Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Hooks,
+    Identified, Input, Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule,
+    Rules, Shard, ShardConfig, ShardId, UserId, WireId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded, PROTOCOL};
 use fanfare_wire::ticket::{self, Claims};
@@ -192,7 +192,13 @@ impl Hub {
             FromSocket::Opened(number, frames) => {
                 let conn = ConnId { index: number as u32, generation: 0 };
                 self.conns.insert(number, (conn, frames));
-                let opened = Opened { wire: WireId(0), grace_ms: 10_000, heartbeat_ms: 25_000, attachment: None };
+                let opened = Opened {
+                    wire: WireId(0),
+                    grace_ms: 10_000,
+                    heartbeat_ms: 25_000,
+                    heartbeat: HeartbeatKind::Asks,
+                    attachment: None,
+                };
                 self.tell(Input::Opened { conn, opened });
             }
             FromSocket::Text(number, text) => {

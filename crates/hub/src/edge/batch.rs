@@ -133,11 +133,11 @@ impl Gathered {
             }
             member.at = end;
         }
-        if let Some(push) = push(channel, &self.publications) {
+        if let Some(push) = push(channel, self.epoch, &self.publications) {
             out.push_from(start, push, wire);
         }
         for (conn, wanted) in others {
-            if let Some(push) = push(channel, &wanted.into()) {
+            if let Some(push) = push(channel, self.epoch, &wanted.into()) {
                 out.push_one(push, wire, conn);
             }
         }
@@ -145,11 +145,11 @@ impl Gathered {
 }
 
 /// A single publication is a `Message`, several are `Messages`, and an empty list makes no push.
-pub(crate) fn push(channel: &ChannelName, publications: &Arc<[Arc<Publication>]>) -> Option<Push> {
+pub(crate) fn push(channel: &ChannelName, epoch: Epoch, publications: &Arc<[Arc<Publication>]>) -> Option<Push> {
     let channel = channel.clone();
     match &publications[..] {
         [] => None,
-        [publication] => Some(Push::Message { channel, publication: publication.clone() }),
+        [publication] => Some(Push::Message { channel, epoch, publication: publication.clone() }),
         _ => Some(Push::Messages { channel, publications: publications.clone() }),
     }
 }

@@ -710,7 +710,9 @@ impl Item {
     fn push(&self, channel: &ChannelName) -> Push {
         let channel = channel.clone();
         match self {
-            Item::Publication(_, publication) => Push::Message { channel, publication: publication.clone() },
+            Item::Publication(epoch, publication) => {
+                Push::Message { channel, epoch: *epoch, publication: publication.clone() }
+            }
             Item::Batch(gathered) => Push::Messages { channel, publications: gathered.publications.clone() },
             Item::Skip { to, reset } => Push::Gap { channel, position: *to, reset: *reset },
             Item::Signal(signal) => Push::Signal(signal.clone()),

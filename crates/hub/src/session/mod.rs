@@ -31,7 +31,7 @@ use crate::edge::batch::Reminders;
 use crate::effects::{Effect, Effects};
 use crate::error::Error;
 use crate::hook::{Ended, Hooks};
-use crate::ids::{ConnId, SessionRef, ShardId, WireId};
+use crate::ids::{ConnId, Position, SessionRef, ShardId, WireId};
 use crate::limits::Limits;
 use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
@@ -64,6 +64,18 @@ pub(crate) struct Cx<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
+/// What a heartbeat is to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeartbeatKind {
+    /// A ping, and the client must give a sign of life until the next one.
+    #[default]
+    Asks,
+    /// A ping. The client cannot answer on this connection, so its silence means nothing.
+    Tells,
+    /// The same, with the client's positions ([`Push::Mark`]) where it has live subscriptions.
+    Marks,
+}
+
 /// The shell's facts about a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
@@ -73,6 +85,8 @@ pub struct Opened {
     pub grace_ms: u32,
     /// Time between heartbeats, in ms; 0: there are none.
     pub heartbeat_ms: u32,
+    /// What happens at a heartbeat.
+    pub heartbeat: HeartbeatKind,
     /// For the questions and notices about it.
     pub attachment: Option<Attachment>,
 }
@@ -176,8 +190,8 @@ impl Sessions {
         while self.conns.len() <= index {
             self.conns.push(Conn::unused());
         }
-        let Opened { wire, grace_ms, heartbeat_ms, attachment } = opened;
-        let heartbeat = Heartbeat { every_ms: heartbeat_ms, pinged: false, heard: false };
+        let Opened { wire, grace_ms, heartbeat_ms, heartbeat: kind, attachment } = opened;
+        let heartbeat = Heartbeat { every_ms: heartbeat_ms, kind, pinged: false, heard: false };
         let generation = conn.generation;
         self.conns[index] = Conn {
             generation,
@@ -221,16 +235,37 @@ impl Sessions {
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
+        let (kind, session) = (conn.heartbeat.kind, conn.session);
         // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
         // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
-        if std::mem::replace(&mut conn.heartbeat.pinged, true) && !heard {
+        let is_due = kind == HeartbeatKind::Asks && std::mem::replace(&mut conn.heartbeat.pinged, true);
+        if is_due && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
         }
         if !full {
-            cx.effects.push_one(Push::Ping, wire, id);
+            let positions = match (kind, session) {
+                (HeartbeatKind::Marks, Some(session)) => self.positions(session),
+                _ => Box::default(),
+            };
+            let push = if positions.is_empty() { Push::Ping } else { Push::Mark { positions } };
+            cx.effects.push_one(push, wire, id);
         }
         cx.wheel.add(cx.now.mono_ms + every_ms, Timer::Heartbeat(id));
+    }
+
+    /// The positions that a session has reached in its live channels.
+    fn positions(&mut self, index: u32) -> Box<[(ChannelName, Position)]> {
+        let session = &self.sessions.slab[index as usize];
+        let wire = session.wire;
+        let live = session.subs.iter().filter_map(|sub| sub.live().map(|membership| (sub, membership.place)));
+        live.map(|(sub, place)| {
+            let edge = &mut self.edges.edges[sub.edge as usize];
+            let member = edge.member(sub.variant(wire), place);
+            let position = Position { epoch: member.epoch, offset: member.at };
+            (edge.name.clone(), position)
+        })
+        .collect()
     }
 
     /// The server ends a connection.
@@ -375,7 +410,7 @@ impl Sessions {
 
 impl Conn {
     fn unused() -> Self {
-        let heartbeat = Heartbeat { every_ms: 0, pinged: false, heard: false };
+        let heartbeat = Heartbeat { every_ms: 0, kind: HeartbeatKind::Asks, pinged: false, heard: false };
         Conn {
             generation: 0,
             open: false,

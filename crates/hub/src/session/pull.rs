@@ -218,12 +218,13 @@ impl Sessions {
                 wanted.push(publication);
             }
         }
+        let epoch = member.epoch;
         match batch {
             None => wanted.into_iter().for_each(|publication| {
-                cx.effects.push_one(Push::Message { channel: channel.clone(), publication }, wire, conn);
+                cx.effects.push_one(Push::Message { channel: channel.clone(), epoch, publication }, wire, conn);
             }),
             Some(batch) => wanted.chunks(batch.size as usize).for_each(|some| {
-                if let Some(push) = batch::push(&channel, &some.into()) {
+                if let Some(push) = batch::push(&channel, epoch, &some.into()) {
                     cx.effects.push_one(push, wire, conn);
                 }
             }),

@@ -4,6 +4,7 @@
 //! reused, and a session that comes back has another connection with other command ids: a [`SessionRef`] carries the
 //! life it meant, a new life begins with each connection, and an answer for another life is dropped.
 
+use super::HeartbeatKind;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
@@ -62,6 +63,7 @@ pub(crate) struct BadRequests {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heartbeat {
     pub(crate) every_ms: u32,
+    pub(crate) kind: HeartbeatKind,
     pub(crate) pinged: bool,
     pub(crate) heard: bool,
 }

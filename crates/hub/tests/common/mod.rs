@@ -56,6 +56,8 @@ pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, StoreAnswer)>>>;
 pub struct Net {
     pub shards: Vec<Shard>,
     pub limits: Arc<Limits>,
+    /// Of the connections that are opened from now on.
+    pub heartbeat: HeartbeatKind,
     pub now: Now,
     pub peers: Vec<Peer>,
     effects: Effects,
@@ -178,6 +180,7 @@ impl Net {
             forwarded: Vec::new(),
             most: 0,
             next_token: 0,
+            heartbeat: HeartbeatKind::Asks,
             limits,
         }
     }
@@ -247,7 +250,10 @@ impl Net {
         let attachment = Some(Attachment::new(conn));
         self.input(
             shard,
-            Input::Opened { conn, opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms, attachment } },
+            Input::Opened {
+                conn,
+                opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms, heartbeat: self.heartbeat, attachment },
+            },
         );
     }
 

@@ -62,6 +62,7 @@ impl Protocol for Native {
         native::encode_push(out, push);
         match push {
             Push::Disconnect { reason, .. } => Encoded::Last(*reason),
+            Push::Mark { .. } => Encoded::Nothing,
             _ => Encoded::Text,
         }
     }

@@ -27,8 +27,8 @@ use crate::logs;
 use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HookAnswer, Input, Noted, Now, Opened,
-    Outbox, Push, ReplyBody, Request, Shard, ShardId, WireId,
+    Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
+    Noted, Now, Opened, Outbox, Push, ReplyBody, Request, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
@@ -284,7 +284,13 @@ impl Shell {
         actions.begin(now, peer);
         let conversation = protocol.open(&self.place, request.as_ref(), &mut actions);
         let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
-        let opened = Opened { wire, grace_ms: protocol.grace_ms(), heartbeat_ms: protocol.heartbeat_ms(), attachment };
+        let opened = Opened {
+            wire,
+            grace_ms: protocol.grace_ms(),
+            heartbeat_ms: protocol.heartbeat_ms(),
+            heartbeat: HeartbeatKind::Asks,
+            attachment,
+        };
         let slot = &mut self.conns[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let id = ConnId { index, generation: slot.generation };

@@ -6,7 +6,7 @@
 use super::{CHANNEL_PREFIX, Chat, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Data, PresenceEntry, PresenceKind, PresencePush, Publication, Push, Request,
+    ChannelName, ClientId, Command, Data, Epoch, PresenceEntry, PresenceKind, PresencePush, Publication, Push, Request,
     Sender, Signal, SignalPush,
 };
 use serde::de::IgnoredAny;
@@ -93,7 +93,7 @@ pub fn message_of(data: Data, from: Option<Sender>) -> Push {
         echo: true,
         begins: None,
     };
-    Push::Message { channel: channel(), publication: Arc::new(publication) }
+    Push::Message { channel: channel(), epoch: Epoch(1), publication: Arc::new(publication) }
 }
 
 fn channel() -> ChannelName {

@@ -62,7 +62,7 @@ pub fn encode_ticket(out: &mut Vec<u8>, ticket: &str) {
 /// Appends a push: one object, or an array of them for a batch.
 pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
     match push {
-        Push::Message { channel, publication } => {
+        Push::Message { channel, publication, .. } => {
             put_message(out, channel, publication);
         }
         Push::Messages { channel, publications } => {
@@ -107,6 +107,7 @@ pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
             message.text("channel", channel).text("code", error.code.row().word).text("message", &error.message);
             message.text_if("rule", error.rule.as_deref()).end();
         }
+        Push::Mark { .. } => {} // this protocol has no message for it, and its connections do not ask for one
         Push::Ping => out.extend_from_slice(PING.as_bytes()),
         Push::Disconnect { reason, delay_ms } => {
             let mut message = ObjectWriter::message(out, "disconnect");

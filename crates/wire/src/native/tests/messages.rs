@@ -3,7 +3,7 @@
 use super::*;
 use crate::native::fuzz::position_of;
 use fanfare_hub::{
-    ClientId, Connected, Disconnect, Error, ErrorCode, History, PresenceEntry, PresenceKind, PresencePush,
+    ClientId, Connected, Disconnect, Epoch, Error, ErrorCode, History, PresenceEntry, PresenceKind, PresencePush,
     PresenceSnapshot, Proof, Reply, ReplyBody, Signal, SignalPush, Subscribed,
 };
 
@@ -185,11 +185,11 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
     let denied = Error::new(ErrorCode::Denied, "no longer").by_rule("c");
     vec![
         (
-            Push::Message { channel: channel.clone(), publication: Arc::new(publication(5)) },
+            Push::Message { channel: channel.clone(), epoch: Epoch(1), publication: Arc::new(publication(5)) },
             r#"{"type":"message","channel":"c","offset":5,"data":{"text":"hi"},"ts":1700000000000}"#,
         ),
         (
-            Push::Message { channel: channel.clone(), publication: Arc::new(first()) },
+            Push::Message { channel: channel.clone(), epoch: Epoch(1), publication: Arc::new(first()) },
             r#"{"type":"message","channel":"c","epoch":"000000000000000e","offset":1,"data":{"text":"hi"},"ts":1700000000000}"#,
         ),
         (

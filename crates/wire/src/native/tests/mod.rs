@@ -77,7 +77,7 @@ proptest! {
         let from = user.clone().map(|user| Sender { client: None, user: Some(UserId(user.as_str().into())) });
         let stored = Publication { data: publish.data, event: publish.event, idempotency_key: publish.idempotency_key, from, ..publication(1) };
         let mut text = Vec::new();
-        encode_push(&mut text, &Push::Message { channel: name("c"), publication: Arc::new(stored) });
+        encode_push(&mut text, &Push::Message { channel: name("c"), epoch: Epoch(1), publication: Arc::new(stored) });
         let ServerMessage::Message { publication, .. } = heard(std::str::from_utf8(&text).unwrap()) else { panic!() };
         prop_assert_eq!(publication.data.bytes(), &data);
         prop_assert_eq!(publication.idempotency_key.as_deref(), Some(&*key));
