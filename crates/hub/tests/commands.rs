@@ -80,13 +80,13 @@ fn a_client_that_cannot_answer_stays_and_is_told_its_positions() {
         at = Position { offset: position.offset, ..at };
         net.pass(80_000);
         for peer in [told, idle] {
-            let pings = net.take(peer).into_iter().filter(|told| *told == Told::Push(Push::Ping)).count();
+            let pings = net.take(peer).into_iter().filter(|received| *received == Received::Push(Push::Ping)).count();
             assert_eq!((pings, net.peers[peer].closed), (3, None));
         }
         let marks = net.take(marked);
         assert_eq!((marks.len(), net.peers[marked].closed), (3, None));
         for mark in marks {
-            let Told::Push(Push::Mark { positions }) = mark else { panic!("{mark:?}") };
+            let Received::Push(Push::Mark { positions }) = mark else { panic!("{mark:?}") };
             let names: Vec<&str> = positions.iter().map(|(name, _)| &**name).collect();
             assert_eq!((names, positions[0].1), (vec!["chat:a", "chat:b"], at));
         }

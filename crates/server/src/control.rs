@@ -4,6 +4,8 @@
 //! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
 
 use crate::counters::Figures;
+use crate::protocol::stream::{Bridged, StreamRequest};
+use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::LooseSocket;
 use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Rules, WireId};
@@ -22,6 +24,8 @@ pub(crate) enum Control {
     HookAnswer(HookToken, Box<HookAnswer>),
     /// A socket that was upgraded elsewhere.
     Adopt(Box<Upgraded>),
+    /// A stream of another server's client, and where its answer goes.
+    Stream(Box<StreamRequest>, oneshot::Sender<Result<Bridged, HttpRefusal>>),
     /// Advance the manual clock by so many ms, and answer when the due timers have fired.
     Advance(u64, oneshot::Sender<()>),
     /// The rules have changed.

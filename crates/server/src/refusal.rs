@@ -144,6 +144,12 @@ impl HttpRefusal {
         self
     }
 
+    /// With these headers too.
+    pub(crate) fn with_all(mut self, headers: &HeaderMap) -> Self {
+        self.0.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
+
     /// With the option of the configuration that decided.
     pub(crate) fn by(mut self, option: &'static str) -> Self {
         self.0.option = Some(option);

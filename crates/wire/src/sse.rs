@@ -9,6 +9,8 @@
 //! is then one of which the client knows nothing, and its loss is told. Entries are found by a hash of the channel's
 //! name; two channels with the same hash have different epochs, so the worst that comes of it is a loss that is told.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fanfare_hub::{Epoch, Position};
 use memchr::memchr2;
 use std::fmt::{self, Write as _};
@@ -35,6 +37,11 @@ pub fn put_data(out: &mut Vec<u8>, data: &[u8]) {
         rest = &rest[end + 1 + usize::from(is_pair)..];
     }
     put_field(out, b"data: ", rest);
+}
+
+/// A binary payload, as base64 in one line.
+pub fn put_data64(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_field(out, b"data: ", STANDARD.encode(bytes).as_bytes());
 }
 
 /// The client's cursor from this block on.

@@ -44,7 +44,7 @@ pub(super) fn bytes_max(kind: ApiCommand, limits: &Limits) -> usize {
 /// JSON, no type and curl's form type are accepted: most people try an API by `curl -d '{…}'` first, and that body is
 /// JSON. With cookies that would be unsafe, because any page can send a form anywhere. This API identifies callers only
 /// by the `Authorization` header, which no page can add to a form.
-pub(super) fn check_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
+pub(crate) fn check_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
@@ -145,9 +145,22 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let max = bytes_max(kind, limits);
+    read_whole(body, bytes_max(kind, limits), pause_max, kind.word()).await
+}
+
+/// The same for a body of at most `max` bytes, which is that of a `what`.
+pub(crate) async fn read_whole<B>(
+    body: &mut B,
+    max: usize,
+    pause_max: Duration,
+    what: &str,
+) -> Result<Bytes, HttpRefusal>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     let too_large = |len: u64, or_more: &str| {
-        let message = format!("the body of {len} bytes{or_more} exceeds the limit of {max} for `{}`", kind.word());
+        let message = format!("the body of {len} bytes{or_more} exceeds the limit of {max} for `{what}`");
         HttpRefusal::from(Error::new(ErrorCode::TooLarge, message)).over(max)
     };
     let announced = body.size_hint().lower();

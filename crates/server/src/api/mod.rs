@@ -10,7 +10,7 @@
 //! a router that the embedder mounts ([`Api::router`]). (A shortcut around the handle's queue, for requests on the
 //! thread of the shard that they concern, was tried: it had no measurable effect.)
 
-mod body;
+pub(crate) mod body;
 mod keys;
 mod openapi;
 mod refusal;

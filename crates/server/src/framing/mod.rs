@@ -9,6 +9,7 @@
 //! One file a framing; only `websocket` knows frames of WebSocket. `deflate` says which messages are compressed.
 
 pub(crate) mod deflate;
+pub(crate) mod stream;
 mod websocket;
 
 use crate::protocol::{Message, Protocol};
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use deflate::Deflate;
 use fanfare_wire::websocket::deflate::Inflater;
 use std::sync::Arc;
+use stream::Stream;
 
 /// A protocol in one framing; a `WireId` stands for it. Wires are numbered by their place in the server's table.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub(crate) enum Framing {
     WebSocket,
     /// The same with permessage-deflate (RFC 7692): some messages are compressed.
     DeflatedWebSocket(Deflate),
+    /// The body of an HTTP answer. Messages go down only.
+    Stream(Stream),
 }
 
 /// The form of a message to a client.
@@ -69,11 +73,16 @@ pub(crate) enum Payload<'a> {
     Deflated(&'a [u8]),
 }
 
-impl Payload<'_> {
+impl<'a> Payload<'a> {
+    /// As they are carried.
+    fn bytes(self) -> &'a [u8] {
+        let (Payload::Plain(bytes) | Payload::Deflated(bytes)) = self;
+        bytes
+    }
+
     /// Of the bytes as they are carried.
     pub(crate) fn len(self) -> usize {
-        let (Payload::Plain(bytes) | Payload::Deflated(bytes)) = self;
-        bytes.len()
+        self.bytes().len()
     }
 }
 
@@ -88,6 +97,7 @@ impl Framing {
     pub(crate) fn transport(self) -> &'static str {
         match self {
             Framing::WebSocket | Framing::DeflatedWebSocket(_) => "websocket",
+            Framing::Stream(stream) => stream.transport(),
         }
     }
 
@@ -97,6 +107,7 @@ impl Framing {
         match self {
             Framing::WebSocket => None,
             Framing::DeflatedWebSocket(deflate) => Some(deflate).filter(|deflate| deflate.takes(form, len)),
+            Framing::Stream(_) => None,
         }
     }
 
@@ -105,6 +116,7 @@ impl Framing {
     pub(crate) fn put<'a>(self, out: &mut Vec<u8>, form: Form, payload: impl Into<Payload<'a>>) {
         match self {
             Framing::WebSocket | Framing::DeflatedWebSocket(_) => websocket::put(out, form, payload.into()),
+            Framing::Stream(stream) => stream.put(out, form, payload.into().bytes()),
         }
     }
 
@@ -113,6 +125,7 @@ impl Framing {
     pub(crate) fn frame<'a>(self, form: Form, payload: impl Into<Payload<'a>>) -> Bytes {
         match self {
             Framing::WebSocket | Framing::DeflatedWebSocket(_) => websocket::frame(form, payload.into()),
+            Framing::Stream(stream) => stream.frame(form, payload.into().bytes()),
         }
     }
 
@@ -120,6 +133,7 @@ impl Framing {
     pub(crate) fn end(self, code: u16, reason: &str) -> Bytes {
         match self {
             Framing::WebSocket | Framing::DeflatedWebSocket(_) => websocket::end(code, reason),
+            Framing::Stream(stream) => stream.end(),
         }
     }
 
@@ -128,6 +142,7 @@ impl Framing {
         match self {
             Framing::WebSocket => Deframer::WebSocket(websocket::deframer(message_bytes_max)),
             Framing::DeflatedWebSocket(_) => Deframer::WebSocket(websocket::deframer(message_bytes_max).with_deflate()),
+            Framing::Stream(_) => Deframer::Stream(stream::Deframer::default()),
         }
     }
 }
@@ -136,6 +151,7 @@ impl Framing {
 #[derive(Debug)]
 pub(crate) enum Deframer {
     WebSocket(websocket::Deframer),
+    Stream(stream::Deframer),
 }
 
 /// One item of a connection's input.
@@ -170,6 +186,7 @@ impl Deframer {
     pub(crate) fn is_deflated(&self) -> bool {
         match self {
             Deframer::WebSocket(deframer) => deframer.is_deflated(),
+            Deframer::Stream(_) => false,
         }
     }
 
@@ -186,6 +203,7 @@ impl Deframer {
     ) -> Result<Option<Received<'s>>, Broken> {
         match self {
             Deframer::WebSocket(deframer) => websocket::next(deframer, input, inflater),
+            Deframer::Stream(deframer) => deframer.next(input),
         }
     }
 
@@ -194,6 +212,7 @@ impl Deframer {
     pub(crate) fn buffered_bytes(&self) -> usize {
         match self {
             Deframer::WebSocket(deframer) => deframer.buffered_bytes(),
+            Deframer::Stream(_) => 0,
         }
     }
 }

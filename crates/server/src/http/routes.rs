@@ -4,6 +4,7 @@
 //! the response.
 
 use super::gate::{Gate, RequestLine, Target, has_body};
+use super::streams::StreamWires;
 use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
 use crate::logs;
@@ -27,6 +28,8 @@ use tower::ServiceExt as _;
 pub(crate) struct Routes {
     /// Upgrades: by path, then by subprotocol.
     pub(crate) upgrades: Arc<[Upgrade]>,
+    /// Streams, if they are served.
+    pub(crate) streams: Option<Arc<StreamWires>>,
     /// The application's API, if there are keys for it.
     pub(crate) api: CurrentApi,
     /// Where requests are counted.
@@ -180,6 +183,9 @@ impl Routes {
                 (Err(refused), _) => refused.to(asker).into_response(),
                 (Ok(Some(answered)), _) => answered,
                 (Ok(None), Some(api)) => api.serve(request).await,
+                (Ok(None), None) if let Some(kind) = self.stream_at(request.uri().path()) => {
+                    self.about_stream(kind, &request)
+                }
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,
             }
         };

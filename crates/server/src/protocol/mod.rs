@@ -5,7 +5,9 @@
 //! for all receivers; the conversation encodes messages for one connection. [`Echo`] is the smallest protocol.
 
 pub(crate) mod chat;
+pub(crate) mod events;
 pub(crate) mod native;
+pub(crate) mod stream;
 
 use crate::request::{Peer, RequestInfo};
 use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
@@ -25,6 +27,9 @@ pub enum Message<'a> {
 pub enum Encoded {
     /// The appended bytes are a text message.
     Text,
+    /// The appended bytes begin a text message, and each receiver's [`Conversation::encode_rest`] ends it. For pushes
+    /// only.
+    Begun,
     /// The appended bytes are a binary message.
     Binary,
     /// The appended bytes are the payload of the transport's own ping.
@@ -198,6 +203,12 @@ pub trait Conversation {
 
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
+
+    /// Ends a message that [`Protocol::encode_push`] has [begun](Encoded::Begun) for all receivers of `push`: appends
+    /// what this connection alone is to have, to `out`, which is empty.
+    fn encode_rest(&mut self, push: &Push, out: &mut Vec<u8>) {
+        let _ = (push, out);
+    }
 
     /// Whether this connection gets a push of presence that was encoded for all. A protocol whose clients ignore known
     /// changes by their `seq` can always answer true. A protocol without such a number can skip changes here that it

@@ -10,6 +10,7 @@ use crate::embed::{
     OnSubscribe, erase,
 };
 use crate::error::ServeError;
+use crate::http::streams::StreamWires;
 use crate::protocol::native::Native;
 use crate::protocol::{Protocol, ProtocolAtPath};
 use crate::random::random;
@@ -23,10 +24,11 @@ use tokio::sync::mpsc::unbounded_channel;
 /// The most shards that a node may have.
 const SHARDS_MAX: usize = 1024;
 /// The path of the native protocol, unless the builder sets another protocol there.
-const NATIVE_PATH: &str = "/v1/ws";
-/// The most protocols that a server may have, besides the native one: each has a wire for every framing, and there are
-/// 256 wires.
+pub(super) const NATIVE_PATH: &str = "/v1/ws";
+/// The most protocols that a server may have, besides the native one: each has a wire for every framing of WebSocket,
+/// and there are 256 wires with those of streams.
 const PROTOCOLS_MAX: usize = 63;
+const _: () = assert!(3 * (PROTOCOLS_MAX + 1) + StreamWires::COUNT <= 256);
 
 /// Collects the parts of a server. `S` is the application's state, which handlers take by [`State`](crate::State);
 /// nothing is generic after [`build`](Self::build).

@@ -7,6 +7,7 @@
 
 use crate::control::{self, Control};
 use crate::http::routes::{Routes, UpgradeRequest};
+use crate::protocol::stream::StreamRequest;
 use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::socket::{Ends, LooseSocket, Socket};
 use axum::BoxError;
@@ -14,6 +15,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use fanfare_hub::WireId;
+use http::uri::Scheme;
 use http::{Request, Response, Version};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -89,14 +91,24 @@ where
 
 impl Inner {
     async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        // axum knows the address if the program has asked it for connect info.
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+        let peer = address.map_or(Peer::Unknown, Peer::Tcp);
+        if let Some(kind) = self.routes.opens_stream(&request) {
+            let open = |asked: StreamRequest, to| {
+                if self.next_shard().send(Control::Stream(Box::new(asked), to)).is_err() {
+                    tracing::debug!("a stream was asked for after the server had stopped");
+                }
+            };
+            let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+            return self.routes.serve_stream(kind, request, Ends { peer, local: None, is_tls }, open).await;
+        }
         let http11 = request.version() == Version::HTTP_11;
         if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
             return self.routes.respond(request).await;
         }
-        // axum knows the address if the program has asked it for connect info.
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
         let headers: Vec<_> = pairs(request.headers()).collect();
-        let upgrade = UpgradeRequest::of(&request, &headers, address.map_or(Peer::Unknown, Peer::Tcp));
+        let upgrade = UpgradeRequest::of(&request, &headers, peer);
         let (wire, response, request_info) = match self.routes.upgrade(&upgrade) {
             Ok(granted) => (granted.wire, granted.response(), granted.request),
             Err(refused) => return refused.into_response(),
@@ -109,6 +121,11 @@ impl Inner {
             }
         });
         response
+    }
+
+    /// The shards take turns.
+    fn next_shard(&self) -> &UnboundedSender<Control> {
+        &self.shards[self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len()]
     }
 
     async fn take_over(
@@ -131,13 +148,12 @@ impl Inner {
                     }
                     Arc::new(request)
                 });
-                let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
                 let peer = match address {
                     Some(address) => Peer::Tcp(address),
                     None => ends.map_or(Peer::Unknown, |ends| ends.peer),
                 };
                 let upgraded = Box::new(control::Upgraded { socket, peer, wire, rest, request });
-                if self.shards[shard].send(Control::Adopt(upgraded)).is_err() {
+                if self.next_shard().send(Control::Adopt(upgraded)).is_err() {
                     return tracing::debug!("a connection came after the server had stopped");
                 }
                 if let Some(Bridge { mut upgraded, mut near }) = bridge

@@ -12,9 +12,11 @@ use crate::framing::{Framing, Wire};
 use crate::http::gate::Gate;
 use crate::http::pages::Pages;
 use crate::http::routes::{DeflatedWires, Routes, Upgrade};
+use crate::http::streams::StreamWires;
 use crate::protocol::{Node, Place, ProtocolAtPath};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
+use crate::server::builder::NATIVE_PATH;
 use crate::server::{Fanfare, admin};
 use crate::shard::{self, Batch, DrainBarrier, DrainReport, Inbox, Links, Shell, shard_id};
 use crate::transport::admission::Connections;
@@ -22,6 +24,7 @@ use crate::transport::listen::Listener;
 use crate::transport::pace::Times;
 use crate::watch::{State, Watch};
 use fanfare_hub::{MemoryStore, Shard, ShardConfig, WireId};
+use fanfare_wire::native;
 use fanfare_wire::websocket::deflate::Window;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -83,8 +86,9 @@ impl Drop for StopWithMe {
 }
 
 impl Fanfare {
-    /// Each protocol over WebSocket: a wire has the number of its protocol. Then the compressed ones, if there are any.
-    fn wires(&self) -> (Vec<Wire>, Vec<Upgrade>) {
+    /// Each protocol over WebSocket: a wire has the number of its protocol. Then the compressed ones, if there are any,
+    /// and those of streams.
+    fn wires(&self) -> (Vec<Wire>, Vec<Upgrade>, Option<StreamWires>) {
         let over = |at: &ProtocolAtPath, framing| Wire { protocol: at.protocol.clone(), framing };
         let mut wires: Vec<Wire> = self.protocols.iter().map(|at| over(at, Framing::WebSocket)).collect();
         let compression = &self.config.compression;
@@ -105,7 +109,10 @@ impl Fanfare {
             }
         });
         let upgrades = upgrades.collect();
-        (wires, upgrades)
+        let native = self.protocols.iter().find(|at| at.is(NATIVE_PATH, Some(native::PROTOCOL)));
+        let streams =
+            native.map(|at| StreamWires::add(&mut wires, at.protocol.clone(), handlers_need_request, &self.config));
+        (wires, upgrades, streams)
     }
 
     pub(super) fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
@@ -113,7 +120,7 @@ impl Fanfare {
             AdminOn::Address(address) => Some(admin::Bound::at(address)?),
             AdminOn::MainPort | AdminOn::Off => None,
         };
-        let (wires, upgrades) = self.wires();
+        let (wires, upgrades, streams) = self.wires();
         let labels = wires.iter().map(Wire::label).collect();
         let watch = Watch::new(self.handle.controls(), labels, Connections::new(&self.config));
         let own = match &self.config.admin {
@@ -135,6 +142,7 @@ impl Fanfare {
         let gate = Arc::new(Gate { hosts: self.config.hosts.clone(), origins: self.config.origins.clone() });
         let routes = Routes {
             upgrades: upgrades.into(),
+            streams: streams.map(Arc::new),
             api: self.api.clone(),
             watch: watch.clone(),
             gate: gate.clone(),

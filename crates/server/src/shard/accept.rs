@@ -1,8 +1,8 @@
 //! Accepts connections, reads the head of the first request, and routes the connection by it.
 //!
-//! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard;
-//! everything else goes to HTTP (`http`) with the bytes as they came. A head that is too large, too slow or no HTTP
-//! is answered and closed.
+//! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard. So
+//! does a stream (`streams`) whose client is let in. Everything else goes to HTTP (`http`) with the bytes as they came.
+//! A head that is too large, too slow or no HTTP is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, HttpConnection, Shared, Shell};
@@ -10,8 +10,10 @@ use crate::config::hosts::Via;
 use crate::config::tls::Tls;
 use crate::control::Upgraded;
 use crate::framing::Wire;
+use crate::http::gate::has_body;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
+use crate::protocol::stream::StreamRequest;
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestId, RequestInfo};
 use crate::transport::admission::{Handshake, Reason, hasten};
@@ -21,7 +23,7 @@ use crate::transport::pace::{self, FORGET_BYTES};
 use crate::transport::socket::Socket;
 use crate::transport::spare::{Answer, Outcome, PAUSE, Spare};
 use crate::watch::Watch;
-use ::http::Uri;
+use ::http::{Uri, Version};
 use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};
 use fanfare_wire::websocket::{HeadProgress, is_upgrade};
@@ -150,6 +152,12 @@ enum Head {
         /// The head, if the protocol or a handler needs it.
         request: Option<Arc<RequestInfo>>,
     },
+    /// A stream.
+    Stream {
+        request: Box<StreamRequest>,
+        /// The bytes that came after the head.
+        rest: Vec<u8>,
+    },
     /// For HTTP: all bytes that were read.
     Http(Vec<u8>),
     /// The connection gets this answer and ends.
@@ -197,6 +205,10 @@ async fn begin(
         Head::Upgraded { wire, rest, request } => {
             let peer = socket.peer();
             adopt(&shell, socket, peer, wire, rest, request);
+        }
+        Head::Stream { request, rest } => {
+            // It lives until the stream is answered, and is large.
+            Box::pin(super::streams::serve(shell, socket, routes.watch, *request, rest)).await;
         }
         Head::Http(read) => {
             tokio::task::spawn_local(super::http::serve(shell, socket, Bytes::from(read), routes, connection));
@@ -266,7 +278,9 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                         read.extend_from_slice(&buffer[..count]);
                     }
                     let rest = match &judged {
-                        Some(Judged::Upgrade(granted)) => buffer[granted.head_bytes..count].to_vec(),
+                        Some(Judged::Upgrade(Granted { head_bytes, .. }) | Judged::Stream { head_bytes, .. }) => {
+                            buffer[*head_bytes..count].to_vec()
+                        }
                         _ => Vec::new(),
                     };
                     shell.buffer = buffer;
@@ -276,7 +290,9 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                     read.extend_from_slice(&shell.buffer[..count]);
                     judge(shell, &mut progress, read, routes, socket).map(|judged| {
                         let rest = match &judged {
-                            Judged::Upgrade(granted) => read[granted.head_bytes..].to_vec(),
+                            Judged::Upgrade(Granted { head_bytes, .. }) | Judged::Stream { head_bytes, .. } => {
+                                read[*head_bytes..].to_vec()
+                            }
                             _ => Vec::new(),
                         };
                         (judged, rest)
@@ -289,6 +305,7 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
         match judged {
             None => {}
             Some((Judged::Http, _)) => return Head::Http(std::mem::take(read)),
+            Some((Judged::Stream { request, .. }, rest)) => return Head::Stream { request, rest },
             Some((Judged::Refuse(refused), _)) => return Head::Refused(refused),
             Some((Judged::Upgrade(Granted { wire, answer, request, .. }), rest)) => {
                 return match socket.write_all(&answer).await {
@@ -304,6 +321,11 @@ enum Judged {
     Http,
     Refuse(HttpRefusal),
     Upgrade(Granted),
+    Stream {
+        request: Box<StreamRequest>,
+        /// The length of the request's head.
+        head_bytes: usize,
+    },
 }
 
 /// An upgrade that is granted and not answered yet.
@@ -338,16 +360,31 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     let Ok(httparse::Status::Complete(len)) = parsed else { return None };
     let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|h| (h.name, h.value)).collect();
     let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
-    if http_minor == 0 || !is_upgrade(headers.iter().copied()) {
+    let target = request.path.unwrap_or("/");
+    let path = target.split('?').next().unwrap_or(target);
+    let stream = routes.stream_at(path).filter(|_| method == "GET" && !has_body(headers.iter().copied()));
+    if stream.is_none() && (http_minor == 0 || !is_upgrade(headers.iter().copied())) {
         return Some(Judged::Http); // the target of almost any page is parsed there, and only there
     }
     // As hyper parses it, so that a later request is judged alike. hyper refuses a bad one.
-    let Ok(uri) = request.path.unwrap_or("/").parse::<Uri>() else { return Some(Judged::Http) };
-    if !routes.is_upgrade(true, uri.path(), headers.iter().copied()) || head::refuse_whole(&request).is_some() {
+    let Ok(uri) = target.parse::<Uri>() else { return Some(Judged::Http) };
+    let is_upgrade = routes.is_upgrade(http_minor == 1, uri.path(), headers.iter().copied());
+    if (stream.is_none() && !is_upgrade) || head::refuse_whole(&request).is_some() {
         return Some(Judged::Http);
     }
     let ends = socket.ends();
     let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer: ends.peer };
+    if let Some(kind) = stream.filter(|_| !is_upgrade) {
+        let chunked = http_minor == 1;
+        let version = if chunked { Version::HTTP_11 } else { Version::HTTP_10 };
+        return Some(match routes.stream(kind, (&request, version, ends), None, chunked) {
+            Ok(request) => Judged::Stream { request: Box::new(request), head_bytes: len },
+            Err(refused) => {
+                routes.watch.requests.answered(refused.status());
+                Judged::Refuse(refused)
+            }
+        });
+    }
     Some(match routes.upgrade(&request) {
         Ok(granted) => {
             let mut answer = Vec::with_capacity(256);
@@ -409,7 +446,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
 }
 
 /// Answers a refused request, and closes when the peer has had the time to read it.
-async fn refuse(shell: &Shared, socket: Socket, refused: HttpRefusal) {
+pub(super) async fn refuse(shell: &Shared, socket: Socket, refused: HttpRefusal) {
     last_words(shell, socket, &refused.bytes()).await;
 }
 
@@ -444,7 +481,7 @@ async fn turn_away(shared: Shared, socket: Socket, wire: WireId) {
 }
 
 /// Writes the last bytes for a peer, and gives it the time to read them.
-async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
+pub(super) async fn last_words(shell: &Shared, mut socket: Socket, bytes: &[u8]) {
     let timeout = shell.borrow().config.close_timeout;
     let timeout = if socket.place().is_some() { hasten(timeout) } else { timeout };
     let displaced = socket.displaced();

@@ -7,6 +7,7 @@
 //! the shard of the session. For the hub it is a connection like the others. When it ends, its last messages wait for
 //! `close_timeout`.
 
+use super::streams::Opening;
 use super::{Fatal, Shared, Shell, Sink};
 use crate::request::{Peer, RequestInfo};
 use bytes::Bytes;
@@ -23,6 +24,8 @@ use tokio::sync::oneshot;
 pub(super) struct Detached {
     /// The request that waits until there is something for its client.
     pub(super) fetcher: Option<Waker>,
+    /// Of a stream that is not answered yet.
+    pub(super) opening: Option<Opening>,
 }
 
 /// Receives the answer to a forwarded command; `None` for a command that has no answer.

@@ -1,12 +1,14 @@
-//! HTTP connections of a shard: everything that is not a WebSocket upgrade at the beginning of a connection.
+//! HTTP connections of a shard: all that do not begin with a WebSocket upgrade or a plain request for a stream.
 //!
 //! In: a socket with the bytes that were read from it already. hyper serves HTTP/1.1 and HTTP/2 from there, over the
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
-//! the socket is taken back from hyper and becomes a connection of the shard.
+//! the socket is taken back from hyper and becomes a connection of the shard. A stream (`streams`) is an answer whose
+//! body the shard makes.
 
 use super::accept::{HTTP2_PREFACE, adopt};
-use super::{HttpConnection, Shared};
+use super::{HttpConnection, Shared, streams};
 use crate::http::routes::{Routes, UpgradeRequest};
+use crate::protocol::stream::StreamRequest;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::admission::Over;
@@ -144,6 +146,13 @@ async fn answer(
     over: Option<Over>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
+    if let Some(kind) = routes.opens_stream(&request) {
+        let open = |asked: StreamRequest, to| match over {
+            Some(_) => drop(tokio::task::spawn_local(streams::turn_away(shell, asked, to))),
+            None => drop(tokio::task::spawn_local(streams::bridge(shell, asked, to))),
+        };
+        return Ok(routes.serve_stream(kind, request.map(Body::new), ends, open).await);
+    }
     if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
         return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {
             Some(over) => {

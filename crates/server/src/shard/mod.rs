@@ -15,6 +15,7 @@ mod http;
 mod http_connection;
 mod peers;
 mod read;
+pub(crate) mod streams;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -22,7 +23,7 @@ use crate::control::Judging;
 use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
-use crate::framing::{Form, Wire};
+use crate::framing::{Form, Framing, Wire};
 use crate::logs;
 use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
@@ -275,6 +276,23 @@ impl Shell {
         wire: WireId,
         request: Option<Arc<RequestInfo>>,
     ) -> ConnId {
+        let protocol = self.wire(wire).protocol.clone();
+        let asked = request.clone();
+        self.open_as(now, sink, peer, (wire, HeartbeatKind::Asks), request, |place, actions| {
+            protocol.open(place, asked.as_ref(), actions)
+        })
+    }
+
+    /// The same for a connection whose conversation begins in another way.
+    fn open_as(
+        &mut self,
+        now: Now,
+        sink: impl Into<Sink>,
+        peer: Peer,
+        (wire, heartbeat): (WireId, HeartbeatKind),
+        request: Option<Arc<RequestInfo>>,
+        begin: impl FnOnce(&Place, &mut Actions) -> Box<dyn Conversation>,
+    ) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
@@ -282,13 +300,13 @@ impl Shell {
         let protocol = self.wire(wire).protocol.clone();
         let mut actions = std::mem::take(&mut self.actions);
         actions.begin(now, peer);
-        let conversation = protocol.open(&self.place, request.as_ref(), &mut actions);
+        let conversation = begin(&self.place, &mut actions);
         let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
         let opened = Opened {
             wire,
             grace_ms: protocol.grace_ms(),
             heartbeat_ms: protocol.heartbeat_ms(),
-            heartbeat: HeartbeatKind::Asks,
+            heartbeat,
             attachment,
         };
         let slot = &mut self.conns[index as usize];
@@ -466,6 +484,10 @@ impl Shell {
                 }
                 match form(encoded) {
                     _ if recipients.is_empty() => {}
+                    Ok(Some(form)) if encoded == Encoded::Begun => {
+                        self.counters.pushed(wire, &push, recipients.len());
+                        self.push_begun(recipients, self.wire(wire).framing, (form, &scratch), &push);
+                    }
                     Ok(Some(form)) => {
                         self.counters.pushed(wire, &push, recipients.len());
                         self.push(recipients, wire, form, &scratch);
@@ -482,6 +504,7 @@ impl Shell {
             Effect::Reply { conn: id, reply } => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
+                self.judge_opening(id, &reply);
                 if let Some(conn) = self.conn(id) {
                     let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
                     if let (Encoded::Ignored, ReplyBody::Error(error)) = (encoded, &reply.body) {
@@ -508,6 +531,7 @@ impl Shell {
             }
             Effect::Close { conn: id, reason } => {
                 self.last_word(now, id, reason);
+                self.end_opening(id, reason);
                 self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
@@ -529,6 +553,19 @@ impl Shell {
                 self.links.tell(shard, message, self.counters.stamped());
                 wake(&mut self.flusher);
             }
+        }
+    }
+
+    /// Sends a message of which every receiver gets the beginning, and an end of its own.
+    fn push_begun(&mut self, recipients: &[ConnId], framing: Framing, (form, begun): (Form, &[u8]), push: &Push) {
+        let begun = framing.frame(form, begun);
+        let mut rest = Vec::new();
+        for &id in recipients {
+            let Some(conn) = self.conn(id) else { continue };
+            rest.clear();
+            conn.conversation.encode_rest(push, &mut rest);
+            self.append(id, begun.clone());
+            self.append(id, framing.frame(form, &rest));
         }
     }
 
@@ -612,6 +649,7 @@ impl Shell {
     /// peer must not see later effects of the same input, such as the page after a gap. Otherwise it would miss
     /// something without notice.
     fn part(&mut self, id: ConnId, reason: Disconnect) {
+        self.end_opening(id, reason);
         self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
         self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
     }
@@ -669,7 +707,7 @@ impl Shell {
 /// The form of the message, if one was encoded.
 fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
     match encoded {
-        Encoded::Text | Encoded::Last(_) => Ok(Some(Form::Text)),
+        Encoded::Text | Encoded::Begun | Encoded::Last(_) => Ok(Some(Form::Text)),
         Encoded::Binary => Ok(Some(Form::Binary)),
         Encoded::Ping => Ok(Some(Form::Ping)),
         Encoded::Nothing | Encoded::Ignored => Ok(None),

@@ -1,7 +1,7 @@
 //! A shard's thread, and the messages between shards: one batch a turn, over a queue to each other shard.
 
 use super::drain::{DrainBarrier, DrainReport, drain};
-use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush};
+use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush, streams};
 use crate::control::Control;
 use crate::http::routes::Routes;
 use crate::transport::listen::Listener;
@@ -254,6 +254,9 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
                 shell.reload(now, judging);
             }
             Control::Adopt(upgraded) => accept::adopt_loose(shell, watch, *upgraded),
+            Control::Stream(request, to) => {
+                tokio::task::spawn_local(streams::bridge(shell.clone(), *request, to));
+            }
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();
                 let target_ms = shell.now().mono_ms.saturating_add(ms);

@@ -210,6 +210,16 @@ impl Socket {
         }
     }
 
+    /// Ends the connection when its peer has acknowledged nothing of the sent bytes for so long.
+    pub(crate) fn give_up_after(&self, time: Duration) {
+        #[cfg(target_os = "linux")]
+        if let Some(socket) = self.tcp() {
+            let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time)); // else the system's own time holds
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = time;
+    }
+
     pub(crate) fn set_nodelay(&self) {
         if let Some(socket) = self.tcp() {
             let _ = socket.set_nodelay(true); // a socket that does not take the option works all the same

@@ -1,0 +1,495 @@
+//! Which requests are for streams, and what they ask for.
+//!
+//! In: the head of a request, and for the native protocol its `connect` command. Out: a [`StreamRequest`] with the
+//! wire that serves it, or a refusal: 400 for what cannot be understood, 403 for a page that may not connect. Whether
+//! the application lets the client in is found out later, by the hub.
+//!
+//! `/events` is the plain event stream of [`Events`]; `/v1/sse` and `/v1/stream` carry the native protocol down, as an
+//! event stream and as lines of JSON. The query may hold secrets (`token`, `connect`), and is never logged.
+
+use super::gate::{RequestLine, Target};
+use super::routes::{Routes, UpgradeRequest};
+use crate::api::body;
+use crate::config::Config;
+use crate::config::authority::Authority;
+use crate::framing::stream::{Lines, Stream};
+use crate::framing::{Framing, Wire};
+use crate::logs;
+use crate::protocol::Protocol;
+use crate::protocol::events::{Events, EventsRequest};
+use crate::protocol::stream::{Asked, Bridged, StreamAnswer, StreamAsk, StreamRequest, headers};
+use crate::refusal::{Asker, HttpRefusal};
+use crate::request::{RequestId, RequestInfo, pairs};
+use crate::transport::socket::Ends;
+use crate::watch::request;
+use axum::body::Body;
+use axum::extract::Query;
+use fanfare_hub::{ChannelName, UserToken, WireId};
+use fanfare_wire::native::{self, Decoded, HISTORY_LIMIT_MAX};
+use fanfare_wire::sse::{CHANNELS_MAX, Cursor};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The channel of a stream that names none.
+const CHANNEL: &str = "events";
+/// Headers that a page may send besides those that need no permission.
+const HEADERS_ALLOWED: &str = "authorization, cache-control, content-type, last-event-id";
+/// For how many seconds a browser need not ask again.
+const PREFLIGHT_S: &str = "600";
+
+/// What is streamed at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamKind {
+    /// Payloads.
+    Events,
+    /// The native protocol.
+    Native(Lines),
+}
+
+impl StreamKind {
+    /// What is streamed at a path.
+    pub(crate) fn at(path: &str) -> Option<StreamKind> {
+        match path {
+            "/events" => Some(StreamKind::Events),
+            "/v1/sse" => Some(StreamKind::Native(Lines::Data)),
+            "/v1/stream" => Some(StreamKind::Native(Lines::Json)),
+            _ => None,
+        }
+    }
+
+    /// The methods that it takes.
+    fn allowed(self) -> &'static str {
+        match self {
+            StreamKind::Events => "GET, HEAD, OPTIONS",
+            StreamKind::Native(_) => "GET, HEAD, OPTIONS, POST",
+        }
+    }
+
+    fn lines(self) -> Lines {
+        match self {
+            StreamKind::Events => Lines::Blocks,
+            StreamKind::Native(lines) => lines,
+        }
+    }
+}
+
+/// The wires of streams, behind those of the protocols.
+#[derive(Clone)]
+pub(crate) struct StreamWires {
+    first: u8,
+    native: Arc<dyn Protocol>,
+    /// The protocol or a handler asks for the request that a connection began with.
+    needs_request: bool,
+    limits: native::Limits,
+    /// The longest body of a POST, and the longest pause in it.
+    connect_bytes_max: usize,
+    pause_max: Duration,
+}
+
+/// The forms of the body.
+const CHUNKED: [bool; 2] = [false, true];
+/// The wires of the native protocol.
+const NATIVE: [Lines; 2] = [Lines::Data, Lines::Json];
+
+impl StreamWires {
+    /// How many they are.
+    pub(crate) const COUNT: usize = (Events::ALL.len() + NATIVE.len()) * CHUNKED.len();
+
+    /// Adds them to the wires of the protocols.
+    pub(crate) fn add(wires: &mut Vec<Wire>, native: Arc<dyn Protocol>, needs_request: bool, config: &Config) -> Self {
+        let first = u8::try_from(wires.len()).unwrap_or(u8::MAX); // the builder bounds the protocols
+        for chunked in CHUNKED {
+            for events in Events::ALL {
+                let framing = Framing::Stream(Stream { lines: Lines::Blocks, chunked });
+                wires.push(Wire { protocol: Arc::new(events), framing });
+            }
+            for lines in NATIVE {
+                wires.push(Wire { protocol: native.clone(), framing: Framing::Stream(Stream { lines, chunked }) });
+            }
+        }
+        let needs_request = needs_request || native.needs_request();
+        let limits = &config.limits;
+        StreamWires {
+            first,
+            connect_bytes_max: native.message_bytes_max(limits),
+            native,
+            needs_request,
+            limits: limits.into(),
+            pause_max: config.head_timeout,
+        }
+    }
+
+    fn id(&self, asked: &Asked, lines: Lines, chunked: bool) -> WireId {
+        let place = match asked {
+            Asked::Events(events, _) => Events::ALL.iter().position(|other| other == events).unwrap_or_default(),
+            Asked::Native(_) => Events::ALL.len() + NATIVE.iter().position(|other| *other == lines).unwrap_or_default(),
+        };
+        let form = usize::from(chunked) * (Events::ALL.len() + NATIVE.len());
+        WireId(self.first + (form + place) as u8) // of COUNT
+    }
+}
+
+impl Routes {
+    /// What is streamed at a path, where streams are served.
+    pub(crate) fn stream_at(&self, path: &str) -> Option<StreamKind> {
+        StreamKind::at(path).filter(|_| self.streams.is_some())
+    }
+
+    /// Judges a request for a stream. `body` is its `connect`, where the method is POST; `chunked` says how the body of
+    /// the answer is written; `ends` are those of its connection.
+    pub(crate) fn stream(
+        &self,
+        kind: StreamKind,
+        (request, version, ends): (&UpgradeRequest<'_>, Version, Ends),
+        body: Option<&str>,
+        chunked: bool,
+    ) -> Result<StreamRequest, HttpRefusal> {
+        let id = RequestId::of_raw(request.headers);
+        let asker = Asker::of(request.method, request.uri.path(), request.headers.iter().copied());
+        let mut cors = HeaderMap::new();
+        let judged = self.judge_stream(kind, request, version, body, &mut cors);
+        let (asked, wires) = match judged {
+            Ok(judged) => judged,
+            Err(refused) => {
+                logs::upgrade_refused(&id, &request.peer, request.uri.path(), refused.status(), refused.reason());
+                return Err(refused.identified(id).to(asker).with_all(&cors));
+            }
+        };
+        let kept = || {
+            let headers = request.headers.iter().copied();
+            Arc::new(ends.complete(RequestInfo::of(request.method, request.uri, version, headers, request.peer)))
+        };
+        let lines = kind.lines();
+        Ok(StreamRequest {
+            wire: wires.id(&asked, lines, chunked),
+            ask: StreamAsk {
+                asked,
+                native: wires.native.clone(),
+                peer: ends.peer,
+                request: wires.needs_request.then(kept),
+            },
+            answer: StreamAnswer { media_type: lines.media_type(), chunked, cors, id, asker },
+        })
+    }
+
+    fn judge_stream(
+        &self,
+        kind: StreamKind,
+        request: &UpgradeRequest<'_>,
+        version: Version,
+        body: Option<&str>,
+        cors: &mut HeaderMap,
+    ) -> Result<(Asked, &StreamWires), HttpRefusal> {
+        let headers = || request.headers.iter().copied();
+        let asked = RequestLine { method: request.method, version, uri: request.uri };
+        let authority = match self.gate.admit(self.via, asked, headers())? {
+            Target::Resource(authority) => authority,
+            Target::Server => None,
+        };
+        self.gate.admit_page(authority.as_ref(), headers())?;
+        *cors = allowed_page(headers());
+        let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
+        let query = Parameters::of(request.uri)?;
+        let asked = match kind {
+            StreamKind::Events => {
+                let request = query.events(headers())?;
+                Asked::Events(Events::of(&request), Box::new(request))
+            }
+            StreamKind::Native(_) => Asked::Native(wires.connect(&query, body)?),
+        };
+        Ok((asked, wires))
+    }
+
+    /// What a request that hyper has read streams, where it opens a stream.
+    pub(crate) fn opens_stream<B>(&self, request: &Request<B>) -> Option<StreamKind> {
+        let is_native = |kind| matches!(kind, StreamKind::Native(_));
+        let is_taken = |kind: &StreamKind| match *request.method() {
+            Method::GET => true,
+            Method::POST => is_native(*kind),
+            _ => false,
+        };
+        self.stream_at(request.uri().path()).filter(is_taken)
+    }
+
+    /// Answers a request that opens a stream: `open` gives it to a shard.
+    pub(crate) async fn serve_stream(
+        &self,
+        kind: StreamKind,
+        request: Request<Body>,
+        ends: Ends,
+        open: impl FnOnce(StreamRequest, oneshot::Sender<Result<Bridged, HttpRefusal>>),
+    ) -> Response<Body> {
+        let serve = async |mut request: Request<Body>| {
+            let asker = Asker::of_request(&request);
+            match self.open_stream(kind, &mut request, ends, open).await {
+                Ok(Bridged { headers, body }) => {
+                    let mut response = Response::new(Body::new(body));
+                    *response.headers_mut() = headers;
+                    response
+                }
+                Err(refused) => refused.to(asker).into_response(),
+            }
+        };
+        request::identified(&self.watch, request, serve).await
+    }
+
+    async fn open_stream(
+        &self,
+        kind: StreamKind,
+        request: &mut Request<Body>,
+        ends: Ends,
+        open: impl FnOnce(StreamRequest, oneshot::Sender<Result<Bridged, HttpRefusal>>),
+    ) -> Result<Bridged, HttpRefusal> {
+        let connect = match (request.method() == Method::POST, &self.streams) {
+            (true, Some(wires)) => {
+                body::check_type(request.headers())?;
+                let read =
+                    body::read_whole(request.body_mut(), wires.connect_bytes_max, wires.pause_max, "connect").await?;
+                let text = String::from_utf8(read.into());
+                Some(text.map_err(|_| HttpRefusal::because(400, "the body is not UTF-8"))?)
+            }
+            _ => None,
+        };
+        let asked = {
+            let version = request.version();
+            let headers: Vec<_> = pairs(request.headers()).collect();
+            let head = UpgradeRequest::of(request, &headers, ends.peer);
+            self.stream(kind, (&head, version, ends), connect.as_deref(), false)?
+        };
+        let (to, answered) = oneshot::channel();
+        open(asked, to);
+        let stopped = || HttpRefusal::because(503, "the server is stopping");
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Answers a request for a stream's address that opens none: HEAD, OPTIONS, and methods that it does not take.
+    pub(crate) fn about_stream(&self, kind: StreamKind, request: &Request<impl Sized>) -> Response<Body> {
+        let pairs = || pairs(request.headers());
+        let asker = Asker::of_request(request);
+        let authority = pairs().find(|(name, _)| *name == "host").and_then(|(_, host)| {
+            Authority::parse(std::str::from_utf8(host).ok()?).ok() // the gate has judged it
+        });
+        if let Err(refused) = self.gate.admit_page(authority.as_ref(), pairs()) {
+            return refused.to(asker).into_response();
+        }
+        let mut cors = allowed_page(pairs());
+        let allow = HeaderValue::from_static(kind.allowed());
+        let mut response = Response::new(Body::empty());
+        match *request.method() {
+            Method::HEAD => *response.headers_mut() = headers(kind.lines().media_type(), cors),
+            Method::OPTIONS => {
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                if !cors.is_empty() {
+                    cors.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
+                    let allowed = HeaderValue::from_static(HEADERS_ALLOWED);
+                    cors.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+                    cors.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_S));
+                }
+                *response.headers_mut() = cors;
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
+            _ => {
+                let refused = super::routes::not_by(request.method(), request.uri().path()).with(header::ALLOW, allow);
+                return refused.with_all(&cors).to(asker).into_response();
+            }
+        }
+        response
+    }
+}
+
+/// The headers by which a page of another origin may read the answer: it has been let in. Without an origin there are
+/// none.
+fn allowed_page<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> HeaderMap {
+    let mut cors = HeaderMap::new();
+    let origin = headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("origin"));
+    if let Some(origin) = origin.and_then(|(_, origin)| HeaderValue::from_bytes(origin).ok()) {
+        cors.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        cors.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        let exposed = HeaderValue::from_static("x-request-id, retry-after");
+        cors.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        cors.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    cors
+}
+
+/// The parameters of a query.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(uri: &Uri) -> Result<Self, HttpRefusal> {
+        match Query::<Vec<(String, String)>>::try_from_uri(uri) {
+            Ok(Query(list)) => Ok(Parameters(list)),
+            Err(_) => Err(HttpRefusal::because(400, "the query cannot be read")),
+        }
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| &**value)
+    }
+
+    fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, HttpRefusal> {
+        let mut all = self.all(name);
+        let first = all.next();
+        match all.next() {
+            Some(_) => Err(HttpRefusal::because(400, format!("the parameter `{name}` is there twice"))),
+            None => Ok(first),
+        }
+    }
+
+    fn events<'h>(
+        &self,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+    ) -> Result<EventsRequest, HttpRefusal> {
+        let mut channels = Vec::new();
+        for name in self.all("channel") {
+            let channel = ChannelName::new(name);
+            let channel = channel.map_err(|error| HttpRefusal::because(400, format!("`channel` {name:?}: {error}")))?;
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+            if channels.len() > CHANNELS_MAX {
+                let reason = format!("a stream may have at most {CHANNELS_MAX} channels");
+                return Err(HttpRefusal::because(400, reason).over(CHANNELS_MAX));
+            }
+        }
+        if channels.is_empty() {
+            channels.extend(ChannelName::new(CHANNEL));
+        }
+        let envelope = match self.one("envelope")? {
+            None | Some("0" | "false") => false,
+            Some("1" | "true") => true,
+            Some(other) => {
+                return Err(HttpRefusal::because(400, format!("`envelope` must be 0 or 1, not {other:?}")));
+            }
+        };
+        let recent = match self.one("recent")? {
+            None => None,
+            Some(text) => match text.parse().ok().filter(|recent| *recent <= HISTORY_LIMIT_MAX) {
+                Some(recent) => Some(recent),
+                None => {
+                    let reason = format!("`recent` must be an integer from 0 to {HISTORY_LIMIT_MAX}, not {text:?}");
+                    return Err(HttpRefusal::because(400, reason));
+                }
+            },
+        };
+        let header = |name: &str| {
+            let found = headers.clone().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        };
+        // A browser that comes back by itself asks for the same address, and says by the header what it has had since.
+        let shown = header("last-event-id").filter(|id| !id.is_empty());
+        let shown = match shown {
+            Some(shown) => Some(shown),
+            None => self.one("lastEventId")?.filter(|id| !id.is_empty()).map(str::to_owned),
+        };
+        let bearer = |value: String| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        };
+        let token = header("authorization").and_then(bearer);
+        let token = match token {
+            Some(token) => Some(token),
+            None => self.one("token")?.filter(|token| !token.is_empty()).map(str::to_owned),
+        };
+        let cursor = shown.map(|shown| Cursor::decode(&shown));
+        let token = token.map(|token| UserToken::from(&*token));
+        Ok(EventsRequest { channels, envelope, recent, cursor, token })
+    }
+}
+
+impl StreamWires {
+    /// The `connect` of a native stream: one command, in the body or in the query.
+    fn connect(&self, query: &Parameters, body: Option<&str>) -> Result<Box<str>, HttpRefusal> {
+        let in_query = query.one("connect")?;
+        let text = match (body, in_query) {
+            (Some(_), Some(_)) => {
+                return Err(HttpRefusal::because(400, "`connect` is in the body and in the query: one is enough"));
+            }
+            (Some(text), None) | (None, Some(text)) => text,
+            (None, None) => r#"{"type":"connect","id":1}"#,
+        };
+        let mut decoded = Vec::new();
+        native::decode(text, &self.limits, &mut decoded);
+        let ticket = match &decoded[..] {
+            [Decoded::Connect { id: Some(_), ticket, .. }] => ticket,
+            [Decoded::Connect { id: None, .. }] => {
+                return Err(HttpRefusal::because(400, "`connect` needs an `id`"));
+            }
+            [Decoded::Request(request)] if let fanfare_hub::Command::Invalid(error) = &request.command => {
+                return Err(error.clone().into());
+            }
+            _ => return Err(HttpRefusal::because(400, "a stream begins with one `connect` command")),
+        };
+        // Addresses are logged and shared: a ticket in one would be somebody's session.
+        if ticket.is_some() && body.is_none() {
+            return Err(HttpRefusal::because(
+                400,
+                "`?connect=` takes no `ticket`: send the command in the body of a POST",
+            ));
+        }
+        Ok(text.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(query: &str, headers: &[(&str, &str)]) -> Result<EventsRequest, String> {
+        let uri: Uri = format!("/events?{query}").parse().expect("a target");
+        let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let parameters = Parameters::of(&uri).map_err(|refused| refused.reason().to_owned())?;
+        parameters.events(headers.iter().copied()).map_err(|refused| refused.reason().to_owned())
+    }
+
+    #[test]
+    fn a_query_names_channels_and_options() {
+        let names = |request: &EventsRequest| request.channels.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let request = events("", &[]).expect("valid");
+        assert_eq!((names(&request), request.envelope, request.recent), (vec!["events".to_owned()], false, None));
+        let request = events("channel=chat%3Aa&channel=b&channel=chat:a&envelope=1&recent=5&x=y", &[]).expect("valid");
+        assert_eq!(names(&request), ["chat:a", "b"]);
+        assert_eq!((request.envelope, request.recent, request.cursor.is_some()), (true, Some(5), false));
+    }
+
+    #[test]
+    fn the_header_says_more_than_the_query() {
+        let shown = |query: &str, headers: &[(&str, &str)]| events(query, headers).expect("valid").cursor;
+        let (old, new) = ("1.0000000000000001.1", "1.0000000000000001.2");
+        let rows = [
+            (format!("lastEventId={old}"), vec![], Some(old)),
+            (format!("lastEventId={old}"), vec![("Last-Event-ID", new)], Some(new)),
+            (format!("lastEventId={old}"), vec![("last-event-id", "")], Some(old)),
+            ("lastEventId=".to_owned(), vec![], None),
+            ("lastEventId=garbage".to_owned(), vec![], Some("")),
+        ];
+        for (query, headers, expected) in rows {
+            assert_eq!(shown(&query, &headers), expected.map(Cursor::decode), "{query} {headers:?}");
+        }
+        let token = |query, headers: &[(&str, &str)]| events(query, headers).expect("valid").token;
+        assert_eq!(token("token=a", &[]).as_deref(), Some("a"));
+        assert_eq!(token("token=a", &[("Authorization", "bearer b")]).as_deref(), Some("b"));
+        assert_eq!(token("token=a", &[("Authorization", "Basic b")]).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_with_its_range() {
+        let many = |count: usize| (0..count).map(|n| format!("channel=c:{n}")).collect::<Vec<_>>().join("&");
+        assert_eq!(events(&many(32), &[]).expect("valid").channels.len(), 32);
+        let rows = [
+            (many(33), "at most 32 channels"),
+            ("channel=a%20b".to_owned(), "`channel` \"a b\""),
+            ("channel=".to_owned(), "`channel` \"\""),
+            ("envelope=yes".to_owned(), "`envelope` must be 0 or 1"),
+            ("recent=1001".to_owned(), "from 0 to 1000"),
+            ("recent=-1".to_owned(), "from 0 to 1000"),
+            ("recent=1&recent=2".to_owned(), "`recent` is there twice"),
+        ];
+        for (query, expected) in rows {
+            let reason = events(&query, &[]).expect_err(&query);
+            assert!(reason.contains(expected), "{query}: {reason}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Streams as the protocols see them: what a request for a stream asks of the hub, and what its answer says.
+//!
+//! `http::streams` makes a [`StreamRequest`] of a request, and `shard::streams` a connection and an answer of it.
+
+use crate::protocol::events::{Events, EventsRequest};
+use crate::protocol::{Actions, Conversation, Message, Place, Protocol};
+use crate::refusal::{Asker, HttpRefusal};
+use crate::request::{Peer, REQUEST_ID, RequestId, RequestInfo};
+use axum::body::HttpBody;
+use bytes::Bytes;
+use fanfare_hub::{HeartbeatKind, WireId};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body::Frame;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+use tokio::sync::mpsc;
+
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What a client asks for.
+pub(crate) enum Asked {
+    Events(Events, Box<EventsRequest>),
+    /// By the text of its `connect`.
+    Native(Box<str>),
+}
+
+/// A request for a stream that has been understood.
+pub(crate) struct StreamRequest {
+    pub(crate) wire: WireId,
+    pub(crate) ask: StreamAsk,
+    pub(crate) answer: StreamAnswer,
+}
+
+/// What it asks of the hub.
+pub(crate) struct StreamAsk {
+    pub(crate) asked: Asked,
+    pub(crate) native: Arc<dyn Protocol>,
+    pub(crate) peer: Peer,
+    /// Made only where a handler asks for it.
+    pub(crate) request: Option<Arc<RequestInfo>>,
+}
+
+/// What its answer says, whatever the hub decides.
+pub(crate) struct StreamAnswer {
+    pub(crate) media_type: &'static str,
+    /// Its body comes in chunks.
+    pub(crate) chunked: bool,
+    /// By which pages of other origins may read it.
+    pub(crate) cors: HeaderMap,
+    pub(crate) id: RequestId,
+    pub(crate) asker: Asker,
+}
+
+/// The reply of the hub that tells whether a client is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LetIn {
+    /// To its `connect`.
+    Connected,
+    /// To its subscriptions too.
+    Subscribed,
+}
+
+impl StreamAsk {
+    /// What a heartbeat is to this stream.
+    pub(crate) fn heartbeat(&self) -> HeartbeatKind {
+        match self.asked {
+            Asked::Events(..) => HeartbeatKind::Marks,
+            Asked::Native(..) => HeartbeatKind::Tells,
+        }
+    }
+
+    pub(crate) fn let_in(&self) -> LetIn {
+        match self.asked {
+            Asked::Events(..) => LetIn::Subscribed,
+            Asked::Native(..) => LetIn::Connected,
+        }
+    }
+
+    /// Begins its conversation.
+    pub(crate) fn begin(self, place: &Place, actions: &mut Actions) -> Box<dyn Conversation> {
+        match self.asked {
+            Asked::Events(events, request) => events.begin(*request, actions),
+            Asked::Native(connect) => {
+                let mut conversation = self.native.open(place, self.request.as_ref(), actions);
+                conversation.message(Message::Text(&connect), actions);
+                conversation
+            }
+        }
+    }
+}
+
+impl StreamAnswer {
+    /// The answer to a client that is let in, but for how its body ends.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = headers(self.media_type, self.cors.clone());
+        headers.insert(REQUEST_ID, self.id.value());
+        headers
+    }
+
+    /// The same on a raw socket, in HTTP/1.1. The connection ends with the stream.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        let mut headers = self.headers();
+        if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
+            headers.insert(header::DATE, date);
+        }
+        if self.chunked {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
+        for (name, value) in &headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    /// A refusal that this client's page may read.
+    pub(crate) fn refusal(&self, refused: HttpRefusal) -> HttpRefusal {
+        refused.identified(self.id.clone()).to(self.asker).with_all(&self.cors)
+    }
+}
+
+/// A stream for hyper: the head of its answer, and its body.
+pub(crate) struct Bridged {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: StreamBody,
+}
+
+/// The body of a stream that hyper writes.
+pub(crate) struct StreamBody(pub(crate) mpsc::Receiver<Bytes>);
+
+impl HttpBody for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// Of every stream. Proxies are asked to pass it on as it comes and as it is.
+pub(crate) fn headers(media_type: &'static str, mut headers: HeaderMap) -> HeaderMap {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    headers
+}

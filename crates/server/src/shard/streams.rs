@@ -1,0 +1,363 @@
+//! Streams: connections that carry messages down in the body of an HTTP answer.
+//!
+//! In: a [`StreamRequest`], with the raw socket where it was the first of its connection over HTTP/1, else with a
+//! place for the answer, whose body hyper writes. Out: an answer, and a connection of this shard. Whether the client
+//! is let in is the hub's decision, so the connection begins without a socket ([`Sink::Detached`]), and its answer
+//! begins with the hub's first replies.
+//!
+//! `EventSource` gives up for good at any status but 200, and comes back after a stream that has ended. So a refusal
+//! that will not change is an answer with its status, and one that will pass is a stream that ends at once and says
+//! when to come back.
+//!
+//! On the raw socket the connection then is like any other: a [`Reader`], writes by the flusher. hyper gets its body
+//! piece by piece; a piece leaves the outbox when hyper has taken the one before, so the outbox is full, and drains, as
+//! that of a socket does.
+
+use super::accept::{last_words, refuse};
+use super::detached::Detached;
+use super::read::Reader;
+use super::{Fatal, Shared, Shell, Sink, wake};
+use crate::framing::Wire;
+use crate::protocol::events::retry_ms;
+use crate::protocol::stream::{Bridged, LetIn, StreamAnswer, StreamBody, StreamRequest};
+use crate::refusal::HttpRefusal;
+use crate::transport::pace::FORGET_BYTES;
+use crate::transport::socket::Socket;
+use crate::watch::Watch;
+use bytes::{Bytes, BytesMut};
+use fanfare_hub::{ConnId, Disconnect, Error, ErrorCode, Push, Reply, ReplyBody, WireId};
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{mpsc, oneshot};
+
+/// A body goes to hyper in pieces of about this length.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// What a stream waits for before it is answered.
+#[derive(Debug)]
+pub(super) struct Opening {
+    let_in: LetIn,
+    verdict: Option<Verdict>,
+}
+
+/// Whether a client is let in.
+#[derive(Debug)]
+enum Verdict {
+    LetIn,
+    Refused(Error),
+    /// Its connection was ended before it was let in.
+    Ended(Disconnect),
+}
+
+impl Opening {
+    fn judge(&mut self, reply: &ReplyBody) {
+        let verdict = match (self.let_in, reply) {
+            _ if self.verdict.is_some() => return,
+            (_, ReplyBody::Error(error)) => Verdict::Refused(error.clone()),
+            (LetIn::Connected, ReplyBody::Connected(_)) => Verdict::LetIn,
+            (LetIn::Subscribed, ReplyBody::Many(bodies)) => {
+                let refused = bodies.iter().find_map(|body| match body {
+                    ReplyBody::Error(error) => Some(error.clone()),
+                    _ => None,
+                });
+                refused.map_or(Verdict::LetIn, Verdict::Refused)
+            }
+            _ => return,
+        };
+        self.verdict = Some(verdict);
+    }
+}
+
+/// What becomes of a request for a stream.
+enum Opened {
+    /// The connection goes on, or says its last words.
+    Stream(ConnId),
+    /// For a while.
+    NotNow,
+    Refused(HttpRefusal),
+    /// The client has gone.
+    Gone,
+}
+
+/// A stream that waits for its verdict is counted, so that a drain waits for it.
+struct Waits(Shared);
+
+impl Waits {
+    fn new(shared: &Shared) -> Self {
+        shared.borrow_mut().readers += 1;
+        Waits(shared.clone())
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.borrow_mut().readers -= 1;
+    }
+}
+
+/// Opens a stream on the socket by which its request came; `rest` came behind its head.
+pub(super) async fn serve(shared: Shared, socket: Socket, watch: Arc<Watch>, request: StreamRequest, rest: Vec<u8>) {
+    let _fatal = Fatal;
+    let over = socket.place().is_some();
+    let (wire, answer, opened) = if over {
+        (request.wire, request.answer, Opened::NotNow)
+    } else {
+        let (wire, answer, id, _waits) = begin(&shared, request);
+        let opened = tokio::select! {
+            biased;
+            opened = verdict(&shared, id) => opened,
+            () = gone(&socket) => Opened::Gone,
+        };
+        match opened {
+            Opened::Stream(id) => {
+                watch.requests.answered(200);
+                return stream(&shared, socket, &answer, (id, wire), rest).await;
+            }
+            Opened::Gone => {
+                let mut shell = shared.borrow_mut();
+                let now = shell.now();
+                return shell.lost(now, id, true);
+            }
+            opened => (wire, answer, opened),
+        }
+    };
+    match opened {
+        Opened::Refused(refused) => {
+            let refused = answer.refusal(refused);
+            watch.requests.answered(refused.status());
+            refuse(&shared, socket, refused).await;
+        }
+        Opened::NotNow => {
+            watch.requests.answered(200);
+            let mut bytes = answer.head();
+            bytes.extend_from_slice(&shared.borrow_mut().not_now(wire));
+            if over {
+                shared.borrow_mut().counters.ended(Disconnect::Overloaded.row().word);
+            }
+            last_words(&shared, socket, &bytes).await;
+        }
+        Opened::Stream(_) | Opened::Gone => {}
+    }
+}
+
+/// The connection has its socket from now on.
+async fn stream(
+    shared: &Shared,
+    mut socket: Socket,
+    answer: &StreamAnswer,
+    (id, wire): (ConnId, WireId),
+    rest: Vec<u8>,
+) {
+    let write_timeout = shared.borrow().config.write_timeout;
+    let head = answer.head();
+    let written = tokio::time::timeout(write_timeout, socket.write_all(&head)).await;
+    let mut shell = shared.borrow_mut();
+    if !matches!(written, Ok(Ok(()))) {
+        let now = shell.now();
+        return shell.lost(now, id, true);
+    }
+    // It says nothing by itself, and what is written to a peer that has vanished is not acknowledged.
+    socket.give_up_after(write_timeout);
+    let (half, writer) = socket.into_split();
+    let Wire { framing, .. } = shell.wire(wire);
+    let deframer = framing.deframer(0);
+    shell.counters.wire(wire).bytes_in += rest.len() as u64;
+    shell.attach_socket(id, writer);
+    shell.readers += 1;
+    drop(shell);
+    let stash = BytesMut::from(&rest[..]);
+    tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, deframer, stash });
+}
+
+/// Opens a stream whose body hyper writes.
+pub(crate) async fn bridge(shared: Shared, request: StreamRequest, to: oneshot::Sender<Result<Bridged, HttpRefusal>>) {
+    let _fatal = Fatal;
+    let (wire, answer, id, waits) = begin(&shared, request);
+    let mut to = to;
+    let opened = tokio::select! {
+        biased;
+        opened = verdict(&shared, id) => opened,
+        () = to.closed() => Opened::Gone,
+    };
+    let (sender, body) = mpsc::channel(1);
+    let headers = answer.headers();
+    let answered = match opened {
+        Opened::Gone => Err(None),
+        Opened::Refused(refused) => Err(Some(answer.refusal(refused))),
+        Opened::NotNow => {
+            let _ = sender.try_send(shared.borrow_mut().not_now(wire)); // it is empty
+            drop(sender);
+            let _ = to.send(Ok(Bridged { headers, body: StreamBody(body) })); // the client may have gone
+            return;
+        }
+        Opened::Stream(_) => Ok(()),
+    };
+    match answered {
+        Err(Some(refused)) => {
+            let _ = to.send(Err(refused)); // as above
+        }
+        Ok(()) if to.send(Ok(Bridged { headers, body: StreamBody(body) })).is_ok() => {
+            return pump(&shared, id, sender, waits).await;
+        }
+        _ => {
+            let mut shell = shared.borrow_mut();
+            let now = shell.now();
+            shell.lost(now, id, true);
+        }
+    }
+}
+
+/// Answers a request on a connection over a limit: its client comes back later.
+pub(crate) async fn turn_away(
+    shared: Shared,
+    request: StreamRequest,
+    to: oneshot::Sender<Result<Bridged, HttpRefusal>>,
+) {
+    let (sender, body) = mpsc::channel(1);
+    let mut shell = shared.borrow_mut();
+    let _ = sender.try_send(shell.not_now(request.wire)); // it is empty
+    shell.counters.ended(Disconnect::Overloaded.row().word);
+    let bridged = Bridged { headers: request.answer.headers(), body: StreamBody(body) };
+    let _ = to.send(Ok(bridged)); // the client may have gone
+}
+
+/// Gives hyper what waits for a connection, until one of them ends.
+async fn pump(shared: &Shared, id: ConnId, sender: mpsc::Sender<Bytes>, _counted: Waits) {
+    loop {
+        let waits = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));
+        tokio::select! {
+            biased;
+            () = waits => {}
+            () = sender.closed() => break,
+        }
+        if shared.borrow_mut().conn(id).is_none() {
+            return; // it was ended, and its last words are written
+        }
+        let Ok(room) = sender.reserve().await else { break };
+        let mut shell = shared.borrow_mut();
+        let piece = shell.fetch(id, PIECE_BYTES).concat();
+        let now = shell.now();
+        let len = piece.len();
+        if len > 0 {
+            room.send(piece.into());
+        }
+        shell.fetched(now, id, len);
+    }
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    shell.lost(now, id, false);
+}
+
+/// Makes the connection of a stream, which waits for its verdict.
+fn begin(shared: &Shared, request: StreamRequest) -> (WireId, StreamAnswer, ConnId, Waits) {
+    let StreamRequest { wire, ask, answer } = request;
+    let waits = Waits::new(shared);
+    let opening = Some(Opening { let_in: ask.let_in(), verdict: None });
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    let sink = Sink::Detached(Box::new(Detached { opening, ..Detached::default() }));
+    let (peer, heartbeat, info) = (ask.peer, ask.heartbeat(), ask.request.clone());
+    let id = shell.open_as(now, sink, peer, (wire, heartbeat), info, |place, actions| ask.begin(place, actions));
+    drop(shell);
+    (wire, answer, id, waits)
+}
+
+/// Waits until it is decided whether the client of a connection is let in. One that is not has no connection any more.
+async fn verdict(shared: &Shared, id: ConnId) -> Opened {
+    let verdict = poll_fn(|cx| shared.borrow_mut().poll_verdict(cx, id)).await;
+    let error = match verdict {
+        Verdict::LetIn => return Opened::Stream(id),
+        Verdict::Refused(error) => error,
+        Verdict::Ended(Disconnect::Unauthorized) => {
+            Error::new(ErrorCode::Unauthorized, "the token is missing, wrong, expired or revoked")
+        }
+        Verdict::Ended(Disconnect::Kicked) => Error::new(ErrorCode::Denied, "the application disconnected this client"),
+        // It says so itself, in its protocol's words.
+        Verdict::Ended(_) => return Opened::Stream(id),
+    };
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    shell.lost(now, id, true);
+    match error.code.row().retryable {
+        true => Opened::NotNow,
+        false => Opened::Refused(error.into()),
+    }
+}
+
+/// Returns when the peer has gone, or sends more than it may.
+async fn gone(socket: &Socket) {
+    let mut ignored = 0;
+    let mut buffer = [0; 512];
+    while ignored <= FORGET_BYTES && socket.readable().await.is_ok() {
+        match socket.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => ignored += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+impl Shell {
+    /// A reply of the hub may decide about a stream that is opening.
+    #[inline]
+    pub(super) fn judge_opening(&mut self, id: ConnId, reply: &Reply) {
+        if let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink)
+            && let Some(opening) = &mut detached.opening
+        {
+            opening.judge(&reply.body);
+            wake(&mut detached.fetcher);
+        }
+    }
+
+    /// The end of a connection decides about a stream that is opening.
+    pub(super) fn end_opening(&mut self, id: ConnId, reason: Disconnect) {
+        if let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink)
+            && let Some(opening) = &mut detached.opening
+        {
+            opening.verdict.get_or_insert(Verdict::Ended(reason));
+            wake(&mut detached.fetcher);
+        }
+    }
+
+    fn poll_verdict(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<Verdict> {
+        let Some(conn) = self.conn(id) else { return Poll::Ready(Verdict::Ended(Disconnect::Internal)) };
+        let Sink::Detached(detached) = &mut conn.sink else { return Poll::Ready(Verdict::LetIn) };
+        match detached.opening.as_mut().map(|opening| opening.verdict.take()) {
+            None => Poll::Ready(Verdict::LetIn),
+            Some(Some(verdict)) => {
+                detached.opening = None;
+                Poll::Ready(verdict)
+            }
+            Some(None) => {
+                detached.fetcher = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The body of a stream that ends at once: when its client should come back, in its protocol's words.
+    fn not_now(&mut self, wire: WireId) -> Bytes {
+        let now = self.now();
+        let push = Push::Disconnect { reason: Disconnect::Overloaded, delay_ms: retry_ms() };
+        let (mut said, mut bytes) = (Vec::new(), Vec::new());
+        let Wire { protocol, framing } = self.wire(wire);
+        if let Ok(Some(form)) = super::form(protocol.encode_push(&push, now, &mut said)) {
+            framing.put(&mut bytes, form, &said);
+        }
+        bytes.extend_from_slice(&framing.end(Disconnect::Overloaded.code(), ""));
+        bytes.into()
+    }
+
+    /// Gives a connection the socket that it waited for: it is written to by the flusher from now on.
+    fn attach_socket(&mut self, id: ConnId, socket: impl Into<Sink>) {
+        let Some(conn) = self.conn(id) else { return };
+        conn.sink = socket.into();
+        if conn.closing || !conn.outbox.is_empty() {
+            self.is_dirty(id);
+        }
+    }
+}
