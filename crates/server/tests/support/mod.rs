@@ -9,6 +9,7 @@
 
 pub mod native;
 pub mod scrape;
+pub mod stream;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
 use fanfare::{Builder, Chat, Config, Echo, Fanfare, Hosts, Running};
