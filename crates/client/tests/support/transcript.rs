@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::collections::HashMap;
 
-const PAGE: &str = include_str!("../../../../docs/protocol.md");
+pub(crate) const PAGE: &str = include_str!("../../../../docs/protocol.md");
 
 /// One line of a transcript: the connection, whether it is sent, the text.
 pub(crate) type Line<'a> = (&'a str, bool, &'a str);

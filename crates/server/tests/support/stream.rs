@@ -138,6 +138,11 @@ impl Stream {
         }
     }
 
+    /// The next line as it came; `None` at the end.
+    pub fn text_line(&mut self) -> Option<String> {
+        self.until(b"\n").map(|line| line.trim_end().to_owned())
+    }
+
     /// The next line; `None` at the end.
     pub fn line(&mut self) -> Option<Value> {
         let line = self.until(b"\n")?;
