@@ -3,6 +3,7 @@
 
 use crate::demos;
 use crate::failure::Failure;
+use crate::feed;
 use crate::flags::{SettingFlags, random_key, refused};
 use crate::run::{self, Plan, counted};
 use crate::self_signed::self_signed;
@@ -49,6 +50,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         settings,
         new_key: is_new.then(|| api_key.clone()),
         pages: Some(demos::router()),
+        feed: true,
         greeting: &|running, settings| greeting(running, settings, file, &api_key),
         again: file.map(|_| &load as _),
     })
@@ -75,19 +77,32 @@ fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     if let Some(address) = running.addresses().first().filter(|_| has_demo) {
         let _ = writeln!(text, "publish to it:\n  {}", curl(address, settings.config.tls.is_some(), api_key));
     }
+    if let Some(address) = running.addresses().first().filter(|_| settings.config.rules.of(feed::CHANNEL).is_some()) {
+        let place = place(address, settings.config.tls.is_some());
+        let _ = writeln!(text, "follow an update every 5 s:\n  curl -N {place}/events");
+    }
     text
+}
+
+/// The server's address as curl takes it.
+fn place(address: &Address, has_tls: bool) -> String {
+    // Nobody trusts a certificate that a process has made for itself.
+    let http = if has_tls { "--insecure https" } else { "http" };
+    match address {
+        Address::Tcp(address) if address.ip().is_unspecified() => format!("{http}://localhost:{}", address.port()),
+        Address::Tcp(address) => format!("{http}://{address}"),
+        Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
+    }
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.
 fn curl(address: &Address, has_tls: bool, api_key: &str) -> String {
-    // Nobody trusts a certificate that a process has made for itself.
-    let http = if has_tls { "--insecure https" } else { "http" };
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let place = match address {
-        Address::Tcp(address) if address.ip().is_unspecified() => format!("{http}://localhost:{}", address.port()),
-        Address::Tcp(address) => format!("{http}://{address}"),
-        Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
-    };
+    let place = place(address, has_tls);
     let key = quoted(&format!("Authorization: Bearer {api_key}"));
     let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
     format!("curl {place}/api/v1/publish -H {key} -d {body}")

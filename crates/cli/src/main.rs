@@ -9,6 +9,7 @@ mod config;
 mod demos;
 mod dev;
 mod failure;
+mod feed;
 mod flags;
 mod init;
 mod line;

@@ -2,6 +2,7 @@
 //! SIGTERM.
 
 use crate::failure::Failure;
+use crate::feed;
 use crate::notify::Notify;
 use crate::signals::{Event, Signals};
 use crate::start::start;
@@ -19,6 +20,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) new_key: Option<String>,
     /// The pages besides the protocols.
     pub(crate) pages: Option<axum::Router>,
+    /// Whether the demo feed is published, if the rules have its channel.
+    pub(crate) feed: bool,
     /// The lines that are printed when connections are accepted.
     pub(crate) greeting: &'p dyn Fn(&Running, &Settings) -> Greeting,
     /// Reads the settings again, where there is a file that they come from.
@@ -32,11 +35,14 @@ pub(crate) fn run(plan: Plan<'_>) -> Result<(), Failure> {
 }
 
 fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
-    let Plan { settings, new_key, pages, greeting, again } = plan;
+    let Plan { settings, new_key, pages, feed, greeting, again } = plan;
     words.warn(&settings);
     raise_file_limit();
     let mut signals = Signals::watch(again.is_some())?;
     let running = start(&settings, pages)?;
+    if feed && settings.config.rules.of(feed::CHANNEL).is_some() {
+        feed::begin(running.handle());
+    }
     words.greet(&running, &greeting(&running, &settings), &settings, new_key.as_deref());
     let notify = Notify::from_env();
     notify.ready();

@@ -22,6 +22,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     run::run(Plan {
         settings,
         new_key: None,
+        feed: false,
         pages: None,
         greeting: &|_, settings| Greeting {
             what: format!(

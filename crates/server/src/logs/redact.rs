@@ -44,7 +44,7 @@ impl LogSecrets {
 }
 
 /// A line without secrets. The server logs no secret on purpose; this is for texts of peers: known secrets, the text
-/// after `Bearer` or `token=`, and text that looks like a JWT or a ticket.
+/// after `Bearer`, `token=` or `connect=`, and text that looks like a JWT or a ticket.
 fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(line);
     for secret in secrets {
@@ -59,7 +59,9 @@ fn redact<'a>(line: &'a [u8], secrets: &[Box<str>]) -> Cow<'a, [u8]> {
     let mut cuts = Vec::new();
     let mut at = 0;
     while at < out.len() {
-        let len = out[at..].iter().take_while(|byte| is_of_token(**byte)).count();
+        // A token may stand anywhere in a command, which is percent-encoded in a query: all of it goes.
+        let is_of_secret = if ends_with(&out[..at], b"connect=") { is_of_query } else { is_of_token };
+        let len = out[at..].iter().take_while(|byte| is_of_secret(**byte)).count();
         if len > 0 && (follows_a_name(&out[..at]) || looks_secret(&out[at..at + len])) {
             cuts.push((at, at + len));
         }
@@ -83,13 +85,29 @@ fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'/')
 }
 
+/// All but the ends of a parameter of a query, and of the text that it stands in.
+fn is_of_query(byte: u8) -> bool {
+    !byte.is_ascii_whitespace() && !matches!(byte, b'&' | b'#' | b'"')
+}
+
+fn ends_with(before: &[u8], name: &[u8]) -> bool {
+    before.len() >= name.len() && before[before.len() - name.len()..].eq_ignore_ascii_case(name)
+}
+
 /// True if the text before announces a secret.
 fn follows_a_name(before: &[u8]) -> bool {
-    const NAMES: [&str; 8] =
-        ["bearer ", "token=", "ticket=", "api_key=", "token\":\"", "ticket\":\"", "token\\\":\\\"", "ticket\\\":\\\""];
-    NAMES.iter().any(|name| {
-        before.len() >= name.len() && before[before.len() - name.len()..].eq_ignore_ascii_case(name.as_bytes())
-    })
+    const NAMES: [&str; 9] = [
+        "bearer ",
+        "token=",
+        "ticket=",
+        "connect=",
+        "api_key=",
+        "token\":\"",
+        "ticket\":\"",
+        "token\\\":\\\"",
+        "ticket\\\":\\\"",
+    ];
+    NAMES.iter().any(|name| ends_with(before, name.as_bytes()))
 }
 
 /// A JWT begins with the base64 of `{"`, and has three parts. A ticket begins with its version (3, and four bits of the
@@ -121,6 +139,11 @@ mod tests {
             (format!("why=\"{jwt}\""), "why=\"[redacted]\"".to_owned()),
             ("authorization: bearer abc123+/==".into(), "authorization: bearer [redacted]==".into()),
             ("/v1/sse?token=abc&x=1".into(), "/v1/sse?token=[redacted]&x=1".into()),
+            ("/v1/sse?connect=%7B%22a%22:1%7D&x=1 y".into(), "/v1/sse?connect=[redacted]&x=1 y".into()),
+            (
+                r#"{"uri":"/v1/sse?connect=%7B%22","a":1}"#.into(),
+                r#"{"uri":"/v1/sse?connect=[redacted]","a":1}"#.into(),
+            ),
             (r#"{"token":"abc","a":1}"#.into(), r#"{"token":"[redacted]","a":1}"#.into()),
             ("s3cret-of-the-file s3cret-of-the-file".into(), "[redacted] [redacted]".into()),
             ("denied client=00c0ffee00c0ffee user=\"ada\" channel=\"chat:a\"".into(), String::new()),

@@ -4,6 +4,7 @@ use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::tls::Tls;
 use crate::control::Control;
+use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::server::reload::Reloader;
 use crate::server::start::{Started, StopWithMe};
@@ -58,6 +59,11 @@ impl Running {
     /// The address of `/metrics`, if it has an address of its own.
     pub fn admin_address(&self) -> Option<&Address> {
         self.started.admin.as_ref().map(|admin| &admin.address)
+    }
+
+    /// The application's interface, as [`Fanfare::handle`](crate::Fanfare::handle) gives it.
+    pub fn handle(&self) -> Handle {
+        self.reloader.handle.clone()
     }
 
     /// The addresses on which it listens, with the ports that were chosen.
