@@ -261,6 +261,7 @@ fn channels_are_listed_in_order_by_pages_and_patterns() {
         assert!(all.contains(&("chat:03".to_owned(), 1, 1)));
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
+            assert!(seen.len() <= names.len(), "the pages do not end: {seen:?}");
             let (page, more) = channels(&mut net, Some("chat:*"), after.as_deref(), 7);
             assert!(page.len() == 7 || !more, "{page:?}");
             seen.extend(page.into_iter().map(|(name, ..)| name));

@@ -123,6 +123,9 @@ pub fn open_rule(pattern: &str) -> Rule {
     Rule::open(Pattern::new(pattern).expect("a valid pattern"))
 }
 
+/// Steps within which everything comes to rest: a fault that makes a shard go on for ever fails its test at once.
+const STEPS_MAX: usize = 300_000;
+
 impl Net {
     pub fn new(shards: usize) -> Net {
         Net::with(shards, Limits::default(), open_rules())
@@ -373,9 +376,13 @@ impl Net {
     /// A stalled client reads again, everything.
     pub fn read_again(&mut self, peer: usize) {
         self.peers[peer].reads = true;
-        while self.drain(peer) {
+        for _ in 0..STEPS_MAX {
+            if !self.drain(peer) {
+                return;
+            }
             self.settle();
         }
+        panic!("{STEPS_MAX} times a client has read, and there is more");
     }
 
     /// All shards get new rules.
@@ -412,11 +419,12 @@ impl Net {
     /// The late store gives its due answers, and the answers to requests that follow from them.
     pub fn answer_all(&mut self) {
         self.settle();
-        loop {
-            let Some((shard, token, answer)) = self.late.borrow_mut().pop_front() else { break };
+        for _ in 0..STEPS_MAX {
+            let Some((shard, token, answer)) = self.late.borrow_mut().pop_front() else { return };
             self.input(shard, Input::Answer { token, answer });
             self.settle();
         }
+        panic!("the store has answered {STEPS_MAX} times, and is still asked");
     }
 
     /// Carries one message that is on its way between shards, chosen by its place in the order of sending.
@@ -430,9 +438,11 @@ impl Net {
     pub fn carry_from(&mut self, from: usize, to: usize) {
         let is_between =
             |(shard, sender, _): &(usize, ShardId, PeerMessage)| *shard == to && usize::from(sender.0) == from;
-        while let Some(place) = self.inbox.iter().position(is_between) {
+        for _ in 0..STEPS_MAX {
+            let Some(place) = self.inbox.iter().position(is_between) else { return };
             self.carry(place);
         }
+        panic!("shard {from} does not stop sending to shard {to}");
     }
 
     /// A channel that lives on this shard.
@@ -450,7 +460,7 @@ impl Net {
 
     /// Carries messages between shards and continues fan-outs until all are done.
     pub fn settle(&mut self) {
-        loop {
+        for _ in 0..STEPS_MAX {
             if let Some((shard, from, message)) = self.inbox.pop_front() {
                 self.input(shard, Input::Peer { from, message });
             } else if let Some(peer) = (0..self.peers.len()).find(|p| self.peers[*p].reads && self.has_output(*p)) {
@@ -461,6 +471,7 @@ impl Net {
                 return;
             }
         }
+        panic!("the shards do not come to rest within {STEPS_MAX} steps");
     }
 
     /// One slice of interrupted work, on every shard.

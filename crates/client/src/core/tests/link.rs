@@ -146,7 +146,7 @@ fn a_client_shows_one_page_on_all_its_connections_and_no_two_clients_the_same() 
         world.tell(Input::Start);
         let (page, _) = connect_of(&world.tell(Input::Opened));
         world.tell(Input::Closed(None));
-        while !world.wake().contains(&Output::Connect) {}
+        world.wait_for_connect();
         assert_eq!(connect_of(&world.tell(Input::Opened)).0, page);
         assert!(page.as_ref().is_some_and(|page| page.len() == 16), "{page:?}");
         pages.push(page);
@@ -161,7 +161,7 @@ fn who_was_moved_comes_back_without_the_ticket() {
     for is_push in [false, true] {
         let mut world = World::online();
         world.tell(if is_push { Input::Text(push) } else { Input::Closed(Some(4006)) });
-        while !world.wake().contains(&Output::Connect) {}
+        world.wait_for_connect();
         assert_eq!(sent(&world.tell(Input::Opened)), [r#"{"type":"connect","id":2}"#]);
         world.hear(r#"{"type":"connected","id":2,"client":"new","session_resumed":false,"ticket":"t2","ping":25000}"#);
         let (connect, _) = world.comes_back(r#""client":"new","session_resumed":true"#);

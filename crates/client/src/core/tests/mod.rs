@@ -66,10 +66,22 @@ impl World {
         self.tell(Input::Wake)
     }
 
+    /// Goes from instant to instant until the core wants what `is_it` knows. It wakes a bounded number of times: a core
+    /// that never comes to it fails its test at once.
+    fn wake_until(&mut self, is_it: impl Fn(&[Output]) -> bool) -> Vec<Output> {
+        const WAKES_MAX: usize = 10_000;
+        (0..WAKES_MAX).map(|_| self.wake()).find(|outputs| is_it(outputs)).expect("it comes within so many wakes")
+    }
+
+    /// Goes on until the core opens a connection.
+    fn wait_for_connect(&mut self) {
+        self.wake_until(|outputs| outputs.contains(&Output::Connect));
+    }
+
     /// The connection is lost, and comes back: what is sent first, and what follows the answer.
     fn comes_back(&mut self, connected: &str) -> (String, Vec<Output>) {
         self.tell(Input::Closed(None));
-        while !self.wake().contains(&Output::Connect) {}
+        self.wait_for_connect();
         let connect = sent(&self.tell(Input::Opened)).remove(0);
         let id = id_in(&connect);
         let outputs = self.hear(&format!(r#"{{"type":"connected","id":{id},{connected},"ping":25000}}"#));
@@ -476,10 +488,7 @@ fn a_publication_that_could_not_be_sent_is_given_up() {
     let mut world = World::new();
     world.tell(Input::Start);
     let (call, _) = world.call(publish("c", None));
-    let mut outputs = Vec::new();
-    while answers(&outputs).is_empty() {
-        outputs = world.wake();
-    }
+    let outputs = world.wake_until(|outputs| !answers(outputs).is_empty());
     assert_eq!(answers(&outputs), [(call, Err(CallError::TimedOut { after_ms: 90_000 }))]);
     assert_eq!(world.now_ms, 91_000);
 }

@@ -8,7 +8,7 @@ fn connect_of(outputs: &[Output]) -> String {
 
 /// Comes back on a new connection, and gives the `connect` that was sent.
 fn back(world: &mut World) -> String {
-    while !world.wake().contains(&Output::Connect) {}
+    world.wait_for_connect();
     let connect = connect_of(&world.tell(Input::Opened));
     let connected = r#""client":"me","session_resumed":true,"ping":25000"#;
     world.hear(&format!(r#"{{"type":"connected","id":{},{connected}}}"#, id_in(&connect)));
