@@ -204,6 +204,16 @@ impl App {
         })
     }
 
+    /// True if it may give a command about sessions now.
+    pub(crate) fn is_free(&self) -> bool {
+        self.about_sessions.is_none()
+    }
+
+    /// True while sessions are being sent away.
+    pub(crate) fn is_disconnecting_any(&self) -> bool {
+        self.asked.values().any(|asked| matches!(asked.command, AppCommand::Disconnect { .. }))
+    }
+
     /// True for a command that sends sessions away.
     pub(crate) fn is_disconnecting(&self, token: u64) -> bool {
         self.asked.get(&token).is_some_and(|asked| matches!(asked.command, AppCommand::Disconnect { .. }))

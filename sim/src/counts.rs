@@ -98,6 +98,8 @@ counts! {
     drained_told, "connections told that the server stops";
     settled, "servers that stopped with everything answered";
     restarts, "servers that started again";
+    callers_ended, "callers that a handler ended before it answered";
+    prompt, "publications of which it was judged whether they were told in time";
     emptied, "shards that nobody used any more";
     clock_steps, "steps of the wall clock";
     shard_stalls, "shards that stood still";

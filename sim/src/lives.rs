@@ -153,6 +153,12 @@ impl Lives {
         }
     }
 
+    /// Something may have ended any session that has no connection.
+    pub(crate) fn doubt_away(&mut self) {
+        let away = self.sessions.values_mut().filter(|life| matches!(life.state, State::Away { .. }));
+        away.for_each(|life| life.is_doubtful = true);
+    }
+
     /// The server has gone: no session is left.
     pub(crate) fn all_gone(&mut self) {
         self.sessions.values_mut().for_each(|life| (life.state, life.is_doubtful) = (State::Ended, false));

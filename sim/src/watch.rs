@@ -19,6 +19,9 @@ pub(crate) struct Watch {
     is_full: bool,
 }
 
+/// What a busy shard and the steps of its clock may add to the time of a batch.
+const LATE_MS: u64 = 600;
+
 #[derive(Debug)]
 struct Live {
     habit: Habit,
@@ -47,6 +50,8 @@ pub(crate) struct Said {
     /// No store loses anything in this world: a store that does so sets subscribers back without a notice, and they
     /// catch up by pages.
     pub(crate) steady: bool,
+    /// All is well: what is published is told at once, or when its batch is due.
+    pub(crate) is_prompt: bool,
 }
 
 impl Watch {
@@ -184,6 +189,15 @@ impl Watch {
             if newer > 0 || publications.len() > 1 {
                 let at = last.offset;
                 return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));
+            }
+        }
+        if said.is_prompt && live.in_step && live.complete && !live.was_full {
+            let waited = ledger.between(channel, live.at.epoch, live.at.offset, last.offset + 1);
+            let first = waited.iter().find(|kept| !is_narrow(&kept.publication));
+            let waited_ms = first.map_or(0, |kept| said.now_ms - kept.at_ms);
+            let may_ms = live.habit.batch.map_or(0, |batch| u64::from(batch.delay_ms)) + LATE_MS;
+            if waited_ms > may_ms {
+                return Err(format!("{channel}: {} is told after {waited_ms} ms, {may_ms} may be", last.offset));
             }
         }
         if let Some(early) = live.early.take() {

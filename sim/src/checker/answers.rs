@@ -199,6 +199,8 @@ impl Checker {
         self.nothing_between(view, &channel, &sub, position.offset + 1, stores)?;
         sub.at = *position;
         self.presences.subscribed(pipe, &channel, presence);
+        // One that has subscribed anew may be told again of a signal that is still on its way.
+        view.undirected.retain(|(of, ..), _| *of != channel);
         view.subs.insert(channel, sub);
         Ok(())
     }

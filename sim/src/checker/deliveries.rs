@@ -210,11 +210,10 @@ impl Checker {
         };
         match signal.signal.to {
             None if !sub.signals => return Err(format!("{channel}: a signal that was not asked for")),
-            None if self.last_signal.as_ref().is_some_and(|last| last.data == *signal.signal.data) => {
+            None if self.last_signals.iter().any(|last| last.data == *signal.signal.data) => {
                 self.counts.last_signals += 1;
-                if let Some(last) = &mut self.last_signal {
-                    last.due.remove(&pipe);
-                }
+                let of = self.last_signals.iter_mut().filter(|last| last.data == *signal.signal.data);
+                of.for_each(|last| last.due.retain(|due| *due != pipe));
             }
             None if self.signals.contains_key(&signal.signal.data[..]) && signal.from.client != view.client => {
                 let (sender, place) = self.signals[&signal.signal.data[..]];

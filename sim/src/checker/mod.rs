@@ -46,7 +46,7 @@ pub(crate) struct Checker {
     /// The right of some tokens: the server subscribes the client to it by itself.
     grant: Option<ChannelName>,
     /// A signal after which nothing follows.
-    last_signal: Option<LastSignal>,
+    last_signals: Vec<LastSignal>,
     pub(crate) counts: Counts,
 }
 
@@ -152,7 +152,7 @@ impl Checker {
                     let id = RequestId::Number(last.asked.1);
                     last.asked.0 == pipe && reply.id == Some(id) && matches!(reply.body, ReplyBody::Error(_))
                 };
-                self.last_signal.take_if(|last| refused(last));
+                self.last_signals.retain(|last| !refused(last));
                 let asked = match &reply.id {
                     Some(RequestId::Number(id)) => Some(view.pending.remove(id).ok_or_else(|| {
                         format!("an answer to {id}, which this connection never asked or has had answered: {reply:?}")
@@ -176,18 +176,19 @@ impl Checker {
         let due = self.views.iter().filter(|(_, view)| view.open && view.client.is_some() && view.client != from);
         let due = due.filter(|(_, view)| view.subs.get(channel).is_some_and(|sub| sub.signals));
         let due = due.map(|(pipe, _)| *pipe).collect();
-        self.last_signal = Some(LastSignal { channel: channel.clone(), data: data.to_vec(), asked, due });
+        self.last_signals.push(LastSignal { channel: channel.clone(), data: data.to_vec(), asked, due });
     }
 
     /// Every connection that was subscribed then and still is has received it.
     pub(crate) fn finish_last_signal(&self) -> Verdict {
-        let Some(LastSignal { channel, due, .. }) = &self.last_signal else { return Ok(()) };
-        let owed =
-            |pipe: &&usize| self.views.get(*pipe).is_some_and(|view| view.open && view.subs.contains_key(channel));
-        match due.iter().find(owed) {
-            Some(pipe) => Err(format!("{channel}: pipe {pipe} never received the last signal")),
-            None => Ok(()),
+        for LastSignal { channel, due, .. } in &self.last_signals {
+            let owed =
+                |pipe: &&usize| self.views.get(*pipe).is_some_and(|view| view.open && view.subs.contains_key(channel));
+            if let Some(pipe) = due.iter().find(owed) {
+                return Err(format!("{channel}: pipe {pipe} never received the last signal"));
+            }
         }
+        Ok(())
     }
 
     /// The world has been calm for long: every promise must be fulfilled now.

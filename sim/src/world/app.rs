@@ -2,7 +2,7 @@
 
 use super::{Event, Verdict, World};
 use crate::chances::pick;
-use fanfare_hub::{AppAnswer, AppCommand, AppToken, Input};
+use fanfare_hub::{AppAnswer, AppCommand, AppToken, ChannelName, ClientId, Disconnect, Input, Question, Whom};
 
 impl World {
     pub(super) fn app_tick(&mut self) -> Verdict {
@@ -41,6 +41,32 @@ impl World {
             _ => {}
         }
         self.handle(shard, Input::App { token: AppToken(token), command })
+    }
+
+    /// A handler ends its own caller now and then, before it answers.
+    pub(super) fn may_end_caller(&mut self, question: &Question) {
+        let (caller, channel) = match question {
+            Question::Connect { .. } => return,
+            Question::Refresh { caller, .. } | Question::Rpc { caller, .. } => (caller, None),
+            Question::Subscribe { caller, options } => (caller, Some(options.channel.clone())),
+            Question::Publish { caller, publish } => (caller, Some(publish.channel.clone())),
+        };
+        let (ends, which) = (self.handler_rng.below(25) == 0, self.handler_rng.below(2));
+        if let Some(client) = caller.client.filter(|_| ends && self.plan.app && !self.calm) {
+            self.after(0, Event::EndCaller { client, channel: channel.filter(|_| which == 0) });
+        }
+    }
+
+    pub(super) fn end_caller(&mut self, client: ClientId, channel: Option<ChannelName>) -> Verdict {
+        if self.calm || !self.app.is_free() {
+            return Ok(());
+        }
+        self.counts.callers_ended += 1;
+        let whom = Whom::Client(client);
+        self.app_asks(match channel {
+            Some(channel) => AppCommand::Unsubscribe { whom, channel },
+            None => AppCommand::Disconnect { whom, reason: Disconnect::Kicked },
+        })
     }
 
     /// Answers that arose while effects were executed.

@@ -67,14 +67,13 @@ impl World {
             Command::Signal(signal) => &signal.channel,
             _ => return None,
         };
-        if self.shut.as_ref() == Some(channel) {
-            return None;
-        }
         let (rule, row) = self.policy.of(channel)?;
         let is_granted = self.plan.hooks.grant.as_ref() == Some(channel);
         let at_once = self.pipes[pipe].desk.decides_at_once(channel);
         let is_asking = self.pipes[pipe].session.is_some_and(|client| self.forwards.is_asking(client));
-        let at_once = at_once && !is_granted && !is_asking && !self.app.is_deciding(channel);
+        // While the rules shut the channel its rate does not hold, but for what is decided when they have opened it.
+        let is_open = self.shut.as_ref() != Some(channel);
+        let at_once = at_once && is_open && !is_granted && !is_asking && !self.app.is_deciding(channel);
         let client = ClientId(0);
         Some((Governed { client, pipe, rule, rate: row.rate?, now_ms: self.now_ms }, at_once))
     }
@@ -165,6 +164,9 @@ impl World {
     pub(super) fn ends(&mut self, pipe: usize, finally: bool) {
         self.settles(pipe, |_| true);
         self.lives.over(self.now_ms, pipe, finally, self.fetched(pipe));
+        if self.app.is_disconnecting_any() {
+            self.lives.doubt_away();
+        }
     }
 
     /// A shard closes a connection.
@@ -179,6 +181,9 @@ impl World {
                 let is_end = !comes_back(reason) || reason == Disconnect::Expired;
                 let fetched = self.fetched(pipe);
                 self.lives.over(now_ms, pipe, is_end, fetched);
+                if self.app.is_disconnecting_any() {
+                    self.lives.doubt_away();
+                }
             }
         }
         match reason {
@@ -202,11 +207,10 @@ impl World {
         Some(ticket.client)
     }
 
-    /// The application ends sessions; those without connection are not heard of.
+    /// The application ends sessions; nothing is heard of those without a connection.
     pub(super) fn doubt_lives(&mut self, token: u64) {
-        for client in self.app.sessions_of(token).into_iter().chain(self.app.newcomers_of(token)) {
-            self.lives.doubt(client);
-        }
+        self.app.sessions_of(token).into_iter().for_each(|client| self.lives.doubt(client));
+        self.lives.doubt_away();
     }
 
     pub(super) fn doubt_if_sent_away(&mut self, token: u64) {

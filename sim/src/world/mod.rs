@@ -36,8 +36,8 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    AppAnswer, AppToken, Appended, ChannelName, ConnId, Effect, Effects, Error, HookAnswer, HookToken, Input, Now,
-    OpToken, PeerMessage, Push, ReplyBody, RequestId, Rng, Shard, ShardConfig, ShardId, StoreAnswer,
+    AppAnswer, AppToken, Appended, ChannelName, ClientId, ConnId, Effect, Effects, Error, HookAnswer, HookToken, Input,
+    Now, OpToken, PeerMessage, Push, ReplyBody, RequestId, Rng, Shard, ShardConfig, ShardId, StoreAnswer,
 };
 use faults::Fault;
 use std::cell::RefCell;
@@ -49,6 +49,8 @@ use std::sync::Arc;
 /// Virtual milliseconds between the last fault and the judgement: silent connections are found (two heartbeats), graces
 /// end, and then the 15 s of promise 3.
 const CALM_MS: u64 = 27_000;
+/// So long after everything has healed, what is published is told at once.
+const PROMPT_AFTER_MS: u64 = 6_000;
 /// A run that takes more steps than this does not come to rest.
 const STEPS_MAX: u64 = 2_000_000;
 /// Steps at one instant: with more of them than this, the virtual clock does not advance any more.
@@ -61,6 +63,8 @@ pub(crate) struct World {
     numbers: Vec<Numbers>,
     app_rng: Rng,
     app_numbers: Numbers,
+    /// Whose callers a handler ends.
+    handler_rng: Rng,
     /// Of each kind of fault.
     fault_rngs: Vec<Rng>,
     /// Links that are stuck.
@@ -151,6 +155,7 @@ enum Event {
     Continue { shard: usize },
     Inbox { shard: usize, from: usize },
     Answer { shard: usize, told: Option<(OpToken, StoreAnswer)> },
+    EndCaller { client: ClientId, channel: Option<ChannelName> },
     Hook { shard: usize, token: HookToken, number: u64, answer: Box<HookAnswer> },
     CoreToken { client: usize },
     Up { pipe: usize },
@@ -243,6 +248,7 @@ impl World {
             numbers,
             app_rng: chances.of("app", 0),
             app_numbers: Numbers::new(APP),
+            handler_rng: chances.of("handlers that end their callers", 0),
             fault_rngs: Fault::ALL.iter().map(|fault| chances.of("fault", *fault as u64)).collect(),
             stick_rng: chances.of("stuck links", 0),
             chances,
@@ -468,6 +474,7 @@ impl World {
                 self.application.answers(number, &answer);
                 self.handle(shard, Input::HookAnswer { token, answer })?;
             }
+            Event::EndCaller { client, channel } => self.end_caller(client, channel)?,
             Event::CoreToken { client } => self.core_token(client)?,
             Event::Up { pipe } => self.read(pipe)?,
             Event::Flush { pipe } => self.flush(pipe)?,
@@ -577,6 +584,7 @@ impl World {
                             self.counts.batches += u64::from(batch);
                         }
                     }
+                    self.counts.prompt += u64::from(counts && self.said().is_prompt);
                     if let Some(since) = self.full_of(shard, *conn).filter(|_| counts) {
                         since.turns += usize::from(since.last_turn != turn);
                         since.last_turn = turn;
@@ -626,6 +634,7 @@ impl World {
             Effect::Forwarded(forwarded) => self.forwarded(&forwarded)?,
             Effect::Ask { token, question, .. } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));
+                self.may_end_caller(&question);
                 let answering = self.application.asked(self.now(), &question, self.plan.limits.hook_timeout_ms);
                 if let Some(ScheduledAnswer { number, answer, after_ms }) = answering {
                     self.after(after_ms, Event::Hook { shard, token, number, answer });
@@ -670,7 +679,8 @@ impl World {
 
     fn said(&self) -> Said {
         let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.loses());
-        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady }
+        let is_prompt = self.calm && self.now_ms > self.calm_ms + PROMPT_AFTER_MS && self.plan.is_exact();
+        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady, is_prompt }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {
