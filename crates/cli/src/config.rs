@@ -6,7 +6,7 @@
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused};
 use crate::output::print;
-use fanfare::settings::{Partial, Problem, Problems, SECTIONS, SETTINGS, show_rule};
+use fanfare::settings::{Partial, PlacedRule, Problem, Problems, SECTIONS, SETTINGS, show_rule};
 use std::fmt::Write as _;
 
 #[derive(clap::Args)]
@@ -49,7 +49,7 @@ fn shown(partial: &Partial) -> String {
     for problem in problems.errors().filter(|problem| problem.key.starts_with("api_keys")) {
         line(&not_taken(problem), &problem.at.to_string());
     }
-    for (rule, place) in settings.rules() {
+    for PlacedRule { rule, place } in settings.rules() {
         text.push_str("\n[[channels]]\n");
         for (option, value) in show_rule(rule) {
             let from = place.and_then(|place| place.of(option)).map_or("default".to_owned(), ToString::to_string);

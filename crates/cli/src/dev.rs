@@ -8,7 +8,7 @@ use crate::flags::{SettingFlags, random_key, refused};
 use crate::run::{self, Plan, counted};
 use crate::self_signed::self_signed;
 use crate::words::Greeting;
-use fanfare::settings::{Settings, Source};
+use fanfare::settings::{DevKey, Settings, Source};
 use fanfare::{Address, Running};
 use std::fmt::Write as _;
 
@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let is_new = given.is_none();
     let api_key = given.map_or_else(random_key, Ok)?;
     let file = args.config.as_deref().filter(|file| !file.is_empty()); // by a variable that is empty
-    let load = || args.flags.load_with_key(file, (at.clone(), api_key.clone()));
+    let load = || args.flags.load_with_key(file, DevKey { at: at.clone(), key: api_key.clone() });
     let mut settings = load().map_err(|problems| refused(&problems))?;
     if args.tls && settings.config.tls.is_none() {
         settings.config.tls = Some(self_signed(&settings.listen)?);

@@ -6,7 +6,7 @@ use clap::builder::ArgAction;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use fanfare::settings::{self, Partial, Problems, SECTIONS, SETTINGS, Setting, Settings, Source, Sources};
+use fanfare::settings::{self, DevKey, Partial, Problems, SECTIONS, SETTINGS, Setting, Settings, SourceFile, Sources};
 
 /// The file that is read where none is named.
 pub(crate) const FILE: &str = "fanfare.toml";
@@ -115,7 +115,7 @@ impl<const DEV: bool> SettingFlags<DEV> {
     }
 
     /// The same with a key of the API that is `dev`'s own.
-    pub(crate) fn load_with_key(&self, file: Option<&str>, key: (Source, String)) -> Result<Settings, Problems> {
+    pub(crate) fn load_with_key(&self, file: Option<&str>, key: DevKey) -> Result<Settings, Problems> {
         Settings::load(self.sources(file, Some(key))?)
     }
 
@@ -124,8 +124,9 @@ impl<const DEV: bool> SettingFlags<DEV> {
         Settings::load_partial(self.sources(Some(file), None)?)
     }
 
-    fn sources(&self, file: Option<&str>, dev_key: Option<(Source, String)>) -> Result<Sources, Problems> {
-        let file = file.map(|path| Ok((path.to_owned(), settings::read_file(path)?))).transpose()?;
+    fn sources(&self, file: Option<&str>, dev_key: Option<DevKey>) -> Result<Sources, Problems> {
+        let file =
+            file.map(|path| Ok(SourceFile { path: path.to_owned(), text: settings::read_file(path)? })).transpose()?;
         let environment = settings::process_environment();
         let mut defaults = Self::defaults();
         if file.is_some() {

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::flags::{ConfigFile, SettingFlags, refused};
 use crate::output::print;
 use fanfare::hub::{Action, ChannelName, Denial, UserId, Verdict};
-use fanfare::settings::{Problem, Problems, RulePlace, Settings, show_rule};
+use fanfare::settings::{PlacedRule, Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -115,8 +115,8 @@ fn explain(settings: &Settings, args: &Args, channel: &ChannelName) -> Explanati
         // Writing to a String cannot fail.
         let _ = if place.is_empty() { writeln!(text, "  {value}") } else { writeln!(text, "  {value:<58} {place}") };
     };
-    let found = settings.rules().find(|(rule, _)| rule.pattern.matches(channel));
-    if let Some((rule, place)) = found {
+    let found = settings.rules().find(|found| found.rule.pattern.matches(channel));
+    if let Some(PlacedRule { rule, place }) = found {
         line("rule", &format!("match = {:?}", rule.pattern.as_str()), &at(place, "match"));
         let shown = show_rule(rule);
         let of = |option: &str| shown.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str());

@@ -242,7 +242,7 @@ pub struct NodeInfo {
     pub sessions: u64,
     /// Sessions with a connection.
     pub connected: u64,
-    /// Distinct users among them are not counted: that would need a table of its own. Subscriptions of all sessions.
+    /// Subscriptions of all sessions.
     pub subscriptions: u64,
     /// Channels that live here.
     pub channels: u64,

@@ -43,7 +43,7 @@ pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::origin::{Origin, OriginError, Origins};
 pub use config::tls::{Tls, TlsError};
 pub use config::{AdminOn, Compression, Config};
-pub use embed::handle::{Handle, Published};
+pub use embed::handle::{ChannelPage, Handle, Published};
 pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;
 pub use embed::{
@@ -61,7 +61,7 @@ pub use protocol::native::Native;
 pub use protocol::{Actions, Conversation, Echo, Encoded, Message, Place, Protocol};
 pub use request::{Credentials, Peer, RequestId, RequestInfo};
 pub use server::service::FanfareService;
-pub use server::testing::{TestClient, TestServer};
+pub use server::testing::{Closed, TestClient, TestServer};
 pub use server::{Builder, Fanfare, Running, ShardStats};
 
 pub use transport::listen_on::ListenOn;

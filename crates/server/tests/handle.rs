@@ -73,8 +73,8 @@ async fn what_the_application_says_reaches_clients_of_every_shard() {
     }
     assert_eq!(hub.presence("chat:a").await.expect("told").count, 0);
     assert_eq!(hub.history("chat:a", 1).await.expect("told").publications.len(), 1);
-    let (channels, more) = hub.channels(Some("chat:*"), None, 10).await.expect("told");
-    assert_eq!((channels.len(), channels[0].subscribers, more), (1, 8, false));
+    let page = hub.channels(Some("chat:*"), None, 10).await.expect("told");
+    assert_eq!((page.channels.len(), page.channels[0].subscribers, page.more), (1, 8, false));
     assert_eq!(hub.info().await.expect("told").connected, 8);
     hub.remove_history("chat:a").await.expect("done");
     assert!(hub.history("chat:a", 1).await.expect("told").publications.is_empty());

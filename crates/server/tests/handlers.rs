@@ -2,7 +2,8 @@
 
 use fanfare::hub::{AppAnswer, AppCommand, Disconnect, Ended, ErrorCode, Signal, Whom};
 use fanfare::{
-    Caller, ChannelName, Data, Fanfare, Handle, Identity, Json, Publish, Refusal, State, Token, User, Who::*, secs,
+    Caller, ChannelName, Closed, Data, Fanfare, Handle, Identity, Json, Publish, Refusal, State, Token, User, Who::*,
+    secs,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ async fn a_session_ends_with_its_token_unless_a_newer_one_came() {
     assert_eq!(refreshed["type"], "result", "{refreshed}");
     late.publish("a", &1).await; // the session is alive, and the message is handled
     server.advance(secs(11)).await;
-    assert_eq!(late.closed().await, (4007, "expired".to_owned()));
+    assert_eq!(late.closed().await, Closed { code: 4007, reason: "expired".to_owned() });
     early.publish("a", &2).await;
 }
 
@@ -130,7 +131,7 @@ async fn a_ticket_alone_does_not_bring_back_whom_the_application_has_sent_away()
     let ticket = mallory.connected()["ticket"].clone();
     let sent_away = server.handle().disconnect(Whom::user("mallory"), Disconnect::Kicked).await;
     assert_eq!(sent_away.expect("it answers"), 1);
-    assert_eq!(mallory.closed().await, (4503, "kicked".to_owned()));
+    assert_eq!(mallory.closed().await, Closed { code: 4503, reason: "kicked".to_owned() });
     let back = server.connect(json!({"type": "connect", "ticket": ticket})).await;
     assert_eq!(back.connected()["code"], "unauthorized", "{}", back.connected());
 }
@@ -259,5 +260,5 @@ async fn a_handle_that_was_taken_before_the_test_is_of_the_same_server() {
         assert_eq!(published.subscribers, 1);
         assert_eq!(ada.message().await["data"], json!(n));
     }
-    assert_eq!(hub.channels(None, None, 100).await.expect("a list").0.len(), 21);
+    assert_eq!(hub.channels(None, None, 100).await.expect("a list").channels.len(), 21);
 }

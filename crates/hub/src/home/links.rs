@@ -85,10 +85,14 @@ impl Links {
         taken
     }
 
-    /// The most bytes on their way to a shard, and the most bytes of signals that wait for one.
-    pub(super) fn fullest(&self) -> (usize, usize) {
-        let most = |of: fn(&Link) -> usize| self.0.iter().map(of).max().unwrap_or(0);
-        (most(|link| link.bytes), most(|link| link.signals_bytes))
+    /// The most bytes that are on their way to one shard.
+    pub(super) fn bytes_most(&self) -> usize {
+        self.0.iter().map(|link| link.bytes).max().unwrap_or(0)
+    }
+
+    /// The most bytes of signals that wait for one shard.
+    pub(super) fn signals_bytes_most(&self) -> usize {
+        self.0.iter().map(|link| link.signals_bytes).max().unwrap_or(0)
     }
 
     pub(super) fn next_waiting(&mut self, shard: ShardId) -> Option<HomeRef> {

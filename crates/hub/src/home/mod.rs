@@ -166,7 +166,8 @@ impl Homes {
         held.queued += self.later.len() + self.nudging.len();
         held.left += self.left.len();
         held.store_operations += self.ops.waiting_len();
-        (held.link_bytes, held.link_signal_bytes) = self.links.fullest();
+        held.link_bytes = self.links.bytes_most();
+        held.link_signal_bytes = self.links.signals_bytes_most();
     }
 
     /// Called about once a second.

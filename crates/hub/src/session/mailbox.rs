@@ -59,9 +59,14 @@ impl Mailbox {
         taken.into()
     }
 
-    /// How many signals it holds, and the bytes of their payloads.
-    pub(crate) fn size(&self) -> (usize, usize) {
-        (self.0.len(), self.0.iter().map(|signal| signal.signal.data.len()).sum())
+    /// How many signals it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The bytes of their payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|signal| signal.signal.data.len()).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

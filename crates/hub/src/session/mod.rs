@@ -175,9 +175,8 @@ impl Sessions {
         held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
         held.moved += self.sessions.moved.len();
         for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
-            let (signals, bytes) = extra.mailbox.size();
-            held.mailbox_signals = held.mailbox_signals.max(signals);
-            held.mailbox_bytes = held.mailbox_bytes.max(bytes);
+            held.mailbox_signals = held.mailbox_signals.max(extra.mailbox.len());
+            held.mailbox_bytes = held.mailbox_bytes.max(extra.mailbox.bytes());
         }
     }
 

@@ -74,6 +74,15 @@ pub struct Published {
     pub subscribers: u64,
 }
 
+/// A page of the channels of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelPage {
+    /// In the order of their names.
+    pub channels: Vec<ChannelInfo>,
+    /// More channels follow the last one.
+    pub more: bool,
+}
+
 impl Handle {
     pub(crate) fn new(controls: Vec<UnboundedSender<Control>>, placement_key: u64, outstanding_max: usize) -> Self {
         let room_max = outstanding_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
@@ -374,17 +383,16 @@ impl Handle {
         }
     }
 
-    /// A page of the channels that live here now, and whether there are more, in the order of their names: those that
-    /// match a pattern (`chat:*`), after a name.
+    /// A page of the channels that live here now: those that match a pattern (`chat:*`), after a name.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
     /// let mut after = None;
     /// loop {
-    ///     let (page, more) = hub.channels(Some("chat:*"), after.as_ref(), 100).await?;
-    ///     page.iter().for_each(|info| println!("{}: {}", info.channel, info.subscribers));
-    ///     after = page.last().map(|info| info.channel.clone());
-    ///     if !more {
+    ///     let page = hub.channels(Some("chat:*"), after.as_ref(), 100).await?;
+    ///     page.channels.iter().for_each(|info| println!("{}: {}", info.channel, info.subscribers));
+    ///     after = page.channels.last().map(|info| info.channel.clone());
+    ///     if !page.more {
     ///         return Ok(());
     ///     }
     /// }
@@ -395,11 +403,11 @@ impl Handle {
         pattern: Option<&str>,
         after: Option<&ChannelName>,
         limit: u32,
-    ) -> Result<(Vec<ChannelInfo>, bool), Error> {
+    ) -> Result<ChannelPage, Error> {
         let pattern = pattern.map(Pattern::new).transpose();
         let pattern = pattern.map_err(|error| Error::new(ErrorCode::BadRequest, error.to_string()))?;
         match self.ask(AppCommand::Channels { pattern, after: after.cloned(), limit }).await {
-            AppAnswer::Channels { channels, more } => Ok((channels, more)),
+            AppAnswer::Channels { channels, more } => Ok(ChannelPage { channels, more }),
             other => Err(refused(other)),
         }
     }

@@ -61,14 +61,29 @@ pub struct TestServer {
     _running: Running,
 }
 
+/// The end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The close code. 1005: the close frame had none. 1006: there was no close frame.
+    pub code: u16,
+    /// The reason; empty if there was none.
+    pub reason: String,
+}
+
+impl Closed {
+    fn without_reason(code: u16) -> Self {
+        Closed { code, reason: String::new() }
+    }
+}
+
 /// A client of a [`TestServer`]. Its methods panic, as assertions do, if an expected message does not come.
 pub struct TestClient {
     socket: UnixStream,
     decoder: Decoder,
     /// Pushes that came while something else was waited for.
     pushes: VecDeque<Value>,
-    /// The close code and reason, once the server has closed.
-    closed: Option<(u16, String)>,
+    /// How the server has closed, once it has.
+    closed: Option<Closed>,
     next_id: u64,
     pongs: u64,
     connected: Value,
@@ -291,12 +306,12 @@ impl TestClient {
         assert!(self.pushes.is_empty(), "more has come: {:?}", self.pushes);
     }
 
-    /// Waits for the end of the connection: its close code and reason.
-    pub async fn closed(&mut self) -> (u16, String) {
+    /// Waits for the end of the connection.
+    pub async fn closed(&mut self) -> Closed {
         while let Some(push) = self.receive().await {
             self.pushes.push_back(push);
         }
-        self.closed.clone().unwrap_or((1006, String::new()))
+        self.closed.clone().unwrap_or_else(|| Closed::without_reason(1006))
     }
 
     /// Cuts the connection without a close frame, as a lost network does. The session lives on for its grace.
@@ -332,7 +347,7 @@ impl TestClient {
             // test.
             let mut byte = [0];
             if !matches!(self.socket.read(&mut byte).await, Ok(1)) {
-                self.closed.get_or_insert((1006, String::new()));
+                self.closed.get_or_insert_with(|| Closed::without_reason(1006));
                 return None;
             }
             let mut input = &mut byte[..];
@@ -343,8 +358,8 @@ impl TestClient {
                 }
                 Some(Event::Pong(_)) => return Some(None),
                 Some(Event::Close(frame)) => {
-                    let frame = frame.map(|frame| (frame.code, frame.reason.to_owned()));
-                    self.closed = Some(frame.unwrap_or((1005, String::new())));
+                    let frame = frame.map(|frame| Closed { code: frame.code, reason: frame.reason.to_owned() });
+                    self.closed = Some(frame.unwrap_or_else(|| Closed::without_reason(1005)));
                     return None;
                 }
                 Some(Event::Ping(payload)) => {

@@ -119,8 +119,23 @@ impl RulePlace {
     }
 }
 
+/// A rule, and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct PlacedRule<'s> {
+    /// The rule.
+    pub rule: &'s Rule,
+    /// Its place in the file; `None` for a rule of no file.
+    pub place: Option<&'s RulePlace>,
+}
+
+/// A rule of the file.
+pub(super) struct WrittenRule {
+    pub(super) rule: Rule,
+    pub(super) place: RulePlace,
+}
+
 /// Reads the value of `channels`.
-pub(super) fn read(field: &Field, problems: &mut Vec<Problem>) -> Vec<(Rule, RulePlace)> {
+pub(super) fn read(field: &Field, problems: &mut Vec<Problem>) -> Vec<WrittenRule> {
     let whole = |problem: String| Problem {
         severity: Severity::Error,
         at: field.at.clone(),
@@ -144,7 +159,7 @@ pub(super) fn read(field: &Field, problems: &mut Vec<Problem>) -> Vec<(Rule, Rul
     rules
 }
 
-fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Problem>) -> Option<(Rule, RulePlace)> {
+fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Problem>) -> Option<WrittenRule> {
     let text = fields.iter().find(|field| field.key == "match").map(|field| &field.value.raw);
     let name = match text {
         Some(Raw::Text(text)) => format!("channels[{text:?}]"),
@@ -294,7 +309,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
     }
     let enter = enter.unwrap_or_else(|| if presence == PresenceMode::Off { closed() } else { vec![Who::Subscriber] });
     let rule = Rule { pattern: pattern?, subscribe, publish, signal, enter, history, presence, slow, rate };
-    Some((rule, RulePlace { at, options }))
+    Some(WrittenRule { rule, place: RulePlace { at, options } })
 }
 
 /// A pattern that some channel's name can match.

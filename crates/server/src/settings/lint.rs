@@ -20,11 +20,18 @@ pub(super) struct Beside {
     pub(super) has_handlers: bool,
 }
 
-pub(super) fn rules(rules: &[(&Rule, &RulePlace)], beside: &Beside) -> Vec<Problem> {
+/// A rule, and where the file has it.
+#[derive(Clone, Copy)]
+pub(super) struct RuleAt<'s> {
+    pub(super) rule: &'s Rule,
+    pub(super) place: &'s RulePlace,
+}
+
+pub(super) fn rules(rules: &[RuleAt<'_>], beside: &Beside) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut reported = Reported::default();
-    let shapes: Vec<Shape<'_>> = rules.iter().map(|(rule, _)| Shape::of(&rule.pattern)).collect();
-    for (index, (rule, place)) in rules.iter().enumerate() {
+    let shapes: Vec<Shape<'_>> = rules.iter().map(|at| Shape::of(&at.rule.pattern)).collect();
+    for (index, RuleAt { rule, place }) in rules.iter().enumerate() {
         // Most rules share no name. A search through all of them for each pair would take minutes.
         let meets = |(earlier, _): &(usize, _)| shapes[*earlier].meets(&shapes[index]);
         let (met, earlier): (Vec<_>, Vec<_>) = rules[..index].iter().copied().enumerate().filter(meets).unzip();
@@ -80,20 +87,20 @@ fn key(rule: &Rule, option: &str) -> String {
 }
 
 /// `earlier` are those rules above it that share a name with it.
-fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) -> Option<Problem> {
-    let before: Vec<&Pattern> = earlier.iter().map(|(rule, _)| &rule.pattern).collect();
+fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[RuleAt<'_>]) -> Option<Problem> {
+    let before: Vec<&Pattern> = earlier.iter().map(|other| &other.rule.pattern).collect();
     if example_name(&[&rule.pattern], &before).is_some() {
         return None;
     }
     let covers = |pattern: &Pattern| example_name(&[&rule.pattern], &[pattern]).is_none();
-    let by: Vec<String> = match earlier.iter().find(|(other, _)| covers(&other.pattern)) {
+    let by: Vec<String> = match earlier.iter().find(|other| covers(&other.rule.pattern)) {
         Some(one) => vec![named(one)],
         None => earlier.iter().map(named).collect(),
     };
     let take = if by.len() == 1 { "takes" } else { "take" };
     let hint = match earlier.first() {
-        Some((other, _)) if other.pattern == rule.pattern => "remove one of the two".to_owned(),
-        Some((other, at)) => format!("move it above {:?} ({}), or remove it", other.pattern.as_str(), at.at),
+        Some(other) if other.rule.pattern == rule.pattern => "remove one of the two".to_owned(),
+        Some(other) => format!("move it above {}, or remove it", named(other)),
         None => "remove it".to_owned(),
     };
     Some(Problem {
@@ -107,7 +114,7 @@ fn unreachable(rule: &Rule, place: &RulePlace, earlier: &[(&Rule, &RulePlace)]) 
     })
 }
 
-fn named((rule, place): &(&Rule, &RulePlace)) -> String {
+fn named(RuleAt { rule, place }: &RuleAt<'_>) -> String {
     format!("{:?} ({})", rule.pattern.as_str(), place.at)
 }
 
@@ -118,16 +125,16 @@ fn named((rule, place): &(&Rule, &RulePlace)) -> String {
 fn loose_before_strict(
     rule: &Rule,
     place: &RulePlace,
-    earlier: &[(&Rule, &RulePlace)],
+    earlier: &[RuleAt<'_>],
     is_met: impl Fn(usize, usize) -> bool,
 ) -> Option<Problem> {
     earlier.iter().enumerate().find_map(|(index, other)| {
-        let action = ACTIONS.into_iter().find(|action| is_looser(other.0, rule, *action))?;
-        example_name(&[&other.0.pattern], &[&rule.pattern])?; // else it is a special case of this one
-        let before = (0..index).filter(|before| is_met(index, *before)).map(|before| &earlier[before].0.pattern);
-        let both = example_name(&[&other.0.pattern, &rule.pattern], &before.collect::<Vec<_>>())?;
+        let action = ACTIONS.into_iter().find(|action| is_looser(other.rule, rule, *action))?;
+        example_name(&[&other.rule.pattern], &[&rule.pattern])?; // else it is a special case of this one
+        let before = (0..index).filter(|before| is_met(index, *before)).map(|before| &earlier[before].rule.pattern);
+        let both = example_name(&[&other.rule.pattern, &rule.pattern], &before.collect::<Vec<_>>())?;
         let option = action.option();
-        let (loose, strict) = (show_who(words(other.0, action)), show_who(words(rule, action)));
+        let (loose, strict) = (show_who(words(other.rule, action)), show_who(words(rule, action)));
         Some(Problem {
             severity: Severity::Warning,
             at: place.of(option).unwrap_or(&place.at).clone(),
@@ -138,7 +145,7 @@ fn loose_before_strict(
                 named(other)
             ),
             allowed: "any order; it is safe to put the stricter rule first".to_owned(),
-            hint: format!("move this rule above {:?}, if {both:?} should be as strict", other.0.pattern.as_str()),
+            hint: format!("move this rule above {:?}, if {both:?} should be as strict", other.rule.pattern.as_str()),
         })
     })
 }
@@ -153,7 +160,8 @@ impl<'r> Shape<'r> {
 
     /// Whether some name has both shapes, as [`example_name`] finds it for two patterns, without a search.
     fn meets(&self, other: &Shape<'_>) -> bool {
-        let (long, short) = if self.0.len() < other.0.len() { (&other.0, &self.0) } else { (&self.0, &other.0) };
+        let (long, short) =
+            if self.0.len() < other.0.len() { (&other.0, &self.0) } else { (&self.0, &other.0) };
         for (at, one) in long.iter().enumerate() {
             let Some(two) = short.get(at) else { return false };
             match (*one, *two) {

@@ -17,7 +17,7 @@ mod tests;
 mod units;
 mod written;
 
-pub use channels::{RULE_OPTIONS, RuleOption, RulePlace, show_rule};
+pub use channels::{PlacedRule, RULE_OPTIONS, RuleOption, RulePlace, show_rule};
 pub use keys::{NamedKey, Secret};
 pub use problem::{Problem, Problems, Severity, Source};
 pub use reference::{commented_file, manual, reference_page};
@@ -29,7 +29,8 @@ use crate::config::address::Address;
 use crate::config::hosts::{HostPattern, Hosts};
 use crate::config::origin::Origins;
 use crate::config::tls::{Tls, TlsError};
-use fanfare_hub::{Rule, Rules};
+use channels::WrittenRule;
+use fanfare_hub::Rules;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -95,16 +96,34 @@ pub struct LogSettings {
 pub struct Sources {
     /// The values that no other source sets.
     pub defaults: Settings,
-    /// The file, by its name and its text.
-    pub file: Option<(String, String)>,
+    /// The file, if there is one.
+    pub file: Option<SourceFile>,
     /// The variables of the environment; only those that begin with [`PREFIX`], and those the file names, count.
     pub environment: Vec<(String, String)>,
     /// Flags, each with its text; a list as several of them.
     pub flags: Vec<(&'static Setting, String)>,
-    /// A key of the API besides those that are configured, named `dev`: where it comes from, and its text.
-    pub dev_key: Option<(Source, String)>,
+    /// A key of the API besides those that are configured, named `dev`.
+    pub dev_key: Option<DevKey>,
     /// Whether handlers in Rust can answer: an embedding program has some, the binary has none.
     pub has_handlers: bool,
+}
+
+/// The file of some settings.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Its path, as problems name it.
+    pub path: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// The API key of `fanfare dev`.
+#[derive(Clone)]
+pub struct DevKey {
+    /// Where it comes from.
+    pub at: Source,
+    /// The key itself.
+    pub key: String,
 }
 
 /// The valid part of the sources, for a caller that does not need all of them.
@@ -172,7 +191,7 @@ impl Settings {
         let variable =
             |name: &str| environment.iter().filter(is_set).find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let mut is_readable = true;
-        if let Some((path, text)) = &file {
+        if let Some(SourceFile { path, text }) = &file {
             match written::parse(path, text, &variable) {
                 Ok((fields, problems)) => {
                     loading.problems.extend(problems);
@@ -188,11 +207,11 @@ impl Settings {
             loading.take_variable(name, value);
         }
         loading.take_flags(&flags);
-        if let Some((at, key)) = dev_key {
+        if let Some(DevKey { at, key }) = dev_key {
             loading.take_dev_key(at, &key);
         }
         loading.load_tls();
-        loading.check(file.as_ref().map(|(path, _)| path.as_str()), has_handlers);
+        loading.check(file.as_ref().map(|file| file.path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
         // Problems with variables of the file are reported before the rest of it is read.
         problems.sort_by_key(|problem| problem.at.line().unwrap_or(usize::MAX));
@@ -218,9 +237,9 @@ impl Settings {
         setting.kind.show(&mut self.clone())
     }
 
-    /// The rules with their places; `None` for rules of no file.
-    pub fn rules(&self) -> impl Iterator<Item = (&Rule, Option<&RulePlace>)> {
-        self.config.rules.iter().enumerate().map(|(at, rule)| (rule, self.places.get(at)))
+    /// The rules in their order.
+    pub fn rules(&self) -> impl Iterator<Item = PlacedRule<'_>> {
+        self.config.rules.iter().enumerate().map(|(at, rule)| PlacedRule { rule, place: self.places.get(at) })
     }
 
     /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do
@@ -269,7 +288,7 @@ pub fn process_environment() -> Vec<(String, String)> {
 /// The configuration that an embedding program takes from a file and the environment.
 pub(crate) fn of_embedder(path: &str, must_exist: bool) -> Result<Config, Problems> {
     let file = match must_exist || Path::new(path).exists() {
-        true => Some((path.to_owned(), read_file(path)?)),
+        true => Some(SourceFile { path: path.to_owned(), text: read_file(path)? }),
         false => None,
     };
     let (mut defaults, environment) = (Settings::default(), process_environment());
@@ -292,7 +311,8 @@ impl Loading {
         for field in fields {
             match (field.key.as_str(), &field.value.raw) {
                 ("channels", _) => {
-                    let (rules, places) = channels::read(field, &mut self.problems).into_iter().unzip();
+                    let rules = channels::read(field, &mut self.problems).into_iter();
+                    let (rules, places) = rules.map(|WrittenRule { rule, place }| (rule, place)).unzip();
                     self.settings.config.rules = Arc::new(Rules::new(rules));
                     self.settings.places = places;
                 }
@@ -554,7 +574,8 @@ impl Loading {
                 self.refuse(blamed, &at, shown, &problem, &format!("{key} of at least {other}"), &hint);
             }
         }
-        let rules: Vec<(&Rule, &RulePlace)> = self.settings.config.rules.iter().zip(&self.settings.places).collect();
+        let rules = self.settings.config.rules.iter().zip(&self.settings.places);
+        let rules: Vec<_> = rules.map(|(rule, place)| lint::RuleAt { rule, place }).collect();
         let history_bytes_max = "limits.history_bytes_max";
         let beside = lint::Beside {
             history_bytes_max: (!self.is_wrong(history_bytes_max))

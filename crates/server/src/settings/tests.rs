@@ -2,13 +2,17 @@
 //! itself.
 
 use super::*;
-use fanfare_hub::Who;
+use fanfare_hub::{Rule, Who};
 use proptest::prelude::*;
+
+fn of_file(path: &str, text: &str) -> Option<SourceFile> {
+    Some(SourceFile { path: path.to_owned(), text: text.to_owned() })
+}
 
 fn sources(file: &str) -> Sources {
     Sources {
         defaults: Settings::default(),
-        file: Some(("f.toml".to_owned(), file.to_owned())),
+        file: of_file("f.toml", file),
         environment: Vec::new(),
         flags: Vec::new(),
         dev_key: None,
@@ -160,7 +164,7 @@ fn the_time_of_a_rate_has_a_bound() {
 fn rules_remember_the_lines_of_their_options() {
     let settings =
         load("# first\n\n[[channels]]\nmatch = \"a:*\"\n# why\npublish = [\n  \"authenticated\",\n  \"hook\",\n]\n");
-    let (rule, place) = settings.rules().next().expect("one");
+    let PlacedRule { rule, place } = settings.rules().next().expect("one");
     assert_eq!(rule.publish, [Who::Authenticated, Who::Hook]);
     let place = place.expect("from a file");
     assert_eq!((place.at.line(), place.of("publish").and_then(Source::line)), (Some(4), Some(6)));
@@ -175,7 +179,7 @@ fn api_keys_come_from_text_file_and_environment_and_are_never_printed() {
     let path = folder.join("f.toml").to_str().expect("UTF-8").to_owned();
     let file = "[api_keys]\na = \"of-the-text-0123456789\"\nb = { key_file = \"key\", commands = [\"publish\"], channels = [\"a:*\"] }\n";
     let environment = variables(&[("FANFARE__API_KEYS__C", "of-the-environment-01")]);
-    let settings = Settings::load(Sources { environment, file: Some((path, file.to_owned())), ..sources("") });
+    let settings = Settings::load(Sources { environment, file: of_file(&path, file), ..sources("") });
     std::fs::remove_dir_all(&folder).expect("removed");
     let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
     let keys: Vec<(&str, &str)> =
@@ -197,8 +201,7 @@ fn certificate_and_key_are_read_beside_the_file_and_must_fit() {
     std::fs::write(folder.join("key.pem"), ours.signing_key.serialize_pem()).expect("written");
     std::fs::write(folder.join("other.pem"), other.signing_key.serialize_pem()).expect("written");
     let path = folder.join("f.toml").to_str().expect("UTF-8").to_owned();
-    let load =
-        |tls: &str| Settings::load(Sources { file: Some((path.clone(), format!("[tls]\n{tls}"))), ..sources("") });
+    let load = |tls: &str| Settings::load(Sources { file: of_file(&path, &format!("[tls]\n{tls}")), ..sources("") });
     let loaded = load("certificate = \"chain.pem\"\nkey = \"key.pem\"\n").unwrap_or_else(|error| panic!("{error}"));
     assert!(loaded.config.tls.is_some() && load("").expect("no TLS").config.tls.is_none());
     // (what is written, the line that is blamed, the words)
@@ -229,7 +232,7 @@ fn a_byte_order_mark_before_the_file_or_a_key_is_ignored() {
     std::fs::write(folder.join("key"), "\u{feff}of-the-file-0123456789\r\n").expect("written");
     let path = folder.join("f.toml").to_str().expect("UTF-8").to_owned();
     let file = "\u{feff}shards = 3\n[api_keys]\na = { key_file = \"key\" }\n";
-    let settings = Settings::load(Sources { file: Some((path, file.to_owned())), ..sources("") });
+    let settings = Settings::load(Sources { file: of_file(&path, file), ..sources("") });
     std::fs::remove_dir_all(&folder).expect("removed");
     let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((settings.config.shards, settings.api_keys[0].keys[0].expose()), (3, "of-the-file-0123456789"));
@@ -258,7 +261,7 @@ fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {
     let file = "[api_keys]\nnews = { key = \"of-the-file-0123456789\", commands = [\"publish\"], channels = [\"news:**\"] }\n\
                 dev = { key = \"dev-of-the-file-01234\", commands = [\"info\"] }\n";
     let environment = variables(&[("FANFARE__API_KEYS__NEWS", "of-the-environment-01")]);
-    let dev_key = Some((Source::Flag("--api-key".into()), "of-the-flag-0123456789".to_owned()));
+    let dev_key = Some(DevKey { at: Source::Flag("--api-key".into()), key: "of-the-flag-0123456789".to_owned() });
     let settings = Settings::load(Sources { environment, dev_key, ..sources(file) });
     let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
     let of = |name: &str| settings.api_keys.iter().find(|key| key.name == name).expect("it is there");
@@ -407,7 +410,7 @@ fn what_is_good_is_there_beside_what_is_not_taken() {
     let partial = Settings::load_partial(sources(file)).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(partial.settings.config.shards, 3);
     assert_eq!(partial.settings.api_keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["b"]);
-    assert_eq!(partial.settings.rules().map(|(rule, _)| rule.pattern.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(partial.settings.rules().map(|found| found.rule.pattern.as_str()).collect::<Vec<_>>(), ["b"]);
     let about_rules: Vec<bool> = partial.problems.errors().map(Problem::is_about_rules).collect();
     assert_eq!(about_rules, [false, false, true]);
     assert!(Settings::load_partial(sources("shards = \n")).is_err(), "of what is no TOML nothing is known");
@@ -416,7 +419,7 @@ fn what_is_good_is_there_beside_what_is_not_taken() {
 #[test]
 fn a_key_of_dev_is_one_more_and_may_be_one_of_the_files() {
     let load = |file: &str, key: &str| {
-        let dev_key = Some((Source::Flag("--api-key".into()), key.to_owned()));
+        let dev_key = Some(DevKey { at: Source::Flag("--api-key".into()), key: key.to_owned() });
         Settings::load(Sources { dev_key, has_handlers: false, ..sources(file) })
     };
     let names = |settings: Settings| settings.api_keys.into_iter().map(|key| key.name).collect::<Vec<_>>();
