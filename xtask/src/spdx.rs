@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error_and_never_a_yes() {
+    fn an_unreadable_expression_is_an_error_and_never_a_yes() {
         for expression in ["", "OR", "MIT OR", "(MIT", "MIT)", "MIT MIT", "MIT WITH"] {
             assert!(allows(expression, &["MIT".to_owned()]).is_err(), "{expression}");
         }

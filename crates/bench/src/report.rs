@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_fanfare_does_is_one_line() {
+    fn a_figure_of_fanfare_alone_is_one_line() {
         let report = report(Metric::SubscribedMemory { published: 0 }, &[(ServerKind::Fanfare, &[1500.0])]);
         let expected = "\
 fanfare alone (median [q1 - q3] of so many samples)

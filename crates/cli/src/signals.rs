@@ -154,7 +154,7 @@ mod tests {
     use super::ignores_hangups;
 
     #[test]
-    fn what_nohup_does_is_seen() {
+    fn nohup_is_recognised() {
         let rows = [
             ("Name:\tx\nSigIgn:\t0000000000000001\nSigCgt:\t0000000000000000\n", true),
             ("SigIgn:\t0000000000001001\n", true),

@@ -25,7 +25,7 @@ rate = "20/s"
 "#;
 
 #[test]
-fn what_init_writes_is_good_and_stays() {
+fn the_file_of_init_is_valid_and_is_never_replaced() {
     let folder = Folder::new();
     let said = folder.run(&["init"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(0), "fanfare.toml\nfanfare.key\n"), "{}", said.stderr);
@@ -100,7 +100,7 @@ fn the_lines_that_init_prints_work_as_they_stand() {
 
 /// The output of `config` is a configuration with the same values.
 #[test]
-fn what_config_prints_reads_back_as_the_same() {
+fn the_output_of_config_reads_back_as_the_same() {
     let folder = Folder::with(&format!("shards = 3\norigins = [\"https://a.example\"]\n{FILE}"));
     let first = folder.run(&["config"]);
     assert_eq!(first.status, Some(0), "{}", first.stderr);
@@ -264,7 +264,7 @@ fn the_configurations_in_the_documents_are_good() {
 
 /// A file with mistakes in every part: each command reads only the part that it needs.
 #[test]
-fn what_a_command_does_not_need_does_not_stop_it() {
+fn errors_in_unused_settings_do_not_stop_a_command() {
     let folder = Folder::with(
         "shards = 3\nlisten = [\"127.0.0.1:${PORT}\"]\n[api_keys]\nbackend = \"${KEY}\"\n\
                                [[channels]]\nmatch = \"a\"\nsubscribe = \"anyone\"\n",

@@ -103,7 +103,7 @@ fn a_key_of_a_file_is_read_again_and_the_first_one_opens_the_api() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_with_what_stays_in_force() {
+fn settings_that_need_a_restart_are_named_with_the_values_in_force() {
     let folder = Folder::with(&file("shards = 1", ""));
     let mut server = folder.start(&["serve", "--limits-signals-waiting-max", "7"]);
     folder.write("fanfare.toml", &file("# one line more\nshards = 2", "").replace("\"0s\"", "\"1s\""));

@@ -115,7 +115,7 @@ fn every_command_says_that_it_cannot_write_and_ends_quietly_where_nobody_reads()
 }
 
 #[test]
-fn what_is_wrong_ends_with_status_1_though_stderr_cannot_be_written() {
+fn an_error_ends_with_status_1_though_stderr_cannot_be_written() {
     for words in [&["nonsense"][..], &["check", "missing.toml"], &["serve", "--listen", "nowhere"], &["publish"]] {
         for stderr in [full().into(), unwritable().into(), gone()] {
             let (_folder, mut command) = command(words, "");

@@ -163,7 +163,7 @@ fn a_second_signal_ends_it_though_nobody_reads_the_log() {
 }
 
 #[test]
-fn who_reads_again_finds_the_lines_from_the_start_to_the_end() {
+fn a_reader_that_resumes_finds_the_lines_from_the_start_to_the_end() {
     let (reader, writer, filled) = full_pipe();
     let mut server = Stuck::start(writer.into(), "serve", "");
     server.serves();

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_out_at_once_is_not_lost() {
+    fn timers_that_are_not_taken_out_at_once_are_not_lost() {
         let mut wheel = Wheel::new(0);
         (0..10).for_each(|i| wheel.add(1_000, i));
         assert!(matches!(wheel.next_due(1_024), Some(Due::Now(0))));

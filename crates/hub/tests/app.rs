@@ -86,7 +86,7 @@ fn a_publication_reaches_subscribers_and_tells_how_many_they_are() {
 }
 
 #[test]
-fn what_breaks_a_limit_is_refused_with_the_limit() {
+fn a_command_over_a_limit_is_refused_with_the_limit() {
     let limits = Limits { message_bytes_max: 10, ..Limits::default() };
     let mut net = Net::with(1, limits, Rules::new(vec![open_rule("chat:*")]));
     let long = "x".repeat(65);
@@ -353,7 +353,7 @@ fn closed_rules() -> Rules {
 
 /// The application's commands about one session and channel take effect in order, whatever is undecided there.
 #[test]
-fn what_the_application_ends_does_not_wait_and_what_it_makes_waits_behind_what_is_undecided() {
+fn the_application_ends_at_once_and_subscribes_after_undecided_commands() {
     let mut net = Net::with_late_store(1, Limits::default());
     let ada = as_user(&mut net, 0, "ada");
     let subscribe = Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false };
@@ -422,7 +422,7 @@ fn a_cut_leaves_no_leave_that_the_application_did_not_give() {
 }
 
 #[test]
-fn who_was_subscribed_already_stays_whatever_the_rule_says_once_the_application_has_made_it() {
+fn an_earlier_subscription_outlives_its_rule_once_the_application_has_made_it() {
     for shards in shard_counts() {
         let mut net = Net::new(shards);
         let ada = as_user(&mut net, 1, "ada");

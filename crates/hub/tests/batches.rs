@@ -34,7 +34,7 @@ fn a_batch_is_told_when_it_is_whole_or_when_its_first_has_waited() {
 }
 
 #[test]
-fn who_comes_or_goes_meanwhile_gets_its_own_part() {
+fn a_member_that_comes_or_goes_meanwhile_gets_its_own_part() {
     for shards in shard_counts() {
         let mut net = Net::new(shards);
         let (ada, bob, eve, dan) = (net.connect(0), net.connect(1), net.connect(2), net.connect(0));

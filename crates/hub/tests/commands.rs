@@ -17,7 +17,7 @@ fn the_first_command_is_connect_and_there_is_one_of_it() {
 }
 
 #[test]
-fn who_does_not_connect_in_time_is_closed() {
+fn a_connection_without_connect_in_time_is_closed() {
     let mut net = Net::new(1);
     let (silent, connected) = (net.open(0), net.connect(0));
     net.pass(5_200);
@@ -26,7 +26,7 @@ fn who_does_not_connect_in_time_is_closed() {
 }
 
 #[test]
-fn who_does_not_answer_heartbeats_is_closed_and_may_come_back() {
+fn a_client_that_misses_heartbeats_is_closed_and_may_come_back() {
     let mut net = Net::new(1);
     let peer = net.connect(0);
     net.pass(26_000);
@@ -272,7 +272,7 @@ fn a_reload_that_denies_a_subscription_still_being_asked_for_answers_it() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_with_the_limit_and_the_size() {
+fn an_oversized_message_is_refused_with_the_limit_and_the_size() {
     let limits = Limits { message_bytes_max: 10, presence_bytes_max: 5, ..Limits::default() };
     let mut net = Net::with(1, limits, open_rules());
     let peer = net.connect(0);

@@ -174,7 +174,7 @@ fn an_answer_that_does_not_come_is_a_timeout() {
 }
 
 #[test]
-fn what_waits_is_bounded_on_the_shard_that_takes_it_in_and_for_each_session() {
+fn waiting_commands_are_bounded_on_the_first_shard_and_for_each_session() {
     let limits = Limits { forwarded_max: 3, outstanding_max: 2, ..Limits::default() };
     let hooks = Hooks { rpc: true, ..Hooks::default() };
     for shards in shard_counts() {

@@ -75,7 +75,7 @@ fn a_leave_for_a_channel_that_nobody_uses_is_remembered_too() {
 }
 
 #[test]
-fn what_a_session_said_before_it_moved_does_not_end_what_it_said_after() {
+fn commands_before_a_move_do_not_end_those_after_it() {
     let (mut net, name, mover, watcher) = world(Limits::default());
     net.ask(mover, enter(&name, "1"));
     net.take(watcher);

@@ -450,7 +450,7 @@ fn presence_is_judged_anew_when_the_rules_change() {
 }
 
 #[test]
-fn who_wants_no_signals_gets_no_directed_ones_either_and_their_sender_learns_it() {
+fn a_client_without_signals_gets_no_directed_ones_either_and_their_sender_learns_it() {
     for shards in shard_counts() {
         let mut net = Net::new(shards);
         let (ada, bob) = (net.connect(0), net.connect(1));

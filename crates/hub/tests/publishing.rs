@@ -44,7 +44,7 @@ fn nothing_is_delivered_after_unsubscribing_and_subscribing_again_begins_anew() 
 }
 
 #[test]
-fn who_comes_back_gets_exactly_what_was_missed() {
+fn a_client_that_comes_back_gets_exactly_what_it_missed() {
     for shards in shard_counts() {
         let mut net = Net::new(shards);
         let (ada, bob) = (net.connect(0), net.connect(1));

@@ -27,7 +27,7 @@ fn a_slow_reader_is_behind_pulls_and_misses_nothing() {
 }
 
 #[test]
-fn what_the_history_lost_is_told_as_a_gap_before_anything_newer() {
+fn a_loss_of_the_history_is_a_gap_before_anything_newer() {
     for shards in shard_counts() {
         let mut rule = open_rule("**");
         rule.history.count = 5;
@@ -66,7 +66,7 @@ fn with_slow(slow: Slow) -> SubOptions {
 }
 
 #[test]
-fn who_wants_only_the_latest_gets_a_gap_and_the_newest_when_it_reads_again() {
+fn slow_latest_gives_a_gap_and_the_newest_when_the_client_reads_again() {
     for (shards, by_rule) in shard_counts().into_iter().flat_map(|shards| [(shards, false), (shards, true)]) {
         let mut rule = open_rule("**");
         rule.slow = if by_rule { Slow::Latest } else { Slow::Pull };
@@ -171,7 +171,7 @@ fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
 }
 
 #[test]
-fn what_is_removed_while_the_latest_is_searched_for_is_told_as_a_gap() {
+fn a_removal_during_the_search_for_the_latest_is_a_gap() {
     for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..10).map(move |steps| (shards, steps))) {
         let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
         let (ada, bob) = (net.connect(0), net.connect(1));
@@ -201,7 +201,7 @@ fn what_is_removed_while_the_latest_is_searched_for_is_told_as_a_gap() {
 }
 
 #[test]
-fn who_wants_only_the_latest_recovers_all_the_same() {
+fn slow_latest_recovers_all_the_same() {
     for shards in shard_counts() {
         let mut net = Net::with(shards, small(), open_rules());
         let (ada, bob) = (net.connect(0), net.connect(1));
@@ -267,7 +267,7 @@ fn a_subscriber_chooses_what_asks_no_more_of_the_server_than_its_rule() {
 /// The client recovers more than its outbox holds, so its own pages fill it. If that ended the client as slow, it could
 /// never catch up.
 #[test]
-fn who_catches_up_is_not_ended_as_slow() {
+fn a_client_that_catches_up_is_not_ended_as_slow() {
     for shards in shard_counts() {
         let mut rule = open_rule("**");
         rule.slow = Slow::Disconnect;
@@ -290,7 +290,7 @@ fn who_catches_up_is_not_ended_as_slow() {
 }
 
 #[test]
-fn who_reads_no_answers_is_not_read() {
+fn a_client_that_reads_no_answers_is_not_read() {
     for shards in shard_counts() {
         let mut net = Net::with(shards, small(), open_rules());
         let ada = net.connect(0);

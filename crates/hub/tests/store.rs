@@ -118,7 +118,7 @@ fn an_append_whose_answer_never_comes_is_delivered_when_the_store_answers_again(
 }
 
 #[test]
-fn what_waits_for_the_store_is_bounded_in_bytes_and_the_rest_is_turned_away() {
+fn messages_that_wait_for_the_store_are_bounded_in_bytes_and_others_are_refused() {
     let limits = Limits { store_waiting_bytes_max: 64 << 10, ..Limits::default() };
     let max = limits.store_waiting_bytes_max;
     for is_attached in [false, true] {

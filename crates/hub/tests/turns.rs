@@ -243,7 +243,7 @@ fn homes_are_told_of_many_changes_in_slices() {
 }
 
 #[test]
-fn what_waits_behind_a_fan_out_is_bounded_in_bytes() {
+fn items_behind_a_fan_out_are_bounded_in_bytes() {
     let limits = Limits { fanout_waiting_bytes_max: 10_000, page_bytes_max: 3_000, ..sliced() };
     for shards in shard_counts() {
         let mut net = Net::with(shards, limits.clone(), open_rules());

@@ -91,7 +91,7 @@ fn subscribers_get_the_publications_of_the_application() {
 
 /// A client may end its half of the connection with its request: the request is executed and answered.
 #[test]
-fn who_has_nothing_more_to_ask_still_gets_the_answer() {
+fn a_client_that_ends_its_side_still_gets_the_answer() {
     let server = server();
     for offset in 1..=20 {
         let mut socket = connect(server.address);
@@ -244,7 +244,7 @@ fn every_refusal_has_its_status() {
 }
 
 #[test]
-fn what_is_friendly_is_taken() {
+fn requests_from_common_clients_are_accepted() {
     let server = server();
     let good = r#"{"channel":"a","data":1,"nobody knows this":{}}"#;
     let rows = [

@@ -172,7 +172,7 @@ fn a_newcomer_is_told_of_everybody_once() {
 }
 
 #[test]
-fn what_is_no_chat_message_is_ignored_until_it_is_abuse() {
+fn invalid_chat_messages_are_ignored_until_they_are_abuse() {
     let server = Server::start(config());
     let mut ada = Client::join(server.address, "ada", "r");
     for bad in
@@ -201,7 +201,7 @@ fn what_is_no_chat_message_is_ignored_until_it_is_abuse() {
 }
 
 #[test]
-fn who_does_not_answer_pings_is_closed_and_the_others_hear_it() {
+fn a_client_that_answers_no_pings_is_closed_and_the_others_hear_it() {
     let server = with_heartbeat(300);
     let mut ada = Client::join(server.address, "ada", "r");
     let mut silent = Client::join(server.address, "silent", "r");

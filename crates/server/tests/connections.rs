@@ -303,7 +303,7 @@ fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
 
 /// Requests that never reach a route are counted too.
 #[test]
-fn what_is_refused_before_routing_is_counted() {
+fn refusals_before_routing_are_counted() {
     let head_timeout = std::time::Duration::from_millis(300);
     let server = server(Config { head_timeout, head_bytes_max: 8 << 10, ..config() });
     let admin = admin(&server);

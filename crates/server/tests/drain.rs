@@ -69,7 +69,7 @@ fn publish(mut client: Client, who: usize, going: &mpsc::Sender<()>) -> usize {
 }
 
 #[test]
-fn what_is_acknowledged_was_heard_by_all_and_what_was_taken_in_is_answered() {
+fn acknowledged_publications_reach_all_and_accepted_commands_are_answered() {
     for round in 0..5 {
         let server = Server::native(Config { rules: rules(1_000_000), drain_window: WINDOW, ..config() });
         let address = server.address;
@@ -150,7 +150,7 @@ fn publish_over_http(address: SocketAddr, going: &mpsc::Sender<()>) -> Vec<u64> 
 }
 
 #[test]
-fn what_the_application_is_told_is_published_was_heard_and_no_request_is_cut() {
+fn publications_acknowledged_to_the_application_are_heard_and_no_request_is_cut() {
     for round in 0..5 {
         let server = Server::native(api_config());
         let address = server.address;

@@ -82,7 +82,7 @@ fn twenty_thousand_messages_in_one_write_come_back_in_order() {
 /// The server stops reading a peer that sends and never reads, so the peer cannot make the server hold all that it
 /// sends.
 #[test]
-fn who_does_not_read_its_answers_is_not_read() {
+fn a_client_that_reads_no_answers_is_not_read() {
     const BYTES: usize = 64 << 20;
     let limits = Limits { outbox_bytes_max: 64 << 10, ..Limits::default() };
     let server = Server::start(Config { limits, ..config() });

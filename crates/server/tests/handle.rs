@@ -57,7 +57,7 @@ fn publish(channel: &str, json: String) -> AppCommand {
 }
 
 #[tokio::test]
-async fn what_the_application_says_reaches_clients_of_every_shard() {
+async fn commands_of_the_application_reach_clients_of_every_shard() {
     let (_running, hub, url) = serve();
     let mut readers = Vec::new();
     for _ in 0..8 {
@@ -248,7 +248,7 @@ async fn a_batch_is_answered_in_its_order_and_keeps_the_order_of_each_channel() 
 }
 
 #[tokio::test]
-async fn who_finds_no_room_is_refused_or_waits() {
+async fn a_command_without_room_is_refused_or_waits() {
     let limits = Limits { app_outstanding_max: 2, ..Limits::default() };
     let server = builder(Config { shards: 1, limits, ..config() }).build().expect("a valid server");
     let hub = server.handle();

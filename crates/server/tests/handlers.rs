@@ -192,7 +192,7 @@ async fn json_that_a_handler_made_up_and_is_none_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn what_the_application_says_in_the_words_of_the_hub_is_checked_too() {
+async fn commands_in_the_types_of_the_hub_are_checked_too() {
     let server = Fanfare::builder(()).channel("**", |c| c.open()).build().expect("valid").test().expect("it starts");
     let hub = server.handle();
     let mut bob = server.client().await;

@@ -196,7 +196,7 @@ fn upgrades_are_granted_alike_first_and_later() {
 }
 
 #[test]
-fn what_is_sent_with_the_head_is_not_lost() {
+fn bytes_sent_with_the_head_are_not_lost() {
     let server = server();
     let mut more = frame(Opcode::Text, join("ada", "r").as_bytes());
     for content in ["one", "two", "three"] {

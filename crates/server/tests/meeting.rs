@@ -43,7 +43,7 @@ fn named(server: &Server) -> (Client, String) {
 }
 
 #[test]
-fn what_a_chat_says_natives_hear_with_its_place() {
+fn a_chat_message_reaches_native_clients_with_its_position() {
     let server = Server::native(config());
     let (mut natives, mut chats, _) = pairs(&server);
     for n in 0..chats.len() {
@@ -68,7 +68,7 @@ fn what_a_chat_says_natives_hear_with_its_place() {
 }
 
 #[test]
-fn what_a_native_publishes_chats_show() {
+fn a_native_publication_is_shown_by_chat_clients() {
     let server = Server::native(config());
     let (mut natives, mut chats, client) = pairs(&server);
     for (what, content, user_id, username) in [
@@ -140,7 +140,7 @@ fn everybody_hears_the_same_order() {
 }
 
 #[test]
-fn who_is_there_is_the_same_for_both() {
+fn the_presence_is_the_same_for_both() {
     let server = Server::native(config());
     let (mut native, id) = named(&server);
     native.follow(CHANNEL);

@@ -109,7 +109,7 @@ fn websockets_pages_and_later_upgrades_work_over_tls() {
 
 /// What the head's packet holds behind it is not left in the session.
 #[test]
-fn what_comes_with_the_head_is_read() {
+fn bytes_that_come_with_the_head_are_read() {
     let pair = pair();
     let server = server(config(), &pair);
     let mut stream = secure(server.address, client(&pair.pem, &[]));

@@ -125,7 +125,7 @@ mod tests {
         Claims { node: 7, shard: ShardId(3), client: ClientId(0x0123_4567_89ab_cdef), expires_ms: 2_000 };
 
     #[test]
-    fn what_is_sealed_is_opened() {
+    fn sealed_claims_are_opened() {
         let text = seal(&CLAIMS, KEY);
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text} fits a URL");
         assert_eq!(open(&text, KEY, 1_999), Ok(CLAIMS));

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_says_it_also_recognises() {
+    fn its_own_messages_are_recognised() {
         for dialect in [Dialect::Chat, Dialect::SocketIo] {
             let content = check::content(7);
             let mut message = String::new();

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_read_is_an_error_not_a_guess() {
+    fn an_unknown_frame_is_an_error_not_a_guess() {
         assert_eq!(decode(&[0x01, 0x00]), Err(FrameError::NotWhole { first: 0x01 }));
         assert_eq!(decode(&[0x80, 0x00]), Err(FrameError::NotWhole { first: 0x80 }));
         assert_eq!(decode(&[0xc1, 0x00]), Err(FrameError::Reserved { first: 0xc1 }));

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_everything_once_and_in_order_owes_nothing() {
+    fn a_client_with_everything_once_and_in_order_owes_nothing() {
         let tables = [
             vec![connected(true), subscribed("e", 5, true, &[3, 4, 5])],
             vec![connected(true), subscribed("e", 4, true, &[3, 4]), message(5)],
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn who_misses_one_is_waited_for() {
+    fn a_client_that_misses_one_is_waited_for() {
         let mut crowd = returning();
         hear(&mut crowd, &[connected(true), subscribed("e", 4, true, &[3, 4])]).expect("valid so far");
         assert_eq!(crowd.owed(), (1, "publications"));

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_address_is_said() {
+    fn a_wrong_address_is_refused_with_the_reason() {
         let rows = [
             ("localhost:8080", "begin with http://"),
             ("unix:", "no socket"),

@@ -20,7 +20,7 @@ fn is_one_sentence(ended: &Ended) {
 }
 
 #[test]
-fn what_is_no_fanfare_is_told_apart() {
+fn a_server_that_is_no_fanfare_is_told_apart() {
     let rows = [
         (response("404 Not Found", "<html>no such page</html>"), "404 Not Found"),
         (response("200 OK", "<html>welcome</html>"), ""),

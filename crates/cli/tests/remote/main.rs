@@ -62,7 +62,7 @@ fn payloads_are_json_or_text_and_have_events_and_keys() {
 }
 
 #[test]
-fn what_was_published_while_the_network_was_cut_is_recovered() {
+fn publications_during_a_cut_of_the_network_are_recovered() {
     let server = Server::start();
     let proxy = FaultProxy::start(server.address, |_| Faults::default()).expect("a free port");
     let subscriber = start(&["subscribe", "a", "--url", &format!("http://{}", proxy.address)]);

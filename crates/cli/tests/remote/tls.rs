@@ -66,7 +66,7 @@ fn every_command_goes_through_tls_and_comes_back_after_a_cut() {
 }
 
 #[test]
-fn whom_not_to_trust_is_told_with_the_remedy() {
+fn an_untrusted_certificate_is_reported_with_the_remedy() {
     let (server, authority) = (Server::start(), Authority::new());
     let ca = File::new("trusted.pem", &authority.pem());
     let both = |url: &str, more: &[&str]| -> [Ended; 2] {

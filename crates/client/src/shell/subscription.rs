@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_finds_no_room_is_refused_until_the_subscription_is_live_anew() {
+    async fn events_without_room_are_refused_until_the_subscription_is_live_anew() {
         let (commands, mut heard) = mpsc::unbounded_channel();
         let (mut feed, mut subscription) = Feed::open(7, "c".into(), commands);
         for n in 0..QUEUE_MAX as u64 {

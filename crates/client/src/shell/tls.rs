@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_told_with_its_place() {
+    fn an_invalid_certificate_is_reported_with_its_place() {
         let empty = Trust::only_pem(b"# nothing\n").expect_err("nobody to trust");
         assert_eq!(empty, TrustError::Empty { origin: "the text".into() });
         let bad = Trust::only_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect_err("none");

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn a_wrong_url_is_refused_with_the_reason() {
         let url = |text: &str| text.to_owned();
         for text in ["", "localhost", "localhost:8080", "ftp://x", "https//x"] {
             assert_eq!(text.parse::<Url>(), Err(UrlError::Scheme { url: url(text) }));

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_number_and_over_all_channels_in_bytes() {
+    fn waiting_signals_are_bounded_in_number_and_over_all_channels_in_bytes() {
         let one = SIGNAL_BYTES + 2;
         let limits = Limits { signals_waiting_max: 3, link_bytes_max: 4 * one, ..Limits::default() };
         let mut links = Links::new(1);

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_remembered_for_its_time_and_not_after_coming_back() {
+    fn a_session_that_left_is_remembered_for_its_time_and_not_after_coming_back() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
         moved.left(11_000, ClientId(1), Some(ada.clone()), ShardId(2), 1 << 20);

@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_has_for_a_moment_is_given_back_and_nothing_else_is() {
+    fn memory_for_a_moment_is_given_back_and_nothing_else_is() {
         let channel = ChannelName::new("chat:a").expect("a name");
         let mut extra = Extra::default();
         extra.lanes.block(&channel);

@@ -153,7 +153,7 @@ fn rules_that_change_while_the_application_thinks_are_heeded() {
 }
 
 #[test]
-fn what_the_application_makes_of_a_publication_is_checked_and_keeps_its_key() {
+fn a_publication_changed_by_the_application_is_checked_and_keeps_its_key() {
     let mut net = net(1, hooks(false, &[], &["chat:*"]));
     let peer = net.connect(0);
     net.subscribe(peer, "chat:a");

@@ -61,7 +61,7 @@ fn one_who_is_told_to_try_again_has_the_rest_of_its_time_and_may_come_back() {
 }
 
 #[test]
-fn who_is_refused_is_closed_in_time_and_at_once_where_its_protocol_has_no_word_for_it() {
+fn a_refused_client_is_closed_in_time_and_at_once_where_its_protocol_has_no_error() {
     let mut net = net(1, hooks(true, &[], &[]));
     let (native, silent) = (net.open(0), net.open(0));
     net.send(native, Command::Connect(Box::new(with_token("t"))));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_not_answered_in_time_is_a_timeout_and_a_late_answer_finds_nothing() {
+fn an_unanswered_question_is_a_timeout_and_a_late_answer_is_ignored() {
     for shards in shard_counts() {
         let mut net = net(shards, hooks(false, &["room:*"], &["room:*"]));
         let peer = net.connect(0);
@@ -47,7 +47,7 @@ fn beyond_the_bound_of_questions_it_is_unavailable() {
 }
 
 #[test]
-fn what_a_session_asks_beyond_its_share_waits_for_its_turn_and_others_come_in() {
+fn questions_beyond_the_share_of_a_session_wait_and_others_come_in() {
     let limits = Limits { questions_max: 16, ..Limits::default() };
     let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &["room:*"], &["room:*"]));
     let (greedy, _) = connect_as(&mut net, 0, Connect::default(), ada());
@@ -122,7 +122,7 @@ fn a_refresh_that_waited_for_its_turn_has_the_share_of_those_about_who_somebody_
 }
 
 #[test]
-fn what_waited_to_be_asked_goes_with_its_connection() {
+fn questions_that_wait_go_with_their_connection() {
     for shards in shard_counts() {
         let limits = Limits { session_questions_max: 2, ..Limits::default() };
         let mut net = Net::with_hooks(shards, limits, open_rules(), hooks(false, &["room:*"], &["room:*"]));

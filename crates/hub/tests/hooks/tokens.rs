@@ -253,7 +253,7 @@ fn presence_shows_what_the_newest_token_says_of_a_client() {
 }
 
 #[test]
-fn what_a_token_granted_unasked_is_asked_about_when_the_grant_ends() {
+fn a_granted_channel_is_asked_about_when_the_grant_ends() {
     for shards in shard_counts() {
         let mut net = net(shards, hooks(true, &["chat:*"], &[]));
         let granted = Identified { subscribe: vec![channel("chat:a")], ..ada() };

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_header_carries_or_everybody_guesses_is_no_key() {
+    fn a_key_is_valid_in_a_header_and_not_easy_to_guess() {
         let rows: &[(&str, ApiKeyError)] = &[
             ("", ApiKeyError::TooShort { len: 0 }),
             ("x", ApiKeyError::TooShort { len: 1 }),

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_one_line_and_not_long() {
+    fn the_shown_text_is_one_short_line() {
         assert_eq!(shown(b"a\nb\xFF"), "\"a\\nb\u{FFFD}\"");
         let long = shown("ä".repeat(10_000).as_bytes());
         assert!(long.chars().count() < 300 && long.ends_with("\"…"), "{long}");

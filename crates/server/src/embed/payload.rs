@@ -86,7 +86,7 @@ mod tests {
     use fanfare_hub::{ChannelName, Identified, Publish};
 
     #[test]
-    fn what_is_no_json_is_told_with_its_place_and_the_rest_is_put_on_one_line() {
+    fn invalid_json_is_reported_with_its_place_and_valid_json_is_put_on_one_line() {
         let rows: &[(&str, Result<&str, &str>)] = &[
             ("{\"a\":1}", Ok("{\"a\":1}")),
             ("{\n\"a\":\r\n1}", Ok("{ \"a\":  1}")),

@@ -279,7 +279,7 @@ fn a_refusal_keeps_the_whole_cause_for_the_log_and_an_error_of_the_hub_has_none(
 }
 
 #[test]
-fn what_is_wrong_with_a_builder_is_told_by_build() {
+fn mistakes_of_a_builder_are_reported_by_build() {
     let ok = async || -> Result<(), Refusal> { Ok(()) };
     let wrong = |server: crate::Builder| server.build().err().expect("refused").to_string();
     assert_eq!(

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_connection_brings_is_told_by_its_meaning() {
+    fn frames_become_the_input_of_a_connection() {
         let close = |code: Option<u16>| {
             let mut payload = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
             payload.extend_from_slice(if code.is_some() { b"bye" } else { b"" });
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_the_rules_is_told_by_its_close_code() {
+    fn a_peer_that_breaks_the_rules_gets_a_close_code() {
         let mut bytes = Vec::new();
         websocket::put_frame(&mut bytes, Opcode::Text, &[b'x'; 65], Some([1, 2, 3, 4]));
         let broken = Framing::WebSocket.deframer(64).next(&mut &mut bytes[..], None).expect_err("it is over the limit");

@@ -292,7 +292,7 @@ mod tests {
     /// Without a reader a thread that logs continues, memory has a bound, and a later reader sees the number of lost
     /// lines.
     #[test]
-    fn what_finds_no_room_is_lost_counted_and_told_in_its_place() {
+    fn lines_without_room_are_lost_counted_and_reported_in_their_place() {
         for (line, most) in
             [("x\n".to_owned(), WAITING_LINES_MAX), ("x".repeat(9_999) + "\n", WAITING_BYTES_MAX / 10_000)]
         {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_lost_and_told_once_it_can() {
+    fn lines_that_cannot_be_written_are_lost_and_reported_later() {
         let reading = Reading::start();
         let before = lines_lost();
         let full = || Err(io::Error::from(ErrorKind::StorageFull));

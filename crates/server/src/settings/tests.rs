@@ -257,7 +257,7 @@ fn a_variable_that_is_empty_is_not_set() {
 
 /// A rotated key may do what the old one might, no more.
 #[test]
-fn what_replaces_a_key_of_the_file_keeps_its_restrictions() {
+fn a_variable_for_a_key_of_the_file_keeps_its_restrictions() {
     let file = "[api_keys]\nnews = { key = \"of-the-file-0123456789\", commands = [\"publish\"], channels = [\"news:**\"] }\n\
                 dev = { key = \"dev-of-the-file-01234\", commands = [\"info\"] }\n";
     let environment = variables(&[("FANFARE__API_KEYS__NEWS", "of-the-environment-01")]);
@@ -331,7 +331,7 @@ fn no_problem_repeats_a_key() {
 }
 
 #[test]
-fn what_differs_from_a_running_server_is_named() {
+fn differences_from_a_running_server_are_named() {
     let running = load("shards = 2\n[api_keys]\na = \"0123456789abcdef\"\n");
     let again =
         load("[limits]\nsignals_waiting_max = 5\n[api_keys]\na = \"0123456789abcdeF\"\n[[channels]]\nmatch = \"a\"\n");
@@ -404,7 +404,7 @@ fn an_unset_variable_hides_no_other_mistake_and_makes_none() {
 }
 
 #[test]
-fn what_is_good_is_there_beside_what_is_not_taken() {
+fn valid_settings_are_loaded_beside_invalid_ones() {
     let file = "shards = 3\nlisten = \"127.0.0.1:${PORT}\"\n[api_keys]\na = \"${A}\"\nb = \"0123456789abcdef\"\n\
                 [[channels]]\nmatch = \"a\"\npublish = \"servr\"\n[[channels]]\nmatch = \"b\"\n";
     let partial = Settings::load_partial(sources(file)).unwrap_or_else(|problems| panic!("{problems}"));

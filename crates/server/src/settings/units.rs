@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back() {
+    fn a_shown_value_reads_back() {
         for value in
             [0, 1, 999, 1000, 1024, 65_536, 1_000_000, 1_048_576, 268_435_456, 5_000_000_000, 86_400_000, 90_000]
         {

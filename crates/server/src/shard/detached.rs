@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_it_waits_until_its_client_has_it_and_is_answered_elsewhere() {
+    fn messages_wait_until_the_client_has_them_and_commands_are_answered_elsewhere() {
         run(async |mut pair| {
             assert!(matches!(pair.forward(subscribe()), ReplyBody::Subscribed(_)));
             assert!(!pair.is_waiting(), "the answer went to the request");

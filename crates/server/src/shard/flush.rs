@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_little_waiting_is_written_in_the_first_slice_and_who_has_much_in_every_one() {
+    fn a_short_outbox_is_written_in_the_first_slice_and_a_long_one_in_every_slice() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

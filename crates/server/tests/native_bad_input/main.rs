@@ -54,7 +54,7 @@ fn a_bad_command_is_refused_with_what_is_wrong_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_just_within_its_limit_is_taken() {
+fn values_at_their_limits_are_accepted() {
     let server = Server::native(config());
     let mut client = Client::connected(server.address);
     let longest = "c".repeat(255);
@@ -165,7 +165,7 @@ fn nothing_is_served_before_connect_and_connect_comes_once() {
 }
 
 #[test]
-fn who_does_not_connect_in_time_is_sent_away_for_good() {
+fn a_connection_without_connect_in_time_is_closed_for_good() {
     let limits = Limits { connect_timeout_ms: 100, ..Limits::default() };
     let server = Server::native(Config { limits, ..config() });
     let mut silent = Client::native(server.address);

@@ -142,7 +142,7 @@ fn joins_in() {
 }
 
 #[test]
-fn what_a_joined_client_says() {
+fn messages_of_a_joined_client() {
     let general = "chat:general";
     let long = "x".repeat(100_000);
     let rows: &[(&str, &str, Vec<Request>)] = &[
@@ -230,7 +230,7 @@ fn what_a_joined_client_says() {
 }
 
 #[test]
-fn what_is_ignored_and_why() {
+fn ignored_messages_and_their_causes() {
     use Ignored as I;
     let long = "x".repeat(NAME_BYTES_MAX + 1);
     let missing = |kind, field| I::Missing { kind, field };
@@ -652,7 +652,7 @@ fn answers_out() {
 }
 
 #[test]
-fn who_was_refused_a_room_is_not_in_it() {
+fn a_refused_client_is_not_in_the_room() {
     let answered = |id: RequestId, code| {
         let error = Error::new(code, "no").on(&channel("chat:general"));
         let mut chat = joined();
@@ -793,7 +793,7 @@ fn nobody_is_told_by_the_room_state_and_by_a_join() {
 }
 
 #[test]
-fn what_no_chat_would_send_counts_and_what_comes_too_early_does_not() {
+fn invalid_messages_count_and_early_ones_do_not() {
     let bad = |message: &str| asks(&mut Chat::default(), message).unwrap_err().is_bad();
     for message in ["", "{", "7", r#"{"type":7}"#, r#"{"type":"shout"}"#, r#"{"type":"join","userId":"u"}"#] {
         assert!(bad(message), "{message}");

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_on_the_wire() {
+    fn codes_that_may_be_on_the_wire() {
         for (codes, allowed) in [
             (0..=999, false),
             (1000..=1003, true),

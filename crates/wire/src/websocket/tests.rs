@@ -131,7 +131,7 @@ fn control_frames_come_between_fragments_and_in_pieces() {
 }
 
 #[test]
-fn what_follows_a_close_is_ignored() {
+fn bytes_after_a_close_are_ignored() {
     for rest in [&b"\x81\x02hi"[..], b"\xff\xff", b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff"] {
         let sent = [b"\x01\x02ab\x88\x04\x0f\xa0by", rest].concat();
         assert_eq!(decode_all(Role::Client, &sent), (vec![Said::Close(Some((4000, "by".to_owned())))], None));

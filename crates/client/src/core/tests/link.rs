@@ -156,7 +156,7 @@ fn a_client_shows_one_page_on_all_its_connections_and_no_two_clients_the_same() 
 
 /// Else two clients with one ticket would push each other out for ever.
 #[test]
-fn who_was_moved_comes_back_without_the_ticket() {
+fn a_client_that_was_moved_comes_back_without_the_ticket() {
     let push = r#"{"type":"disconnect","code":4006,"reason":"moved","retry":true,"delay":0}"#;
     for is_push in [false, true] {
         let mut world = World::online();

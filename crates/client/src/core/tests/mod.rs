@@ -174,7 +174,7 @@ fn the_server_subscribes_us_while_we_ask_for_the_same() {
 }
 
 #[test]
-fn what_we_left_before_we_heard_of_it_stays_left() {
+fn a_subscription_left_before_its_answer_stays_left() {
     let mut world = World::online();
     world.hear(&subscribed("s", 5));
     let (_, outputs) = world.call(Call::Unsubscribe("s".into()));
@@ -222,7 +222,7 @@ fn a_subscription_goes_on_from_its_place() {
 }
 
 #[test]
-fn what_cannot_be_recovered_is_a_gap_before_anything_newer() {
+fn a_loss_is_a_gap_before_anything_newer() {
     for (recovered, epoch, reset) in [
         (r#""recovered":false,"#, "e", false),
         (r#""recovered":false,"#, "f", true),
@@ -355,7 +355,7 @@ fn a_subscription_without_an_answer_costs_the_connection() {
 }
 
 #[test]
-fn who_cannot_keep_up_is_paused_and_goes_on_from_there() {
+fn a_slow_application_is_paused_and_goes_on_from_there() {
     let mut world = live();
     let outputs = world.hear(&message("c", 6));
     let Output::Channel { before, .. } = outputs[0].clone() else { panic!() };
@@ -597,7 +597,7 @@ fn presence_is_told_by_its_number() {
 }
 
 #[test]
-fn who_entered_stays_entered() {
+fn a_client_that_entered_stays_entered() {
     let subscribed = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"recovered":true,"publications":[]}"#;
     let enter = |data| Call::PresenceSet { channel: "c".into(), data: json(data) };
     let mut world = live();
@@ -695,7 +695,7 @@ fn a_refused_token_is_replaced_once() {
 }
 
 #[test]
-fn what_the_server_subscribed_to_by_itself_is_the_applications_when_it_asks() {
+fn a_subscription_made_by_the_server_is_the_applications_when_it_asks() {
     let mut world = World::online();
     let made = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"publications":[]}"#;
     world.hear(made);

@@ -139,7 +139,7 @@ mod tests {
 
     /// The rest of a head that came in part with the request before it, and then a request with a body.
     #[test]
-    fn what_follows_is_judged_anew() {
+    fn later_requests_are_judged_anew() {
         let mut stream = Stream::default();
         stream.take(b"GET / HTTP/1.1\r\n\r\nPOST / HT", true);
         assert!(stream.next(Ends::Blank));

@@ -122,7 +122,7 @@ fn one_key_may_stand_in_two_places() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn mistakes_are_named_with_their_place() {
     #[rustfmt::skip]
     let rows: &[(ApiCommand, &str, ErrorCode, &str)] = &[
         (ApiCommand::Publish, "", ErrorCode::BadRequest, "the body is empty: it must be a JSON object"),

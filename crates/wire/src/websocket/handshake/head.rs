@@ -91,7 +91,7 @@ mod tests {
 
     /// Input that is not HTTP is examined at its first byte, before it ends.
     #[test]
-    fn what_never_ends_is_looked_at_all_the_same() {
+    fn an_endless_head_is_looked_at_all_the_same() {
         let mut progress = HeadProgress::default();
         let noise = [0x16; 1024];
         let looked: Vec<usize> = (1..=noise.len()).filter(|&len| progress.is_due(&noise[..len])).collect();
