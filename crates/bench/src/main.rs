@@ -67,7 +67,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// Who takes part, in this order
+    /// The servers that take part, in this order
     #[arg(long, value_delimiter = ',', default_value = "fanfare,floor,bun,ws,socketio")]
     servers: Vec<ServerKind>,
     /// Rounds of fanout, echo, connect, native-fanout and shards

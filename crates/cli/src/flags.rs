@@ -75,7 +75,7 @@ impl<const DEV: bool> Args for SettingFlags<DEV> {
                     setting.variable()
                 ))
                 .action(if setting.is_list() { ArgAction::Append } else { ArgAction::Set })
-                .allow_hyphen_values(true) // `-5` is told to be too little, not to be no flag
+                .allow_hyphen_values(true) // `-5` is reported as too little, not as an unknown flag
                 .hide_short_help(!section.is_empty());
             command.arg(match SECTIONS.iter().find(|(name, _)| *name == section && !name.is_empty()) {
                 Some((name, _)) => arg.help_heading(format!("Settings of [{name}]")),

@@ -1,9 +1,8 @@
 //! Tells the service manager how the server is: `READY=1`, `RELOADING=1`, `STOPPING=1` (sd_notify(3)).
 //!
 //! In: `$NOTIFY_SOCKET`, the name of a Unix datagram socket: a path, or abstract where it begins with `@`. Out: one
-//! datagram for each state, by `sd-notify`, which knows paths only: to an abstract name its words are sent from here.
-//! Where nobody asked for it nothing is done; where it fails the log says so and the server goes on: a manager that
-//! is not told is no reason to refuse clients.
+//! datagram for each state, by `sd-notify`, which knows paths only: this module itself sends to an abstract name.
+//! Without the variable nothing is sent. A failure is logged, and the server goes on serving.
 
 use sd_notify::NotifyState;
 use std::ffi::OsString;
@@ -46,11 +45,11 @@ impl Notify {
 
     fn tell(&self, states: &[NotifyState<'_>]) {
         let Some(name) = &self.manager else { return };
-        let told = match name.as_bytes() {
+        let sent = match name.as_bytes() {
             [b'@', rest @ ..] => send_abstract(rest, states),
             _ => sd_notify::notify(states),
         };
-        if let Err(error) = told {
+        if let Err(error) = sent {
             let (error, socket) = (error.to_string(), name.to_string_lossy().into_owned());
             tracing::warn!(error, socket, "the service manager could not be notified");
         }

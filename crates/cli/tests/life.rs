@@ -237,11 +237,11 @@ fn open(server: &Server) -> TcpStream {
 /// Reads up to the close that tells the client to come back, and disconnects.
 fn sent_away(mut client: TcpStream) {
     let close = [&[0x88, 10][..], &4000_u16.to_be_bytes(), b"shutdown"].concat();
-    let mut told = Vec::new();
-    while !told.ends_with(&close) {
+    let mut received = Vec::new();
+    while !received.ends_with(&close) {
         let mut byte = [0];
         client.read_exact(&mut byte).expect("a goodbye");
-        told.push(byte[0]);
+        received.push(byte[0]);
     }
 }
 

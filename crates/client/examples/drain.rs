@@ -72,7 +72,7 @@ async fn main() -> Result<(), Failure> {
     let term = Instant::now();
     kill_process(Pid::from_child(&first), Signal::TERM)?;
     let status = tokio::task::spawn_blocking(move || first.wait()).await??;
-    println!("SIGTERM: {} after {:.1?}", told(status), term.elapsed());
+    println!("SIGTERM: {} after {:.1?}", exit_text(status), term.elapsed());
     let before = published.lock().map_err(|_| "a task panicked")?.len();
     publishing.abort(); // its client was sent away like all others; another publisher continues at the successor
     let (mut second, _) = start(&program, &address, &shards)?;
@@ -96,7 +96,7 @@ async fn main() -> Result<(), Failure> {
     }
     kill_process(Pid::from_child(&second), Signal::TERM)?;
     let status = tokio::task::spawn_blocking(move || second.wait()).await??;
-    println!("successor: {}", told(status));
+    println!("successor: {}", exit_text(status));
     report(&all, &known, before, term)
 }
 
@@ -118,7 +118,7 @@ fn start(program: &str, listen: &str, shards: &str) -> Result<(Child, String), F
     Ok((child, address))
 }
 
-fn told(status: ExitStatus) -> String {
+fn exit_text(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"))
 }
 
@@ -214,7 +214,7 @@ fn report(all: &[Seen], known: &BTreeSet<u64>, before: usize, term: Instant) -> 
     let disordered = all.iter().filter(|seen| !seen.numbers.is_sorted_by(|a, b| a < b)).count();
     println!(
         "acknowledged: {} ({before} before the end); missed by anybody: {missed}; out of order or twice: {disordered}; \
-         told of the new epoch: {} of {}",
+         exit_text of the new epoch: {} of {}",
         known.len(),
         sum(|seen| seen.gaps),
         all.len()

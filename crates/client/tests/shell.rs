@@ -50,8 +50,8 @@ async fn two_clients_talk() {
     assert_eq!(chat.channel(), "chat:general");
     let position = ada.publish("chat:general", "hello").await.unwrap();
     let Event::Live { .. } = event(&mut chat).await else { panic!("first it is live") };
-    let Event::Message { publication, position: told } = event(&mut chat).await else { panic!("then it tells") };
-    assert_eq!((publication.data, told), (Data::Json(b"\"hello\""[..].into()), position));
+    let Event::Message { publication, position: reported } = event(&mut chat).await else { panic!("then it tells") };
+    assert_eq!((publication.data, reported), (Data::Json(b"\"hello\""[..].into()), position));
     assert_eq!(publication.from.unwrap().user.as_deref(), Some("ada"));
 
     ada.signal("chat:general", "typing", &true).await.unwrap();

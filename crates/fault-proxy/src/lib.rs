@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What happens to one connection.
+/// The faults of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {
     /// On the way to the server.
@@ -56,7 +56,7 @@ pub struct Way {
 pub struct Fault {
     /// Bytes that pass before it.
     pub after: usize,
-    /// What happens then.
+    /// The fault that comes then.
     pub then: Break,
 }
 
@@ -109,7 +109,7 @@ pub struct FaultProxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the owner and the connections share.
+/// The state that the owner and the connections share.
 #[derive(Debug)]
 struct Shared {
     /// Faults hit no more.
@@ -188,7 +188,7 @@ impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.stop = watch::Sender::new(());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it ends at once; a panic of the plan was told by its hook
+            let _ = thread.join(); // it ends at once; the panic hook has reported a panic of the plan
         }
     }
 }

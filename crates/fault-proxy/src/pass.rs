@@ -23,7 +23,7 @@ pub(crate) struct Joined {
     pub(crate) number: u64,
 }
 
-/// What became of a connection.
+/// The end of a connection.
 pub(crate) enum Ended {
     /// Both ends closed it, or one has gone.
     Whole,
@@ -39,7 +39,7 @@ pub(crate) struct Halves {
     to: OwnedWriteHalf,
 }
 
-/// What became of one direction.
+/// The end of one direction.
 enum Passed {
     /// Its sender ended its side, and the receiver knows.
     All,
@@ -111,7 +111,7 @@ async fn pass(halves: &mut Halves, way: Way, shared: &Shared, seen: impl Fn()) -
     let (sender, receiver) = channel(CHUNKS);
     let reading = read(from, way, shared, sender);
     let writing = write(&mut *to, way.delay, receiver, seen);
-    // The reader's end closes the channel; what is under way is written first.
+    // The reader's end closes the channel; bytes under way are written first.
     let (read, written) = tokio::join!(reading, writing);
     if !written || (matches!(read, Passed::All) && to.shutdown().await.is_err()) {
         return Passed::Gone;

@@ -1,8 +1,8 @@
 //! Commands that come for a session by another way than its connection.
 //!
 //! A client whose connection only carries answers down (an event stream, polls) sends its commands by requests of
-//! their own, and each may arrive on another shard. In: [`Input::Forward`](crate::Input::Forward) with what the ticket
-//! of the client says, on any shard. The shard that owns the session does the command as if its connection had sent
+//! their own, and each may arrive on another shard. In: [`Input::Forward`](crate::Input::Forward) with the content of
+//! the client's ticket, on any shard. The shard that owns the session does the command as if its connection had sent
 //! it. Out: exactly one [`Forwarded`], on the shard that asked, under the same token. Nothing of the answer goes to
 //! the connection.
 

@@ -344,7 +344,7 @@ pub struct PresenceEntry {
     pub info: Option<Bytes>,
     /// The client's data about itself, JSON.
     pub data: Bytes,
-    /// Whom it says to be where it has no user. Untrusted: it only joins entries to one person.
+    /// The name that it claims if it has no user. Untrusted: it only joins entries to one person.
     pub person: Option<Box<str>>,
 }
 
@@ -445,7 +445,7 @@ pub enum ReplyBody {
     Presence {
         /// The channel.
         channel: ChannelName,
-        /// Who is there.
+        /// The clients that are there.
         snapshot: PresenceSnapshot,
     },
     /// To `rpc`: JSON.
@@ -564,7 +564,7 @@ pub enum Push {
     PresenceSnapshot {
         /// The channel.
         channel: ChannelName,
-        /// Who is there.
+        /// The clients that are there.
         snapshot: Arc<PresenceSnapshot>,
     },
     /// Live from here; earlier publications are lost, or were skipped for a subscriber that wants only the latest.

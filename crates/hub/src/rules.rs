@@ -136,7 +136,7 @@ pub enum Who {
     Authenticated,
     /// Clients that this rule allows to subscribe.
     Subscriber,
-    /// Whom the application's handler lets in. The rule alone lets nobody in by it: see [`Verdict`].
+    /// Callers that the application's handler lets in. The rule alone lets nobody in by it: see [`Verdict`].
     Hook,
     /// Only the application, through its API.
     Server,

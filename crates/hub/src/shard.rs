@@ -226,7 +226,7 @@ impl Shard {
         self.sessions.fanout_waiting_bytes()
     }
 
-    /// What is held besides the figures. It looks at every session: for tests.
+    /// The counts that are not in the figures. It looks at every session: for tests.
     pub fn held(&self) -> Held {
         let mut held = Held::default();
         self.sessions.held(&mut held);

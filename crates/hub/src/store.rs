@@ -53,7 +53,7 @@ impl Entry {
             + self.audience.as_deref().map_or(0, Audience::cost)
     }
 
-    /// Whose keys these are: a key is scoped to (channel, user, else session, else the API key).
+    /// The owner of these keys: a key is scoped to (channel, user, else session, else the API key).
     pub fn key_scope(&self) -> KeyScope {
         match &self.from {
             Some(Sender { user: Some(user), .. }) => KeyScope::User(user.0.clone()),

@@ -65,7 +65,7 @@ pub struct Denied {
 pub struct Note {
     /// The connection that it concerns, if it is of this shard and not over.
     pub conn: Option<ConnId>,
-    /// Whose session.
+    /// The session's client.
     pub client: Option<ClientId>,
     /// Its user.
     pub user: Option<UserId>,
@@ -186,8 +186,8 @@ mod tests {
     }
 }
 
-/// What a shard holds besides its [`Stats`](crate::Stats), for tests: after all clients have left it is zero, and until then it is
-/// bounded.
+/// The counts of a shard that are not in its [`Stats`](crate::Stats), for tests. They are bounded, and zero after all
+/// clients have left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
     /// Questions to homes, to other shards and to the application, and answers that are being gathered.

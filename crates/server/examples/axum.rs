@@ -41,6 +41,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn order(State(hub): State<Handle>, Json(order): Json<Order>) -> Result<StatusCode, (StatusCode, String)> {
-    let told = hub.publish("orders:all", &order).await;
-    told.map(|_| StatusCode::CREATED).map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+    let published = hub.publish("orders:all", &order).await;
+    published.map(|_| StatusCode::CREATED).map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
 }

@@ -299,10 +299,10 @@ fn a_request_is_judged_before_its_body_is_read() {
     }
     let answer = response(&mut socket);
     assert_eq!(answer.status(), 413);
-    let told: Value = serde_json::from_str(&answer.body).unwrap();
-    let limit = told["limit"].as_u64().expect("the limit");
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    let limit = body["limit"].as_u64().expect("the limit");
     let words = format!("the body of {} bytes or more exceeds the limit of {limit} for `publish`", limit + 1);
-    assert_eq!(told["message"], words);
+    assert_eq!(body["message"], words);
 }
 
 /// A client that sends its whole body before it reads gets the refusal. The connection stays open if the body was

@@ -148,16 +148,16 @@ fn a_newcomer_is_told_of_everybody_once() {
                     let mut client = Client::open(address, "/");
                     start.wait();
                     client.text(&join(&format!("u{n}"), "r"));
-                    let mut told = Vec::new();
-                    while told.len() < MEMBERS {
+                    let mut members = Vec::new();
+                    while members.len() < MEMBERS {
                         let message = client.message();
                         let users = message["users"].as_array().cloned().unwrap_or_else(|| vec![message.clone()]);
-                        told.extend(users.iter().map(|user| user["userId"].as_str().unwrap().to_owned()));
+                        members.extend(users.iter().map(|user| user["userId"].as_str().unwrap().to_owned()));
                     }
                     client.say(&format!("from {n}"));
-                    told.sort();
-                    told.dedup();
-                    assert_eq!(told.len(), MEMBERS, "round {round}, {n}: somebody was told twice: {told:?}");
+                    members.sort();
+                    members.dedup();
+                    assert_eq!(members.len(), MEMBERS, "round {round}, {n}: somebody was told twice: {members:?}");
                     for _ in 0..MEMBERS {
                         let message = client.message();
                         assert_eq!(message["type"], "message", "round {round}, {n}: {message}");

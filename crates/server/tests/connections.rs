@@ -46,12 +46,12 @@ fn until(address: SocketAddr, so: impl Fn(&Scraped) -> bool) -> Scraped {
 /// A WebSocket over a limit is upgraded, told, and closed.
 fn is_turned_away(mut client: Client, native: bool) {
     if native {
-        let told = client.message();
+        let push = client.message();
         assert_eq!(
-            (&told["type"], &told["reason"], &told["retry"]),
+            (&push["type"], &push["reason"], &push["retry"]),
             (&"disconnect".into(), &"overloaded".into(), &true.into())
         );
-        assert!((1000..10_000).contains(&told["delay"].as_u64().expect("a time")), "{told}");
+        assert!((1000..10_000).contains(&push["delay"].as_u64().expect("a time")), "{push}");
     }
     assert_eq!(client.next(), Frame::Close(Some(4004), "overloaded".to_owned()));
     client.socket.shutdown(std::net::Shutdown::Write).expect("ours to end");
@@ -188,15 +188,16 @@ fn another_server_tells_the_address_that_is_limited() {
     let _entered = runtime.enter();
     let (service, _running, listener, address) = one_for_each_address(&runtime);
     let tells = axum::middleware::map_request(|mut request: axum::extract::Request| async move {
-        let told: SocketAddr = request.headers()["x-address"].to_str().expect("text").parse().expect("an address");
-        request.extensions_mut().insert(axum::extract::ConnectInfo(told));
+        let client_address: SocketAddr =
+            request.headers()["x-address"].to_str().expect("text").parse().expect("an address");
+        request.extensions_mut().insert(axum::extract::ConnectInfo(client_address));
         request
     });
     let app = axum::Router::new().fallback_service(service).layer(tells);
     runtime.spawn(async move { axum::serve(listener, app).await });
-    let open = |told: &str| {
+    let open = |client_address: &str| {
         let mut socket = connect(address);
-        socket.write_all(&upgrade(address, "/echo", &[], &[("X-Address", told)])).expect("the server reads");
+        socket.write_all(&upgrade(address, "/echo", &[], &[("X-Address", client_address)])).expect("the server reads");
         assert_eq!(response(&mut socket).status(), 101);
         Client::of(socket)
     };
@@ -400,9 +401,9 @@ fn a_server_without_a_descriptor_left_refuses_by_its_spare_one() {
     }
     for address in [child.main, child.admin] {
         let mut silent = connect(address);
-        let mut told = String::new();
-        silent.read_to_string(&mut told).expect("an answer, and an end");
-        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("no file descriptor left"), "{told}");
+        let mut answer = String::new();
+        silent.read_to_string(&mut answer).expect("an answer, and an end");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no file descriptor left"), "{answer}");
         refused += 1;
     }
     drop(open);
@@ -411,9 +412,9 @@ fn a_server_without_a_descriptor_left_refuses_by_its_spare_one() {
     loop {
         let mut probe = connect(child.admin);
         let _ = probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let mut told = String::new();
-        let read = probe.read_to_string(&mut told);
-        if read.is_ok() && told.starts_with("HTTP/1.1 200 ") {
+        let mut answer = String::new();
+        let read = probe.read_to_string(&mut answer);
+        if read.is_ok() && answer.starts_with("HTTP/1.1 200 ") {
             break;
         }
         refused += 1;

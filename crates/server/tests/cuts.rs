@@ -177,12 +177,12 @@ async fn nobody_hears_of_a_short_cut() {
         assert_eq!(within(member.presence("c")).await.expect("answered").count, 1, "seed {seed}");
         assert!(proxy.broken() > 0, "seed {seed}: nothing was tested");
         within(member.presence_clear("c")).await.expect("left");
-        let mut told = Vec::new();
-        while told.last() != Some(&fanfare_client::PresenceKind::Leave) {
+        let mut changes = Vec::new();
+        while changes.last() != Some(&fanfare_client::PresenceKind::Leave) {
             if let Event::PresenceChange(change) = within(watching.next()).await.expect("it goes on") {
-                told.push(change.kind);
+                changes.push(change.kind);
             }
         }
-        assert_eq!(told, [fanfare_client::PresenceKind::Join, fanfare_client::PresenceKind::Leave], "seed {seed}");
+        assert_eq!(changes, [fanfare_client::PresenceKind::Join, fanfare_client::PresenceKind::Leave], "seed {seed}");
     }
 }

@@ -24,13 +24,13 @@ const PUBLISHERS: usize = 4;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// All that a subscriber received, up to its end.
-struct Told {
+struct Heard {
     offsets: Vec<u64>,
     delay: u64,
 }
 
 /// Reads to the end, which must be a `disconnect` that tells the client to come back, and a close that says the same.
-fn to_the_end(client: &mut Client) -> Told {
+fn to_the_end(client: &mut Client) -> Heard {
     let mut offsets = Vec::new();
     loop {
         let message = client.message();
@@ -42,7 +42,7 @@ fn to_the_end(client: &mut Client) -> Told {
         let word = json!({"type": "disconnect", "code": 4000, "reason": "shutdown", "retry": true, "delay": delay});
         assert_eq!(message, word);
         assert_eq!(client.next(), Frame::Close(Some(4000), "shutdown".into()));
-        return Told { offsets, delay };
+        return Heard { offsets, delay };
     }
 }
 
@@ -87,18 +87,18 @@ fn acknowledged_publications_reach_all_and_accepted_commands_are_answered() {
         let publishers: Vec<_> = (0..PUBLISHERS).map(publishing).collect();
         (0..PUBLISHERS).for_each(|_| is_going.recv().expect("a publisher"));
         server.drain();
-        let heard: Vec<Told> = subscribers.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        let heard: Vec<Heard> = subscribers.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         let acknowledged: usize = publishers.into_iter().map(|thread| thread.join().expect("no panic")).sum();
 
         let all: Vec<u64> = (1..=acknowledged as u64).collect();
-        for (who, told) in heard.iter().enumerate() {
+        for (who, subscriber) in heard.iter().enumerate() {
             assert!(
-                told.offsets == all,
+                subscriber.offsets == all,
                 "round {round}, {who}: {acknowledged} acknowledged, heard {:?}",
-                told.offsets.last()
+                subscriber.offsets.last()
             );
         }
-        let delays: BTreeSet<u64> = heard.iter().map(|told| told.delay).collect();
+        let delays: BTreeSet<u64> = heard.iter().map(|subscriber| subscriber.delay).collect();
         let window_ms = WINDOW.as_millis() as u64;
         let (first, last) = (delays.first().expect("some"), delays.last().expect("some"));
         // All of fifty random delays lie beyond a quarter of the window in one of two million runs.

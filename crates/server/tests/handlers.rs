@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 #[derive(Clone)]
 struct App {
-    told: UnboundedSender<String>,
+    ends: UnboundedSender<String>,
 }
 
 async fn who(token: Option<Token>) -> Result<Identity, Refusal> {
@@ -58,10 +58,10 @@ async fn a_session_ends_with_its_token_unless_a_newer_one_came() {
 
 #[tokio::test]
 async fn the_end_of_a_session_is_told_once_its_client_has_not_come_back() {
-    let (told, mut tells) = unbounded_channel();
-    let server = Fanfare::builder(App { told }).channel("a", |c| c.open()).on_connect(who);
+    let (ends, mut tells) = unbounded_channel();
+    let server = Fanfare::builder(App { ends }).channel("a", |c| c.open()).on_connect(who);
     let server = server.on_disconnect(async |State(app): State<App>, caller: Caller, why: Ended| {
-        let _ = app.told.send(format!("{} {why:?}", caller.user.map_or("nobody".into(), |user| user.0.to_string())));
+        let _ = app.ends.send(format!("{} {why:?}", caller.user.map_or("nobody".into(), |user| user.0.to_string())));
     });
     let server = server.build().expect("valid").test().expect("it starts");
     server.client_with_token("ada").await.cut();

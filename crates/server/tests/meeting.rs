@@ -133,9 +133,9 @@ fn everybody_hears_the_same_order() {
             })
         })
         .collect();
-    let told: Vec<Vec<String>> = threads.into_iter().map(|thread| thread.join().expect("it heard all")).collect();
-    for (who, all) in told.iter().enumerate() {
-        assert_eq!(all, &told[0], "{who} heard another order");
+    let orders: Vec<Vec<String>> = threads.into_iter().map(|thread| thread.join().expect("it heard all")).collect();
+    for (who, all) in orders.iter().enumerate() {
+        assert_eq!(all, &orders[0], "{who} heard another order");
     }
 }
 

@@ -189,9 +189,9 @@ fn more_pages_than_may_be_under_way_are_refused_by_name() {
 }
 
 /// Reports its drop.
-struct Told(mpsc::Sender<()>);
+struct Guard(mpsc::Sender<()>);
 
-impl Drop for Told {
+impl Drop for Guard {
     fn drop(&mut self) {
         let _ = self.0.send(()); // the test has failed then
     }
@@ -200,7 +200,7 @@ impl Drop for Told {
 /// A body that has begun and waits for an event.
 struct Events {
     has_begun: bool,
-    _told: Told,
+    _guard: Guard,
 }
 
 impl axum::body::HttpBody for Events {
@@ -224,15 +224,15 @@ fn waiting() -> (Router, mpsc::Receiver<()>, mpsc::Receiver<()>) {
     let ((begun, has_begun), (dropped, is_dropped)) = (mpsc::channel(), mpsc::channel());
     let has_dropped = dropped.clone();
     let page = move || {
-        let (begun, told) = (begun.clone(), Told(dropped.clone()));
+        let (begun, guard) = (begun.clone(), Guard(dropped.clone()));
         async move {
-            let _told = told;
+            let _guard = guard;
             let _ = begun.send(()); // the test has failed then
             std::future::pending::<&'static str>().await
         }
     };
     let events = move || {
-        let body = Body::new(Events { has_begun: false, _told: Told(has_dropped.clone()) });
+        let body = Body::new(Events { has_begun: false, _guard: Guard(has_dropped.clone()) });
         async move { body }
     };
     (Router::new().route("/", get(page)).route("/events", get(events)), has_begun, is_dropped)

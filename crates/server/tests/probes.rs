@@ -100,14 +100,14 @@ fn a_silent_shard_is_named_by_every_probe_until_it_takes_its_turns_again() {
     let mut client = Client::open(main, "/");
     client.text("be stuck");
     has_begun.recv_timeout(DEADLINE).expect("a shard is stuck");
-    let told = get(admin, "/healthz");
-    assert_eq!(told.status(), 503);
-    let shard = told.body.strip_prefix("shard ").and_then(|rest| rest.strip_suffix(" did not answer within 2 s\n"));
-    assert!(["0", "1"].contains(&shard.expect("it is named")), "{}", told.body);
+    let health = get(admin, "/healthz");
+    assert_eq!(health.status(), 503);
+    let shard = health.body.strip_prefix("shard ").and_then(|rest| rest.strip_suffix(" did not answer within 2 s\n"));
+    assert!(["0", "1"].contains(&shard.expect("it is named")), "{}", health.body);
     let ready = get(admin, "/readyz");
-    assert_eq!((ready.status(), &ready.body), (503, &told.body), "nor are clients to be sent here");
+    assert_eq!((ready.status(), &ready.body), (503, &health.body), "nor are clients to be sent here");
     let on_main = any_answer(main, &request("/healthz"));
-    assert!(on_main.starts_with("HTTP/1.1 503 ") && on_main.ends_with(&told.body), "{on_main}");
+    assert!(on_main.starts_with("HTTP/1.1 503 ") && on_main.ends_with(&health.body), "{on_main}");
 
     go_on.send(()).expect("it waits");
     for path in ["/healthz", "/readyz"] {

@@ -33,7 +33,7 @@ struct Asked {
     headers: &'static [(&'static str, &'static str)],
     status: u16,
     /// Headers of the answer besides those of every refusal.
-    told: &'static [(&'static str, &'static str)],
+    extra_headers: &'static [(&'static str, &'static str)],
     words: &'static str,
     /// `option` and `code` of the JSON.
     option: Option<&'static str>,
@@ -49,7 +49,7 @@ const PLAIN: Asked = Asked {
     host: "localhost",
     headers: &[],
     status: 404,
-    told: &[],
+    extra_headers: &[],
     words: "",
     option: None,
     code: "bad_request",
@@ -77,26 +77,26 @@ const STRANGE: &[(&str, &str)] = &[
 ];
 
 #[derive(Debug, PartialEq)]
-struct Told {
+struct HttpAnswer {
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
 }
 
-impl Told {
+impl HttpAnswer {
     /// Without the headers of the connection.
-    fn of(status: u16, headers: impl Iterator<Item = (String, String)>, body: String) -> Told {
+    fn of(status: u16, headers: impl Iterator<Item = (String, String)>, body: String) -> HttpAnswer {
         let mut headers: BTreeMap<_, _> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
         assert!(headers.remove("date").is_some(), "every answer has a date: {headers:?}");
         headers.remove("keep-alive");
         if headers.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             headers.remove("connection");
         }
-        Told { status, headers, body }
+        HttpAnswer { status, headers, body }
     }
 }
 
-fn ask(main: SocketAddr, admin: SocketAddr, way: Way, asked: &Asked, accept: &str) -> Told {
+fn ask(main: SocketAddr, admin: SocketAddr, way: Way, asked: &Asked, accept: &str) -> HttpAnswer {
     let Asked { method, path, host, headers, .. } = asked;
     let address = if matches!(way, Way::Admin | Way::AdminLater) { admin } else { main };
     if way == Way::Http2 {
@@ -123,11 +123,11 @@ fn ask(main: SocketAddr, admin: SocketAddr, way: Way, asked: &Asked, accept: &st
             None => _ = headers.insert(name.to_ascii_lowercase(), value.to_owned()),
         }
     }
-    Told::of(answer.status(), headers.into_iter(), answer.body)
+    HttpAnswer::of(answer.status(), headers.into_iter(), answer.body)
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn ask_http2(address: SocketAddr, asked: &Asked, accept: &str) -> Told {
+async fn ask_http2(address: SocketAddr, asked: &Asked, accept: &str) -> HttpAnswer {
     let socket = tokio::net::TcpStream::connect(address).await.expect("the server listens");
     let (mut sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
     tokio::spawn(connection);
@@ -146,7 +146,7 @@ async fn ask_http2(address: SocketAddr, asked: &Asked, accept: &str) -> Told {
         bytes.extend_from_slice(&data.expect("the body comes whole"));
     }
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()));
-    Told::of(head.status.as_u16(), headers, String::from_utf8(bytes).expect("text"))
+    HttpAnswer::of(head.status.as_u16(), headers, String::from_utf8(bytes).expect("text"))
 }
 
 /// A server, and its admin port.
@@ -221,7 +221,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             method: "DELETE",
             path: "/healthz",
             status: 405,
-            told: &[("allow", "GET,HEAD,OPTIONS")],
+            extra_headers: &[("allow", "GET,HEAD,OPTIONS")],
             words: "\"/healthz\" does not take DELETE",
             ..PLAIN
         },
@@ -230,7 +230,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             method: "DELETE",
             path: "/page",
             status: 405,
-            told: &[("allow", "GET,HEAD")],
+            extra_headers: &[("allow", "GET,HEAD")],
             words: "\"/page\" does not take DELETE",
             ..PLAIN
         },
@@ -240,7 +240,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             path: "/echo",
             headers: OLD,
             status: 426,
-            told: &[("connection", "Upgrade"), ("sec-websocket-version", "13"), ("upgrade", "websocket")],
+            extra_headers: &[("connection", "Upgrade"), ("sec-websocket-version", "13"), ("upgrade", "websocket")],
             words: "must be 13, this request has 8",
             ..PLAIN
         },
@@ -251,7 +251,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             path: "/echo",
             headers: GOOD,
             status: 405,
-            told: &[("allow", "GET")],
+            extra_headers: &[("allow", "GET")],
             words: "POST",
             ..PLAIN
         },
@@ -270,13 +270,13 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
     for row in &rows {
         for accept in ["*/*", "application/json"] {
             let json = row.always_json || accept != "*/*";
-            let mut first: Option<Told> = None;
+            let mut first: Option<HttpAnswer> = None;
             for &way in row.ways {
-                let told = ask(server.address, admin, way, row, accept);
+                let refusal = ask(server.address, admin, way, row, accept);
                 let what = format!("{}, {way:?}, {accept}", row.name);
-                assert_eq!(told.status, row.status, "{what}: {told:?}");
+                assert_eq!(refusal.status, row.status, "{what}: {refusal:?}");
                 if json {
-                    let body: serde_json::Value = serde_json::from_str(&told.body).expect("JSON");
+                    let body: serde_json::Value = serde_json::from_str(&refusal.body).expect("JSON");
                     assert!(body["message"].as_str().is_some_and(|it| it.contains(row.words)), "{what}: {body}");
                     assert_eq!(body["option"].as_str(), row.option, "{what}: {body}");
                     assert_eq!(
@@ -285,19 +285,19 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
                         "{what}: {body}"
                     );
                 } else {
-                    assert!(told.body.contains(row.words), "{what}: {}", told.body);
+                    assert!(refusal.body.contains(row.words), "{what}: {}", refusal.body);
                 }
                 let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
-                let length = told.body.len().to_string();
+                let length = refusal.body.len().to_string();
                 let id = ("x-request-id", "of-the-test");
                 let mut headers =
                     vec![("cache-control", "no-store"), ("content-length", &*length), ("content-type", kind), id];
-                headers.extend_from_slice(row.told);
+                headers.extend_from_slice(row.extra_headers);
                 let expected = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-                assert_eq!(told.headers, expected, "{what}");
+                assert_eq!(refusal.headers, expected, "{what}");
                 match &first {
-                    None => first = Some(told),
-                    Some(first) => assert_eq!(told, *first, "{what}"),
+                    None => first = Some(refusal),
+                    Some(first) => assert_eq!(refusal, *first, "{what}"),
                 }
             }
         }
@@ -305,7 +305,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
 }
 
 /// Sends a head as it is. With `later`: after a request that is answered.
-fn ask_raw(address: SocketAddr, later: bool, head: &[u8]) -> Told {
+fn ask_raw(address: SocketAddr, later: bool, head: &[u8]) -> HttpAnswer {
     let mut socket = connect(address);
     if later {
         socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
@@ -316,10 +316,10 @@ fn ask_raw(address: SocketAddr, later: bool, head: &[u8]) -> Told {
     assert_eq!(socket.read(&mut [0]).expect("an end, and no reset"), 0, "{}", answer.head);
     let headers = answer.head.lines().filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut told = Told::of(answer.status(), headers, answer.body);
-    let id = told.headers.remove("x-request-id").expect("every answer has an id");
+    let mut refusal = HttpAnswer::of(answer.status(), headers, answer.body);
+    let id = refusal.headers.remove("x-request-id").expect("every answer has an id");
     assert!(id == "of-the-test" || id.len() == 16, "{id}");
-    told
+    refusal
 }
 
 /// A head that hyper would refuse with a bare status.
@@ -348,8 +348,8 @@ fn a_head_that_cannot_be_served_is_refused_in_words_on_every_path() {
         let first = ask_raw(server.address, false, head.as_bytes());
         assert!(first.status == *status && first.body.contains(words), "{head:.200}: {first:?}");
         for (address, later) in [(server.address, true), (admin, false), (admin, true)] {
-            let told = ask_raw(address, later, head.as_bytes());
-            assert_eq!(told, first, "{head:.200}, later: {later}, admin: {}", address == admin);
+            let refusal = ask_raw(address, later, head.as_bytes());
+            assert_eq!(refusal, first, "{head:.200}, later: {later}, admin: {}", address == admin);
         }
     }
     // After a request that came in the same packet the beginning of the head is not known, so the message says less.
@@ -378,7 +378,7 @@ fn a_head_that_does_not_come_is_answered_408_on_every_path() {
         (admin, false, "GET / HT"),
         (admin, true, "GET / HT"),
     ] {
-        let told = ask_raw(address, later, head.as_bytes());
-        assert_eq!(told, first, "{head:?}, later: {later}, admin: {}", address == admin);
+        let refusal = ask_raw(address, later, head.as_bytes());
+        assert_eq!(refusal, first, "{head:?}, later: {later}, admin: {}", address == admin);
     }
 }

@@ -157,11 +157,13 @@ async fn every_handler_sees_the_request_within_another_server() {
     let (service, _running) = builder().build().expect("valid").into_service().expect("it starts");
     let app = axum::Router::new().fallback_service(service);
     let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let (plain, told) = (bind().await, bind().await);
-    let addresses = [plain.local_addr().expect("bound"), told.local_addr().expect("bound")];
-    let with_peer = app.clone().into_make_service_with_connect_info::<Told>();
-    let serving =
-        [tokio::spawn(axum::serve(plain, app).into_future()), tokio::spawn(axum::serve(told, with_peer).into_future())];
+    let (plain, with_info) = (bind().await, bind().await);
+    let addresses = [plain.local_addr().expect("bound"), with_info.local_addr().expect("bound")];
+    let with_peer = app.clone().into_make_service_with_connect_info::<PeerOfTest>();
+    let serving = [
+        tokio::spawn(axum::serve(plain, app).into_future()),
+        tokio::spawn(axum::serve(with_info, with_peer).into_future()),
+    ];
     let clients = tokio::task::spawn_blocking(move || {
         tcp_sees("axum", connect(addresses[0]));
         tcp_sees("axum that tells something else", connect(addresses[1]));
@@ -172,11 +174,11 @@ async fn every_handler_sees_the_request_within_another_server() {
 
 /// An application may attach its own value to a connection, even one of another type than the server expects.
 #[derive(Clone)]
-struct Told;
+struct PeerOfTest;
 
-impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, tokio::net::TcpListener>> for Told {
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, tokio::net::TcpListener>> for PeerOfTest {
     fn connect_info(_: axum::serve::IncomingStream<'_, tokio::net::TcpListener>) -> Self {
-        Told
+        PeerOfTest
     }
 }
 
@@ -204,11 +206,11 @@ async fn where_the_socket_is_out_of_reach_the_other_server_tells_the_peer_or_nob
     let (service, _running) = builder().build().expect("valid").into_service().expect("it starts");
     let bind = async || Wrapped(tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
     let peer: SocketAddr = "192.0.2.1:4711".parse().expect("an address");
-    let told = axum::Router::new().fallback_service(service.clone()).layer(axum::Extension(
+    let with_info = axum::Router::new().fallback_service(service.clone()).layer(axum::Extension(
         axum::extract::ConnectInfo(peer), // as into_make_service_with_connect_info sets it
     ));
-    let untold = axum::Router::new().fallback_service(service);
-    for (name, app, expected) in [("told", told, "192.0.2.1:4711"), ("not told", untold, "unknown")] {
+    let without_info = axum::Router::new().fallback_service(service);
+    for (name, app, expected) in [("told", with_info, "192.0.2.1:4711"), ("not told", without_info, "unknown")] {
         let listener = bind().await;
         let address = axum::serve::Listener::local_addr(&listener).expect("bound");
         let serving = tokio::spawn(axum::serve(listener, app).into_future());
@@ -232,12 +234,12 @@ async fn a_query_that_does_not_fit_is_refused_with_what_is_wrong() {
 
 #[tokio::test]
 async fn the_end_of_a_session_brings_the_request_of_its_last_connection() {
-    let (told, mut tells) = unbounded_channel();
-    let server = Fanfare::builder(told).on_disconnect(
-        async |State(told): State<tokio::sync::mpsc::UnboundedSender<String>>,
+    let (ends, mut tells) = unbounded_channel();
+    let server = Fanfare::builder(ends).on_disconnect(
+        async |State(ends): State<tokio::sync::mpsc::UnboundedSender<String>>,
                request: Arc<RequestInfo>,
                why: Ended| {
-            let _ = told.send(format!("{} {why:?}", request.uri));
+            let _ = ends.send(format!("{} {why:?}", request.uri));
         },
     );
     let server = server.build().expect("valid").test().expect("it starts");

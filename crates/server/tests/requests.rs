@@ -299,8 +299,8 @@ fn a_rebound_name_is_let_in_nowhere() {
                         "{name}, {host}, {place}, later: {later}: {}",
                         answer.body
                     );
-                    let told = answer.body.contains("`hosts`") && answer.body.contains(*bad);
-                    assert!(expected.is_none() || told, "{name}, {place}: {}", answer.body);
+                    let is_explained = answer.body.contains("`hosts`") && answer.body.contains(*bad);
+                    assert!(expected.is_none() || is_explained, "{name}, {place}: {}", answer.body);
                     let is_json = answer.header("content-type") == Some("application/json");
                     assert!(is_json || !place.contains("API"), "{name}, {place}: {}", answer.head);
                 }

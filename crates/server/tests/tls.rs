@@ -107,7 +107,7 @@ fn websockets_pages_and_later_upgrades_work_over_tls() {
     }
 }
 
-/// What the head's packet holds behind it is not left in the session.
+/// Bytes behind the head in its packet do not stay in the session.
 #[test]
 fn bytes_that_come_with_the_head_are_read() {
     let pair = pair();
@@ -133,7 +133,8 @@ fn http2_is_spoken_where_alpn_chooses_it() {
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"h2"[..]));
 }
 
-/// Much more than the kernel and the session hold: what waits in the session is written when the socket takes it.
+/// Much more than the kernel and the session hold: records that wait in the session are written when the socket
+/// takes them.
 #[test]
 fn a_slow_reader_gets_everything() {
     const COUNT: usize = 6;
@@ -194,9 +195,9 @@ fn a_peer_that_speaks_no_tls_is_told_so_or_closed() {
     let server = server(config(), &pair);
     let mut plain = connect(server.address);
     plain.write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
-    let mut told = String::new();
-    plain.read_to_string(&mut told).expect("an end");
-    assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("this port speaks TLS"), "{told}");
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).expect("an end");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("this port speaks TLS"), "{answer}");
     // A handshake that is none: an alert, and an end.
     let mut broken = connect(server.address);
     broken.write_all(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 0]).expect("the server reads");

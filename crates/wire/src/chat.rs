@@ -440,7 +440,7 @@ pub fn channel_of(room: &str) -> Result<ChannelName, Ignored> {
     ChannelName::new(&name).map_err(Ignored::Room)
 }
 
-/// Whom a client of another protocol claims to be with the data of its presence: a chat shows the same.
+/// The name that a client of another protocol claims with the data of its presence: a chat shows the same.
 pub fn person_of(data: &[u8]) -> Option<Box<str>> {
     let user_id = unicode(Field::UserId, Shown::of(data).user_id?).ok()?;
     bounded(Field::UserId, user_id.len()).ok().map(|()| user_id.into())

@@ -63,7 +63,7 @@ impl Server {
         Ok(builder)
     }
 
-    /// Whom the user wants to be trusted, instead of whom the system trusts.
+    /// The authorities that the user trusts, in place of the system's.
     #[cfg(feature = "tls")]
     fn trust(&self) -> Result<Option<Trust>, Failure> {
         let Some(file) = self.cacert.as_deref().filter(|file| !file.is_empty()) else { return Ok(None) };

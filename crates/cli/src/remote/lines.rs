@@ -61,9 +61,9 @@ impl Writing {
             let Some(gone) = &mut self.gone else { break end.await };
             tokio::select! {
                 result = end => break result,
-                told = gone => {
+                closed = gone => {
                     self.gone = None;
-                    if told.is_ok() {
+                    if closed.is_ok() {
                         break Ok(Ok(()));
                     }
                 }

@@ -38,7 +38,7 @@ pub(crate) struct Server {
     cacert: Option<String>,
 }
 
-/// Whom the HTTP API serves.
+/// The caller of the HTTP API.
 #[derive(clap::Args)]
 pub(crate) struct Key {
     /// A key of the server's HTTP API; `fanfare dev` prints one

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Take the payload as text, not as JSON
     #[arg(long)]
     text: bool,
-    /// A name for what it is
+    /// A name for its kind
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
     /// Publish once only, however often this is repeated within 2 minutes; line n of stdin has KEY-n

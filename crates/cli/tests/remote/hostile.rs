@@ -89,12 +89,12 @@ fn a_proxy_that_says_later_is_asked_again() {
     let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let (url, _) = answering(vec![busy.to_owned(), busy.to_owned(), response("404 Not Found", "")]);
     let subscriber = start(&["subscribe", "a", "--url", &url]);
-    let told = subscriber.told("not connected");
+    let line = subscriber.note_with("not connected");
     assert!(
-        told.starts_with(&format!("not connected to {url}: the answer is 503 Service Unavailable; trying again in 1.")),
-        "{told}"
+        line.starts_with(&format!("not connected to {url}: the answer is 503 Service Unavailable; trying again in 1.")),
+        "{line}"
     );
-    subscriber.told("not connected");
+    subscriber.note_with("not connected");
     let (status, stdout, _) = subscriber.end();
     assert_eq!((status.code(), stdout), (Some(1), Vec::new()));
 

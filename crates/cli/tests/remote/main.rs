@@ -66,12 +66,12 @@ fn publications_during_a_cut_of_the_network_are_recovered() {
     let server = Server::start();
     let proxy = FaultProxy::start(server.address, |_| Faults::default()).expect("a free port");
     let subscriber = start(&["subscribe", "a", "--url", &format!("http://{}", proxy.address)]);
-    subscriber.told("a: live at ");
+    subscriber.note_with("a: live at ");
     server.call(&["publish", "a", "1"], "");
     assert_eq!(data(subscriber.json()), json!(1));
     proxy.cut();
     server.call(&["publish", "a"], "2\n3\n");
-    let live = subscriber.told("a: live at ");
+    let live = subscriber.note_with("a: live at ");
     assert!(live.ends_with("nothing was missed"), "{live}");
     server.call(&["publish", "a", "4"], "");
     assert_eq!([2, 3, 4].map(|_| data(subscriber.json())), [2, 3, 4].map(Value::from));
@@ -84,9 +84,9 @@ fn a_server_that_comes_back_at_its_port_is_found_again_and_what_is_lost_is_told(
     server.call(&["publish", "a", "1"], "");
     assert_eq!(data(subscriber.json()), json!(1));
     let address = server.kill();
-    subscriber.told("not connected");
+    subscriber.note_with("not connected");
     let server = Server::start_at(&address);
-    subscriber.told("something was missed");
+    subscriber.note_with("something was missed");
     let gap = subscriber.json();
     assert_eq!((&gap["type"], &gap["channel"], &gap["reset"]), (&json!("gap"), &json!("a"), &json!(true)), "{gap}");
     server.call(&["publish", "a", "2"], "");
@@ -105,7 +105,7 @@ fn after_a_restart_the_gap_comes_first_and_then_the_newest() {
     assert_eq!([data(subscriber.json()), data(subscriber.json())], [json!(2), json!(3)]);
     proxy.block(true);
     let address = server.kill();
-    subscriber.told("not connected");
+    subscriber.note_with("not connected");
     let server = Server::start_at(&address);
     server.call(&["publish", "a"], "4\n5\n6\n");
     proxy.block(false);
@@ -120,13 +120,13 @@ fn after_a_restart_the_gap_comes_first_and_then_the_newest() {
     let since = server.subscribe(&["a"], &["--since", &place]);
     assert_eq!([data(since.json()), data(since.json())], [json!(5), json!(6)]);
     // The line about the connection comes before the lines about its channels.
-    let (status, _, told) = {
+    let (status, _, notes) = {
         subscriber.signal(Signal::INT);
         subscriber.end()
     };
     assert_eq!(status.code(), Some(0));
-    let place = |part: &str| told.iter().rposition(|line| line.contains(part)).expect(part);
-    assert!(place("connected to") < place("a: live at"), "{told:?}");
+    let place = |part: &str| notes.iter().rposition(|line| line.contains(part)).expect(part);
+    assert!(place("connected to") < place("a: live at"), "{notes:?}");
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn lines_go_on_when_the_server_is_back() {
     assert_eq!(publisher.json()["offset"], 1);
     let address = server.kill();
     publisher.write("2\n");
-    publisher.told("trying again");
+    publisher.note_with("trying again");
     let server = Server::start_at(&address);
     assert_eq!(publisher.json()["offset"], 1, "the new server has lost the first one");
     let subscriber = server.subscribe(&["a"], &["--recent", "10"]);
@@ -300,9 +300,9 @@ fn broadcast(server: &Server, channels: &[String]) {
 fn a_client_that_is_disconnected_does_not_come_back() {
     let server = Server::start();
     let subscriber = start(&["subscribe", "a", "--url", &server.url()]);
-    let line = subscriber.told("connected to");
+    let line = subscriber.note_with("connected to");
     let client = line.rsplit(' ').next().expect("an id");
-    subscriber.told("a: live at ");
+    subscriber.note_with("a: live at ");
     assert_eq!(server.call(&["disconnect", "--client", client], ""), "{\"sessions\":1}\n");
     let (status, stdout, stderr) = subscriber.end();
     assert_eq!((status.code(), stdout), (Some(1), Vec::new()));
@@ -326,20 +326,20 @@ fn signals_end_a_subscription_well() {
     // its first connection.
     let subscriber = server.subscribe(&["a"], &[]);
     server.kill();
-    subscriber.told("not connected");
+    subscriber.note_with("not connected");
     subscriber.signal(Signal::INT);
     assert_eq!(subscriber.end().0.code(), Some(0));
     let later = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 500\r\nContent-Length: 0\r\n\r\n";
     for end in [Signal::INT, Signal::TERM] {
         let (url, _) = answering(vec![later.to_owned()]);
         let subscriber = start(&["subscribe", "a", "--url", &url]);
-        subscriber.told("not connected");
+        subscriber.note_with("not connected");
         subscriber.signal(end);
         assert_eq!(subscriber.end().0.code(), Some(0));
     }
     let (url, _) = answering(vec![later.to_owned()]);
     let mut subscriber = start_command(fanfare(&["subscribe", "a", "--url", &url]), false);
-    subscriber.told("not connected");
+    subscriber.note_with("not connected");
     drop(subscriber.take_stdout());
     assert_eq!(subscriber.end().0.code(), Some(0), "nobody reads");
 }
@@ -348,7 +348,7 @@ fn signals_end_a_subscription_well() {
 fn a_reader_that_goes_ends_a_subscription_quietly_even_while_nothing_happens() {
     let server = Server::start();
     let mut subscriber = start_command(fanfare(&["subscribe", "a", "--url", &server.url()]), false);
-    subscriber.told("a: live at ");
+    subscriber.note_with("a: live at ");
     server.call(&["publish", "a", "1"], "");
     let mut line = String::new();
     BufReader::new(subscriber.take_stdout()).read_line(&mut line).expect("a line");
@@ -433,9 +433,9 @@ fn a_server_on_a_socket_is_spoken_to_like_any_other() {
     let path = std::env::temp_dir().join(format!("fanfare-cli-socket-{}", std::process::id()));
     let url = format!("unix:{}", path.to_str().expect("UTF-8"));
     let server = start(&["dev", "--listen", &url, "--shards", "1", "--api-key", KEY]);
-    server.told("listening on");
+    server.note_with("listening on");
     let subscriber = start(&["subscribe", "a", "--url", &url]);
-    subscriber.told("a: live at ");
+    subscriber.note_with("a: live at ");
     run(&["publish", "a", "--url", &url, "--api-key", KEY], "1\n2\n").good();
     assert_eq!([data(subscriber.json()), data(subscriber.json())], [json!(1), json!(2)]);
     subscriber.signal(Signal::INT);

@@ -118,7 +118,7 @@ impl Running {
 
     /// The next line of stderr that contains this text; skips lines before it.
     #[track_caller]
-    pub(crate) fn told(&self, part: &str) -> String {
+    pub(crate) fn note_with(&self, part: &str) -> String {
         let mut before = Vec::new();
         loop {
             match self.stderr.recv_timeout(DEADLINE) {
@@ -175,7 +175,7 @@ impl Server {
 
     pub(crate) fn start_at(listen: &str) -> Self {
         let running = start(&["dev", "--listen", listen, "--shards", "1", "--api-key", KEY]);
-        let line = running.told("listening on http://");
+        let line = running.note_with("listening on http://");
         let address = line.rsplit('/').next().expect("an address").parse().expect("an address");
         Server { running, address }
     }
@@ -206,7 +206,7 @@ impl Server {
     pub(crate) fn subscribe(&self, channels: &[&str], more: &[&str]) -> Running {
         let running = start(&[&["subscribe", "--url", &self.url()], more, channels].concat());
         for _ in channels {
-            running.told(": live at ");
+            running.note_with(": live at ");
         }
         running
     }

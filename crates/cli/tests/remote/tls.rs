@@ -37,8 +37,8 @@ fn every_command_goes_through_tls_and_comes_back_after_a_cut() {
     let ca = File::new("ca.pem", &authority.pem());
     let url = format!("https://localhost:{}", proxy.port);
     let subscriber = start(&["subscribe", "a", "--url", &url, "--cacert", ca.path()]);
-    assert!(subscriber.told("connected to").contains(&format!("connected to {url} as")));
-    subscriber.told("a: live at ");
+    assert!(subscriber.note_with("connected to").contains(&format!("connected to {url} as")));
+    subscriber.note_with("a: live at ");
     let call = |args: &[&str], stdin: &str| {
         let mut command = fanfare(args);
         command.env("FANFARE_CACERT", ca.path()).env("FANFARE_URL", &url).env("FANFARE_API_KEY", KEY);
@@ -48,7 +48,7 @@ fn every_command_goes_through_tls_and_comes_back_after_a_cut() {
     assert_eq!([&subscriber.json()["data"], &subscriber.json()["data"]], [&json!(1), &json!(2)]);
     proxy.cut();
     call(&["publish", "a"], "3\n4\n");
-    assert!(subscriber.told("a: live at ").ends_with("nothing was missed"));
+    assert!(subscriber.note_with("a: live at ").ends_with("nothing was missed"));
     assert_eq!([&subscriber.json()["data"], &subscriber.json()["data"]], [&json!(3), &json!(4)]);
     assert_eq!(call(&["channels"], "").lines().count(), 1);
     assert_eq!(call(&["disconnect", "--user", "nobody"], ""), "{\"sessions\":0}\n");

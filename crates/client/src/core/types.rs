@@ -154,7 +154,7 @@ pub enum Answer {
     },
     /// It stands there.
     Published(Position),
-    /// Who is present.
+    /// The clients that are present.
     Presence(Box<Presence>),
     /// Retained publications.
     History(Box<History>),
@@ -251,7 +251,7 @@ pub enum State {
         until_ms: u64,
         /// Attempts that failed since the last good connection.
         failures: u32,
-        /// What happened.
+        /// The event.
         why: Setback,
     },
     /// It is over.

@@ -90,13 +90,13 @@ pub enum ConnectError {
     /// The first attempt failed.
     #[error("cannot connect: {problem}")]
     Failed {
-        /// What happened.
+        /// The failure.
         problem: Problem,
     },
     /// There was a connection, and it came to nothing.
     #[error("cannot connect: {why}")]
     Lost {
-        /// What happened.
+        /// The failure.
         why: Setback,
     },
     /// It was refused.
@@ -178,7 +178,7 @@ impl Builder {
         self
     }
 
-    /// Whom to trust for a server with TLS; without this, whom the system trusts.
+    /// The authorities to trust for a server with TLS. Default: the system's.
     ///
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -24,7 +24,7 @@ const NAMES_SHOWN: usize = 5;
 /// The protocol inside: both the upgrade to WebSocket and the API's calls are HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
 
-/// Whom to trust for the name of a server.
+/// The authorities to trust for the name of a server.
 #[derive(Clone)]
 pub struct Trust {
     config: Arc<ClientConfig>,
@@ -74,7 +74,7 @@ pub enum TrustError {
 }
 
 impl Trust {
-    /// Whom this system trusts. It reads files: make one and clone it.
+    /// The authorities that this system trusts. It reads files: make one and clone it.
     ///
     /// # Errors
     /// [`TrustError::System`].

@@ -83,14 +83,14 @@ pub(crate) struct TlsProxy {
 
 impl TlsProxy {
     pub(crate) fn start(target: SocketAddr, config: ServerConfig) -> Self {
-        let (told, port) = channel();
+        let (port_sender, port) = channel();
         let (cuts, cut) = watch::channel(0);
         // It has its own thread, so that a test needs no runtime for it.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                told.send(listener.local_addr().unwrap().port()).unwrap();
+                port_sender.send(listener.local_addr().unwrap().port()).unwrap();
                 let acceptor = TlsAcceptor::from(Arc::new(config));
                 let mut dropped = cut.clone();
                 tokio::select! {

@@ -1,4 +1,4 @@
-//! Batches: publications that are gathered for the subscribers that asked for it, and told to them together.
+//! Batches: publications that are gathered for the subscribers that asked for it, and sent to them together.
 //!
 //! Subscribers of a channel that asked for the same batch are one group of its edge. A publication costs such a group
 //! one entry here, however many it has; the fan-out to its members happens once for the whole batch, which is encoded

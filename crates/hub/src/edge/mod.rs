@@ -355,16 +355,16 @@ impl Edge {
         let mut hole = index as usize;
         // A fan-out has served the members before its cursor and not those from it on. The hole is closed without
         // letting one of the latter slip to the front, where it would be passed over.
-        let told = |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize;
+        let is_served = |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize;
         let cursor = self.busy.as_mut().and_then(|busy| busy.cursor.as_mut());
-        if let Some(cursor) = cursor.filter(told) {
+        if let Some(cursor) = cursor.filter(is_served) {
             cursor.member -= 1;
-            let last_told = cursor.member as usize;
-            members.swap(hole, last_told);
-            if hole != last_told {
+            let last_served = cursor.member as usize;
+            members.swap(hole, last_served);
+            if hole != last_served {
                 moved.push(MovedMember { place: hole as u32, member: members[hole] });
             }
-            hole = last_told;
+            hole = last_served;
         }
         members.swap_remove(hole);
         if let Some(member) = members.get(hole) {
@@ -572,14 +572,14 @@ impl Edge {
                 let from = (cursor.member as usize).min(group.members.len());
                 let members = &mut group.members[from..];
                 // At least one, so that a slice of one step comes to something.
-                let told = members.len().min(slice.steps().max(1));
-                item.tell(&mut members[..told], sessions, out, (&self.name, group.variant.wire));
-                slice.spend(told);
+                let served = members.len().min(slice.steps().max(1));
+                item.tell(&mut members[..served], sessions, out, (&self.name, group.variant.wire));
+                slice.spend(served);
                 if begins.take_if(|mark| out.mark() > *mark).is_some() {
                     item.begins(&self.name, out);
                 }
-                if told < members.len() {
-                    *interrupted = Some(Cursor { group: cursor.group, member: (from + told) as u32 });
+                if served < members.len() {
+                    *interrupted = Some(Cursor { group: cursor.group, member: (from + served) as u32 });
                     return;
                 }
                 if matches!(item, Item::Batch(_)) {

@@ -356,14 +356,14 @@ impl Homes {
             _ => {}
         }
         let top = home.top();
-        let told = match &answer {
+        let named = match &answer {
             StoreAnswer::EpochLost(to) => Some(*to),
             StoreAnswer::Page(page) => Some(page.top),
             StoreAnswer::Appended { epoch, publication } => Some(Position { epoch: *epoch, offset: publication.prev }),
             _ => None,
         };
         let lost = matches!(answer, StoreAnswer::EpochLost(_));
-        if let Some(to) = told.filter(|to| home.is_live() && (lost || to.epoch != top.epoch)) {
+        if let Some(to) = named.filter(|to| home.is_live() && (lost || to.epoch != top.epoch)) {
             // The publisher's answer precedes its own copy, and a loss before it.
             if let (Purpose::Append { to }, StoreAnswer::Appended { epoch, publication }) = (&what, &answer) {
                 let position = Position { epoch: *epoch, offset: publication.offset };

@@ -165,7 +165,7 @@ impl Sessions {
             },
         };
         let rule = verdict.rule();
-        // Whom the application has to be asked about is let in by its answer alone: the live subscription is the
+        // A caller that the application must be asked about is let in by its answer alone. A live subscription is the
         // proof of it.
         let needs_subscription = match (verdict, action) {
             (Verdict::IfSubscribed(_), _) | (Verdict::AskHook(_), Action::Subscribe) => true,

@@ -45,7 +45,7 @@ pub(crate) struct Tally {
     pub(crate) limit: usize,
 }
 
-/// Whose a tally is.
+/// The owner of a tally.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TallyTo {
     /// The application's: the parts are of shards.

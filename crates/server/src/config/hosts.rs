@@ -214,8 +214,8 @@ mod tests {
                     assert_eq!(shown.parse::<HostPattern>().as_ref(), Ok(&host), "{text}: what is shown reads back");
                 }
                 (Err(error), Err(words)) => {
-                    let told = error.to_string();
-                    assert!(told.contains(words) && told.contains(&format!("{text:?}")), "{text}: {told}");
+                    let message = error.to_string();
+                    assert!(message.contains(words) && message.contains(&format!("{text:?}")), "{text}: {message}");
                 }
                 (found, _) => panic!("{text:?} is {found:?}"),
             }

@@ -63,7 +63,7 @@ pub struct Config {
     /// How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer
     /// sends no more clients. Then the drain begins. Default none.
     pub shutdown_delay: Duration,
-    /// What is compressed for clients that can read it. Default: messages and HTTP answers of 1 KiB and more.
+    /// The messages and answers that are compressed for clients that can read it. Default: messages and HTTP answers of 1 KiB and more.
     pub compression: Compression,
     /// The window over which a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,
@@ -115,7 +115,7 @@ impl Default for Config {
     }
 }
 
-/// What is compressed for clients that can read it.
+/// Compression, for clients that can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compression {
     /// Messages to WebSockets whose clients offer permessage-deflate (RFC 7692), as browsers do. Such a client may also

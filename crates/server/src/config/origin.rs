@@ -282,8 +282,8 @@ mod tests {
                     assert_eq!(shown.parse::<Origin>().as_ref(), Ok(&origin), "{text}: what is shown reads back");
                 }
                 (Err(error), Err(words)) => {
-                    let told = error.to_string();
-                    assert!(told.contains(words) && told.contains(&format!("{text:?}")), "{text}: {told}");
+                    let message = error.to_string();
+                    assert!(message.contains(words) && message.contains(&format!("{text:?}")), "{text}: {message}");
                 }
                 (found, _) => panic!("{text:?} is {found:?}"),
             }

@@ -1,4 +1,4 @@
-//! What a server needs to speak TLS: a certificate chain with its key, checked when it is loaded, and replaced while
+//! The identity of a server with TLS: a certificate chain with its key, checked when it is loaded, and replaced while
 //! connections go on.
 //!
 //! In: PEM, of files or in memory. Out: [`Tls`], which is part of [`Config`](crate::Config). TLS 1.2 and 1.3 are

@@ -89,7 +89,7 @@ impl ChannelRule {
         self
     }
 
-    /// What happens to subscribers that read too slowly. Default: they pull.
+    /// The treatment of subscribers that read too slowly. Default: they pull.
     #[must_use]
     pub fn slow(mut self, slow: Slow) -> Self {
         self.0.slow = slow;

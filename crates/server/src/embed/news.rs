@@ -98,11 +98,11 @@ mod tests {
     #[test]
     fn few_are_told_at_once_and_what_waits_is_bounded_in_bytes_and_time() {
         let (queue, begin) = (News::default(), Instant::now());
-        let mut told = 0;
+        let mut running = 0;
         while let Place::Now(_) = queue.put(begin, news(10)) {
-            told += 1;
+            running += 1;
         }
-        assert_eq!(told, AT_ONCE);
+        assert_eq!(running, AT_ONCE);
         let mut waiting = 1; // the one that found all running
         while let Place::Waits = queue.put(begin, news(1 << 20)) {
             waiting += 1;

@@ -106,8 +106,8 @@ mod tests {
             assert_eq!(got, expected, "{given:?}");
         }
         let deep = Bytes::from("[".repeat(65) + &"]".repeat(65));
-        let told = checked(&deep).expect_err("too deep").to_string();
-        assert_eq!(told, "nested 65 levels deep exceeds the limit of 64");
+        let message = checked(&deep).expect_err("too deep").to_string();
+        assert_eq!(message, "nested 65 levels deep exceeds the limit of 64");
         assert!(checked(&Bytes::from_static(b"\"\xff\"")).is_err(), "not even text");
     }
 

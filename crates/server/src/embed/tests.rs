@@ -143,7 +143,7 @@ async fn rpc_decodes_answers_and_says_what_is_wrong_with_the_payload() {
     assert_eq!(refused(rpc(&"x".repeat(100_000), "{}")).await.1.len(), "there is no method \"\"".len() + 64);
 }
 
-/// What an application's own errors look like: one wraps the other.
+/// Errors as an application has them: one wraps the other.
 #[derive(Debug, thiserror::Error)]
 #[error("the list cannot be read")]
 struct NoList(#[source] std::num::ParseIntError);

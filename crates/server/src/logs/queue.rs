@@ -313,8 +313,8 @@ mod tests {
             while !text.ends_with("could not be written\n") {
                 text += &reading.read();
             }
-            let told = text.lines().last().and_then(|line| line.split(' ').next());
-            let lost: usize = told.and_then(|lost| lost.parse().ok()).expect("a number");
+            let first_word = text.lines().last().and_then(|line| line.split(' ').next());
+            let lost: usize = first_word.and_then(|lost| lost.parse().ok()).expect("a number");
             assert_eq!(text.lines().count() - 1 + lost, 1 + pushed, "every line is written or counted");
             assert!(lost >= pushed - most && lines_lost() - before >= lost as u64, "{lost}");
             reading.queue.push(b"again\n");

@@ -148,8 +148,8 @@ impl Logs {
         std::thread::Builder::new().name("log".to_owned()).spawn(body).map_err(LogError::Thread)?;
         let _ = CURRENT.set(queue.clone()); // there is one subscriber in a process, so there is one of these
         if panics {
-            let told = queue.clone();
-            std::panic::set_hook(Box::new(move |panic| tell_panic(panic, &told)));
+            let of_panics = queue.clone();
+            std::panic::set_hook(Box::new(move |panic| tell_panic(panic, &of_panics)));
         }
         Ok(LogGuard { queue })
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-/// A server that runs, until it is told to stop: [`drain`](Self::drain).
+/// A running server. [`drain`](Self::drain) stops it.
 ///
 /// Dropping it stops the server too, even while a [`Handle`](crate::Handle) or a
 /// [`FanfareService`](crate::FanfareService) is held: the server stops accepting, asks clients to come back, and ends

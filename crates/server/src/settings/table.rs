@@ -32,7 +32,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
          reads the files again; open connections go on.",
     ),
     ("admin", "The address for monitoring: /metrics, /healthz and /readyz."),
-    ("compression", "What the server compresses for clients that can read it."),
+    ("compression", "Compression of messages for clients that can read it."),
     (
         "limits",
         "The bounds of one connection, one channel and the whole node. At a limit the server answers an error with the \

@@ -3,8 +3,8 @@
 //!
 //! In: the text of a TOML file. Out: its fields in order, or what is wrong with its syntax. `${NAME}` in a string is
 //! the environment's variable of that name, `$${` is a plain `${`; a string with a variable in it may stand for a
-//! number or a switch too, as every text of the environment may. A variable that is not set is told here, and its
-//! value is [`Raw::Unknown`] from then on: the rest of the file is read as if nothing had happened.
+//! number or a switch too, as every text of the environment may. A variable that is not set is reported here, and
+//! its value is [`Raw::Unknown`] from then on: the rest of the file is read as usual.
 
 use super::channels::is_rule_option;
 use super::problem::{Problem, Severity, Source};

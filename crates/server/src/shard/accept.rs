@@ -225,7 +225,7 @@ async fn begin(
     }
 }
 
-/// Does the TLS handshake. `None`: there is no connection; a peer that spoke HTTP instead was told so.
+/// Does the TLS handshake. `None`: there is no connection; a peer that spoke HTTP instead got an answer that says so.
 async fn secure(
     shell: &Shared,
     socket: Socket,

@@ -101,9 +101,9 @@ pub(crate) struct Shell {
     handlers_need_request: bool,
     links: Links,
     buffer: Vec<u8>,
-    /// What compresses messages, for all connections.
+    /// Compresses messages, for all connections.
     deflaters: Deflaters,
-    /// What decompresses them; made for the first connection that may send such.
+    /// Decompresses them; made for the first connection that may send compressed ones.
     inflater: Option<Box<Inflater>>,
     scratch: Vec<u8>,
     actions: Actions,

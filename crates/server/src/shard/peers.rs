@@ -89,7 +89,7 @@ impl Links {
     }
 }
 
-/// Runs a shard until it has been drained, and reports how that went. `ready` is told when it accepts connections, or
+/// Runs a shard until it has been drained, and reports how that went. `ready` is notified when it accepts connections, or
 /// the error, for example that no descriptor is left for its runtime.
 pub(crate) fn run(
     shell: Shell,

@@ -1,8 +1,8 @@
 //! A file descriptor that is kept for the moment when there is no other: with it a connection can be refused.
 //!
 //! In: the `accept` of a listener. Out: a connection to serve, or an error and its [`Outcome`]. Where no descriptor is
-//! left, [`Spare`] gives up its own, accepts one waiting connection by it, and that one is told 503 and closed.
-//! Otherwise clients wait in the backlog without an answer, and the listener stays readable, so a loop over it spins.
+//! left, [`Spare`] gives up its own, accepts one waiting connection by it, answers it 503 and closes it. Otherwise
+//! clients wait in the backlog without an answer, and the listener stays readable, so a loop over it spins.
 //!
 //! No listener of the process accepts while another one uses its spare descriptor (`ACCEPTING`), because it would get
 //! that descriptor. Other code may still open a file in that moment. The next connection that is accepted pays it back:
@@ -33,7 +33,7 @@ pub(crate) struct Spare {
     answer: Answer,
 }
 
-/// What a refused connection is told.
+/// The answer to a refused connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// 503 of HTTP/1.1.
@@ -45,7 +45,7 @@ pub(crate) enum Answer {
 /// The outcome where `accept` gave no connection to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// One was told 503 and closed.
+    /// One was answered 503 and closed.
     Refused,
     /// None was waiting any more.
     NoneWaits,
@@ -163,9 +163,9 @@ mod tests {
     }
 
     fn assert_told(mut near: UnixStream) {
-        let mut told = String::new();
-        near.read_to_string(&mut told).unwrap();
-        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\r\nretry-after: 5\r\n"), "{told}");
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 5\r\n"), "{answer}");
     }
 
     #[test]

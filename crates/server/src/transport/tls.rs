@@ -31,7 +31,7 @@ pub(crate) struct TlsSocket {
 /// Why a handshake ended without a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
-    /// It began with something else, probably HTTP: the socket is plain, and can be told so.
+    /// It began with something else, probably HTTP: the socket is plain and takes a plain answer.
     #[error("the connection does not begin with a TLS handshake")]
     Plain(TcpStream),
     #[error(transparent)]
@@ -125,7 +125,7 @@ impl TlsSocket {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             ready!(self.poll_receive(cx, &mut session))?;
-            // What the session itself has to say goes with the next write, where the socket is full.
+            // If the socket is full, records of the session itself go with the next write.
             match self.send(&mut session) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
                 _ => {}
@@ -174,7 +174,7 @@ impl TlsSocket {
         }
     }
 
-    /// The same without waiting: what the socket does not take at once is lost.
+    /// The same without waiting: bytes that the socket does not take at once are lost.
     pub(crate) fn shutdown_now(&self) {
         let mut session = self.session.borrow_mut();
         session.send_close_notify();
@@ -208,7 +208,7 @@ impl TlsSocket {
         self.socket.poll_write_ready(cx)
     }
 
-    /// What lies below, for options and addresses. Nothing is to be read from it or written to it.
+    /// The socket below, for options and addresses. Do not read from it or write to it.
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.socket
     }

@@ -244,9 +244,9 @@ fn a_subscription_is_made_once_and_is_over_when_it_is_ended() {
             ])
             .to_string(),
         );
-        let told: Vec<Value> = (0..6).map(|_| client.message()).collect();
+        let answers: Vec<Value> = (0..6).map(|_| client.message()).collect();
         let words: Vec<_> =
-            told.iter().map(|m| (m["id"].as_str().unwrap_or(""), m["type"].as_str().unwrap_or(""))).collect();
+            answers.iter().map(|m| (m["id"].as_str().unwrap_or(""), m["type"].as_str().unwrap_or(""))).collect();
         assert_eq!(
             words,
             [

@@ -1,4 +1,4 @@
-//! The chat protocol: vectors for what comes and what goes, what is ignored and why, the names of
+//! The chat protocol: vectors for both directions, ignored messages and their causes, the names of
 //! rooms, round trips, and the fuzz body. (There are no cuts: a message comes whole.)
 
 use super::fuzz::{assert_json, message_of};
@@ -43,7 +43,7 @@ fn a_byte_order_mark_before_a_message_is_ignored() {
     assert_eq!(asks(&mut Chat::default(), &marked), asks(&mut Chat::default(), plain));
 }
 
-/// What the join of this number asks for.
+/// The command of the join of this number.
 fn join_of(number: u64, room: &str, who: &str) -> Vec<Request> {
     let channel = channel(room);
     let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
@@ -758,7 +758,7 @@ fn nobody_is_told_by_the_room_state_and_by_a_join() {
         count: clients.len() as u64,
         entries: Some(clients.iter().map(|&client| entry(client, None, "{}")).collect()),
     };
-    let told = |chat: &mut Chat, snapshot| {
+    let listed = |chat: &mut Chat, snapshot| {
         let (id, channel, mut out) = (Some(TrackedCommand::RoomState(1).id()), channel("chat:general"), Vec::new());
         let reply = Reply { id, body: ReplyBody::Presence { channel, snapshot } };
         assert_eq!(chat.encode_reply(&reply, 5, &mut out), Ok(Written::Message));
@@ -772,13 +772,13 @@ fn nobody_is_told_by_the_room_state_and_by_a_join() {
     assert!(!chat.takes(&push(leave, 2, 5)), "the room_state will not");
     assert!(chat.takes(&push(join, 9, 6)), "one's own");
     assert!(chat.takes(&push(join, 3, 7)), "after one's own");
-    assert_eq!(told(&mut chat, snapshot(8, &[1, 9, 3, 4])), [1], "3 was told, 4 will be");
+    assert_eq!(listed(&mut chat, snapshot(8, &[1, 9, 3, 4])), [1], "3 was told, 4 will be");
     assert!(chat.takes(&push(join, 4, 8)));
     assert!(!chat.takes(&push(join, 1, 4)), "late, and listed");
     assert!(!chat.takes(&push_in("chat:other", join, 1, 9)), "of no room of ours");
 
     let mut chat = joined_as_nine();
-    assert_eq!(told(&mut chat, snapshot(6, &[1, 2])), [1, 2], "we were not let in: all of them");
+    assert_eq!(listed(&mut chat, snapshot(6, &[1, 2])), [1, 2], "we were not let in: all of them");
     assert!(!chat.takes(&push(join, 2, 6)) && chat.takes(&push(join, 3, 7)));
 
     let mut chat = joined_as_nine();
@@ -873,7 +873,7 @@ proptest! {
         fuzz::decode(&bytes);
     }
 
-    /// What one chat client says is what the others read.
+    /// A message of one chat client is read by the others.
     #[test]
     fn a_message_is_read_as_it_was_said(content in any::<String>(), user_id in "\\PC{1,60}", username in ".{1,60}", room in any::<String>()) {
         let mut chat = Chat::default();

@@ -113,7 +113,7 @@ pub fn decode_in_pieces_by(
     (said, failure)
 }
 
-/// One round. The first four bytes choose role, limit and cuts, the rest is what the peer sends.
+/// One round. The first four bytes choose role, limit and cuts; the peer sends the rest.
 pub fn decode(data: &[u8]) {
     let Some((&[flags, limit, cut_a, cut_b], sent)) = data.split_first_chunk() else { return };
     let role = if flags & 1 == 0 { Role::Server } else { Role::Client };

@@ -49,7 +49,7 @@ fn the_rfcs_examples() {
     assert_eq!(frame(Opcode::Text, b"Hello"), &b"\x81\x05Hello"[..]);
 }
 
-/// What a peer may not send, what is said before it, and the code to close with. A server's frames, being readable.
+/// Frames that a peer may not send, the messages before them, and the close code. They are a server's, so readable.
 #[test]
 fn refusals() {
     use ProtocolError::*;
@@ -158,7 +158,7 @@ fn memory_is_held_only_while_something_is_partial() {
     assert_eq!(decoder.buffered_bytes(), 0);
 }
 
-/// A message that lies whole in what was read is lent out of it.
+/// A message that lies whole in the input is lent out of it.
 #[test]
 fn whole_frames_are_not_copied() {
     let mut bytes = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".to_vec();

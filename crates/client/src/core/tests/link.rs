@@ -1,4 +1,4 @@
-//! One connection's life: heartbeats, waits, ends, and what is told of them.
+//! One connection's life: heartbeats, waits, ends, and how they are reported.
 
 use super::*;
 
@@ -32,10 +32,10 @@ fn failures_are_waited_for_longer_and_longer_within_the_limit() {
     let mut longest = 0;
     for failures in 1..40 {
         let outputs = world.tell(Input::Closed(None));
-        let [Output::State(State::Waiting { until_ms, failures: told, .. })] = outputs[..] else {
+        let [Output::State(State::Waiting { until_ms, failures: reported, .. })] = outputs[..] else {
             panic!("{outputs:?}")
         };
-        assert_eq!(told, failures);
+        assert_eq!(reported, failures);
         let ceiling = (500_u64 << (failures - 1).min(20)).min(30_000);
         assert!(until_ms - world.now_ms <= ceiling);
         longest = longest.max(until_ms - world.now_ms);

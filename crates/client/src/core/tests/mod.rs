@@ -1,4 +1,4 @@
-//! The core in virtual time, against a server that says what the test wants.
+//! The core in virtual time, against a server whose messages the test writes.
 
 mod link;
 mod trouble;
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-/// What is sent, without the page of `connect`, which differs between clients.
+/// The messages that are sent, without the page of `connect`, which differs between clients.
 fn sent(outputs: &[Output]) -> Vec<String> {
     let text = |output: &Output| match output {
         Output::Send(text) => Some(page_and_rest(text).1),
@@ -183,7 +183,7 @@ fn a_subscription_left_before_its_answer_stays_left() {
     assert_eq!(world.hear(&subscribed("s", 6)), []);
     world.hear(&format!(r#"{{"type":"unsubscribed","id":{id},"channel":"s","code":"requested"}}"#));
     assert_eq!(events(&world.hear(&subscribed("s", 7))).len(), 1, "this one comes after it");
-    // Where the application does not keep up it is left too, and what the server says meanwhile changes nothing.
+    // If the application does not keep up, the subscription is left too; the server's messages meanwhile change nothing.
     world.tell(Input::Pause { channel: "s".into(), before: Some(at(7)) });
     assert_eq!(world.hear(&subscribed("s", 8)), []);
 }
@@ -237,11 +237,11 @@ fn a_loss_is_a_gap_before_anything_newer() {
             r#"{{"type":"subscribed","channel":"c","epoch":"{epoch}","offset":3,{recovered}"publications":[{{"offset":3,"data":1,"ts":1}}]}}"#
         ));
         let position = Position { epoch: epoch.into(), offset: 3 };
-        let told = events(&outputs);
-        assert!(matches!(&told[0], Event::Live { .. }));
+        let reported = events(&outputs);
+        assert!(matches!(&reported[0], Event::Live { .. }));
         // The page lies above the gap, like all that follows.
-        assert_eq!(told[1], Event::Gap { position: Position { offset: 2, ..position.clone() }, reset });
-        assert!(matches!(&told[2], Event::Message { position: told, .. } if *told == position));
+        assert_eq!(reported[1], Event::Gap { position: Position { offset: 2, ..position.clone() }, reset });
+        assert!(matches!(&reported[2], Event::Message { position: reported, .. } if *reported == position));
     }
     let mut world = live();
     let outputs = world.hear(r#"{"type":"gap","channel":"c","epoch":"f","offset":2,"reset":true}"#);
@@ -303,7 +303,7 @@ fn a_denial_ends_a_subscription() {
     let outputs =
         world.hear(&format!(r#"{{"type":"error","id":{id},"code":"denied","message":"m","retryable":false}}"#));
     assert!(
-        matches!(&answers(&outputs)[..], [(told, Err(CallError::Refused(error)))] if *told == call && &*error.code == "denied")
+        matches!(&answers(&outputs)[..], [(reported, Err(CallError::Refused(error)))] if *reported == call && &*error.code == "denied")
     );
     assert_eq!(events(&outputs), []);
 
@@ -369,7 +369,7 @@ fn a_slow_application_is_paused_and_goes_on_from_there() {
     assert!(sent(&outputs)[0].ends_with(r#""channel":"c","since":{"epoch":"e","offset":5}}"#));
 }
 
-/// The first page has a place before it: who finds no room for it goes on from there, and not from the newest again.
+/// The first page has a place before it: a client without room for it goes on from there, not from the newest again.
 #[test]
 fn a_page_that_finds_no_room_is_asked_for_from_the_place_before_it() {
     let mut world = World::online();
@@ -433,7 +433,7 @@ fn a_publication_that_could_stand_twice_is_not_sent_again() {
     assert!(answers(&world.tell(Input::Wake)).contains(&(never_sent, Err(CallError::Unknown))));
 }
 
-/// A server that remembers keys for 8 s: what was sent 6 s ago and not answered is not sent again.
+/// A server remembers keys for 8 s: a publication sent 6 s ago without an answer is not sent again.
 #[test]
 fn a_publication_is_not_sent_again_when_its_key_may_be_forgotten() {
     const LIMITS: &str = r#""limits":{"idempotency_keys_ttl":8000}"#;
@@ -470,7 +470,7 @@ fn a_publication_is_not_sent_again_when_its_key_may_be_forgotten() {
     let published = format!(r#"{{"type":"published","id":{id},"epoch":"e","offset":4}}"#);
     assert_eq!(answers(&world.hear(&published)), [(call, Ok(Answer::Published(at(4))))]);
 
-    // What the server says it has not done can be sent as often as it likes; what it does not know cannot.
+    // A refused publication can be sent again as often as needed; one with an unknown outcome cannot.
     for (code, is_sent) in [("unavailable", true), ("rate_limited", true), ("unknown", false), ("timeout", false)] {
         let mut world = begin();
         let (call, outputs) = world.call(publish("c", None));
@@ -526,7 +526,7 @@ fn questions_are_repeated_and_calls_are_not() {
     );
     let outputs = world.hear(&reply);
     assert!(
-        matches!(&answers(&outputs)[..], [(told, Ok(Answer::History(it)))] if *told == history && it.publications.len() == 1)
+        matches!(&answers(&outputs)[..], [(reported, Ok(Answer::History(it)))] if *reported == history && it.publications.len() == 1)
     );
     let (presence, _) = world.call(Call::Presence("c".into()));
     world.now_ms += 10_000;
@@ -550,7 +550,7 @@ fn signals_go_now_or_never() {
     let id = id_in(&sent(&outputs)[0]);
     let outputs =
         world.hear(&format!(r#"{{"type":"error","id":{id},"code":"not_found","message":"m","retryable":false}}"#));
-    assert!(matches!(&answers(&outputs)[..], [(told, Err(CallError::Refused(_)))] if *told == call));
+    assert!(matches!(&answers(&outputs)[..], [(reported, Err(CallError::Refused(_)))] if *reported == call));
     world.tell(Input::Closed(None));
     let (call, outputs) = world.call(signal(None));
     assert_eq!(answers(&outputs), [(call, Err(CallError::Offline))]);
@@ -719,7 +719,7 @@ fn a_subscription_made_by_the_server_is_the_applications_when_it_asks() {
         r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":6,"publications":[]}}"#,
         ids[1]
     ));
-    assert!(matches!(&answers(&outputs)[..], [(told, Ok(Answer::Subscribed { .. }))] if *told == call));
+    assert!(matches!(&answers(&outputs)[..], [(reported, Ok(Answer::Subscribed { .. }))] if *reported == call));
 }
 
 #[test]
@@ -727,7 +727,7 @@ fn a_payload_that_is_no_json_does_not_leave() {
     for data in [&b"{"[..], b"", b"1,\"type\":\"x\"", b"\xff"] {
         let (call, outputs) =
             World::online().call(Call::Rpc { method: "m".into(), data: Bytes::copy_from_slice(data) });
-        assert!(matches!(&answers(&outputs)[..], [(told, Err(CallError::NotJson { .. }))] if *told == call));
+        assert!(matches!(&answers(&outputs)[..], [(reported, Err(CallError::NotJson { .. }))] if *reported == call));
     }
 }
 
@@ -750,14 +750,14 @@ fn stop_answers_everybody_and_is_the_end() {
     let outputs = world.tell(Input::Stop);
     assert_eq!(outputs[0], Output::Close(1000));
     assert_eq!(outputs.last(), Some(&Output::State(State::Ended(EndReason::Stopped))));
-    let told: Vec<_> = answers(&outputs).into_iter().map(|(call, _)| call).collect();
+    let reported: Vec<_> = answers(&outputs).into_iter().map(|(call, _)| call).collect();
     for call in calls {
-        assert_eq!(told.iter().filter(|told| **told == call).count(), 1, "{call:?} in {told:?}");
+        assert_eq!(reported.iter().filter(|reported| **reported == call).count(), 1, "{call:?} in {reported:?}");
     }
     assert_eq!(world.core.wake_ms(), None);
 }
 
-/// What may happen to a client.
+/// The events that may happen to a client.
 #[derive(Debug, Clone)]
 enum Step {
     Call(u8),

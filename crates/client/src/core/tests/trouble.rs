@@ -1,4 +1,4 @@
-//! What a server does that no good one should, and what a client makes of it: it goes on, and says what it lost.
+//! A client against a server that breaks the protocol: it goes on, and reports its losses.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What clients say: read, written, refused.
+//! Messages of clients: read, written, refused.
 
 use super::*;
 use crate::native::fuzz::request_of;
@@ -29,8 +29,7 @@ fn hub(id: Option<RequestId>, command: Command) -> Decoded {
     Decoded::Request(Request { id, command })
 }
 
-/// Every command, as a client writes it and as the hub gets it. What the client writes of the second is the first
-/// again.
+/// Every command, as a client writes it and as the hub gets it. The client's encoder turns the second into the first.
 pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
     let publish = |data, event: Option<&str>, key: Option<&str>, echo| {
         let (event, idempotency_key) = (event.map(Into::into), key.map(Into::into));
@@ -141,7 +140,7 @@ fn an_array_is_its_commands_in_order() {
     assert_eq!(all("[]"), []);
 }
 
-/// What the same command may look like besides.
+/// Other forms of the same command.
 #[test]
 fn readers_are_lenient_where_nothing_is_ambiguous() {
     let rows: &[(&str, &str)] = &[

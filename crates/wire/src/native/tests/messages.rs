@@ -1,4 +1,4 @@
-//! What servers say: written, and read by the client.
+//! Messages of servers: written, and read by the client.
 
 use super::*;
 use crate::native::fuzz::position_of;
@@ -37,7 +37,7 @@ fn entry(info: Option<Bytes>) -> Arc<PresenceEntry> {
     })
 }
 
-/// Every reply and push as text. What the client reads of it is shown by the next test.
+/// Every reply and push as text. The next test shows how the client reads it.
 #[test]
 fn replies_are_written_as_documented() {
     let extras = ConnectedExtras {
@@ -279,7 +279,7 @@ pub(super) fn heard(text: &str) -> ServerMessage {
     out.remove(0)
 }
 
-/// What the client understands of what the server writes: field by field, so that both ends are held to the same words.
+/// The client's reading of the server's messages, field by field, so that both ends are held to the same words.
 #[test]
 fn the_client_reads_what_the_server_writes() {
     let mut all = Vec::new();

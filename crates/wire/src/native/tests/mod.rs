@@ -1,5 +1,5 @@
 //! The native protocol: vectors both ways, round trips, malformed texts, and the fuzz body. (There
-//! are no cuts: a message comes whole.) [`commands`] is what clients say, [`messages`] what servers say.
+//! are no cuts: a message comes whole.) [`commands`] has the messages of clients, [`messages`] those of servers.
 
 mod commands;
 mod messages;

@@ -27,7 +27,7 @@ pub struct Inflater {
     totals: Totals,
 }
 
-/// What went in, and what came out.
+/// The bytes that went in and came out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes of compressed messages.

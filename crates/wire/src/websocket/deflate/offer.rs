@@ -94,7 +94,7 @@ fn parameter(part: &[u8]) -> Option<(&str, Option<Vec<u8>>)> {
     Some((name, Some(value)))
 }
 
-/// What stands between two quotes, without its escapes (RFC 9110 §5.6.4).
+/// The text between two quotes, without its escapes (RFC 9110 §5.6.4).
 fn unquoted(quoted: &[u8]) -> Option<Vec<u8>> {
     let mut value = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter();

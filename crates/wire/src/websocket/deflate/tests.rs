@@ -304,7 +304,7 @@ fn the_fuzz_body_holds_for_pseudo_random_input() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
-    /// What is compressed comes out as it was: for both windows, every level of any other sender, any fragments with
+    /// Compressed messages come out as they were: for both windows, every level of any other sender, any fragments with
     /// pings in between, and any cuts.
     #[test]
     fn round_trip(
