@@ -212,9 +212,9 @@ describe('abuse', options, () => {
 
   test('a peer that never reads does not hold up the room, nor fill the memory', () => withinMemory(MEMORY_MAX, async () => {
     const busy = freshRoom()
-    const deaf = await upgraded()
-    deaf.socket.pause()
-    deaf.socket.write(frame(TEXT, JSON.stringify({ type: 'join', userId: 'deaf', username: 'deaf', roomId: busy })))
+    const stalled = await upgraded()
+    stalled.socket.pause()
+    stalled.socket.write(frame(TEXT, JSON.stringify({ type: 'join', userId: 'stalled', username: 'stalled', roomId: busy })))
     const ada = await ChatClient.join(server.ws, 'ada', busy)
     const bob = await ChatClient.join(server.ws, 'bob', busy)
     await ada.expect('join', { userId: 'bob' })
@@ -226,7 +226,7 @@ describe('abuse', options, () => {
       await bob.until('message', { userId: 'ada' })
       await ada.until('message', { userId: 'ada' })
     }
-    deaf.socket.destroy()
+    stalled.socket.destroy()
     await Promise.all([ada.close(), bob.close()])
   }))
 
