@@ -1,5 +1,4 @@
-//! Plain event streams, `/events`, on raw sockets: what `EventSource` and curl are sent, and what they get back after
-//! a loss.
+//! Plain event streams, `/events`, on raw sockets, as `EventSource` and curl read them, and recovery after a loss.
 
 mod support;
 
@@ -39,7 +38,7 @@ impl Hub {
         self.runtime.block_on(async { self.handle.publish(channel, &value.into()).await }).expect("published");
     }
 
-    /// A stream that has been told that it is connected.
+    /// A stream that has got `connected`.
     fn events(&self, target: &str, headers: &str) -> (Stream, Block) {
         self.events_by(Way::First, target, headers)
     }
@@ -75,9 +74,9 @@ fn a_stream_begins_with_connected_and_goes_on_with_payloads_on_every_way() {
             assert_eq!(stream.header(name), Some(value), "{way:?}");
         }
         assert_eq!(stream.header("transfer-encoding").is_some(), way != Way::Http10, "{way:?}");
-        let told = connected.json();
-        assert!(told["clientId"].as_str().is_some_and(|id| !id.is_empty()), "{told}");
-        assert!(told["timestamp"].as_u64().is_some_and(|at| at > 1_700_000_000_000), "{told}");
+        let data = connected.json();
+        assert!(data["clientId"].as_str().is_some_and(|id| !id.is_empty()), "{data}");
+        assert!(data["timestamp"].as_u64().is_some_and(|at| at > 1_700_000_000_000), "{data}");
         assert!(connected.id.is_some() && connected.event.is_none(), "{connected:?}");
         assert!(connected.retry.is_some_and(|ms| (1_000..3_000).contains(&ms)), "{connected:?}");
         hub.publish("events", json!({"n": 1}));
@@ -154,14 +153,14 @@ fn an_id_of_several_channels_says_where_the_client_is_in_each() {
 }
 
 #[test]
-fn what_cannot_be_had_again_is_told_and_never_passed_over() {
+fn a_loss_is_reported_and_never_passed_over() {
     let hub = Hub::of(Fanfare::builder(()).config(Config { rules: rules(2), ..config() }));
     let gap_in = |stream: &mut Stream, channel: &str| {
         let gap = stream.message();
         assert_eq!((gap.event.as_deref(), &gap.json()["channel"]), (Some("fanfare.gap"), &json!(channel)));
         gap
     };
-    // (what the client shows, what else it asks for, what it gets after the gap)
+    // (the cursor, the rest of the query, the publications after the gap)
     type Row = (&'static str, fn(String, String) -> String, &'static str, &'static [u64]);
     let rows: [Row; 6] = [
         ("a position that history does not reach", |_, first| first, "", &[]),
@@ -183,7 +182,7 @@ fn what_cannot_be_had_again_is_told_and_never_passed_over() {
         for n in expected {
             assert_eq!(stream.message().json(), *n, "{name}");
         }
-        // Until the loss is told, coming back tells of it again.
+        // Until the loss has been sent, a client that comes back gets it again.
         gap_in(&mut hub.events(&target, &shown(&again.id())).0, &channel);
         // From then on it is known, and nothing of another channel is.
         let (mut stream, _) = hub.events(&format!("{target}&channel=other"), &shown(&gap.id()));
@@ -408,7 +407,7 @@ fn a_client_that_stops_reading_pulls_what_it_missed() {
 }
 
 #[test]
-fn what_a_client_sends_on_its_stream_is_ignored_within_a_bound() {
+fn input_on_a_stream_is_ignored_within_a_bound() {
     use std::io::Write as _;
     let hub = Hub::new();
     let (mut stream, _) = hub.events("/events", "");

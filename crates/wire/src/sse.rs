@@ -4,10 +4,10 @@
 //! an empty line ends a block, which the client dispatches. No payload can end a block or begin another field:
 //! [`put_data`] writes each of its lines as a `data:` of its own.
 //!
-//! A [`Cursor`] says in one word which positions a client has reached, so that `Last-Event-ID` brings what it missed.
-//! In: whatever a client sends as an id. What is no entry of a cursor is left out, and names no channel: the channel
-//! is then one of which the client knows nothing, and its loss is told. Entries are found by a hash of the channel's
-//! name; two channels with the same hash have different epochs, so the worst that comes of it is a loss that is told.
+//! A [`Cursor`] says in one word which positions a client has reached, so that `Last-Event-ID` brings the
+//! publications after them. In: any text that a client sends as an id. Invalid entries are skipped: the client then has
+//! no position in their channels, and gets a loss there. Entries are found by a hash of the channel's name. Two
+//! channels with the same hash have different epochs, so the worst result is a loss that is reported.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -102,7 +102,7 @@ struct CursorEntry {
 const NOTHING: &[u8] = b"0";
 
 impl Cursor {
-    /// Reads what a client sent. What is no entry names no channel.
+    /// Reads the text that a client sent. Invalid entries name no channel.
     pub fn decode(text: &str) -> Cursor {
         let entry = |text: &str| {
             let mut parts = text.split('.');
@@ -160,8 +160,8 @@ fn hash(channel: &str) -> u64 {
     channel.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The body of the fuzz target `sse_cursor`, and of the tests that feed it on every run: no text panics, what was read
-/// survives the way back, and no payload breaks out of its block.
+/// The body of the fuzz target `sse_cursor`, and of the tests that feed it on every run. No text panics, a cursor that
+/// was read survives the way back, and no payload breaks out of its block.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cursor_names_no_channel() {
+    fn an_invalid_cursor_names_no_channel() {
         let rows =
             ["", "0", "42", "a.b", "x.1.1", "1.e.-1", "1.e.+1", "+1.e.1", "1.e.1.1", "..", "_", "\u{fffd}", "1.e."];
         for text in rows {

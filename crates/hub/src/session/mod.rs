@@ -64,7 +64,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
-/// What a heartbeat is to a connection.
+/// The kind of a connection's heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeartbeatKind {
     /// A ping, and the client must give a sign of life until the next one.
@@ -85,7 +85,7 @@ pub struct Opened {
     pub grace_ms: u32,
     /// Time between heartbeats, in ms; 0: there are none.
     pub heartbeat_ms: u32,
-    /// What happens at a heartbeat.
+    /// The kind of its heartbeats.
     pub heartbeat: HeartbeatKind,
     /// For the questions and notices about it.
     pub attachment: Option<Attachment>,

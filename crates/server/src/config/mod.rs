@@ -63,7 +63,7 @@ pub struct Config {
     /// How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer
     /// sends no more clients. Then the drain begins. Default none.
     pub shutdown_delay: Duration,
-    /// The messages and answers that are compressed for clients that can read it. Default: messages and HTTP answers of 1 KiB and more.
+    /// Compression, for clients that can read it. Default: messages of 1 KiB and more.
     pub compression: Compression,
     /// The window over which a stopping server spreads the return of its clients. Default 10 s.
     pub drain_window: Duration,

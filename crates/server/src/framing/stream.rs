@@ -2,10 +2,10 @@
 //!
 //! A message is a block of an event stream ([`Lines::Data`]), or a line of JSON ([`Lines::Json`]); or the protocol
 //! writes the blocks itself ([`Lines::Blocks`]). Over HTTP/1.1 the body is chunked (RFC 9112 §7.1), each message a
-//! chunk of its own, which is what most proxies expect of an answer without a length. To a client of HTTP/1.0, and
+//! chunk of its own, as most proxies expect of an answer without a length. To a client of HTTP/1.0, and
 //! where hyper frames the body, the bytes go as they are, and the end of the connection ends the body.
 //!
-//! A client sends nothing on a stream. What it sends all the same is ignored, up to [`FORGET_BYTES`].
+//! A client sends nothing on a stream. Bytes that it sends all the same are ignored, up to [`FORGET_BYTES`].
 
 use super::{Broken, Form, Received};
 use crate::transport::pace::FORGET_BYTES;
@@ -20,7 +20,7 @@ pub(crate) struct Stream {
     pub(crate) chunked: bool,
 }
 
-/// What a message is in the body.
+/// The form of a message in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lines {
     /// The data of a block of an event stream.
@@ -99,7 +99,7 @@ impl Stream {
         out.into()
     }
 
-    /// The last chunk, where there are chunks. What else ends a stream is the end of its connection.
+    /// The last chunk, where there are chunks. Otherwise the end of the connection ends a stream.
     pub(super) fn end(self) -> Bytes {
         Bytes::from_static(if self.chunked { b"0\r\n\r\n" } else { b"" })
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_on_a_stream_is_ignored_within_a_bound() {
+    fn input_on_a_stream_is_ignored_within_a_bound() {
         let mut deframer = Framing::Stream(Stream { lines: Lines::Data, chunked: true }).deframer(64);
         let mut bytes = vec![b'x'; FORGET_BYTES];
         assert_eq!(deframer.next(&mut &mut bytes[..], None), Ok(None));

@@ -1,7 +1,7 @@
-//! Which requests are for streams, and what they ask for.
+//! Requests for streams: recognised, and read.
 //!
 //! In: the head of a request, and for the native protocol its `connect` command. Out: a [`StreamRequest`] with the
-//! wire that serves it, or a refusal: 400 for what cannot be understood, 403 for a page that may not connect. Whether
+//! wire that serves it, or a refusal: 400 for an invalid request, 403 for a page that may not connect. Whether
 //! the application lets the client in is found out later, by the hub.
 //!
 //! `/events` is the plain event stream of [`Events`]; `/v1/sse` and `/v1/stream` carry the native protocol down, as an
@@ -39,7 +39,7 @@ const HEADERS_ALLOWED: &str = "authorization, cache-control, content-type, last-
 /// For how many seconds a browser need not ask again.
 const PREFLIGHT_S: &str = "600";
 
-/// What is streamed at an address.
+/// The stream at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamKind {
     /// Payloads.
@@ -49,7 +49,7 @@ pub(crate) enum StreamKind {
 }
 
 impl StreamKind {
-    /// What is streamed at a path.
+    /// The stream at a path.
     pub(crate) fn at(path: &str) -> Option<StreamKind> {
         match path {
             "/events" => Some(StreamKind::Events),
@@ -132,7 +132,7 @@ impl StreamWires {
 }
 
 impl Routes {
-    /// What is streamed at a path, where streams are served.
+    /// The stream at a path, where streams are served.
     pub(crate) fn stream_at(&self, path: &str) -> Option<StreamKind> {
         StreamKind::at(path).filter(|_| self.streams.is_some())
     }
@@ -202,7 +202,7 @@ impl Routes {
         Ok((asked, wires))
     }
 
-    /// What a request that hyper has read streams, where it opens a stream.
+    /// The stream that a request opens, if it opens one. hyper has read the request.
     pub(crate) fn opens_stream<B>(&self, request: &Request<B>) -> Option<StreamKind> {
         let is_native = |kind| matches!(kind, StreamKind::Native(_));
         let is_taken = |kind: &StreamKind| match *request.method() {
@@ -378,7 +378,7 @@ impl Parameters {
             let found = headers.clone().find(|(other, _)| other.eq_ignore_ascii_case(name));
             found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
         };
-        // A browser that comes back by itself asks for the same address, and says by the header what it has had since.
+        // A browser that comes back by itself asks for the same address, and the header has its newest position.
         let shown = header("last-event-id").filter(|id| !id.is_empty());
         let shown = match shown {
             Some(shown) => Some(shown),
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_refused_with_its_range() {
+    fn values_out_of_range_are_refused_with_the_range() {
         let many = |count: usize| (0..count).map(|n| format!("channel=c:{n}")).collect::<Vec<_>>().join("&");
         assert_eq!(events(&many(32), &[]).expect("valid").channels.len(), 32);
         let rows = [

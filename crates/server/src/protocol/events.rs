@@ -2,10 +2,9 @@
 //! of a block, its event's name the block's, and the block's id a cursor.
 //!
 //! In: the channels that the request names, each with the position that the client has reached. The subscriptions are
-//! made together. Out: first `connected`, then what was missed, then what is new. The id of a block says where the
-//! client is after it, in all of its channels: a client that shows it again gets what follows, once and in order. What
-//! cannot be had again is told by an event of its own, [`GAP`], and until that is told the id does not say that it
-//! was.
+//! made together. Out: first `connected`, then the missed publications, then new ones. The id of a block says where the
+//! client is after it, in all of its channels: a client that shows it again gets the later publications, once and in
+//! order. A loss is reported by an event of its own, [`GAP`]. Until that is sent, the id does not pass the loss.
 //!
 //! With one channel a block is encoded once for all receivers. With several the id differs from client to client, so a
 //! block is begun once, and each conversation ends it.
@@ -39,14 +38,14 @@ pub(crate) fn retry_ms() -> u64 {
     RETRY_MS.0 + RandomState::new().hash_one(()) % RETRY_MS.1
 }
 
-/// What a request for a plain event stream asks for.
+/// A request for a plain event stream.
 #[derive(Debug, PartialEq)]
 pub(crate) struct EventsRequest {
     /// Without repetitions, at most [`sse::CHANNELS_MAX`].
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) envelope: bool,
     pub(crate) recent: Option<u32>,
-    /// What the client has had, where it has had something.
+    /// The positions that the client has reached, if any.
     pub(crate) cursor: Option<Cursor>,
     pub(crate) token: Option<UserToken>,
 }
@@ -97,7 +96,7 @@ impl Events {
         })
     }
 
-    /// Appends what a block of a publication begins with: all but its id and its end.
+    /// Appends the beginning of a publication's block: all but its id and its end.
     fn put_message(self, out: &mut Vec<u8>, push: &Push, publication: &Publication) {
         if let Some(event) = publication.event.as_deref().filter(|event| !event.starts_with(RESERVED)) {
             sse::put_event(out, event);
@@ -158,7 +157,7 @@ impl Protocol for Events {
             Push::Unsubscribed { .. } => {
                 put_own(out, UNSUBSCRIBED, push);
                 sse::put_end(out);
-                Encoded::Last(Disconnect::Unauthorized) // it comes back, and is told why it may not
+                Encoded::Last(Disconnect::Unauthorized) // it comes back, and gets the reason then
             }
             Push::Disconnect { reason, delay_ms } => {
                 if *delay_ms > 0 {
@@ -172,7 +171,7 @@ impl Protocol for Events {
             // Neither is asked for.
             Push::Messages { .. } | Push::Signal(_) => Encoded::Nothing,
             Push::Presence(_) | Push::PresenceCount { .. } | Push::PresenceSnapshot { .. } => Encoded::Nothing,
-            Push::Subscribed(_) => Encoded::Nothing, // by the application: what is published there comes
+            Push::Subscribed(_) => Encoded::Nothing, // by the application: publications follow
         }
     }
 
@@ -204,7 +203,7 @@ struct EventsConversation {
 }
 
 struct Opening {
-    /// What the client says that it has had.
+    /// The positions that the client claims to have reached.
     shown: Option<Cursor>,
     connected: Option<Box<Connected>>,
 }
@@ -252,8 +251,8 @@ impl Conversation for EventsConversation {
 }
 
 impl EventsConversation {
-    /// `connected`, with the id of where the client is before anything else comes; then what it lost and what it
-    /// missed.
+    /// `connected`, with the id of the client's positions before anything else comes; then its losses and the missed
+    /// publications.
     fn open(&mut self, opening: Opening, all: &[Box<Subscribed>], now: Now, out: &mut Vec<u8>) {
         let Opening { shown, connected } = opening;
         let is_lost = |subscribed: &Subscribed| match &shown {
@@ -265,7 +264,7 @@ impl EventsConversation {
             if !is_lost(subscribed) {
                 cursor.reach(&subscribed.channel, start_of(subscribed));
             } else if let Some(position) = shown.as_ref().and_then(|shown| shown.position(&subscribed.channel)) {
-                cursor.reach(&subscribed.channel, position); // until the loss is told
+                cursor.reach(&subscribed.channel, position); // until the loss is reported
             }
         }
         sse::put_retry(out, retry_ms());

@@ -1,4 +1,4 @@
-//! Streams as the protocols see them: what a request for a stream asks of the hub, and what its answer says.
+//! Streams as the protocols see them: the commands of a request for a stream, and the form of its answer.
 //!
 //! `http::streams` makes a [`StreamRequest`] of a request, and `shard::streams` a connection and an answer of it.
 
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What a client asks for.
+/// The request of a client.
 pub(crate) enum Asked {
     Events(Events, Box<EventsRequest>),
     /// By the text of its `connect`.
@@ -34,7 +34,7 @@ pub(crate) struct StreamRequest {
     pub(crate) answer: StreamAnswer,
 }
 
-/// What it asks of the hub.
+/// Its commands to the hub.
 pub(crate) struct StreamAsk {
     pub(crate) asked: Asked,
     pub(crate) native: Arc<dyn Protocol>,
@@ -43,7 +43,7 @@ pub(crate) struct StreamAsk {
     pub(crate) request: Option<Arc<RequestInfo>>,
 }
 
-/// What its answer says, whatever the hub decides.
+/// The parts of its answer that do not depend on the hub.
 pub(crate) struct StreamAnswer {
     pub(crate) media_type: &'static str,
     /// Its body comes in chunks.
@@ -64,7 +64,7 @@ pub(crate) enum LetIn {
 }
 
 impl StreamAsk {
-    /// What a heartbeat is to this stream.
+    /// The kind of this stream's heartbeats.
     pub(crate) fn heartbeat(&self) -> HeartbeatKind {
         match self.asked {
             Asked::Events(..) => HeartbeatKind::Marks,

@@ -160,8 +160,7 @@ impl<'r> Shape<'r> {
 
     /// Whether some name has both shapes, as [`example_name`] finds it for two patterns, without a search.
     fn meets(&self, other: &Shape<'_>) -> bool {
-        let (long, short) =
-            if self.0.len() < other.0.len() { (&other.0, &self.0) } else { (&self.0, &other.0) };
+        let (long, short) = if self.0.len() < other.0.len() { (&other.0, &self.0) } else { (&self.0, &other.0) };
         for (at, one) in long.iter().enumerate() {
             let Some(two) = short.get(at) else { return false };
             match (*one, *two) {

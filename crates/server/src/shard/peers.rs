@@ -89,8 +89,8 @@ impl Links {
     }
 }
 
-/// Runs a shard until it has been drained, and reports how that went. `ready` is notified when it accepts connections, or
-/// the error, for example that no descriptor is left for its runtime.
+/// Runs a shard until it has been drained, and reports how that went. `ready` gets a message when it accepts
+/// connections, or the error, for example that no descriptor is left for its runtime.
 pub(crate) fn run(
     shell: Shell,
     listeners: Vec<Listener>,

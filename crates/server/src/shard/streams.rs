@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 /// A body goes to hyper in pieces of about this length.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// What a stream waits for before it is answered.
+/// The event that a stream waits for before it is answered.
 #[derive(Debug)]
 pub(super) struct Opening {
     let_in: LetIn,
@@ -71,7 +71,7 @@ impl Opening {
     }
 }
 
-/// What becomes of a request for a stream.
+/// The outcome of a request for a stream.
 enum Opened {
     /// The connection goes on, or says its last words.
     Stream(ConnId),
@@ -159,7 +159,7 @@ async fn stream(
         let now = shell.now();
         return shell.lost(now, id, true);
     }
-    // It says nothing by itself, and what is written to a peer that has vanished is not acknowledged.
+    // The peer sends nothing by itself, and one that has vanished acknowledges nothing.
     socket.give_up_after(write_timeout);
     let (half, writer) = socket.into_split();
     let Wire { framing, .. } = shell.wire(wire);
@@ -224,7 +224,7 @@ pub(crate) async fn turn_away(
     let _ = to.send(Ok(bridged)); // the client may have gone
 }
 
-/// Gives hyper what waits for a connection, until one of them ends.
+/// Gives hyper the frames that wait for a connection, until one of them ends.
 async fn pump(shared: &Shared, id: ConnId, sender: mpsc::Sender<Bytes>, _counted: Waits) {
     loop {
         let waits = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));

@@ -183,7 +183,7 @@ fn a_subscription_left_before_its_answer_stays_left() {
     assert_eq!(world.hear(&subscribed("s", 6)), []);
     world.hear(&format!(r#"{{"type":"unsubscribed","id":{id},"channel":"s","code":"requested"}}"#));
     assert_eq!(events(&world.hear(&subscribed("s", 7))).len(), 1, "this one comes after it");
-    // If the application does not keep up, the subscription is left too; the server's messages meanwhile change nothing.
+    // If the application does not keep up, the subscription is left too. Messages of the server then change nothing.
     world.tell(Input::Pause { channel: "s".into(), before: Some(at(7)) });
     assert_eq!(world.hear(&subscribed("s", 8)), []);
 }
