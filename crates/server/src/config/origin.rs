@@ -1,4 +1,4 @@
-//! The web pages that may open connections: the WebSocket Origin check (RFC 6455 §10.2).
+//! The web pages that may open connections and read answers: the WebSocket Origin check (RFC 6455 §10.2), and CORS.
 //!
 //! A browser names the page's origin in every handshake; other clients send none and are not concerned. Origins are
 //! equal where scheme, host and port are (RFC 6454 §5): a port that is not written is the scheme's usual one, hosts
@@ -144,22 +144,35 @@ impl Origin {
     }
 }
 
+/// Why a page may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageTrust {
+    /// The server at the same host and port served it, as far as that can be seen.
+    SameHost,
+    /// The origins name it.
+    Named,
+    /// The origins name `null`, which is no page in particular.
+    Null,
+    /// Any page may.
+    Any,
+}
+
 impl Origins {
-    /// Whether a page of `origin`, as it was sent, may connect to this authority.
-    pub(crate) fn allow(&self, origin: &[u8], authority: Option<&Authority>) -> bool {
+    /// Whether a page of `origin`, as it was sent, may connect to this authority, and why.
+    pub(crate) fn judge(&self, origin: &[u8], authority: Option<&Authority>) -> Option<PageTrust> {
         if *self == Origins::Any {
-            return true;
+            return Some(PageTrust::Any);
         }
-        let Some(origin) = std::str::from_utf8(origin).ok().and_then(|text| text.parse::<Origin>().ok()) else {
-            return false;
-        };
-        if authority.is_some_and(|authority| origin.is_of(authority)) {
-            return true;
-        }
-        match self {
+        let origin = std::str::from_utf8(origin).ok()?.parse::<Origin>().ok()?;
+        let is_named = match self {
             Origins::Localhost => origin.web_host().is_some_and(Host::is_this_machine),
             Origins::List(list) => list.contains(&origin),
             Origins::SameHost | Origins::Any => false,
+        };
+        match origin {
+            Origin(Of::Null) => is_named.then_some(PageTrust::Null),
+            _ if is_named => Some(PageTrust::Named),
+            origin => authority.is_some_and(|authority| origin.is_of(authority)).then_some(PageTrust::SameHost),
         }
     }
 
@@ -244,9 +257,10 @@ mod tests {
         ];
         for (origins, origin, host, expected) in rows {
             let authority = host.map(|host| Authority::parse(host).expect("an authority"));
-            assert_eq!(origins.allow(origin.as_bytes(), authority.as_ref()), expected, "{origins:?} {origin} {host:?}");
+            let judged = origins.judge(origin.as_bytes(), authority.as_ref());
+            assert_eq!(judged.is_some(), expected, "{origins:?} {origin} {host:?}");
         }
-        assert!(!web.allow(b"http://\xFF", None));
+        assert_eq!(web.judge(b"http://\xFF", None), None);
     }
 
     #[test]

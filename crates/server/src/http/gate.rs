@@ -9,6 +9,7 @@
 //! (§3.2.2). A request of HTTP/1.0 need not have a `Host`: no browser sends such a one, so no rebound name can hide
 //! behind it.
 
+use super::cors::Page;
 use crate::config::authority::{Authority, shown};
 use crate::config::hosts::{Hosts, Via};
 use crate::config::origin::Origins;
@@ -16,7 +17,7 @@ use crate::refusal::{Asker, HttpRefusal};
 use crate::request::pairs;
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use std::sync::Arc;
 
 /// The answer to `OPTIONS *`: the methods that the server as a whole takes.
@@ -92,20 +93,34 @@ impl Gate {
         }
     }
 
-    /// Judges every origin that an upgrade names: a browser sends one.
+    /// Judges the page that a request comes from, by every origin that it names: a browser sends one. `Ok`: who may
+    /// read the answer. A request that names several origins is no browser's.
     pub(crate) fn admit_page<'h>(
         &self,
         authority: Option<&Authority>,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
-    ) -> Result<(), HttpRefusal> {
+    ) -> Result<Page, HttpRefusal> {
+        let mut page = Page::None;
         for (_, origin) in headers.filter(|(name, _)| name.eq_ignore_ascii_case("origin")) {
-            if !self.origins.allow(origin, authority) {
+            let Some(trust) = self.origins.judge(origin, authority) else {
                 let origin = shown(origin);
                 let reason = format!("pages of {origin} may not connect: the option `origins` does not list them");
                 return Err(HttpRefusal::because(403, reason).by("origins"));
-            }
+            };
+            page = if page == Page::None { Page::of(origin, trust) } else { Page::Stranger };
         }
-        Ok(())
+        Ok(page)
+    }
+
+    /// The page that an accepted request comes from, for an address that serves every page. One that may not connect
+    /// may not read the answer either.
+    pub(crate) fn reader(&self, headers: &HeaderMap) -> Page {
+        if !headers.contains_key(header::ORIGIN) {
+            return Page::None;
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = host.and_then(|host| Authority::parse(host).ok());
+        self.admit_page(authority.as_ref(), pairs(headers)).unwrap_or(Page::Stranger)
     }
 
     /// Checks a request and normalises it: afterwards `Host` has the authority, and the target of HTTP/1 is a path.

@@ -23,6 +23,9 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use std::sync::Arc;
 use tower::ServiceExt as _;
 
+/// The methods of addresses that tell about the server itself, and of those that are for WebSockets.
+const OWN_METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// The routes of requests. The same on every shard.
 #[derive(Clone)]
 pub(crate) struct Routes {
@@ -195,7 +198,19 @@ impl Routes {
     /// A page, or the answer if there is none.
     async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
         let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
-        let page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let reader = self.gate.reader(request.headers());
+        let is_probe = matches!(uri.path(), "/healthz" | "/healthz/");
+        let asked = (method == Method::OPTIONS).then(|| request.headers().clone());
+        if let Some(asked) = &asked
+            && is_probe
+            && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        {
+            return reader.options(OWN_METHODS, asked); // no balancer asks so, only browsers do
+        }
+        let mut page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        if is_probe {
+            reader.onto(page.headers_mut());
+        }
         // Only the body shows whether the router has a fallback of its own: an answer with a body is kept.
         if !page.body().is_end_stream() {
             return page;
@@ -214,7 +229,15 @@ impl Routes {
             // The API exists if there are keys for it.
             spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
             spoken if spoken.is_empty() => nothing_at(uri.path()).to(asker).onto(&page),
-            spoken => only_upgrades(uri.path(), &spoken, &method, version).to(asker).into_response(),
+            spoken => match asked {
+                Some(asked) => reader.options(OWN_METHODS, &asked),
+                None => {
+                    let refused = only_upgrades(uri.path(), &spoken, &method, version);
+                    let mut response = refused.to(asker).into_response();
+                    reader.onto(response.headers_mut());
+                    response
+                }
+            },
         }
     }
 }

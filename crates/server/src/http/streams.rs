@@ -27,17 +27,13 @@ use axum::extract::Query;
 use fanfare_hub::{ChannelName, UserToken, WireId};
 use fanfare_wire::native::{self, Decoded, HISTORY_LIMIT_MAX};
 use fanfare_wire::sse::{CHANNELS_MAX, Cursor};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The channel of a stream that names none.
 const CHANNEL: &str = "events";
-/// Headers that a page may send besides those that need no permission.
-const HEADERS_ALLOWED: &str = "authorization, cache-control, content-type, last-event-id";
-/// For how many seconds a browser need not ask again.
-const PREFLIGHT_S: &str = "600";
 
 /// The stream at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,8 +184,7 @@ impl Routes {
             Target::Resource(authority) => authority,
             Target::Server => None,
         };
-        self.gate.admit_page(authority.as_ref(), headers())?;
-        *cors = allowed_page(headers());
+        *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
         let query = Parameters::of(request.uri)?;
         let asked = match kind {
@@ -271,47 +266,24 @@ impl Routes {
         let authority = pairs().find(|(name, _)| *name == "host").and_then(|(_, host)| {
             Authority::parse(std::str::from_utf8(host).ok()?).ok() // the gate has judged it
         });
-        if let Err(refused) = self.gate.admit_page(authority.as_ref(), pairs()) {
-            return refused.to(asker).into_response();
-        }
-        let mut cors = allowed_page(pairs());
-        let allow = HeaderValue::from_static(kind.allowed());
-        let mut response = Response::new(Body::empty());
+        let page = match self.gate.admit_page(authority.as_ref(), pairs()) {
+            Ok(page) => page,
+            Err(refused) => return refused.to(asker).into_response(),
+        };
         match *request.method() {
-            Method::HEAD => *response.headers_mut() = headers(kind.lines().media_type(), cors),
-            Method::OPTIONS => {
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                if !cors.is_empty() {
-                    cors.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
-                    let allowed = HeaderValue::from_static(HEADERS_ALLOWED);
-                    cors.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-                    cors.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_S));
-                }
-                *response.headers_mut() = cors;
-                response.headers_mut().insert(header::ALLOW, allow);
+            Method::HEAD => {
+                let mut response = Response::new(Body::empty());
+                *response.headers_mut() = headers(kind.lines().media_type(), page.headers());
+                response
             }
+            Method::OPTIONS => page.options(kind.allowed(), request.headers()),
             _ => {
+                let allow = HeaderValue::from_static(kind.allowed());
                 let refused = super::routes::not_by(request.method(), request.uri().path()).with(header::ALLOW, allow);
-                return refused.with_all(&cors).to(asker).into_response();
+                refused.with_all(&page.headers()).to(asker).into_response()
             }
         }
-        response
     }
-}
-
-/// The headers by which a page of another origin may read the answer: it has been let in. Without an origin there are
-/// none.
-fn allowed_page<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> HeaderMap {
-    let mut cors = HeaderMap::new();
-    let origin = headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("origin"));
-    if let Some(origin) = origin.and_then(|(_, origin)| HeaderValue::from_bytes(origin).ok()) {
-        cors.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        cors.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        let exposed = HeaderValue::from_static("x-request-id, retry-after");
-        cors.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-        cors.insert(header::VARY, HeaderValue::from_static("origin"));
-    }
-    cors
 }
 
 /// The parameters of a query.

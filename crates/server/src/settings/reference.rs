@@ -238,6 +238,10 @@ of a refusal is 403 for an origin and 421 for a host; its text names the option 
   may have ended TLS. So if `Host` has no port, the default port of the page's scheme counts: `Host: app.example` is the
   same host for the pages `https://app.example` and `http://app.example`, but `Host: app.example:443` only for the
   first.
+- **Answers** to a page of another origin have the headers of CORS if the page may connect, and preflights are answered.
+  Cookies are for origins that the list names; not for `null`, which every sandboxed frame is, not for pages that only
+  `"*"` lets in, and not for a page of the same host with the other scheme. The HTTP API has no such headers: its keys
+  belong to the application, and no page may have one. The pages of an embedding program set their own.
 - **Hosts** are compared without their port. Addresses and `localhost` are always served, because an attacker cannot
   point them elsewhere. The hosts of `origins` are always served too; an `origins` of `"*"` names no host. An HTTP/1.0
   request without `Host` is served: browsers do not send such requests.
