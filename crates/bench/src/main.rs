@@ -52,7 +52,9 @@ enum SuiteName {
     Channels,
     /// Native fan-out on two cores, by one shard and by two
     Shards,
-    /// All that speak the native protocol: the six above
+    /// As `native-fanout`, to event streams; beside WebSockets in the same round
+    SseFanout,
+    /// All that speak the native protocol: the seven above
     Native,
     /// Everything
     All,
@@ -70,7 +72,7 @@ struct Options {
     /// The servers that take part, in this order
     #[arg(long, value_delimiter = ',', default_value = "fanfare,floor,bun,ws,socketio")]
     servers: Vec<ServerKind>,
-    /// Rounds of fanout, echo, connect, native-fanout and shards
+    /// Rounds of fanout, echo, connect, native-fanout, shards and sse-fanout
     #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Rounds of the others, which take long and vary little
@@ -167,6 +169,7 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         (SuiteName::Storm, Suite::Storm),
         (SuiteName::Channels, Suite::Channels),
         (SuiteName::Shards, fanout(Fanout::Shards)),
+        (SuiteName::SseFanout, fanout(Fanout::Sse)),
     ];
     let chat = chat.map(|(name, suite)| (vec![name, SuiteName::All], suite));
     let native = native.map(|(name, suite)| (vec![name, SuiteName::Native, SuiteName::All], suite));

@@ -86,6 +86,8 @@ pub enum Fanout {
     Native,
     /// The same on two cores, by one shard and by two.
     Shards,
+    /// The same to event streams, by the publisher's WebSocket.
+    Sse,
 }
 
 /// Fanfare's targets.
@@ -99,6 +101,8 @@ pub enum Target {
     AtMost(f64),
     /// Not worse than the same without a subscriber that does not read.
     LikeWithout,
+    /// At most this many times the same over WebSockets.
+    TimesWebSocket(f64),
 }
 
 /// Whether it did.
@@ -137,6 +141,7 @@ impl Metric {
     pub fn targets(self) -> &'static [Target] {
         match self {
             Self::FanoutCpu { of: Fanout::Shards, .. } => &[],
+            Self::FanoutCpu { of: Fanout::Sse, .. } => &[Target::TimesWebSocket(1.15)],
             Self::FanoutCpu { window: 1, .. } => &[Target::TimesFloor(1.10), Target::LikeBun],
             Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
                 &[Target::LikeBun]
@@ -159,6 +164,14 @@ impl Metric {
         match self {
             Self::DeliveryP99 { .. } => Some(Self::DeliveryP99 { stuck: false }),
             Self::DeliveryCpu { .. } => Some(Self::DeliveryCpu { stuck: false }),
+            _ => None,
+        }
+    }
+
+    /// The same over WebSockets, measured in the same round.
+    fn by_websocket(self) -> Option<Self> {
+        match self {
+            Self::FanoutCpu { of: Fanout::Sse, window } => Some(Self::FanoutCpu { of: Fanout::Native, window }),
             _ => None,
         }
     }
@@ -213,6 +226,7 @@ impl fmt::Display for Fanout {
             Self::Chat => "fan-out",
             Self::Native => "native fan-out",
             Self::Shards => "native fan-out on two cores",
+            Self::Sse => "fan-out to event streams",
         })
     }
 }
@@ -224,6 +238,7 @@ impl fmt::Display for Target {
             Self::LikeBun => f.write_str("not worse than bun"),
             Self::AtMost(max) => write!(f, "at most {max}"),
             Self::LikeWithout => f.write_str("not worse than without"),
+            Self::TimesWebSocket(times) => write!(f, "at most {times:.2} x the same over WebSockets"),
         }
     }
 }
@@ -287,6 +302,10 @@ impl Report {
         let held = match target {
             Target::TimesFloor(times) => self.ratio(metric, ServerKind::Fanfare, ServerKind::Floor)?.median <= times,
             Target::AtMost(max) => ours.median <= max,
+            Target::TimesWebSocket(times) => {
+                let other = self.summary(metric.by_websocket()?, ServerKind::Fanfare)?;
+                ours.median <= times * other.median
+            }
             Target::LikeBun | Target::LikeWithout => {
                 let other = match target {
                     Target::LikeBun => self.summary(metric, ServerKind::Bun)?,

@@ -182,6 +182,8 @@ struct Conn {
     partial: Vec<u8>,
     /// Bytes that the socket did not take.
     unsent: Vec<u8>,
+    /// The request for an event stream, where it is one.
+    stream_request: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +192,7 @@ enum State {
     Connecting,
     /// Upgrade sent, waiting for the head of the answer.
     Upgrading,
-    /// Socket.IO: waiting for the answer to our connect packet.
+    /// Socket.IO: waiting for the answer to our connect packet. Event streams: waiting for the first message.
     Greeting,
     /// In use.
     Open,
@@ -232,6 +234,14 @@ impl Load {
         })
     }
 
+    /// Starts one more connection, which is an event stream. It is ready when its first message has come.
+    pub fn open_stream(&mut self, target: &str) -> Result<usize, LoadError> {
+        let id = self.open()?;
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n", self.addr);
+        self.conns[id].stream_request = Some(head.into());
+        Ok(id)
+    }
+
     /// Starts one more connection; ids count from zero as long as none is closed.
     pub fn open(&mut self) -> Result<usize, LoadError> {
         let stream = TcpStream::connect(self.addr).map_err(LoadError::io("connect"))?;
@@ -256,7 +266,13 @@ impl Load {
     fn add(&mut self, stream: TcpStream) -> Result<usize, LoadError> {
         let entry = self.conns.vacant_entry();
         let id = entry.key();
-        let conn = entry.insert(Conn { stream, state: State::Connecting, partial: Vec::new(), unsent: Vec::new() });
+        let conn = entry.insert(Conn {
+            stream,
+            state: State::Connecting,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+            stream_request: None,
+        });
         self.poll
             .registry()
             .register(&mut conn.stream, Token(id), Interest::READABLE | Interest::WRITABLE)
@@ -348,7 +364,10 @@ impl Load {
             }
             conn.stream.set_nodelay(true).map_err(LoadError::io("set TCP_NODELAY"))?;
             conn.state = State::Upgrading;
-            return conn.send(&self.upgrade);
+            return match conn.stream_request.clone() {
+                Some(request) => conn.send(request.as_bytes()),
+                None => conn.send(&self.upgrade),
+            };
         }
         let unsent = std::mem::take(&mut conn.unsent);
         conn.send(&unsent)
@@ -417,6 +436,9 @@ impl Conn {
         handler: &mut H,
         out: &mut Outgoing,
     ) -> Result<usize, LoadError> {
+        if self.stream_request.is_some() {
+            return self.consume_stream(id, bytes, handler, out);
+        }
         let mut used = 0;
         if self.state == State::Upgrading {
             let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
@@ -450,6 +472,50 @@ impl Conn {
                     (Dialect::Native, ..) if frame.payload == native::PING => out.text(native::PONG),
                     _ => handler.on_message(id, frame.payload, out)?,
                 },
+            }
+        }
+        Ok(used)
+    }
+
+    /// The same for an event stream, of which the server makes each block a chunk.
+    fn consume_stream<H: Handler>(
+        &mut self,
+        id: usize,
+        bytes: &[u8],
+        handler: &mut H,
+        out: &mut Outgoing,
+    ) -> Result<usize, LoadError> {
+        let wrong = |what: &str, found: &[u8]| {
+            let found = String::from_utf8_lossy(&found[..found.len().min(200)]);
+            LoadError::Wrong { conn: id, what: format!("{what}: {found:?}") }
+        };
+        let mut used = 0;
+        if self.state == State::Upgrading {
+            let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
+            let head = bytes[..end].to_ascii_lowercase();
+            let is_chunked = memchr::memmem::find(&head, b"transfer-encoding: chunked").is_some();
+            if !head.starts_with(b"http/1.1 200 ") || !is_chunked {
+                return Err(wrong("no event stream in chunks", &head));
+            }
+            used = end + 4;
+            self.state = State::Greeting;
+        }
+        while let Some(line) = memchr::memmem::find(&bytes[used..], b"\r\n") {
+            let size = std::str::from_utf8(&bytes[used..used + line]).ok();
+            let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
+            let size = size.ok_or_else(|| wrong("no size of a chunk", &bytes[used..]))?;
+            let begin = used + line + 2;
+            let Some(chunk) = bytes.get(begin..begin + size + 2) else { break };
+            used = begin + chunk.len();
+            let block = chunk.strip_suffix(b"\n\n\r\n").ok_or_else(|| wrong("a chunk is no block", chunk))?;
+            let Some(data) = block.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"data: ")) else {
+                continue; // a comment
+            };
+            if self.state == State::Greeting {
+                self.state = State::Open;
+                handler.on_ready(id, out)?;
+            } else {
+                handler.on_message(id, data, out)?;
             }
         }
         Ok(used)

@@ -1,5 +1,6 @@
 //! Fan-out: one member of a room publishes, and every member gets it, the publisher included. In a chat; or natively,
-//! where the room is a channel with history and each publication is answered.
+//! where the room is a channel with history and each publication is answered; or to event streams, which get the same
+//! messages in blocks.
 //!
 //! `window` publications are in flight: when every member has one, the next is sent. With one in flight each delivery
 //! is its own write; with eight a server may write several at once. The measured value is the server's CPU time from
@@ -18,6 +19,8 @@ use crate::report::{Fanout, Metric};
 use crate::server::Server;
 
 const PUBLISHER: usize = 0;
+/// The channel of event streams.
+const STREAMED: &str = "bench-sse";
 
 /// Before each measured phase, for a just-in-time compiler and for warm caches.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -31,8 +34,15 @@ pub(super) fn round(
 ) -> Result<Vec<Sample>, RoundError> {
     let role = of.role();
     let mut load = Load::new(server.addr, kind.dialect(role), settings.wait)?;
-    join::join(&mut load, kind, role, settings.subscribers, settings.subscribers)?;
     let mut room = Room::new(kind, role, settings.subscribers);
+    if of == Fanout::Sse {
+        room.room = STREAMED.to_owned();
+        // The publisher has a WebSocket, by which its own copy comes.
+        join::publisher(&mut load, STREAMED)?;
+        join::streams(&mut load, &format!("/events?channel={STREAMED}&envelope=1"), settings.subscribers)?;
+    } else {
+        join::join(&mut load, kind, role, settings.subscribers, settings.subscribers)?;
+    }
     let mut samples = Vec::new();
     for &window in windows {
         room.publish_for(WARM_UP, window, &mut load)?;

@@ -33,6 +33,55 @@ pub(super) fn join(
     Ok(())
 }
 
+/// Opens the connection with number zero, which subscribes to `channel` by the native protocol.
+pub(super) fn publisher(load: &mut Load, channel: &str) -> Result<(), LoadError> {
+    let mut joiner = Subscriber { channel, open: 0, of: 1 };
+    load.open()?;
+    load.drive(&mut joiner)
+}
+
+/// Opens event streams at `target` until there are `connections`, with those that are open already.
+pub(super) fn streams(load: &mut Load, target: &str, connections: usize) -> Result<(), LoadError> {
+    let mut joiner = Subscriber { channel: "", open: 1, of: connections };
+    let mut opened = 1;
+    while joiner.owed().0 > 0 {
+        while opened < connections && opened - joiner.open < IN_FLIGHT {
+            opened = load.open_stream(target)? + 1;
+        }
+        load.turn(&mut joiner)?;
+    }
+    Ok(())
+}
+
+/// Connections of one channel: a WebSocket subscribes by itself, an event stream by its target.
+struct Subscriber<'a> {
+    channel: &'a str,
+    open: usize,
+    of: usize,
+}
+
+impl Handler for Subscriber<'_> {
+    fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError> {
+        if conn > 0 {
+            self.open += 1;
+            return Ok(());
+        }
+        let mut connect = String::new();
+        Dialect::Native.join("", self.channel, &mut connect);
+        out.text(&connect);
+        Ok(())
+    }
+
+    fn on_message(&mut self, _conn: usize, payload: &[u8], _out: &mut Outgoing) -> Result<(), LoadError> {
+        self.open += usize::from(Dialect::Native.read(payload) == Said::RoomState);
+        Ok(())
+    }
+
+    fn owed(&self) -> (u64, &'static str) {
+        ((self.of - self.open) as u64, "subscriptions")
+    }
+}
+
 struct Joiner {
     kind: ServerKind,
     dialect: Dialect,

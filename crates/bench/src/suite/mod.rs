@@ -148,7 +148,7 @@ impl Fanout {
     pub(crate) fn role(self) -> Role {
         match self {
             Self::Chat => Role::Chat,
-            Self::Native | Self::Shards => Role::Native,
+            Self::Native | Self::Shards | Self::Sse => Role::Native,
         }
     }
 }
@@ -160,6 +160,7 @@ impl Suite {
             Self::Fanout { of: Fanout::Chat, .. } => "fanout",
             Self::Fanout { of: Fanout::Native, .. } => "native-fanout",
             Self::Fanout { of: Fanout::Shards, .. } => "shards",
+            Self::Fanout { of: Fanout::Sse, .. } => "sse-fanout",
             Self::Echo => "echo",
             Self::Connect => "connect",
             Self::Idle => "idle",
@@ -191,7 +192,7 @@ impl Suite {
                 .collect(),
             Self::Fanout { of: Fanout::Native, .. } => asked.filter(|kind| kind.speaks_native()).collect(),
             Self::Fanout { of: Fanout::Chat, .. } | Self::Echo | Self::Connect | Self::Idle => asked.collect(),
-            Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => {
+            Self::Fanout { of: Fanout::Sse, .. } | Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => {
                 asked.filter(|&kind| kind == ServerKind::Fanfare).collect()
             }
         }
@@ -214,6 +215,12 @@ impl Suite {
 
     fn round(&self, kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
         match self {
+            Self::Fanout { of: Fanout::Sse, windows } => {
+                // The WebSockets first, in another channel of the same server.
+                let mut samples = fanout::round(Fanout::Native, windows, kind, server, settings)?;
+                samples.extend(fanout::round(Fanout::Sse, windows, kind, server, settings)?);
+                Ok(samples)
+            }
             Self::Fanout { of, windows } => fanout::round(*of, windows, kind, server, settings),
             Self::Echo => echo::round(kind, server, settings),
             Self::Connect => connect::round(kind, server, settings),

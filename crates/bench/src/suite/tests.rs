@@ -62,6 +62,14 @@ fn native_fanout_with_one_and_two_shards() {
 }
 
 #[test]
+fn event_streams_beside_websockets() {
+    let of =
+        |of| [Metric::FanoutCpu { of, window: 2 }, Metric::FanoutRate { of, window: 2 }, Metric::FanoutBytes { of }];
+    let expected = [of(Fanout::Native), of(Fanout::Sse)].concat();
+    assert_eq!(measured(&Suite::Fanout { of: Fanout::Sse, windows: vec![2] }, 1), expected);
+}
+
+#[test]
 fn native_idle() {
     let expected = [Metric::SubscribedMemory { published: 0 }, Metric::SubscribedMemory { published: 10 }];
     assert_eq!(measured(&Suite::NativeIdle, 1), expected);
