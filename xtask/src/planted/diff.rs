@@ -1,8 +1,8 @@
 //! Unified diffs: read, and applied in process.
 //!
 //! In: the text of a patch, as `git diff` writes it, and the files that it changes. Out: the changed texts, or the file
-//! and the hunk that does not fit. A hunk may have moved within its file; its lines, context included, must be there
-//! word for word. So a patch applies exactly if the lines that it shows are still there.
+//! and the hunk that does not fit. The lines of a hunk, context included, must be there word for word: at its line, or
+//! if the file has changed above it, at one other place only.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -87,10 +87,14 @@ impl FileDiff {
             let expected = (hunk.line as isize - 1 + moved).max(0) as usize;
             let fits = |start: &usize| lines[*start..].iter().take(hunk.old.len()).eq(hunk.old.iter());
             let starts = at..(lines.len() + 1).saturating_sub(hunk.old.len());
-            let found = starts.filter(fits).min_by_key(|start| start.abs_diff(expected));
-            let found = found.with_context(|| {
-                format!("{}: hunk {} (of line {}) does not apply", self.path, number + 1, hunk.line)
-            })?;
+            let places: Vec<usize> = match starts.contains(&expected) && fits(&expected) {
+                true => vec![expected],
+                false => starts.filter(fits).collect(),
+            };
+            let [found] = places[..] else {
+                let why = if places.is_empty() { "does not apply" } else { "fits several places" };
+                bail!("{}: hunk {} (of line {}) {why}", self.path, number + 1, hunk.line);
+            };
             moved = found as isize - (hunk.line as isize - 1);
             out.extend(&lines[at..found]);
             out.extend(hunk.new.iter().map(String::as_str));
@@ -123,9 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn a_hunk_may_have_moved_and_takes_the_nearest_place() {
-        let diff = "--- a/x.rs\n+++ b/x.rs\n@@ -7,1 +7,1 @@\n-b\n+c\n";
-        assert_eq!(patched(diff, "b\na\na\na\nb\na\na\na\na\na\nb\n").unwrap(), "b\na\na\na\nc\na\na\na\na\na\nb\n");
+    fn a_hunk_may_have_moved_to_one_other_place() {
+        let diff = "--- a/x.rs\n+++ b/x.rs\n@@ -2,1 +2,1 @@\n-b\n+c\n";
+        let rows = [
+            ("at its line", "b\nb\na\n", Ok("b\nc\na\n")),
+            ("moved", "a\na\na\nb\n", Ok("a\na\na\nc\n")),
+            ("to one of two places", "b\na\na\nb\n", Err("x.rs: hunk 1 (of line 2) fits several places")),
+        ];
+        for (row, text, expected) in rows {
+            assert_eq!(patched(diff, text), expected.map(str::to_owned).map_err(str::to_owned), "{row}");
+        }
     }
 
     #[test]

@@ -189,8 +189,9 @@ impl Folder {
     /// The output of `git diff` for `a` and `b`, without the names of git's objects.
     fn diff(&self) -> Result<String> {
         let mut git = Command::new("git");
-        let diff = git.args(["diff", "--no-index", "--no-prefix", "--no-color", "--no-ext-diff", "a", "b"]);
-        let output = diff.current_dir(&self.0).output().context("cannot start `git diff`")?;
+        // One line of context: the fewer lines a patch shows, the fewer changes it does not survive.
+        git.args(["diff", "--no-index", "--no-prefix", "--no-color", "--no-ext-diff", "--unified=1", "a", "b"]);
+        let output = git.current_dir(&self.0).output().context("cannot start `git diff`")?;
         ensure!(output.status.code().is_some_and(|code| code <= 1), "git diff failed: {}", output.status);
         let text = String::from_utf8(output.stdout).context("the diff is not UTF-8")?;
         let lines = text.lines().filter(|line| !line.starts_with("index "));

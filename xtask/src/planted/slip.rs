@@ -104,8 +104,12 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Vec<Slip>> {
 pub(crate) fn faults(texts: &BTreeMap<&str, String>) -> Vec<String> {
     let read = |path: &str| texts.get(path).cloned().with_context(|| format!("{path}: there is no such file"));
     let check = |(file, text): (&&str, &String)| {
-        let applied = Slip::parse(file, text).and_then(|slip| slip.apply(read).with_context(|| file.to_string()));
-        applied.err().map(|error| format!("{error:#}"))
+        let slip = match Slip::parse(file, text) {
+            Ok(slip) => slip,
+            Err(error) => return Some(format!("{error:#}")),
+        };
+        let error = slip.apply(read).err()?;
+        Some(format!("{file}: {error:#}: `cargo xtask sim --renew {}` makes it anew", slip.name))
     };
     texts.iter().filter(|(file, _)| file.starts_with(FOLDER)).filter_map(check).collect()
 }
@@ -144,15 +148,16 @@ mod tests {
     #[test]
     fn a_patch_that_does_not_apply_to_the_tree_is_a_fault() {
         let patch = format!("It breaks.\n{DIFF}");
+        let fault = |what| format!("sim/planted/s.patch: {what}: `cargo xtask sim --renew s` makes it anew");
         let rows = [
             ("fits", "a\n", Vec::<String>::new()),
-            ("does not", "c\n", vec!["sim/planted/s.patch: x.rs: hunk 1 (of line 1) does not apply".to_owned()]),
+            ("does not", "c\n", vec![fault("x.rs: hunk 1 (of line 1) does not apply")]),
         ];
         for (row, file, expected) in rows {
             let texts = BTreeMap::from([("sim/planted/s.patch", patch.clone()), ("x.rs", file.to_owned())]);
             assert_eq!(faults(&texts), expected, "{row}");
         }
         let gone = faults(&BTreeMap::from([("sim/planted/s.patch", patch)]));
-        assert_eq!(gone, ["sim/planted/s.patch: x.rs: there is no such file"]);
+        assert_eq!(gone, [fault("x.rs: there is no such file")]);
     }
 }
