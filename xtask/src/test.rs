@@ -66,14 +66,14 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "test",
         about: "cargo test: unit, integration and doc tests, servers with one shard",
-        needs: &[],
+        needs: &["curl", "pebble"],
         folders: CRATES,
         run: |workspace| workspace.cargo().env("FANFARE_SHARDS", "1").args(["test", "--workspace"]).go(),
     },
     Step {
         name: "test-shards",
         about: "the integration tests again, servers with three shards",
-        needs: &[],
+        needs: &["curl", "pebble"],
         folders: CRATES,
         // `--workspace` although only few crates have any: `--package` would resolve other features and build all
         // again.

@@ -36,6 +36,7 @@ const TOOLS: &[Tool] = &[
         instead: None,
         needed_by: "schemathesis, which tries the HTTP API",
     },
+    Tool { command: "pebble", package: "pebble", instead: None, needed_by: "the tests of certificates by ACME" },
     Tool {
         command: "chromium",
         package: "chromium",

@@ -37,6 +37,8 @@ mod watch;
 pub use api::Api;
 pub use axum::Json;
 pub use axum::extract::{FromRef, Query, State};
+#[cfg(feature = "acme")]
+pub use config::acme::Acme;
 pub use config::address::{Address, InvalidAddress};
 pub use config::api_key::{ApiKey, ApiKeyError};
 pub use config::hosts::{HostError, HostPattern, Hosts};

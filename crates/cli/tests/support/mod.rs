@@ -110,8 +110,8 @@ impl Server {
         let (sender, lines) = channel();
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut server = Server { child, lines, said: String::new(), address: String::new() };
-        let line = server.wait_for("listening on http://");
-        let address = line.split_once("http://").expect("an address").1;
+        let line = server.wait_for("listening on http");
+        let address = line.split_once("://").expect("an address").1;
         server.address = address.split('"').next().unwrap_or_default().to_owned(); // in JSON there is more behind it
         server
     }

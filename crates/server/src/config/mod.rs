@@ -1,6 +1,8 @@
 //! The checked settings that a server is built with: [`Config`], and the types of its values. The command line and
 //! the embedder fill it.
 
+#[cfg(feature = "acme")]
+pub(crate) mod acme;
 pub(crate) mod address;
 pub(crate) mod api_key;
 pub(crate) mod authority;

@@ -4,6 +4,8 @@
 //! In: PEM, of files or in memory. Out: [`Tls`], which is part of [`Config`](crate::Config). TLS 1.2 and 1.3 are
 //! spoken, with HTTP/2 and HTTP/1.1 by ALPN. Connections that are open keep the certificate that they began with.
 
+#[cfg(feature = "acme")]
+use crate::config::acme::{ACME_ALPN, Acme, Order};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject as _;
@@ -27,7 +29,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Clone)]
 pub struct Tls {
     server: Arc<ServerConfig>,
-    certificate: Arc<Certificate>,
+    from: From,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone)]
+enum From {
+    Given(Arc<Certificate>),
+    #[cfg(feature = "acme")]
+    Ordered(Order),
 }
 
 /// Why there is no TLS with these files.
@@ -73,8 +83,13 @@ pub enum TlsError {
 }
 
 /// The certificate of the moment: each handshake asks for it.
-#[derive(Debug)]
 struct Certificate(RwLock<Arc<CertifiedKey>>);
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.current().cert.len())
+    }
+}
 
 impl Certificate {
     fn current(&self) -> Arc<CertifiedKey> {
@@ -113,22 +128,36 @@ impl Tls {
         let provider = Arc::new(default_provider());
         let key = certified(&provider, chain, chain_place, secret, secret_place)?;
         let certificate = Arc::new(Certificate(RwLock::new(Arc::new(key))));
-        let set_up = |error: rustls::Error| TlsError::SetUp { reason: error.to_string() };
-        let mut server = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-            .map_err(set_up)?
-            .with_no_client_auth()
-            .with_cert_resolver(certificate.clone());
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Tickets hold the state of a session: the server keeps none of it.
-        server.ticketer = Ticketer::new().map_err(set_up)?;
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Tls { server: Arc::new(server), certificate })
+        let server = configured(provider, certificate.clone(), &[])?;
+        Ok(Tls { server: Arc::new(server), from: From::Given(certificate) })
     }
 
-    /// Later handshakes get the certificate of `other`.
+    /// Orders certificates by ACME, and renews them. It needs the feature `acme`.
+    ///
+    /// # Errors
+    /// No domain is named, or the authorities that the directory is checked by cannot be read.
+    #[cfg(feature = "acme")]
+    pub fn acme(acme: Acme) -> Result<Self, TlsError> {
+        let (resolver, order) = acme.order()?;
+        let server = configured(Arc::new(default_provider()), resolver, &[ACME_ALPN])?;
+        Ok(Tls { server: Arc::new(server), from: From::Ordered(order) })
+    }
+
+    /// What is to be done for certificates that are ordered.
+    #[cfg(feature = "acme")]
+    pub(crate) fn order(&self) -> Option<&Order> {
+        match &self.from {
+            From::Ordered(order) => Some(order),
+            From::Given(_) => None,
+        }
+    }
+
+    /// Later handshakes get the certificate of `other`. One that is ordered is renewed by itself: nothing changes then.
     pub fn renew(&self, other: &Tls) {
-        *self.certificate.0.write().unwrap_or_else(PoisonError::into_inner) = other.certificate.current();
+        #[cfg_attr(not(feature = "acme"), allow(irrefutable_let_patterns))]
+        if let (From::Given(own), From::Given(other)) = (&self.from, &other.from) {
+            *own.0.write().unwrap_or_else(PoisonError::into_inner) = other.current();
+        }
     }
 
     /// For one handshake.
@@ -140,9 +169,28 @@ impl Tls {
 /// Without the key.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let certificates = self.certificate.current().cert.len();
-        f.debug_struct("Tls").field("certificates", &certificates).finish_non_exhaustive()
+        f.debug_struct("Tls").field("from", &self.from).finish_non_exhaustive()
     }
+}
+
+/// A server that speaks TLS 1.2 and 1.3, with HTTP by ALPN and `more` protocols.
+fn configured(
+    provider: Arc<CryptoProvider>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    more: &[&[u8]],
+) -> Result<ServerConfig, TlsError> {
+    let set_up = |error: rustls::Error| TlsError::SetUp { reason: error.to_string() };
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(set_up)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    let http: [&[u8]; 2] = [b"h2", b"http/1.1"];
+    server.alpn_protocols = http.iter().chain(more).map(|name| name.to_vec()).collect();
+    // Tickets hold the state of a session: the server keeps none of it.
+    server.ticketer = Ticketer::new().map_err(set_up)?;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(server)
 }
 
 /// Reads both, and checks that they fit.
@@ -205,11 +253,16 @@ mod tests {
             let (chain, key) = made(name);
             Tls::from_pem(chain.as_bytes(), key.as_bytes()).expect("a pair")
         });
-        let before = first.certificate.current();
+        let current = |tls: &Tls| match &tls.from {
+            From::Given(certificate) => certificate.current().cert.clone(),
+            #[cfg(feature = "acme")]
+            From::Ordered(_) => panic!("they are given"),
+        };
+        let before = current(&first);
         first.renew(&second);
-        let after = first.certificate.current();
-        assert_ne!(before.cert, after.cert);
-        assert_eq!(after.cert, second.certificate.current().cert);
-        assert_eq!(format!("{first:?}"), "Tls { certificates: 1, .. }");
+        let after = current(&first);
+        assert_ne!(before, after);
+        assert_eq!(after, current(&second));
+        assert_eq!(format!("{first:?}"), "Tls { from: Given(1 certificates), .. }");
     }
 }

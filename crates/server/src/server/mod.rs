@@ -6,6 +6,8 @@
 
 pub(crate) mod admin;
 mod builder;
+#[cfg(feature = "acme")]
+mod ordering;
 pub(crate) mod reload;
 mod running;
 pub(crate) mod service;

@@ -17,6 +17,8 @@ use crate::protocol::{Node, Place, ProtocolAtPath};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
 use crate::server::builder::NATIVE_PATH;
+#[cfg(feature = "acme")]
+use crate::server::ordering::Ordering;
 use crate::server::{Fanfare, admin};
 use crate::shard::{self, Batch, DrainBarrier, DrainReport, Inbox, Links, Shell, shard_id};
 use crate::transport::admission::Connections;
@@ -39,6 +41,8 @@ pub(super) struct Started {
     pub(super) watch: Arc<Watch>,
     pub(super) _stop: StopWithMe,
     pub(super) admin: Option<AdminServer>,
+    #[cfg(feature = "acme")]
+    pub(super) _ordering: Option<Ordering>,
     /// No message comes: the channel closes with the last shard.
     pub(super) gone: Receiver<Infallible>,
 }
@@ -211,8 +215,21 @@ impl Fanfare {
         let bounds = admin::HttpBounds { times: Times::of(&self.config), head_bytes_max: self.config.head_bytes_max };
         let admin =
             admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, bounds, watch.clone())).transpose()?;
+        #[cfg(feature = "acme")]
+        let _ordering = Ordering::start(self.config.tls.as_ref())?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
         watch.set(State::Ready);
-        Ok((routes, Started { threads: starting.begin(), watch, _stop, admin, gone }))
+        Ok((
+            routes,
+            Started {
+                threads: starting.begin(),
+                watch,
+                _stop,
+                admin,
+                #[cfg(feature = "acme")]
+                _ordering,
+                gone,
+            },
+        ))
     }
 }

@@ -40,6 +40,9 @@ pub(super) enum ValueKind {
     Origins(At<Origins>),
     Hosts(At<Hosts>),
     Admin(At<AdminOn>),
+    /// A text as it is.
+    Text(At<String>),
+    Texts(At<Vec<String>>),
     /// A file to read; what is in it is judged when everything is known.
     File(At<Option<PathBuf>>),
 }
@@ -67,6 +70,7 @@ impl ValueKind {
             ValueKind::Hosts(_) => "HOST",
             ValueKind::Admin(_) => "ADDRESS",
             ValueKind::File(_) => "FILE",
+            ValueKind::Text(_) | ValueKind::Texts(_) => "TEXT",
         }
     }
 
@@ -85,7 +89,9 @@ impl ValueKind {
             ValueKind::Admin(_) => {
                 "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
             }
-            ValueKind::File(_) => "the path of a file".to_owned(),
+            ValueKind::File(_) => "a path".to_owned(),
+            ValueKind::Text(_) => "a text".to_owned(),
+            ValueKind::Texts(_) => "a list of texts".to_owned(),
             ValueKind::Origins(_) => {
                 "a list of origins (\"https://app.example\", \"capacitor://localhost\", \"null\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
             }
@@ -177,6 +183,11 @@ impl ValueKind {
                 }
                 _ => return Err(kind_of(written, "write one address, \"main\" or \"off\", in quotes")),
             },
+            ValueKind::Text(at) => match &written.raw {
+                Raw::Text(text) => *at(settings) = text.clone(),
+                _ => return Err(kind_of(written, "write the text in quotes")),
+            },
+            ValueKind::Texts(at) => *at(settings) = texts(written)?,
             ValueKind::File(at) => match &written.raw {
                 Raw::Text(path) if path.is_empty() => *at(settings) = None,
                 Raw::Text(path) => *at(settings) = Some(path.into()),
@@ -205,6 +216,8 @@ impl ValueKind {
                 AdminOn::MainPort => "\"main\"".to_owned(),
                 AdminOn::Address(address) => format!("{:?}", address.to_string()),
             },
+            ValueKind::Text(at) => format!("{:?}", at(settings)),
+            ValueKind::Texts(at) => list(at(settings).iter().cloned()),
             ValueKind::File(at) => {
                 format!("{:?}", at(settings).as_ref().map_or_else(String::new, |path| path.display().to_string()))
             }

@@ -14,6 +14,7 @@ mod reference;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 mod written;
 
@@ -28,7 +29,6 @@ use crate::config::Config;
 use crate::config::address::Address;
 use crate::config::hosts::{HostPattern, Hosts};
 use crate::config::origin::Origins;
-use crate::config::tls::{Tls, TlsError};
 use channels::WrittenRule;
 use fanfare_hub::Rules;
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ use written::{Field, Raw, Written, looks_secret};
 /// How the variables of the environment begin. The second underscore keeps clear of what Kubernetes injects for a
 /// service that is named fanfare.
 pub const PREFIX: &str = "FANFARE__";
+/// The directory of the ACME authority by default.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// The default port of the binary.
 const PORT: u16 = 8080;
 
@@ -74,13 +76,37 @@ pub struct ChatSettings {
     pub heartbeat_ms: u64,
 }
 
-/// The files for TLS.
-#[derive(Debug, Clone, Default)]
+/// The files for TLS, or the order of a certificate.
+#[derive(Debug, Clone)]
 pub struct TlsFiles {
     /// The certificate chain, in PEM.
     pub certificate: Option<PathBuf>,
     /// The private key, in PEM.
     pub key: Option<PathBuf>,
+    /// Names to order a certificate for by ACME, in place of the files.
+    pub acme_domains: Vec<String>,
+    /// The folder of the ACME account and the certificate.
+    pub acme_cache: Option<PathBuf>,
+    /// Mail addresses for the authority.
+    pub acme_contact: Vec<String>,
+    /// The directory of the authority.
+    pub acme_directory: String,
+    /// Authorities of the directory's own certificate, in PEM.
+    pub acme_authority: Option<PathBuf>,
+}
+
+impl Default for TlsFiles {
+    fn default() -> Self {
+        TlsFiles {
+            certificate: None,
+            key: None,
+            acme_domains: Vec::new(),
+            acme_cache: None,
+            acme_contact: Vec::new(),
+            acme_directory: LETS_ENCRYPT.to_owned(),
+            acme_authority: None,
+        }
+    }
 }
 
 /// The log.
@@ -246,7 +272,7 @@ impl Settings {
     /// not, nor does another certificate where there was one.
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
         let is_renewed = self.config.tls.is_some() && running.config.tls.is_some();
-        let needs_restart = |setting: &Setting| !(is_renewed && setting.section() == "tls");
+        let needs_restart = |setting: &Setting| !(is_renewed && matches!(setting.key, "tls.certificate" | "tls.key"));
         let differ = |setting: &&Setting| needs_restart(setting) && self.shown(setting) != running.shown(setting);
         SETTINGS.iter().filter(differ).map(|setting| setting.key).collect()
     }
@@ -504,52 +530,6 @@ impl Loading {
             top().chain(["channels", "api_keys"]).collect::<Vec<_>>().join(", ")
         };
         self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
-    }
-
-    /// Loads certificate and key, which are named together or not at all.
-    fn load_tls(&mut self) {
-        const KEYS: [&str; 2] = ["tls.certificate", "tls.key"];
-        if KEYS.iter().any(|key| self.is_wrong(key)) {
-            return;
-        }
-        let folder_of = |source: Option<&Source>| match source {
-            Some(Source::File { path, .. }) => Path::new(&**path).parent().map(Path::to_owned).unwrap_or_default(),
-            _ => PathBuf::new(),
-        };
-        let [of_certificate, of_key] = KEYS.map(|key| self.settings.sources.get(key).cloned());
-        let TlsFiles { certificate, key } = &mut self.settings.tls;
-        let absolute = |path: &mut Option<PathBuf>, source| {
-            *path = path.take().map(|path| folder_of(source).join(path));
-        };
-        absolute(certificate, of_certificate.as_ref());
-        absolute(key, of_key.as_ref());
-        let loaded = match (certificate.clone(), key.clone()) {
-            (None, None) => return,
-            (Some(certificate), Some(key)) => Tls::from_files(certificate, key),
-            (certificate, _) => {
-                let (there, missing) = if certificate.is_some() { (0, 1) } else { (1, 0) };
-                let at = self.settings.sources.get(KEYS[there]).cloned().unwrap_or(Source::Default);
-                let problem = format!("{} is set, and {} is not", KEYS[there], KEYS[missing]);
-                let hint = "name both files, or neither";
-                return self.refuse(KEYS[there], &at, None, &problem, "both files of [tls], or none", hint);
-            }
-        };
-        match loaded {
-            Ok(tls) => self.settings.config.tls = Some(tls),
-            Err(error) => {
-                let blamed = match &error {
-                    TlsError::Unreadable { path, .. } if Some(path) == self.settings.tls.key.as_ref() => 1,
-                    TlsError::Key { .. } => 1,
-                    _ => 0,
-                };
-                let at = self.settings.sources.get(KEYS[blamed]).cloned().unwrap_or(Source::Default);
-                let setting = Setting::of(KEYS[blamed]);
-                let shown = setting.map(|setting| self.settings.shown(setting));
-                let allowed = setting.map_or_else(String::new, Setting::allowed);
-                let hint = "the two files belong together: a chain in PEM, and the key of its first certificate";
-                self.refuse(KEYS[blamed], &at, shown, &error.to_string(), &allowed, hint);
-            }
-        }
     }
 
     /// Checks that need all settings. A problem that follows from a reported one is not reported.

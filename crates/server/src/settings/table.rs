@@ -111,6 +111,18 @@ settings! {
          its folder.";
     "tls.key": ValueKind::File(|s| &mut s.tls.key), ["none: no TLS"],
         "The file of the certificate's private key in PEM, without a password.";
+    "tls.acme_domains": ValueKind::Texts(|s| &mut s.tls.acme_domains),
+        "Names that the server orders a certificate for by ACME (RFC 8555), in place of the two files, and renews. The authority \
+         connects to port 443 of each name, which must lead to this server. Until the first certificate is there, handshakes fail.";
+    "tls.acme_cache": ValueKind::File(|s| &mut s.tls.acme_cache), ["none"],
+        "The folder for the ACME account and the certificate with its key. The server makes it with access for its own user alone. \
+         Keep it: authorities refuse more than a few orders a week.";
+    "tls.acme_contact": ValueKind::Texts(|s| &mut s.tls.acme_contact),
+        "Mail addresses that the authority may write to.";
+    "tls.acme_directory": ValueKind::Text(|s| &mut s.tls.acme_directory),
+        "The directory of the ACME authority. The default is Let's Encrypt.";
+    "tls.acme_authority": ValueKind::File(|s| &mut s.tls.acme_authority), ["the system's"],
+        "A PEM file of the authorities that the directory's own certificate may be of, for an ACME server of your own.";
 
     "admin.listen": ValueKind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";

@@ -213,6 +213,7 @@ fn certificate_and_key_are_read_beside_the_file_and_must_fit() {
         ("certificate = \"none.pem\"\nkey = \"key.pem\"", 2, "cannot read"),
         ("certificate = \"key.pem\"\nkey = \"key.pem\"", 2, "no certificate"),
         ("certificate = \"chain.pem\"\nkey = \"chain.pem\"", 3, "no private key"),
+        ("acme_domains = [\"a.example\"]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"", 2, "both ordered and read"),
         ("certificate = 1\nkey = \"key.pem\"", 2, "it is a number"),
     ];
     let found: Vec<_> = rows.iter().map(|(tls, ..)| load(tls).expect_err(tls)).collect();

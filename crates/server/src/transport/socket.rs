@@ -140,6 +140,10 @@ impl Socket {
         let Socket { io, admitted } = self;
         let Io::Tcp(socket) = io else { return Ok(Socket { io, admitted }) };
         match TlsSocket::accept(socket, config).await {
+            Ok(socket) if socket.is_proof() => {
+                socket.shutdown_now();
+                Err((None, io::Error::other("it was the proof of a domain")))
+            }
             Ok(socket) => Ok(Socket { admitted, ..socket.into() }),
             Err(HandshakeError::Plain(socket)) => {
                 let error = io::Error::new(io::ErrorKind::InvalidData, "it does not begin with a TLS handshake");

@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 
 /// Records that wait for the socket, in bytes.
 const PENDING_BYTES: usize = 64 << 10;
+/// The protocol of an ACME authority that proves a domain; the handshake is all of it (RFC 8737 §3).
+const PROOF: &[u8] = b"acme-tls/1";
 /// The first byte of a TLS handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 
@@ -53,6 +55,11 @@ impl TlsSocket {
         let this = TlsSocket { socket, session: RefCell::new(session) };
         std::future::poll_fn(|cx| this.poll_handshake(cx)).await?;
         Ok(this)
+    }
+
+    /// True where the peer is an authority that has seen now what it wanted to see.
+    pub(crate) fn is_proof(&self) -> bool {
+        self.session.borrow().alpn_protocol() == Some(PROOF)
     }
 
     fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,139 @@
+//! TLS for an operator: two files that SIGHUP renews, or a certificate that the server orders by ACME, here from
+//! Pebble, the test server of Let's Encrypt (Debian: `apt-get install pebble`).
+
+mod support;
+
+use fanfare_client::{Client, Trust};
+use rustix::process::Signal;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use support::{DEADLINE, Folder, Server};
+
+const CHANNELS: &str = "[[channels]]\nmatch = \"**\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n";
+
+/// A certificate for `localhost` that signs itself, with its key; both in PEM.
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// Publishes over TLS to a server whose certificate must be of this authority.
+fn publish(server: &Server, authority: &str) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let port = server.address.rsplit(':').next().expect("a port");
+        let trust = Trust::only_pem(authority.as_bytes()).expect("PEM");
+        let connecting = Client::builder(format!("https://localhost:{port}")).trust(trust).connect();
+        let client = tokio::time::timeout(DEADLINE, connecting).await.expect("an answer");
+        let client = client.map_err(|error| format!("{error:?}"))?;
+        client.publish("a", &1).await.expect("it is open");
+        Ok(())
+    })
+}
+
+#[test]
+fn sighup_renews_the_certificate_or_keeps_the_old_one() {
+    let ((first, first_key), (second, second_key)) = (certificate(), certificate());
+    let folder = Folder::with(&format!(
+        "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"off\"\n[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n{CHANNELS}"
+    ));
+    let put = |chain: &str, key: &str| {
+        folder.write("chain.pem", chain);
+        folder.write("key.pem", key);
+    };
+    put(&first, &first_key);
+    let mut server = Server::start(&mut folder.command_that_hears_hangups(&[], &["serve"]));
+    publish(&server, &first).expect("its certificate");
+    put(&second, &second_key);
+    server.signal(Signal::HUP);
+    server.wait_for("reloaded");
+    publish(&server, &first).expect_err("it has another certificate");
+    publish(&server, &second).expect("the renewed certificate");
+    put(&second, &first_key);
+    server.signal(Signal::HUP);
+    let said = server.wait_for("tls.certificate");
+    assert!(said.contains("do not fit"), "{said}");
+    server.wait_for("not reloaded");
+    publish(&server, &second).expect("the old one stays");
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// Pebble, and the root certificate of this start of it.
+struct Pebble {
+    child: Child,
+    directory: String,
+    root: String,
+}
+
+impl Pebble {
+    /// It proves `localhost` at this port.
+    fn start(folder: &Folder, proves_at: u16) -> Pebble {
+        let (chain, key) = certificate();
+        folder.write("pebble.pem", &chain);
+        folder.write("pebble.key", &key);
+        let [listen, manage, http] = [(); 3].map(|()| free_port());
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": format!("127.0.0.1:{listen}"),
+            "managementListenAddress": format!("127.0.0.1:{manage}"),
+            "certificate": folder.path("pebble.pem"),
+            "privateKey": folder.path("pebble.key"),
+            "httpPort": http,
+            "tlsPort": proves_at,
+        }});
+        folder.write("pebble.json", &config.to_string());
+        let child = Command::new("pebble")
+            .args(["-config", "pebble.json"])
+            .current_dir(folder.path(""))
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.expect("this test needs Pebble: apt-get install pebble");
+        let root = Command::new("curl")
+            .args(["-sS", "--retry", "60", "--retry-connrefused", "--retry-delay", "1", "--cacert", "pebble.pem"])
+            .arg(format!("https://localhost:{manage}/roots/0"))
+            .current_dir(folder.path(""))
+            .output()
+            .expect("this test needs curl: apt-get install curl");
+        let root = String::from_utf8(root.stdout).expect("PEM");
+        assert!(root.contains("BEGIN CERTIFICATE"), "{root}");
+        Pebble { child, directory: format!("https://localhost:{listen}/dir"), root }
+    }
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a free port").port()
+}
+
+#[test]
+fn a_certificate_is_ordered_by_acme_and_kept_for_the_next_start() {
+    let folder = Folder::new();
+    let port = free_port();
+    let pebble = Pebble::start(&folder, port);
+    let file = format!(
+        "listen = \"127.0.0.1:{port}\"\n[admin]\nlisten = \"off\"\n[tls]\nacme_domains = [\"localhost\"]\nacme_cache = \"acme\"\n\
+         acme_directory = \"{}\"\nacme_authority = \"pebble.pem\"\n{CHANNELS}",
+        pebble.directory
+    );
+    folder.write("fanfare.toml", &file);
+    let mut server = folder.start(&["serve"]);
+    server.wait_for("a new certificate by ACME is in use");
+    publish(&server, &pebble.root).expect("a certificate of Pebble");
+    assert_eq!(server.stop(), Some(0));
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(folder.path("acme")).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "the key is for this user alone");
+    let root = pebble.root.clone();
+    drop(pebble);
+    let mut server = folder.start(&["serve"]);
+    server.wait_for("the certificate that was kept is in use");
+    publish(&server, &root).expect("the same certificate");
+    assert_eq!(server.stop(), Some(0));
+}
