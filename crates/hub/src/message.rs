@@ -416,11 +416,11 @@ pub struct PresencePush {
 pub struct Reply {
     /// The command's id; `None` where the protocol answers without one (the subscriptions made by `connect`).
     pub id: Option<RequestId>,
-    /// What is answered.
+    /// The answer.
     pub body: ReplyBody,
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyBody {
     /// To `connect`.

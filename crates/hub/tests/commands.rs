@@ -70,7 +70,7 @@ fn a_client_that_cannot_answer_stays_and_is_told_its_positions() {
         let mut at = net.subscribe(marked, "chat:a").position;
         net.subscribe(marked, "chat:b");
         net.take(marked);
-        // What is for another client moves the position on too.
+        // A publication for another client moves the position on too.
         let audience = Some(Box::new(Audience { only: vec![net.client(other)], except: vec![] }));
         let data = Data::Json("1".into());
         let publish =

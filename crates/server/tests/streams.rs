@@ -171,7 +171,7 @@ async fn a_mounted_server_streams_too() {
 async fn streams_of_one_http2_connection_do_not_wait_for_one_that_is_not_read() {
     let served = Served::new(Config { rules: rules(10_000), ..config() });
     let socket = tokio::net::TcpStream::connect(served.address).await.expect("it accepts");
-    // What one stream does not read must not use up the window of the connection.
+    // A stream that is not read must not use up the window of the connection.
     let mut client = h2::client::Builder::new();
     let handshake = client.initial_connection_window_size(16 << 20).handshake::<_, bytes::Bytes>(socket);
     let (mut sender, connection) = handshake.await.expect("it speaks HTTP/2");

@@ -17,7 +17,7 @@ use crate::framing::{Framing, Wire};
 use crate::logs;
 use crate::protocol::Protocol;
 use crate::protocol::events::{Events, EventsRequest};
-use crate::protocol::stream::{Asked, Bridged, StreamAnswer, StreamAsk, StreamRequest, headers};
+use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart, headers};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{RequestId, RequestInfo, pairs};
 use crate::transport::socket::Ends;
@@ -117,10 +117,14 @@ impl StreamWires {
         }
     }
 
-    fn id(&self, asked: &Asked, lines: Lines, chunked: bool) -> WireId {
-        let place = match asked {
-            Asked::Events(events, _) => Events::ALL.iter().position(|other| other == events).unwrap_or_default(),
-            Asked::Native(_) => Events::ALL.len() + NATIVE.iter().position(|other| *other == lines).unwrap_or_default(),
+    fn id(&self, content: &StreamContent, lines: Lines, chunked: bool) -> WireId {
+        let place = match content {
+            StreamContent::Events(events, _) => {
+                Events::ALL.iter().position(|other| other == events).unwrap_or_default()
+            }
+            StreamContent::Native(_) => {
+                Events::ALL.len() + NATIVE.iter().position(|other| *other == lines).unwrap_or_default()
+            }
         };
         let form = usize::from(chunked) * (Events::ALL.len() + NATIVE.len());
         WireId(self.first + (form + place) as u8) // of COUNT
@@ -146,7 +150,7 @@ impl Routes {
         let asker = Asker::of(request.method, request.uri.path(), request.headers.iter().copied());
         let mut cors = HeaderMap::new();
         let judged = self.judge_stream(kind, request, version, body, &mut cors);
-        let (asked, wires) = match judged {
+        let (content, wires) = match judged {
             Ok(judged) => judged,
             Err(refused) => {
                 logs::upgrade_refused(&id, &request.peer, request.uri.path(), refused.status(), refused.reason());
@@ -159,9 +163,9 @@ impl Routes {
         };
         let lines = kind.lines();
         Ok(StreamRequest {
-            wire: wires.id(&asked, lines, chunked),
-            ask: StreamAsk {
-                asked,
+            wire: wires.id(&content, lines, chunked),
+            start: StreamStart {
+                content,
                 native: wires.native.clone(),
                 peer: ends.peer,
                 request: wires.needs_request.then(kept),
@@ -177,7 +181,7 @@ impl Routes {
         version: Version,
         body: Option<&str>,
         cors: &mut HeaderMap,
-    ) -> Result<(Asked, &StreamWires), HttpRefusal> {
+    ) -> Result<(StreamContent, &StreamWires), HttpRefusal> {
         let headers = || request.headers.iter().copied();
         let asked = RequestLine { method: request.method, version, uri: request.uri };
         let authority = match self.gate.admit(self.via, asked, headers())? {
@@ -187,14 +191,14 @@ impl Routes {
         *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
         let query = Parameters::of(request.uri)?;
-        let asked = match kind {
+        let content = match kind {
             StreamKind::Events => {
                 let request = query.events(headers())?;
-                Asked::Events(Events::of(&request), Box::new(request))
+                StreamContent::Events(Events::of(&request), Box::new(request))
             }
-            StreamKind::Native(_) => Asked::Native(wires.connect(&query, body)?),
+            StreamKind::Native(_) => StreamContent::Native(wires.connect(&query, body)?),
         };
-        Ok((asked, wires))
+        Ok((content, wires))
     }
 
     /// The stream that a request opens, if it opens one. hyper has read the request.

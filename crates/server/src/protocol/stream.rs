@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The request of a client.
-pub(crate) enum Asked {
+pub(crate) enum StreamContent {
     Events(Events, Box<EventsRequest>),
     /// By the text of its `connect`.
     Native(Box<str>),
@@ -30,13 +30,13 @@ pub(crate) enum Asked {
 /// A request for a stream that has been understood.
 pub(crate) struct StreamRequest {
     pub(crate) wire: WireId,
-    pub(crate) ask: StreamAsk,
+    pub(crate) start: StreamStart,
     pub(crate) answer: StreamAnswer,
 }
 
 /// Its commands to the hub.
-pub(crate) struct StreamAsk {
-    pub(crate) asked: Asked,
+pub(crate) struct StreamStart {
+    pub(crate) content: StreamContent,
     pub(crate) native: Arc<dyn Protocol>,
     pub(crate) peer: Peer,
     /// Made only where a handler asks for it.
@@ -56,34 +56,34 @@ pub(crate) struct StreamAnswer {
 
 /// The reply of the hub that tells whether a client is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LetIn {
+pub(crate) enum AdmissionReply {
     /// To its `connect`.
     Connected,
     /// To its subscriptions too.
     Subscribed,
 }
 
-impl StreamAsk {
+impl StreamStart {
     /// The kind of this stream's heartbeats.
     pub(crate) fn heartbeat(&self) -> HeartbeatKind {
-        match self.asked {
-            Asked::Events(..) => HeartbeatKind::Marks,
-            Asked::Native(..) => HeartbeatKind::Tells,
+        match self.content {
+            StreamContent::Events(..) => HeartbeatKind::Marks,
+            StreamContent::Native(..) => HeartbeatKind::Tells,
         }
     }
 
-    pub(crate) fn let_in(&self) -> LetIn {
-        match self.asked {
-            Asked::Events(..) => LetIn::Subscribed,
-            Asked::Native(..) => LetIn::Connected,
+    pub(crate) fn admitted_by(&self) -> AdmissionReply {
+        match self.content {
+            StreamContent::Events(..) => AdmissionReply::Subscribed,
+            StreamContent::Native(..) => AdmissionReply::Connected,
         }
     }
 
     /// Begins its conversation.
     pub(crate) fn begin(self, place: &Place, actions: &mut Actions) -> Box<dyn Conversation> {
-        match self.asked {
-            Asked::Events(events, request) => events.begin(*request, actions),
-            Asked::Native(connect) => {
+        match self.content {
+            StreamContent::Events(events, request) => events.begin(*request, actions),
+            StreamContent::Native(connect) => {
                 let mut conversation = self.native.open(place, self.request.as_ref(), actions);
                 conversation.message(Message::Text(&connect), actions);
                 conversation

@@ -19,7 +19,7 @@ use super::read::Reader;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::framing::Wire;
 use crate::protocol::events::retry_ms;
-use crate::protocol::stream::{Bridged, LetIn, StreamAnswer, StreamBody, StreamRequest};
+use crate::protocol::stream::{AdmissionReply, Bridged, StreamAnswer, StreamBody, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::transport::pace::FORGET_BYTES;
 use crate::transport::socket::Socket;
@@ -39,14 +39,14 @@ const PIECE_BYTES: usize = 16 << 10;
 /// The event that a stream waits for before it is answered.
 #[derive(Debug)]
 pub(super) struct Opening {
-    let_in: LetIn,
-    verdict: Option<Verdict>,
+    admitted_by: AdmissionReply,
+    verdict: Option<Admission>,
 }
 
 /// Whether a client is let in.
 #[derive(Debug)]
-enum Verdict {
-    LetIn,
+enum Admission {
+    Admitted,
     Refused(Error),
     /// Its connection was ended before it was let in.
     Ended(Disconnect),
@@ -54,16 +54,16 @@ enum Verdict {
 
 impl Opening {
     fn judge(&mut self, reply: &ReplyBody) {
-        let verdict = match (self.let_in, reply) {
+        let verdict = match (self.admitted_by, reply) {
             _ if self.verdict.is_some() => return,
-            (_, ReplyBody::Error(error)) => Verdict::Refused(error.clone()),
-            (LetIn::Connected, ReplyBody::Connected(_)) => Verdict::LetIn,
-            (LetIn::Subscribed, ReplyBody::Many(bodies)) => {
+            (_, ReplyBody::Error(error)) => Admission::Refused(error.clone()),
+            (AdmissionReply::Connected, ReplyBody::Connected(_)) => Admission::Admitted,
+            (AdmissionReply::Subscribed, ReplyBody::Many(bodies)) => {
                 let refused = bodies.iter().find_map(|body| match body {
                     ReplyBody::Error(error) => Some(error.clone()),
                     _ => None,
                 });
-                refused.map_or(Verdict::LetIn, Verdict::Refused)
+                refused.map_or(Admission::Admitted, Admission::Refused)
             }
             _ => return,
         };
@@ -253,14 +253,14 @@ async fn pump(shared: &Shared, id: ConnId, sender: mpsc::Sender<Bytes>, _counted
 
 /// Makes the connection of a stream, which waits for its verdict.
 fn begin(shared: &Shared, request: StreamRequest) -> (WireId, StreamAnswer, ConnId, Waits) {
-    let StreamRequest { wire, ask, answer } = request;
+    let StreamRequest { wire, start, answer } = request;
     let waits = Waits::new(shared);
-    let opening = Some(Opening { let_in: ask.let_in(), verdict: None });
+    let opening = Some(Opening { admitted_by: start.admitted_by(), verdict: None });
     let mut shell = shared.borrow_mut();
     let now = shell.now();
     let sink = Sink::Detached(Box::new(Detached { opening, ..Detached::default() }));
-    let (peer, heartbeat, info) = (ask.peer, ask.heartbeat(), ask.request.clone());
-    let id = shell.open_as(now, sink, peer, (wire, heartbeat), info, |place, actions| ask.begin(place, actions));
+    let (peer, heartbeat, info) = (start.peer, start.heartbeat(), start.request.clone());
+    let id = shell.open_as(now, sink, peer, (wire, heartbeat), info, |place, actions| start.begin(place, actions));
     drop(shell);
     (wire, answer, id, waits)
 }
@@ -269,14 +269,16 @@ fn begin(shared: &Shared, request: StreamRequest) -> (WireId, StreamAnswer, Conn
 async fn verdict(shared: &Shared, id: ConnId) -> Opened {
     let verdict = poll_fn(|cx| shared.borrow_mut().poll_verdict(cx, id)).await;
     let error = match verdict {
-        Verdict::LetIn => return Opened::Stream(id),
-        Verdict::Refused(error) => error,
-        Verdict::Ended(Disconnect::Unauthorized) => {
+        Admission::Admitted => return Opened::Stream(id),
+        Admission::Refused(error) => error,
+        Admission::Ended(Disconnect::Unauthorized) => {
             Error::new(ErrorCode::Unauthorized, "the token is missing, wrong, expired or revoked")
         }
-        Verdict::Ended(Disconnect::Kicked) => Error::new(ErrorCode::Denied, "the application disconnected this client"),
+        Admission::Ended(Disconnect::Kicked) => {
+            Error::new(ErrorCode::Denied, "the application disconnected this client")
+        }
         // It says so itself, in its protocol's words.
-        Verdict::Ended(_) => return Opened::Stream(id),
+        Admission::Ended(_) => return Opened::Stream(id),
     };
     let mut shell = shared.borrow_mut();
     let now = shell.now();
@@ -318,16 +320,16 @@ impl Shell {
         if let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink)
             && let Some(opening) = &mut detached.opening
         {
-            opening.verdict.get_or_insert(Verdict::Ended(reason));
+            opening.verdict.get_or_insert(Admission::Ended(reason));
             wake(&mut detached.fetcher);
         }
     }
 
-    fn poll_verdict(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<Verdict> {
-        let Some(conn) = self.conn(id) else { return Poll::Ready(Verdict::Ended(Disconnect::Internal)) };
-        let Sink::Detached(detached) = &mut conn.sink else { return Poll::Ready(Verdict::LetIn) };
+    fn poll_verdict(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<Admission> {
+        let Some(conn) = self.conn(id) else { return Poll::Ready(Admission::Ended(Disconnect::Internal)) };
+        let Sink::Detached(detached) = &mut conn.sink else { return Poll::Ready(Admission::Admitted) };
         match detached.opening.as_mut().map(|opening| opening.verdict.take()) {
-            None => Poll::Ready(Verdict::LetIn),
+            None => Poll::Ready(Admission::Admitted),
             Some(Some(verdict)) => {
                 detached.opening = None;
                 Poll::Ready(verdict)
