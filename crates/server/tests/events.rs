@@ -2,7 +2,7 @@
 
 mod support;
 
-use fanfare::hub::{Data, Disconnect, Pattern, Rule, Rules, Whom};
+use fanfare::hub::{ChannelName, Data, Disconnect, Pattern, Rule, Rules, Whom};
 use fanfare::{Builder, Config, Fanfare, Handle, Identity, Origins, Refusal, RequestInfo, Running, Token, Who, secs};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -273,6 +273,24 @@ fn a_lasting_denial_has_its_status_and_a_passing_one_is_a_stream_that_ends() {
     assert_eq!(hub.open(), 0, "nothing is left of them");
 }
 
+/// The id of a block is about the channels that the client named.
+#[test]
+fn the_application_grants_channels_to_a_stream_and_makes_no_subscriptions_on_it() {
+    let granted = async || Identity::user("ada").subscribe(ChannelName::new("granted").expect("a name"));
+    let closed = Arc::new(Rules::new(vec![closed("granted"), Rule::open(Pattern::new("**").expect("a pattern"))]));
+    let hub = Hub::of(Fanfare::builder(()).config(Config { rules: closed, ..config() }).on_connect(granted));
+    for way in WAYS {
+        let (mut asked, _) = hub.events_by(way, "/events?channel=granted", "");
+        let (mut other, _) = hub.events_by(way, "/events?channel=other", "");
+        let subscribed = hub.handle.subscribe(Whom::user("ada"), "third");
+        assert_eq!(hub.runtime.block_on(subscribed), Ok(0), "{way:?}");
+        for (n, channel) in ["granted", "third", "other"].into_iter().enumerate() {
+            hub.publish(channel, n);
+        }
+        assert_eq!((asked.message().json(), other.message().json()), (json!(0), json!(2)), "{way:?}");
+    }
+}
+
 #[test]
 fn handlers_see_the_request_and_its_token_by_either_way() {
     let identify = async |token: Option<Token>, request: Arc<RequestInfo>| -> Result<Identity, Refusal> {
@@ -304,6 +322,18 @@ fn at_most_32_channels_and_the_limit_is_named() {
     assert_eq!(stream.status(), 400);
     let body: Value = serde_json::from_str(&stream.rest()).expect("JSON");
     assert_eq!((&body["limit"], &body["code"]), (&json!(32), &json!("bad_request")));
+}
+
+#[test]
+fn a_program_can_have_pages_of_its_own_in_the_place_of_streams() {
+    let page = axum::Router::new().route("/events", axum::routing::get(|| async { "a page" }));
+    let config = Config { streams: false, ..config() };
+    let hub = Hub::of(Fanfare::builder(()).config(config).channel("**", |c| c.open()).fallback(page));
+    for way in WAYS {
+        let mut page = Stream::by(way, hub.address, "/events", "Connection: close\r\n");
+        assert_eq!((page.status(), page.rest()), (200, "a page".to_owned()), "{way:?}");
+        assert_eq!(Stream::by(way, hub.address, "/v1/sse", "").status(), 404, "{way:?}");
+    }
 }
 
 #[test]

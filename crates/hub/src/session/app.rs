@@ -244,7 +244,8 @@ impl Sessions {
 
     /// Subscribes a session that has a connection; the answer is counted, and the client gets a push.
     fn subscribe_for_app(&mut self, cx: &mut Cx<'_>, at: SessionRef, options: SubOptions, tally: PendingToken) {
-        if self.sessions.get(at).is_none_or(|session| session.conn.is_none()) {
+        let conn = self.sessions.get(at).and_then(|session| session.conn);
+        if conn.and_then(|id| self.conn(id)).is_none_or(|conn| !conn.heartbeat.kind.takes_subscriptions()) {
             return self.tallied(cx, tally, AppAnswer::Concerned(0));
         }
         self.subscribe(cx, at, ReplyTo::Counted(tally), options, None);

@@ -72,8 +72,17 @@ pub enum HeartbeatKind {
     Asks,
     /// A ping. The client cannot answer on this connection, so its silence means nothing.
     Tells,
-    /// The same, with the client's positions ([`Push::Mark`]) where it has live subscriptions.
+    /// The same, with the client's positions ([`Push::Mark`]) where it has live subscriptions. The client keeps the
+    /// positions of the channels that it has asked for and of no others, so the application makes no subscriptions on
+    /// this connection. Channels that it grants may be asked for.
     Marks,
+}
+
+impl HeartbeatKind {
+    /// Whether the application may subscribe the client to channels.
+    fn takes_subscriptions(self) -> bool {
+        self != HeartbeatKind::Marks
+    }
 }
 
 /// The shell's facts about a new connection.

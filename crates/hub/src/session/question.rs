@@ -257,13 +257,14 @@ impl Sessions {
     fn identified(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, result: Result<Identified, Error>) {
         let Some(conn) = self.conn(connecting.conn) else { return };
         conn.adopting = None;
+        let takes_subscriptions = conn.heartbeat.kind.takes_subscriptions();
         match result.and_then(|identified| proven(cx, identified)) {
             Err(error) => self.connect_refused(cx, connecting, error),
             Ok((user, proof)) => {
-                let missing = proof
-                    .granted
-                    .iter()
-                    .filter(|channel| connecting.connect.subscribe.iter().all(|options| options.channel != **channel));
+                let missing =
+                    proof.granted.iter().filter(|_| takes_subscriptions).filter(|channel| {
+                        connecting.connect.subscribe.iter().all(|options| options.channel != **channel)
+                    });
                 let made: Vec<SubOptions> = missing.cloned().map(SubOptions::new).collect();
                 let Connect { resume, page, mut subscribe, .. } = connecting.connect;
                 subscribe.extend(made);

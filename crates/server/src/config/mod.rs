@@ -65,6 +65,9 @@ pub struct Config {
     /// How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer
     /// sends no more clients. Then the drain begins. Default none.
     pub shutdown_delay: Duration,
+    /// Whether `/events`, `/v1/sse` and `/v1/stream` are served. Default: they are. Without them these paths belong to
+    /// the pages of the program.
+    pub streams: bool,
     /// Compression, for clients that can read it. Default: messages of 1 KiB and more.
     pub compression: Compression,
     /// The window over which a stopping server spreads the return of its clients. Default 10 s.
@@ -111,6 +114,7 @@ impl Default for Config {
             shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),
             tls: None,
+            streams: true,
             compression: Compression::default(),
             admin: AdminOn::Off,
         }

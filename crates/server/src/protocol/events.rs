@@ -305,3 +305,36 @@ fn start_of(subscribed: &Subscribed) -> Position {
     let offset = subscribed.publications.first().map_or(subscribed.position.offset, |first| first.prev);
     Position { offset, ..subscribed.position }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::Epoch;
+
+    fn encoded(events: Events, push: &Push) -> (Encoded, String) {
+        let mut out = Vec::new();
+        let encoded = events.encode_push(push, Now::default(), &mut out);
+        (encoded, String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn an_idle_stream_has_a_comment_with_its_current_id() {
+        assert_eq!(Events::Plain.heartbeat_ms(), 15_000);
+        let at = |name: &str, offset| (ChannelName::new(name).expect("a name"), Position { epoch: Epoch(1), offset });
+        let mark = |all: &[(ChannelName, Position)]| Push::Mark { positions: all.into() };
+        let one = mark(&[at("a", 7)]);
+        for events in [Events::Plain, Events::Envelope] {
+            let block = ":\nid: af63dc4c8601ec8c.0000000000000001.7\n\n";
+            assert_eq!(encoded(events, &one), (Encoded::Text, block.to_owned()));
+        }
+        // Each client of several channels has an id of its own.
+        let two = mark(&[at("a", 7), at("b", 8)]);
+        assert_eq!(encoded(Events::Several, &two), (Encoded::Begun, ":\n".to_owned()));
+        let mut conversation = EventsConversation { events: Events::Several, opening: None, cursor: Cursor::default() };
+        let mut rest = Vec::new();
+        conversation.encode_rest(&two, &mut rest);
+        let ids = "id: af63dc4c8601ec8c.0000000000000001.7_af63df4c8601f1a5.0000000000000001.8\n\n";
+        assert_eq!(String::from_utf8_lossy(&rest), ids);
+        assert_eq!(encoded(Events::Plain, &Push::Ping).0, Encoded::Ping, "before it has a subscription");
+    }
+}

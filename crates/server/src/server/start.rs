@@ -114,8 +114,9 @@ impl Fanfare {
         });
         let upgrades = upgrades.collect();
         let native = self.protocols.iter().find(|at| at.is(NATIVE_PATH, Some(native::PROTOCOL)));
-        let streams =
-            native.map(|at| StreamWires::add(&mut wires, at.protocol.clone(), handlers_need_request, &self.config));
+        let streams = native
+            .filter(|_| self.config.streams)
+            .map(|at| StreamWires::add(&mut wires, at.protocol.clone(), handlers_need_request, &self.config));
         (wires, upgrades, streams)
     }
 

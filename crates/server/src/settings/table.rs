@@ -32,6 +32,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
          reads the files again; open connections go on.",
     ),
     ("admin", "The address for monitoring: /metrics, /healthz and /readyz."),
+    ("streams", "Event streams and streams of JSON lines, for clients without a WebSocket."),
     ("compression", "Compression of messages for clients that can read it."),
     (
         "limits",
@@ -126,6 +127,10 @@ settings! {
 
     "admin.listen": ValueKind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
+
+    "streams.enabled": ValueKind::Switch(|s| &mut s.config.streams),
+        "Serves `/events`, `/v1/sse` and `/v1/stream`. With `false` a program that embeds the server can have pages \
+         of its own there.";
 
     "compression.websocket": ValueKind::Switch(|s| &mut s.config.compression.websocket),
         "Compresses messages to WebSockets whose clients offer permessage-deflate, as browsers do, and reads compressed messages from \
