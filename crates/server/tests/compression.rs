@@ -1,5 +1,6 @@
-//! permessage-deflate over real sockets: what is agreed on by each path of an upgrade, that a publication is compressed
-//! once for all its receivers, and that hostile compressed messages end their connection and nothing else.
+//! Compression over real sockets. permessage-deflate: the agreement on each path of an upgrade, one compression of a
+//! publication for all its receivers, and hostile compressed messages, which end their connection and nothing else.
+//! gzip: API answers and pages, for clients that accept it.
 
 mod support;
 
@@ -337,5 +338,82 @@ fn answers_and_publications_keep_their_order_whatever_their_size() {
                 _ => panic!("{message}"),
             }
         }
+    }
+}
+
+/// An HTTP/1.1 request on a connection of its own: the head of its answer, and the body as it came.
+fn ask(address: SocketAddr, request: &str) -> (String, Vec<u8>) {
+    let mut socket = connect(address);
+    socket.write_all(request.as_bytes()).expect("the server reads");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("the server closes");
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
+    let body = answer.split_off(end);
+    (String::from_utf8(answer).expect("a head is text").to_ascii_lowercase(), body)
+}
+
+fn gunzipped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).expect("gzip of UTF-8");
+    text
+}
+
+#[test]
+fn api_answers_and_pages_are_compressed_for_clients_that_accept_it() {
+    let page = "<p>a page of some length</p>".repeat(100);
+    let pages = Router::new()
+        .route(
+            "/page",
+            get({
+                let page = page.clone();
+                async move || axum::response::Html(page)
+            }),
+        )
+        .route("/events", get(async || ([("content-type", "text/event-stream")], "data: x\n\n".repeat(500))));
+    let key = fanfare::ApiKey::new("backend", "the-key-of-the-backend").expect("a key");
+    for is_on in [true, false] {
+        let mut config = config();
+        config.compression.http = is_on;
+        let server = Server::of(builder(config).api_key(key.clone()).fallback(pages.clone()));
+        let api = |command: &str, headers: &str, body: &Value| {
+            let (len, body) = (body.to_string().len(), body.to_string());
+            ask(
+                server.address,
+                &format!(
+                    "POST /api/v1/{command} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer the-key-of-the-backend\r\n\
+                     Content-Type: application/json\r\nContent-Length: {len}\r\nConnection: close\r\n{headers}\r\n{body}"
+                ),
+            )
+        };
+        let fetch = |path: &str, method: &str, headers: &str| {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+            ask(server.address, &request)
+        };
+        api("publish", "", &json!({"channel": "news", "data": story(5000)}));
+        let history = json!({"channel": "news"});
+        let (_, plain) = api("history", "", &history);
+        let (head, packed) = api("history", "Accept-Encoding: br, gzip;q=0.8\r\n", &history);
+        assert_eq!(head.contains("content-encoding: gzip\r\n"), is_on, "{head}");
+        assert_eq!(head.contains("vary: accept-encoding\r\n"), is_on, "{head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", packed.len())), "{head}");
+        let text = if is_on { gunzipped(&packed) } else { String::from_utf8(packed).expect("JSON") };
+        assert_eq!(text.as_bytes(), plain);
+
+        let (head, packed) = fetch("/page", "GET", "Accept-Encoding: gzip\r\n");
+        assert_eq!(head.contains("content-encoding: gzip\r\n"), is_on, "{head}");
+        let text = if is_on { gunzipped(&packed) } else { String::from_utf8(packed).expect("text") };
+        assert_eq!(text, page);
+        for headers in ["", "Accept-Encoding: gzip;q=0\r\n", "Accept-Encoding: br\r\n"] {
+            let (head, plain) = fetch("/page", "GET", headers);
+            assert!(!head.contains("content-encoding"), "{headers}: {head}");
+            assert_eq!(plain, page.as_bytes(), "{headers}");
+        }
+        let (head, body) = fetch("/page", "HEAD", "Accept-Encoding: gzip\r\n");
+        assert_eq!(head.contains("content-encoding: gzip\r\n"), is_on, "{head}");
+        assert!(body.is_empty());
+        let (head, _) = fetch("/events", "GET", "Accept-Encoding: gzip\r\n");
+        assert!(!head.contains("content-encoding"), "{head}");
+        let (head, _) = fetch("/healthz", "GET", "Accept-Encoding: gzip\r\n");
+        assert!(!head.contains("content-encoding"), "it is short: {head}");
     }
 }

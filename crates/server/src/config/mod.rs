@@ -127,13 +127,16 @@ pub struct Compression {
     /// Messages to WebSockets whose clients offer permessage-deflate (RFC 7692), as browsers do. Such a client may also
     /// compress its own messages. Default true.
     pub websocket: bool,
-    /// Shorter messages are sent as they are. Default 1 KiB. So are messages of more than 1 MiB.
+    /// Answers of the HTTP API and pages, by gzip, for clients that accept it. Event streams and answers whose length
+    /// is not known are sent as they are. Default true.
+    pub http: bool,
+    /// Shorter messages and answers are sent as they are. Default 1 KiB. So are messages of more than 1 MiB.
     pub bytes_min: usize,
 }
 
 impl Default for Compression {
     fn default() -> Self {
-        Compression { websocket: true, bytes_min: 1 << 10 }
+        Compression { websocket: true, http: true, bytes_min: 1 << 10 }
     }
 }
 

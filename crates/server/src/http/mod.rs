@@ -1,11 +1,12 @@
 //! HTTP requests: their checks and their routes.
 //!
 //! `gate` checks target, host and origin, `cors` tells pages what they may read, `routes` leads a request to an
-//! upgrade, the API or a page, `pages` runs the embedder's router, and `streams` decodes requests for streams. The
-//! connections belong to `shard::http` or to another server.
+//! upgrade, the API or a page, `pages` runs the embedder's router, `gzip` compresses answers, and `streams` decodes
+//! requests for streams. The connections belong to `shard::http` or to another server.
 
 pub(crate) mod cors;
 pub(crate) mod gate;
+pub(crate) mod gzip;
 pub(crate) mod pages;
 pub(crate) mod routes;
 pub(crate) mod streams;

@@ -4,6 +4,7 @@
 //! the response.
 
 use super::gate::{Gate, RequestLine, Target, has_body};
+use super::gzip::{Accepts, Gzip};
 use super::streams::StreamWires;
 use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
@@ -42,6 +43,8 @@ pub(crate) struct Routes {
     pub(crate) via: Via,
     /// Everything else.
     pub(crate) pages: axum::Router,
+    /// How answers are compressed, if they are.
+    pub(crate) gzip: Option<Gzip>,
 }
 
 /// A protocol, and where it is spoken.
@@ -182,7 +185,8 @@ impl Routes {
         let serve = async |mut request: Request<B>| {
             let api = self.api.at(request.uri().path());
             let asker = Asker::of_request(&request);
-            match (self.gate.take(self.via, &mut request), api) {
+            let accepts = Accepts::of(&request);
+            let answer = match (self.gate.take(self.via, &mut request), api) {
                 (Err(refused), _) => refused.to(asker).into_response(),
                 (Ok(Some(answered)), _) => answered,
                 (Ok(None), Some(api)) => api.serve(request).await,
@@ -190,6 +194,10 @@ impl Routes {
                     self.about_stream(kind, &request)
                 }
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,
+            };
+            match self.gzip {
+                Some(gzip) => gzip.encode(accepts, answer),
+                None => answer,
             }
         };
         request::identified(&self.watch, request, serve).await

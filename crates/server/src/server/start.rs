@@ -10,6 +10,7 @@ use crate::error::ServeError;
 use crate::framing::deflate::Deflate;
 use crate::framing::{Framing, Wire};
 use crate::http::gate::Gate;
+use crate::http::gzip::Gzip;
 use crate::http::pages::Pages;
 use crate::http::routes::{DeflatedWires, Routes, Upgrade};
 use crate::http::streams::StreamWires;
@@ -153,6 +154,7 @@ impl Fanfare {
             gate: gate.clone(),
             via: Via::Mounted, // each listener sets its own
             pages,
+            gzip: self.config.compression.http.then_some(Gzip { bytes_min: self.config.compression.bytes_min }),
         };
         let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =

@@ -135,8 +135,11 @@ settings! {
     "compression.websocket": ValueKind::Switch(|s| &mut s.config.compression.websocket),
         "Compresses messages to WebSockets whose clients offer permessage-deflate, as browsers do, and reads compressed messages from \
          them. A publication is compressed once for all its receivers.";
+    "compression.http": ValueKind::Switch(|s| &mut s.config.compression.http),
+        "Compresses answers of the HTTP API and pages by gzip, for clients that accept it. Event streams and answers whose length is not \
+         known are sent as they are.";
     "compression.bytes_min": ValueKind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.compression.bytes_min },
-        "Shorter messages are sent as they are. So are messages of more than 1 MiB, because all clients of a shard wait while one is \
+        "Shorter messages and answers are sent as they are. So are messages of more than 1 MiB, because all clients of a shard wait while one is \
          compressed.";
 
     "limits.connections_max":
