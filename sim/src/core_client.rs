@@ -12,7 +12,7 @@ use crate::plan::{CORES, Plan};
 use crate::store::Stores;
 use bytes::Bytes;
 use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State};
-use fanfare_client::{HistoryFrom, Position, Publish, Subscribe};
+use fanfare_client::{HistoryFrom, Position, PresenceEntry, PresenceKind, Publish, Subscribe};
 use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Rng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub(crate) struct CoreClient {
 struct Followed {
     is_live: bool,
     at: Option<Position>,
+    /// Who is present, once the whole was told.
+    present: Option<BTreeMap<ClientId, Vec<u8>>>,
     /// It has just begun: the newest publications, if the server sent some along, lie before the reported position.
     is_new: bool,
 }
@@ -213,9 +215,25 @@ impl CoreClient {
         match event {
             Event::Live { position, recovered } => {
                 followed.is_live = true;
+                followed.present = None;
                 followed.is_new = recovered != Some(true);
                 followed.at.get_or_insert(position);
             }
+            Event::Presence(presence) => {
+                let entry = |entry: &PresenceEntry| Some((entry.client.parse().ok()?, data_of(entry)));
+                followed.present = presence.entries.as_ref().map(|entries| entries.iter().filter_map(entry).collect());
+            }
+            Event::PresenceChange(change) => {
+                if let (Some(present), Ok(client)) = (&mut followed.present, change.entry.client.parse()) {
+                    match change.kind {
+                        PresenceKind::Leave => drop(present.remove(&client)),
+                        PresenceKind::Join | PresenceKind::Update => {
+                            present.insert(client, data_of(&change.entry));
+                        }
+                    }
+                }
+            }
+            Event::PresenceCount { .. } => followed.present = None,
             Event::Gap { position, .. } => {
                 *gaps += 1;
                 // Publications after it are above it, those of the `recent` page too.
@@ -242,6 +260,11 @@ impl CoreClient {
         Ok(())
     }
 
+    /// The presence of each channel, as far as the application was told the whole.
+    pub(crate) fn presences(&self) -> impl Iterator<Item = (ChannelName, &BTreeMap<ClientId, Vec<u8>>)> {
+        self.channels.iter().filter_map(|(channel, followed)| Some((name(channel)?, followed.present.as_ref()?)))
+    }
+
     /// The world has been calm for long.
     pub(crate) fn finish(&self, stores: &Stores) -> Result<(), String> {
         if !self.core.is_online() {
@@ -264,6 +287,11 @@ impl CoreClient {
         }
         Ok(())
     }
+}
+
+/// What somebody says of itself.
+fn data_of(entry: &PresenceEntry) -> Vec<u8> {
+    entry.data.as_deref().unwrap_or_default().to_vec()
 }
 
 fn name(channel: &str) -> Option<ChannelName> {

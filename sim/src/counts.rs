@@ -98,6 +98,7 @@ counts! {
     drained_told, "connections told that the server stops";
     settled, "servers that stopped with everything answered";
     restarts, "servers that started again";
+    core_presences, "whole presences that client cores had told their applications in the end";
     callers_ended, "callers that a handler ended before it answered";
     prompt, "publications of which it was judged whether they were told in time";
     emptied, "shards that nobody used any more";

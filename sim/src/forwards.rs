@@ -138,7 +138,12 @@ impl Forwards {
 
     /// No command is left without an answer.
     pub(crate) fn verdict(&self) -> Verdict {
-        match self.open.iter().next() {
+        self.verdict_before(u64::MAX)
+    }
+
+    /// The same, of what was asked before this time.
+    pub(crate) fn verdict_before(&self, before_ms: u64) -> Verdict {
+        match self.open.iter().find(|(_, open)| open.since_ms < before_ms) {
             None => Ok(()),
             Some((token, open)) => Err(format!("forward: {token} was never answered: {open:?}")),
         }

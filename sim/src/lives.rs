@@ -37,6 +37,8 @@ struct Life {
     expires: bool,
     /// Something may have ended it, or is fetching it.
     is_doubtful: bool,
+    /// Since then it is known no better.
+    doubt_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +126,7 @@ impl Lives {
             _ => now_ms,
         };
         let expires = connected.expires_in_ms.is_some();
-        let life = Life { state: State::On(pipe), shard, moved_ms, user, expires, is_doubtful: false };
+        let life = Life { state: State::On(pipe), shard, moved_ms, user, expires, is_doubtful: false, doubt_ms: 0 };
         self.sessions.insert(client, life);
         Ok(())
     }
@@ -135,14 +137,14 @@ impl Lives {
             life.state = if is_end { State::Ended } else { State::Away { since_ms: now_ms } };
         }
         if let Some(life) = fetches.and_then(|client| self.sessions.get_mut(&client)) {
-            life.is_doubtful = true;
+            (life.is_doubtful, life.doubt_ms) = (true, now_ms);
         }
     }
 
     /// A newer connection takes the session over: what comes next is its answer, or its end.
     pub(crate) fn moves(&mut self, now_ms: u64, pipe: usize) {
         for life in self.sessions.values_mut().filter(|life| life.state == State::On(pipe)) {
-            (life.state, life.is_doubtful) = (State::Away { since_ms: now_ms }, true);
+            (life.state, life.is_doubtful, life.doubt_ms) = (State::Away { since_ms: now_ms }, true, now_ms);
         }
     }
 
@@ -167,6 +169,18 @@ impl Lives {
     /// Sessions that have a connection.
     pub(crate) fn online(&self) -> usize {
         self.sessions.values().filter(|life| matches!(life.state, State::On(_))).count()
+    }
+
+    /// How many sessions there may be: those with a connection, and those whose grace may not be over.
+    pub(crate) fn at_most(&self, now_ms: u64) -> usize {
+        /// What a session's way to another shard may take.
+        const ON_THE_WAY_MS: u64 = 5_000;
+        let may_live = |life: &&Life| match life.state {
+            State::On(_) => true,
+            State::Away { since_ms } => now_ms < since_ms.max(life.doubt_ms) + self.grace_ms + ON_THE_WAY_MS,
+            State::Ended => now_ms < life.doubt_ms + self.grace_ms + ON_THE_WAY_MS,
+        };
+        self.sessions.values().filter(may_live).count()
     }
 
     /// The connection of a session.

@@ -20,7 +20,7 @@ pub(crate) struct Watch {
 }
 
 /// What a busy shard and the steps of its clock may add to the time of a batch.
-const LATE_MS: u64 = 600;
+const LATE_MS: u64 = 1_500;
 
 #[derive(Debug)]
 struct Live {
@@ -50,7 +50,8 @@ pub(crate) struct Said {
     /// No store loses anything in this world: a store that does so sets subscribers back without a notice, and they
     /// catch up by pages.
     pub(crate) steady: bool,
-    /// All is well: what is published is told at once, or when its batch is due.
+    /// The shard is alone, never stands still and has a good store: a publication is told at once, or when its batch is
+    /// due.
     pub(crate) is_prompt: bool,
 }
 

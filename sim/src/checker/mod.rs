@@ -87,6 +87,22 @@ impl Checker {
         }
     }
 
+    /// What a client core has told its application of a channel's presence must be the truth.
+    /// One that the application subscribed hears of no changes, whatever it asks for later.
+    pub(crate) fn presence_agrees(
+        &self,
+        pipe: usize,
+        channel: &ChannelName,
+        names: &BTreeMap<ClientId, Vec<u8>>,
+    ) -> Verdict {
+        let sub = self.views.get(&pipe).and_then(|view| view.subs.get(channel));
+        if !sub.is_some_and(|sub| sub.presence) {
+            return Ok(());
+        }
+        let agrees = self.presences.agrees(channel, names.len() as u64, Some(names));
+        agrees.map_err(|wrong| format!("core: {wrong}"))
+    }
+
     /// The application ends the subscriptions of these sessions.
     pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>) {
         for client in self.views.values().filter_map(|view| view.client.filter(|client| clients.contains(client))) {

@@ -210,40 +210,48 @@ impl Presences {
             if !channels.contains(channel) || !observed.asked || !self.online.values().any(|online| online == pipe) {
                 continue;
             }
-            let state = |client: ClientId| match self.online.contains_key(&client) {
-                true => self.truth.get(&(client, channel.clone())).map_or(State::Out, |(_, state)| state.clone()),
-                false => State::Out,
-            };
-            let ins = self.online.keys().filter(|client| matches!(state(**client), State::In(_))).count() as u64;
-            let maybes = self.online.keys().filter(|client| state(**client) == State::Maybe).count() as u64;
-            if observed.count < ins || observed.count > ins + maybes {
-                let expected: Vec<(ClientId, String)> =
-                    self.online.keys().map(|client| (*client, state(*client).to_string())).collect();
-                let names = observed.names.as_ref().map(|names| names.keys().collect::<Vec<_>>());
-                return Err(format!(
-                    "promise 5: {channel}: {} present ({names:?}), while {ins} to {} have entered: {expected:?}",
-                    observed.count,
-                    ins + maybes,
-                ));
-            }
-            let Some(names) = &observed.names else { continue };
-            for (client, data) in names {
-                match state(*client) {
-                    State::Out => return Err(format!("promise 5: {channel}: {client} is present and should not be")),
-                    State::In(entered) if entered != *data => {
-                        let (found, meant) = (String::from_utf8_lossy(data), String::from_utf8_lossy(&entered));
-                        return Err(format!(
-                            "promise 5: {channel}: {client} is present as {found}, entered as {meant}"
-                        ));
-                    }
-                    _ => {}
+            self.agrees(channel, observed.count, observed.names.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// What is known of a channel's presence must be the truth: how many are present, and who.
+    pub(super) fn agrees(
+        &self,
+        channel: &ChannelName,
+        count: u64,
+        names: Option<&BTreeMap<ClientId, Vec<u8>>>,
+    ) -> Verdict {
+        let state = |client: ClientId| match self.online.contains_key(&client) {
+            true => self.truth.get(&(client, channel.clone())).map_or(State::Out, |(_, state)| state.clone()),
+            false => State::Out,
+        };
+        let ins = self.online.keys().filter(|client| matches!(state(**client), State::In(_))).count() as u64;
+        let maybes = self.online.keys().filter(|client| state(**client) == State::Maybe).count() as u64;
+        if count < ins || count > ins + maybes {
+            let expected: Vec<(ClientId, String)> =
+                self.online.keys().map(|client| (*client, state(*client).to_string())).collect();
+            let names = names.map(|names| names.keys().collect::<Vec<_>>());
+            return Err(format!(
+                "promise 5: {channel}: {} present ({names:?}), while {ins} to {} have entered: {expected:?}",
+                count,
+                ins + maybes,
+            ));
+        }
+        let Some(names) = names else { return Ok(()) };
+        for (client, data) in names {
+            match state(*client) {
+                State::Out => return Err(format!("promise 5: {channel}: {client} is present and should not be")),
+                State::In(entered) if entered != *data => {
+                    let (found, meant) = (String::from_utf8_lossy(data), String::from_utf8_lossy(&entered));
+                    return Err(format!("promise 5: {channel}: {client} is present as {found}, entered as {meant}"));
                 }
+                _ => {}
             }
-            if let Some(missing) =
-                self.online.keys().find(|c| matches!(state(**c), State::In(_)) && !names.contains_key(c))
-            {
-                return Err(format!("promise 5: {channel}: {missing} has entered and is not present"));
-            }
+        }
+        if let Some(missing) = self.online.keys().find(|c| matches!(state(**c), State::In(_)) && !names.contains_key(c))
+        {
+            return Err(format!("promise 5: {channel}: {missing} has entered and is not present"));
         }
         Ok(())
     }

@@ -222,6 +222,11 @@ impl World {
     /// Connections that have been silent for too long, or have never said who they are.
     pub(super) fn look(&mut self) -> Verdict {
         self.after(LOOK_MS, Event::Look);
+        let sessions: usize = self.shards.iter().map(|core| core.shard.stats().sessions).sum();
+        let at_most = self.lives.at_most(self.now_ms);
+        if sessions > at_most {
+            return Err(format!("lives: there are {sessions} sessions, and {at_most} may be"));
+        }
         for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, pipe)| pipe.server_open && !pipe.held) {
             if self.shards[pipe.shard].stalled_until_ms + 400 > self.now_ms {
                 continue;

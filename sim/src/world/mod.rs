@@ -49,8 +49,6 @@ use std::sync::Arc;
 /// Virtual milliseconds between the last fault and the judgement: silent connections are found (two heartbeats), graces
 /// end, and then the 15 s of promise 3.
 const CALM_MS: u64 = 27_000;
-/// So long after everything has healed, what is published is told at once.
-const PROMPT_AFTER_MS: u64 = 6_000;
 /// A run that takes more steps than this does not come to rest.
 const STEPS_MAX: u64 = 2_000_000;
 /// Steps at one instant: with more of them than this, the virtual clock does not advance any more.
@@ -679,7 +677,7 @@ impl World {
 
     fn said(&self) -> Said {
         let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.loses());
-        let is_prompt = self.calm && self.now_ms > self.calm_ms + PROMPT_AFTER_MS && self.plan.is_exact();
+        let is_prompt = !self.plan.faults.shard_stalls && self.plan.is_exact();
         Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady, is_prompt }
     }
 
@@ -833,6 +831,12 @@ impl World {
         }
         for core in &self.cores {
             core.finish(&self.stores.borrow())?;
+            for (channel, names) in core.presences().filter(|(channel, _)| self.plan.channels.contains(channel)) {
+                self.counts.core_presences += 1;
+                if let Some(pipe) = core.pipe {
+                    self.checker.presence_agrees(pipe, &channel, names)?;
+                }
+            }
         }
         if self.signals_shed == self.shed_signals() {
             self.checker.finish_last_signal()?;
