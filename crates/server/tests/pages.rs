@@ -243,7 +243,7 @@ fn a_page_whose_caller_has_gone_is_dropped() {
     let (pages, has_begun, is_dropped) = waiting();
     let path = std::env::temp_dir().join(format!("fanfare-pages-{}.sock", std::process::id()));
     let addresses = ["127.0.0.1:0".parse().expect("an address"), Address::Unix(path.clone())];
-    let config = Config { shards: 1, close_timeout: Duration::from_millis(200), ..config() };
+    let config = Config { shards: 1, streams: false, close_timeout: Duration::from_millis(200), ..config() };
     let server = Fanfare::builder(()).config(config).fallback(pages).build().expect("good settings");
     let running = server.start(&addresses).expect("it starts");
     let address = running.tcp_address().expect("TCP");
