@@ -7,8 +7,8 @@
 use crate::chances::{pick, pick_of};
 use crate::checker::Verdict;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, ErrorCode, ForwardToken, Forwarded, ReplyBody, Request, RequestId, Resume, Rng,
-    ShardId,
+    ChannelName, ClientId, Command, ErrorCode, ForwardToken, Forwarded, Reply, ReplyBody, Request, RequestId, Resume,
+    Rng, ShardId,
 };
 use std::collections::BTreeMap;
 
@@ -117,16 +117,18 @@ impl Forwards {
 
     /// A command is answered.
     pub(crate) fn answered(&mut self, forwarded: &Forwarded) -> Verdict {
-        let Forwarded { token, reply } = forwarded;
+        let Forwarded { token, answer } = forwarded;
         let Some(Open { client, since_ms, command }) = self.open.remove(&token.0) else {
-            return Err(format!("forward: {token:?} was not asked, or is answered again: {reply:?}"));
+            return Err(format!("forward: {token:?} was not asked, or is answered again: {answer:?}"));
         };
-        let Some(ReplyBody::Error(error)) = reply.as_ref().map(|reply| &reply.body) else {
-            let is_pong = command == Command::Pong;
-            return match reply {
-                Some(reply) if is_pong => Err(format!("forward: a pong is answered with {reply:?}")),
-                _ => Ok(()),
-            };
+        let reply = answer.as_ref().map(|replies| replies.first());
+        let error = match reply {
+            Err(error) => error,
+            Ok(Some(reply)) if command == Command::Pong => {
+                return Err(format!("forward: a pong is answered with {reply:?}"));
+            }
+            Ok(Some(Reply { body: ReplyBody::Error(error), .. })) => error,
+            Ok(_) => return Ok(()),
         };
         let Some(session) = self.sessions.get(&client.0) else { return Ok(()) };
         let was_away = session.is_away || session.away_ms >= since_ms;

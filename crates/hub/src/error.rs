@@ -48,6 +48,7 @@ error_codes! {
     NotSubscribed, "not_subscribed", 409, false, "The command needs a live subscription to the channel.";
     AlreadySubscribed, "already_subscribed", 409, false, "This connection is already subscribed to the channel.";
     KeyConflict, "key_conflict", 409, false, "The idempotency key was used for another payload.";
+    OutOfOrder, "out_of_order", 409, true, "A `send` came before an earlier one; send again all from the number that the message names.";
     TooLarge, "too_large", 413, false, "The message or a field of it exceeds a limit.";
     LimitExceeded, "limit_exceeded", 429, false, "A limit on how much may be held at once is reached.";
     RateLimited, "rate_limited", 429, true, "Too many commands in too short a time; `retry_after` says when to try again.";

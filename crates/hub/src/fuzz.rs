@@ -14,7 +14,8 @@ use crate::{
     Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom, HistoryQuery, HookAnswer,
     HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
     PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule,
-    Rules, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
+    Rules, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom,
+    WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -109,7 +110,7 @@ struct World {
     /// Commands of the application without an answer.
     app: BTreeMap<u64, AppCommand>,
     /// Commands that came by requests of their own and have no answer.
-    forwarded: BTreeMap<u64, Request>,
+    forwarded: BTreeMap<u64, SendRequest>,
     /// Questions that the application has not answered.
     asked: Vec<(usize, HookToken, Question)>,
     clients: Vec<ClientId>,
@@ -258,6 +259,7 @@ impl World {
         let Some(client) = bytes.of(&self.clients) else { return };
         let to = Resume { shard: ShardId(bytes.below(5) as u16), client };
         let (channel, how) = (channel(bytes), bytes.byte());
+        let second = channel.clone();
         let json = Bytes::from(format!("\"{}\"", "z".repeat(usize::from(how))));
         let command = match bytes.below(10) {
             0..=2 => {
@@ -275,9 +277,14 @@ impl World {
         };
         self.next_id += 1;
         let id = (how & 2 == 2).then_some(RequestId::Number(self.next_id));
-        let request = Request { id, command };
-        self.forwarded.insert(self.next_id, request.clone());
-        self.input(shard, Input::Forward { token: ForwardToken(self.next_id), to, request });
+        let mut requests = vec![Request { id, command }];
+        if how & 4 == 4 {
+            requests.push(Request { id: None, command: Command::Presence { channel: second } });
+        }
+        let n = bytes.flag().then(|| bytes.below(12) as u64);
+        let send = SendRequest { n, requests, bytes: usize::from(how) };
+        self.forwarded.insert(self.next_id, send.clone());
+        self.input(shard, Input::Forward { token: ForwardToken(self.next_id), to, send });
     }
 
     /// The application answers, as it should or not.
@@ -598,14 +605,14 @@ impl World {
                 assert!(asked.is_some(), "the application has not asked this, or had its answer: {answer:?}");
             }
             Effect::Forwarded(forwarded) => {
-                let Forwarded { token, reply } = *forwarded;
-                let request = self.forwarded.remove(&token.0).expect("what was not forwarded has no answer");
-                match reply {
-                    None => {
-                        assert!(request.id.is_none() || request.command == Command::Pong, "no reply to {request:?}")
-                    }
-                    Some(Reply { id, body }) => {
-                        assert_eq!(id, request.id, "{body:?}");
+                let Forwarded { token, answer } = *forwarded;
+                let send = self.forwarded.remove(&token.0).expect("what was not forwarded has no answer");
+                // A repeated number is answered as the first send with it.
+                if let (Ok(replies), None) = (answer, send.n) {
+                    let wanted = |request: &&Request| request.id.is_some() && request.command != Command::Pong;
+                    let ids = send.requests.iter().filter(wanted).map(|request| &request.id);
+                    assert!(ids.eq(replies.iter().filter(|reply| reply.id.is_some()).map(|reply| &reply.id)));
+                    for Reply { id, body } in replies.iter() {
                         assert!(id.is_some() || matches!(body, ReplyBody::Error(_)), "{body:?} was not asked for");
                     }
                 }

@@ -18,9 +18,8 @@ pub struct Limits {
     /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as
     /// `unavailable`. Default 1024.
     pub app_outstanding_max: usize,
-    /// Commands that came for sessions by requests of their own and wait for an answer, on each shard that took them
-    /// in; beyond that they are refused as `unavailable`. Default 1024. It is no setting of the server as long as no
-    /// transport forwards commands: it would do nothing.
+    /// Requests with commands for sessions that wait for an answer, on each shard that took them in; beyond that they
+    /// are refused as `unavailable`. Default 1024.
     pub forwarded_max: usize,
     /// Invalid messages of one connection in a minute before it is closed as abuse. Default 100.
     pub bad_requests_per_minute_max: u32,
@@ -86,8 +85,8 @@ pub struct Limits {
     pub session_questions_max: usize,
     /// Time for the answer to one. Default 5 s.
     pub hook_timeout_ms: u64,
-    /// Time for the answer to a command that was forwarded to the session's shard: longer than the store and a handler
-    /// may take. Default 15 s. No setting, as [`forwarded_max`](Self::forwarded_max).
+    /// Time for the answer to a request whose commands were forwarded to the session's shard: longer than the store and
+    /// a handler may take. Default 15 s.
     pub forward_timeout_ms: u64,
     /// How long a session outlives its connection, unless its protocol sets another time. Default 10 s.
     pub grace_ms: u64,

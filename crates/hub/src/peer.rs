@@ -19,10 +19,11 @@
 use crate::app::{AppAnswer, AppCommand};
 use crate::attachment::Attachment;
 use crate::error::Error;
+use crate::forward::SendRequest;
 use crate::identity::Identity;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
 use crate::message::{
-    History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, ReplyBody, Request, SignalPush,
+    History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, Reply, SignalPush,
 };
 use crate::name::ChannelName;
 use crate::page_id::PageId;
@@ -61,10 +62,10 @@ pub(crate) enum PeerBody {
     Adopt { token: PendingToken, client: ClientId, claim: Claim, origin: ShardId },
     /// The answer to `Adopt`.
     Adopted { token: PendingToken, found: Found },
-    /// A command has come to `origin` for a session of this client, which may be yours, or gone on from you.
-    Forward { token: PendingToken, origin: ShardId, client: ClientId, request: Box<Request> },
-    /// The answer to `Forward`; `None` where there is none to a command that was done.
-    Forwarded { token: PendingToken, body: Option<ReplyBody> },
+    /// Commands have come to the shard of `to` for a session of this client, which may be yours, or gone on from you.
+    Forward { to: ReplyAddress, client: ClientId, send: Box<SendRequest> },
+    /// The answer to `Forward`.
+    Forwarded { token: PendingToken, answer: Result<Arc<[Reply]>, Error> },
     /// The application asks something that concerns every shard.
     App { token: PendingToken, command: Arc<AppCommand> },
     /// One shard's part of the answer to `App`.
@@ -106,8 +107,18 @@ pub(crate) struct Adopted {
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
     pub(crate) directed: Vec<LastDirected>,
     pub(crate) rates: Vec<RateWindow>,
+    pub(crate) sends: Option<Box<AdoptedSends>>,
     /// Of its last connection, for the notice of its end: the client may be away again when it arrives.
     pub(crate) attachment: Option<Attachment>,
+}
+
+/// The numbered sends of a session.
+#[derive(Debug)]
+pub(crate) struct AdoptedSends {
+    /// The number of the last one that has taken effect.
+    pub(crate) begun: u64,
+    /// The answers to the last ones, oldest first, as far as they are kept.
+    pub(crate) answers: Vec<(u64, Option<Arc<[Reply]>>)>,
 }
 
 /// The last signal for it alone that a session has had in a channel.

@@ -7,16 +7,16 @@
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
-use crate::forward::ForwardToken;
+use crate::forward::{ForwardToken, SendRequest};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
-use crate::ids::{ConnId, OpToken, ShardId};
+use crate::ids::{ClientId, ConnId, OpToken, ShardId};
 use crate::limits::Limits;
 use crate::message::{Request, Resume};
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
-use crate::session::{self, Opened, Sessions};
+use crate::session::{self, Opened, Sessions, Whereabouts};
 use crate::slice::Slice;
 use crate::store::{Store, StoreAnswer};
 use crate::time::Now;
@@ -89,15 +89,15 @@ pub enum Input {
         /// The command.
         command: AppCommand,
     },
-    /// A command has come for a session by another way than its connection;
+    /// Commands have come for a session by another way than its connection;
     /// [`Effect::Forwarded`] comes exactly once, under the same token.
     Forward {
         /// Chosen by the shell, and not in use.
         token: ForwardToken,
         /// Whose, by the ticket that was shown and is valid.
         to: Resume,
-        /// The command.
-        request: Request,
+        /// The commands.
+        send: SendRequest,
     },
     /// The application answers a question of the hub. One that comes too late finds nothing.
     HookAnswer {
@@ -216,6 +216,11 @@ impl Shard {
         self.sessions.is_settled()
     }
 
+    /// Where the session of a client is, as far as this shard knows.
+    pub fn whereabouts(&self, client: ClientId) -> Whereabouts {
+        self.sessions.whereabouts(client)
+    }
+
     /// Commands of clients and of the application that wait for their answers. It looks at every session: for the end.
     pub fn outstanding(&self) -> usize {
         self.sessions.outstanding()
@@ -275,8 +280,8 @@ impl Shard {
             Input::App { token, command } => {
                 self.sessions(now, effects, |sessions, cx| sessions.app(cx, token, command))
             }
-            Input::Forward { token, to, request } => {
-                self.sessions(now, effects, |sessions, cx| sessions.forward(cx, token, to, request));
+            Input::Forward { token, to, send } => {
+                self.sessions(now, effects, |sessions, cx| sessions.forward(cx, token, to, send));
             }
             Input::HookAnswer { token, answer } => {
                 self.sessions(now, effects, |sessions, cx| sessions.hook_answer(cx, token, *answer));
@@ -317,11 +322,11 @@ impl Shard {
             PeerBody::Adopted { token, found } => {
                 self.sessions(now, effects, |sessions, cx| sessions.adopted(cx, token, found));
             }
-            PeerBody::Forward { token, origin, client, request } => self.sessions(now, effects, |sessions, cx| {
-                sessions.command_for(cx, origin, token, client, *request);
+            PeerBody::Forward { to, client, send } => self.sessions(now, effects, |sessions, cx| {
+                sessions.commands_for(cx, to, client, *send);
             }),
-            PeerBody::Forwarded { token, body } => {
-                self.sessions(now, effects, |sessions, cx| sessions.forwarded(cx, token, body));
+            PeerBody::Forwarded { token, answer } => {
+                self.sessions(now, effects, |sessions, cx| sessions.forwarded(cx, token, answer));
             }
             PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
             PeerBody::AppPart { token, part } => {
@@ -414,6 +419,9 @@ impl Shard {
                 Timer::Question(token) => self.sessions(now, effects, |sessions, cx| sessions.hook_timeout(cx, token)),
                 Timer::Forward(token) => {
                     self.sessions(now, effects, |sessions, cx| sessions.forward_timeout(cx, token))
+                }
+                Timer::Gap { session, life, begun } => {
+                    self.sessions(now, effects, |sessions, cx| sessions.gap_timeout(cx, session, life, begun));
                 }
                 Timer::EdgeLinger { edge, seq } => {
                     self.sessions(now, effects, |sessions, cx| sessions.lingered(cx, edge, seq))

@@ -193,7 +193,7 @@ fn waiting_commands_are_bounded_on_the_first_shard_and_for_each_session() {
         let nowhere = Resume { shard: ShardId(77), client: net.client(other) };
         net.answer(HookAnswer::Result("2".into()));
         let request = Request { id: None, command: rpc() };
-        net.input(0, Input::Forward { token: ForwardToken(1_000_000), to: nowhere, request });
+        net.input(0, Input::Forward { token: ForwardToken(1_000_000), to: nowhere, send: request.into() });
         net.settle();
         assert_eq!(code(&net, ForwardToken(1_000_000)), Some(ErrorCode::NotConnected), "a shard that there is not");
     }

@@ -14,14 +14,15 @@ impl World {
         let Some((shard, token, to, request)) = drawn else { return Ok(()) };
         self.trace.note(self.now_ms, || format!("a request to shard {shard} brings {token:?} for {to:?}: {request:?}"));
         self.counts.forwarded += 1;
-        let input = Input::Forward { token, to, request };
+        let input = Input::Forward { token, to, send: request.into() };
         self.after(0, Event::Request { shard, input: Box::new(input) });
         Ok(())
     }
 
     pub(super) fn forwarded(&mut self, forwarded: &Forwarded) -> Verdict {
         self.trace.note(self.now_ms, || format!("a request is answered: {forwarded:?}"));
-        let is_answer = forwarded.reply.as_ref().is_some_and(|reply| matches!(reply.body, ReplyBody::Presence { .. }));
+        let replies = forwarded.answer.iter().flat_map(|replies| replies.iter());
+        let is_answer = replies.into_iter().any(|reply| matches!(reply.body, ReplyBody::Presence { .. }));
         self.counts.forwarded_answers += u64::from(is_answer);
         self.forwards.answered(forwarded)
     }

@@ -30,6 +30,7 @@ const HUB: House = House {
             "name",
             "outbox",
             "page_id",
+            "polls",
             "rng",
             "slots",
             "time",

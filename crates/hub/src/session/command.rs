@@ -121,7 +121,7 @@ impl Sessions {
         }
         let is_page = matches!(command, Command::History { .. } | Command::Presence { .. });
         // An answer that goes to a request of its own needs no room in the outbox.
-        let is_full = |session: &Session| session.is_full(&self.conns) && !matches!(reply, ReplyTo::Forwarded { .. });
+        let is_full = |session: &Session| session.is_full(&self.conns) && !matches!(reply, ReplyTo::Sent { .. });
         let has_room = |session: &Session| session.pages == 0 && !is_full(session);
         if is_page && let Some(session) = self.sessions.get(at).filter(|session| !has_room(session)) {
             let channel = channel.clone();

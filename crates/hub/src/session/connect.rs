@@ -10,6 +10,7 @@ use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
 use super::pending::{Connecting, Pending, ReplyTo};
 use super::question::no_tokens;
+use super::sends::Sends;
 use super::subscribe::may_enter;
 use super::table::Extra;
 use super::{Cx, Sessions};
@@ -130,6 +131,9 @@ impl Sessions {
             }
             if !adopted.rates.is_empty() {
                 session.extra().rates = adopted.rates;
+            }
+            if adopted.sends.is_some() {
+                session.extra().sends = adopted.sends.map(|sends| Box::new(Sends::adopted(*sends)));
             }
             if !adopted.directed.is_empty() {
                 session.extra().directed = adopted.directed;
@@ -275,6 +279,7 @@ impl Sessions {
                 mailbox: mailbox.take(),
                 directed: extra.directed,
                 rates: extra.rates,
+                sends: extra.sends.map(|sends| Box::new(sends.into_adopted())),
                 attachment: attachment.or(extra.attachment).filter(|_| cx.hooks.disconnect),
             }))
         });
@@ -315,6 +320,7 @@ impl Sessions {
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
         session.extra().directed = adopted.directed;
+        session.extra().sends = adopted.sends.map(|sends| Box::new(Sends::adopted(*sends)));
         session.extra().attachment = adopted.attachment;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
@@ -385,6 +391,7 @@ impl Sessions {
             self.take_sub(cx, index, slot);
         }
         self.drop_queued_questions(cx, queued_questions);
+        self.drop_early(cx, index);
     }
 
     /// Commands that never had their turn: their places in a gathered answer are filled, so that nothing is kept for

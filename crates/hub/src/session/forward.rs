@@ -1,32 +1,57 @@
 //! Commands that come for a session by requests of their own, on any shard: taken in, done where the session is,
 //! answered where they came from.
 //!
-//! Each is a [`Pending`] of the shard that took it in. It is answered once: by the session's shard, or by its
-//! timer. A session that is changing shards is followed: its old shard passes the command on, behind the session in
+//! Each request is a [`Pending`] of the shard that took it in. It is answered once: by the session's shard, or by its
+//! timer. A session that is changing shards is followed: its old shard passes the request on, behind the session in
 //! the same queue. A session is found only while it has a connection; a connection that nobody reads at the moment
-//! is one.
+//! is one. [`Sends`](super::sends::Sends) holds the requests of a session to the order of their numbers.
 
-use super::pending::{Pending, ReplyTo};
+use super::pending::{Pending, ReplyTo, Sent};
+use super::sends::{Early, Taken};
 use super::{Cx, Sessions};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
-use crate::forward::{ForwardToken, Forwarded};
-use crate::ids::{ClientId, ShardId};
+use crate::forward::{ForwardToken, Forwarded, SendRequest};
+use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
 use crate::message::{Command, Reply, ReplyBody, Request, Resume};
-use crate::peer::{PeerBody, PendingToken};
+use crate::peer::{PeerBody, PendingToken, ReplyAddress};
 use crate::timer::Timer;
+use std::sync::Arc;
 
 /// After how long a command that found too many before it may be tried again.
 const RETRY_AFTER_MS: u64 = 500;
+/// How long a send waits for those before it.
+const GAP_MS: u64 = 5_000;
+
+/// Where the session of a client is, as far as a shard knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// On this shard, and on this connection.
+    Here(ConnId),
+    /// On this shard, and on no connection.
+    Away,
+    /// It went to another shard.
+    Left(ShardId),
+    /// Not here.
+    Unknown,
+}
 
 impl Sessions {
-    /// A command has come to this shard for the session that a ticket names.
-    pub(crate) fn forward(&mut self, cx: &mut Cx<'_>, token: ForwardToken, to: Resume, request: Request) {
+    /// Where the session of a client is.
+    pub(crate) fn whereabouts(&self, client: ClientId) -> Whereabouts {
+        match self.sessions.by_client.get(&client) {
+            Some(&index) => self.sessions.slab[index as usize].conn.map_or(Whereabouts::Away, Whereabouts::Here),
+            None => self.sessions.moved.shard_of(client).map_or(Whereabouts::Unknown, Whereabouts::Left),
+        }
+    }
+
+    /// Commands have come to this shard for the session that a ticket names.
+    pub(crate) fn forward(&mut self, cx: &mut Cx<'_>, token: ForwardToken, to: Resume, send: SendRequest) {
         self.forwards += 1;
         let Resume { shard, client } = to;
         let max = cx.limits.forwarded_max;
         let refused = if self.forwards > max {
-            let message = format!("{max} commands wait for sessions of other shards, the limit (forwarded_max)");
+            let message = format!("{max} requests with commands wait for their answers, the limit (forwarded_max)");
             Some(unavailable(message))
         } else if !self.edges.is_shard(shard) {
             Some(gone())
@@ -34,42 +59,83 @@ impl Sessions {
             None
         };
         if let Some(error) = refused {
-            return self.answer_forward(cx, token, Some(Reply { id: request.id, body: ReplyBody::Error(error) }));
+            return self.answer_forward(cx, token, Err(error));
         }
         // It may have come over by a resume whose new ticket the client does not have yet.
         let shard = if self.sessions.by_client.contains_key(&client) { cx.me } else { shard };
-        let pending = self.pending.insert(Pending::Forward { token, id: request.id.clone() });
+        let pending = self.pending.insert(Pending::Forward(token));
         cx.wheel.add(cx.now.mono_ms + cx.limits.forward_timeout_ms, Timer::Forward(pending));
-        let request = Box::new(request);
-        cx.out.push_back((shard, PeerBody::Forward { token: pending, origin: cx.me, client, request }));
+        let to = ReplyAddress { shard: cx.me, token: pending };
+        cx.out.push_back((shard, PeerBody::Forward { to, client, send: Box::new(send) }));
     }
 
-    /// A shard has taken in a command for a client that is here, or was.
-    pub(crate) fn command_for(
-        &mut self,
-        cx: &mut Cx<'_>,
-        origin: ShardId,
-        token: PendingToken,
-        client: ClientId,
-        request: Request,
-    ) {
+    /// A shard has taken in commands for a client that is here, or was.
+    pub(crate) fn commands_for(&mut self, cx: &mut Cx<'_>, to: ReplyAddress, client: ClientId, send: SendRequest) {
         let Some(&index) = self.sessions.by_client.get(&client) else {
             return match self.sessions.moved.shard_of(client) {
-                Some(next) => {
-                    let request = Box::new(request);
-                    cx.out.push_back((next, PeerBody::Forward { token, origin, client, request }));
-                }
-                None => self.reply(cx, None, ReplyTo::Forwarded { origin, token }, ReplyBody::Error(gone())),
+                Some(next) => cx.out.push_back((next, PeerBody::Forward { to, client, send: Box::new(send) })),
+                None => self.refuse_send(cx, to, gone()),
             };
         };
         let at = self.sessions.reference(index);
-        let session = &self.sessions.slab[index as usize];
-        let (conn, outstanding, reply) = (session.conn, session.outstanding, ReplyTo::Forwarded { origin, token });
-        let Some(id) = conn else { return self.reply(cx, None, reply, ReplyBody::Error(gone())) };
+        let session = &mut self.sessions.slab[index as usize];
+        let Some(id) = session.conn else { return self.refuse_send(cx, to, gone()) };
+        let Some(n) = send.n else {
+            self.alive(id);
+            return self.begin_send(cx, at, to, send);
+        };
+        let sends = session.extra().sends.get_or_insert_default();
+        let taken = sends.take(n);
         self.alive(id);
+        match taken {
+            Taken::Begin => {
+                self.begin_send(cx, at, to, send);
+                self.begin_early(cx, at);
+            }
+            Taken::Answered(replies) => self.answer_send(cx, to, Ok(replies)),
+            Taken::UnderWay(token) => match self.pending.get(token) {
+                Some(Pending::Sent(sent)) => sent.to.push(to),
+                _ => self.refuse_send(cx, to, gone()),
+            },
+            Taken::Early => self.wait_send(cx, at, n, Early { send, to }),
+            Taken::Refused(error) => self.refuse_send(cx, to, error),
+        }
+    }
+
+    /// The commands of a send take effect.
+    fn begin_send(&mut self, cx: &mut Cx<'_>, at: SessionRef, to: ReplyAddress, send: SendRequest) {
+        let Some(session) = self.sessions.get(at) else { return self.refuse_send(cx, to, gone()) };
+        let (client, conn) = (session.client, session.conn);
+        let SendRequest { n, mut requests, .. } = send;
+        requests.retain(|request| request.command != Command::Pong);
+        let ids = requests.iter().map(|request| request.id.clone()).collect();
+        let token = self.pending.insert(Pending::Sent(Box::new(Sent::new(client, n, to, ids))));
+        if let (Some(n), Some(session)) = (n, self.sessions.get(at)) {
+            session.extra().sends.get_or_insert_default().begin(n, token);
+        }
+        if requests.is_empty() {
+            return self.complete_send(cx, token);
+        }
+        for (place, Request { command, .. }) in requests.into_iter().enumerate() {
+            self.forwarded_command(cx, at, conn, ReplyTo::Sent { token, at: place as u32 }, command);
+        }
+    }
+
+    fn forwarded_command(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        conn: Option<ConnId>,
+        reply: ReplyTo,
+        command: Command,
+    ) {
+        // One before it may have ended the connection.
+        let session = self.sessions.get(at).filter(|session| session.conn == conn);
+        let (Some(outstanding), Some(id)) = (session.map(|session| session.outstanding), conn) else {
+            return self.reply(cx, None, reply, ReplyBody::Error(gone()));
+        };
         let max = cx.limits.outstanding_max;
-        let refused = match request.command {
-            Command::Pong => return cx.out.push_back((origin, PeerBody::Forwarded { token, body: None })),
+        let refused = match command {
             Command::Invalid(error) => {
                 self.reply(cx, conn, reply, ReplyBody::Error(error));
                 return self.count_bad(cx, id);
@@ -84,31 +150,125 @@ impl Sessions {
         self.reply(cx, conn, reply, ReplyBody::Error(refused));
     }
 
-    /// The session's shard answers. An answer that comes too late, or twice, is dropped.
-    pub(crate) fn forwarded(&mut self, cx: &mut Cx<'_>, token: PendingToken, body: Option<ReplyBody>) {
-        if !matches!(self.pending.get(token), Some(Pending::Forward { .. })) {
+    /// A send waits for those before it.
+    fn wait_send(&mut self, cx: &mut Cx<'_>, at: SessionRef, n: u64, early: Early) {
+        let Some(session) = self.sessions.get(at) else { return self.refuse_send(cx, early.to, gone()) };
+        let sends = session.extra().sends.get_or_insert_default();
+        if !sends.has_room(n, early.send.bytes, cx.limits.outbox_bytes_max) {
+            let error = sends.out_of_order(n);
+            return self.refuse_send(cx, early.to, error);
+        }
+        let is_first = sends.early_count() == 0;
+        if let Some(replaced) = sends.wait(n, early) {
+            self.refuse_send(cx, replaced.to, sent_again(n));
+        }
+        if is_first {
+            self.watch_gap(cx, at);
+        }
+    }
+
+    /// One has taken effect: those that waited for it do too, and the others wait for another one.
+    fn begin_early(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let sends =
+            |sessions: &mut Sessions| Some(sessions.sessions.get(at)?.extra.as_mut()?.sends.as_mut()?.next_early());
+        while let Some(Some(Early { send, to })) = sends(self) {
+            self.begin_send(cx, at, to, send);
+        }
+        self.watch_gap(cx, at);
+    }
+
+    /// Sends wait from now on for the next number.
+    fn watch_gap(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let sends = self.sessions.get(at).and_then(|session| session.extra.as_ref()?.sends.as_ref());
+        if let Some(sends) = sends.filter(|sends| sends.early_count() > 0) {
+            let timer = Timer::Gap { session: at.index, life: at.life, begun: sends.begun() };
+            cx.wheel.add(cx.now.mono_ms + GAP_MS, timer);
+        }
+    }
+
+    /// The time for a missing send is over, unless it has come.
+    pub(crate) fn gap_timeout(&mut self, cx: &mut Cx<'_>, index: u32, life: u32, begun: u64) {
+        let session = self.sessions.get(SessionRef { index, life });
+        let sends = session.and_then(|session| session.extra.as_mut()?.sends.as_mut());
+        let Some(sends) = sends.filter(|sends| sends.begun() == begun) else { return };
+        let early = sends.take_early();
+        let refused: Vec<_> = early.into_iter().map(|(n, early)| (early.to, sends.out_of_order(n))).collect();
+        for (to, error) in refused {
+            self.refuse_send(cx, to, error);
+        }
+    }
+
+    /// The connection of a session is over: sends that wait are not done.
+    pub(super) fn drop_early(&mut self, cx: &mut Cx<'_>, index: u32) {
+        let extra = self.sessions.slab[index as usize].extra.as_mut();
+        let Some(sends) = extra.and_then(|extra| extra.sends.as_mut()) else { return };
+        for (_, Early { to, .. }) in sends.take_early() {
+            self.refuse_send(cx, to, gone());
+        }
+    }
+
+    /// One command of a send is answered.
+    pub(super) fn sent_part(&mut self, cx: &mut Cx<'_>, token: PendingToken, at: u32, body: ReplyBody) {
+        if let Some(Pending::Sent(sent)) = self.pending.get(token)
+            && sent.answer(at, body)
+        {
+            self.complete_send(cx, token);
+        }
+    }
+
+    fn complete_send(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
+        if !matches!(self.pending.get(token), Some(Pending::Sent(_))) {
             return;
         }
-        let Some(Pending::Forward { token, id }) = self.pending.take(token) else { return };
-        let is_told = |body: &ReplyBody| id.is_some() || matches!(body, ReplyBody::Error(_));
-        let reply = body.filter(is_told).map(|body| Reply { id: id.clone(), body });
-        self.answer_forward(cx, token, reply);
+        let Some(Pending::Sent(sent)) = self.pending.take(token) else { return };
+        let (client, n) = (sent.client, sent.n);
+        let (to, replies) = sent.into_replies();
+        if let (Some(n), Some(&index)) = (n, self.sessions.by_client.get(&client)) {
+            let extra = self.sessions.slab[index as usize].extra.as_mut();
+            if let Some(sends) = extra.and_then(|extra| extra.sends.as_mut()) {
+                sends.answered(n, token, &replies, cx.limits.outbox_bytes_max);
+            }
+        }
+        for to in to {
+            self.answer_send(cx, to, Ok(replies.clone()));
+        }
+    }
+
+    fn refuse_send(&mut self, cx: &mut Cx<'_>, to: ReplyAddress, error: Error) {
+        self.answer_send(cx, to, Err(error));
+    }
+
+    fn answer_send(&mut self, cx: &mut Cx<'_>, to: ReplyAddress, answer: Result<Arc<[Reply]>, Error>) {
+        cx.out.push_back((to.shard, PeerBody::Forwarded { token: to.token, answer }));
+    }
+
+    /// The session's shard answers. An answer that comes too late, or twice, is dropped.
+    pub(crate) fn forwarded(&mut self, cx: &mut Cx<'_>, token: PendingToken, answer: Result<Arc<[Reply]>, Error>) {
+        if !matches!(self.pending.get(token), Some(Pending::Forward(_))) {
+            return;
+        }
+        let Some(Pending::Forward(token)) = self.pending.take(token) else { return };
+        self.answer_forward(cx, token, answer);
     }
 
     /// The time for the answer of the session's shard is over. Without effect after an answer.
     pub(crate) fn forward_timeout(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
         let message = format!("the session's shard did not answer in {} ms", cx.limits.forward_timeout_ms);
-        self.forwarded(cx, token, Some(ReplyBody::Error(Error::new(ErrorCode::Timeout, message))));
+        self.forwarded(cx, token, Err(Error::new(ErrorCode::Timeout, message)));
     }
 
-    fn answer_forward(&mut self, cx: &mut Cx<'_>, token: ForwardToken, reply: Option<Reply>) {
+    fn answer_forward(&mut self, cx: &mut Cx<'_>, token: ForwardToken, answer: Result<Arc<[Reply]>, Error>) {
         self.forwards -= 1;
-        cx.effects.add(Effect::Forwarded(Box::new(Forwarded { token, reply })));
+        cx.effects.add(Effect::Forwarded(Box::new(Forwarded { token, answer })));
     }
 }
 
 fn gone() -> Error {
     Error::new(ErrorCode::NotConnected, "the session has no connection: connect first")
+}
+
+fn sent_again(n: u64) -> Error {
+    Error::new(ErrorCode::OutOfOrder, format!("send {n} was sent again: the later request gets the answer"))
 }
 
 fn unavailable(message: String) -> Error {

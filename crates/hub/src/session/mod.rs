@@ -20,6 +20,7 @@ mod moved;
 mod pending;
 mod pull;
 mod question;
+mod sends;
 mod settle;
 mod subscribe;
 mod table;
@@ -44,6 +45,7 @@ use crate::timer::Timer;
 use crate::watch::{Counts, Held, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
+pub use forward::Whereabouts;
 use pending::{PendingTable, ReplyTo};
 use std::collections::VecDeque;
 use table::{BadRequests, Conn, Heartbeat, SessionTable};
@@ -76,6 +78,8 @@ pub enum HeartbeatKind {
     /// positions of the channels that it has asked for and of no others, so the application makes no subscriptions on
     /// this connection. Channels that it grants may be asked for.
     Marks,
+    /// Nothing. The client asks by itself, and is closed after two intervals in which it has not.
+    Polls,
 }
 
 impl HeartbeatKind {
@@ -182,8 +186,10 @@ impl Sessions {
     pub(crate) fn held(&self, held: &mut Held) {
         held.pending += self.pending.len() + self.app_outstanding + self.forwards;
         held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
+        let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
         held.moved += self.sessions.moved.len();
         for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
+            held.queued += early(extra);
             held.mailbox_signals = held.mailbox_signals.max(extra.mailbox.len());
             held.mailbox_bytes = held.mailbox_bytes.max(extra.mailbox.bytes());
         }
@@ -247,11 +253,16 @@ impl Sessions {
         // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
         // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
-        let is_due = kind == HeartbeatKind::Asks && std::mem::replace(&mut conn.heartbeat.pinged, true);
-        if is_due && !heard {
+        // A ping was sent before this interval; or a client that polls was silent in the one before.
+        let was_due = match kind {
+            HeartbeatKind::Asks => std::mem::replace(&mut conn.heartbeat.pinged, true),
+            HeartbeatKind::Polls => std::mem::replace(&mut conn.heartbeat.pinged, !heard),
+            HeartbeatKind::Tells | HeartbeatKind::Marks => false,
+        };
+        if was_due && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
         }
-        if !full {
+        if !full && kind != HeartbeatKind::Polls {
             let positions = match (kind, session) {
                 (HeartbeatKind::Marks, Some(session)) => self.positions(session),
                 _ => Box::default(),
@@ -346,18 +357,16 @@ impl Sessions {
         if let Some(conn) = conn {
             self.note_refusals(cx, conn, &body);
         }
-        if let ReplyTo::Forwarded { origin, token } = reply {
-            return cx.out.push_back((origin, PeerBody::Forwarded { token, body: Some(body) }));
+        if let ReplyTo::Sent { token, at } = reply {
+            return self.sent_part(cx, token, at, body);
         }
         let Some(conn) = conn else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,
-            ReplyTo::Silent
-            | ReplyTo::Bare
-            | ReplyTo::Gathered { .. }
-            | ReplyTo::Counted(_)
-            | ReplyTo::Forwarded { .. } => None,
+            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } | ReplyTo::Counted(_) | ReplyTo::Sent { .. } => {
+                None
+            }
             ReplyTo::Id(id) => Some(id),
         };
         cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });

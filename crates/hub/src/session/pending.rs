@@ -3,11 +3,12 @@
 use crate::app::{AppAnswer, AppToken};
 use crate::forward::ForwardToken;
 use crate::hook::Question;
-use crate::ids::{ConnId, SessionRef, ShardId};
-use crate::message::{Connect, PresenceEntry, ReplyBody, Request, RequestId};
+use crate::ids::{ClientId, ConnId, SessionRef};
+use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestId};
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ReplyAddress, Want};
 use slab::Slab;
+use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -24,8 +25,8 @@ pub(crate) enum ReplyTo {
     Gathered { gather: u32, at: u32 },
     /// The application asked for it: the client gets a push, and the outcome is counted.
     Counted(PendingToken),
-    /// It came by a request of its own: that is answered, on the shard that took it in.
-    Forwarded { origin: ShardId, token: PendingToken },
+    /// It came by a request of its own, with others: this is its place among their answers.
+    Sent { token: PendingToken, at: u32 },
 }
 
 /// The origin of a command that sessions and the application can give.
@@ -106,11 +107,10 @@ pub(crate) enum Pending {
         edge: u32,
         life: u64,
     },
-    /// A command for a session that this shard took in, and its id.
-    Forward {
-        token: ForwardToken,
-        id: Option<RequestId>,
-    },
+    /// Commands for a session that this shard took in.
+    Forward(ForwardToken),
+    /// The commands of one request, for a session that is here or was.
+    Sent(Box<Sent>),
     /// The session that a ticket names, of another shard.
     Adopt(Box<Connecting>),
     /// The application.
@@ -210,6 +210,40 @@ pub(crate) struct Gather {
 impl Gather {
     pub(crate) fn into_body(self) -> ReplyBody {
         ReplyBody::Many(self.bodies.into_iter().flatten().collect())
+    }
+}
+
+/// The commands of one request, and the answers so far.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) client: ClientId,
+    pub(crate) n: Option<u64>,
+    /// Where the whole answer goes: to the request, and to those that repeat it meanwhile.
+    pub(crate) to: SmallVec<[ReplyAddress; 1]>,
+    ids: Vec<Option<RequestId>>,
+    bodies: Vec<Option<ReplyBody>>,
+    left: usize,
+}
+
+impl Sent {
+    pub(crate) fn new(client: ClientId, n: Option<u64>, to: ReplyAddress, ids: Vec<Option<RequestId>>) -> Self {
+        let left = ids.len();
+        Sent { client, n, to: smallvec![to], bodies: vec![None; left], ids, left }
+    }
+
+    /// Puts one answer in its place. True for the last one.
+    pub(crate) fn answer(&mut self, at: u32, body: ReplyBody) -> bool {
+        if self.bodies[at as usize].replace(body).is_none() {
+            self.left -= 1;
+        }
+        self.left == 0
+    }
+
+    /// The whole answer, and where it goes. A command without an id has an answer only if that is an error.
+    pub(crate) fn into_replies(self) -> (SmallVec<[ReplyAddress; 1]>, Arc<[Reply]>) {
+        let replies = self.ids.into_iter().zip(self.bodies).filter_map(|(id, body)| Some(Reply { id, body: body? }));
+        let is_told = |reply: &Reply| reply.id.is_some() || matches!(reply.body, ReplyBody::Error(_));
+        (self.to, replies.filter(is_told).collect())
     }
 }
 

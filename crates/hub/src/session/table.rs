@@ -9,6 +9,7 @@ use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
 use super::pending::QueuedQuestion;
+use super::sends::Sends;
 use crate::attachment::Attachment;
 use crate::edge::{MemberSessions, Variant};
 use crate::hook::Caller;
@@ -136,6 +137,8 @@ pub(crate) struct Extra {
     /// One for each rule with a rate limit.
     pub(crate) rates: Vec<RateWindow>,
     pub(crate) refreshes: Refreshes,
+    /// The numbers of its sends, if it numbers them.
+    pub(crate) sends: Option<Box<Sends>>,
     /// Questions about its commands that the application has not answered.
     pub(crate) questions: usize,
     /// Those that wait until it has.
@@ -158,6 +161,7 @@ impl Extra {
             questions,
             queued_questions,
             attachment,
+            sends,
         } = self;
         let lists = directed.is_empty()
             && entered.is_empty()
@@ -165,6 +169,7 @@ impl Extra {
             && rates.is_empty()
             && queued_questions.is_empty();
         attachment.is_none()
+            && sends.is_none()
             && lists
             && lanes.is_empty()
             && mailbox.is_empty()
@@ -586,7 +591,8 @@ mod tests {
         extra.lanes.unblock(&channel);
         assert!(extra.is_empty());
         type Keep = fn(&mut Extra, ChannelName);
-        let kept: [(&str, Keep); 6] = [
+        let kept: [(&str, Keep); 7] = [
+            ("the numbers of its sends", |extra, _| extra.sends = Some(Box::default())),
             ("a grant", |extra, channel| extra.granted.push(channel)),
             ("a rate", |extra, _| extra.rates.push(RateWindow { pattern: "chat:*".into(), start_ms: 0, count: 1 })),
             ("the signals that it has had", |extra, channel| extra.directed.push(LastDirected { channel, number: 1 })),

@@ -222,14 +222,35 @@ impl Net {
         let token = ForwardToken(self.next_token);
         let to = Resume { shard: ShardId(self.peers[peer].shard as u16), client: self.client(peer) };
         let shard = shard % self.shards.len();
-        self.input(shard, Input::Forward { token, to, request });
+        self.input(shard, Input::Forward { token, to, send: request.into() });
         token
+    }
+
+    /// Numbered commands for the session that `peer` has or had come to a shard in one request.
+    pub fn send_numbered(&mut self, shard: usize, peer: usize, n: u64, commands: Vec<Command>) -> ForwardToken {
+        self.next_token += 1;
+        let token = ForwardToken(self.next_token);
+        let to = Resume { shard: ShardId(self.peers[peer].shard as u16), client: self.client(peer) };
+        let numbered = |(id, command)| Request { id: Some(RequestId::Number(id)), command };
+        let requests = (0..).zip(commands).map(numbered).collect();
+        let shard = shard % self.shards.len();
+        self.input(shard, Input::Forward { token, to, send: SendRequest { n: Some(n), requests, bytes: 100 } });
+        token
+    }
+
+    /// The whole answer to a request with commands, once there is one.
+    pub fn sent(&self, token: ForwardToken) -> Option<Result<Vec<ReplyBody>, Error>> {
+        let forwarded = self.forwarded.iter().find(|forwarded| forwarded.token == token)?;
+        Some(forwarded.answer.clone().map(|replies| replies.iter().map(|reply| reply.body.clone()).collect()))
     }
 
     /// The outcome of a forwarded command: `None` as long as it is not known.
     pub fn forwarded(&self, token: ForwardToken) -> Option<Option<ReplyBody>> {
         let forwarded = self.forwarded.iter().find(|forwarded| forwarded.token == token)?;
-        Some(forwarded.reply.as_ref().map(|reply| reply.body.clone()))
+        Some(match &forwarded.answer {
+            Ok(replies) => replies.first().map(|reply| reply.body.clone()),
+            Err(error) => Some(ReplyBody::Error(error.clone())),
+        })
     }
 
     /// Forwards a command, settles, and gives its answer.

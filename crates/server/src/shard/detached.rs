@@ -11,9 +11,7 @@ use super::streams::Opening;
 use super::{Fatal, Shared, Shell, Sink};
 use crate::request::{Peer, RequestInfo};
 use bytes::Bytes;
-use fanfare_hub::{
-    ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, ReplyBody, Request, Resume, WireId,
-};
+use fanfare_hub::{ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest, WireId};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,8 +26,8 @@ pub(super) struct Detached {
     pub(super) opening: Option<Opening>,
 }
 
-/// Receives the answer to a forwarded command; `None` for a command that has no answer.
-pub(super) type Answer = oneshot::Sender<Option<Reply>>;
+/// Receives the answers to forwarded commands.
+pub(super) type Answer = oneshot::Sender<Result<Arc<[Reply]>, Error>>;
 
 /// Adds a connection without a socket to this shard.
 #[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
@@ -112,17 +110,22 @@ impl Shell {
         }
     }
 
-    /// Gives a command to the session of a valid ticket, on any shard, and returns the receiver of its answer.
-    pub(super) fn forward(&mut self, now: Now, to: Resume, request: Request) -> oneshot::Receiver<Option<Reply>> {
+    /// Gives commands to the session of a valid ticket, on any shard, and returns the receiver of their answers.
+    pub(super) fn forward(
+        &mut self,
+        now: Now,
+        to: Resume,
+        send: SendRequest,
+    ) -> oneshot::Receiver<Result<Arc<[Reply]>, Error>> {
         let (answer, receiver) = oneshot::channel();
         if self.closing {
             let error = Error::new(ErrorCode::Unavailable, "the server is stopping and takes in nothing more");
             // its receiver is returned
-            let _ = answer.send(Some(Reply { id: request.id, body: ReplyBody::Error(error) }));
+            let _ = answer.send(Err(error));
             return receiver;
         }
         let token = ForwardToken(self.forwards.insert(answer) as u64);
-        self.act(now, Input::Forward { token, to, request });
+        self.act(now, Input::Forward { token, to, send });
         receiver
     }
 }
@@ -131,7 +134,7 @@ impl Shell {
     /// The hub answers a command that was forwarded.
     pub(super) fn forwarded(&mut self, forwarded: Forwarded) {
         if let Some(answer) = self.forwards.try_remove(forwarded.token.0 as usize) {
-            let _ = answer.send(forwarded.reply); // the request may have gone away
+            let _ = answer.send(forwarded.answer); // the request may have gone away
         }
     }
 }
@@ -145,6 +148,7 @@ mod tests {
     use crate::config::Config;
     use crate::protocol::Message;
     use crate::protocol::native::Native;
+    use fanfare_hub::{ReplyBody, Request};
     use fanfare_hub::{ChannelName, Command, Data, Disconnect, Limits, Pattern, Publish, Rule, Rules, SubOptions};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -220,10 +224,13 @@ mod tests {
             let mut answer = {
                 let mut shell = self.shells[1].borrow_mut();
                 let now = shell.now();
-                shell.forward(now, to, request)
+                shell.forward(now, to, request.into())
             };
             self.settle();
-            answer.try_recv().expect("it is answered").expect("with something").body
+            match answer.try_recv().expect("it is answered") {
+                Ok(replies) => replies.first().expect("with something").body.clone(),
+                Err(error) => ReplyBody::Error(error),
+            }
         }
 
         fn publish(&mut self, json: &str) {
