@@ -28,6 +28,7 @@ mod encode;
 #[doc(hidden)]
 pub mod fuzz;
 mod object;
+pub mod requests;
 mod write;
 
 #[cfg(test)]
