@@ -4,6 +4,7 @@
 //! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
 
 use crate::counters::Figures;
+use crate::protocol::exchange::{Exchange, ExchangeAnswer};
 use crate::protocol::stream::{Bridged, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
@@ -26,6 +27,8 @@ pub(crate) enum Control {
     Adopt(Box<Upgraded>),
     /// A stream of another server's client, and where its answer goes.
     Stream(Box<StreamRequest>, oneshot::Sender<Result<Bridged, HttpRefusal>>),
+    /// A poll or a send of another server's client.
+    Exchange(Exchange, ExchangeAnswer),
     /// Advance the manual clock by so many ms, and answer when the due timers have fired.
     Advance(u64, oneshot::Sender<()>),
     /// The rules have changed.

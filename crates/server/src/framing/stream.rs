@@ -1,8 +1,9 @@
 //! The framing of streams: messages in the body of an HTTP answer that goes on until the connection ends.
 //!
 //! A message is a block of an event stream ([`Lines::Data`]), or a line of JSON ([`Lines::Json`]); or the protocol
-//! writes the blocks itself ([`Lines::Blocks`]). Over HTTP/1.1 the body is chunked (RFC 9112 §7.1), each message a
-//! chunk of its own, as most proxies expect of an answer without a length. To a client of HTTP/1.0, and
+//! writes the blocks itself ([`Lines::Blocks`]). The answer to a poll takes messages as entries of an array
+//! ([`Lines::Entries`]). Over HTTP/1.1 the body is chunked (RFC 9112 §7.1), each message a chunk of its own, as most
+//! proxies expect of an answer without a length. To a client of HTTP/1.0, and
 //! where hyper frames the body, the bytes go as they are, and the end of the connection ends the body.
 //!
 //! A client sends nothing on a stream. Bytes that it sends all the same are ignored, up to [`FORGET_BYTES`].
@@ -29,6 +30,8 @@ pub(crate) enum Lines {
     Blocks,
     /// One line.
     Json,
+    /// An entry of an array, and a comma: for the answers to polls.
+    Entries,
 }
 
 impl Lines {
@@ -37,6 +40,7 @@ impl Lines {
         match self {
             Lines::Data | Lines::Blocks => sse::MEDIA_TYPE,
             Lines::Json => "application/x-ndjson",
+            Lines::Entries => "application/json",
         }
     }
 
@@ -51,6 +55,11 @@ impl Lines {
                 sse::put_end(out);
             }
             (Lines::Blocks, Form::Text | Form::Binary) => out.extend_from_slice(payload),
+            (Lines::Entries, Form::Ping | Form::Pong) => {}
+            (Lines::Entries, Form::Text | Form::Binary) => {
+                out.extend_from_slice(payload);
+                out.push(b',');
+            }
             (Lines::Json, Form::Ping | Form::Pong) => out.push(b'\n'), // readers of NDJSON skip blank lines
             (Lines::Json, Form::Text | Form::Binary) => {
                 out.extend_from_slice(payload);
@@ -66,6 +75,7 @@ impl Stream {
         match self.lines {
             Lines::Data | Lines::Blocks => "sse",
             Lines::Json => "stream",
+            Lines::Entries => "poll",
         }
     }
 
@@ -147,6 +157,7 @@ mod tests {
             ("a comment", Lines::Data, Form::Ping, "", ":\n\n"),
             ("a comment between blocks", Lines::Blocks, Form::Ping, "", ":\n\n"),
             ("a blank line", Lines::Json, Form::Ping, "", "\n"),
+            ("an entry", Lines::Entries, Form::Text, "{}", "{},"),
         ];
         for (name, lines, form, payload, expected) in rows {
             assert_eq!(text(lines, false, form, payload), expected, "{name}");

@@ -5,6 +5,7 @@
 //! requests for streams. The connections belong to `shard::http` or to another server.
 
 pub(crate) mod cors;
+pub(crate) mod exchanges;
 pub(crate) mod gate;
 pub(crate) mod gzip;
 pub(crate) mod pages;

@@ -193,6 +193,7 @@ impl Routes {
                 (Ok(None), None) if let Some(kind) = self.stream_at(request.uri().path()) => {
                     self.about_stream(kind, &request)
                 }
+                (Ok(None), None) if self.exchange_at(request.uri().path()).is_some() => self.about_exchange(&request),
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,
             };
             match self.gzip {

@@ -75,13 +75,13 @@ impl StreamKind {
 #[derive(Clone)]
 pub(crate) struct StreamWires {
     first: u8,
-    native: Arc<dyn Protocol>,
+    pub(super) native: Arc<dyn Protocol>,
     /// The protocol or a handler asks for the request that a connection began with.
-    needs_request: bool,
-    limits: native::Limits,
+    pub(super) needs_request: bool,
+    pub(super) limits: native::Limits,
     /// The longest body of a POST, and the longest pause in it.
-    connect_bytes_max: usize,
-    pause_max: Duration,
+    pub(super) connect_bytes_max: usize,
+    pub(super) pause_max: Duration,
 }
 
 /// The forms of the body.
@@ -91,7 +91,7 @@ const NATIVE: [Lines; 2] = [Lines::Data, Lines::Json];
 
 impl StreamWires {
     /// How many they are.
-    pub(crate) const COUNT: usize = (Events::ALL.len() + NATIVE.len()) * CHUNKED.len();
+    pub(crate) const COUNT: usize = (Events::ALL.len() + NATIVE.len()) * CHUNKED.len() + 1;
 
     /// Adds them to the wires of the protocols.
     pub(crate) fn add(wires: &mut Vec<Wire>, native: Arc<dyn Protocol>, needs_request: bool, config: &Config) -> Self {
@@ -105,6 +105,8 @@ impl StreamWires {
                 wires.push(Wire { protocol: native.clone(), framing: Framing::Stream(Stream { lines, chunked }) });
             }
         }
+        let polls = Framing::Stream(Stream { lines: Lines::Entries, chunked: false });
+        wires.push(Wire { protocol: native.clone(), framing: polls });
         let needs_request = needs_request || native.needs_request();
         let limits = &config.limits;
         StreamWires {
@@ -115,6 +117,11 @@ impl StreamWires {
             limits: limits.into(),
             pause_max: config.head_timeout,
         }
+    }
+
+    /// That of polls, the last one.
+    pub(super) fn polls(&self) -> WireId {
+        WireId(self.first + (Self::COUNT - 1) as u8)
     }
 
     fn id(&self, content: &StreamContent, lines: Lines, chunked: bool) -> WireId {
@@ -265,6 +272,21 @@ impl Routes {
 
     /// Answers a request for a stream's address that opens none: HEAD, OPTIONS, and methods that it does not take.
     pub(crate) fn about_stream(&self, kind: StreamKind, request: &Request<impl Sized>) -> Response<Body> {
+        self.about(kind.allowed(), request, |cors| headers(kind.lines().media_type(), cors))
+    }
+
+    /// The same for an address of exchanges.
+    pub(crate) fn about_exchange(&self, request: &Request<impl Sized>) -> Response<Body> {
+        self.about(super::exchanges::ALLOWED, request, |cors| cors)
+    }
+
+    /// `allowed` are the methods of the address, and `head` makes the headers of an answer to HEAD.
+    fn about(
+        &self,
+        allowed: &'static str,
+        request: &Request<impl Sized>,
+        head: impl FnOnce(HeaderMap) -> HeaderMap,
+    ) -> Response<Body> {
         let pairs = || pairs(request.headers());
         let asker = Asker::of_request(request);
         let authority = pairs().find(|(name, _)| *name == "host").and_then(|(_, host)| {
@@ -275,14 +297,14 @@ impl Routes {
             Err(refused) => return refused.to(asker).into_response(),
         };
         match *request.method() {
-            Method::HEAD => {
+            Method::HEAD if allowed.contains("HEAD") => {
                 let mut response = Response::new(Body::empty());
-                *response.headers_mut() = headers(kind.lines().media_type(), page.headers());
+                *response.headers_mut() = head(page.headers());
                 response
             }
-            Method::OPTIONS => page.options(kind.allowed(), request.headers()),
+            Method::OPTIONS => page.options(allowed, request.headers()),
             _ => {
-                let allow = HeaderValue::from_static(kind.allowed());
+                let allow = HeaderValue::from_static(allowed);
                 let refused = super::routes::not_by(request.method(), request.uri().path()).with(header::ALLOW, allow);
                 refused.with_all(&page.headers()).to(asker).into_response()
             }
@@ -386,26 +408,34 @@ impl StreamWires {
             (Some(text), None) | (None, Some(text)) => text,
             (None, None) => r#"{"type":"connect","id":1}"#,
         };
-        let mut decoded = Vec::new();
-        native::decode(text, &self.limits, &mut decoded);
-        let ticket = match &decoded[..] {
-            [Decoded::Connect { id: Some(_), ticket, .. }] => ticket,
-            [Decoded::Connect { id: None, .. }] => {
-                return Err(HttpRefusal::because(400, "`connect` needs an `id`"));
-            }
-            [Decoded::Request(request)] if let fanfare_hub::Command::Invalid(error) = &request.command => {
-                return Err(error.clone().into());
-            }
-            _ => return Err(HttpRefusal::because(400, "a stream begins with one `connect` command")),
-        };
+        let (text, has_ticket) = self.judge_connect(text)?;
         // Addresses are logged and shared: a ticket in one would be somebody's session.
-        if ticket.is_some() && body.is_none() {
+        if has_ticket && body.is_none() {
             return Err(HttpRefusal::because(
                 400,
                 "`?connect=` takes no `ticket`: send the command in the body of a POST",
             ));
         }
-        Ok(text.into())
+        Ok(text)
+    }
+
+    /// The `connect` of a poll session.
+    pub(super) fn connect_of(&self, body: &str) -> Result<Box<str>, HttpRefusal> {
+        Ok(self.judge_connect(body)?.0)
+    }
+
+    /// One `connect` command, and whether it has a ticket.
+    fn judge_connect(&self, text: &str) -> Result<(Box<str>, bool), HttpRefusal> {
+        let mut decoded = Vec::new();
+        native::decode(text, &self.limits, &mut decoded);
+        match &decoded[..] {
+            [Decoded::Connect { id: Some(_), ticket, .. }] => Ok((text.into(), ticket.is_some())),
+            [Decoded::Connect { id: None, .. }] => Err(HttpRefusal::because(400, "`connect` needs an `id`")),
+            [Decoded::Request(request)] if let fanfare_hub::Command::Invalid(error) = &request.command => {
+                Err(error.clone().into())
+            }
+            _ => Err(HttpRefusal::because(400, "a stream begins with one `connect` command")),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod events;
+pub(crate) mod exchange;
 pub(crate) mod native;
 pub(crate) mod stream;
 

@@ -140,11 +140,23 @@ impl Conversation for NativeConversation {
 impl NativeConversation {
     /// The session of a ticket. With an invalid ticket the client gets a new session.
     fn resume(&self, now: Now, ticket: &str) -> Option<Resume> {
-        let opened = ticket::open(ticket, self.place.secret(), now.wall_ms);
-        let claims =
-            opened.inspect_err(|error| tracing::debug!(error = error.to_string(), "a ticket was not honoured")).ok()?;
-        (claims.node == self.place.node()).then(|| claims.resume())
+        open_ticket(&self.place, now, ticket).map(Claims::resume)
     }
+}
+
+/// Opens a ticket. `None`: it is not one of this run of the node, or expired.
+pub(crate) fn open_ticket(place: &Place, now: Now, ticket: &str) -> Option<Claims> {
+    let opened = ticket::open(ticket, place.secret(), now.wall_ms);
+    let claims =
+        opened.inspect_err(|error| tracing::debug!(error = error.to_string(), "a ticket was not honoured")).ok()?;
+    (claims.node == place.node()).then_some(claims)
+}
+
+/// Seals a ticket anew if half its life is over. Its session must be alive.
+pub(crate) fn renew_ticket(place: &Place, now: Now, claims: Claims) -> Option<String> {
+    let Claims { client, expires_ms, .. } = claims;
+    let renewed = Claims { expires_ms: now.wall_ms + TICKET_MS, ..claims };
+    Ticketed { client, expires_ms }.is_due(now).then(|| ticket::seal(&renewed, place.secret()))
 }
 
 impl Ticketed {

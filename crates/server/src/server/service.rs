@@ -103,6 +103,15 @@ impl Inner {
             let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
             return self.routes.serve_stream(kind, request, Ends { peer, local: None, is_tls }, open).await;
         }
+        if let Some(kind) = self.routes.exchanges(&request) {
+            let give = |exchange, answer| {
+                if self.next_shard().send(Control::Exchange(exchange, answer)).is_err() {
+                    tracing::debug!("a poll or send came after the server had stopped");
+                }
+            };
+            let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+            return self.routes.serve_exchange(kind, request, Ends { peer, local: None, is_tls }, give).await;
+        }
         let http11 = request.version() == Version::HTTP_11;
         if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
             return self.routes.respond(request).await;

@@ -158,6 +158,12 @@ settings! {
         "Subscriptions of one connection.";
     "limits.outstanding_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
         "Commands of one connection that wait for an answer. At this number the server stops reading from the connection.";
+    "limits.forwarded_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.forwarded_max) },
+        "Requests to `/v1/send` that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
+    "limits.forward_timeout":
+        ValueKind::Time { min: 100, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.forward_timeout_ms) },
+        "Time for the answer to a request to `/v1/send`. After it the request is refused as `timeout`; its commands may have been \
+         carried out. Make it longer than `hook_timeout` and `store_timeout`.";
     "limits.bad_requests_per_minute_max":
         ValueKind::Count { min: 1, max: 1_000_000, at: Number::U32(|s| &mut s.config.limits.bad_requests_per_minute_max) },
         "Invalid messages of one connection in a minute. Beyond this number the connection is closed as abuse.";

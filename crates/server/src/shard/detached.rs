@@ -7,11 +7,11 @@
 //! the shard of the session. For the hub it is a connection like the others. When it ends, its last messages wait for
 //! `close_timeout`.
 
+use super::polls::PollState;
 use super::streams::Opening;
 use super::{Fatal, Shared, Shell, Sink};
-use crate::request::{Peer, RequestInfo};
 use bytes::Bytes;
-use fanfare_hub::{ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest, WireId};
+use fanfare_hub::{ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -22,27 +22,17 @@ use tokio::sync::oneshot;
 pub(super) struct Detached {
     /// The request that waits until there is something for its client.
     pub(super) fetcher: Option<Waker>,
-    /// Of a stream that is not answered yet.
+    /// Of a stream or a poll session that is not answered yet.
     pub(super) opening: Option<Opening>,
+    /// Of a poll session.
+    pub(super) polled: Option<PollState>,
 }
 
 /// Receives the answers to forwarded commands.
 pub(super) type Answer = oneshot::Sender<Result<Arc<[Reply]>, Error>>;
 
-/// Adds a connection without a socket to this shard.
-#[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
-pub(super) fn attach(shared: &Shared, wire: WireId, request: Option<Arc<RequestInfo>>) -> ConnId {
-    let mut shell = shared.borrow_mut();
-    let now = shell.now();
-    let peer = request.as_ref().map_or(Peer::Unknown, |request| request.peer);
-    let id = shell.open(now, Sink::Detached(Box::default()), peer, wire, request);
-    shell.readers += 1;
-    tokio::task::spawn_local(keep(shared.clone(), id));
-    id
-}
-
 /// Replaces the reader: runs as long as the connection, and ends it if its last messages are not fetched in time.
-async fn keep(shared: Shared, id: ConnId) {
+pub(super) async fn keep(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
     let until = async |is_over: fn(&super::Connection) -> bool| {
         poll_fn(|cx| match shared.borrow_mut().conn(id) {
@@ -63,7 +53,6 @@ async fn keep(shared: Shared, id: ConnId) {
     shell.cut_off += usize::from(!went && shell.draining);
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for transports over HTTP requests"))]
 impl Shell {
     /// Ready when a message waits for a detached connection, or when the connection has ended.
     pub(super) fn poll_fetch(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<()> {
@@ -148,9 +137,22 @@ mod tests {
     use crate::config::Config;
     use crate::protocol::Message;
     use crate::protocol::native::Native;
-    use fanfare_hub::{ReplyBody, Request};
-    use fanfare_hub::{ChannelName, Command, Data, Disconnect, Limits, Pattern, Publish, Rule, Rules, SubOptions};
+    use crate::request::Peer;
+    use fanfare_hub::{
+        ChannelName, Command, Data, Disconnect, Limits, Pattern, Publish, ReplyBody, Request, Rule, Rules, SubOptions,
+        WireId,
+    };
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    /// Adds a connection without a socket to a shard.
+    fn attach(shared: &Shared) -> ConnId {
+        let mut shell = shared.borrow_mut();
+        let now = shell.now();
+        let id = shell.open(now, Sink::Detached(Box::default()), Peer::Unknown, WireId(0), None);
+        shell.readers += 1;
+        tokio::task::spawn_local(keep(shared.clone(), id));
+        id
+    }
 
     /// Two shards on one thread, and a detached client of the native protocol on the first.
     struct Pair {
@@ -180,7 +182,7 @@ mod tests {
                 .collect();
             let Ok(shells) = <[Shared; 2]>::try_from(shells) else { panic!("two were made") };
             let Ok(batches) = <[UnboundedReceiver<Batch>; 2]>::try_from(batches) else { panic!("two were made") };
-            let id = attach(&shells[0], WireId(0), None);
+            let id = attach(&shells[0]);
             let mut pair =
                 Pair { shells, batches, id, client: Resume { shard: shard_id(0), client: fanfare_hub::ClientId(0) } };
             {

@@ -6,7 +6,7 @@
 //! body the shard makes.
 
 use super::accept::{HTTP2_PREFACE, adopt};
-use super::{HttpConnection, Shared, streams};
+use super::{HttpConnection, Shared, polls, streams};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::protocol::stream::StreamRequest;
 use crate::refusal::{Asker, HttpRefusal};
@@ -152,6 +152,12 @@ async fn answer(
             None => drop(tokio::task::spawn_local(streams::bridge(shell, asked, to))),
         };
         return Ok(routes.serve_stream(kind, request.map(Body::new), ends, open).await);
+    }
+    if over.is_none()
+        && let Some(kind) = routes.exchanges(&request)
+    {
+        let give = |exchange, answer| polls::take(&shell, exchange, answer);
+        return Ok(routes.serve_exchange(kind, request.map(Body::new), ends, give).await);
     }
     if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
         return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {

@@ -14,6 +14,7 @@ mod flush;
 mod http;
 mod http_connection;
 mod peers;
+mod polls;
 mod read;
 pub(crate) mod streams;
 
@@ -95,6 +96,8 @@ pub(crate) struct Shell {
     asked: Slab<app::PendingAnswers>,
     /// Requests that brought a command for a session and wait for its answer.
     forwards: Slab<detached::Answer>,
+    /// The connections whose messages are polled.
+    polls: polls::PollTable,
     /// Takes the hub's questions; `None` if there is no handler.
     dispatcher: Option<Dispatcher>,
     /// The hub keeps the request of each connection for the handlers.
@@ -210,6 +213,7 @@ impl Shell {
             asked: Slab::new(),
             handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
             forwards: Slab::new(),
+            polls: polls::PollTable::default(),
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
@@ -689,6 +693,12 @@ impl Shell {
             self.counters.wire(conn.wire).open -= 1;
             self.counters.outbox_bytes -= conn.outbox.bytes();
             wake(&mut conn.reader);
+            if let Sink::Detached(mut detached) = conn.sink {
+                wake(&mut detached.fetcher);
+                if let Some(state) = detached.polled.take() {
+                    self.forget_polls(id, state);
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! A shard's thread, and the messages between shards: one batch a turn, over a queue to each other shard.
 
 use super::drain::{DrainBarrier, DrainReport, drain};
+use super::polls::{self, Errand};
 use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush, streams};
 use crate::control::Control;
 use crate::http::routes::Routes;
@@ -24,6 +25,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
     pub(crate) messages: Vec<PeerMessage>,
+    /// Requests of clients, to be done behind them.
+    pub(crate) errands: Vec<Errand>,
     /// When the input arrived that led to the first of them.
     pub(crate) since: Instant,
 }
@@ -44,21 +47,32 @@ pub(crate) struct Inbox {
 pub(crate) struct Links {
     me: ShardId,
     peers: Vec<UnboundedSender<Batch>>,
-    waiting: Vec<Vec<PeerMessage>>,
+    waiting: Vec<(Vec<PeerMessage>, Vec<Errand>)>,
     /// Since when messages wait.
     since: Option<Instant>,
 }
 
 impl Links {
     pub(crate) fn new(me: ShardId, peers: Vec<UnboundedSender<Batch>>) -> Self {
-        let waiting = peers.iter().map(|_| Vec::new()).collect();
+        let waiting = peers.iter().map(|_| Default::default()).collect();
         Links { me, peers, waiting, since: None }
     }
 
     /// `since` is the arrival time of the input that led to it.
     pub(super) fn tell(&mut self, shard: ShardId, message: PeerMessage, since: Instant) {
-        self.waiting[usize::from(shard.0)].push(message);
+        self.waiting[usize::from(shard.0)].0.push(message);
         self.since.get_or_insert(since);
+    }
+
+    /// The same for a request of a client.
+    pub(super) fn errand(&mut self, shard: ShardId, errand: Errand, since: Instant) {
+        self.waiting[usize::from(shard.0)].1.push(errand);
+        self.since.get_or_insert(since);
+    }
+
+    /// How many shards there are.
+    pub(super) fn count(&self) -> usize {
+        self.peers.len()
     }
 
     /// Sends the waiting messages, and a mark behind them, to each other shard.
@@ -67,7 +81,7 @@ impl Links {
         for peer in self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0)).map(|(_, p)| p)
         {
             let since = Instant::now();
-            let _ = peer.send(Batch { from: self.me, messages: Vec::new(), since }); // as in `send`
+            let _ = peer.send(Batch { from: self.me, messages: Vec::new(), errands: Vec::new(), since }); // as in `send`
         }
     }
 
@@ -81,10 +95,11 @@ impl Links {
 
     pub(super) fn send(&mut self) {
         let Some(since) = self.since.take() else { return };
-        for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| !waiting.is_empty()) {
-            let messages = std::mem::take(waiting);
+        let is_waiting = |(messages, errands): &(Vec<_>, Vec<_>)| !messages.is_empty() || !errands.is_empty();
+        for (peer, waiting) in self.peers.iter().zip(&mut self.waiting).filter(|(_, waiting)| is_waiting(waiting)) {
+            let (messages, errands) = std::mem::take(waiting);
             // a shard that has ended hears nothing, and need not
-            let _ = peer.send(Batch { from: self.me, messages, since });
+            let _ = peer.send(Batch { from: self.me, messages, errands, since });
         }
     }
 }
@@ -180,8 +195,8 @@ impl Pace {
 async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
     let _fatal = Fatal;
     let mut pace = Pace::default();
-    while let Some(Batch { from, messages, since }) = batches.recv().await {
-        shell.borrow_mut().marks += usize::from(messages.is_empty());
+    while let Some(Batch { from, messages, errands, since }) = batches.recv().await {
+        shell.borrow_mut().marks += usize::from(messages.is_empty() && errands.is_empty());
         let mut messages = messages.into_iter();
         while messages.len() > 0 {
             {
@@ -199,6 +214,7 @@ async fn hear(shell: Shared, mut batches: UnboundedReceiver<Batch>) {
             }
             pace.rest().await;
         }
+        errands.into_iter().for_each(|errand| polls::run(&shell, errand));
     }
 }
 
@@ -257,6 +273,7 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
             Control::Stream(request, to) => {
                 tokio::task::spawn_local(streams::bridge(shell.clone(), *request, to));
             }
+            Control::Exchange(exchange, answer) => polls::take(shell, exchange, answer),
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();
                 let target_ms = shell.now().mono_ms.saturating_add(ms);

@@ -45,7 +45,7 @@ pub(super) struct Opening {
 
 /// Whether a client is let in.
 #[derive(Debug)]
-enum Admission {
+pub(super) enum Admission {
     Admitted,
     Refused(Error),
     /// Its connection was ended before it was let in.
@@ -53,6 +53,10 @@ enum Admission {
 }
 
 impl Opening {
+    pub(super) fn new(admitted_by: AdmissionReply) -> Self {
+        Opening { admitted_by, verdict: None }
+    }
+
     fn judge(&mut self, reply: &ReplyBody) {
         let verdict = match (self.admitted_by, reply) {
             _ if self.verdict.is_some() => return,
@@ -68,6 +72,23 @@ impl Opening {
             _ => return,
         };
         self.verdict = Some(verdict);
+    }
+}
+
+impl Admission {
+    /// The refusal of a client that is not let in. A connection that has ended otherwise says so itself, in its
+    /// protocol's words.
+    pub(super) fn refusal(self) -> Option<Error> {
+        match self {
+            Admission::Refused(error) => Some(error),
+            Admission::Ended(Disconnect::Unauthorized) => {
+                Some(Error::new(ErrorCode::Unauthorized, "the token is missing, wrong, expired or revoked"))
+            }
+            Admission::Ended(Disconnect::Kicked) => {
+                Some(Error::new(ErrorCode::Denied, "the application disconnected this client"))
+            }
+            Admission::Admitted | Admission::Ended(_) => None,
+        }
     }
 }
 
@@ -255,7 +276,7 @@ async fn pump(shared: &Shared, id: ConnId, sender: mpsc::Sender<Bytes>, _counted
 fn begin(shared: &Shared, request: StreamRequest) -> (WireId, StreamAnswer, ConnId, Waits) {
     let StreamRequest { wire, start, answer } = request;
     let waits = Waits::new(shared);
-    let opening = Some(Opening { admitted_by: start.admitted_by(), verdict: None });
+    let opening = Some(Opening::new(start.admitted_by()));
     let mut shell = shared.borrow_mut();
     let now = shell.now();
     let sink = Sink::Detached(Box::new(Detached { opening, ..Detached::default() }));
@@ -268,18 +289,7 @@ fn begin(shared: &Shared, request: StreamRequest) -> (WireId, StreamAnswer, Conn
 /// Waits until it is decided whether the client of a connection is let in. One that is not has no connection any more.
 async fn verdict(shared: &Shared, id: ConnId) -> Opened {
     let verdict = poll_fn(|cx| shared.borrow_mut().poll_verdict(cx, id)).await;
-    let error = match verdict {
-        Admission::Admitted => return Opened::Stream(id),
-        Admission::Refused(error) => error,
-        Admission::Ended(Disconnect::Unauthorized) => {
-            Error::new(ErrorCode::Unauthorized, "the token is missing, wrong, expired or revoked")
-        }
-        Admission::Ended(Disconnect::Kicked) => {
-            Error::new(ErrorCode::Denied, "the application disconnected this client")
-        }
-        // It says so itself, in its protocol's words.
-        Admission::Ended(_) => return Opened::Stream(id),
-    };
+    let Some(error) = verdict.refusal() else { return Opened::Stream(id) };
     let mut shell = shared.borrow_mut();
     let now = shell.now();
     shell.lost(now, id, true);
@@ -313,6 +323,9 @@ impl Shell {
             opening.judge(&reply.body);
             wake(&mut detached.fetcher);
         }
+        if let ReplyBody::Connected(connected) = &reply.body {
+            self.poll_session(id, connected.client);
+        }
     }
 
     /// The end of a connection decides about a stream that is opening.
@@ -325,7 +338,7 @@ impl Shell {
         }
     }
 
-    fn poll_verdict(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<Admission> {
+    pub(super) fn poll_verdict(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<Admission> {
         let Some(conn) = self.conn(id) else { return Poll::Ready(Admission::Ended(Disconnect::Internal)) };
         let Sink::Detached(detached) = &mut conn.sink else { return Poll::Ready(Admission::Admitted) };
         match detached.opening.as_mut().map(|opening| opening.verdict.take()) {

@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
 pub mod native;
+pub mod polls;
 pub mod scrape;
 pub mod stream;
 

@@ -1,0 +1,150 @@
+//! Which requests are polls and sends, and what they ask for: `POST /v1/poll` and `POST /v1/send`.
+//!
+//! In: a request that hyper has read. Out: an [`Exchange`] for a shard, any one, and its answer as JSON; or a refusal:
+//! 400 for a body that cannot be understood, 403 for a page that may not connect. The ticket is checked by the shard. No
+//! cookie says anything here, and so no page can send in another's name.
+
+use super::gate::{RequestLine, Target};
+use super::routes::{Routes, UpgradeRequest};
+use super::streams::StreamWires;
+use crate::api::body;
+use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
+use crate::protocol::stream::{StreamContent, StreamStart};
+use crate::refusal::{Asker, HttpRefusal};
+use crate::request::{RequestInfo, pairs};
+use crate::transport::socket::Ends;
+use crate::watch::request;
+use axum::body::Body;
+use bytes::Bytes;
+use fanfare_wire::native::requests::{PollBody, SendBody, decode_poll, decode_send};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The methods of both addresses.
+pub(super) const ALLOWED: &str = "OPTIONS, POST";
+
+/// What is exchanged at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExchangeKind {
+    /// Messages for a client.
+    Poll,
+    /// Commands of a client.
+    Send,
+}
+
+impl ExchangeKind {
+    fn at(path: &str) -> Option<ExchangeKind> {
+        match path {
+            "/v1/poll" => Some(ExchangeKind::Poll),
+            "/v1/send" => Some(ExchangeKind::Send),
+            _ => None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            ExchangeKind::Poll => "poll",
+            ExchangeKind::Send => "send",
+        }
+    }
+}
+
+impl Routes {
+    /// What is exchanged at a path, where the native protocol is served.
+    pub(crate) fn exchange_at(&self, path: &str) -> Option<ExchangeKind> {
+        ExchangeKind::at(path).filter(|_| self.streams.is_some())
+    }
+
+    /// What a request exchanges, where its method does.
+    pub(crate) fn exchanges<B>(&self, request: &Request<B>) -> Option<ExchangeKind> {
+        self.exchange_at(request.uri().path()).filter(|_| request.method() == Method::POST)
+    }
+
+    /// Answers a poll or a send: `give` gives it to a shard.
+    pub(crate) async fn serve_exchange(
+        &self,
+        kind: ExchangeKind,
+        request: Request<Body>,
+        ends: Ends,
+        give: impl FnOnce(Exchange, ExchangeAnswer),
+    ) -> Response<Body> {
+        let serve = async |mut request: Request<Body>| {
+            let asker = Asker::of_request(&request);
+            let mut cors = HeaderMap::new();
+            match self.exchange(kind, &mut request, ends, &mut cors, give).await {
+                Ok(body) => {
+                    let mut response = Response::new(Body::from(body));
+                    *response.headers_mut() = cors;
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                    response
+                }
+                Err(refused) => refused.to(asker).in_json().with_all(&cors).into_response(),
+            }
+        };
+        request::identified(&self.watch, request, serve).await
+    }
+
+    async fn exchange(
+        &self,
+        kind: ExchangeKind,
+        request: &mut Request<Body>,
+        ends: Ends,
+        cors: &mut HeaderMap,
+        give: impl FnOnce(Exchange, ExchangeAnswer),
+    ) -> Result<Bytes, HttpRefusal> {
+        let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
+        {
+            let headers = || pairs(request.headers());
+            let asked =
+                RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
+            let authority = match self.gate.admit(self.via, asked, headers())? {
+                Target::Resource(authority) => authority,
+                Target::Server => None,
+            };
+            *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
+        }
+        body::check_type(request.headers())?;
+        let max = wires.connect_bytes_max;
+        let read = body::read_whole(request.body_mut(), max, wires.pause_max, kind.word()).await?;
+        let text = std::str::from_utf8(&read).map_err(|_| HttpRefusal::because(400, "the body is not UTF-8"))?;
+        let exchange = match kind {
+            ExchangeKind::Send => {
+                let SendBody { ticket, n, requests } = decode_send(text, &wires.limits)?;
+                Exchange::Send(SendCommands { ticket, n, requests, bytes: text.len() })
+            }
+            ExchangeKind::Poll => match decode_poll(text)? {
+                PollBody::Poll { ticket, ack, wait_ms } => Exchange::Poll(PollRequest { ticket, ack, wait_ms }),
+                PollBody::Connect { is_named } => {
+                    let attempt = is_named.then(|| Sha256::digest(text).into());
+                    let start = start(wires, text, request, ends)?;
+                    Exchange::Connect(Box::new(PollConnect { wire: wires.polls(), start, attempt }))
+                }
+            },
+        };
+        let (to, answered) = oneshot::channel();
+        give(exchange, to);
+        answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")))
+    }
+}
+
+/// What a `connect` for a poll session asks of the hub.
+fn start(wires: &StreamWires, text: &str, request: &Request<Body>, ends: Ends) -> Result<StreamStart, HttpRefusal> {
+    let connect = wires.connect_of(text)?;
+    let kept = || {
+        let headers: Vec<_> = pairs(request.headers()).collect();
+        let head = UpgradeRequest::of(request, &headers, ends.peer);
+        let headers = headers.iter().copied();
+        let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
+        Arc::new(ends.complete(info))
+    };
+    Ok(StreamStart {
+        content: StreamContent::Native(connect),
+        native: wires.native.clone(),
+        peer: ends.peer,
+        request: wires.needs_request.then(kept),
+    })
+}

@@ -1,0 +1,381 @@
+//! Polls and sends: a client's connection without a socket, whose messages its polls take, and its commands, which
+//! requests of their own bring. Both may land on any shard.
+//!
+//! In: an [`Exchange`] on the shard where its request landed. A poll goes on as an [`Errand`] to the shard that has the
+//! session, in the queue of the messages between shards: so it finds a session that has just gone there. Commands go by
+//! the hub ([`Shell::forward`]). A `connect` whose attempt has a name goes to the shard that the name selects: so a
+//! repeat finds the connection of the first one. Out: the body of the answer, or a refusal.
+//!
+//! [`Polls`] numbers the answers. What an answer took stays in the outbox until it is acknowledged, so a lost answer is
+//! given again, and what a client has not acknowledged is bounded with the rest of its outbox.
+
+use super::detached::{Detached, keep};
+use super::streams::{Admission, Opening};
+use super::{Fatal, Shared, Shell, Sink, wake};
+use crate::protocol::exchange::{Attempt, Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
+use crate::protocol::native::{open_ticket, renew_ticket};
+use crate::protocol::stream::AdmissionReply;
+use crate::protocol::{Message, Place};
+use crate::refusal::HttpRefusal;
+use bytes::Bytes;
+use fanfare_hub::{
+    ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Polled, Polls, Resume, SendRequest, ShardId, Whereabouts,
+};
+use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
+use http::StatusCode;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+/// An answer holds no more bytes of messages, but for its first one.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// A session that goes from shard to shard is followed so often.
+const HOPS_MAX: u8 = 8;
+/// A poll is a sign of life, as this is.
+const ALIVE: &str = r#"{"type":"pong"}"#;
+/// The advice for a client without a session.
+const CONNECT: &str = r#"connect again: POST {"type":"connect","id":1} to /v1/poll, with your token if you have one"#;
+
+/// The state of a connection whose messages are polled.
+#[derive(Default)]
+pub(super) struct PollState {
+    polls: Polls,
+    /// Set once it has a session.
+    client: Option<ClientId>,
+    attempt: Option<Attempt>,
+    /// The request that is answered when the client is let in, or is not.
+    connect: Option<ExchangeAnswer>,
+}
+
+/// The polled connections of this shard.
+#[derive(Default)]
+pub(super) struct PollTable {
+    clients: HashMap<ClientId, ConnId>,
+    attempts: HashMap<Attempt, ConnId>,
+}
+
+/// A request on its way to another shard.
+pub(crate) enum Errand {
+    Connect(Box<PollConnect>, ExchangeAnswer),
+    Poll(PollErrand),
+}
+
+/// A poll whose ticket is valid.
+pub(crate) struct PollErrand {
+    to: Resume,
+    ack: u64,
+    wait_ms: Option<u64>,
+    /// So many shards did not have the session any more.
+    hops: u8,
+    answer: ExchangeAnswer,
+}
+
+/// Where a poll is answered.
+enum Found {
+    Conn(ConnId),
+    /// Another shard may have the session.
+    Shard(ShardId),
+    Refused(HttpRefusal),
+}
+
+/// Takes a request in that has landed on this shard.
+pub(crate) fn take(shared: &Shared, exchange: Exchange, answer: ExchangeAnswer) {
+    let place = shared.borrow().place.clone();
+    match exchange {
+        Exchange::Connect(connect) => run(shared, Errand::Connect(connect, answer)),
+        Exchange::Poll(PollRequest { ticket, ack, wait_ms }) => {
+            let now = shared.borrow().now();
+            match open_ticket(&place, now, &ticket) {
+                Some(claims) => {
+                    let to = claims.resume();
+                    run(shared, Errand::Poll(PollErrand { to, ack, wait_ms, hops: 0, answer }));
+                }
+                None => refuse(answer, no_ticket()),
+            }
+        }
+        Exchange::Send(send) => drop(tokio::task::spawn_local(bring(shared.clone(), place, send, answer))),
+    }
+}
+
+/// Does an errand on this shard, or sends it on.
+pub(super) fn run(shared: &Shared, errand: Errand) {
+    match errand {
+        Errand::Connect(connect, answer) => {
+            let mut shell = shared.borrow_mut();
+            let (me, shards) = (shell.links.me(), shell.links.count());
+            let to = connect.attempt.map_or(me, |attempt| shard_of(&attempt, shards));
+            if to != me {
+                return shell.pass_on(to, Errand::Connect(connect, answer));
+            }
+            drop(shell);
+            begin(shared, *connect, answer);
+        }
+        Errand::Poll(mut poll) => {
+            let mut shell = shared.borrow_mut();
+            match shell.find_polled(&poll) {
+                Found::Conn(id) => {
+                    drop(shell);
+                    let waits = wait(shared.clone(), id, poll.ack, poll.wait_ms, poll.answer);
+                    tokio::task::spawn_local(waits);
+                }
+                Found::Shard(next) => {
+                    poll.hops += 1;
+                    shell.pass_on(next, Errand::Poll(poll));
+                }
+                Found::Refused(refused) => refuse(poll.answer, refused),
+            }
+        }
+    }
+}
+
+/// Opens a connection for a `connect`, unless this attempt has one.
+fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
+    let PollConnect { wire, start, attempt } = connect;
+    let mut shell = shared.borrow_mut();
+    let repeated = attempt.and_then(|attempt| shell.polls.attempts.get(&attempt).copied());
+    if let Some(id) = repeated
+        && let Some(state) = shell.poll_state(id)
+    {
+        // It is being decided: the earlier request gave up, and this one gets the answer.
+        if state.connect.is_some() {
+            if let Some(earlier) = state.connect.replace(answer) {
+                refuse(
+                    earlier,
+                    HttpRefusal::because(409, "this `connect` was sent again: the later request is answered"),
+                );
+            }
+            return;
+        }
+        drop(shell);
+        tokio::task::spawn_local(wait(shared.clone(), id, 0, Some(0), answer));
+        return;
+    }
+    let now = shell.now();
+    let state = PollState { attempt, connect: Some(answer), ..PollState::default() };
+    let opening = Some(Opening::new(AdmissionReply::Connected));
+    let sink = Sink::Detached(Box::new(Detached { opening, polled: Some(state), ..Detached::default() }));
+    let (peer, info) = (start.peer, start.request.clone());
+    let id = shell
+        .open_as(now, sink, peer, (wire, HeartbeatKind::Polls), info, |place, actions| start.begin(place, actions));
+    if let Some(attempt) = attempt {
+        shell.polls.attempts.insert(attempt, id);
+    }
+    shell.readers += 1;
+    tokio::task::spawn_local(keep(shared.clone(), id));
+    tokio::task::spawn_local(let_in(shared.clone(), id));
+}
+
+/// Waits until it is decided whether a client is let in, and answers its `connect`.
+async fn let_in(shared: Shared, id: ConnId) {
+    let _fatal = Fatal;
+    let verdict: Admission = poll_fn(|cx| shared.borrow_mut().poll_verdict(cx, id)).await;
+    let (answer, is_named) = {
+        let mut shell = shared.borrow_mut();
+        let Some(state) = shell.poll_state(id) else { return };
+        (state.connect.take(), state.attempt.is_some())
+    };
+    let Some(answer) = answer else { return };
+    let refused = verdict.refusal().map(HttpRefusal::from);
+    // Without a name nobody can come for this session: its request has gone.
+    if refused.is_some() || answer.is_closed() && !is_named {
+        let mut shell = shared.borrow_mut();
+        let now = shell.now();
+        shell.lost(now, id, true);
+    }
+    match refused {
+        Some(refused) => refuse(answer, refused),
+        None => wait(shared, id, 0, Some(0), answer).await,
+    }
+}
+
+/// Answers a poll of a connection of this shard.
+async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut answer: ExchangeAnswer) {
+    let _fatal = Fatal;
+    let (turn, wait_ms) = {
+        let mut shell = shared.borrow_mut();
+        let now = shell.now();
+        match shell.begin_poll(id, ack) {
+            None => return refuse(answer, gone()),
+            Some(Polled::Take { turn, acknowledged }) => {
+                // One that waits already is answered empty.
+                if let Some(Sink::Detached(detached)) = shell.conn(id).map(|conn| &mut conn.sink) {
+                    wake(&mut detached.fetcher);
+                }
+                shell.fetched(now, id, acknowledged);
+                shell.message(now, id, Message::Text(ALIVE));
+                let ping_ms = shell.poll_interval_ms(id);
+                (turn, wait_ms.unwrap_or(WAIT_MS_MAX).min(ping_ms))
+            }
+            Some(Polled::Again { n, bytes }) => {
+                shell.message(now, id, Message::Text(ALIVE));
+                return give(answer, n, &shell.front(id, bytes));
+            }
+            Some(Polled::Late) => return give(answer, ack, &[]),
+            Some(Polled::Ahead { last }) => {
+                let reason = format!("`ack` is {ack}, and the last answer of this session is {last}");
+                return refuse(answer, HttpRefusal::because(400, reason));
+            }
+        }
+    };
+    let ready = poll_fn(|cx| {
+        let mut shell = shared.borrow_mut();
+        match shell.poll_state(id) {
+            Some(state) if state.polls.is_turn(turn) => shell.poll_fetch(cx, id),
+            _ => Poll::Ready(()),
+        }
+    });
+    tokio::select! {
+        biased;
+        () = ready => {}
+        () = answer.closed() => return, // nothing was taken
+        () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+    }
+    let mut shell = shared.borrow_mut();
+    match shell.poll_state(id).map(|state| state.polls.is_turn(turn)) {
+        None => return refuse(answer, gone()),
+        Some(false) => return give(answer, ack, &[]),
+        Some(true) => {}
+    }
+    let messages = shell.fetch(id, ANSWER_BYTES_MAX).concat();
+    if messages.is_empty() {
+        return give(answer, ack, &[]);
+    }
+    let n = shell.poll_state(id).map_or(0, |state| state.polls.answer(messages.len()));
+    give(answer, n, &messages);
+}
+
+/// Gives commands to their session, and their answers to the request.
+async fn bring(shared: Shared, place: Place, send: SendCommands, answer: ExchangeAnswer) {
+    let _fatal = Fatal;
+    let SendCommands { ticket, n, requests, bytes } = send;
+    let (claims, now, received) = {
+        let mut shell = shared.borrow_mut();
+        let now = shell.now();
+        let Some(claims) = open_ticket(&place, now, &ticket) else { return refuse(answer, no_ticket()) };
+        let send = SendRequest { n, requests, bytes };
+        (claims, now, shell.forward(now, claims.resume(), send))
+    };
+    let Ok(done) = received.await else { return }; // the shard ends
+    match done {
+        Ok(replies) => {
+            let mut body = Vec::new();
+            encode_send_answer(&mut body, n, &replies, renew_ticket(&place, now, claims).as_deref());
+            let _ = answer.send(Ok(body.into())); // the client may have gone
+        }
+        Err(error) if error.code == ErrorCode::NotConnected => refuse(answer, gone()),
+        Err(error) => refuse(answer, error.into()),
+    }
+}
+
+/// The shard that an attempt selects.
+fn shard_of(attempt: &Attempt, shards: usize) -> ShardId {
+    let [first, second, third, fourth, ..] = *attempt;
+    let number = u32::from_be_bytes([first, second, third, fourth]);
+    super::shard_id(number as usize % shards.max(1))
+}
+
+fn give(answer: ExchangeAnswer, n: u64, messages: &[u8]) {
+    let mut body = Vec::with_capacity(messages.len() + 32);
+    encode_poll_answer(&mut body, n, messages);
+    let _ = answer.send(Ok(Bytes::from(body))); // the client may have gone; then it asks for this answer again
+}
+
+fn refuse(answer: ExchangeAnswer, refused: HttpRefusal) {
+    let _ = answer.send(Err(refused)); // as above
+}
+
+fn no_ticket() -> HttpRefusal {
+    HttpRefusal::because(401, format!("the ticket is not of this server, or expired; {CONNECT}"))
+}
+
+fn gone() -> HttpRefusal {
+    let message = format!("the session of this ticket is over, or has no connection; {CONNECT}");
+    HttpRefusal::of(StatusCode::UNAUTHORIZED, ErrorCode::NotConnected, message)
+}
+
+fn elsewhere() -> HttpRefusal {
+    let message = "this session has a connection that is not polled; to poll it, POST a `connect` with its ticket and \
+                   `page` to /v1/poll";
+    HttpRefusal::of(StatusCode::CONFLICT, ErrorCode::AlreadyConnected, message)
+}
+
+impl Shell {
+    /// Sends an errand to another shard, behind all messages to it.
+    fn pass_on(&mut self, shard: ShardId, errand: Errand) {
+        self.links.errand(shard, errand, self.counters.stamped());
+        wake(&mut self.flusher);
+    }
+
+    /// The state of a polled connection.
+    fn poll_state(&mut self, id: ConnId) -> Option<&mut PollState> {
+        match &mut self.conn(id)?.sink {
+            Sink::Detached(detached) => detached.polled.as_mut(),
+            Sink::Socket(_) => None,
+        }
+    }
+
+    fn begin_poll(&mut self, id: ConnId, ack: u64) -> Option<Polled> {
+        Some(self.poll_state(id)?.polls.poll(ack))
+    }
+
+    /// A client that polls this often is not taken for gone.
+    fn poll_interval_ms(&mut self, id: ConnId) -> u64 {
+        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return 0 };
+        match self.wire(wire).protocol.heartbeat_ms() {
+            0 => WAIT_MS_MAX,
+            ms => u64::from(ms),
+        }
+    }
+
+    /// The first bytes that wait for a connection, in whole frames.
+    fn front(&mut self, id: ConnId, bytes: usize) -> Vec<u8> {
+        let mut front = self.fetch(id, bytes).concat();
+        front.truncate(bytes);
+        front
+    }
+
+    fn find_polled(&mut self, poll: &PollErrand) -> Found {
+        let PollErrand { to: Resume { shard, client }, hops, .. } = *poll;
+        let (me, shards) = (self.links.me(), self.links.count());
+        let next = match self.hub.whereabouts(client) {
+            Whereabouts::Here(id) if self.poll_state(id).is_some() => return Found::Conn(id),
+            Whereabouts::Here(_) => return Found::Refused(elsewhere()),
+            Whereabouts::Left(next) => Some(next),
+            Whereabouts::Unknown => {
+                Some(shard).filter(|shard| *shard != me && hops == 0 && usize::from(shard.0) < shards)
+            }
+            Whereabouts::Away => None,
+        };
+        if let Some(next) = next.filter(|_| hops < HOPS_MAX) {
+            return Found::Shard(next);
+        }
+        // The last words of its connection may still wait.
+        match self.polls.clients.get(&client).copied() {
+            Some(id) if self.poll_state(id).is_some() => Found::Conn(id),
+            _ => Found::Refused(gone()),
+        }
+    }
+
+    /// A polled connection has a session.
+    pub(super) fn poll_session(&mut self, id: ConnId, client: ClientId) {
+        if let Some(state) = self.poll_state(id) {
+            state.client = Some(client);
+            self.polls.clients.insert(client, id);
+        }
+    }
+
+    /// A polled connection is over.
+    pub(super) fn forget_polls(&mut self, id: ConnId, state: PollState) {
+        let PollState { client, attempt, connect, .. } = state;
+        if let Some(client) = client.filter(|client| self.polls.clients.get(client) == Some(&id)) {
+            self.polls.clients.remove(&client);
+        }
+        if let Some(attempt) = attempt.filter(|attempt| self.polls.attempts.get(attempt) == Some(&id)) {
+            self.polls.attempts.remove(&attempt);
+        }
+        if let Some(answer) = connect {
+            refuse(answer, HttpRefusal::because(503, Disconnect::Internal.row().meaning));
+        }
+    }
+}
