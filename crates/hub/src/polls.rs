@@ -1,8 +1,8 @@
 //! The numbers of a client's polls, and of the answers to them.
 //!
 //! A poll takes messages from the front of an [`Outbox`](crate::Outbox), and says by `ack` the number of the last
-//! answer that the client has. The bytes of an answer stay in the outbox until a later poll acknowledges them: an answer
-//! that was lost is given again byte for byte, and what a client has not acknowledged counts into the outbox's bound.
+//! answer that the client has. The bytes of an answer stay in the outbox until a later poll acknowledges them: a lost
+//! answer is given again byte for byte, and an answer that is not acknowledged counts into the outbox's bound.
 //!
 //! In: the `ack` of a poll ([`Polls::poll`]), and the bytes with which one is answered ([`Polls::answer`]). Out: what
 //! to do with the poll. One poll waits at a time: a later one takes its place, if its `ack` is not lower.

@@ -1,5 +1,5 @@
-//! Poll sessions: every numbered rule of polls and sends, over raw sockets. Each request has a connection of its own, so
-//! with several shards it lands on any of them.
+//! Poll sessions: every numbered rule of polls and sends, over raw sockets. Each request has a connection of its own,
+//! so with several shards it lands on any of them.
 
 mod support;
 

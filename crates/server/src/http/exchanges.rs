@@ -1,8 +1,8 @@
 //! Which requests are polls and sends, and what they ask for: `POST /v1/poll` and `POST /v1/send`.
 //!
 //! In: a request that hyper has read. Out: an [`Exchange`] for a shard, any one, and its answer as JSON; or a refusal:
-//! 400 for a body that cannot be understood, 403 for a page that may not connect. The ticket is checked by the shard. No
-//! cookie says anything here, and so no page can send in another's name.
+//! 400 for a body that cannot be understood, 403 for a page that may not connect. The shard checks the ticket. Cookies
+//! mean nothing here, so no page can send in another's name.
 
 use super::gate::{RequestLine, Target};
 use super::routes::{Routes, UpgradeRequest};
