@@ -413,6 +413,60 @@ fn a_directed_signal_for_one_who_is_away_waits_until_it_has_subscribed_again() {
     }
 }
 
+/// The client comes back on every shard in turn. Its channels are live one after the other, and each gets its own
+/// signals, in order.
+#[test]
+fn signals_of_two_channels_wait_for_one_who_is_away_and_follow_it_to_any_shard() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, mut bob) = (net.connect(0), net.connect(1));
+        for name in ["chat:a", "chat:b"] {
+            net.subscribe(ada, name);
+            net.subscribe(bob, name);
+            net.ask(bob, enter(name, "1"));
+        }
+        for landing in (0..shards).chain(0..shards) {
+            net.cut(bob);
+            let to = Some(net.client(bob));
+            for (name, json) in [("chat:a", "1"), ("chat:b", "2"), ("chat:a", "3"), ("chat:b", "4")] {
+                assert_eq!(net.ask(ada, signal(name, "offer", json, to)), ReplyBody::Done);
+            }
+            bob = net.resume(bob, landing, ["chat:b", "chat:a"].map(|name| SubOptions::new(channel(name))).into());
+            let received = net.take(bob);
+            let of = |name: &str| -> Vec<String> {
+                let is_its =
+                    |it: &&Received| matches!(it, Received::Push(Push::Signal(push)) if *push.signal.channel == *name);
+                signals(&received.iter().filter(is_its).cloned().collect::<Vec<_>>())
+            };
+            assert_eq!(of("chat:a"), ["1", "3"], "on shard {landing} of {shards}");
+            assert_eq!(of("chat:b"), ["2", "4"], "on shard {landing} of {shards}");
+        }
+    }
+}
+
+/// Signals of the moment from one client, with one event, on two channels of a slow reader.
+#[test]
+fn a_signal_that_waits_is_replaced_only_by_a_later_one_of_its_channel() {
+    for shards in shard_counts() {
+        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(bob, "chat:a");
+        net.subscribe(bob, "chat:b");
+        net.peers[bob].reads = false;
+        net.publish_all(ada, "chat:a", 1..=20);
+        for number in 1..=4 {
+            let name = if number % 2 == 0 { "chat:a" } else { "chat:b" };
+            net.send(ada, signal(name, "mouse", &number.to_string(), None));
+        }
+        net.take(bob);
+        net.read_again(bob);
+        let mut got = signals(&net.take(bob));
+        got.sort_unstable();
+        assert_eq!(got, ["3", "4"]);
+    }
+}
+
 #[test]
 fn presence_is_judged_anew_when_the_rules_change() {
     for shards in shard_counts() {

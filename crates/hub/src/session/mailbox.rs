@@ -86,7 +86,11 @@ mod tests {
     use bytes::Bytes;
 
     fn signal(client: u64, event: &str, text: &'static str, to: Option<u64>) -> Arc<SignalPush> {
-        let channel = ChannelName::new("a").expect("valid");
+        signal_in("a", client, event, text, to)
+    }
+
+    fn signal_in(name: &str, client: u64, event: &str, text: &'static str, to: Option<u64>) -> Arc<SignalPush> {
+        let channel = ChannelName::new(name).expect("valid");
         let data = Bytes::from_static(text.as_bytes());
         let signal = Signal { channel, event: event.into(), data, to: to.map(ClientId) };
         Arc::new(SignalPush { signal, from: Sender { client: Some(ClientId(client)), user: None }, ts_ms: 0 })
@@ -106,6 +110,39 @@ mod tests {
         }
         let texts: Vec<_> = mailbox.take().iter().map(|s| s.signal.data.clone()).collect();
         assert_eq!(texts, ["2", "3", "4", "5"]);
+    }
+
+    /// The mailbox with one signal of the moment and one directed signal in each of two channels. Client and event are
+    /// the same everywhere.
+    fn of_two_channels() -> Mailbox {
+        let mut mailbox = Mailbox::default();
+        for (name, text, to) in [("a", "1", None), ("b", "2", None), ("a", "3", Some(9)), ("b", "4", Some(9))] {
+            mailbox.put(signal_in(name, 1, "m", text, to), MailboxMax { signals: 64, bytes: 1_000 });
+        }
+        mailbox
+    }
+
+    fn texts(signals: &[Arc<SignalPush>]) -> Vec<&[u8]> {
+        signals.iter().map(|signal| &signal.signal.data[..]).collect()
+    }
+
+    #[test]
+    fn a_signal_replaces_none_of_another_channel() {
+        let mut mailbox = of_two_channels();
+        assert_eq!(texts(&mailbox.take()), [b"1", b"2", b"3", b"4"]);
+    }
+
+    #[test]
+    fn signals_of_other_channels_stay_when_those_of_one_are_taken_or_forgotten() {
+        let b = ChannelName::new("b").expect("valid");
+        let mut mailbox = of_two_channels();
+        assert_eq!(texts(&mailbox.take_of(&b)), [b"2", b"4"]);
+        assert_eq!(texts(&mailbox.take()), [b"1", b"3"]);
+        for (away, left) in [(false, vec![b"1", b"3"]), (true, vec![b"1", b"3", b"4"])] {
+            let mut mailbox = of_two_channels();
+            mailbox.forget(&b, away);
+            assert_eq!(texts(&mailbox.take()), left, "away: {away}");
+        }
     }
 
     #[test]
