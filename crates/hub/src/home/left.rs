@@ -130,6 +130,16 @@ mod tests {
         assert!(left.of.is_empty() && left.order.is_empty());
     }
 
+    /// An earlier shard of the session says late that the session left there.
+    #[test]
+    fn an_older_leave_that_arrives_later_takes_nothing_back() {
+        let mut left = Left::new(Keyed(1), 100);
+        left.left(1_000, &chat(), ClientId(1), 3);
+        left.left(1_001, &chat(), ClientId(1), 1);
+        let over = [0, 1, 2, 3].map(|incarnation| left.is_over(&chat(), ClientId(1), incarnation));
+        assert_eq!(over, [true, true, true, false]);
+    }
+
     #[test]
     fn beyond_the_bound_the_oldest_are_forgotten() {
         let mut left = Left::new(Keyed(1), 3);
