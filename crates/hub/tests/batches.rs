@@ -33,6 +33,28 @@ fn a_batch_is_told_when_it_is_whole_or_when_its_first_has_waited() {
     }
 }
 
+/// A steady stream of publications never makes a batch later than its delay.
+#[test]
+fn a_batch_waits_for_its_first_publication_and_no_longer_for_each_that_follows() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe_with(bob, batched(100, 500));
+        let mut published = 0;
+        for round in 1..=3 {
+            let told = published;
+            for number in told + 1..=told + 5 {
+                net.publish(ada, "chat:a", &number.to_string());
+                published = number;
+                net.pass(if number == told + 5 { 99 } else { 100 });
+            }
+            assert_eq!(net.take_messages(bob), [""; 0], "499 ms after the first of batch {round}");
+            net.pass(1);
+            assert_eq!(batches(&net.take(bob)), [numbers(told + 1..=published)], "500 ms after it");
+        }
+    }
+}
+
 #[test]
 fn a_member_that_comes_or_goes_meanwhile_gets_its_own_part() {
     for shards in shard_counts() {
