@@ -121,6 +121,45 @@ fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
     }
 }
 
+/// Time passes for clients that answer heartbeats.
+fn stay(net: &mut Net, ms: u64) {
+    for _ in 0..ms / 10_000 {
+        net.pass(10_000);
+        net.all_alive();
+    }
+}
+
+/// The clock of a token is looked at several times before such a token ends.
+#[test]
+fn a_token_that_lives_for_minutes_ends_its_session_when_it_expires() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let lives = Identified { expires_ms: Some(net.now.wall_ms + 200_000), ..ada() };
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), lives);
+        stay(&mut net, 190_000);
+        net.pass(9_500);
+        assert_eq!(net.peers[peer].closed, None);
+        net.pass(1_000);
+        assert_eq!(net.peers[peer].closed, Some(Disconnect::Expired));
+    }
+}
+
+/// The expiry of a token is an instant of the wall clock, which may be set while the session lives.
+#[test]
+fn a_token_that_a_step_of_the_wall_clock_ends_is_over_within_a_minute() {
+    for shards in shard_counts() {
+        let mut net = net(shards, hooks(true, &[], &[]));
+        let lives = Identified { expires_ms: Some(net.now.wall_ms + 3_600_000), ..ada() };
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), lives);
+        stay(&mut net, 90_000);
+        assert_eq!(net.peers[peer].closed, None);
+        net.now.wall_ms += 3_600_000;
+        stay(&mut net, 60_000);
+        net.pass(500);
+        assert_eq!(net.peers[peer].closed, Some(Disconnect::Expired));
+    }
+}
+
 #[test]
 fn the_application_subscribes_at_connect_and_its_grants_hold_until_a_newer_token() {
     for shards in shard_counts() {
