@@ -220,6 +220,28 @@ fn a_signal_follows_a_session_whose_client_went_away_while_it_moved() {
     assert_eq!(signals(&net.take(again)), ["1"]);
 }
 
+/// The client is gone again when its session arrives on the new shard: the session has its grace there, and no longer.
+#[test]
+fn a_session_whose_client_went_away_while_it_moved_ends_with_its_grace() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    let client = net.client(mover);
+    assert_eq!(net.ask(mover, enter(&name, "1")), ReplyBody::Done);
+    let resume = Some(Resume { shard: ShardId(0), client });
+    let brief = net.open(2);
+    net.send_only(brief, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.cut(brief);
+    let sessions = |net: &Net| net.shards.iter().map(|shard| shard.stats().sessions).sum::<usize>();
+    let with_it = sessions(&net);
+    net.take(watcher);
+    net.pass(9_500);
+    net.all_alive();
+    assert_eq!(present(&mut net, watcher, &name), [(client, "1".to_owned())]);
+    assert_eq!(sessions(&net), with_it);
+    net.pass(1_000);
+    assert_eq!(presence_changes(&net.take(watcher)), [(PresenceKind::Leave, client)]);
+    assert_eq!(sessions(&net), with_it - 1);
+}
+
 /// The first connection's question is stuck between shards; the page gives up and comes back elsewhere.
 #[test]
 fn an_earlier_connection_of_a_page_does_not_take_the_session_from_a_later_one() {
