@@ -188,6 +188,19 @@ fn a_subscription_left_before_its_answer_stays_left() {
     assert_eq!(world.hear(&subscribed("s", 8)), []);
 }
 
+/// The connection is lost before the server has answered `unsubscribe`. No answer will come any more.
+#[test]
+fn a_channel_left_on_an_earlier_connection_can_be_subscribed_to_by_the_server() {
+    let mut world = World::online();
+    world.hear(&subscribed("s", 5));
+    world.call(Call::Unsubscribe("s".into()));
+    let (connect, _) = world.comes_back(r#""client":"me","session_resumed":true"#);
+    assert!(!connect.contains("subscribe"), "it is left: {connect}");
+    let outputs = world.hear(&subscribed("s", 7));
+    assert_eq!(events(&outputs), [Event::Live { position: at(7), recovered: None }]);
+    assert_eq!(offsets(&world.hear(&message("s", 8))), [8]);
+}
+
 /// Subscribes to `c`, live at offset 5 of epoch e.
 fn live() -> World {
     let mut world = World::online();
@@ -493,6 +506,24 @@ fn a_publication_that_could_not_be_sent_is_given_up() {
     assert_eq!(world.now_ms, 91_000);
 }
 
+/// The connection is lost again and again, and the publication is sent again each time.
+#[test]
+fn a_publication_is_given_up_in_time_however_often_it_was_sent() {
+    const BACK: &str = r#""client":"me","session_resumed":true,"limits":{"idempotency_keys_ttl":600000}"#;
+    let mut world = World::online();
+    world.comes_back(BACK);
+    let asked_ms = world.now_ms;
+    let (call, _) = world.call(publish("c", None));
+    for _ in 0..4 {
+        world.now_ms += 15_000;
+        let (_, outputs) = world.comes_back(BACK);
+        assert_eq!(sent(&outputs).len(), 1);
+    }
+    let outputs = world.wake_until(|outputs| !answers(outputs).is_empty());
+    assert_eq!(answers(&outputs), [(call, Err(CallError::Unknown))]);
+    assert_eq!(world.now_ms, asked_ms + 90_000);
+}
+
 #[test]
 fn so_many_fly_and_so_many_wait() {
     let mut world = World::online();
@@ -594,6 +625,57 @@ fn presence_is_told_by_its_number() {
     let count = r#"{"type":"presence_update","channel":"c","count":2000,"seq":10}"#;
     assert_eq!(events(&world.hear(count)), [Event::PresenceCount { count: 2000 }]);
     assert_eq!(world.hear(count), []);
+}
+
+/// The server may have started again, or a channel that nobody used may have been given up: the numbers of presence
+/// begin anew with each subscription.
+#[test]
+fn presence_is_numbered_anew_with_each_subscription() {
+    let joined = r#"{"type":"join","channel":"c","client":"you","data":{},"seq":2}"#;
+    let snapshot = |asked: &[String], seq: u64| {
+        let ask = asked.iter().find(|text| text.contains(r#""type":"presence""#)).expect("it is asked for");
+        let id = id_in(ask);
+        format!(r#"{{"type":"presence","id":{id},"channel":"c","seq":{seq},"count":1,"entries":[]}}"#)
+    };
+    let heard = |world: &mut World, id: &str| {
+        let recovered = if id.is_empty() { r#""recovered":true,"# } else { "" };
+        world.hear(&format!(
+            r#"{{"type":"subscribed",{id}"channel":"c","epoch":"e","offset":5,{recovered}"publications":[]}}"#
+        ))
+    };
+    let begin = || {
+        let mut world = World::online();
+        let options = Subscribe { presence: true, ..Subscribe::new("c") };
+        let (_, outputs) = world.call(Call::Subscribe(Box::new(options)));
+        let asked = sent(&heard(&mut world, &format!(r#""id":{},"#, id_in(&sent(&outputs)[0]))));
+        assert_eq!(events(&world.hear(&snapshot(&asked, 900))).len(), 1);
+        assert_eq!(world.hear(joined), [], "an old number");
+        world
+    };
+    let is_told = |world: &mut World, asked: &[String], case: &str| {
+        assert_eq!(world.hear(joined), [], "{case}: contained in the snapshot that is to come");
+        let outputs = world.hear(&snapshot(asked, 1));
+        assert!(matches!(events(&outputs)[..], [Event::Presence(_)]), "{case}: {outputs:?}");
+        let outputs = world.hear(joined);
+        assert!(matches!(events(&outputs)[..], [Event::PresenceChange(_)]), "{case}: {outputs:?}");
+    };
+
+    let mut world = begin();
+    world.comes_back(r#""client":"me","session_resumed":false"#);
+    let asked = sent(&heard(&mut world, ""));
+    is_told(&mut world, &asked, "on a new connection");
+
+    let mut world = begin();
+    world.hear(r#"{"type":"unsubscribed","channel":"c","code":"unavailable"}"#);
+    let again = sent(&world.wake()).remove(0);
+    let asked = sent(&heard(&mut world, &format!(r#""id":{},"#, id_in(&again))));
+    is_told(&mut world, &asked, "after an interruption");
+
+    let mut world = begin();
+    world.tell(Input::Pause { channel: "c".into(), before: Some(at(5)) });
+    let again = sent(&world.tell(Input::Resume("c".into()))).remove(0);
+    let asked = sent(&heard(&mut world, &format!(r#""id":{},"#, id_in(&again))));
+    is_told(&mut world, &asked, "after a pause");
 }
 
 #[test]
