@@ -7,6 +7,7 @@
 pub mod chat;
 pub mod json;
 pub mod native;
+pub mod proxy_protocol;
 pub mod sse;
 pub mod ticket;
 pub mod websocket;
